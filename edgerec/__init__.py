@@ -1,0 +1,42 @@
+"""EdgeRec: recommenders under a strict memory budget, from training to the device.
+
+Names are resolved on first use, so that `import edgerec` costs nothing and the runtime never loads the trainer.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from edgerec.errors import EdgeRecError
+
+if TYPE_CHECKING:
+    from edgerec.api import evaluate, train
+    from edgerec.budget import Budget
+    from edgerec.data import Interactions, load_data
+    from edgerec.runtime import Recommender
+    from edgerec.training import Run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Budget": "edgerec.budget",
+    "Interactions": "edgerec.data",
+    "Recommender": "edgerec.runtime",
+    "Run": "edgerec.training",
+    "evaluate": "edgerec.api",
+    "load_data": "edgerec.data",
+    "train": "edgerec.api",
+}
+
+__all__ = ["Budget", "EdgeRecError", "Interactions", "Recommender", "Run", "evaluate", "load_data", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'edgerec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,239 @@
+"""The first artefact: who interacted with what, as one sparse user x item matrix with its raw ids."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import DataError
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+Ids = NDArray[Any]
+"""Raw ids, sorted and unique: int64, or unicode strings (dtype U)."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A user x item matrix in CSR order; rows and columns are the ranks of the sorted raw ids.
+
+    Build one with `from_pairs`; the constructor trusts its arguments.
+
+    Attributes:
+        user_ids: (n_users,) raw ids, sorted, unique; int64 or str.
+        item_ids: (n_items,) raw ids, sorted, unique; int64 or str.
+        indptr: (n_users + 1,) int64; user row u owns entries indptr[u]:indptr[u + 1].
+        indices: (n,) int32 item rows, ascending inside each user.
+        ratings: (n,) float32, or None where the data has none.
+        timestamps: (n,) int64 seconds, or None where the data has none.
+        titles: (n_items,) str, '' where unknown, or None.
+        name: what the data set calls itself; '' if nothing does.
+    """
+
+    user_ids: Ids
+    item_ids: Ids
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    ratings: NDArray[np.float32] | None = None
+    timestamps: NDArray[np.int64] | None = None
+    titles: NDArray[np.str_] | None = field(default=None, repr=False)
+    name: str = ""
+
+    @classmethod
+    def from_pairs(
+        cls,
+        users: Any,
+        items: Any,
+        *,
+        ratings: Any = None,
+        timestamps: Any = None,
+        name: str = "",
+    ) -> Interactions:
+        """Build from parallel sequences of raw ids; of a repeated pair the latest is kept (last in order on ties).
+
+        Args:
+            users, items: (n,) integers (not negative) or strings; one kind each.
+            ratings: (n,) numbers, all finite, or None.
+            timestamps: (n,) integer seconds, or None.
+
+        Raises:
+            DataError: lengths differ, nothing is there, an id is negative or empty, a rating is not finite.
+        """
+        user_ids, user_rows = _rank(users, "user")
+        item_ids, item_rows = _rank(items, "item")
+        n = len(user_rows)
+        if len(item_rows) != n:
+            raise DataError(f"users and items differ in length: {n} and {len(item_rows)}")
+        if n == 0:
+            raise DataError("0 interactions: there is nothing to train on")
+        values = _column(ratings, n, "ratings", np.float32)
+        if values is not None and not np.isfinite(values).all():
+            raise DataError(f"rating {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} of {n} is not a finite number")
+        times = _column(timestamps, n, "timestamps", np.int64)
+
+        order = np.lexsort((np.arange(n), times if times is not None else np.zeros(n, np.int8), item_rows, user_rows))
+        users_sorted, items_sorted = user_rows[order], item_rows[order]
+        latest = np.ones(n, bool)
+        latest[:-1] = (users_sorted[1:] != users_sorted[:-1]) | (items_sorted[1:] != items_sorted[:-1])
+        kept = order[latest]
+        return cls(
+            user_ids,
+            item_ids,
+            _pointers(user_rows[kept], len(user_ids)),
+            item_rows[kept].astype(np.int32),
+            None if values is None else values[kept],
+            None if times is None else times[kept],
+            name=name,
+        )
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.n_users, self.n_items
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def items_of(self, user_row: int) -> NDArray[np.int32]:
+        """The item rows of one user, ascending."""
+        return self.indices[self.indptr[user_row] : self.indptr[user_row + 1]]
+
+    def user_rows(self) -> NDArray[np.int32]:
+        """(n,) the user row of every interaction."""
+        return np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts())
+
+    def user_counts(self) -> NDArray[np.int64]:
+        """(n_users,) interactions of each user."""
+        return np.diff(self.indptr)
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """(n_items,) interactions of each item."""
+        return np.bincount(self.indices, minlength=self.n_items).astype(np.int64)
+
+    def matrix(self) -> scipy.sparse.csr_array[Any, Any]:
+        """(n_users, n_items) float32 CSR of ones; needs the 'train' extra."""
+        from edgerec.extras import require
+
+        sparse = require("scipy.sparse", "train")
+        ones = np.ones(len(self), np.float32)
+        result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array((ones, self.indices, self.indptr), shape=self.shape)
+        return result
+
+    def select(self, mask: NDArray[np.bool_]) -> Interactions:
+        """The interactions where `mask` (n,) holds, over the same users and items: the rows keep their meaning."""
+        rows = self.user_rows()[mask]
+        return Interactions(
+            self.user_ids,
+            self.item_ids,
+            _pointers(rows, self.n_users),
+            self.indices[mask],
+            None if self.ratings is None else self.ratings[mask],
+            None if self.timestamps is None else self.timestamps[mask],
+            self.titles,
+            self.name,
+        )
+
+    def filter(self, *, min_user: int = 1, min_item: int = 1) -> Interactions:
+        """Drop users and items under a minimum count until none is left under it (k-core); ids are renumbered.
+
+        Raises DataError if nothing is left.
+        """
+        users, items = self.user_rows(), self.indices
+        alive = np.ones(len(self), bool)
+        while True:
+            users_ok = np.bincount(users[alive], minlength=self.n_users) >= min_user
+            items_ok = np.bincount(items[alive], minlength=self.n_items) >= min_item
+            keep = alive & users_ok[users] & items_ok[items]
+            if keep.sum() == alive.sum():
+                break
+            alive = keep
+        if not alive.any():
+            raise DataError(
+                f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; lower the minimum counts"
+            )
+        kept_users, user_rows = np.unique(users[alive], return_inverse=True)
+        kept_items, item_rows = np.unique(items[alive], return_inverse=True)
+        return Interactions(
+            self.user_ids[kept_users],
+            self.item_ids[kept_items],
+            _pointers(user_rows, len(kept_users)),
+            item_rows.astype(np.int32),
+            None if self.ratings is None else self.ratings[alive],
+            None if self.timestamps is None else self.timestamps[alive],
+            None if self.titles is None else self.titles[kept_items],
+            self.name,
+        )
+
+    def with_titles(self, titles: dict[Any, str]) -> Interactions:
+        """The same interactions with item titles looked up by raw id."""
+        from dataclasses import replace
+
+        return replace(self, titles=np.array([titles.get(i, "") for i in self.item_ids.tolist()], dtype=np.str_))
+
+    def fingerprint(self) -> str:
+        """sha256 over ids, pairs, ratings and timestamps in canonical order and byte order; titles are not counted."""
+        digest = hashlib.sha256(b"edgerec.interactions.1")
+        for label, array in (
+            ("users", self.user_ids),
+            ("items", self.item_ids),
+            ("indptr", self.indptr),
+            ("indices", self.indices),
+            ("ratings", self.ratings),
+            ("timestamps", self.timestamps),
+        ):
+            digest.update(f"\n{label}:".encode())
+            if array is None:
+                digest.update(b"none")
+            elif array.dtype.kind == "U":
+                for value in array.tolist():
+                    encoded = value.encode()
+                    digest.update(f"{len(encoded)}:".encode() + encoded)
+            else:
+                digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+
+def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1:
+        raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
+    if array.dtype.kind in "iu":
+        array = array.astype(np.int64)
+        if array.size and array.min() < 0:
+            raise DataError(f"{what} id {int(array.min())} is negative; ids are integers from 0 up, or strings")
+    elif array.dtype.kind == "U":
+        if (array == "").any():
+            raise DataError(f"an empty {what} id")
+    else:
+        raise DataError(f"{what} ids must be integers or strings, got {array.dtype}")
+    ids, rows = np.unique(array, return_inverse=True)
+    return ids, rows.astype(np.int64)
+
+
+def _column(values: Any, n: int, what: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+    if values is None:
+        return None
+    array = np.asarray(values).astype(dtype)
+    if array.shape != (n,):
+        raise DataError(f"{what} must have one value an interaction: {n} expected, got shape {array.shape}")
+    return array
+
+
+def _pointers(sorted_rows: NDArray[Any], n: int) -> NDArray[np.int64]:
+    pointers = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(sorted_rows, minlength=n), out=pointers[1:])
+    return pointers

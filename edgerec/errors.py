@@ -1,0 +1,59 @@
+"""Every error that a user can cause, each with a message that says what happened, why, and what mends it."""
+
+from __future__ import annotations
+
+
+class EdgeRecError(Exception):
+    """Base of all of EdgeRec's errors. The command line prints its message as one line and exits with 2."""
+
+
+class MissingExtraError(EdgeRecError, ImportError):
+    """A package that an optional extra would bring is not installed."""
+
+
+class StorageError(EdgeRecError):
+    """A file or folder could not be read or written: no space, no permission, not there."""
+
+
+class DataError(EdgeRecError):
+    """Interactions are malformed, empty or inconsistent. Messages name the file and the line where known."""
+
+
+class DownloadError(DataError):
+    """A named data set is neither cached nor to be had."""
+
+
+class BudgetError(EdgeRecError):
+    """A budget is malformed or cannot be met. Messages name the smallest budget that could be."""
+
+
+class TableError(EdgeRecError):
+    """An embedding table's parts do not fit together, or its file is damaged."""
+
+
+class UnsupportedError(EdgeRecError):
+    """A combination that does not exist: method and backbone, table kind and layout. Messages list what does."""
+
+
+class RunError(EdgeRecError):
+    """A run folder is missing, incomplete, damaged, or belongs to other data or another command."""
+
+
+class ExportError(EdgeRecError):
+    """A table cannot be exported as asked."""
+
+
+class VerificationError(ExportError):
+    """An exported bundle does not answer as its tables do. Messages give got, expected and tolerance."""
+
+
+class BundleError(EdgeRecError):
+    """A bundle is half-written, tampered with, or made by a newer major version. Messages name the file."""
+
+
+class RequestError(EdgeRecError, ValueError):
+    """A question that a bundle cannot answer: an unknown user or item, a k outside the catalogue."""
+
+
+class BenchError(EdgeRecError):
+    """A measurement could not be made, or results cannot be compared."""
