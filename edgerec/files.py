@@ -57,9 +57,10 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, to_json(value))
 
 
-def to_json(value: Any) -> bytes:
-    """Human-readable JSON with a newline at its end, stable to the byte for equal values."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def to_json(value: Any, *, compact: bool = False) -> bytes:
+    """JSON with a newline at its end, stable to the byte for equal values; indented for people unless compact."""
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, **layout) + "\n").encode()
 
 
 def sha256(path: Path) -> str:

@@ -1,5 +1,30 @@
 """Interactions: reading, finding, filtering, splitting and measuring against them."""
 
+from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.interactions import Interactions
+from edgerec.data.metrics import evaluate_vectors, metrics_of_rankings, metrics_per_user, popularity_of
+from edgerec.data.named import load_data
+from edgerec.data.ranking import top_k
+from edgerec.data.readers import read
+from edgerec.data.split import Split, SplitSpec, merge, split
+from edgerec.data.synthetic import synthetic
+from edgerec.data.titles import read_titles
 
-__all__ = ["Interactions"]
+__all__ = [
+    "Interactions",
+    "NamedSet",
+    "Split",
+    "SplitSpec",
+    "evaluate_vectors",
+    "load_data",
+    "merge",
+    "metrics_of_rankings",
+    "metrics_per_user",
+    "named_sets",
+    "popularity_of",
+    "read",
+    "read_titles",
+    "split",
+    "synthetic",
+    "top_k",
+]

@@ -54,7 +54,7 @@ class Interactions:
         timestamps: Any = None,
         name: str = "",
     ) -> Interactions:
-        """Build from parallel sequences of raw ids; of a repeated pair the latest is kept (last in order on ties).
+        """Build from parallel sequences of raw ids; of a repeated pair the latest is kept (the last on ties).
 
         Args:
             users, items: (n,) integers (not negative) or strings; one kind each.
@@ -73,10 +73,14 @@ class Interactions:
             raise DataError("0 interactions: there is nothing to train on")
         values = _column(ratings, n, "ratings", np.float32)
         if values is not None and not np.isfinite(values).all():
-            raise DataError(f"rating {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} of {n} is not a finite number")
+            raise DataError(
+                f"rating {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} of {n} is not a finite number"
+            )
         times = _column(timestamps, n, "timestamps", np.int64)
 
-        order = np.lexsort((np.arange(n), times if times is not None else np.zeros(n, np.int8), item_rows, user_rows))
+        order = np.lexsort(
+            (np.arange(n), times if times is not None else np.zeros(n, np.int8), item_rows, user_rows)
+        )
         users_sorted, items_sorted = user_rows[order], item_rows[order]
         latest = np.ones(n, bool)
         latest[:-1] = (users_sorted[1:] != users_sorted[:-1]) | (items_sorted[1:] != items_sorted[:-1])
@@ -128,11 +132,13 @@ class Interactions:
 
         sparse = require("scipy.sparse", "train")
         ones = np.ones(len(self), np.float32)
-        result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array((ones, self.indices, self.indptr), shape=self.shape)
+        result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array(
+            (ones, self.indices, self.indptr), shape=self.shape
+        )
         return result
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
-        """The interactions where `mask` (n,) holds, over the same users and items: the rows keep their meaning."""
+        """The interactions where `mask` (n,) holds, over the same users and items: rows keep their meaning."""
         rows = self.user_rows()[mask]
         return Interactions(
             self.user_ids,
@@ -146,7 +152,7 @@ class Interactions:
         )
 
     def filter(self, *, min_user: int = 1, min_item: int = 1) -> Interactions:
-        """Drop users and items under a minimum count until none is left under it (k-core); ids are renumbered.
+        """Drop users and items under a minimum count until none is left under it (k-core); rows are renumbered.
 
         Raises DataError if nothing is left.
         """
@@ -161,7 +167,8 @@ class Interactions:
             alive = keep
         if not alive.any():
             raise DataError(
-                f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; lower the minimum counts"
+                f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; lower the "
+                "minimum counts"
             )
         kept_users, user_rows = np.unique(users[alive], return_inverse=True)
         kept_items, item_rows = np.unique(items[alive], return_inverse=True)
@@ -180,10 +187,12 @@ class Interactions:
         """The same interactions with item titles looked up by raw id."""
         from dataclasses import replace
 
-        return replace(self, titles=np.array([titles.get(i, "") for i in self.item_ids.tolist()], dtype=np.str_))
+        return replace(
+            self, titles=np.array([titles.get(i, "") for i in self.item_ids.tolist()], dtype=np.str_)
+        )
 
     def fingerprint(self) -> str:
-        """sha256 over ids, pairs, ratings and timestamps in canonical order and byte order; titles are not counted."""
+        """sha256 over ids, pairs, ratings and timestamps in one order and byte order; titles do not count."""
         digest = hashlib.sha256(b"edgerec.interactions.1")
         for label, array in (
             ("users", self.user_ids),
@@ -214,7 +223,9 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     if array.dtype.kind in "iu":
         array = array.astype(np.int64)
         if array.size and array.min() < 0:
-            raise DataError(f"{what} id {int(array.min())} is negative; ids are integers from 0 up, or strings")
+            raise DataError(
+                f"{what} id {int(array.min())} is negative; ids are integers from 0 up, or strings"
+            )
     elif array.dtype.kind == "U":
         if (array == "").any():
             raise DataError(f"an empty {what} id")

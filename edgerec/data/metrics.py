@@ -1,0 +1,158 @@
+"""Ranking metrics with one definition each, of vectors or of anyone's rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data.interactions import Interactions
+from edgerec.data.ranking import top_k
+from edgerec.errors import DataError
+
+KS = (5, 10, 20)
+
+
+def evaluate_vectors(
+    users: NDArray[np.float32],
+    items: NDArray[np.float32],
+    seen: Interactions | Sequence[Interactions],
+    test: Interactions,
+    ks: Sequence[int] = KS,
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Measure dot-product scores: each user with a test item ranks all items that it has not seen.
+
+    Args:
+        users: (n_users, d) float32.
+        items: (n_items, d) float32.
+        seen: what is masked: train, or train and validation. Its counts are the items' popularity.
+        test: the positives.
+        ks: cutoffs.
+        threads: at most so many; by default one a core. The result does not depend on it.
+
+    Returns recall@k, ndcg@k, coverage@k and popularity@k for each k, as `metrics_of_rankings` defines them.
+
+    Raises DataError: shapes do not fit the interactions, values are not finite, no user has a test item.
+    """
+    seen = (seen,) if isinstance(seen, Interactions) else tuple(seen)
+    for part in (*seen, test):
+        if part.shape != (len(users), len(items)):
+            raise DataError(
+                f"vectors of {len(users)} users and {len(items)} items do not fit interactions of "
+                f"{part.shape[0]} users "
+                f"and {part.shape[1]} items"
+            )
+    users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
+    if not (np.isfinite(users).all() and np.isfinite(items).all()):
+        raise DataError(
+            "the vectors hold values that are not finite: the training diverged; lower the learning rate"
+        )
+    transposed = np.ascontiguousarray(items.T)
+    rows = np.flatnonzero(test.user_counts())
+    rankings = top_k(
+        lambda block: users[block] @ transposed, rows, len(items), max(ks), seen=seen, threads=threads
+    )
+    return metrics_of_rankings(rankings, test, rows=rows, popularity=popularity_of(seen), ks=ks)
+
+
+def metrics_of_rankings(
+    rankings: NDArray[np.integer],
+    test: Interactions,
+    *,
+    rows: NDArray[np.integer] | None = None,
+    popularity: NDArray[np.integer] | None = None,
+    ks: Sequence[int] = KS,
+) -> dict[str, float]:
+    """Measure rankings, wherever they come from.
+
+    Recall and NDCG are averaged over the users with a test item. coverage@k is the share of all items that
+    stand in some ranking's first k; popularity@k the mean of `popularity` over all first k.
+
+    Args:
+        rankings: (n, K) item rows, best first, padded with -1.
+        test: the positives.
+        rows: (n,) the user row of each ranking; by default all users in order.
+        popularity: (n_items,) training interactions of each item; popularity@k is left out without it.
+        ks: cutoffs, none over K.
+
+    Raises DataError: rankings are malformed or no user has a test item.
+    """
+    rows = np.arange(test.n_users) if rows is None else np.asarray(rows)
+    scored = test.user_counts()[rows] > 0
+    if not scored.any():
+        raise DataError("no ranked user has a test item: there is nothing to measure")
+    result = {}
+    per_user = metrics_per_user(rankings, test, rows=rows, ks=ks)
+    for k in ks:
+        shown = rankings[:, :k][rankings[:, :k] >= 0]
+        result[f"recall@{k}"] = float(per_user[f"recall@{k}"][scored].mean())
+        result[f"ndcg@{k}"] = float(per_user[f"ndcg@{k}"][scored].mean())
+        result[f"coverage@{k}"] = len(np.unique(shown)) / test.n_items
+        if popularity is not None:
+            result[f"popularity@{k}"] = float(popularity[shown].mean()) if len(shown) else 0.0
+    return result
+
+
+def metrics_per_user(
+    rankings: NDArray[np.integer],
+    test: Interactions,
+    *,
+    rows: NDArray[np.integer] | None = None,
+    ks: Sequence[int] = KS,
+) -> dict[str, NDArray[np.float64]]:
+    """(n,) recall@k and ndcg@k of each ranking; 0 for users without a test item.
+
+    recall@k is hits / positives; ndcg@k divides by the gain of min(k, positives) hits in front. Arguments and
+    errors as in `metrics_of_rankings`.
+    """
+    rows = np.arange(test.n_users) if rows is None else np.asarray(rows)
+    _check(rankings, test, rows, ks)
+    hits = _hits(rankings, test, rows)
+    positives = test.user_counts()[rows]
+    discounts = 1 / np.log2(np.arange(2, rankings.shape[1] + 2))
+    ideal = np.concatenate([[1.0], np.cumsum(discounts)])
+    gains = np.cumsum(hits * discounts, axis=1)
+    found = np.cumsum(hits, axis=1)
+    result = {}
+    for k in ks:
+        result[f"recall@{k}"] = found[:, k - 1] / np.maximum(positives, 1)
+        result[f"ndcg@{k}"] = gains[:, k - 1] / ideal[np.minimum(positives, k)]
+    return result
+
+
+def popularity_of(parts: Sequence[Interactions]) -> NDArray[np.int64]:
+    """(n_items,) interactions of each item in all parts together. Raises DataError if there is none."""
+    if not parts:
+        raise DataError("popularity needs the interactions that were trained on, got none")
+    counts: NDArray[np.int64] = np.sum([part.item_counts() for part in parts], axis=0)
+    return counts
+
+
+def _hits(rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """(n, K) whether each ranked item is one of its user's positives."""
+    # One number a pair, ascending in CSR order: a binary search takes no memory of users x items.
+    positives = test.user_rows().astype(np.int64) * test.n_items + test.indices
+    pairs = rows[:, None].astype(np.int64) * test.n_items + rankings
+    places = np.minimum(np.searchsorted(positives, pairs), len(positives) - 1)
+    hits: NDArray[np.bool_] = (positives[places] == pairs) & (rankings >= 0)
+    return hits
+
+
+def _check(
+    rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer], ks: Sequence[int]
+) -> None:
+    if rankings.ndim != 2 or len(rankings) != len(rows):
+        raise DataError(
+            f"rankings must be one row for each of {len(rows)} users, got the shape {rankings.shape}"
+        )
+    if not ks or min(ks) < 1 or max(ks) > rankings.shape[1]:
+        raise DataError(
+            f"cutoffs must be from 1 to the rankings' length {rankings.shape[1]}, got {tuple(ks)}"
+        )
+    if rankings.min() < -1 or rankings.max() >= test.n_items:
+        raise DataError(f"rankings hold item rows outside 0 to {test.n_items - 1}; -1 is the padding")
+    ordered = np.sort(rankings, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise DataError("a ranking names an item twice: its hits would count twice")

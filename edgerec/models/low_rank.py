@@ -1,0 +1,58 @@
+"""The degree-normalised interaction matrix and its truncated singular value decomposition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.extras import require
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+_OVERSAMPLE = 16
+_POWER_ITERATIONS = 4
+
+Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_array[Any, Any]:
+    """(n_users, n_items) float32: each interaction of user u and item i counts degree_u^-a degree_i^-b."""
+    users = np.maximum(train.user_counts(), 1).astype(np.float32) ** -a
+    items = np.maximum(train.item_counts(), 1).astype(np.float32) ** -b
+    matrix = train.matrix()
+    matrix.data *= np.repeat(users, train.user_counts()) * items[train.indices]
+    return matrix
+
+
+def truncated_svd(matrix: scipy.sparse.csr_array[Any, Any], d: int, rng: np.random.Generator) -> Factors:
+    """The `d` largest singular values of `matrix` (n, m) with their vectors, the largest first.
+
+    A random range finder with power iterations, each orthonormalised (Halko, Martinsson and Tropp 2011,
+    algorithms 4.4 and 5.1). BLAS runs on one thread, so the result does not depend on the machine's load.
+
+    Returns:
+        u (n, d), s (d,), v (m, d), float32. Where d exceeds the smaller side, the rest is zero. Each column
+        of v has its entry of largest magnitude positive, so that two seeds agree in sign.
+    """
+    n, m = matrix.shape
+    transposed = matrix.T.tocsr()
+    with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
+        basis = rng.standard_normal((m, min(d + _OVERSAMPLE, n, m)), dtype=np.float32)
+        for _ in range(_POWER_ITERATIONS):
+            basis = np.linalg.qr(transposed @ (matrix @ basis)).Q
+        left = np.linalg.qr(matrix @ basis).Q
+        small_u, s, vt = np.linalg.svd((transposed @ left).T, full_matrices=False)
+        u = left @ small_u
+    signs = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(axis=1)])
+    return _pad(u * signs, d), _pad(s[None], d)[0], _pad((vt * signs[:, None]).T, d)
+
+
+def _pad(columns: NDArray[Any], d: int) -> NDArray[np.float32]:
+    out = np.zeros((columns.shape[0], d), np.float32)
+    kept = min(d, columns.shape[1])
+    out[:, :kept] = columns[:, :kept]
+    return out

@@ -1,0 +1,112 @@
+"""Degree-normalised truncated SVD: a closed form with an item table only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgerec.data import Interactions
+from edgerec.errors import UnsupportedError
+from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.prefix import check_sizes, cut
+
+_A_GRID = (0.4,)
+_B_GRID = (0.2, 0.35, 0.5)
+
+
+@dataclass(frozen=True)
+class SVDConfig:
+    """Settings of the degree-normalised SVD.
+
+    Attributes:
+        d: dimensions of a full row where nothing else decides them.
+        a: users count degree^-a in the factorised matrix; None is chosen on validation.
+        b: items count degree^-b; larger favours rare items; None is chosen on validation.
+    """
+
+    d: int = 64
+    a: float | None = None
+    b: float | None = None
+
+
+class SVDTrainer:
+    """R = rows scaled by user degree^-a and columns by item degree^-b, cut to d right singular vectors V.
+
+    What ships is P = V * degree^b. A user is sum over its history of degree_i^-2b * P[i], so that
+    score = R V V' degree^b up to a factor of the user. Rows are cut after the decomposition: its dimensions
+    come ordered by importance.
+    """
+
+    def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int) -> None:
+        self._train, self._sizes, self._seed = train, sizes, seed
+        self._a, self._b = _fixed(config)
+        self._item_degrees = np.maximum(train.item_counts(), 1).astype(np.float32)
+        self._items = np.zeros((train.n_items, sizes.d), np.float32)
+
+    def epoch(self) -> dict[str, float]:
+        """The whole fit. `energy`: the share of the scaled matrix's squared entries that d dimensions keep."""
+        scaled = scaled_matrix(self._train, self._a, self._b)
+        _, s, v = truncated_svd(scaled, self._sizes.d, np.random.default_rng(self._seed))
+        self._items = v * (self._item_degrees**self._b)[:, None]
+        return {"energy": float(np.square(s).sum() / np.square(scaled.data).sum())}
+
+    def vectors(self) -> Vectors:
+        items = cut(self._items, self._sizes.items)
+        weights = self._item_degrees ** (-2 * self._b)
+        users = self._train.matrix() @ (weights[:, None] * items)
+        return Vectors(users, items, weights)
+
+    def state(self) -> State:
+        return {"items": self._items.copy()}
+
+    def restore(self, state: State) -> None:
+        self._items = state["items"].copy()
+
+
+class SVD:
+    """PureSVD (Cremonesi, Koren and Turrin 2010) on a degree-normalised matrix: with a = b = 0.5 the ideal
+    low-pass filter of GF-CF (Shen et al. 2021, arXiv 2108.07567, section 4)."""
+
+    name: ClassVar[str] = "svd"
+    config: ClassVar[type[Any]] = SVDConfig
+    user_table: ClassVar[bool] = False
+    max_epochs: ClassVar[int] = 1
+    patience: ClassVar[int] = 1
+
+    def candidates(self, config: SVDConfig) -> Sequence[SVDConfig]:
+        """Every pair of the small grid for what is None in `config`."""
+        grid_a = _A_GRID if config.a is None else (config.a,)
+        grid_b = _B_GRID if config.b is None else (config.b,)
+        return [replace(config, a=a, b=b) for a, b in product(grid_a, grid_b)]
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: SVDConfig,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> SVDTrainer:
+        """Start a fit; `threads` is not needed, and what `config` leaves open takes a = 0.4, b = 0.35.
+
+        Raises:
+            UnsupportedError: sizes for users, who have no table here, or a device other than the CPU.
+            TableError: sizes that do not fit the items.
+        """
+        if sizes.users is not None:
+            raise UnsupportedError("svd has no user table, so users take no sizes: give SizePlan(users=None)")
+        if device != "cpu":
+            raise UnsupportedError(f"svd runs on the CPU only, not on {device!r}; leave the device out")
+        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        return SVDTrainer(train, sizes, config, seed)
+
+
+def _fixed(config: SVDConfig) -> tuple[float, float]:
+    return (0.4 if config.a is None else config.a), (0.35 if config.b is None else config.b)

@@ -1,0 +1,141 @@
+"""An open bundle: files checked, tables mapped once, graphs opened on first use over that one mapping."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import BundleError
+from edgerec.files import sha256, storage_failure
+from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
+from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest
+
+
+def onnxruntime() -> ModuleType:
+    """onnxruntime with its telemetry off; the switch is read when it is imported."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
+class Bundle:
+    """A bundle on disk, opened for reading.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what is in it.
+    """
+
+    def __init__(self, folder: str | Path, *, verify: bool = True, threads: int = 1) -> None:
+        """Open the bundle in `folder`.
+
+        Args:
+            verify: compare the sha256 of every file that is used; sizes are always compared.
+            threads: of onnxruntime's, for one operator.
+
+        Raises:
+            BundleError: no bundle, a missing, cut or altered file (named), or a newer major version.
+            StorageError: the file system refuses.
+        """
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+        self._threads = threads
+        for entry in (self.manifest.tables, *(graph.file for graph in self.manifest.graphs.values())):
+            self._check(entry, verify)
+        self._tables = self._map(self.manifest.tables)
+        self._sessions: dict[str, Any] = {}
+        self._shared: dict[str, list[Any]] = {}
+
+    def _check(self, entry: FileEntry, verify: bool) -> None:
+        path = self.folder / entry.name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise BundleError(f"{path} is missing: the bundle is incomplete; export it or copy it again") from None
+        except OSError as error:
+            storage_failure(path, error, "read")
+        if size != entry.bytes:
+            raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
+        if verify and sha256(path) != entry.sha256:
+            raise BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
+
+    def _map(self, entry: FileEntry) -> mmap.mmap:
+        path = self.folder / entry.name
+        try:
+            with path.open("rb") as stream:
+                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            storage_failure(path, error, "read")
+
+    def section(self, name: str) -> NDArray[Any]:
+        """A read-only view of a named array in the tables file. Raises BundleError where there is none."""
+        if name not in self.manifest.sections:
+            raise BundleError(f"{self.folder / FILE_NAME} names no section {name!r}")
+        return self._view(self.manifest.sections[name])
+
+    def _view(self, section: Section) -> NDArray[Any]:
+        count = int(np.prod(section.shape, dtype=np.int64))
+        return np.frombuffer(self._tables, section.dtype, count, section.offset).reshape(section.shape)
+
+    def strings(self, name: str, offsets: str) -> StringArray:
+        """Text stored as one blob and offsets."""
+        return StringArray(self.section(name), self.section(offsets))
+
+    def ids(self, side: str, entry: RowsEntry) -> IdIndex:
+        """Raw ids of 'item' or 'user' rows."""
+        if entry.ids == "int":
+            return IntIds(entry, self.section(f"{side}_ids"))
+        if entry.ids == "str":
+            return StrIds(entry, self.strings(f"{side}_ids", f"{side}_id_offsets"))
+        return RowIds(entry)
+
+    def has_graph(self, name: str) -> bool:
+        return name in self.manifest.graphs
+
+    def session(self, name: str) -> Any:
+        """The onnxruntime session of a graph, opened on first use. Raises BundleError where there is no such graph."""
+        if name not in self._sessions:
+            if not self.has_graph(name):
+                raise BundleError(f"the bundle {self.folder} has no '{name}' graph")
+            self._sessions[name] = self._open(name)
+        return self._sessions[name]
+
+    def _open(self, name: str) -> Any:
+        ort = onnxruntime()
+        graph = self.manifest.graphs[name]
+        path = self.folder / graph.file.name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            storage_failure(path, error, "read")
+        if hashlib.sha256(content).hexdigest() != graph.file.sha256:
+            raise BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        for key, value in self.manifest.session.items():
+            options.add_session_config_entry(key, value)
+        # Every tensor is handed over as a view of the one mapping: sessions that map the file themselves would
+        # each count its pages again.
+        shared = [(tensor, self._view(section)) for tensor, section in graph.tensors.items()]
+        values = [(tensor, ort.OrtValue.ortvalue_from_numpy(view)) for tensor, view in shared]
+        for tensor, value in values:
+            options.add_initializer(tensor, value)
+        folder = str(self.folder.resolve())
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        try:
+            session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"onnxruntime {ort.__version__} cannot open {path}: {reason}") from error
+        self._shared[name] = [shared, values]
+        return session

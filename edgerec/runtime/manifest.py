@@ -1,0 +1,179 @@
+"""A bundle's manifest: what is in it and where, checked before anything else is opened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgerec.errors import BundleError
+from edgerec.files import storage_failure
+
+FORMAT = "edgerec.bundle"
+MAJOR, MINOR = 1, 0
+"""A newer minor version is readable, a newer major one is refused."""
+FILE_NAME = "manifest.json"
+
+IdKind = Literal["int", "str", "none"]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file beside the manifest."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """An array inside the tables file: offset in bytes, numpy dtype, row-major shape."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class RowsEntry:
+    """One side of the bundle, users or items.
+
+    Attributes:
+        rows: how many.
+        blocks: (width, rows) of each block, in row order; ids ascend inside a block.
+        ids: how raw ids are stored; with 'none', a row number is its id.
+    """
+
+    rows: int
+    blocks: tuple[tuple[int, int], ...]
+    ids: IdKind
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One ONNX file and the parts of the tables file that it reads, by tensor name."""
+
+    file: FileEntry
+    tensors: dict[str, Section]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a reader needs; `about` is for people: backbone, method, metrics, budget, fingerprints."""
+
+    version: tuple[int, int]
+    d: int
+    layout: str
+    precision: str
+    items: RowsEntry
+    users: RowsEntry | None
+    tables: FileEntry
+    graphs: dict[str, GraphEntry]
+    sections: dict[str, Section]
+    session: dict[str, str]
+    other_files: tuple[FileEntry, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file but the manifest itself."""
+        return (self.tables, *(graph.file for graph in self.graphs.values()), *self.other_files)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of the bundle in `folder`.
+
+    Raises:
+        BundleError: no bundle there, a damaged manifest, or one of a newer major version.
+        StorageError: the file system refuses.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(
+            f"{folder} is no bundle: there is no {FILE_NAME} in it; make one with 'edgerec export RUN --out {folder}'"
+        ) from None
+    except OSError as error:
+        storage_failure(path, error, "read")
+    try:
+        fields = json.loads(content)
+        if not isinstance(fields, dict) or fields["format"] != FORMAT:
+            raise BundleError(f"{path} is not the manifest of an EdgeRec bundle")
+        major, minor = (int(part) for part in str(fields["version"]).split("."))
+        if major > MAJOR:
+            raise BundleError(
+                f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
+            )
+        return _parse(fields, (major, minor))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{path} is damaged ({error!r}); export the bundle again") from error
+
+
+def _parse(fields: dict[str, Any], version: tuple[int, int]) -> Manifest:
+    tables = _file(fields["tables"])
+    sections = {str(name): _section(entry, tables) for name, entry in fields["sections"].items()}
+    graphs = {
+        str(name): GraphEntry(
+            _file(entry), {str(tensor): _section(place, tables) for tensor, place in entry["tensors"].items()}
+        )
+        for name, entry in fields["graphs"].items()
+    }
+    manifest = Manifest(
+        version=version,
+        d=int(fields["d"]),
+        layout=str(fields["layout"]),
+        precision=str(fields["precision"]),
+        items=_rows(fields["items"]),
+        users=None if fields["users"] is None else _rows(fields["users"]),
+        tables=tables,
+        graphs=graphs,
+        sections=sections,
+        session={str(key): str(value) for key, value in fields["session"].items()},
+        other_files=tuple(_file(entry) for entry in fields["other_files"]),
+        about=dict(fields["about"]),
+    )
+    for side, rows in (("item", manifest.items), ("user", manifest.users)):
+        needed = {"int": (f"{side}_ids",), "str": (f"{side}_ids", f"{side}_id_offsets"), "none": ()}
+        if rows is not None:
+            for name in needed[rows.ids]:
+                sections[name]
+    graphs["recommend"]
+    return manifest
+
+
+def _file(entry: dict[str, Any]) -> FileEntry:
+    name = str(entry["file"])
+    if name != Path(name).name or name in ("", ".", "..") or "\\" in name:
+        raise ValueError(f"file name {name!r} leaves the bundle")
+    return FileEntry(name, int(entry["bytes"]), str(entry["sha256"]))
+
+
+def _section(entry: list[Any], tables: FileEntry) -> Section:
+    offset, dtype, shape = entry
+    section = Section(int(offset), np.dtype(str(dtype)).name, tuple(int(n) for n in shape))
+    if np.dtype(section.dtype).kind not in "iuf":
+        raise ValueError(f"a section of type {dtype}")
+    if section.offset < 0 or min(section.shape, default=0) < 0 or section.offset + section.nbytes > tables.bytes:
+        raise ValueError(f"a section at {section.offset} of {section.nbytes} bytes leaves {tables.name}")
+    return section
+
+
+def _rows(entry: dict[str, Any]) -> RowsEntry:
+    blocks = tuple((int(width), int(rows)) for width, rows in entry["blocks"])
+    rows, ids = int(entry["rows"]), entry["ids"]
+    if ids not in ("int", "str", "none"):
+        raise ValueError(f"ids of kind {ids!r}")
+    if sum(count for _, count in blocks) != rows:
+        raise ValueError(f"blocks of {sum(count for _, count in blocks)} rows where {rows} are promised")
+    return RowsEntry(rows, blocks, ids)

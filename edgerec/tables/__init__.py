@@ -1,0 +1,8 @@
+"""Embedding tables: dense, prefix (mixed sizes) and sparse, immutable, with exact sizes in bytes."""
+
+from edgerec.tables.dense import DenseTable
+from edgerec.tables.prefix import PrefixTable
+from edgerec.tables.sparse import SparseTable
+from edgerec.tables.store import Table, load_table, save_table
+
+__all__ = ["DenseTable", "PrefixTable", "SparseTable", "Table", "load_table", "save_table"]

@@ -1,0 +1,35 @@
+"""Checks that every table makes of its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgerec.errors import TableError
+
+
+def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
+    """A read-only float32 copy-or-view of finite `values`. Raises TableError."""
+    array = np.ascontiguousarray(values, np.float32)
+    if array.ndim != ndim:
+        raise TableError(f"table values must have {ndim} dimension(s), got {array.ndim}")
+    if not np.isfinite(array).all():
+        raise TableError("table values must be finite: a NaN or an infinity was found; did training diverge?")
+    return read_only(array)
+
+
+def rows_in_range(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """Row numbers as a flat int64 array. Raises TableError where one is outside 0..n_rows-1."""
+    array = np.atleast_1d(np.asarray(rows, np.int64))
+    if array.size and (array.min() < 0 or array.max() >= n_rows):
+        raise TableError(f"row numbers run from 0 to {n_rows - 1}, got {int(array.min())} to {int(array.max())}")
+    return array
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

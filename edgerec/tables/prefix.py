@@ -1,0 +1,93 @@
+"""A table of mixed dimensions: row n keeps its first size[n] values (the prefix mask of CIESS, section 3)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgerec.errors import TableError
+from edgerec.tables.checks import float_values, read_only, rows_in_range
+
+
+class PrefixTable:
+    """Rows of different sizes, stored one after the other; everything past a row's size is zero.
+
+    Attributes:
+        values: (sum of sizes,) float32, row after row.
+        row_sizes: (n_rows,) uint8, or uint16 where d > 255; each in 1..d.
+    """
+
+    kind: ClassVar[str] = "prefix"
+
+    def __init__(self, values: ArrayLike, sizes: ArrayLike, d: int) -> None:
+        """Raises TableError where sizes leave 1..d or do not sum to the number of values."""
+        self.values: NDArray[np.float32] = float_values(values, 1)
+        wide = np.asarray(sizes, np.int64)
+        if wide.ndim != 1 or wide.size == 0:
+            raise TableError(f"sizes must be one number a row for at least one row, got shape {wide.shape}")
+        if wide.min() < 1 or wide.max() > d:
+            raise TableError(f"sizes must be in 1..{d}, got {int(wide.min())}..{int(wide.max())}")
+        if wide.sum() != self.values.size:
+            raise TableError(f"the sizes sum to {int(wide.sum())} but there are {self.values.size} values")
+        self.row_sizes: NDArray[Any] = read_only(wide.astype(np.uint8 if d <= 255 else np.uint16))
+        self._d = d
+
+    @classmethod
+    def from_dense(cls, matrix: ArrayLike, sizes: ArrayLike) -> PrefixTable:
+        """Keep the first sizes[n] values of each row of an (n_rows, d) matrix; the rest is dropped."""
+        full = np.asarray(matrix, np.float32)
+        if full.ndim != 2:
+            raise TableError(f"a matrix is needed, got {full.ndim} dimension(s)")
+        kept = np.asarray(sizes, np.int64)
+        if kept.shape != full.shape[:1]:
+            raise TableError(f"{full.shape[0]} rows need as many sizes, got shape {kept.shape}")
+        return cls(full[np.arange(full.shape[1]) < kept[:, None]], kept, full.shape[1])
+
+    @property
+    def n_rows(self) -> int:
+        return self.row_sizes.size
+
+    @property
+    def d(self) -> int:
+        """Dimensions of a full row."""
+        return self._d
+
+    @property
+    def n_values(self) -> int:
+        """Stored values."""
+        return self.values.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all stored arrays."""
+        return self.values.nbytes + self.row_sizes.nbytes
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(n_rows,) values of each row."""
+        return self.row_sizes.astype(np.int64)
+
+    def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
+        """(len(rows), d) float32, zero past each row's size. Raises TableError for a row outside the table."""
+        chosen = rows_in_range(rows, self.n_rows)
+        sizes = self.sizes()
+        starts = np.cumsum(sizes) - sizes
+        kept = np.arange(self.d) < sizes[chosen, None]
+        at = starts[chosen, None] + np.arange(self.d)
+        return np.where(kept, self.values[np.minimum(at, self.values.size - 1)], np.float32(0))
+
+    def dense(self) -> NDArray[np.float32]:
+        """(n_rows, d) float32, zero past each row's size."""
+        full = np.zeros((self.n_rows, self.d), np.float32)
+        full[np.arange(self.d) < self.sizes()[:, None]] = self.values
+        return full
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The stored arrays by name."""
+        return {"values": self.values, "sizes": self.row_sizes}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], d: int) -> PrefixTable:
+        """Raises TableError where the arrays do not fit together."""
+        return cls(arrays["values"], arrays["sizes"], d)

@@ -1,0 +1,102 @@
+"""An unstructured table: any positions of a row may be kept (SparseRec, pruning), stored as CSR."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgerec.errors import TableError
+from edgerec.tables.checks import float_values, read_only, rows_in_range
+
+
+class SparseTable:
+    """CSR rows; positions that are not stored are zero.
+
+    Attributes:
+        values: (nnz,) float32.
+        columns: (nnz,) uint8, or uint16 where d > 256; ascending inside a row.
+        pointers: (n_rows + 1,) uint32, or uint64 from 2^32 values on; row n owns pointers[n]:pointers[n + 1].
+    """
+
+    kind: ClassVar[str] = "sparse"
+
+    def __init__(self, values: ArrayLike, columns: ArrayLike, pointers: ArrayLike, d: int) -> None:
+        """Raises TableError where the three arrays are no valid CSR matrix of d columns."""
+        self.values: NDArray[np.float32] = float_values(values, 1)
+        wide, starts = np.asarray(columns, np.int64), np.asarray(pointers, np.int64)
+        if wide.shape != self.values.shape:
+            raise TableError(f"{self.values.size} values need as many columns, got shape {wide.shape}")
+        if starts.ndim != 1 or starts.size < 2 or starts[0] != 0 or starts[-1] != wide.size:
+            raise TableError(f"pointers must run from 0 to {wide.size} over at least one row")
+        if (np.diff(starts) < 0).any():
+            raise TableError("pointers must not descend")
+        if wide.size and (wide.min() < 0 or wide.max() >= d):
+            raise TableError(f"columns must be in 0..{d - 1}, got {int(wide.min())}..{int(wide.max())}")
+        first = np.zeros(wide.size + 1, bool)
+        first[starts] = True
+        if (np.diff(wide) <= 0)[~first[1:-1]].any():
+            raise TableError("columns must ascend inside a row, without repeats")
+        self.columns: NDArray[Any] = read_only(wide.astype(np.uint8 if d <= 256 else np.uint16))
+        self.pointers: NDArray[Any] = read_only(starts.astype(np.uint32 if wide.size < 2**32 else np.uint64))
+        self._d = d
+
+    @classmethod
+    def from_dense(cls, matrix: ArrayLike, mask: ArrayLike | None = None) -> SparseTable:
+        """Keep the positions of an (n_rows, d) matrix where `mask` holds; without one, those that are not zero."""
+        full = np.asarray(matrix, np.float32)
+        if full.ndim != 2:
+            raise TableError(f"a matrix is needed, got {full.ndim} dimension(s)")
+        kept = full != 0 if mask is None else np.asarray(mask, bool)
+        if kept.shape != full.shape:
+            raise TableError(f"the mask's shape {kept.shape} is not the matrix's {full.shape}")
+        pointers = np.concatenate([[0], np.cumsum(kept.sum(1))])
+        return cls(full[kept], np.nonzero(kept)[1], pointers, full.shape[1])
+
+    @property
+    def n_rows(self) -> int:
+        return self.pointers.size - 1
+
+    @property
+    def d(self) -> int:
+        """Dimensions of a full row."""
+        return self._d
+
+    @property
+    def n_values(self) -> int:
+        """Stored values."""
+        return self.values.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all stored arrays."""
+        return self.values.nbytes + self.columns.nbytes + self.pointers.nbytes
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(n_rows,) values of each row."""
+        return np.diff(self.pointers.astype(np.int64))
+
+    def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
+        """(len(rows), d) float32. Raises TableError for a row outside the table."""
+        chosen = rows_in_range(rows, self.n_rows)
+        starts, sizes = self.pointers.astype(np.int64)[chosen], self.sizes()[chosen]
+        target = np.repeat(np.arange(chosen.size), sizes)
+        within = np.arange(target.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        source = np.repeat(starts, sizes) + within
+        full = np.zeros((chosen.size, self.d), np.float32)
+        full[target, self.columns[source]] = self.values[source]
+        return full
+
+    def dense(self) -> NDArray[np.float32]:
+        """(n_rows, d) float32."""
+        return self.rows(np.arange(self.n_rows))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The stored arrays by name."""
+        return {"values": self.values, "columns": self.columns, "pointers": self.pointers}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], d: int) -> SparseTable:
+        """Raises TableError where the arrays do not fit together."""
+        return cls(arrays["values"], arrays["columns"], arrays["pointers"], d)

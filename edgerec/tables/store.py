@@ -1,0 +1,41 @@
+"""Tables on disk: one uncompressed npz a table, without pickle, of about the table's own size."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from edgerec.errors import TableError
+from edgerec.files import atomic_write, storage_failure
+from edgerec.tables.dense import DenseTable
+from edgerec.tables.prefix import PrefixTable
+from edgerec.tables.sparse import SparseTable
+
+Table = DenseTable | PrefixTable | SparseTable
+
+_KINDS: dict[str, type[DenseTable] | type[PrefixTable] | type[SparseTable]] = {
+    kind.kind: kind for kind in (DenseTable, PrefixTable, SparseTable)
+}
+
+
+def save_table(table: Table, path: Path) -> None:
+    """Write a table atomically. Raises StorageError."""
+    with atomic_write(path) as stream:
+        np.savez(stream, kind=np.array(table.kind), d=np.array(table.d), **table.arrays())
+
+
+def load_table(path: Path) -> Table:
+    """Read a table. Raises StorageError where it cannot be read, TableError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        kind, d = str(arrays.pop("kind")), int(arrays.pop("d"))
+        return _KINDS[kind].from_arrays(arrays, d)
+    except FileNotFoundError as error:
+        storage_failure(path, error, "read")
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(f"{path} is no table or is damaged ({error}); train or export again") from error
+    except OSError as error:
+        storage_failure(path, error, "read")

@@ -1,0 +1,133 @@
+"""The second artefact: tables with their ids, and how they came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import RunError
+from edgerec.files import atomic_write, storage_failure, write_json
+from edgerec.tables import Table, load_table, save_table
+
+FORMAT, VERSION = "edgerec.run", 1
+FILE_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training leaves and the exporter reads; stored at the tables' own size.
+
+    Attributes:
+        items: (n_items, d).
+        users: (n_users, d), or None where a user's vector is made from a history.
+        history_weights: (n_items,) float32 in that case, else None.
+        user_ids, item_ids: raw ids of the rows.
+        titles: (n_items,) str or None.
+        config: data, backbone, method, budget, seed, split and settings, as JSON.
+        metrics: by part ('validation', 'test') and name ('ndcg@20').
+        data_fingerprint: of the interactions that were trained on.
+    """
+
+    items: Table
+    users: Table | None
+    history_weights: NDArray[np.float32] | None
+    user_ids: NDArray[Any]
+    item_ids: NDArray[Any]
+    titles: NDArray[np.str_] | None
+    config: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    data_fingerprint: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored tables, ids apart."""
+        weights = 0 if self.history_weights is None else self.history_weights.nbytes
+        return self.items.nbytes + (0 if self.users is None else self.users.nbytes) + weights
+
+    def about(self) -> dict[str, Any]:
+        """What a bundle should say of its origin."""
+        return {**self.config, "metrics": self.metrics, "data_fingerprint": self.data_fingerprint}
+
+    def save(self, folder: Path) -> None:
+        """Write the run; `run.json` comes last, so that a half-written run is never taken for a whole one.
+
+        Raises StorageError.
+        """
+        save_table(self.items, folder / "items.npz")
+        if self.users is not None:
+            save_table(self.users, folder / "users.npz")
+        ids: dict[str, Any] = {"users": self.user_ids, "items": self.item_ids}
+        if self.titles is not None:
+            ids["titles"] = self.titles
+        if self.history_weights is not None:
+            ids["history_weights"] = self.history_weights
+        with atomic_write(folder / "ids.npz") as stream:
+            np.savez_compressed(stream, **ids)
+        write_json(
+            folder / FILE_NAME,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "has_users": self.users is not None,
+                "config": self.config,
+                "metrics": self.metrics,
+                "data_fingerprint": self.data_fingerprint,
+                "history": self.history,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read a finished run.
+
+        Raises:
+            RunError: no run there, an unfinished or damaged one, or one of a newer version.
+            TableError, StorageError: a table is damaged or cannot be read.
+        """
+        fields = _read_json(folder)
+        try:
+            with np.load(folder / "ids.npz", allow_pickle=False) as archive:
+                ids = {name: archive[name] for name in archive.files}
+            return cls(
+                items=load_table(folder / "items.npz"),
+                users=load_table(folder / "users.npz") if fields["has_users"] else None,
+                history_weights=ids.get("history_weights"),
+                user_ids=ids["users"],
+                item_ids=ids["items"],
+                titles=ids.get("titles"),
+                config=fields["config"],
+                metrics=fields["metrics"],
+                data_fingerprint=fields["data_fingerprint"],
+                history=fields["history"],
+            )
+        except OSError as error:
+            storage_failure(folder / "ids.npz", error, "read")
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunError(f"the run in {folder} is damaged ({error}); train it again") from error
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = folder / FILE_NAME
+    try:
+        fields: dict[str, Any] = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        if (folder / "checkpoint.npz").exists():
+            raise RunError(
+                f"the run in {folder} is unfinished; give its 'edgerec train' command again with --resume"
+            ) from None
+        raise RunError(f"{folder} is no run: there is no {FILE_NAME} in it; make one with 'edgerec train'") from None
+    except OSError as error:
+        storage_failure(path, error, "read")
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); train the run again") from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise RunError(f"{path} is not an EdgeRec run")
+    if fields.get("version", 0) > VERSION:
+        raise RunError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
+    return fields

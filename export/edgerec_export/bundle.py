@@ -1,0 +1,124 @@
+"""Writing bundles: whole or not at all, an old one replaced by renaming the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgerec.errors import BudgetError, ExportError
+from edgerec.files import storage_failure
+from edgerec.runtime.manifest import FILE_NAME, read_manifest
+from edgerec_export.blocks import PackedTable, pack
+from edgerec_export.draft import Draft, Options, choose_draft
+from edgerec_export.reference import Reference
+from edgerec_export.source import Source
+from edgerec_export.verify import Verification, verify
+
+
+@dataclass(frozen=True)
+class Export:
+    """A bundle that was written.
+
+    Attributes:
+        folder: where it lies.
+        nbytes: of all its files.
+        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the card.
+        verification: what it showed against numpy, or None where that was not wanted.
+    """
+
+    folder: Path
+    nbytes: int
+    parts: dict[str, int]
+    verification: Verification | None
+
+
+def export(source: Source, out: str | Path, options: Options | None = None) -> Export:
+    """Write the bundle of `source` to the folder `out`, replacing a bundle that is there.
+
+    Raises:
+        BudgetError: it cannot fit `options.max_bytes`; names the smallest size, and nothing is written.
+        UnsupportedError: layout, precision or table kind do not go together.
+        VerificationError: the bundle does not answer as its tables do; nothing is kept.
+        ExportError: `out` holds something that is no bundle.
+        StorageError: the file system refuses.
+    """
+    options = options or Options()
+    folder = Path(out)
+    _check_place(folder)
+    draft = choose_draft(source, options)
+    items = pack(source.items, draft.items)
+    users = pack(source.users, draft.users) if draft.users is not None and source.users is not None else None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        scratch.chmod(0o755)
+    except OSError as error:
+        storage_failure(folder, error, "write")
+    try:
+        names = _write(scratch, draft, items, users)
+        sizes = {name: (scratch / name).stat().st_size for name in names}
+        if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
+            raise BudgetError(f"{sum(sizes.values())} bytes were written where {options.max_bytes} were promised")
+        verification = None
+        if options.verify:
+            reference = Reference(items, users, draft.fixed.get("w"))
+            verification = verify(scratch, reference, 0 if draft.users is None else draft.users.n_rows)
+        _install(scratch, folder, names)
+    except OSError as error:
+        storage_failure(folder, error, "write")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
+    return Export(folder, sum(sizes.values()), parts, verification)
+
+
+def _check_place(folder: Path) -> None:
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE_NAME).exists():
+            raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
+        if folder.exists() and not folder.is_dir():
+            raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
+    except OSError as error:
+        storage_failure(folder, error, "read")
+
+
+def _write(scratch: Path, draft: Draft, items: PackedTable, users: PackedTable | None) -> list[str]:
+    arrays: dict[str, Any] = {"i": items.values, **draft.fixed}
+    if users is not None:
+        arrays["u"] = users.values
+    partial = scratch / "tables.part"
+    with partial.open("wb") as stream:
+        digest = draft.tables.write(stream, arrays)
+    files = draft.finish(digest, items.scales, None if users is None else users.scales, _sha256)
+    manifest = json.loads(files[FILE_NAME])
+    tables = str(manifest["tables"]["file"])
+    partial.rename(scratch / tables)
+    for name, content in files.items():
+        (scratch / name).write_bytes(content)
+    return [tables, *files]
+
+
+def _install(scratch: Path, folder: Path, names: list[str]) -> None:
+    """Give the files their place; the manifest, last in `names`, makes them the bundle."""
+    folder.mkdir(exist_ok=True)
+    before = {path.name for path in folder.iterdir()}
+    old = set()
+    if FILE_NAME in before:
+        old = {entry.name for entry in read_manifest(folder).files}
+    for name in names:
+        (scratch / name).replace(folder / name)
+    for name in (old & before) - set(names):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _part(name: str) -> str:
+    return f"{name.split('-')[0]} graph" if name.endswith(".onnx") else name

@@ -1,0 +1,45 @@
+"""The model card that ships with a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgerec_export.draft import Draft
+
+CARD_NAME = "README.md"
+
+
+def model_card(draft: Draft) -> bytes:
+    """A short Markdown page: what this is, how good it was measured to be, how to use it."""
+    about, options = draft.source.about, draft.options
+    subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
+    facts = [
+        ("data", about.get("data")),
+        ("backbone", about.get("backbone")),
+        ("method", about.get("method")),
+        ("budget", about.get("budget")),
+        ("items", draft.items.n_rows),
+        ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
+        ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
+        ("layout, precision", f"{options.layout}, {options.precision}"),
+        ("table bytes", draft.tables.nbytes),
+        *_metrics(about),
+    ]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts if value is not None)
+    return f"""# EdgeRec bundle
+
+| | |
+|---|---|
+{rows}
+
+Metrics are those of the trained tables, before quantisation.
+
+    pip install edgerec
+    python -c "from edgerec import Recommender; print(Recommender.load('.').recommend({subject}, k=10))"
+""".encode()
+
+
+def _metrics(about: dict[str, Any]) -> list[tuple[str, str]]:
+    test = about.get("metrics", {}).get("test", {})
+    return [(f"{name} (test)", f"{test[name]:.4f}") for name in ("ndcg@20", "recall@20") if name in test]

@@ -1,0 +1,120 @@
+"""What can be exported: tables with raw ids, from a run or brought along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgerec.errors import ExportError
+from edgerec.tables import DenseTable, PrefixTable, Table
+from edgerec.training import Run
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tables and what belongs to them; score(u, i) = users[u] . items[i].
+
+    Attributes:
+        items: (n_items, d).
+        item_ids: (n_items,) int64 or str, unique.
+        users: (n_users, d), or None where a user is made from a history.
+        user_ids: as item_ids; None where there are no users.
+        history_weights: (n_items,) float32: a user is sum over its history of weight[i] * items[i].
+        titles: (n_items,) str, '' where unknown.
+        about: for the manifest and the model card; JSON.
+    """
+
+    items: Table
+    item_ids: NDArray[Any]
+    users: Table | None = None
+    user_ids: NDArray[Any] | None = None
+    history_weights: NDArray[np.float32] | None = None
+    titles: NDArray[np.str_] | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ExportError where the parts do not fit together."""
+        if self.users is None and self.history_weights is None:
+            raise ExportError("a bundle needs a user table, or history weights to make a user's vector from")
+        if self.users is not None and self.users.d != self.items.d:
+            raise ExportError(f"user rows have {self.users.d} dimensions and item rows {self.items.d}; they must agree")
+        self._check_ids("item", self.item_ids, self.items)
+        if self.users is not None:
+            self._check_ids("user", self.user_ids, self.users)
+
+    @staticmethod
+    def _check_ids(side: str, ids: NDArray[Any] | None, table: Table) -> None:
+        if ids is None or ids.shape != (table.n_rows,):
+            got = 0 if ids is None else ids.size
+            raise ExportError(f"{table.n_rows} {side} rows need as many ids, got {got}")
+        if ids.dtype.kind not in "iuU":
+            raise ExportError(f"{side} ids must be integers or text, got {ids.dtype}")
+        if np.unique(ids).size != ids.size:
+            raise ExportError(f"{side} ids repeat; every row needs an id of its own")
+
+
+def from_run(run: Run) -> Source:
+    """What a training run leaves."""
+    return Source(
+        run.items,
+        run.item_ids,
+        run.users,
+        run.user_ids if run.users is not None else None,
+        run.history_weights,
+        run.titles,
+        run.about(),
+    )
+
+
+def from_arrays(
+    items: ArrayLike, users: ArrayLike, *, item_ids: Any = None, user_ids: Any = None, about: dict[str, Any] | None = None
+) -> Source:
+    """Your own (n_items, d) and (n_users, d) tables; without ids, row numbers are the ids.
+
+    Rows that end in zeros are taken as shorter: a prefix mask is found where there is one.
+
+    Raises:
+        TableError: not finite matrices.
+        ExportError: ids or dimensions that do not fit.
+    """
+    item_table, user_table = _table(items), _table(users)
+    return Source(
+        item_table,
+        _ids(item_ids, item_table),
+        user_table,
+        _ids(user_ids, user_table),
+        about={"backbone": "own table", "method": "own table", **(about or {})},
+    )
+
+
+def from_embedding(items: Any, users: Any, *, item_ids: Any = None, user_ids: Any = None) -> Source:
+    """Two `torch.nn.Embedding` layers (anything with a `weight` tensor)."""
+    weights = [layer.weight.detach().cpu().numpy() for layer in (items, users)]
+    about = {"backbone": "torch.nn.Embedding"}
+    return from_arrays(weights[0], weights[1], item_ids=item_ids, user_ids=user_ids, about=about)
+
+
+def from_implicit(model: Any, *, item_ids: Any = None, user_ids: Any = None) -> Source:
+    """A fitted matrix-factorisation model of the `implicit` package (anything with item_factors and user_factors)."""
+    tables = []
+    for name in ("item_factors", "user_factors"):
+        factors = getattr(model, name, None)
+        if factors is None:
+            raise ExportError(f"the model has no {name}; fit it first")
+        tables.append(factors.to_numpy() if hasattr(factors, "to_numpy") else np.asarray(factors))
+    about = {"backbone": f"implicit {type(model).__name__}"}
+    return from_arrays(tables[0], tables[1], item_ids=item_ids, user_ids=user_ids, about=about)
+
+
+def _ids(ids: Any, table: Table) -> NDArray[Any]:
+    return np.arange(table.n_rows) if ids is None else np.asarray(ids)
+
+
+def _table(values: ArrayLike) -> Table:
+    dense = DenseTable(values)
+    used = dense.values != 0
+    sizes = np.where(used.any(1), dense.d - used[:, ::-1].argmax(1), 1)
+    return dense if (sizes == dense.d).all() else PrefixTable.from_dense(dense.values, sizes)

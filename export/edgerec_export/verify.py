@@ -1,0 +1,149 @@
+"""A bundle compared with numpy before it takes its name: in a fresh process, as an app would open it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import VerificationError
+from edgerec.runtime.manifest import read_manifest
+from edgerec_export.reference import Reference
+
+USERS = 32
+BYTES_AN_ITEM = 16
+MARGIN = 32 << 20
+"""Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch) and this much for onnxruntime."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verified bundle showed.
+
+    Attributes:
+        max_error: the largest difference of a score from numpy's.
+        peak_bytes: resident memory above the process before the bundle was opened; None without /proc.
+    """
+
+    max_error: float
+    peak_bytes: int | None
+
+
+def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
+    """Ask the bundle in `folder` ordinary and adversarial questions and compare every answer.
+
+    Args:
+        n_users: users in the bundle; 0 where histories are asked.
+
+    Raises:
+        VerificationError: an answer, or the memory that answering took, is off; the message gives got, expected
+            and tolerance.
+    """
+    questions = dict(_questions(reference.n_items, n_users))
+    answers = _ask(folder, questions)
+    error = 0.0
+    for call, feed in questions.items():
+        check = _check_scores if call.startswith("score") else _check_ranking
+        outputs = {name: answers[f"{call}.{name}"] for name in ("items", "scores") if f"{call}.{name}" in answers}
+        error = max(error, check(call, feed, outputs, reference))
+    peak = int(answers["peak_bytes"]) if "peak_bytes" in answers else None
+    allowed = sum(entry.bytes for entry in read_manifest(folder).files) + MARGIN
+    allowed += BYTES_AN_ITEM * reference.n_items * max(len(_subject(feed)) for feed in questions.values())
+    if peak is not None and peak > allowed:
+        raise VerificationError(f"opening {folder} took {peak} bytes of memory, expected at most {allowed}")
+    return Verification(error, peak)
+
+
+def _questions(n_items: int, n_users: int) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
+    rng = np.random.default_rng(0)
+    batch = USERS if n_items <= 100_000 else 2
+    subject = _random_subject(rng, n_items, n_users, batch)
+    one = {name: value[:1] for name, value in subject.items()}
+    k = np.array(min(20, n_items))
+    nothing = np.full((batch, 1), -1)
+    twice = rng.integers(0, n_items, (batch, 8))
+    yield "recommend.plain", {**subject, "exclude": nothing, "k": k}
+    yield "recommend.repeats", {**subject, "exclude": np.hstack([twice, nothing, twice]), "k": k}
+    yield "recommend.empty", {**one, "exclude": np.empty((1, 0), np.int64), "k": np.array(1)}
+    if n_items <= 100_000:
+        left = rng.permutation(n_items)[: n_items - min(3, n_items - 1)]
+        yield "recommend.few_left", {**one, "exclude": left[None], "k": k}
+        yield "recommend.none_left", {**one, "exclude": np.arange(n_items)[None], "k": np.array(n_items)}
+    yield "score.some", {**subject, "candidates": rng.integers(0, n_items, (batch, 50))}
+
+
+def _random_subject(
+    rng: np.random.Generator, n_items: int, n_users: int, batch: int
+) -> dict[str, NDArray[np.int64]]:
+    if n_users:
+        return {"user": rng.integers(0, n_users, batch)}
+    history = rng.integers(0, n_items, (batch, 12))
+    history[:, 8:][rng.random((batch, 4)) < 0.5] = -1
+    return {"history": history}
+
+
+def _ask(folder: Path, questions: dict[str, dict[str, NDArray[np.int64]]]) -> dict[str, NDArray[Any]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        asked, answered = Path(scratch, "questions.npz"), Path(scratch, "answers.npz")
+        flat = {f"{call}.{name}": value for call, feed in questions.items() for name, value in feed.items()}
+        np.savez(asked, **flat)  # type: ignore[arg-type]  # numpy's stubs take a keyword for allow_pickle
+        command = [sys.executable, "-m", "edgerec.runtime.answer", str(folder), str(asked), str(answered)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            raise VerificationError(f"the exported bundle cannot be opened: {reason}")
+        with np.load(answered, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+
+def _subject(feed: dict[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    return feed["user"] if "user" in feed else feed["history"]
+
+
+def _check_scores(
+    call: str, feed: dict[str, NDArray[np.int64]], got: dict[str, NDArray[Any]], reference: Reference
+) -> float:
+    subject = _subject(feed)
+    expected = np.take_along_axis(reference.scores(subject), feed["candidates"], 1)
+    return _compare(call, got["scores"], expected, reference.slack(subject)[:, None])
+
+
+def _check_ranking(
+    call: str, feed: dict[str, NDArray[np.int64]], got: dict[str, NDArray[Any]], reference: Reference
+) -> float:
+    """Every returned item scores what is said, none is excluded or repeated, and no better one was left out."""
+    subject, k = _subject(feed), int(feed["k"])
+    scores, slack = reference.scores(subject), reference.slack(subject)[:, None]
+    excluded = np.hstack([feed["exclude"], feed["history"]]) if "history" in feed else feed["exclude"]
+    for row, gone in zip(scores, excluded, strict=True):
+        row[gone[gone >= 0]] = -np.inf
+    items, best = got["items"], -np.sort(-scores, 1)[:, :k]
+    if items.shape != best.shape:
+        raise VerificationError(f"{call}: got items of shape {items.shape}, expected {best.shape}")
+    left = np.isfinite(best)
+    if (left != (items >= 0)).any() or not np.isneginf(got["scores"][~left]).all():
+        raise VerificationError(f"{call}: item -1 and score -inf are expected exactly where no item is left")
+    for row in items:
+        if np.unique(row[row >= 0]).size != (row >= 0).sum():
+            raise VerificationError(f"{call}: an item is returned twice: {row.tolist()}")
+    own = np.where(left, np.take_along_axis(scores, np.maximum(items, 0), 1), 0)
+    said = np.where(left, got["scores"], 0)
+    return max(_compare(call, said, own, slack), _compare(call, said, np.where(left, best, 0), slack))
+
+
+def _compare(call: str, got: NDArray[Any], expected: NDArray[Any], tolerance: NDArray[np.float64]) -> float:
+    error = np.abs(got - expected)
+    if not (error <= tolerance).all():
+        at = np.unravel_index(int(np.nanargmax(np.where(np.isnan(error), np.inf, error - tolerance))), error.shape)
+        allowed = np.broadcast_to(tolerance, error.shape)[at]
+        raise VerificationError(
+            f"{call}: score at {tuple(map(int, at))} is {got[at]}, expected {expected[at]} within {allowed:.2g}"
+        )
+    return float(error.max(initial=0))
