@@ -41,8 +41,8 @@ def download(
         progress: called with one line of text on every attempt.
 
     Raises:
-        DownloadError: the host does not answer or refuses, or the file is not the expected one (it is removed
-        then). StorageError: the file cannot be written.
+        DownloadError: the host does not answer or refuses, or the file is another one (it is removed then).
+        StorageError: the file cannot be written.
     """
     part = target.with_name(target.name + ".part")
     for attempt in range(1, attempts + 1):
@@ -119,7 +119,9 @@ def _verify(part: Path, digest: str, url: str) -> None:
         found = hashlib.file_digest(stream, algorithm).hexdigest()
     if found != expected:
         part.unlink()
-        raise DownloadError(f"{url}: its {algorithm} is {found}, expected {expected}; the file was removed")
+        raise DownloadError(
+            f"{url}: its {algorithm} is {found}, expected {expected}; the file was removed, try again"
+        )
 
 
 def _reason(error: Exception, timeout: float) -> str:

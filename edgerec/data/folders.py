@@ -93,4 +93,4 @@ def _shortest(ratings: NDArray[np.float32]) -> NDArray[Any]:
 def _table(columns: Mapping[str, NDArray[Any]]) -> bytes:
     rows = zip(*(column.astype(np.str_).tolist() for column in columns.values()), strict=True)
     text = "\n".join(["\t".join(columns), *map("\t".join, rows), ""])
-    return gzip.compress(text.encode(), mtime=0)
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,7 +138,7 @@ class Interactions:
         return result
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
-        """The interactions where `mask` (n,) holds, over the same users and items: rows keep their meaning."""
+        """The interactions where `mask` (n,) holds, over the same users and items, rows unchanged."""
         rows = self.user_rows()[mask]
         return Interactions(
             self.user_ids,
@@ -152,7 +152,7 @@ class Interactions:
         )
 
     def filter(self, *, min_user: int = 1, min_item: int = 1) -> Interactions:
-        """Drop users and items under a minimum count until none is left under it (k-core); rows are renumbered.
+        """Drop users and items under a minimum count until none is left (k-core); rows are renumbered.
 
         Raises DataError if nothing is left.
         """
@@ -167,8 +167,8 @@ class Interactions:
             alive = keep
         if not alive.any():
             raise DataError(
-                f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; lower the "
-                "minimum counts"
+                f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; "
+                "lower the minimum counts"
             )
         kept_users, user_rows = np.unique(users[alive], return_inverse=True)
         kept_items, item_rows = np.unique(items[alive], return_inverse=True)
@@ -185,11 +185,8 @@ class Interactions:
 
     def with_titles(self, titles: dict[Any, str]) -> Interactions:
         """The same interactions with item titles looked up by raw id."""
-        from dataclasses import replace
-
-        return replace(
-            self, titles=np.array([titles.get(i, "") for i in self.item_ids.tolist()], dtype=np.str_)
-        )
+        known = [titles.get(item, "") for item in self.item_ids.tolist()]
+        return replace(self, titles=np.array(known, dtype=np.str_))
 
     def fingerprint(self) -> str:
         """sha256 over ids, pairs, ratings and timestamps in one order and byte order; titles do not count."""
@@ -238,7 +235,15 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
 def _column(values: Any, n: int, what: str, dtype: type[np.generic]) -> NDArray[Any] | None:
     if values is None:
         return None
-    array = np.asarray(values).astype(dtype)
+    given = np.asarray(values)
+    try:
+        # What does not fit becomes infinite, or another integer, and is refused by its value.
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = given.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must be numbers: {error}") from error
+    if dtype is np.int64 and given.dtype.kind == "f" and not np.array_equal(array, given):
+        raise DataError(f"{what} must be whole numbers")
     if array.shape != (n,):
         raise DataError(f"{what} must have one value an interaction: {n} expected, got shape {array.shape}")
     return array

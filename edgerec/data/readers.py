@@ -1,4 +1,4 @@
-"""Interactions and titles from the files that data sets come in."""
+"""Interactions from the files that data sets come in."""
 
 from __future__ import annotations
 
@@ -75,9 +75,8 @@ def _layout(first: FirstLine, path: Path) -> Layout:
         if user is None or item is None:
             raise DataError(
                 f"{path} has the columns {', '.join(first.fields)}; expected a header with a user column "
-                "(user, "
-                "user_id, uid) and an item column (item, item_id, movieId), and rating and timestamp where "
-                "known"
+                "(user, user_id, uid) and an item column (item, item_id, movieId), and where known rating "
+                "and timestamp"
             )
         return Layout(first.separator, width, user, item, first.find(RATING_NAMES), first.find(TIME_NAMES))
     if not 2 <= width <= 4:

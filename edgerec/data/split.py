@@ -25,16 +25,15 @@ class SplitSpec:
     """How to split, as text `random:80/20`, `random:50/25/25`, `leave-last-out`, `time:80/20`.
 
     Two shares are train/test: 5 % of train are then held back as validation, to choose epochs and settings,
-    and the final model is trained again on all of train. Three are train/validation/test (50/25/25: BET,
-    CIESS).
+    and the final model is trained again on all of train. Three are train/validation/test, as BET and CIESS
+    have them (50/25/25).
 
     Attributes:
-        kind: 'random' (inside each user), 'leave-last-out' (of each user, by time), 'time' (one cut for all
-            users).
+        kind: 'random' (inside each user), 'leave-last-out' (of each user), 'time' (one cut for all users).
         fractions: of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
-        seed: of the random choices.
+        seed: of the random choices, from 0 up.
 
-    Raises DataError at a kind or shares that do not exist.
+    Raises DataError at a kind, shares or a seed that do not exist.
     """
 
     kind: str
@@ -42,15 +41,15 @@ class SplitSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        shares_ok = (
-            len(self.fractions) in (2, 3) and min(self.fractions) > 0 and math.isclose(sum(self.fractions), 1)
-        )
-        if self.kind not in _KINDS or not (
-            shares_ok or (self.kind == "leave-last-out" and not self.fractions)
-        ):
-            raise DataError(f"there is no split {self.kind!r} with the shares {self.fractions}; {_EXPECTED}")
-        if self.kind == "leave-last-out" and self.fractions:
-            raise DataError(f"leave-last-out takes no shares, got {self.fractions}")
+        shares = self.fractions
+        if self.kind == "leave-last-out":
+            valid = not shares
+        else:
+            valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
+        if self.kind not in _KINDS or not valid or self.seed < 0:
+            raise DataError(
+                f"there is no split {self.kind!r} with shares {shares} and seed {self.seed}; {_EXPECTED}"
+            )
 
     @classmethod
     def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:
@@ -204,7 +203,7 @@ def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
 
 
 def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) each interaction's place, from 0, among its user's, sorted by the last key, then the one before."""
+    """(n,) each interaction's place, from 0, among its user's, sorted by the last key first."""
     rows = interactions.user_rows()
     places = np.empty(len(rows), np.int64)
     places[np.lexsort((*keys, rows))] = np.arange(len(rows))
@@ -219,7 +218,7 @@ def _by_place(
     rows = interactions.user_rows()
     is_test = places < tests[rows]
     is_held = ~is_test & (places < (tests + held)[rows])
-    return (2 * is_test + is_held).astype(np.int8)
+    return np.where(is_test, 2, is_held).astype(np.int8)
 
 
 _ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _Parts]] = {

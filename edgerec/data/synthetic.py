@@ -36,9 +36,8 @@ def synthetic(
     """
     if min(n_users, n_items, rank) < 1 or not n_users <= n <= n_users * max(n_items // 2, 1):
         raise DataError(
-            f"synthetic data of {n_users} users, {n_items} items and {n} interactions cannot be drawn: the "
-            "interactions "
-            f"must be from {n_users} (one a user) to {n_users * max(n_items // 2, 1)} (half of all pairs)"
+            f"synthetic data of {n_users} users, {n_items} items and {n} interactions cannot be drawn: "
+            f"ask for {n_users} (one a user) to {n_users * max(n_items // 2, 1)} (half of all pairs)"
         )
     rng = np.random.default_rng(seed)
     counts = _activity(rng, n_users, n_items, n)

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgerec.data.columns import batches, to_ids
+from edgerec.data.columns import batches, is_id, to_ids
 from edgerec.data.text import ITEM_NAMES, TITLE_NAMES, FirstLine, parse, read_first_line, split_line
 from edgerec.errors import DataError
 
@@ -48,11 +48,10 @@ def _pairs(stream: TextIO, first: FirstLine, path: Path) -> list[tuple[str, str]
     numbered = batches(stream, 2 if first.is_header else 1)
     for number, line in itertools.chain.from_iterable(enumerate(lines, start) for start, lines in numbered):
         fields = split_line(line, first.separator)
-        if len(fields) <= max(item, title) or not fields[item].strip():
+        if len(fields) <= max(item, title) or not is_id(fields[item]):
             raise DataError(
                 f"{path}, line {number}: expected an item id in column {item + 1} and a title in column "
-                f"{title + 1} "
-                f"separated by {first.separator!r}, found {line.strip()[:60]!r}"
+                f"{title + 1} separated by {first.separator!r}, found {line.strip()[:60]!r}"
             )
         pairs.append((fields[item], fields[title].strip()))
     return pairs
@@ -67,7 +66,6 @@ def _columns(first: FirstLine, path: Path) -> tuple[int, int]:
     if item is None or title is None:
         raise DataError(
             f"{path} has the columns {', '.join(first.fields)}; expected an item column (item, item_id, "
-            "movieId, id) "
-            "and a title column (title, name)"
+            "movieId, id) and a title column (title, name)"
         )
     return item, title

@@ -12,13 +12,13 @@ import numpy as np
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import SizePlan, State, Vectors
-from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.row_solver import RowSolver
 
-_A, _B = 0.4, 0.35
+_ALPHA, _REG = 3.0, 20.0
 _ALPHA_GRID = (1.0, 3.0, 10.0)
-_REG_GRID = (0.1, 1.0, 10.0)
+_REG_GRID = (5.0, 10.0, 20.0, 40.0)
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class IALSConfig:
     """
 
     d: int = 64
-    alpha: float | None = 3.0
-    reg: float | None = 0.1
+    alpha: float | None = _ALPHA
+    reg: float | None = _REG
 
 
 class IALSTrainer:
@@ -49,19 +49,19 @@ class IALSTrainer:
     ) -> None:
         self._n, self._sizes, self._threads = len(train), sizes, threads
         self._alpha, self._reg = _fixed(config)
-        matrix = train.matrix()
-        columns = matrix.T.tocsr()
+        columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
-        u, s, v = truncated_svd(scaled_matrix(train, _A, _B), sizes.d, np.random.default_rng(seed))
+        u, s, v = truncated_svd(
+            scaled_matrix(train, DEFAULT_A, DEFAULT_B), sizes.d, np.random.default_rng(seed)
+        )
         self._users = cut(u * np.sqrt(s), sizes.users)
         self._items = cut(v * np.sqrt(s), sizes.items)
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
-        weights = {"alpha": self._alpha, "reg": self._reg, "threads": self._threads}
-        self._items, _ = self._item_solver.solve(self._users, **weights)
-        self._users, fit = self._user_solver.solve(self._items, **weights)
+        self._items, _ = self._item_solver.solve(self._users, self._alpha, self._reg, self._threads)
+        self._users, fit = self._user_solver.solve(self._items, self._alpha, self._reg, self._threads)
         ridge = self._reg * float(np.square(self._items, dtype=np.float64).sum())
         return {"loss": 1 + self._alpha + (ridge - fit) / self._n}
 
@@ -76,8 +76,10 @@ class IALSTrainer:
 
 
 class IALS:
-    """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky 2008). Its confidence 1 + alpha is
-    what the `implicit` package calls alpha."""
+    """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky 2008).
+
+    Its confidence 1 + alpha is what the `implicit` package calls alpha.
+    """
 
     name: ClassVar[str] = "ials"
     config: ClassVar[type[Any]] = IALSConfig
@@ -115,4 +117,4 @@ class IALS:
 
 
 def _fixed(config: IALSConfig) -> tuple[float, float]:
-    return (3.0 if config.alpha is None else config.alpha), (0.1 if config.reg is None else config.reg)
+    return (_ALPHA if config.alpha is None else config.alpha), (_REG if config.reg is None else config.reg)

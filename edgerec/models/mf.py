@@ -1,8 +1,9 @@
-"""Matrix factorisation trained by Bayesian personalised ranking."""
+"""Matrix factorisation trained by Bayesian personalised ranking; the one backbone that imports torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,12 @@ from edgerec.models.prefix import check_sizes, prefix_mask
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn.functional import embedding, softplus
+else:
+    torch = require("torch", "train")
+    embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
+
+_MIN_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -27,25 +34,29 @@ class MFConfig:
         d: dimensions of a full row where nothing else decides them.
         lr: Adam's first step size.
         decay: factor on the step size after every epoch.
-        batch: interactions in a step.
+        batch: interactions in a step, at most; fewer where an epoch would have under 64 steps.
+        negatives: items drawn for an interaction, of which the one scored highest is ranked against; 1 is
+            plain BPR, more is dynamic negative sampling (Zhang et al. 2013).
         l2: weight decay on the rows that a step touches, by interaction.
         std: standard deviation of the initial values.
     """
 
     d: int = 64
     lr: float = 0.03
-    decay: float = 0.95
+    decay: float = 0.9
     batch: int = 10_000
-    l2: float = 1e-3
+    negatives: int = 8
+    l2: float = 0.01
     std: float = 0.1
 
 
 class MFTrainer:
-    """score(u, i) = p_u . q_i, trained on -ln sigmoid(score(u, i) - score(u, j)) for an item j drawn uniformly
-    (Rendle et al. 2009, BPR-MF).
+    """score(u, i) = p_u . q_i, trained on -ln sigmoid(score(u, i) - score(u, j)) for an unobserved item j
+    (Rendle et al. 2009, BPR-MF), here the hardest of a few drawn uniformly. Observed ones among them are not
+    thrown out: it changes NDCG@20 on ML-1M by less than 0.001.
 
-    Gradients are masked to the sizes and so are the initial values: Adam's moments stay zero past a row's size,
-    and with them its values, exactly.
+    Gradients are masked to the sizes and so are the initial values, so Adam's moments stay zero past a
+    row's size, and with them its values, exactly.
     """
 
     def __init__(
@@ -57,52 +68,134 @@ class MFTrainer:
         threads: int | None,
         device: str,
     ) -> None:
-        self._torch = torch = require("torch", "train")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self._config, self._device = config, torch.device(device)
+        self._config, self._threads, self._device = config, threads, torch.device(device)
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
         self._pairs = [torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices)]
         self._n_items = train.n_items
-        self._users = self._table(train.n_users, sizes.d, sizes.users)
-        self._items = self._table(train.n_items, sizes.d, sizes.items)
+        self._masks = (self._mask(sizes.users, sizes.d), self._mask(sizes.items, sizes.d))
+        self._users = self._table(train.n_users, sizes.d, self._masks[0])
+        self._items = self._table(train.n_items, sizes.d, self._masks[1])
         self._optimizer = torch.optim.Adam([self._users, self._items], lr=config.lr, fused=True)
         self._epochs = 0
 
     def epoch(self) -> dict[str, float]:
         """Every interaction once, in a drawn order. `loss`: the mean ranking loss, without the decay."""
-        torch, config = self._torch, self._config
+        config = self._config
         self._optimizer.param_groups[0]["lr"] = config.lr * config.decay**self._epochs
         users, items = self._pairs
         order = torch.randperm(len(users), generator=self._generator)
-        negatives = torch.randint(self._n_items, (len(users),), generator=self._generator)
         total = torch.zeros((), device=self._device)
-        for picked in order.split(config.batch):
-            rows = (part[picked].to(self._device) for part in (users, items, negatives))
-            total += self._step(*rows) * len(picked)
+        batch = max(1, min(config.batch, len(order) // _MIN_STEPS))
+        with _threads(self._threads):
+            for start in range(0, len(order), batch):
+                picked = order[start : start + batch]
+                shape = (config.negatives, len(picked))
+                drawn = torch.randint(self._n_items, shape, generator=self._generator)
+                rows = (part.to(self._device) for part in (users[picked], items[picked], drawn))
+                total += self._step(*rows) * len(picked)
         self._epochs += 1
         return {"loss": float(total) / len(users)}
 
-    def _step(self, users: torch.Tensor, items: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        functional = self._torch.nn.functional
-        p = functional.embedding(users, self._users)
-        q = functional.embedding(items, self._items)
-        r = functional.embedding(negatives, self._items)
-        ranking = functional.softplus(-(p * (q - r)).sum(1)).mean()
+    def _step(self, users: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """One step on users (n,), items (n,) and candidate negatives (negatives, n); the ranking loss."""
+        p = embedding(users, self._users)
+        q = embedding(items, self._items)
+        r = embedding(self._hardest(p.detach(), drawn), self._items)
+        ranking = softplus((p * (r - q)).sum(1)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(users)
-        self._optimizer.zero_grad()
-        (ranking + self._config.l2 * decay).backward()
+        tables = (self._users, self._items)
+        gradients = torch.autograd.grad(ranking + self._config.l2 * decay, tables)
+        for table, gradient, mask in zip(tables, gradients, self._masks, strict=True):
+            table.grad = gradient if mask is None else gradient * mask
         self._optimizer.step()
-        result: torch.Tensor = ranking.detach()
-        return result
+        return ranking.detach()
 
-    def _table(self, n: int, d: int, sizes: NDArray[np.int64] | None) -> torch.Tensor:
-        torch = self._torch
-        values = torch.randn(n, d, generator=self._generator) * self._config.std
+    def _hardest(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """(n,) of the items drawn (negatives, n), the one that p (n, d) scores highest."""
+        if len(drawn) == 1:
+            return drawn[0]
+        table = self._items.detach()
+        scores = torch.stack([(p * table[row]).sum(1) for row in drawn])
+        return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
+
+    def _mask(self, sizes: NDArray[np.int64] | None, d: int) -> torch.Tensor | None:
         if sizes is None:
-            return values.to(self._device).requires_grad_()
-        mask = torch.from_numpy(prefix_mask(sizes, d).astype(np.float32)).to(self._device)
-        table: torch.Tensor = (values.to(self._device) * mask).requires_grad_()
-        table.register_hook(lambda gradient: gradient * mask)
-        return table
+            return None
+        return torch.from_numpy(prefix_mask(sizes, d).astype(np.float32)).to(self._device)
+
+    def _table(self, n: int, d: int, mask: torch.Tensor | None) -> torch.Tensor:
+        values = torch.randn(n, d, generator=self._generator).to(self._device) * self._config.std
+        return (values if mask is None else values * mask).requires_grad_()
+
+    def vectors(self) -> Vectors:
+        return Vectors(*(table.detach().cpu().numpy().copy() for table in (self._users, self._items)))
+
+    def state(self) -> State:
+        """Tables, Adam's moments and step count by table, the generator, the epoch count."""
+        state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
+        for name, table in self._tables():
+            state[name] = table.detach().cpu().numpy().copy()
+            for key, moment in self._optimizer.state[table].items():
+                state[f"{name}.{key}"] = moment.detach().cpu().numpy().copy()
+        return state
+
+    def restore(self, state: State) -> None:
+        self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        self._epochs = int(state["epochs"])
+        for name, table in self._tables():
+            table.data.copy_(torch.from_numpy(state[name]))
+            self._optimizer.state[table] = {
+                key.removeprefix(f"{name}."): torch.from_numpy(value.copy()).to(self._device)
+                for key, value in state.items()
+                if key.startswith(f"{name}.")
+            }
+
+    def _tables(self) -> tuple[tuple[str, torch.Tensor], ...]:
+        return ("users", self._users), ("items", self._items)
+
+
+class MF:
+    """Matrix factorisation with the BPR loss (Rendle, Freudenthaler, Gantner and Schmidt-Thieme 2009)."""
+
+    name: ClassVar[str] = "mf"
+    config: ClassVar[type[Any]] = MFConfig
+    user_table: ClassVar[bool] = True
+    max_epochs: ClassVar[int] = 30
+    patience: ClassVar[int] = 5
+
+    def candidates(self, config: MFConfig) -> Sequence[MFConfig]:
+        return [config]
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: MFConfig,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> MFTrainer:
+        """Start a fit on the CPU or on "cuda".
+
+        Raises:
+            UnsupportedError: a device that torch does not find.
+            TableError: sizes that do not fit the rows.
+        """
+        if device != "cpu" and not torch.cuda.is_available():
+            raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
+        check_sizes(sizes.users, train.n_users, sizes.d, "user")
+        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        return MFTrainer(train, sizes, config, seed, threads, device)
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """torch on `n` threads inside; None leaves its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

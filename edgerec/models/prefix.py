@@ -9,12 +9,12 @@ from edgerec.errors import TableError
 
 
 def check_sizes(sizes: NDArray[np.int64] | None, n: int, d: int, side: str) -> None:
-    """Raise TableError unless `sizes` is None or (n,) values in 1..d; `side` names the table in the message."""
+    """Raise TableError unless `sizes` is None or (n,) values in 1..d; `side` is for the message."""
     if sizes is None:
         return
     if sizes.shape != (n,):
-        raise TableError(f"{side} sizes have shape {sizes.shape}; the table has {n} rows, so ({n},) is needed")
-    if n and not (1 <= sizes.min() and sizes.max() <= d):
+        raise TableError(f"{side} sizes have shape {sizes.shape}; the table's {n} rows need ({n},)")
+    if n and (sizes.min() < 1 or sizes.max() > d):
         raise TableError(f"{side} sizes run from {sizes.min()} to {sizes.max()}; they must lie in 1..{d}")
 
 

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
 from edgerec.models.prefix import prefix_mask
+
+Rows = NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 19
 """Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.4x slower at a quarter of it."""
@@ -37,15 +40,15 @@ class _Block:
 
 
 class RowSolver:
-    """Solves each row x of one side given the other side's vectors Y (Hu, Koren and Volinsky 2008, section 4).
+    """Solves each row x of one side given the other side's vectors Y (Hu, Koren and Volinsky 2008, sec. 4).
 
-    x minimises sum over observed of (1 + alpha)(1 - x.y)^2 + sum over unobserved of (x.y)^2 + reg |x|^2 within
-    the row's first size dimensions, that is (Y'Y + reg I + alpha Y_u'Y_u) x = (1 + alpha) Y_u' 1.
+    x minimises sum over observed of (1 + alpha)(1 - x.y)^2 + sum over unobserved of (x.y)^2 + reg |x|^2
+    within the row's first size dimensions: (Y'Y + reg I + alpha Y_u'Y_u) x = (1 + alpha) Y_u' 1.
 
-    With Y'Y + reg I = L L' and Z = Y L^-T this is (I + alpha Z_u'Z_u) z = Z_u' 1, x = (1 + alpha) L^-T z. L^-T
-    is upper triangular, so a leading block of dimensions never sees the later ones, and one factorisation
-    serves every size. A row with fewer observations than dimensions is solved in observations instead:
-    z = Z_u' (I + alpha Z_u Z_u')^-1 1.
+    With Y'Y + reg I = L L' and Z = Y L^-T this is (I + alpha Z_u'Z_u) z = Z_u' 1, x = (1 + alpha) L^-T z.
+    L^-T is upper triangular, so a leading block of dimensions never sees the later ones, and one
+    factorisation serves every size. A row with fewer observations than dimensions is solved in observations
+    instead: z = Z_u' (I + alpha Z_u Z_u')^-1 1.
 
     Blocks are fixed when the solver is made and BLAS runs on one thread inside each, so the result does not
     depend on the number of threads.
@@ -53,8 +56,8 @@ class RowSolver:
 
     def __init__(
         self,
-        indptr: NDArray[np.int64],
-        indices: NDArray[np.int32],
+        indptr: NDArray[np.integer[Any]],
+        indices: NDArray[np.integer[Any]],
         n_columns: int,
         d: int,
         sizes: NDArray[np.int64] | None = None,
@@ -71,9 +74,7 @@ class RowSolver:
         self._blocks = list(_plan(indptr, indices, n_columns, d, sizes))
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
 
-    def solve(
-        self, other: NDArray[np.float32], *, alpha: float, reg: float, threads: int | None = None
-    ) -> tuple[NDArray[np.float32], float]:
+    def solve(self, other: Rows, alpha: float, reg: float, threads: int | None = None) -> tuple[Rows, float]:
         """All rows at their optimum.
 
         Args:
@@ -103,8 +104,8 @@ class RowSolver:
 
 
 def _plan(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
+    indptr: NDArray[np.integer[Any]],
+    indices: NDArray[np.integer[Any]],
     n_columns: int,
     d: int,
     sizes: NDArray[np.int64] | None,
@@ -128,14 +129,14 @@ def _plan(
         yield _Block(rows, columns, width, mask)
 
 
-def _whitener(other: NDArray[np.float32], reg: float) -> NDArray[np.float32]:
+def _whitener(other: Rows, reg: float) -> Rows:
     """L^-T, upper triangular, for L L' = Y'Y + reg I."""
     gram = (other.T @ other).astype(np.float64)
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 
 
-def _solve_block(block: _Block, table: NDArray[np.float32], alpha: float) -> tuple[NDArray[np.float32], float]:
+def _solve_block(block: _Block, table: Rows, alpha: float) -> tuple[Rows, float]:
     """z (k, width) of (I + alpha Z'Z) z = Z' 1 for each row's gathered Z (n, width), and the sum of 1'Z z."""
     gathered = np.take(table, block.columns, axis=0)
     if block.mask is not None:
@@ -150,7 +151,7 @@ def _solve_block(block: _Block, table: NDArray[np.float32], alpha: float) -> tup
     return z, float(np.vdot(total, z))
 
 
-def _ridged(gram: NDArray[np.float32], alpha: float) -> NDArray[np.float32]:
+def _ridged(gram: Rows, alpha: float) -> Rows:
     """I + alpha gram, in place."""
     gram *= np.float32(alpha)
     diagonal = np.arange(gram.shape[-1])

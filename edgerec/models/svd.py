@@ -12,11 +12,11 @@ import numpy as np
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import SizePlan, State, Vectors
-from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 
-_A_GRID = (0.4,)
-_B_GRID = (0.2, 0.35, 0.5)
+_A_GRID = (0.2, 0.5)
+_B_GRID = (0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SVDTrainer:
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
     def epoch(self) -> dict[str, float]:
-        """The whole fit. `energy`: the share of the scaled matrix's squared entries that d dimensions keep."""
+        """The whole fit. `energy`: the share of the scaled matrix's squared norm that d dimensions keep."""
         scaled = scaled_matrix(self._train, self._a, self._b)
         _, s, v = truncated_svd(scaled, self._sizes.d, np.random.default_rng(self._seed))
         self._items = v * (self._item_degrees**self._b)[:, None]
@@ -94,7 +94,7 @@ class SVD:
         threads: int | None = None,
         device: str = "cpu",
     ) -> SVDTrainer:
-        """Start a fit; `threads` is not needed, and what `config` leaves open takes a = 0.4, b = 0.35.
+        """Start a fit; `threads` is not needed, and what `config` leaves open takes a = 0.4, b = 0.4.
 
         Raises:
             UnsupportedError: sizes for users, who have no table here, or a device other than the CPU.
@@ -109,4 +109,4 @@ class SVD:
 
 
 def _fixed(config: SVDConfig) -> tuple[float, float]:
-    return (0.4 if config.a is None else config.a), (0.35 if config.b is None else config.b)
+    return (DEFAULT_A if config.a is None else config.a), (DEFAULT_B if config.b is None else config.b)

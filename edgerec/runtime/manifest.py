@@ -67,7 +67,13 @@ class GraphEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a reader needs; `about` is for people: backbone, method, metrics, budget, fingerprints."""
+    """All that a reader needs.
+
+    Attributes:
+        session: onnxruntime's session options that the layout wants.
+        own_bytes: of the manifest's file.
+        about: for people: backbone, method, metrics, budget, fingerprints.
+    """
 
     version: tuple[int, int]
     d: int
@@ -79,6 +85,7 @@ class Manifest:
     graphs: dict[str, GraphEntry]
     sections: dict[str, Section]
     session: dict[str, str]
+    own_bytes: int
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -86,6 +93,11 @@ class Manifest:
     def files(self) -> tuple[FileEntry, ...]:
         """Every file but the manifest itself."""
         return (self.tables, *(graph.file for graph in self.graphs.values()), *self.other_files)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole bundle, every file counted."""
+        return self.own_bytes + sum(entry.bytes for entry in self.files)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -113,14 +125,14 @@ def read_manifest(folder: Path) -> Manifest:
             raise BundleError(
                 f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
-        return _parse(fields, (major, minor))
+        return _parse(fields, (major, minor), len(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{path} is damaged ({error!r}); export the bundle again") from error
 
 
-def _parse(fields: dict[str, Any], version: tuple[int, int]) -> Manifest:
+def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> Manifest:
     tables = _file(fields["tables"])
     sections = {str(name): _section(entry, tables) for name, entry in fields["sections"].items()}
     graphs = {
@@ -140,6 +152,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int]) -> Manifest:
         graphs=graphs,
         sections=sections,
         session={str(key): str(value) for key, value in fields["session"].items()},
+        own_bytes=own_bytes,
         other_files=tuple(_file(entry) for entry in fields["other_files"]),
         about=dict(fields["about"]),
     )

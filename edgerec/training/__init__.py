@@ -1,5 +1,7 @@
-"""Fitting a backbone, and the run that it leaves."""
+"""Fitting a backbone within sizes, and the run that it leaves."""
 
+from edgerec.training.checkpoint import Checkpoint
+from edgerec.training.fit import Fit, FitOptions, FitResult, Progress, Step
 from edgerec.training.run import Run
 
-__all__ = ["Run"]
+__all__ = ["Checkpoint", "Fit", "FitOptions", "FitResult", "Progress", "Run", "Step"]

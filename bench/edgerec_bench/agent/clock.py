@@ -1,0 +1,76 @@
+"""Timing calls: the first apart, warm-up found afterwards and left out, percentiles of the rest."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+WINDOW = 10
+TOLERANCE = 0.05
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, float]:
+    """The action's result and how many milliseconds it took."""
+    start = perf_counter_ns()
+    result = action()
+    return result, (perf_counter_ns() - start) / 1e6
+
+
+def time_calls(
+    prepare: Callable[[], Any], call: Callable[[Any], Any], *, calls: int, seconds: float
+) -> dict[str, float]:
+    """Time `call(prepare())`, `prepare` outside the clock, until there are `calls` warm calls and `seconds` are over.
+
+    Returns:
+        first_ms (the first call); count and warm_up (warm calls that count, calls before them that do not);
+        p50_ms, p90_ms, p95_ms, p99_ms, max_ms and mean_ms of the warm calls.
+    """
+    subject = prepare()
+    _, first = timed(lambda: call(subject))
+    times = array("q")  # 8 bytes a call: the measuring must not show in the memory that is measured
+    wanted, started = calls, perf_counter_ns()
+    while True:
+        while len(times) < wanted or perf_counter_ns() - started < seconds * 1e9:
+            subject = prepare()
+            start = perf_counter_ns()
+            call(subject)
+            times.append(perf_counter_ns() - start)
+        skipped = warm_up(times)
+        if len(times) - skipped >= calls:
+            return {"first_ms": first, "warm_up": skipped, **_summary(np.array(times[skipped:]) / 1e6)}
+        wanted = calls + skipped
+
+
+def warm_up(times: ArrayLike) -> int:
+    """How many leading calls are warm-up.
+
+    The second half of the calls is taken as warm. Warm-up ends with the first window of 10 calls whose median is
+    within 5 % of theirs; it is at most half of the calls.
+    """
+    taken = np.asarray(times, np.float64)
+    half = taken.size // 2
+    if half < WINDOW:
+        return 0
+    warm = float(np.median(taken[half:]))
+    for start in range(0, half - WINDOW + 1, WINDOW):
+        if np.median(taken[start : start + WINDOW]) <= (1 + TOLERANCE) * warm:
+            return start
+    return half
+
+
+def _summary(milliseconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    values = np.percentile(milliseconds, PERCENTILES)
+    named = {f"p{number}_ms": float(value) for number, value in zip(PERCENTILES, values, strict=True)}
+    return {
+        "count": milliseconds.size,
+        **named,
+        "max_ms": float(milliseconds.max()),
+        "mean_ms": float(milliseconds.mean()),
+    }

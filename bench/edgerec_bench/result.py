@@ -1,0 +1,170 @@
+"""The fourth artefact: what bench writes. One device, one bundle, immutable, versioned JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgerec.errors import BenchError
+from edgerec.files import sha256
+from edgerec.runtime.manifest import FILE_NAME, read_manifest
+from edgerec_bench.figures import Measured
+
+FORMAT, VERSION = "edgerec.result", 1
+
+PARTS = {"i": "item values", "u": "user values", "w": "history weights"}
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What a bundle's manifest says.
+
+    Attributes:
+        name: of its folder.
+        nbytes: of all files, the manifest counted.
+        parts: bytes by part; they sum to nbytes.
+        users: 0 where a user's vector is made from a history.
+        about: data, backbone, method, budget, metrics: as the bundle carries them.
+        manifest_sha256: says which bundle it was, to the byte.
+    """
+
+    name: str
+    nbytes: int
+    parts: dict[str, int]
+    layout: str
+    precision: str
+    d: int
+    items: int
+    users: int
+    about: dict[str, Any]
+    manifest_sha256: str
+
+    @classmethod
+    def read(cls, folder: Path) -> BundleFacts:
+        """Raises BundleError where there is no bundle, StorageError where the file system refuses."""
+        manifest = read_manifest(folder)
+        path = folder / FILE_NAME
+        own = path.stat().st_size
+        parts = {PARTS.get(name, name.replace("_", " ")): s.nbytes for name, s in manifest.sections.items()}
+        parts["alignment"] = manifest.tables.bytes - sum(parts.values())
+        parts |= {f"{name} graph": graph.file.bytes for name, graph in manifest.graphs.items()}
+        parts |= {"manifest": own} | {entry.name: entry.bytes for entry in manifest.other_files}
+        return cls(
+            name=folder.resolve().name,
+            nbytes=own + sum(entry.bytes for entry in manifest.files),
+            parts={name: size for name, size in parts.items() if size},
+            layout=manifest.layout,
+            precision=manifest.precision,
+            d=manifest.d,
+            items=manifest.items.rows,
+            users=0 if manifest.users is None else manifest.users.rows,
+            about=manifest.about,
+            manifest_sha256=sha256(path),
+        )
+
+    def metric(self, name: str) -> float | None:
+        """A test metric such as 'ndcg@20', of the trained tables; None where the bundle carries none."""
+        metrics = self.about.get("metrics")
+        test = metrics.get("test") if isinstance(metrics, dict) else None
+        value = test.get(name) if isinstance(test, dict) else None
+        return float(value) if isinstance(value, (int, float)) else None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it was measured.
+
+    Attributes:
+        processes: fresh ones, one after the other; with several bundles, in turns.
+        calls: warm calls a scenario at least.
+        seconds: a scenario at least.
+        k: items asked for.
+        exclude: random items excluded a call.
+        history: random items of history a call, for bundles without users.
+        candidates: what the score scenarios score.
+        threads: onnxruntime's.
+        seed: of the questions.
+    """
+
+    processes: int = 3
+    calls: int = 200
+    seconds: float = 1.0
+    k: int = 20
+    exclude: int = 20
+    history: int = 20
+    candidates: tuple[int, ...] = (1, 50, 1000)
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises BenchError for numbers that measure nothing."""
+        object.__setattr__(self, "candidates", tuple(self.candidates))
+        for name in ("processes", "calls", "k", "history", "threads"):
+            if getattr(self, name) < 1:
+                raise BenchError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.seconds < 0 or self.exclude < 0 or min(self.candidates, default=1) < 1:
+            raise BenchError("seconds and exclude must not be negative, and candidates must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One bundle measured on one device.
+
+    Attributes:
+        device: what the device said of itself.
+        measured: every process's figures, and medians over them.
+        started, finished: UTC, ISO 8601.
+        command: measures the same again.
+    """
+
+    bundle: BundleFacts
+    settings: Settings
+    device: dict[str, Any]
+    measured: Measured
+    started: str
+    finished: str
+    command: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes these figures less than trustworthy, and what to run next."""
+        unsteady = self.measured.unsteady()
+        if not unsteady:
+            return []
+        more = max(10, 2 * self.settings.processes)
+        return [
+            f"{self.bundle.name}: fresh processes differ by more than 10 % ({', '.join(unsteady)}); "
+            f"close other programs and measure again with --processes {more}"
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "bundle": asdict(self.bundle),
+            "settings": asdict(self.settings),
+            "device": self.device,
+            **self.measured.to_json(),
+            "warnings": self.warnings,
+            "started": self.started,
+            "finished": self.finished,
+            "command": self.command,
+            "environment": self.environment,
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Result:
+        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        return cls(
+            BundleFacts(**fields["bundle"]),
+            Settings(**fields["settings"]),
+            dict(fields["device"]),
+            Measured.from_json(fields),
+            str(fields["started"]),
+            str(fields["finished"]),
+            str(fields["command"]),
+            dict(fields["environment"]),
+        )

@@ -1,0 +1,96 @@
+"""This machine as a device: files stay where they are, and each request has a Python process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgerec.errors import BenchError
+from edgerec.files import storage_failure
+from edgerec_devices.facts import machine_facts
+from edgerec_devices.protocol import AGENT, Request
+
+
+class Local:
+    """The machine that this process runs on.
+
+    Attributes:
+        name: 'local'.
+        timeout: seconds that one request may take.
+    """
+
+    name = "local"
+
+    def __init__(self, *, timeout: float = 600.0) -> None:
+        self.timeout = timeout
+
+    def info(self) -> dict[str, Any]:
+        """See `machine_facts`."""
+        return machine_facts()
+
+    def push(self, folder: Path) -> str:
+        """Nothing moves: the folder's absolute path."""
+        return str(folder.resolve())
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Measure in a fresh Python process with onnxruntime's telemetry off.
+
+        Raises:
+            BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or
+                answered something that is no JSON object.
+        """
+        command = [sys.executable, "-m", AGENT]
+        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                env=environment,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(
+                f"measuring took longer than {self.timeout:g} s and was stopped; ask for fewer calls or seconds"
+            ) from None
+        except OSError as error:
+            raise BenchError(f"cannot start {sys.executable}: {error.strerror}; is Python installed whole?") from error
+        if done.returncode != 0:
+            raise BenchError(f"the measuring process failed: {_last_words(done)}")
+        return _answer(done.stdout)
+
+    def pull(self, place: str, folder: Path) -> None:
+        """Copy the folder `place` to `folder`, unless it lies there already. Raises StorageError."""
+        if Path(place).resolve() == folder.resolve():
+            return
+        try:
+            shutil.copytree(place, folder, dirs_exist_ok=True)
+        except OSError as error:
+            storage_failure(folder, error, "write")
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line of standard error; for a killed process, the signal."""
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return f"killed by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"status {done.returncode}, and it said nothing"
+
+
+def _answer(text: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise BenchError(f"the measuring process answered {text[:80]!r}, not a JSON object; are all packages of one version?")
+    return answer

@@ -1,0 +1,129 @@
+"""Budgets: how much a recommender may take, in four spellings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import BudgetError
+
+BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SPELLINGS = "'10%' of the dense fp32 table, '512KiB' of bundle, '8B/row', or a parameter count such as '250000'"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit in one of four spellings.
+
+    Attributes:
+        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values,
+            'parameters' (the papers' view).
+        amount: a fraction in (0, 1], bytes, bytes a row, or a count.
+    """
+
+    kind: BudgetKind
+    amount: float
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read '10%', '512KiB', '8B/row' or '250000'. Raises BudgetError."""
+        spelled = text.strip()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMG]i?B|B|B/row)?", spelled)
+        if match is None:
+            raise BudgetError(f"cannot read the budget {text!r}: give {_SPELLINGS}")
+        number, unit = float(match[1]), match[2]
+        if unit == "%":
+            budget = cls("share", number / 100)
+        elif unit == "B/row":
+            budget = cls("bytes_per_row", number)
+        elif unit is None:
+            budget = cls("parameters", number)
+        else:
+            budget = cls("bytes", number * _UNITS[unit])
+        if number <= 0 or (unit == "%" and number > 100):
+            raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
+        return budget
+
+    def __str__(self) -> str:
+        if self.kind == "share":
+            return f"{self.amount * 100:g}%"
+        if self.kind == "bytes_per_row":
+            return f"{self.amount:g}B/row"
+        return f"{self.amount:.0f}B" if self.kind == "bytes" else f"{self.amount:.0f}"
+
+    def values(self, n_rows: int, d: int, *, bytes_per_value: float = 4, overhead: int = 0) -> int:
+        """The number of values that `n_rows` rows of at most `d` dimensions may hold.
+
+        Args:
+            bytes_per_value: what a value takes where it ships; 4 for fp32, 1 for int8.
+            overhead: bytes of the bundle that are not values; taken off a budget in bytes only, since the other
+                spellings speak of the table alone.
+
+        Raises:
+            BudgetError: less than one value a row; the message names the smallest budget that would do.
+        """
+        exact = {
+            "share": self.amount * n_rows * d,
+            "bytes": (self.amount - overhead) / bytes_per_value,
+            "bytes_per_row": self.amount * n_rows / bytes_per_value,
+            "parameters": self.amount,
+        }[self.kind]
+        count = min(int(exact + 1e-6), n_rows * d)
+        if count < n_rows:
+            smallest = {
+                "share": f"{100 / d:.4g}%",
+                "bytes": f"{int(np.ceil(n_rows * bytes_per_value)) + overhead}B",
+                "bytes_per_row": f"{bytes_per_value:g}B/row",
+                "parameters": str(n_rows),
+            }[self.kind]
+            raise BudgetError(
+                f"a budget of {self} leaves {max(count, 0)} values for {n_rows} rows, and each row needs one; "
+                f"the smallest budget is {smallest}"
+            )
+        return count
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as '200KiB' or '4096' in bytes. Raises BudgetError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
+    return int(float(match[1]) * _UNITS[match[2] or "B"])
+
+
+def format_bytes(count: float) -> str:
+    """Bytes for people: '312 B', '1.5 KiB', '38.1 MiB'."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+FIXED_OVERHEAD = 12 << 10
+"""No bundle's graphs, manifest, model card and alignment took more: the contract suite checks it."""
+
+
+def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> int:
+    """The most bytes of a default bundle that are not table values.
+
+    Args:
+        item_ids: (n_items,) raw ids.
+        user_ids: (n_users,) raw ids, or None where no users ship: then each item has a history weight of 4 bytes.
+    """
+    sides = [item_ids] if user_ids is None else [item_ids, user_ids]
+    weights = 4 * item_ids.size if user_ids is None else 0
+    return FIXED_OVERHEAD + sum(map(_id_bytes, sides)) + weights
+
+
+def _id_bytes(ids: NDArray[Any]) -> int:
+    if ids.dtype.kind == "U":
+        return sum(len(text.encode()) for text in ids.tolist()) + 4 * (ids.size + 1)
+    largest = int(ids.max())
+    return ids.size * next((width for width in (1, 2, 4) if largest < 1 << (8 * width)), 8)

@@ -1,0 +1,5 @@
+"""`python -m edgerec.cli`: the same as `edgerec`."""
+
+from edgerec.cli import main
+
+main()

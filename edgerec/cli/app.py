@@ -1,0 +1,72 @@
+"""The group of commands, each loaded when it is called: `edgerec --help` imports no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from edgerec import __version__
+from edgerec.errors import EdgeRecError
+
+COMMANDS = {
+    "data": "List and look at data sets.",
+    "train": "Train a recommender under a budget.",
+    "evaluate": "Measure runs and bundles on the test part of their split.",
+    "export": "Export a run, or your own tables, as a bundle.",
+    "inspect": "Show what a run or a bundle holds and where its bytes go.",
+    "recommend": "Recommend items from a bundle.",
+    "bench": "Measure memory and latency of bundles.",
+    "report": "Make one self-contained HTML page of results.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds a command in the module of its name: `edgerec.cli.train` holds `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"edgerec.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The summaries stand above, so that help does not import every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgerec")
+def group() -> None:
+    """Recommenders under a strict memory budget: train, export, bench and run.
+
+    \b
+    Example:
+      edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
+      edgerec export runs/films --out films.bundle --precision int8
+      edgerec recommend films.bundle --user 42 -k 10
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
+    try:
+        group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    except MemoryError as error:
+        raise EdgeRecError(f"out of memory ({error}); use a smaller data set, budget or batch") from error
+    return 0

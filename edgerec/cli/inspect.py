@@ -1,0 +1,77 @@
+"""edgerec inspect: what is in a run or a bundle, without opening its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgerec.budget import format_bytes
+from edgerec.cli.options import FOLDER
+from edgerec.cli.output import json_option, print_facts, print_json
+from edgerec.runtime.manifest import FILE_NAME, Manifest, read_manifest
+from edgerec.tables import Table
+from edgerec.training import Run
+
+
+@click.command()
+@click.argument("subject", metavar="RUN|BUNDLE", type=FOLDER)
+@json_option
+def command(subject: Path, as_json: bool) -> None:
+    """Show what a run or a bundle holds and where its bytes go.
+
+    \b
+    Example:
+      edgerec inspect films.bundle
+    """
+    if (subject / FILE_NAME).exists():
+        facts = _bundle(read_manifest(subject))
+    else:
+        facts = _run(Run.load(subject))
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(str(subject), {name: _text(value) for name, value in facts.items()})
+
+
+def _bundle(manifest: Manifest) -> dict[str, Any]:
+    files = {entry.name: entry.bytes for entry in manifest.files} | {FILE_NAME: manifest.own_bytes}
+    about = manifest.about
+    return {
+        **{name: about.get(name) for name in ("data", "backbone", "method", "budget")},
+        "layout": manifest.layout,
+        "precision": manifest.precision,
+        "dimensions": manifest.d,
+        "items": manifest.items.rows,
+        "item widths": dict(manifest.items.blocks),
+        "users": 0 if manifest.users is None else manifest.users.rows,
+        "user widths": {} if manifest.users is None else dict(manifest.users.blocks),
+        "sections": {name: section.nbytes for name, section in manifest.sections.items()},
+        "files": files,
+        "total bytes": manifest.nbytes,
+        "metrics (trained tables)": about.get("metrics", {}).get("test"),
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        **{name: run.config[name] for name in ("data", "backbone", "method", "budget", "epochs", "seed")},
+        "settings": run.config["chosen_settings"],
+        "items": _table(run.items),
+        "users": None if run.users is None else _table(run.users),
+        "table bytes": run.nbytes,
+        "metrics": run.metrics["test"],
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {"kind": table.kind, "rows": table.n_rows, "dimensions": table.d, "values": table.n_values}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_text(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, int) and value >= 1024:
+        return f"{value:,} ({format_bytes(value)})" if value >= 10_000 else f"{value:,}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

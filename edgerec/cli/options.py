@@ -1,0 +1,63 @@
+"""Options and readings that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgerec.cli.output import messages
+from edgerec.data import Interactions, load_data
+from edgerec.errors import RequestError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path)
+
+
+def filter_options(command: F) -> F:
+    """--min-user and --min-item: the k-core filter."""
+    command = click.option(
+        "--min-item", default=1, show_default=True, help="Drop items with fewer interactions (k-core)."
+    )(command)
+    return click.option(
+        "--min-user", default=1, show_default=True, help="Drop users with fewer interactions (k-core)."
+    )(command)
+
+
+def load(data: str, min_user: int = 1, min_item: int = 1) -> Interactions:
+    """Load a data set by name or path, with its source and licence told on standard error."""
+    interactions = load_data(data, progress=lambda line: messages.print(line, markup=False))
+    if min_user > 1 or min_item > 1:
+        interactions = interactions.filter(min_user=min_user, min_item=min_item)
+    return interactions
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read 'name=value' pairs; values are numbers, true, false, none, or text. Raises RequestError."""
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise RequestError(f"cannot read the setting {pair!r}: give name=value")
+        settings[name.strip().replace("-", "_")] = _value(text.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    words: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def raw_id(text: str) -> int | str:
+    """An id as given on the command line: a whole number where it reads as one."""
+    return int(text) if text.isascii() and text.isdigit() else text

@@ -1,0 +1,149 @@
+"""edgerec train: tables under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgerec.api import TrainRequest, train
+from edgerec.budget import format_bytes
+from edgerec.cli.options import FOLDER, filter_options, load, settings_of
+from edgerec.cli.output import json_option, messages, print_facts, print_json
+from edgerec.methods import METHODS
+from edgerec.models import BACKBONES
+from edgerec.training import FitOptions, Run, Step
+from edgerec.training import Progress as ProgressCallback
+
+
+@click.command()
+@click.argument("data", default="ml-100k")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the run; checkpoints go there each epoch.")
+@click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score.")
+@click.option(
+    "--method", type=click.Choice(METHODS), default="popularity", show_default=True, help="How to keep the budget."
+)
+@click.option("--budget", help="10% of the dense fp32 tables, 512KiB of bundle, 8B/row, or a parameter count.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
+@click.option(
+    "--split",
+    default="random:80/20",
+    show_default=True,
+    help="random:80/20, random:50/25/25, leave-last-out or time:80/20.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="That the bundle will have; decides how many values a budget in bytes buys.",
+)
+@click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for backbones on torch.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many.")
+@click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
+@click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
+@click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a run.")
+@filter_options
+@json_option
+def command(
+    data: str,
+    out: Path,
+    backbone: str,
+    method: str,
+    budget: str | None,
+    dimensions: int,
+    split: str,
+    seed: int,
+    precision: str,
+    threads: int | None,
+    device: str,
+    epochs: int | None,
+    patience: int | None,
+    settings: tuple[str, ...],
+    method_settings: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    min_user: int,
+    min_item: int,
+    as_json: bool,
+) -> None:
+    """Train a recommender on DATA (a name, or a file or folder) under a budget.
+
+    Epochs and settings are chosen on a held-back part of the training data. Ctrl-C leaves a run that --resume
+    continues.
+
+    \b
+    Example:
+      edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
+      edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
+    """
+    request = TrainRequest.make(
+        backbone,
+        method,
+        budget=budget,
+        dimensions=dimensions,
+        split=split,
+        precision=precision,
+        settings=settings_of(settings),
+        method_settings=settings_of(method_settings),
+        options=FitOptions(seed, threads, device, epochs, patience),
+    )
+    interactions = load(data, min_user, min_item)
+    try:
+        with _progress_bar() as progress:
+            run = train(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt:
+        messages.print(f"interrupted; go on with the same command and --resume ({out})", markup=False)
+        raise
+    _show(run, out, as_json)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[ProgressCallback]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} epochs"),
+        TextColumn("{task.fields[values]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("starting", total=None, values="")
+
+        def show(step: Step) -> None:
+            what = "choosing" if step.phase == "choose" else "training"
+            which = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
+            values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
+            bar.update(
+                task, description=what + which, completed=step.epoch, total=step.max_epochs, values=values
+            )
+
+        yield show
+
+
+def _show(run: Run, out: Path, as_json: bool) -> None:
+    test = run.metrics["test"]
+    facts: dict[str, Any] = {
+        "run": str(out),
+        "backbone": run.config["backbone"],
+        "method": run.config["method"],
+        "budget": run.config["budget"],
+        "epochs": run.config["epochs"],
+        "settings": run.config["chosen_settings"],
+        "table bytes": run.nbytes,
+        **{name: round(test[name], 6) for name in ("ndcg@20", "recall@20", "coverage@20", "popularity@20")},
+    }
+    if as_json:
+        print_json({**facts, "metrics": run.metrics})
+        return
+    facts["settings"] = ", ".join(f"{name}={value}" for name, value in facts["settings"].items())
+    facts["table bytes"] = f"{run.nbytes:,} ({format_bytes(run.nbytes)})"
+    print_facts("", facts)

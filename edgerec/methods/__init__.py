@@ -1,0 +1,32 @@
+"""Methods: how a table is kept under its budget. Adding one to the registry is all it takes to be tested."""
+
+from __future__ import annotations
+
+from edgerec.errors import UnsupportedError
+from edgerec.methods.base import Job, Method
+from edgerec.methods.dense import Dense
+from edgerec.methods.popularity import Popularity
+from edgerec.methods.uniform import Uniform
+
+_METHODS: dict[str, Method] = {method.name: method for method in (Dense(), Uniform(), Popularity())}
+
+METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
+"""Names that `method` knows."""
+
+__all__ = ["METHODS", "Job", "Method", "method"]
+
+
+def method(name: str, backbone: str) -> Method:
+    """The method of that name, for that backbone.
+
+    Raises UnsupportedError where there is no such method, or it does not work with the backbone; lists what does.
+    """
+    if name not in _METHODS:
+        raise UnsupportedError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
+    found = _METHODS[name]
+    if backbone not in found.backbones:
+        raise UnsupportedError(
+            f"the method {name!r} does not work with the backbone {backbone!r}; "
+            f"it works with: {', '.join(sorted(found.backbones))}"
+        )
+    return found

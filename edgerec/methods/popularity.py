@@ -1,0 +1,75 @@
+"""Sizes that grow with popularity: a row's size is proportional to its frequency to some power.
+
+The rule of mixed-dimension embeddings (Ginart et al. 2021, arXiv 1909.11810), with sizes projected onto the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.budget import snap_sizes
+from edgerec.errors import BudgetError
+from edgerec.methods.base import Job
+from edgerec.models import SizePlan
+from edgerec.training import FitResult
+
+
+@dataclass(frozen=True)
+class PopularityConfig:
+    """How sizes follow popularity.
+
+    Attributes:
+        exponent: of the frequency; 0 is one size for all. Gentle is better: with iALS on MovieLens-1M 0.25 beat 1.
+        user_share: of the budget that goes to users, in (0, 1); None for their share of the rows.
+        widths: at most so many distinct sizes a table; None for 4 up to 10,000 rows, 8 up to 100,000 and 16 above.
+            Each is a block of the exported graph, and costs about 1.3 us whatever its rows cost.
+    """
+
+    exponent: float = 0.25
+    user_share: float | None = None
+    widths: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises BudgetError for values out of range."""
+        if not 0 <= self.exponent <= 4:
+            raise BudgetError(f"exponent must be in 0..4, got {self.exponent}")
+        if self.user_share is not None and not 0 < self.user_share < 1:
+            raise BudgetError(f"user_share must be between 0 and 1, got {self.user_share}")
+        if self.widths is not None and self.widths < 1:
+            raise BudgetError(f"widths must be at least 1, got {self.widths}")
+
+
+class Popularity:
+    """Prefix sizes by frequency."""
+
+    name: ClassVar[str] = "popularity"
+    config: ClassVar[type[PopularityConfig]] = PopularityConfig
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "mf", "svd"})
+    budgeted: ClassVar[bool] = True
+
+    def fit(self, job: Job, config: PopularityConfig) -> FitResult:
+        """Raises BudgetError where the budget leaves less than one value a row."""
+        total, items, users = job.values(), job.train.n_items, job.train.n_users
+        user_sizes = None
+        if job.user_table:
+            share = users / job.n_rows if config.user_share is None else config.user_share
+            # What one side cannot hold is the other's.
+            wanted = round(total * share)
+            for_users = int(np.clip(wanted, max(users, total - items * job.d), min(users * job.d, total - items)))
+            user_sizes = _sizes(job.train.user_counts(), for_users, job.d, config)
+            total -= for_users
+        return job.fit(SizePlan(job.d, user_sizes, _sizes(job.train.item_counts(), total, job.d, config)))
+
+
+def _sizes(counts: NDArray[np.int64], total: int, d: int, config: PopularityConfig) -> NDArray[np.int64]:
+    # A row that was never seen still has a place: counts start at one.
+    weights = (counts + 1.0) ** config.exponent
+    return snap_sizes(weights, total, 1, d, config.widths or _default_widths(counts.size))
+
+
+def _default_widths(n_rows: int) -> int:
+    return 4 if n_rows <= 10_000 else 8 if n_rows <= 100_000 else 16

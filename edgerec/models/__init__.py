@@ -1,0 +1,31 @@
+"""Backbones: ways to score users and items, found by name and imported on use.
+
+Importing this package needs numpy only; `backbone("mf")` is what needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from edgerec.errors import UnsupportedError
+from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors
+
+_HOME = {
+    "ials": ("edgerec.models.ials", "IALS"),
+    "mf": ("edgerec.models.mf", "MF"),
+    "svd": ("edgerec.models.svd", "SVD"),
+}
+
+BACKBONES: tuple[str, ...] = tuple(sorted(_HOME))
+"""Names that `backbone` knows."""
+
+__all__ = ["BACKBONES", "Backbone", "SizePlan", "State", "Trainer", "Vectors", "backbone"]
+
+
+def backbone(name: str) -> Backbone:
+    """The backbone of that name; UnsupportedError lists the names there are."""
+    if name not in _HOME:
+        raise UnsupportedError(f"there is no backbone {name!r}; choose one of {', '.join(BACKBONES)}")
+    module, attribute = _HOME[name]
+    found: Backbone = getattr(import_module(module), attribute)()
+    return found

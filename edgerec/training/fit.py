@@ -1,0 +1,201 @@
+"""The loop around every backbone: settings and epochs chosen on validation, a checkpoint each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgerec.data import Split, evaluate_vectors
+from edgerec.errors import DataError
+from edgerec.models import Backbone, SizePlan, Trainer, Vectors
+from edgerec.training.checkpoint import Checkpoint, Snapshot
+
+SELECTION = "ndcg@20"
+KS = (5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One epoch, for a progress bar.
+
+    Attributes:
+        phase: 'choose' (on validation) or 'final' (again on all of train).
+        candidate, candidates: which settings, counted from 1, of how many.
+        epoch, max_epochs: counted from 1.
+        values: losses and validation metrics by name.
+    """
+
+    phase: str
+    candidate: int
+    candidates: int
+    epoch: int
+    max_epochs: int
+    values: dict[str, float]
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit, whatever the backbone.
+
+    Attributes:
+        seed: of every random choice.
+        threads: at most so many; None for one a core. One makes the result reproducible to the bit.
+        device: 'cpu' or 'cuda', for backbones on torch.
+        max_epochs, patience: None for the backbone's own.
+    """
+
+    seed: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+    max_epochs: int | None = None
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished fit.
+
+    Attributes:
+        vectors: what ships, masked to its sizes.
+        sizes: that it was trained within.
+        config: the chosen settings.
+        epochs: the chosen number.
+        validation: metrics of the choice; empty where nothing was held back.
+        history: one entry an epoch.
+    """
+
+    vectors: Vectors
+    sizes: SizePlan
+    config: Any
+    epochs: int
+    validation: dict[str, float]
+    history: list[dict[str, Any]]
+
+
+class Fit:
+    """One fit of a backbone within sizes; `run` may be killed at any point and continued by a new Fit."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        split: Split,
+        sizes: SizePlan,
+        config: Any,
+        options: FitOptions,
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._backbone, self._split, self._sizes, self._options = backbone, split, sizes, options
+        self._candidates = list(backbone.candidates(config))
+        self._max_epochs = options.max_epochs or backbone.max_epochs
+        self._patience = options.patience or backbone.patience
+        self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
+        found = checkpoint.load() if checkpoint else None
+        self._at = found or Snapshot({"phase": "choose", "candidate": 0, "epoch": 0, "leader": None, "history": []})
+
+    def run(self) -> FitResult:
+        """Choose on validation, then train on all of train where the split says so.
+
+        Raises DataError where training diverges; StorageError where a checkpoint cannot be written.
+        """
+        if len(self._split.validation) == 0:
+            leader = {"candidate": 0, "epoch": self._max_epochs, "metrics": {}}
+            self._at.loop |= {"phase": "final", "leader": leader}
+            return self._train_final()
+        if self._at.loop["phase"] == "choose":
+            self._choose()
+        return self._train_final() if self._split.fit_all else self._result(self._best())
+
+    def _choose(self) -> None:
+        for candidate in range(self._at.loop["candidate"], len(self._candidates)):
+            trainer = self._start(candidate, final=False)
+            loop = self._at.loop
+            while not self._is_over(loop):
+                values = trainer.epoch()
+                vectors = trainer.vectors()
+                metrics = self._validate(vectors)
+                loop["epoch"] += 1
+                self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
+                if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
+                    loop["peak"] = {"score": metrics[SELECTION], "epoch": loop["epoch"]}
+                    self._lead(metrics, vectors)
+                self._at.trainer = trainer.state()
+                self._save()
+            self._next(phase="choose", candidate=candidate + 1)
+        self._next(phase="final", candidate=self._at.loop["leader"]["candidate"])
+
+    def _is_over(self, loop: dict[str, Any]) -> bool:
+        """Whether the current settings have had their epochs, or have not got better for long enough."""
+        waited = loop["epoch"] - loop.get("peak", {"epoch": 0})["epoch"]
+        return bool(loop["epoch"] >= self._max_epochs or waited >= self._patience)
+
+    def _lead(self, metrics: dict[str, float], vectors: Vectors) -> None:
+        """Take the lead over all settings where the score is the best so far."""
+        loop = self._at.loop
+        if loop["leader"] is None or metrics[SELECTION] > loop["leader"]["metrics"][SELECTION]:
+            loop["leader"] = {"candidate": loop["candidate"], "epoch": loop["epoch"], "metrics": metrics}
+            self._at.best = None if self._split.fit_all else vectors
+
+    def _train_final(self) -> FitResult:
+        leader = self._at.loop["leader"]
+        trainer = self._start(leader["candidate"], final=True)
+        while self._at.loop["epoch"] < leader["epoch"]:
+            values = trainer.epoch()
+            self._at.loop["epoch"] += 1
+            self._record("final", values, leader["epoch"])
+            self._at.trainer = trainer.state()
+            self._save()
+        return self._result(trainer.vectors())
+
+    def _start(self, candidate: int, *, final: bool) -> Trainer:
+        """A trainer, brought to where the snapshot stands if that is inside its fit."""
+        data = self._split.train_all if final else self._split.train
+        trainer = self._backbone.trainer(
+            data,
+            self._sizes,
+            self._candidates[candidate],
+            seed=self._options.seed,
+            threads=self._options.threads,
+            device=self._options.device,
+        )
+        if self._at.loop["epoch"] > 0:
+            trainer.restore(self._at.trainer)
+        return trainer
+
+    def _validate(self, vectors: Vectors) -> dict[str, float]:
+        split = self._split
+        return evaluate_vectors(
+            vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=self._options.threads
+        )
+
+    def _record(self, phase: str, values: dict[str, float], max_epochs: int) -> None:
+        loop = self._at.loop
+        step = Step(phase, loop["candidate"] + 1, len(self._candidates), loop["epoch"], max_epochs, values)
+        loop["history"].append({"phase": phase, "candidate": step.candidate, "epoch": step.epoch, **values})
+        self._progress(step)
+
+    def _next(self, *, phase: str, candidate: int) -> None:
+        self._at.loop |= {"phase": phase, "candidate": candidate, "epoch": 0}
+        self._at.loop.pop("peak", None)
+        self._at.trainer = {}
+        self._save()
+
+    def _save(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.save(self._at)
+
+    def _best(self) -> Vectors:
+        if self._at.best is None:
+            raise DataError("no epoch gave a finite validation score: training diverged; lower the learning rate")
+        return self._at.best
+
+    def _result(self, vectors: Vectors) -> FitResult:
+        loop = self._at.loop
+        leader = loop["leader"]
+        chosen = self._candidates[leader["candidate"]]
+        return FitResult(vectors, self._sizes, chosen, leader["epoch"], leader["metrics"], loop["history"])

@@ -1,0 +1,73 @@
+"""A real HTTP server on the loopback whose faults can be set, and a clean environment for downloads."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Host:
+    """What the server serves, how it misbehaves, and what it was asked."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    ignores_range: bool = False
+    cuts: list[int] = field(default_factory=list)
+    """Bytes of the body after which each of the next answers is cut."""
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    """Path and Range of every request."""
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    state = Host()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers["Range"]
+            state.asked.append((self.path, wanted))
+            if self.path not in state.files:
+                self.send_error(404)
+                return
+            content = state.files[self.path]
+            start = 0
+            if wanted and not state.ignores_range:
+                start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])  # type: ignore[index]
+                if start >= len(content):
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(content)}")
+                    self.end_headers()
+                    return
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            end = start + state.cuts.pop(0) if state.cuts else None
+            self.wfile.write(content[start:end])
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield state
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name in ("EDGEREC_DATA", "EDGEREC_MIRROR", "EDGEREC_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,185 @@
+"""Splits: disjoint, whole, the same for a seed, with the shares asked for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgerec.data import Interactions, Split, SplitSpec, merge, split, synthetic
+from edgerec.errors import DataError
+
+SPECS = ["random:80/20", "random:50/25/25", "leave-last-out", "time:80/20", "time:60/20/20"]
+SMALL = synthetic(200, 100, 3000)
+
+
+def keys(part: Interactions) -> set[tuple[int, int]]:
+    return set(zip(part.user_rows().tolist(), part.indices.tolist(), strict=True))
+
+
+def check(result: Split, whole: Interactions) -> None:
+    parts = (result.train, result.validation, result.test)
+    assert sum(map(len, parts)) == len(whole)
+    assert set().union(*map(keys, parts)) == keys(whole)
+    for part in parts:
+        assert part.shape == whole.shape
+        assert part.user_ids is whole.user_ids
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_parts_are_disjoint_and_together_the_whole(spec: str) -> None:
+    check(split(SMALL, spec), SMALL)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=60),
+    st.sampled_from([*SPECS, "random:10/90", "random:1/1/98"]),
+    st.integers(0, 3),
+)
+def test_small_data_split_whole_or_say_why(pairs: list[tuple[int, int]], text: str, seed: int) -> None:
+    whole = Interactions.from_pairs(*zip(*pairs, strict=True), timestamps=[sum(pair) for pair in pairs])
+    try:
+        result = split(whole, SplitSpec.parse(text, seed=seed))
+    except DataError as error:
+        assert "empty" in str(error)  # noqa: PT017 - either outcome is right
+        return
+    check(result, whole)
+    if not text.startswith("time"):
+        assert (result.train.user_counts()[whole.user_counts() >= 1] >= 1).all()
+
+
+@pytest.mark.parametrize("spec", SPECS[:2])
+def test_a_seed_decides(spec: str) -> None:
+    first, again, other = (split(SMALL, SplitSpec.parse(spec, seed=seed)) for seed in (1, 1, 2))
+    assert first.test.fingerprint() == again.test.fingerprint()
+    assert first.validation.fingerprint() == again.validation.fingerprint()
+    assert first.test.fingerprint() != other.test.fingerprint()
+
+
+def test_the_choice_is_the_same_on_every_platform() -> None:
+    whole = Interactions.from_pairs(np.repeat(np.arange(3), 10), np.tile(np.arange(10), 3))
+    assert split(whole, SplitSpec.parse("random:80/20", seed=0)).test.indices.tolist() == [2, 3, 1, 3, 0, 1]
+
+
+def test_shares_hold_inside_every_user() -> None:
+    result = split(SMALL, "random:50/25/25")
+    counts = SMALL.user_counts()
+    assert (result.test.user_counts() == np.floor(counts * 0.25 + 0.5)).all()
+    assert (result.validation.user_counts() == np.floor(counts * 0.25 + 0.5)).all()
+    assert not result.fit_all
+
+
+def test_two_shares_hold_back_a_twentieth_of_train_to_choose_with() -> None:
+    whole = synthetic()
+    result = split(whole, "random:80/20")
+    train = len(result.train) + len(result.validation)
+    assert train / len(whole) == pytest.approx(0.8, abs=0.005)
+    assert len(result.validation) / train == pytest.approx(0.05, abs=0.003)
+    assert result.fit_all
+    assert keys(result.train_all) == keys(whole) - keys(result.test)
+
+
+def test_each_choice_is_equally_likely() -> None:
+    whole = Interactions.from_pairs(np.repeat(np.arange(4000), 10), np.tile(np.arange(10), 4000))
+    counts = split(whole, "random:80/20").test.item_counts()
+    assert counts.sum() == 8000
+    assert abs(counts - 800).max() < 5 * np.sqrt(800 * 0.8)
+
+
+def test_the_last_of_each_user_tests_and_the_one_before_validates() -> None:
+    whole = Interactions.from_pairs(
+        [1, 1, 1, 1, 2, 2, 3], [7, 8, 9, 6, 7, 8, 7], timestamps=[40, 20, 30, 10, 5, 5, 9]
+    )
+    result = split(whole, "leave-last-out")
+    assert whole.item_ids[result.test.items_of(0)].tolist() == [7]
+    assert whole.item_ids[result.validation.items_of(0)].tolist() == [9]
+    assert whole.item_ids[result.train.items_of(0)].tolist() == [6, 8]
+    assert whole.item_ids[result.test.items_of(1)].tolist() == [8]  # of equal times the higher item
+    assert result.validation.user_counts().tolist() == [1, 0, 0]
+    assert result.train.user_counts().tolist() == [2, 1, 1]
+
+
+def test_time_cuts_all_users_at_the_same_moment() -> None:
+    result = split(SMALL, "time:60/20/20")
+    train, validation, test = (part.timestamps for part in (result.train, result.validation, result.test))
+    assert train is not None
+    assert validation is not None
+    assert test is not None
+    assert train.max() < validation.min()
+    assert validation.max() < test.min()
+    assert (len(train), len(validation), len(test)) == (1800, 600, 600)
+
+
+def test_equal_times_stay_on_one_side() -> None:
+    whole = Interactions.from_pairs(range(10), range(10), timestamps=[1, 1, 2, 3, 3, 3, 3, 3, 3, 4])
+    result = split(whole, "time:50/50")
+    assert result.test.timestamps is not None
+    assert result.test.timestamps.tolist() == [3] * 6 + [4]
+
+
+def test_one_moment_for_all_cannot_be_cut() -> None:
+    with pytest.raises(DataError, match="time:80/20 leaves train empty"):
+        split(Interactions.from_pairs([1, 2], [1, 2], timestamps=[5, 5]), "time:80/20")
+
+
+@pytest.mark.parametrize("spec", ["leave-last-out", "time:80/20"])
+def test_times_are_needed(spec: str) -> None:
+    with pytest.raises(DataError, match=f"{spec} needs timestamps"):
+        split(Interactions.from_pairs([1, 2], [1, 2]), spec)
+
+
+@pytest.mark.parametrize("text", SPECS)
+def test_spellings_and_json_round_trip(text: str) -> None:
+    spec = SplitSpec.parse(text, seed=3)
+    assert str(spec) == text
+    assert SplitSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "random",
+        "random:80",
+        "random:80/30",
+        "random:a/b",
+        "random:100/0",
+        "leave-last-out:80/20",
+        "x:80/20",
+        "",
+    ],
+)
+def test_other_spellings_are_refused_with_the_right_ones(text: str) -> None:
+    with pytest.raises(DataError, match="expected random:80/20"):
+        SplitSpec.parse(text)
+
+
+@pytest.mark.parametrize("value", [{}, {"kind": "random", "fractions": 3, "seed": 0}])
+def test_malformed_json_is_refused(value: dict[str, object]) -> None:
+    with pytest.raises(DataError):
+        SplitSpec.from_dict(value)
+
+
+def test_merging_restores_what_was_split() -> None:
+    result = split(SMALL, "random:50/25/25")
+    whole = merge(merge(result.test, result.train), result.validation)
+    assert whole.fingerprint() == SMALL.fingerprint()
+
+
+def test_merging_drops_a_column_that_only_one_part_has() -> None:
+    a = Interactions.from_pairs([1, 2], [1, 2], ratings=[1, 2], timestamps=[3, 4])
+    b = Interactions(a.user_ids, a.item_ids, a.indptr, 1 - a.indices, None, a.timestamps)
+    merged = merge(a, b)
+    assert merged.ratings is None
+    assert merged.timestamps is not None
+    assert merged.timestamps.tolist() == [3, 3, 4, 4]
+
+
+def test_what_is_not_disjoint_or_not_the_same_space_is_not_merged() -> None:
+    a = Interactions.from_pairs([1, 2], [1, 2])
+    with pytest.raises(DataError, match="share pairs"):
+        merge(a, a)
+    with pytest.raises(DataError, match="different users or items"):
+        merge(a, Interactions.from_pairs([1, 3], [1, 2]))
