@@ -72,9 +72,7 @@ def _user_vectors(run: Run, parts: Split, items: NDArray[np.float32]) -> NDArray
     return np.asarray(history.matrix() @ (items * weights[:, None]), np.float32)
 
 
-def bundle_rankings(
-    model: Recommender, seen: Interactions, rows: NDArray[Any], k: int
-) -> NDArray[np.int64]:
+def bundle_rankings(model: Recommender, seen: Interactions, rows: NDArray[Any], k: int) -> NDArray[np.int64]:
     """(len(rows), k) item rows of `seen`, padded with -1: what a bundle recommends to users of `seen`.
 
     What a user has seen is excluded, or is the history where the bundle has no users.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,7 +78,7 @@ class Budget:
         count = min(int(exact + 1e-6), n_rows * d)
         if count < n_rows:
             smallest = {
-                "share": f"{100 / d:.4g}%",
+                "share": f"{math.ceil(1e6 / d) / 1e4:g}%",
                 "bytes": f"{int(np.ceil(n_rows * bytes_per_value)) + overhead}B",
                 "bytes_per_row": f"{bytes_per_value:g}B/row",
                 "parameters": str(n_rows),

@@ -40,7 +40,7 @@ def project_sizes(weights: ArrayLike, total: int, lo: int, hi: int) -> NDArray[n
         else:
             low = middle
     exact = np.clip(np.exp(low) * weight, lo, hi)
-    sizes = np.floor(exact).astype(np.int64)
+    sizes: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     missing = total - int(sizes.sum())
     # By remainder, then by weight, then by place; more than one round only where rounding noise hides units.
     order = np.lexsort((np.arange(n), -weight, -(exact - sizes)))

@@ -13,7 +13,7 @@ from edgerec.cli.output import json_option, print_json, print_table
 from edgerec.measure import load_subject
 from edgerec.training import Run
 
-SHOWN = ("ndcg@20", "recall@20", "ndcg@10", "recall@10", "coverage@20", "popularity@20")
+SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 
 
 @click.command()

@@ -33,7 +33,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    _results().print(table)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -43,7 +43,13 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, _cell(value))
-    Console(highlight=False, markup=False).print(table)
+    _results().print(table)
+
+
+def _results() -> Console:
+    """Standard output as it is now; wide where nobody's screen sets the width."""
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
 
 
 def _cell(value: Any) -> str:

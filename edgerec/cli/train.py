@@ -122,9 +122,7 @@ def _progress_bar() -> Iterator[ProgressCallback]:
             what = "choosing" if step.phase == "choose" else "training"
             which = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
             values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
-            bar.update(
-                task, description=what + which, completed=step.epoch, total=step.max_epochs, values=values
-            )
+            bar.update(task, description=what + which, completed=step.epoch, total=step.max_epochs, values=values)
 
         yield show
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _GROUPLENS = "GroupLens terms: research use, cite Harper & Konstan 2015, no redistribution, no commercial use"
-_LIGHTGCN = (
-    "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/"
-    "947ca2b3b1d2d3545b114145710cb06c4e57b3d2/data"
-)
+_LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/947ca2b3b1d2d3545b114145710cb06c4e57b3d2/data"
 
 
 @dataclass(frozen=True)

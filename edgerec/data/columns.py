@@ -96,9 +96,7 @@ def parse_adjacency(lines: list[str], path: Path, first_number: int) -> Columns:
     for number, row in enumerate(rows, first_number):
         if not row or not _is_plain(_join(row)):
             found = next((repr(field) for field in row if not _is_plain(_join([field]))), "a blank line")
-            raise DataError(
-                f"{path}, line {number}: expected 'user item item ...', integers from 0 up, found {found}"
-            )
+            raise DataError(f"{path}, line {number}: expected 'user item item ...', integers from 0 up, found {found}")
     lengths = np.array([len(row) for row in rows])
     values = to_ids(list(itertools.chain.from_iterable(rows)))
     starts = np.cumsum(lengths) - lengths

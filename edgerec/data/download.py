@@ -119,9 +119,7 @@ def _verify(part: Path, digest: str, url: str) -> None:
         found = hashlib.file_digest(stream, algorithm).hexdigest()
     if found != expected:
         part.unlink()
-        raise DownloadError(
-            f"{url}: its {algorithm} is {found}, expected {expected}; the file was removed, try again"
-        )
+        raise DownloadError(f"{url}: its {algorithm} is {found}, expected {expected}; the file was removed, try again")
 
 
 def _reason(error: Exception, timeout: float) -> str:

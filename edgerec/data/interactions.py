@@ -73,14 +73,11 @@ class Interactions:
             raise DataError("0 interactions: there is nothing to train on")
         values = _column(ratings, n, "ratings", np.float32)
         if values is not None and not np.isfinite(values).all():
-            raise DataError(
-                f"rating {int(np.flatnonzero(~np.isfinite(values))[0]) + 1} of {n} is not a finite number"
-            )
+            raise DataError(f"rating {int(np.isfinite(values).argmin()) + 1} of {n} is not a finite number")
         times = _column(timestamps, n, "timestamps", np.int64)
 
-        order = np.lexsort(
-            (np.arange(n), times if times is not None else np.zeros(n, np.int8), item_rows, user_rows)
-        )
+        # The sort is stable: without times, or at equal ones, the order given decides.
+        order = np.lexsort((item_rows, user_rows) if times is None else (times, item_rows, user_rows))
         users_sorted, items_sorted = user_rows[order], item_rows[order]
         latest = np.ones(n, bool)
         latest[:-1] = (users_sorted[1:] != users_sorted[:-1]) | (items_sorted[1:] != items_sorted[:-1])
@@ -132,9 +129,7 @@ class Interactions:
 
         sparse = require("scipy.sparse", "train")
         ones = np.ones(len(self), np.float32)
-        result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array(
-            (ones, self.indices, self.indptr), shape=self.shape
-        )
+        result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array((ones, self.indices, self.indptr), shape=self.shape)
         return result
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
@@ -220,9 +215,7 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     if array.dtype.kind in "iu":
         array = array.astype(np.int64)
         if array.size and array.min() < 0:
-            raise DataError(
-                f"{what} id {int(array.min())} is negative; ids are integers from 0 up, or strings"
-            )
+            raise DataError(f"{what} id {array.min()} is negative; ids are integers from 0 up, or strings")
     elif array.dtype.kind == "U":
         if (array == "").any():
             raise DataError(f"an empty {what} id")

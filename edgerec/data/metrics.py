@@ -45,14 +45,10 @@ def evaluate_vectors(
             )
     users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
-        raise DataError(
-            "the vectors hold values that are not finite: the training diverged; lower the learning rate"
-        )
+        raise DataError("the vectors hold values that are not finite: the training diverged; lower the learning rate")
     transposed = np.ascontiguousarray(items.T)
     rows = np.flatnonzero(test.user_counts())
-    rankings = top_k(
-        lambda block: users[block] @ transposed, rows, len(items), max(ks), seen=seen, threads=threads
-    )
+    rankings = top_k(lambda block: users[block] @ transposed, rows, len(items), max(ks), seen=seen, threads=threads)
     return metrics_of_rankings(rankings, test, rows=rows, popularity=popularity_of(seen), ks=ks)
 
 
@@ -137,17 +133,11 @@ def _hits(rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.in
     return np.isin(pairs, positives) & (rankings >= 0)
 
 
-def _check(
-    rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer], ks: Sequence[int]
-) -> None:
+def _check(rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer], ks: Sequence[int]) -> None:
     if rankings.ndim != 2 or len(rankings) != len(rows):
-        raise DataError(
-            f"rankings must be one row for each of {len(rows)} users, got the shape {rankings.shape}"
-        )
+        raise DataError(f"rankings must be one row for each of {len(rows)} users, got the shape {rankings.shape}")
     if not ks or min(ks) < 1 or max(ks) > rankings.shape[1]:
-        raise DataError(
-            f"cutoffs must be from 1 to the rankings' length {rankings.shape[1]}, got {tuple(ks)}"
-        )
+        raise DataError(f"cutoffs must be from 1 to the rankings' length {rankings.shape[1]}, got {tuple(ks)}")
     if rankings.min() < -1 or rankings.max() >= test.n_items:
         raise DataError(f"rankings hold item rows outside 0 to {test.n_items - 1}; -1 is the padding")
     ordered = np.sort(rankings, axis=1)

@@ -71,14 +71,10 @@ def load_data(
         return read_folder(path, name=path.resolve().name)
     if path.exists():
         return read(path, name=path.name.partition(".")[0])
-    raise DataError(
-        f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}"
-    )
+    raise DataError(f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}")
 
 
-def load_named(
-    entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress
-) -> Interactions:
+def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress) -> Interactions:
     """Load `entry` from the folder `cache`, after filling that if need be. Raises as `load_data` does."""
     for name in (entry.name, *entry.folders):
         if find_interactions(cache / name):
@@ -121,9 +117,7 @@ def _synthetic(text: str) -> Interactions:
         return synthetic()
     match = re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+)(?:@(\d+))?", text)
     if match is None:
-        raise DataError(
-            f"{text!r} is malformed; expected synthetic:USERSxITEMSxINTERACTIONS, with @SEED if wanted"
-        )
+        raise DataError(f"{text!r} is malformed; expected synthetic:USERSxITEMSxINTERACTIONS, with @SEED if wanted")
     users, items, n, seed = (int(group or 0) for group in match.groups())
     return synthetic(users, items, n, seed=seed)
 

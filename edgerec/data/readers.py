@@ -60,9 +60,7 @@ def read_columns(path: Path) -> Columns:
             layout = _layout(first, path)
             parts = [parse_table(lines, layout, path, start) for start, lines in batches(stream, number)]
         if not sum(len(part.users) for part in parts):
-            raise DataError(
-                f"{path} holds no interactions, only {'a header' if first.is_header else 'users'}"
-            )
+            raise DataError(f"{path} holds no interactions, only {'a header' if first.is_header else 'users'}")
         return concatenate(parts)
 
     return parse(path, parser)

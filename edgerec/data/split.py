@@ -47,9 +47,7 @@ class SplitSpec:
         else:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
         if self.kind not in _KINDS or not valid or self.seed < 0:
-            raise DataError(
-                f"there is no split {self.kind!r} with shares {shares} and seed {self.seed}; {_EXPECTED}"
-            )
+            raise DataError(f"there is no split {self.kind!r} with shares {shares} and seed {self.seed}; {_EXPECTED}")
 
     @classmethod
     def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:
@@ -123,9 +121,7 @@ def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
     result = Split(train, validation, test, spec)
     for name, part in (("train", result.train), ("test", result.test)):
         if not len(part):
-            raise DataError(
-                f"{spec} leaves {name} empty: too few interactions a user, or too few points in time"
-            )
+            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
     return result
 
 
@@ -135,9 +131,7 @@ def merge(a: Interactions, b: Interactions) -> Interactions:
     Ratings and timestamps are kept where both have them. Raises DataError if ids differ or a pair is in both.
     """
     if not (np.array_equal(a.user_ids, b.user_ids) and np.array_equal(a.item_ids, b.item_ids)):
-        raise DataError(
-            "interactions of different users or items cannot be merged: split one data set, not two"
-        )
+        raise DataError("interactions of different users or items cannot be merged: split one data set, not two")
     pairs = np.concatenate([_pair_keys(a), _pair_keys(b)])
     order = np.argsort(pairs, kind="stable")
     if (np.diff(pairs[order]) == 0).any():
@@ -211,9 +205,7 @@ def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64
     return places
 
 
-def _by_place(
-    interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]
-) -> _Parts:
+def _by_place(interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]) -> _Parts:
     """The first `tests` (n_users,) places of each user test, the next `held` (n_users,) validate."""
     rows = interactions.user_rows()
     is_test = places < tests[rows]

@@ -17,9 +17,7 @@ _POPULARITY, _ACTIVITY = 0.8, 0.5
 _USERS_AT_ONCE = 256
 
 
-def synthetic(
-    n_users: int = 2000, n_items: int = 1000, n: int = 60_000, rank: int = 8, seed: int = 0
-) -> Interactions:
+def synthetic(n_users: int = 2000, n_items: int = 1000, n: int = 60_000, rank: int = 8, seed: int = 0) -> Interactions:
     """Draw interactions from a planted low-rank model with power-law popularity and activity.
 
     A user draws items without replacement with probability proportional to exp(log popularity + taste), where

@@ -77,13 +77,9 @@ def read_first_line(stream: TextIO, path: Path) -> FirstLine:
     """Understand the first line: a header has no number among its fields. Raises DataError if it is blank."""
     line = stream.readline().rstrip("\n")
     if not line.strip():
-        raise DataError(
-            f"{path} is empty, or its first line is: it must hold a header or the first interaction"
-        )
+        raise DataError(f"{path} is empty, or its first line is: it must hold a header or the first interaction")
     if "\0" in line:
-        raise DataError(
-            f"{path} is not a text file; MovieLens, RecBole, LightGCN, TSV and CSV files can be read"
-        )
+        raise DataError(f"{path} is not a text file; MovieLens, RecBole, LightGCN, TSV and CSV files can be read")
     separator = next((s for s in _SEPARATORS if s in line), " ")
     fields = split_line(line, separator)
     return FirstLine(separator, fields, not any(_is_number(field) for field in fields))
@@ -95,7 +91,10 @@ def split_line(line: str, separator: str) -> list[str]:
     if separator == " ":
         return line.split()
     if '"' in line and separator in ",;":
-        return next(csv.reader([line], delimiter=separator))
+        try:
+            return next(csv.reader([line], delimiter=separator))
+        except csv.Error:
+            return [line]  # no such record: the number of its columns tells
     return line.split(separator)
 
 

@@ -29,9 +29,7 @@ def read_titles(path: str | Path) -> dict[Any, str]:
         if not first.is_header:
             stream.seek(0)
         pairs = _pairs(stream, first, path)
-        return dict(
-            zip(to_ids([item for item, _ in pairs]).tolist(), [title for _, title in pairs], strict=True)
-        )
+        return dict(zip(to_ids([item for item, _ in pairs]).tolist(), [title for _, title in pairs], strict=True))
 
     return parse(path, parser)
 

@@ -43,9 +43,7 @@ class Job:
         """The number of values that the budget allows. Raises BudgetError where none is given or it is too small."""
         if self.budget is None:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
-        return self.budget.values(
-            self.n_rows, self.d, bytes_per_value=self.bytes_per_value, overhead=self.overhead
-        )
+        return self.budget.values(self.n_rows, self.d, bytes_per_value=self.bytes_per_value, overhead=self.overhead)
 
 
 class Method(Protocol):

@@ -27,5 +27,7 @@ class Dense:
     def fit(self, job: Job, config: DenseConfig) -> FitResult:
         """Raises BudgetError where a budget is given: it could not be kept."""
         if job.budget is not None:
-            raise BudgetError("the method 'dense' keeps every value and takes no budget; 'uniform' is the same within one")
+            raise BudgetError(
+                "the method 'dense' keeps every value and takes no budget; 'uniform' is the same within one"
+            )
         return job.fit(SizePlan(job.d))

@@ -92,9 +92,7 @@ class RowIds:
         return int(row)
 
 
-def _find(
-    blocks: tuple[tuple[int, int], ...], search: Callable[[int, int], int], ids: Any, wanted: Any
-) -> int | None:
+def _find(blocks: tuple[tuple[int, int], ...], search: Callable[[int, int], int], ids: Any, wanted: Any) -> int | None:
     first = 0
     for _, rows in blocks:
         at = search(first, first + rows)

@@ -24,12 +24,12 @@ class DenseTable:
 
     @property
     def n_rows(self) -> int:
-        return self.values.shape[0]
+        return len(self.values)
 
     @property
     def d(self) -> int:
         """Dimensions of a full row."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def n_values(self) -> int:

@@ -75,7 +75,8 @@ class SparseTable:
 
     def sizes(self) -> NDArray[np.int64]:
         """(n_rows,) values of each row."""
-        return np.diff(self.pointers.astype(np.int64))
+        pointers = self.pointers.astype(np.int64)
+        return pointers[1:] - pointers[:-1]
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
         """(len(rows), d) float32. Raises TableError for a row outside the table."""

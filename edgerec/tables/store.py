@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ _KINDS: dict[str, type[DenseTable] | type[PrefixTable] | type[SparseTable]] = {
 def save_table(table: Table, path: Path) -> None:
     """Write a table atomically. Raises StorageError."""
     with atomic_write(path) as stream:
-        np.savez(stream, kind=np.array(table.kind), d=np.array(table.d), **table.arrays())
+        arrays: dict[str, Any] = {"kind": np.array(table.kind), "d": np.array(table.d), **table.arrays()}
+        np.savez(stream, **arrays)
 
 
 def load_table(path: Path) -> Table:

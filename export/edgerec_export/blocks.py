@@ -143,7 +143,7 @@ def pack(table: Table, plan: Plan) -> PackedTable:
     flat = np.empty(plan.n_values, plan.dtype)
     scales = np.empty(len(plan.blocks), np.float32)
     for number, block in enumerate(plan.blocks):
-        rows = table.rows(plan.order[block.first : block.first + block.rows])[:, : block.width]
+        rows: NDArray[Any] = table.rows(plan.order[block.first : block.first + block.rows])[:, : block.width]
         if plan.precision == "int8":
             rows, scales[number] = quantise(rows)
         place = flat[block.start : block.start + rows.size]
@@ -153,7 +153,7 @@ def pack(table: Table, plan: Plan) -> PackedTable:
 
 def quantise(values: NDArray[np.float32]) -> tuple[NDArray[np.uint8], np.float32]:
     """Symmetric 8-bit codes around 128 with one scale: values = (codes - 128) * scale, to half a step."""
-    scale = np.float32(max(float(np.abs(values).max(initial=0)) / 127, np.finfo(np.float32).tiny))
+    scale = np.float32(max(float(np.abs(values).max(initial=0)) / 127, float(np.finfo(np.float32).tiny)))
     return (np.rint(values / scale) + ZERO).astype(np.uint8), scale
 
 

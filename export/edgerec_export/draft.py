@@ -168,7 +168,6 @@ class Draft:
             "opset": OPSET,
             "ir_version": IR_VERSION,
             "onnxruntime": ">=1.19",
-            "max_bytes": self.options.max_bytes,
             "about": self.source.about,
         }
 
@@ -178,10 +177,11 @@ class Draft:
 
     def nbytes(self) -> int:
         """The bytes of the whole bundle: what is written will have exactly these, or fewer by equal scales."""
-        scaled = self.options.precision == "int8"
-        scales = placeholder_scales(len(self.items.blocks)) if scaled else None
-        user_scales = placeholder_scales(len(self.users.blocks)) if scaled and self.users is not None else None
-        files = self.finish("0" * 64, scales, user_scales, lambda _: "0" * 64)
+        items, users = None, None
+        if self.options.precision == "int8":
+            items = placeholder_scales(len(self.items.blocks), first=1)
+            users = None if self.users is None else placeholder_scales(len(self.users.blocks), first=100)
+        files = self.finish("0" * 64, items, users, lambda _: "0" * 64)
         return self._tables.nbytes + sum(map(len, files.values()))
 
 

@@ -56,6 +56,7 @@ class Graph:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
+    known_shapes: list[onnx.ValueInfoProto] = field(default_factory=list)
     tensors: dict[Name, Tensor] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], Name] = field(default_factory=dict)
     _values: dict[Name, NDArray[Any]] = field(default_factory=dict)
@@ -69,6 +70,11 @@ class Graph:
         """Declare that `value` leaves the graph as `name`."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, _ELEMENT[dtype], shape))
+
+    def shaped(self, value: Name, dtype: str, shape: list[str | int]) -> Name:
+        """Tell a value's shape, where it cannot be inferred and onnxruntime needs it to reuse a buffer."""
+        self.known_shapes.append(helper.make_tensor_value_info(value, _ELEMENT[dtype], shape))
+        return value
 
     def constant(self, value: Any, dtype: str = "int64") -> Name:
         """A small constant inside the graph; equal ones are stored once."""
@@ -115,11 +121,14 @@ class Graph:
         """The ONNX file's bytes; its tables lie in the file `location` beside it."""
         initializers = [numpy_helper.from_array(value, name) for name, value in self._values.items()]
         initializers += [_external(name, tensor, location) for name, tensor in self.tensors.items()]
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
+        graph = helper.make_graph(
+            self.nodes, self.name, self.inputs, self.outputs, initializers, value_info=self.known_shapes
+        )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="edgerec"
         )
-        return model.SerializeToString(deterministic=True)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
 
 
 def _external(name: Name, tensor: Tensor, location: str) -> TensorProto:

@@ -39,7 +39,8 @@ class Reference:
         largest = np.abs(self._items.dense()).max()
         size = np.abs(vectors.astype(np.float64) * scale[:, None]).sum(1) * largest
         step = 0.0 if self._users is not None or self._items.scales is None else scale.astype(np.float64) * largest
-        return 1e-5 * size + 1e-6 + step
+        allowed: NDArray[np.float64] = 1e-5 * size + 1e-6 + step
+        return allowed
 
     def _vectors(self, subject: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         if self._users is not None:

@@ -70,7 +70,12 @@ def from_run(run: Run) -> Source:
 
 
 def from_arrays(
-    items: ArrayLike, users: ArrayLike, *, item_ids: Any = None, user_ids: Any = None, about: dict[str, Any] | None = None
+    items: ArrayLike,
+    users: ArrayLike,
+    *,
+    item_ids: Any = None,
+    user_ids: Any = None,
+    about: dict[str, Any] | None = None,
 ) -> Source:
     """Your own (n_items, d) and (n_users, d) tables; without ids, row numbers are the ids.
 

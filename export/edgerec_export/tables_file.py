@@ -44,7 +44,7 @@ class TablesFile:
         """Write the file and return its sha256."""
         digest, at = hashlib.sha256(), 0
 
-        def put(piece: bytes | memoryview) -> None:
+        def put(piece: Any) -> None:
             nonlocal at
             digest.update(piece)
             stream.write(piece)
@@ -52,6 +52,6 @@ class TablesFile:
 
         for name, (offset, kind, _) in self._places.items():
             put(b"\0" * (offset - at))
-            put(memoryview(np.ascontiguousarray(arrays[name], kind).reshape(-1).view(np.uint8)))
+            put(np.ascontiguousarray(arrays[name], kind).reshape(-1).view(np.uint8))
         put(b"\0" * (self.nbytes - at))
         return digest.hexdigest()

@@ -79,9 +79,7 @@ def _questions(n_items: int, n_users: int) -> Iterator[tuple[str, dict[str, NDAr
     yield "score.some", {**subject, "candidates": rng.integers(0, n_items, (batch, 50))}
 
 
-def _random_subject(
-    rng: np.random.Generator, n_items: int, n_users: int, batch: int
-) -> dict[str, NDArray[np.int64]]:
+def _random_subject(rng: np.random.Generator, n_items: int, n_users: int, batch: int) -> dict[str, NDArray[np.int64]]:
     if n_users:
         return {"user": rng.integers(0, n_users, batch)}
     history = rng.integers(0, n_items, (batch, 12))
@@ -144,6 +142,6 @@ def _compare(call: str, got: NDArray[Any], expected: NDArray[Any], tolerance: ND
         at = np.unravel_index(int(np.nanargmax(np.where(np.isnan(error), np.inf, error - tolerance))), error.shape)
         allowed = np.broadcast_to(tolerance, error.shape)[at]
         raise VerificationError(
-            f"{call}: score at {tuple(map(int, at))} is {got[at]}, expected {expected[at]} within {allowed:.2g}"
+            f"{call}: the score at {tuple(map(int, at))} is {got[at]}, expected {expected[at]} within {allowed:.2g}"
         )
     return float(error.max(initial=0))

@@ -6,13 +6,16 @@ import hashlib
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import Host
 
 from edgerec.data.download import download
 from edgerec.errors import DownloadError, StorageError
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Host
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -46,9 +49,7 @@ def test_a_server_that_ignores_ranges_sends_the_whole_again(url: str, host: Host
 
 def test_what_came_before_too_many_cuts_serves_the_next_call(url: str, host: Host, tmp_path: Path) -> None:
     host.cuts = [100_000, 100_000, 100_000]
-    with pytest.raises(
-        DownloadError, match="cut after 300,000 of 1,000,000 bytes, 3 times; what came is kept"
-    ):
+    with pytest.raises(DownloadError, match="cut after 300,000 of 1,000,000 bytes, 3 times; what came is kept"):
         download(url, tmp_path / "f", digest=DIGEST)
     assert not (tmp_path / "f").exists()
     assert download(url, tmp_path / "f", digest=DIGEST).read_bytes() == CONTENT

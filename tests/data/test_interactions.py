@@ -32,7 +32,8 @@ def test_rows_are_the_ranks_of_the_sorted_ids() -> None:
     assert got.indptr.tolist() == [0, 1, 3]
     assert got.indices.tolist() == [1, 0, 1]
     assert got.items_of(1).tolist() == [0, 1]
-    assert (got.indptr.dtype, got.indices.dtype) == (np.int64, np.int32)
+    assert got.indptr.dtype == np.int64
+    assert got.indices.dtype == np.int32
     assert got.user_counts().tolist() == [1, 2]
     assert got.item_counts().tolist() == [1, 2]
 
@@ -105,9 +106,7 @@ def test_filtering_leaves_the_core(pairs: list[tuple[int, int]], min_user: int, 
         assert got.user_counts().min() >= min_user
         assert got.item_counts().min() >= min_item
     else:
-        with pytest.raises(
-            DataError, match=f"0 interactions after .*min_user={min_user}, min_item={min_item}"
-        ):
+        with pytest.raises(DataError, match=f"0 interactions after .*min_user={min_user}, min_item={min_item}"):
             build(pairs).filter(min_user=min_user, min_item=min_item)
 
 

@@ -170,24 +170,10 @@ def test_threads_and_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyP
     users = rng.standard_normal((700, 16)).astype(np.float32)
     items = rng.standard_normal((500, 16)).astype(np.float32)
     seen = (parts.train, parts.validation)
-    results = [
-        evaluate_vectors(users, items, seen, parts.test, threads=threads) for threads in (1, 2, 5, None)
-    ]
+    results = [evaluate_vectors(users, items, seen, parts.test, threads=threads) for threads in (1, 2, 5, None)]
     for scores_at_once in (1, 500 * 7, 500 * 100):
         monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", scores_at_once)
         results.append(evaluate_vectors(users, items, seen, parts.test))
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)  # as if it were not installed
     results.append(evaluate_vectors(users, items, seen, parts.test))
     assert all(result == results[0] for result in results)
-
-
-def test_a_planted_structure_is_learnt_by_an_svd() -> None:
-    linalg = pytest.importorskip("scipy.sparse.linalg")
-    parts = split(synthetic(), "random:80/20")
-    train = parts.train_all
-    left, strengths, right = linalg.svds(train.matrix(), k=16, v0=np.ones(min(train.shape)))
-    svd = evaluate_vectors(left * strengths, right.T, train, parts.test)
-    popular = evaluate_vectors(np.ones((train.n_users, 1)), train.item_counts()[:, None], train, parts.test)
-    assert svd["recall@20"] > 1.5 * popular["recall@20"]
-    assert svd["ndcg@20"] > 1.5 * popular["ndcg@20"]
-    assert popular["popularity@20"] > svd["popularity@20"]

@@ -22,8 +22,7 @@ FORMATS = {
     "set.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
     "1\t10\t5\t100\n1\t20\t3.5\t90.0\n2\t10\t1\t8e1\n",
     "other order.tsv": "TS\tScore\tIID\tUID\n100\t5\t10\t1\n90\t3.5\t20\t1\n80\t1\t10\t2\n",
-    "more columns.tsv": "user\titem\tweight\ttime\tnote\n"
-    "1\t10\t5\t100\tx\n1\t20\t3.5\t90\t\n2\t10\t1\t80\tz\n",
+    "more columns.tsv": "user\titem\tweight\ttime\tnote\n1\t10\t5\t100\tx\n1\t20\t3.5\t90\t\n2\t10\t1\t80\tz\n",
     "quoted.csv": '"User","Item","Rating","Timestamp"\n"1","10","5","100"\n1,20,3.5,90\n"2",10,1,80\n',
     "semicolons.csv": "user;item;rating;timestamp\n1;10;5;100\n1;20;3.5;90\n2;10;1;80\n",
     "spaced.csv": "user, item, rating, timestamp\n1, 10, 5, 100\n1, 20, 3.5, 90\n2, 10, 1, 80\n",

@@ -90,9 +90,7 @@ def test_each_choice_is_equally_likely() -> None:
 
 
 def test_the_last_of_each_user_tests_and_the_one_before_validates() -> None:
-    whole = Interactions.from_pairs(
-        [1, 1, 1, 1, 2, 2, 3], [7, 8, 9, 6, 7, 8, 7], timestamps=[40, 20, 30, 10, 5, 5, 9]
-    )
+    whole = Interactions.from_pairs([1, 1, 1, 1, 2, 2, 3], [7, 8, 9, 6, 7, 8, 7], timestamps=[40, 20, 30, 10, 5, 5, 9])
     result = split(whole, "leave-last-out")
     assert whole.item_ids[result.test.items_of(0)].tolist() == [7]
     assert whole.item_ids[result.validation.items_of(0)].tolist() == [9]

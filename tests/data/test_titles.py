@@ -81,7 +81,5 @@ def test_train_and_test_are_united_and_id_lists_are_no_titles(tmp_path: Path) ->
 
 
 def test_a_folder_without_interactions_lists_what_it_could_hold(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"holds no interactions that can be read; expected one of: .*u\.data"
-    ):
+    with pytest.raises(DataError, match=r"holds no interactions that can be read; expected one of: .*u\.data"):
         read_folder(tmp_path)

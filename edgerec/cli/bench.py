@@ -1,0 +1,84 @@
+"""`edgerec bench`: latency and memory of bundles, in fresh processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from edgerec_bench import Result, Settings, bench_all, write_results
+from edgerec_bench.comparison import milliseconds
+
+from edgerec.budget import format_bytes
+from edgerec.cli.output import json_option, messages, print_json, print_table
+
+DEFAULT = Settings()
+COLUMNS = ("bundle", "bytes", "p50 ms", "p95 ms", "p99 ms", "raw ids", "load ms", "first ms", "verify ms", "peak")
+
+
+@click.command("bench")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write JSON: one result as an object, several as a list.")
+@click.option("--processes", default=DEFAULT.processes, show_default=True, help="Fresh processes a bundle.")
+@click.option("--calls", default=DEFAULT.calls, show_default=True, help="Warm calls a scenario at least.")
+@click.option("--seconds", default=DEFAULT.seconds, show_default=True, help="Seconds a scenario at least.")
+@click.option("-k", default=DEFAULT.k, show_default=True, help="Items to recommend.")
+@click.option("--exclude", default=DEFAULT.exclude, show_default=True, help="Random items excluded a call.")
+@click.option("--threads", default=DEFAULT.threads, show_default=True, help="onnxruntime's threads.")
+@json_option
+def command(
+    bundles: tuple[Path, ...],
+    out: Path | None,
+    processes: int,
+    calls: int,
+    seconds: float,
+    k: int,
+    exclude: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Measure latency, load time and memory of bundles on this machine.
+
+    Several bundles are measured in turns, so that they can be compared.
+
+    \b
+    Example:
+      edgerec bench films.bundle --out films.json
+      edgerec bench dense.bundle mixed.bundle --processes 10 --out both.json
+      edgerec report both.json --out report.html
+    """
+    from edgerec_bench.console import show_progress
+
+    settings = Settings(processes=processes, calls=calls, seconds=seconds, k=k, exclude=exclude, threads=threads)
+    with show_progress("starting") as progress:
+        results = bench_all(bundles, settings, progress=progress)
+    if out:
+        write_results(out, results)
+    if as_json:
+        print_json([result.to_json() for result in results])
+        return
+    _print(results)
+    for warning in (warning for result in results for warning in result.warnings):
+        messages.print(f"Warning: {warning}")
+
+
+def _print(results: Sequence[Result]) -> None:
+    print_table("", COLUMNS, [_row(result) for result in results])
+    messages.print(
+        "recommend, one user a call; raw ids: all of Recommender.recommend, p50; peak: memory above a bare session",
+        style="dim",
+    )
+
+
+def _row(result: Result) -> list[str | None]:
+    measured = result.measured
+    times = [measured.latency("recommend", figure) for figure in ("p50_ms", "p95_ms", "p99_ms")]
+    times += [measured.latency("recommend, raw ids"), measured.load_ms, measured.latency("recommend", "first_ms")]
+    peak, verify = measured.above_bare("VmHWM"), measured.verify_ms
+    return [
+        result.bundle.name,
+        format_bytes(result.bundle.nbytes),
+        *map(milliseconds, times),
+        None if verify is None else milliseconds(verify),
+        None if peak is None else format_bytes(peak),
+    ]

@@ -1,0 +1,56 @@
+"""What every test may need: small interactions, a bundle, a way to call the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgerec.data import Interactions, synthetic
+from edgerec.tables import DenseTable, PrefixTable
+from edgerec_export import Source
+
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def interactions() -> Interactions:
+    """300 users x 200 items with planted tastes."""
+    return synthetic(n_users=300, n_items=200, n=9000, seed=1)
+
+
+@pytest.fixture(scope="session")
+def source() -> Source:
+    """Random prefix tables of several widths: 120 users, 500 items, 16 dimensions."""
+    return random_source(500, 120)
+
+
+def random_source(n_items: int, n_users: int, d: int = 16, seed: int = 0) -> Source:
+    """Random prefix tables whose sizes differ, with ids that are not row numbers."""
+    rng = np.random.default_rng(seed)
+    sizes = [rng.choice([1, 2, 3, 5, 8, 13, d], n) for n in (n_items, n_users)]
+    items, users = (PrefixTable.from_dense(rng.standard_normal((n.size, d), dtype=np.float32), n) for n in sizes)
+    return Source(items, np.arange(n_items) * 3 + 7, users, np.arange(n_users) + 1, about={"backbone": "random"})
+
+
+def history_source(n_items: int, d: int = 16, seed: int = 0) -> Source:
+    """A dense item table with history weights and text ids."""
+    rng = np.random.default_rng(seed)
+    items = DenseTable(rng.standard_normal((n_items, d), dtype=np.float32))
+    ids = np.array([f"film-{n}é" for n in range(n_items)])
+    return Source(items, ids, history_weights=rng.random(n_items, dtype=np.float32))
+
+
+@pytest.fixture(scope="session")
+def command_line() -> CommandLine:
+    """Runs `edgerec` in a process of its own."""
+
+    def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "edgerec.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+
+    return run

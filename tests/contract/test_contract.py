@@ -1,0 +1,180 @@
+"""One suite for every method x backbone x layout x precision. Being in a registry is all it takes to be tested.
+
+Each supported pair of method and backbone is trained once; its tables are then exported in every layout and
+precision and asked in this process, a sample in a fresh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgerec.api import train
+from edgerec.budget import Budget
+from edgerec.data import Interactions, synthetic
+from edgerec.errors import BudgetError, UnsupportedError
+from edgerec.measure import evaluate
+from edgerec.methods import METHODS, method
+from edgerec.models import BACKBONES, backbone
+from edgerec.runtime import Recommender
+from edgerec.tables import DenseTable, SparseTable
+from edgerec.training import FitOptions, Run
+from edgerec_export import Options, Source, export, from_run
+from edgerec_export.blocks import PRECISIONS
+from edgerec_export.layouts import KINDS, LAYOUTS
+
+BUDGET = "25%"
+OPTIONS = FitOptions(max_epochs=12, threads=1)
+
+
+def supported(method_name: str, backbone_name: str) -> bool:
+    try:
+        method(method_name, backbone_name)
+    except UnsupportedError:
+        return False
+    return True
+
+
+PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
+FORMS = [(layout, precision) for layout in LAYOUTS for precision in PRECISIONS]
+
+
+@cache
+def data() -> Interactions:
+    return synthetic(n_users=300, n_items=200, n=9000, seed=1)
+
+
+@cache
+def trained(method_name: str, backbone_name: str) -> Run:
+    budget = BUDGET if method(method_name, backbone_name).budgeted else None
+    return train(data(), backbone=backbone_name, method=method_name, budget=budget, dimensions=16, options=OPTIONS)
+
+
+@pytest.mark.parametrize(("method_name", "backbone_name"), PAIRS)
+class TestPair:
+    def test_tables_keep_the_budget(self, method_name: str, backbone_name: str) -> None:
+        run = trained(method_name, backbone_name)
+        rows = run.items.n_rows + (run.users.n_rows if run.users else 0)
+        values = run.items.n_values + (run.users.n_values if run.users else 0)
+        assert (run.users is None) == (not backbone(backbone_name).user_table)
+        if method(method_name, backbone_name).budgeted:
+            allowed = Budget.parse(BUDGET).values(rows, 16)
+            assert 0.7 * allowed <= values <= allowed
+        else:
+            assert values == rows * 16
+
+    def test_it_learns(self, method_name: str, backbone_name: str) -> None:
+        run = trained(method_name, backbone_name)
+        assert run.metrics["test"]["ndcg@20"] > 1.5 * untrained_ndcg()
+        assert run.metrics["validation"]["ndcg@20"] > 0
+
+    def test_the_run_is_stored_as_it_is(self, method_name: str, backbone_name: str, tmp_path: Path) -> None:
+        run = trained(method_name, backbone_name)
+        run.save(tmp_path)
+        again = Run.load(tmp_path)
+        assert again.config == run.config
+        assert again.metrics == run.metrics
+        assert np.array_equal(again.items.dense(), run.items.dense())
+        tables = [tmp_path / "items.npz", *([tmp_path / "users.npz"] if run.users else [])]
+        assert sum(path.stat().st_size for path in tables) < run.nbytes + 2500
+        measured = evaluate(again, data(), threads=1)
+        assert measured == pytest.approx(run.metrics["test"], abs=1e-6)
+
+    @pytest.mark.parametrize(("layout", "precision"), FORMS)
+    def test_bundles_answer_as_the_tables_do(
+        self, method_name: str, backbone_name: str, layout: str, precision: str, tmp_path: Path
+    ) -> None:
+        run = trained(method_name, backbone_name)
+        if run.items.kind not in KINDS[layout]:
+            with pytest.raises(UnsupportedError):
+                export(from_run(run), tmp_path / "b", Options(layout, precision))
+            return
+        # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
+        fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
+        done = export(from_run(run), tmp_path / "b", Options(layout, precision, titles=True, verify=fresh))
+        assert (done.verification is not None) == fresh
+        model = Recommender.load(done.folder)
+        assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
+        measured = evaluate(model, data())
+        tolerance = 0.01 if precision == "fp32" else 0.1
+        assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
+        check_pairs(model, precision)
+
+
+def check_pairs(model: Recommender, precision: str) -> None:
+    """`recommend` and `score` agree, what is excluded stays out, and titles belong to their items."""
+    items = data().item_ids.tolist()
+    asked = {"user": data().user_ids.tolist()[5]} if model.n_users else {"history": items[3:9]}
+    exclude = items[10:60]
+    best = model.recommend(**asked, k=20, exclude=exclude)
+    assert len({answer.item for answer in best}) == 20
+    assert not {answer.item for answer in best} & {*exclude, *asked.get("history", [])}
+    scores = model.score(**asked, items=[answer.item for answer in best])
+    assert np.allclose(scores, [answer.score for answer in best], rtol=1e-4, atol=1e-5)
+    assert (np.diff(scores) <= 1e-4 * np.abs(scores).max()).all()
+    titles = dict(zip(items, data().titles.tolist(), strict=True))
+    assert [model.title(answer.item) for answer in best] == [titles[answer.item] for answer in best]
+
+
+@cache
+def untrained_ndcg() -> float:
+    """What random vectors reach."""
+    rng = np.random.default_rng(0)
+    run = trained("dense", "ials")
+    random = replace(
+        run,
+        items=DenseTable(rng.standard_normal((run.items.n_rows, 16))),
+        users=DenseTable(rng.standard_normal((data().n_users, 16))),
+    )
+    return evaluate(random, data())["ndcg@20"]
+
+
+@pytest.mark.parametrize("backbone_name", BACKBONES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
+    """Training reserves what is no table value, so that the default export fits."""
+    limit = 24_000
+    run = train(
+        data(),
+        backbone=backbone_name,
+        budget=f"{limit}B",
+        dimensions=16,
+        precision=precision,
+        options=OPTIONS,
+    )
+    done = export(from_run(run), tmp_path / "b", Options(precision=precision, max_bytes=limit, verify=False))
+    assert done.nbytes <= limit
+
+
+@pytest.mark.parametrize("make", [lambda: method("dense", "no such"), lambda: method("no such", "ials")])
+def test_an_unsupported_pair_says_what_is_supported(make: Callable[[], object]) -> None:
+    with pytest.raises(UnsupportedError, match="dense|ials"):
+        make()
+    with pytest.raises(UnsupportedError, match="svd"):
+        backbone("no such")
+
+
+def test_a_table_kind_without_a_layout_is_refused(source: Source, tmp_path: Path) -> None:
+    sparse = SparseTable.from_dense(source.items.dense())
+    for layout in LAYOUTS:
+        if sparse.kind in KINDS[layout]:
+            continue
+        with pytest.raises(UnsupportedError, match="sparse"):
+            export(Source(sparse, source.item_ids, source.users, source.user_ids), tmp_path / "b", Options(layout))
+    with pytest.raises(UnsupportedError, match="mixed"):
+        export(source, tmp_path / "b", Options("no such layout"))
+    with pytest.raises(UnsupportedError, match="fp32"):
+        Options(precision="fp8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_dense_takes_no_budget() -> None:
+    with pytest.raises(BudgetError, match="uniform"):
+        train(data(), method="dense", budget="10%")
+    with pytest.raises(BudgetError, match="--budget"):
+        train(data(), method="popularity")

@@ -1,0 +1,243 @@
+"""Bundles: within their bytes or refused, whole or not there, and equal to numpy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgerec.errors import BudgetError, ExportError, StorageError, UnsupportedError, VerificationError
+from edgerec.runtime import Recommender
+from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export.blocks import pack, quantise
+from edgerec_export.draft import choose_draft
+from edgerec_export.reference import Reference
+from edgerec_export.verify import verify
+from tests.conftest import history_source, random_source
+
+SOURCE = random_source(500, 120)
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@given(st.integers(1, 60_000), st.sampled_from(["dense", "mixed"]), st.sampled_from(["fp32", "int8"]))
+@settings(max_examples=200, deadline=None)
+def test_every_budget_is_met_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, limit: int, layout: str, precision: str
+) -> None:
+    place = tmp_path_factory.mktemp("budget")
+    options = Options(layout, precision, max_bytes=limit, verify=False)
+    try:
+        done = export(SOURCE, place / "b", options)
+    except BudgetError as error:
+        assert not list(place.iterdir())
+        smallest = int(str(error).partition(" allows is ")[2].split()[0])
+        assert smallest > limit
+        exact = export(SOURCE, place / "b", Options(layout, precision, max_bytes=smallest, verify=False))
+        assert exact.nbytes <= smallest
+        with pytest.raises(BudgetError):
+            export(SOURCE, place / "c", Options(layout, precision, max_bytes=exact.nbytes - 8, verify=False))
+    else:
+        assert done.nbytes == size_of(place / "b") <= limit
+
+
+@pytest.mark.parametrize("n_items", [1, 2, 127, 128, 4095, 4096, 4097, 8192, 9000])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_path: Path) -> None:
+    """Around the bounds of the chunked top-k: verification asks in a fresh process and compares."""
+    done = export(random_source(n_items, 40), tmp_path / "b", Options("mixed", precision))
+    assert done.verification is not None
+    assert done.verification.max_error < 1e-3
+
+
+@pytest.mark.parametrize("layout", ["dense", "mixed"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_histories_equal_numpy(layout: str, precision: str, tmp_path: Path) -> None:
+    done = export(history_source(300), tmp_path / "b", Options(layout, precision))
+    assert done.verification is not None
+    model = Recommender.load(done.folder)
+    assert model.n_users == 0
+    assert "film-3é" not in [a.item for a in model.recommend(history=["film-3é"], k=20)]
+
+
+def test_ties_and_zero_vectors_are_answered(tmp_path: Path) -> None:
+    items = np.zeros((40, 8), np.float32)
+    items[::2, :3] = 1
+    users = np.zeros((3, 8), np.float32)
+    users[0, 0] = 1
+    source = from_arrays(items, users)
+    for precision in ("fp32", "int8"):
+        done = export(source, tmp_path / precision, Options(precision=precision))
+        model = Recommender.load(done.folder)
+        assert sorted(a.item for a in model.recommend(0, 20)) == list(range(0, 40, 2))
+        assert len(model.recommend(1, 40)) == 40
+
+
+def test_the_graph_is_standard_checked_and_old(tmp_path: Path) -> None:
+    done = export(random_source(5000, 40), tmp_path / "b", Options(precision="int8"))
+    for path in done.folder.glob("*.onnx"):
+        onnx.checker.check_model(str(path), full_check=True)
+        model = onnx.load(str(path), load_external_data=False)
+        assert {node.domain for node in model.graph.node} == {""}
+        assert [(o.domain, o.version) for o in model.opset_import] == [("", 21)]
+        assert model.ir_version <= 10
+        assert not model.graph.sparse_initializer
+        inline = [t for t in model.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+        assert sum(len(t.raw_data) for t in inline) < 2000
+
+
+def test_stock_onnxruntime_opens_the_graph_by_its_path(tmp_path: Path) -> None:
+    """An app without our runtime: the file beside the tables is all that it needs."""
+    import onnxruntime as ort
+
+    done = export(SOURCE, tmp_path / "b")
+    (path,) = done.folder.glob("recommend-*.onnx")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feed = {"user": np.array([3, 4]), "exclude": np.full((2, 1), -1), "k": np.array(5)}
+    items, scores = session.run(None, feed)
+    expected = Recommender.load(done.folder).recommend_rows({"user": feed["user"]}, feed["exclude"], 5)
+    assert np.array_equal(items, expected[0])
+    assert np.allclose(scores, expected[1])
+
+
+def test_an_answer_does_not_depend_on_the_batch(tmp_path: Path) -> None:
+    for number, source in enumerate((SOURCE, history_source(300))):
+        done = export(source, tmp_path / str(number), Options(precision="int8"))
+        model = Recommender.load(done.folder)
+        key, subject = ("user", np.arange(6)) if model.n_users else ("history", np.arange(24).reshape(6, 4))
+        none = np.full((6, 1), -1)
+        items, scores = model.recommend_rows({key: subject}, none, 7)
+        for one in range(6):
+            alone = model.recommend_rows({key: subject[one : one + 1]}, none[:1], 7)
+            assert np.array_equal(alone[0][0], items[one])
+            assert np.array_equal(alone[1][0], scores[one])
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
+    contents = []
+    for name in ("a", "b"):
+        done = export(SOURCE, tmp_path / name, Options(verify=False))
+        contents.append({path.name: path.read_bytes() for path in done.folder.iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    export(SOURCE, folder, Options(verify=False))
+    before = {path.name for path in folder.iterdir()}
+    done = export(random_source(300, 20), folder, Options(verify=False))
+    after = {path.name for path in folder.iterdir()}
+    assert before & after == {"manifest.json", "README.md"}
+    assert len(after) == 5
+    assert Recommender.load(folder).n_items == 300
+    assert done.nbytes == size_of(folder)
+
+
+def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    export(SOURCE, folder, Options(verify=False))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(BudgetError):
+        export(SOURCE, folder, Options(max_bytes=10))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match="another --out"):
+        export(SOURCE, tmp_path)
+    with pytest.raises(ExportError, match="is a file"):
+        export(SOURCE, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a tmpfs cannot be mounted here: needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
+    (small_disk / "precious").write_bytes(b"x" * 40_000)
+    with pytest.raises(StorageError, match="No space left"):
+        export(SOURCE, small_disk / "b", Options("dense"))
+    assert [path.name for path in small_disk.iterdir()] == ["precious"]
+    assert (small_disk / "precious").stat().st_size == 40_000
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        # Permissions do not bind root; /proc is a folder in which nobody can create anything.
+        with pytest.raises(StorageError, match="cannot write /proc/b"):
+            export(SOURCE, "/proc/b")
+        return
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        export(SOURCE, tmp_path / "b")
+    tmp_path.chmod(0o700)
+
+
+def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
+    """A bundle whose tables changed after the fact does not pass, and the message says what was off."""
+    done = export(SOURCE, tmp_path / "b", Options(verify=False))
+    draft = choose_draft(SOURCE, Options())
+    assert SOURCE.users is not None
+    assert draft.users is not None
+    items, users = pack(SOURCE.items, draft.items), pack(SOURCE.users, draft.users)
+    assert verify(done.folder, Reference(items, users), 120).max_error < 1e-4
+    wrong = random_source(500, 120, seed=9)
+    assert wrong.users is not None
+    with pytest.raises(VerificationError, match="expected .* within"):
+        verify(done.folder, Reference(items, pack(wrong.users, draft.users)), 120)
+    manifest = json.loads((done.folder / "manifest.json").read_text())
+    (done.folder / manifest["graphs"]["score"]["file"]).unlink()
+    with pytest.raises(VerificationError, match="cannot be opened"):
+        verify(done.folder, Reference(items, users), 120)
+
+
+@given(st.integers(0, 99), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_quantising_is_off_by_half_a_step_at_most(seed: int, n: int) -> None:
+    values = np.random.default_rng(seed).standard_normal((n, 5)).astype(np.float32) * 10 ** (seed % 7 - 3)
+    codes, scale = quantise(values)
+    assert codes.dtype == np.uint8
+    assert codes.min() >= 1  # 0 would be -128, which has no counterpart
+    assert np.abs((codes.astype(np.float32) - 128) * scale - values).max() <= 0.501 * scale
+
+
+def test_without_users_needs_history_weights(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="svd"):
+        export(SOURCE, tmp_path / "b", Options(users=False))
+    with pytest.raises(ExportError, match="history weights"):
+        Source(SOURCE.items, SOURCE.item_ids)
+
+
+def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
+    """Nothing expands: a 9 MB bundle whose dense table has 51 MB costs its bytes, scores and a few MB."""
+    done = export(random_source(200_000, 50, d=64), tmp_path / "b", Options())
+    assert done.verification is not None
+    if done.verification.peak_bytes is None:
+        pytest.skip("no /proc here: memory cannot be read")
+    dense = 200_000 * 64 * 4
+    assert done.nbytes < dense / 2
+    # Two users are asked at once, and onnxruntime itself takes about 14 MB.
+    assert done.verification.peak_bytes < done.nbytes + 2 * 10 * 200_000 + (20 << 20)
+    shutil.rmtree(done.folder)

@@ -1,0 +1,126 @@
+"""Budgets are met exactly, or refused with the smallest that could be."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgerec.budget import Budget, bundle_overhead, merge_sizes, parse_bytes, project_sizes, snap_sizes
+from edgerec.errors import BudgetError
+
+
+@st.composite
+def projections(draw: st.DrawFn) -> tuple[np.ndarray, int, int, int]:
+    """Weights over hundreds of orders of magnitude, bounds, and a total that they allow."""
+    weights = draw(st.lists(st.floats(1e-200, 1e100), min_size=1, max_size=60))
+    lo = draw(st.integers(0, 40))
+    hi = draw(st.integers(lo, 130))
+    total = draw(st.integers(len(weights) * lo, len(weights) * hi))
+    return np.array(weights), total, lo, hi
+
+
+@given(projections())
+@settings(max_examples=1000, deadline=None)
+def test_sizes_sum_to_the_budget_within_bounds_and_in_order(case: tuple[np.ndarray, int, int, int]) -> None:
+    weights, total, lo, hi = case
+    sizes = project_sizes(weights, total, lo, hi)
+    assert sizes.sum() == total
+    assert sizes.min() >= lo
+    assert sizes.max() <= hi
+    order = np.argsort(weights)
+    heavier = np.diff(weights[order]) > 0
+    assert (np.diff(sizes[order])[heavier] >= 0).all()
+
+
+@given(projections(), st.integers(1, 16))
+@settings(max_examples=300, deadline=None)
+def test_snapped_sizes_are_few_and_within_the_budget(case: tuple[np.ndarray, int, int, int], most: int) -> None:
+    weights, total, lo, hi = case
+    sizes = snap_sizes(weights, total, lo, hi, most)
+    assert np.unique(sizes).size <= most
+    assert sizes.sum() <= total
+    assert sizes.min() >= lo
+    assert sizes.max() <= hi
+
+
+def test_snapping_spends_the_budget() -> None:
+    weights = np.random.default_rng(0).pareto(1, 5000) + 0.1
+    for total in (10_000, 60_000, 250_000):
+        assert snap_sizes(weights, total, 1, 64).sum() >= 0.999 * total
+
+
+def test_merging_is_the_best_of_all_choices() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        sizes = rng.integers(1, 9, 30)
+        distinct = np.unique(sizes)
+
+        def padded(widths: np.ndarray, sizes: np.ndarray = sizes) -> int:
+            return int(widths[np.searchsorted(widths, sizes)].sum())
+
+        others = [np.array([*c, distinct[-1]]) for c in itertools.combinations(distinct[:-1], 2)]
+        assert padded(merge_sizes(sizes, 3)) == min(map(padded, others))
+
+
+@pytest.mark.parametrize(
+    ("weights", "total", "lo", "hi"),
+    [([], 0, 0, 1), ([1, np.nan], 2, 1, 2), ([1, 0], 2, 1, 2), ([1, 1], 5, 1, 2), ([1, 1], 1, 1, 2), ([1], 1, 2, 1)],
+)
+def test_impossible_projections_are_refused(weights: list[float], total: int, lo: int, hi: int) -> None:
+    with pytest.raises(BudgetError):
+        project_sizes(weights, total, lo, hi)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("10%", 640),
+        ("100%", 6400),
+        ("8B/row", 200),
+        ("2.5KB", 625),
+        ("1KiB", 256),
+        ("640", 640),
+        ("1GiB", 6400),
+    ],
+)
+def test_four_spellings(text: str, values: int) -> None:
+    budget = Budget.parse(text)
+    assert budget.values(100, 64) == values
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize("text", ["", "ten", "-3", "0", "0%", "101%", "5 bananas", "1e3", "8B/col", "nan", "10%%"])
+def test_malformed_budgets_are_refused(text: str) -> None:
+    with pytest.raises(BudgetError, match="budget"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["1%", "1KiB", "0.5B/row", "42"])
+def test_a_budget_too_small_names_the_smallest_that_does(text: str) -> None:
+    n_rows, d = 1000, 64
+    with pytest.raises(BudgetError, match="the smallest budget is") as caught:
+        Budget.parse(text).values(n_rows, d, overhead=500)
+    smallest = str(caught.value).rpartition(" is ")[2]
+    assert Budget.parse(smallest).values(n_rows, d, overhead=500) >= n_rows
+
+
+def test_bytes_are_bytes_of_the_whole_bundle() -> None:
+    assert Budget.parse("10KB").values(10, 10_000, overhead=2000) == 2000
+    assert Budget.parse("10KB").values(10, 10_000, overhead=2000, bytes_per_value=1) == 8000
+
+
+def test_overhead_counts_ids_in_their_narrowest_type() -> None:
+    fixed = bundle_overhead(np.arange(1), np.arange(1)) - 2
+    assert bundle_overhead(np.arange(300), np.arange(200)) == fixed + 600 + 200
+    assert bundle_overhead(np.array(["a", "bé"]), None) == fixed + 4 + 12 + 8
+
+
+def test_sizes_in_bytes_are_read() -> None:
+    assert [parse_bytes(text) for text in ("200KiB", "4096", "1.5MB", "7 B")] == [204800, 4096, 1500000, 7]
+    for text in ("", "10%", "-1", "0", "many"):
+        with pytest.raises(BudgetError):
+            parse_bytes(text)

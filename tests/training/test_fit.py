@@ -1,0 +1,187 @@
+"""The loop around backbones: choosing on validation, killed at any point and continued to the same result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgerec.api import TrainRequest, train
+from edgerec.data import Interactions
+from edgerec.errors import RunError, UnsupportedError
+from edgerec.models import BACKBONES
+from edgerec.training import FitOptions, Run, Step
+from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
+from tests.conftest import CommandLine
+
+ONE_THREAD = FitOptions(seed=3, threads=1, max_epochs=4)
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+def same(a: Run, b: Run) -> bool:
+    """To the bit."""
+    users = (a.users is None and b.users is None) or (
+        a.users is not None and b.users is not None and np.array_equal(a.users.dense(), b.users.dense())
+    )
+    return users and np.array_equal(a.items.dense(), b.items.dense()) and a.metrics == b.metrics
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
+def test_a_fit_stopped_after_every_epoch_ends_as_one_that_was_not(
+    backbone: str, split: str, interactions: Interactions, tmp_path: Path
+) -> None:
+    request = TrainRequest.make(backbone, "uniform", budget="50%", dimensions=8, split=split, options=ONE_THREAD)
+    whole = train(interactions, request)
+
+    def stop(step: Step) -> None:
+        raise KilledError
+
+    for _ in range(200):
+        checkpoint = tmp_path / CHECKPOINT
+        before = checkpoint.read_bytes() if checkpoint.exists() else None
+        steps: list[Step] = []
+
+        def stop_at_second(step: Step, steps: list[Step] = steps) -> None:
+            steps.append(step)
+            if len(steps) == 2:
+                raise KilledError
+
+        try:
+            resumed = train(interactions, request, out=tmp_path, resume=True, progress=stop_at_second)
+            break
+        except KilledError:
+            assert checkpoint.read_bytes() != before  # each attempt gets one epoch further
+    assert same(whole, resumed)
+    assert same(whole, Run.load(tmp_path))
+    assert not checkpoint.exists()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(interactions: Interactions) -> None:
+    for backbone in ("ials", "mf"):
+        runs = [
+            train(interactions, backbone=backbone, method="dense", dimensions=8, split=split, options=options)
+            for options, split in ((ONE_THREAD, "random:80/20"), (ONE_THREAD, "random:80/20"))
+        ]
+        assert same(*runs)
+        other = FitOptions(seed=4, threads=1, max_epochs=4)
+        assert not same(runs[0], train(interactions, backbone=backbone, method="dense", dimensions=8, options=other))
+
+
+def test_the_final_model_knows_the_validation_part(interactions: Interactions) -> None:
+    """80/20 trains again on all of train for as many epochs as were best; 50/25/25 keeps the best epoch's vectors."""
+    again = train(interactions, method="dense", dimensions=8, options=ONE_THREAD)
+    kept = train(interactions, method="dense", dimensions=8, split="random:50/25/25", options=ONE_THREAD)
+    assert [e["phase"] for e in again.history].count("final") == again.config["epochs"]
+    assert {e["phase"] for e in kept.history} == {"choose"}
+    best = max(kept.history, key=lambda entry: entry["ndcg@20"])
+    assert best["epoch"] == kept.config["epochs"]
+    assert kept.metrics["validation"]["ndcg@20"] == best["ndcg@20"]
+
+
+def test_patience_ends_a_fit(interactions: Interactions) -> None:
+    options = FitOptions(threads=1, max_epochs=500, patience=2)
+    run = train(interactions, backbone="mf", method="dense", dimensions=8, options=options)
+    epochs = [entry["epoch"] for entry in run.history if entry["phase"] == "choose"]
+    assert max(epochs) == run.config["epochs"] + 2
+
+
+def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
+    """SIGKILL, wherever it hits, and the same tables in the end as without it."""
+    arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%", "--dimensions", "8"]
+    arguments += ["--threads", "1", "--epochs", "30", "--patience", "30", "--json", "--out"]
+    whole = command_line(*arguments, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgerec.cli", *arguments, str(out)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (out / CHECKPOINT).exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    unfinished = command_line(*arguments, out)
+    assert unfinished.returncode == 2
+    assert "--resume" in unfinished.stderr
+    resumed = command_line(*arguments, out, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]
+    assert same(Run.load(out), Run.load(tmp_path / "whole"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "edgerec.cli", "train", "synthetic:300x200x9000", "--backbone", "mf"]
+    command += ["--budget", "50%", "--epochs", "100000", "--patience", "100000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (out / CHECKPOINT).exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert (out / CHECKPOINT).exists()
+
+
+def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Path) -> None:
+    wanted = {"method": "dense", "dimensions": 4, "options": ONE_THREAD}
+    first = train(interactions, out=tmp_path, **wanted)
+    with pytest.raises(RunError, match="--overwrite"):
+        train(interactions, out=tmp_path, **wanted)
+    assert same(first, train(interactions, out=tmp_path, resume=True, **wanted))
+    with pytest.raises(RunError, match="another command"):
+        train(interactions, out=tmp_path, resume=True, **{**wanted, "dimensions": 5})
+    second = train(interactions, out=tmp_path, overwrite=True, **{**wanted, "dimensions": 5})
+    assert Run.load(tmp_path).items.d == second.items.d == 5
+
+
+def test_a_checkpoint_belongs_to_its_command(interactions: Interactions, tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.epoch == 2:
+            raise KilledError
+
+    wanted = {"method": "dense", "dimensions": 4, "options": ONE_THREAD, "out": tmp_path}
+    with pytest.raises(KilledError):
+        train(interactions, progress=stop, **wanted)
+    with pytest.raises(RunError, match="unfinished"):
+        train(interactions, **wanted)
+    with pytest.raises(RunError, match="unfinished"):
+        Run.load(tmp_path)
+    with pytest.raises(RunError, match="another command"):
+        train(interactions, resume=True, **{**wanted, "dimensions": 5})
+    (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04")
+    with pytest.raises(RunError, match="damaged"):
+        train(interactions, resume=True, **wanted)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "edgerec.run", "version": 99}'])
+def test_damaged_runs_are_named(content: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run"):
+        Run.load(tmp_path)
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=r"run\.json"):
+        Run.load(tmp_path)
+
+
+def test_settings_are_checked(interactions: Interactions) -> None:
+    with pytest.raises(UnsupportedError, match=r"no setting speed; it has: .*reg"):
+        TrainRequest.make("ials", settings={"speed": 1})
+    with pytest.raises(UnsupportedError, match="fp32"):
+        TrainRequest.make(precision="fp8")
+    with pytest.raises(UnsupportedError, match="dimension"):
+        TrainRequest.make(dimensions=0)
