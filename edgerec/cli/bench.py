@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from edgerec_bench import Result, Settings, bench_all, write_results
-from edgerec_bench.comparison import milliseconds
 
 from edgerec.budget import format_bytes
 from edgerec.cli.output import json_option, messages, print_json, print_table
+from edgerec_bench import Result, Settings, bench_all, write_results
+from edgerec_bench.comparison import milliseconds
 
 DEFAULT = Settings()
 COLUMNS = ("bundle", "bytes", "p50 ms", "p95 ms", "p99 ms", "raw ids", "load ms", "first ms", "verify ms", "peak")

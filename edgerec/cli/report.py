@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from edgerec_bench import read_results
 
 from edgerec.cli.output import messages
+from edgerec_bench import read_results
 
 
 @click.command("report")

@@ -26,12 +26,10 @@ class IALSConfig:
     """Settings of implicit ALS.
 
     Attributes:
-        d: dimensions of a full row where nothing else decides them.
         alpha: extra confidence of an observed cell: 1 + alpha against 1; None is chosen on validation.
         reg: ridge on every row; None is chosen on validation.
     """
 
-    d: int = 64
     alpha: float | None = _ALPHA
     reg: float | None = _REG
 
@@ -40,21 +38,19 @@ class IALSTrainer:
     """Alternates exact solves of the items and of the users, each within its prefix size.
 
     The users come last, so that each equals the fold-in of its history into the item table. It starts from
-    the truncated SVD of the matrix: 3 epochs from there reach on ML-1M what takes 12 from random numbers, and
+    the truncated SVD of the scaled matrix: 2 epochs from there do on ML-1M (reg 0.1) what takes 10 from noise, and
     the dimensions come ordered by importance, which is what a prefix keeps.
     """
 
     def __init__(
         self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
     ) -> None:
-        self._n, self._sizes, self._threads = len(train), sizes, threads
+        self._n, self._threads = len(train), threads
         self._alpha, self._reg = _fixed(config)
         columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
-        u, s, v = truncated_svd(
-            scaled_matrix(train, DEFAULT_A, DEFAULT_B), sizes.d, np.random.default_rng(seed)
-        )
+        u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), sizes.d, np.random.default_rng(seed))
         self._users = cut(u * np.sqrt(s), sizes.users)
         self._items = cut(v * np.sqrt(s), sizes.items)
 

@@ -24,12 +24,10 @@ class SVDConfig:
     """Settings of the degree-normalised SVD.
 
     Attributes:
-        d: dimensions of a full row where nothing else decides them.
         a: users count degree^-a in the factorised matrix; None is chosen on validation.
         b: items count degree^-b; larger favours rare items; None is chosen on validation.
     """
 
-    d: int = 64
     a: float | None = None
     b: float | None = None
 

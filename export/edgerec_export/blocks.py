@@ -218,7 +218,7 @@ class TableInGraph:
         if kept:
             at = g.op("Where", kept, at, g.constant(0))
         values = g.op("GatherElements", flat, g.reshape(at, -1), axis=0)
-        values = g.op("Reshape", values, g.op("Shape", at))
+        values = g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # no candidates at all is an answer too
         if kept:
             nothing = g.constant(ZERO, "uint8") if self.scales is not None else g.constant(0.0, "float32")
             values = g.op("Where", kept, values, nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,11 @@ def plain_dense(items: NDArray[np.float32], users: NDArray[np.float32], path: Pa
     Raises:
         StorageError: the file system refuses.
     """
-    weights = {"users": users, "items_by_column": np.ascontiguousarray(items.T), "k": np.array([k], np.int64)}
+    weights: dict[str, NDArray[Any]] = {
+        "users": users,
+        "items_by_column": np.ascontiguousarray(items.T),
+        "k": np.array([k], np.int64),
+    }
     nodes = [
         helper.make_node("Gather", ["users", "user"], ["vector"]),
         helper.make_node("MatMul", ["vector", "items_by_column"], ["all_scores"]),

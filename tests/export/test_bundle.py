@@ -205,7 +205,7 @@ def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
     assert verify(done.folder, Reference(items, users), 120).max_error < 1e-4
     wrong = random_source(500, 120, seed=9)
     assert wrong.users is not None
-    with pytest.raises(VerificationError, match="expected .* within"):
+    with pytest.raises(VerificationError, match=r"expected .* within"):
         verify(done.folder, Reference(items, pack(wrong.users, draft.users)), 120)
     manifest = json.loads((done.folder / "manifest.json").read_text())
     (done.folder / manifest["graphs"]["score"]["file"]).unlink()

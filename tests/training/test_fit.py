@@ -44,9 +44,6 @@ def test_a_fit_stopped_after_every_epoch_ends_as_one_that_was_not(
     request = TrainRequest.make(backbone, "uniform", budget="50%", dimensions=8, split=split, options=ONE_THREAD)
     whole = train(interactions, request)
 
-    def stop(step: Step) -> None:
-        raise KilledError
-
     for _ in range(200):
         checkpoint = tmp_path / CHECKPOINT
         before = checkpoint.read_bytes() if checkpoint.exists() else None

@@ -1,0 +1,216 @@
+"""The command line as a person uses it: the whole path, JSON for machines, one line for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import CommandLine
+
+DATA = "synthetic:300x200x9000"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, command_line: CommandLine) -> Path:
+    """A folder with a run, an iALS bundle and an svd one."""
+    folder = tmp_path_factory.mktemp("cli")
+    for backbone in ("ials", "svd"):
+        trained = command_line(
+            *("train", DATA, "--backbone", backbone, "--budget", "50%", "--dimensions", "16", "--out", backbone),
+            cwd=folder,
+        )
+        assert trained.returncode == 0, trained.stderr
+        exported = command_line("export", backbone, "--out", f"{backbone}.bundle", "--titles", cwd=folder)
+        assert exported.returncode == 0, exported.stderr
+        assert "verified in a fresh process" in exported.stdout
+    return folder
+
+
+def json_of(done: subprocess.CompletedProcess[str]) -> object:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_recommendations_have_titles_and_leave_out_what_was_seen(place: Path, command_line: CommandLine) -> None:
+    shown = command_line("recommend", "ials.bundle", "--user", "5", "-k", "10", cwd=place)
+    assert len(re.findall(r"Item \d+", shown.stdout)) == 10
+    answers = json_of(command_line("recommend", "ials.bundle", "--user", "5", "--json", cwd=place))
+    assert isinstance(answers, list)
+    assert {"item", "score", "title"} == set(answers[0])
+    without = command_line("recommend", "ials.bundle", "--user", "5", "--data", DATA, "--json", cwd=place)
+    shown_again = json_of(without)
+    assert isinstance(shown_again, list)
+    assert shown_again != answers
+    first = str(answers[0]["item"])
+    excluded = json_of(command_line("recommend", "ials.bundle", "--user", "5", "--exclude", first, "--json", cwd=place))
+    assert isinstance(excluded, list)
+    assert [a["item"] for a in excluded][:9] == [a["item"] for a in answers][1:]
+
+
+def test_a_bundle_without_users_takes_a_history(place: Path, command_line: CommandLine) -> None:
+    given = json_of(command_line("recommend", "svd.bundle", "--history", "3,9,27", "--json", cwd=place))
+    assert isinstance(given, list)
+    assert len(given) == 10
+    from_data = command_line("recommend", "svd.bundle", "--user", "5", "--data", DATA, "--json", cwd=place)
+    assert len(json_of(from_data)) == 10  # type: ignore[arg-type]
+    refused = command_line("recommend", "svd.bundle", "--user", "5", cwd=place)
+    assert refused.returncode == 2
+    assert "--history" in refused.stderr
+
+
+def test_run_and_bundle_are_measured_alike(place: Path, command_line: CommandLine) -> None:
+    results = json_of(command_line("evaluate", "ials", "ials.bundle", "--data", DATA, "--json", cwd=place))
+    assert isinstance(results, list)
+    assert results[0]["ndcg@20"] == pytest.approx(results[1]["ndcg@20"], rel=1e-3)
+    bundle = sum(path.stat().st_size for path in (place / "ials.bundle").iterdir())
+    assert results[1]["bytes"] == bundle
+    other = command_line("evaluate", "ials.bundle", "--data", DATA + "@7", cwd=place)
+    assert other.returncode == 2
+    assert "fingerprints differ" in other.stderr
+
+
+def test_inspect_adds_up(place: Path, command_line: CommandLine) -> None:
+    facts = json_of(command_line("inspect", "ials.bundle", "--json", cwd=place))
+    assert isinstance(facts, dict)
+    assert facts["total bytes"] == sum(facts["files"].values())
+    assert facts["total bytes"] == sum(path.stat().st_size for path in (place / "ials.bundle").iterdir())
+    run = json_of(command_line("inspect", "ials", "--json", cwd=place))
+    assert isinstance(run, dict)
+    assert run["items"]["values"] + run["users"]["values"] <= 0.5 * 500 * 16
+    assert command_line("inspect", "ials", cwd=place).returncode == 0
+
+
+def test_data_is_listed_and_shown(command_line: CommandLine, tmp_path: Path) -> None:
+    names = json_of(command_line("data", "list", "--json"))
+    assert isinstance(names, list)
+    assert {"ml-100k", "gowalla", "synthetic"} <= {entry["name"] for entry in names}
+    (tmp_path / "mine.csv").write_text("user,item\n" + "".join(f"u{n % 7},i{n % 5}\n" for n in range(35)))
+    shown = json_of(command_line("data", "show", tmp_path / "mine.csv", "--json"))
+    assert isinstance(shown, dict)
+    assert (shown["users"], shown["items"], shown["interactions"]) == (7, 5, 35)
+
+
+def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "items.npy", rng.standard_normal((30, 4)))
+    np.save(tmp_path / "users.npy", rng.standard_normal((5, 4)))
+    (tmp_path / "ids.txt").write_text("".join(f"film-{n}\n" for n in range(30)))
+    own = ("export", "--items", "items.npy", "--users", "users.npy", "--ids", "ids.txt", "--out", "b")
+    assert command_line(*own, cwd=tmp_path).returncode == 0
+    answers = json_of(command_line("recommend", "b", "--user", "3", "--json", cwd=tmp_path))
+    assert isinstance(answers, list)
+    assert all(answer["item"].startswith("film-") for answer in answers)
+    evaluated = command_line("evaluate", "b", "--data", DATA, cwd=tmp_path)
+    assert evaluated.returncode == 2
+    assert "what it was trained on" in evaluated.stderr
+
+
+Arguments = Callable[[Path, Path], list[str]]
+"""From a fresh folder and the folder of the good and the spoilt bundles to a command's arguments."""
+
+
+def data(content: str, *more: str) -> Arguments:
+    """Train on a file of this content."""
+
+    def make(folder: Path, bundles: Path) -> list[str]:
+        (folder / "d.csv").write_text(content)
+        return ["train", "d.csv", "--budget", "50%", "--out", "run", *more]
+
+    return make
+
+
+def call(*arguments: str) -> Arguments:
+    """A command whose arguments may name one of the BUNDLES."""
+    return lambda folder, bundles: [word.replace("BUNDLES", str(bundles)) for word in arguments]
+
+
+BAD_INPUT: dict[str, tuple[Arguments, str]] = {
+    "empty file": (data(""), "d.csv"),
+    "wrong columns": (data("name,colour\na,b\n"), "d.csv"),
+    "a malformed line": (data("user,item,rating\n1,2,3\n1,2\n"), "line 3"),
+    "a negative id": (data("user,item\n1,2\n-1,2\n"), "line 3"),
+    "a NaN rating": (data("user,item,rating\n1,2,3\n1,3,nan\n"), "line 3"),
+    "nothing left": (data("user,item\n1,2\n2,3\n", "--min-user", "5"), "lower the minimum"),
+    "no such data": (call("train", "no-such", "--budget", "9%", "--out", "run"), "named sets"),
+    "offline": (call("train", "ml-1m", "--budget", "9%", "--out", "run"), "synthetic"),
+    "no budget": (call("train", DATA, "--out", "run"), "--budget"),
+    "a budget too small": (call("train", DATA, "--budget", "1KiB", "--out", "run"), "smallest budget is"),
+    "no such setting": (call("train", DATA, "--budget", "9%", "--set", "x=1", "--out", "run"), "no setting x"),
+    "no such option": (call("train", DATA, "--speed"), "--speed"),
+    "no run": (call("export", "absent", "--out", "b"), "no run"),
+    "bytes too few": (call("export", "BUNDLES/run", "--out", "b", "--max-bytes", "100"), "allows is"),
+    "unknown user": (call("recommend", "BUNDLES/good", "--user", "99999"), "99999"),
+    "k too large": (call("recommend", "BUNDLES/good", "--user", "5", "-k", "5000"), "1..200"),
+    "a cut tables file": (call("recommend", "BUNDLES/cut", "--user", "5"), "tables-"),
+    "a wrong sha256": (call("recommend", "BUNDLES/altered", "--user", "5"), "sha256 differs"),
+    "a full disk": (call("export", "BUNDLES/run", "--out", "BUNDLES/disk/b"), "No space left"),
+    "training to a full disk": (
+        call("train", DATA, "--budget", "50%", "--out", "BUNDLES/disk/run"),
+        "No space left",
+    ),
+    "a folder that cannot be written": (call("export", "BUNDLES/run", "--out", "/proc/b"), "cannot write"),
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A good bundle and its run, a cut and an altered copy, and a disk of 8 KiB."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, origin in (("run", "ials"), ("good", "ials.bundle"), ("cut", "ials.bundle"), ("altered", "ials.bundle")):
+        shutil.copytree(place / origin, folder / name)
+    for name, end in (("cut", b""), ("altered", b"!")):
+        (path,) = (folder / name).glob("tables-*.bin")
+        path.write_bytes(path.read_bytes()[:-1] + end)
+    (folder / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(folder / "disk")]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    yield folder
+    if mounted:
+        subprocess.run(["umount", str(folder / "disk")], check=True)
+
+
+@pytest.mark.parametrize("case", list(BAD_INPUT))
+def test_bad_input_is_one_line_status_2_and_loses_nothing(
+    case: str, bundles: Path, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEREC_OFFLINE", "1")
+    monkeypatch.setenv("EDGEREC_DATA", str(tmp_path / "cache"))
+    if "disk" in case and not os.path.ismount(bundles / "disk"):
+        pytest.skip("a tmpfs cannot be mounted here: needs root")
+    arguments, expected = BAD_INPUT[case]
+    command = arguments(tmp_path, bundles)
+    before = snapshot(bundles)
+    done = command_line(*command, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if case != "no such option":  # click shows its usage above
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("Error: ")
+    assert snapshot(bundles) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"d.csv", "cache"}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_command_has_help_with_an_example(command_line: CommandLine) -> None:
+    listed = command_line("--help").stdout
+    commands = re.findall(r"^  (\w+)  ", listed.partition("Commands:")[2], re.MULTILINE)
+    assert len(commands) >= 8
+    for name in commands:
+        arguments = [name, "show"] if name == "data" else [name]
+        shown = command_line(*arguments, "--help")
+        assert shown.returncode == 0
+        assert "Example:" in shown.stdout
+        assert f"edgerec {name}" in shown.stdout

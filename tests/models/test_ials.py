@@ -1,0 +1,105 @@
+"""iALS against the equations of its paper, solved naively in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgerec.data import Interactions
+from edgerec.models import SizePlan, Vectors
+from edgerec.models import row_solver as solver_module
+from edgerec.models.ials import IALS, IALSConfig
+from edgerec.models.row_solver import RowSolver
+
+
+def naive_row(Y: np.ndarray, observed: np.ndarray, alpha: float, reg: float, size: int) -> np.ndarray:
+    """(d,) the row's optimum within `size` dimensions by the normal equations."""
+    Y = Y.astype(np.float64)
+    confidence = np.ones(len(Y))
+    confidence[observed] += alpha
+    A = (Y * confidence[:, None]).T @ Y + reg * np.eye(Y.shape[1])
+    b = (1 + alpha) * Y[observed].sum(axis=0)
+    x = np.zeros(Y.shape[1])
+    x[:size] = np.linalg.solve(A[:size, :size], b[:size])
+    return x
+
+
+def naive_loss(data: Interactions, vectors: Vectors, alpha: float, reg: float) -> float:
+    """The objective over all cells, by interaction."""
+    users, items = vectors.users.astype(np.float64), vectors.items.astype(np.float64)
+    R = data.matrix().toarray()
+    cells = (1 + alpha * R) * (R - users @ items.T) ** 2
+    return float(cells.sum() + reg * ((users**2).sum() + (items**2).sum())) / len(data)
+
+
+@pytest.mark.parametrize("block_floats", [1, 500, 1 << 19])
+@pytest.mark.parametrize(("alpha", "reg"), [(0.0, 0.1), (3.0, 20.0), (40.0, 0.01)])
+def test_rows_solve_the_normal_equations_within_their_sizes(
+    random_data: Interactions,
+    uneven: SizePlan,
+    monkeypatch: pytest.MonkeyPatch,
+    block_floats: int,
+    alpha: float,
+    reg: float,
+) -> None:
+    monkeypatch.setattr(solver_module, "_BLOCK_FLOATS", block_floats)
+    Y = np.random.default_rng(0).standard_normal((random_data.n_items, 12)).astype(np.float32)
+    for sizes in (None, uneven.users):
+        solver = RowSolver(random_data.indptr, random_data.indices, random_data.n_items, 12, sizes)
+        rows, _ = solver.solve(Y, alpha, reg)
+        for user in range(random_data.n_users):
+            size = 12 if sizes is None else int(sizes[user])
+            expected = naive_row(Y, random_data.items_of(user), alpha, reg, size)
+            np.testing.assert_allclose(rows[user], expected, rtol=2e-3, atol=2e-4)
+            assert not rows[user, size:].any()
+
+
+def test_a_row_without_observations_is_zero() -> None:
+    Y = np.ones((2, 3), np.float32)
+    rows, _ = RowSolver(np.array([0, 0, 2]), np.array([0, 1]), 2, 3).solve(Y, 1.0, 1.0)
+    assert not rows[0].any()
+    assert rows[1].all()
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_the_loss_is_the_objective_and_never_rises(random_data: Interactions, uneven: SizePlan, full: bool) -> None:
+    config = IALSConfig(alpha=5.0, reg=2.0)
+    trainer = IALS().trainer(random_data, SizePlan(12) if full else uneven, config, seed=0)
+    previous = naive_loss(random_data, trainer.vectors(), 5.0, 2.0)
+    for _ in range(12):
+        told = trainer.epoch()["loss"]
+        loss = naive_loss(random_data, trainer.vectors(), 5.0, 2.0)
+        assert told == pytest.approx(loss, rel=1e-5)
+        assert loss <= previous + 1e-6
+        previous = loss
+
+
+def test_users_are_the_fold_in_of_their_histories(random_data: Interactions) -> None:
+    trainer = IALS().trainer(random_data, SizePlan(8), IALSConfig(alpha=2.0, reg=1.0), seed=0)
+    trainer.epoch()
+    vectors = trainer.vectors()
+    expected = naive_row(vectors.items, random_data.items_of(5), 2.0, 1.0, 8)
+    np.testing.assert_allclose(vectors.users[5], expected, atol=1e-5)
+
+
+def test_a_planted_low_rank_is_recovered() -> None:
+    groups = np.arange(120) % 3
+    users, items = np.nonzero(groups[:, None] == (np.arange(90) % 3)[None])
+    data = Interactions.from_pairs(users, items)
+    trainer = IALS().trainer(data, SizePlan(3), IALSConfig(alpha=1.0, reg=1e-3), seed=0)
+    for _ in range(5):
+        trainer.epoch()
+    vectors = trainer.vectors()
+    np.testing.assert_allclose(vectors.users @ vectors.items.T, data.matrix().toarray(), atol=1e-3)
+
+
+def test_threads_do_not_change_a_bit(
+    random_data: Interactions, uneven: SizePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solver_module, "_BLOCK_FLOATS", 600)  # many blocks, so that threads interleave
+    results = []
+    for threads in (1, 2, 5):
+        trainer = IALS().trainer(random_data, uneven, IALSConfig(), seed=0, threads=threads)
+        told = [trainer.epoch() for _ in range(3)]
+        results.append((told, trainer.vectors().users.tobytes(), trainer.vectors().items.tobytes()))
+    assert results[0] == results[1] == results[2]

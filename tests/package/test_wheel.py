@@ -1,0 +1,90 @@
+"""The built wheel alone, in a bare environment: numpy and onnxruntime, and it recommends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgerec_export import Options, export
+from tests.conftest import random_source
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds the wheel and what it asks for."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    installed = subprocess.run(
+        [str(python), "-m", "pip", "install", "-q", str(wheel)], capture_output=True, text=True, check=False
+    )
+    assert installed.returncode == 0, installed.stderr
+    return python
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(python), *arguments], capture_output=True, text=True, check=False, env=environment, cwd="/"
+    )
+
+
+def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "edgerec",
+        "edgerec_bench",
+        "edgerec_devices",
+        "edgerec_export",
+    }
+    assert not [name for name in names if name.endswith((".gz", ".npz", ".inter", ".dat"))]
+    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 1_000_000
+
+
+@pytest.mark.slow
+def test_a_bare_environment_recommends(bare: Path, tmp_path: Path) -> None:
+    bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder
+    code = f"from edgerec import Recommender; print([a.item for a in Recommender.load({str(bundle)!r}).recommend(5, 3)])"
+    done = run(bare, "-c", code)
+    assert done.returncode == 0, done.stderr
+    listed = run(bare, "-m", "pip", "list", "--format", "json")
+    packages = {entry["name"] for entry in json.loads(listed.stdout)}
+    assert {"edgerec", "numpy", "onnxruntime"} <= packages
+    assert not packages & {"torch", "onnx", "scipy", "psutil", "click", "rich", "jinja2", "matplotlib"}
+    assert len(json.loads(done.stdout)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        ("from edgerec.cli import main; main()", "cli"),
+        ("import edgerec_export", "export"),
+        ("from edgerec.models import backbone; backbone('mf')", "train"),
+        ("from edgerec.data import synthetic; synthetic(50, 40, 300).matrix()", "train"),
+    ],
+)
+def test_a_missing_extra_says_the_command_that_mends_it(bare: Path, code: str, extra: str) -> None:
+    done = run(bare, "-c", code)
+    assert done.returncode != 0
+    assert f"pip install 'edgerec[{extra}]'" in done.stderr.splitlines()[-1]
