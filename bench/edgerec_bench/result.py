@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Result:
         measured: every process's figures, and medians over them.
         started, finished: UTC, ISO 8601.
         command: measures the same again.
+        edgerec: the version that measured.
     """
 
     bundle: BundleFacts
@@ -125,7 +126,7 @@ class Result:
     started: str
     finished: str
     command: str
-    environment: dict[str, str] = field(default_factory=dict)
+    edgerec: str
 
     @property
     def warnings(self) -> list[str]:
@@ -152,7 +153,7 @@ class Result:
             "started": self.started,
             "finished": self.finished,
             "command": self.command,
-            "environment": self.environment,
+            "edgerec": self.edgerec,
         }
 
     @classmethod
@@ -166,5 +167,5 @@ class Result:
             str(fields["started"]),
             str(fields["finished"]),
             str(fields["command"]),
-            dict(fields["environment"]),
+            str(fields["edgerec"]),
         )

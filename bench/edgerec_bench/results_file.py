@@ -51,7 +51,7 @@ def read_results(path: Path) -> list[AnyResult]:
 
 
 def _parse(path: Path, fields: Any) -> AnyResult:
-    known = _KINDS.get(fields.get("format")) if isinstance(fields, dict) else None
+    known = _KINDS.get(str(fields.get("format"))) if isinstance(fields, dict) else None
     if known is None:
         raise BenchError(f"{path} is no result of 'edgerec bench'; give the file that its --out wrote")
     newest, kind = known

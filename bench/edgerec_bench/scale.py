@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +23,15 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BenchError, EdgeRecError
 from edgerec.tables import DenseTable, PrefixTable
-from edgerec_bench.figures import Measured, Process
+from edgerec_bench.figures import Measured
 from edgerec_bench.results_file import write_results
 from edgerec_bench.scale_result import Contender, ScaleResult
+from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 from edgerec_export import Options, Source, export
 from edgerec_export.plain import plain_dense
+
+SUBJECT = "A large synthetic catalogue in mixed sizes against the dense model that most people would export."
 
 WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
 K = 20
@@ -37,8 +40,6 @@ TOLERANCE = 1e-5
 """Two scores closer than this, relative to the best, are a tie: float32 sums depend on their order."""
 
 QUESTION = {"calls": 50, "seconds": 0.5, "k": K, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,33 @@ def make_tables(items: int, dimensions: int, users: int, seed: int = 0) -> Table
     return Tables(table, DenseTable(rng.standard_normal((users, dimensions), np.float32)))
 
 
-def write_contenders(tables: Tables, folder: Path) -> dict[str, tuple[dict[str, Any], int]]:
-    """Write what is compared; returns the agent's request and the bytes of each contender, the rival first."""
+@dataclass(frozen=True)
+class Entry:
+    """A contender before it is measured: what the agent is asked, and the bytes of its files."""
+
+    name: str
+    request: dict[str, Any]
+    nbytes: int
+
+
+def write_contenders(tables: Tables, folder: Path) -> list[Entry]:
+    """Write what is compared, the rival first."""
     plain = folder / "plain.onnx"
     plain_dense(tables.items.dense(), tables.users.values, plain, K)
     ask = {"task": "plain", "model": str(plain), "users": tables.users.n_rows}
     size = plain.stat().st_size
-    contenders: dict[str, tuple[dict[str, Any], int]] = {
-        "plain dense ONNX": ({**ask, "prepack": True}, size),
-        "plain dense, no prepacking": ({**ask, "prepack": False}, size),
-    }
+    entries = [
+        Entry("plain dense ONNX", {**ask, "prepack": True}, size),
+        Entry("plain dense, no prepacking", {**ask, "prepack": False}, size),
+    ]
     ids = np.arange(tables.items.n_rows), np.arange(tables.users.n_rows)
     source = Source(tables.items, ids[0], tables.users, ids[1], about={"data": "synthetic"})
     for layout, precision in (("dense", "fp32"), ("mixed", "fp32"), ("mixed", "int8")):
         place = folder / f"{layout}-{precision}.bundle"
         # The exporter's own check would score in float64: gigabytes. Answers are compared with numpy's here.
         written = export(source, place, Options(layout=layout, precision=precision, verify=False))
-        contenders[f"EdgeRec {layout} {precision}"] = ({"task": "bundle", "bundle": str(place)}, written.nbytes)
-    return contenders
+        entries.append(Entry(f"EdgeRec {layout} {precision}", {"task": "bundle", "bundle": str(place)}, written.nbytes))
+    return entries
 
 
 def compare(
@@ -95,67 +105,55 @@ def compare(
     rounds: int = 5,
     device: Device | None = None,
     progress: Progress | None = None,
-    command: str = "",
 ) -> ScaleResult:
     """Make the tables, write the contenders, measure them in turns and check their answers.
 
     Args:
         rounds: fresh processes of each contender.
-        progress: called with what is measured, and how many of how many measurements are done.
 
     Raises:
         BenchError: a process failed, or an fp32 contender does not return numpy's exact best.
     """
-    if min(items, dimensions, users, rounds) < 1 or items < K:
+    if min(dimensions, users, rounds) < 1 or items < K:
         raise BenchError(f"dimensions, users and rounds must be 1 or more and items {K} or more")
-    machine, started = device or Local(), datetime.now(UTC)
+    machine, started = device or Local(), _now()
+    asked = np.linspace(0, users - 1, ASKED).astype(int).tolist()
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         tables = make_tables(items, dimensions, users)
-        contenders = write_contenders(tables, Path(scratch))
-        asked = np.linspace(0, users - 1, ASKED).astype(int).tolist()
-        answers, processes = _measure(contenders, rounds, asked, machine, progress or (lambda *_: None))
-    scores, limit = tables.best(asked)
-    listed = [
-        Contender(name, nbytes, _same_top(name, answers[name], scores, limit), "bundle" in request, Measured(processes[name]))
-        for name, (request, nbytes) in contenders.items()
-    ]
-    finished = datetime.now(UTC)
+        entries = write_contenders(tables, Path(scratch))
+        requests = [(entry.name, {**QUESTION, **entry.request, "ask": asked}) for entry in entries]
+        answers = measure_in_turns(requests, rounds, machine, progress)
+    best = tables.best(asked)
+    contenders = tuple(
+        Contender(
+            entry.name,
+            entry.nbytes,
+            _same_top(entry.name, taken[0]["answers"], *best),
+            "bundle" in entry.request,
+            Measured.from_json({"processes": taken}),
+        )
+        for entry, taken in zip(entries, answers, strict=True)
+    )
     return ScaleResult(
-        items,
-        dimensions,
-        users,
-        tables.items.n_values / (items * dimensions),
-        {**QUESTION, "rounds": rounds},
-        machine.info(),
-        tuple(listed),
-        started.isoformat(timespec="seconds"),
-        finished.isoformat(timespec="seconds"),
-        command,
+        items=items,
+        dimensions=dimensions,
+        users=users,
+        kept=tables.items.n_values / (items * dimensions),
+        settings={**QUESTION, "rounds": rounds},
+        device=machine.info(),
+        contenders=contenders,
+        started=started,
+        finished=_now(),
+        command=f"python -m edgerec_bench.scale --items {items} --dimensions {dimensions} "
+        f"--users {users} --rounds {rounds}",
     )
 
 
-def _measure(
-    contenders: dict[str, tuple[dict[str, Any], int]], rounds: int, asked: list[int], machine: Device, progress: Progress
-) -> tuple[dict[str, list[list[int]]], dict[str, tuple[Process, ...]]]:
-    """Rounds of all contenders, each round starting with the next one."""
-    names, done = list(contenders), 0
-    answers: dict[str, list[list[int]]] = {}
-    processes: dict[str, tuple[Process, ...]] = dict.fromkeys(names, ())
-    for number in range(rounds):
-        bare = machine.run({"task": "bare", "threads": QUESTION["threads"]})["memory"]
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            progress(name, done, rounds * len(names))
-            answer = machine.run({**QUESTION, **contenders[name][0], "ask": asked})
-            answers[name] = answer["answers"]
-            processes[name] += (Process.from_json({**answer, "bare": bare}),)
-            done += 1
-    return answers, processes
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _same_top(
-    name: str, answers: list[list[int]], scores: NDArray[np.float32], limit: NDArray[np.float32]
-) -> float:
+def _same_top(name: str, answers: list[list[int]], scores: NDArray[np.float32], limit: NDArray[np.float32]) -> float:
     """The share of answers whose exact score reaches the k-th best. Raises BenchError for fp32 below 1."""
     items = np.array(answers)
     reached = np.take_along_axis(scores, items, 1) >= (limit - TOLERANCE * np.abs(scores).max(1))[:, None]
@@ -168,32 +166,22 @@ def _same_top(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write. Returns the exit status."""
-    from edgerec_bench.scale_table import print_scale, show_progress
+    from edgerec_bench.console import print_scale, show_progress
 
-    parser = argparse.ArgumentParser(prog="python -m edgerec_bench.scale", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m edgerec_bench.scale", description=SUBJECT)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5, help="fresh processes of each contender")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
-    chosen = parser.parse_args(arguments)
-    command = (
-        f"python -m edgerec_bench.scale --items {chosen.items} --dimensions {chosen.dimensions} "
-        f"--users {chosen.users} --rounds {chosen.rounds}"
-    )
+    chosen = vars(parser.parse_args(arguments))
+    out = chosen.pop("out")
     try:
-        with show_progress() as progress:
-            result = compare(
-                chosen.items,
-                dimensions=chosen.dimensions,
-                users=chosen.users,
-                rounds=chosen.rounds,
-                progress=progress,
-                command=command,
-            )
+        with show_progress("writing the contenders") as progress:
+            result = compare(**chosen, progress=progress)
         print_scale(result)
-        if chosen.out:
-            write_results(chosen.out, [result])
+        if out:
+            write_results(out, [result])
     except EdgeRecError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 2

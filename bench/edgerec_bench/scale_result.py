@@ -52,8 +52,13 @@ class Contender:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Contender:
-        measured = Measured.from_json(fields)
-        return cls(str(fields["name"]), int(fields["nbytes"]), float(fields["same_top"]), bool(fields["ours"]), measured)
+        return cls(
+            str(fields["name"]),
+            int(fields["nbytes"]),
+            float(fields["same_top"]),
+            bool(fields["ours"]),
+            Measured.from_json(fields),
+        )
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Local:
         self.timeout = timeout
 
     def info(self) -> dict[str, Any]:
-        """See `machine_facts`."""
-        return machine_facts()
+        """See `machine_facts`; and whether onnxruntime's telemetry runs."""
+        return {**machine_facts(), "ort_telemetry": "off"}
 
     def push(self, folder: Path) -> str:
         """Nothing moves: the folder's absolute path."""
@@ -92,5 +92,5 @@ def _answer(text: str) -> dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise BenchError(f"the measuring process answered {text[:80]!r}, not a JSON object; are all packages of one version?")
+        raise BenchError(f"the measuring process answered {text[:80]!r}, no JSON object; is edgerec installed whole?")
     return answer

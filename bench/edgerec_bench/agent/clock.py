@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,10 +23,15 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float]:
     return result, (perf_counter_ns() - start) / 1e6
 
 
-def time_calls(
-    prepare: Callable[[], Any], call: Callable[[Any], Any], *, calls: int, seconds: float
-) -> dict[str, float]:
-    """Time `call(prepare())`, `prepare` outside the clock, until there are `calls` warm calls and `seconds` are over.
+class Limits(NamedTuple):
+    """How long a scenario is measured: at least so many warm calls, and at least so many seconds."""
+
+    calls: int
+    seconds: float
+
+
+def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: Limits) -> dict[str, float]:
+    """Time `call(prepare())`, `prepare` outside the clock, until both limits are reached.
 
     Returns:
         first_ms (the first call); count and warm_up (warm calls that count, calls before them that do not);
@@ -35,17 +40,17 @@ def time_calls(
     subject = prepare()
     _, first = timed(lambda: call(subject))
     times = array("q")  # 8 bytes a call: the measuring must not show in the memory that is measured
-    wanted, started = calls, perf_counter_ns()
+    wanted, started = limits.calls, perf_counter_ns()
     while True:
-        while len(times) < wanted or perf_counter_ns() - started < seconds * 1e9:
+        while len(times) < wanted or perf_counter_ns() - started < limits.seconds * 1e9:
             subject = prepare()
             start = perf_counter_ns()
             call(subject)
             times.append(perf_counter_ns() - start)
         skipped = warm_up(times)
-        if len(times) - skipped >= calls:
+        if len(times) - skipped >= limits.calls:
             return {"first_ms": first, "warm_up": skipped, **_summary(np.array(times[skipped:]) / 1e6)}
-        wanted = calls + skipped
+        wanted = limits.calls + skipped
 
 
 def warm_up(times: ArrayLike) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_bench.agent.clock import time_calls, timed
+from edgerec_bench.agent.clock import Limits, time_calls, timed
 from edgerec_bench.agent.memory import bare, memory_figures
 
 Request = dict[str, Any]
@@ -40,17 +41,16 @@ def measure_bundle(request: Request) -> dict[str, Any]:
 
     (bundle, model), load_ms = timed(load)
     questions = Questions(bundle, request)
-    limits = {"calls": int(request["calls"]), "seconds": float(request["seconds"])}
+    limits = Limits(int(request["calls"]), float(request["seconds"]))
     session = bundle.session("recommend")
     scenarios = {
-        "recommend": time_calls(questions.rows, lambda feed: session.run(None, feed), **limits),
-        "recommend, raw ids": time_calls(questions.raw, lambda asked: model.recommend(**asked), **limits),
+        "recommend": time_calls(questions.rows, lambda feed: session.run(None, feed), limits),
+        "recommend, raw ids": time_calls(questions.raw, lambda asked: model.recommend(**asked), limits),
     }
     memory = memory_figures()
     for count in request.get("candidates", ()) if bundle.has_graph("score") else ():
-        scorer = bundle.session("score")
-        prepare = questions.candidates(int(count))
-        scenarios[f"score {count}"] = time_calls(prepare, lambda feed, s=scorer: s.run(None, feed), **limits)
+        run = partial(bundle.session("score").run, None)
+        scenarios[f"score {count}"] = time_calls(partial(questions.candidates, int(count)), run, limits)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
     answers = [[best.item for best in model.recommend(user, k=questions.k)] for user in request.get("ask", ())]
     return {"load_ms": load_ms, "verify_ms": verify_ms, "memory": memory, "scenarios": scenarios, "answers": answers}
@@ -83,9 +83,9 @@ class Questions:
             asked["history"] = [item(row) for row in self._items(self._history)[0]]
         return asked
 
-    def candidates(self, count: int) -> Callable[[], Feed]:
+    def candidates(self, count: int) -> Feed:
         """What the score graph takes, with `count` candidates."""
-        return lambda: {**self._subject(), "candidates": self._items(count)}
+        return {**self._subject(), "candidates": self._items(count)}
 
     def _subject(self) -> Feed:
         if self._n_users:
@@ -110,8 +110,7 @@ def measure_plain(request: Request) -> dict[str, Any]:
     recommend = time_calls(
         lambda: {"user": np.array([numbers.randrange(n_users)], np.int64)},
         lambda feed: session.run(None, feed),
-        calls=int(request["calls"]),
-        seconds=float(request["seconds"]),
+        Limits(int(request["calls"]), float(request["seconds"])),
     )
     memory = memory_figures()
     answers = [session.run(None, {"user": np.array([user], np.int64)})[0][0].tolist() for user in request["ask"]]

@@ -1,0 +1,108 @@
+"""One self-contained HTML page from results: no request leaves it, and it reads on a phone, light or dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from edgerec.budget import format_bytes
+from edgerec.errors import BenchError
+from edgerec.extras import require
+from edgerec.files import write_bytes
+from edgerec_bench import comparison
+from edgerec_bench.result import Result
+from edgerec_bench.results_file import AnyResult
+from edgerec_bench.scale_result import ScaleResult
+from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings, targets
+
+require("jinja2", "bench")
+
+from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
+
+
+def report(results: Sequence[AnyResult], out: str | Path) -> None:
+    """Write the page `out`.
+
+    Bundles stand side by side in the given order, ratios are to the first dense fp32 bundle, else to the first.
+    Where devices differ the page says so.
+
+    Raises:
+        BenchError: no result.
+        StorageError: the file system refuses.
+    """
+    if not results:
+        raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
+    bundles = [result for result in results if isinstance(result, Result)]
+    scales = [result for result in results if isinstance(result, ScaleResult)]
+    templates = Environment(loader=PackageLoader("edgerec_bench"), autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
+    page = templates.get_template("report.html.jinja").render(
+        bundles=_side_by_side(bundles) if bundles else None,
+        scales=[_scale(scale) for scale in scales],
+        devices=_devices(results),
+        warnings=[w for b in bundles for w in b.warnings] + [w for s in scales for w in scale_warnings(s)],
+        commands=list(dict.fromkeys(result.command for result in results)),
+        finished=max(result.finished for result in results),
+    )
+    write_bytes(Path(out), page.encode())
+
+
+def _side_by_side(results: list[Result]) -> dict[str, Any]:
+    listed = comparison.lines(results)
+    return {
+        "heads": [_head(result) for result in results],
+        "groups": [(name, list(group)) for name, group in groupby(listed, key=lambda line: line.group)],
+        "reference": results[comparison.reference(results)].bundle.name,
+        "charts": _charts(results),
+        "unlike": comparison.unlike_devices(results),
+    }
+
+
+def _head(result: Result) -> tuple[str, str, str]:
+    """A bundle's name, how it ships, and what it holds."""
+    bundle = result.bundle
+    said = [str(bundle.about[name]) for name in ("data", "backbone", "method", "budget") if bundle.about.get(name)]
+    return bundle.name, f"{bundle.layout} {bundle.precision}", ", ".join([*said, f"{bundle.items:,} items"])
+
+
+def _charts(results: list[Result]) -> list[str]:
+    from edgerec_bench.charts import MEBIBYTE, scatter
+
+    names = [result.bundle.name for result in results]
+    nbytes = [float(result.bundle.nbytes) for result in results]
+    p50 = [result.measured.latency() for result in results]
+    peaks = [result.measured.above_bare("VmHWM") for result in results]
+    charts = [scatter(names, nbytes, p50, x_label="bundle, MiB", y_label="recommend p50, ms")]
+    known = [peak for peak in peaks if peak is not None]
+    if len(known) == len(peaks):
+        label = "peak above a bare session, MiB"
+        charts.append(scatter(names, nbytes, known, x_label="bundle, MiB", y_label=label, scale=MEBIBYTE))
+    return charts
+
+
+def _scale(result: ScaleResult) -> dict[str, Any]:
+    return {
+        "heading": heading(result),
+        "columns": COLUMNS,
+        "rows": scale_rows(result),
+        "targets": targets(result),
+        "notes": NOTES,
+    }
+
+
+def _devices(results: Sequence[AnyResult]) -> dict[str, Any]:
+    """The distinct devices as columns of facts."""
+    devices: list[dict[str, Any]] = []
+    for result in results:
+        if result.device not in devices:
+            devices.append(result.device)
+    facts = dict.fromkeys(name for device in devices for name in device)
+    return {name.replace("_", " "): [_fact(name, device.get(name)) for device in devices] for name in facts}
+
+
+def _fact(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return format_bytes(value) if name.endswith("_bytes") else str(value)

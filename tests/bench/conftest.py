@@ -1,0 +1,38 @@
+"""Small real bundles, and one real measurement of them that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgerec.tables import DenseTable
+from edgerec_bench import Result, Settings, bench_all
+from edgerec_export import Options, Source, export, from_arrays
+
+QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(1, 50))
+
+ABOUT = {"data": "random", "method": "own", "metrics": {"test": {"ndcg@20": 0.25, "recall@20": 0.5}}}
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dense bundle with users, and a mixed int8 one without."""
+    folder = tmp_path_factory.mktemp("bundles")
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((500, 16)).astype(np.float32)
+    users = rng.standard_normal((40, 16)).astype(np.float32)
+    dense, mixed = folder / "dense.bundle", folder / "mixed.bundle"
+    export(from_arrays(items, users, about=ABOUT), dense, Options(layout="dense", verify=False))
+    items[np.arange(16) >= rng.choice([2, 4, 16], 500)[:, None]] = 0
+    weights = np.ones(500, np.float32)
+    source = Source(DenseTable(items), np.arange(500), history_weights=weights, about=ABOUT)
+    export(source, mixed, Options(precision="int8", users=False, verify=False))
+    return dense, mixed
+
+
+@pytest.fixture(scope="session")
+def results(bundles: tuple[Path, Path]) -> list[Result]:
+    """Both bundles, measured in turns in fresh processes."""
+    return bench_all(bundles, QUICK)

@@ -1,0 +1,98 @@
+"""The page: self-contained, complete, and honest about unlike devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from edgerec.errors import BenchError
+from edgerec_bench import Result, report
+from edgerec_bench.comparison import lines, milliseconds, reference, unlike_devices
+
+
+class References(HTMLParser):
+    """Collects every attribute that could make a browser fetch something, and all text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: list[str] = []
+        self.text = ""
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.outside += [
+            f"{name}={value}"
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset") and not (value or "").startswith("#")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(path: Path) -> References:
+    parser = References()
+    parser.feed(path.read_text())
+    return parser
+
+
+def test_the_page_fetches_nothing(results: list[Result], tmp_path: Path) -> None:
+    report(results, tmp_path / "report.html")
+    page, content = read(tmp_path / "report.html"), (tmp_path / "report.html").read_text()
+    assert not page.outside
+    assert not page.tags & {"script", "link", "img", "iframe"}
+    assert "http:" not in content
+    assert "https:" not in content
+    assert "@import" not in content
+    assert "prefers-color-scheme: dark" in content
+    assert 'name="viewport"' in content
+
+
+def test_the_page_shows_every_bundle_figure_and_command(results: list[Result], tmp_path: Path) -> None:
+    report(results, tmp_path / "report.html")
+    text = read(tmp_path / "report.html").text
+    for expected in (
+        "dense.bundle",
+        "mixed.bundle",
+        "NDCG@20",
+        "0.2500",
+        "recommend p50",
+        "first call",
+        results[0].command,
+    ):
+        assert expected in text
+    assert "Unlike devices" not in text
+
+
+def test_names_are_escaped(results: list[Result], tmp_path: Path) -> None:
+    hostile = replace(results[0], bundle=replace(results[0].bundle, name="<script>alert(1)</script>"))
+    report([hostile], tmp_path / "report.html")
+    assert "script" not in read(tmp_path / "report.html").tags
+
+
+def test_unlike_devices_are_pointed_out(results: list[Result], tmp_path: Path) -> None:
+    other = replace(results[1], device={**results[1].device, "cpu": "another one"})
+    assert unlike_devices(results) == []
+    assert unlike_devices([results[0], other]) == ["cpu"]
+    report([results[0], other], tmp_path / "report.html")
+    assert "Unlike devices" in read(tmp_path / "report.html").text
+
+
+def test_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no result to show"):
+        report([], tmp_path / "report.html")
+
+
+def test_ratios_are_to_the_dense_bundle(results: list[Result]) -> None:
+    turned = results[::-1]
+    assert reference(turned) == 1
+    whole = next(line for line in lines(turned) if line.label == "bundle")
+    assert whole.ratios == (f"{turned[0].bundle.nbytes / turned[1].bundle.nbytes:.2f}x", "")
+
+
+def test_milliseconds_read_well() -> None:
+    assert [milliseconds(value) for value in (0.04123, 1.5, 722.4)] == ["0.0412", "1.50", "722"]
