@@ -80,7 +80,7 @@ def bundle_rankings(model: Recommender, seen: Interactions, rows: NDArray[Any], 
     Raises RequestError where the bundle does not know a user or an item.
     """
     k = min(k, model.n_items)
-    to_bundle = np.array([model.item_row(item) for item in seen.item_ids.tolist()], np.int64)
+    to_bundle = model.item_rows(seen.item_ids.tolist())
     from_bundle = np.full(model.n_items + 1, -1, np.int64)
     from_bundle[to_bundle] = np.arange(seen.n_items)
     batch = int(np.clip(BATCH_SCORES // model.n_items, 1, 256))
@@ -89,7 +89,7 @@ def bundle_rankings(model: Recommender, seen: Interactions, rows: NDArray[Any], 
         users = rows[start : start + batch]
         known = _padded([to_bundle[seen.items_of(user)] for user in users])
         if model.n_users:
-            inputs = {"user": np.array([model.user_row(user) for user in seen.user_ids[users].tolist()])}
+            inputs = {"user": model.user_rows(seen.user_ids[users].tolist())}
         else:
             inputs, known = {"history": known}, np.empty((len(users), 0), np.int64)
         items, _ = model.recommend_rows(inputs, known, k)

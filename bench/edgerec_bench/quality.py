@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from edgerec.api import train
-from edgerec.cli.output import print_table
+from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.data import split as split_interactions
 from edgerec.extras import require

@@ -56,7 +56,10 @@ class Budget:
             return f"{self.amount * 100:g}%"
         if self.kind == "bytes_per_row":
             return f"{self.amount:g}B/row"
-        return f"{self.amount:.0f}B" if self.kind == "bytes" else f"{self.amount:.0f}"
+        if self.kind == "parameters":
+            return f"{self.amount:.0f}"
+        unit = next(u for u in ("GiB", "MiB", "KiB", "B") if self.amount % _UNITS[u] == 0 or u == "B")
+        return f"{self.amount / _UNITS[unit]:.0f}{unit}"
 
     def values(self, n_rows: int, d: int, *, bytes_per_value: float = 4, overhead: int = 0) -> int:
         """The number of values that `n_rows` rows of at most `d` dimensions may hold.

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.output import json_option, messages, print_json, print_table
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_table
 from edgerec_bench import Result, Settings, bench_all, write_results
 from edgerec_bench.comparison import milliseconds
 

@@ -8,7 +8,8 @@ import click
 import numpy as np
 
 from edgerec.cli.options import filter_options, load
-from edgerec.cli.output import json_option, print_facts, print_json, print_table
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_facts, print_table
 from edgerec.data import named_sets
 
 

@@ -9,7 +9,8 @@ import click
 
 from edgerec.api import evaluate
 from edgerec.cli.options import FOLDER, filter_options, load
-from edgerec.cli.output import json_option, print_json, print_table
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_table
 from edgerec.measure import load_subject
 from edgerec.training import Run
 

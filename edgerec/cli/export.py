@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.options import FOLDER
-from edgerec.cli.output import json_option, print_json, print_table
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_table
 from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.files import storage_failure

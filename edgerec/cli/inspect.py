@@ -9,7 +9,8 @@ import click
 
 from edgerec.budget import format_bytes
 from edgerec.cli.options import FOLDER
-from edgerec.cli.output import json_option, print_facts, print_json
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_facts
 from edgerec.runtime.manifest import FILE_NAME, Manifest, read_manifest
 from edgerec.tables import Table
 from edgerec.training import Run

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgerec.cli.output import messages
+from edgerec.console import messages
 from edgerec.data import Interactions, load_data
 from edgerec.errors import RequestError
 

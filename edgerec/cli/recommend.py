@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edgerec.cli.options import FOLDER, load, raw_id
-from edgerec.cli.output import json_option, print_json, print_table
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_table
 from edgerec.errors import RequestError
 from edgerec.runtime import Recommendation, Recommender
 

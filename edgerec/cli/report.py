@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.output import messages
+from edgerec.console import messages
 from edgerec_bench import read_results
 
 

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from edgerec.api import TrainRequest, train
 from edgerec.budget import format_bytes
 from edgerec.cli.options import FOLDER, filter_options, load, settings_of
-from edgerec.cli.output import json_option, messages, print_facts, print_json
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_facts
 from edgerec.methods import METHODS
 from edgerec.models import BACKBONES
 from edgerec.training import FitOptions, Run, Step

@@ -125,7 +125,7 @@ class Bundle:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A pattern is one block a set of input shapes, kept beside the arena: 12 MB more at 1M items, and no faster
+        # A pattern is one block a set of input shapes, kept beside the arena: 4 MB more at 1M items, and no faster
         # (onnxruntime 1.32).
         options.enable_mem_pattern = False
         for key, value in self.manifest.session.items():

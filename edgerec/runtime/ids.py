@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +17,12 @@ RawId = int | str
 class IdIndex(Protocol):
     """Both directions; ids ascend inside each block of rows."""
 
-    def row(self, raw: RawId) -> int | None:
-        """The bundle row of a raw id, or None where it is unknown."""
+    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
+        """(len(raw),) the bundle row of each raw id, -1 where it is unknown."""
         ...
 
-    def raw(self, row: int) -> RawId:
-        """The raw id of a bundle row."""
+    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
+        """The raw id of each bundle row."""
         ...
 
 
@@ -44,38 +44,59 @@ class IntIds:
     """Ids that are whole numbers, in the narrowest type that holds them."""
 
     def __init__(self, entry: RowsEntry, ids: NDArray[Any]) -> None:
-        self._blocks = entry.blocks
+        self._blocks = _bounds(entry)
         self._ids = ids
 
-    def row(self, raw: RawId) -> int | None:
-        if isinstance(raw, bool) or not isinstance(raw, (int, np.integer)):
-            return None
-        limit = np.iinfo(self._ids.dtype)
-        if not limit.min <= raw <= limit.max:
-            return None
-        wanted = self._ids.dtype.type(raw)
-        return _find(self._blocks, lambda a, b: a + int(np.searchsorted(self._ids[a:b], wanted)), self._ids, wanted)
+    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
+        found = np.full(len(raw), -1, np.int64)
+        wanted, known = self._wanted(raw)
+        # All ids at once, a block at a time: one id at a time cost more than the whole recommendation.
+        for first, end in self._blocks:
+            block = self._ids[first:end]
+            at = np.minimum(block.searchsorted(wanted), end - first - 1)
+            hit = known & (block[at] == wanted)
+            found[hit] = at[hit] + first
+        return found
 
-    def raw(self, row: int) -> int:
-        return int(self._ids[row])
+    def _wanted(self, raw: Sequence[RawId]) -> tuple[NDArray[Any], NDArray[np.bool_] | bool]:
+        """The ids in the stored type, and which of them can be there at all."""
+        limit = np.iinfo(self._ids.dtype)
+        wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
+        if wanted.dtype.kind in "iu":
+            known = (wanted >= limit.min) & (wanted <= limit.max)
+            return np.where(known, wanted, 0).astype(self._ids.dtype), known
+        numbers = [i if isinstance(i, (int, np.integer)) and limit.min <= i <= limit.max else None for i in raw]
+        numbers = [None if isinstance(i, (bool, np.bool_)) else i for i in numbers]
+        known = np.array([i is not None for i in numbers])
+        return np.array([i or 0 for i in numbers], self._ids.dtype), known
+
+    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
+        ids: list[RawId] = self._ids[rows].tolist()
+        return ids
 
 
 class StrIds:
     """Ids that are text, compared as UTF-8."""
 
     def __init__(self, entry: RowsEntry, ids: StringArray) -> None:
-        self._blocks = entry.blocks
+        self._blocks = _bounds(entry)
         self._ids = ids
 
-    def row(self, raw: RawId) -> int | None:
-        if not isinstance(raw, str):
-            return None
-        wanted = raw.encode()
-        return _find(self._blocks, lambda a, b: bisect_left(self._ids, wanted, a, b), self._ids, wanted)
+    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
+        return np.array([self._row(text) for text in raw], np.int64)
 
-    def raw(self, row: int) -> str:
-        text: str = self._ids[row].decode()
-        return text
+    def _row(self, text: RawId) -> int:
+        if not isinstance(text, str):
+            return -1
+        wanted = text.encode()
+        for first, end in self._blocks:
+            at = bisect_left(self._ids, wanted, first, end)
+            if at < end and self._ids[at] == wanted:
+                return at
+        return -1
+
+    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
+        return [self._ids[row].decode() for row in rows]
 
 
 class RowIds:
@@ -84,19 +105,16 @@ class RowIds:
     def __init__(self, entry: RowsEntry) -> None:
         self._rows = entry.rows
 
-    def row(self, raw: RawId) -> int | None:
-        known = isinstance(raw, (int, np.integer)) and 0 <= raw < self._rows
-        return int(raw) if known else None
+    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
+        known = (i if isinstance(i, (int, np.integer)) and 0 <= i < self._rows else -1 for i in raw)
+        return np.array(list(known), np.int64)
 
-    def raw(self, row: int) -> int:
-        return int(row)
+    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
+        ids: list[RawId] = rows.tolist()
+        return ids
 
 
-def _find(blocks: tuple[tuple[int, int], ...], search: Callable[[int, int], int], ids: Any, wanted: Any) -> int | None:
-    first = 0
-    for _, rows in blocks:
-        at = search(first, first + rows)
-        if at < first + rows and ids[at] == wanted:
-            return at
-        first += rows
-    return None
+def _bounds(entry: RowsEntry) -> list[tuple[int, int]]:
+    """First row and end of each block."""
+    ends = np.cumsum([rows for _, rows in entry.blocks]).tolist()
+    return list(zip([0, *ends], ends, strict=False))

@@ -83,20 +83,16 @@ class Recommender:
             RequestError: an unknown user or item, k outside 1..n_items, or the wrong one of user and history.
         """
         inputs = self._subject(user, history)
-        excluded = [*self._item_rows(history or ()), *self._item_rows(exclude)]
-        items, scores = self.recommend_rows(inputs, np.array([excluded], np.int64), k)
-        return [
-            Recommendation(self._items.raw(row), float(score))
-            for row, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
-            if row >= 0
-        ]
+        items, scores = self.recommend_rows(inputs, self.item_rows(exclude)[None], k)
+        left = items[0] >= 0
+        return list(map(Recommendation, self._items.raw(items[0][left]), scores[0][left].tolist()))
 
     def score(
         self, user: RawId | None = None, items: Sequence[RawId] = (), *, history: Sequence[RawId] | None = None
     ) -> NDArray[np.float32]:
         """(len(items),) float32 scores of the given items. Raises RequestError as `recommend` does."""
         inputs = self._subject(user, history)
-        candidates = np.array([self._item_rows(items)], np.int64).reshape(1, -1)
+        candidates = self.item_rows(items)[None]
         (scores,) = self._bundle.session("score").run(["scores"], {**inputs, "candidates": candidates})
         result: NDArray[np.float32] = scores[0]
         return result
@@ -120,44 +116,42 @@ class Recommender:
         items, scores = self._bundle.session("recommend").run(["items", "scores"], feed)
         return items, scores
 
-    def user_row(self, user: RawId) -> int:
-        """The bundle row of a user. Raises RequestError."""
+    def user_rows(self, users: Sequence[RawId]) -> NDArray[np.int64]:
+        """(len(users),) bundle rows. Raises RequestError for an unknown user."""
         if self._users is None:
             raise RequestError("this bundle has no users: give the history of item ids instead of a user")
-        row = self._users.row(user)
-        if row is None:
-            raise RequestError(f"user {user!r} is not among the bundle's {self.n_users} users")
-        return row
+        return _known(self._users.rows(users), users, "user", self.n_users)
 
-    def item_row(self, item: RawId) -> int:
-        """The bundle row of an item. Raises RequestError."""
-        row = self._items.row(item)
-        if row is None:
-            raise RequestError(f"item {item!r} is not among the bundle's {self.n_items} items")
-        return row
+    def item_rows(self, items: Sequence[RawId]) -> NDArray[np.int64]:
+        """(len(items),) bundle rows. Raises RequestError for an unknown item."""
+        return _known(self._items.rows(items), items, "item", self.n_items)
 
-    def item_id(self, row: int) -> RawId:
-        """The raw id of a bundle row."""
-        return self._items.raw(row)
+    def item_ids(self, rows: ArrayLike) -> list[RawId]:
+        """The raw ids of bundle rows."""
+        return self._items.raw(np.asarray(rows, np.int64))
 
     def title(self, item: RawId) -> str | None:
         """The item's title, or None where the bundle carries none."""
-        row = self.item_row(item)
+        row = self.item_rows([item])[0]
         if "item_titles" not in self.manifest.sections:
             return None
         text: str = self._bundle.strings("item_titles", "item_title_offsets")[row].decode()
         return text or None
 
-    def _item_rows(self, items: Sequence[RawId]) -> list[int]:
-        return [self.item_row(item) for item in items]
-
     def _subject(self, user: RawId | None, history: Sequence[RawId] | None) -> dict[str, NDArray[np.int64]]:
         if user is not None and history is None:
-            return {"user": np.array([self.user_row(user)], np.int64)}
+            return {"user": self.user_rows([user])}
         if history is None or user is not None:
             raise RequestError("give either a user or a history of item ids")
         if self._users is not None:
             raise RequestError("this bundle has users: give a user instead of a history")
         if not history:
             raise RequestError("the history is empty: a user's vector needs at least one item")
-        return {"history": np.array([self._item_rows(history)], np.int64)}
+        return {"history": self.item_rows(history)[None]}
+
+
+def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:
+    unknown = np.flatnonzero(rows < 0)
+    if unknown.size:
+        raise RequestError(f"{what} {raw[int(unknown[0])]!r} is not among the bundle's {count} {what}s")
+    return rows

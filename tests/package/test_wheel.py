@@ -64,7 +64,9 @@ def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
 @pytest.mark.slow
 def test_a_bare_environment_recommends(bare: Path, tmp_path: Path) -> None:
     bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder
-    code = f"from edgerec import Recommender; print([a.item for a in Recommender.load({str(bundle)!r}).recommend(5, 3)])"
+    code = (
+        f"from edgerec import Recommender; print([a.item for a in Recommender.load({str(bundle)!r}).recommend(5, 3)])"
+    )
     done = run(bare, "-c", code)
     assert done.returncode == 0, done.stderr
     listed = run(bare, "-m", "pip", "list", "--format", "json")

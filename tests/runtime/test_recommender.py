@@ -43,14 +43,15 @@ def test_excluded_items_stay_out(model: Recommender) -> None:
     first = [a.item for a in model.recommend(5, 10)]
     second = [a.item for a in model.recommend(5, 10, exclude=[*first, first[0]])]
     assert not set(first) & set(second)
-    everything = [model.item_id(row) for row in range(model.n_items)]
+    everything = model.item_ids(range(model.n_items))
     assert len(model.recommend(5, 10, exclude=everything[:-3])) == 3
     assert model.recommend(5, 10, exclude=everything) == []
 
 
 def test_ids_go_both_ways(model: Recommender) -> None:
-    for row in range(model.n_items):
-        assert model.item_row(model.item_id(row)) == row
+    rows = np.arange(model.n_items)
+    assert np.array_equal(model.item_rows(model.item_ids(rows)), rows)
+    assert model.item_rows([]).shape == (0,)
 
 
 @pytest.mark.parametrize("k", [0, -1, 501, 2.5, True, "7"])

@@ -75,12 +75,11 @@ class Questions:
 
     def raw(self) -> dict[str, Any]:
         """What `Recommender.recommend` takes."""
-        item = self._item_ids.raw
-        asked: dict[str, Any] = {"k": self.k, "exclude": [item(row) for row in self._items(self._exclude)[0]]}
+        asked: dict[str, Any] = {"k": self.k, "exclude": self._item_ids.raw(self._items(self._exclude)[0])}
         if self._user_ids is not None:
-            asked["user"] = self._user_ids.raw(self._random.randrange(self._n_users))
+            (asked["user"],) = self._user_ids.raw(np.array([self._random.randrange(self._n_users)]))
         else:
-            asked["history"] = [item(row) for row in self._items(self._history)[0]]
+            asked["history"] = self._item_ids.raw(self._items(self._history)[0])
         return asked
 
     def candidates(self, count: int) -> Feed:

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The whole path on MovieLens-100K: two recommenders, one full and one under 64 KiB, side by side.
+# usage: demo.sh FOLDER      (edgerec on the PATH; `make demo` does that)
+set -euo pipefail
+out=${1:?usage: demo.sh FOLDER}
+mkdir -p "$out"
+
+run() { # show a command, then run it
+    printf '\n$ %s\n' "$*"
+    "$@"
+}
+
+run edgerec train ml-100k --backbone ials --method dense --out "$out/dense" --overwrite
+run edgerec export "$out/dense" --layout dense --titles --out "$out/dense.bundle"
+
+run edgerec train ml-100k --backbone ials --method popularity --budget 64KiB --precision int8 \
+    --out "$out/small" --overwrite
+run edgerec export "$out/small" --layout mixed --titles --max-bytes 100KiB --out "$out/small.bundle"
+
+run edgerec bench "$out/dense.bundle" "$out/small.bundle" --out "$out/bench.json"
+
+printf '\nA catalogue of 1,682 films is small enough for any table to be fast. At a million items it is not:\n'
+run python -m edgerec_bench.scale --items 1000000 --rounds 3 --out "$out/scale.json"
+
+run edgerec report "$out/bench.json" "$out/scale.json" --out "$out/report.html"
+run edgerec recommend "$out/small.bundle" --user 42 --data ml-100k -k 10
+run edgerec evaluate "$out/dense.bundle" "$out/small.bundle" --data ml-100k
+
+printf '\nThe report: %s\n' "$(cd "$out" && pwd)/report.html"

@@ -1,0 +1,95 @@
+"""Documentation that is run: the README's commands and code, the reference, and figures equal to the results."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from edgerec.cli.reference import reference
+from edgerec.console import print_table
+from edgerec_bench.results_file import read_results
+from edgerec_bench.scale_result import ScaleResult
+from edgerec_bench.scale_rows import scale_rows
+from tests.conftest import CommandLine
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SMALL = "synthetic:300x200x9000"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def films(tmp_path: Path, command_line: CommandLine) -> Path:
+    """A folder in which the README's commands were run, on made-up data for MovieLens."""
+    (transcript,) = blocks(README, "console")
+    for line in transcript.splitlines():
+        command = shlex.split(line.removeprefix("$ ").replace("ml-100k", SMALL))
+        done = command_line(*command[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return tmp_path
+
+
+def test_the_readmes_commands_and_code_run(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (films / "report.html").exists()
+    monkeypatch.chdir(films)
+    in_app, from_python = blocks(README, "python")
+    exec(in_app.replace("[50, 181]", "[5, 18]"), {})
+    exec(from_python.replace('load_data("ml-100k")', f'load_data("{SMALL}")'), {})
+    assert (films / "small.bundle" / "manifest.json").exists()
+
+
+def test_the_training_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks((ROOT / "docs" / "training.md").read_text(), "python")
+    exec(code.replace('load_data("ml-100k")', f'load_data("{SMALL}")'), {})
+    assert (tmp_path / "runs" / "films" / "run.json").exists()
+
+
+def test_the_command_lines_reference_is_true() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text() == reference(), "python -m edgerec.cli.reference > docs/cli.md"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def rows_of(label: str) -> list[list[str]]:
+    """The cells of the README's table behind the comment of that name."""
+    table = README.partition(f"<!-- {label} -->")[2].strip().split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_scale_figures_are_those_of_the_result() -> None:
+    (result,) = read_results(ROOT / "bench" / "results" / "scale-1m.json")
+    assert isinstance(result, ScaleResult)
+    expected = [[row[0], row[1], row[2], row[5], row[6], row[7], row[9]] for row in scale_rows(result)]
+    assert rows_of("scale") == expected
+
+
+def test_the_quality_figures_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "quality-ml-1m.json").read_text())
+    expected = [
+        [
+            row["name"] + (f" {row['settings']}".replace("'", "") if row["name"].startswith("implicit") else ""),
+            str(row["epochs"]),
+            f"{row['fit_seconds']:.2f}",
+            f"{row['all_seconds']:.1f}",
+            f"{row['ndcg@20']:.4f}",
+        ]
+        for row in result["rows"]
+    ]
+    assert rows_of("quality") == expected
+
+
+def test_tables_are_readable_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("", ["name", "a number"], [["x" * 100, 1.5]])
+    assert "x" * 100 in capsys.readouterr().out
