@@ -171,6 +171,7 @@ def _fit(
         request.budget,
         BYTES_PER_VALUE[request.precision],
         bundle_overhead(interactions.item_ids, interactions.user_ids if model.user_table else None),
+        request.options.seed,
         fit,
     )
     result = request.method.fit(job, request.method_config)

@@ -20,7 +20,8 @@ def reference() -> str:
 
 
 def _pages(path: str, command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=100)
+    settings = {**command.context_settings, "terminal_width": 100}
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **settings)
     yield path, command.get_help(context).strip()
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from edgerec.data.columns import Columns, Layout, batches, concatenate, parse_adjacency, parse_table
 from edgerec.data.interactions import Interactions
+from edgerec.data.parquet import is_parquet, read_parquet
 from edgerec.data.text import (
     ITEM_NAMES,
     RATING_NAMES,
@@ -21,7 +22,7 @@ from edgerec.errors import DataError
 
 
 def read(path: str | Path, *, name: str = "") -> Interactions:
-    """Read interactions from a text file, plain or gzip.
+    """Read interactions from a text file, plain or gzip, or from Parquet (extra 'parquet').
 
     What is known: MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or
     `::`) with a header that names a user and an item column, tables without one in the order user, item,
@@ -48,6 +49,8 @@ def read_parts(paths: Sequence[Path], *, name: str = "") -> Interactions:
 
 def read_columns(path: Path) -> Columns:
     """The raw columns of one file, in its order, repeated pairs included. Raises as `read` does."""
+    if is_parquet(path):
+        return read_parquet(path)
 
     def parser(stream: TextIO) -> Columns:
         first = read_first_line(stream, path)

@@ -6,9 +6,10 @@ from edgerec.errors import UnsupportedError
 from edgerec.methods.base import Job, Method
 from edgerec.methods.dense import Dense
 from edgerec.methods.popularity import Popularity
+from edgerec.methods.random import Random
 from edgerec.methods.uniform import Uniform
 
-_METHODS: dict[str, Method] = {method.name: method for method in (Dense(), Uniform(), Popularity())}
+_METHODS: dict[str, Method] = {method.name: method for method in (Dense(), Uniform(), Random(), Popularity())}
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names that `method` knows."""

@@ -23,6 +23,7 @@ class Job:
         user_table: whether user rows are stored, and so are part of the budget.
         budget: as asked, or None.
         bytes_per_value, overhead: of the bundle that a budget in bytes is meant for.
+        seed: of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
     """
 
@@ -32,6 +33,7 @@ class Job:
     budget: Budget | None
     bytes_per_value: float
     overhead: int
+    seed: int
     fit: Callable[[SizePlan], FitResult]
 
     @property

@@ -11,10 +11,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import snap_sizes
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Job
-from edgerec.models import SizePlan
+from edgerec.methods.by_weight import plan_by_weight
 from edgerec.training import FitResult
 
 
@@ -48,28 +47,16 @@ class Popularity:
 
     name: ClassVar[str] = "popularity"
     config: ClassVar[type[PopularityConfig]] = PopularityConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "mf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "svd"})
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PopularityConfig) -> FitResult:
         """Raises BudgetError where the budget leaves less than one value a row."""
-        total, items, users = job.values(), job.train.n_items, job.train.n_users
-        user_sizes = None
-        if job.user_table:
-            share = users / job.n_rows if config.user_share is None else config.user_share
-            # What one side cannot hold is the other's.
-            wanted = round(total * share)
-            for_users = int(np.clip(wanted, max(users, total - items * job.d), min(users * job.d, total - items)))
-            user_sizes = _sizes(job.train.user_counts(), for_users, job.d, config)
-            total -= for_users
-        return job.fit(SizePlan(job.d, user_sizes, _sizes(job.train.item_counts(), total, job.d, config)))
+        items, users = (_weights(counts, config) for counts in (job.train.item_counts(), job.train.user_counts()))
+        return job.fit(plan_by_weight(job, items, users, user_share=config.user_share, widths=config.widths))
 
 
-def _sizes(counts: NDArray[np.int64], total: int, d: int, config: PopularityConfig) -> NDArray[np.int64]:
+def _weights(counts: NDArray[np.int64], config: PopularityConfig) -> NDArray[np.float64]:
     # A row that was never seen still has a place: counts start at one.
-    weights = (counts + 1.0) ** config.exponent
-    return snap_sizes(weights, total, 1, d, config.widths or _default_widths(counts.size))
-
-
-def _default_widths(n_rows: int) -> int:
-    return 4 if n_rows <= 10_000 else 8 if n_rows <= 100_000 else 16
+    weights: NDArray[np.float64] = (counts + 1.0) ** config.exponent
+    return weights

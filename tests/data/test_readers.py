@@ -146,7 +146,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, what: str) -> None:
             "has the columns who, what, rating; expected a header with a user column",
         ),
         ("user,stars\n1,2\n", "has the columns user, stars"),
-        ("PAR1\0\x15", "is not a text file"),
+        ("PK\x03\x04\0\x15", "is not a text file"),
     ],
 )
 def test_a_file_without_interactions_says_why(tmp_path: Path, text: str, reason: str) -> None:
