@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import Budget, bundle_overhead
-from edgerec.data import Interactions, SplitSpec
+from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
-from edgerec.errors import RunError, UnsupportedError
+from edgerec.errors import RunError, SettingError, UnsupportedError
 from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import Job, Method
 from edgerec.methods import method as find_method
@@ -74,6 +76,8 @@ class TrainRequest:
             raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BYTES_PER_VALUE)}")
         if dimensions < 1:
             raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
+        if not 0 <= options.seed < 1 << 63:
+            raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {options.seed}")
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
             model,
@@ -138,7 +142,8 @@ def train(
     fingerprint = interactions.fingerprint()
     checkpoint = None
     if out is not None:
-        checkpoint = Checkpoint(Path(out), {**command, "data_fingerprint": fingerprint})
+        key = {**command, "data_fingerprint": fingerprint}
+        checkpoint = Checkpoint(Path(out), key, fresh=overwrite and not resume)
         finished = _prepare(Path(out), command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
         if finished is not None:
             return finished
@@ -160,21 +165,13 @@ def _fit(
     parts = split_interactions(interactions, request.split)
     model = request.backbone
 
-    def fit(sizes: SizePlan) -> FitResult:
-        options = request.options
-        return Fit(model, parts, sizes, request.config, options, checkpoint=checkpoint, progress=progress).run()
+    numbers = count()
 
-    job = Job(
-        parts.train_all if parts.fit_all else parts.train,
-        request.dimensions,
-        model.user_table,
-        request.budget,
-        BYTES_PER_VALUE[request.precision],
-        bundle_overhead(interactions.item_ids, interactions.user_ids if model.user_table else None),
-        request.options.seed,
-        fit,
-    )
-    result = request.method.fit(job, request.method_config)
+    def fit(sizes: SizePlan) -> FitResult:
+        own = checkpoint.of_fit(next(numbers)) if checkpoint else None
+        return Fit(model, parts, sizes, request.config, request.options, checkpoint=own, progress=progress).run()
+
+    result = request.method.fit(job_of(request, parts, fit), request.method_config)
     vectors, sizes = result.vectors, result.sizes
     metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, request.options.threads)}
     if result.validation:
@@ -193,6 +190,21 @@ def _fit(
     )
 
 
+def job_of(request: TrainRequest, parts: Split, fit: Callable[[SizePlan], FitResult]) -> Job:
+    """What the request's method is asked to do with a split, where `fit` trains within sizes."""
+    users = request.backbone.user_table
+    return Job(
+        train=parts.train_all if request.split.fit_all else parts.train,
+        d=request.dimensions,
+        user_table=users,
+        budget=request.budget,
+        bytes_per_value=BYTES_PER_VALUE[request.precision],
+        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None),
+        seed=request.options.seed,
+        fit=fit,
+    )
+
+
 def _prepare(
     folder: Path,
     command: dict[str, Any],
@@ -203,33 +215,43 @@ def _prepare(
     overwrite: bool,
 ) -> Run | None:
     """Make sure that nothing is overwritten unasked; returns the finished run that `resume` finds."""
-    done = (folder / FILE_NAME).exists()
-    if overwrite:
-        (folder / FILE_NAME).unlink(missing_ok=True)
-        checkpoint.remove()
-    elif done and resume:
+    done, begun = (folder / FILE_NAME).exists(), checkpoint.path.exists()
+    if folder.is_dir() and not done and not begun and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no run; choose another --out")
+    if (resume and begun) or overwrite:
+        return None
+    if done and resume:
         run = Run.load(folder)
         if run.data_fingerprint != fingerprint or any(run.config.get(name) != value for name, value in command.items()):
             raise RunError(f"{folder} holds a finished run of another command; choose another --out, or --overwrite")
         return run
-    elif done:
+    if done:
         raise RunError(f"{folder} holds a finished run; choose another --out, or --overwrite it")
-    elif checkpoint.path.exists() and not resume:
+    if begun:
         raise RunError(f"{folder} holds an unfinished run; go on with --resume, or start anew with --overwrite")
     return None
 
 
 def _configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:
-    known = {field.name for field in fields(config)}
-    unknown = sorted(set(settings or {}) - known)
-    if unknown:
-        raise UnsupportedError(
-            f"the {whose} has no setting {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}"
-        )
-    try:
-        return config(**(settings or {}))
-    except TypeError as error:
-        raise UnsupportedError(f"a setting of the {whose} has the wrong type: {error}") from error
+    known = {field.name: str(field.type) for field in fields(config)}
+    for name, value in (settings or {}).items():
+        if name not in known:
+            raise SettingError(f"the {whose} has no setting {name}; it has: {', '.join(sorted(known)) or 'none'}")
+        if not _fits(value, known[name]):
+            raise SettingError(f"the setting {name} of the {whose} takes {known[name]}, got {value!r}")
+    return config(**(settings or {}))
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value is of one of the plain types that a config's annotation names."""
+    kinds = annotation.split(" | ")
+    if value is None or isinstance(value, bool):
+        return ("None" if value is None else "bool") in kinds
+    if isinstance(value, int):
+        return "int" in kinds or "float" in kinds
+    if isinstance(value, float):
+        return "float" in kinds and math.isfinite(value)
+    return "str" in kinds or "Literal" in annotation
 
 
 def _table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None) -> Table:

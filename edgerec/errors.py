@@ -35,6 +35,10 @@ class UnsupportedError(EdgeRecError):
     """A combination that does not exist: method and backbone, table kind and layout. Messages list what does."""
 
 
+class SettingError(UnsupportedError):
+    """A setting is unknown, of the wrong type or out of range. Messages list what there is."""
+
+
 class RunError(EdgeRecError):
     """A run folder is missing, incomplete, damaged, or belongs to other data or another command."""
 

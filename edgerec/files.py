@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,22 +28,55 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     Raises StorageError where the file system refuses; what stood at `path` before is then untouched.
     """
-    temporary: str | None = None
+    target = path.resolve()  # a link keeps pointing to what is written
+    if target.exists() and not target.is_file():
+        yield from _written_through(path)
+        return
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        temporary = None
+            sync(stream)
+        temporary.replace(target)
     except OSError as error:
         storage_failure(path, error, "write")
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _written_through(path: Path) -> Iterator[IO[bytes]]:
+    """A pipe or a device is written to, never replaced."""
+    try:
+        with path.open("wb") as stream:
+            yield stream
+    except OSError as error:
+        storage_failure(path, error, "write")
+
+
+def sync(stream: IO[bytes]) -> None:
+    """Bring what was written to the disk itself."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system allows it."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Delete a file if it is there. Raises StorageError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        storage_failure(path, error, "delete")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

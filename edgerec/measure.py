@@ -56,45 +56,53 @@ def evaluate(subject: Run | Recommender, interactions: Interactions, *, threads:
         items = subject.items.dense()
         return measure_vectors(parts, _user_vectors(subject, parts, items), items, threads)
     rows = np.flatnonzero(parts.test.user_counts())
-    rankings = bundle_rankings(subject, parts.train_all, rows, max(KS))
+    rankings = bundle_rankings(subject, _history(parts), parts.train_all, rows, max(KS))
     return metrics_of_rankings(
         rankings, parts.test, rows=rows, popularity=popularity_of([parts.train, parts.validation]), ks=KS
     )
 
 
+def _history(parts: Split) -> Interactions:
+    """What a user's vector is made from where users have no table: what the final model was trained on."""
+    return parts.train_all if parts.fit_all else parts.train
+
+
 def _user_vectors(run: Run, parts: Split, items: NDArray[np.float32]) -> NDArray[np.float32]:
     if run.users is not None:
         return run.users.dense()
-    history = parts.train_all if parts.fit_all else parts.train
     weights = run.history_weights
     if weights is None:
         raise DataError("the run has neither users nor history weights; train it again")
-    return np.asarray(history.matrix() @ (items * weights[:, None]), np.float32)
+    return np.asarray(_history(parts).matrix() @ (items * weights[:, None]), np.float32)
 
 
-def bundle_rankings(model: Recommender, seen: Interactions, rows: NDArray[Any], k: int) -> NDArray[np.int64]:
+def bundle_rankings(
+    model: Recommender, history: Interactions, seen: Interactions, rows: NDArray[Any], k: int
+) -> NDArray[np.int64]:
     """(len(rows), k) item rows of `seen`, padded with -1: what a bundle recommends to users of `seen`.
 
-    What a user has seen is excluded, or is the history where the bundle has no users.
+    Args:
+        history: what a user's vector is made from, where the bundle has no users.
+        seen: what is excluded, over the same users and items.
 
     Raises RequestError where the bundle does not know a user or an item.
     """
-    k = min(k, model.n_items)
     to_bundle = model.item_rows(seen.item_ids.tolist())
     from_bundle = np.full(model.n_items + 1, -1, np.int64)
     from_bundle[to_bundle] = np.arange(seen.n_items)
     batch = int(np.clip(BATCH_SCORES // model.n_items, 1, 256))
-    answers = []
+    shown = min(k, model.n_items)
+    answers = np.full((len(rows), k), -1, np.int64)
     for start in range(0, len(rows), batch):
         users = rows[start : start + batch]
-        known = _padded([to_bundle[seen.items_of(user)] for user in users])
+        exclude = _padded([to_bundle[seen.items_of(user)] for user in users])
         if model.n_users:
             inputs = {"user": model.user_rows(seen.user_ids[users].tolist())}
         else:
-            inputs, known = {"history": known}, np.empty((len(users), 0), np.int64)
-        items, _ = model.recommend_rows(inputs, known, k)
-        answers.append(from_bundle[items])
-    return np.concatenate(answers)
+            inputs = {"history": _padded([to_bundle[history.items_of(user)] for user in users])}
+        items, _ = model.recommend_rows(inputs, exclude, shown)
+        answers[start : start + batch, :shown] = from_bundle[items]
+    return answers
 
 
 def _padded(lists: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -68,6 +68,9 @@ def test_tables_cannot_be_written_to() -> None:
         lambda: DenseTable([[1.0, np.nan]]),
         lambda: DenseTable(np.zeros((0, 3))),
         lambda: DenseTable([1.0]),
+        lambda: DenseTable([["a", "b"]]),
+        lambda: DenseTable([[1j]]),
+        lambda: DenseTable([[1e300]]),
         lambda: PrefixTable([1.0, 2.0], [3], 2),
         lambda: PrefixTable([1.0, 2.0], [0, 2], 2),
         lambda: PrefixTable([1.0, 2.0], [1], 2),
@@ -85,6 +88,11 @@ def test_tables_cannot_be_written_to() -> None:
 def test_parts_that_do_not_fit_are_refused(make: Any) -> None:
     with pytest.raises(TableError):
         make()
+
+
+def test_wide_tables_keep_their_sizes() -> None:
+    assert PrefixTable(np.zeros(70_000), [70_000], 70_000).sizes().tolist() == [70_000]
+    assert SparseTable([1.0], [70_000], [0, 1], 80_000).columns.tolist() == [70_000]
 
 
 def test_sparse_rows_may_be_empty() -> None:

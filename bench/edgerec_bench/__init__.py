@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgerec_bench.changes import compare
     from edgerec_bench.measure import bench, bench_all
     from edgerec_bench.page import report
     from edgerec_bench.result import Result, Settings
@@ -19,12 +20,13 @@ _HOME = {
     "Settings": "edgerec_bench.result",
     "bench": "edgerec_bench.measure",
     "bench_all": "edgerec_bench.measure",
+    "compare": "edgerec_bench.changes",
     "read_results": "edgerec_bench.results_file",
     "report": "edgerec_bench.page",
     "write_results": "edgerec_bench.results_file",
 }
 
-__all__ = ["Result", "Settings", "bench", "bench_all", "read_results", "report", "write_results"]
+__all__ = ["Result", "Settings", "bench", "bench_all", "compare", "read_results", "report", "write_results"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,12 @@
-"""Charts as inline SVG that takes the page's colours, light or dark."""
+"""Charts as inline SVG that takes the page's colours, light or dark. They know numbers and names, no results."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
 from io import StringIO
 from typing import Any
 
@@ -12,10 +15,17 @@ from edgerec.extras import require
 require("matplotlib", "bench")
 
 from matplotlib import rc_context  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 INK, POINT = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""
+SERIES = [f"#0a0b0{number}" for number in range(8)]
+"""The same, one a bundle or a part; more of them begin again."""
+
+MARKERS = "osD^vPX*"
+LEGEND_COLUMNS = 2
+"""Of 22 letters a name: three would leave the chart."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -28,38 +38,32 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
 }
 
 MEBIBYTE = 2**20
+WIDTH = 5.2
+"""Inches; the page scales charts to their place."""
 
 
 def scatter(
     names: Sequence[str], x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, scale: float = 1.0
 ) -> str:
-    """One point a bundle, its name beside it: an <svg> element.
+    """One point a bundle, of a colour and a shape of its own: an <svg> element.
 
     Args:
         x: bytes; shown in MiB.
         y: divided by `scale` before it is shown.
     """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-        axes = figure.subplots()
+    with _figure(3.2 + _legend_height(len(names))) as (figure, axes):
         across, up = [value / MEBIBYTE for value in x], [value / scale for value in y]
-        axes.scatter(across, up, s=48, color=POINT, zorder=3)
-        middle = (max(across) * min(across)) ** 0.5
-        # Neighbours' names go above and below in turn, and always towards the middle.
-        for turn, place in enumerate(sorted(range(len(names)), key=lambda place: across[place])):
-            left, above = across[place] <= middle, turn % 2 == 0
-            axes.annotate(
-                names[place],
-                (across[place], up[place]),
-                (8 if left else -8, 6 if above else -14),
-                textcoords="offset points",
-                ha="left" if left else "right",
-            )
+        for number, (name, right, high) in enumerate(zip(names, across, up, strict=True)):
+            marker = MARKERS[number % len(MARKERS)]
+            axes.scatter(right, high, s=64, marker=marker, color=_colour(number), label=_short(name), zorder=3)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.margins(0.15)
@@ -68,7 +72,97 @@ def scatter(
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_ylim(bottom=0, top=max([*up, 1e-9]) * 1.2)
         axes.grid(alpha=0.18, color=INK)
-        return _inline(figure, f"{y_label} against {x_label}")
+        return _with_legend(figure, f"{y_label} against {x_label}")
+
+
+def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: str) -> str:
+    """One line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... stand equally far apart."""
+    with _figure(3.2 + _legend_height(len(curves))) as (figure, axes):
+        for number, (name, curve) in enumerate(curves.items()):
+            across = [_nines(percentile) for percentile in curve]
+            axes.plot(across, list(curve.values()), color=_colour(number), label=_short(name), linewidth=2)
+        axes.set_xticks([_nines(percentile) for percentile in (1, 50, 90, 95, 99)], ["1", "50", "90", "95", "99"])
+        axes.set_xlabel("percentile of the warm calls")
+        axes.set_ylabel(y_label)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.18, color=INK)
+        axes.minorticks_off()
+        return _with_legend(figure, f"{y_label} by percentile")
+
+
+def stacked_bars(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str) -> str:
+    """One bar a bundle, its parts one after the other; `parts` holds bytes, shown in MiB, below zero as zero."""
+    with _figure(1.2 + 0.42 * len(names) + _legend_height(len(parts))) as (figure, axes):
+        reached = [0.0] * len(names)
+        for number, (part, sizes) in enumerate(parts.items()):
+            lengths = [max(size, 0.0) / MEBIBYTE for size in sizes]
+            axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=_colour(number), label=part)
+            reached = [before + length for before, length in zip(reached, lengths, strict=True)]
+        _name_bars(axes, names)
+        axes.set_xlabel(x_label)
+        axes.grid(axis="x", alpha=0.18, color=INK)
+        return _with_legend(figure, x_label)
+
+
+def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: str) -> str:
+    """One bar a bundle: which share of its rows has which width; wider rows are drawn stronger.
+
+    Args:
+        blocks: by bundle, (width, rows) of each block.
+    """
+    widest = max(width for pairs in blocks.values() for width, _ in pairs)
+    with _figure(1.1 + 0.42 * len(blocks)) as (figure, axes):
+        for place, pairs in enumerate(blocks.values()):
+            total, reached = sum(rows for _, rows in pairs), 0.0
+            for width, rows in sorted(pairs):
+                share = 100 * rows / max(total, 1)
+                strength = 0.15 + 0.75 * math.log1p(width) / math.log1p(max(widest, 1))
+                axes.barh(place, share, left=reached, height=0.6, color=POINT, alpha=strength, linewidth=0)
+                if share >= 4:
+                    axes.text(reached + share / 2, place, str(width), ha="center", va="center", fontsize=10)
+                reached += share
+        _name_bars(axes, list(blocks))
+        axes.set_xlim(0, 100)
+        axes.set_xlabel(x_label)
+        return _inline(figure, x_label)
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _with_legend(figure: Figure, title: str) -> str:
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
+    return _inline(figure, title)
+
+
+def _legend_height(entries: int) -> float:
+    """Inches."""
+    return 0.22 * math.ceil(entries / LEGEND_COLUMNS)
+
+
+def _colour(number: int) -> str:
+    return SERIES[number % len(SERIES)]
+
+
+def _nines(percentile: float) -> float:
+    """How many nines: 90 is one, 99 is two."""
+    return -math.log10(1 - percentile / 100)
+
+
+def _short(name: str, letters: int = 22) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
+def _name_bars(axes: Axes, names: Sequence[str]) -> None:
+    """The first bundle on top, as in the table."""
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
 
 
 def _inline(figure: Figure, title: str) -> str:
@@ -76,7 +170,9 @@ def _inline(figure: Figure, title: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    opening = rf'<svg viewBox="\1" role="img" aria-label="{title}">'
+    opening = rf'<svg viewBox="\1" role="img" aria-label="{escape(title)}">'
     text = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', opening, text, count=1)
+    for number, colour in enumerate(SERIES):
+        text = text.replace(colour, f"var(--series-{number})")
     # Without its own namespaces (inline SVG needs none) the page names no address at all.
     return text.replace("xlink:href", "href").replace(INK, "currentColor").replace(POINT, "var(--accent)")

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from edgerec.budget import format_bytes
 from edgerec_bench.result import Result
 
+ALIKE = (
+    "cpu", "architecture", "cores", "usable_cores", "governor", "memory_bytes", "os", "kernel", "python", "numpy",
+    "onnxruntime", "ort_telemetry",
+)  # fmt: skip
+"""Facts of a device that its figures depend on."""
+WORK = ("k", "exclude", "history", "candidates", "threads")
+"""Settings that change what a call does; the others only say how often it is repeated."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -42,10 +50,15 @@ def lines(results: Sequence[Result]) -> list[Line]:
 
 
 def unlike_devices(results: Sequence[Result]) -> list[str]:
-    """The facts in which the devices, or the threads, differ; empty where the figures can be compared."""
-    names = ("cpu", "architecture", "cores", "memory_bytes", "kernel", "python", "numpy", "onnxruntime")
-    differing = [name for name in names if len({str(result.device.get(name)) for result in results}) > 1]
-    return differing + (["threads"] if len({result.settings.threads for result in results}) > 1 else [])
+    """The facts of the devices and the settings that differ; empty where the figures can be compared."""
+    return list(differences(results))
+
+
+def differences(results: Sequence[Result]) -> dict[str, list[str]]:
+    """The same, each with its value in every result."""
+    shown = {name: [str(result.device.get(name, "unknown")) for result in results] for name in ALIKE}
+    shown |= {name: [str(getattr(result.settings, name)) for result in results] for name in WORK}
+    return {name: values for name, values in shown.items() if len(set(values)) > 1}
 
 
 def milliseconds(value: float) -> str:

@@ -79,7 +79,7 @@ def command(bundles: Sequence[str | Path], settings: Settings) -> str:
     """The command line that measures the same again."""
     words = ["edgerec", "bench", *map(str, bundles)]
     for flag in ("processes", "calls", "seconds", "k", "exclude", "threads"):
-        words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag):g}"]
+        words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag)}"]
     return shlex.join(words)
 
 

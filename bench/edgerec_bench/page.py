@@ -50,12 +50,14 @@ def report(results: Sequence[AnyResult], out: str | Path) -> None:
 
 
 def _side_by_side(results: list[Result]) -> dict[str, Any]:
+    from edgerec_bench.plots import plots
+
     listed = comparison.lines(results)
     return {
         "heads": [_head(result) for result in results],
         "groups": [(name, list(group)) for name, group in groupby(listed, key=lambda line: line.group)],
         "reference": results[comparison.reference(results)].bundle.name,
-        "charts": _charts(results),
+        "plots": plots(results),
         "unlike": comparison.unlike_devices(results),
     }
 
@@ -65,21 +67,6 @@ def _head(result: Result) -> tuple[str, str, str]:
     bundle = result.bundle
     said = [str(bundle.about[name]) for name in ("data", "backbone", "method", "budget") if bundle.about.get(name)]
     return bundle.name, f"{bundle.layout} {bundle.precision}", ", ".join([*said, f"{bundle.items:,} items"])
-
-
-def _charts(results: list[Result]) -> list[str]:
-    from edgerec_bench.charts import MEBIBYTE, scatter
-
-    names = [result.bundle.name for result in results]
-    nbytes = [float(result.bundle.nbytes) for result in results]
-    p50 = [result.measured.latency() for result in results]
-    peaks = [result.measured.above_bare("VmHWM") for result in results]
-    charts = [scatter(names, nbytes, p50, x_label="bundle, MiB", y_label="recommend p50, ms")]
-    known = [peak for peak in peaks if peak is not None]
-    if len(known) == len(peaks):
-        label = "peak above a bare session, MiB"
-        charts.append(scatter(names, nbytes, known, x_label="bundle, MiB", y_label=label, scale=MEBIBYTE))
-    return charts
 
 
 def _scale(result: ScaleResult) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import sha256
-from edgerec.runtime.manifest import FILE_NAME, read_manifest
+from edgerec.runtime.manifest import FILE_NAME, SECTION_NAMES, read_manifest
 from edgerec_bench.figures import Measured
+from edgerec_bench.trust import doubts
 
 FORMAT, VERSION = "edgerec.result", 1
-
-PARTS = {"i": "item values", "u": "user values", "w": "history weights"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class BundleFacts:
         nbytes: of all files, the manifest counted.
         parts: bytes by part; they sum to nbytes.
         users: 0 where a user's vector is made from a history.
+        item_blocks: (width, rows) of each block of item rows; empty in results of older versions.
         about: data, backbone, method, budget, metrics: as the bundle carries them.
         manifest_sha256: says which bundle it was, to the byte.
     """
@@ -39,6 +39,11 @@ class BundleFacts:
     users: int
     about: dict[str, Any]
     manifest_sha256: str
+    item_blocks: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """JSON has lists where this has tuples."""
+        object.__setattr__(self, "item_blocks", tuple((int(width), int(rows)) for width, rows in self.item_blocks))
 
     @classmethod
     def read(cls, folder: Path) -> BundleFacts:
@@ -46,7 +51,7 @@ class BundleFacts:
         manifest = read_manifest(folder)
         path = folder / FILE_NAME
         own = path.stat().st_size
-        parts = {PARTS.get(name, name.replace("_", " ")): s.nbytes for name, s in manifest.sections.items()}
+        parts = {SECTION_NAMES.get(name, name.replace("_", " ")): s.nbytes for name, s in manifest.sections.items()}
         parts["alignment"] = manifest.tables.bytes - sum(parts.values())
         parts |= {f"{name} graph": graph.file.bytes for name, graph in manifest.graphs.items()}
         parts |= {"manifest": own} | {entry.name: entry.bytes for entry in manifest.other_files}
@@ -61,6 +66,7 @@ class BundleFacts:
             users=0 if manifest.users is None else manifest.users.rows,
             about=manifest.about,
             manifest_sha256=sha256(path),
+            item_blocks=manifest.items.blocks,
         )
 
     def metric(self, name: str) -> float | None:
@@ -131,14 +137,7 @@ class Result:
     @property
     def warnings(self) -> list[str]:
         """What makes these figures less than trustworthy, and what to run next."""
-        unsteady = self.measured.unsteady()
-        if not unsteady:
-            return []
-        more = max(10, 2 * self.settings.processes)
-        return [
-            f"{self.bundle.name}: fresh processes differ by more than 10 % ({', '.join(unsteady)}); "
-            f"close other programs and measure again with --processes {more}"
-        ]
+        return [f"{self.bundle.name}: {reason}" for reason in doubts(self.measured, self.device)]
 
     def to_json(self) -> dict[str, Any]:
         """As it is written."""

@@ -45,7 +45,7 @@ class Local:
             BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or
                 answered something that is no JSON object.
         """
-        command = [sys.executable, "-m", AGENT]
+        command = [sys.executable, "-P", "-m", AGENT]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
         try:
             done = subprocess.run(

@@ -1,9 +1,10 @@
 """Budgets in four spellings, and the exact integer sizes that keep to them."""
 
-from edgerec.budget.budget import Budget, BudgetKind, bundle_overhead, format_bytes, parse_bytes
+from edgerec.budget.budget import BLOCK_OVERHEAD, Budget, BudgetKind, bundle_overhead, format_bytes, parse_bytes
 from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
 
 __all__ = [
+    "BLOCK_OVERHEAD",
     "Budget",
     "BudgetKind",
     "bundle_overhead",

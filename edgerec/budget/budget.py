@@ -46,16 +46,16 @@ class Budget:
         elif unit is None:
             budget = cls("parameters", number)
         else:
-            budget = cls("bytes", number * _UNITS[unit])
+            budget = cls("bytes", math.floor(number * _UNITS[unit]))
         if number <= 0 or (unit == "%" and number > 100):
             raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
         return budget
 
     def __str__(self) -> str:
         if self.kind == "share":
-            return f"{self.amount * 100:g}%"
+            return f"{self.amount * 100:.15g}%"
         if self.kind == "bytes_per_row":
-            return f"{self.amount:g}B/row"
+            return f"{self.amount:.15g}B/row"
         if self.kind == "parameters":
             return f"{self.amount:.0f}"
         unit = next(u for u in ("GiB", "MiB", "KiB", "B") if self.amount % _UNITS[u] == 0 or u == "B")
@@ -110,12 +110,14 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-FIXED_OVERHEAD = 12 << 10
-"""No bundle's graphs, manifest, model card and alignment took more: the contract suite checks it."""
+FIXED_OVERHEAD = 8 << 10
+BLOCK_OVERHEAD = 256
+"""No default bundle's graphs, manifest, card and alignment took more than the first and, for each distinct size of a
+table (a block), the second: the contract suite checks it."""
 
 
 def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> int:
-    """The most bytes of a default bundle that are not table values.
+    """The most bytes of a default bundle that are neither table values nor follow from the number of blocks.
 
     Args:
         item_ids: (n_items,) raw ids.

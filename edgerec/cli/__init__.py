@@ -16,6 +16,8 @@ def main() -> None:
         from edgerec.cli.app import run
 
         status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
     except EdgeRecError as error:
         sys.stderr.write(f"Error: {error}\n")
         status = 2

@@ -13,12 +13,16 @@ from edgerec.errors import EdgeRecError
 COMMANDS = {
     "data": "List and look at data sets.",
     "train": "Train a recommender under a budget.",
+    "tune": "Find a backbone's and a method's settings on validation.",
+    "grid": "Make every combination of a plan, in one result file.",
     "evaluate": "Measure runs and bundles on the test part of their split.",
     "export": "Export a run, or your own tables, as a bundle.",
     "inspect": "Show what a run or a bundle holds and where its bytes go.",
     "recommend": "Recommend items from a bundle.",
     "bench": "Measure memory and latency of bundles.",
+    "compare": "Compare two results of bench: ratios with confidence intervals.",
     "report": "Make one self-contained HTML page of results.",
+    "doctor": "Say what this machine has, what is missing, and the command that brings it.",
 }
 
 

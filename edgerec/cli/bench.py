@@ -22,10 +22,18 @@ COLUMNS = ("bundle", "bytes", "p50 ms", "p95 ms", "p99 ms", "raw ids", "load ms"
 @click.option("--out", type=click.Path(path_type=Path), help="Write JSON: one result as an object, several as a list.")
 @click.option("--processes", default=DEFAULT.processes, show_default=True, help="Fresh processes a bundle.")
 @click.option("--calls", default=DEFAULT.calls, show_default=True, help="Warm calls a scenario at least.")
-@click.option("--seconds", default=DEFAULT.seconds, show_default=True, help="Seconds a scenario at least.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600),
+    default=DEFAULT.seconds,
+    show_default=True,
+    help="Seconds a scenario at least.",
+)
 @click.option("-k", default=DEFAULT.k, show_default=True, help="Items to recommend.")
 @click.option("--exclude", default=DEFAULT.exclude, show_default=True, help="Random items excluded a call.")
-@click.option("--threads", default=DEFAULT.threads, show_default=True, help="onnxruntime's threads.")
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=DEFAULT.threads, show_default=True, help="onnxruntime's threads."
+)
 @json_option
 def command(
     bundles: tuple[Path, ...],

@@ -13,9 +13,11 @@ from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
+from edgerec.data.columns import is_id, to_ids
 from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.files import storage_failure
+from edgerec.runtime.manifest import SECTION_NAMES
 from edgerec.training import Run
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -60,13 +62,19 @@ def command(
     exporter = require("edgerec_export", "export")
     if (run is None) == (items is None):
         raise RequestError("give either a RUN or --items, your own table")
+    own = {"--users": users_file, "--ids": ids, "--user-ids": user_ids}
     if run is not None:
+        mixed = [name for name, given in own.items() if given is not None]
+        if mixed:
+            raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
         trained = Run.load(run)
         source = exporter.from_run(trained)
         precision = precision or trained.config.get("precision")
     else:
         if users_file is None or items is None:
             raise RequestError("your own --items need --users: without a user table nothing can be scored")
+        if titles:
+            raise RequestError("--titles are those of a RUN's data; your own tables have none")
         source = exporter.from_arrays(
             _array(items), _array(users_file), item_ids=_lines(ids), user_ids=_lines(user_ids)
         )
@@ -89,8 +97,7 @@ def _show(done: Any, as_json: bool) -> None:
             {"bundle": str(done.folder), "bytes": done.nbytes, "parts": done.parts, "verification": verification}
         )
         return
-    names = {"i": "item values", "u": "user values", "w": "history weights"}
-    rows = [[names.get(name, name.replace("_", " ")), f"{size:,}"] for name, size in done.parts.items()]
+    rows = [[SECTION_NAMES.get(name, name.replace("_", " ")), f"{size:,}"] for name, size in done.parts.items()]
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", _alignment(done)], ["total", total]])
     if checked is not None:
@@ -114,15 +121,17 @@ def _array(path: Path) -> NDArray[Any]:
 
 
 def _lines(path: Path | None) -> NDArray[Any] | None:
-    """Ids, one a line: whole numbers where all are."""
+    """Ids, one a line, read as the data readers read them: whole numbers where all are."""
     if path is None:
         return None
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         storage_failure(path, error, "read")
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not UTF-8 text ({error})") from error
-    if lines and all(line.isascii() and line.isdigit() for line in lines):
-        return np.array(lines, np.int64)
-    return np.array(lines, np.str_)
+    lines = text.removesuffix("\n").split("\n")
+    bad = next((number for number, line in enumerate(lines, 1) if not is_id(line)), None)
+    if bad is not None:
+        raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}")
+    return to_ids(lines)

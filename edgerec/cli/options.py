@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,6 @@ def _value(text: str) -> Any:
     return text
 
 
-def raw_id(text: str) -> int | str:
-    """An id as given on the command line: a whole number where it reads as one."""
-    return int(text) if text.isascii() and text.isdigit() else text
+def raw_id(text: str, *, numbers: bool) -> int | str:
+    """An id as given on the command line, of the kind that the ids in question have."""
+    return int(text) if numbers and re.fullmatch(r"-?\d+", text, re.ASCII) else text

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 
 from edgerec.cli.options import FOLDER, load, raw_id
 from edgerec.cli.output import json_option, print_json
@@ -40,18 +41,20 @@ def command(
       edgerec recommend films.bundle --history 50,181,1
     """
     model = Recommender.load(bundle)
-    excluded, past = _ids(exclude), None if history is None else _ids(history)
+    excluded, past = _items(model, exclude), None if history is None else _items(model, history)
     if data is not None:
         if user is None:
             raise RequestError("--data needs --user: whose interactions are meant?")
-        seen = _seen(data, user)
+        # Filters may have kept some of the data out of the bundle; what it lacks cannot come back either.
+        seen = model.known(_seen(data, user))
         if model.n_users:
             excluded = [*excluded, *seen]
         elif past is None:
             past = seen
-    subject = None if user is None or not model.n_users else raw_id(user)
     if user is not None and not model.n_users and past is None:
         raise RequestError("this bundle has no users: give --history, or --data to take the user's history from")
+    users = model.manifest.users
+    subject = None if user is None or users is None else raw_id(user, numbers=users.ids == "int")
     answers = model.recommend(subject, k, history=past, exclude=excluded)
     _show(model, answers, as_json)
 
@@ -67,16 +70,17 @@ def _show(model: Recommender, answers: Sequence[Recommendation], as_json: bool) 
         print_table("", ["", "item", "score", "title"], rows)
 
 
-def _ids(text: str) -> list[int | str]:
-    return [raw_id(part.strip()) for part in text.split(",") if part.strip()]
+def _items(model: Recommender, text: str) -> list[int | str]:
+    numbers = model.manifest.items.ids == "int"
+    return [raw_id(part.strip(), numbers=numbers) for part in text.split(",") if part.strip()]
 
 
 def _seen(data: str, user: str) -> list[int | str]:
     """The raw ids of what a user has in a data set. Raises RequestError for an unknown user."""
     interactions = load(data)
-    ids = interactions.user_ids.tolist()
-    if raw_id(user) not in ids:
+    ids = interactions.user_ids
+    rows = np.flatnonzero(ids == raw_id(user, numbers=ids.dtype.kind == "i"))
+    if rows.size == 0:
         raise RequestError(f"user {user!r} is not in {data}")
-    rows = interactions.items_of(ids.index(raw_id(user)))
-    seen: list[int | str] = interactions.item_ids[rows].tolist()
+    seen: list[int | str] = interactions.item_ids[interactions.items_of(int(rows[0]))].tolist()
     return seen

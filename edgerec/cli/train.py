@@ -36,7 +36,7 @@ from edgerec.training import Progress as ProgressCallback
     show_default=True,
     help="random:80/20, random:50/25/25, leave-last-out or time:80/20.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "int8"]),

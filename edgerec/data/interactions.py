@@ -212,7 +212,11 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
         array = array.astype(np.int64)
     if array.ndim != 1:
         raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
+    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.tolist()):
+        array = array.astype(np.str_)  # as pandas keeps text
     if array.dtype.kind in "iu":
+        if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+            raise DataError(f"{what} id {array.max()} does not fit 63 bits; give such ids as text")
         array = array.astype(np.int64)
         if array.size and array.min() < 0:
             raise DataError(f"{what} id {array.min()} is negative; ids are integers from 0 up, or strings")
@@ -229,6 +233,8 @@ def _column(values: Any, n: int, what: str, dtype: type[np.generic]) -> NDArray[
     if values is None:
         return None
     given = np.asarray(values)
+    if given.dtype.kind == "M":
+        given = given.astype("datetime64[s]").astype(np.int64)
     try:
         # What does not fit becomes infinite, or another integer, and is refused by its value.
         with np.errstate(over="ignore", invalid="ignore"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from edgerec.budget import Budget
+from edgerec.budget import BLOCK_OVERHEAD, Budget
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError
 from edgerec.models import SizePlan
@@ -41,11 +41,16 @@ class Job:
         """Rows that are stored."""
         return self.train.n_items + (self.train.n_users if self.user_table else 0)
 
-    def values(self) -> int:
-        """The number of values that the budget allows. Raises BudgetError where none is given or it is too small."""
+    def values(self, *, blocks: int = 2) -> int:
+        """The number of values that the budget allows tables of so many distinct sizes in all.
+
+        Raises BudgetError where no budget is given or it is too small.
+        """
         if self.budget is None:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
-        return self.budget.values(self.n_rows, self.d, bytes_per_value=self.bytes_per_value, overhead=self.overhead)
+        return self.budget.values(
+            self.n_rows, self.d, bytes_per_value=self.bytes_per_value, overhead=self.overhead + blocks * BLOCK_OVERHEAD
+        )
 
 
 class Method(Protocol):

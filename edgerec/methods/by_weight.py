@@ -28,13 +28,14 @@ def plan_by_weight(
 
     Raises BudgetError where the budget leaves less than one value a row.
     """
-    total = job.values()
+    item_widths, user_widths = (widths or _default_widths(weights.size) for weights in (item_weights, user_weights))
+    total = job.values(blocks=item_widths + (user_widths if job.user_table else 0))
     user_sizes = None
     if job.user_table:
         for_users = _users_part(job, total, user_share)
-        user_sizes = snap_sizes(user_weights, for_users, 1, job.d, widths or _default_widths(user_weights.size))
+        user_sizes = snap_sizes(user_weights, for_users, 1, job.d, user_widths)
         total -= for_users
-    item_sizes = snap_sizes(item_weights, total, 1, job.d, widths or _default_widths(item_weights.size))
+    item_sizes = snap_sizes(item_weights, total, 1, job.d, item_widths)
     return SizePlan(job.d, user_sizes, item_sizes)
 
 

@@ -58,5 +58,5 @@ class Popularity:
 
 def _weights(counts: NDArray[np.int64], config: PopularityConfig) -> NDArray[np.float64]:
     # A row that was never seen still has a place: counts start at one.
-    weights: NDArray[np.float64] = (counts + 1.0) ** config.exponent
+    weights: NDArray[np.float64] = np.power(counts + 1.0, config.exponent).astype(np.float64)
     return weights

@@ -12,6 +12,7 @@ from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
+    "lightgcn": ("edgerec.models.lightgcn", "LightGCN"),
     "mf": ("edgerec.models.mf", "MF"),
     "svd": ("edgerec.models.svd", "SVD"),
 }

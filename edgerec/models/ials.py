@@ -15,6 +15,7 @@ from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.row_solver import RowSolver
+from edgerec.models.settings import check_range
 
 _ALPHA, _REG = 3.0, 20.0
 _ALPHA_GRID = (1.0, 3.0, 10.0)
@@ -32,6 +33,11 @@ class IALSConfig:
 
     alpha: float | None = _ALPHA
     reg: float | None = _REG
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("alpha", self.alpha, 1e-6, 1e6)
+        check_range("reg", self.reg, 1e-6, 1e9)
 
 
 class IALSTrainer:

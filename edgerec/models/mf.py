@@ -15,6 +15,7 @@ from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.prefix import check_sizes, prefix_mask
+from edgerec.models.settings import check_range
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,15 @@ class MFConfig:
     negatives: int = 8
     l2: float = 0.015
     std: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("lr", self.lr, 1e-9, 1e3)
+        check_range("decay", self.decay, 1e-3, 1)
+        check_range("batch", self.batch, 1, 1e9)
+        check_range("negatives", self.negatives, 1, 1e4)
+        check_range("l2", self.l2, 0, 1e6)
+        check_range("std", self.std, 1e-9, 1e3)
 
 
 class MFTrainer:

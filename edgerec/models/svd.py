@@ -14,6 +14,7 @@ from edgerec.errors import UnsupportedError
 from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
+from edgerec.models.settings import check_range
 
 _A_GRID = (0.2, 0.5)
 _B_GRID = (0.2, 0.3, 0.4, 0.5)
@@ -30,6 +31,11 @@ class SVDConfig:
 
     a: float | None = None
     b: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("a", self.a, -2, 2)
+        check_range("b", self.b, -2, 2)
 
 
 class SVDTrainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BundleError
 from edgerec.files import sha256, storage_failure
-from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
+from edgerec.runtime.ids import IdIndex, IntIds, StrIds, StringArray
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest
 
 
@@ -37,7 +38,7 @@ class Bundle:
         """Open the bundle in `folder`.
 
         Args:
-            verify: compare the sha256 of every file that is used; sizes are always compared.
+            verify: compare the sha256 of the tables file too; sizes, and the graphs' sha256, always are.
             threads: of onnxruntime's, for one operator.
 
         Raises:
@@ -45,15 +46,30 @@ class Bundle:
             StorageError: the file system refuses.
         """
         self.folder = Path(folder)
-        self.manifest: Manifest = read_manifest(self.folder)
         self._threads = threads
-        for entry in (self.manifest.tables, *(graph.file for graph in self.manifest.graphs.values())):
-            self._check(entry, verify)
-        self._tables = self._map(self.manifest.tables)
         self._sessions: dict[str, Any] = {}
         self._shared: dict[str, list[Any]] = {}
+        self.manifest: Manifest = read_manifest(self.folder)
+        try:
+            self._open_files(verify)
+        except BundleError:
+            replaced = read_manifest(self.folder)
+            if replaced == self.manifest:
+                raise
+            # Another bundle took this one's place between its manifest and its files.
+            self.manifest = replaced
+            self._open_files(verify)
 
-    def _check(self, entry: FileEntry, verify: bool) -> None:
+    def _open_files(self, verify: bool) -> None:
+        """Map the tables and read the graphs, a few KB, so that a bundle replaced later does not matter."""
+        tables = self.manifest.tables
+        self._check_size(tables)
+        if verify and sha256(self.folder / tables.name) != tables.sha256:
+            raise self._altered(tables)
+        self._tables = self._map(tables)
+        self._graphs = {name: self._read(graph.file) for name, graph in self.manifest.graphs.items()}
+
+    def _check_size(self, entry: FileEntry) -> None:
         path = self.folder / entry.name
         try:
             size = path.stat().st_size
@@ -63,10 +79,21 @@ class Bundle:
             storage_failure(path, error, "read")
         if size != entry.bytes:
             raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
-        if verify and sha256(path) != entry.sha256:
-            raise BundleError(
-                f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again"
-            )
+
+    def _altered(self, entry: FileEntry) -> BundleError:
+        path = self.folder / entry.name
+        return BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
+
+    def _read(self, entry: FileEntry) -> bytes:
+        self._check_size(entry)
+        path = self.folder / entry.name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            storage_failure(path, error, "read")
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise self._altered(entry)
+        return content
 
     def _map(self, entry: FileEntry) -> mmap.mmap:
         path = self.folder / entry.name
@@ -83,8 +110,8 @@ class Bundle:
         return self._view(self.manifest.sections[name])
 
     def _view(self, section: Section) -> NDArray[Any]:
-        count = int(np.prod(section.shape, dtype=np.int64))
-        return np.frombuffer(self._tables, section.dtype, count, section.offset).reshape(section.shape)
+        values = np.frombuffer(self._tables, section.dtype, math.prod(section.shape), section.offset)
+        return values.reshape(section.shape)
 
     def strings(self, name: str, offsets: str) -> StringArray:
         """Text stored as one blob and offsets."""
@@ -94,9 +121,7 @@ class Bundle:
         """Raw ids of 'item' or 'user' rows."""
         if entry.ids == "int":
             return IntIds(entry, self.section(f"{side}_ids"))
-        if entry.ids == "str":
-            return StrIds(entry, self.strings(f"{side}_ids", f"{side}_id_offsets"))
-        return RowIds(entry)
+        return StrIds(entry, self.strings(f"{side}_ids", f"{side}_id_offsets"))
 
     def has_graph(self, name: str) -> bool:
         return name in self.manifest.graphs
@@ -109,18 +134,19 @@ class Bundle:
             self._sessions[name] = self._open(name)
         return self._sessions[name]
 
+    def run(self, name: str, outputs: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """What a graph answers. Raises BundleError where it cannot: its parts do not fit together."""
+        session = self.session(name)
+        try:
+            answers: list[NDArray[Any]] = session.run(outputs, feed)
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"the '{name}' graph of {self.folder} failed: {reason}; export it again") from error
+        return answers
+
     def _open(self, name: str) -> Any:
         ort = onnxruntime()
         graph = self.manifest.graphs[name]
-        path = self.folder / graph.file.name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            storage_failure(path, error, "read")
-        if hashlib.sha256(content).hexdigest() != graph.file.sha256:
-            raise BundleError(
-                f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again"
-            )
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -139,9 +165,14 @@ class Bundle:
         folder = str(self.folder.resolve())
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
-            session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(self._graphs[name], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             reason = str(error).splitlines()[0]
+            path = self.folder / graph.file.name
+            if not (self.folder / self.manifest.tables.name).exists():  # onnxruntime looks for it, mapped or not
+                raise BundleError(
+                    f"the bundle in {self.folder} was replaced since it was opened; load it again"
+                ) from None
             raise BundleError(f"onnxruntime {ort.__version__} cannot open {path}: {reason}") from error
         self._shared[name] = [shared, values]
         return session

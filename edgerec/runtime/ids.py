@@ -88,7 +88,7 @@ class StrIds:
     def _row(self, text: RawId) -> int:
         if not isinstance(text, str):
             return -1
-        wanted = text.encode()
+        wanted = text.encode(errors="surrogatepass")  # half a character is no id, and no crash
         for first, end in self._blocks:
             at = bisect_left(self._ids, wanted, first, end)
             if at < end and self._ids[at] == wanted:
@@ -97,21 +97,6 @@ class StrIds:
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
         return [self._ids[row].decode() for row in rows]
-
-
-class RowIds:
-    """No ids in the bundle: rows are ids."""
-
-    def __init__(self, entry: RowsEntry) -> None:
-        self._rows = entry.rows
-
-    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
-        known = (i if isinstance(i, (int, np.integer)) and 0 <= i < self._rows else -1 for i in raw)
-        return np.array(list(known), np.int64)
-
-    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
-        ids: list[RawId] = rows.tolist()
-        return ids
 
 
 def _bounds(entry: RowsEntry) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,12 @@ from edgerec.files import storage_failure
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = 1, 0
+SECTION_NAMES = {"i": "item values", "u": "user values", "w": "history weights"}
+"""For people; other sections are called what they hold."""
 """A newer minor version is readable, a newer major one is refused."""
 FILE_NAME = "manifest.json"
 
-IdKind = Literal["int", "str", "none"]
+IdKind = Literal["int", "str"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Section:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class RowsEntry:
     Attributes:
         rows: how many.
         blocks: (width, rows) of each block, in row order; ids ascend inside a block.
-        ids: how raw ids are stored; with 'none', a row number is its id.
+        ids: how raw ids are stored.
     """
 
     rows: int
@@ -126,7 +129,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
         return _parse(fields, (major, minor), len(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{path} is damaged ({error!r}); export the bundle again") from error
@@ -157,12 +160,19 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         about=dict(fields["about"]),
     )
     for side, rows in (("item", manifest.items), ("user", manifest.users)):
-        needed = {"int": (f"{side}_ids",), "str": (f"{side}_ids", f"{side}_id_offsets"), "none": ()}
         if rows is not None:
-            for name in needed[rows.ids]:
-                sections[name]
+            last = sections[f"{side}_ids"] if rows.ids == "int" else sections[f"{side}_id_offsets"]
+            _check_length(last, rows.rows + (rows.ids == "str"))
+            sections[f"{side}_ids"]
+    if "item_titles" in sections:
+        _check_length(sections["item_title_offsets"], manifest.items.rows + 1)
     graphs["recommend"]
     return manifest
+
+
+def _check_length(section: Section, length: int) -> None:
+    if section.shape != (length,):
+        raise ValueError(f"a section of shape {section.shape} where ({length},) is promised")
 
 
 def _file(entry: dict[str, Any]) -> FileEntry:
@@ -185,8 +195,10 @@ def _section(entry: list[Any], tables: FileEntry) -> Section:
 def _rows(entry: dict[str, Any]) -> RowsEntry:
     blocks = tuple((int(width), int(rows)) for width, rows in entry["blocks"])
     rows, ids = int(entry["rows"]), entry["ids"]
-    if ids not in ("int", "str", "none"):
+    if ids not in ("int", "str"):
         raise ValueError(f"ids of kind {ids!r}")
+    if rows < 1 or any(width < 1 or count < 1 for width, count in blocks):
+        raise ValueError("a block without rows or values")
     if sum(count for _, count in blocks) != rows:
         raise ValueError(f"blocks of {sum(count for _, count in blocks)} rows where {rows} are promised")
     return RowsEntry(rows, blocks, ids)

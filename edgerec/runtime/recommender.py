@@ -42,7 +42,7 @@ class Recommender:
         """Open the bundle in folder `path`.
 
         Args:
-            verify: compare every file's sha256 (costs a read of the whole bundle); sizes are always compared.
+            verify: compare the tables' sha256 too (costs a read of them); sizes, and the graphs' sha256, always are.
             threads: onnxruntime's.
 
         Raises:
@@ -93,7 +93,7 @@ class Recommender:
         """(len(items),) float32 scores of the given items. Raises RequestError as `recommend` does."""
         inputs = self._subject(user, history)
         candidates = self.item_rows(items)[None]
-        (scores,) = self._bundle.session("score").run(["scores"], {**inputs, "candidates": candidates})
+        (scores,) = self._bundle.run("score", ["scores"], {**inputs, "candidates": candidates})
         result: NDArray[np.float32] = scores[0]
         return result
 
@@ -113,7 +113,7 @@ class Recommender:
             raise RequestError(f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {k!r}")
         excluded = np.asarray(exclude, np.int64)
         feed: dict[str, Any] = {**inputs, "exclude": excluded, "k": np.array(k, np.int64)}
-        items, scores = self._bundle.session("recommend").run(["items", "scores"], feed)
+        items, scores = self._bundle.run("recommend", ["items", "scores"], feed)
         return items, scores
 
     def user_rows(self, users: Sequence[RawId]) -> NDArray[np.int64]:
@@ -130,6 +130,10 @@ class Recommender:
         """The raw ids of bundle rows."""
         return self._items.raw(np.asarray(rows, np.int64))
 
+    def known(self, items: Sequence[RawId]) -> list[RawId]:
+        """Those of the given item ids that are in the bundle."""
+        return [item for item, row in zip(items, self._items.rows(items).tolist(), strict=True) if row >= 0]
+
     def title(self, item: RawId) -> str | None:
         """The item's title, or None where the bundle carries none."""
         row = self.item_rows([item])[0]
@@ -139,13 +143,15 @@ class Recommender:
         return text or None
 
     def _subject(self, user: RawId | None, history: Sequence[RawId] | None) -> dict[str, NDArray[np.int64]]:
+        if not isinstance(user, (int, str, np.integer, type(None))):
+            raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
         if user is not None and history is None:
             return {"user": self.user_rows([user])}
         if history is None or user is not None:
             raise RequestError("give either a user or a history of item ids")
         if self._users is not None:
             raise RequestError("this bundle has users: give a user instead of a history")
-        if not history:
+        if len(history) == 0:
             raise RequestError("the history is empty: a user's vector needs at least one item")
         return {"history": self.item_rows(history)[None]}
 

@@ -3,6 +3,6 @@
 from edgerec.tables.dense import DenseTable
 from edgerec.tables.prefix import PrefixTable
 from edgerec.tables.sparse import SparseTable
-from edgerec.tables.store import Table, load_table, save_table
+from edgerec.tables.store import Table, load_arrays, load_table, save_table
 
-__all__ = ["DenseTable", "PrefixTable", "SparseTable", "Table", "load_table", "save_table"]
+__all__ = ["DenseTable", "PrefixTable", "SparseTable", "Table", "load_arrays", "load_table", "save_table"]

@@ -12,11 +12,15 @@ from edgerec.errors import TableError
 
 def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
     """A read-only float32 copy-or-view of finite `values`. Raises TableError."""
-    array = np.ascontiguousarray(values, np.float32)
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiub":
+        raise TableError(f"table values must be real numbers, got {given.dtype}")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(given, np.float32)
     if array.ndim != ndim:
         raise TableError(f"table values must have {ndim} dimension(s), got {array.ndim}")
     if not np.isfinite(array).all():
-        raise TableError("table values must be finite: a NaN or an infinity was found; did training diverge?")
+        raise TableError("table values must be finite float32: a NaN or an infinity was found; did training diverge?")
     return read_only(array)
 
 
@@ -26,6 +30,11 @@ def rows_in_range(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     if array.size and (array.min() < 0 or array.max() >= n_rows):
         raise TableError(f"row numbers run from 0 to {n_rows - 1}, got {int(array.min())} to {int(array.max())}")
     return array
+
+
+def narrowest(largest: int) -> type[np.unsignedinteger[Any]]:
+    """The narrowest unsigned type that holds 0 to `largest`."""
+    return next(kind for kind in (np.uint8, np.uint16, np.uint32, np.uint64) if largest <= np.iinfo(kind).max)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import TableError
-from edgerec.tables.checks import float_values, read_only, rows_in_range
+from edgerec.tables.checks import float_values, narrowest, read_only, rows_in_range
 
 
 class PrefixTable:
@@ -16,7 +16,7 @@ class PrefixTable:
 
     Attributes:
         values: (sum of sizes,) float32, row after row.
-        row_sizes: (n_rows,) uint8, or uint16 where d > 255; each in 1..d.
+        row_sizes: (n_rows,) in the narrowest unsigned type that holds d; each in 1..d.
     """
 
     kind: ClassVar[str] = "prefix"
@@ -31,7 +31,7 @@ class PrefixTable:
             raise TableError(f"sizes must be in 1..{d}, got {int(wide.min())}..{int(wide.max())}")
         if wide.sum() != self.values.size:
             raise TableError(f"the sizes sum to {int(wide.sum())} but there are {self.values.size} values")
-        self.row_sizes: NDArray[Any] = read_only(wide.astype(np.uint8 if d <= 255 else np.uint16))
+        self.row_sizes: NDArray[Any] = read_only(wide.astype(narrowest(d)))
         self._d = d
 
     @classmethod

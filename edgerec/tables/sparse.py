@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import TableError
-from edgerec.tables.checks import float_values, read_only, rows_in_range
+from edgerec.tables.checks import float_values, narrowest, read_only, rows_in_range
 
 
 class SparseTable:
@@ -16,7 +16,7 @@ class SparseTable:
 
     Attributes:
         values: (nnz,) float32.
-        columns: (nnz,) uint8, or uint16 where d > 256; ascending inside a row.
+        columns: (nnz,) in the narrowest unsigned type that holds d - 1; ascending inside a row.
         pointers: (n_rows + 1,) uint32, or uint64 from 2^32 values on; row n owns pointers[n]:pointers[n + 1].
     """
 
@@ -38,7 +38,7 @@ class SparseTable:
         first[starts] = True
         if (np.diff(wide) <= 0)[~first[1:-1]].any():
             raise TableError("columns must ascend inside a row, without repeats")
-        self.columns: NDArray[Any] = read_only(wide.astype(np.uint8 if d <= 256 else np.uint16))
+        self.columns: NDArray[Any] = read_only(wide.astype(narrowest(d - 1)))
         self.pointers: NDArray[Any] = read_only(starts.astype(np.uint32 if wide.size < 2**32 else np.uint64))
         self._d = d
 

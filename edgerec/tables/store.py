@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.errors import TableError
 from edgerec.files import atomic_write, storage_failure
@@ -30,14 +32,23 @@ def save_table(table: Table, path: Path) -> None:
 
 def load_table(path: Path) -> Table:
     """Read a table. Raises StorageError where it cannot be read, TableError where it is damaged."""
+    arrays = load_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
         kind, d = str(arrays.pop("kind")), int(arrays.pop("d"))
         return _KINDS[kind].from_arrays(arrays, d)
-    except FileNotFoundError as error:
-        storage_failure(path, error, "read")
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TableError(f"{path} is no table or is damaged ({error}); train or export again") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise TableError(f"{path} is no table or is damaged ({error!r}); train again") from error
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of an npz file, by name.
+
+    Raises StorageError where it cannot be read, TableError where it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise TableError(f"{path} is damaged ({error}); train again") from error
     except OSError as error:
         storage_failure(path, error, "read")

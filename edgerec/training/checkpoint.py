@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgerec.errors import RunError
-from edgerec.files import atomic_write, storage_failure
+from edgerec.errors import RunError, TableError
+from edgerec.files import atomic_write, remove
 from edgerec.models import State, Vectors
+from edgerec.tables import load_arrays
 
 FILE_NAME = "checkpoint.npz"
 
@@ -34,12 +34,24 @@ class Snapshot:
 
 
 class Checkpoint:
-    """The checkpoint file of one run; it fits only the command that wrote it."""
+    """The checkpoints of one run, one a fit; they fit only the command that wrote them."""
 
-    def __init__(self, folder: Path, command: dict[str, Any]) -> None:
-        """`command` is everything that decides the result: data, split, backbone, method, budget, seed, settings."""
-        self.path = folder / FILE_NAME
-        self._key = hashlib.sha256(json.dumps(command, sort_keys=True).encode()).hexdigest()
+    def __init__(self, folder: Path, command: dict[str, Any], *, fresh: bool = False, number: int = 0) -> None:
+        """A checkpoint of the run in `folder`.
+
+        Args:
+            command: everything that decides the result: data, split, backbone, method, budget, seed, settings.
+            fresh: what is there is another run's, and is replaced by the first save.
+            number: of the fit, for methods that fit more than once.
+        """
+        self.path = folder / (f"checkpoint-{number}.npz" if number else FILE_NAME)
+        self._folder, self._command, self._fresh, self._number = folder, command, fresh, number
+        text = json.dumps({**command, "fit": number}, sort_keys=True)
+        self._key = hashlib.sha256(text.encode()).hexdigest()
+
+    def of_fit(self, number: int) -> Checkpoint:
+        """The checkpoint of the run's fit of that number."""
+        return Checkpoint(self._folder, self._command, fresh=self._fresh, number=number)
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the checkpoint. Raises StorageError."""
@@ -52,21 +64,19 @@ class Checkpoint:
             np.savez(stream, **arrays)
 
     def load(self) -> Snapshot | None:
-        """The last snapshot, or None where there is no checkpoint.
+        """The last snapshot, or None where there is none.
 
         Raises RunError where it is damaged or was written by another command; StorageError.
         """
-        try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            fields = json.loads(arrays.pop("loop").tobytes())
-        except FileNotFoundError:
+        if self._fresh or not self.path.exists():
             return None
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        try:
+            arrays = load_arrays(self.path)
+            fields = json.loads(arrays.pop("loop").tobytes())
+            key, loop = fields["key"], fields["loop"]
+        except (TableError, KeyError, ValueError, TypeError) as error:
             raise RunError(f"{self.path} is damaged ({error}); train again with --overwrite") from error
-        except OSError as error:
-            storage_failure(self.path, error, "read")
-        if fields["key"] != self._key:
+        if key != self._key:
             raise RunError(
                 f"{self.path} was written by another command, or for other data; give the same options to resume, "
                 "or --overwrite"
@@ -75,8 +85,9 @@ class Checkpoint:
         for name, value in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
-        return Snapshot(fields["loop"], parts["trainer"], Vectors(**parts["best"]) if parts["best"] else None)
+        return Snapshot(loop, parts["trainer"], Vectors(**parts["best"]) if parts["best"] else None)
 
     def remove(self) -> None:
-        """Forget the checkpoint: the run is finished, or starts anew."""
-        self.path.unlink(missing_ok=True)
+        """Forget every fit's checkpoint: the run is finished. Raises StorageError."""
+        for path in self._folder.glob("checkpoint*.npz"):
+            remove(path)

@@ -43,7 +43,7 @@ class FitOptions:
 
     Attributes:
         seed: of every random choice.
-        threads: at most so many; None for one a core. One makes the result reproducible to the bit.
+        threads: at most so many; None for the backbone's own choice. One makes the result reproducible to the bit.
         device: 'cpu' or 'cuda', for backbones on torch.
         max_epochs, patience: None for the backbone's own.
     """

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError
-from edgerec.files import atomic_write, storage_failure, write_json
-from edgerec.tables import Table, load_table, save_table
+from edgerec.files import atomic_write, remove, storage_failure, write_json
+from edgerec.tables import Table, load_arrays, load_table, save_table
 
 FORMAT, VERSION = "edgerec.run", 1
 FILE_NAME = "run.json"
+CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
+"""What every run says of its making."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,13 @@ class Run:
         return {**self.config, "metrics": self.metrics, "data_fingerprint": self.data_fingerprint}
 
     def save(self, folder: Path) -> None:
-        """Write the run; `run.json` comes last, so that a half-written run is never taken for a whole one.
+        """Write the run over the one that is there; `run.json` goes first and comes last, so that a half-written run
+        is never taken for a whole one.
 
         Raises StorageError.
         """
+        remove(folder / FILE_NAME)
+        remove(folder / "users.npz")
         save_table(self.items, folder / "items.npz")
         if self.users is not None:
             save_table(self.users, folder / "users.npz")
@@ -91,9 +96,8 @@ class Run:
             TableError, StorageError: a table is damaged or cannot be read.
         """
         fields = _read_json(folder)
+        ids = load_arrays(folder / "ids.npz")
         try:
-            with np.load(folder / "ids.npz", allow_pickle=False) as archive:
-                ids = {name: archive[name] for name in archive.files}
             return cls(
                 items=load_table(folder / "items.npz"),
                 users=load_table(folder / "users.npz") if fields["has_users"] else None,
@@ -106,10 +110,8 @@ class Run:
                 data_fingerprint=fields["data_fingerprint"],
                 history=fields["history"],
             )
-        except OSError as error:
-            storage_failure(folder / "ids.npz", error, "read")
         except (KeyError, ValueError, TypeError) as error:
-            raise RunError(f"the run in {folder} is damaged ({error}); train it again") from error
+            raise RunError(f"the run in {folder} is damaged ({error!r}); train it again") from error
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
@@ -128,6 +130,10 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged ({error}); train the run again") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise RunError(f"{path} is not an EdgeRec run")
-    if fields.get("version", 0) > VERSION:
+    config = fields.get("config")
+    missing = [key for key in CONFIG_KEYS if key not in config] if isinstance(config, dict) else ["config"]
+    if missing or not isinstance(fields.get("version"), int):
+        raise RunError(f"{path} is damaged ({', '.join(missing or ['version'])} is missing); train the run again")
+    if fields["version"] > VERSION:
         raise RunError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
     return fields

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgerec.errors import BudgetError, ExportError
-from edgerec.files import storage_failure
-from edgerec.runtime.manifest import FILE_NAME, read_manifest
+from edgerec.errors import BudgetError, BundleError, ExportError
+from edgerec.files import storage_failure, sync, sync_folder
+from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, read_manifest
 from edgerec_export.blocks import PackedTable, pack
 from edgerec_export.draft import Draft, Options, choose_draft
 from edgerec_export.reference import Reference
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, verify
+
+OURS = re.compile(r"(tables|recommend|score)-[0-9a-f]{12}\.(bin|onnx)|manifest\.json|README\.md")
+"""Files that an export writes, and may replace."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     options = options or Options()
     folder = Path(out)
     _check_place(folder)
-    draft = choose_draft(source, options)
+    draft = _draft(source, options)
     items = pack(source.items, draft.items)
     users = pack(source.users, draft.users) if draft.users is not None and source.users is not None else None
     try:
@@ -77,14 +82,42 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     return Export(folder, sum(sizes.values()), parts, verification)
 
 
+def _draft(source: Source, options: Options) -> Draft:
+    """The best draft; one within the budget in bytes that the source was trained for, where there is one."""
+    if options.max_bytes is None and source.budget_bytes is not None and not options.titles:
+        with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
+            return choose_draft(source, replace(options, max_bytes=source.budget_bytes))
+    return choose_draft(source, options)
+
+
 def _check_place(folder: Path) -> None:
+    """Refuse a place that holds anything but a bundle of ours, whole or damaged."""
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE_NAME).exists():
-            raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
         if folder.exists() and not folder.is_dir():
             raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         storage_failure(folder, error, "read")
+    try:
+        if FILE_NAME in names:
+            read_manifest(folder)
+    except BundleError as error:
+        if not all(OURS.fullmatch(name) for name in names) or _is_foreign(folder / FILE_NAME):
+            raise ExportError(f"{folder} holds something else ({error}); choose another --out") from error
+        return
+    if names and FILE_NAME not in names and not all(OURS.fullmatch(name) for name in names - {"README.md"}):
+        raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
+
+
+def _is_foreign(manifest: Path) -> bool:
+    """Whether a manifest that cannot be read is somebody else's, or a newer version's, and not a damaged one."""
+    try:
+        fields = json.loads(manifest.read_bytes())
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            return True
+        return int(str(fields.get("version")).partition(".")[0]) > MAJOR
+    except ValueError:
+        return False
 
 
 def _write(scratch: Path, draft: Draft, items: PackedTable, users: PackedTable | None) -> list[str]:
@@ -94,26 +127,30 @@ def _write(scratch: Path, draft: Draft, items: PackedTable, users: PackedTable |
     partial = scratch / "tables.part"
     with partial.open("wb") as stream:
         digest = draft.tables.write(stream, arrays)
+        sync(stream)
     files = draft.finish(digest, items.scales, None if users is None else users.scales, _sha256)
     manifest = json.loads(files[FILE_NAME])
     tables = str(manifest["tables"]["file"])
     partial.rename(scratch / tables)
     for name, content in files.items():
-        (scratch / name).write_bytes(content)
+        with (scratch / name).open("wb") as stream:
+            stream.write(content)
+            sync(stream)
     return [tables, *files]
 
 
 def _install(scratch: Path, folder: Path, names: list[str]) -> None:
-    """Give the files their place; the manifest, last in `names`, makes them the bundle."""
+    """Give the files their place; the manifest, last in `names`, makes them the bundle, after all else is on disk."""
     folder.mkdir(exist_ok=True)
     before = {path.name for path in folder.iterdir()}
-    old = set()
-    if FILE_NAME in before:
-        old = {entry.name for entry in read_manifest(folder).files}
-    for name in names:
+    for name in names[:-1]:
         (scratch / name).replace(folder / name)
-    for name in (old & before) - set(names):
-        (folder / name).unlink(missing_ok=True)
+    sync_folder(folder)
+    (scratch / names[-1]).replace(folder / names[-1])
+    sync_folder(folder)
+    for name in before - set(names):
+        if OURS.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from edgerec.budget import format_bytes, width_choices
 from edgerec.errors import BudgetError, UnsupportedError
 from edgerec.files import to_json
-from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR
+from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR, SECTION_NAMES
 from edgerec.tables import Table
-from edgerec_export.blocks import PRECISIONS, Plan, TableInGraph, plan_blocks
+from edgerec_export.blocks import PRECISIONS, STORED, Plan, TableInGraph, plan_blocks
 from edgerec_export.card import CARD_NAME, model_card
 from edgerec_export.graph import IR_VERSION, OPSET, Tensor
 from edgerec_export.graphs import Model, build_graphs, placeholder_scales
@@ -24,8 +25,8 @@ from edgerec_export.strings import id_order, pack_ids, pack_strings
 from edgerec_export.tables_file import TablesFile
 
 HASH_DIGITS = 12
-GRAPH_BYTES_PER_BLOCK = 48
-"""About what one more block of a looked-up table adds to graphs and manifest."""
+GRAPH_BYTES_PER_BLOCK = 80
+"""About what one more block of a looked-up table adds to graphs and manifest: a guess, before bytes are counted."""
 
 
 @dataclass(frozen=True)
@@ -57,28 +58,42 @@ class Options:
 class Draft:
     """A bundle but for its values: plans, sections, graphs, manifest, and its exact size in bytes."""
 
-    def __init__(self, source: Source, options: Options, widths: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        widths: NDArray[np.int64],
+        user_widths: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Draft a bundle of these item widths; without user widths, those that look smallest."""
         self.source, self.options = source, options
         users = source.users if options.users else None
         # Values past the narrower side's widest row would only meet zeros.
-        d = int(widths[-1]) if users is None else min(int(widths[-1]), int(users.sizes().max()))
-        self.items = _plan(source.items, np.unique(np.minimum(widths, d)), options, source.item_ids, by_column=True)
-        self.users = None if users is None else self._plan_users(users, d)
+        self._d = int(widths[-1]) if users is None else min(int(widths[-1]), int(users.sizes().max()))
+        self.widths = np.unique(np.minimum(widths, self._d))
+        self.items = _plan(source.items, self.widths, options, source.item_ids, by_column=True)
+        self.users: Plan | None = None
+        if users is not None and source.user_ids is not None:
+            chosen = self.user_choices()[0] if user_widths is None else user_widths
+            self.users = _plan(users, chosen, options, source.user_ids, by_column=False)
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
         self._fixed = self._place()
 
-    def _plan_users(self, users: Table, d: int) -> Plan:
-        sizes = np.minimum(users.sizes(), d)
+    def user_choices(self) -> list[NDArray[np.int64]]:
+        """Sets of user widths, each with the least padding for its number, the likely smallest first."""
+        if self.source.users is None:
+            return []
+        sizes = np.minimum(self.source.users.sizes(), self._d)
         if self.options.layout == "dense":
-            widths = np.array([d])
-        else:
-            item_bytes = {"fp32": 4, "int8": 1}[self.options.precision]
-            widths = min(
-                width_choices(sizes, MOST_WIDTHS),
-                key=lambda w: item_bytes * int(w[np.searchsorted(w, sizes)].sum()) + GRAPH_BYTES_PER_BLOCK * len(w),
-            )
-        return _plan(users, widths, self.options, self.source.user_ids, by_column=False)
+            return [np.array([self._d])]
+        item_bytes = np.dtype(STORED[self.options.precision]).itemsize
+
+        def size(widths: NDArray[np.int64]) -> int:
+            values = int(widths[np.searchsorted(widths, sizes)].sum())
+            return item_bytes * values + GRAPH_BYTES_PER_BLOCK * len(widths)
+
+        return sorted(width_choices(sizes, MOST_WIDTHS), key=size)
 
     def _place(self) -> dict[str, NDArray[Any]]:
         """Reserve every section; returns the arrays that are known before any value is."""
@@ -127,7 +142,7 @@ class Draft:
         tables_sha256: str,
         item_scales: NDArray[np.float32] | None,
         user_scales: NDArray[np.float32] | None,
-        hash_of: Any,
+        hash_of: Callable[[bytes], str],
     ) -> dict[str, bytes]:
         """Every file but the tables file, by name; the manifest last.
 
@@ -197,13 +212,20 @@ def choose_draft(source: Source, options: Options) -> Draft:
         raise UnsupportedError(
             "this table cannot ship without users: no history weights make a user's vector; the svd backbone has them"
         )
+    limit = options.max_bytes
     drafts = []
     for widths in layout_choices(options.layout, source.items, options.precision):
         draft = Draft(source, options, widths)
-        if options.max_bytes is None or draft.nbytes() <= options.max_bytes:
+        if limit is None or draft.nbytes() <= limit:
             return draft
         drafts.append(draft)
-    smallest = min(drafts, key=lambda draft: draft.nbytes())
+    smallest = min(drafts, key=Draft.nbytes)
+    if smallest.users is not None:
+        # Items and users add up, so the smallest of each is the smallest of both.
+        others = [Draft(source, options, smallest.widths, widths) for widths in smallest.user_choices()]
+        smallest = min(others, key=Draft.nbytes)
+    if limit is not None and smallest.nbytes() <= limit:
+        return smallest
     raise BudgetError(_refusal(smallest, options))
 
 
@@ -211,9 +233,10 @@ def _refusal(draft: Draft, options: Options) -> str:
     total = draft.nbytes()
     parts = draft.tables.parts()
     parts["graphs, manifest and card"] = total - draft.tables.nbytes
-    names = {"i": "item values", "u": "user values", "w": "history weights"}
     largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
-    takes = ", ".join(f"{names.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest)
+    takes = ", ".join(
+        f"{SECTION_NAMES.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest
+    )
     advice = ["train with a smaller --budget"]
     if options.precision == "fp32":
         advice.insert(0, "--precision int8")
@@ -225,8 +248,8 @@ def _refusal(draft: Draft, options: Options) -> str:
     )
 
 
-def _plan(table: Table, widths: Any, options: Options, ids: NDArray[Any] | None, *, by_column: bool) -> Plan:
-    by_id = id_order(ids, table.n_rows)
+def _plan(table: Table, widths: NDArray[np.int64], options: Options, ids: NDArray[Any], *, by_column: bool) -> Plan:
+    by_id = id_order(ids)
     return plan_blocks(table.sizes(), widths, options.precision, by_column=by_column, rows_by_id=by_id)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgerec.budget import Budget
 from edgerec.errors import ExportError
 from edgerec.tables import DenseTable, PrefixTable, Table
 from edgerec.training import Run
@@ -24,6 +25,7 @@ class Source:
         user_ids: as item_ids; None where there are no users.
         history_weights: (n_items,) float32: a user is sum over its history of weight[i] * items[i].
         titles: (n_items,) str, '' where unknown.
+        budget_bytes: of the whole bundle, that the tables were trained for; None without one.
         about: for the manifest and the model card; JSON.
     """
 
@@ -33,6 +35,7 @@ class Source:
     user_ids: NDArray[Any] | None = None
     history_weights: NDArray[np.float32] | None = None
     titles: NDArray[np.str_] | None = None
+    budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Source:
 
 def from_run(run: Run) -> Source:
     """What a training run leaves."""
+    asked = run.config["budget"]
+    budget = None if asked is None else Budget.parse(asked)
     return Source(
         run.items,
         run.item_ids,
@@ -65,6 +70,7 @@ def from_run(run: Run) -> Source:
         run.user_ids if run.users is not None else None,
         run.history_weights,
         run.titles,
+        None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),
     )
 

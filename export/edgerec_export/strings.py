@@ -33,6 +33,6 @@ def pack_strings(blob: str, offsets: str, texts: NDArray[np.str_]) -> dict[str, 
     return {blob: np.frombuffer(b"".join(encoded), np.uint8), offsets: ends.astype(kind)}
 
 
-def id_order(ids: NDArray[Any] | None, n_rows: int) -> NDArray[np.int64]:
+def id_order(ids: NDArray[Any]) -> NDArray[np.int64]:
     """The rows in ascending order of their ids (text by code point, which is UTF-8's order of bytes too)."""
-    return np.arange(n_rows) if ids is None else np.argsort(ids, kind="stable")
+    return np.argsort(ids, kind="stable")

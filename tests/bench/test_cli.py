@@ -44,6 +44,6 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_help_shows_an_example() -> None:
-    for command in ("bench", "report"):
+    for command in ("bench", "compare", "report", "doctor"):
         done = CliRunner().invoke(group, [command, "--help"])
         assert "Example:" in done.output

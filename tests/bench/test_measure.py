@@ -25,8 +25,11 @@ def test_every_scenario_of_every_process_is_measured(results: list[Result]) -> N
             assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 1", "score 50"]
             assert process.load_ms > 0
             assert process.verify_ms is not None
+            assert process.yardstick_ms is not None
             for latency in process.scenarios.values():
                 assert latency.count >= QUICK.calls
+                assert list(latency.curve_ms.values()) == sorted(latency.curve_ms.values())
+                assert latency.curve_ms["50"] == latency.p50_ms
                 assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p95_ms <= latency.p99_ms <= latency.max_ms
 
 
@@ -82,6 +85,16 @@ def test_warm_up_ends_where_the_calls_are_as_fast_as_later_ones() -> None:
     assert warm_up([1.0] * 100) == 0
     assert warm_up([9.0] * 60 + [1.0] * 40) in (0, 50)
     assert warm_up([3.0, 2.0]) == 0
+    one_lucky_window = [9.0] * 10 + [1.0] * 10 + [9.0] * 20 + [1.0] * 60
+    assert warm_up(one_lucky_window) == 40
+
+
+def test_calls_that_become_slower_are_drifting() -> None:
+    def process(drift: float) -> Process:
+        return Process(1.0, None, {"recommend": Latency(1.0, 0, 9, 1, 1, 1, 1, 1, 1, drift)}, {}, {})
+
+    assert Measured((process(0.2), process(0.1), process(0.0))).drifting() == ["recommend +10%"]
+    assert not Measured((process(0.2), process(0.0), process(0.0))).drifting()
 
 
 def test_calls_are_counted_without_warm_up() -> None:

@@ -11,6 +11,8 @@ import pytest
 from edgerec.errors import BenchError
 from edgerec_bench import Result, report
 from edgerec_bench.comparison import lines, milliseconds, reference, unlike_devices
+from edgerec_bench.figures import Measured, Process
+from edgerec_bench.plots import plots
 
 
 class References(HTMLParser):
@@ -66,6 +68,30 @@ def test_the_page_shows_every_bundle_figure_and_command(results: list[Result], t
     ):
         assert expected in text
     assert "Unlike devices" not in text
+
+
+def test_the_page_draws_every_chart_that_it_has_figures_for(results: list[Result], tmp_path: Path) -> None:
+    report(results, tmp_path / "report.html")
+    content = (tmp_path / "report.html").read_text()
+    labels = ("test NDCG@20", "recommend p50, ms", "recommend, ms by percentile", "bundle, MiB", "items by width")
+    for label in labels:
+        assert f'aria-label="{label}' in content
+    older = [
+        replace(
+            result,
+            bundle=replace(result.bundle, item_blocks=(), about={}),
+            measured=Measured(tuple(_without_curves(process) for process in result.measured.processes)),
+        )
+        for result in results
+    ]
+    drawn = [plot.caption for plot in plots(older)]
+    assert any("Time of one" in caption for caption in drawn)
+    assert not any("Quality" in caption or "distributed" in caption or "keeps" in caption for caption in drawn)
+
+
+def _without_curves(process: Process) -> Process:
+    scenarios = {name: replace(latency, curve_ms={}) for name, latency in process.scenarios.items()}
+    return replace(process, scenarios=scenarios, memory={}, yardstick_ms=None)
 
 
 def test_names_are_escaped(results: list[Result], tmp_path: Path) -> None:

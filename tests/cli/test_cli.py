@@ -66,6 +66,21 @@ def test_a_bundle_without_users_takes_a_history(place: Path, command_line: Comma
     assert "--history" in refused.stderr
 
 
+def test_ids_that_look_like_numbers_may_be_text(tmp_path: Path, command_line: CommandLine) -> None:
+    """And a bundle of filtered data takes the whole data's history."""
+    lines = [f"{n % 7 if n % 7 else 'bob'},0{n % 11}\n" for n in range(77)] + ["3,rare\n"]
+    (tmp_path / "d.csv").write_text("user,item\n" + "".join(lines))
+    trained = ("train", "d.csv", "--method", "dense", "--dimensions", "4", "--min-item", "2", "--out", "run")
+    assert command_line(*trained, cwd=tmp_path).returncode == 0
+    assert command_line("export", "run", "--out", "b", cwd=tmp_path).returncode == 0
+    asked = ("recommend", "b", "--user", "3", "-k", "3", "--json")
+    answers = json_of(command_line(*asked, cwd=tmp_path))
+    assert isinstance(answers, list)
+    without = json_of(command_line(*asked, "--exclude", answers[0]["item"], cwd=tmp_path))
+    assert answers[0]["item"] not in [answer["item"] for answer in without]  # type: ignore[attr-defined]
+    assert json_of(command_line(*asked, "--data", "d.csv", cwd=tmp_path)) == []
+
+
 def test_run_and_bundle_are_measured_alike(place: Path, command_line: CommandLine) -> None:
     results = json_of(command_line("evaluate", "ials", "ials.bundle", "--data", DATA, "--json", cwd=place))
     assert isinstance(results, list)
@@ -108,6 +123,12 @@ def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> N
     answers = json_of(command_line("recommend", "b", "--user", "3", "--json", cwd=tmp_path))
     assert isinstance(answers, list)
     assert all(answer["item"].startswith("film-") for answer in answers)
+    for more in (("--titles",), ("--user-ids", "none.txt")):
+        assert command_line(*own, *more, cwd=tmp_path).returncode == 2
+    (tmp_path / "ids.txt").write_text("\n" * 30)
+    refused = command_line(*own, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "ids.txt, line 1" in refused.stderr
     evaluated = command_line("evaluate", "b", "--data", DATA, cwd=tmp_path)
     assert evaluated.returncode == 2
     assert "what it was trained on" in evaluated.stderr

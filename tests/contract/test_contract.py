@@ -139,16 +139,42 @@ def untrained_ndcg() -> float:
 def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
     """Training reserves what is no table value, so that the default export fits."""
     limit = 24_000
-    run = train(
-        data(),
-        backbone=backbone_name,
-        budget=f"{limit}B",
-        dimensions=16,
-        precision=precision,
-        options=OPTIONS,
-    )
-    done = export(from_run(run), tmp_path / "b", Options(precision=precision, max_bytes=limit, verify=False))
-    assert done.nbytes <= limit
+    for widths in (2, 16):
+        run = train(
+            data(),
+            backbone=backbone_name,
+            budget=f"{limit}B",
+            dimensions=16,
+            precision=precision,
+            method_settings={"widths": widths, "exponent": 0.6},
+            options=OPTIONS,
+        )
+        done = export(from_run(run), tmp_path / "b", Options(precision=precision, verify=False))
+        assert done.nbytes <= limit
+
+
+@pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
+@pytest.mark.parametrize("backbone_name", BACKBONES)
+def test_a_bundle_is_measured_as_its_run(backbone_name: str, split: str, tmp_path: Path) -> None:
+    """A history is what the final model was trained on, whatever the split."""
+    run = train(data(), backbone=backbone_name, method="dense", dimensions=16, split=split, options=OPTIONS)
+    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
+    assert evaluate(model, data())["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
+
+
+def test_a_small_catalogue_is_measured(tmp_path: Path) -> None:
+    few = synthetic(n_users=60, n_items=15, n=400, seed=1)
+    run = train(few, backbone="svd", method="dense", dimensions=4, options=OPTIONS)
+    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
+    assert evaluate(model, few)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
+
+
+def test_a_large_budgeted_table_fits_without_being_told(tmp_path: Path) -> None:
+    """Above 10,000 rows a table has more widths, and the exporter would pad to save nodes: not past the budget."""
+    large = synthetic(n_users=11_000, n_items=12_000, n=60_000, seed=2)
+    run = train(large, backbone="svd", budget="300KiB", dimensions=32, options=OPTIONS)
+    done = export(from_run(run), tmp_path / "b", Options(verify=False))
+    assert 0.9 * 300 * 1024 < done.nbytes <= 300 * 1024
 
 
 @pytest.mark.parametrize("make", [lambda: method("dense", "no such"), lambda: method("no such", "ials")])

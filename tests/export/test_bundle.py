@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerec.errors import BudgetError, ExportError, StorageError, UnsupportedError, VerificationError
+from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
 from edgerec.runtime import Recommender
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.blocks import pack, quantise
-from edgerec_export.draft import choose_draft
+from edgerec_export.draft import Draft, choose_draft
+from edgerec_export.layouts import width_choices
 from edgerec_export.reference import Reference
 from edgerec_export.verify import verify
 from tests.conftest import history_source, random_source
@@ -241,3 +242,64 @@ def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
     # Two users are asked at once, and onnxruntime itself takes about 14 MB.
     assert done.verification.peak_bytes < done.nbytes + 2 * 10 * 200_000 + (20 << 20)
     shutil.rmtree(done.folder)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_smallest_size_named_is_the_smallest_of_all_choices(seed: int, precision: str) -> None:
+    source = random_source(60, 40, seed=seed)
+    options = Options(precision=precision, max_bytes=1, verify=False)
+    with pytest.raises(BudgetError) as refused:
+        choose_draft(source, options)
+    named = int(str(refused.value).partition(" allows is ")[2].split()[0])
+    every = [
+        Draft(source, options, items, users).nbytes()
+        for items in width_choices("mixed", source.items, precision)
+        for users in Draft(source, options, items).user_choices()
+    ]
+    assert named == min(every)
+
+
+def test_wide_tables_pass_verification(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items, users = rng.standard_normal((100, 2048)), rng.standard_normal((50, 2048))
+    assert export(from_arrays(items, users), tmp_path / "b").verification is not None
+
+
+def test_a_damaged_bundle_is_mended_by_exporting_again(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    for damage in ("truncate", "no manifest"):
+        export(SOURCE, folder, Options(verify=False))
+        if damage == "truncate":
+            (folder / "manifest.json").write_text("{")
+        else:
+            (folder / "manifest.json").unlink()
+        export(random_source(300, 20), folder, Options(verify=False))
+        assert Recommender.load(folder).n_items == 300
+        assert len(list(folder.iterdir())) == 5
+
+
+@pytest.mark.parametrize("content", ['{"format": "other"}', "[]", '{"format": "edgerec.bundle", "version": "9.0"}'])
+def test_somebody_elses_manifest_is_left_alone(content: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ExportError, match="something else"):
+        export(SOURCE, tmp_path, Options(verify=False))
+    assert (tmp_path / "manifest.json").read_text() == content
+
+
+def test_a_bundle_replaced_while_open_goes_on_answering(tmp_path: Path) -> None:
+    folder = export(SOURCE, tmp_path / "b", Options(verify=False)).folder
+    model, other = Recommender.load(folder), Recommender.load(folder)
+    item = model.recommend(5, 1)[0].item
+    score = model.score(5, [item])
+    export(random_source(300, 20), folder, Options(verify=False))
+    assert model.recommend(5, 1)[0].item == item
+    assert model.score(5, [item]) == score
+    with pytest.raises(BundleError, match="load it again"):  # a graph that was not open yet
+        other.score(5, [item])
+
+
+def test_a_module_in_the_working_directory_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    assert export(SOURCE, tmp_path / "b").verification is not None

@@ -86,6 +86,9 @@ def test_a_bundle_without_users_takes_histories(tmp_path: Path) -> None:
     model = Recommender.load(export(history_source(300), tmp_path / "b", Options(verify=False)).folder)
     assert model.n_users == 0
     assert len(model.recommend(history=["film-3é", "film-200é"], k=5)) == 5
+    assert len(model.recommend(history=np.array(["film-3é"]), k=5)) == 5
+    with pytest.raises(RequestError, match="not among"):
+        model.recommend(history=["half a character \udcff"])
     assert model.score(history=["film-3é"], items=["film-1é"]).shape == (1,)
     with pytest.raises(RequestError, match="history is empty"):
         model.recommend(history=[])
@@ -164,6 +167,10 @@ def edited(change: Callable[[dict], None]) -> Callable[[Path], None]:
         edited(lambda m: m["graphs"]["recommend"]["tensors"].update(i0=[0, "float32", [10**12]])),
         edited(lambda m: m["graphs"]["recommend"]["tensors"].update(i0=[0, "object", [1]])),
         edited(lambda m: m["items"].update(rows=7)),
+        edited(lambda m: m["items"].update(rows=float("inf"))),
+        edited(lambda m: m["sections"]["item_ids"].__setitem__(2, [3])),
+        edited(lambda m: m["sections"]["i"].__setitem__(2, [2**32, 2**32])),
+        edited(lambda m: m["sections"]["i"].__setitem__(0, 2**70)),
         edited(lambda m: m["sections"].pop("item_ids")),
         edited(lambda m: m["items"].update(ids="other")),
     ],
@@ -179,6 +186,19 @@ def test_a_newer_minor_version_is_read(folder: Path, tmp_path: Path) -> None:
     place = damaged(folder, tmp_path / "b")
     edited(lambda m: m.update(version="1.99", something_new=1))(place)
     assert Recommender.load(place).recommend(5, 3)
+
+
+def test_a_graph_whose_parts_do_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    place = damaged(folder, tmp_path / "b")
+    edited(lambda m: m["graphs"]["recommend"]["tensors"]["u"].__setitem__(2, [3]))(place)
+    with pytest.raises(BundleError, match="recommend"):
+        Recommender.load(place).recommend(5, 3)
+
+
+def test_odd_questions_are_refused(model: Recommender) -> None:
+    for user in ([1, 2], 1.5, None):
+        with pytest.raises(RequestError):
+            model.recommend(user)  # type: ignore[arg-type]
 
 
 def test_no_bundle_at_all_is_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import pytest
 
 from edgerec.api import TrainRequest, train
 from edgerec.data import Interactions
-from edgerec.errors import RunError, UnsupportedError
-from edgerec.models import BACKBONES
-from edgerec.training import FitOptions, Run, Step
+from edgerec.errors import BudgetError, RunError, SettingError, TableError, UnsupportedError
+from edgerec.methods import Job
+from edgerec.methods.uniform import Uniform, UniformConfig
+from edgerec.models import BACKBONES, SizePlan
+from edgerec.training import FitOptions, FitResult, Run, Step
 from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
 from tests.conftest import CommandLine
 
@@ -124,11 +127,21 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "edgerec.cli", "train", "synthetic:300x200x9000", "--backbone", "mf"]
     command += ["--budget", "50%", "--epochs", "100000", "--patience", "100000", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (out / CHECKPOINT).exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        while not (out / CHECKPOINT).exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "--resume" in errors
     assert "Traceback" not in errors
@@ -145,6 +158,52 @@ def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Pa
         train(interactions, out=tmp_path, resume=True, **{**wanted, "dimensions": 5})
     second = train(interactions, out=tmp_path, overwrite=True, **{**wanted, "dimensions": 5})
     assert Run.load(tmp_path).items.d == second.items.d == 5
+
+
+def test_a_failed_overwrite_leaves_the_run_that_was_there(interactions: Interactions, tmp_path: Path) -> None:
+    first = train(interactions, method="dense", dimensions=4, options=ONE_THREAD, out=tmp_path)
+    with pytest.raises(BudgetError):
+        train(interactions, method="uniform", budget="1B", options=ONE_THREAD, out=tmp_path, overwrite=True)
+    assert same(first, Run.load(tmp_path))
+    svd = train(interactions, backbone="svd", method="dense", dimensions=4, out=tmp_path, overwrite=True)
+    assert same(svd, Run.load(tmp_path))
+    assert not (tmp_path / "users.npz").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(interactions: Interactions, tmp_path: Path) -> None:
+    (tmp_path / "items.npz").write_bytes(b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match="holds no run"):
+            train(interactions, method="dense", out=tmp_path, overwrite=overwrite)
+    assert (tmp_path / "items.npz").read_bytes() == b"mine"
+
+
+def test_a_method_may_fit_more_than_once(interactions: Interactions, tmp_path: Path) -> None:
+    """Each fit has a checkpoint of its own, and a resumed one finds the right one."""
+
+    class Twice(Uniform):
+        def fit(self, job: Job, config: UniformConfig) -> FitResult:
+            job.fit(SizePlan(4))
+            return job.fit(SizePlan(8))
+
+    request = replace(TrainRequest.make(method="uniform", budget="50%", options=ONE_THREAD), method=Twice())
+    whole = train(interactions, request)
+    assert whole.items.d == 8
+    for _ in range(50):
+        steps: list[Step] = []
+
+        def stop_at_second(step: Step, steps: list[Step] = steps) -> None:
+            steps.append(step)
+            if len(steps) == 2:
+                raise KilledError
+
+        try:
+            resumed = train(interactions, request, out=tmp_path, resume=True, progress=stop_at_second)
+            break
+        except KilledError:
+            continue
+    assert same(whole, resumed)
+    assert not list(tmp_path.glob("checkpoint*"))
 
 
 def test_a_checkpoint_belongs_to_its_command(interactions: Interactions, tmp_path: Path) -> None:
@@ -166,7 +225,27 @@ def test_a_checkpoint_belongs_to_its_command(interactions: Interactions, tmp_pat
         train(interactions, resume=True, **wanted)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "edgerec.run", "version": 99}'])
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"flip"])
+def test_damaged_ids_are_named(damage: bytes, interactions: Interactions, tmp_path: Path) -> None:
+    train(interactions, method="dense", dimensions=4, options=ONE_THREAD, out=tmp_path)
+    path = tmp_path / "ids.npz"
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content if damage == b"flip" else damage)
+    with pytest.raises((RunError, TableError), match=r"ids\.npz|damaged"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "edgerec.run", "version": 1, "config": []}',
+        '{"format": "edgerec.run", "version": 99}',
+    ],
+)
 def test_damaged_runs_are_named(content: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run"):
         Run.load(tmp_path)
@@ -175,7 +254,30 @@ def test_damaged_runs_are_named(content: str, tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+        ("ials", {"reg": -500}),
+        ("ials", {"alpha": "abc"}),
+        ("ials", {"alpha": -5}),
+        ("svd", {"a": "x"}),
+        ("mf", {"lr": None}),
+        ("mf", {"batch": 1.5}),
+        ("mf", {"negatives": 0}),
+        ("mf", {"l2": True}),
+        ("mf", {"lr": float("nan")}),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(backbone: str, settings: dict[str, object]) -> None:
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        TrainRequest.make(backbone, settings=settings)
+
+
 def test_settings_are_checked(interactions: Interactions) -> None:
+    with pytest.raises(SettingError, match="seed"):
+        TrainRequest.make(options=FitOptions(seed=1 << 70))
+    with pytest.raises(SettingError, match="widths"):
+        TrainRequest.make(method_settings={"widths": 2.5})
     with pytest.raises(UnsupportedError, match=r"no setting speed; it has: .*reg"):
         TrainRequest.make("ials", settings={"speed": 1})
     with pytest.raises(UnsupportedError, match="fp32"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import perf_counter_ns, process_time_ns
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ WINDOW = 10
 TOLERANCE = 0.05
 
 PERCENTILES = (50, 90, 95, 99)
+CURVE = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -30,17 +31,19 @@ class Limits(NamedTuple):
     seconds: float
 
 
-def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: Limits) -> dict[str, float]:
+def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: Limits) -> dict[str, Any]:
     """Time `call(prepare())`, `prepare` outside the clock, until both limits are reached.
 
     Returns:
         first_ms (the first call); count and warm_up (warm calls that count, calls before them that do not);
-        p50_ms, p90_ms, p95_ms, p99_ms, max_ms and mean_ms of the warm calls.
+        p50_ms, p90_ms, p95_ms, p99_ms, max_ms, mean_ms and curve_ms (by percentile) of the warm calls;
+        drift: by how much the median of their second half differs from the first half's;
+        cpu_share: processor time over time passed; below 1 where other programs took the processor.
     """
     subject = prepare()
     _, first = timed(lambda: call(subject))
     times = array("q")  # 8 bytes a call: the measuring must not show in the memory that is measured
-    wanted, started = limits.calls, perf_counter_ns()
+    wanted, started, worked = limits.calls, perf_counter_ns(), process_time_ns()
     while True:
         while len(times) < wanted or perf_counter_ns() - started < limits.seconds * 1e9:
             subject = prepare()
@@ -49,33 +52,40 @@ def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: L
             times.append(perf_counter_ns() - start)
         skipped = warm_up(times)
         if len(times) - skipped >= limits.calls:
-            return {"first_ms": first, "warm_up": skipped, **_summary(np.array(times[skipped:]) / 1e6)}
+            share = (process_time_ns() - worked) / (perf_counter_ns() - started)
+            figures = _summary(np.array(times[skipped:]) / 1e6)
+            return {"first_ms": first, "warm_up": skipped, "cpu_share": share, **figures}
         wanted = limits.calls + skipped
 
 
 def warm_up(times: ArrayLike) -> int:
     """How many leading calls are warm-up.
 
-    The second half of the calls is taken as warm. Warm-up ends with the first window of 10 calls whose median is
-    within 5 % of theirs; it is at most half of the calls.
+    The second half of the calls is taken as warm. Warm-up ends with the first two neighbouring windows of 10 calls
+    whose medians are both within 5 % of theirs (one alone may be luck); it is at most half of the calls.
     """
     taken = np.asarray(times, np.float64)
     half = taken.size // 2
     if half < WINDOW:
         return 0
-    warm = float(np.median(taken[half:]))
+    limit = (1 + TOLERANCE) * float(np.median(taken[half:]))
     for start in range(0, half - WINDOW + 1, WINDOW):
-        if np.median(taken[start : start + WINDOW]) <= (1 + TOLERANCE) * warm:
+        windows = taken[start : start + 2 * WINDOW].reshape(2, WINDOW)
+        if np.all(np.median(windows, axis=1) <= limit):
             return start
     return half
 
 
-def _summary(milliseconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _summary(milliseconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
     values = np.percentile(milliseconds, PERCENTILES)
     named = {f"p{number}_ms": float(value) for number, value in zip(PERCENTILES, values, strict=True)}
+    curve = np.percentile(milliseconds, CURVE)
+    earlier, later = np.array_split(milliseconds, 2) if milliseconds.size > 1 else (milliseconds, milliseconds)
     return {
         "count": milliseconds.size,
         **named,
         "max_ms": float(milliseconds.max()),
         "mean_ms": float(milliseconds.mean()),
+        "drift": float(np.median(later) / np.median(earlier)) - 1,
+        "curve_ms": {str(number): float(value) for number, value in zip(CURVE, curve, strict=True)},
     }

@@ -15,6 +15,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
 from edgerec_bench.agent.clock import Limits, time_calls, timed
 from edgerec_bench.agent.memory import bare, memory_figures
+from edgerec_bench.agent.yardstick import yardstick_ms
 
 Request = dict[str, Any]
 Feed = dict[str, NDArray[np.int64]]
@@ -29,6 +30,7 @@ def measure_bundle(request: Request) -> dict[str, Any]:
             in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is the
             score graph on C random candidates.
         memory: KiB after the two recommend scenarios, before anything below.
+        yardstick_ms: the same work whatever the bundle, timed between the scenarios.
         verify_ms: the same bundle opened once more, the sha256 of every file compared.
         answers: the raw ids of the k best for each user in request['ask'].
     """
@@ -47,13 +49,20 @@ def measure_bundle(request: Request) -> dict[str, Any]:
         "recommend": time_calls(questions.rows, lambda feed: session.run(None, feed), limits),
         "recommend, raw ids": time_calls(questions.raw, lambda asked: model.recommend(**asked), limits),
     }
-    memory = memory_figures()
+    memory, yardstick = memory_figures(), yardstick_ms()
     for count in request.get("candidates", ()) if bundle.has_graph("score") else ():
         run = partial(bundle.session("score").run, None)
         scenarios[f"score {count}"] = time_calls(partial(questions.candidates, int(count)), run, limits)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
     answers = [[best.item for best in model.recommend(user, k=questions.k)] for user in request.get("ask", ())]
-    return {"load_ms": load_ms, "verify_ms": verify_ms, "memory": memory, "scenarios": scenarios, "answers": answers}
+    return {
+        "load_ms": load_ms,
+        "verify_ms": verify_ms,
+        "yardstick_ms": yardstick,
+        "memory": memory,
+        "scenarios": scenarios,
+        "answers": answers,
+    }
 
 
 class Questions:

@@ -1,0 +1,243 @@
+"""From one result to the next: the ratio of every figure with its confidence interval, and what may be said of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import exp, fsum, inf, log, sqrt
+from typing import Any
+
+from edgerec.errors import BenchError
+from edgerec_bench.comparison import differences
+from edgerec_bench.figures import CONTESTED
+from edgerec_bench.result import Result
+from edgerec_bench.results_file import AnyResult
+from edgerec_bench.significance import Interval, ratio_interval
+from edgerec_bench.trust import more_processes
+
+SAME, UNSTABLE = "no difference found", "unstable"
+
+RESOLVED = 1.10
+"""'No difference found' is said only where a tenth either way would have shown."""
+
+AGREE = sqrt(RESOLVED)
+"""5 %: an interval that holds 1 and ends within a tenth of it has its ratio within this.
+
+Where other programs took part of the processor, a median must surely differ by more: their load differs from run to
+run, which the spread between one run's processes does not show; tails and load, which hold the waiting itself, say
+nothing.
+Where the yardstick's ratio surely differs from 1 by more, the machine changed its speed, and no time says anything.
+"""
+
+RSS_BATCH = 64 * 4096
+"""Linux counts resident pages in batches of up to 64 a thread: a reading may be off by that many bytes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure of one result: a value a process.
+
+    Attributes:
+        unit: 'ms' or 'bytes'.
+        exact: the value is counted, not measured: it has no spread.
+        waits: other programs show in it at once: a percentile above the median, or what happens once.
+        step: what a reading may be off.
+    """
+
+    values: tuple[float, ...]
+    unit: str = "ms"
+    exact: bool = False
+    waits: bool = False
+    step: float = 0.0
+
+    @property
+    def centre(self) -> float:
+        """The geometric mean: its ratios are the ratios shown."""
+        return exp(fsum(map(log, self.values)) / len(self.values))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one figure.
+
+    Attributes:
+        base, new: geometric means over the processes, in `unit`.
+        allowed: the ratio that two measurements of the same thing may have here; inf where nothing can be said.
+        verdict: slower, faster, larger, smaller, 'no difference found' or 'unstable'.
+    """
+
+    figure: str
+    unit: str
+    base: float
+    new: float
+    interval: Interval
+    allowed: float
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The interval as {"ratio", "low", "high"}; `allowed` is null where nothing can be said."""
+        allowed = self.allowed if self.allowed < inf else None
+        return {**asdict(self), "interval": self.interval.to_json(), "allowed": allowed}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results of bench, figure by figure.
+
+    Attributes:
+        machine: the yardstick's ratio: how much slower the machine itself was; None where a result has none.
+        cpu_share: the smaller share of the processor that one of the two had.
+        again: commands that measure both with more processes.
+    """
+
+    base: str
+    new: str
+    changes: tuple[Change, ...]
+    machine: Interval | None
+    cpu_share: float
+    again: tuple[str, ...]
+
+    @property
+    def machine_changed(self) -> bool:
+        """Whether times say nothing, because a fixed piece of work took another time too."""
+        return _surely_beyond(self.machine, AGREE)
+
+    @property
+    def contested(self) -> bool:
+        """Whether other programs took part of the processor: medians must differ by more than 5 % to count."""
+        return self.cpu_share < CONTESTED
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "base": self.base,
+            "new": self.new,
+            "machine": self.machine and self.machine.to_json(),
+            "machine_changed": self.machine_changed,
+            "cpu_share": self.cpu_share,
+            "changes": [change.to_json() for change in self.changes],
+            "again": list(self.again),
+        }
+
+
+def compare(base: Sequence[AnyResult], new: Sequence[AnyResult], *, force: bool = False) -> list[Comparison]:
+    """Compare results of the same bundles, found by name; a single one on each side whatever its name.
+
+    Example:
+        >>> (films,) = compare(read_results(Path("before.json")), read_results(Path("after.json")))
+        >>> [change.figure for change in films.changes if change.verdict == "slower"]
+
+    Args:
+        force: compare although devices or settings differ.
+
+    Raises:
+        BenchError: unlike devices or settings (the message says which), no bundle in both, or no result of a bundle.
+    """
+    pairs = _pairs(_by_name(base), _by_name(new))
+    for pair in pairs:
+        unlike = differences(pair)
+        if unlike and not force:
+            said = "; ".join(f"{name}: {before!r} and {after!r}" for name, (before, after) in unlike.items())
+            raise BenchError(
+                f"unlike measurements cannot be compared ({said}); measure both alike on one device, or give --force"
+            )
+    return [_compare(*pair) for pair in pairs]
+
+
+def _by_name(results: Sequence[AnyResult]) -> dict[str, Result]:
+    named = {result.bundle.name: result for result in results if isinstance(result, Result)}
+    if len(named) < len(results) or not named:
+        raise BenchError(
+            "compare takes results of 'edgerec bench', one a bundle; these hold another kind, or a name twice"
+        )
+    return named
+
+
+def _pairs(base: dict[str, Result], new: dict[str, Result]) -> list[tuple[Result, Result]]:
+    if len(base) == len(new) == 1:
+        return [(next(iter(base.values())), next(iter(new.values())))]
+    names = [name for name in base if name in new]
+    if not names:
+        raise BenchError(f"no bundle is in both: {', '.join(base)} there, {', '.join(new)} here; measure the same ones")
+    return [(base[name], new[name]) for name in names]
+
+
+def _compare(base: Result, new: Result) -> Comparison:
+    machine, share = _machine(base, new), min(base.measured.cpu_share, new.measured.cpu_share)
+    before, after = _samples(base), _samples(new)
+    comparison = Comparison(base.bundle.name, new.bundle.name, (), machine, share, _again(base, new))
+    changes = [_change(name, before[name], after[name], comparison) for name in before if name in after]
+    return replace(comparison, changes=tuple(changes))
+
+
+def _again(base: Result, new: Result) -> tuple[str, ...]:
+    more = max(more_processes(len(result.measured.processes)) for result in (base, new))
+    again = [re.sub(r"--processes \d+", f"--processes {more}", result.command) for result in (base, new)]
+    return tuple(dict.fromkeys(again))
+
+
+def _change(name: str, base: Sample, new: Sample, comparison: Comparison) -> Change:
+    interval, allowed, words = _interval(base, new), 1.0, ("larger", "smaller")
+    if base.unit == "ms":
+        words = ("slower", "faster")
+        if comparison.machine_changed or (comparison.contested and base.waits):
+            allowed = inf
+        elif comparison.contested:
+            allowed = AGREE
+    return Change(name, base.unit, base.centre, new.centre, interval, allowed, verdict(interval, allowed, words))
+
+
+def _interval(base: Sample, new: Sample) -> Interval:
+    if base.exact:
+        ratio = new.centre / base.centre
+        return Interval(ratio, ratio, ratio)
+    return ratio_interval(base.values, new.values, base.step)
+
+
+def verdict(interval: Interval, allowed: float = 1.0, words: tuple[str, str] = ("slower", "faster")) -> str:
+    """What an interval allows to say.
+
+    Args:
+        allowed: as in `Change`.
+        words: for a ratio above 1, and for one below.
+    """
+    if interval.low > allowed:
+        return words[0]
+    if interval.high < 1 / allowed:
+        return words[1]
+    resolved = interval.low > 1 / RESOLVED and interval.high < RESOLVED
+    agree = 1 / AGREE <= interval.ratio <= AGREE
+    return SAME if resolved and agree and allowed < inf else UNSTABLE
+
+
+def _surely_beyond(interval: Interval | None, ratio: float) -> bool:
+    """Whether an interval does not hold 1 and its ratio is more than `ratio` either way."""
+    if interval is None or interval.low <= 1 <= interval.high:
+        return False
+    return not 1 / ratio <= interval.ratio <= ratio
+
+
+def _machine(base: Result, new: Result) -> Interval | None:
+    sides = [[process.yardstick_ms for process in result.measured.processes] for result in (base, new)]
+    before, after = ([value for value in side if value is not None] for side in sides)
+    return ratio_interval(before, after) if before and after else None
+
+
+def _samples(result: Result) -> dict[str, Sample]:
+    """Every figure that has a ratio; memory only where it is well above what the kernel resolves."""
+    found = dict(_times(result))
+    peaks = [process.above_bare("VmHWM") for process in result.measured.processes]
+    known = tuple(float(peak) for peak in peaks if peak is not None and peak > 4 * RSS_BATCH)
+    if len(known) == len(peaks):
+        found["peak"] = Sample(known, "bytes", step=RSS_BATCH)
+    return found | {"bytes": Sample((float(result.bundle.nbytes),), "bytes", exact=True)}
+
+
+def _times(result: Result) -> Iterator[tuple[str, Sample]]:
+    measured = result.measured
+    for percentile in ("p50", "p95", "p99"):
+        yield percentile, Sample(tuple(measured.each("recommend", f"{percentile}_ms")), waits=percentile != "p50")
+    for scenario in measured.scenarios[1:]:
+        yield ("raw ids" if scenario == "recommend, raw ids" else scenario), Sample(tuple(measured.each(scenario)))
+    yield "load", Sample(tuple(process.load_ms for process in measured.processes), waits=True)

@@ -1,0 +1,90 @@
+"""Which charts a page of results shows: each only where every bundle, or enough of them, has its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from edgerec_bench.charts import MEBIBYTE, percentile_curves, scatter, stacked_bars, width_shares
+from edgerec_bench.result import Result
+
+MEMORY = {"anonymous": "RssAnon", "file-backed": "RssFile"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart, and the sentence under it.
+
+    Attributes:
+        svg: an <svg> element.
+    """
+
+    caption: str
+    svg: str
+
+
+def plots(results: Sequence[Result]) -> list[Plot]:
+    """Every chart that these results have the figures for."""
+    return [*_against_bytes(results), *_latencies(results), *_memory(results), _parts(results), *_widths(results)]
+
+
+def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:
+    quality = _points(results, lambda result: result.bundle.metric("ndcg@20"), "test NDCG@20")
+    if quality:
+        yield Plot("Quality of the trained tables against what ships.", quality)
+    times = _points(results, lambda result: result.measured.latency(), "recommend p50, ms")
+    yield Plot("Time of one recommendation, median.", times)
+    label = "peak above a bare session, MiB"
+    peaks = _points(results, lambda result: result.measured.above_bare("VmHWM"), label, MEBIBYTE)
+    if peaks:
+        yield Plot("Memory that the bundle costs at its peak.", peaks)
+
+
+def _points(
+    results: Sequence[Result], figure: Callable[[Result], float | None], y_label: str, scale: float = 1.0
+) -> str:
+    """Bundles without the figure are left out; empty where none has it."""
+    known = [(result, value) for result in results if (value := figure(result)) is not None]
+    if not known:
+        return ""
+    names, nbytes = [result.bundle.name for result, _ in known], [float(result.bundle.nbytes) for result, _ in known]
+    return scatter(names, nbytes, [value for _, value in known], x_label="bundle, MiB", y_label=y_label, scale=scale)
+
+
+def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
+    curves = {result.bundle.name: result.measured.curve() for result in results}
+    known = {name: curve for name, curve in curves.items() if curve}
+    if known:
+        caption = "How recommend's warm calls are distributed, medians over processes."
+        yield Plot(caption, percentile_curves(known, y_label="recommend, ms"))
+
+
+def _memory(results: Sequence[Result]) -> Iterator[Plot]:
+    names = [result.bundle.name for result in results]
+    parts = {part: [result.measured.above_bare(name) for result in results] for part, name in MEMORY.items()}
+    known = {part: [size for size in sizes if size is not None] for part, sizes in parts.items()}
+    if all(len(sizes) == len(names) for sizes in known.values()):
+        svg = stacked_bars(names, known, x_label="resident above a bare session, MiB")
+        yield Plot("File-backed memory is shared between processes, and the system takes it back when it must.", svg)
+
+
+def _parts(results: Sequence[Result]) -> Plot:
+    names = [result.bundle.name for result in results]
+    sizes = {
+        part: max(result.bundle.parts.get(part, 0) for result in results) for r in results for part in r.bundle.parts
+    }
+    # Parts that never reach a hundredth of the smallest bundle would only fill the legend.
+    least = 0.01 * min(result.bundle.nbytes for result in results)
+    large = [part for part in sizes if sizes[part] >= least]
+    parts = {part: [float(result.bundle.parts.get(part, 0)) for result in results] for part in large}
+    small = [result.bundle.nbytes - sum(result.bundle.parts.get(part, 0) for part in large) for result in results]
+    if any(small):
+        parts["the rest"] = [float(size) for size in small]
+    return Plot("Where a bundle's bytes go.", stacked_bars(names, parts, x_label="bundle, MiB"))
+
+
+def _widths(results: Sequence[Result]) -> Iterator[Plot]:
+    blocks = {result.bundle.name: result.bundle.item_blocks for result in results if result.bundle.item_blocks}
+    if blocks:
+        svg = width_shares(blocks, x_label="items by width of their row, %")
+        yield Plot("How many values each item keeps: the number in a part is its width.", svg)

@@ -1,0 +1,94 @@
+"""edgerec grid: many trainings, exports and measurements in one result file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgerec.cli.options import FOLDER
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_table
+from edgerec.errors import BenchError
+from edgerec_bench.grid import Grid, Standing, run_grid
+from edgerec_bench.grid_plan import AXES, Plan
+from edgerec_bench.grid_rows import Row
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+METRICS = ("ndcg@20", "recall@20", "coverage@20")
+
+
+@click.command()
+@click.argument("plan", metavar="PLAN.toml", type=FILE)
+@click.option("--out", type=FILE, help="The result file, JSON lines.  [default: PLAN.jsonl]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
+@click.option("--bundles", type=FOLDER, help="Folder that keeps the bundles of the cells that this call makes.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the bundles with numpy in a fresh process.")
+@json_option
+def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no_verify: bool, as_json: bool) -> None:
+    """Train, export and measure every cell of a plan: data, backbone, method, budget, precision and seed.
+
+    A cell's row is appended to the result file as it ends; cells that are there are not made again. Stopped at any
+    point, the same command goes on, and cells that failed are tried again.
+
+    \b
+    Example:
+      edgerec grid plan.toml --out results.jsonl --workers 2
+    """
+    out = out or plan.with_suffix(".jsonl")
+    try:
+        with _progress_bar() as progress:
+            grid = run_grid(
+                Plan.read(plan),
+                out,
+                workers=workers,
+                verify=not no_verify,
+                bundles=bundles,
+                progress=progress,
+                tell=lambda line: messages.print(line, markup=False),
+            )
+    except KeyboardInterrupt:
+        messages.print(f"interrupted; what is done is in {out}, and the same command goes on", markup=False)
+        raise
+    _show(grid, as_json)
+    if grid.failures:
+        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {_reasons(grid)}")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[Standing], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(standing: Standing) -> None:
+            parts = [*standing.running]
+            if standing.failed:
+                parts.append(f"{standing.failed} failed")
+            if standing.best is not None:
+                parts.append(f"best {standing.best[1]:.4f} {standing.best[0]}")
+            bar.update(task, description="\n".join(parts), completed=standing.done, total=standing.total)
+
+        yield show
+
+
+def _show(grid: Grid, as_json: bool) -> None:
+    for note in grid.notes:
+        messages.print(note, markup=False)
+    if as_json:
+        print_json({"rows": grid.rows, "failures": grid.failures, "notes": grid.notes})
+    else:
+        print_table("", [*AXES, *METRICS, "bundle bytes", "table bytes"], map(_cells, grid.rows))
+
+
+def _cells(row: Row) -> Sequence[str | float | None]:
+    axes = [row["cell"][axis] for axis in AXES]
+    sizes = [f"{row[name]:,}" for name in ("bundle_bytes", "table_bytes")]
+    return [*axes, *(row["metrics"]["bundle"][name] for name in METRICS), *sizes]
+
+
+def _reasons(grid: Grid) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in grid.failures.items())

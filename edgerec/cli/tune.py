@@ -1,0 +1,114 @@
+"""edgerec tune: settings found on validation, as the command line that trains with them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgerec.cli.options import filter_options, load, settings_of
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_table
+from edgerec.methods import METHODS
+from edgerec.models import BACKBONES
+from edgerec.training import FitOptions
+from edgerec.tune import Study, Trial, part_of, tune
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+SHOWN = 10
+
+
+@click.command()
+@click.argument("data", default="ml-100k")
+@click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score.")
+@click.option(
+    "--method", type=click.Choice(METHODS), default="popularity", show_default=True, help="How to keep the budget."
+)
+@click.option("--budget", help="As of 'edgerec train'.")
+@click.option(
+    "--trials", type=click.IntRange(1), default=30, show_default=True, help="In all; the first is the default."
+)
+@click.option("--out", type=FILE, default="study.json", show_default=True, help="Holds the study after each trial.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
+@click.option("--split", default="random:80/20", show_default=True, help="As of 'edgerec train'.")
+@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True, help="Of the bundle."
+)
+@click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit.")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many.")
+@click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before a trial stops.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Fix a setting of the backbone.")
+@click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="Fix one of the method.")
+@filter_options
+@json_option
+def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> None:
+    """Find settings of a backbone and a method on DATA (a name, or a file or folder), by NDCG@20 on validation.
+
+    The test part is never looked at. The same command goes on where it was stopped, or adds trials where --trials
+    is more than there are. The best settings are printed as the command line that trains with them.
+
+    \b
+    Example:
+      edgerec tune ml-100k --backbone ials --method popularity --budget 10% --trials 30 --out study.json
+    """
+    options = FitOptions(given["seed"], given["threads"], max_epochs=given["epochs"], patience=given["patience"])
+    fixed = {name: settings_of(given[name]) for name in ("settings", "method_settings")}
+    wanted = {name: given[name] for name in ("backbone", "method", "budget", "dimensions", "split", "precision")}
+    interactions = load(data, given["min_user"], given["min_item"])
+    try:
+        with _progress_bar(trials) as progress:
+            study = tune(interactions, trials=trials, out=out, progress=progress, options=options, **fixed, **wanted)
+    except KeyboardInterrupt:
+        messages.print(f"interrupted; the same command goes on ({out})", markup=False)
+        raise
+    _show(study, _train_command(click.get_current_context(), data, study.best), as_json)
+
+
+@contextmanager
+def _progress_bar(trials: int) -> Iterator[Callable[[Study], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("trying the defaults", total=trials)
+
+        def show(study: Study) -> None:
+            scores = [trial.score for trial in study.trials if trial.score is not None]
+            bar.update(task, description=f"best {max(scores, default=0):.4f}", completed=len(study.trials))
+
+        yield show
+
+
+def _train_command(ctx: click.Context, data: str, best: Trial) -> str:
+    """`edgerec train` with the options that were given here, the fixed settings and the best trial's."""
+    words = ["edgerec", "train", data]
+    for option in ctx.command.params:
+        value = ctx.params[option.name or ""]
+        if option.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
+            continue
+        if option.name in ("backbone", "method") or value not in (None, option.default):
+            words += [option.opts[0], str(value)]
+    for flag, part in (("--set", "settings"), ("--method-set", "method_settings")):
+        words += [word for pair in ctx.params[part] for word in (flag, pair)]
+        words += [word for pair in _pairs(part_of(part, best.values)) for word in (flag, pair)]
+    return shlex.join([*words, "--out", "runs/tuned"])
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items() if value is not None]
+
+
+def _show(study: Study, train_command: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"best": vars(study.best), "command": train_command, "trials": [vars(one) for one in study.trials]})
+        return
+    scored = [(number, trial) for number, trial in enumerate(study.trials, 1) if trial.score is not None]
+    scored.sort(key=lambda pair: -(pair[1].score or 0))
+    names = {name: name.partition(".")[2] for name in study.best.values}
+    rows = [[number, trial.score, trial.epochs, *map(str, trial.values.values())] for number, trial in scored[:SHOWN]]
+    print_table("", ["trial", "validation ndcg@20", "epochs", *names.values()], rows)
+    click.echo(train_command)

@@ -1,0 +1,11 @@
+"""Checks that every backbone's config makes of its values."""
+
+from __future__ import annotations
+
+from edgerec.errors import SettingError
+
+
+def check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise SettingError unless `value` is None or in low..high."""
+    if value is not None and not low <= value <= high:
+        raise SettingError(f"the setting {name} must be in {low:g}..{high:g}, got {value:g}")

@@ -1,0 +1,229 @@
+"""Tuning: a backbone's and a method's settings, proposed by Optuna and scored on validation alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgerec.api import TrainRequest, job_of
+from edgerec.data import Interactions, Split, SplitSpec
+from edgerec.data import split as split_interactions
+from edgerec.errors import DataError, RunError, UnsupportedError
+from edgerec.extras import require
+from edgerec.files import storage_failure, write_json
+from edgerec.models import SizePlan
+from edgerec.training import Fit, FitResult
+from edgerec.training.fit import SELECTION
+
+FORMAT, VERSION = "edgerec.study", 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`: whole ones where these are, drawn by their logarithm where `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Space = Mapping[str, Range | tuple[str, ...]]
+"""Where each setting is looked for: a range, or one of several words."""
+
+BACKBONE_SPACES: Mapping[str, Space] = {
+    "ials": {"alpha": Range(0.3, 30.0, log=True), "reg": Range(1.0, 200.0, log=True)},
+    "lightgcn": {
+        "layers": Range(1, 4),
+        "loss": ("softmax", "bpr"),
+        "lr": Range(0.005, 0.2, log=True),
+        "l2": Range(0.0005, 0.2, log=True),
+        "temperature": Range(0.2, 5.0, log=True),
+    },
+    "mf": {
+        "lr": Range(0.003, 0.1, log=True),
+        "decay": Range(0.7, 1.0),
+        "negatives": Range(1, 32, log=True),
+        "l2": Range(0.0005, 0.1, log=True),
+        "std": Range(0.01, 0.3, log=True),
+    },
+    "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
+}
+METHOD_SPACES: Mapping[str, Space] = {"popularity": {"exponent": Range(0.0, 2.0), "user_share": Range(0.05, 0.95)}}
+"""What is tuned, by name; settings without an entry keep their values."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried.
+
+    Attributes:
+        values: of what is tuned, by 'settings.NAME' and 'method_settings.NAME'; the first trial's are the defaults.
+        score: NDCG@20 on validation; None where training diverged.
+        epochs: the chosen number, 0 where training diverged.
+    """
+
+    values: dict[str, Any]
+    score: float | None
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trials of one command, in their order.
+
+    Attributes:
+        command: everything that decides the trials, as JSON.
+    """
+
+    command: dict[str, Any]
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the highest score, the first of equals. Raises DataError where every one diverged."""
+        scored = [trial for trial in self.trials if trial.score is not None]
+        if not scored:
+            raise DataError("training diverged in every trial; fix a smaller learning rate, or ask for more trials")
+        return max(scored, key=lambda trial: trial.score or 0.0)
+
+    def save(self, path: Path) -> None:
+        """Write it whole. Raises StorageError."""
+        trials = [asdict(trial) for trial in self.trials]
+        write_json(path, {"format": FORMAT, "version": VERSION, "command": self.command, "trials": trials})
+
+    @classmethod
+    def opened(cls, path: Path | None, command: dict[str, Any]) -> Study:
+        """The study in `path`, or a new one. Raises RunError where it is another's, or damaged; StorageError."""
+        if path is None or not path.exists():
+            return cls(command)
+        try:
+            fields = json.loads(path.read_bytes())
+            known = fields["format"] == FORMAT and fields["version"] <= VERSION
+            study = cls(fields["command"], [Trial(**trial) for trial in fields["trials"]])
+        except OSError as error:
+            storage_failure(path, error, "read")
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} is no study, or damaged ({error!r}); choose another --out") from error
+        if not known or study.command != command:
+            raise RunError(f"{path} holds the study of another command, or of other data; choose another --out")
+        return study
+
+
+def part_of(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of 'settings' or of 'method_settings', by their own names."""
+    return {name.removeprefix(f"{part}."): value for name, value in values.items() if name.startswith(f"{part}.")}
+
+
+def tune(
+    interactions: Interactions,
+    *,
+    trials: int,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    method_settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Study], None] | None = None,
+    **wanted: Any,
+) -> Study:
+    """Try settings of a backbone and a method; the test part of the split is never looked at.
+
+    The first trial has the defaults, the next are proposed by a tree-structured Parzen estimator (Bergstra et al.
+    2011) from all before. A proposal depends on the seed, its number and those before alone, so that a study that
+    was stopped goes on to the same trials.
+
+    Args:
+        trials: in all, those that `out` holds already included.
+        out: a JSON file that holds the study after each trial.
+        settings, method_settings: what is fixed, and so not tuned.
+        progress: called after each trial.
+        wanted: further arguments of `TrainRequest.make`.
+
+    Raises as `train` does; MissingExtraError without Optuna, UnsupportedError where nothing is left to tune, RunError
+    where `out` holds another study.
+    """
+    optuna = require("optuna", "tune")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    request = TrainRequest.make(settings=settings, method_settings=method_settings, **wanted)
+    space = _space(request, settings or {}, method_settings or {})
+    command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}
+    study = Study.opened(out, {**command, "tuned": sorted(space)})
+    parts = _without_test(split_interactions(interactions, request.split))
+    while len(study.trials) < trials:
+        study.trials.append(_tried(parts, request, space, study.trials))
+        if out is not None:
+            study.save(out)
+        if progress is not None:
+            progress(study)
+    return study
+
+
+def _space(request: TrainRequest, fixed: Mapping[str, Any], method_fixed: Mapping[str, Any]) -> Space:
+    backbone, method = request.backbone, request.method
+    areas = BACKBONE_SPACES.get(backbone.name, {})
+    space = {f"settings.{name}": area for name, area in areas.items() if name not in fixed}
+    for name, area in METHOD_SPACES.get(method.name, {}).items():
+        if name not in method_fixed and (backbone.user_table or name != "user_share"):
+            space[f"method_settings.{name}"] = area
+    if not space:
+        raise UnsupportedError(f"there is nothing to tune for {backbone.name} with {method.name}; fix fewer settings")
+    return space
+
+
+def _without_test(parts: Split) -> Split:
+    """The same train and validation with nothing to test on, and nothing to train once more after the choice."""
+    if not len(parts.validation):
+        raise DataError(f"{parts.spec} holds no interaction back to choose settings on; use a split with more")
+    counts = np.array([len(parts.train), len(parts.validation), len(parts.test)])
+    shares = tuple((counts / counts.sum()).tolist()) if parts.spec.fractions else ()
+    nothing = parts.test.select(np.zeros(len(parts.test), np.bool_))
+    return Split(parts.train, parts.validation, nothing, SplitSpec(parts.spec.kind, shares, parts.spec.seed))
+
+
+def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial]) -> Trial:
+    """The next trial. Raises BudgetError."""
+    changes = _proposal(space, before, request.options.seed) if before else {}
+    config = replace(request.config, **part_of("settings", changes))
+    method_config = replace(request.method_config, **part_of("method_settings", changes))
+
+    def fit(sizes: SizePlan) -> FitResult:
+        return Fit(request.backbone, parts, sizes, config, request.options).run()
+
+    score, epochs = None, 0
+    try:
+        result = request.method.fit(job_of(request, parts, fit), method_config)
+        config, score, epochs = result.config, result.validation[SELECTION], result.epochs
+    except DataError:
+        # It diverged: where the others did not is what the study is after.
+        pass
+    chosen = {f"settings.{name}": value for name, value in asdict(config).items()}
+    chosen |= {f"method_settings.{name}": value for name, value in asdict(method_config).items()}
+    return Trial({name: chosen[name] for name in space}, score, epochs)
+
+
+def _proposal(space: Space, before: Sequence[Trial], seed: int) -> dict[str, Any]:
+    """What to try next, by the names of `space`."""
+    optuna = require("optuna", "tune")
+    areas = {name: _distribution(area) for name, area in space.items()}
+    own_seed = int(np.random.SeedSequence([seed, len(before)]).generate_state(1)[0])
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=own_seed))
+    for trial in before:
+        # A setting that was left open has no place in its range; the others of that trial have.
+        told = {name: value for name, value in trial.values.items() if value is not None}
+        places = {name: areas[name] for name in told}
+        if trial.score is not None:
+            study.add_trial(optuna.trial.create_trial(params=told, distributions=places, value=trial.score))
+    proposed = study.ask(areas).params
+    # Four digits: the command line that repeats them is short, and exact.
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in proposed.items()}
+
+
+def _distribution(area: Range | tuple[str, ...]) -> Any:
+    distributions = require("optuna.distributions", "tune")
+    if isinstance(area, tuple):
+        return distributions.CategoricalDistribution(area)
+    kind = distributions.IntDistribution if isinstance(area.low, int) else distributions.FloatDistribution
+    return kind(area.low, area.high, log=area.log)
