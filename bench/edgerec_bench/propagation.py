@@ -28,7 +28,8 @@ from edgerec.files import write_json
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
-from edgerec.models.propagation import normalised_adjacency, torch_threads
+from edgerec.models.propagation import normalised_adjacency
+from edgerec.models.torch_threads import torch_threads
 from edgerec_devices import Local
 
 DIMENSIONS, BATCH = 64, 2048

@@ -17,7 +17,8 @@ from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, prefix_mask
-from edgerec.models.propagation import Propagation, normalised_adjacency, propagate, torch_threads
+from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
+from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     import torch

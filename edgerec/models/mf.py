@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from edgerec.extras import require
 from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.prefix import check_sizes, prefix_mask
 from edgerec.models.settings import check_range
+from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class MFTrainer:
         order = torch.randperm(len(users), generator=self._generator)
         total = torch.zeros((), device=self._device)
         batch = max(1, min(config.batch, len(order) // _MIN_STEPS))
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             for start in range(0, len(order), batch):
                 picked = order[start : start + batch]
                 shape = (config.negatives, len(picked))
@@ -207,18 +207,3 @@ def _bitmap(train: Interactions) -> NDArray[np.uint8]:
     place = (train.user_rows(), train.indices >> 3)
     np.bitwise_or.at(bits, place, np.left_shift(1, train.indices & 7).astype(np.uint8))
     return bits
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """torch on `n` threads inside; None is one.
-
-    torch's waiting threads spin: beside another busy process two threads took 2 to 36 s an epoch of MovieLens-100K
-    where one took 0.2 s (torch 2.13), and won 1.4 to 0.9 s on MovieLens-1M with the machine to themselves.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

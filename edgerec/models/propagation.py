@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,14 +92,3 @@ def propagate(values: torch.Tensor, propagation: Propagation) -> torch.Tensor:
     propagation is the propagation of the gradient."""
     result: torch.Tensor = _Propagate.apply(values, propagation)  # type: ignore[no-untyped-call]
     return result
-
-
-@contextmanager
-def torch_threads(n: int | None) -> Iterator[None]:
-    """torch on `n` threads inside; None is one, because its waiting threads spin and slow a shared machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
