@@ -42,7 +42,12 @@ class BundleFacts:
     item_blocks: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        """JSON has lists where this has tuples."""
+        """JSON has lists where this has tuples. Raises TypeError where a result on disk has another type."""
+        if not isinstance(self.about, dict) or not isinstance(self.parts, dict):
+            raise TypeError("about and parts must be objects")
+        counts = (self.nbytes, self.d, self.items, self.users, *self.parts.values())
+        if not all(isinstance(count, int) for count in counts):
+            raise TypeError("bytes, rows and dimensions must be whole numbers")
         object.__setattr__(self, "item_blocks", tuple((int(width), int(rows)) for width, rows in self.item_blocks))
 
     @classmethod

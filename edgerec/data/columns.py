@@ -20,6 +20,9 @@ from edgerec.errors import DataError
 _LINES_AT_ONCE = 1 << 18
 """Bounds the memory of the text fields: about 0.3 GB, however long the file."""
 
+_FIRST_TIME = 100_000_000
+"""Seconds since 1970 of a day in 1973: no timestamp of a rating is smaller, and hardly an item's number is larger."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -97,6 +100,11 @@ def parse_adjacency(lines: list[str], path: Path, first_number: int) -> Columns:
         if not row or not _is_plain(_join(row)):
             found = next((repr(field) for field in row if not _is_plain(_join([field]))), "a blank line")
             raise DataError(f"{path}, line {number}: expected 'user item item ...', integers from 0 up, found {found}")
+    if all(len(row) == 4 and int(row[3]) >= _FIRST_TIME for row in rows):
+        raise DataError(
+            f"{path} looks like 'user item rating timestamp' between spaces, and would be read as 'user item item ...';"
+            " separate the columns by tabs or commas"
+        )
     lengths = np.array([len(row) for row in rows])
     values = to_ids(list(itertools.chain.from_iterable(rows)))
     starts = np.cumsum(lengths) - lengths

@@ -66,3 +66,15 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="edgerec bench BUNDLE --out"):
         read_results(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("change", [{"nbytes": "abc"}, {"about": []}, {"parts": 3}, {"parts": {"tables": "many"}}])
+def test_bundle_facts_of_another_type_are_refused(
+    results: list[Result], tmp_path: Path, change: dict[str, object]
+) -> None:
+    fields = results[0].to_json()
+    fields["bundle"] = {**fields["bundle"], **change}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(fields))
+    with pytest.raises(BenchError, match=r"r\.json is damaged"):
+        read_results(path)

@@ -215,3 +215,9 @@ def test_what_is_written_is_read(table: list[tuple[int, int, float, int]]) -> No
         lines = ["\t".join(map(str, row)) for row in table]
         path.write_text("\n".join(["user\titem\trating\ttimestamp", *lines]))
         assert rows(read(path)) == sorted(table)
+
+
+def test_ratings_between_spaces_are_not_taken_for_items(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.txt", "1 10 5 978300760\n1 11 4 978300761\n2 10 3 978300762\n")
+    with pytest.raises(DataError, match="tabs or commas"):
+        read(path)
