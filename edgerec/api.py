@@ -35,8 +35,8 @@ class TrainRequest:
     """What to train, checked.
 
     Attributes:
-        backbone: 'ials', 'mf' or 'svd'.
-        method: 'dense', 'uniform' or 'popularity'.
+        backbone: one of `edgerec.models.BACKBONES`.
+        method: one of `edgerec.methods.METHODS`.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count;
             None only for a method that takes none.
         dimensions: of a full row.

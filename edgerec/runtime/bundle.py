@@ -61,7 +61,7 @@ class Bundle:
             self._open_files(verify)
 
     def _open_files(self, verify: bool) -> None:
-        """Map the tables and read the graphs, a few KB, so that a bundle replaced later does not matter."""
+        """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
         tables = self.manifest.tables
         self._check_size(tables)
         if verify and sha256(self.folder / tables.name) != tables.sha256:
