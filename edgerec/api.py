@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
@@ -12,22 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import Budget, bundle_overhead
+from edgerec.budget import BITS_PER_VALUE, Budget, bundle_overhead
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError, SettingError, UnsupportedError
 from edgerec.measure import evaluate, measure_vectors
-from edgerec.methods import Job, Method
+from edgerec.methods import FitWithin, Job, Method
 from edgerec.methods import method as find_method
-from edgerec.models import Backbone, SizePlan
+from edgerec.models import Backbone, SizePlan, Vectors
 from edgerec.models import backbone as find_backbone
-from edgerec.tables import DenseTable, PrefixTable, Table
-from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run
+from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, validate
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train"]
-
-BYTES_PER_VALUE = {"fp32": 4.0, "int8": 1.0}
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ class TrainRequest:
     ) -> TrainRequest:
         """Read names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         options = options or FitOptions()
-        if precision not in BYTES_PER_VALUE:
-            raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BYTES_PER_VALUE)}")
+        if precision not in BITS_PER_VALUE:
+            raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
         if dimensions < 1:
             raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
         if not 0 <= options.seed < 1 << 63:
@@ -167,42 +165,77 @@ def _fit(
 
     numbers = count()
 
-    def fit(sizes: SizePlan) -> FitResult:
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
-        return Fit(model, parts, sizes, request.config, request.options, checkpoint=own, progress=progress).run()
+        return Fit(
+            model,
+            parts,
+            sizes,
+            request.config,
+            request.options,
+            keep_chosen=keep_chosen,
+            checkpoint=own,
+            progress=progress,
+        ).run()
 
-    result = request.method.fit(job_of(request, parts, fit), request.method_config)
-    vectors, sizes = result.vectors, result.sizes
+    result = request.method.fit(job_of(request, parts, fit, progress), request.method_config)
+    vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, request.options.threads)}
     if result.validation:
         metrics["validation"] = result.validation
+    kept = _kept(result)
+    if kept is not None:
+        metrics["training"] = {"kept": kept}
+    chosen = {"chosen_settings": asdict(result.config), "epochs": result.epochs}
+    if result.method_config is not None:
+        chosen["chosen_method_settings"] = asdict(result.method_config)
     return Run(
-        items=_table(vectors.items, sizes.items),
-        users=_table(vectors.users, sizes.users) if model.user_table else None,
+        items=_table(vectors.items, sizes.items, sparse=result.sparse),
+        users=_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
         history_weights=vectors.history_weights,
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
         titles=interactions.titles,
-        config={**command, "chosen_settings": asdict(result.config), "epochs": result.epochs},
+        config={**command, **chosen},
         metrics=metrics,
         data_fingerprint=fingerprint,
         history=result.history,
+        user_counts=trained.user_counts().astype(np.uint32) if model.user_table else None,
+        item_counts=trained.item_counts().astype(np.uint32),
     )
 
 
-def job_of(request: TrainRequest, parts: Split, fit: Callable[[SizePlan], FitResult]) -> Job:
+def _kept(result: FitResult) -> float | None:
+    """The share of the squared norm that the vectors that ship kept when they were cut to their sizes, of backbones
+    that tell it by epoch: of the last entry of the chosen epoch, which is the final model's where there is one."""
+    told = [entry["kept"] for entry in result.history if "kept" in entry and entry["epoch"] == result.epochs]
+    return told[-1] if told else None
+
+
+def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progress | None = None) -> Job:
     """What the request's method is asked to do with a split, where `fit` trains within sizes."""
     users = request.backbone.user_table
+
+    def validated(vectors: Vectors) -> dict[str, float]:
+        return validate(parts, vectors.remade(parts.train), request.options.threads)
+
     return Job(
-        train=parts.train_all if request.split.fit_all else parts.train,
+        train=_trained_on(request, parts),
         d=request.dimensions,
         user_table=users,
         budget=request.budget,
-        bytes_per_value=BYTES_PER_VALUE[request.precision],
+        bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
         overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None),
         seed=request.options.seed,
         fit=fit,
+        validate=validated,
+        progress=progress or (lambda step: None),
     )
+
+
+def _trained_on(request: TrainRequest, parts: Split) -> Interactions:
+    """What the final model knows."""
+    return parts.train_all if request.split.fit_all else parts.train
 
 
 def _prepare(
@@ -254,5 +287,7 @@ def _fits(value: Any, annotation: str) -> bool:
     return "str" in kinds or "Literal" in annotation
 
 
-def _table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None) -> Table:
+def _table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool) -> Table:
+    if sparse:
+        return SparseTable.from_dense(values)
     return DenseTable(values) if sizes is None else PrefixTable.from_dense(values, sizes)

@@ -55,6 +55,10 @@ class BundleError(EdgeRecError):
     """A bundle is half-written, tampered with, or made by a newer major version. Messages name the file."""
 
 
+class SigningKeyError(EdgeRecError):
+    """A key is no ed25519 key, or making one would replace another."""
+
+
 class RequestError(EdgeRecError, ValueError):
     """A question that a bundle cannot answer: an unknown user or item, a k outside the catalogue."""
 

@@ -18,6 +18,7 @@ from edgerec.data import (
     split,
 )
 from edgerec.errors import BundleError, DataError, RequestError
+from edgerec.models import users_from_history
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 
@@ -73,7 +74,7 @@ def _user_vectors(run: Run, parts: Split, items: NDArray[np.float32]) -> NDArray
     weights = run.history_weights
     if weights is None:
         raise DataError("the run has neither users nor history weights; train it again")
-    return np.asarray(_history(parts).matrix() @ (items * weights[:, None]), np.float32)
+    return users_from_history(_history(parts), items, weights)
 
 
 def bundle_rankings(

@@ -17,10 +17,15 @@ from edgerec.errors import DataError, RunError, UnsupportedError
 from edgerec.extras import require
 from edgerec.files import storage_failure, write_json
 from edgerec.models import SizePlan
-from edgerec.training import Fit, FitResult
+from edgerec.training import Fit, FitResult, Step
 from edgerec.training.fit import SELECTION
 
-FORMAT, VERSION = "edgerec.study", 1
+FORMAT, VERSION = "edgerec.study", 2
+
+PRUNED_FROM = 5
+"""Epoch that a trial may be pruned after at the earliest, and finished trials that it is compared with at least."""
+_STEPS_A_FIT = 1 << 20
+"""More than a fit has epochs: the first epochs of two fits of one trial are not the same step."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ BACKBONE_SPACES: Mapping[str, Space] = {
         "layers": Range(1, 4),
         "loss": ("softmax", "bpr"),
         "lr": Range(0.005, 0.2, log=True),
+        "horizon": Range(20, 200, log=True),
+        "negatives": Range(256, 8192, log=True),
         "l2": Range(0.0005, 0.2, log=True),
         "temperature": Range(0.2, 5.0, log=True),
     },
@@ -53,7 +60,11 @@ BACKBONE_SPACES: Mapping[str, Space] = {
     },
     "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
 }
-METHOD_SPACES: Mapping[str, Space] = {"popularity": {"exponent": Range(0.0, 2.0), "user_share": Range(0.05, 0.95)}}
+_USER_SHARE = Range(0.05, 0.95)
+METHOD_SPACES: Mapping[str, Space] = {
+    "magnitude": {"user_share": _USER_SHARE},
+    "popularity": {"exponent": Range(0.0, 2.0), "user_share": _USER_SHARE},
+}
 """What is tuned, by name; settings without an entry keep their values."""
 
 
@@ -63,13 +74,17 @@ class Trial:
 
     Attributes:
         values: of what is tuned, by 'settings.NAME' and 'method_settings.NAME'; the first trial's are the defaults.
-        score: NDCG@20 on validation; None where training diverged.
-        epochs: the chosen number, 0 where training diverged.
+        score: NDCG@20 on validation; None where training diverged or was pruned.
+        epochs: the chosen number, 0 where training diverged or was pruned.
+        pruned: whether it was given up, because it fell behind the median of the trials before.
+        curves: NDCG@20 of each epoch, a list a fit; empty for a fit that chooses among several settings.
     """
 
     values: dict[str, Any]
     score: float | None
     epochs: int
+    pruned: bool = False
+    curves: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,11 @@ class Study:
 
     command: dict[str, Any]
     trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def pruned(self) -> int:
+        """Trials that were given up."""
+        return sum(trial.pruned for trial in self.trials)
 
     @property
     def best(self) -> Trial:
@@ -132,8 +152,9 @@ def tune(
     """Try settings of a backbone and a method; the test part of the split is never looked at.
 
     The first trial has the defaults, the next are proposed by a tree-structured Parzen estimator (Bergstra et al.
-    2011) from all before. A proposal depends on the seed, its number and those before alone, so that a study that
-    was stopped goes on to the same trials.
+    2011) from all before. A trial is pruned where its best epoch so far is below the median of what the finished
+    trials had at the same epoch. Both depend on the seed, the trial's number and those before alone, so that a study
+    that was stopped goes on to the same trials.
 
     Args:
         trials: in all, those that `out` holds already included.
@@ -185,39 +206,80 @@ def _without_test(parts: Split) -> Split:
 
 def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial]) -> Trial:
     """The next trial. Raises BudgetError."""
-    changes = _proposal(space, before, request.options.seed) if before else {}
+    optuna = require("optuna", "tune")
+    asked = _asked(space, before, request.options.seed)
+    changes = _rounded(asked.params) if before else {}
     config = replace(request.config, **part_of("settings", changes))
     method_config = replace(request.method_config, **part_of("method_settings", changes))
+    curves: list[list[float]] = []
 
-    def fit(sizes: SizePlan) -> FitResult:
-        return Fit(request.backbone, parts, sizes, config, request.options).run()
+    def watch(step: Step) -> None:
+        if step.candidates > 1:
+            return  # the first of several settings says little of the best
+        curves[-1].append(step.values[SELECTION])
+        asked.report(step.values[SELECTION], _place(len(curves) - 1, step.epoch))
+        if step.epoch >= PRUNED_FROM and asked.should_prune():
+            raise optuna.TrialPruned
 
-    score, epochs = None, 0
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
+        curves.append([])
+        return Fit(
+            request.backbone, parts, sizes, config, request.options, keep_chosen=keep_chosen, progress=watch
+        ).run()
+
+    score, epochs, pruned = None, 0, False
     try:
         result = request.method.fit(job_of(request, parts, fit), method_config)
         config, score, epochs = result.config, result.validation[SELECTION], result.epochs
     except DataError:
         # It diverged: where the others did not is what the study is after.
         pass
+    except optuna.TrialPruned:
+        pruned = True
     chosen = {f"settings.{name}": value for name, value in asdict(config).items()}
     chosen |= {f"method_settings.{name}": value for name, value in asdict(method_config).items()}
-    return Trial({name: chosen[name] for name in space}, score, epochs)
+    return Trial({name: chosen[name] for name in space}, score, epochs, pruned, curves)
 
 
-def _proposal(space: Space, before: Sequence[Trial], seed: int) -> dict[str, Any]:
-    """What to try next, by the names of `space`."""
+def _asked(space: Space, before: Sequence[Trial], seed: int) -> Any:
+    """The next trial as Optuna has it: what to try, by the names of `space`, and whether to go on."""
     optuna = require("optuna", "tune")
     areas = {name: _distribution(area) for name, area in space.items()}
     own_seed = int(np.random.SeedSequence([seed, len(before)]).generate_state(1)[0])
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=own_seed))
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=own_seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNED_FROM, n_min_trials=PRUNED_FROM),
+    )
+    states = optuna.trial.TrialState
     for trial in before:
+        if trial.score is None and not trial.pruned:
+            continue
         # A setting that was left open has no place in its range; the others of that trial have.
         told = {name: value for name, value in trial.values.items() if value is not None}
-        places = {name: areas[name] for name in told}
-        if trial.score is not None:
-            study.add_trial(optuna.trial.create_trial(params=told, distributions=places, value=trial.score))
-    proposed = study.ask(areas).params
-    # Four digits: the command line that repeats them is short, and exact.
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=states.PRUNED if trial.pruned else states.COMPLETE,
+                params=told,
+                distributions={name: areas[name] for name in told},
+                value=trial.score,
+                intermediate_values={
+                    _place(fit, epoch): score
+                    for fit, curve in enumerate(trial.curves)
+                    for epoch, score in enumerate(curve, 1)
+                },
+            )
+        )
+    return study.ask(areas)
+
+
+def _place(fit: int, epoch: int) -> int:
+    """Optuna's number of an epoch, counted from 1, of a trial's fit, counted from 0."""
+    return fit * _STEPS_A_FIT + epoch
+
+
+def _rounded(proposed: Mapping[str, Any]) -> dict[str, Any]:
+    """To four digits: the command line that repeats them is short, and exact."""
     return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in proposed.items()}
 
 

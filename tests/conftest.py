@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgerec.data import Interactions, synthetic
+from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import DenseTable, PrefixTable
 from edgerec_export import Source
 
@@ -42,7 +46,32 @@ def history_source(n_items: int, d: int = 16, seed: int = 0) -> Source:
     rng = np.random.default_rng(seed)
     items = DenseTable(rng.standard_normal((n_items, d), dtype=np.float32))
     ids = np.array([f"film-{n}é" for n in range(n_items)])
-    return Source(items, ids, history_weights=rng.random(n_items, dtype=np.float32))
+    return Source(items, ids, encoder=LinearEncoder(rng.random(n_items, dtype=np.float32)))
+
+
+def interrupted(
+    arguments: Sequence[str | Path], until: Callable[[], bool], cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `edgerec`, and press Ctrl-C as soon as `until` holds: a terminal sends it to all its processes."""
+    command = [sys.executable, "-m", "edgerec.cli", *map(str, arguments)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        while not until() and process.poll() is None:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerec.budget import Budget, bundle_overhead, merge_sizes, parse_bytes, project_sizes, snap_sizes
+from edgerec.budget import (
+    Budget,
+    bundle_overhead,
+    merge_sizes,
+    parse_bytes,
+    project_sizes,
+    snap_sizes,
+    sparse_positions,
+)
 from edgerec.errors import BudgetError
+from edgerec.tables import SparseTable
 
 
 @st.composite
@@ -111,6 +121,38 @@ def test_a_budget_too_small_names_the_smallest_that_does(text: str) -> None:
 def test_bytes_are_bytes_of_the_whole_bundle() -> None:
     assert Budget.parse("10KB").values(10, 10_000, overhead=2000) == 2000
     assert Budget.parse("10KB").values(10, 10_000, overhead=2000, bytes_per_value=1) == 8000
+
+
+def test_positions_are_paid_for_in_bytes_alone() -> None:
+    """100 rows of 64: CSR takes a byte a value and 4 a row, a bitmask 8 a row."""
+    positions = sparse_positions([60, 40], 64)
+    assert [(p.per_value, p.fixed) for p in positions] == [(1, 408), (0, 800)]
+    bought = {
+        text: Budget.parse(text).values(100, 64, positions=positions)
+        for text in ("25%", "1600", "10B/row", "20B/row", "1008B", "1808B")
+    }
+    assert bought == {"25%": 1600, "1600": 1600, "10B/row": 118, "20B/row": 318, "1008B": 120, "1808B": 280}
+    assert Budget.parse("1000B").values(100, 64, bytes_per_value=1, positions=positions) == 296
+    assert Budget.parse("2000B").values(100, 64, bytes_per_value=1, positions=positions) == 1200
+
+
+@pytest.mark.parametrize(("d", "per_value"), [(1, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 4)])
+def test_columns_take_the_narrowest_type(d: int, per_value: int) -> None:
+    csr, bitmask = sparse_positions([3], d)
+    assert csr.per_value == per_value == SparseTable([1.0], [d - 1], [0, 1], d).columns.itemsize
+    assert csr.fixed == SparseTable([], [], [0] * 4, d).nbytes
+    assert bitmask.fixed == 3 * np.packbits(np.zeros(d, bool)).size
+
+
+@given(st.integers(1, 500), st.integers(1, 700), st.sampled_from([1, 4]), st.sampled_from(["B", "B/row"]))
+def test_the_smallest_budget_for_sparse_tables_is_named(n_rows: int, d: int, of_value: int, unit: str) -> None:
+    buys = partial(Budget.values, n_rows=n_rows, d=d, bytes_per_value=of_value, positions=sparse_positions([n_rows], d))
+    with pytest.raises(BudgetError, match="the smallest budget is") as caught:
+        buys(Budget.parse(f"1{unit}"))
+    smallest = Budget.parse(str(caught.value).rpartition(" is ")[2])
+    assert buys(smallest) >= n_rows
+    with pytest.raises(BudgetError):
+        buys(Budget(smallest.kind, smallest.amount - (1 if unit == "B" else 0.002)))
 
 
 def test_overhead_counts_ids_in_their_narrowest_type() -> None:

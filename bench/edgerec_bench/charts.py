@@ -10,6 +10,9 @@ from html import escape
 from io import StringIO
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgerec.extras import require
 
 require("matplotlib", "bench")
@@ -126,6 +129,27 @@ def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: st
         axes.set_xlim(0, 100)
         axes.set_xlabel(x_label)
         return _inline(figure, x_label)
+
+
+def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str) -> str:
+    """One line a series, and the band around it, over a logarithmic axis: an <svg> element.
+
+    Args:
+        series: by name, (4, n): places on the axis, above 0, the band's lower ends, the line, the upper ends.
+    """
+    with _figure(3.2 + _legend_height(len(series))) as (figure, axes):
+        for number, (name, (across, low, middle, high)) in enumerate(series.items()):
+            colour, marker = _colour(number), MARKERS[number % len(MARKERS)]
+            axes.fill_between(across, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(across, middle, color=colour, marker=marker, label=_short(name), linewidth=2)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.set_ylim(bottom=0, top=1.1 * max(band.max() for _, *ends in series.values() for band in ends))
+        axes.grid(alpha=0.18, color=INK)
+        axes.minorticks_off()
+        return _with_legend(figure, f"{y_label} against {x_label}")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""One self-contained HTML page from results: no request leaves it, and it reads on a phone, light or dark."""
+"""One self-contained HTML page from results and runs: no request leaves it, and it reads on a phone, light or dark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.files import write_bytes
+from edgerec.training import Run
 from edgerec_bench import comparison
 from edgerec_bench.result import Result
 from edgerec_bench.results_file import AnyResult
@@ -22,17 +23,21 @@ require("jinja2", "bench")
 from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
 
 
-def report(results: Sequence[AnyResult], out: str | Path) -> None:
+def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, Run] | None = None) -> None:
     """Write the page `out`.
 
     Bundles stand side by side in the given order, ratios are to the first dense fp32 bundle, else to the first.
     Where devices differ the page says so.
 
+    Args:
+        runs: by the name to show: how large their rows are, by popularity.
+
     Raises:
-        BenchError: no result.
+        BenchError: neither a result nor a run.
+        RunError: a run is damaged.
         StorageError: the file system refuses.
     """
-    if not results:
+    if not results and not runs:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
     bundles = [result for result in results if isinstance(result, Result)]
     scales = [result for result in results if isinstance(result, ScaleResult)]
@@ -41,10 +46,11 @@ def report(results: Sequence[AnyResult], out: str | Path) -> None:
     page = templates.get_template("report.html.jinja").render(
         bundles=_side_by_side(bundles) if bundles else None,
         scales=[_scale(scale) for scale in scales],
+        runs=_runs(runs) if runs else None,
         devices=_devices(results),
         warnings=[w for b in bundles for w in b.warnings] + [w for s in scales for w in scale_warnings(s)],
         commands=list(dict.fromkeys(result.command for result in results)),
-        finished=max(result.finished for result in results),
+        finished=max((result.finished for result in results), default=None),
     )
     write_bytes(Path(out), page.encode())
 
@@ -76,6 +82,17 @@ def _scale(result: ScaleResult) -> dict[str, Any]:
         "rows": scale_rows(result),
         "targets": targets(result),
         "notes": NOTES,
+    }
+
+
+def _runs(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """Charts of the runs that keep the counts of interactions, and the names of the others."""
+    from edgerec_bench.plots import size_plot
+
+    drawn = {name: size_plot(name, run) for name, run in runs.items()}
+    return {
+        "plots": [plot for plot in drawn.values() if plot is not None],
+        "without": [name for name, plot in drawn.items() if plot is None],
     }
 
 

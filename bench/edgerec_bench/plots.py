@@ -1,12 +1,14 @@
-"""Which charts a page of results shows: each only where every bundle, or enough of them, has its figures."""
+"""Which charts a page shows, of results and of runs: each only where enough of them have its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgerec_bench.charts import MEBIBYTE, percentile_curves, scatter, stacked_bars, width_shares
+from edgerec.training import Run
+from edgerec_bench.charts import MEBIBYTE, bands, percentile_curves, scatter, stacked_bars, width_shares
 from edgerec_bench.result import Result
+from edgerec_bench.run_sizes import size_bands, unseen_rows
 
 MEMORY = {"anonymous": "RssAnon", "file-backed": "RssFile"}
 
@@ -26,6 +28,19 @@ class Plot:
 def plots(results: Sequence[Result]) -> list[Plot]:
     """Every chart that these results have the figures for."""
     return [*_against_bytes(results), *_latencies(results), *_memory(results), _parts(results), *_widths(results)]
+
+
+def size_plot(name: str, run: Run) -> Plot | None:
+    """A run's sizes against popularity; None where it does not keep the counts. Raises RunError."""
+    found = size_bands(run)
+    if not found:
+        return None
+    origin = ", ".join(str(run.config[part]) for part in ("data", "backbone", "method", "budget") if run.config[part])
+    unseen = unseen_rows(run)
+    caption = f"{name} ({origin}): medians and the middle 80 % of each doubling of interactions in training."
+    if unseen:
+        caption += f" {unseen:,} rows without an interaction are left out."
+    return Plot(caption, bands(found, x_label="interactions of a row", y_label="values of a row"))
 
 
 def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:

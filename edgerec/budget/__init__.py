@@ -1,17 +1,23 @@
 """Budgets in four spellings, and the exact integer sizes that keep to them."""
 
 from edgerec.budget.budget import BLOCK_OVERHEAD, Budget, BudgetKind, bundle_overhead, format_bytes, parse_bytes
+from edgerec.budget.positions import PREFIX, Positions, sparse_positions
+from edgerec.budget.precision import BITS_PER_VALUE
 from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
 
 __all__ = [
+    "BITS_PER_VALUE",
     "BLOCK_OVERHEAD",
+    "PREFIX",
     "Budget",
     "BudgetKind",
+    "Positions",
     "bundle_overhead",
     "format_bytes",
     "merge_sizes",
     "parse_bytes",
     "project_sizes",
     "snap_sizes",
+    "sparse_positions",
     "width_choices",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.budget.positions import PREFIX, Positions
 from edgerec.errors import BudgetError
 
 BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
@@ -23,8 +24,8 @@ class Budget:
     """A limit in one of four spellings.
 
     Attributes:
-        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values,
-            'parameters' (the papers' view).
+        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values and of
+            what says where they stand, 'parameters' (the papers' view).
         amount: a fraction in (0, 1], bytes, bytes a row, or a count.
     """
 
@@ -61,29 +62,44 @@ class Budget:
         unit = next(u for u in ("GiB", "MiB", "KiB", "B") if self.amount % _UNITS[u] == 0 or u == "B")
         return f"{self.amount / _UNITS[unit]:.0f}{unit}"
 
-    def values(self, n_rows: int, d: int, *, bytes_per_value: float = 4, overhead: int = 0) -> int:
+    def values(
+        self,
+        n_rows: int,
+        d: int,
+        *,
+        bytes_per_value: float = 4,
+        overhead: int = 0,
+        positions: Sequence[Positions] = (PREFIX,),
+    ) -> int:
         """The number of values that `n_rows` rows of at most `d` dimensions may hold.
 
         Args:
             bytes_per_value: what a value takes where it ships; 4 for fp32, 1 for int8.
             overhead: bytes of the bundle that are not values; taken off a budget in bytes only, since the other
                 spellings speak of the table alone.
+            positions: the ways there are to say where the values stand, of which the cheapest is taken. A share and a
+                number of parameters count values alone, as papers do; bytes, of a bundle or a row, count both.
 
         Raises:
             BudgetError: less than one value a row; the message names the smallest budget that would do.
         """
+
+        def bought(space: float) -> float:
+            return max((space - p.fixed) / (bytes_per_value + p.per_value) for p in positions)
+
         exact = {
             "share": self.amount * n_rows * d,
-            "bytes": (self.amount - overhead) / bytes_per_value,
-            "bytes_per_row": self.amount * n_rows / bytes_per_value,
+            "bytes": bought(self.amount - overhead),
+            "bytes_per_row": bought(self.amount * n_rows),
             "parameters": self.amount,
         }[self.kind]
         count = min(int(exact + 1e-6), n_rows * d)
         if count < n_rows:
+            least = math.ceil(min(n_rows * (bytes_per_value + p.per_value) + p.fixed for p in positions))
             smallest = {
                 "share": f"{math.ceil(1e6 / d) / 1e4:g}%",
-                "bytes": f"{int(np.ceil(n_rows * bytes_per_value)) + overhead}B",
-                "bytes_per_row": f"{bytes_per_value:g}B/row",
+                "bytes": f"{least + overhead}B",
+                "bytes_per_row": f"{math.ceil(1e3 * least / n_rows) / 1e3:g}B/row",
                 "parameters": str(n_rows),
             }[self.kind]
             raise BudgetError(
@@ -111,7 +127,7 @@ def format_bytes(count: float) -> str:
 
 
 FIXED_OVERHEAD = 8 << 10
-BLOCK_OVERHEAD = 256
+BLOCK_OVERHEAD = 320
 """No default bundle's graphs, manifest, card and alignment took more than the first and, for each distinct size of a
 table (a block), the second: the contract suite checks it."""
 

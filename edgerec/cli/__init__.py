@@ -7,6 +7,9 @@ import sys
 from edgerec.errors import EdgeRecError
 from edgerec.extras import require
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 def main() -> None:
     """Run `edgerec`. A user's error is one line on standard error and status 2; Ctrl-C is status 130."""
@@ -17,8 +20,12 @@ def main() -> None:
 
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
-        status = 130
+        status = INTERRUPTED
     except EdgeRecError as error:
         sys.stderr.write(f"Error: {error}\n")
         status = 2
+    if status == INTERRUPTED:
+        # Python ends `python -m` by the signal, whatever the status, where the last code that it compiled from a
+        # string was interrupted: dataclasses compile theirs. Any other code makes it forget that.
+        exec("")
     sys.exit(status)

@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from edgerec import __version__
+from edgerec.cli import INTERRUPTED
 from edgerec.errors import EdgeRecError
 
 COMMANDS = {
@@ -65,12 +66,12 @@ def run(arguments: Sequence[str]) -> int:
         return stop.exit_code
     except click.Abort:
         click.echo("interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return 2
     except (KeyboardInterrupt, BrokenPipeError):
-        return 130
+        return INTERRUPTED
     except MemoryError as error:
         raise EdgeRecError(f"out of memory ({error}); use a smaller data set, budget or batch") from error
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import format_bytes, parse_bytes
+from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
@@ -59,7 +60,7 @@ def command(
       edgerec export runs/films --out films.bundle --layout mixed --precision int8 --max-bytes 200KiB
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
     """
-    exporter = require("edgerec_export", "export")
+    exporter, cut = require("edgerec_export", "export"), None
     if (run is None) == (items is None):
         raise RequestError("give either a RUN or --items, your own table")
     own = {"--users": users_file, "--ids": ids, "--user-ids": user_ids}
@@ -68,7 +69,7 @@ def command(
         if mixed:
             raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
         trained = Run.load(run)
-        source = exporter.from_run(trained)
+        source, cut = exporter.from_run(trained), cut_of(trained)
         precision = precision or trained.config.get("precision")
     else:
         if users_file is None or items is None:
@@ -86,20 +87,28 @@ def command(
         titles=titles,
         verify=not no_verify,
     )
-    _show(exporter.export(source, out, options), as_json)
+    _show(exporter.export(source, out, options), cut, as_json)
 
 
-def _show(done: Any, as_json: bool) -> None:
+def _show(done: Any, cut: dict[str, Any] | None, as_json: bool) -> None:
     checked = done.verification
     if as_json:
         verification = None if checked is None else vars(checked)
         print_json(
-            {"bundle": str(done.folder), "bytes": done.nbytes, "parts": done.parts, "verification": verification}
+            {
+                "bundle": str(done.folder),
+                "bytes": done.nbytes,
+                "parts": done.parts,
+                "cut": cut,
+                "verification": verification,
+            }
         )
         return
     rows = [[SECTION_NAMES.get(name, name.replace("_", " ")), f"{size:,}"] for name, size in done.parts.items()]
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", _alignment(done)], ["total", total]])
+    if cut is not None:
+        click.echo(f"cut after training: {cut_text(cut)}")
     if checked is not None:
         click.echo(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 

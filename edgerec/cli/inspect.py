@@ -59,6 +59,7 @@ def _run(run: Run) -> dict[str, Any]:
     return {
         **{name: run.config[name] for name in ("data", "backbone", "method", "budget", "epochs", "seed")},
         "settings": run.config["chosen_settings"],
+        "method settings": run.method_settings,
         "items": _table(run.items),
         "users": None if run.users is None else _table(run.users),
         "table bytes": run.nbytes,

@@ -1,4 +1,4 @@
-"""`edgerec report`: results as one page."""
+"""`edgerec report`: results and runs as one page."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from pathlib import Path
 import click
 
 from edgerec.console import messages
+from edgerec.training import Run
 from edgerec_bench import read_results
 
 
 @click.command("report")
-@click.argument("results", metavar="RESULT.json...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("subjects", metavar="RESULT.json|RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page to write."
 )
-def command(results: tuple[Path, ...], out: Path) -> None:
-    """Show results side by side on one self-contained HTML page.
+def command(subjects: tuple[Path, ...], out: Path) -> None:
+    """Show results of bench side by side on one self-contained HTML page, and runs by their embedding sizes.
+
+    A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions.
 
     \b
     Example:
       edgerec bench dense.bundle mixed.bundle --out both.json
-      edgerec report both.json --out report.html
+      edgerec report both.json runs/films --out report.html
     """
     from edgerec_bench import report
 
-    report([result for path in results for result in read_results(path)], out)
+    runs = {str(path): Run.load(path) for path in subjects if path.is_dir()}
+    files = [path for path in subjects if not path.is_dir()]
+    report([result for path in files for result in read_results(path)], out, runs=runs)
     messages.print(f"wrote {out}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.api import TrainRequest, train
 from edgerec.budget import format_bytes
+from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.options import FOLDER, filter_options, load, settings_of
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts
+from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS
 from edgerec.models import BACKBONES
+from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions, Run, Step
 from edgerec.training import Progress as ProgressCallback
+
+PHASES = {"choose": ("choosing", "epochs"), "final": ("training", "epochs"), "prune": ("pruning", "tries")}
+"""What a step is called and counted in, by its phase."""
 
 
 @click.command()
@@ -48,6 +55,11 @@ from edgerec.training import Progress as ProgressCallback
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for backbones on torch.")
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops.")
+@click.option(
+    "--mask-at",
+    type=click.Choice(["output", "ego"]),
+    help="Where sizes cut a backbone that propagates: what ships, or the rows before propagation as papers do.",
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
@@ -68,6 +80,7 @@ def command(
     device: str,
     epochs: int | None,
     patience: int | None,
+    mask_at: str | None,
     settings: tuple[str, ...],
     method_settings: tuple[str, ...],
     resume: bool,
@@ -93,7 +106,7 @@ def command(
         dimensions=dimensions,
         split=split,
         precision=precision,
-        settings=settings_of(settings),
+        settings=_backbone_settings(backbone, settings, mask_at),
         method_settings=settings_of(method_settings),
         options=FitOptions(seed, threads, device, epochs, patience),
     )
@@ -107,23 +120,44 @@ def command(
     _show(run, out, as_json)
 
 
+def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None) -> dict[str, Any]:
+    """What --set and --mask-at give. Raises RequestError, SettingError."""
+    settings = settings_of(pairs)
+    if mask_at is None:
+        return settings
+    if "mask_at" in settings:
+        raise RequestError("--mask-at and --set mask_at=... are the same setting; give one of them")
+    if "mask_at" not in {setting.name for setting in fields(find_backbone(backbone).config)}:
+        raise SettingError(
+            f"--mask-at is for backbones that propagate, such as lightgcn, not for {backbone}; leave it out"
+        )
+    return {**settings, "mask_at": mask_at}
+
+
 @contextmanager
 def _progress_bar() -> Iterator[ProgressCallback]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} epochs"),
+        TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         TextColumn("{task.fields[values]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("starting", total=None, values="")
+        task = bar.add_task("starting", total=None, unit="epochs", values="")
 
         def show(step: Step) -> None:
-            what = "choosing" if step.phase == "choose" else "training"
+            what, unit = PHASES[step.phase]
             which = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
             values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
-            bar.update(task, description=what + which, completed=step.epoch, total=step.max_epochs, values=values)
+            bar.update(
+                task,
+                description=what + which,
+                completed=step.epoch,
+                total=step.max_epochs,
+                unit=unit,
+                values=values,
+            )
 
         yield show
 
@@ -137,12 +171,17 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
         "budget": run.config["budget"],
         "epochs": run.config["epochs"],
         "settings": run.config["chosen_settings"],
+        "method settings": run.method_settings,
         "table bytes": run.nbytes,
         **{name: round(test[name], 6) for name in ("ndcg@20", "recall@20", "coverage@20", "popularity@20")},
     }
+    cut = cut_of(run)
     if as_json:
-        print_json({**facts, "metrics": run.metrics})
+        print_json({**facts, "cut": cut, "metrics": run.metrics})
         return
-    facts["settings"] = ", ".join(f"{name}={value}" for name, value in facts["settings"].items())
+    if cut is not None:
+        facts["cut after training"] = cut_text(cut)
+    for name in ("settings", "method settings"):
+        facts[name] = ", ".join(f"{setting}={value}" for setting, value in facts[name].items())
     facts["table bytes"] = f"{run.nbytes:,} ({format_bytes(run.nbytes)})"
     print_facts("", facts)

@@ -50,8 +50,9 @@ SHOWN = 10
 def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> None:
     """Find settings of a backbone and a method on DATA (a name, or a file or folder), by NDCG@20 on validation.
 
-    The test part is never looked at. The same command goes on where it was stopped, or adds trials where --trials
-    is more than there are. The best settings are printed as the command line that trains with them.
+    The test part is never looked at. Trials that fall behind the median of those before are pruned. The same
+    command goes on where it was stopped, or adds trials where --trials is more than there are. The best settings are
+    printed as the command line that trains with them.
 
     \b
     Example:
@@ -78,7 +79,8 @@ def _progress_bar(trials: int) -> Iterator[Callable[[Study], None]]:
 
         def show(study: Study) -> None:
             scores = [trial.score for trial in study.trials if trial.score is not None]
-            bar.update(task, description=f"best {max(scores, default=0):.4f}", completed=len(study.trials))
+            pruned = f", {study.pruned} pruned" if study.pruned else ""
+            bar.update(task, description=f"best {max(scores, default=0):.4f}{pruned}", completed=len(study.trials))
 
         yield show
 
@@ -104,11 +106,14 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
 
 def _show(study: Study, train_command: str, as_json: bool) -> None:
     if as_json:
-        print_json({"best": vars(study.best), "command": train_command, "trials": [vars(one) for one in study.trials]})
+        trials = [vars(trial) for trial in study.trials]
+        print_json({"best": vars(study.best), "command": train_command, "pruned": study.pruned, "trials": trials})
         return
     scored = [(number, trial) for number, trial in enumerate(study.trials, 1) if trial.score is not None]
     scored.sort(key=lambda pair: -(pair[1].score or 0))
     names = {name: name.partition(".")[2] for name in study.best.values}
     rows = [[number, trial.score, trial.epochs, *map(str, trial.values.values())] for number, trial in scored[:SHOWN]]
     print_table("", ["trial", "validation ndcg@20", "epochs", *names.values()], rows)
+    if study.pruned:
+        click.echo(f"{study.pruned} of {len(study.trials)} trials were pruned: below the median at the same epoch")
     click.echo(train_command)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec.methods.base import Job, Method
+from edgerec.methods.base import FitWithin, Job, Method
 from edgerec.methods.dense import Dense
+from edgerec.methods.magnitude import Magnitude
 from edgerec.methods.popularity import Popularity
 from edgerec.methods.random import Random
 from edgerec.methods.uniform import Uniform
 
-_METHODS: dict[str, Method] = {method.name: method for method in (Dense(), Uniform(), Random(), Popularity())}
+_METHODS: dict[str, Method] = {
+    method.name: method for method in (Dense(), Uniform(), Random(), Popularity(), Magnitude())
+}
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names that `method` knows."""
 
-__all__ = ["METHODS", "Job", "Method", "method"]
+__all__ = ["METHODS", "FitWithin", "Job", "Method", "method"]
 
 
 def method(name: str, backbone: str) -> Method:

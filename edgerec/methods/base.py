@@ -6,11 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from edgerec.budget import BLOCK_OVERHEAD, Budget
+import numpy as np
+
+from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, sparse_positions
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError
-from edgerec.models import SizePlan
-from edgerec.training import FitResult
+from edgerec.models import SizePlan, Vectors
+from edgerec.training import FitResult, Progress
+
+
+def check_user_share(share: float | None) -> None:
+    """Raise BudgetError unless `share` is None or in (0, 1)."""
+    if share is not None and not 0 < share < 1:
+        raise BudgetError(f"user_share must be between 0 and 1, got {share}")
+
+
+class FitWithin(Protocol):
+    """Trains the job's backbone."""
+
+    def __call__(self, sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
+        """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,9 @@ class Job:
         bytes_per_value, overhead: of the bundle that a budget in bytes is meant for.
         seed: of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
+        validate: metrics of vectors that know nothing of the validation part, on it; users without a table are made
+            anew from their histories in train.
+        progress: called by a method that searches, once a try; `fit` tells of its epochs itself.
     """
 
     train: Interactions
@@ -34,23 +53,43 @@ class Job:
     bytes_per_value: float
     overhead: int
     seed: int
-    fit: Callable[[SizePlan], FitResult]
+    fit: FitWithin
+    validate: Callable[[Vectors], dict[str, float]]
+    progress: Progress
 
     @property
     def n_rows(self) -> int:
         """Rows that are stored."""
         return self.train.n_items + (self.train.n_users if self.user_table else 0)
 
-    def values(self, *, blocks: int = 2) -> int:
+    def values(self, *, blocks: int = 2, sparse: bool = False) -> int:
         """The number of values that the budget allows tables of so many distinct sizes in all.
+
+        With `sparse`, values stand anywhere, and a budget in bytes pays for saying where.
 
         Raises BudgetError where no budget is given or it is too small.
         """
         if self.budget is None:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
+        rows = [self.train.n_items, self.train.n_users] if self.user_table else [self.train.n_items]
         return self.budget.values(
-            self.n_rows, self.d, bytes_per_value=self.bytes_per_value, overhead=self.overhead + blocks * BLOCK_OVERHEAD
+            self.n_rows,
+            self.d,
+            bytes_per_value=self.bytes_per_value,
+            overhead=self.overhead + blocks * BLOCK_OVERHEAD,
+            positions=sparse_positions(rows, self.d) if sparse else (PREFIX,),
         )
+
+    def users_part(self, total: int, share: float | None) -> int:
+        """How many of `total` values go to users: that share of them, or with None their share of the rows.
+
+        What one side cannot hold, or needs to have one a row, is the other's to give; 0 where users have no table.
+        """
+        if not self.user_table:
+            return 0
+        users, items = self.train.n_users, self.train.n_items
+        wanted = round(total * (users / self.n_rows if share is None else share))
+        return int(np.clip(wanted, max(users, total - items * self.d), min(users * self.d, total - items)))
 
 
 class Method(Protocol):

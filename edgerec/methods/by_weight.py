@@ -30,20 +30,10 @@ def plan_by_weight(
     """
     item_widths, user_widths = (widths or _default_widths(weights.size) for weights in (item_weights, user_weights))
     total = job.values(blocks=item_widths + (user_widths if job.user_table else 0))
-    user_sizes = None
-    if job.user_table:
-        for_users = _users_part(job, total, user_share)
-        user_sizes = snap_sizes(user_weights, for_users, 1, job.d, user_widths)
-        total -= for_users
-    item_sizes = snap_sizes(item_weights, total, 1, job.d, item_widths)
+    for_users = job.users_part(total, user_share)
+    user_sizes = snap_sizes(user_weights, for_users, 1, job.d, user_widths) if job.user_table else None
+    item_sizes = snap_sizes(item_weights, total - for_users, 1, job.d, item_widths)
     return SizePlan(job.d, user_sizes, item_sizes)
-
-
-def _users_part(job: Job, total: int, share: float | None) -> int:
-    users, items = job.train.n_users, job.train.n_items
-    wanted = round(total * (users / job.n_rows if share is None else share))
-    # What one side cannot hold, or needs at least, is the other's to give.
-    return int(np.clip(wanted, max(users, total - items * job.d), min(users * job.d, total - items)))
 
 
 def _default_widths(n_rows: int) -> int:

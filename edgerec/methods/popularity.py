@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError
-from edgerec.methods.base import Job
+from edgerec.methods.base import Job, check_user_share
 from edgerec.methods.by_weight import plan_by_weight
 from edgerec.training import FitResult
 
@@ -36,8 +36,7 @@ class PopularityConfig:
         """Raises BudgetError for values out of range."""
         if not 0 <= self.exponent <= 4:
             raise BudgetError(f"exponent must be in 0..4, got {self.exponent}")
-        if self.user_share is not None and not 0 < self.user_share < 1:
-            raise BudgetError(f"user_share must be between 0 and 1, got {self.user_share}")
+        check_user_share(self.user_share)
         if self.widths is not None and self.widths < 1:
             raise BudgetError(f"widths must be at least 1, got {self.widths}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors, users_from_history
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -20,7 +20,7 @@ _HOME = {
 BACKBONES: tuple[str, ...] = tuple(sorted(_HOME))
 """Names that `backbone` knows."""
 
-__all__ = ["BACKBONES", "Backbone", "SizePlan", "State", "Trainer", "Vectors", "backbone"]
+__all__ = ["BACKBONES", "Backbone", "SizePlan", "State", "Trainer", "Vectors", "backbone", "users_from_history"]
 
 
 def backbone(name: str) -> Backbone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -44,6 +44,19 @@ class Vectors:
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     history_weights: NDArray[np.float32] | None = None
+
+    def remade(self, history: Interactions) -> Vectors:
+        """The same, with users who have no table made anew from `history` and the items as they are now."""
+        if self.history_weights is None:
+            return self
+        return replace(self, users=users_from_history(history, self.items, self.history_weights))
+
+
+def users_from_history(
+    history: Interactions, items: NDArray[np.float32], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n_users, d) float32: each user's sum over its history of weights[i] * items[i]."""
+    return np.asarray(history.matrix() @ (weights[:, None] * items), np.float32)
 
 
 class Trainer(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.base import SizePlan, State, Vectors, users_from_history
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.settings import check_range
@@ -62,8 +62,7 @@ class SVDTrainer:
     def vectors(self) -> Vectors:
         items = cut(self._items, self._sizes.items)
         weights = self._item_degrees ** (-2 * self._b)
-        users = self._train.matrix() @ (weights[:, None] * items)
-        return Vectors(users, items, weights)
+        return Vectors(users_from_history(self._train, items, weights), items, weights)
 
     def state(self) -> State:
         return {"items": self._items.copy()}

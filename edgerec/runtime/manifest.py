@@ -15,9 +15,16 @@ from edgerec.files import storage_failure
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = 1, 0
-SECTION_NAMES = {"i": "item values", "u": "user values", "w": "history weights"}
-"""For people; other sections are called what they hold."""
 """A newer minor version is readable, a newer major one is refused."""
+_SIDES = {"i": "item", "l": "item lookup", "u": "user"}
+_PARTS = {"": "values", "s": "scales", "c": "columns", "p": "pointers", "m": "bits", "r": "rows", "k": "counts"}
+SECTION_NAMES = {side + part: f"{of} {what}" for side, of in _SIDES.items() for part, what in _PARTS.items()} | {
+    "n": "inverse item norms",
+    "w": "history weights",
+    "m": "encoder matrix",
+    "g": "encoder Gram root",
+}
+"""For people; other sections are called what they hold."""
 FILE_NAME = "manifest.json"
 
 IdKind = Literal["int", "str"]

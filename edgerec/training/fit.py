@@ -17,12 +17,12 @@ KS = (5, 10, 20)
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch, for a progress bar.
+    """One epoch, or one try of a method's own search, for a progress bar.
 
     Attributes:
-        phase: 'choose' (on validation) or 'final' (again on all of train).
+        phase: 'choose' (on validation), 'final' (again on all of train) or 'prune' (how, on validation).
         candidate, candidates: which settings, counted from 1, of how many.
-        epoch, max_epochs: counted from 1.
+        epoch, max_epochs: counted from 1; tries where a method searches.
         values: losses and validation metrics by name.
     """
 
@@ -65,7 +65,11 @@ class FitResult:
         config: the chosen settings.
         epochs: the chosen number.
         validation: metrics of the choice; empty where nothing was held back.
-        history: one entry an epoch.
+        history: one entry an epoch, or a try of the method's own search.
+        chosen: the vectors that `validation` is of, which know nothing of the validation part; None where they were
+            not asked for, or nothing was held back.
+        method_config: the method's settings with what it chose itself; None where it leaves nothing open.
+        sparse: whether zeros stand anywhere, so that tables ship as CSR; else they follow `sizes`.
     """
 
     vectors: Vectors
@@ -74,6 +78,14 @@ class FitResult:
     epochs: int
     validation: dict[str, float]
     history: list[dict[str, Any]]
+    chosen: Vectors | None = None
+    method_config: Any = None
+    sparse: bool = False
+
+
+def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, float]:
+    """Metrics on the validation part; train is masked."""
+    return evaluate_vectors(vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=threads)
 
 
 class Fit:
@@ -87,10 +99,19 @@ class Fit:
         config: Any,
         options: FitOptions,
         *,
+        keep_chosen: bool = False,
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
     ) -> None:
+        """A fit to run.
+
+        Args:
+            keep_chosen: return the vectors that were best on validation beside those that ship.
+            checkpoint: where it is kept after each epoch, and goes on from.
+            progress: called after each epoch.
+        """
         self._backbone, self._split, self._sizes, self._options = backbone, split, sizes, options
+        self._keeps_best = keep_chosen or not split.fit_all
         self._candidates = list(backbone.candidates(config))
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience = options.patience or backbone.patience
@@ -118,7 +139,7 @@ class Fit:
             while not self._is_over(loop):
                 values = trainer.epoch()
                 vectors = trainer.vectors()
-                metrics = self._validate(vectors)
+                metrics = validate(self._split, vectors, self._options.threads)
                 loop["epoch"] += 1
                 self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
                 if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
@@ -139,7 +160,7 @@ class Fit:
         loop = self._at.loop
         if loop["leader"] is None or metrics[SELECTION] > loop["leader"]["metrics"][SELECTION]:
             loop["leader"] = {"candidate": loop["candidate"], "epoch": loop["epoch"], "metrics": metrics}
-            self._at.best = None if self._split.fit_all else vectors
+            self._at.best = vectors if self._keeps_best else None
 
     def _train_final(self) -> FitResult:
         leader = self._at.loop["leader"]
@@ -167,12 +188,6 @@ class Fit:
             trainer.restore(self._at.trainer)
         return trainer
 
-    def _validate(self, vectors: Vectors) -> dict[str, float]:
-        split = self._split
-        return evaluate_vectors(
-            vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=self._options.threads
-        )
-
     def _record(self, phase: str, values: dict[str, float], max_epochs: int) -> None:
         loop = self._at.loop
         step = Step(phase, loop["candidate"] + 1, len(self._candidates), loop["epoch"], max_epochs, values)
@@ -198,4 +213,6 @@ class Fit:
         loop = self._at.loop
         leader = loop["leader"]
         chosen = self._candidates[leader["candidate"]]
-        return FitResult(vectors, self._sizes, chosen, leader["epoch"], leader["metrics"], loop["history"])
+        return FitResult(
+            vectors, self._sizes, chosen, leader["epoch"], leader["metrics"], loop["history"], self._at.best
+        )

@@ -18,6 +18,8 @@ FORMAT, VERSION = "edgerec.run", 1
 FILE_NAME = "run.json"
 CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
 """What every run says of its making."""
+OPTIONAL_ARRAYS = ("titles", "history_weights", "user_counts", "item_counts")
+"""Attributes that are kept beside the ids, where a run has them."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,12 @@ class Run:
         user_ids, item_ids: raw ids of the rows.
         titles: (n_items,) str or None.
         config: data, backbone, method, budget, seed, split and settings, as JSON.
-        metrics: by part ('validation', 'test') and name ('ndcg@20').
+        metrics: by part ('validation', 'test') and name ('ndcg@20'); 'training' holds what its last epoch says of what
+            ships ('kept').
         data_fingerprint: of the interactions that were trained on.
+        history: one entry an epoch, or a try of the method's own search.
+        user_counts, item_counts: (n,) uint32 interactions that each row was trained on; None for users without a
+            table, and in runs of older versions.
     """
 
     items: Table
@@ -45,12 +51,20 @@ class Run:
     metrics: dict[str, dict[str, float]]
     data_fingerprint: str
     history: list[dict[str, Any]] = field(default_factory=list)
+    user_counts: NDArray[np.uint32] | None = None
+    item_counts: NDArray[np.uint32] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the stored tables, ids apart."""
         weights = 0 if self.history_weights is None else self.history_weights.nbytes
         return self.items.nbytes + (0 if self.users is None else self.users.nbytes) + weights
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        """The method's, with what it chose itself."""
+        settings: dict[str, Any] = self.config.get("chosen_method_settings") or self.config.get("method_settings", {})
+        return settings
 
     def about(self) -> dict[str, Any]:
         """What a bundle should say of its origin."""
@@ -68,10 +82,8 @@ class Run:
         if self.users is not None:
             save_table(self.users, folder / "users.npz")
         ids: dict[str, Any] = {"users": self.user_ids, "items": self.item_ids}
-        if self.titles is not None:
-            ids["titles"] = self.titles
-        if self.history_weights is not None:
-            ids["history_weights"] = self.history_weights
+        optional = {name: getattr(self, name) for name in OPTIONAL_ARRAYS}
+        ids |= {name: array for name, array in optional.items() if array is not None}
         with atomic_write(folder / "ids.npz") as stream:
             np.savez_compressed(stream, **ids)
         write_json(
@@ -101,14 +113,13 @@ class Run:
             return cls(
                 items=load_table(folder / "items.npz"),
                 users=load_table(folder / "users.npz") if fields["has_users"] else None,
-                history_weights=ids.get("history_weights"),
                 user_ids=ids["users"],
                 item_ids=ids["items"],
-                titles=ids.get("titles"),
                 config=fields["config"],
                 metrics=fields["metrics"],
                 data_fingerprint=fields["data_fingerprint"],
                 history=fields["history"],
+                **{name: ids.get(name) for name in OPTIONAL_ARRAYS},
             )
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"the run in {folder} is damaged ({error!r}); train it again") from error

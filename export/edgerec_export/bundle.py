@@ -10,18 +10,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgerec.errors import BudgetError, BundleError, ExportError
-from edgerec.files import storage_failure, sync, sync_folder
+from edgerec.files import sha256, storage_failure, sync, sync_folder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, read_manifest
-from edgerec_export.blocks import PackedTable, pack
-from edgerec_export.draft import Draft, Options, choose_draft
-from edgerec_export.reference import Reference
+from edgerec_export.choose import Chosen, choose
+from edgerec_export.draft import Draft
+from edgerec_export.options import Options
+from edgerec_export.packing import Packed, pack
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, verify
 
-OURS = re.compile(r"(tables|recommend|score)-[0-9a-f]{12}\.(bin|onnx)|manifest\.json|README\.md")
+OURS = re.compile(r"(tables|recommend|score|similar|encode)-[0-9a-f]{12}\.(bin|onnx)|manifest\.json|README\.md")
 """Files that an export writes, and may replace."""
 
 
@@ -34,12 +34,14 @@ class Export:
         nbytes: of all its files.
         parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the card.
         verification: what it showed against numpy, or None where that was not wanted.
+        chosen: how layout and precision were come to.
     """
 
     folder: Path
     nbytes: int
     parts: dict[str, int]
     verification: Verification | None
+    chosen: Chosen
 
 
 def export(source: Source, out: str | Path, options: Options | None = None) -> Export:
@@ -55,9 +57,8 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     options = options or Options()
     folder = Path(out)
     _check_place(folder)
-    draft = _draft(source, options)
-    items = pack(source.items, draft.items)
-    users = pack(source.users, draft.users) if draft.users is not None and source.users is not None else None
+    chosen = _choose(source, options)
+    draft = chosen.draft
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
@@ -65,29 +66,28 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     except OSError as error:
         storage_failure(folder, error, "write")
     try:
-        names = _write(scratch, draft, items, users)
+        names, packed = _write(scratch, draft, options)
         sizes = {name: (scratch / name).stat().st_size for name in names}
         if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
             raise BudgetError(f"{sum(sizes.values())} bytes were written where {options.max_bytes} were promised")
         verification = None
         if options.verify:
-            reference = Reference(items, users, draft.fixed.get("w"))
-            verification = verify(scratch, reference, 0 if draft.users is None else draft.users.n_rows)
+            verification = verify(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
         _install(scratch, folder, names)
     except OSError as error:
         storage_failure(folder, error, "write")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
-    return Export(folder, sum(sizes.values()), parts, verification)
+    return Export(folder, sum(sizes.values()), parts, verification, chosen)
 
 
-def _draft(source: Source, options: Options) -> Draft:
-    """The best draft; one within the budget in bytes that the source was trained for, where there is one."""
+def _choose(source: Source, options: Options) -> Chosen:
+    """The best bundle; one within the budget in bytes that the source was trained for, where there is one."""
     if options.max_bytes is None and source.budget_bytes is not None and not options.titles:
         with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
-            return choose_draft(source, replace(options, max_bytes=source.budget_bytes))
-    return choose_draft(source, options)
+            return choose(source, replace(options, max_bytes=source.budget_bytes))
+    return choose(source, options)
 
 
 def _check_place(folder: Path) -> None:
@@ -120,15 +120,14 @@ def _is_foreign(manifest: Path) -> bool:
         return False
 
 
-def _write(scratch: Path, draft: Draft, items: PackedTable, users: PackedTable | None) -> list[str]:
-    arrays: dict[str, Any] = {"i": items.values, **draft.fixed}
-    if users is not None:
-        arrays["u"] = users.values
+def _write(scratch: Path, draft: Draft, options: Options) -> tuple[list[str], Packed]:
+    """Every file of the bundle; their names, the manifest's last."""
     partial = scratch / "tables.part"
-    with partial.open("wb") as stream:
-        digest = draft.tables.write(stream, arrays)
+    packed = pack(draft, draft.tables.create(partial))
+    with partial.open("rb+") as stream:
         sync(stream)
-    files = draft.finish(digest, items.scales, None if users is None else users.scales, _sha256)
+    scales = {name: table.scales for name, table in packed.tables.items()}
+    files = draft.finish(sha256(partial), scales, packed.top_inverse_norm, _sha256)
     manifest = json.loads(files[FILE_NAME])
     tables = str(manifest["tables"]["file"])
     partial.rename(scratch / tables)
@@ -136,7 +135,7 @@ def _write(scratch: Path, draft: Draft, items: PackedTable, users: PackedTable |
         with (scratch / name).open("wb") as stream:
             stream.write(content)
             sync(stream)
-    return [tables, *files]
+    return [tables, *files], packed
 
 
 def _install(scratch: Path, folder: Path, names: list[str]) -> None:

@@ -3,115 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import format_bytes, width_choices
-from edgerec.errors import BudgetError, UnsupportedError
 from edgerec.files import to_json
-from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR, SECTION_NAMES
+from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR
 from edgerec.tables import Table
-from edgerec_export.blocks import PRECISIONS, STORED, Plan, TableInGraph, plan_blocks
+from edgerec_export.allocate import Allocation, Share
 from edgerec_export.card import CARD_NAME, model_card
+from edgerec_export.encoders import ShippedEncoder, shipped
 from edgerec_export.graph import IR_VERSION, OPSET, Tensor
-from edgerec_export.graphs import Model, build_graphs, placeholder_scales
-from edgerec_export.layouts import width_choices as layout_choices
-from edgerec_export.layouts.mixed import MOST_WIDTHS
+from edgerec_export.graphs import Model, Side, build_graphs, placeholder_scales
+from edgerec_export.layouts import Choice, Layout, Plan, Wish, layout, lookup_layout
+from edgerec_export.layouts.base import Placed, Scales
+from edgerec_export.options import Options
 from edgerec_export.source import Source
 from edgerec_export.strings import id_order, pack_ids, pack_strings
 from edgerec_export.tables_file import TablesFile
 
 HASH_DIGITS = 12
-GRAPH_BYTES_PER_BLOCK = 80
-"""About what one more block of a looked-up table adds to graphs and manifest: a guess, before bytes are counted."""
+DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to export.
+class Wishes:
+    """What is asked of the layouts for each side of a bundle.
 
     Attributes:
-        layout: 'mixed' or 'dense'.
-        precision: 'fp32' or 'int8' (uint8 around 128, one scale a block).
-        max_bytes: of the whole bundle, every file counted; None for no limit.
-        users: ship the user table where there is one.
-        titles: ship item titles where there are some.
-        verify: compare the bundle with numpy in a fresh process.
+        lookup: for a second copy of the items, whose rows are looked up; None where one copy serves.
+        users: None for a bundle without users.
     """
 
-    layout: str = "mixed"
-    precision: str = "fp32"
-    max_bytes: int | None = None
-    users: bool = True
-    titles: bool = False
-    verify: bool = True
+    items: Wish
+    items_layout: Layout
+    lookup: Wish | None
+    users: Wish | None
+    users_layout: Layout
 
-    def __post_init__(self) -> None:
-        """Raises UnsupportedError for an unknown precision."""
-        if self.precision not in PRECISIONS:
-            raise UnsupportedError(f"there is no precision {self.precision!r}; there are: {', '.join(PRECISIONS)}")
+    @classmethod
+    def of(cls, source: Source, options: Options, allocation: Allocation | None = None) -> Wishes:
+        """What the options say, or where there is one, the allocation.
+
+        Raises UnsupportedError where there is no such layout.
+        """
+        items_layout = layout(options.layout)
+        users = source.users if options.users else None
+        by_row = options.scales == "row"
+
+        def wish(table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
+            return Wish(table, options.precision, id_order(ids), by_row, scored, share=share)
+
+        items = wish(source.items, source.item_ids, True, None if allocation is None else allocation.items)
+        of_users = None
+        if users is not None and source.user_ids is not None:
+            of_users = wish(users, source.user_ids, False, None if allocation is None else allocation.users)
+        # Values past the narrower side's widest row would only meet zeros; columns stay what they are.
+        d = source.items.d
+        if options.layout in ("dense", "mixed"):
+            d = int(items.sizes.max()) if of_users is None else int(min(items.sizes.max(), of_users.sizes.max()))
+        items = replace(items, d=d)
+        lookup = None if items_layout.scores_rows or not options.lookup else replace(items, scored=False)
+        kind = "dense" if users is None else users.kind
+        of_users = None if of_users is None else replace(of_users, d=d)
+        return cls(items, items_layout, lookup, of_users, lookup_layout(options.layout, kind))
+
+    def user_choices(self) -> list[Choice | None]:
+        """Ways to lay the users out, the likely smallest first; of None where there are no users."""
+        return [None] if self.users is None else list(self.users_layout.choices(self.users))
 
 
 class Draft:
     """A bundle but for its values: plans, sections, graphs, manifest, and its exact size in bytes."""
 
     def __init__(
-        self,
-        source: Source,
-        options: Options,
-        widths: NDArray[np.int64],
-        user_widths: NDArray[np.int64] | None = None,
+        self, source: Source, options: Options, wishes: Wishes, choice: Choice, user_choice: Choice | None
     ) -> None:
-        """Draft a bundle of these item widths; without user widths, those that look smallest."""
-        self.source, self.options = source, options
-        users = source.users if options.users else None
-        # Values past the narrower side's widest row would only meet zeros.
-        self._d = int(widths[-1]) if users is None else min(int(widths[-1]), int(users.sizes().max()))
-        self.widths = np.unique(np.minimum(widths, self._d))
-        self.items = _plan(source.items, self.widths, options, source.item_ids, by_column=True)
+        """Draft a bundle of these choices."""
+        self.source, self.options, self.choice = source, options, choice
+        self.lookup: Plan | None = None
+        if wishes.lookup is not None:
+            # One order of the rows for both copies: that of the one that cares.
+            copy = lookup_layout(options.layout, "sparse")
+            self.lookup = copy.plan(wishes.lookup, copy.choices(wishes.lookup)[0])
+            wishes = replace(wishes, items=replace(wishes.items, rows_by_id=self.lookup.order))
+        self.items = wishes.items_layout.plan(wishes.items, choice)
         self.users: Plan | None = None
-        if users is not None and source.user_ids is not None:
-            chosen = self.user_choices()[0] if user_widths is None else user_widths
-            self.users = _plan(users, chosen, options, source.user_ids, by_column=False)
+        if wishes.users is not None and user_choice is not None:
+            self.users = wishes.users_layout.plan(wishes.users, user_choice)
+        self.encoder: ShippedEncoder | None = None
+        if self.users is None and source.encoder is not None:
+            self.encoder = shipped(source.encoder, self.items.order, self.items.d)
+        self._lookup_is_dear = not wishes.items_layout.scores_rows and self.lookup is None
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
         self._fixed = self._place()
 
-    def user_choices(self) -> list[NDArray[np.int64]]:
-        """Sets of user widths, each with the least padding for its number, the likely smallest first."""
-        if self.source.users is None:
-            return []
-        sizes = np.minimum(self.source.users.sizes(), self._d)
-        if self.options.layout == "dense":
-            return [np.array([self._d])]
-        item_bytes = np.dtype(STORED[self.options.precision]).itemsize
+    def plans(self) -> dict[str, Plan]:
+        """Every planned table, by the name of its values in the tables file."""
+        plans = {"i": self.items, "l": self.lookup, "u": self.users}
+        return {name: plan for name, plan in plans.items() if plan is not None}
 
-        def size(widths: NDArray[np.int64]) -> int:
-            values = int(widths[np.searchsorted(widths, sizes)].sum())
-            return item_bytes * values + GRAPH_BYTES_PER_BLOCK * len(widths)
-
-        return sorted(width_choices(sizes, MOST_WIDTHS), key=size)
+    def precisions(self) -> set[str]:
+        """Those of all blocks of the items."""
+        return {block.precision for block in self.items.blocks}
 
     def _place(self) -> dict[str, NDArray[Any]]:
         """Reserve every section; returns the arrays that are known before any value is."""
         fixed: dict[str, NDArray[Any]] = {}
-        for name, plan in (("i", self.items), ("u", self.users)):
-            if plan is not None:
-                self._offsets[name] = self._tables.add(name, plan.dtype, (plan.n_values,))
-        if self.users is None and self.source.history_weights is not None:
-            fixed["w"] = self.source.history_weights[self.items.order]
+        for name, plan in self.plans().items():
+            for suffix, (dtype, shape) in plan.sections().items():
+                self._offsets[name + suffix] = self._tables.add(name + suffix, dtype, shape)
+        if self.options.similar:
+            self._offsets["n"] = self._tables.add("n", "float16", (self.items.n_rows,))
+        if self.encoder is not None:
+            fixed |= self.encoder.arrays()
+            for name, (dtype, shape) in self.encoder.later_sections().items():
+                self._offsets[name] = self._tables.add(name, dtype, shape)
         self.id_kinds: dict[str, str] = {}
-        for side, ids, plan in (
-            ("item", self.source.item_ids, self.items),
-            ("user", self.source.user_ids, self.users),
-        ):
-            if plan is None or ids is None:
-                continue
-            self.id_kinds[side], arrays = pack_ids(side, ids, plan.order)
-            fixed |= arrays
+        sides = (("item", self.source.item_ids, self.items), ("user", self.source.user_ids, self.users))
+        for side, ids, one in sides:
+            if one is not None and ids is not None:
+                self.id_kinds[side], arrays = pack_ids(side, ids, one.order)
+                fixed |= arrays
         if self.options.titles and self.source.titles is not None:
             fixed |= pack_strings("item_titles", "item_title_offsets", self.source.titles[self.items.order])
         for name, array in fixed.items():
@@ -127,21 +143,36 @@ class Draft:
         """The arrays that do not depend on values: ids, titles, history weights."""
         return self._fixed
 
-    def model(self, item_scales: NDArray[np.float32] | None, user_scales: NDArray[np.float32] | None) -> Model:
+    def model(self, scales: dict[str, Scales], top_inverse_norm: np.float32) -> Model:
         """What the graphs are built from."""
-        users = None
-        if self.users is not None:
-            users = TableInGraph("u", self.users, self._offsets["u"], user_scales)
-        weights = None
-        if "w" in self._offsets:
-            weights = Tensor(self._offsets["w"], "float32", (self.items.n_rows,))
-        return Model(TableInGraph("i", self.items, self._offsets["i"], item_scales), users, weights)
+        sides = {name: self._side_in_graphs(name, plan, scales[name]) for name, plan in self.plans().items()}
+        return Model(
+            sides["i"],
+            sides.get("l", sides["i"]),
+            self._lookup_is_dear,
+            sides.get("u"),
+            self.encoder,
+            self._tensor("n") if "n" in self._offsets else None,
+            top_inverse_norm,
+            {} if self.encoder is None else {name: self._tensor(name) for name in self.encoder.sections()},
+        )
+
+    def _tensor(self, name: str) -> Tensor:
+        _, dtype, shape = self._tables.describe()[name]
+        return Tensor(self._offsets[name], dtype, tuple(shape))
+
+    def _side_in_graphs(self, name: str, plan: Plan, scales: Scales) -> Side:
+        tensors = {
+            suffix: Tensor(self._offsets[name + suffix], dtype, shape)
+            for suffix, (dtype, shape) in plan.sections().items()
+        }
+        return Side(plan, Placed(name, tensors, scales.blocks, scales.top))
 
     def finish(
         self,
         tables_sha256: str,
-        item_scales: NDArray[np.float32] | None,
-        user_scales: NDArray[np.float32] | None,
+        scales: dict[str, Scales],
+        top_inverse_norm: np.float32,
         hash_of: Callable[[bytes], str],
     ) -> dict[str, bytes]:
         """Every file but the tables file, by name; the manifest last.
@@ -152,7 +183,7 @@ class Draft:
         location = _named("tables", tables_sha256, "bin")
         files: dict[str, bytes] = {}
         graphs: dict[str, Any] = {}
-        for name, graph in build_graphs(self.model(item_scales, user_scales)).items():
+        for name, graph in build_graphs(self.model(scales, top_inverse_norm)).items():
             content = graph.serialize(location)
             digest = hash_of(content)
             file = _named(name, digest, "onnx")
@@ -170,10 +201,11 @@ class Draft:
             "format": FORMAT,
             "version": f"{MAJOR}.{MINOR}",
             "layout": self.options.layout,
-            "precision": self.options.precision,
+            "precision": "+".join(sorted(self.precisions())),
             "d": self.items.d,
-            "items": self._side("item", self.items),
+            "items": self._side("item", self.lookup or self.items),
             "users": None if self.users is None else self._side("user", self.users),
+            "encoder": None if self.encoder is None else self.encoder.describe(),
             "tables": tables,
             "sections": self._tables.describe(),
             "graphs": graphs,
@@ -188,69 +220,19 @@ class Draft:
 
     def _side(self, side: str, plan: Plan) -> dict[str, Any]:
         blocks = [[block.width, block.rows] for block in plan.blocks]
-        return {"rows": plan.n_rows, "blocks": blocks, "ids": self.id_kinds[side]}
+        return {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
 
     def nbytes(self) -> int:
         """The bytes of the whole bundle: what is written will have exactly these, or fewer by equal scales."""
-        items, users = None, None
-        if self.options.precision == "int8":
-            items = placeholder_scales(len(self.items.blocks), first=1)
-            users = None if self.users is None else placeholder_scales(len(self.users.blocks), first=100)
-        files = self.finish("0" * 64, items, users, lambda _: "0" * 64)
+        scales = {
+            name: Scales(
+                placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
+                np.float32(DRAFT_SCALES[name] + 0.456),
+            )
+            for name, plan in self.plans().items()
+        }
+        files = self.finish("0" * 64, scales, np.float32(77.7), lambda _: "0" * 64)
         return self._tables.nbytes + sum(map(len, files.values()))
-
-
-def choose_draft(source: Source, options: Options) -> Draft:
-    """The fastest draft that fits `options.max_bytes`.
-
-    Raises:
-        UnsupportedError: the layout cannot hold the table.
-        BudgetError: none fits; the message names the smallest size there is, what takes the space, and what would
-            make it smaller.
-    """
-    if not options.users and source.history_weights is None:
-        raise UnsupportedError(
-            "this table cannot ship without users: no history weights make a user's vector; the svd backbone has them"
-        )
-    limit = options.max_bytes
-    drafts = []
-    for widths in layout_choices(options.layout, source.items, options.precision):
-        draft = Draft(source, options, widths)
-        if limit is None or draft.nbytes() <= limit:
-            return draft
-        drafts.append(draft)
-    smallest = min(drafts, key=Draft.nbytes)
-    if smallest.users is not None:
-        # Items and users add up, so the smallest of each is the smallest of both.
-        others = [Draft(source, options, smallest.widths, widths) for widths in smallest.user_choices()]
-        smallest = min(others, key=Draft.nbytes)
-    if limit is not None and smallest.nbytes() <= limit:
-        return smallest
-    raise BudgetError(_refusal(smallest, options))
-
-
-def _refusal(draft: Draft, options: Options) -> str:
-    total = draft.nbytes()
-    parts = draft.tables.parts()
-    parts["graphs, manifest and card"] = total - draft.tables.nbytes
-    largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
-    takes = ", ".join(
-        f"{SECTION_NAMES.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest
-    )
-    advice = ["train with a smaller --budget"]
-    if options.precision == "fp32":
-        advice.insert(0, "--precision int8")
-    if "item_titles" in parts:
-        advice.insert(0, "leave --titles out")
-    return (
-        f"the bundle does not fit {options.max_bytes} bytes; the smallest that --layout {options.layout} "
-        f"--precision {options.precision} allows is {total} bytes ({takes}): " + ", or ".join(advice)
-    )
-
-
-def _plan(table: Table, widths: NDArray[np.int64], options: Options, ids: NDArray[Any], *, by_column: bool) -> Plan:
-    by_id = id_order(ids)
-    return plan_blocks(table.sizes(), widths, options.precision, by_column=by_column, rows_by_id=by_id)
 
 
 def _named(stem: str, digest: str, suffix: str) -> str:

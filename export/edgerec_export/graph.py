@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,9 @@ IR_VERSION = 10
 
 _ELEMENT = {
     "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
     "uint8": TensorProto.UINT8,
+    "uint16": TensorProto.UINT16,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
@@ -58,6 +61,9 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     known_shapes: list[onnx.ValueInfoProto] = field(default_factory=list)
     tensors: dict[Name, Tensor] = field(default_factory=dict)
+    parent: Graph | None = None
+    zero: Name | None = None
+    _bodies: int = 0
     _constants: dict[tuple[str, tuple[int, ...], bytes], Name] = field(default_factory=dict)
     _values: dict[Name, NDArray[Any]] = field(default_factory=dict)
 
@@ -78,6 +84,8 @@ class Graph:
 
     def constant(self, value: Any, dtype: str = "int64") -> Name:
         """A small constant inside the graph; equal ones are stored once."""
+        if self.parent is not None:
+            return self.parent.constant(value, dtype)
         array = np.asarray(value, dtype)
         key = (dtype, array.shape, array.tobytes())
         if key not in self._constants:
@@ -88,6 +96,8 @@ class Graph:
 
     def table(self, name: Name, tensor: Tensor) -> Name:
         """An array of the tables file. The same name always means the same tensor."""
+        if self.parent is not None:
+            return self.parent.table(name, tensor)
         if self.tensors.setdefault(name, tensor) != tensor:
             raise ValueError(f"tensor {name} is declared twice with different contents")
         return name
@@ -98,7 +108,8 @@ class Graph:
 
     def ops(self, kind: str, *inputs: Name | None, count: int, **attributes: Any) -> list[Name]:
         """Add a node with `count` outputs and return their names."""
-        outputs = [f"v{len(self.nodes)}{chr(97 + i)}" if count > 1 else f"v{len(self.nodes)}" for i in range(count)]
+        stem = f"{self._prefix}{len(self.nodes)}"
+        outputs = [f"{stem}{chr(97 + i)}" if count > 1 else stem for i in range(count)]
         self.nodes.append(helper.make_node(kind, [name or "" for name in inputs], outputs, **attributes))
         return outputs
 
@@ -116,6 +127,64 @@ class Graph:
     def leading(self, value: Name, columns: int, axis: int = -1) -> Name:
         """The first `columns` entries along an axis."""
         return self.op("Slice", value, self.ints(0), self.ints(columns), self.ints(axis))
+
+    @property
+    def _prefix(self) -> str:
+        return "v" if self.parent is None else self.name
+
+    def body(self) -> Graph:
+        """A graph inside this one, of a Loop or a Scan: it sees the values that are known here by their names, and
+        what it declares as constant or table is stored in the whole graph, once."""
+        root = self if self.parent is None else self.parent
+        root._bodies += 1
+        return Graph(chr(96 + root._bodies), parent=root, zero=self.zero)
+
+    def nested(self) -> onnx.GraphProto:
+        """A finished body, as the attribute of its Loop or Scan."""
+        return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, value_info=self.known_shapes)
+
+    def each(
+        self,
+        values: Name,
+        dtype: str,
+        shape: list[str | int],
+        make: Callable[[Graph, Name], Name],
+        out: tuple[str, list[str | int]],
+    ) -> Name:
+        """`make` for each entry of the leading axis, one after the other: [B, *shape] -> [B, *out shape]."""
+        body = self.body()
+        entry = body.input(f"{body.name}i", dtype, shape)
+        body.output(make(body, entry), f"{body.name}o", *out)
+        return self.op("Scan", values, body=body.nested(), num_scan_inputs=1)
+
+    def repeated(self, count: int, make: Callable[[Graph, Name], Name], out: list[str | int]) -> Name:
+        """`make` for 0..count - 1, one after the other: -> [count, *out] float32."""
+        body = self.body()
+        number = body.input(f"{body.name}n", "int64", [])
+        go = body.input(f"{body.name}c", "bool", [])
+        body.output(go, f"{body.name}d", "bool", [])
+        body.output(make(body, number), f"{body.name}o", "float32", out)
+        return self.op("Loop", self.constant(count), self.constant(True, "bool"), body=body.nested())
+
+    def depend_on(self, value: Name) -> None:
+        """Make `fresh` copies depend on a graph input, whose leading dimension onnxruntime cannot know."""
+        self.zero = self.op("Min", self.op("Shape", value, start=0, end=1), self.ints(0))
+
+    def fresh(self, table: Name) -> Name:
+        """A copy of a table, along axis 0, that is made at each run.
+
+        onnxruntime evaluates at load what follows from constants alone, so that a table that is decoded in the graph
+        would lie decoded in memory; this copy starts at a zero that it cannot know.
+        """
+        if self.zero is None:
+            raise ValueError("name an input with depend_on first")
+        return self.op("Slice", table, self.zero, self.ints(np.iinfo(np.int64).max), self.ints(0))
+
+    def mask(self, value: int) -> Name:
+        """A uint8 scalar that onnxruntime cannot know before a run: `fresh` without the copy, for bit operators."""
+        if self.zero is None:
+            raise ValueError("name an input with depend_on first")
+        return self.op("Add", self.cast(self.zero, "uint8"), self.constant(value, "uint8"))
 
     def serialize(self, location: str) -> bytes:
         """The ONNX file's bytes; its tables lie in the file `location` beside it."""

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec_export.blocks import Rows, TableInGraph, add_pair_scores, add_quantised
+from edgerec_export.encoders import ShippedEncoder
+from edgerec_export.flat import Rows
 from edgerec_export.graph import Graph, Name, Tensor
+from edgerec_export.layouts.base import Placed, Plan
+from edgerec_export.scoring import add_pair_scores, add_quantised
 from edgerec_export.topk import add_exclusion, add_top_k, tail_slots
+from edgerec_export.values import ONE
+
+
+@dataclass(frozen=True)
+class Side:
+    """A table with its place: the pieces from which graphs are made."""
+
+    plan: Plan
+    placed: Placed
+
+    def add_rows(self, g: Graph, rows: Name) -> Rows:
+        return self.plan.add_rows(g, self.placed, rows)
+
+    def add_scores(self, g: Graph, user: Rows) -> list[Name]:
+        return self.plan.add_scores(g, self.placed, user)
 
 
 @dataclass(frozen=True)
@@ -17,13 +36,24 @@ class Model:
     """What the graphs are made of.
 
     Attributes:
+        items: the item table, as it is scored.
+        lookup: the item table, as its rows are looked up; the same as `items` but where a second copy ships.
+        lookup_is_dear: scoring some items by looking them up costs more than scoring all.
         users: the user table, or None where a user is made from a history.
-        weights: (n_items,) float32 history weights in that case.
+        encoder: makes it in that case.
+        encoder_tensors: its arrays, by section.
+        inverse_norms: (n_items,) float16 of item rows, for cosines; None without them.
+        top_inverse_norm: what those are multiplied by.
     """
 
-    items: TableInGraph
-    users: TableInGraph | None
-    weights: Tensor | None
+    items: Side
+    lookup: Side
+    lookup_is_dear: bool
+    users: Side | None
+    encoder: ShippedEncoder | None
+    inverse_norms: Tensor | None
+    top_inverse_norm: np.float32 = ONE
+    encoder_tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -32,14 +62,19 @@ class Model:
 
 def build_graphs(model: Model) -> dict[str, Graph]:
     """Every graph of the bundle by name."""
-    return {"recommend": recommend_graph(model), "score": score_graph(model)}
+    graphs = {"recommend": recommend_graph(model), "score": score_graph(model)}
+    if model.inverse_norms is not None:
+        graphs["similar"] = similar_graph(model)
+    if model.users is None and model.encoder is not None and model.encoder.in_own_graph:
+        graphs["encode"] = encode_graph(model)
+    return graphs
 
 
 def recommend_graph(model: Model) -> Graph:
     """The best k items of the whole catalogue.
 
-    inputs   user int64 [B], or history int64 [B, H] padded with -1; exclude int64 [B, E] padded with -1;
-             k int64 scalar
+    inputs   user int64 [B], or history int64 [B, H] padded with -1, or vector float32 [B, d];
+             exclude int64 [B, E] padded with -1; k int64 scalar
     outputs  items int64 [B, k], scores float32 [B, k]; item -1 and score -inf where fewer are left
 
     numpy: s = U[user] @ V.T; s[b, exclude[b]] = -inf; items = argsort(-s)[:, :k]
@@ -48,17 +83,9 @@ def recommend_graph(model: Model) -> Graph:
     user, asked = _add_subject(g, model)
     exclude = g.input("exclude", "int64", ["B", "E"])
     k = g.input("k", "int64", [])
-    n = model.n_items
-    batch = g.op("Shape", user.values, start=0, end=1)
-    tail_shape = g.op("Concat", batch, g.ints(tail_slots(n)), axis=0)
-    tail = g.op("Expand", g.constant(float("-inf"), "float32"), tail_shape)
-    scores = g.op("Concat", *model.items.add_scores(g, user), tail, axis=1)
-    # Of an unknown shape, ScatterElements would copy its input: 1M items, 0.2 of 1.7 ms and 4 MB (onnxruntime 1.32).
-    scores = g.shaped(scores, "float32", ["B", n + tail_slots(n)])
     if asked is not None:
         exclude = g.op("Concat", exclude, asked, axis=1)
-    scores = add_exclusion(g, scores, exclude, n)
-    items, best = add_top_k(g, scores, k, n)
+    items, best = _add_ranking(g, model, user, model.items.add_scores(g, user), exclude, k)
     if user.scale is not None:
         best = g.op("Mul", best, user.scale)
     g.output(items, "items", "int64", ["B", "K"])
@@ -69,36 +96,102 @@ def recommend_graph(model: Model) -> Graph:
 def score_graph(model: Model) -> Graph:
     """The scores of given candidates.
 
-    inputs   user int64 [B], or history int64 [B, H] padded with -1; candidates int64 [B, C]
+    inputs   user int64 [B], or history int64 [B, H] padded with -1, or vector float32 [B, d];
+             candidates int64 [B, C]
     outputs  scores float32 [B, C]
     """
     g = Graph("score")
     user, _ = _add_subject(g, model)
     candidates = g.input("candidates", "int64", ["B", "C"])
-    scores = add_pair_scores(g, user, model.items.add_rows(g, candidates))
+    if model.lookup_is_dear:
+        scores = g.op("GatherElements", _joined(g, model.items.add_scores(g, user)), candidates, axis=1)
+        if user.scale is not None:
+            scores = g.op("Mul", scores, user.scale)
+    else:
+        scores = add_pair_scores(g, user, model.lookup.add_rows(g, candidates))
     g.output(scores, "scores", "float32", ["B", "C"])
+    return g
+
+
+def similar_graph(model: Model) -> Graph:
+    """The k items most like an item, itself left out.
+
+    inputs   item int64 [B]; k int64 scalar
+    outputs  items int64 [B, k], scores float32 [B, k] cosines; item -1 and score -inf where fewer are left
+    """
+    if model.inverse_norms is None:
+        raise ValueError("without inverse lengths there are no cosines")
+    g = Graph("similar")
+    item = g.input("item", "int64", ["B"])
+    g.depend_on(item)
+    k = g.input("k", "int64", [])
+    rows = model.lookup.add_rows(g, item)
+    table = g.table("n", model.inverse_norms)
+    own = g.op("Unsqueeze", g.cast(g.op("GatherElements", table, item, axis=0), "float32"), g.ints(-1))
+    dots = _joined(g, model.items.add_scores(g, rows))
+    cosines = g.op("Mul", dots, g.cast(g.fresh(table), "float32"))
+    items, best = _add_ranking(g, model, rows, [cosines], g.op("Unsqueeze", item, g.ints(1)), k)
+    best = g.op("Mul", best, g.op("Mul", own, g.constant(model.top_inverse_norm**2, "float32")))
+    if rows.scale is not None:
+        best = g.op("Mul", best, rows.scale)
+    g.output(items, "items", "int64", ["B", "K"])
+    g.output(best, "scores", "float32", ["B", "K"])
+    return g
+
+
+def _add_ranking(g: Graph, model: Model, user: Rows, pieces: list[Name], exclude: Name, k: Name) -> tuple[Name, Name]:
+    """The best k of all scores, given in pieces [B, rows of the piece], without those excluded."""
+    n = model.n_items
+    batch = g.op("Shape", user.values, start=0, end=1)
+    tail_shape = g.op("Concat", batch, g.ints(tail_slots(n)), axis=0)
+    tail = g.op("Expand", g.constant(float("-inf"), "float32"), tail_shape)
+    scores = g.op("Concat", *pieces, tail, axis=1)
+    # Of an unknown shape, ScatterElements would copy its input: 1M items, 0.2 of 1.7 ms and 4 MB (onnxruntime 1.32).
+    scores = g.shaped(scores, "float32", ["B", n + tail_slots(n)])
+    return add_top_k(g, add_exclusion(g, scores, exclude, n), k, n)
+
+
+def _joined(g: Graph, pieces: list[Name]) -> Name:
+    return g.op("Concat", *pieces, axis=1) if len(pieces) > 1 else pieces[0]
+
+
+def encode_graph(model: Model) -> Graph:
+    """A user's vector, where it takes more than a weighted sum.
+
+    inputs   history int64 [B, H] padded with -1
+    outputs  vector float32 [B, d]; zeros for a history of padding alone
+    """
+    g = Graph("encode")
+    history = g.input("history", "int64", ["B", "H"])
+    g.depend_on(history)
+    g.output(_add_vector(g, model, history), "vector", "float32", ["B", model.items.plan.d])
     return g
 
 
 def _add_subject(g: Graph, model: Model) -> tuple[Rows, Name | None]:
     """The user's vector [B, d], and the history [B, H] that it was made from, if it was."""
     if model.users is not None:
-        return model.users.add_rows(g, g.input("user", "int64", ["B"])), None
-    history = g.input("history", "int64", ["B", "H"])
-    return _add_history_vector(g, model, history), history
+        user = g.input("user", "int64", ["B"])
+        g.depend_on(user)
+        return model.users.add_rows(g, user), None
+    history, d = None, model.items.plan.d
+    if model.encoder is not None and model.encoder.in_own_graph:
+        vector = g.input("vector", "float32", ["B", d])
+        g.depend_on(vector)
+    else:
+        history = g.input("history", "int64", ["B", "H"])
+        g.depend_on(history)
+        vector = _add_vector(g, model, history)
+    return add_quantised(g, vector) if model.items.plan.is_integer else Rows(vector), history
 
 
-def _add_history_vector(g: Graph, model: Model, history: Name) -> Rows:
-    """numpy: user[b] = sum over history[b] >= 0 of weight[i] * V[i]."""
-    if model.weights is None:
-        raise ValueError("a model without users needs history weights")
+def _add_vector(g: Graph, model: Model, history: Name) -> Name:
+    """[B, d] float32 by the encoder, from the rows of a history [B, H]."""
+    if model.encoder is None:
+        raise ValueError("a model without users needs an encoder")
     present = g.op("GreaterOrEqual", history, g.constant(0))
     rows = g.op("Where", present, history, g.constant(0))
-    weight = g.op("Gather", g.table("w", model.weights), rows)
-    weight = g.op("Where", present, weight, g.constant(0.0, "float32"))
-    vectors = model.items.add_rows(g, rows).as_float(g)
-    total = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weight, g.ints(1)), vectors), g.ints(1))
-    return Rows(total) if model.items.scales is None else add_quantised(g, total)
+    return model.encoder.add_vector(g, model.encoder_tensors, rows, present, model.lookup.add_rows(g, rows))
 
 
 def placeholder_scales(blocks: int, *, first: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What a bundle must answer, in numpy: for int8 the integer arithmetic replayed, not the floats it stands for."""
+"""What a bundle must answer, in numpy: for integers the integer arithmetic replayed, not the floats it stands for."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec_export.blocks import PackedTable
+from edgerec_export.encoders import ShippedEncoder
+from edgerec_export.packed import PackedTable
+from edgerec_export.values import LARGEST, TINY, chunks
 
-ROWS_AT_ONCE = 1 << 17
+ROWS_AT_ONCE = 1 << 16
 """Bounds the memory of float64 copies."""
-
-
-def _values(packed: PackedTable) -> NDArray[Any]:
-    """(n_rows, d) codes of an integer table, values of any other."""
-    return packed.dense() if packed.scales is None else packed.codes()
 
 
 class Reference:
     """Scores of packed tables, in bundle rows."""
 
     def __init__(
-        self, items: PackedTable, users: PackedTable | None, weights: NDArray[np.float32] | None = None
+        self,
+        items: PackedTable,
+        users: PackedTable | None,
+        encoder: ShippedEncoder | None = None,
+        inverse_norms: NDArray[np.float32] | None = None,
+        lookup: PackedTable | None = None,
     ) -> None:
-        self._items, self._weights = items, weights
-        self._largest = float(np.abs(items.dense()).max())
-        self._users = None if users is None else (_values(users), users.row_scales())
-        self._rows = _values(items)
+        self._items, self._users, self._encoder, self._inverse_norms = items, users, encoder, inverse_norms
+        self._lookup = lookup or items
+        self._integer = items.plan.is_integer
+        sample = np.arange(0, self.n_items, -(-self.n_items // ROWS_AT_ONCE))
+        self._largest = float(np.abs(items.rows(sample)).max())
 
     @property
     def d(self) -> int:
@@ -38,44 +41,63 @@ class Reference:
     def n_items(self) -> int:
         return self._items.plan.n_rows
 
-    def scores(self, subject: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, n_items) scores.
+    @property
+    def takes_vectors(self) -> bool:
+        """Whether users are given as vectors, which a graph of their own makes from histories."""
+        return self._encoder is not None and self._encoder.in_own_graph
+
+    def encoded(self, history: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, d) users' vectors of histories (B, H) padded with -1."""
+        if self._encoder is None:
+            raise ValueError("without users there must be an encoder")
+        return self._encoder.vectors(history, self._lookup)
+
+    @property
+    def has_similar(self) -> bool:
+        return self._inverse_norms is not None
+
+    def scores(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, len(places)) scores of the items in these places.
 
         Args:
-            subject: (B,) user rows, or (B, H) histories padded with -1 where there are no users.
+            subject: (B,) int64 user rows, (B, H) int64 histories padded with -1, or (B, d) float32 vectors: what the
+                graph takes.
         """
-        vectors, scale = self._vectors(subject)
-        exact = np.empty((len(vectors), self.n_items))
-        for start in range(0, self.n_items, ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            exact[:, rows] = vectors.astype(np.float64) @ self._rows[rows].T.astype(np.float64)
-        exact *= scale[:, None].astype(np.float64)
-        exact *= self._items.row_scales().astype(np.float64)
-        return exact
+        return self._products(*self._vectors(subject), places)
 
-    def slack(self, subject: NDArray[np.int64]) -> NDArray[np.float64]:
+    def cosines(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(len(items), len(places)) cosines, by the shipped inverse lengths."""
+        if self._inverse_norms is None:
+            raise ValueError("without inverse lengths there are no cosines")
+        dots = self._products(self._items.values(items), self._items.row_scales(items), places)
+        inverse = self._inverse_norms.astype(np.float64)
+        return dots * inverse[items][:, None] * inverse[places]
+
+    def _products(
+        self, vectors: NDArray[Any], scale: NDArray[np.float32], places: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        found = np.empty((len(vectors), len(places)))
+        wide = vectors.astype(np.float64)
+        for part in chunks(len(places), ROWS_AT_ONCE):
+            rows = self._items.values(places[part]).astype(np.float64)
+            found[:, part] = wide @ rows.T * self._items.row_scales(places[part]).astype(np.float64)
+        found *= scale[:, None].astype(np.float64)
+        return found
+
+    def slack(self, subject: NDArray[Any]) -> NDArray[np.float64]:
         """(B,) how far a score may be off: rounding, and one step of a quantised history vector."""
         vectors, scale = self._vectors(subject)
         size = np.abs(vectors.astype(np.float64) * scale[:, None]).sum(1) * self._largest
-        quantised_here = self._users is None and self._items.scales is not None
+        quantised_here = self._users is None and self._integer
         step = scale.astype(np.float64) * self._largest if quantised_here else 0.0
         allowed: NDArray[np.float64] = 1e-5 * size + 1e-6 + step
         return allowed
 
-    def _vectors(self, subject: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    def _vectors(self, subject: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         if self._users is not None:
-            rows, scales = self._users
-            return rows[subject], scales[subject]
-        return self._from_history(subject)
-
-    def _from_history(self, history: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        if self._weights is None:
-            raise ValueError("without users there must be history weights")
-        present = history >= 0
-        weight = np.where(present, self._weights[np.maximum(history, 0)], np.float32(0))
-        rows = self._rows[np.maximum(history, 0)] * self._items.row_scales()[np.maximum(history, 0)][..., None]
-        vectors = np.einsum("bh,bhd->bd", weight, rows.astype(np.float32))
-        if self._items.scales is None:
+            return self._users.values(subject), self._users.row_scales(subject)
+        vectors = subject if self.takes_vectors else self.encoded(subject)
+        if not self._integer:
             return vectors, np.ones(len(vectors), np.float32)
-        scale = np.maximum(np.abs(vectors).max(1) / np.float32(127), np.finfo(np.float32).tiny).astype(np.float32)
+        scale = np.maximum(np.abs(vectors).max(1) / np.float32(LARGEST["int8"]), TINY).astype(np.float32)
         return np.rint(vectors / scale[:, None]).astype(np.int32), scale

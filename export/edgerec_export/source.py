@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgerec.budget import Budget
 from edgerec.errors import ExportError
+from edgerec.models.encoder import Encoder, LinearEncoder
 from edgerec.tables import DenseTable, PrefixTable, Table
 from edgerec.training import Run
 
@@ -23,7 +24,7 @@ class Source:
         item_ids: (n_items,) int64 or str, unique.
         users: (n_users, d), or None where a user is made from a history.
         user_ids: as item_ids; None where there are no users.
-        history_weights: (n_items,) float32: a user is sum over its history of weight[i] * items[i].
+        encoder: makes a user's vector from a history, for bundles without users; None where there is no way.
         titles: (n_items,) str, '' where unknown.
         budget_bytes: of the whole bundle, that the tables were trained for; None without one.
         about: for the manifest and the model card; JSON.
@@ -33,15 +34,15 @@ class Source:
     item_ids: NDArray[Any]
     users: Table | None = None
     user_ids: NDArray[Any] | None = None
-    history_weights: NDArray[np.float32] | None = None
+    encoder: Encoder | None = None
     titles: NDArray[np.str_] | None = None
     budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ExportError where the parts do not fit together."""
-        if self.users is None and self.history_weights is None:
-            raise ExportError("a bundle needs a user table, or history weights to make a user's vector from")
+        if self.users is None and self.encoder is None:
+            raise ExportError("a bundle needs a user table, or an encoder to make a user's vector from a history")
         if self.users is not None and self.users.d != self.items.d:
             raise ExportError(f"user rows have {self.users.d} dimensions and item rows {self.items.d}; they must agree")
         self._check_ids("item", self.item_ids, self.items)
@@ -68,7 +69,7 @@ def from_run(run: Run) -> Source:
         run.item_ids,
         run.users,
         run.user_ids if run.users is not None else None,
-        run.history_weights,
+        None if run.history_weights is None else LinearEncoder(run.history_weights),
         run.titles,
         None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),

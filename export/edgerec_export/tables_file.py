@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from typing import IO, Any
+import mmap
+import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ ALIGNMENT = 64
 
 
 class TablesFile:
-    """Places arrays one after the other; what they hold is given when the file is written."""
+    """Places arrays one after the other; what they hold is written into the created file."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
@@ -38,20 +39,26 @@ class TablesFile:
 
     def parts(self) -> dict[str, int]:
         """Bytes of each array by name, for people who ask what takes the space."""
-        return {name: int(np.prod(shape)) * kind.itemsize for name, (_, kind, shape) in self._places.items()}
+        return {
+            name: int(np.prod(shape, dtype=np.int64)) * kind.itemsize for name, (_, kind, shape) in self._places.items()
+        }
 
-    def write(self, stream: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> str:
-        """Write the file and return its sha256."""
-        digest, at = hashlib.sha256(), 0
+    def create(self, path: Path) -> dict[str, NDArray[Any]]:
+        """Make the file, of its whole size and all zeros, and map its arrays for writing.
 
-        def put(piece: Any) -> None:
-            nonlocal at
-            digest.update(piece)
-            stream.write(piece)
-            at += len(piece)
+        Its room is taken at once, since a mapped file that outgrows its disk kills the process that writes to it.
 
-        for name, (offset, kind, _) in self._places.items():
-            put(b"\0" * (offset - at))
-            put(np.ascontiguousarray(arrays[name], kind).reshape(-1).view(np.uint8))
-        put(b"\0" * (self.nbytes - at))
-        return digest.hexdigest()
+        Raises OSError where the disk is full or cannot be written to.
+        """
+        with path.open("w+b") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, self.nbytes)
+            else:
+                for start in range(0, self.nbytes, 1 << 20):
+                    stream.write(bytes(min(1 << 20, self.nbytes - start)))
+                stream.flush()
+            mapped = mmap.mmap(stream.fileno(), self.nbytes)
+        return {
+            name: np.frombuffer(mapped, kind, int(np.prod(shape, dtype=np.int64)), offset).reshape(shape)
+            for name, (offset, kind, shape) in self._places.items()
+        }

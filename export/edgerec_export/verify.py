@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 
 from edgerec.errors import VerificationError
 from edgerec.runtime.manifest import read_manifest
+from edgerec_export.encoders import TOLERANCE
 from edgerec_export.reference import Reference
+from edgerec_export.values import TINY
 
+Feed = dict[str, NDArray[Any]]
+"""What one call of a graph is given, by input."""
+OUTPUTS = ("items", "scores", "vector")
 USERS = 32
 CANDIDATES = 50
 BYTES_AN_ITEM = 16
 BYTES_A_CANDIDATE_VALUE = 48
+ALL_CHECKED = 2_000_000
+SAMPLE = 200_000
+"""Items whose scores are compared where there are more than `ALL_CHECKED`."""
 MARGIN = 32 << 20
 """Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch), by decoded candidates (places and
 values) and by this much for onnxruntime."""
@@ -49,13 +57,15 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
         VerificationError: an answer, or the memory that answering took, is off; the message gives got, expected
             and tolerance.
     """
-    questions = dict(_questions(reference.n_items, n_users))
+    questions = dict(_questions(reference, n_users))
     answers = _ask(folder, questions)
     error = 0.0
     for call, feed in questions.items():
-        check = _check_scores if call.startswith("score") else _check_ranking
-        outputs = {name: answers[f"{call}.{name}"] for name in ("items", "scores") if f"{call}.{name}" in answers}
-        error = max(error, check(call, feed, outputs, reference))
+        graph = call.partition(".")[0]
+        outputs = {name: answers[f"{call}.{name}"] for name in OUTPUTS if f"{call}.{name}" in answers}
+        found = CHECKS[graph](call, feed, outputs, reference)
+        # That of a vector is relative, and bounded in its own check.
+        error = error if graph == "encode" else max(error, found)
     peak = int(answers["peak_bytes"]) if "peak_bytes" in answers else None
     allowed = sum(entry.bytes for entry in read_manifest(folder).files) + MARGIN
     batch = max(len(_subject(feed)) for feed in questions.values())
@@ -65,10 +75,10 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
     return Verification(error, peak)
 
 
-def _questions(n_items: int, n_users: int) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
-    rng = np.random.default_rng(0)
+def _questions(reference: Reference, n_users: int) -> Iterator[tuple[str, Feed]]:
+    rng, n_items = np.random.default_rng(0), reference.n_items
     batch = USERS if n_items <= 100_000 else 2
-    subject = _random_subject(rng, n_items, n_users, batch)
+    subject = _random_subject(rng, reference, n_users, batch)
     one = {name: value[:1] for name, value in subject.items()}
     k = np.array(min(20, n_items))
     nothing = np.full((batch, 1), -1)
@@ -80,18 +90,31 @@ def _questions(n_items: int, n_users: int) -> Iterator[tuple[str, dict[str, NDAr
         left = rng.permutation(n_items)[: n_items - min(3, n_items - 1)]
         yield "recommend.few_left", {**one, "exclude": left[None], "k": k}
         yield "recommend.none_left", {**one, "exclude": np.arange(n_items)[None], "k": np.array(n_items)}
+    if reference.has_similar:
+        yield "similar.some", {"item": rng.integers(0, n_items, min(batch, 8)), "k": k}
+    if reference.takes_vectors:
+        yield "encode.some", {"history": _random_histories(rng, n_items, batch)}
+        yield "encode.empty", {"history": np.full((1, 3), -1)}
     yield "score.some", {**subject, "candidates": rng.integers(0, n_items, (batch, CANDIDATES))}
 
 
-def _random_subject(rng: np.random.Generator, n_items: int, n_users: int, batch: int) -> dict[str, NDArray[np.int64]]:
+def _random_subject(rng: np.random.Generator, reference: Reference, n_users: int, batch: int) -> Feed:
     if n_users:
         return {"user": rng.integers(0, n_users, batch)}
-    history = rng.integers(0, n_items, (batch, 12))
-    history[:, 8:][rng.random((batch, 4)) < 0.5] = -1
+    history = _random_histories(rng, reference.n_items, batch)
+    if reference.takes_vectors:
+        return {"vector": reference.encoded(history).astype(np.float32)}
     return {"history": history}
 
 
-def _ask(folder: Path, questions: dict[str, dict[str, NDArray[np.int64]]]) -> dict[str, NDArray[Any]]:
+def _random_histories(rng: np.random.Generator, n_items: int, batch: int) -> NDArray[np.int64]:
+    """(batch, 12), a third of the end of each padded with -1."""
+    history = rng.integers(0, n_items, (batch, 12))
+    history[:, 8:][rng.random((batch, 4)) < 0.5] = -1
+    return history
+
+
+def _ask(folder: Path, questions: dict[str, Feed]) -> dict[str, NDArray[Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch, "questions.npz"), Path(scratch, "answers.npz")
         flat = {f"{call}.{name}": value for call, feed in questions.items() for name, value in feed.items()}
@@ -105,27 +128,58 @@ def _ask(folder: Path, questions: dict[str, dict[str, NDArray[np.int64]]]) -> di
             return {name: archive[name] for name in archive.files}
 
 
-def _subject(feed: dict[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-    return feed["user"] if "user" in feed else feed["history"]
+def _subject(feed: Feed) -> NDArray[np.int64]:
+    return next(feed[name] for name in ("user", "history", "vector", "item") if name in feed)
 
 
-def _check_scores(
-    call: str, feed: dict[str, NDArray[np.int64]], got: dict[str, NDArray[Any]], reference: Reference
-) -> float:
+def _check_scores(call: str, feed: Feed, got: dict[str, NDArray[Any]], reference: Reference) -> float:
     subject = _subject(feed)
-    expected = np.take_along_axis(reference.scores(subject), feed["candidates"], 1)
+    places, candidates = np.unique(feed["candidates"], return_inverse=True)
+    expected = np.take_along_axis(reference.scores(subject, places), candidates.reshape(feed["candidates"].shape), 1)
     return _compare(call, got["scores"], expected, reference.slack(subject)[:, None])
 
 
-def _check_ranking(
-    call: str, feed: dict[str, NDArray[np.int64]], got: dict[str, NDArray[Any]], reference: Reference
+def _check_ranking(call: str, feed: Feed, got: dict[str, NDArray[Any]], reference: Reference) -> float:
+    subject = _subject(feed)
+    places = _places(reference.n_items, got["items"])
+    excluded = np.hstack([feed["exclude"], feed["history"]]) if "history" in feed else feed["exclude"]
+    slack = reference.slack(subject)[:, None]
+    return _check_best(call, got, places, reference.scores(subject, places), excluded, int(feed["k"]), slack)
+
+
+def _check_similar(call: str, feed: Feed, got: dict[str, NDArray[Any]], reference: Reference) -> float:
+    item, places = feed["item"], _places(reference.n_items, got["items"])
+    cosines = reference.cosines(item, places)
+    return _check_best(call, got, places, cosines, item[:, None], int(feed["k"]), np.full((len(item), 1), 1e-4))
+
+
+def _check_vectors(call: str, feed: Feed, got: dict[str, NDArray[Any]], reference: Reference) -> float:
+    expected = reference.encoded(feed["history"])
+    length = np.maximum(np.linalg.norm(expected, axis=1), TINY)
+    relative = np.linalg.norm(got["vector"] - expected, axis=1) / length
+    return _compare(call, relative, np.zeros(len(relative)), np.full(len(relative), TOLERANCE))
+
+
+def _places(n_items: int, returned: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The items whose scores are checked: all, or of a large catalogue those that were returned and a sample."""
+    if n_items <= ALL_CHECKED:
+        return np.arange(n_items)
+    sample = np.random.default_rng(1).integers(0, n_items, SAMPLE)
+    return np.unique(np.concatenate([sample, returned[returned >= 0]]))
+
+
+def _check_best(
+    call: str,
+    got: dict[str, NDArray[Any]],
+    places: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    excluded: NDArray[np.int64],
+    k: int,
+    slack: NDArray[np.float64],
 ) -> float:
     """Every returned item scores what is said, none is excluded or repeated, and no better one was left out."""
-    subject, k = _subject(feed), int(feed["k"])
-    scores, slack = reference.scores(subject), reference.slack(subject)[:, None]
-    excluded = np.hstack([feed["exclude"], feed["history"]]) if "history" in feed else feed["exclude"]
     for row, gone in zip(scores, excluded, strict=True):
-        row[gone[gone >= 0]] = -np.inf
+        row[np.isin(places, gone)] = -np.inf
     items, best = got["items"], -np.sort(-scores, 1)[:, :k]
     if items.shape != best.shape:
         raise VerificationError(f"{call}: got items of shape {items.shape}, expected {best.shape}")
@@ -135,9 +189,17 @@ def _check_ranking(
     for row in items:
         if np.unique(row[row >= 0]).size != (row >= 0).sum():
             raise VerificationError(f"{call}: an item is returned twice: {row.tolist()}")
-    own = np.where(left, np.take_along_axis(scores, np.maximum(items, 0), 1), 0)
+    own = np.where(left, np.take_along_axis(scores, np.searchsorted(places, np.maximum(items, places[0])), 1), 0)
     said = np.where(left, got["scores"], 0)
     return max(_compare(call, said, own, slack), _compare(call, said, np.where(left, best, 0), slack))
+
+
+CHECKS: dict[str, Callable[[str, Feed, dict[str, NDArray[Any]], Reference], float]] = {
+    "score": _check_scores,
+    "recommend": _check_ranking,
+    "similar": _check_similar,
+    "encode": _check_vectors,
+}
 
 
 def _compare(call: str, got: NDArray[Any], expected: NDArray[Any], tolerance: NDArray[np.float64]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import DenseTable
 from edgerec_bench import Result, Settings, bench_all
 from edgerec_export import Options, Source, export, from_arrays
@@ -27,7 +28,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     export(from_arrays(items, users, about=ABOUT), dense, Options(layout="dense", verify=False))
     items[np.arange(16) >= rng.choice([2, 4, 16], 500)[:, None]] = 0
     weights = np.ones(500, np.float32)
-    source = Source(DenseTable(items), np.arange(500), history_weights=weights, about=ABOUT)
+    source = Source(DenseTable(items), np.arange(500), encoder=LinearEncoder(weights), about=ABOUT)
     export(source, mixed, Options(precision="int8", users=False, verify=False))
     return dense, mixed
 

@@ -23,7 +23,7 @@ from edgerec.runtime import Recommender
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import FORMAT, GridFile, read_rows
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, interrupted
 
 DATA = "synthetic:120x80x2400"
 TWELVE = f"""
@@ -62,7 +62,7 @@ def killed_once(command: list[str | Path], out: Path, rows: int, delay: float) -
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while process.poll() is None and (out.read_bytes().count(b"\n") if out.exists() else 0) < rows:
+    while process.poll() is None and rows_in(out) < rows:
         time.sleep(0.01)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGKILL)
@@ -82,6 +82,36 @@ def test_a_grid_killed_five_times_ends_with_the_file_of_one_that_was_not(
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == whole.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "killed.jsonl", "killed.timings.jsonl"}
+
+
+def test_ctrl_c_keeps_the_finished_cells_and_the_same_command_goes_on(
+    whole: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    command, out = grid_command(tmp_path, "stopped.jsonl"), tmp_path / "stopped.jsonl"
+    rows = set(whole.read_bytes().splitlines())
+    before = 0
+    for wanted in (0, 3, 6):  # 0: while it starts the first cells
+        stopped = interrupted(command, lambda wanted=wanted: started(out) and rows_in(out) >= wanted)
+        assert stopped.returncode == 130
+        assert "the same command goes on" in stopped.stderr
+        assert "Traceback" not in stopped.stderr
+        assert stopped.stdout == ""
+        assert before <= rows_in(out) < 12
+        assert not out.exists() or set(out.read_bytes().splitlines()) <= rows
+        before = rows_in(out)
+    done = command_line(*command)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "stopped.jsonl", "stopped.timings.jsonl"}
+
+
+def rows_in(out: Path) -> int:
+    return out.read_bytes().count(b"\n") if out.exists() else 0
+
+
+def started(out: Path) -> bool:
+    """Whether the grid has cells of its own in work."""
+    return any(out.with_name(f"{out.stem}.work").glob("*/cell.json"))
 
 
 def test_a_finished_grid_makes_nothing_again(whole: Path, command_line: CommandLine) -> None:

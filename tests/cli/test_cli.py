@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -134,6 +135,33 @@ def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> N
     assert "what it was trained on" in evaluated.stderr
 
 
+def test_a_cut_after_training_is_told_where_it_is_made(place: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    """With --mask-at ego: at the end of training and at export, as text and as JSON, of the epoch that ships."""
+    given = ("train", DATA, "--backbone", "lightgcn", "--budget", "20%", "--dimensions", "8", "--epochs", "3")
+    given = (*given, "--mask-at", "ego", "--out")
+    shown = command_line(*given, "again", cwd=tmp_path).stdout
+    told = json_of(command_line(*given, "best", "--split", "random:50/25/25", "--json", cwd=tmp_path))
+    again, best = cut_in(tmp_path / "again", phase="final"), cut_in(tmp_path / "best", phase="choose")
+    text = f"{again['kept']:.2%} of the propagated tables' squared norm kept; validation ndcg@20 after it 0."
+    assert re.search(rf"cut after training +{re.escape(text)}", shown)
+    assert told["cut"] == best  # type: ignore[index,call-overload]
+    exported = command_line("export", "best", "--out", "b", "--no-verify", cwd=tmp_path).stdout
+    assert f"cut after training: {best['kept']:.2%} of" in exported
+    asked = ("--out", tmp_path / "c", "--no-verify", "--json")
+    for run, cut in ((tmp_path / "again", again), (place / "ials", None)):
+        assert json_of(command_line("export", run, *asked))["cut"] == cut  # type: ignore[index,call-overload]
+
+
+def cut_in(folder: Path, *, phase: str) -> dict[str, float]:
+    """What a run trained with mask_at=ego should tell of its cut, by its history."""
+    run = json.loads((folder / "run.json").read_bytes())
+    assert run["config"]["settings"]["mask_at"] == "ego"
+    shipped = [entry for entry in run["history"] if entry["epoch"] == run["config"]["epochs"]][-1]
+    assert shipped["phase"] == phase
+    assert 0 < shipped["kept"] < 1
+    return {"kept": shipped["kept"], "ndcg@20": run["metrics"]["validation"]["ndcg@20"]}
+
+
 Arguments = Callable[[Path, Path], list[str]]
 """From a fresh folder and the folder of the good and the spoilt bundles to a command's arguments."""
 
@@ -165,6 +193,14 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "no budget": (call("train", DATA, "--out", "run"), "--budget"),
     "a budget too small": (call("train", DATA, "--budget", "1KiB", "--out", "run"), "smallest budget is"),
     "no such setting": (call("train", DATA, "--budget", "9%", "--set", "x=1", "--out", "run"), "no setting x"),
+    "--mask-at of another backbone": (
+        call("train", DATA, "--budget", "9%", "--mask-at", "ego", "--out", "run"),
+        "such as lightgcn, not for ials",
+    ),
+    "--mask-at twice": (
+        call(*("train", DATA, "--backbone", "lightgcn", "--mask-at", "ego", "--set", "mask_at=ego", "--out", "run")),
+        "give one of them",
+    ),
     "no such option": (call("train", DATA, "--speed"), "--speed"),
     "no run": (call("export", "absent", "--out", "b"), "no run"),
     "bytes too few": (call("export", "BUNDLES/run", "--out", "b", "--max-bytes", "100"), "allows is"),
@@ -235,3 +271,16 @@ def test_every_command_has_help_with_an_example(command_line: CommandLine) -> No
         assert shown.returncode == 0
         assert "Example:" in shown.stdout
         assert f"edgerec {name}" in shown.stdout
+
+
+def test_ctrl_c_is_status_130_wherever_it_comes(tmp_path: Path) -> None:
+    """In code that was compiled from a string Python would end by the signal instead; an import is full of it."""
+    (tmp_path / "caller.py").write_text(
+        "import edgerec.cli.app as app\n"
+        "from edgerec.cli import main\n"
+        "app.run = lambda arguments: exec('raise KeyboardInterrupt')\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "caller"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == ""

@@ -22,11 +22,11 @@ from edgerec.measure import evaluate
 from edgerec.methods import METHODS, method
 from edgerec.models import BACKBONES, backbone
 from edgerec.runtime import Recommender
-from edgerec.tables import DenseTable, SparseTable
+from edgerec.tables import DenseTable
 from edgerec.training import FitOptions, Run
 from edgerec_export import Options, Source, export, from_run
-from edgerec_export.blocks import PRECISIONS
-from edgerec_export.layouts import KINDS, LAYOUTS
+from edgerec_export.layouts import LAYOUTS
+from edgerec_export.values import PRECISIONS
 
 BUDGET = "25%"
 OPTIONS = FitOptions(max_epochs=12, threads=1)
@@ -79,9 +79,11 @@ class TestPair:
         again = Run.load(tmp_path)
         assert again.config == run.config
         assert again.metrics == run.metrics
+        assert again.items.kind == run.items.kind
         assert np.array_equal(again.items.dense(), run.items.dense())
         tables = [tmp_path / "items.npz", *([tmp_path / "users.npz"] if run.users else [])]
-        assert sum(path.stat().st_size for path in tables) < run.nbytes + 2500
+        # A file's names and headers are about 250 bytes an array, of which a sparse table has most.
+        assert sum(path.stat().st_size for path in tables) < run.nbytes + 1300 * len(tables)
         measured = evaluate(again, data(), threads=1)
         assert measured == pytest.approx(run.metrics["test"], abs=1e-6)
 
@@ -90,10 +92,6 @@ class TestPair:
         self, method_name: str, backbone_name: str, layout: str, precision: str, tmp_path: Path
     ) -> None:
         run = trained(method_name, backbone_name)
-        if run.items.kind not in KINDS[layout]:
-            with pytest.raises(UnsupportedError):
-                export(from_run(run), tmp_path / "b", Options(layout, precision))
-            return
         # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
         fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
         done = export(from_run(run), tmp_path / "b", Options(layout, precision, titles=True, verify=fresh))
@@ -101,7 +99,7 @@ class TestPair:
         model = Recommender.load(done.folder)
         assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
         measured = evaluate(model, data())
-        tolerance = 0.01 if precision == "fp32" else 0.1
+        tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3}[precision]
         assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
         check_pairs(model, precision)
 
@@ -185,13 +183,7 @@ def test_an_unsupported_pair_says_what_is_supported(make: Callable[[], object]) 
         backbone("no such")
 
 
-def test_a_table_kind_without_a_layout_is_refused(source: Source, tmp_path: Path) -> None:
-    sparse = SparseTable.from_dense(source.items.dense())
-    for layout in LAYOUTS:
-        if sparse.kind in KINDS[layout]:
-            continue
-        with pytest.raises(UnsupportedError, match="sparse"):
-            export(Source(sparse, source.item_ids, source.users, source.user_ids), tmp_path / "b", Options(layout))
+def test_what_does_not_exist_is_refused(source: Source, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="mixed"):
         export(source, tmp_path / "b", Options("no such layout"))
     with pytest.raises(UnsupportedError, match="fp32"):

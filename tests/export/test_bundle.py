@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
 from edgerec.runtime import Recommender
 from edgerec_export import Options, Source, export, from_arrays
-from edgerec_export.blocks import pack, quantise
-from edgerec_export.draft import Draft, choose_draft
-from edgerec_export.layouts import width_choices
-from edgerec_export.reference import Reference
+from edgerec_export.choose import draft_within as choose_draft
+from edgerec_export.draft import Draft, Wishes
+from edgerec_export.layouts import LAYOUTS
+from edgerec_export.packing import packed_in_memory
+from edgerec_export.values import PRECISIONS
 from edgerec_export.verify import verify
 from tests.conftest import history_source, random_source
 
@@ -32,7 +33,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-@given(st.integers(1, 60_000), st.sampled_from(["dense", "mixed"]), st.sampled_from(["fp32", "int8"]))
+@given(st.integers(1, 60_000), st.sampled_from(sorted(LAYOUTS)), st.sampled_from(PRECISIONS))
 @settings(max_examples=200, deadline=None)
 def test_every_budget_is_met_or_refused(
     tmp_path_factory: pytest.TempPathFactory, limit: int, layout: str, precision: str
@@ -62,8 +63,8 @@ def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_
     assert done.verification.max_error < 1e-3
 
 
-@pytest.mark.parametrize("layout", ["dense", "mixed"])
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_histories_equal_numpy(layout: str, precision: str, tmp_path: Path) -> None:
     done = export(history_source(300), tmp_path / "b", Options(layout, precision))
     assert done.verification is not None
@@ -140,7 +141,7 @@ def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
     done = export(random_source(300, 20), folder, Options(verify=False))
     after = {path.name for path in folder.iterdir()}
     assert before & after == {"manifest.json", "README.md"}
-    assert len(after) == 5
+    assert len(after) == 6
     assert Recommender.load(folder).n_items == 300
     assert done.nbytes == size_of(folder)
 
@@ -199,35 +200,22 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
 def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
     """A bundle whose tables changed after the fact does not pass, and the message says what was off."""
     done = export(SOURCE, tmp_path / "b", Options(verify=False))
-    draft = choose_draft(SOURCE, Options())
-    assert SOURCE.users is not None
-    assert draft.users is not None
-    items, users = pack(SOURCE.items, draft.items), pack(SOURCE.users, draft.users)
-    assert verify(done.folder, Reference(items, users), 120).max_error < 1e-4
+    draft = choose_draft(SOURCE, Options("mixed"))
+    reference = packed_in_memory(draft).reference()
+    assert verify(done.folder, reference, 120).max_error < 1e-4
     wrong = random_source(500, 120, seed=9)
-    assert wrong.users is not None
     with pytest.raises(VerificationError, match=r"expected .* within"):
-        verify(done.folder, Reference(items, pack(wrong.users, draft.users)), 120)
+        verify(done.folder, packed_in_memory(choose_draft(wrong, Options("mixed"))).reference(), 120)
     manifest = json.loads((done.folder / "manifest.json").read_text())
     (done.folder / manifest["graphs"]["score"]["file"]).unlink()
     with pytest.raises(VerificationError, match="cannot be opened"):
-        verify(done.folder, Reference(items, users), 120)
+        verify(done.folder, reference, 120)
 
 
-@given(st.integers(0, 99), st.integers(1, 30))
-@settings(max_examples=60, deadline=None)
-def test_quantising_is_off_by_half_a_step_at_most(seed: int, n: int) -> None:
-    values = np.random.default_rng(seed).standard_normal((n, 5)).astype(np.float32) * 10 ** (seed % 7 - 3)
-    codes, scale = quantise(values)
-    assert codes.dtype == np.uint8
-    assert codes.min() >= 1  # 0 would be -128, which has no counterpart
-    assert np.abs((codes.astype(np.float32) - 128) * scale - values).max() <= 0.501 * scale
-
-
-def test_without_users_needs_history_weights(tmp_path: Path) -> None:
+def test_without_users_needs_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="svd"):
         export(SOURCE, tmp_path / "b", Options(users=False))
-    with pytest.raises(ExportError, match="history weights"):
+    with pytest.raises(ExportError, match="an encoder"):
         Source(SOURCE.items, SOURCE.item_ids)
 
 
@@ -245,17 +233,18 @@ def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
 def test_the_smallest_size_named_is_the_smallest_of_all_choices(seed: int, precision: str) -> None:
     source = random_source(60, 40, seed=seed)
-    options = Options(precision=precision, max_bytes=1, verify=False)
+    options = Options("mixed", precision, max_bytes=1, verify=False)
     with pytest.raises(BudgetError) as refused:
         choose_draft(source, options)
     named = int(str(refused.value).partition(" allows is ")[2].split()[0])
+    wishes = Wishes.of(source, options)
     every = [
-        Draft(source, options, items, users).nbytes()
-        for items in width_choices("mixed", source.items, precision)
-        for users in Draft(source, options, items).user_choices()
+        Draft(source, options, wishes, items, users).nbytes()
+        for items in wishes.items_layout.choices(wishes.items)
+        for users in wishes.user_choices()
     ]
     assert named == min(every)
 
@@ -276,7 +265,7 @@ def test_a_damaged_bundle_is_mended_by_exporting_again(tmp_path: Path) -> None:
             (folder / "manifest.json").unlink()
         export(random_source(300, 20), folder, Options(verify=False))
         assert Recommender.load(folder).n_items == 300
-        assert len(list(folder.iterdir())) == 5
+        assert len(list(folder.iterdir())) == 6
 
 
 @pytest.mark.parametrize("content", ['{"format": "other"}', "[]", '{"format": "edgerec.bundle", "version": "9.0"}'])

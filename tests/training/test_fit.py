@@ -22,7 +22,7 @@ from edgerec.methods.uniform import Uniform, UniformConfig
 from edgerec.models import BACKBONES, SizePlan
 from edgerec.training import FitOptions, FitResult, Run, Step
 from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, interrupted
 
 ONE_THREAD = FitOptions(seed=3, threads=1, max_epochs=4)
 
@@ -132,26 +132,12 @@ def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, comma
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "edgerec.cli", "train", "synthetic:300x200x9000", "--backbone", "mf"]
-    command += ["--budget", "50%", "--epochs", "100000", "--patience", "100000", "--out", str(out)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        while not (out / CHECKPOINT).exists() and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "--resume" in errors
-    assert "Traceback" not in errors
+    command = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%"]
+    command += ["--epochs", "100000", "--patience", "100000", "--out", str(out)]
+    stopped = interrupted(command, (out / CHECKPOINT).exists)
+    assert stopped.returncode == 130
+    assert "--resume" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
     assert (out / CHECKPOINT).exists()
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from edgerec.api import train
+from edgerec.cli.tune import _show
 from edgerec.data import Interactions, split
 from edgerec.errors import DataError, MissingExtraError, RunError, UnsupportedError
 from edgerec.methods import METHODS, method
 from edgerec.models import backbone
 from edgerec.training import FitOptions
-from edgerec.tune import BACKBONE_SPACES, METHOD_SPACES, Range, Study, tune
-from tests.conftest import CommandLine
+from edgerec.tune import BACKBONE_SPACES, METHOD_SPACES, Range, Study, Trial, tune
+from tests.conftest import CommandLine, interrupted
 
 DATA = "synthetic:300x200x9000"
 WANTED: dict[str, Any] = {
@@ -68,23 +69,98 @@ def test_the_test_part_is_never_looked_at(interactions: Interactions, monkeypatc
     assert set(asked) == {parts.validation.fingerprint()}
 
 
-def test_a_stopped_study_goes_on_to_the_same_trials(interactions: Interactions, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "epochs"), [("ials", 3), ("mf", 8)])
+def test_a_stopped_study_goes_on_to_the_same_trials(
+    name: str, epochs: int, interactions: Interactions, tmp_path: Path
+) -> None:
+    """To the same prunings too, which eight epochs are enough for."""
     whole, stopped = tmp_path / "whole.json", tmp_path / "stopped.json"
-    tune(interactions, trials=14, out=whole, **WANTED)
+    wanted = {**WANTED, "backbone": name, "options": FitOptions(seed=3, threads=1, max_epochs=epochs)}
+    assert (tune(interactions, trials=14, out=whole, **wanted).pruned > 0) == (name == "mf")
 
     def stop(study: Study) -> None:
         raise StoppedError
 
     for number in range(1, 4):
         with pytest.raises(StoppedError):
-            tune(interactions, trials=14, out=stopped, progress=stop, **WANTED)
+            tune(interactions, trials=14, out=stopped, progress=stop, **wanted)
         assert len(json.loads(stopped.read_bytes())["trials"]) == number
-    resumed = tune(interactions, trials=14, out=stopped, **WANTED)
+    resumed = tune(interactions, trials=14, out=stopped, **wanted)
     assert len(resumed.trials) == 14
     assert stopped.read_bytes() == whole.read_bytes()
-    assert tune(interactions, trials=3, out=stopped, **WANTED) == resumed
+    assert tune(interactions, trials=3, out=stopped, **wanted) == resumed
     with pytest.raises(RunError, match="another command"):
-        tune(interactions, trials=3, out=stopped, **{**WANTED, "dimensions": 9})
+        tune(interactions, trials=3, out=stopped, **{**wanted, "dimensions": 9})
+
+
+def test_ctrl_c_keeps_the_finished_trials_and_the_same_command_goes_on(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    arguments = ["tune", DATA, "--backbone", "mf", "--budget", "50%", "--dimensions", "8", "--threads", "1"]
+    arguments += ["--epochs", "8", "--trials", "6", "--json", "--out"]
+    whole = command_line(*arguments, tmp_path / "whole.json")
+    assert whole.returncode == 0, whole.stderr
+    stopped = interrupted([*arguments, tmp_path / "out.json"], lambda: trials_in(tmp_path / "out.json") >= 2)
+    assert stopped.returncode == 130
+    assert "the same command goes on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert stopped.stdout == ""
+    assert 2 <= trials_in(tmp_path / "out.json") < 6
+    resumed = command_line(*arguments, tmp_path / "out.json")
+    assert resumed.stdout == whole.stdout
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def trials_in(study: Path) -> int:
+    return len(json.loads(study.read_bytes())["trials"]) if study.exists() else 0
+
+
+def test_a_trial_behind_the_median_is_pruned(
+    interactions: Interactions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not before five trials are done, nor before its fifth epoch; a trial that begins badly and recovers is kept."""
+    usual, recovers = [0.3, 0.4, 0.5, 0.5, 0.5, 0.6], [0.0, 0.0, 0.0, 0.0, 0.9, 0.9]
+    curves = [[0.2] * 6, *[usual] * 4, [0.4] * 6, recovers]
+    pruned = [*curves[:5], [0.4] * 5, recovers]
+    scores = (score for curve in pruned for score in curve)
+    monkeypatch.setattr("edgerec.training.fit.evaluate_vectors", lambda *given, **more: {"ndcg@20": next(scores)})
+    wanted = {**WANTED, "backbone": "mf", "options": FitOptions(threads=1, max_epochs=6, patience=6)}
+    study = tune(interactions, trials=7, out=tmp_path / "study.json", **wanted)
+    assert [trial.curves for trial in study.trials] == [[curve] for curve in pruned]
+    assert [trial.pruned for trial in study.trials] == [False] * 5 + [True, False]
+    assert (study.trials[5].score, study.trials[5].epochs) == (None, 0)
+    assert study.best.score == 0.9
+    assert study.pruned == 1
+    assert Study.opened(tmp_path / "study.json", study.command) == study
+
+
+def test_a_study_of_an_older_version_goes_on(interactions: Interactions, tmp_path: Path) -> None:
+    """Version 1 kept no curves."""
+    path = tmp_path / "study.json"
+    study = tune(interactions, trials=2, out=path, **WANTED)
+    fields = json.loads(path.read_bytes())
+    trials = [{name: trial[name] for name in ("values", "score", "epochs")} for trial in fields["trials"]]
+    path.write_text(json.dumps({**fields, "version": 1, "trials": trials}))
+    assert tune(interactions, trials=3, out=path, **WANTED).trials[1].values == study.trials[1].values
+
+
+def test_the_number_of_pruned_trials_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    kept, given_up = Trial({"settings.lr": 0.1}, 0.5, 3), Trial({"settings.lr": 9.0}, None, 0, pruned=True)
+    _show(Study({}, [kept, given_up]), "edgerec train", as_json=False)
+    assert "1 of 2 trials were pruned" in capsys.readouterr().out
+    _show(Study({}, [kept]), "edgerec train", as_json=False)
+    assert "pruned" not in capsys.readouterr().out
+    _show(Study({}, [kept, given_up]), "edgerec train", as_json=True)
+    assert json.loads(capsys.readouterr().out)["pruned"] == 1
+
+
+def test_lightgcns_schedule_and_negatives_are_tuned(interactions: Interactions) -> None:
+    options = FitOptions(threads=1, max_epochs=1)
+    study = tune(interactions, trials=2, **{**WANTED, "backbone": "lightgcn", "options": options})
+    first, second = ([trial.values[f"settings.{name}"] for name in ("horizon", "negatives")] for trial in study.trials)
+    assert first == [100, 2048]
+    assert all(isinstance(value, int) for value in second)
+    assert second != first
 
 
 def test_what_is_given_is_fixed(interactions: Interactions) -> None:

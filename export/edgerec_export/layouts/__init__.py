@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
-
 from edgerec.errors import UnsupportedError
-from edgerec.tables import Table
-from edgerec_export.layouts import dense, mixed
+from edgerec_export.layouts.base import Plan
+from edgerec_export.layouts.choice import Choice, Layout, Wish
+from edgerec_export.layouts.kinds import Bitmask, Csc, Csr, Dense, Ell, Mixed
 
-WidthChoices = Callable[[NDArray[np.int64], str], list[NDArray[np.int64]]]
-"""From sizes (n_rows,) and a precision to the sets of block widths worth trying, best first."""
-
-LAYOUTS: dict[str, WidthChoices] = {"dense": dense.width_choices, "mixed": mixed.width_choices}
-KINDS: dict[str, frozenset[str]] = {"dense": dense.KINDS, "mixed": mixed.KINDS}
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), Ell(), Csc(), Bitmask())}
 
 
-def width_choices(layout: str, table: Table, precision: str) -> list[NDArray[np.int64]]:
-    """The block widths worth trying for a table, best first.
+def layout(name: str) -> Layout:
+    """Raises UnsupportedError where there is no such layout."""
+    if name not in LAYOUTS:
+        raise UnsupportedError(f"there is no layout {name!r}; there are: {', '.join(sorted(LAYOUTS))}")
+    return LAYOUTS[name]
 
-    Raises UnsupportedError where there is no such layout or it cannot hold this kind of table.
-    """
-    if layout not in LAYOUTS:
-        raise UnsupportedError(f"there is no layout {layout!r}; there are: {', '.join(sorted(LAYOUTS))}")
-    if table.kind not in KINDS[layout]:
-        able = sorted(name for name, kinds in KINDS.items() if table.kind in kinds)
-        raise UnsupportedError(
-            f"the layout {layout!r} cannot hold a {table.kind} table; "
-            + (f"these can: {', '.join(able)}" if able else "no layout of this release can")
-        )
-    return LAYOUTS[layout](table.sizes(), precision)
+
+def lookup_layout(name: str, kind: str) -> Layout:
+    """In what a table of some kind is stored that is only looked up, beside items in layout `name`: in the same; not
+    by column, and rows that are prefixes without columns of their values."""
+    if name in ("dense", "mixed"):
+        return LAYOUTS[name]
+    if kind != "sparse":
+        return LAYOUTS["mixed"]
+    return LAYOUTS["ell" if name == "csc" else name]
+
+
+__all__ = ["LAYOUTS", "Choice", "Layout", "Plan", "Wish", "layout", "lookup_layout"]

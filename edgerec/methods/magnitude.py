@@ -1,0 +1,137 @@
+"""Magnitude pruning: a dense table is trained, and its smallest values are set to zero, wherever they stand.
+
+The baseline MagPrune of recsys-benchmark (Tran et al. 2024, arXiv 2406.17335), as its public code has it: each table is
+pruned on its own, each row's largest k values are protected, k in 0..floor(density * d) is found by a ternary search
+on validation NDCG, and nothing is trained after pruning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, ClassVar
+
+from edgerec.methods.base import Job, check_user_share
+from edgerec.methods.pruning import best_protection, check_protected, prune
+from edgerec.models import SizePlan, Vectors
+from edgerec.models.settings import check_range
+from edgerec.training import FitResult, Step
+from edgerec.training.fit import SELECTION
+
+_UNSEARCHED = 1
+"""Protected values a row where nothing was held back to choose by: no row is then empty."""
+
+
+@dataclass(frozen=True)
+class MagnitudeConfig:
+    """What is protected, and how the budget is shared.
+
+    Attributes:
+        item_protected: each item keeps at least so many of its values, the largest; None is chosen on validation, or
+            1 where nothing is held back.
+        user_protected: the same of each user; not read where users have no table.
+        user_share: of the budget that goes to users, in (0, 1); None for their share of the rows.
+    """
+
+    item_protected: int | None = None
+    user_protected: int | None = None
+    user_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError and BudgetError for values out of range."""
+        check_range("item_protected", self.item_protected, 0, 1e9)
+        check_range("user_protected", self.user_protected, 0, 1e9)
+        check_user_share(self.user_share)
+
+
+class Magnitude:
+    """Keeps the largest values of each table, the same number for every k.
+
+    Choices of ours, which the recipe leaves open: the tables are not pruned as one, since scores stay the same where
+    one is scaled up and the other down; items are searched first, beside whole users, then users beside the pruned
+    items; the epoch is that of the best dense tables; where the final model is trained again on all of train, it is
+    pruned to the same numbers with the k's that were found. A budget in bytes pays for positions too, a share or a
+    parameter count for values alone, as in the papers.
+    """
+
+    name: ClassVar[str] = "magnitude"
+    config: ClassVar[type[MagnitudeConfig]] = MagnitudeConfig
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "svd"})
+    budgeted: ClassVar[bool] = True
+
+    def fit(self, job: Job, config: MagnitudeConfig) -> FitResult:
+        """Raises BudgetError where the budget leaves less than one value a row, or less than what is protected."""
+        sides = _sides(job, config)
+        result = job.fit(SizePlan(job.d), keep_chosen=True)
+        shipped, chosen, history = result.vectors, result.chosen, list(result.history)
+        found: dict[str, Any] = {}
+        for side in sides:
+            protected = side.protected
+            if protected is None:
+                protected = _UNSEARCHED if chosen is None else _searched(job, side, chosen, history)
+            found[side.setting] = protected
+            shipped = side.pruned(shipped, protected)
+            chosen = None if chosen is None else side.pruned(chosen, protected)
+        return replace(
+            result,
+            vectors=shipped.remade(job.train),
+            validation={} if chosen is None else job.validate(chosen),
+            history=history,
+            chosen=chosen,
+            method_config=replace(config, **found),
+            sparse=True,
+        )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the stored tables, and what it may keep.
+
+    Attributes:
+        name: 'item' or 'user'.
+        rows, values: of the table as a whole.
+        protected: values that each row keeps; None where the config leaves it open.
+    """
+
+    name: str
+    rows: int
+    values: int
+    protected: int | None
+
+    @property
+    def setting(self) -> str:
+        """The config's name for what is protected."""
+        return f"{self.name}_protected"
+
+    def pruned(self, vectors: Vectors, protected: int) -> Vectors:
+        """The vectors with this table pruned."""
+        table = f"{self.name}s"
+        changes: dict[str, Any] = {table: prune(getattr(vectors, table), self.values, protected)}
+        return replace(vectors, **changes)
+
+
+def _sides(job: Job, config: MagnitudeConfig) -> list[_Side]:
+    """The tables that are stored, the items first. Raises BudgetError."""
+    total = job.values(sparse=True)
+    for_users = job.users_part(total, config.user_share)
+    sides = [_Side("item", job.train.n_items, total - for_users, config.item_protected)]
+    if job.user_table:
+        sides.append(_Side("user", job.train.n_users, for_users, config.user_protected))
+    for side in sides:
+        check_protected(side.protected or 0, side.values, side.rows)
+    return sides
+
+
+def _searched(job: Job, side: _Side, vectors: Vectors, history: list[dict[str, Any]]) -> int:
+    """What protection of the side is best on validation; each try is added to `history`."""
+    most = side.values // side.rows
+    tries = count(1)
+
+    def score(protected: int) -> float:
+        value = job.validate(side.pruned(vectors, protected))[SELECTION]
+        told: dict[str, Any] = {side.setting: protected, SELECTION: value}
+        history.append({"phase": "prune", **told})
+        job.progress(Step("prune", 1, 1, next(tries), most + 1, told))
+        return value
+
+    return best_protection(score, most)

@@ -1,0 +1,104 @@
+"""Encoders: how a user's vector is made from a history, for bundles that ship no user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.models.base import users_from_history
+from edgerec.models.row_solver import RowSolver
+
+
+class Encoder(Protocol):
+    """A way to make users' vectors from their histories and the item table.
+
+    Attributes:
+        kind: its name in runs and manifests.
+    """
+
+    kind: ClassVar[str]
+
+    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n_users, d) float32 from items (n_items, d) float32; zeros for an empty history."""
+        ...
+
+    def settings(self) -> dict[str, float]:
+        """Its numbers, as JSON."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Its arrays by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearEncoder:
+    """u = (sum over the history of weights[i] * items[i]) / length^power @ matrix.
+
+    Attributes:
+        weights: (n_items,) float32.
+        power: of the history's length; it changes no ranking, but brings the vectors of long and short histories to
+            the lengths that the matrix was fitted to.
+        matrix: (d, d) float32; None for the identity.
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    weights: NDArray[np.float32]
+    power: float = 0.0
+    matrix: NDArray[np.float32] | None = None
+
+    def averages(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n_users, d) float32: what the matrix is applied to."""
+        sums = users_from_history(history, items, self.weights)
+        if self.power == 0:
+            return sums
+        lengths = np.maximum(history.user_counts(), 1).astype(np.float32)
+        return np.asarray(sums / np.power(lengths, np.float32(self.power))[:, None], np.float32)
+
+    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        averages = self.averages(history, items)
+        return averages if self.matrix is None else averages @ self.matrix
+
+    def settings(self) -> dict[str, float]:
+        return {"power": self.power}
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {"weights": self.weights} | ({} if self.matrix is None else {"matrix": self.matrix})
+
+
+@dataclass(frozen=True)
+class LeastSquaresEncoder:
+    """The fold-in of implicit ALS: (V'V + reg I + alpha X'X) u = (1 + alpha) X' 1, X the rows of the history
+    (Hu, Koren and Volinsky 2008, section 4).
+
+    Attributes:
+        alpha: extra confidence of an observed item.
+        reg: ridge.
+    """
+
+    kind: ClassVar[str] = "ials"
+
+    alpha: float
+    reg: float
+
+    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        solver = RowSolver(history.indptr, history.indices, history.n_items, items.shape[1])
+        return solver.solve(items, self.alpha, self.reg)[0]
+
+    def settings(self) -> dict[str, float]:
+        return {"alpha": self.alpha, "reg": self.reg}
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {}
+
+
+def encoder_from(kind: str, settings: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Encoder:
+    """The encoder of that kind, settings and arrays. Raises KeyError, TypeError where they do not make one."""
+    kinds: dict[str, Any] = {made.kind: made for made in (LinearEncoder, LeastSquaresEncoder)}
+    made: Encoder = kinds[kind](**settings, **arrays)
+    return made

@@ -1,0 +1,186 @@
+"""Which dimensions of which rows a byte budget should buy, and in how many bits: rate and distortion of scores.
+
+The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
+(`scales.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
+(dimensions taken as uncorrelated). Every row takes what minimises distortion + lambda * bytes, and lambda is what
+spends the budget: the points of equal slope on all rows' curves (Shoham and Gersho 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.tables import DenseTable, SparseTable, Table
+from edgerec_export.scales import gram
+from edgerec_export.source import Source
+from edgerec_export.values import BYTES, LARGEST, chunks
+
+ROWS_AT_ONCE = 1 << 15
+HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a budget buys of one table.
+
+    Attributes:
+        sizes: (n_rows,) leading dimensions of each row.
+        precisions: that rows may have, and
+        which: (n_rows,) the number of each row's.
+        distortion: mean squared error of a score, as far as this table causes it.
+        nbytes: of the values.
+    """
+
+    sizes: NDArray[np.int64]
+    precisions: tuple[str, ...]
+    which: NDArray[np.int8]
+    distortion: float
+    nbytes: float
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a budget buys of both."""
+
+    items: Share
+    users: Share | None
+
+    @property
+    def distortion(self) -> float:
+        return self.items.distortion + (0.0 if self.users is None else self.users.distortion)
+
+    @property
+    def nbytes(self) -> float:
+        return self.items.nbytes + (0.0 if self.users is None else self.users.nbytes)
+
+
+def rotated(source: Source) -> Source:
+    """The same scores from dimensions in order of importance, where both tables are dense.
+
+    With U = Q_u R_u, V = Q_v R_v and R_u R_v' = P S W', the tables U R_u^-1 P S^1/2 and V R_v^-1 W S^1/2 have the same
+    scores, and their first s dimensions are the best s that there are (Eckart and Young 1936). Without a user table
+    the items are turned to their principal axes. Tables of other kinds stay as they are: their zeros would be lost.
+    """
+    if source.items.kind != "dense" or (source.users is not None and source.users.kind != "dense"):
+        return source
+    of_items = _factor(source.items)
+    if source.users is None:
+        axes = np.linalg.eigh(of_items.T @ of_items)[1][:, ::-1]
+        return replace(source, items=_turned(source.items, axes))
+    of_users = _factor(source.users)
+    left, s, right = np.linalg.svd(of_users @ of_items.T)
+    root = np.sqrt(s)
+    users = _turned(source.users, np.linalg.solve(of_users, left) * root)
+    items = _turned(source.items, np.linalg.solve(of_items, right.T) * root)
+    return replace(source, items=items, users=users)
+
+
+def _factor(table: Table) -> NDArray[np.float64]:
+    """(d, d) upper triangular R with T'T = R'R, a little damped where T has dependent columns."""
+    product = np.zeros((table.d, table.d))
+    for part in chunks(table.n_rows, ROWS_AT_ONCE):
+        rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
+        product += rows.T @ rows
+    damped = product + np.eye(table.d) * (1e-9 * np.trace(product) / table.d + 1e-30)
+    factor: NDArray[np.float64] = np.linalg.cholesky(damped).T
+    return factor
+
+
+def _turned(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
+    parts = [table.rows(np.arange(p.start, p.stop)) @ matrix for p in chunks(table.n_rows, ROWS_AT_ONCE)]
+    return DenseTable(np.concatenate(parts).astype(np.float32))
+
+
+class _Side:
+    """One table's curves of distortion against bytes."""
+
+    def __init__(self, table: Table, other: Table | None, precisions: Sequence[str]) -> None:
+        self._table, self._precisions = table, tuple(precisions)
+        weight = np.ones(table.d) if other is None else np.diag(gram(other))
+        self._weight = (weight / table.n_rows).astype(np.float32)
+        self._most = table.sizes() if table.kind != "sparse" else np.full(table.n_rows, table.d)
+
+    def share(self, price: float) -> Share:
+        """What every row takes where a byte costs `price` of distortion."""
+        n = self._table.n_rows
+        sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
+        for part in chunks(n, ROWS_AT_ONCE):
+            values = self._table.rows(np.arange(part.start, part.stop))
+            energy = np.square(values) * self._weight
+            tail = energy.sum(1, keepdims=True) - np.cumsum(energy, axis=1)
+            largest = np.abs(values).max(1, keepdims=True)
+            spent = np.cumsum(self._weight)
+            best = np.full(len(values), np.inf)
+            for number, precision in enumerate(self._precisions):
+                step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
+                lost = np.maximum(tail, 0) + np.square(step) / 12 * spent
+                cost = lost + price * BYTES[precision] * np.arange(1, self._table.d + 1)
+                cost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
+                size = cost.argmin(1)
+                here = np.take_along_axis(cost, size[:, None], 1)[:, 0]
+                better = here < best
+                best = np.where(better, here, best)
+                sizes[part] = np.where(better, size + 1, sizes[part])
+                which[part] = np.where(better, number, which[part])
+            each = np.array([BYTES[precision] for precision in self._precisions])[which[part]] * sizes[part]
+            distortion += float(best.sum() - price * each.sum())
+            nbytes += float(each.sum())
+        return Share(sizes, self._precisions, which, distortion, nbytes)
+
+
+def allocate(source: Source, precisions: Sequence[str], nbytes: float, *, users: bool) -> Allocation:
+    """The least distortion that `nbytes` of values buy, in some precisions of which every row takes one.
+
+    Where even one value a row is more than `nbytes`, that is what is returned.
+    """
+    sides = [_Side(source.items, source.users, precisions)]
+    if users and source.users is not None:
+        sides.append(_Side(source.users, source.items, precisions))
+
+    def at(price: float) -> Allocation:
+        shares = [side.share(price) for side in sides]
+        return Allocation(shares[0], shares[1] if len(shares) > 1 else None)
+
+    if (whole := at(0.0)).nbytes <= nbytes:
+        return whole
+    low, high = 1e-30, 1.0
+    while (found := at(high)).nbytes > nbytes and high < 1e30:
+        low, high = high, high * 1e4
+    for _ in range(HALVINGS):
+        middle = float(np.sqrt(low * high))
+        if (here := at(middle)).nbytes > nbytes:
+            low = middle
+        else:
+            high, found = middle, here
+        if found.nbytes > 0.998 * nbytes or high / low < 1.001:
+            break
+    return found
+
+
+def pruned(source: Source, n_values: float) -> Source:
+    """Sparse tables that keep their values of the largest effect on scores, at least one a row.
+
+    Returns the source itself where it has no more than `n_values`.
+    """
+    tables = {"items": source.items} | ({} if source.users is None else {"users": source.users})
+    if sum(table.n_values for table in tables.values()) <= n_values:
+        return source
+    effects: dict[str, NDArray[np.float32]] = {}
+    protected: dict[str, NDArray[np.bool_]] = {}
+    for name, table in tables.items():
+        other = source.users if name == "items" else source.items
+        weight = np.ones(table.d) if other is None else np.diag(gram(other))
+        effect = np.square(table.dense()) * (weight / table.n_rows).astype(np.float32)
+        protected[name] = np.zeros(effect.shape, bool)
+        protected[name][np.arange(len(effect)), effect.argmax(1)] = True
+        effects[name] = effect
+    free = max(int(n_values) - sum(table.n_rows for table in tables.values()), 0)
+    rest = np.concatenate([effects[name][~protected[name]] for name in tables])
+    limit = np.partition(rest, rest.size - free - 1)[rest.size - free - 1] if free < rest.size else -1.0
+    kept = {name: protected[name] | (effects[name] > limit) for name in tables}
+    smaller = {name: SparseTable.from_dense(table.dense(), kept[name]) for name, table in tables.items()}
+    return replace(source, items=smaller["items"], users=smaller.get("users"))

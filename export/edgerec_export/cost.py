@@ -1,0 +1,128 @@
+"""What a draft is expected to cost on a device: bytes exactly, milliseconds and memory from a table of measurements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgerec.errors import ExportError
+from edgerec.files import storage_failure
+from edgerec_export.draft import Draft
+from edgerec_export.layouts.base import Plan
+from edgerec_export.values import STORED
+
+FORMAT = "edgerec.calibration"
+RUNTIME_BYTES = 4 << 20
+"""Of onnxruntime for one open graph, above a bare session."""
+TERMS = ("fixed_us", "us_per_block", "ns_per_row", "ns_per_value")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `recommend` costs on a device, one user at a time: `python -m edgerec_bench.calibrate` measures it.
+
+    Attributes:
+        device: in words.
+        terms: for 'layout/precision', the coefficients of `TERMS` in a sum over the item table.
+    """
+
+    device: str
+    terms: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Calibration:
+        """Raises ExportError where the file is no calibration; StorageError where it cannot be read."""
+        try:
+            return cls.parse(json.loads(path.read_bytes()))
+        except OSError as error:
+            storage_failure(path, error, "read")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExportError(
+                f"{path} is no calibration ({error}); make one on the device: python -m edgerec_bench.calibrate"
+            ) from error
+
+    @classmethod
+    def parse(cls, fields: Any) -> Calibration:
+        """Raises ValueError, KeyError or TypeError where the fields are not those of a calibration."""
+        if fields["format"] != FORMAT:
+            raise ValueError(f"its format is {fields['format']!r}")
+        terms = {name: tuple(float(value[term]) for term in TERMS) for name, value in fields["terms"].items()}
+        return cls(str(fields["device"]), terms)
+
+    def ms(self, plan: Plan, active: float) -> float:
+        """Expected milliseconds of one `recommend` over a table, for users with a share of active dimensions.
+
+        Infinite where nothing was measured.
+        """
+        total = 0.0
+        for number, block in enumerate(plan.blocks):
+            if (key := f"{plan.layout}/{block.precision}") not in self.terms:
+                return float("inf")
+            fixed, per_block, row, value = self.terms[key]
+            values = block.n_values * (active if plan.layout == "csc" else 1.0)
+            total += (fixed if number == 0 else 0) + per_block + (row * block.rows + value * values) / 1e3
+        return total / 1e3
+
+
+@cache
+def default_calibration() -> Calibration:
+    """That of the machine on which this release was measured."""
+    text = resources.files("edgerec_export").joinpath("calibration.json").read_text()
+    return Calibration.parse(json.loads(text))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a draft is expected to cost.
+
+    Attributes:
+        nbytes: of the bundle, exact.
+        ms: of one `recommend`.
+        peak_bytes: of one `recommend` above a bare session.
+    """
+
+    nbytes: int
+    ms: float
+    peak_bytes: int
+
+
+def estimate(draft: Draft, calibration: Calibration) -> Estimate:
+    """The expected cost of a drafted bundle."""
+    nbytes = draft.nbytes()
+    return Estimate(
+        nbytes, calibration.ms(draft.items, _active(draft)), nbytes + working_bytes(draft.items) + RUNTIME_BYTES
+    )
+
+
+def _active(draft: Draft) -> float:
+    """The mean share of a user's dimensions that are not zero."""
+    if draft.users is None:
+        return 1.0
+    return min(1.0, draft.users.n_values / (draft.users.n_rows * draft.users.d))
+
+
+def working_bytes(plan: Plan) -> int:
+    """Bytes of intermediate values of one `recommend`, one user at a time.
+
+    All layouts hold the scores twice, as pieces and joined; integers once more, as products. What a layout decodes
+    comes on top: a block of ELL (columns as int32, values as float32 and the user's values at those columns), a
+    block of fp16 or int4 as it is computed with, the active blocks of CSC, at most all.
+    """
+    scores = (12 if plan.is_integer else 8) * plan.n_rows
+    largest = max(block.n_values for block in plan.blocks)
+    per_value = {
+        "ell": 12 + np.dtype(STORED[plan.precision]).itemsize,
+        "csc": 20,
+        "csr": 0,
+        "bitmask": 0,
+        "dense": {"fp16": 6, "int4": 1}.get(plan.precision, 0),
+        "mixed": {"fp16": 6, "int4": 1}.get(plan.precision, 0),
+    }
+    return scores + per_value[plan.layout] * largest + (8 << 20 if plan.layout in ("csr", "bitmask") else 0)

@@ -1,0 +1,151 @@
+"""Values in a graph: looked up in the flat vector of a table, decoded, scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec_export.graph import Graph, Name, Tensor
+from edgerec_export.values import ONE, STORED, ZERO, ZERO4, Block, is_integer
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Decoded rows in a graph.
+
+    Attributes:
+        values: [..., d] float32, or uint8 codes around 128.
+        scale: [..., 1] float32 where `values` are codes.
+    """
+
+    values: Name
+    scale: Name | None = None
+
+    def as_float(self, g: Graph) -> Name:
+        """[..., d] float32."""
+        return self.values if self.scale is None else g.op("Mul", self.centred(g), self.scale)
+
+    def centred(self, g: Graph) -> Name:
+        """[..., d] float32: codes around 0, exact; values where there are no codes."""
+        return self.values if self.scale is None else centred(g, self.values)
+
+
+def centred(g: Graph, codes: Name, zero: int = ZERO) -> Name:
+    """float32 codes around 0."""
+    return g.op("Sub", g.cast(codes, "float32"), g.constant(float(zero), "float32"))
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The flat vector of a table in a graph.
+
+    Attributes:
+        name: of its tensors.
+        offset: in the tables file, in bytes.
+        scales: (blocks,) float32; one number a block, None where values are floats.
+    """
+
+    name: str
+    offset: int
+    blocks: tuple[Block, ...]
+    scales: NDArray[np.float32] | None
+    row_scales: Tensor | None = None
+    top_scale: np.float32 = ONE
+
+    @property
+    def precision(self) -> str:
+        return self.blocks[0].precision
+
+    @property
+    def dtype(self) -> str:
+        return STORED[self.precision]
+
+    @property
+    def is_integer(self) -> bool:
+        return is_integer(self.precision)
+
+    def per_block(
+        self, g: Graph, values: Sequence[Any] | NDArray[Any], block: Name | None, dtype: str = "int64"
+    ) -> Name:
+        """A number of each block, for the block of each row; one for all where they agree."""
+        if block is None or len(set(np.asarray(values).tolist())) == 1:
+            return g.constant(values[0], dtype)
+        return g.op("Gather", g.constant(values, dtype), block)
+
+    def block_of(self, g: Graph, row: Name) -> Name | None:
+        """The block of each row [..., 1]; None where there is one block."""
+        starts = [block.first for block in self.blocks[1:]]
+        if not starts:
+            return None
+        after = g.cast(g.op("GreaterOrEqual", row, g.constant(starts)), "int64")
+        return g.op("ReduceSum", after, g.ints(-1), keepdims=1)
+
+    def nothing(self, g: Graph) -> Name:
+        """What stands where a row has no value: 0, or its code."""
+        return g.constant(ZERO, "uint8") if self.is_integer else g.constant(0.0, "float32")
+
+    def gather(self, g: Graph, index: Name, block: Name | None) -> Name:
+        """Values by their numbers inside their blocks.
+
+            index [...] int64, block [..., 1]  ->  [...] float32, or uint8 codes around 128
+
+        One GatherElements does it (a scalar Gather costs 11 times as much), on values as they are stored.
+        """
+        size = sum(b.stored for b in self.blocks)
+        flat = g.table(self.name, Tensor(self.offset, self.dtype, (size,)))
+        starts = [b.start for b in self.blocks]
+        above = None
+        at = index
+        if any(b.precision == "int4" for b in self.blocks):
+            half = self.per_block(g, [b.stored for b in self.blocks], block)
+            above = g.op("GreaterOrEqual", index, half)
+            at = g.op("Sub", index, g.op("Where", above, half, g.constant(0)))
+        if any(starts):
+            at = g.op("Add", at, self.per_block(g, starts, block))
+        values = g.op("GatherElements", flat, g.reshape(at, -1), axis=0)
+        values = g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # no candidates at all is an answer too
+        if above is not None:
+            low = g.op("BitwiseAnd", values, g.constant(15, "uint8"))
+            high = g.op("BitShift", values, g.constant(4, "uint8"), direction="RIGHT")
+            nibbles = g.op("Where", above, high, low)
+            codes = g.op("Add", nibbles, g.constant(ZERO - ZERO4, "uint8"))
+            if all(b.precision == "int4" for b in self.blocks):
+                return codes
+            narrow = g.constant([b.precision == "int4" for b in self.blocks], "bool")
+            return g.op("Where", g.op("Gather", narrow, block), codes, values)
+        return g.cast(values, "float32") if self.precision == "fp16" else values
+
+    def scale_of(self, g: Graph, row: Name, block: Name | None) -> Name | None:
+        """[..., 1] float32 the scale of each row [..., 1]; None for floats."""
+        if self.row_scales is not None:
+            table = g.table(self.name + "s", self.row_scales)
+            halves = g.op(
+                "Reshape", g.op("GatherElements", table, g.reshape(row, -1), axis=0), g.op("Shape", row), allowzero=1
+            )
+            return g.op("Mul", g.cast(halves, "float32"), g.constant(self.top_scale, "float32"))
+        if self.scales is None:
+            return None
+        scale = self.per_block(g, self.scales, block, "float32")
+        # One scale for all is given the rows' shape.
+        return g.op("Expand", scale, g.op("Shape", row))
+
+    def scaled(self, g: Graph, scores: Name, number: int) -> Name:
+        """[..., rows of a block] sums of products of codes, times the block's scale or those of its rows."""
+        block = self.blocks[number]
+        if self.row_scales is not None:
+            part = Tensor(self.row_scales.offset + 2 * block.first, "float16", (block.rows,))
+            halves = g.cast(g.fresh(g.table(f"{self.name}s{number}", part)), "float32")
+            return g.op("Mul", scores, g.op("Mul", halves, g.constant(self.top_scale, "float32")))
+        if self.scales is None:
+            return scores
+        return g.op("Mul", scores, g.constant(self.scales[number], "float32"))
+
+    def part(self, g: Graph, number: int, shape: tuple[int, ...]) -> Name:
+        """A block's entries as a tensor of their own."""
+        block = self.blocks[number]
+        at = self.offset + block.start * np.dtype(self.dtype).itemsize
+        return g.table(f"{self.name}{number}", Tensor(at, self.dtype, shape))

@@ -1,0 +1,191 @@
+"""What a layout is: where the rows of a table go, how they are packed, and the graph pieces that read them."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.tables import Table
+from edgerec.tables.paging import forget_pages
+from edgerec_export.flat import Flat, Rows
+from edgerec_export.graph import Graph, Name, Tensor
+from edgerec_export.scales import SAMPLE, Coder
+from edgerec_export.values import ONE, STORED, TINY, Block, chunks, is_integer
+
+Sections = dict[str, tuple[str, tuple[int, ...]]]
+"""dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""
+Arrays = Mapping[str, NDArray[Any]]
+RowsOf = Callable[[NDArray[np.int64], Block], NDArray[np.float32]]
+"""(m, width) values of rows of the table, for a block."""
+Put = Callable[[Block, int, NDArray[Any]], None]
+"""Place (m, width) values or codes around 0, from a row of a block on."""
+ROWS_AT_ONCE = 1 << 16
+"""Bounds the memory of copies while a table is packed."""
+SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A planned table that has its place in the tables file.
+
+    Attributes:
+        name: of its values there; other arrays add their suffix.
+        tensors: by suffix.
+        scales: (blocks,) float32 for integers with one scale a block.
+        top_scale: what stored row scales are multiplied by.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    scales: NDArray[np.float32] | None
+    top_scale: np.float32 = ONE
+
+    def table(self, g: Graph, suffix: str) -> Name:
+        """An array of the table, whole."""
+        return g.table(self.name + suffix, self.tensors[suffix])
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What packing found out.
+
+    Attributes:
+        blocks: (blocks,) float32 for integers with one scale a block; None otherwise.
+        top: what stored row scales are multiplied by.
+    """
+
+    blocks: NDArray[np.float32] | None = None
+    top: np.float32 = ONE
+
+
+@dataclass(frozen=True)
+class Plan(ABC):
+    """Where every value of a table goes, before any value is moved.
+
+    Attributes:
+        layout: its name.
+        blocks: of the flat vector of values, in row order; raw ids ascend inside each.
+        order: (n_rows,) the table's row in each place of the bundle.
+        d: dimensions of a decoded row.
+        by_row: integers have a scale a row, as float16 in section 's', and not one a block.
+    """
+
+    layout: str
+    blocks: tuple[Block, ...]
+    order: NDArray[np.int64]
+    d: int
+    by_row: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        return self.order.size
+
+    @property
+    def precision(self) -> str:
+        return self.blocks[0].precision
+
+    @property
+    def is_integer(self) -> bool:
+        return is_integer(self.precision)
+
+    @property
+    def n_values(self) -> int:
+        """Values that have a place, padding included."""
+        return sum(block.n_values for block in self.blocks)
+
+    def n_scales(self) -> int:
+        """Scales that the graphs hold."""
+        return len(self.blocks) if self.is_integer and not self.by_row else 0
+
+    def sections(self) -> Sections:
+        """The arrays of the table."""
+        own: Sections = {"": (STORED[self.precision], (sum(block.stored for block in self.blocks),))}
+        if self.by_row and self.is_integer:
+            own["s"] = ("float16", (self.n_rows,))
+        return own
+
+    def flat(self, placed: Placed) -> Flat:
+        """The values as the graphs see them."""
+        return Flat(
+            placed.name,
+            placed.tensors[""].offset,
+            self.blocks,
+            placed.scales,
+            placed.tensors.get("s"),
+            placed.top_scale,
+        )
+
+    @abstractmethod
+    def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
+        """Move a table's values to their places in `out`, an array for each section, quantising on the way."""
+
+    @abstractmethod
+    def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
+        """(len(places), d) the shipped rows in these places: float32, or int32 codes around 0."""
+
+    @abstractmethod
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+        """Look rows up: [...] int64 -> [..., d]. numpy: unpack(arrays, rows)."""
+
+    @abstractmethod
+    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+        """Score every row of the table for each user: [B, d] -> pieces [B, rows of the piece] float32, in row order.
+
+        In integers the products are exact; the user's own scale, the same for a whole answer, is applied by the
+        caller to the few scores that are returned. numpy: user @ unpack(arrays, all).T * scales
+        """
+
+    def row_scales(self, arrays: Arrays, scales: Scales, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(places),) float32; ones for floats."""
+        if not self.is_integer:
+            return np.ones(len(places), np.float32)
+        if scales.blocks is None:
+            return arrays["s"][places].astype(np.float32) * scales.top
+        return scales.blocks[self.block_of(places)]
+
+    def value_starts(self) -> list[int]:
+        """The number of each block's first value among all values."""
+        return [0, *itertools.accumulate(block.n_values for block in self.blocks)][:-1]
+
+    def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
+        """Quantise and place the rows of every block, some at a time."""
+        top = self._top_scale(coder, rows_of) if "s" in out else np.float32(1)
+        scales = np.empty(len(self.blocks), np.float32)
+        for number, block in enumerate(self.blocks):
+            places = self.order[block.first : block.first + block.rows]
+            if self.n_scales():
+                scales[number] = coder.scale(rows_of(places[:: -(-len(places) // SAMPLE)], block), block.precision)
+            for part in chunks(block.rows, ROWS_AT_ONCE):
+                values: NDArray[Any] = rows_of(places[part], block)
+                if "s" in out:
+                    steps = np.maximum(coder.row_scales(values, block.precision) / top, SMALLEST_HALF).astype(
+                        np.float16
+                    )
+                    out["s"][block.first + part.start : block.first + part.stop] = steps
+                    values = coder.codes(values, steps.astype(np.float32) * top, block.precision)
+                elif self.is_integer:
+                    values = coder.codes(values, scales[number], block.precision)
+                put(block, part.start, values)
+                if len(places) > ROWS_AT_ONCE:
+                    for array in out.values():
+                        forget_pages(array)
+        return Scales(scales if self.n_scales() else None, top)
+
+    def _top_scale(self, coder: Coder, rows_of: RowsOf) -> np.float32:
+        largest = TINY
+        for block in self.blocks:
+            places = self.order[block.first : block.first + block.rows]
+            for part in chunks(block.rows, ROWS_AT_ONCE):
+                largest = max(largest, coder.row_scales(rows_of(places[part], block), block.precision).max())
+        return np.float32(largest)
+
+    def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(len(places),) the number of the block that each row is in."""
+        firsts = [block.first for block in self.blocks[1:]]
+        return np.searchsorted(firsts, places, side="right")

@@ -1,0 +1,75 @@
+"""Bitmask: a bit for each position of a row, and the values where it is set.
+
+    row  [1 0 0 1 0 0 0 1]  [v v v]                rows with about as many values side by side, as in ELL
+
+Smaller than ELL where more than an eighth of the positions is kept. A catalogue is scored by decoding some rows
+at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.tables import Table
+from edgerec_export.flat import Rows
+from edgerec_export.graph import Graph, Name
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.slots import add_scores_by_decoding, slots
+from edgerec_export.scales import Coder
+from edgerec_export.values import Block, fetch, store
+
+
+@dataclass(frozen=True)
+class BitmaskPlan(Plan):
+    """A planned bitmask table: sections '' (values), 'm' (n_rows, d / 8) uint8, dimension j in bit
+    j % 8 of byte j / 8."""
+
+    def sections(self) -> Sections:
+        return {**super().sections(), "m": ("uint8", (self.n_rows, -(-self.d // 8)))}
+
+    def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
+        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
+            return slots(table.rows(rows), block.width)[0]
+
+        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+            store(out[""], values.ravel(), first * block.width, block)
+            place = slice(block.first + first, block.first + first + len(values))
+            kept = table.rows(self.order[place])[:, : self.d] != 0
+            out["m"][place] = np.packbits(kept, axis=1, bitorder="little")
+
+        return self.pack_rows(out, Coder(None), rows_of, put)
+
+    def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
+        full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)
+        which = self.block_of(places)
+        kept = np.unpackbits(arrays["m"][places], axis=1, count=self.d, bitorder="little").astype(bool)
+        for number, block in enumerate(self.blocks):
+            mine = np.flatnonzero(which == number)
+            row, column = np.nonzero(kept[mine])
+            rank = (np.cumsum(kept[mine], axis=1) - 1)[row, column]
+            index = (places[mine][row] - block.first) * block.width + rank
+            full[mine[row], column] = fetch(arrays[""], index, block)
+        return full
+
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+        flat = self.flat(placed)
+        row = g.op("Unsqueeze", rows, g.ints(-1))
+        block = flat.block_of(g, row)
+        bytes_ = g.op("Unsqueeze", g.op("Gather", placed.table(g, "m"), rows, axis=0), g.ints(-1))
+        bits = g.cast(g.op("BitwiseAnd", bytes_, g.constant([1 << bit for bit in range(8)], "uint8")), "bool")
+        lead = g.op("Shape", rows)
+        bits = g.op("Reshape", bits, g.op("Concat", lead, g.ints(8 * -(-self.d // 8)), axis=0), allowzero=1)
+        kept = g.leading(bits, self.d) if self.d % 8 else bits
+        rank = g.op("CumSum", g.cast(kept, "int64"), g.constant(-1, "int32"), exclusive=1)
+        widths = flat.per_block(g, [b.width for b in self.blocks], block)
+        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
+        index = g.op("Where", kept, g.op("Add", g.op("Mul", inside, widths), rank), g.constant(0))
+        values = g.op("Where", kept, flat.gather(g, index, block), flat.nothing(g))
+        return Rows(values, flat.scale_of(g, row, block))
+
+    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+        return [add_scores_by_decoding(g, user, self.n_rows, lambda body, rows: self.add_rows(body, placed, rows))]

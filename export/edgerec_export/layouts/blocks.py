@@ -1,0 +1,116 @@
+"""Dense and mixed-dimension tables: each row's first values, rows of the same width side by side.
+
+    width 2   [v v]  [v v]  [v v]  ...          scores = concat over widths w of
+    width 8   [v v v v v v v v]  ...                     user[:w] @ block_w  (w, rows)
+    width 64  [v v v v v v v v ... v v v]
+
+`dense` is one block as wide as the widest row. Item blocks lie by column (w, rows), so that scoring is one MatMul
+with a contiguous operand (by row it takes twice as long); user rows lie by row, so that a row is one cache line or
+a few. Rows are renumbered by width at export: no permutation is stored and none is looked up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.tables import Table
+from edgerec_export.flat import Rows
+from edgerec_export.graph import Graph, Name
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales
+from edgerec_export.scales import Coder
+from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
+
+
+@dataclass(frozen=True)
+class BlockPlan(Plan):
+    """A planned dense or mixed table."""
+
+    by_column: bool = True
+
+    def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
+        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
+            return table.rows(rows)[:, : block.width]
+
+        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+            if not self.by_column:
+                store(out[""], values.ravel(), first * block.width, block)
+                return
+            for column in range(block.width):
+                store(out[""], values[:, column], column * block.rows + first, block)
+            if block.precision == "int4" and block.width % 2:  # the half dimension that fills the last byte
+                tail = block.start + (block.width // 2) * block.rows + first
+                out[""][tail : tail + len(values)] = (out[""][tail : tail + len(values)] & 15) | (ZERO4 << 4)
+
+        return self.pack_rows(out, coder, rows_of, put)
+
+    def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
+        full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)
+        which = self.block_of(places)
+        for number in np.unique(which):
+            block, mine = self.blocks[number], np.flatnonzero(which == number)
+            row, column = (places[mine] - block.first)[:, None], np.arange(block.width)
+            index = column * block.rows + row if self.by_column else row * block.width + column
+            full[mine[:, None], column] = fetch(arrays[""], index, block)
+        return full
+
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+        flat = self.flat(placed)
+        row = g.op("Unsqueeze", rows, g.ints(-1))
+        block = flat.block_of(g, row)
+        columns = g.constant(list(range(self.d)))
+        widths = flat.per_block(g, [b.width for b in self.blocks], block)
+        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
+        if self.by_column:
+            index = g.op("Add", inside, g.op("Mul", columns, flat.per_block(g, [b.rows for b in self.blocks], block)))
+        else:
+            index = g.op("Add", g.op("Mul", inside, widths), columns)
+        kept = g.op("Less", columns, widths) if {b.width for b in self.blocks} != {self.d} else None
+        if kept:
+            index = g.op("Where", kept, index, g.constant(0))
+        values = flat.gather(g, index, block)
+        if kept:
+            values = g.op("Where", kept, values, flat.nothing(g))
+        return Rows(values, flat.scale_of(g, row, block))
+
+    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+        flat = self.flat(placed)
+        return [
+            flat.scaled(g, self._products(g, placed, user.values, number), number) for number in range(len(self.blocks))
+        ]
+
+    def _products(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
+        """[B, rows of the block] float32 sums of products with values, or with codes."""
+        block, flat = self.blocks[number], self.flat(placed)
+        width = block.width
+        if not self.by_column:
+            raise ValueError("rows that lie by row are looked up, not scored")
+        if block.precision == "int4":
+            half = -(-width // 2)
+            table = flat.part(g, number, (half, block.rows))
+            low = g.op("BitwiseAnd", table, g.mask(15))
+            high = g.op("BitShift", table, g.mask(4), direction="RIGHT")
+            if width % 2 and width == self.d:
+                user = g.op("Pad", user, g.ints(0, 0, 0, 1), g.constant(ZERO, "uint8"))
+            halves = (
+                self._integer_products(g, self._head(g, user, 0, half), low, ZERO4),
+                self._integer_products(g, self._head(g, user, half, 2 * half), high, ZERO4),
+            )
+            return g.cast(g.op("Add", *halves), "float32")
+        table = flat.part(g, number, (width, block.rows))
+        head = self._head(g, user, 0, width)
+        if block.precision == "int8":
+            return g.cast(self._integer_products(g, head, table, ZERO), "float32")
+        return g.op("MatMul", head, g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table)
+
+    def _head(self, g: Graph, user: Name, start: int, stop: int) -> Name:
+        if (start, stop) == (0, self.d):
+            return user
+        return g.op("Slice", user, g.ints(start), g.ints(stop), g.ints(-1))
+
+    @staticmethod
+    def _integer_products(g: Graph, head: Name, table: Name, zero: int) -> Name:
+        return g.op("MatMulInteger", head, table, g.constant(ZERO, "uint8"), g.constant(zero, "uint8"))

@@ -1,0 +1,109 @@
+"""ELL: rows with about as many values side by side, each value with its column.
+
+    2 values   [v c][v c]   [v c][v c]  ...         score = sum over a row's slots of value * user[column]
+    5 values   [v c][v c][v c][v c][v c]  ...
+
+A row's place follows from its number, so that no pointers are stored, and scoring needs no scatter: one
+GatherElements on the user's vector a block. For tables whose rows keep any positions, and any user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.tables import Table
+from edgerec_export.flat import Flat, Rows, centred
+from edgerec_export.graph import Graph, Name, Tensor
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.slots import add_scattered, slots
+from edgerec_export.scales import Coder
+from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
+
+
+@dataclass(frozen=True)
+class EllPlan(Plan):
+    """A planned ELL table: sections '' (values), 'c' (columns, by value)."""
+
+    def sections(self) -> Sections:
+        return {**super().sections(), "c": (self._column_type, (self.n_values,))}
+
+    @property
+    def _column_type(self) -> str:
+        return "uint8" if self.d <= 256 else "uint16"
+
+    def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
+        firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
+
+        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
+            return slots(table.rows(rows), block.width)[0]
+
+        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+            store(out[""], values.ravel(), first * block.width, block)
+            places = self.order[block.first + first : block.first + first + len(values)]
+            columns = slots(table.rows(places), block.width)[1].ravel()
+            at = firsts[block] + first * block.width
+            out["c"][at : at + columns.size] = columns
+
+        return self.pack_rows(out, Coder(None), rows_of, put)
+
+    def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
+        full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)
+        which = self.block_of(places)
+        for number, first in enumerate(self.value_starts()):
+            block, mine = self.blocks[number], np.flatnonzero(which == number)
+            index = (places[mine] - block.first)[:, None] * block.width + np.arange(block.width)
+            full[mine[:, None], arrays["c"][first + index]] = fetch(arrays[""], index, block)
+        return full
+
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+        flat = self.flat(placed)
+        row = g.op("Unsqueeze", rows, g.ints(-1))
+        block = flat.block_of(g, row)
+        widths = flat.per_block(g, [b.width for b in self.blocks], block)
+        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
+        slot = g.constant(list(range(max(b.width for b in self.blocks))))
+        index = g.op("Add", g.op("Mul", inside, widths), slot)
+        valid = g.op("Less", slot, widths) if len({b.width for b in self.blocks}) > 1 else None
+        if valid:
+            index = g.op("Where", valid, index, g.constant(0))
+        values = flat.gather(g, index, block)
+        at = g.op("Add", index, flat.per_block(g, self.value_starts(), block))
+        columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(at, -1), axis=0)
+        columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", at), allowzero=1)
+        return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
+
+    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+        def score(body: Graph, one: Name) -> Name:
+            pieces = [self._block_scores(body, placed, one, number) for number in range(len(self.blocks))]
+            return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
+
+        return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
+
+    def _block_scores(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
+        """(rows of the block,) scores for one user (d,)."""
+        block, flat = self.blocks[number], self.flat(placed)
+        whole = placed.tensors["c"]
+        size = np.dtype(whole.dtype).itemsize
+        part = Tensor(whole.offset + self.value_starts()[number] * size, whole.dtype, (block.n_values,))
+        columns = g.cast(g.fresh(g.table(f"{placed.name}c{number}", part)), "int32")
+        weights = g.op("GatherElements", user, columns, axis=0)
+        products = g.op("Mul", weights, self._block_values(g, flat, number))
+        sums = g.op("ReduceSum", g.reshape(products, -1, block.width), g.ints(1), keepdims=0)
+        return flat.scaled(g, sums, number)
+
+    @staticmethod
+    def _block_values(g: Graph, flat: Flat, number: int) -> Name:
+        """(values of the block,) float32, codes around 0 for integers."""
+        block = flat.blocks[number]
+        table = flat.part(g, number, (block.stored,))
+        if block.precision == "int4":
+            high = g.op("BitShift", table, g.mask(4), direction="RIGHT")
+            both = g.op("Concat", g.op("BitwiseAnd", table, g.mask(15)), high, axis=0)
+            return centred(g, g.leading(both, block.n_values, 0) if block.n_values % 2 else both, ZERO4)
+        if block.precision == "int8":
+            return centred(g, g.fresh(table), ZERO)
+        return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table

@@ -1,0 +1,147 @@
+"""The layouts by name: which widths each tries, and the plans it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec_export.layouts.base import Plan
+from edgerec_export.layouts.bitmask import BitmaskPlan
+from edgerec_export.layouts.blocks import BlockPlan
+from edgerec_export.layouts.choice import Choice, Wish
+from edgerec_export.layouts.csc import CscPlan, list_lengths
+from edgerec_export.layouts.csr import CsrPlan
+from edgerec_export.layouts.ell import EllPlan
+from edgerec_export.layouts.groups import group, width_choices
+from edgerec_export.values import BYTES, Block
+
+GRAPH_BYTES_PER_BLOCK = 80
+"""About what one more block of a looked-up table adds to graphs and manifest: a guess, before bytes are counted."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What scoring costs, measured with onnxruntime 1.32 on one x86-64 core.
+
+    Attributes:
+        ns_per_value: of reading a value and what belongs to it.
+        ns_per_block: of the nodes that a block takes.
+    """
+
+    ns_per_value: float
+    ns_per_block: float
+
+
+def _choices(sizes: NDArray[np.int64], wish: Wish, price: Price) -> list[Choice]:
+    """Sets of widths with the least padding: the fastest first, or the smallest of a table that is only looked up."""
+    per_class = []
+    for precision, rows in wish.classes:
+        per_value, per_block = price.ns_per_value, price.ns_per_block
+        if not wish.scored:
+            per_value, per_block = BYTES[precision], GRAPH_BYTES_PER_BLOCK
+        found = width_choices(sizes[rows], per_value, per_block, wish.scored)
+        per_class.append([tuple(map(int, widths)) for widths in found])
+    longest = max(map(len, per_class))
+    # Classes are cut alike: their first choices together, their second ones, and so on.
+    return [Choice(tuple(own[min(number, len(own) - 1)] for own in per_class)) for number in range(longest)]
+
+
+def _csr_block(rows: int, n_values: int, d: int, precision: str) -> Block:
+    stored = -(-n_values // 2) if precision == "int4" else n_values
+    return Block(d, rows, 0, 0, n_values, stored, precision)
+
+
+class Dense:
+    """One block as wide as the widest row. What every other layout has to beat."""
+
+    name = "dense"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice(tuple((int(wish.sizes.max()),) for _ in wish.classes))]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        return _block_plan(self.name, wish, choice)
+
+
+class Mixed:
+    """Rows by their number of leading values."""
+
+    name = "mixed"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        # A block more costs a Slice, a MatMul and a share of Concat, a byte more the memory's bandwidth.
+        return _choices(wish.sizes, wish, Price(0.045 * BYTES[wish.precision], 1300))
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        return _block_plan(self.name, wish, choice)
+
+
+def _block_plan(name: str, wish: Wish, choice: Choice) -> BlockPlan:
+    blocks, order = group(wish.sizes, wish.classes, choice.widths, by_column=wish.scored, rows_by_id=wish.rows_by_id)
+    return BlockPlan(name, blocks, order, wish.d, wish.by_row, by_column=wish.scored)
+
+
+class Ell:
+    """Rows by their number of values, each value with its column."""
+
+    name = "ell"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return _choices(wish.counts, wish, Price(1.4, 8000))
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        blocks, order = _by_count(wish, choice)
+        return EllPlan(self.name, blocks, order, wish.d, wish.by_row)
+
+
+class Bitmask:
+    """Rows by their number of values, with a bit for each position."""
+
+    name = "bitmask"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return _choices(wish.counts, wish, Price(10.0, 2000))
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        blocks, order = _by_count(wish, choice)
+        return BitmaskPlan(self.name, blocks, order, wish.d, wish.by_row)
+
+
+def _by_count(wish: Wish, choice: Choice) -> tuple[tuple[Block, ...], NDArray[np.int64]]:
+    return group(wish.counts, wish.classes, choice.widths, by_column=False, rows_by_id=wish.rows_by_id)
+
+
+class Csr:
+    """Rows in the order of their ids, with pointers."""
+
+    name = "csr"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice()]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        counts = wish.counts[wish.rows_by_id]
+        block = _csr_block(len(counts), int(counts.sum()), wish.d, wish.precision)
+        return CsrPlan(self.name, (block,), wish.rows_by_id, wish.d, wish.by_row, counts)
+
+
+class Csc:
+    """Values by dimension; rows in the order of their ids."""
+
+    name = "csc"
+    scores_rows = False
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice()]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        lengths = list_lengths(wish.table, wish.rows_by_id)
+        block = Block(wish.d, wish.table.n_rows, 0, 0, int(lengths.sum()), 0, wish.precision)
+        return CscPlan(self.name, (block,), wish.rows_by_id, wish.d, False, lengths)

@@ -1,0 +1,62 @@
+"""Rows of a table as values at some of their columns: what the sparse layouts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec_export.flat import Flat, Rows
+from edgerec_export.graph import Graph, Name
+
+AddRows = Callable[[Graph, Name], Rows]
+ROWS_A_STEP = 4096
+"""Rows that are decoded at once where a whole catalogue is scored by decoding: 1 MiB of codes at 256 dimensions."""
+
+
+def slots(rows: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(m, width) values and their columns of (m, d) rows that have at most `width` values.
+
+    Columns with a value come first, ascending; those that fill a shorter row are columns of its zeros, so that the
+    columns of a row are all different.
+    """
+    columns = np.argsort(rows == 0, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(rows, columns, 1), columns
+
+
+def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name | None, d: int) -> Name:
+    """Rows from their values and columns.
+
+    values, columns int64 [..., K], valid bool [..., K] or None  ->  [..., d]
+
+    Slots that are not valid are written to a column past the last, which is cut off again.
+    """
+    room = d if valid is None else d + 1
+    if valid is not None:
+        columns = g.op("Where", valid, columns, g.constant(d))
+    lead = g.op("Shape", columns, start=0, end=-1)
+    empty = g.op("Expand", flat.nothing(g), g.op("Concat", lead, g.ints(room), axis=0))
+    full = g.op("ScatterElements", empty, columns, values, axis=-1)
+    return full if valid is None else g.leading(full, d)
+
+
+def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, decode: AddRows) -> Name:
+    """Score every row by decoding some at a time: memory stays bounded, time is that of decoding.
+
+    user [B, d]  ->  [B, n_rows] float32, without the user's scale
+    """
+    steps = -(-n_rows // ROWS_A_STEP)
+
+    def score(body: Graph, number: Name) -> Name:
+        first = body.op("Mul", number, body.constant(ROWS_A_STEP))
+        rows = body.op("Add", body.constant(np.arange(min(ROWS_A_STEP, n_rows))), first)
+        found = decode(body, body.op("Min", rows, body.constant(n_rows - 1)))
+        products = body.op("MatMul", user.centred(body), body.op("Transpose", found.centred(body), perm=[1, 0]))
+        if found.scale is None:
+            return products
+        return body.op("Mul", products, body.op("Transpose", found.scale, perm=[1, 0]))
+
+    pieces = g.repeated(steps, score, ["B", min(ROWS_A_STEP, n_rows)])
+    flat = g.op("Reshape", g.op("Transpose", pieces, perm=[1, 0, 2]), g.ints(0, -1))
+    return flat if n_rows % ROWS_A_STEP == 0 or steps == 1 else g.leading(flat, n_rows)

@@ -1,0 +1,92 @@
+"""Filling the tables file of a drafted bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec_export.draft import Draft
+from edgerec_export.encoders import ShippedEncoder
+from edgerec_export.packed import PackedTable
+from edgerec_export.reference import Reference
+from edgerec_export.scales import Coder, gram
+from edgerec_export.source import Source
+from edgerec_export.values import ONE
+
+DISTORTION_ROWS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Every table of a bundle as it ships.
+
+    Attributes:
+        tables: by the name of their values in the tables file.
+        inverse_norms: (n_items,) float32 as shipped; None where they are not.
+        top_inverse_norm: what the float16 that ship are multiplied by.
+        encoder: of a bundle without users.
+    """
+
+    tables: dict[str, PackedTable]
+    inverse_norms: NDArray[np.float32] | None
+    top_inverse_norm: np.float32
+    encoder: ShippedEncoder | None
+
+    @property
+    def lookup(self) -> PackedTable:
+        """The item table whose rows are looked up."""
+        return self.tables["l" if "l" in self.tables else "i"]
+
+    def reference(self) -> Reference:
+        """What the bundle must answer."""
+        return Reference(self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup)
+
+
+def packed_in_memory(draft: Draft) -> Packed:
+    """The tables of a draft, without a file."""
+    arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in draft.tables.describe().items()}
+    return pack(draft, arrays)
+
+
+def distortion(packed: Packed, source: Source) -> float:
+    """The mean squared difference of a score between shipped tables and those of `source`, in the same dimensions; of
+    rows evenly spread where there are many, and without the product of both sides' errors."""
+    sides = [("i", source.items, source.users), ("u", source.users, source.items)]
+    total = 0.0
+    for name, table, other in sides:
+        if name in packed.tables and table is not None:
+            shipped = packed.tables[name]
+            places = np.arange(0, table.n_rows, -(-table.n_rows // DISTORTION_ROWS))
+            kept = shipped.rows(places).astype(np.float64)
+            error = table.rows(shipped.plan.order[places]).astype(np.float64)
+            error[:, : kept.shape[1]] -= kept
+            weight = np.eye(table.d) if other is None else gram(other)
+            total += float(np.einsum("nd,de,ne->n", error, weight, error).mean())
+    return total
+
+
+def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
+    """Fill the mapped tables file."""
+    source = draft.source
+    other = {"i": source.users, "l": source.users, "u": source.items}
+    coders = {name: Coder(None if table is None else gram(table)) for name, table in other.items()}
+    tables = {}
+    for name, plan in draft.plans().items():
+        table = source.users if name == "u" and source.users is not None else source.items
+        own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
+        tables[name] = PackedTable(plan, own, plan.pack(table, own, coders[name]))
+    for name, array in draft.fixed.items():
+        arrays[name][...] = array
+    packed = Packed(tables, None, ONE, draft.encoder)
+    if draft.encoder is not None:
+        draft.encoder.fill(packed.lookup, arrays)
+    if "n" not in arrays:
+        return packed
+    norms = packed.lookup.norms()
+    inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    top = np.float32(inverse.max(initial=0)) or ONE
+    arrays["n"][...] = inverse / top
+    return replace(packed, inverse_norms=arrays["n"].astype(np.float32) * top, top_inverse_norm=top)
