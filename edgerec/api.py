@@ -180,7 +180,11 @@ def _fit(
 
     result = request.method.fit(job_of(request, parts, fit, progress), request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
-    metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, request.options.threads)}
+    threads = request.options.threads
+    metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads)}
+    encoded = model.encode(vectors, trained, result.config, threads=threads)
+    if model.user_table:
+        metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)
     if result.validation:
         metrics["validation"] = result.validation
     kept = _kept(result)
@@ -192,7 +196,7 @@ def _fit(
     return Run(
         items=_table(vectors.items, sizes.items, sparse=result.sparse),
         users=_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
-        history_weights=vectors.history_weights,
+        encoder=encoded.encoder,
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
         titles=interactions.titles,

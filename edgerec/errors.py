@@ -24,7 +24,15 @@ class DownloadError(DataError):
 
 
 class BudgetError(EdgeRecError):
-    """A budget is malformed or cannot be met. Messages name the smallest budget that could be."""
+    """A budget is malformed or cannot be met. Messages name the smallest budget that could be.
+
+    Attributes:
+        smallest: that budget in bytes, where there is one.
+    """
+
+    def __init__(self, message: str, smallest: int | None = None) -> None:
+        super().__init__(message)
+        self.smallest = smallest
 
 
 class TableError(EdgeRecError):
@@ -53,6 +61,10 @@ class VerificationError(ExportError):
 
 class BundleError(EdgeRecError):
     """A bundle is half-written, tampered with, or made by a newer major version. Messages name the file."""
+
+
+class SignatureError(BundleError):
+    """A bundle is not signed, not with a trusted key, or altered since. Messages name the file."""
 
 
 class SigningKeyError(EdgeRecError):

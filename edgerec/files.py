@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from edgerec.errors import StorageError
 
+_MENDS = {errno.ENOENT: "check the name", errno.EISDIR: "name a file, not a folder"}
+"""What to do, by the reason; else to free space, and so on."""
+
 
 def storage_failure(path: Path, error: OSError, doing: str) -> NoReturn:
     """Turn an OSError into a StorageError of one line that says what to do."""
     reason = error.strerror or str(error)
-    raise StorageError(
-        f"cannot {doing} {path}: {reason}; free space there, mend its permissions or choose another place"
-    ) from error
+    usual = "free space there, mend its permissions or choose another place"
+    raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(error.errno or 0, usual)}") from error
 
 
 @contextmanager
@@ -42,7 +45,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         storage_failure(path, error, "write")
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
+            temporary.unlink(missing_ok=True)
 
 
 def _written_through(path: Path) -> Iterator[IO[bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ from edgerec.data import (
     split,
 )
 from edgerec.errors import BundleError, DataError, RequestError
-from edgerec.models import users_from_history
 from edgerec.runtime import Recommender
+from edgerec.runtime.allowed import padded
 from edgerec.training import Run
 
+Part = Literal["validation", "test"]
 KS = (5, 10, 20)
 BATCH_SCORES = 4_000_000
 """Scores of one batch of users: 16 MB."""
@@ -34,13 +35,16 @@ def measure_vectors(
     return evaluate_vectors(users, items, [parts.train, parts.validation], parts.test, ks=KS, threads=threads)
 
 
-def evaluate(subject: Run | Recommender, interactions: Interactions, *, threads: int | None = None) -> dict[str, float]:
-    """Recall, NDCG, coverage and mean popularity at 5, 10 and 20 on the test part of the split it was trained with.
+def evaluate(
+    subject: Run | Recommender, interactions: Interactions, *, part: Part = "test", threads: int | None = None
+) -> dict[str, float]:
+    """Recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the split it was trained with.
 
     A bundle is measured by what it answers, quantisation and all: its `recommend` graph is asked for each test user.
 
     Raises:
-        DataError: `interactions` are not those that it was trained on.
+        DataError: `interactions` are not those that it was trained on, or `part` is 'validation' and it was trained
+            on that.
         BundleError: a bundle that does not say how its data were split (a table brought along).
     """
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
@@ -53,14 +57,27 @@ def evaluate(subject: Run | Recommender, interactions: Interactions, *, threads:
             "--min-user and --min-item"
         )
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
+    if part == "validation" and parts.fit_all:
+        raise DataError(
+            f"it was trained on the validation part of its split {parts.spec} too; measure the test part, or train "
+            "with three shares, as --split random:50/25/25"
+        )
+    wanted, seen = (
+        (parts.validation, [parts.train]) if part == "validation" else (parts.test, [parts.train, parts.validation])
+    )
     if isinstance(subject, Run):
         items = subject.items.dense()
-        return measure_vectors(parts, _user_vectors(subject, parts, items), items, threads)
-    rows = np.flatnonzero(parts.test.user_counts())
-    rankings = bundle_rankings(subject, _history(parts), parts.train_all, rows, max(KS))
-    return metrics_of_rankings(
-        rankings, parts.test, rows=rows, popularity=popularity_of([parts.train, parts.validation]), ks=KS
-    )
+        return evaluate_vectors(_user_vectors(subject, parts, items), items, seen, wanted, ks=KS, threads=threads)
+    rows = np.flatnonzero(wanted.user_counts())
+    masked = parts.train if part == "validation" else parts.train_all
+    rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS))
+    return metrics_of_rankings(rankings, wanted, rows=rows, popularity=popularity_of(seen), ks=KS)
+
+
+def held_back(subject: Run | Recommender) -> Part:
+    """The part that may tell what an export cost: validation, where the final model was not trained on it."""
+    about = subject.about() if isinstance(subject, Run) else subject.manifest.about
+    return "test" if SplitSpec.from_dict(about["split"]).fit_all else "validation"
 
 
 def _history(parts: Split) -> Interactions:
@@ -71,10 +88,9 @@ def _history(parts: Split) -> Interactions:
 def _user_vectors(run: Run, parts: Split, items: NDArray[np.float32]) -> NDArray[np.float32]:
     if run.users is not None:
         return run.users.dense()
-    weights = run.history_weights
-    if weights is None:
-        raise DataError("the run has neither users nor history weights; train it again")
-    return users_from_history(_history(parts), items, weights)
+    if run.encoder is None:
+        raise DataError("the run has neither users nor an encoder that makes them; train it again")
+    return run.encoder.users(_history(parts), items)
 
 
 def bundle_rankings(
@@ -86,8 +102,12 @@ def bundle_rankings(
         history: what a user's vector is made from, where the bundle has no users.
         seen: what is excluded, over the same users and items.
 
-    Raises RequestError where the bundle does not know a user or an item.
+    Raises RequestError where the bundle does not know a user or an item, or ships no ids.
     """
+    if model.manifest.items.ids == "none":
+        raise RequestError(
+            "this bundle ships no ids, so its items cannot be found in data; measure the same export with its ids"
+        )
     to_bundle = model.item_rows(seen.item_ids.tolist())
     from_bundle = np.full(model.n_items + 1, -1, np.int64)
     from_bundle[to_bundle] = np.arange(seen.n_items)
@@ -96,22 +116,14 @@ def bundle_rankings(
     answers = np.full((len(rows), k), -1, np.int64)
     for start in range(0, len(rows), batch):
         users = rows[start : start + batch]
-        exclude = _padded([to_bundle[seen.items_of(user)] for user in users])
+        exclude = padded([to_bundle[seen.items_of(user)] for user in users])
         if model.n_users:
             inputs = {"user": model.user_rows(seen.user_ids[users].tolist())}
         else:
-            inputs = {"history": _padded([to_bundle[history.items_of(user)] for user in users])}
+            inputs = {"history": padded([to_bundle[history.items_of(user)] for user in users])}
         items, _ = model.recommend_rows(inputs, exclude, shown)
         answers[start : start + batch, :shown] = from_bundle[items]
     return answers
-
-
-def _padded(lists: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """(n, longest) with -1 behind the shorter ones."""
-    full = np.full((len(lists), max(map(len, lists), default=0)), -1, np.int64)
-    for row, values in zip(full, lists, strict=True):
-        row[: len(values)] = values
-    return full
 
 
 def load_subject(path: Path) -> Run | Recommender:

@@ -1,24 +1,101 @@
 """Ed25519 keys and signatures: who made a bundle, and that nobody changed it since.
 
+A signed document is a JSON object whose last bytes, of a fixed number, are
+
+    ,"signature":{"key":"<64 hexadecimal digits>","value":"<128 hexadecimal digits>"}}<newline>
+
+The value is the signature of every byte before these, the key is named by the sha256 of its 32 raw bytes. Signature
+and content are one file, so that one rename replaces both; no reader has to bring JSON into a canonical form.
+
 Needs the `cryptography` package, the extra `sign`, and only where something is signed or a signature is asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgerec.errors import SigningKeyError
+from edgerec.errors import SignatureError, SigningKeyError
 from edgerec.extras import require
 from edgerec.files import remove, storage_failure, sync, sync_folder
 
-SIGNATURE_BYTES = 64
 PUBLIC_BYTES = 32
 PublicKey = str | Path | bytes
 """A file with a PEM public key, its bytes, or the key's 32 raw bytes."""
+_END = b"}\n"
+_SIGNATURE = re.compile(rb',"signature":\{"key":"([0-9a-f]{64})","value":"([0-9a-f]{128})"\}\}\n')
+"""Lower case only: a document has one spelling, and no other is taken."""
+_SIGNATURE_BYTES = 228
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs.
+
+    Attributes:
+        fingerprint: of the public key: the hexadecimal sha256 of its 32 raw bytes.
+        sign: content to its 64 bytes of signature.
+    """
+
+    fingerprint: str
+    sign: Callable[[bytes], bytes]
+
+
+DRAFT_SIGNER = Signer("0" * 64, lambda _: bytes(64))
+"""Takes as many bytes as any other: what a signature adds to a document is known before there is one."""
+
+
+def signed(document: bytes, signer: Signer) -> bytes:
+    """A JSON object, ending in '}' and a newline, with its signature for last key."""
+    content = document.removesuffix(_END)
+    value = signer.sign(content).hex()
+    return content + f',"signature":{{"key":"{signer.fingerprint}","value":"{value}"}}}}\n'.encode()
+
+
+def claimed_signer(document: bytes) -> str | None:
+    """The fingerprint of the key that a document says it was signed with, unchecked; None of an unsigned one."""
+    found = _signature(document)
+    return None if found is None else found[1].decode()
+
+
+def check_signature(document: bytes, trusted: dict[str, Any], path: Path) -> None:
+    """Refuse a document that none of the trusted keys signed as it is.
+
+    Args:
+        trusted: as `read_public_keys` gives them.
+        path: of the document, for messages.
+
+    Raises SignatureError: not signed, signed with another key, or altered since.
+    """
+    found = _signature(document)
+    if found is None:
+        raise SignatureError(
+            f"{path} is not signed, and only bundles of trusted keys are wanted; export it with --sign KEY"
+        )
+    fingerprint = found[1].decode()
+    if fingerprint not in trusted:
+        raise SignatureError(
+            f"{path} is signed with the key {fingerprint}, which is none of the {len(trusted)} trusted; get the bundle "
+            "from whom you trust, or trust that key's .pub file"
+        )
+    invalid = require("cryptography.exceptions", "sign").InvalidSignature
+    try:
+        trusted[fingerprint].verify(bytes.fromhex(found[2].decode()), document[: found.start()])
+    except invalid:
+        raise SignatureError(
+            f"{path} was altered after it was signed with the key {fingerprint}; get the bundle again"
+        ) from None
+
+
+def _signature(document: bytes) -> re.Match[bytes] | None:
+    """The signature at the end of a document; its parts are the fingerprint and the value."""
+    return _SIGNATURE.fullmatch(document, max(0, len(document) - _SIGNATURE_BYTES))
 
 
 def new_key(path: Path) -> Path:
@@ -33,7 +110,7 @@ def new_key(path: Path) -> Path:
         StorageError: the file system refuses.
     """
     serialization = _serialization()
-    key = require("cryptography.hazmat.primitives.asymmetric.ed25519", "sign").Ed25519PrivateKey.generate()
+    key = _ed25519().Ed25519PrivateKey.generate()
     public = path.with_name(path.name + ".pub")
     for one in (path, public):
         if one.exists():
@@ -41,26 +118,20 @@ def new_key(path: Path) -> Path:
     private_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    public_pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     _write_new(path, private_pem, 0o600)
     try:
-        _write_new(public, public_pem(key), 0o644)
+        _write_new(public, public_pem, 0o644)
     except BaseException:
         remove(path)
         raise
     return public
 
 
-def public_pem(private: Any) -> bytes:
-    """The PEM of the public key that belongs to a private one."""
-    serialization = _serialization()
-    pem: bytes = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return pem
-
-
-def read_private_key(path: Path) -> Any:
-    """The ed25519 private key in a PEM file.
+def read_signer(path: Path) -> Signer:
+    """Sign with the ed25519 private key in a PEM file.
 
     Raises:
         SigningKeyError: something else is in it.
@@ -71,35 +142,26 @@ def read_private_key(path: Path) -> Any:
     content = _read(path)
     try:
         key = serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError) as error:  # TypeError: it has a password
+    except (ValueError, TypeError, _unsupported()) as error:  # TypeError: it has a password
         raise SigningKeyError(f"{path} is no private key without a password; make one: edgerec keys new KEY") from error
-    if not hasattr(key, "sign") or not _is_ed25519(key):
+    if not isinstance(key, _ed25519().Ed25519PrivateKey):
         raise SigningKeyError(f"{path} is a private key of another kind than ed25519; make one: edgerec keys new KEY")
-    return key
+    return Signer(_fingerprint(key.public_key()), key.sign)
 
 
-def read_public_keys(keys: PublicKey | Iterable[PublicKey]) -> list[Any]:
-    """The ed25519 public keys in PEM files, or given as bytes.
+def read_public_keys(keys: PublicKey | Iterable[PublicKey]) -> dict[str, Any]:
+    """The ed25519 public keys in PEM files, or given as bytes, by their fingerprints.
 
     Raises:
-        SigningKeyError: something else is in one of them.
+        SigningKeyError: something else is in one of them, or there is none.
         MissingExtraError: without `cryptography`.
         StorageError: one cannot be read.
     """
     _serialization()
-    return [_public_key(key) for key in ([keys] if isinstance(keys, PublicKey) else keys)]
-
-
-def is_signed_by_any(keys: Iterable[Any], signature: bytes, content: bytes) -> bool:
-    """Whether `signature` is that of `content` by one of the public keys."""
-    invalid = require("cryptography.exceptions", "sign").InvalidSignature
-    for key in keys:
-        try:
-            key.verify(signature, content)
-        except invalid:
-            continue
-        return True
-    return False
+    found = [_public_key(key) for key in ([keys] if isinstance(keys, PublicKey) else keys)]
+    if not found:
+        raise SigningKeyError("no key is given to trust; give the .pub file that 'edgerec keys new' made")
+    return {_fingerprint(key): key for key in found}
 
 
 def _public_key(key: PublicKey) -> Any:
@@ -107,20 +169,28 @@ def _public_key(key: PublicKey) -> Any:
     name = "a key given as bytes" if isinstance(key, bytes) else str(key)
     content = key if isinstance(key, bytes) else _read(Path(key))
     if len(content) == PUBLIC_BYTES:
-        ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519", "sign")
-        return ed25519.Ed25519PublicKey.from_public_bytes(content)
+        return _ed25519().Ed25519PublicKey.from_public_bytes(content)
     try:
         found = serialization.load_pem_public_key(content)
-    except ValueError as error:
+    except (ValueError, _unsupported()) as error:
         raise SigningKeyError(f"{name} is no public key; give the .pub file that 'edgerec keys new' made") from error
-    if not _is_ed25519(found):
+    if not isinstance(found, _ed25519().Ed25519PublicKey):
         raise SigningKeyError(f"{name} is a key of another kind than ed25519; give a .pub file of 'edgerec keys new'")
     return found
 
 
-def _is_ed25519(key: Any) -> bool:
-    ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519", "sign")
-    return isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey))
+def _fingerprint(public: Any) -> str:
+    return hashlib.sha256(public.public_bytes_raw()).hexdigest()
+
+
+def _ed25519() -> Any:
+    return require("cryptography.hazmat.primitives.asymmetric.ed25519", "sign")
+
+
+def _unsupported() -> type[Exception]:
+    """What `cryptography` raises for keys that it does not know."""
+    unsupported: type[Exception] = require("cryptography.exceptions", "sign").UnsupportedAlgorithm
+    return unsupported
 
 
 def _serialization() -> Any:

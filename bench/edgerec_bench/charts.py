@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.budget import format_bytes
 from edgerec.extras import require
 
 require("matplotlib", "bench")
@@ -20,6 +21,7 @@ require("matplotlib", "bench")
 from matplotlib import rc_context  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 INK, POINT = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""
@@ -48,40 +50,54 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 10,
 }
 
-MEBIBYTE = 2**20
 WIDTH = 5.2
 """Inches; the page scales charts to their place."""
 
 
 def scatter(
-    names: Sequence[str], x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, scale: float = 1.0
+    names: Sequence[str],
+    x: Sequence[float],
+    y: Sequence[float | None],
+    *,
+    x_label: str,
+    y_label: str,
+    scale: float = 1.0,
 ) -> str:
     """One point a bundle, of a colour and a shape of its own: an <svg> element.
 
     Args:
-        x: bytes; shown in MiB.
-        y: divided by `scale` before it is shown.
+        x: bytes, above 0.
+        y: divided by `scale` before it is shown; None leaves the bundle out, and its colour to it in other charts.
     """
-    with _figure(3.2 + _legend_height(len(names))) as (figure, axes):
-        across, up = [value / MEBIBYTE for value in x], [value / scale for value in y]
-        for number, (name, right, high) in enumerate(zip(names, across, up, strict=True)):
+    points = [
+        (number, name, right, high / scale)
+        for number, (name, right, high) in enumerate(zip(names, x, y, strict=True))
+        if high is not None
+    ]
+    with _figure(3.2 + _legend_height(len(points))) as (figure, axes):
+        for number, name, right, high in points:
             marker = MARKERS[number % len(MARKERS)]
             axes.scatter(right, high, s=64, marker=marker, color=_colour(number), label=_short(name), zorder=3)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.margins(0.15)
         # Bundles differ by powers of two; a linear axis would heap the small ones up.
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(bottom=0, top=max([*up, 1e-9]) * 1.2)
+        axes.set_xlim(*_whole_powers([right for _, _, right, _ in points]))
+        axes.xaxis.set_major_formatter(lambda size, place: format_bytes(int(size)).replace(".0 ", " "))
+        axes.set_ylim(bottom=0, top=max([*(high for *_, high in points), 1e-9]) * 1.2)
         axes.grid(alpha=0.18, color=INK)
         return _with_legend(figure, f"{y_label} against {x_label}")
 
 
 def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: str) -> str:
-    """One line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... stand equally far apart."""
+    """One line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... stand equally far apart.
+
+    A bundle with an empty curve is left out, and its colour to it in other charts.
+    """
     with _figure(3.2 + _legend_height(len(curves))) as (figure, axes):
         for number, (name, curve) in enumerate(curves.items()):
+            if not curve:
+                continue
             across = [_nines(percentile) for percentile in curve]
             axes.plot(across, list(curve.values()), color=_colour(number), label=_short(name), linewidth=2)
         axes.set_xticks([_nines(percentile) for percentile in (1, 50, 90, 95, 99)], ["1", "50", "90", "95", "99"])
@@ -94,12 +110,14 @@ def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: s
         return _with_legend(figure, f"{y_label} by percentile")
 
 
-def stacked_bars(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str) -> str:
-    """One bar a bundle, its parts one after the other; `parts` holds bytes, shown in MiB, below zero as zero."""
+def stacked_bars(
+    names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str, scale: float = 1.0
+) -> str:
+    """One bar a bundle, its parts one after the other, divided by `scale`; what is below zero is shown as zero."""
     with _figure(1.2 + 0.42 * len(names) + _legend_height(len(parts))) as (figure, axes):
         reached = [0.0] * len(names)
         for number, (part, sizes) in enumerate(parts.items()):
-            lengths = [max(size, 0.0) / MEBIBYTE for size in sizes]
+            lengths = [max(size, 0.0) / scale for size in sizes]
             axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=_colour(number), label=part)
             reached = [before + length for before, length in zip(reached, lengths, strict=True)]
         _name_bars(axes, names)
@@ -147,6 +165,7 @@ def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: s
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_ylim(bottom=0, top=1.1 * max(band.max() for _, *ends in series.values() for band in ends))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.18, color=INK)
         axes.minorticks_off()
         return _with_legend(figure, f"{y_label} against {x_label}")
@@ -162,6 +181,13 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
 def _with_legend(figure: Figure, title: str) -> str:
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
     return _inline(figure, title)
+
+
+def _whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis just outside the powers of two around the sizes, so that two at least have their ticks."""
+    low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
+    margin = 0.06 * max(high - low, 1)
+    return 2 ** (low - margin), 2 ** (max(high, low + 1) + margin)
 
 
 def _legend_height(entries: int) -> float:

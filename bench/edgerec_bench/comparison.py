@@ -82,8 +82,11 @@ def _line(
 
 
 def _ratio(value: float | None, base: float | None) -> str:
-    """Empty where there is nothing to divide, and for memory that the bare session exceeds."""
-    return f"{value / base:.2f}x" if value is not None and base is not None and base > 0 and value >= 0 else ""
+    """'2.31x', '0.0039x'. Empty where there is nothing to divide, and for memory that the bare session exceeds."""
+    if value is None or base is None or base <= 0 or value < 0:
+        return ""
+    ratio = value / base
+    return f"{ratio:.2f}x" if ratio >= 0.1 or ratio == 0 else f"{ratio:.2g}x"
 
 
 def _quality(results: Sequence[Result]) -> list[Line]:

@@ -97,8 +97,8 @@ def run_grid(
             "are for --workers 1"
         )
     cells, notes = plan.cells()
+    cells = _identified(cells, tell)
     with GridFile(out) as file:
-        cells = _identified(cells, tell)
         filling = _Filling(cells, file, progress)
         filling.run(lambda cell: _attempt(cell, plan, file, verify, bundles), workers)
         file.sort()

@@ -20,6 +20,7 @@ from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions
+from edgerec_export.layouts import layout
 
 AXES: dict[str, tuple[type, ...]] = {
     "data": (str,),
@@ -41,7 +42,7 @@ class Shared:
     Attributes:
         split, dimensions, epochs, patience: of the training; None for the backbone's own.
         min_user, min_item: the k-core filter of the data.
-        layout: of the bundles.
+        layout: of the bundles; 'auto' is chosen for each, and told in its row.
         threads: of each cell. On one thread a row is the same to the bit whatever interrupts it.
     """
 
@@ -51,7 +52,7 @@ class Shared:
     patience: int | None = None
     min_user: int = 1
     min_item: int = 1
-    layout: str = "mixed"
+    layout: str = "auto"
     threads: int = 1
 
 
@@ -186,6 +187,8 @@ class Plan:
         cells = [cell for cell in listed if not any(_matches(cell, entry) for entry in self.skip)]
         for cell in cells:
             cell.request()
+        if self.shared.layout != "auto":
+            layout(self.shared.layout)
         return cells, notes
 
     def _pairs(self) -> tuple[list[tuple[str, Method]], list[str]]:

@@ -35,7 +35,7 @@ ASKED, ANSWER = "cell.json", "row.json"
 
 Row = dict[str, Any]
 """One cell's outcome: format, version, key, cell, chosen_settings, epochs, metrics by what they are of ('validation',
-'run', 'bundle'), table_bytes, bundle_bytes, versions."""
+'run', 'bundle'), table_bytes, bundle_bytes, layout (of the bundle), versions."""
 
 _PACKAGES = ("edgerec", "numpy", "scipy", "torch", "onnx", "onnxruntime")
 
@@ -170,9 +170,8 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
     options = Options(layout=cell.shared.layout, precision=cell.precision, verify=verify)
     exported = export(from_run(run), bundle, options)
     marks.append(time.perf_counter())
-    answered = evaluate(
-        Recommender.load(bundle, threads=cell.shared.threads), interactions, threads=cell.shared.threads
-    )
+    model = Recommender.load(bundle, threads=cell.shared.threads)
+    answered = evaluate(model, interactions, threads=cell.shared.threads)
     marks.append(time.perf_counter())
     row = {
         "format": FORMAT,
@@ -184,6 +183,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
         "metrics": {"validation": run.metrics.get("validation"), "run": run.metrics["test"], "bundle": answered},
         "table_bytes": run.nbytes,
         "bundle_bytes": exported.nbytes,
+        "layout": model.manifest.layout,
         "versions": {name: _version(name) for name in _PACKAGES},
     }
     parts = zip(("train", "export", "evaluate"), marks, marks[1:], strict=False)

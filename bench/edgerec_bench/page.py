@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from edgerec_bench import comparison
 from edgerec_bench.result import Result
 from edgerec_bench.results_file import AnyResult
 from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings, targets
+from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
+from edgerec_bench.scale_targets import targets
 
 require("jinja2", "bench")
 
@@ -26,8 +29,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
 def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, Run] | None = None) -> None:
     """Write the page `out`.
 
-    Bundles stand side by side in the given order, ratios are to the first dense fp32 bundle, else to the first.
-    Where devices differ the page says so.
+    Bundles stand side by side in the given order, the second of a name with a number behind it; ratios are to the
+    first dense fp32 bundle, else to the first. Where devices differ the page says so.
 
     Args:
         runs: by the name to show: how large their rows are, by popularity.
@@ -39,7 +42,7 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
     """
     if not results and not runs:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
-    bundles = [result for result in results if isinstance(result, Result)]
+    bundles = _told_apart([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
     templates = Environment(loader=PackageLoader("edgerec_bench"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
@@ -53,6 +56,18 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
         finished=max((result.finished for result in results), default=None),
     )
     write_bytes(Path(out), page.encode())
+
+
+def _told_apart(results: Sequence[Result]) -> list[Result]:
+    """The same with a number behind a name that was there before: one bundle before and after a change."""
+    seen: Counter[str] = Counter()
+    named = []
+    for result in results:
+        name = result.bundle.name
+        seen[name] += 1
+        bundle = replace(result.bundle, name=f"{name} ({seen[name]})" if seen[name] > 1 else name)
+        named.append(replace(result, bundle=bundle))
+    return named
 
 
 def _side_by_side(results: list[Result]) -> dict[str, Any]:
@@ -72,7 +87,8 @@ def _head(result: Result) -> tuple[str, str, str]:
     """A bundle's name, how it ships, and what it holds."""
     bundle = result.bundle
     said = [str(bundle.about[name]) for name in ("data", "backbone", "method", "budget") if bundle.about.get(name)]
-    return bundle.name, f"{bundle.layout} {bundle.precision}", ", ".join([*said, f"{bundle.items:,} items"])
+    origin = ", ".join([*dict.fromkeys(said), f"{bundle.items:,} items"])
+    return bundle.name, f"{bundle.layout} {bundle.precision}", origin
 
 
 def _scale(result: ScaleResult) -> dict[str, Any]:
@@ -80,7 +96,7 @@ def _scale(result: ScaleResult) -> dict[str, Any]:
         "heading": heading(result),
         "columns": COLUMNS,
         "rows": scale_rows(result),
-        "targets": targets(result),
+        "targets": [(target.text, target.met) for target in targets(result)],
         "notes": NOTES,
     }
 

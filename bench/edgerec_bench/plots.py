@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgerec.training import Run
-from edgerec_bench.charts import MEBIBYTE, bands, percentile_curves, scatter, stacked_bars, width_shares
+from edgerec_bench.charts import SERIES, bands, percentile_curves, scatter, stacked_bars, width_shares
 from edgerec_bench.result import Result
 from edgerec_bench.run_sizes import size_bands, unseen_rows
 
+MEBIBYTE = 2**20
 MEMORY = {"anonymous": "RssAnon", "file-backed": "RssFile"}
 
 
@@ -59,19 +60,18 @@ def _points(
     results: Sequence[Result], figure: Callable[[Result], float | None], y_label: str, scale: float = 1.0
 ) -> str:
     """Bundles without the figure are left out; empty where none has it."""
-    known = [(result, value) for result in results if (value := figure(result)) is not None]
-    if not known:
+    values = [figure(result) for result in results]
+    if all(value is None for value in values):
         return ""
-    names, nbytes = [result.bundle.name for result, _ in known], [float(result.bundle.nbytes) for result, _ in known]
-    return scatter(names, nbytes, [value for _, value in known], x_label="bundle, MiB", y_label=y_label, scale=scale)
+    names, nbytes = [result.bundle.name for result in results], [float(result.bundle.nbytes) for result in results]
+    return scatter(names, nbytes, values, x_label="size of the bundle", y_label=y_label, scale=scale)
 
 
 def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
     curves = {result.bundle.name: result.measured.curve() for result in results}
-    known = {name: curve for name, curve in curves.items() if curve}
-    if known:
+    if any(curves.values()):
         caption = "How recommend's warm calls are distributed, medians over processes."
-        yield Plot(caption, percentile_curves(known, y_label="recommend, ms"))
+        yield Plot(caption, percentile_curves(curves, y_label="recommend, ms"))
 
 
 def _memory(results: Sequence[Result]) -> Iterator[Plot]:
@@ -79,23 +79,24 @@ def _memory(results: Sequence[Result]) -> Iterator[Plot]:
     parts = {part: [result.measured.above_bare(name) for result in results] for part, name in MEMORY.items()}
     known = {part: [size for size in sizes if size is not None] for part, sizes in parts.items()}
     if all(len(sizes) == len(names) for sizes in known.values()):
-        svg = stacked_bars(names, known, x_label="resident above a bare session, MiB")
+        svg = stacked_bars(names, known, x_label="resident above a bare session, MiB", scale=MEBIBYTE)
         yield Plot("File-backed memory is shared between processes, and the system takes it back when it must.", svg)
 
 
 def _parts(results: Sequence[Result]) -> Plot:
+    """The parts with the largest shares of a bundle, as many as there are colours; what is left is 'the rest'."""
     names = [result.bundle.name for result in results]
-    sizes = {
-        part: max(result.bundle.parts.get(part, 0) for result in results) for r in results for part in r.bundle.parts
+    shares = {
+        part: [100 * result.bundle.parts.get(part, 0) / result.bundle.nbytes for result in results]
+        for part in dict.fromkeys(part for result in results for part in result.bundle.parts)
     }
-    # Parts that never reach a hundredth of the smallest bundle would only fill the legend.
-    least = 0.01 * min(result.bundle.nbytes for result in results)
-    large = [part for part in sizes if sizes[part] >= least]
-    parts = {part: [float(result.bundle.parts.get(part, 0)) for result in results] for part in large}
-    small = [result.bundle.nbytes - sum(result.bundle.parts.get(part, 0) for part in large) for result in results]
-    if any(small):
-        parts["the rest"] = [float(size) for size in small]
-    return Plot("Where a bundle's bytes go.", stacked_bars(names, parts, x_label="bundle, MiB"))
+    # A part of less than a hundredth of every bundle would only fill the legend.
+    large = sorted((part for part in shares if max(shares[part]) >= 1), key=lambda part: -max(shares[part]))
+    parts = {part: shares[part] for part in shares if part in large[: len(SERIES) - 1]}
+    rest = [100 - sum(column) for column in zip(*parts.values(), strict=True)]
+    if max(rest) > 0:
+        parts["the rest"] = rest
+    return Plot("Where a bundle's bytes go.", stacked_bars(names, parts, x_label="share of the bundle, %"))
 
 
 def _widths(results: Sequence[Result]) -> Iterator[Plot]:

@@ -38,6 +38,8 @@ def read_results(path: Path) -> list[AnyResult]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise BenchError(f"{path} does not exist; make it with 'edgerec bench BUNDLE --out {path}'") from None
+    except IsADirectoryError:
+        raise BenchError(f"{path} is a folder; give a file that 'edgerec bench {path} --out FILE' wrote") from None
     except OSError as error:
         storage_failure(path, error, "read")
     try:

@@ -15,7 +15,7 @@ SHARES = (0.1, 0.5, 0.9)
 
 
 def size_bands(run: Run) -> dict[str, NDArray[np.float64]]:
-    """The bands of 'users' and of 'items', each where the run has such a table and its counts.
+    """The bands of 'items' and of 'users', each where the run has such a table and its counts.
 
     Returns (4, bins) by side: median interactions of a bin's rows, then the sizes that 10, 50 and 90 % of them do not
     exceed. A bin reaches from a power of two to below the next; empty ones are left out, and so are rows without an
@@ -32,7 +32,7 @@ def unseen_rows(run: Run) -> int:
 
 
 def _sides(run: Run) -> Iterator[tuple[str, NDArray[np.uint32], NDArray[np.int64]]]:
-    for side, table, counts in (("users", run.users, run.user_counts), ("items", run.items, run.item_counts)):
+    for side, table, counts in (("items", run.items, run.item_counts), ("users", run.users, run.user_counts)):
         if table is None or counts is None:
             continue
         if counts.shape != (table.n_rows,):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from edgerec_bench.figures import Measured
+from edgerec_bench.scale_targets import targets
 
-FORMAT, VERSION = "edgerec.scale", 1
-
-ANSWER_BYTES_PER_ITEM = 10
-FIXED_BYTES = 4_000_000
-FASTER = 10.0
-LOAD_MS = 50.0
+FORMAT, VERSION = "edgerec.scale", 2
 
 
 @dataclass(frozen=True)
@@ -21,43 +19,54 @@ class Contender:
 
     Attributes:
         name: as it is shown.
+        kind: 'plain', 'bundle' or 'peer'.
+        tables: which tables it holds.
         nbytes: of all its files.
+        apart: bytes of ids and norms among them.
         same_top: the share of its answers that are among numpy's exact best, ties apart.
-        ours: whether it is a bundle, to which the bound on memory applies.
+        pss: bytes of proportional memory with one, two, ... of its graphs open in one process, by the last opened;
+            empty where there are none, or no /proc.
     """
 
     name: str
+    kind: str
+    tables: str
     nbytes: int
+    apart: int
     same_top: float
-    ours: bool
     measured: Measured
+    pss: dict[str, int]
 
     @property
     def peak(self) -> float | None:
         """Bytes of peak resident memory above a bare session; None where it cannot be read."""
         return self.measured.above_bare("VmHWM")
 
-    def bound(self, items: int) -> int:
-        """Bytes that the peak may take: the bundle, 10 bytes an item for scores, 4 MB."""
-        return self.nbytes + ANSWER_BYTES_PER_ITEM * items + FIXED_BYTES
+    @property
+    def a_graph(self) -> int | None:
+        """The most bytes of memory that one more graph took; None where it was not measured."""
+        return max((after - before for before, after in pairwise(self.pss.values())), default=None)
+
+    def score_ms(self, candidates: int) -> float | None:
+        """Median milliseconds of the score graph; None where there is none."""
+        name = f"score {candidates}"
+        return self.measured.latency(name) if name in self.measured.scenarios else None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "nbytes": self.nbytes,
-            "same_top": self.same_top,
-            "ours": self.ours,
-            **self.measured.to_json(),
-        }
+        plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes", "apart", "same_top", "pss")}
+        return {**plain, **self.measured.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Contender:
         return cls(
             str(fields["name"]),
+            str(fields["kind"]),
+            str(fields["tables"]),
             int(fields["nbytes"]),
+            int(fields["apart"]),
             float(fields["same_top"]),
-            bool(fields["ours"]),
             Measured.from_json(fields),
+            {str(name): int(value) for name, value in fields["pss"].items()},
         )
 
 
@@ -67,19 +76,21 @@ class ScaleResult:
 
     Attributes:
         items, dimensions, users: of the tables.
-        kept: the share of the values that the mixed sizes keep.
+        kept: the share of the values that is kept, by the tables' name.
         settings: rounds, calls, seconds, k, exclude, threads, seed.
         device: what the machine said of itself.
         contenders: the rival first: every ratio is to it.
+        left_out: name and reason of those that were not measured.
     """
 
     items: int
     dimensions: int
     users: int
-    kept: float
+    kept: dict[str, float]
     settings: dict[str, Any]
     device: dict[str, Any]
     contenders: tuple[Contender, ...]
+    left_out: tuple[tuple[str, str], ...]
     started: str
     finished: str
     command: str
@@ -89,23 +100,42 @@ class ScaleResult:
         """Bytes of both tables in dense fp32."""
         return 4 * self.dimensions * (self.items + self.users)
 
+    def share(self, contender: Contender) -> float:
+        """Its bytes without ids and norms, of the dense fp32 tables'."""
+        return (contender.nbytes - contender.apart) / self.dense_nbytes
+
+    def ratios(self, contender: Contender) -> list[float]:
+        """How many times faster than the rival, by the medians of each round."""
+        both = zip(self.contenders[0].measured.each(), contender.measured.each(), strict=True)
+        return [rival / own for rival, own in both]
+
     def faster(self, contender: Contender) -> float:
-        """How many times faster than the rival, by the median."""
-        return self.contenders[0].measured.latency() / contender.measured.latency()
+        """How many times faster than the rival: the median over the rounds."""
+        return median(self.ratios(contender))
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written."""
+        """As it is written; targets and ratios are for readers of the JSON and never read back."""
         plain = {name: getattr(self, name) for name in ("items", "dimensions", "users", "kept", "settings", "device")}
         made = {name: getattr(self, name) for name in ("started", "finished", "command")}
         listed = [
-            {**one.to_json(), "times_faster": self.faster(one), "peak_bound": one.bound(self.items)}
+            {**one.to_json(), "times_faster": self.faster(one), "share_of_dense": self.share(one)}
             for one in self.contenders
         ]
-        return {"format": FORMAT, "version": VERSION, **plain, "contenders": listed, **made}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **plain,
+            "contenders": listed,
+            "left_out": [list(pair) for pair in self.left_out],
+            "targets": [target.to_json() for target in targets(self)],
+            **made,
+        }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ScaleResult:
         """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        if fields["version"] != VERSION:
+            raise ValueError(f"version {fields['version']} is no longer read")
         contenders = tuple(Contender.from_json(entry) for entry in fields["contenders"])
         if not contenders:
             raise ValueError("no contender")
@@ -113,10 +143,11 @@ class ScaleResult:
             int(fields["items"]),
             int(fields["dimensions"]),
             int(fields["users"]),
-            float(fields["kept"]),
+            {str(name): float(share) for name, share in fields["kept"].items()},
             dict(fields["settings"]),
             dict(fields["device"]),
             contenders,
+            tuple((str(name), str(reason)) for name, reason in fields["left_out"]),
             str(fields["started"]),
             str(fields["finished"]),
             str(fields["command"]),

@@ -1,6 +1,14 @@
 """Budgets in four spellings, and the exact integer sizes that keep to them."""
 
-from edgerec.budget.budget import BLOCK_OVERHEAD, Budget, BudgetKind, bundle_overhead, format_bytes, parse_bytes
+from edgerec.budget.budget import (
+    BLOCK_OVERHEAD,
+    MOST_POPULAR,
+    Budget,
+    BudgetKind,
+    bundle_overhead,
+    format_bytes,
+    parse_bytes,
+)
 from edgerec.budget.positions import PREFIX, Positions, sparse_positions
 from edgerec.budget.precision import BITS_PER_VALUE
 from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
@@ -8,6 +16,7 @@ from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_c
 __all__ = [
     "BITS_PER_VALUE",
     "BLOCK_OVERHEAD",
+    "MOST_POPULAR",
     "PREFIX",
     "Budget",
     "BudgetKind",

@@ -18,8 +18,10 @@ COMMANDS = {
     "grid": "Make every combination of a plan, in one result file.",
     "evaluate": "Measure runs and bundles on the test part of their split.",
     "export": "Export a run, or your own tables, as a bundle.",
+    "keys": "Make the keys that bundles are signed with.",
     "inspect": "Show what a run or a bundle holds and where its bytes go.",
     "recommend": "Recommend items from a bundle.",
+    "similar": "Show the items of a bundle most like an item.",
     "bench": "Measure memory and latency of bundles.",
     "compare": "Compare two results of bench: ratios with confidence intervals.",
     "report": "Make one self-contained HTML page of results.",
@@ -67,11 +69,21 @@ def run(arguments: Sequence[str]) -> int:
     except click.Abort:
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return 2
+    except click.ClickException as error:
+        click.echo(f"Error: {_one_line(error)}", err=True)
         return 2
     except (KeyboardInterrupt, BrokenPipeError):
         return INTERRUPTED
     except MemoryError as error:
         raise EdgeRecError(f"out of memory ({error}); use a smaller data set, budget or batch") from error
     return 0
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What click says of a mistyped command line in four lines, and where to look."""
+    said = " ".join(error.format_message().split())
+    where = error.ctx if isinstance(error, click.UsageError) else None
+    return said if where is None else f"{said}{'' if said[-1] in '.?)' else '.'} See '{where.command_path} --help'"

@@ -68,7 +68,7 @@ def command(
         return
     _print(results)
     for warning in (warning for result in results for warning in result.warnings):
-        messages.print(f"Warning: {warning}")
+        messages.print(f"Warning: {warning}", markup=False)
 
 
 def _print(results: Sequence[Result]) -> None:

@@ -49,7 +49,7 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, as_
     else:
         _print(comparisons)
     for line in failed:
-        messages.print(f"Failed: {line}")
+        messages.print(f"Failed: {line}", markup=False)
     if failed:
         sys.exit(1)
 
@@ -61,15 +61,15 @@ def _print(comparisons: Sequence[Comparison]) -> None:
     for one in comparisons:
         if one.machine_changed and one.machine:
             said = f"the machine itself took {one.machine.ratio:.2f} times as long for the same work; times say nothing"
-            messages.print(f"Warning: {one.new}: {said}")
+            messages.print(f"Warning: {one.new}: {said}", markup=False)
         elif one.contested:
             said = f"other programs took up to {1 - one.cpu_share:.0%} of the processor"
             counts = "tails and load say nothing, and medians must surely differ by more than 5 %"
-            messages.print(f"Warning: {one.new}: {said}: {counts}")
+            messages.print(f"Warning: {one.new}: {said}: {counts}", markup=False)
     if any(change.verdict == UNSTABLE for one in comparisons for change in one.changes):
         messages.print("unstable: close other programs and measure again, one right after the other:", style="dim")
         for line in dict.fromkeys(line for one in comparisons for line in one.again):
-            messages.print(f"  {line} --out RESULT.json", style="dim")
+            messages.print(f"  {line} --out RESULT.json", style="dim", markup=False)
 
 
 def _row(change: Change) -> list[str]:

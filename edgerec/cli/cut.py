@@ -17,5 +17,5 @@ def cut_of(run: Run) -> dict[str, Any] | None:
 
 def cut_text(cut: dict[str, Any]) -> str:
     """For people."""
-    score = "" if cut[SELECTION] is None else f"; validation {SELECTION} after it {cut[SELECTION]:.4f}"
-    return f"{cut['kept']:.2%} of the propagated tables' squared norm kept{score}"
+    score = "" if cut[SELECTION] is None else f"; validation {SELECTION} of what is left {cut[SELECTION]:.4f}"
+    return f"{1 - cut['kept']:.2%} of the propagated tables' squared norm lost{score}"

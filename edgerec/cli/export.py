@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.cut import cut_of, cut_text
-from edgerec.cli.options import FOLDER
+from edgerec.cli.made import made_of, made_text
+from edgerec.cli.options import FOLDER, filter_options, load
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.console import print_table
-from edgerec.data.columns import is_id, to_ids
+from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.extras import require
-from edgerec.files import storage_failure
+from edgerec.measure import evaluate, held_back
+from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import SECTION_NAMES
 from edgerec.training import Run
 
+METRIC = "ndcg@20"
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -28,28 +31,49 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("run", type=FOLDER, required=False)
 @click.option("--items", type=FILE, help="Your own item table: an .npy of (items, dimensions).")
 @click.option("--users", "users_file", type=FILE, help="Your own user table: an .npy of (users, dimensions).")
-@click.option("--ids", type=FILE, help="Item ids of your own table, one a line.")
+@click.option("--ids", help="Item ids of your own table, a file with one a line; or none: ship no ids.")
 @click.option("--user-ids", type=FILE, help="User ids of your own table, one a line.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the bundle; a bundle there is replaced.")
-@click.option("--layout", default="mixed", show_default=True, help="mixed or dense.")
-@click.option("--precision", help="fp32 or int8; by default what the run was trained for, else fp32.")
+@click.option("--layout", default="auto", show_default=True, help="auto, dense, mixed, csr, ell, bitmask or csc.")
+@click.option("--precision", help="fp32, fp16, int8, int4 or auto; by default what the run was trained for, else fp32.")
+@click.option("--scales", default="auto", show_default=True, help="Of integers: one a table, block or row.")
 @click.option("--max-bytes", help="Of the whole bundle, every file counted, such as 200KiB; refused if impossible.")
+@click.option("--max-rss", help="Peak memory of a request above a bare session, measured in a fresh process.")
+@click.option("--fit", is_flag=True, help="Shorten or prune a table that is too large for its limits.")
+@click.option("--data", help="The data that RUN was trained on: measures what the export cost, as NDCG@20.")
+@click.option("--calibration", type=FILE, help="Costs measured on your device, for --layout auto.")
+@click.option("--similar/--no-similar", default=None, help="Ship the graph of similar items; by default where it fits.")
+@click.option("--lookup", is_flag=True, help="With csc: a second copy of the items, for looking rows up.")
 @click.option("--titles", is_flag=True, help="Ship item titles, where the data have them.")
+@click.option("--id-map", type=FILE, help="Write which id each row of the bundle has, as CSV; --ids none needs it.")
 @click.option("--no-users", is_flag=True, help="Ship no user's vector: it is made on the device from a history.")
+@click.option("--sign", type=FILE, help="Sign the bundle with this private key, made by 'edgerec keys new'.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the bundle with numpy in a fresh process.")
+@filter_options
 @json_option
 def command(
     run: Path | None,
     items: Path | None,
     users_file: Path | None,
-    ids: Path | None,
+    ids: str | None,
     user_ids: Path | None,
     out: Path,
     layout: str,
     precision: str | None,
+    scales: str,
     max_bytes: str | None,
+    max_rss: str | None,
+    fit: bool,
+    data: str | None,
+    min_user: int,
+    min_item: int,
+    calibration: Path | None,
+    similar: bool | None,
+    lookup: bool,
     titles: bool,
+    id_map: Path | None,
     no_users: bool,
+    sign: Path | None,
     no_verify: bool,
     as_json: bool,
 ) -> None:
@@ -57,90 +81,121 @@ def command(
 
     \b
     Example:
-      edgerec export runs/films --out films.bundle --layout mixed --precision int8 --max-bytes 200KiB
+      edgerec export runs/films --out films.bundle --precision int8 --max-bytes 200KiB
+      edgerec export runs/films --out small.bundle --precision auto --max-bytes 60KiB --data ml-100k
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
     """
-    exporter, cut = require("edgerec_export", "export"), None
+    exporter, trained = require("edgerec_export", "export"), None
     if (run is None) == (items is None):
         raise RequestError("give either a RUN or --items, your own table")
-    own = {"--users": users_file, "--ids": ids, "--user-ids": user_ids}
+    ships_ids = ids != "none"
+    id_file = Path(ids) if ids is not None and ships_ids else None
+    if not ships_ids and id_map is None:
+        raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
+    own = {"--users": users_file, "--ids": id_file, "--user-ids": user_ids}
     if run is not None:
         mixed = [name for name, given in own.items() if given is not None]
         if mixed:
             raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
         trained = Run.load(run)
-        source, cut = exporter.from_run(trained), cut_of(trained)
+        source = exporter.from_run(trained)
         precision = precision or trained.config.get("precision")
     else:
         if users_file is None or items is None:
             raise RequestError("your own --items need --users: without a user table nothing can be scored")
+        if data is not None:
+            raise RequestError("--data are what a RUN was trained on; your own tables do not say")
         if titles:
             raise RequestError("--titles are those of a RUN's data; your own tables have none")
         source = exporter.from_arrays(
-            _array(items), _array(users_file), item_ids=_lines(ids), user_ids=_lines(user_ids)
+            read_array(items), read_array(users_file), item_ids=read_ids(id_file), user_ids=read_ids(user_ids)
         )
     options = exporter.Options(
         layout=layout,
         precision=precision or "fp32",
+        scales=scales,
         max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+        max_rss=None if max_rss is None else parse_bytes(max_rss),
+        fit=fit,
+        calibration=calibration,
+        similar=similar,
+        lookup=lookup,
         users=not no_users,
         titles=titles,
         verify=not no_verify,
+        ids="raw" if ships_ids else "none",
+        id_map=id_map,
+        sign=sign,
     )
-    _show(exporter.export(source, out, options), cut, as_json)
+    interactions = None if data is None else load(data, min_user, min_item)
+    done = exporter.export(source, out, options)
+    cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
+    made = None if trained is None or not (no_users or trained.users is None) else made_of(trained)
+    _show(done, None if trained is None else cut_of(trained), cost, made, as_json)
 
 
-def _show(done: Any, cut: dict[str, Any] | None, as_json: bool) -> None:
+def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any]:
+    """NDCG@20 before and after, on the validation part where the run was not trained on it, else on the test part."""
+    part = held_back(run)
+    before, after = (
+        evaluate(subject, interactions, part=part)[METRIC] for subject in (run, Recommender.load(bundle, verify=False))
+    )
+    return {"part": part, "metric": METRIC, "run": before, "bundle": after}
+
+
+def _show(
+    done: Any, cut: dict[str, Any] | None, cost: dict[str, Any] | None, made: dict[str, Any] | None, as_json: bool
+) -> None:
     checked = done.verification
     if as_json:
-        verification = None if checked is None else vars(checked)
         print_json(
             {
                 "bundle": str(done.folder),
                 "bytes": done.nbytes,
                 "parts": done.parts,
+                "tried": [
+                    {"layout": layout, "precision": precision, **vars(cost), "ms": _measured(cost.ms)}
+                    for layout, precision, cost in done.chosen.tried
+                ],
+                "kept": done.chosen.kept,
+                "peak_bytes": done.peak_bytes,
+                "cost": cost,
                 "cut": cut,
-                "verification": verification,
+                "users from histories": made,
+                "verification": None if checked is None else vars(checked),
             }
         )
         return
     rows = [[SECTION_NAMES.get(name, name.replace("_", " ")), f"{size:,}"] for name, size in done.parts.items()]
+    alignment = f"{done.nbytes - sum(done.parts.values()):,}"
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
-    print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", _alignment(done)], ["total", total]])
+    print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", alignment], ["total", total]])
+    _show_choice(done.chosen)
     if cut is not None:
         click.echo(f"cut after training: {cut_text(cut)}")
+    if made is not None:
+        click.echo(f"users from histories: {made_text(made)}")
+    if cost is not None:
+        change = f"{cost['run']:.4f} -> {cost['bundle']:.4f}"
+        click.echo(f"{cost['metric']} on the {cost['part']} part: {change} ({cost['bundle'] / cost['run'] - 1:+.2%})")
+    if done.peak_bytes is not None:
+        click.echo(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     if checked is not None:
         click.echo(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 
 
-def _alignment(done: Any) -> str:
-    return f"{done.nbytes - sum(done.parts.values()):,}"
+def _show_choice(chosen: Any) -> None:
+    """What was compared, the chosen one first, and what is left of the table."""
+    if len(chosen.tried) > 1:
+        rows = [
+            [layout, precision, f"{cost.nbytes:,}", _measured(cost.ms) or "", format_bytes(cost.peak_bytes)]
+            for layout, precision, cost in chosen.tried
+        ]
+        print_table("compared, the chosen one first", ["layout", "precision", "bytes", "ms", "peak memory"], rows)
+    if chosen.kept < 1:
+        click.echo(f"fitted: {chosen.kept:.1%} of the item table's values are left")
 
 
-def _array(path: Path) -> NDArray[Any]:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except OSError as error:
-        storage_failure(path, error, "read")
-    except (ValueError, EOFError) as error:
-        raise RequestError(f"{path} is no .npy file of numbers ({error}); write it with numpy.save") from error
-    if not isinstance(values, np.ndarray):
-        raise RequestError(f"{path} is an archive of several arrays; give an .npy file with one")
-    return values
-
-
-def _lines(path: Path | None) -> NDArray[Any] | None:
-    """Ids, one a line, read as the data readers read them: whole numbers where all are."""
-    if path is None:
-        return None
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        storage_failure(path, error, "read")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error})") from error
-    lines = text.removesuffix("\n").split("\n")
-    bad = next((number for number, line in enumerate(lines, 1) if not is_id(line)), None)
-    if bad is not None:
-        raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}")
-    return to_ids(lines)
+def _measured(ms: float) -> float | None:
+    """None where the calibration has no figure for a layout."""
+    return float(f"{ms:.3g}") if math.isfinite(ms) else None

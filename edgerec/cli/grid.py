@@ -55,7 +55,8 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
         raise
     _show(grid, as_json)
     if grid.failures:
-        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {_reasons(grid)}")
+        failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} cells failed"
+        raise BenchError(f"{failed}, and the same command tries them again: {_reasons(grid)}")
 
 
 @contextmanager

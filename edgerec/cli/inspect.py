@@ -8,35 +8,50 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
+from edgerec.cli.cut import cut_of
+from edgerec.cli.made import made_of
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts
+from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME, Manifest, read_manifest
 from edgerec.tables import Table
 from edgerec.training import Run
 
+BYTES = ("sections", "files", "total bytes", "table bytes")
+"""Facts that count bytes."""
+
 
 @click.command()
 @click.argument("subject", metavar="RUN|BUNDLE", type=FOLDER)
+@click.option(
+    "--trusted",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .pub file: refuse a bundle that this key, or another one given so, did not sign as it is.",
+)
 @json_option
-def command(subject: Path, as_json: bool) -> None:
+def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     """Show what a run or a bundle holds and where its bytes go.
 
     \b
     Example:
       edgerec inspect films.bundle
+      edgerec inspect films.bundle --trusted films.key.pub
     """
-    if (subject / FILE_NAME).exists():
-        facts = _bundle(read_manifest(subject))
+    if trusted:
+        facts = _bundle(Bundle(subject, trusted=trusted).manifest, checked=True)
+    elif (subject / FILE_NAME).exists():
+        facts = _bundle(read_manifest(subject), checked=False)
     else:
         facts = _run(Run.load(subject))
     if as_json:
         print_json(facts)
     else:
-        print_facts(str(subject), {name: _text(value) for name, value in facts.items()})
+        print_facts(str(subject), {name: _text(value, as_bytes=name in BYTES) for name, value in facts.items()})
 
 
-def _bundle(manifest: Manifest) -> dict[str, Any]:
+def _bundle(manifest: Manifest, *, checked: bool) -> dict[str, Any]:
     files = {entry.name: entry.bytes for entry in manifest.files} | {FILE_NAME: manifest.own_bytes}
     about = manifest.about
     return {
@@ -51,11 +66,14 @@ def _bundle(manifest: Manifest) -> dict[str, Any]:
         "sections": {name: section.nbytes for name, section in manifest.sections.items()},
         "files": files,
         "total bytes": manifest.nbytes,
+        "signed by": None if manifest.signed_by is None else {"key": manifest.signed_by, "checked": checked},
         "metrics (trained tables)": about.get("metrics", {}).get("test"),
+        "metrics (users from histories)": None if manifest.users else about.get("metrics", {}).get("encoder"),
     }
 
 
 def _run(run: Run) -> dict[str, Any]:
+    cut = cut_of(run)
     return {
         **{name: run.config[name] for name in ("data", "backbone", "method", "budget", "epochs", "seed")},
         "settings": run.config["chosen_settings"],
@@ -63,7 +81,9 @@ def _run(run: Run) -> dict[str, Any]:
         "items": _table(run.items),
         "users": None if run.users is None else _table(run.users),
         "table bytes": run.nbytes,
+        **({} if cut is None else {"cut after training": cut}),
         "metrics": run.metrics["test"],
+        "users from histories": made_of(run),
     }
 
 
@@ -71,9 +91,9 @@ def _table(table: Table) -> dict[str, Any]:
     return {"kind": table.kind, "rows": table.n_rows, "dimensions": table.d, "values": table.n_values}
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, *, as_bytes: bool) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{name}: {_text(part)}" for name, part in value.items()) or "none"
-    if isinstance(value, int) and value >= 1024:
-        return f"{value:,} ({format_bytes(value)})" if value >= 10_000 else f"{value:,}"
+        return "\n".join(f"{name}: {_text(part, as_bytes=as_bytes)}" for name, part in value.items()) or "none"
+    if isinstance(value, int):
+        return f"{value:,} ({format_bytes(value)})" if as_bytes and value >= 10_000 else f"{value:,}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -11,7 +11,12 @@ from edgerec.signatures import new_key
 
 @click.group()
 def command() -> None:
-    """Make keys to sign bundles with."""
+    """Make keys to sign bundles with.
+
+    \b
+    Example:
+      edgerec keys new films.key
+    """
 
 
 @command.command()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
+from edgerec.cli.answers import show_answers
 from edgerec.cli.options import FOLDER, load, raw_id
-from edgerec.cli.output import json_option, print_json
-from edgerec.console import print_table
+from edgerec.cli.output import json_option
 from edgerec.errors import RequestError
-from edgerec.runtime import Recommendation, Recommender
+from edgerec.runtime import Recommender
 
 
 @click.command()
 @click.argument("bundle", type=FOLDER)
 @click.option("--user", help="A user's id, for a bundle with users.")
-@click.option("--history", help="Item ids with commas, for a bundle without users.")
+@click.option("--history", help="Item ids with commas, for a bundle without users; '' if there are none yet.")
 @click.option("-k", default=10, show_default=True, help="How many items.")
 @click.option("--exclude", default="", help="Item ids with commas that must not come back.")
+@click.option("--allow", help="Item ids with commas: the only ones that may come back.")
 @click.option("--data", help="Exclude what the user has in this data set, or take it as the history.")
 @json_option
 def command(
@@ -29,6 +29,7 @@ def command(
     history: str | None,
     k: int,
     exclude: str,
+    allow: str | None,
     data: str | None,
     as_json: bool,
 ) -> None:
@@ -45,6 +46,8 @@ def command(
     if data is not None:
         if user is None:
             raise RequestError("--data needs --user: whose interactions are meant?")
+        if model.manifest.items.ids == "none":
+            raise RequestError("this bundle ships no ids, so --data says nothing of its items: give their rows")
         # Filters may have kept some of the data out of the bundle; what it lacks cannot come back either.
         seen = model.known(_seen(data, user))
         if model.n_users:
@@ -54,24 +57,14 @@ def command(
     if user is not None and not model.n_users and past is None:
         raise RequestError("this bundle has no users: give --history, or --data to take the user's history from")
     users = model.manifest.users
-    subject = None if user is None or users is None else raw_id(user, numbers=users.ids == "int")
-    answers = model.recommend(subject, k, history=past, exclude=excluded)
-    _show(model, answers, as_json)
-
-
-def _show(model: Recommender, answers: Sequence[Recommendation], as_json: bool) -> None:
-    if as_json:
-        print_json([{"item": a.item, "score": a.score, "title": model.title(a.item)} for a in answers])
-        return
-    rows = [[place, a.item, f"{a.score:.4f}", model.title(a.item)] for place, a in enumerate(answers, 1)]
-    if all(row[3] is None for row in rows):
-        print_table("", ["", "item", "score"], [row[:3] for row in rows])
-    else:
-        print_table("", ["", "item", "score", "title"], rows)
+    subject = None if user is None or users is None else raw_id(user, numbers=users.ids != "str")
+    allowed = None if allow is None else _items(model, allow)
+    answers = model.recommend(subject, k, history=past, exclude=excluded, allow=allowed)
+    show_answers(model, answers, as_json)
 
 
 def _items(model: Recommender, text: str) -> list[int | str]:
-    numbers = model.manifest.items.ids == "int"
+    numbers = model.manifest.items.ids != "str"
     return [raw_id(part.strip(), numbers=numbers) for part in text.split(",") if part.strip()]
 
 

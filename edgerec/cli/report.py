@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from edgerec.console import messages
+from edgerec.errors import BenchError
+from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
 from edgerec_bench import read_results
 
@@ -28,7 +30,10 @@ def command(subjects: tuple[Path, ...], out: Path) -> None:
     """
     from edgerec_bench import report
 
+    for path in subjects:
+        if (path / FILE_NAME).exists():
+            raise BenchError(f"{path} is a bundle; measure it first: edgerec bench {path} --out result.json")
     runs = {str(path): Run.load(path) for path in subjects if path.is_dir()}
     files = [path for path in subjects if not path.is_dir()]
     report([result for path in files for result in read_results(path)], out, runs=runs)
-    messages.print(f"wrote {out}")
+    messages.print(f"wrote {out}", markup=False)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from edgerec.api import TrainRequest, train
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
+from edgerec.cli.made import made_of, made_text
 from edgerec.cli.options import FOLDER, filter_options, load, settings_of
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts
@@ -58,7 +59,7 @@ PHASES = {"choose": ("choosing", "epochs"), "final": ("training", "epochs"), "pr
 @click.option(
     "--mask-at",
     type=click.Choice(["output", "ego"]),
-    help="Where sizes cut a backbone that propagates: what ships, or the rows before propagation as papers do.",
+    help="Where sizes cut lightgcn in training: output, what ships (the default), or ego, the rows before propagation.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
@@ -177,8 +178,10 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
     }
     cut = cut_of(run)
     if as_json:
-        print_json({**facts, "cut": cut, "metrics": run.metrics})
+        print_json({**facts, "cut": cut, "users from histories": made_of(run), "metrics": run.metrics})
         return
+    if (made := made_of(run)) is not None:
+        facts["users from histories"] = made_text(made)
     if cut is not None:
         facts["cut after training"] = cut_text(cut)
     for name in ("settings", "method settings"):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+
+if TYPE_CHECKING:
+    from edgerec.models.encoder import Encoded
 
 State = dict[str, NDArray[Any]]
 """All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
@@ -111,4 +114,9 @@ class Backbone(Protocol):
         device: str = "cpu",
     ) -> Trainer:
         """Start a fit of `train` within `sizes`."""
+        ...
+
+    def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
+        """A way to make a user's vector from a history and the items, of vectors that were fitted to `train` with
+        `config`; and what it makes of the users of `train`."""
         ...

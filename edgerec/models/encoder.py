@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.models.base import users_from_history
 from edgerec.models.row_solver import RowSolver
+from edgerec.models.settings import check_range
 
 
 class Encoder(Protocol):
@@ -22,8 +23,17 @@ class Encoder(Protocol):
 
     kind: ClassVar[str]
 
-    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n_users, d) float32 from items (n_items, d) float32; zeros for an empty history."""
+    def users(
+        self, history: Interactions, items: NDArray[np.float32], threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """(n_users, d) float32 from items (n_items, d) float32; zeros for an empty history.
+
+        At most so many threads, by default one a core; the result does not depend on it.
+        """
+        ...
+
+    def turned(self, axes: NDArray[np.floating[Any]]) -> Encoder:
+        """The encoder whose users of items @ axes are its own @ axes, for orthonormal axes (d, d)."""
         ...
 
     def settings(self) -> dict[str, float]:
@@ -36,14 +46,36 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """An encoder, and what it makes of users that it does not know.
+
+    Attributes:
+        encoder: what ships.
+        users: (n_users, d) float32 from the histories of train, each by an encoder that was fitted without that user;
+            the encoder's own where nothing is fitted.
+    """
+
+    encoder: Encoder
+    users: NDArray[np.float32]
+
+    @classmethod
+    def exactly(
+        cls, encoder: Encoder, history: Interactions, items: NDArray[np.float32], threads: int | None = None
+    ) -> Encoded:
+        """Of an encoder that is not fitted to users."""
+        return cls(encoder, encoder.users(history, items, threads))
+
+
+@dataclass(frozen=True)
 class LinearEncoder:
-    """u = (sum over the history of weights[i] * items[i]) / length^power @ matrix.
+    """u = (sum over the history of weights[i] * items[i]) / length^power @ matrix + bias; 0 for an empty history.
 
     Attributes:
         weights: (n_items,) float32.
         power: of the history's length; it changes no ranking, but brings the vectors of long and short histories to
             the lengths that the matrix was fitted to.
         matrix: (d, d) float32; None for the identity.
+        bias: (d,) float32; None for zeros.
     """
 
     kind: ClassVar[str] = "linear"
@@ -51,6 +83,7 @@ class LinearEncoder:
     weights: NDArray[np.float32]
     power: float = 0.0
     matrix: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
 
     def averages(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n_users, d) float32: what the matrix is applied to."""
@@ -60,15 +93,26 @@ class LinearEncoder:
         lengths = np.maximum(history.user_counts(), 1).astype(np.float32)
         return np.asarray(sums / np.power(lengths, np.float32(self.power))[:, None], np.float32)
 
-    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        averages = self.averages(history, items)
-        return averages if self.matrix is None else averages @ self.matrix
+    def users(
+        self, history: Interactions, items: NDArray[np.float32], threads: int | None = None
+    ) -> NDArray[np.float32]:
+        users = self.averages(history, items)
+        if self.matrix is not None:
+            users = users @ self.matrix
+        if self.bias is not None:
+            users = users + self.bias * (history.user_counts() > 0)[:, None]
+        return users
+
+    def turned(self, axes: NDArray[np.floating[Any]]) -> LinearEncoder:
+        matrix = None if self.matrix is None else (axes.T @ self.matrix @ axes).astype(np.float32)
+        return replace(self, matrix=matrix, bias=None if self.bias is None else (self.bias @ axes).astype(np.float32))
 
     def settings(self) -> dict[str, float]:
         return {"power": self.power}
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        return {"weights": self.weights} | ({} if self.matrix is None else {"matrix": self.matrix})
+        arrays = {"weights": self.weights, "matrix": self.matrix, "bias": self.bias}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -86,9 +130,19 @@ class LeastSquaresEncoder:
     alpha: float
     reg: float
 
-    def users(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("alpha", self.alpha, 1e-6, 1e6)
+        check_range("reg", self.reg, 1e-6, 1e9)
+
+    def users(
+        self, history: Interactions, items: NDArray[np.float32], threads: int | None = None
+    ) -> NDArray[np.float32]:
         solver = RowSolver(history.indptr, history.indices, history.n_items, items.shape[1])
-        return solver.solve(items, self.alpha, self.reg)[0]
+        return solver.solve(items, self.alpha, self.reg, threads)[0]
+
+    def turned(self, axes: NDArray[np.floating[Any]]) -> LeastSquaresEncoder:
+        return self
 
     def settings(self) -> dict[str, float]:
         return {"alpha": self.alpha, "reg": self.reg}

@@ -12,6 +12,7 @@ import numpy as np
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.row_solver import RowSolver
@@ -116,6 +117,12 @@ class IALS:
         check_sizes(sizes.users, train.n_users, sizes.d, "user")
         check_sizes(sizes.items, train.n_items, sizes.d, "item")
         return IALSTrainer(train, sizes, config, seed, threads)
+
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
+    ) -> Encoded:
+        """The solve that training ends with, in all dimensions of the items, whatever sizes users had."""
+        return Encoded.exactly(LeastSquaresEncoder(*_fixed(config)), train, vectors.items, threads)
 
 
 def _fixed(config: IALSConfig) -> tuple[float, float]:

@@ -14,6 +14,8 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.encoder import Encoded
+from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, prefix_mask
@@ -43,10 +45,14 @@ class LightGCNConfig:
         users: users in a step of the softmax, each with all its interactions; fewer where an epoch would have
             under 8 steps, for `batch` as well.
         negatives: items drawn for a step of the softmax, shared by its users.
+        popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction. On
+            Gowalla's validation part 4,096 with 0.5 gave an NDCG@20 of .1339 and a recall@20 of .2023 in 377 s of the
+            processor, 2,048 with 0 .1317 and .2019 in 264 s. No matter where `negatives` are all items.
         temperature: that the softmax divides scores by.
         batch: interactions in a step of BPR.
         l2: weight decay on the ego rows that a step touches, by interaction. It decides more than any other setting:
-            0.005 was the best of 0.002 to 0.05 on ML-100K's validation part, 0.01 of 0.004 to 0.04 on Gowalla's.
+            0.005 was the best of 0.002 to 0.05 on ML-100K's validation part; on Gowalla's NDCG@20 after 150 epochs
+            was .1257 with 0.01, .1309 with 0.015 and .1317 with 0.02, and .1096 with 0.04 after 100.
         start: 'svd' starts from the graph's leading singular vectors, 'normal' from noise as in the paper.
         std: root mean square of the initial values.
     """
@@ -58,6 +64,7 @@ class LightGCNConfig:
     horizon: int = 100
     users: int = 4096
     negatives: int = 2048
+    popular: float = 0.0
     temperature: float = 1.0
     batch: int = 65_536
     l2: float = 0.005
@@ -65,12 +72,14 @@ class LightGCNConfig:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises UnsupportedError for a choice that does not exist, or a negative number of layers."""
+        """Raises UnsupportedError for a choice that does not exist, a negative number of layers, or no share."""
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnsupportedError(f"lightgcn has no {name} {getattr(self, name)!r}; choose {' or '.join(known)}")
         if self.layers < 0:
             raise UnsupportedError(f"lightgcn takes 0 or more layers, got {self.layers}")
+        if not 0 <= self.popular <= 1:
+            raise UnsupportedError(f"lightgcn takes a share of popular negatives from 0 to 1, got {self.popular}")
 
 
 class LightGCNTrainer:
@@ -120,7 +129,7 @@ class LightGCNTrainer:
         config = self._config
         if config.loss == "bpr":
             return by_interaction(self._train, config.batch, self._generator)
-        return by_user(self._train, config.users, config.negatives, self._generator)
+        return by_user(self._train, config.users, config.negatives, self._generator, config.popular)
 
     def step(self, batch: Batch) -> torch.Tensor:
         """One step of Adam on the propagated rows; the ranking loss before it."""
@@ -222,6 +231,12 @@ class LightGCN:
         check_sizes(sizes.users, train.n_users, sizes.d, "user")
         check_sizes(sizes.items, train.n_items, sizes.d, "item")
         return LightGCNTrainer(train, sizes, config, seed, threads)
+
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: LightGCNConfig, *, threads: int | None = None
+    ) -> Encoded:
+        """A linear encoder, fitted to the users' vectors."""
+        return fit_linear(vectors, train)
 
 
 def _mask(train: Interactions, sizes: SizePlan) -> torch.Tensor | None:

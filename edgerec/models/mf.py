@@ -13,6 +13,8 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.encoder import Encoded
+from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.prefix import check_sizes, prefix_mask
 from edgerec.models.settings import check_range
 from edgerec.models.torch_threads import torch_threads
@@ -199,6 +201,10 @@ class MF:
         check_sizes(sizes.users, train.n_users, sizes.d, "user")
         check_sizes(sizes.items, train.n_items, sizes.d, "item")
         return MFTrainer(train, sizes, config, seed, threads, device)
+
+    def encode(self, vectors: Vectors, train: Interactions, config: MFConfig, *, threads: int | None = None) -> Encoded:
+        """A linear encoder, fitted to the users' vectors."""
+        return fit_linear(vectors, train)
 
 
 def _bitmap(train: Interactions) -> NDArray[np.uint8]:

@@ -8,10 +8,12 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import SizePlan, State, Vectors, users_from_history
+from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.settings import check_range
@@ -49,7 +51,7 @@ class SVDTrainer:
     def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int) -> None:
         self._train, self._sizes, self._seed = train, sizes, seed
         self._a, self._b = _fixed(config)
-        self._item_degrees = np.maximum(train.item_counts(), 1).astype(np.float32)
+        self._item_degrees = _degrees(train)
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
     def epoch(self) -> dict[str, float]:
@@ -61,7 +63,7 @@ class SVDTrainer:
 
     def vectors(self) -> Vectors:
         items = cut(self._items, self._sizes.items)
-        weights = self._item_degrees ** (-2 * self._b)
+        weights = _weights(self._item_degrees, self._b)
         return Vectors(users_from_history(self._train, items, weights), items, weights)
 
     def state(self) -> State:
@@ -109,6 +111,24 @@ class SVD:
             raise UnsupportedError(f"svd runs on the CPU only, not on {device!r}; leave the device out")
         check_sizes(sizes.items, train.n_items, sizes.d, "item")
         return SVDTrainer(train, sizes, config, seed)
+
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
+    ) -> Encoded:
+        """The sum that users are made of, by the weights of `config`."""
+        _, b = _fixed(config)
+        weights = _weights(_degrees(train), b)
+        return Encoded.exactly(LinearEncoder(weights), train, vectors.items)
+
+
+def _degrees(train: Interactions) -> NDArray[np.float32]:
+    return np.maximum(train.item_counts(), 1).astype(np.float32)
+
+
+def _weights(degrees: NDArray[np.float32], b: float) -> NDArray[np.float32]:
+    """(n_items,) of each item in a history."""
+    weights: NDArray[np.float32] = degrees ** np.float32(-2 * b)
+    return weights
 
 
 def _fixed(config: SVDConfig) -> tuple[float, float]:

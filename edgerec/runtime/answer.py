@@ -1,4 +1,4 @@
-"""Answers questions from a bundle in a process of its own, and says how much memory that took.
+"""Answers questions from a bundle in a process of its own, and says how much memory that took above a bare session.
 
 usage: python -m edgerec.runtime.answer BUNDLE QUESTIONS.npz ANSWERS.npz
 
@@ -9,35 +9,22 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgerec.runtime.bundle import Bundle, onnxruntime
-
-PROC_STATUS = Path("/proc/self/status")
-
-
-def memory_kib() -> dict[str, int]:
-    """VmHWM, VmRSS, RssAnon, RssFile, RssShmem and VmSwap of this process in KiB; empty where there is no /proc."""
-    try:
-        lines = PROC_STATUS.read_text().splitlines()
-    except OSError:
-        return {}
-    wanted = ("VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap")
-    pairs = (line.split(":") for line in lines if line.startswith(wanted))
-    return {name: int(rest.split()[0]) for name, rest in pairs}
+from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.memory import memory_kib, run_bare_session
 
 
 def main(bundle: str, questions: str, answers: str) -> None:
     """Answer and write; errors go to standard error with a traceback, for the parent to show."""
-    onnxruntime()
     with np.load(questions, allow_pickle=False) as archive:
         asked: dict[str, dict[str, Any]] = defaultdict(dict)
         for name in archive.files:
             call, _, tensor = name.rpartition(".")
             asked[call][tensor] = archive[name]
+    run_bare_session(1)
     before = memory_kib()
     opened = Bundle(bundle, verify=False)
     results: dict[str, Any] = {}

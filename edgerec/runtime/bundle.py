@@ -6,6 +6,7 @@ import hashlib
 import math
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BundleError
-from edgerec.files import sha256, storage_failure
-from edgerec.runtime.ids import IdIndex, IntIds, StrIds, StringArray
+from edgerec.files import storage_failure
+from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest
+from edgerec.signatures import PublicKey, read_public_keys
 
 
 def onnxruntime() -> Any:
@@ -34,40 +36,51 @@ class Bundle:
         manifest: what is in it.
     """
 
-    def __init__(self, folder: str | Path, *, verify: bool = True, threads: int = 1) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        verify: bool = True,
+        threads: int = 1,
+        trusted: PublicKey | Iterable[PublicKey] | None = None,
+    ) -> None:
         """Open the bundle in `folder`.
 
         Args:
             verify: compare the sha256 of the tables file too; sizes, and the graphs' sha256, always are.
             threads: of onnxruntime's, for one operator.
+            trusted: public keys, one of which must have signed the bundle; every file's sha256 is compared then.
 
         Raises:
+            SignatureError: none of the trusted keys signed it, or its manifest was altered since.
+            SigningKeyError: one of `trusted` is no ed25519 public key.
             BundleError: no bundle, a missing, cut or altered file (named), or a newer major version.
             StorageError: the file system refuses.
         """
         self.folder = Path(folder)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
-        self._shared: dict[str, list[Any]] = {}
-        self.manifest: Manifest = read_manifest(self.folder)
+        keys = None if trusted is None else read_public_keys(trusted)
+        self.manifest: Manifest = read_manifest(self.folder, keys)
         try:
-            self._open_files(verify)
+            self._open_files(verify, signed=keys is not None)
         except BundleError:
-            replaced = read_manifest(self.folder)
+            replaced = read_manifest(self.folder, keys)
             if replaced == self.manifest:
                 raise
             # Another bundle took this one's place between its manifest and its files.
             self.manifest = replaced
-            self._open_files(verify)
+            self._open_files(verify, signed=keys is not None)
 
-    def _open_files(self, verify: bool) -> None:
+    def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
         tables = self.manifest.tables
         self._check_size(tables)
-        if verify and sha256(self.folder / tables.name) != tables.sha256:
-            raise self._altered(tables)
-        self._tables = self._map(tables)
+        self._tables = self._map(tables, verify=verify or signed)
         self._graphs = {name: self._read(graph.file) for name, graph in self.manifest.graphs.items()}
+        if signed:
+            for entry in self.manifest.other_files:
+                self._read(entry)
 
     def _check_size(self, entry: FileEntry) -> None:
         path = self.folder / entry.name
@@ -95,10 +108,13 @@ class Bundle:
             raise self._altered(entry)
         return content
 
-    def _map(self, entry: FileEntry) -> mmap.mmap:
+    def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
         path = self.folder / entry.name
         try:
             with path.open("rb") as stream:
+                # Of the very file that is mapped, whatever takes its name meanwhile.
+                if verify and hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
+                    raise self._altered(entry)
                 return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             storage_failure(path, error, "read")
@@ -118,7 +134,9 @@ class Bundle:
         return StringArray(self.section(name), self.section(offsets))
 
     def ids(self, side: str, entry: RowsEntry) -> IdIndex:
-        """Raw ids of 'item' or 'user' rows."""
+        """Raw ids of 'item' or 'user' rows; the rows themselves where the bundle ships none."""
+        if entry.ids == "none":
+            return RowIds(entry)
         if entry.ids == "int":
             return IntIds(entry, self.section(f"{side}_ids"))
         return StrIds(entry, self.strings(f"{side}_ids", f"{side}_id_offsets"))
@@ -174,5 +192,6 @@ class Bundle:
                     f"the bundle in {self.folder} was replaced since it was opened; load it again"
                 ) from None
             raise BundleError(f"onnxruntime {ort.__version__} cannot open {path}: {reason}") from error
-        self._shared[name] = [shared, values]
+        # onnxruntime reads them as long as the session lives, which may be longer than the bundle.
+        session.edgerec_tables = [shared, values]
         return session

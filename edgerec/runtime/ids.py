@@ -49,7 +49,9 @@ class IntIds:
 
     def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
         found = np.full(len(raw), -1, np.int64)
-        wanted, known = self._wanted(raw)
+        limit = np.iinfo(self._ids.dtype)
+        wanted, known = _whole_numbers(raw, int(limit.min), int(limit.max))
+        wanted = wanted.astype(self._ids.dtype)
         # All ids at once, a block at a time: one id at a time cost more than the whole recommendation.
         for first, end in self._blocks:
             block = self._ids[first:end]
@@ -58,20 +60,23 @@ class IntIds:
             found[hit] = at[hit] + first
         return found
 
-    def _wanted(self, raw: Sequence[RawId]) -> tuple[NDArray[Any], NDArray[np.bool_] | bool]:
-        """The ids in the stored type, and which of them can be there at all."""
-        limit = np.iinfo(self._ids.dtype)
-        wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
-        if wanted.dtype.kind in "iu":
-            known = (wanted >= limit.min) & (wanted <= limit.max)
-            return np.where(known, wanted, 0).astype(self._ids.dtype), known
-        numbers = [i if isinstance(i, (int, np.integer)) and limit.min <= i <= limit.max else None for i in raw]
-        numbers = [None if isinstance(i, (bool, np.bool_)) else i for i in numbers]
-        known = np.array([i is not None for i in numbers])
-        return np.array([i or 0 for i in numbers], self._ids.dtype), known
-
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
         ids: list[RawId] = self._ids[rows].tolist()
+        return ids
+
+
+class RowIds:
+    """The rows themselves, of bundles that ship no raw ids."""
+
+    def __init__(self, entry: RowsEntry) -> None:
+        self._rows = entry.rows
+
+    def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
+        wanted, known = _whole_numbers(raw, 0, self._rows - 1)
+        return np.where(known, wanted, -1)
+
+    def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
+        ids: list[RawId] = rows.tolist()
         return ids
 
 
@@ -97,6 +102,17 @@ class StrIds:
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
         return [self._ids[row].decode() for row in rows]
+
+
+def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(len(raw),) the ids that are whole numbers in low..high, 0 for others, and which are."""
+    wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
+    if wanted.dtype.kind in "iu":
+        known = (wanted >= low) & (wanted <= high)
+        return np.where(known, wanted, 0).astype(np.int64), known
+    numbers = [i if isinstance(i, (int, np.integer)) and low <= i <= high else None for i in raw]
+    numbers = [None if isinstance(i, (bool, np.bool_)) else i for i in numbers]
+    return np.array([i or 0 for i in numbers], np.int64), np.array([i is not None for i in numbers])
 
 
 def _bounds(entry: RowsEntry) -> list[tuple[int, int]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from edgerec.errors import BundleError
 from edgerec.files import storage_failure
+from edgerec.signatures import check_signature, claimed_signer
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = 1, 0
@@ -22,12 +23,13 @@ SECTION_NAMES = {side + part: f"{of} {what}" for side, of in _SIDES.items() for 
     "n": "inverse item norms",
     "w": "history weights",
     "m": "encoder matrix",
+    "b": "encoder bias",
     "g": "encoder Gram root",
 }
 """For people; other sections are called what they hold."""
 FILE_NAME = "manifest.json"
 
-IdKind = Literal["int", "str"]
+IdKind = Literal["int", "str", "none"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class RowsEntry:
     Attributes:
         rows: how many.
         blocks: (width, rows) of each block, in row order; ids ascend inside a block.
-        ids: how raw ids are stored.
+        ids: how raw ids are stored; 'none': they are not, and rows stand for them.
     """
 
     rows: int
@@ -82,6 +84,7 @@ class Manifest:
     Attributes:
         session: onnxruntime's session options that the layout wants.
         own_bytes: of the manifest's file.
+        signed_by: fingerprint of the key that it says it was signed with; checked only where keys are trusted.
         about: for people: backbone, method, metrics, budget, fingerprints.
     """
 
@@ -96,6 +99,7 @@ class Manifest:
     sections: dict[str, Section]
     session: dict[str, str]
     own_bytes: int
+    signed_by: str | None = None
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -110,10 +114,14 @@ class Manifest:
         return self.own_bytes + sum(entry.bytes for entry in self.files)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manifest:
     """Read and check the manifest of the bundle in `folder`.
 
+    Args:
+        trusted: public keys by fingerprint, one of which must have signed it; None for any manifest.
+
     Raises:
+        SignatureError: none of the trusted keys signed it, or it was altered since.
         BundleError: no bundle there, a damaged manifest, or one of a newer major version.
         StorageError: the file system refuses.
     """
@@ -126,6 +134,8 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except OSError as error:
         storage_failure(path, error, "read")
+    if trusted is not None:
+        check_signature(content, trusted, path)
     try:
         fields = json.loads(content)
         if not isinstance(fields, dict) or fields["format"] != FORMAT:
@@ -135,7 +145,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise BundleError(
                 f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
-        return _parse(fields, (major, minor), len(content))
+        return replace(_parse(fields, (major, minor), len(content)), signed_by=claimed_signer(content))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
@@ -167,7 +177,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         about=dict(fields["about"]),
     )
     for side, rows in (("item", manifest.items), ("user", manifest.users)):
-        if rows is not None:
+        if rows is not None and rows.ids != "none":
             last = sections[f"{side}_ids"] if rows.ids == "int" else sections[f"{side}_id_offsets"]
             _check_length(last, rows.rows + (rows.ids == "str"))
             sections[f"{side}_ids"]
@@ -202,7 +212,7 @@ def _section(entry: list[Any], tables: FileEntry) -> Section:
 def _rows(entry: dict[str, Any]) -> RowsEntry:
     blocks = tuple((int(width), int(rows)) for width, rows in entry["blocks"])
     rows, ids = int(entry["rows"]), entry["ids"]
-    if ids not in ("int", "str"):
+    if ids not in get_args(IdKind):
         raise ValueError(f"ids of kind {ids!r}")
     if rows < 1 or any(width < 1 or count < 1 for width, count in blocks):
         raise ValueError("a block without rows or values")

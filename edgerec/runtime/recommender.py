@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import RequestError
+from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.manifest import Manifest
+from edgerec.signatures import PublicKey
 
 
 class Recommendation(NamedTuple):
@@ -38,18 +41,29 @@ class Recommender:
         bundle.session("recommend")
 
     @classmethod
-    def load(cls, path: str | Path, *, verify: bool = True, threads: int = 1) -> Recommender:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        verify: bool = True,
+        threads: int = 1,
+        trusted: PublicKey | Iterable[PublicKey] | None = None,
+    ) -> Recommender:
         """Open the bundle in folder `path`.
 
         Args:
             verify: compare the tables' sha256 too (costs a read of them); sizes, and the graphs' sha256, always are.
             threads: onnxruntime's.
+            trusted: public keys (.pub files, or bytes), one of which must have signed the bundle: sha256 shows that a
+                bundle is whole, not who made it. Every file is compared then. Needs the extra 'sign'.
 
         Raises:
+            SignatureError: a BundleError: unsigned, signed with another key, or altered since.
+            SigningKeyError: one of `trusted` is no ed25519 public key.
             BundleError: not a bundle, incomplete, altered, or too new. The message names the file.
             StorageError: the file system refuses.
         """
-        return cls(Bundle(path, verify=verify, threads=threads))
+        return cls(Bundle(path, verify=verify, threads=threads, trusted=trusted))
 
     @property
     def manifest(self) -> Manifest:
@@ -71,50 +85,158 @@ class Recommender:
         *,
         history: Sequence[RawId] | None = None,
         exclude: Sequence[RawId] = (),
+        allow: Sequence[RawId] | None = None,
     ) -> list[Recommendation]:
         """The k best items, best first; fewer where fewer are left.
 
         Args:
             user: raw id, for a bundle with users.
-            history: raw item ids, for a bundle without users; they are excluded too.
+            history: raw item ids, for a bundle without users; they are excluded too. Of an empty history every score
+                is 0 and the most popular items come first.
             exclude: raw ids of items that must not come back.
+            allow: raw ids of the only items that may come back; None for all. For a list that is asked with often,
+                `recommend_rows` with the rows of `item_rows(allow)` spares finding them again.
 
         Raises:
-            RequestError: an unknown user or item, k outside 1..n_items, or the wrong one of user and history.
+            RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user and history, or an empty
+                history where the bundle does not say which items are popular.
         """
         inputs = self._subject(user, history)
-        items, scores = self.recommend_rows(inputs, self.item_rows(exclude)[None], k)
-        left = items[0] >= 0
-        return list(map(Recommendation, self._items.raw(items[0][left]), scores[0][left].tolist()))
+        allowed = None if allow is None else self.item_rows(allow)[None]
+        items, scores = self.recommend_rows(inputs, self.item_rows(exclude)[None], k, allow=allowed)
+        return self._recommendations(items[0], scores[0])
 
     def score(
         self, user: RawId | None = None, items: Sequence[RawId] = (), *, history: Sequence[RawId] | None = None
     ) -> NDArray[np.float32]:
-        """(len(items),) float32 scores of the given items. Raises RequestError as `recommend` does."""
+        """(len(items),) float32 scores of the given items, zeros of an empty history.
+
+        Raises RequestError as `recommend` does.
+        """
         inputs = self._subject(user, history)
         candidates = self.item_rows(items)[None]
-        (scores,) = self._bundle.run("score", ["scores"], {**inputs, "candidates": candidates})
-        result: NDArray[np.float32] = scores[0]
-        return result
+        scores: NDArray[np.float32] = self.score_rows(inputs, candidates)[0]
+        return scores
+
+    def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
+        """The k items most like an item, itself left out, by the cosine of their vectors.
+
+        Raises:
+            RequestError: an unknown item, k outside 1..n_items, or a bundle that was exported without its 'similar'
+                graph.
+        """
+        items, scores = self.similar_rows(self.item_rows([item]), k)
+        return self._recommendations(items[0], scores[0])
+
+    def encode(self, history: Sequence[RawId]) -> NDArray[np.float32]:
+        """(d,) float32: the user's vector that a history of raw item ids makes; zeros of an empty one.
+
+        It may be kept and asked with: `recommend_rows({"vector": vector[None]}, exclude, k)`, which does not know the
+        history, and so excludes nothing of it.
+
+        Raises:
+            RequestError: an unknown item, or a bundle without an 'encode' graph: one with users, or one whose graphs
+                take histories themselves.
+        """
+        inputs = self._subject(None, history)
+        if not self._bundle.has_graph("encode"):
+            raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
+        vector: NDArray[np.float32] = self._encoded(inputs)["vector"][0]
+        return vector
 
     def recommend_rows(
-        self, inputs: dict[str, NDArray[np.int64]], exclude: ArrayLike, k: int
+        self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The graph itself, a batch at a time, in bundle rows.
+        """The same for a batch, in bundle rows.
 
         Args:
-            inputs: {'user': (B,) int64} or {'history': (B, H) int64 padded with -1}.
+            inputs: {'user': (B,) int64} or {'history': (B, H) int64 padded with -1}; in bundles with an 'encode' graph
+                also {'vector': (B, d) float32}.
             exclude: (B, E) item rows padded with -1.
+            allow: (B, A) the only item rows that may come back, padded with -1; None for all.
 
         Returns:
             items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left.
         """
+        number, excluded = self._number(k), np.asarray(exclude, np.int64)
+        subject = self._encoded(inputs)
+        if "history" in inputs and ("vector" in subject or allow is not None):
+            excluded = np.hstack([excluded, inputs["history"]])  # a `recommend` that sees the history does it itself
+        items, scores = self._best(subject, excluded, None if allow is None else np.asarray(allow, np.int64), number)
+        if "history" in inputs:
+            for one in np.flatnonzero((inputs["history"] < 0).all(1)):
+                gone = excluded[[one]]
+                gone = gone if allow is None else the_rest(np.asarray(allow, np.int64)[[one]], gone, self.n_items)
+                items[one], scores[one] = self._popular(gone[0], int(number))
+        return items, scores
+
+    def _best(
+        self,
+        subject: dict[str, NDArray[Any]],
+        excluded: NDArray[np.int64],
+        allowed: NDArray[np.int64] | None,
+        k: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        d, n = self.manifest.d, self.n_items
+        if allowed is not None and allowed.shape[1] * d <= n:
+            looked_up = self.manifest.layout != "csc" or "l" in self.manifest.sections  # or all are scored at each call
+            at_once = max(1, VALUES_AT_ONCE // d) if looked_up else n
+            return best_of(partial(self.score_rows, subject), allowed, excluded, int(k), at_once)
+        if allowed is not None:
+            excluded = the_rest(allowed, excluded, n)
+        items, scores = self._bundle.run("recommend", ["items", "scores"], {**subject, "exclude": excluded, "k": k})
+        return items, scores
+
+    def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
+        """The same for a batch, in bundle rows: (B, C) scores of candidates (B, C), for inputs as `recommend_rows`
+        takes them."""
+        feed = {**self._encoded(inputs), "candidates": np.asarray(candidates, np.int64)}
+        scores: NDArray[np.float32] = self._bundle.run("score", ["scores"], feed)[0]
+        return scores
+
+    def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same for a batch, in bundle rows: of (B,) items the k most like each, as `recommend_rows` gives them."""
+        if not self._bundle.has_graph("similar"):
+            raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
+        feed = {"item": np.asarray(items, np.int64), "k": self._number(k)}
+        found, scores = self._bundle.run("similar", ["items", "scores"], feed)
+        return found, scores
+
+    def _number(self, k: int) -> NDArray[np.int64]:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
             raise RequestError(f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {k!r}")
-        excluded = np.asarray(exclude, np.int64)
-        feed: dict[str, Any] = {**inputs, "exclude": excluded, "k": np.array(k, np.int64)}
-        items, scores = self._bundle.run("recommend", ["items", "scores"], feed)
-        return items, scores
+        return np.array(k, np.int64)
+
+    def _encoded(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What the graphs take: with an 'encode' graph vectors instead of histories."""
+        if "history" not in inputs:
+            return inputs
+        history = inputs["history"]
+        if history.shape[1] == 0:  # onnxruntime's products over nothing differ by version
+            history = np.full((len(history), 1), -1)
+        if not self._bundle.has_graph("encode"):
+            return {"history": history}
+        (vector,) = self._bundle.run("encode", ["vector"], {"history": history})
+        return {"vector": vector}
+
+    def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k most popular items, then any others by row, all with score 0, as their scores are without a history."""
+        if "popular_items" not in self.manifest.sections:
+            raise RequestError(
+                "the history is empty, and the bundle does not say which items are popular: give an item"
+            )
+        popular = self._bundle.section("popular_items").astype(np.int64)
+        left = popular[~np.isin(popular, excluded)][:k]
+        if len(left) < k:
+            others = np.setdiff1d(np.arange(self.n_items), np.concatenate([popular, excluded]))
+            left = np.concatenate([left, others[: k - len(left)]])
+        padding = (0, k - len(left))
+        scores = np.zeros(len(left), np.float32)
+        return np.pad(left, padding, constant_values=-1), np.pad(scores, padding, constant_values=-np.inf)
+
+    def _recommendations(self, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
+        left = items >= 0
+        return list(map(Recommendation, self._items.raw(items[left]), scores[left].tolist()))
 
     def user_rows(self, users: Sequence[RawId]) -> NDArray[np.int64]:
         """(len(users),) bundle rows. Raises RequestError for an unknown user."""
@@ -151,9 +273,8 @@ class Recommender:
             raise RequestError("give either a user or a history of item ids")
         if self._users is not None:
             raise RequestError("this bundle has users: give a user instead of a history")
-        if len(history) == 0:
-            raise RequestError("the history is empty: a user's vector needs at least one item")
-        return {"history": self.item_rows(history)[None]}
+        rows = self.item_rows(history)
+        return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
 
 
 def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:

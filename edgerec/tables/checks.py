@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import TableError
+from edgerec.tables.paging import forget_pages
+
+ROWS_AT_ONCE = 1 << 16
 
 
 def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
@@ -19,9 +22,19 @@ def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
         array = np.ascontiguousarray(given, np.float32)
     if array.ndim != ndim:
         raise TableError(f"table values must have {ndim} dimension(s), got {array.ndim}")
-    if not np.isfinite(array).all():
+    if not all_finite(array):
         raise TableError("table values must be finite float32: a NaN or an infinity was found; did training diverge?")
     return read_only(array)
+
+
+def all_finite(array: NDArray[np.float32]) -> bool:
+    """Whether no value is a NaN or an infinity; a mapped file is read a part at a time and not kept in memory."""
+    for start in range(0, len(array), ROWS_AT_ONCE):
+        if not np.isfinite(array[start : start + ROWS_AT_ONCE]).all():
+            return False
+        if len(array) > ROWS_AT_ONCE:
+            forget_pages(array)
+    return True
 
 
 def rows_in_range(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import TableError
 from edgerec.tables.checks import float_values, rows_in_range
+from edgerec.tables.paging import take_rows
 
 
 class DenseTable:
@@ -47,7 +48,7 @@ class DenseTable:
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
         """(len(rows), d) float32. Raises TableError for a row outside the table."""
-        return self.values[rows_in_range(rows, self.n_rows)]
+        return take_rows(self.values, rows_in_range(rows, self.n_rows))
 
     def dense(self) -> NDArray[np.float32]:
         """(n_rows, d) float32."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import TableError
-from edgerec.tables.checks import float_values, narrowest, read_only, rows_in_range
+from edgerec.tables.checks import ROWS_AT_ONCE, float_values, narrowest, read_only, rows_in_range
+from edgerec.tables.paging import forget_pages
 
 
 class PrefixTable:
@@ -43,7 +45,19 @@ class PrefixTable:
         kept = np.asarray(sizes, np.int64)
         if kept.shape != full.shape[:1]:
             raise TableError(f"{full.shape[0]} rows need as many sizes, got shape {kept.shape}")
-        return cls(full[np.arange(full.shape[1]) < kept[:, None]], kept, full.shape[1])
+        parts = []
+        for start in range(0, len(full), ROWS_AT_ONCE):
+            some = full[start : start + ROWS_AT_ONCE]
+            parts.append(some[np.arange(full.shape[1]) < kept[start : start + ROWS_AT_ONCE, None]])
+            forget_pages(full)
+        return cls(np.concatenate(parts) if parts else full[:0].ravel(), kept, full.shape[1])
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(n_rows,) the place of each row's first value."""
+        sizes = self.sizes()
+        starts: NDArray[np.int64] = np.cumsum(sizes) - sizes
+        return starts
 
     @property
     def n_rows(self) -> int:
@@ -71,10 +85,8 @@ class PrefixTable:
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
         """(len(rows), d) float32, zero past each row's size. Raises TableError for a row outside the table."""
         chosen = rows_in_range(rows, self.n_rows)
-        sizes = self.sizes()
-        starts = np.cumsum(sizes) - sizes
-        kept = np.arange(self.d) < sizes[chosen, None]
-        at = starts[chosen, None] + np.arange(self.d)
+        kept = np.arange(self.d) < self.row_sizes[chosen, None]
+        at = self._starts[chosen, None] + np.arange(self.d)
         return np.where(kept, self.values[np.minimum(at, self.values.size - 1)], np.float32(0))
 
     def dense(self) -> NDArray[np.float32]:

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RunError
 from edgerec.files import atomic_write, remove, storage_failure, write_json
+from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
 from edgerec.tables import Table, load_arrays, load_table, save_table
 
 FORMAT, VERSION = "edgerec.run", 1
 FILE_NAME = "run.json"
 CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
 """What every run says of its making."""
-OPTIONAL_ARRAYS = ("titles", "history_weights", "user_counts", "item_counts")
+OPTIONAL_ARRAYS = ("titles", "user_counts", "item_counts")
 """Attributes that are kept beside the ids, where a run has them."""
+ENCODER_PREFIX = "encoder_"
+"""Of the encoder's arrays beside the ids."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class Run:
     Attributes:
         items: (n_items, d).
         users: (n_users, d), or None where a user's vector is made from a history.
-        history_weights: (n_items,) float32 in that case, else None.
+        encoder: makes it; None in runs of older versions that have users.
         user_ids, item_ids: raw ids of the rows.
         titles: (n_items,) str or None.
         config: data, backbone, method, budget, seed, split and settings, as JSON.
-        metrics: by part ('validation', 'test') and name ('ndcg@20'); 'training' holds what its last epoch says of what
-            ships ('kept').
+        metrics: by part ('validation', 'test') and name ('ndcg@20'); 'encoder' is the test part with users made from
+            their histories, each by an encoder that was fitted without that user; 'training' holds what its last epoch
+            says of what ships ('kept').
         data_fingerprint: of the interactions that were trained on.
         history: one entry an epoch, or a try of the method's own search.
         user_counts, item_counts: (n,) uint32 interactions that each row was trained on; None for users without a
@@ -43,7 +47,7 @@ class Run:
 
     items: Table
     users: Table | None
-    history_weights: NDArray[np.float32] | None
+    encoder: Encoder | None
     user_ids: NDArray[Any]
     item_ids: NDArray[Any]
     titles: NDArray[np.str_] | None
@@ -57,8 +61,10 @@ class Run:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored tables, ids apart."""
-        weights = 0 if self.history_weights is None else self.history_weights.nbytes
-        return self.items.nbytes + (0 if self.users is None else self.users.nbytes) + weights
+        if self.users is not None:
+            return self.items.nbytes + self.users.nbytes
+        arrays = {} if self.encoder is None else self.encoder.arrays()
+        return self.items.nbytes + sum(array.nbytes for array in arrays.values())
 
     @property
     def method_settings(self) -> dict[str, Any]:
@@ -84,6 +90,8 @@ class Run:
         ids: dict[str, Any] = {"users": self.user_ids, "items": self.item_ids}
         optional = {name: getattr(self, name) for name in OPTIONAL_ARRAYS}
         ids |= {name: array for name, array in optional.items() if array is not None}
+        if self.encoder is not None:
+            ids |= {ENCODER_PREFIX + name: array for name, array in self.encoder.arrays().items()}
         with atomic_write(folder / "ids.npz") as stream:
             np.savez_compressed(stream, **ids)
         write_json(
@@ -92,6 +100,9 @@ class Run:
                 "format": FORMAT,
                 "version": VERSION,
                 "has_users": self.users is not None,
+                "encoder": None
+                if self.encoder is None
+                else {"kind": self.encoder.kind, "settings": self.encoder.settings()},
                 "config": self.config,
                 "metrics": self.metrics,
                 "data_fingerprint": self.data_fingerprint,
@@ -113,6 +124,7 @@ class Run:
             return cls(
                 items=load_table(folder / "items.npz"),
                 users=load_table(folder / "users.npz") if fields["has_users"] else None,
+                encoder=_encoder(fields, ids),
                 user_ids=ids["users"],
                 item_ids=ids["items"],
                 config=fields["config"],
@@ -123,6 +135,15 @@ class Run:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"the run in {folder} is damaged ({error!r}); train it again") from error
+
+
+def _encoder(fields: dict[str, Any], ids: dict[str, NDArray[Any]]) -> Encoder | None:
+    if "history_weights" in ids:  # as runs were before 0.1.0
+        return LinearEncoder(ids["history_weights"])
+    if fields.get("encoder") is None:
+        return None
+    arrays = {name.removeprefix(ENCODER_PREFIX): ids[name] for name in ids if name.startswith(ENCODER_PREFIX)}
+    return encoder_from(fields["encoder"]["kind"], fields["encoder"]["settings"], arrays)
 
 
 def _read_json(folder: Path) -> dict[str, Any]:

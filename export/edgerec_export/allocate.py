@@ -70,7 +70,8 @@ def rotated(source: Source) -> Source:
     of_items = _factor(source.items)
     if source.users is None:
         axes = np.linalg.eigh(of_items.T @ of_items)[1][:, ::-1]
-        return replace(source, items=_turned(source.items, axes))
+        encoder = None if source.encoder is None else source.encoder.turned(axes)
+        return replace(source, items=_turned(source.items, axes), encoder=encoder)
     of_users = _factor(source.users)
     left, s, right = np.linalg.svd(of_users @ of_items.T)
     root = np.sqrt(s)

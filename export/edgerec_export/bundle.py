@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from edgerec.errors import BudgetError, BundleError, ExportError
-from edgerec.files import sha256, storage_failure, sync, sync_folder
+from numpy.typing import NDArray
+
+from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
+from edgerec.files import atomic_write, sha256, storage_failure, sync, sync_folder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, read_manifest
+from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft
 from edgerec_export.options import Options
 from edgerec_export.packing import Packed, pack
+from edgerec_export.reference import Reference
 from edgerec_export.source import Source
-from edgerec_export.verify import Verification, verify
+from edgerec_export.verify import Verification, one_subject, peak_of_one, verify
 
 OURS = re.compile(r"(tables|recommend|score|similar|encode)-[0-9a-f]{12}\.(bin|onnx)|manifest\.json|README\.md")
 """Files that an export writes, and may replace."""
@@ -35,6 +42,7 @@ class Export:
         parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the card.
         verification: what it showed against numpy, or None where that was not wanted.
         chosen: how layout and precision were come to.
+        peak_bytes: of one request above a bare session, measured in a fresh process where there was a limit.
     """
 
     folder: Path
@@ -42,21 +50,37 @@ class Export:
     parts: dict[str, int]
     verification: Verification | None
     chosen: Chosen
+    peak_bytes: int | None = None
+
+    @property
+    def item_ids(self) -> NDArray[Any]:
+        """(n_items,) the raw id of each of the bundle's item rows."""
+        return self.chosen.draft.raw_ids()["item"]
+
+    @property
+    def user_ids(self) -> NDArray[Any] | None:
+        """(n_users,) the raw id of each user row; None without users."""
+        return self.chosen.draft.raw_ids().get("user")
 
 
 def export(source: Source, out: str | Path, options: Options | None = None) -> Export:
     """Write the bundle of `source` to the folder `out`, replacing a bundle that is there.
 
     Raises:
-        BudgetError: it cannot fit `options.max_bytes`; names the smallest size, and nothing is written.
+        BudgetError: it cannot fit `options.max_bytes`, and the message names the smallest size, or took more memory
+            than `options.max_rss`; nothing is written.
         UnsupportedError: layout, precision or table kind do not go together.
         VerificationError: the bundle does not answer as its tables do; nothing is kept.
-        ExportError: `out` holds something that is no bundle.
+        ExportError: `out` holds something that is no bundle, or the id map would lie in it.
+        SigningKeyError: `options.sign` is no file with an ed25519 private key.
         StorageError: the file system refuses.
     """
     options = options or Options()
     folder = Path(out)
     _check_place(folder)
+    if options.id_map is not None and folder.resolve() in (options.id_map.resolve(), *options.id_map.resolve().parents):
+        raise ExportError(f"{options.id_map} would lie in the bundle, which ships no ids; choose another --id-map")
+    signer = None if options.sign is None else read_signer(Path(options.sign))
     chosen = _choose(source, options)
     draft = chosen.draft
     try:
@@ -66,20 +90,39 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     except OSError as error:
         storage_failure(folder, error, "write")
     try:
-        names, packed = _write(scratch, draft, options)
+        names, packed = _write(scratch, draft, signer)
         sizes = {name: (scratch / name).stat().st_size for name in names}
         if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
             raise BudgetError(f"{sum(sizes.values())} bytes were written where {options.max_bytes} were promised")
         verification = None
         if options.verify:
             verification = verify(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
+        peak = None if options.max_rss is None else _check_memory(scratch, packed.reference(), draft, options.max_rss)
+        if options.id_map is not None:
+            _write_id_map(options.id_map, draft)
         _install(scratch, folder, names)
     except OSError as error:
         storage_failure(folder, error, "write")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
-    return Export(folder, sum(sizes.values()), parts, verification, chosen)
+    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak)
+
+
+def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int) -> int:
+    """Peak bytes of one request in a fresh process. Raises BudgetError where they are more than allowed."""
+    subject = one_subject(reference, 0 if draft.users is None else draft.users.n_rows)
+    peak = peak_of_one(folder, reference.n_items, subject)
+    if peak is None:
+        raise UnsupportedError(
+            "peak memory cannot be measured where there is no /proc; export on Linux, or leave --max-rss out"
+        )
+    if peak > max_rss:
+        raise BudgetError(
+            f"one request took {peak} bytes of memory above a bare session, measured in a fresh process; "
+            f"--max-rss allows {max_rss}: --fit a smaller --max-bytes, or export with --precision int8"
+        )
+    return peak
 
 
 def _choose(source: Source, options: Options) -> Chosen:
@@ -120,14 +163,14 @@ def _is_foreign(manifest: Path) -> bool:
         return False
 
 
-def _write(scratch: Path, draft: Draft, options: Options) -> tuple[list[str], Packed]:
+def _write(scratch: Path, draft: Draft, signer: Signer | None) -> tuple[list[str], Packed]:
     """Every file of the bundle; their names, the manifest's last."""
     partial = scratch / "tables.part"
     packed = pack(draft, draft.tables.create(partial))
     with partial.open("rb+") as stream:
         sync(stream)
     scales = {name: table.scales for name, table in packed.tables.items()}
-    files = draft.finish(sha256(partial), scales, packed.top_inverse_norm, _sha256)
+    files = draft.finish(sha256(partial), scales, packed.top_inverse_norm, _sha256, signer)
     manifest = json.loads(files[FILE_NAME])
     tables = str(manifest["tables"]["file"])
     partial.rename(scratch / tables)
@@ -150,6 +193,16 @@ def _install(scratch: Path, folder: Path, names: list[str]) -> None:
     for name in before - set(names):
         if OURS.fullmatch(name):
             (folder / name).unlink(missing_ok=True)
+
+
+def _write_id_map(path: Path, draft: Draft) -> None:
+    with atomic_write(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        lines = csv.writer(text)
+        lines.writerow(["side", "row", "id"])
+        for side, ids in draft.raw_ids().items():
+            lines.writerows([side, row, one] for row, one in enumerate(ids.tolist()))
+        text.detach()  # flushed, and left open
 
 
 def _sha256(content: bytes) -> str:

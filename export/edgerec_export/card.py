@@ -21,10 +21,12 @@ def model_card(draft: Draft) -> bytes:
         ("budget", about.get("budget")),
         ("items", draft.items.n_rows),
         ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
+        ("ids", "none: items and users are known by their rows" if options.ids == "none" else None),
         ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
         ("layout, precision", f"{options.layout}, {options.precision}"),
         ("table bytes", draft.tables.nbytes),
-        *_metrics(about),
+        *_metrics(about, "test", ""),
+        *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),
     ]
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts if value is not None)
     return f"""# EdgeRec bundle
@@ -40,6 +42,6 @@ Metrics are those of the trained tables, before quantisation.
 """.encode()
 
 
-def _metrics(about: dict[str, Any]) -> list[tuple[str, str]]:
-    test = about.get("metrics", {}).get("test", {})
-    return [(f"{name} (test)", f"{test[name]:.4f}") for name in ("ndcg@20", "recall@20") if name in test]
+def _metrics(about: dict[str, Any], part: str, whose: str) -> list[tuple[str, str]]:
+    found = about.get("metrics", {}).get(part, {})
+    return [(f"{name} (test{whose})", f"{found[name]:.4f}") for name in ("ndcg@20", "recall@20") if name in found]

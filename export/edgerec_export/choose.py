@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError, UnsupportedError
-from edgerec.runtime.manifest import SECTION_NAMES
-from edgerec_export.allocate import Allocation, allocate, pruned, rotated
+from edgerec_export.allocate import rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
-from edgerec_export.draft import Draft, Wishes
+from edgerec_export.draft import Draft
+from edgerec_export.drafting import draft_within
+from edgerec_export.fitting import fit_blocks, fit_sparse, within_memory
 from edgerec_export.options import Options
-from edgerec_export.packing import distortion, packed_in_memory
 from edgerec_export.source import Source
 
 BLOCKED = ("dense", "mixed")
 SMALL_ENOUGH = 1.25
 """Without a limit, `auto` takes the fastest layout of those that are at most this much larger than the smallest."""
-WELL_USED = 0.95
-"""A fitted bundle uses at least this share of its budget, unless the whole table is smaller."""
-FITTING_TURNS = 8
 DENSEST_USERS = 0.25
 """csc is tried for users that are active in at most this share of their dimensions; for others ell is faster."""
 
@@ -50,14 +48,20 @@ def choose(source: Source, options: Options) -> Chosen:
     """
     if not options.users and source.encoder is None:
         raise UnsupportedError(
-            "this table cannot ship without users: no history weights make a user's vector; the svd backbone has them"
+            "this table cannot ship without users: nothing makes a user's vector from a history; a run has an encoder, "
+            "so train it again if it is an old one, or give from_arrays() an encoder"
         )
+    if not options.users:
+        # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
+        source = replace(source, users=None, user_ids=None)
+    if source.scorer is not None:
+        options = _for_a_scorer(options)
     calibration = default_calibration() if options.calibration is None else Calibration.read(options.calibration)
     if options.precision != "auto":
         try:
             return _best(source, options, calibration)
         except BudgetError:
-            if not options.fit or options.max_bytes is None:
+            if not options.fit:
                 raise
     return _fitted(source, options, calibration)
 
@@ -84,7 +88,7 @@ def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
             ]
         drafts = fitting
     if not drafts:
-        raise min(refusals, key=_smallest_named)
+        raise min(refusals, key=_smallest)
     if options.max_bytes is None:
         least = min(cost.nbytes for _, cost in drafts)
         drafts.sort(key=lambda pair: (pair[1].nbytes > SMALL_ENOUGH * least, pair[1].ms))
@@ -104,70 +108,26 @@ def layouts(source: Source, options: Options) -> list[str]:
     return ["ell", *(["csc"] if sparse_users else []), "bitmask", "dense"]
 
 
-def draft_within(source: Source, options: Options, allocation: Allocation | None = None) -> Draft:
-    """The fastest draft of a layout that keeps to `options.max_bytes`.
-
-    Raises BudgetError where there is none.
-    """
-    if options.similar is None:
-        with_similar = replace(options, similar=True)
-        if options.max_bytes is None:
-            return draft_within(source, with_similar, allocation)
-        try:
-            return draft_within(source, with_similar, allocation)
-        except BudgetError:
-            return draft_within(source, replace(options, similar=False), allocation)
-    wishes = Wishes.of(source, options, allocation)
-    user_choices = wishes.user_choices()
-    limit = options.max_bytes
-    drafts = []
-    for choice in wishes.items_layout.choices(wishes.items):
-        draft = Draft(source, options, wishes, choice, user_choices[0])
-        if limit is None or draft.nbytes() <= limit:
-            return draft
-        drafts.append(draft)
-    smallest = min(drafts, key=Draft.nbytes)
-    # Items and users add up, so the smallest of each is the smallest of both.
-    others = [Draft(source, options, wishes, smallest.choice, choice) for choice in user_choices]
-    smallest = min(others, key=Draft.nbytes)
-    if limit is not None and smallest.nbytes() <= limit:
-        return smallest
-    raise BudgetError(_refusal(smallest, options))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A draft that fits, how much of the source it keeps, and what it does to scores."""
-
-    draft: Draft
-    cost: Estimate
-    kept: float
-    distortion: float
-
-    def rank(self, limit: int) -> tuple[bool, float]:
-        """Lower is better: bundles that use their budget, or are whole; of them those that change scores least."""
-        return self.cost.nbytes < WELL_USED * limit and self.kept < 1, self.distortion
-
-
 def _fitted(source: Source, options: Options, calibration: Calibration) -> Chosen:
     """The bundle within `max_bytes` that changes scores least, of all that precisions and sizes allow."""
-    limit = options.max_bytes
+    limit = options.max_bytes or options.max_rss
     if limit is None:
-        raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes")
+        raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes or --max-rss")
     found, refusals = [], []
     turned = rotated(source)
     for layout in layouts(source, options):
         for precisions, scales in _codings(layout, options):
-            one = replace(options, layout=layout, precision=precisions[0], scales=scales)
+            one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit)
             try:
                 if layout in BLOCKED:
-                    found.append(_fit_blocks(turned, one, precisions, limit, calibration))
+                    fit = partial(fit_blocks, turned, precisions, calibration)
                 else:
-                    found.append(_fit_sparse(source, one, limit, calibration))
+                    fit = partial(fit_sparse, source, calibration)
+                found.append(within_memory(fit, one))
             except BudgetError as refusal:
                 refusals.append(refusal)
     if not found:
-        raise min(refusals, key=_smallest_named)
+        raise min(refusals, key=_smallest)
     found.sort(key=lambda fit: fit.rank(limit))
     tried = tuple((fit.draft.options.layout, "+".join(sorted(fit.draft.precisions())), fit.cost) for fit in found)
     return Chosen(found[0].draft, tried, found[0].kept)
@@ -178,88 +138,26 @@ def _codings(layout: str, options: Options) -> Iterator[tuple[tuple[str, ...], s
     if options.precision != "auto":
         yield (options.precision,), options.scales
         return
-    yield from [(("fp32",), "block"), (("fp16",), "block"), (("int8",), "block")]
+    yield from [((precision,), "auto") for precision in ("fp32", "fp16", "int8")]
     if layout != "csc":
         yield ("int4",), "row"
     if layout in BLOCKED:
         yield ("int8", "int4"), "row"
 
 
-def _fit_blocks(
-    source: Source, options: Options, precisions: tuple[str, ...], limit: int, calibration: Calibration
-) -> _Fit:
-    """Shorten rows, and choose their bits, until the bundle fits closely."""
-    room, low, high = float(limit), 0.0, float(limit)
-    best: tuple[Draft, Estimate, Allocation] | None = None
-    failure = BudgetError(f"nothing fits {limit} bytes")
-    for _ in range(FITTING_TURNS):
-        allocation = allocate(source, precisions, room, users=options.users)
-        try:
-            draft = draft_within(source, options, allocation)
-        except BudgetError as refusal:
-            failure, high = refusal, room
-            over = 1.02 * (_smallest_named(refusal) - limit)
-            room = max(room - over, (low + room) / 2) if low else room - over
-            if room <= 0:
-                break
-            continue
-        cost = estimate(draft, calibration)
-        best, low = (draft, cost, allocation), room
-        if cost.nbytes >= WELL_USED * limit or allocation.nbytes < 0.9 * room:
-            break
-        room = min(room + (limit - cost.nbytes), (room + high) / 2)
-    if best is None:
-        raise failure
-    draft, cost, allocation = best
-    kept = min(1.0, draft.items.n_values / source.items.n_values)
-    return _Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
+def _smallest(refusal: BudgetError) -> float:
+    return float("inf") if refusal.smallest is None else refusal.smallest
 
 
-def _fit_sparse(source: Source, options: Options, limit: int, calibration: Calibration) -> _Fit:
-    """Prune values until the bundle fits closely."""
-    whole = source.items.n_values + (source.users.n_values if source.users is not None and options.users else 0)
-    low, high, n_values = 0.0, float(whole), float(whole)
-    best: tuple[Draft, Estimate, Source] | None = None
-    failure = BudgetError(f"nothing fits {limit} bytes")
-    for _ in range(2 * FITTING_TURNS):
-        smaller = pruned(source, n_values)
-        try:
-            draft = draft_within(smaller, options)
-        except BudgetError as refusal:
-            failure, high = refusal, n_values
-            n_values = (low + high) / 2
-            continue
-        cost = estimate(draft, calibration)
-        best, low = (draft, cost, smaller), n_values
-        if cost.nbytes >= WELL_USED * limit or n_values >= whole:
-            break
-        n_values = (low + high) / 2
-    if best is None:
-        raise failure
-    draft, cost, smaller = best
-    kept = smaller.items.n_values / source.items.n_values
-    return _Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
-
-
-def _smallest_named(refusal: BudgetError) -> int:
-    """The smallest size that a refusal names."""
-    return int(str(refusal).partition(" allows is ")[2].split()[0] or 0) if " allows is " in str(refusal) else 1 << 62
-
-
-def _refusal(draft: Draft, options: Options) -> str:
-    total = draft.nbytes()
-    parts = draft.tables.parts()
-    parts["graphs, manifest and card"] = total - draft.tables.nbytes
-    largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
-    takes = ", ".join(
-        f"{SECTION_NAMES.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest
-    )
-    advice = ["--fit", "train with a smaller --budget"]
-    if options.precision in ("fp32", "fp16"):
-        advice.insert(0, "--precision int8")
-    if "item_titles" in parts:
-        advice.insert(0, "leave --titles out")
-    return (
-        f"the bundle does not fit {options.max_bytes} bytes; the smallest that --layout {options.layout} "
-        f"--precision {options.precision} allows is {total} bytes ({takes}): " + ", or ".join(advice)
-    )
+def _for_a_scorer(options: Options) -> Options:
+    """The options for rows that a scorer sees. Raises UnsupportedError for what inner products decide."""
+    if options.fit or options.precision == "auto":
+        raise UnsupportedError(
+            "--fit and --precision auto choose by inner products, which an NCF model's scores are not; train within "
+            "the --budget, and name a --precision"
+        )
+    if options.similar:
+        raise UnsupportedError("--similar compares rows by their angle, which an NCF model's scores do not follow")
+    if not options.users:
+        raise UnsupportedError("an NCF model needs its users: nothing makes one from a history")
+    return replace(options, similar=False)

@@ -97,11 +97,11 @@ def estimate(draft: Draft, calibration: Calibration) -> Estimate:
     """The expected cost of a drafted bundle."""
     nbytes = draft.nbytes()
     return Estimate(
-        nbytes, calibration.ms(draft.items, _active(draft)), nbytes + working_bytes(draft.items) + RUNTIME_BYTES
+        nbytes, calibration.ms(draft.items, active_share(draft)), nbytes + working_bytes(draft.items) + RUNTIME_BYTES
     )
 
 
-def _active(draft: Draft) -> float:
+def active_share(draft: Draft) -> float:
     """The mean share of a user's dimensions that are not zero."""
     if draft.users is None:
         return 1.0

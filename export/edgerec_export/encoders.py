@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.budget import MOST_POPULAR
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec_export.flat import Rows
 from edgerec_export.graph import Graph, Name, Tensor
@@ -17,6 +18,8 @@ from edgerec_export.layouts.base import Sections
 from edgerec_export.packed import PackedTable
 from edgerec_export.values import TINY, chunks
 
+POPULAR = "popular_items"
+"""The section of an empty history's answer."""
 ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Of a solved vector: what the number of steps is chosen for, and the relative error (L2) that verification allows."""
@@ -66,21 +69,25 @@ class ShippedEncoder(ABC):
 
 
 class ShippedLinear(ShippedEncoder):
-    """u = (sum over the history of w[i] * V[i]) / length^power @ M, inside `recommend` and `score`."""
+    """u = (sum over the history of w[i] * V[i]) / length^power @ M + b, inside `recommend` and `score`; 0 for an empty
+    history."""
 
     in_own_graph = False
 
     def __init__(self, encoder: LinearEncoder, order: NDArray[np.int64], d: int) -> None:
         """Rows of `order`, and vectors of `d` dimensions: what lies beyond only meets zeros."""
         self._power = encoder.power
-        self._weights = encoder.weights[order]
-        self._matrix = None if encoder.matrix is None else np.ascontiguousarray(encoder.matrix[:d, :d])
+        self._weights = encoder.weights[order].astype(np.float32)
+        self._matrix = None if encoder.matrix is None else encoder.matrix[:d, :d].astype(np.float32)
+        self._bias = None if encoder.bias is None else encoder.bias[:d].astype(np.float32)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        return {"w": self._weights} | ({} if self._matrix is None else {"m": self._matrix})
+        arrays = {"w": self._weights, "m": self._matrix, "b": self._bias}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": LinearEncoder.kind, "power": self._power, "matrix": self._matrix is not None}
+        parts = {"matrix": self._matrix is not None, "bias": self._bias is not None}
+        return {"kind": LinearEncoder.kind, "power": self._power, **parts}
 
     def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
         weight = g.op("Gather", g.table("w", tensors["w"]), history)
@@ -91,14 +98,23 @@ class ShippedLinear(ShippedEncoder):
             length = g.op("ReduceSum", g.cast(present, "float32"), g.ints(1), keepdims=1)
             length = g.op("Max", length, g.constant(1.0, "float32"))
             total = g.op("Div", total, g.op("Pow", length, g.constant(self._power, "float32")))
-        return total if self._matrix is None else g.op("MatMul", total, g.table("m", tensors["m"]))
+        if self._matrix is not None:
+            total = g.op("MatMul", total, g.table("m", tensors["m"]))
+        if self._bias is not None:
+            some = g.op("ReduceMax", g.cast(present, "float32"), g.ints(1), keepdims=1)
+            total = g.op("Add", total, g.op("Mul", some, g.table("b", tensors["b"])))
+        return total
 
     def vectors(self, history: NDArray[np.int64], items: PackedTable) -> NDArray[np.float64]:
         present = history >= 0
         weight = np.where(present, self._weights[np.maximum(history, 0)].astype(np.float64), 0)
         total = np.einsum("bh,bhd->bd", weight, items.rows(np.maximum(history, 0)))
         total /= np.maximum(present.sum(1, keepdims=True), 1) ** self._power
-        solved: NDArray[np.float64] = total if self._matrix is None else total @ self._matrix
+        if self._matrix is not None:
+            total = total @ self._matrix
+        if self._bias is not None:
+            total = total + present.any(1, keepdims=True) * self._bias.astype(np.float64)
+        solved: NDArray[np.float64] = total
         return solved
 
 
@@ -177,6 +193,19 @@ def steps_for(alpha: float) -> int:
     for 10, 25 for 40; at most 64, and verification refuses what they do not solve."""
     root = math.sqrt(1 + alpha)
     return min(MOST_STEPS, max(1, math.ceil(math.log(TOLERANCE / 2) / math.log((root - 1) / (root + 1)))))
+
+
+def popular_items(counts: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    """(at most `MOST_POPULAR`,) the bundle rows of the items with the largest counts, the largest first; of equal
+    counts the first in the source.
+
+    Args:
+        counts: (n_items,) by source row.
+        order: (n_items,) the source row of each bundle row.
+    """
+    bundle_rows = np.argsort(order)
+    best = np.argsort(-counts.astype(np.float64), kind="stable")[:MOST_POPULAR]
+    return bundle_rows[best].astype(np.uint16 if order.size <= 1 << 16 else np.uint32)
 
 
 def shipped(encoder: Encoder, order: NDArray[np.int64], d: int) -> ShippedEncoder:

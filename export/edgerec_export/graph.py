@@ -184,7 +184,7 @@ class Graph:
         """A uint8 scalar that onnxruntime cannot know before a run: `fresh` without the copy, for bit operators."""
         if self.zero is None:
             raise ValueError("name an input with depend_on first")
-        return self.op("Add", self.cast(self.zero, "uint8"), self.constant(value, "uint8"))
+        return self.cast(self.op("Add", self.zero, self.constant(value)), "uint8")
 
     def serialize(self, location: str) -> bytes:
         """The ONNX file's bytes; its tables lie in the file `location` beside it."""

@@ -12,8 +12,9 @@ from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.flat import Rows
 from edgerec_export.graph import Graph, Name, Tensor
 from edgerec_export.layouts.base import Placed, Plan
+from edgerec_export.scorers import ShippedScorer
 from edgerec_export.scoring import add_pair_scores, add_quantised
-from edgerec_export.topk import add_exclusion, add_top_k, tail_slots
+from edgerec_export.topk import NOTHING, add_exclusion, add_top_k, tail_slots
 from edgerec_export.values import ONE
 
 
@@ -30,6 +31,12 @@ class Side:
     def add_scores(self, g: Graph, user: Rows) -> list[Name]:
         return self.plan.add_scores(g, self.placed, user)
 
+    def add_scale(self, g: Graph, sums: Name, user: Rows) -> Name:
+        """What some of the scores are worth: [B, k], of the type of sums or float32  ->  [B, k] float32."""
+        if self.plan.has_one_scale and self.placed.scales is not None:
+            sums = g.op("Mul", g.cast(sums, "float32"), g.constant(self.placed.scales[0], "float32"))
+        return sums if user.scale is None else g.op("Mul", sums, user.scale)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -42,6 +49,8 @@ class Model:
         users: the user table, or None where a user is made from a history.
         encoder: makes it in that case.
         encoder_tensors: its arrays, by section.
+        scorer: what makes scores of rows, where they are no inner products, and
+        scorer_tensors: its arrays, by section.
         inverse_norms: (n_items,) float16 of item rows, for cosines; None without them.
         top_inverse_norm: what those are multiplied by.
     """
@@ -54,6 +63,8 @@ class Model:
     inverse_norms: Tensor | None
     top_inverse_norm: np.float32 = ONE
     encoder_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    scorer: ShippedScorer | None = None
+    scorer_tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -85,9 +96,14 @@ def recommend_graph(model: Model) -> Graph:
     k = g.input("k", "int64", [])
     if asked is not None:
         exclude = g.op("Concat", exclude, asked, axis=1)
-    items, best = _add_ranking(g, model, user, model.items.add_scores(g, user), exclude, k)
-    if user.scale is not None:
-        best = g.op("Mul", best, user.scale)
+    if model.scorer is not None:
+        side = model.items
+        scores = model.scorer.add_all_scores(g, model.scorer_tensors, user.as_float(g), side.plan, side.placed)
+        items, best = _add_ranking(g, model, user, [scores], "float32", exclude, k)
+    else:
+        pieces = model.items.add_scores(g, user)
+        items, best = _add_ranking(g, model, user, pieces, model.items.plan.sums_type, exclude, k)
+        best = model.items.add_scale(g, best, user)
     g.output(items, "items", "int64", ["B", "K"])
     g.output(best, "scores", "float32", ["B", "K"])
     return g
@@ -103,10 +119,12 @@ def score_graph(model: Model) -> Graph:
     g = Graph("score")
     user, _ = _add_subject(g, model)
     candidates = g.input("candidates", "int64", ["B", "C"])
-    if model.lookup_is_dear:
-        scores = g.op("GatherElements", _joined(g, model.items.add_scores(g, user)), candidates, axis=1)
-        if user.scale is not None:
-            scores = g.op("Mul", scores, user.scale)
+    if model.scorer is not None:
+        rows = model.lookup.add_rows(g, candidates).as_float(g)
+        scores = model.scorer.add_scores(g, model.scorer_tensors, user.as_float(g), rows)
+    elif model.lookup_is_dear:
+        sums = g.op("GatherElements", _joined(g, model.items.add_scores(g, user)), candidates, axis=1)
+        scores = model.items.add_scale(g, sums, user)
     else:
         scores = add_pair_scores(g, user, model.lookup.add_rows(g, candidates))
     g.output(scores, "scores", "float32", ["B", "C"])
@@ -129,26 +147,29 @@ def similar_graph(model: Model) -> Graph:
     table = g.table("n", model.inverse_norms)
     own = g.op("Unsqueeze", g.cast(g.op("GatherElements", table, item, axis=0), "float32"), g.ints(-1))
     dots = _joined(g, model.items.add_scores(g, rows))
+    if model.items.plan.sums_type != "float32":
+        dots = g.cast(dots, "float32")
     cosines = g.op("Mul", dots, g.cast(g.fresh(table), "float32"))
-    items, best = _add_ranking(g, model, rows, [cosines], g.op("Unsqueeze", item, g.ints(1)), k)
+    items, best = _add_ranking(g, model, rows, [cosines], "float32", g.op("Unsqueeze", item, g.ints(1)), k)
     best = g.op("Mul", best, g.op("Mul", own, g.constant(model.top_inverse_norm**2, "float32")))
-    if rows.scale is not None:
-        best = g.op("Mul", best, rows.scale)
+    best = model.items.add_scale(g, best, rows)
     g.output(items, "items", "int64", ["B", "K"])
     g.output(best, "scores", "float32", ["B", "K"])
     return g
 
 
-def _add_ranking(g: Graph, model: Model, user: Rows, pieces: list[Name], exclude: Name, k: Name) -> tuple[Name, Name]:
-    """The best k of all scores, given in pieces [B, rows of the piece], without those excluded."""
+def _add_ranking(
+    g: Graph, model: Model, user: Rows, pieces: list[Name], dtype: str, exclude: Name, k: Name
+) -> tuple[Name, Name]:
+    """The best k of all scores, given in pieces [B, rows of the piece] of `dtype`, without those excluded."""
     n = model.n_items
     batch = g.op("Shape", user.values, start=0, end=1)
     tail_shape = g.op("Concat", batch, g.ints(tail_slots(n)), axis=0)
-    tail = g.op("Expand", g.constant(float("-inf"), "float32"), tail_shape)
+    tail = g.op("Expand", g.constant(NOTHING[dtype], dtype), tail_shape)
     scores = g.op("Concat", *pieces, tail, axis=1)
     # Of an unknown shape, ScatterElements would copy its input: 1M items, 0.2 of 1.7 ms and 4 MB (onnxruntime 1.32).
-    scores = g.shaped(scores, "float32", ["B", n + tail_slots(n)])
-    return add_top_k(g, add_exclusion(g, scores, exclude, n), k, n)
+    scores = g.shaped(scores, dtype, ["B", n + tail_slots(n)])
+    return add_top_k(g, add_exclusion(g, scores, exclude, n, dtype), k, n, dtype)
 
 
 def _joined(g: Graph, pieces: list[Name]) -> Name:

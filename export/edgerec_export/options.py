@@ -8,7 +8,8 @@ from pathlib import Path
 from edgerec.errors import UnsupportedError
 from edgerec_export.values import PRECISIONS
 
-SCALES = ("block", "row")
+SCALES = ("auto", "table", "block", "row")
+IDS = ("raw", "none")
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,20 @@ class Options:
             that fit, or where there is no limit, of those that are about as small as the smallest.
         precision: 'fp32', 'fp16' (stored so, computed with in fp32), 'int8' or 'int4' (codes and scales); 'auto'
             takes what changes scores least within `max_bytes`, of all precisions and sizes of rows.
-        scales: of integers: one a 'block' of rows, or one a 'row' (two bytes each).
+        scales: of integers: one for the whole 'table' of items, the fastest to score with; one a 'block' of rows; one
+            a 'row' (two bytes each); 'auto': 'table' for int8, whose scores differ by a few thousandths, and 'block'
+            for int4.
         max_bytes: of the whole bundle, every file counted; None for no limit.
         fit: shorten or prune a table that is too large for `max_bytes`, so as to change its scores least.
         max_rss: peak bytes of memory above a bare session, one graph open, as measured in a fresh process.
         calibration: a table of measured costs, of another device than this release's.
+        sign: a file with the private key to sign the bundle with, as `edgerec keys new` makes them; needs the extra
+            'sign'.
         users: ship the user table where there is one.
         titles: ship item titles where there are some.
+        ids: 'raw' ships them; with 'none' the bundle's rows stand for them, in an order that `id_map` and
+            `Export.item_ids` tell.
+        id_map: a CSV file to write, outside the bundle: side (item or user), row and raw id of every row.
         similar: ship the graph of items like an item, and the two bytes an item that it needs; None: where
             `max_bytes` allows it.
         lookup: ship a second copy of the items for looking rows up, where the layout that scores all cannot.
@@ -38,21 +46,26 @@ class Options:
     max_bytes: int | None = None
     users: bool = True
     titles: bool = False
+    ids: str = "raw"
+    id_map: Path | None = None
     verify: bool = True
-    scales: str = "block"
+    scales: str = "auto"
     similar: bool | None = None
     lookup: bool = False
     fit: bool = False
     max_rss: int | None = None
     calibration: Path | None = None
+    sign: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raises UnsupportedError for an unknown precision, or scales that do not exist."""
+        """Raises UnsupportedError for an unknown precision, or scales or ids that do not exist."""
         if self.precision not in (*PRECISIONS, "auto"):
             raise UnsupportedError(
                 f"there is no precision {self.precision!r}; there are: {', '.join(PRECISIONS)}, auto"
             )
         if self.scales not in SCALES:
             raise UnsupportedError(f"there are no scales a {self.scales!r}; there are: {', '.join(SCALES)}")
+        if self.ids not in IDS:
+            raise UnsupportedError(f"there are no ids {self.ids!r}; there are: {', '.join(IDS)}")
         if self.scales == "row" and self.layout == "csc":
             raise UnsupportedError("csc has no scale a row: a value's row is not at hand where it is decoded")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.packed import PackedTable
@@ -28,12 +29,14 @@ class Packed:
         inverse_norms: (n_items,) float32 as shipped; None where they are not.
         top_inverse_norm: what the float16 that ship are multiplied by.
         encoder: of a bundle without users.
+        scorer: of rows whose scores are no inner products.
     """
 
     tables: dict[str, PackedTable]
     inverse_norms: NDArray[np.float32] | None
     top_inverse_norm: np.float32
     encoder: ShippedEncoder | None
+    scorer: NeuMFScorer | None = None
 
     @property
     def lookup(self) -> PackedTable:
@@ -42,7 +45,9 @@ class Packed:
 
     def reference(self) -> Reference:
         """What the bundle must answer."""
-        return Reference(self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup)
+        return Reference(
+            self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
+        )
 
 
 def packed_in_memory(draft: Draft) -> Packed:
@@ -71,16 +76,17 @@ def distortion(packed: Packed, source: Source) -> float:
 def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     """Fill the mapped tables file."""
     source = draft.source
-    other = {"i": source.users, "l": source.users, "u": source.items}
+    other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
     coders = {name: Coder(None if table is None else gram(table)) for name, table in other.items()}
+    plain = Coder(None)  # of a scorer, no direction is known to matter more
     tables = {}
     for name, plan in draft.plans().items():
         table = source.users if name == "u" and source.users is not None else source.items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
-        tables[name] = PackedTable(plan, own, plan.pack(table, own, coders[name]))
+        tables[name] = PackedTable(plan, own, plan.pack(table, own, coders.get(name, plain)))
     for name, array in draft.fixed.items():
         arrays[name][...] = array
-    packed = Packed(tables, None, ONE, draft.encoder)
+    packed = Packed(tables, None, ONE, draft.encoder, source.scorer)
     if draft.encoder is not None:
         draft.encoder.fill(packed.lookup, arrays)
     if "n" not in arrays:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.packed import PackedTable
-from edgerec_export.values import LARGEST, TINY, chunks
+from edgerec_export.values import LARGEST, TINY, chunks, spread
 
 ROWS_AT_ONCE = 1 << 16
 """Bounds the memory of float64 copies."""
+SCORED_AT_ONCE = 1 << 10
+"""Items that a scorer sees at once, for the same reason."""
 
 
 class Reference:
@@ -25,12 +28,13 @@ class Reference:
         encoder: ShippedEncoder | None = None,
         inverse_norms: NDArray[np.float32] | None = None,
         lookup: PackedTable | None = None,
+        scorer: NeuMFScorer | None = None,
     ) -> None:
         self._items, self._users, self._encoder, self._inverse_norms = items, users, encoder, inverse_norms
         self._lookup = lookup or items
+        self._scorer = scorer
         self._integer = items.plan.is_integer
-        sample = np.arange(0, self.n_items, -(-self.n_items // ROWS_AT_ONCE))
-        self._largest = float(np.abs(items.rows(sample)).max())
+        self._largest = float(np.abs(items.rows(spread(self.n_items, ROWS_AT_ONCE))).max())
 
     @property
     def d(self) -> int:
@@ -63,7 +67,17 @@ class Reference:
             subject: (B,) int64 user rows, (B, H) int64 histories padded with -1, or (B, d) float32 vectors: what the
                 graph takes.
         """
+        if self._scorer is not None:
+            return self._made(self._scorer, subject, places)
         return self._products(*self._vectors(subject), places)
+
+    def _made(self, scorer: NeuMFScorer, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        vectors, scale = self._vectors(subject)
+        users = vectors.astype(np.float64) * scale[:, None]
+        found = np.empty((len(users), len(places)))
+        for part in chunks(len(places), SCORED_AT_ONCE):
+            found[:, part] = scorer.scores(users, self._items.rows(places[part]).astype(np.float64))
+        return found
 
     def cosines(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
         """(len(items), len(places)) cosines, by the shipped inverse lengths."""
@@ -86,6 +100,10 @@ class Reference:
 
     def slack(self, subject: NDArray[Any]) -> NDArray[np.float64]:
         """(B,) how far a score may be off: rounding, and one step of a quantised history vector."""
+        if self._scorer is not None:
+            some = self._made(self._scorer, subject, spread(self.n_items, SCORED_AT_ONCE))
+            made: NDArray[np.float64] = 1e-5 * np.abs(some).max(1) + 1e-5
+            return made
         vectors, scale = self._vectors(subject)
         size = np.abs(vectors.astype(np.float64) * scale[:, None]).sum(1) * self._largest
         quantised_here = self._users is None and self._integer

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.values import LARGEST, TINY, to_codes
+from edgerec_export.values import LARGEST, TINY, chunks, to_codes
 
 SAMPLE = 16_384
 """Rows that a block's scale is chosen on."""
@@ -16,6 +17,8 @@ CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15)}
 """Largest codes tried for a block, as shares of its largest value: what is larger is cut to it."""
 DAMPING = 0.01
 GRAM_ROWS = 1 << 17
+ROWS_AT_ONCE = 1 << 12
+"""Rows whose scales are tried together: they stay in the cache, which takes a third of the time."""
 
 
 def gram(users: Table) -> NDArray[np.float64]:
@@ -38,28 +41,25 @@ class Coder:
         """`gram` (d, d): the mean of u u' over users; None where there are none: then every direction counts alike."""
         self._gram = gram
 
-    def scale(self, values: NDArray[np.float32], precision: str) -> np.float32:
-        """The best scale for a block, from (m, w) of its rows, each from its first dimension on."""
-        most, largest = LARGEST[precision], float(np.abs(values).max(initial=0))
+    def scale(self, rows: Sequence[NDArray[np.float32]], precision: str) -> np.float32:
+        """The best scale for all of some rows, (m, w) for each width w, from their first dimension on."""
+        most, largest = LARGEST[precision], max(float(np.abs(values).max(initial=0)) for values in rows)
         if largest <= TINY * most:
             return np.float32(TINY)
         tried = [np.float32(largest * cut / most) for cut in CUTS[precision]]
-        root = self._root(values.shape[1])
-        errors = [
-            float(np.square((to_codes(values, scale, precision) * scale - values) @ root).sum()) for scale in tried
-        ]
+        errors = np.zeros(len(tried))
+        for values in rows:
+            root = self._root(values.shape[1])
+            difference = (to_codes(values, scale, precision) * scale - values for scale in tried)
+            errors += [float(np.square(one @ root).sum()) for one in difference]
         return tried[int(np.argmin(errors))]
 
     def row_scales(self, values: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
         """(m,) the best scale of each row."""
-        most, largest = LARGEST[precision], np.abs(values).max(1, initial=0)
         root = self._root(values.shape[1])
-        best, lowest = np.full(len(values), TINY, np.float32), np.full(len(values), np.inf)
-        for cut in CUTS[precision]:
-            scale = np.maximum(largest * cut / most, TINY).astype(np.float32)
-            difference = to_codes(values, scale[:, None], precision) * scale[:, None] - values
-            error = np.square(difference @ root).sum(1)
-            best, lowest = np.where(error < lowest, scale, best), np.minimum(error, lowest)
+        best = np.empty(len(values), np.float32)
+        for part in chunks(len(values), ROWS_AT_ONCE):
+            best[part] = _best_row_scales(values[part], root, precision)
         return best
 
     def codes(self, values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
@@ -69,13 +69,15 @@ class Coder:
         if self._gram is None or precision == "int8":
             return to_codes(values, scale[:, None], precision)
         upper = self._feedback(values.shape[1])
-        left, codes = values.astype(np.float32), np.empty(values.shape, np.int32)
-        flat_scale = np.broadcast_to(scale, (len(values),))
-        for column in range(values.shape[1]):
-            codes[:, column] = to_codes(left[:, column], flat_scale, precision)
-            error = (left[:, column] - codes[:, column] * flat_scale) / upper[column, column]
-            left[:, column + 1 :] -= error[:, None] * upper[column, column + 1 :]
-        return codes
+        # By dimension, so that every step works on neighbours in memory.
+        left = values.T.astype(np.float32, order="C")
+        codes = np.empty(left.shape, np.int32)
+        for at, row in enumerate(left):
+            codes[at] = to_codes(row, scale, precision)
+            error = (row - codes[at] * scale) / upper[at, at]
+            for later in range(at + 1, len(left)):
+                left[later] -= error * upper[at, later]
+        return codes.T
 
     def _damped(self, width: int) -> NDArray[np.float64]:
         if self._gram is None:
@@ -91,3 +93,17 @@ class Coder:
     def _feedback(self, width: int) -> NDArray[np.float32]:
         """(w, w) the upper Cholesky factor of G's inverse: row j spreads the error of dimension j over later ones."""
         return np.linalg.cholesky(np.linalg.inv(self._damped(width))).T.astype(np.float32)
+
+
+def _best_row_scales(values: NDArray[np.float32], root: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
+    most, largest = np.float32(LARGEST[precision]), np.abs(values).max(1, initial=0)
+    best, lowest = np.full(len(values), TINY, np.float32), np.full(len(values), np.inf, np.float32)
+    for cut in CUTS[precision]:
+        scale = np.maximum(largest * np.float32(cut) / most, TINY)[:, None]
+        shipped = np.rint(values / scale)
+        np.clip(shipped, -most, most, out=shipped)
+        shipped *= scale
+        shipped -= values
+        error = np.square(shipped @ root).sum(1)
+        best, lowest = np.where(error < lowest, scale[:, 0], best), np.minimum(error, lowest)
+    return best

@@ -11,13 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 from edgerec.budget import Budget
 from edgerec.errors import ExportError
 from edgerec.models.encoder import Encoder, LinearEncoder
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import DenseTable, PrefixTable, Table
+from edgerec.tables.paging import forget_pages
 from edgerec.training import Run
+from edgerec_export.values import chunks
+
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Source:
-    """Tables and what belongs to them; score(u, i) = users[u] . items[i].
+    """Tables and what belongs to them; score(u, i) = users[u] . items[i], or what a scorer makes of the two rows.
 
     Attributes:
         items: (n_items, d).
@@ -25,9 +30,12 @@ class Source:
         users: (n_users, d), or None where a user is made from a history.
         user_ids: as item_ids; None where there are no users.
         encoder: makes a user's vector from a history, for bundles without users; None where there is no way.
+        item_counts: (n_items,) interactions of each item, by which bundles without users rank for an empty history;
+            None where they are not known.
         titles: (n_items,) str, '' where unknown.
         budget_bytes: of the whole bundle, that the tables were trained for; None without one.
         about: for the manifest and the model card; JSON.
+        scorer: of the rows of NCF models; None for inner products.
     """
 
     items: Table
@@ -35,9 +43,11 @@ class Source:
     users: Table | None = None
     user_ids: NDArray[Any] | None = None
     encoder: Encoder | None = None
+    item_counts: NDArray[Any] | None = None
     titles: NDArray[np.str_] | None = None
     budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    scorer: NeuMFScorer | None = None
 
     def __post_init__(self) -> None:
         """Raises ExportError where the parts do not fit together."""
@@ -45,7 +55,15 @@ class Source:
             raise ExportError("a bundle needs a user table, or an encoder to make a user's vector from a history")
         if self.users is not None and self.users.d != self.items.d:
             raise ExportError(f"user rows have {self.users.d} dimensions and item rows {self.items.d}; they must agree")
+        if self.scorer is not None and self.scorer.d != self.items.d:
+            raise ExportError(f"the scorer takes rows of {self.scorer.d} dimensions, the tables have {self.items.d}")
         self._check_ids("item", self.item_ids, self.items)
+        if self.item_counts is not None:
+            _check_numbers("item counts", self.item_counts, (self.items.n_rows,))
+        if isinstance(self.encoder, LinearEncoder):
+            shapes = {"weights": (self.items.n_rows,), "matrix": (self.items.d, self.items.d), "bias": (self.items.d,)}
+            for name, array in self.encoder.arrays().items():
+                _check_numbers(f"an encoder's {name}", array, shapes[name])
         if self.users is not None:
             self._check_ids("user", self.user_ids, self.users)
 
@@ -69,7 +87,8 @@ def from_run(run: Run) -> Source:
         run.item_ids,
         run.users,
         run.user_ids if run.users is not None else None,
-        None if run.history_weights is None else LinearEncoder(run.history_weights),
+        run.encoder,
+        run.item_counts,
         run.titles,
         None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),
@@ -78,27 +97,40 @@ def from_run(run: Run) -> Source:
 
 def from_arrays(
     items: ArrayLike,
-    users: ArrayLike,
+    users: ArrayLike | None,
     *,
     item_ids: Any = None,
     user_ids: Any = None,
+    encoder: Encoder | None = None,
+    item_counts: ArrayLike | None = None,
+    scorer: NeuMFScorer | None = None,
     about: dict[str, Any] | None = None,
 ) -> Source:
     """Your own (n_items, d) and (n_users, d) tables; without ids, row numbers are the ids.
 
     Rows that end in zeros are taken as shorter: a prefix mask is found where there is one.
 
+    Args:
+        users: None for a bundle without users, which needs an encoder.
+        encoder: makes a user's vector from a history: `LinearEncoder(weights)`, or for factors of an implicit ALS
+            `LeastSquaresEncoder(alpha, reg)`.
+        item_counts: (n_items,) by which such a bundle ranks for an empty history.
+        scorer: of the rows of NCF models; None for inner products.
+
     Raises:
         TableError: not finite matrices.
         ExportError: ids or dimensions that do not fit.
     """
-    item_table, user_table = _table(items), _table(users)
+    item_table, user_table = _table(items), None if users is None else _table(users)
     return Source(
         item_table,
         _ids(item_ids, item_table),
         user_table,
-        _ids(user_ids, user_table),
+        None if user_table is None else _ids(user_ids, user_table),
+        encoder,
+        None if item_counts is None else np.asarray(item_counts),
         about={"backbone": "own table", "method": "own table", **(about or {})},
+        scorer=scorer,
     )
 
 
@@ -121,12 +153,20 @@ def from_implicit(model: Any, *, item_ids: Any = None, user_ids: Any = None) -> 
     return from_arrays(tables[0], tables[1], item_ids=item_ids, user_ids=user_ids, about=about)
 
 
+def _check_numbers(what: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ExportError(f"{what} must be finite numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
+
+
 def _ids(ids: Any, table: Table) -> NDArray[Any]:
     return np.arange(table.n_rows) if ids is None else np.asarray(ids)
 
 
 def _table(values: ArrayLike) -> Table:
     dense = DenseTable(values)
-    used = dense.values != 0
-    sizes = np.where(used.any(1), dense.d - used[:, ::-1].argmax(1), 1)
+    sizes = np.empty(dense.n_rows, np.int64)
+    for part in chunks(dense.n_rows, ROWS_AT_ONCE):
+        used = dense.values[part] != 0
+        sizes[part] = np.where(used.any(1), dense.d - used[:, ::-1].argmax(1), 1)
+        forget_pages(dense.values)
     return dense if (sizes == dense.d).all() else PrefixTable.from_dense(dense.values, sizes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgerec_export.graph import Graph, Name
 
 CHUNK = 128
@@ -17,24 +19,28 @@ def tail_slots(n_items: int) -> int:
     return CHUNK - n_items % CHUNK if n_items > SMALL_CATALOGUE else 1
 
 
-def add_exclusion(g: Graph, scores: Name, exclude: Name, n_items: int) -> Name:
-    """Set the scores of excluded items to -inf.
+NOTHING: dict[str, float] = {"float32": float("-inf"), "int32": np.iinfo(np.int32).min}
+"""The score of what must not be returned: -inf, or less than any sum of products of codes."""
+
+
+def add_exclusion(g: Graph, scores: Name, exclude: Name, n_items: int, dtype: str) -> Name:
+    """Set the scores of excluded items to `NOTHING`.
 
         scores [B, n_items + tail], exclude [B, E] int64 padded with -1  ->  [B, n_items + tail]
-        numpy: scores[b, where(exclude[b] < 0, n_items, exclude[b])] = -inf
+        numpy: scores[b, where(exclude[b] < 0, n_items, exclude[b])] = NOTHING[dtype]
 
     ScatterElements works in place in onnxruntime, so the cost follows E and not the catalogue.
     """
     absent = g.op("Less", exclude, g.constant(0))
     slots = g.op("Where", absent, g.constant(n_items), exclude)
-    updates = g.op("Expand", g.constant(float("-inf"), "float32"), g.op("Shape", slots))
+    updates = g.op("Expand", g.constant(NOTHING[dtype], dtype), g.op("Shape", slots))
     return g.op("ScatterElements", scores, slots, updates, axis=1)
 
 
-def add_top_k(g: Graph, scores: Name, k: Name, n_items: int) -> tuple[Name, Name]:
+def add_top_k(g: Graph, scores: Name, k: Name, n_items: int, dtype: str) -> tuple[Name, Name]:
     """The best k of each row, best first; item -1 and score -inf where fewer are left.
 
-        scores [B, n_items + tail], k int64 scalar  ->  items [B, min(k, n_items)] int64, scores float32
+        scores [B, n_items + tail] of `dtype`, k int64 scalar  ->  items [B, min(k, n_items)] int64, scores float32
 
     On a large catalogue only the k chunks with the highest maxima can hold the k best: exact, and 4 times cheaper
     than a TopK over everything (1M items: 0.18 against 0.66 ms).
@@ -45,7 +51,9 @@ def add_top_k(g: Graph, scores: Name, k: Name, n_items: int) -> tuple[Name, Name
         values, items = g.ops("TopK", scores, wanted, count=2)
     else:
         values, items = _chunked(g, scores, wanted, slots // CHUNK)
-    gone = g.op("IsInf", values, detect_positive=0)
+    gone = g.op("Equal", values, g.constant(NOTHING[dtype], dtype))
+    if dtype != "float32":
+        values = g.op("Where", gone, g.constant(NOTHING["float32"], "float32"), g.cast(values, "float32"))
     return g.op("Where", gone, g.constant(-1), items), values
 
 

@@ -30,6 +30,9 @@ BYTES = {name: bits / 8 for name, bits in BITS_PER_VALUE.items()}
 STORED = {"fp32": "float32", "fp16": "float16", "int8": "uint8", "int4": "uint8"}
 PRECISIONS = tuple(STORED)
 """What a table can be stored in."""
+NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4)}
+"""The stored entry that reads as zero."""
+RUNS = 32
 TINY = np.finfo(np.float32).tiny
 
 
@@ -99,6 +102,14 @@ def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray
         return np.where(above, entry >> 4, entry & 15) - ZERO4
     entry = flat[block.start + index]
     return entry.astype(np.int32) - ZERO if block.precision == "int8" else entry.astype(np.float32)
+
+
+def spread(n: int, count: int) -> NDArray[np.int64]:
+    """At most `count` of the numbers below n, in 32 evenly spread runs of neighbours, which share pages of a file."""
+    if n <= count:
+        return np.arange(n)
+    starts = np.linspace(0, n - count // RUNS, RUNS).astype(np.int64)
+    return np.unique(starts[:, None] + np.arange(count // RUNS))
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:

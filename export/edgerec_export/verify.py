@@ -17,7 +17,7 @@ from edgerec.errors import VerificationError
 from edgerec.runtime.manifest import read_manifest
 from edgerec_export.encoders import TOLERANCE
 from edgerec_export.reference import Reference
-from edgerec_export.values import TINY
+from edgerec_export.values import TINY, spread
 
 Feed = dict[str, NDArray[Any]]
 """What one call of a graph is given, by input."""
@@ -25,13 +25,14 @@ OUTPUTS = ("items", "scores", "vector")
 USERS = 32
 CANDIDATES = 50
 BYTES_AN_ITEM = 16
+NORM_BYTES_AN_ITEM = 6
 BYTES_A_CANDIDATE_VALUE = 48
-ALL_CHECKED = 2_000_000
+ALL_CHECKED = 500_000
 SAMPLE = 200_000
 """Items whose scores are compared where there are more than `ALL_CHECKED`."""
 MARGIN = 32 << 20
-"""Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch), by decoded candidates (places and
-values) and by this much for onnxruntime."""
+"""Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch), by the inverse norms as `similar`
+copies and decodes them, by decoded candidates (places and values) and by this much for onnxruntime."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Verification:
 
     Attributes:
         max_error: the largest difference of a score from numpy's.
-        peak_bytes: resident memory above the process before the bundle was opened; None without /proc.
+        peak_bytes: resident memory above a bare session's, all graphs open, many users at once; None without /proc.
     """
 
     max_error: float
@@ -70,9 +71,22 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
     allowed = sum(entry.bytes for entry in read_manifest(folder).files) + MARGIN
     batch = max(len(_subject(feed)) for feed in questions.values())
     allowed += batch * (BYTES_AN_ITEM * reference.n_items + BYTES_A_CANDIDATE_VALUE * CANDIDATES * reference.d)
+    allowed += NORM_BYTES_AN_ITEM * reference.n_items if reference.has_similar else 0
     if peak is not None and peak > allowed:
         raise VerificationError(f"opening {folder} took {peak} bytes of memory, expected at most {allowed}")
     return Verification(error, peak)
+
+
+def peak_of_one(folder: Path, n_items: int, subject: Feed) -> int | None:
+    """Peak resident memory of one `recommend` in a fresh process, above a bare session; None without /proc."""
+    feed = {**subject, "exclude": np.arange(min(20, n_items))[None], "k": np.array(min(20, n_items))}
+    answers = _ask(folder, {"recommend.one": feed})
+    return int(answers["peak_bytes"]) if "peak_bytes" in answers else None
+
+
+def one_subject(reference: Reference, n_users: int) -> Feed:
+    """Some user, as the graphs take one."""
+    return _random_subject(np.random.default_rng(0), reference, n_users, 1)
 
 
 def _questions(reference: Reference, n_users: int) -> Iterator[tuple[str, Feed]]:
@@ -164,8 +178,7 @@ def _places(n_items: int, returned: NDArray[np.int64]) -> NDArray[np.int64]:
     """The items whose scores are checked: all, or of a large catalogue those that were returned and a sample."""
     if n_items <= ALL_CHECKED:
         return np.arange(n_items)
-    sample = np.random.default_rng(1).integers(0, n_items, SAMPLE)
-    return np.unique(np.concatenate([sample, returned[returned >= 0]]))
+    return np.unique(np.concatenate([spread(n_items, SAMPLE), returned[returned >= 0]]))
 
 
 def _check_best(

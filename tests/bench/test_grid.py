@@ -17,12 +17,13 @@ import numpy as np
 import psutil
 import pytest
 
-from edgerec.errors import BenchError, BudgetError, EdgeRecError, StorageError, UnsupportedError
+from edgerec.errors import BenchError, BudgetError, DataError, EdgeRecError, StorageError, UnsupportedError
 from edgerec.files import to_json
 from edgerec.runtime import Recommender
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import FORMAT, GridFile, read_rows
+from edgerec_export.layouts import LAYOUTS
 from tests.conftest import CommandLine, interrupted
 
 DATA = "synthetic:120x80x2400"
@@ -129,6 +130,7 @@ def test_a_row_says_what_was_made(whole: Path) -> None:
     for row in rows:
         assert row["metrics"]["bundle"]["ndcg@20"] == pytest.approx(row["metrics"]["run"]["ndcg@20"], rel=0.1)
         assert row["table_bytes"] > 0
+        assert row["layout"] in LAYOUTS
         assert row["cell"]["data_fingerprint"]
     assert {"a", "b"} == set(next(row for row in rows if row["cell"]["backbone"] == "svd")["chosen_settings"])
     timings = [json.loads(line) for line in whole.with_name("whole.timings.jsonl").read_text().splitlines()]
@@ -264,6 +266,8 @@ def test_a_pair_that_does_not_exist_is_left_out_with_a_note(monkeypatch: pytest.
         ({"method": "fast"}, UnsupportedError, "no method 'fast'"),
         ({"backbone": "fast"}, UnsupportedError, "no backbone 'fast'"),
         ({"precision": "fp8"}, UnsupportedError, "fp8"),
+        ({"layout": "mixd"}, UnsupportedError, "no layout 'mixd'"),
+        ({"data": "nowhere"}, DataError, "named sets"),
         ({"settings": {"svd": {"lr": 1}}}, UnsupportedError, "no setting lr"),
     ],
 )

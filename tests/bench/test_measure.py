@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from edgerec.errors import BenchError, BundleError
+from edgerec.models.encoder import LeastSquaresEncoder
+from edgerec.runtime.memory import one_node_model, run_bare_session
 from edgerec_bench import Result, Settings, bench
 from edgerec_bench.agent.clock import Limits, time_calls, warm_up
-from edgerec_bench.agent.memory import one_node_model, run_bare_session
 from edgerec_bench.figures import Latency, Measured, Process
+from edgerec_export import Options, export, from_arrays
 from tests.bench.conftest import QUICK
 
 HAS_PROC = Path("/proc/self/status").exists()
@@ -31,6 +33,17 @@ def test_every_scenario_of_every_process_is_measured(results: list[Result]) -> N
                 assert list(latency.curve_ms.values()) == sorted(latency.curve_ms.values())
                 assert latency.curve_ms["50"] == latency.p50_ms
                 assert 0 < latency.p50_ms <= latency.p90_ms <= latency.p95_ms <= latency.p99_ms <= latency.max_ms
+
+
+def test_a_bundle_whose_users_are_solved_for_is_measured_in_every_scenario(tmp_path: Path) -> None:
+    """A call is of the 'encode' graph, then of the one that is asked."""
+    items = np.random.default_rng(0).standard_normal((300, 8))
+    source = from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 20.0))
+    export(source, tmp_path / "b", Options(verify=False))
+    result = bench(tmp_path / "b", Settings(processes=1, calls=5, seconds=0.0, candidates=(50,)))
+    (process,) = result.measured.processes
+    assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 50"]
+    assert result.bundle.users == 0
 
 
 def test_parts_sum_to_the_bytes_on_disk(results: list[Result], bundles: tuple[Path, Path]) -> None:

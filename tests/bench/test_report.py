@@ -73,7 +73,7 @@ def test_the_page_shows_every_bundle_figure_and_command(results: list[Result], t
 def test_the_page_draws_every_chart_that_it_has_figures_for(results: list[Result], tmp_path: Path) -> None:
     report(results, tmp_path / "report.html")
     content = (tmp_path / "report.html").read_text()
-    labels = ("test NDCG@20", "recommend p50, ms", "recommend, ms by percentile", "bundle, MiB", "items by width")
+    labels = ("test NDCG@20", "recommend p50, ms", "recommend, ms by percentile", "share of the", "items by width")
     for label in labels:
         assert f'aria-label="{label}' in content
     older = [
@@ -118,6 +118,37 @@ def test_ratios_are_to_the_dense_bundle(results: list[Result]) -> None:
     assert reference(turned) == 1
     whole = next(line for line in lines(turned) if line.label == "bundle")
     assert whole.ratios == (f"{turned[0].bundle.nbytes / turned[1].bundle.nbytes:.2f}x", "")
+
+
+def test_small_ratios_keep_two_digits(results: list[Result]) -> None:
+    tiny = replace(results[0], bundle=replace(results[0].bundle, nbytes=results[0].bundle.nbytes // 256))
+    whole = next(line for line in lines([results[0], tiny]) if line.label == "bundle")
+    assert whole.ratios == ("", "0.0039x")
+
+
+def test_a_bundle_before_and_after_is_told_apart(results: list[Result], tmp_path: Path) -> None:
+    report([results[0], results[0]], tmp_path / "report.html")
+    content = (tmp_path / "report.html").read_text()
+    assert content.count("dense.bundle (2)<") == content.count("dense.bundle<") > 4, "in the table and in every chart"
+
+
+def test_a_bundle_has_its_colour_in_every_chart(results: list[Result]) -> None:
+    """Where the first has no figure for a chart, the second does not take its colour over."""
+    unmeasured = replace(results[0], bundle=replace(results[0].bundle, about={}))
+    quality, time, *_ = (plot.svg for plot in plots([unmeasured, results[1]]))
+    assert "test NDCG@20" in quality
+    assert "var(--series-0)" not in quality
+    assert "var(--series-1)" in quality
+    assert "var(--series-0)" in time
+
+
+def test_parts_share_no_colour(results: list[Result]) -> None:
+    parts = {f"part {number}": 1 + number for number in range(12)}
+    crowded = replace(results[0], bundle=replace(results[0].bundle, parts=parts, nbytes=sum(parts.values())))
+    (chart,) = (plot.svg for plot in plots([crowded]) if "bytes go" in plot.caption)
+    assert "the rest" in chart
+    assert all(f"part {number}<" in chart for number in range(5, 12))
+    assert "part 4<" not in chart
 
 
 def test_milliseconds_read_well() -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from edgerec.api import train
 from edgerec.budget import Budget
-from edgerec.data import Interactions, synthetic
+from edgerec.data import Interactions, SplitSpec, split, synthetic
 from edgerec.errors import BudgetError, UnsupportedError
-from edgerec.measure import evaluate
+from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import METHODS, method
 from edgerec.models import BACKBONES, backbone
 from edgerec.runtime import Recommender
@@ -102,6 +102,35 @@ class TestPair:
         tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3}[precision]
         assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
         check_pairs(model, precision)
+
+    @pytest.mark.parametrize("turn", range(3))
+    def test_bundles_without_users_answer_as_the_encoder_does(
+        self, method_name: str, backbone_name: str, turn: int, tmp_path: Path
+    ) -> None:
+        """In three of the forms for each pair, of which the first is asked in a fresh process too."""
+        run = trained(method_name, backbone_name)
+        layout, precision = FORMS[(3 * PAIRS.index((method_name, backbone_name)) + turn) % len(FORMS)]
+        options = Options(layout, precision, titles=True, users=False, verify=turn == 0)
+        model = Recommender.load(export(from_run(run), tmp_path / "b", options).folder)
+        assert model.n_users == 0
+        assert run.encoder is not None
+        parts = split(data(), SplitSpec.from_dict(run.config["split"]))
+        items = run.items.dense()
+        expected = measure_vectors(parts, run.encoder.users(parts.train_all, items), items)
+        tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3}[precision]
+        assert evaluate(model, data())["ndcg@20"] == pytest.approx(expected["ndcg@20"], rel=tolerance)
+        check_pairs(model, precision)
+        assert run.item_counts is not None
+        popular = data().item_ids[np.argsort(-run.item_counts.astype(int), kind="stable")].tolist()
+        assert [answer.item for answer in model.recommend(history=[], k=5)] == popular[:5]
+
+    def test_the_encoder_is_measured_beside_the_table(self, method_name: str, backbone_name: str) -> None:
+        run = trained(method_name, backbone_name)
+        if run.users is None:
+            assert "encoder" not in run.metrics
+            return
+        made, table = run.metrics["encoder"]["ndcg@20"], run.metrics["test"]["ndcg@20"]
+        assert made > 0.85 * table
 
 
 def check_pairs(model: Recommender, precision: str) -> None:

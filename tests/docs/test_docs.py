@@ -7,13 +7,16 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
+from edgerec_bench.no_users import cells as no_users_cells
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import scale_rows
+from edgerec_bench.scale_rows import SHORT, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]
@@ -62,17 +65,16 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def rows_of(label: str) -> list[list[str]]:
-    """The cells of the README's table behind the comment of that name."""
-    table = README.partition(f"<!-- {label} -->")[2].strip().split("\n\n")[0]
+def rows_of(label: str, page: str = README) -> list[list[str]]:
+    """The cells of the page's table behind the comment of that name."""
+    table = page.partition(f"<!-- {label} -->")[2].strip().split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
 def test_the_scale_figures_are_those_of_the_result() -> None:
     (result,) = read_results(ROOT / "bench" / "results" / "scale-1m.json")
     assert isinstance(result, ScaleResult)
-    expected = [[row[0], row[1], row[2], row[5], row[6], row[7], row[9]] for row in scale_rows(result)]
-    assert rows_of("scale") == expected
+    assert rows_of("scale") == scale_rows(result, SHORT)
 
 
 def test_the_quality_figures_are_those_of_the_result() -> None:
@@ -88,6 +90,42 @@ def test_the_quality_figures_are_those_of_the_result() -> None:
         for row in result["rows"]
     ]
     assert rows_of("quality") == expected
+
+
+def test_the_evaluation_figures_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "evaluation-yelp2018.json").read_text())
+    expected = [
+        [
+            row["command"].split()[2],
+            format_bytes(row["bytes"]),
+            f"{row['seconds']:.1f}",
+            f"{row['cpu_seconds']:.1f}",
+            format_bytes(row["peak_bytes"]),
+            f"{row['ndcg@20']:.4f}",
+        ]
+        for row in result["rows"]
+        if "bytes" in row
+    ]
+    assert rows_of("evaluation", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert result["shape"] == [31_668, 38_048]
+    assert all(row["peak_bytes"] < 1 << 30 for row in result["rows"])
+
+
+def test_the_figures_without_users_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "no-users-ml-1m.json").read_text())
+    assert rows_of("no-users", (ROOT / "docs" / "no-users.md").read_text()) == [
+        no_users_cells(r) for r in result["rows"]
+    ]
+
+
+def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("items.npy", rng.standard_normal((200, 8)))
+    np.save("counts.npy", np.arange(200))
+    in_app, own = blocks((ROOT / "docs" / "no-users.md").read_text(), "python")
+    exec(own, {})
+    exec(in_app.replace("films.bundle", "sum.bundle"), {})
 
 
 def test_tables_are_readable_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:

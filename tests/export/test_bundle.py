@@ -213,7 +213,7 @@ def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
 
 
 def test_without_users_needs_an_encoder(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="svd"):
+    with pytest.raises(UnsupportedError, match="encoder"):
         export(SOURCE, tmp_path / "b", Options(users=False))
     with pytest.raises(ExportError, match="an encoder"):
         Source(SOURCE.items, SOURCE.item_ids)

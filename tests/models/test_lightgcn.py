@@ -11,7 +11,7 @@ import torch
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models import SizePlan
+from edgerec.models import SizePlan, losses
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.prefix import prefix_mask
@@ -84,14 +84,27 @@ def test_bpr_is_the_papers_formula() -> None:
 
 def test_softmax_is_the_papers_formula() -> None:
     table = torch.randn(7, 3, generator=generator())
-    batch = Batch(torch.tensor([2, 2, 0]), torch.tensor([3, 5, 4]), torch.tensor([6, 4]))
+    batch = Batch(torch.tensor([2, 2, 0]), torch.tensor([3, 5, 4]), torch.tensor([6, 4]), torch.tensor([0.7, -0.1]))
     e = table.numpy().astype(np.float64)
     scores = e @ e.T / 0.5
     each = [
-        np.log(np.exp(scores[u, i]) + np.exp(scores[u, [6, 4]]).sum()) - scores[u, i]
+        np.log(np.exp(scores[u, i]) + np.exp(scores[u, [6, 4]] + [0.7, -0.1]).sum()) - scores[u, i]
         for u, i in ((2, 3), (2, 5), (0, 4))
     ]
     assert float(softmax(table, batch, 0.5)) == pytest.approx(np.mean(each))
+
+
+def test_the_gradient_of_the_softmax_over_several_blocks_is_that_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(losses, "_BLOCK", 2)
+    table = torch.randn(12, 3, dtype=torch.float64, generator=generator(), requires_grad=True)
+    rows = ([4, 4, 1, 0, 3, 3, 2], [5, 6, 7, 8, 9, 5, 6], [10, 11, 5])
+    batch = Batch(*map(torch.tensor, rows), shifts=torch.tensor([0.3, -0.2, 1.0]))
+    assert torch.autograd.gradcheck(lambda rows: softmax(rows, batch, 0.5), [table])
+    blocks = softmax(table, batch, 0.5)
+    monkeypatch.setattr(losses, "_BLOCK", 99)
+    assert float(blocks.detach()) == pytest.approx(float(softmax(table, batch, 0.5).detach()))
 
 
 def test_an_epoch_takes_every_interaction_once(random_data: Interactions) -> None:
@@ -108,6 +121,18 @@ def test_shared_negatives_are_different_items_and_all_where_enough_are_asked() -
     few, all_of_them = (next(by_user(TINY, 8, n, generator())).negatives.tolist() for n in (2, 99))
     assert len(set(few)) == 2
     assert sorted(all_of_them) == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("negatives", [3, 20, 45, 50])
+def test_shifts_make_up_for_negatives_drawn_by_popularity(random_data: Interactions, negatives: int) -> None:
+    drawn, total, rows = generator(), torch.zeros(50, dtype=torch.float64), 0
+    for _ in range(2000):
+        batch = next(by_user(random_data, 7, negatives, drawn, 0.5))
+        assert len(batch.negatives.unique()) == len(batch.negatives) == negatives
+        total[batch.negatives - 80] += batch.shifts.exp()
+        rows += 1
+    np.testing.assert_allclose(total / rows, negatives / 50, rtol=0.35 if negatives == 3 else 0.1)
+    assert (batch.shifts.unique().numel() > 1) == (negatives < 50)
 
 
 def test_users_without_interactions_are_passed_over() -> None:
@@ -166,7 +191,7 @@ def test_turning_changes_no_score_where_nothing_is_cut(random_data: Interactions
     np.testing.assert_allclose(vectors.users @ vectors.items.T, full[:80] @ full[80:].T, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{"loss": "bpr"}, {"mask_at": "ego", "start": "normal"}])
+@pytest.mark.parametrize("settings", [{"loss": "bpr"}, {"mask_at": "ego", "start": "normal"}, {"popular": 0.5}])
 def test_restore_continues_to_the_same_bits(
     random_data: Interactions, uneven: SizePlan, settings: dict[str, Any]
 ) -> None:
@@ -195,7 +220,9 @@ def test_the_seed_and_the_threads_are_the_trainers_own(random_data: Interactions
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("wrong", [{"loss": "mse"}, {"mask_at": "nowhere"}, {"start": "cold"}, {"layers": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"loss": "mse"}, {"mask_at": "nowhere"}, {"start": "cold"}, {"layers": -1}, {"popular": 2.0}]
+)
 def test_settings_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="lightgcn"):
         replace(LightGCNConfig(), **wrong)

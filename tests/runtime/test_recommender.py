@@ -101,6 +101,26 @@ def test_a_bundle_without_users_takes_histories(tmp_path: Path) -> None:
             model.recommend(history=[unknown])
 
 
+def test_similar_items_are_the_nearest_by_cosine(model: Recommender, tmp_path: Path) -> None:
+    source = random_source(500, 120)
+    rows = source.items.dense() / np.linalg.norm(source.items.dense(), axis=1, keepdims=True)
+    for row in (0, 123, 499):
+        cosines = rows @ rows[row]
+        cosines[row] = -np.inf
+        answers = model.similar(int(source.item_ids[row]), 5)
+        assert [a.score for a in answers] == pytest.approx(np.sort(cosines)[::-1][:5], abs=2e-3)
+    items, scores = model.similar_rows([4, 5], 3)
+    assert items.shape == scores.shape == (2, 3)
+    assert model.item_ids(items[0]) == [a.item for a in model.similar(*model.item_ids([4]), 3)]
+    with pytest.raises(RequestError, match="not among"):
+        model.similar(8)
+    with pytest.raises(RequestError, match=r"1\.\.500"):
+        model.similar(7, 501)
+    without = export(source, tmp_path / "b", Options(similar=False, verify=False)).folder
+    with pytest.raises(RequestError, match="no 'similar' graph"):
+        Recommender.load(without).similar(7)
+
+
 def damaged(folder: Path, place: Path) -> Path:
     """A copy to be spoilt."""
     place.mkdir()

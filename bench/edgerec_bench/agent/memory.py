@@ -1,14 +1,11 @@
-"""This process's memory as the kernel counts it, and the bare session that every figure is compared with."""
+"""This process's memory, shared pages told apart, and that of a process with a bare session alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgerec.runtime.answer import memory_kib
-from edgerec.runtime.bundle import onnxruntime
+from edgerec.runtime.memory import memory_kib, run_bare_session
 
 SMAPS_ROLLUP = Path("/proc/self/smaps_rollup")
 SHARED = ("Pss", "Pss_Anon", "Pss_File")
@@ -26,40 +23,6 @@ def memory_figures() -> dict[str, int]:
         return figures
     pairs = (line.split(":") for line in lines if ":" in line)
     return figures | {name: int(rest.split()[0]) for name, rest in pairs if name in SHARED}
-
-
-def run_bare_session(threads: int) -> None:
-    """Open a session of one node and run it once: what onnxruntime itself takes."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(one_node_model(), options, providers=["CPUExecutionProvider"])
-    session.run(None, {"x": np.zeros(1, np.float32)})
-
-
-def one_node_model() -> bytes:
-    """The ONNX file of y = Relu(x), x float32 [1]: ModelProto by hand, since the onnx package may be absent."""
-    tensor = _number(1, 1) + _message(2, _message(1, _number(1, 1)))  # elem_type FLOAT, shape [1]
-    value = _message(2, _message(1, tensor))
-    node = _message(1, b"x") + _message(2, b"y") + _message(4, b"Relu")
-    graph = (
-        _message(1, node) + _message(2, b"bare") + _message(11, _message(1, b"x") + value)
-        + _message(12, _message(1, b"y") + value)
-    )  # fmt: skip
-    opset = _number(2, 14)
-    return _number(1, 8) + _message(7, graph) + _message(8, opset)
-
-
-def _number(field: int, value: int) -> bytes:
-    """A protobuf field that holds a small number."""
-    return bytes([field << 3, value])
-
-
-def _message(field: int, content: bytes) -> bytes:
-    """A protobuf field that holds fewer than 128 bytes of text or message."""
-    return bytes([field << 3 | 2, len(content)]) + content
 
 
 def bare(request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tasks: measure a bundle, measure a plain ONNX model, or only say what a bare session takes."""
+"""The tasks: measure a bundle, a plain ONNX model or another library, or only say what a bare session takes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
 from edgerec_bench.agent.clock import Limits, time_calls, timed
 from edgerec_bench.agent.memory import bare, memory_figures
+from edgerec_bench.agent.peers import build_index, measure_peer
+from edgerec_bench.agent.profile import profile_bundle
+from edgerec_bench.agent.questions import Feed, Questions, encoded
 from edgerec_bench.agent.yardstick import yardstick_ms
 
 Request = dict[str, Any]
-Feed = dict[str, NDArray[np.int64]]
 
 
 def measure_bundle(request: Request) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def measure_bundle(request: Request) -> dict[str, Any]:
         load_ms: the bundle opened without verification and the recommend graph's session made.
         scenarios: by name, what `time_calls` says. 'recommend' is the graph, one random user (or history) a call,
             in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is the
-            score graph on C random candidates.
+            score graph on C random candidates. Where a graph of its own makes a history's vector, a call is of both.
         memory: KiB after the two recommend scenarios, before anything below.
         yardstick_ms: the same work whatever the bundle, timed between the scenarios.
         verify_ms: the same bundle opened once more, the sha256 of every file compared.
@@ -44,15 +44,14 @@ def measure_bundle(request: Request) -> dict[str, Any]:
     (bundle, model), load_ms = timed(load)
     questions = Questions(bundle, request)
     limits = Limits(int(request["calls"]), float(request["seconds"]))
-    session = bundle.session("recommend")
     scenarios = {
-        "recommend": time_calls(questions.rows, lambda feed: session.run(None, feed), limits),
+        "recommend": time_calls(questions.rows, _asker(bundle, "recommend"), limits),
         "recommend, raw ids": time_calls(questions.raw, lambda asked: model.recommend(**asked), limits),
     }
     memory, yardstick = memory_figures(), yardstick_ms()
     for count in request.get("candidates", ()) if bundle.has_graph("score") else ():
-        run = partial(bundle.session("score").run, None)
-        scenarios[f"score {count}"] = time_calls(partial(questions.candidates, int(count)), run, limits)
+        ask = _asker(bundle, "score")
+        scenarios[f"score {count}"] = time_calls(partial(questions.candidates, int(count)), ask, limits)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
     answers = [[best.item for best in model.recommend(user, k=questions.k)] for user in request.get("ask", ())]
     return {
@@ -65,43 +64,10 @@ def measure_bundle(request: Request) -> dict[str, Any]:
     }
 
 
-class Questions:
-    """Random questions to a bundle, small and made one at a time, so that they do not show in its memory."""
-
-    def __init__(self, bundle: Bundle, request: Request) -> None:
-        items, users = bundle.manifest.items, bundle.manifest.users
-        self._n_items, self._n_users = items.rows, 0 if users is None else users.rows
-        self._item_ids = bundle.ids("item", items)
-        self._user_ids = None if users is None else bundle.ids("user", users)
-        self._random = random.Random(request["seed"])
-        self.k, self._exclude, self._history = (int(request[name]) for name in ("k", "exclude", "history"))
-        if self.k > self._n_items:
-            raise BenchError(f"k is {self.k} and the bundle has {self._n_items} items; give a -k of at most that")
-
-    def rows(self) -> Feed:
-        """What the recommend graph takes."""
-        return {**self._subject(), "exclude": self._items(self._exclude), "k": np.array(self.k, np.int64)}
-
-    def raw(self) -> dict[str, Any]:
-        """What `Recommender.recommend` takes."""
-        asked: dict[str, Any] = {"k": self.k, "exclude": self._item_ids.raw(self._items(self._exclude)[0])}
-        if self._user_ids is not None:
-            (asked["user"],) = self._user_ids.raw(np.array([self._random.randrange(self._n_users)]))
-        else:
-            asked["history"] = self._item_ids.raw(self._items(self._history)[0])
-        return asked
-
-    def candidates(self, count: int) -> Feed:
-        """What the score graph takes, with `count` candidates."""
-        return {**self._subject(), "candidates": self._items(count)}
-
-    def _subject(self) -> Feed:
-        if self._n_users:
-            return {"user": np.array([self._random.randrange(self._n_users)], np.int64)}
-        return {"history": self._items(self._history)}
-
-    def _items(self, count: int) -> NDArray[np.int64]:
-        return np.array([[self._random.randrange(self._n_items) for _ in range(count)]], np.int64)
+def _asker(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
+    """A call of a graph, after one of 'encode' where that makes the vector that it takes."""
+    run = partial(bundle.session(graph).run, None)
+    return (lambda feed: run(encoded(bundle, feed))) if bundle.has_graph("encode") else run
 
 
 def measure_plain(request: Request) -> dict[str, Any]:
@@ -125,8 +91,36 @@ def measure_plain(request: Request) -> dict[str, Any]:
     return {"load_ms": load_ms, "memory": memory, "scenarios": {"recommend": recommend}, "answers": answers}
 
 
+def open_graphs(request: Request) -> dict[str, Any]:
+    """Open the graphs of one bundle one after the other in this process, and call each.
+
+    Returns:
+        {"graphs": {name: memory after its calls}}, in KiB, in the order of request['graphs']; absent graphs are left
+        out.
+    """
+    onnxruntime()
+    bundle = Bundle(request["bundle"], verify=False, threads=int(request["threads"]))
+    questions = Questions(bundle, request)
+    ask: dict[str, Callable[[], Feed]] = {
+        "recommend": questions.rows,
+        "score": partial(questions.candidates, 1000),
+        "similar": questions.item,
+    }
+    seen: dict[str, dict[str, int]] = {}
+    for name in filter(bundle.has_graph, request["graphs"]):
+        call = _asker(bundle, name)
+        for _ in range(int(request["calls"])):
+            call(ask[name]())
+        seen[name] = memory_figures()
+    return {"graphs": seen}
+
+
 TASKS: dict[str, Callable[[Request], dict[str, Any]]] = {
     "bundle": measure_bundle,
     "plain": measure_plain,
     "bare": bare,
+    "graphs": open_graphs,
+    "profile": profile_bundle,
+    "index": build_index,
+    "peer": measure_peer,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgerec.tables.paging import forget_pages
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name, Tensor
 from edgerec_export.scales import SAMPLE, Coder
-from edgerec_export.values import ONE, STORED, TINY, Block, chunks, is_integer
+from edgerec_export.values import LARGEST, NO_VALUE, ONE, STORED, TINY, Block, chunks, is_integer
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""
@@ -73,14 +73,14 @@ class Plan(ABC):
         blocks: of the flat vector of values, in row order; raw ids ascend inside each.
         order: (n_rows,) the table's row in each place of the bundle.
         d: dimensions of a decoded row.
-        by_row: integers have a scale a row, as float16 in section 's', and not one a block.
+        scaled: what of integers has a scale of its own: the 'table', a 'block', or a 'row', as float16 in section 's'.
     """
 
     layout: str
     blocks: tuple[Block, ...]
     order: NDArray[np.int64]
     d: int
-    by_row: bool = False
+    scaled: str = "table"
 
     @property
     def n_rows(self) -> int:
@@ -101,12 +101,24 @@ class Plan(ABC):
 
     def n_scales(self) -> int:
         """Scales that the graphs hold."""
-        return len(self.blocks) if self.is_integer and not self.by_row else 0
+        if not self.is_integer:
+            return 0
+        return {"table": 1, "block": len(self.blocks), "row": 0}[self.scaled]
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether all scores are the same multiple of sums of products of codes."""
+        return self.n_scales() == 1
+
+    @property
+    def sums_type(self) -> str:
+        """Of the pieces that `add_scores` makes."""
+        return "float32"
 
     def sections(self) -> Sections:
         """The arrays of the table."""
-        own: Sections = {"": (STORED[self.precision], (sum(block.stored for block in self.blocks),))}
-        if self.by_row and self.is_integer:
+        own: Sections = {"": (STORED[self.precision], (sum(block.stored for block in self.blocks) + 1,))}
+        if self.scaled == "row" and self.is_integer:
             own["s"] = ("float16", (self.n_rows,))
         return own
 
@@ -135,10 +147,11 @@ class Plan(ABC):
 
     @abstractmethod
     def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
-        """Score every row of the table for each user: [B, d] -> pieces [B, rows of the piece] float32, in row order.
+        """Score every row of the table for each user: [B, d] -> pieces [B, rows of the piece], in row order.
 
-        In integers the products are exact; the user's own scale, the same for a whole answer, is applied by the
-        caller to the few scores that are returned. numpy: user @ unpack(arrays, all).T * scales
+        In integers the products are exact. What is the same for a whole answer, the user's own scale and that of a
+        table with one, is applied by the caller to the few scores that are returned: the pieces are then `sums`, of
+        type `sums_type`. numpy: user @ unpack(arrays, all).T * scales
         """
 
     def row_scales(self, arrays: Arrays, scales: Scales, places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -147,7 +160,7 @@ class Plan(ABC):
             return np.ones(len(places), np.float32)
         if scales.blocks is None:
             return arrays["s"][places].astype(np.float32) * scales.top
-        return scales.blocks[self.block_of(places)]
+        return scales.blocks[self.block_of(places) if len(scales.blocks) > 1 else np.zeros(len(places), np.int64)]
 
     def value_starts(self) -> list[int]:
         """The number of each block's first value among all values."""
@@ -155,12 +168,11 @@ class Plan(ABC):
 
     def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
         """Quantise and place the rows of every block, some at a time."""
-        top = self._top_scale(coder, rows_of) if "s" in out else np.float32(1)
-        scales = np.empty(len(self.blocks), np.float32)
+        out[""][-1] = NO_VALUE[self.precision]
+        top = self._top_scale(rows_of) if "s" in out else np.float32(1)
+        scales = self._scales(coder, rows_of)
         for number, block in enumerate(self.blocks):
             places = self.order[block.first : block.first + block.rows]
-            if self.n_scales():
-                scales[number] = coder.scale(rows_of(places[:: -(-len(places) // SAMPLE)], block), block.precision)
             for part in chunks(block.rows, ROWS_AT_ONCE):
                 values: NDArray[Any] = rows_of(places[part], block)
                 if "s" in out:
@@ -170,19 +182,31 @@ class Plan(ABC):
                     out["s"][block.first + part.start : block.first + part.stop] = steps
                     values = coder.codes(values, steps.astype(np.float32) * top, block.precision)
                 elif self.is_integer:
-                    values = coder.codes(values, scales[number], block.precision)
+                    values = coder.codes(values, scales[number % len(scales)], block.precision)
                 put(block, part.start, values)
-                if len(places) > ROWS_AT_ONCE:
+                if self.n_rows > ROWS_AT_ONCE:
                     for array in out.values():
                         forget_pages(array)
         return Scales(scales if self.n_scales() else None, top)
 
-    def _top_scale(self, coder: Coder, rows_of: RowsOf) -> np.float32:
+    def _scales(self, coder: Coder, rows_of: RowsOf) -> NDArray[np.float32]:
+        """(n_scales,) of the table or of its blocks, each chosen on some of its rows."""
+
+        def some(blocks: Sequence[Block]) -> list[NDArray[np.float32]]:
+            every = -(-sum(block.rows for block in blocks) // SAMPLE)
+            return [rows_of(self.order[block.first : block.first + block.rows : every], block) for block in blocks]
+
+        asked = {0: [], 1: [self.blocks]}.get(self.n_scales(), [(block,) for block in self.blocks])
+        return np.array([coder.scale(some(blocks), blocks[0].precision) for blocks in asked], np.float32)
+
+    def _top_scale(self, rows_of: RowsOf) -> np.float32:
+        """What no row's scale exceeds."""
         largest = TINY
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
-                largest = max(largest, coder.row_scales(rows_of(places[part], block), block.precision).max())
+                values = rows_of(places[part], block)
+                largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
         return np.float32(largest)
 
     def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:

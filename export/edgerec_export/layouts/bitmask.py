@@ -57,19 +57,21 @@ class BitmaskPlan(Plan):
 
     def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
         flat = self.flat(placed)
-        row = g.op("Unsqueeze", rows, g.ints(-1))
+        row = flat.row(g, rows)
         block = flat.block_of(g, row)
         bytes_ = g.op("Unsqueeze", g.op("Gather", placed.table(g, "m"), rows, axis=0), g.ints(-1))
         bits = g.cast(g.op("BitwiseAnd", bytes_, g.constant([1 << bit for bit in range(8)], "uint8")), "bool")
         lead = g.op("Shape", rows)
         bits = g.op("Reshape", bits, g.op("Concat", lead, g.ints(8 * -(-self.d // 8)), axis=0), allowzero=1)
         kept = g.leading(bits, self.d) if self.d % 8 else bits
-        rank = g.op("CumSum", g.cast(kept, "int64"), g.constant(-1, "int32"), exclusive=1)
+        rank = g.op("CumSum", g.cast(kept, flat.index_type), g.constant(-1, "int32"), exclusive=1)
         widths = flat.per_block(g, [b.width for b in self.blocks], block)
-        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
-        index = g.op("Where", kept, g.op("Add", g.op("Mul", inside, widths), rank), g.constant(0))
-        values = g.op("Where", kept, flat.gather(g, index, block), flat.nothing(g))
-        return Rows(values, flat.scale_of(g, row, block))
+        inside = flat.inside(g, row, block)
+        index = g.op("Add", g.op("Mul", inside, widths), rank)
+        return Rows(flat.gather(g, index, block, kept), flat.scale_of(g, row, block))
 
     def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
-        return [add_scores_by_decoding(g, user, self.n_rows, lambda body, rows: self.add_rows(body, placed, rows))]
+        def decode(body: Graph, rows: Name) -> Rows:
+            return self.add_rows(body, placed, rows)
+
+        return [add_scores_by_decoding(g, user, self.n_rows, decode, self.has_one_scale)]

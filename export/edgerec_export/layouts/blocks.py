@@ -31,6 +31,10 @@ class BlockPlan(Plan):
 
     by_column: bool = True
 
+    @property
+    def sums_type(self) -> str:
+        return "int32" if self.has_one_scale else "float32"
+
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
             return table.rows(rows)[:, : block.width]
@@ -59,22 +63,17 @@ class BlockPlan(Plan):
 
     def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
         flat = self.flat(placed)
-        row = g.op("Unsqueeze", rows, g.ints(-1))
+        row = flat.row(g, rows)
         block = flat.block_of(g, row)
-        columns = g.constant(list(range(self.d)))
+        columns = flat.number(g, list(range(self.d)))
         widths = flat.per_block(g, [b.width for b in self.blocks], block)
-        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
+        inside = flat.inside(g, row, block)
         if self.by_column:
             index = g.op("Add", inside, g.op("Mul", columns, flat.per_block(g, [b.rows for b in self.blocks], block)))
         else:
             index = g.op("Add", g.op("Mul", inside, widths), columns)
         kept = g.op("Less", columns, widths) if {b.width for b in self.blocks} != {self.d} else None
-        if kept:
-            index = g.op("Where", kept, index, g.constant(0))
-        values = flat.gather(g, index, block)
-        if kept:
-            values = g.op("Where", kept, values, flat.nothing(g))
-        return Rows(values, flat.scale_of(g, row, block))
+        return Rows(flat.gather(g, index, block, kept), flat.scale_of(g, row, block))
 
     def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
         flat = self.flat(placed)
@@ -83,7 +82,7 @@ class BlockPlan(Plan):
         ]
 
     def _products(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
-        """[B, rows of the block] float32 sums of products with values, or with codes."""
+        """[B, rows of the block] `sums_type` sums of products with values, or with codes."""
         block, flat = self.blocks[number], self.flat(placed)
         width = block.width
         if not self.by_column:
@@ -99,12 +98,16 @@ class BlockPlan(Plan):
                 self._integer_products(g, self._head(g, user, 0, half), low, ZERO4),
                 self._integer_products(g, self._head(g, user, half, 2 * half), high, ZERO4),
             )
-            return g.cast(g.op("Add", *halves), "float32")
+            return self._sums(g, g.op("Add", *halves))
         table = flat.part(g, number, (width, block.rows))
         head = self._head(g, user, 0, width)
         if block.precision == "int8":
-            return g.cast(self._integer_products(g, head, table, ZERO), "float32")
+            return self._sums(g, self._integer_products(g, head, table, ZERO))
         return g.op("MatMul", head, g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table)
+
+    def _sums(self, g: Graph, products: Name) -> Name:
+        # To look for the best among integers spares two passes over all scores: 1M items, 0.2 of 0.7 ms.
+        return products if self.has_one_scale else g.cast(products, "float32")
 
     def _head(self, g: Graph, user: Name, start: int, stop: int) -> Name:
         if (start, stop) == (0, self.d):

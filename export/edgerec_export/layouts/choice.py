@@ -25,7 +25,7 @@ class Wish:
         table: (n_rows, d).
         precision: of its values.
         rows_by_id: (n_rows,) its rows in the order of their ids, which they keep inside a block.
-        by_row: integers get a scale a row, not one a block.
+        scales: what of integers has a scale of its own: the 'table', a 'block' or a 'row'.
         scored: all rows are scored for each user; otherwise rows are only looked up.
         d: dimensions of a decoded row.
         share: what a byte budget buys of the table, where one was allocated; a row may get more where its block is
@@ -35,7 +35,7 @@ class Wish:
     table: Table
     precision: str
     rows_by_id: NDArray[np.int64]
-    by_row: bool = False
+    scales: str = "table"
     scored: bool = True
     d: int = 1 << 30
     share: Share | None = None

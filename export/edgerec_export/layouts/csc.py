@@ -71,7 +71,7 @@ class CscPlan(Plan):
         plain, scale = Coder(None), np.float32(1)
         if self.is_integer:
             some = table.rows(self.order[:: -(-self.n_rows // SAMPLE)])
-            scale = plain.scale(some[some != 0][:, None], self.precision)
+            scale = plain.scale([some[some != 0][:, None]], self.precision)
         entries = out[""].reshape(-1, self._entries)
         at = 0
         for number, part in enumerate(chunks(self.n_rows, STRETCH)):
@@ -164,8 +164,7 @@ class CscPlan(Plan):
                 "ScatterElements", empty, body.reshape(target, -1), body.reshape(products, -1), axis=0, reduction="add"
             )
 
-        sums = g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))
-        return [sums if placed.scales is None else g.op("Mul", sums, g.constant(placed.scales[0], "float32"))]
+        return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
 
     def _values(self, g: Graph, placed: Placed, chosen: Name) -> Name:
         """[chosen, 256] float32 of some blocks; codes around 0 for integers."""

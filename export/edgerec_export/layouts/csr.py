@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Rows
+from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
 from edgerec_export.layouts.slots import add_scattered, add_scores_by_decoding, slots
@@ -63,17 +63,25 @@ class CsrPlan(Plan):
 
     def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
         flat = self.flat(placed)
-        row = g.op("Unsqueeze", rows, g.ints(-1))
+        row = flat.row(g, rows)
         pointers = placed.table(g, "p")
-        start = g.cast(g.op("Gather", pointers, row), "int64")
-        stop = g.cast(g.op("Gather", pointers, g.op("Add", row, g.constant(1))), "int64")
-        index = g.op("Add", start, g.constant(list(range(int(self.counts.max())))))
+        start = self._pointers(g, flat, pointers, row)
+        stop = self._pointers(g, flat, pointers, g.op("Add", row, flat.number(g, 1)))
+        index = g.op("Add", start, flat.number(g, list(range(int(self.counts.max())))))
         valid = g.op("Less", index, stop)
-        index = g.op("Where", valid, index, g.constant(0))
+        index = g.op("Where", valid, index, flat.number(g, 0))
         values = flat.gather(g, index, None)
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(index, -1), axis=0)
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", index), allowzero=1)
         return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, None))
 
+    @staticmethod
+    def _pointers(g: Graph, flat: Flat, pointers: Name, row: Name) -> Name:
+        found = g.op("Gather", pointers, row)
+        return found if flat.index_type == "int32" else g.cast(found, flat.index_type)
+
     def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
-        return [add_scores_by_decoding(g, user, self.n_rows, lambda body, rows: self.add_rows(body, placed, rows))]
+        def decode(body: Graph, rows: Name) -> Rows:
+            return self.add_rows(body, placed, rows)
+
+        return [add_scores_by_decoding(g, user, self.n_rows, decode, self.has_one_scale)]

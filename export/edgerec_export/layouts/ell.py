@@ -61,15 +61,15 @@ class EllPlan(Plan):
 
     def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
         flat = self.flat(placed)
-        row = g.op("Unsqueeze", rows, g.ints(-1))
+        row = flat.row(g, rows)
         block = flat.block_of(g, row)
         widths = flat.per_block(g, [b.width for b in self.blocks], block)
-        inside = g.op("Sub", row, flat.per_block(g, [b.first for b in self.blocks], block)) if block else row
-        slot = g.constant(list(range(max(b.width for b in self.blocks))))
+        inside = flat.inside(g, row, block)
+        slot = flat.number(g, list(range(max(b.width for b in self.blocks))))
         index = g.op("Add", g.op("Mul", inside, widths), slot)
         valid = g.op("Less", slot, widths) if len({b.width for b in self.blocks}) > 1 else None
         if valid:
-            index = g.op("Where", valid, index, g.constant(0))
+            index = g.op("Where", valid, index, flat.number(g, 0))
         values = flat.gather(g, index, block)
         at = g.op("Add", index, flat.per_block(g, self.value_starts(), block))
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(at, -1), axis=0)

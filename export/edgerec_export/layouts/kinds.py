@@ -82,7 +82,7 @@ class Mixed:
 
 def _block_plan(name: str, wish: Wish, choice: Choice) -> BlockPlan:
     blocks, order = group(wish.sizes, wish.classes, choice.widths, by_column=wish.scored, rows_by_id=wish.rows_by_id)
-    return BlockPlan(name, blocks, order, wish.d, wish.by_row, by_column=wish.scored)
+    return BlockPlan(name, blocks, order, wish.d, wish.scales, by_column=wish.scored)
 
 
 class Ell:
@@ -96,7 +96,7 @@ class Ell:
 
     def plan(self, wish: Wish, choice: Choice) -> Plan:
         blocks, order = _by_count(wish, choice)
-        return EllPlan(self.name, blocks, order, wish.d, wish.by_row)
+        return EllPlan(self.name, blocks, order, wish.d, wish.scales)
 
 
 class Bitmask:
@@ -110,7 +110,7 @@ class Bitmask:
 
     def plan(self, wish: Wish, choice: Choice) -> Plan:
         blocks, order = _by_count(wish, choice)
-        return BitmaskPlan(self.name, blocks, order, wish.d, wish.by_row)
+        return BitmaskPlan(self.name, blocks, order, wish.d, wish.scales)
 
 
 def _by_count(wish: Wish, choice: Choice) -> tuple[tuple[Block, ...], NDArray[np.int64]]:
@@ -129,7 +129,7 @@ class Csr:
     def plan(self, wish: Wish, choice: Choice) -> Plan:
         counts = wish.counts[wish.rows_by_id]
         block = _csr_block(len(counts), int(counts.sum()), wish.d, wish.precision)
-        return CsrPlan(self.name, (block,), wish.rows_by_id, wish.d, wish.by_row, counts)
+        return CsrPlan(self.name, (block,), wish.rows_by_id, wish.d, wish.scales, counts)
 
 
 class Csc:
@@ -144,4 +144,4 @@ class Csc:
     def plan(self, wish: Wish, choice: Choice) -> Plan:
         lengths = list_lengths(wish.table, wish.rows_by_id)
         block = Block(wish.d, wish.table.n_rows, 0, 0, int(lengths.sum()), 0, wish.precision)
-        return CscPlan(self.name, (block,), wish.rows_by_id, wish.d, False, lengths)
+        return CscPlan(self.name, (block,), wish.rows_by_id, wish.d, "table", lengths)

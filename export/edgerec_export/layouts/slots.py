@@ -41,22 +41,33 @@ def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name
     return full if valid is None else g.leading(full, d)
 
 
-def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, decode: AddRows) -> Name:
-    """Score every row by decoding some at a time: memory stays bounded, time is that of decoding.
+def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, decode: AddRows, one_scale: bool) -> Name:
+    """Score every row by decoding it.
 
-    user [B, d]  ->  [B, n_rows] float32, without the user's scale
+    user [B, d]  ->  [B, n_rows] float32, without the user's scale, or that of a table with one
     """
-    steps = -(-n_rows // ROWS_A_STEP)
 
-    def score(body: Graph, number: Name) -> Name:
-        first = body.op("Mul", number, body.constant(ROWS_A_STEP))
-        rows = body.op("Add", body.constant(np.arange(min(ROWS_A_STEP, n_rows))), first)
-        found = decode(body, body.op("Min", rows, body.constant(n_rows - 1)))
+    def score(body: Graph, rows: Name) -> Name:
+        found = decode(body, rows)
         products = body.op("MatMul", user.centred(body), body.op("Transpose", found.centred(body), perm=[1, 0]))
-        if found.scale is None:
+        if found.scale is None or one_scale:
             return products
         return body.op("Mul", products, body.op("Transpose", found.scale, perm=[1, 0]))
 
-    pieces = g.repeated(steps, score, ["B", min(ROWS_A_STEP, n_rows)])
+    return add_by_decoding(g, n_rows, score)
+
+
+def add_by_decoding(g: Graph, n_rows: int, score: Callable[[Graph, Name], Name]) -> Name:
+    """Score rows (some,) -> [B, some], for all rows a few thousand at a time: memory stays bounded, time is that of
+    decoding. -> [B, n_rows] float32"""
+    at_once = min(ROWS_A_STEP, n_rows)
+    steps = -(-n_rows // at_once)
+
+    def step(body: Graph, number: Name) -> Name:
+        first = body.op("Mul", number, body.constant(at_once))
+        rows = body.op("Range", first, body.op("Add", first, body.constant(at_once)), body.constant(1))
+        return score(body, body.op("Min", rows, body.constant(n_rows - 1)))
+
+    pieces = g.repeated(steps, step, ["B", at_once])
     flat = g.op("Reshape", g.op("Transpose", pieces, perm=[1, 0, 2]), g.ints(0, -1))
-    return flat if n_rows % ROWS_A_STEP == 0 or steps == 1 else g.leading(flat, n_rows)
+    return flat if n_rows % at_once == 0 else g.leading(flat, n_rows)

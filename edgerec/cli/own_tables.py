@@ -1,0 +1,42 @@
+"""Tables and ids that users bring along, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data.columns import is_id, to_ids
+from edgerec.errors import RequestError
+from edgerec.files import storage_failure
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        storage_failure(path, error, "read")
+    except (ValueError, EOFError) as error:
+        raise RequestError(f"{path} is no .npy file of numbers ({error}); write it with numpy.save") from error
+    if not isinstance(values, np.ndarray):
+        raise RequestError(f"{path} is an archive of several arrays; give an .npy file with one")
+    return values
+
+
+def read_ids(path: Path | None) -> NDArray[Any] | None:
+    """Ids, one a line, read as the data readers read them: whole numbers where all are."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        storage_failure(path, error, "read")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text ({error})") from error
+    lines = text.removesuffix("\n").split("\n")
+    bad = next((number for number, line in enumerate(lines, 1) if not is_id(line)), None)
+    if bad is not None:
+        raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}")
+    return to_ids(lines)

@@ -1,0 +1,201 @@
+"""What export chooses: within limits in bytes and memory, and of those the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgerec.errors import BudgetError, ExportError, UnsupportedError
+from edgerec.runtime import Recommender
+from edgerec.runtime.manifest import read_manifest
+from edgerec.tables import DenseTable, SparseTable, Table
+from edgerec_export import Options, Source, export
+from edgerec_export import choose as choosing
+from edgerec_export.choose import choose
+from edgerec_export.draft import Draft
+from edgerec_export.fitting import WELL_USED
+from edgerec_export.packing import distortion, packed_in_memory
+from tests.conftest import random_source
+
+
+def low_rank_source(n_items: int = 800, n_users: int = 120, d: int = 24, seed: int = 0, density: float = 1.0) -> Source:
+    """Dimensions of falling importance, as trained tables have them; with `density`, only the largest values."""
+    rng = np.random.default_rng(seed)
+    falling = 0.85 ** np.arange(d)
+    tables: list[Table] = []
+    for n in (n_items, n_users):
+        values = (rng.standard_normal((n, d)) * falling * rng.gamma(2, 1, (n, 1))).astype(np.float32)
+        if density < 1:
+            values[np.abs(values) < np.quantile(np.abs(values), 1 - density)] = 0
+        tables.append(DenseTable(values) if density == 1 else SparseTable.from_dense(values))
+    return Source(tables[0], np.arange(n_items), tables[1], np.arange(n_users))
+
+
+def drafted(source: Source, options: Options) -> Draft:
+    return choose(source, options).draft
+
+
+def error_of(draft: Draft) -> float:
+    """What quantising and shortening did to scores; a draft's own source may be rotated, which changes none."""
+    return distortion(packed_in_memory(draft), draft.source)
+
+
+@given(
+    limit=st.integers(15_000, 90_000),
+    precision=st.sampled_from(["fp32", "fp16", "int8", "int4", "auto"]),
+    density=st.sampled_from([1.0, 0.3]),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: float) -> None:
+    source = low_rank_source(density=density)
+    options = Options(precision=precision, max_bytes=limit, fit=True, verify=False)
+    chosen = choose(source, options)
+    used = chosen.draft.nbytes()
+    assert used <= limit
+    assert used >= WELL_USED * limit or chosen.kept == 1
+    assert chosen.tried[0][2].nbytes == used
+
+
+def test_without_fit_a_table_that_is_too_large_is_refused() -> None:
+    with pytest.raises(BudgetError, match=r"smallest that .* allows is .*--fit") as refused:
+        choose(low_rank_source(), Options(max_bytes=30_000))
+    smallest = refused.value.smallest
+    assert smallest is not None
+    assert drafted(low_rank_source(), Options("mixed", max_bytes=smallest)).nbytes() <= smallest
+
+
+def test_the_best_precision_changes_scores_least() -> None:
+    source, limit = low_rank_source(), 40_000
+    best = choose(source, Options(precision="auto", max_bytes=limit))
+    errors = [
+        error_of(drafted(source, Options(precision=precision, max_bytes=limit, fit=True)))
+        for precision in ("fp32", "fp16", "int8", "int4")
+    ]
+    assert error_of(best.draft) <= min(errors) * 1.001
+    assert len(best.tried) > 4
+
+
+def test_more_bytes_never_change_scores_more() -> None:
+    source = low_rank_source()
+    errors = [
+        error_of(drafted(source, Options(precision="auto", max_bytes=limit)))
+        for limit in (20_000, 40_000, 80_000, 160_000)
+    ]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("limit", [12_000, 20_000, 30_000, 50_000])
+def test_what_precision_auto_writes_answers_as_numpy(limit: int, tmp_path: Path) -> None:
+    source = low_rank_source(n_items=1500, n_users=300)
+    done = export(source, tmp_path / "b", Options(precision="auto", max_bytes=limit, similar=False))
+    assert done.verification is not None
+
+
+def test_a_table_in_two_precisions_answers_as_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places without a value read as zero in both; verification compares every answer."""
+    monkeypatch.setattr(choosing, "_codings", lambda layout, options: iter([(("int8", "int4"), "row")]))
+    source = low_rank_source(n_items=1500, n_users=300)
+    found = set()
+    for limit in range(26_000, 62_000, 6_000):
+        done = export(source, tmp_path / "b", Options("mixed", precision="auto", max_bytes=limit, similar=False))
+        found |= done.chosen.draft.precisions()
+        assert done.verification is not None
+    assert found == {"int8", "int4"}
+
+
+def test_auto_takes_a_layout_made_for_the_table() -> None:
+    assert drafted(random_source(3000, 60), Options()).options.layout == "mixed"
+    sparse = drafted(low_rank_source(density=0.1), Options(precision="int8"))
+    assert sparse.options.layout in ("ell", "csc", "bitmask")
+    names = [layout for layout, _, _ in choose(low_rank_source(density=0.1), Options(precision="int8")).tried]
+    assert len(set(names)) == len(names) > 2
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_finer_scales_change_scores_less(precision: str) -> None:
+    source = low_rank_source()
+    errors = [error_of(drafted(source, Options("mixed", precision, scales=scales))) for scales in ("table", "row")]
+    assert errors[1] < errors[0]
+
+
+def test_error_feedback_follows_the_users() -> None:
+    """Scales and rounding know what users look along: int4 for users of few directions is better than for any."""
+    source = low_rank_source()
+    users = source.users
+    assert users is not None
+    known = drafted(source, Options("dense", "int4", scales="row"))
+    blind = Source(source.items, source.item_ids, DenseTable(np.eye(24, dtype=np.float32)), np.arange(24))
+    shipped = [
+        packed_in_memory(draft).tables["i"] for draft in (known, drafted(blind, Options("dense", "int4", scales="row")))
+    ]
+    places = np.arange(source.items.n_rows)
+    errors = []
+    for table in shipped:
+        error = table.rows(places) - source.items.rows(table.plan.order)
+        errors.append(float(np.square(users.dense() @ error.T).mean()))
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_similar_items_ship_where_they_fit(tmp_path: Path) -> None:
+    source = low_rank_source(500, 40)
+    without = drafted(source, Options("mixed", similar=False)).nbytes()
+    done = export(source, tmp_path / "tight", Options("mixed", max_bytes=without))
+    assert "similar" not in read_manifest(done.folder).graphs
+    done = export(source, tmp_path / "whole", Options("mixed"))
+    model = Recommender.load(done.folder)
+    answer = model.similar(source.item_ids[7].item(), k=5)
+    rows = source.items.dense().astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ rows[7]
+    cosines[7] = -np.inf
+    assert [source.item_ids.tolist().index(one.item) for one in answer] == np.argsort(-cosines)[:5].tolist()
+    assert [one.score for one in answer] == pytest.approx(np.sort(cosines)[::-1][:5].tolist(), abs=2e-3)
+
+
+def test_csc_may_ship_rows_twice(tmp_path: Path) -> None:
+    source = low_rank_source(density=0.15)
+    once = export(source, tmp_path / "once", Options("csc", "int8"))
+    twice = export(source, tmp_path / "twice", Options("csc", "int8", lookup=True))
+    assert {"l"} == {name for name in twice.parts if name == "l"} - set(once.parts)
+    with pytest.raises(BudgetError):
+        export(source, tmp_path / "no", Options("csc", "int8", lookup=True, max_bytes=once.nbytes))
+    user = source.user_ids[3].item() if source.user_ids is not None else 0
+    items = source.item_ids[:50].tolist()
+    pairs = [Recommender.load(done.folder).score(user, items) for done in (once, twice)]
+    np.testing.assert_allclose(pairs[0], pairs[1], rtol=0.05, atol=0.05)
+
+
+def test_memory_is_measured_and_met_or_refused(tmp_path: Path) -> None:
+    source = random_source(60_000, 40, d=32)
+    done = export(source, tmp_path / "b", Options(max_rss=60_000_000))
+    assert done.peak_bytes is not None
+    assert done.nbytes / 2 < done.peak_bytes <= 60_000_000
+    with pytest.raises(BudgetError, match="memory"):
+        export(source, tmp_path / "no", Options(max_rss=2_000_000))
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
+    source = random_source(60_000, 40, d=32)
+    whole = choose(source, Options("mixed")).tried[0][2].peak_bytes
+    done = export(source, tmp_path / "b", Options("mixed", fit=True, max_rss=int(0.8 * whole), verify=False))
+    assert done.chosen.kept < 1
+    assert done.peak_bytes is not None
+    assert done.peak_bytes <= 0.8 * whole
+
+
+def test_what_needs_a_limit_says_so() -> None:
+    with pytest.raises(UnsupportedError, match="--max-bytes"):
+        choose(low_rank_source(), Options(precision="auto"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "edgerec.calibration", "terms": {}}', '{"format": "x"}'])
+def test_a_calibration_that_is_none_is_one_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(content)
+    with pytest.raises(ExportError, match="no calibration"):
+        choose(low_rank_source(), Options(calibration=path))

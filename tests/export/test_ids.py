@@ -1,0 +1,97 @@
+"""Bundles without raw ids: rows stand for them, and a map outside the bundle says which is which."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgerec.api import train
+from edgerec.data import Interactions
+from edgerec.errors import ExportError, RequestError, StorageError, UnsupportedError
+from edgerec.measure import evaluate
+from edgerec.runtime import Recommender
+from edgerec.training import FitOptions
+from edgerec_export import Options, export, from_run
+from edgerec_export.layouts import LAYOUTS
+from tests.conftest import CommandLine, history_source, random_source
+
+SOURCE = random_source(500, 120)
+
+
+def id_map(path: Path) -> dict[str, dict[int, str]]:
+    """Raw ids by side and row."""
+    found: dict[str, dict[int, str]] = {"item": {}, "user": {}}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            found[line["side"]][int(line["row"])] = line["id"]
+    return found
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_rows_answer_as_the_ids_do_that_they_stand_for(layout: str, tmp_path: Path) -> None:
+    named = Recommender.load(export(SOURCE, tmp_path / "named", Options(layout, verify=False)).folder)
+    options = Options(layout, ids="none", id_map=tmp_path / "ids.csv")
+    done = export(SOURCE, tmp_path / "b", options)
+    assert done.nbytes < named.manifest.nbytes - 500 - 120
+    model = Recommender.load(done.folder)
+    ids = id_map(tmp_path / "ids.csv")
+    assert [ids["item"][row] for row in range(500)] == [str(one) for one in done.item_ids.tolist()]
+    assert done.user_ids is not None
+    user = done.user_ids.tolist().index(57)
+    assert ids["user"][user] == "57"
+    answers = model.recommend(user, 10, exclude=[0, 3])
+    exclude = [int(ids["item"][row]) for row in (0, 3)]
+    assert [int(ids["item"][int(a.item)]) for a in answers] == [
+        a.item for a in named.recommend(57, 10, exclude=exclude)
+    ]
+    for wrong in (500, -1, "3", True, 2**70):
+        with pytest.raises(RequestError, match="not among the bundle's 500 items"):
+            model.score(user, [wrong])
+
+
+def test_text_ids_are_mapped_as_they_are(tmp_path: Path) -> None:
+    export(history_source(30), tmp_path / "b", Options(ids="none", id_map=tmp_path / "ids.csv", verify=False))
+    ids = id_map(tmp_path / "ids.csv")
+    assert sorted(ids["item"].values()) == sorted(f"film-{n}é" for n in range(30))
+    assert not ids["user"]
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["items"]["ids"] == "none"
+    assert not [name for name in manifest["sections"] if "_id" in name]
+
+
+def test_the_map_stands_outside_and_before_the_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="choose another --id-map"):
+        export(SOURCE, tmp_path / "b", Options(ids="none", id_map=tmp_path / "b" / "ids.csv"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"ids\.csv"):
+        export(SOURCE, tmp_path / "b", Options(ids="none", id_map=tmp_path / "file" / "ids.csv", verify=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(UnsupportedError, match="raw, none"):
+        Options(ids="hashed")
+
+
+def test_what_needs_ids_says_so(interactions: Interactions, tmp_path: Path) -> None:
+    run = train(interactions, backbone="svd", method="dense", dimensions=4, options=FitOptions(max_epochs=1))
+    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(ids="none", verify=False)).folder)
+    with pytest.raises(RequestError, match="ships no ids"):
+        evaluate(model, interactions)
+
+
+def test_the_command_line_asks_for_the_map(command_line: CommandLine, tmp_path: Path) -> None:
+    for name, rows in (("items", 30), ("users", 10)):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).standard_normal((rows, 4)))
+    own = ["export", "--items", "items.npy", "--users", "users.npy", "--no-verify", "--out", "b", "--ids", "none"]
+    refused = command_line(*own, cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "needs --id-map FILE" in refused.stderr
+    done = command_line(*own, "--id-map", "ids.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(id_map(tmp_path / "ids.csv")["item"]) == list(range(30))
+    answered = command_line("recommend", "b", "--user", "3", "-k", "2", "--json", cwd=tmp_path)
+    assert len(json.loads(answered.stdout)) == 2
+    refused = command_line("recommend", "b", "--user", "3", "--data", "synthetic:30x20x200", cwd=tmp_path)
+    assert "ships no ids" in refused.stderr
