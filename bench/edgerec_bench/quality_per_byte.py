@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgerec.api import train
+from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.files import write_json
@@ -56,8 +57,26 @@ def measure(run: Run, options: Options, form: str, interactions: Interactions) -
     with tempfile.TemporaryDirectory(prefix="edgerec-quality-") as scratch:
         done = export(from_run(run), Path(scratch, "b"), options)
         found = evaluate(Recommender.load(done.folder), interactions)[METRIC]
-    layout, precision, _ = done.chosen.tried[0]
-    return Point(form, run.items.d, f"{layout} {precision}", done.nbytes, done.chosen.kept, found)
+    taken = done.chosen.tried[0]
+    return Point(form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.kept, found)
+
+
+def rows(points: list[dict[str, Any]]) -> list[list[str]]:
+    """For every size of plain bundles, those within 3 % of each other taken together: the best plain and the best
+    fitted bundle of at most that size."""
+    sizes: list[int] = []
+    for nbytes in sorted({point["nbytes"] for point in points if point["form"] == "plain"}, reverse=True):
+        if not sizes or nbytes < 0.97 * sizes[-1]:
+            sizes.append(nbytes)
+    table = []
+    for size in reversed(sizes):
+        row = [format_bytes(size)]
+        for form in ("plain", "fitted"):
+            within = [point for point in points if point["form"] == form and point["nbytes"] <= size]
+            best = max(within, key=lambda point: point["ndcg"])
+            row += [f"d {best['dimensions']} {best['stored']}", f"{best['ndcg']:.4f}"]
+        table.append(row)
+    return table
 
 
 @click.command()

@@ -154,9 +154,16 @@ def _show(
                 "bytes": done.nbytes,
                 "parts": done.parts,
                 "tried": [
-                    {"layout": layout, "precision": precision, **vars(cost), "ms": _measured(cost.ms)}
-                    for layout, precision, cost in done.chosen.tried
+                    {
+                        "layout": one.layout,
+                        "precision": one.precision,
+                        **vars(one.cost),
+                        "ms": _measured(one.cost.ms),
+                        "score_error": one.score_error,
+                    }
+                    for one in done.chosen.tried
                 ],
+                "why": done.chosen.why,
                 "kept": done.chosen.kept,
                 "peak_bytes": done.peak_bytes,
                 "cost": cost,
@@ -188,10 +195,19 @@ def _show_choice(chosen: Any) -> None:
     """What was compared, the chosen one first, and what is left of the table."""
     if len(chosen.tried) > 1:
         rows = [
-            [layout, precision, f"{cost.nbytes:,}", _measured(cost.ms) or "", format_bytes(cost.peak_bytes)]
-            for layout, precision, cost in chosen.tried
+            [
+                one.layout,
+                one.precision,
+                f"{one.cost.nbytes:,}",
+                "" if _measured(one.cost.ms) is None else f"{_measured(one.cost.ms):g}",
+                format_bytes(one.cost.peak_bytes),
+                "" if one.score_error is None else f"{one.score_error:.2g}",
+            ]
+            for one in chosen.tried
         ]
-        print_table("compared, the chosen one first", ["layout", "precision", "bytes", "ms", "peak memory"], rows)
+        columns = ["layout", "precision", "bytes", "expected ms", "peak memory", "score error"]
+        print_table("compared, the chosen one first", columns, rows)
+        click.echo(f"{chosen.tried[0].layout} {chosen.tried[0].precision}: {chosen.why}")
     if chosen.kept < 1:
         click.echo(f"fitted: {chosen.kept:.1%} of the item table's values are left")
 

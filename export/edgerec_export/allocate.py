@@ -44,10 +44,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a budget buys of both."""
+    """What a budget buys of both.
+
+    Attributes:
+        whole: more bytes would buy nothing.
+    """
 
     items: Share
     users: Share | None
+    whole: bool = False
 
     @property
     def distortion(self) -> float:
@@ -147,7 +152,7 @@ def allocate(source: Source, precisions: Sequence[str], nbytes: float, *, users:
         return Allocation(shares[0], shares[1] if len(shares) > 1 else None)
 
     if (whole := at(0.0)).nbytes <= nbytes:
-        return whole
+        return replace(whole, whole=True)
     low, high = 1e-30, 1.0
     while (found := at(high)).nbytes > nbytes and high < 1e30:
         low, high = high, high * 1e4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ from edgerec_export.allocate import rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft
 from edgerec_export.drafting import draft_within
-from edgerec_export.fitting import fit_blocks, fit_sparse, within_memory
+from edgerec_export.fitting import WELL_USED, fit_blocks, fit_sparse, within_memory
 from edgerec_export.options import Options
 from edgerec_export.source import Source
 
@@ -24,17 +25,32 @@ DENSEST_USERS = 0.25
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A draft that was compared with others.
+
+    Attributes:
+        score_error: root mean square of what it changes scores by; None where that did not decide.
+    """
+
+    layout: str
+    precision: str
+    cost: Estimate
+    score_error: float | None = None
+
+
+@dataclass(frozen=True)
 class Chosen:
     """A draft, and how it was come to.
 
     Attributes:
-        source: of the draft; smaller than what was asked for where it was fitted.
-        tried: layout, precision and expected cost of each draft that was compared, the chosen one first.
-        kept: the share of the source's values that are left; 1 where nothing was dropped.
+        tried: every draft that was compared, the chosen one first.
+        why: it was chosen, for people; '' where there was no choice.
+        kept: the share of the item table's values that are left; 1 where nothing was dropped.
     """
 
     draft: Draft
-    tried: tuple[tuple[str, str, Estimate], ...]
+    tried: tuple[Tried, ...]
+    why: str
     kept: float = 1.0
 
 
@@ -89,12 +105,12 @@ def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
         drafts = fitting
     if not drafts:
         raise min(refusals, key=_smallest)
-    if options.max_bytes is None:
-        least = min(cost.nbytes for _, cost in drafts)
-        drafts.sort(key=lambda pair: (pair[1].nbytes > SMALL_ENOUGH * least, pair[1].ms))
-    else:
-        drafts.sort(key=lambda pair: pair[1].ms)
-    return Chosen(drafts[0][0], tuple((draft.options.layout, draft.options.precision, cost) for draft, cost in drafts))
+    least = min(cost.nbytes for _, cost in drafts)
+    most = SMALL_ENOUGH * least if options.max_bytes is None else options.max_bytes
+    drafts.sort(key=lambda pair: (pair[1].nbytes > most, pair[1].ms))
+    bound = f"at most {SMALL_ENOUGH} times the smallest" if options.max_bytes is None else "that fit"
+    tried = tuple(Tried(draft.options.layout, draft.options.precision, cost) for draft, cost in drafts)
+    return Chosen(drafts[0][0], tried, f"expected to be the fastest of those {bound}" if len(tried) > 1 else "")
 
 
 def layouts(source: Source, options: Options) -> list[str]:
@@ -129,8 +145,12 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
     if not found:
         raise min(refusals, key=_smallest)
     found.sort(key=lambda fit: fit.rank(limit))
-    tried = tuple((fit.draft.options.layout, "+".join(sorted(fit.draft.precisions())), fit.cost) for fit in found)
-    return Chosen(found[0].draft, tried, found[0].kept)
+    tried = tuple(
+        Tried(fit.draft.options.layout, "+".join(sorted(fit.draft.precisions())), fit.cost, math.sqrt(fit.distortion))
+        for fit in found
+    )
+    why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
+    return Chosen(found[0].draft, tried, why, found[0].kept)
 
 
 def _codings(layout: str, options: Options) -> Iterator[tuple[tuple[str, ...], str]]:

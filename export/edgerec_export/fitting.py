@@ -28,9 +28,11 @@ class Fit:
     kept: float
     distortion: float
 
-    def rank(self, limit: int) -> tuple[bool, float]:
-        """Lower is better: bundles that use their budget, or are whole; of them those that change scores least."""
-        return self.cost.nbytes < WELL_USED * limit and self.kept < 1, self.distortion
+    def rank(self, limit: int) -> tuple[bool, float, int]:
+        """Lower is better: bundles that use their budget, or are whole; of them those that change scores least, of
+        which a hundredth more or less is nothing to pay bytes for."""
+        unused = self.cost.nbytes < WELL_USED * limit and self.kept < 1
+        return unused, float(f"{self.distortion:.2g}"), self.cost.nbytes
 
 
 FitTo = Callable[[Options, int], Fit]
@@ -82,7 +84,7 @@ def fit_blocks(
     if best is None:
         raise failure
     draft, cost, allocation = best
-    kept = min(1.0, draft.items.n_values / source.items.n_values)
+    kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
     return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
 
 

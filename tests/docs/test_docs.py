@@ -14,6 +14,7 @@ from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
 from edgerec_bench.no_users import cells as no_users_cells
+from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
@@ -90,6 +91,11 @@ def test_the_quality_figures_are_those_of_the_result() -> None:
         for row in result["rows"]
     ]
     assert rows_of("quality") == expected
+
+
+def test_quality_per_byte_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "quality-per-byte-ml-1m.json").read_text())
+    assert rows_of("quality-per-byte") == quality_per_byte_rows(result["points"])
 
 
 def test_the_evaluation_figures_are_those_of_the_result() -> None:

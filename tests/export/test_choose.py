@@ -57,7 +57,7 @@ def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: fl
     used = chosen.draft.nbytes()
     assert used <= limit
     assert used >= WELL_USED * limit or chosen.kept == 1
-    assert chosen.tried[0][2].nbytes == used
+    assert chosen.tried[0].cost.nbytes == used
 
 
 def test_without_fit_a_table_that_is_too_large_is_refused() -> None:
@@ -111,7 +111,7 @@ def test_auto_takes_a_layout_made_for_the_table() -> None:
     assert drafted(random_source(3000, 60), Options()).options.layout == "mixed"
     sparse = drafted(low_rank_source(density=0.1), Options(precision="int8"))
     assert sparse.options.layout in ("ell", "csc", "bitmask")
-    names = [layout for layout, _, _ in choose(low_rank_source(density=0.1), Options(precision="int8")).tried]
+    names = [one.layout for one in choose(low_rank_source(density=0.1), Options(precision="int8")).tried]
     assert len(set(names)) == len(names) > 2
 
 
@@ -181,7 +181,7 @@ def test_memory_is_measured_and_met_or_refused(tmp_path: Path) -> None:
 
 def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
     source = random_source(60_000, 40, d=32)
-    whole = choose(source, Options("mixed")).tried[0][2].peak_bytes
+    whole = choose(source, Options("mixed")).tried[0].cost.peak_bytes
     done = export(source, tmp_path / "b", Options("mixed", fit=True, max_rss=int(0.8 * whole), verify=False))
     assert done.chosen.kept < 1
     assert done.peak_bytes is not None
