@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
 from edgerec_devices.facts import machine_facts
+from edgerec_devices.outcome import answer_of, took_too_long
 from edgerec_devices.protocol import AGENT, Request
 
 
@@ -31,8 +31,8 @@ class Local:
         self.timeout = timeout
 
     def info(self) -> dict[str, Any]:
-        """See `machine_facts`; and whether onnxruntime's telemetry runs."""
-        return {**machine_facts(), "ort_telemetry": "off"}
+        """See `machine_facts`."""
+        return machine_facts()
 
     def push(self, folder: Path) -> str:
         """Nothing moves: the folder's absolute path."""
@@ -58,14 +58,10 @@ class Local:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise BenchError(
-                f"measuring took longer than {self.timeout:g} s and was stopped; ask for fewer calls or seconds"
-            ) from None
+            raise took_too_long(self.timeout) from None
         except OSError as error:
             raise BenchError(f"cannot start {sys.executable}: {error.strerror}; is Python installed whole?") from error
-        if done.returncode != 0:
-            raise BenchError(f"the measuring process failed: {_last_words(done)}")
-        return _answer(done.stdout)
+        return answer_of(done)
 
     def pull(self, place: str, folder: Path) -> None:
         """Copy the folder `place` to `folder`, unless it lies there already. Raises StorageError."""
@@ -75,22 +71,3 @@ class Local:
             shutil.copytree(place, folder, dirs_exist_ok=True)
         except OSError as error:
             storage_failure(folder, error, "write")
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line of standard error; for a killed process, the signal."""
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        return f"killed by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"status {done.returncode}, and it said nothing"
-
-
-def _answer(text: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise BenchError(f"the measuring process answered {text[:80]!r}, no JSON object; is edgerec installed whole?")
-    return answer

@@ -7,6 +7,8 @@ import math
 import mmap
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,16 @@ def onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+@cache
+def _share_arena() -> None:
+    """Give all sessions that ask for it one arena: each would keep the memory of its largest answer for itself (at 1M
+    items 19 MB a graph, and 11 with one for all)."""
+    ort = onnxruntime()
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    with suppress(RuntimeError):  # the app has registered one already, which then serves
+        ort.create_and_register_allocator(memory, None)
 
 
 class Bundle:
@@ -172,6 +184,8 @@ class Bundle:
         # A pattern is one block a set of input shapes, kept beside the arena: 4 MB more at 1M items, and no faster
         # (onnxruntime 1.32).
         options.enable_mem_pattern = False
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         for key, value in self.manifest.session.items():
             options.add_session_config_entry(key, value)
         # Every tensor is handed over as a view of the one mapping: sessions that map the file themselves would

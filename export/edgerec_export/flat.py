@@ -36,7 +36,7 @@ class Rows:
 
 def centred(g: Graph, codes: Name, zero: int = ZERO) -> Name:
     """float32 codes around 0."""
-    return g.op("Sub", g.cast(codes, "float32"), g.constant(float(zero), "float32"))
+    return g.op("DequantizeLinear", codes, g.constant(1.0, "float32"), g.constant(zero, "uint8"))
 
 
 @dataclass(frozen=True)
@@ -163,20 +163,25 @@ class Flat:
         # One scale for all is given the rows' shape.
         return g.op("Expand", scale, g.op("Shape", row))
 
-    def scaled(self, g: Graph, scores: Name, number: int) -> Name:
-        """[..., rows of a block] float32 sums of products of codes, times the block's scale or those of its rows; as
-        they are where the whole table has one."""
+    def scaled(self, g: Graph, scores: Name, number: int, rows: slice | None = None) -> Name:
+        """[..., rows] float32 sums of products of codes, of a block or some of its rows, times the block's scale or
+        those of its rows; as they are where the whole table has one."""
         block = self.blocks[number]
         if self.row_scales is not None:
-            part = Tensor(self.row_scales.offset + 2 * block.first, "float16", (block.rows,))
-            halves = g.cast(g.fresh(g.table(f"{self.name}s{number}", part)), "float32")
+            some = slice(0, block.rows) if rows is None else rows
+            at = self.row_scales.offset + 2 * (block.first + some.start)
+            name = f"{self.name}s{number}_{some.start}" if some.start else f"{self.name}s{number}"
+            part = Tensor(at, "float16", (some.stop - some.start,))
+            halves = g.cast(g.fresh(g.table(name, part)), "float32")
             return g.op("Mul", scores, g.op("Mul", halves, g.constant(self.top_scale, "float32")))
         if self.scales is None or len(self.scales) == 1:
             return scores
         return g.op("Mul", scores, g.constant(self.scales[number], "float32"))
 
-    def part(self, g: Graph, number: int, shape: tuple[int, ...]) -> Name:
-        """A block's entries as a tensor of their own."""
+    def part(self, g: Graph, number: int, shape: tuple[int, ...], first: int = 0) -> Name:
+        """A block's entries from its number `first` on, as a tensor of their own."""
         block = self.blocks[number]
-        at = self.offset + block.start * np.dtype(self.dtype).itemsize
-        return g.table(f"{self.name}{number}", Tensor(at, self.dtype, shape))
+        at = self.offset + (block.start + first) * np.dtype(self.dtype).itemsize
+        return g.table(
+            f"{self.name}{number}_{first}" if first else f"{self.name}{number}", Tensor(at, self.dtype, shape)
+        )

@@ -64,6 +64,7 @@ class Graph:
     parent: Graph | None = None
     zero: Name | None = None
     _bodies: int = 0
+    _one: Name | None = None
     _constants: dict[tuple[str, tuple[int, ...], bytes], Name] = field(default_factory=dict)
     _values: dict[Name, NDArray[Any]] = field(default_factory=dict)
 
@@ -179,6 +180,16 @@ class Graph:
         if self.zero is None:
             raise ValueError("name an input with depend_on first")
         return self.op("Slice", table, self.zero, self.ints(np.iinfo(np.int64).max), self.ints(0))
+
+    def one(self) -> Name:
+        """A float32 scalar 1 that onnxruntime cannot know before a run: what is scaled by it is not decoded at load,
+        and needs no `fresh` copy."""
+        if self.zero is None:
+            raise ValueError("name an input with depend_on first")
+        if self._one is None:
+            zero = self.cast(self.op("Squeeze", self.zero), "float32")
+            self._one = self.op("Add", zero, self.constant(1.0, "float32"))
+        return self._one
 
     def mask(self, value: int) -> Name:
         """A uint8 scalar that onnxruntime cannot know before a run: `fresh` without the copy, for bit operators."""

@@ -9,6 +9,7 @@ GatherElements on the user's vector a block. For tables whose rows keep any posi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,10 @@ from edgerec_export.graph import Graph, Name, Tensor
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
 from edgerec_export.layouts.slots import add_scattered, slots
 from edgerec_export.scales import Coder
-from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
+from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
+
+VALUES_AT_ONCE = 1 << 17
+"""Values that are scored together: what is made of them stays in the cache, which takes two thirds of the time."""
 
 
 @dataclass(frozen=True)
@@ -78,32 +82,44 @@ class EllPlan(Plan):
 
     def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
         def score(body: Graph, one: Name) -> Name:
-            pieces = [self._block_scores(body, placed, one, number) for number in range(len(self.blocks))]
+            pieces = [
+                self._scores(body, placed, one, number, rows)
+                for number, block in enumerate(self.blocks)
+                for rows in self._parts(block)
+            ]
             return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
         return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
 
-    def _block_scores(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
-        """(rows of the block,) scores for one user (d,)."""
+    @staticmethod
+    def _parts(block: Block) -> Iterator[slice]:
+        """The rows of a block, some at a time; the halves of int4 cannot be told apart."""
+        return chunks(block.rows, block.rows if block.precision == "int4" else max(1, VALUES_AT_ONCE // block.width))
+
+    def _scores(self, g: Graph, placed: Placed, user: Name, number: int, rows: slice) -> Name:
+        """(some rows of a block,) scores for one user (d,)."""
         block, flat = self.blocks[number], self.flat(placed)
+        first, n = rows.start * block.width, (rows.stop - rows.start) * block.width
         whole = placed.tensors["c"]
-        size = np.dtype(whole.dtype).itemsize
-        part = Tensor(whole.offset + self.value_starts()[number] * size, whole.dtype, (block.n_values,))
-        columns = g.cast(g.fresh(g.table(f"{placed.name}c{number}", part)), "int32")
+        at = whole.offset + (self.value_starts()[number] + first) * np.dtype(whole.dtype).itemsize
+        name = f"{placed.name}c{number}_{first}" if first else f"{placed.name}c{number}"
+        columns = g.cast(g.fresh(g.table(name, Tensor(at, whole.dtype, (n,)))), "int32")
         weights = g.op("GatherElements", user, columns, axis=0)
-        products = g.op("Mul", weights, self._block_values(g, flat, number))
-        sums = g.op("ReduceSum", g.reshape(products, -1, block.width), g.ints(1), keepdims=0)
-        return flat.scaled(g, sums, number)
+        products = g.reshape(g.op("Mul", weights, self._values(g, flat, number, first, n)), -1, block.width)
+        # A product with a column of ones takes half the time of ReduceSum; with a vector, ten times that.
+        ones = g.op("Expand", g.constant(1.0, "float32"), g.ints(block.width, 1))
+        return flat.scaled(g, g.reshape(g.op("MatMul", products, ones), -1), number, rows)
 
     @staticmethod
-    def _block_values(g: Graph, flat: Flat, number: int) -> Name:
-        """(values of the block,) float32, codes around 0 for integers."""
+    def _values(g: Graph, flat: Flat, number: int, first: int, n: int) -> Name:
+        """(n,) float32 values of a block from its number `first` on, codes around 0 for integers."""
         block = flat.blocks[number]
-        table = flat.part(g, number, (block.stored,))
         if block.precision == "int4":
+            table = flat.part(g, number, (block.stored,))
             high = g.op("BitShift", table, g.mask(4), direction="RIGHT")
             both = g.op("Concat", g.op("BitwiseAnd", table, g.mask(15)), high, axis=0)
             return centred(g, g.leading(both, block.n_values, 0) if block.n_values % 2 else both, ZERO4)
+        table = flat.part(g, number, (n,), first)
         if block.precision == "int8":
-            return centred(g, g.fresh(table), ZERO)
+            return g.op("DequantizeLinear", table, g.one(), g.constant(ZERO, "uint8"))
         return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table

@@ -1,0 +1,117 @@
+"""What a device must have beside the agent: numpy and onnxruntime at this machine's versions, and the wheels of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgerec.errors import BenchError
+from edgerec_devices.doctor import Platform, wheel_advice
+
+PACKAGES = ("numpy", "onnxruntime")
+OLDEST_GLIBC = 17
+"""Of manylinux2014, the oldest that current wheels are built for."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What decides which wheels run on a device.
+
+    Attributes:
+        libc: name and version; ('', '') where unknown.
+    """
+
+    platform: Platform
+    libc: tuple[str, str]
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Target:
+        """As the far end describes it."""
+        major, minor = told["python"]
+        platform = Platform(told["system"], told["machine"], told["bits"], (major, minor), told["musl"])
+        name, version = told["libc"]
+        return cls(platform, (name, version))
+
+    @property
+    def key(self) -> str:
+        """Names an environment: of other versions, or of another Python, it is another one."""
+        here = self.platform
+        parts = [pins(), here.system, here.machine, here.bits, here.python, here.musl]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    def __str__(self) -> str:
+        return f"Python {'.'.join(map(str, self.platform.python))} on {self.platform.system} {self.platform.machine}"
+
+    def tags(self) -> list[str]:
+        """pip's names of the platforms whose wheels run there, the newest first. Raises BenchError where unknown."""
+        here, (name, version) = self.platform, self.libc
+        machine = "armv7l" if here.is_32_bit_arm else here.machine
+        if here.musl:
+            return [f"musllinux_1_{minor}_{machine}" for minor in (2, 1)]
+        numbers = re.fullmatch(r"2\.(\d+)", version)
+        if here.system != "Linux" or name != "glibc" or numbers is None:
+            raise BenchError(f"--offline knows Linux devices with glibc or musl, not {self}; leave --offline out")
+        newest = int(numbers[1])
+        return [f"manylinux_2_{minor}_{machine}" for minor in range(newest, OLDEST_GLIBC - 1, -1)] + [
+            f"manylinux2014_{machine}"
+        ]
+
+
+def pins() -> list[str]:
+    """'numpy==2.4.6', 'onnxruntime==1.32.0': as they are here, so that devices differ by the device alone."""
+    return list(_pins())
+
+
+def _pins() -> Iterator[str]:
+    for package in PACKAGES:
+        try:
+            yield f"{package}=={metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            raise BenchError(
+                f"a device gets the {package} of this machine, and there is none: pip install {package}"
+            ) from None
+
+
+def download(target: Target, folder: Path) -> list[Path]:
+    """Fetch the wheels of the packages, and of what they need, for the device. Raises BenchError."""
+    here = target.platform
+    version, abi = ".".join(map(str, here.python)), f"cp{here.python[0]}{here.python[1]}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), "--implementation", "cp", "--python-version", version]
+    command += [word for name in (abi, "abi3", "none") for word in ("--abi", name)]
+    command += [word for tag in target.tags() for word in ("--platform", tag)]
+    done = subprocess.run([*command, *pins()], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise pip_failure(done.stdout + done.stderr, target, "this machine")
+    return sorted(folder.glob("*.whl"))
+
+
+def pip_failure(said: str, target: Target, where: str) -> BenchError:
+    """What pip meant, and what mends it.
+
+    Args:
+        where: the machine that pip ran on.
+    """
+    lines = [line for line in said.strip().splitlines() if line.strip()] or ["it said nothing"]
+    last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).removeprefix("ERROR: ")
+    if "No module named pip" in said:
+        return BenchError(f"{where} has no pip: python3 -m ensurepip")
+    if "No space left" in said:
+        return BenchError(f"no space on {where} for {' and '.join(pins())}; free some there")
+    if re.search(r"Retrying|NewConnectionError|name resolution|Network is unreachable", said):
+        mend = "connect it" if where == "this machine" else "connect it, or give --offline to send wheels from here"
+        return BenchError(f"{where} reaches no package index; {mend}")
+    if missing := re.search(r"No matching distribution found for (\S+)", said):
+        package = missing[1].partition("=")[0]
+        otherwise = f"install a {package} here that both have, and measure again"
+        advice = wheel_advice(target.platform) or otherwise
+        return BenchError(f"there is no wheel of {missing[1]} for {target}: {advice}")
+    return BenchError(f"pip failed on {where}: {last}")

@@ -1,0 +1,305 @@
+"""The far end of a connection: keeps files there, makes the environment, runs the agent. Standard library only.
+
+Its source is sent with every request and run by the device's own python3, so that nothing of ours has to be there
+before, and nothing can be of another version. Standard input brings a line of JSON, then the bytes of files; standard
+output takes one marked line of JSON, {"ok": value} or {"error": one line with the fix}, then the bytes of files.
+
+    {"verb": "describe"}                                        what decides which wheels run there
+    {"verb": "missing", "files": [[PATH, BYTES, SHA256], ...]}  the paths of those that are not there, whole
+    {"verb": "put", "files": [...]}  + their bytes              each takes its name once it is there, verified
+    {"verb": "environment", "key": ..., "pins": [...], "wheels": [PATH, ...] or null, "timeout": seconds}
+    {"verb": "run", "python": ..., "arguments": [...], "agent": PATH, "input": TEXT, "timeout": seconds}
+    {"verb": "get", "place": FOLDER}                            its files, and their bytes
+
+Paths are below the device's cache folder. Everything is made under a temporary name in `parts/` and renamed when it is
+whole. The host keeps standard input open: where it ends, the host has gone, and what runs is killed and removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+MARK = "edgerec-far: "
+"""Before the answer: a login script may print lines of its own."""
+PIECE = 1 << 20
+SPARE = 16 << 20
+"""Bytes that stay free: a file system that is full to the last block breaks other programs too."""
+ENVIRONMENT_BYTES = 400 << 20
+"""Free space asked for before an environment is made; one took 180 MiB, and as much again while pip unpacks."""
+
+Request = dict[str, Any]
+ROOT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgerec"
+
+
+class FarError(Exception):
+    """What went wrong on the device, and what mends it, in one line."""
+
+
+def describe(request: Request) -> None:
+    """Python, system and C library, as they decide which wheels run; and the cache folder."""
+    _reply(
+        {
+            "python": list(sys.version_info[:2]),
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "bits": 64 if sys.maxsize > 2**32 else 32,
+            "libc": list(platform.libc_ver()),
+            "musl": "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")),
+            "root": str(ROOT),
+        }
+    )
+
+
+def missing(request: Request) -> None:
+    """Which of the files are not there with these bytes; refused where the others would not fit."""
+    _sweep()
+    absent = [entry for entry in request["files"] if not _whole(*entry)]
+    _need_space(sum(nbytes for _, nbytes, _ in absent))
+    _reply([path for path, _, _ in absent])
+
+
+def put(request: Request) -> None:
+    """Take files from standard input; one that does not arrive whole leaves nothing."""
+    for path, nbytes, sha256 in request["files"]:
+        with _part() as part:
+            digest = hashlib.sha256()
+            with part.open("xb") as stream:
+                for piece in _arriving(nbytes):
+                    digest.update(piece)
+                    stream.write(piece)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if digest.hexdigest() != sha256:
+                raise FarError(f"{path} arrived damaged; it changed here meanwhile, or the link is bad: try again")
+            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+            part.replace(ROOT / path)
+    _reply(None)
+
+
+def environment(request: Request) -> None:
+    """Make the environment of that name, unless it is there and works.
+
+    The answer is {"python": PATH}, or {"pip": what pip said} where pip could not install.
+    """
+    home, timeout = ROOT / "environments" / request["key"], request["timeout"]
+    if _works(home, timeout):
+        _reply({"python": str(home / "bin" / "python")})
+        return
+    lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise FarError(f"python3 there lacks {lacking[0]}: on the device, sudo apt install python3-venv")
+    _need_space(ENVIRONMENT_BYTES)
+    with _part() as part:
+        made = _supervised([sys.executable, "-m", "venv", str(part)], timeout)
+        if made["status"] != 0:
+            raise FarError(
+                f"python3 -m venv failed there: {_last_line(made)}; sudo apt install python3-venv mends most"
+            )
+        source = request["wheels"]
+        wanted = (
+            request["pins"] if source is None else ["--no-index", "--no-deps", *(str(ROOT / path) for path in source)]
+        )
+        installed = _supervised([*_pip(part), *wanted], timeout)
+        if installed["status"] != 0:
+            _reply({"pip": installed["out"] + installed["err"]})
+            return
+        if not _works(part, timeout):
+            raise FarError(f"{' and '.join(request['pins'])} were installed there, and cannot be imported")
+        # Only `bin/python -m` is used of it, and that works under any name.
+        shutil.rmtree(home, ignore_errors=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        part.rename(home)
+    for path in source or ():
+        shutil.rmtree((ROOT / path).parent, ignore_errors=True)
+    _reply({"python": str(home / "bin" / "python")})
+
+
+def run(request: Request) -> None:
+    """A fresh process of the environment: {"status", "out", "err"}, status None where it took too long."""
+    found = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT / request["agent"])}
+    command = [request["python"], "-P", *request["arguments"]]
+    _reply(_supervised(command, request["timeout"], request["input"], found))
+
+
+def get(request: Request) -> None:
+    """Send the files of a folder."""
+    place = ROOT / request["place"]
+    if not place.is_dir():
+        raise FarError(f"there is no folder {place} on the device")
+    paths = sorted(path for path in place.rglob("*") if path.is_file())
+    _reply([[path.relative_to(place).as_posix(), path.stat().st_size, _sha256(path)] for path in paths])
+    for path in paths:
+        with path.open("rb") as stream:
+            shutil.copyfileobj(stream, sys.stdout.buffer, PIECE)
+
+
+VERBS: dict[str, Callable[[Request], None]] = {
+    verb.__name__: verb for verb in (describe, missing, put, environment, run, get)
+}
+
+
+def _pip(folder: Path) -> list[str]:
+    """pip's own words for 'install', without builds: a Raspberry Pi would compile numpy for an hour."""
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
+    return [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *quiet, "--only-binary", ":all:"]
+
+
+def _works(home: Path, timeout: float) -> bool:
+    python = home / "bin" / "python"
+    command = [str(python), "-I", "-c", "import numpy, onnxruntime"]
+    return python.exists() and _supervised(command, timeout, "", {"ORT_DISABLE_TELEMETRY": "1"})["status"] == 0
+
+
+def _supervised(
+    command: list[str], timeout: float, text: str = "", variables: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a command to its end; where the host goes before, kill it with all its children."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(variables or {})},
+        start_new_session=True,
+    )
+    gone = threading.Event()
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        gone.set()
+        _kill(process)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        out, err = process.communicate(text, timeout)
+        status: int | None = process.returncode
+    except subprocess.TimeoutExpired:
+        out, err, status = "", "", None
+    finally:
+        _kill(process)
+    if gone.is_set():
+        raise FarError("the host has gone")
+    return {"status": status, "out": out, "err": err}
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """The whole session of a process; it was given one of its own."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last_line(done: dict[str, Any]) -> str:
+    lines = (done["out"] + done["err"]).strip().splitlines()
+    return lines[-1] if lines else f"status {done['status']}, and it said nothing"
+
+
+def _arriving(nbytes: int) -> Iterator[bytes]:
+    left = nbytes
+    while left:
+        piece = sys.stdin.buffer.read(min(left, PIECE))
+        if not piece:
+            raise FarError("the host has gone")
+        left -= len(piece)
+        yield piece
+
+
+@contextmanager
+def _part() -> Iterator[Path]:
+    """A temporary name, of a file or a folder, that is gone after the block; its first part tells whose it is."""
+    parts = ROOT / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    part = parts / f"{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        yield part
+    finally:
+        _remove(part)
+
+
+def _sweep() -> None:
+    """Remove what a device that lost its power has left: parts whose process is no more."""
+    for part in (ROOT / "parts").glob("*-*"):
+        try:
+            os.kill(int(part.name.partition("-")[0]), 0)
+        except ProcessLookupError:
+            _remove(part)
+        except (ValueError, PermissionError):
+            continue
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _whole(path: str, nbytes: int, sha256: str) -> bool:
+    found = ROOT / path
+    return found.is_file() and found.stat().st_size == nbytes and _sha256(found) == sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _need_space(nbytes: int) -> None:
+    free = shutil.disk_usage(ROOT).free
+    if nbytes and nbytes + SPARE > free:
+        wanted = f"{(nbytes + SPARE) / 2**20:.0f} MiB are needed in {ROOT} and {free / 2**20:.0f} are free"
+        raise FarError(f"no space on the device: {wanted}; free some, or remove what earlier runs left: rm -r {ROOT}")
+
+
+def _reply(value: Any) -> None:
+    _say({"ok": value})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(f"\n{MARK}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+def _refused(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space on the device; free some, or remove what earlier runs left: rm -r {ROOT}"
+    return (
+        f"{error.filename or ROOT} on the device: {error.strerror}; mend its permissions, or set XDG_CACHE_HOME there"
+    )
+
+
+def main() -> None:
+    """Do one request. A killed connection ends it as an error does, so that nothing half-made stays."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    try:
+        request = json.loads(sys.stdin.buffer.readline())
+        ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
+        VERBS[request["verb"]](request)
+    except FarError as error:
+        _say({"error": str(error)})
+    except OSError as error:
+        _say({"error": _refused(error)})
+
+
+if __name__ == "__main__":
+    main()
