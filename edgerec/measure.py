@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,12 +51,7 @@ def evaluate(
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
     if about.get("data_fingerprint") is None or "split" not in about:
         raise BundleError("the bundle does not say what it was trained on, so there is no split to measure it on")
-    if interactions.fingerprint() != about["data_fingerprint"]:
-        raise DataError(
-            f"{interactions.name or 'these interactions'} are not the data it was trained on "
-            f"({about.get('data') or 'unnamed'}): the fingerprints differ; give the same --data, "
-            "--min-user and --min-item"
-        )
+    check_data(about, interactions)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
     if part == "validation" and parts.fit_all:
         raise DataError(
@@ -72,6 +68,25 @@ def evaluate(
     masked = parts.train if part == "validation" else parts.train_all
     rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS))
     return metrics_of_rankings(rankings, wanted, rows=rows, popularity=popularity_of(seen), ks=KS)
+
+
+def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
+    """Refuse data other than those that a run or a bundle says, in `about`, that it was trained on.
+
+    Raises DataError.
+    """
+    if interactions.fingerprint() == about["data_fingerprint"]:
+        return
+    if interactions.name and interactions.name == about.get("data"):
+        raise DataError(
+            f"{interactions.name} is not as it was when it was trained on: the fingerprints differ; the data are of "
+            "the same name, so give the same filters, --min-user and --min-item, if the data did not change"
+        )
+    raise DataError(
+        f"{interactions.name or 'these interactions'} are not the data it was trained on "
+        f"({about.get('data') or 'unnamed'}): the fingerprints differ; give the same --data, "
+        "--min-user and --min-item"
+    )
 
 
 def held_back(subject: Run | Recommender) -> Part:

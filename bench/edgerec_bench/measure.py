@@ -68,16 +68,18 @@ def bench_all(
             measured=Measured.from_json({"processes": taken}),
             started=started,
             finished=finished,
-            command=command(bundles, chosen),
+            command=command(bundles, chosen, machine),
             edgerec=edgerec.__version__,
         )
         for fact, taken in zip(facts, answers, strict=True)
     ]
 
 
-def command(bundles: Sequence[str | Path], settings: Settings) -> str:
+def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -> str:
     """The command line that measures the same again."""
     words = ["edgerec", "bench", *map(str, bundles)]
+    if device.name != Local.name:
+        words += ["--device", device.name]
     for flag in ("processes", "calls", "seconds", "k", "exclude", "threads"):
         words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag)}"]
     return shlex.join(words)

@@ -31,6 +31,7 @@ from edgerec_export import Options, export, from_run
 FORMAT, VERSION = "edgerec.quality-per-byte", 1
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 METRIC = "ndcg@20"
+SCALES = {"int8": "block", "int4": "block"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int, out: 
         d: train(interactions, backbone=backbone, method="dense", dimensions=d, options=options) for d in dimensions
     }
     plain = [
-        measure(run, Options("dense", precision, scales="block", similar=False), "plain", interactions)
+        measure(
+            run, Options("dense", precision, scales=SCALES.get(precision, "auto"), similar=False), "plain", interactions
+        )
         for run in runs.values()
         for precision in PRECISIONS
     ]

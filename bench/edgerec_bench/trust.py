@@ -31,6 +31,8 @@ def doubts(measured: Measured, device: dict[str, Any]) -> Iterator[str]:
         counts = ", ".join(f"{name} {count}" for name, count in few.items())
         needed = calls_needed(99)
         yield f"p99 rests on too few calls ({counts}, {needed} are needed); measure again with --calls {needed}"
+    if (throttled := device.get("throttled", "none")) != "none":
+        yield f"the device held its clock back ({throttled}); cool it, power it better, restart it and measure again"
     step = float(device.get("clock_ns", 0)) / 1e6
     if coarse := [name for name in measured.scenarios if measured.latency(name) < CLOCK_STEPS * step]:
         yield f"the timer's step of {step * 1e6:g} ns is coarse for {', '.join(coarse)}; do not compare them"

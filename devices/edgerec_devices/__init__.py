@@ -1,6 +1,31 @@
-"""Places where a bundle is measured, all behind the same four verbs."""
+"""Places where a bundle is measured, all behind the same four verbs.
 
-from edgerec_devices.local import Local
-from edgerec_devices.protocol import Device, Request
+Names are resolved on first use: `edgerec_devices.facts` and `doctor` run where there is nothing but Python.
+"""
 
-__all__ = ["Device", "Local", "Request"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgerec_devices.addresses import open_device
+    from edgerec_devices.local import Local
+    from edgerec_devices.protocol import Device, Request
+    from edgerec_devices.ssh import Ssh
+
+_HOME = {
+    "Device": "edgerec_devices.protocol",
+    "Local": "edgerec_devices.local",
+    "Request": "edgerec_devices.protocol",
+    "Ssh": "edgerec_devices.ssh",
+    "open_device": "edgerec_devices.addresses",
+}
+
+__all__ = ["Device", "Local", "Request", "Ssh", "open_device"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'edgerec_devices' has no attribute {name!r}")

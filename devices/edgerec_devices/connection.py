@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -9,7 +10,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edgerec.errors import BenchError
+from edgerec.files import atomic_write
 from edgerec_devices import far
 
 OLDEST_PYTHON = (3, 11)
@@ -32,6 +34,7 @@ OPTIONS = {
 """Everything else is the user's: keys, jump hosts, known hosts, names of ~/.ssh/config."""
 PERSIST_S = 60
 """Seconds that a shared connection outlives its last request, should this process be killed."""
+SILENT = "it said nothing"
 GRACE_S = 10
 """Seconds for the far end to kill what it runs and to remove what is unfinished."""
 
@@ -42,7 +45,7 @@ BOOTSTRAP = (
     "b=sys.stdin.buffer;"
     'exec(compile(b.read(int(b.readline())),"edgerec-far","exec"))'
 )
-"""No single quote, no dollar: every login shell passes it on as it is, and every Python 3 can say that it is too old."""
+"""No single quote, no dollar: every login shell passes it on as it is; and any Python 3 can say that it is too old."""
 
 
 @dataclass(frozen=True)
@@ -119,45 +122,51 @@ class Connection:
             subprocess.run(command, capture_output=True, check=False, timeout=GRACE_S)
         self._folder.cleanup()
 
-    def ask(self, verb: str, *, files: Iterable[Path | bytes] = (), seconds: float | None = None, **fields: Any) -> Any:
+    def ask(
+        self,
+        verb: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        sent: Iterable[Path] = (),
+        seconds: float | None = None,
+    ) -> Any:
         """What the far end answers to a request.
 
         Args:
-            files: sent after it.
+            fields: of the request, as `far` describes them.
+            sent: files whose bytes follow it.
             seconds: until the link is given up as dead; None for as long as ssh itself holds it.
 
         Raises:
             BenchError: no connection, no python3 there, or the far end's own reason.
         """
         with tempfile.TemporaryFile() as out:
-            return self._exchange(out, verb, files, seconds, fields)
+            return self._exchange(out, verb, sent, seconds, fields or {})
 
     def fetch(self, place: str, folder: Path) -> None:
         """Copy a folder of the far end, each file under a temporary name until it is whole. Raises as `ask` does."""
-        from edgerec.files import atomic_write
-
         with tempfile.TemporaryFile() as out:
-            for name, nbytes, _ in self._exchange(out, "get", (), None, {"place": place}):
+            for name, nbytes, sha256 in self._exchange(out, "get", (), None, {"place": place}):
                 target = (folder / name).resolve()
                 if not target.is_relative_to(folder.resolve()):
                     raise BenchError(f"{self.address} sent a file named {name!r}, which would leave {folder}")
+                digest, left = hashlib.sha256(), nbytes
                 with atomic_write(target) as stream:
-                    left = nbytes
-                    while left:
-                        piece = out.read(min(left, far.PIECE))
-                        if not piece:
-                            raise BenchError(f"{self.address}: the connection ended within {name}; try again")
+                    while piece := out.read(min(left, far.PIECE)):
+                        digest.update(piece)
                         left -= stream.write(piece)
+                    if digest.hexdigest() != sha256:
+                        raise BenchError(f"{self.address}: {name} arrived damaged or in part; try again")
 
     def _exchange(
-        self, out: IO[bytes], verb: str, files: Iterable[Path | bytes], seconds: float | None, fields: dict[str, Any]
+        self, out: IO[bytes], verb: str, sent: Iterable[Path], seconds: float | None, fields: Mapping[str, Any]
     ) -> Any:
         """The answer to a request; `out` then stands behind it, at the files that came with it."""
         command = [*self._ssh, "--", self.address.destination, f"python3 -I -c '{BOOTSTRAP}'"]
         head = b"%d\n%b%b\n" % (len(SOURCE), SOURCE, json.dumps({"verb": verb, **fields}).encode())
         # A file, not a pipe: ssh's shared connection keeps what it inherits open.
         with tempfile.TemporaryFile() as said:
-            status = self._talk(command, [head, *files], out, said, seconds)
+            status = self._talk(command, [head, *sent], out, said, seconds)
             out.seek(0)
             for line in out:
                 if line.startswith(far.MARK.encode()):
@@ -206,10 +215,11 @@ class Connection:
         if old := re.search(r"^too old: (\S+)", said, re.MULTILINE):
             newer = ".".join(map(str, OLDEST_PYTHON))
             return f"its python3 is {old[1]}, and EdgeRec needs {newer} or newer; install a newer system there"
-        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        last = (said.strip().splitlines() or [SILENT])[-1]
         if status != 255:
             return f"the request failed there with status {status}: {last}"
-        return next((text for pattern, text in self._meanings(last) if re.search(pattern, said)), f"ssh failed: {last}")
+        meant = (text for pattern, text in self._meanings(last) if re.search(pattern, said or SILENT))
+        return next(meant, f"ssh failed: {last}")
 
     def _meanings(self, last: str) -> list[tuple[str, str]]:
         address = self.address
@@ -230,10 +240,10 @@ class Connection:
             ),
             (
                 "Could not resolve|Connection refused|timed out|No route|unreachable",
-                f"cannot be reached ({last.removeprefix('ssh: ')}); is it on, with sshd running, at this name and port?",
+                f"cannot be reached ({last.removeprefix('ssh: ')}); is it on, and sshd at this name and port?",
             ),
             (
-                "closed by|reset by|Broken pipe|not responding|disconnect|it said nothing",
+                f"closed by|reset by|Broken pipe|not responding|disconnect|{SILENT}",
                 f"the connection was lost ({last}); did the device restart? run the same again: what arrived is kept",
             ),
         ]

@@ -1,4 +1,4 @@
-"""What a device must have beside the agent: numpy and onnxruntime at this machine's versions, and the wheels of them."""
+"""What a device needs beside the agent: numpy and onnxruntime, at this machine's versions, and the wheels of them."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def download(target: Target, folder: Path) -> list[Path]:
     here = target.platform
     version, abi = ".".join(map(str, here.python)), f"cp{here.python[0]}{here.python[1]}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries", "1"]
     command += ["--only-binary", ":all:", "--dest", str(folder), "--implementation", "cp", "--python-version", version]
     command += [word for name in (abi, "abi3", "none") for word in ("--abi", name)]
     command += [word for tag in target.tags() for word in ("--platform", tag)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -15,29 +17,47 @@ from pathlib import Path
 from typing import Any
 
 CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+POLICIES = Path("/sys/devices/system/cpu/cpufreq")
+THERMAL = Path("/sys/class/thermal")
+DEVICE_TREE = Path("/proc/device-tree")
+
+THROTTLE_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+"""Of vcgencmd get_throttled; 16 bits further up, the same since boot."""
 
 
 def machine_facts() -> dict[str, Any]:
     """CPU, memory, system and versions of this machine; what cannot be read is absent.
 
     Returns:
-        cpu (model), architecture, cores, usable_cores (those that this process may run on), governor,
-        max_mhz, clock_ns (a step of the timer), memory_bytes, os, kernel, python, numpy, onnxruntime.
+        board (of a device tree: 'Raspberry Pi 4 Model B Rev 1.4'), cpu (model), architecture, cores,
+        usable_cores (those that this process may run on); governor, mhz (now) and max_mhz of the first core;
+        clocks (the same of each group of cores, where there are several); temperature_c (of the hottest thermal
+        zone), throttled (a Raspberry Pi's flags: see `throttle_flags`), clock_ns (a step of the timer), memory_bytes,
+        memory_available_bytes, os, kernel, python, numpy, onnxruntime; provider and ort_telemetry: as every process
+        of bench has them.
     """
     facts: dict[str, Any] = {
+        "board": _text(DEVICE_TREE / "model"),
         "cpu": _cpu_model(),
         "architecture": platform.machine() or None,
         "cores": os.cpu_count(),
         "usable_cores": _usable_cores(),
         "governor": _text(CPUFREQ / "scaling_governor"),
-        "max_mhz": _max_mhz(),
+        "mhz": _mhz(CPUFREQ / "scaling_cur_freq"),
+        "max_mhz": _mhz(CPUFREQ / "cpuinfo_max_freq"),
+        "clocks": _clocks(),
+        "temperature_c": _temperature(),
+        "throttled": _throttled(),
         "clock_ns": time.get_clock_info("perf_counter").resolution * 1e9,
         "memory_bytes": _memory_bytes(),
+        "memory_available_bytes": _memory_available(),
         "os": _os_name(),
         "kernel": f"{platform.system()} {platform.release()}".strip() or None,
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "onnxruntime": _version("onnxruntime"),
+        "provider": "CPUExecutionProvider",
+        "ort_telemetry": "off",
     }
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -55,16 +75,62 @@ def _cpu_model() -> str | None:
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Model") and value.strip():
             return value.strip()
-    return _text(Path("/proc/device-tree/model")) or platform.processor() or None
+    return _text(DEVICE_TREE / "model") or platform.processor() or None
 
 
 def _usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-def _max_mhz() -> float | None:
-    kilohertz = _text(CPUFREQ / "cpuinfo_max_freq")
+def _mhz(path: Path) -> float | None:
+    kilohertz = _text(path)
     return int(kilohertz) / 1000 if kilohertz and kilohertz.isdigit() else None
+
+
+def _clocks() -> str | None:
+    """'cores 0 1 2 3: 600 of 1800 MHz, ondemand; cores 4 5: ...'; one group says no more than `governor` and `mhz`."""
+    groups = sorted(POLICIES.glob("policy*"), key=lambda policy: int(policy.name.removeprefix("policy")))
+    return "; ".join(map(_clock, groups)) if len({_clock_kind(group) for group in groups}) > 1 else None
+
+
+def _clock_kind(policy: Path) -> tuple[str | None, str | None]:
+    return _text(policy / "cpuinfo_max_freq"), _text(policy / "scaling_governor")
+
+
+def _clock(policy: Path) -> str:
+    now, most = _mhz(policy / "scaling_cur_freq"), _mhz(policy / "cpuinfo_max_freq")
+    told = [f"{'?' if now is None else f'{now:.0f}'} of {'?' if most is None else f'{most:.0f}'} MHz"]
+    told += filter(None, [_text(policy / "scaling_governor")])
+    return f"cores {_text(policy / 'related_cpus') or '?'}: {', '.join(told)}"
+
+
+def _temperature() -> float | None:
+    read = [_text(zone / "temp") for zone in THERMAL.glob("thermal_zone*")]
+    degrees = [int(text) / 1000 for text in read if text and re.fullmatch(r"-?\d+", text)]
+    # A zone without a sensor behind it reads 0, or -273 degrees.
+    return max((value for value in degrees if value > 0), default=None)
+
+
+def throttle_flags(word: int) -> str:
+    """What a Raspberry Pi's firmware says of its clock: 'none', 'under-voltage now, throttled since boot'."""
+    now = [f"{name} now" for bit, name in THROTTLE_BITS.items() if word >> bit & 1]
+    since = [f"{name} since boot" for bit, name in THROTTLE_BITS.items() if word >> bit + 16 & 1]
+    return ", ".join([*now, *since]) or "none"
+
+
+def _throttled() -> str | None:
+    try:
+        command = ["vcgencmd", "get_throttled"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    word = re.search(r"throttled=0x([0-9a-fA-F]+)", said)
+    return throttle_flags(int(word[1], 16)) if word else None
+
+
+def _memory_available() -> int | None:
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(Path("/proc/meminfo")) or "", re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 def _memory_bytes() -> int | None:

@@ -7,7 +7,8 @@ output takes one marked line of JSON, {"ok": value} or {"error": one line with t
     {"verb": "describe"}                                        what decides which wheels run there
     {"verb": "missing", "files": [[PATH, BYTES, SHA256], ...]}  the paths of those that are not there, whole
     {"verb": "put", "files": [...]}  + their bytes              each takes its name once it is there, verified
-    {"verb": "environment", "key": ..., "pins": [...], "wheels": [PATH, ...] or null, "timeout": seconds}
+    {"verb": "ready", "key": NAME, "timeout": seconds}          the environment's Python, or null
+    {"verb": "make", "key": NAME, "pins": [...], "wheels": [PATH, ...] or null, "timeout": seconds}
     {"verb": "run", "python": ..., "arguments": [...], "agent": PATH, "input": TEXT, "timeout": seconds}
     {"verb": "get", "place": FOLDER}                            its files, and their bytes
 
@@ -92,42 +93,36 @@ def put(request: Request) -> None:
     _reply(None)
 
 
-def environment(request: Request) -> None:
-    """Make the environment of that name, unless it is there and works.
+def ready(request: Request) -> None:
+    """The Python of the environment of that name; null where there is none that works."""
+    home = _home(request)
+    _reply(str(_python(home)) if _works(home, request["timeout"]) else None)
 
-    The answer is {"python": PATH}, or {"pip": what pip said} where pip could not install.
-    """
-    home, timeout = ROOT / "environments" / request["key"], request["timeout"]
-    if _works(home, timeout):
-        _reply({"python": str(home / "bin" / "python")})
-        return
+
+def make(request: Request) -> None:
+    """Make an environment: {"python": PATH}, or {"pip": what pip said} where pip could not install."""
+    home, timeout, wheels = _home(request), request["timeout"], request["wheels"]
     lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if lacking:
-        raise FarError(f"python3 there lacks {lacking[0]}: on the device, sudo apt install python3-venv")
+        raise FarError(f"python3 there has no {lacking[0]}; on the device: sudo apt install python3-venv")
     _need_space(ENVIRONMENT_BYTES)
     with _part() as part:
         made = _supervised([sys.executable, "-m", "venv", str(part)], timeout)
         if made["status"] != 0:
-            raise FarError(
-                f"python3 -m venv failed there: {_last_line(made)}; sudo apt install python3-venv mends most"
-            )
-        source = request["wheels"]
-        wanted = (
-            request["pins"] if source is None else ["--no-index", "--no-deps", *(str(ROOT / path) for path in source)]
-        )
-        installed = _supervised([*_pip(part), *wanted], timeout)
+            raise FarError(f"python3 -m venv failed: {_last_line(made)}; on the device: sudo apt install python3-venv")
+        local = ["--no-index", "--no-deps", *(str(ROOT / path) for path in wheels or ())]
+        installed = _supervised([*_pip(part), *(request["pins"] if wheels is None else local)], timeout)
         if installed["status"] != 0:
             _reply({"pip": installed["out"] + installed["err"]})
             return
         if not _works(part, timeout):
-            raise FarError(f"{' and '.join(request['pins'])} were installed there, and cannot be imported")
-        # Only `bin/python -m` is used of it, and that works under any name.
+            raise FarError(f"{' and '.join(request['pins'])} were installed, and cannot be imported on this processor")
         shutil.rmtree(home, ignore_errors=True)
         home.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(home)
-    for path in source or ():
+        part.rename(home)  # only `bin/python -m` is used of it, which works under any name
+    for path in wheels or ():
         shutil.rmtree((ROOT / path).parent, ignore_errors=True)
-    _reply({"python": str(home / "bin" / "python")})
+    _reply({"python": str(_python(home))})
 
 
 def run(request: Request) -> None:
@@ -150,20 +145,27 @@ def get(request: Request) -> None:
 
 
 VERBS: dict[str, Callable[[Request], None]] = {
-    verb.__name__: verb for verb in (describe, missing, put, environment, run, get)
+    verb.__name__: verb for verb in (describe, missing, put, ready, make, run, get)
 }
 
 
 def _pip(folder: Path) -> list[str]:
     """pip's own words for 'install', without builds: a Raspberry Pi would compile numpy for an hour."""
     quiet = ("--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
-    return [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *quiet, "--only-binary", ":all:"]
+    return [str(_python(folder)), "-I", "-m", "pip", "install", *quiet, "--only-binary", ":all:"]
+
+
+def _home(request: Request) -> Path:
+    return ROOT / "environments" / str(request["key"])
+
+
+def _python(home: Path) -> Path:
+    return home / "bin" / "python"
 
 
 def _works(home: Path, timeout: float) -> bool:
-    python = home / "bin" / "python"
-    command = [str(python), "-I", "-c", "import numpy, onnxruntime"]
-    return python.exists() and _supervised(command, timeout, "", {"ORT_DISABLE_TELEMETRY": "1"})["status"] == 0
+    command = [str(_python(home)), "-I", "-c", "import numpy, onnxruntime"]
+    return _python(home).exists() and _supervised(command, timeout, "", {"ORT_DISABLE_TELEMETRY": "1"})["status"] == 0
 
 
 def _supervised(

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from edgerec.errors import BenchError
 
-MODULES = ("edgerec", "edgerec.errors", "edgerec.extras", "edgerec.files", "edgerec.signatures", "edgerec_bench")
-PACKAGES = ("edgerec.runtime", "edgerec_bench.agent", "edgerec_devices")
+MODULES = (
+    *("edgerec", "edgerec.errors", "edgerec.extras", "edgerec.files", "edgerec.signatures"),
+    *("edgerec_bench", "edgerec_devices", "edgerec_devices.facts"),
+)
+PACKAGES = ("edgerec.runtime", "edgerec_bench.agent")
 """Whole folders; the modules above are what they import of the rest."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest date that a zip holds: equal sources make equal bytes, which are not sent again."""

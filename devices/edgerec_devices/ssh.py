@@ -11,16 +11,16 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from subprocess import CompletedProcess
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from edgerec.errors import BenchError
-from edgerec.files import sha256, storage_failure
+from edgerec.budget import format_bytes
+from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec_devices.connection import Address, Connection
-from edgerec_devices.environment import Target, download, pip_failure, pins
+from edgerec_devices.environment import Target, download, pins, pip_failure
 from edgerec_devices.outcome import answer_of, took_too_long
 from edgerec_devices.package import agent_zip
 from edgerec_devices.protocol import AGENT, Request
@@ -28,11 +28,30 @@ from edgerec_devices.protocol import AGENT, Request
 FACTS = "edgerec_devices.facts"
 SETUP_S = 3600.0
 """Seconds for an environment: a Pi Zero unpacks onnxruntime for minutes, on a slow link it downloads for longer."""
+READY_S = 300.0
+"""Seconds for the imports of one; a card that is worn reads slowly."""
 SLACK_S = 60.0
 """Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
 
 Tell = Callable[[str], None]
 """Called with what takes long now: 'sending 3 files'."""
+
+
+class File(NamedTuple):
+    """A file here, and its place below the cache folder there."""
+
+    place: str
+    path: Path
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def entry(self) -> tuple[str, int, str]:
+        """As the far end is told of it."""
+        return self.place, self.nbytes, self.sha256
 
 
 class Ssh:
@@ -79,13 +98,14 @@ class Ssh:
             BenchError: no connection, no space there, or a damaged arrival.
             StorageError: a file cannot be read here.
         """
+        root = self._described["root"]
         paths = [path for path in folder.rglob("*") if path.is_file()]
         # Without a manifest a folder is no bundle: it comes last.
         paths.sort(key=lambda path: (path.name == FILE_NAME, path))
         content = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
-        key = hashlib.sha256(json.dumps(sorted(content.items())).encode()).hexdigest()[:32]
-        self._send([(f"bundles/{key}/{name}", path) for name, path in zip(content, paths, strict=True)])
-        return f"{self._root}/bundles/{key}"
+        place = f"bundles/{hashlib.sha256(json.dumps(sorted(content.items())).encode()).hexdigest()[:32]}"
+        self._send([File(f"{place}/{name}", folder / name, digest) for name, digest in content.items()])
+        return f"{root}/{place}"
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of the device.
@@ -100,15 +120,8 @@ class Ssh:
         self._connection.fetch(place, folder)
 
     def _python(self, arguments: Sequence[str], text: str) -> CompletedProcess[str]:
-        done = self._connection.ask(
-            "run",
-            python=self._environment,
-            agent=self._agent,
-            arguments=list(arguments),
-            input=text,
-            timeout=self.timeout,
-            seconds=self.timeout + SLACK_S,
-        )
+        asked = {"python": self._environment, "agent": self._agent, "arguments": list(arguments), "input": text}
+        done = self._connection.ask("run", {**asked, "timeout": self.timeout}, seconds=self.timeout + SLACK_S)
         if done["status"] is None:
             raise took_too_long(self.timeout)
         return CompletedProcess(list(arguments), done["status"], done["out"], done["err"])
@@ -119,10 +132,6 @@ class Ssh:
         told: dict[str, Any] = self._connection.ask("describe", seconds=SLACK_S)
         return told
 
-    @property
-    def _root(self) -> PurePosixPath:
-        return PurePosixPath(self._described["root"])
-
     @cached_property
     def _agent(self) -> str:
         """The agent's place below the cache folder."""
@@ -130,34 +139,40 @@ class Ssh:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
-            self._send([(f"agents/{name}", path)])
+            self._send([File(f"agents/{name}", path, sha256(path))])
         return f"agents/{name}"
 
     @cached_property
     def _environment(self) -> str:
         """The environment's Python there, made if it is missing."""
-        target = Target.from_json(self._described)
-        fields: dict[str, Any] = {"key": target.key, "pins": pins(), "timeout": SETUP_S}
+        target, wanted = Target.from_json(self._described), pins()
+        asked = {"key": target.key, "timeout": READY_S}
+        there = self._connection.ask("ready", asked, seconds=READY_S + SLACK_S)
+        if there is not None:
+            return str(there)
         if not self._offline:
-            self._tell(f"looking for {' and '.join(pins())} there, or installing them")
-            return self._made(target, {**fields, "wheels": None})
-        with tempfile.TemporaryDirectory() as folder:
+            return self._make(target, wanted, None)
+        with tempfile.TemporaryDirectory(prefix="edgerec-") as folder:
             self._tell(f"downloading wheels for {target}")
-            wheels = {f"wheels/{sha256(path)[:32]}/{path.name}": path for path in download(target, Path(folder))}
-            self._send(list(wheels.items()))
-            return self._made(target, {**fields, "wheels": list(wheels)})
+            files = [(path, sha256(path)) for path in download(target, Path(folder))]
+            wheels = [File(f"wheels/{digest[:32]}/{path.name}", path, digest) for path, digest in files]
+            self._send(wheels)
+            return self._make(target, wanted, [file.place for file in wheels])
 
-    def _made(self, target: Target, fields: dict[str, Any]) -> str:
-        answer = self._connection.ask("environment", seconds=SETUP_S + SLACK_S, **fields)
-        if "pip" in answer:
-            raise pip_failure(answer["pip"], target, "the device")
-        return str(answer["python"])
+    def _make(self, target: Target, wanted: list[str], wheels: list[str] | None) -> str:
+        self._tell(f"making an environment there with {' and '.join(wanted)}")
+        asked = {"key": target.key, "pins": wanted, "wheels": wheels, "timeout": SETUP_S}
+        made = self._connection.ask("make", asked, seconds=SETUP_S + SLACK_S)
+        if "pip" in made:
+            raise pip_failure(made["pip"], target, "the device")
+        return str(made["python"])
 
-    def _send(self, files: Sequence[tuple[str, Path]]) -> None:
-        """Those that are not there, whole, yet."""
-        try:
-            entries = {place: (path.stat().st_size, sha256(path)) for place, path in files}
-        except OSError as error:
-            storage_failure(files[0][1].parent, error, "read")
-        wanted = self._connection.ask("missing", files=(), entries=None)
-        raise BenchError(str((entries, wanted)))
+    def _send(self, files: Sequence[File]) -> None:
+        """Those of them that are not there, whole, yet."""
+        absent = self._connection.ask("missing", {"files": [file.entry for file in files]})
+        wanted = [file for file in files if file.place in absent]
+        if wanted:
+            nbytes = sum(file.nbytes for file in wanted)
+            self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
+            entries = [file.entry for file in wanted]
+            self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted])

@@ -12,6 +12,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec_bench import Result, Settings, bench_all, write_results
 from edgerec_bench.comparison import milliseconds
+from edgerec_devices import open_device
 
 DEFAULT = Settings()
 COLUMNS = ("bundle", "bytes", "p50 ms", "p95 ms", "p99 ms", "raw ids", "load ms", "first ms", "verify ms", "peak")
@@ -34,6 +35,10 @@ COLUMNS = ("bundle", "bytes", "p50 ms", "p95 ms", "p99 ms", "raw ids", "load ms"
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=DEFAULT.threads, show_default=True, help="onnxruntime's threads."
 )
+@click.option(
+    "--device", default="local", show_default=True, help="Where to measure: local or ssh://[user@]host[:port]."
+)
+@click.option("--offline", is_flag=True, help="Send the device its packages from here; it needs no internet.")
 @json_option
 def command(
     bundles: tuple[Path, ...],
@@ -44,23 +49,31 @@ def command(
     k: int,
     exclude: int,
     threads: int,
+    device: str,
+    offline: bool,
     as_json: bool,
 ) -> None:
-    """Measure latency, load time and memory of bundles on this machine.
+    """Measure latency, load time and memory of bundles on this machine, or on another one.
 
-    Several bundles are measured in turns, so that they can be compared.
+    Several bundles are measured in turns, so that they can be compared. A device behind SSH needs python3 alone: what
+    else it takes is sent or installed there, below its ~/.cache/edgerec, and kept for the next time.
 
     \b
     Example:
       edgerec bench films.bundle --out films.json
       edgerec bench dense.bundle mixed.bundle --processes 10 --out both.json
+      edgerec bench films.bundle --device ssh://pi@raspberrypi.local --out pi.json
       edgerec report both.json --out report.html
     """
     from edgerec_bench.console import show_progress
 
     settings = Settings(processes=processes, calls=calls, seconds=seconds, k=k, exclude=exclude, threads=threads)
-    with show_progress("starting") as progress:
-        results = bench_all(bundles, settings, progress=progress)
+    total = settings.processes * len(bundles)
+    with (
+        show_progress("starting") as progress,
+        open_device(device, offline=offline, tell=lambda doing: progress(doing, 0, total)) as machine,
+    ):
+        results = bench_all(bundles, settings, device=machine, progress=progress)
     if out:
         write_results(out, results)
     if as_json:

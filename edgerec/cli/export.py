@@ -18,7 +18,7 @@ from edgerec.console import print_table
 from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.extras import require
-from edgerec.measure import evaluate, held_back
+from edgerec.measure import check_data, evaluate, held_back
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import SECTION_NAMES
 from edgerec.training import Run
@@ -88,6 +88,8 @@ def command(
     exporter, trained = require("edgerec_export", "export"), None
     if (run is None) == (items is None):
         raise RequestError("give either a RUN or --items, your own table")
+    if data is None and (min_user, min_item) != (1, 1):
+        raise RequestError("--min-user and --min-item filter --data, the data that RUN was trained on: give them too")
     ships_ids = ids != "none"
     id_file = Path(ids) if ids is not None and ships_ids else None
     if not ships_ids and id_map is None:
@@ -110,6 +112,9 @@ def command(
         source = exporter.from_arrays(
             read_array(items), read_array(users_file), item_ids=read_ids(id_file), user_ids=read_ids(user_ids)
         )
+    interactions = None if data is None else load(data, min_user, min_item)
+    if trained is not None and interactions is not None:
+        check_data(trained.about(), interactions)  # before a bundle that is there is replaced
     options = exporter.Options(
         layout=layout,
         precision=precision or "fp32",
@@ -127,7 +132,6 @@ def command(
         id_map=id_map,
         sign=sign,
     )
-    interactions = None if data is None else load(data, min_user, min_item)
     done = exporter.export(source, out, options)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     made = None if trained is None or not (no_users or trained.users is None) else made_of(trained)

@@ -60,5 +60,8 @@ def _value(text: str) -> Any:
 
 
 def raw_id(text: str, *, numbers: bool) -> int | str:
-    """An id as given on the command line, of the kind that the ids in question have."""
-    return int(text) if numbers and re.fullmatch(r"-?\d+", text, re.ASCII) else text
+    """An id as given on the command line, of the kind that the ids in question have.
+
+    Numbers that no id can be, of 64 bits, stay text: they are unknown, and Python reads no more than 4,300 digits.
+    """
+    return int(text) if numbers and re.fullmatch(r"-?\d{1,20}", text, re.ASCII) else text

@@ -105,9 +105,12 @@ class StrIds:
 
 
 def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(len(raw),) the ids that are whole numbers in low..high, 0 for others, and which are."""
-    wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
-    if wanted.dtype.kind in "iu":
+    """(len(raw),) the ids that are whole numbers in low..high, 0 for others (lists among them), and which are."""
+    try:
+        wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
+    except ValueError:  # numbers beside lists
+        wanted = np.empty(len(raw), object)
+    if wanted.dtype.kind in "iu" and wanted.ndim == 1:
         known = (wanted >= low) & (wanted <= high)
         return np.where(known, wanted, 0).astype(np.int64), known
     numbers = [i if isinstance(i, (int, np.integer)) and low <= i <= high else None for i in raw]

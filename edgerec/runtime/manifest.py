@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,16 +19,31 @@ FORMAT = "edgerec.bundle"
 MAJOR, MINOR = 1, 0
 """A newer minor version is readable, a newer major one is refused."""
 _SIDES = {"i": "item", "l": "item lookup", "u": "user"}
-_PARTS = {"": "values", "s": "scales", "c": "columns", "p": "pointers", "m": "bits", "r": "rows", "k": "counts"}
-SECTION_NAMES = {side + part: f"{of} {what}" for side, of in _SIDES.items() for part, what in _PARTS.items()} | {
-    "n": "inverse item norms",
-    "w": "history weights",
-    "m": "encoder matrix",
-    "b": "encoder bias",
-    "g": "encoder Gram root",
+_PARTS = {"": "values", "s": "scales", "c": "columns", "p": "pointers", "m": "bits", "r": "rows", "k": "stretches"}
+_LAYERS = {
+    f"h{layer}{part}": f"scorer layer {layer + 1} {what}"
+    for layer in range(16)
+    for part, what in (("w", "weights"), ("b", "biases"))
 }
+SECTION_NAMES = (
+    {side + part: f"{of} {what}" for side, of in _SIDES.items() for part, what in _PARTS.items()}
+    | {
+        "h": "scorer product weights",
+        "n": "inverse item norms",
+        "w": "history weights",
+        "m": "encoder matrix",
+        "b": "encoder bias",
+        "g": "encoder Gram root",
+    }
+    | _LAYERS
+)
 """For people; other sections are called what they hold."""
 FILE_NAME = "manifest.json"
+_ABOUT: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("metrics", "split"), dict),
+    **dict.fromkeys(("data", "backbone", "method", "budget", "data_fingerprint"), (str, NoneType)),
+}
+"""What readers rely on where it is there; all else in `about` is for people."""
 
 IdKind = Literal["int", "str", "none"]
 
@@ -84,6 +100,8 @@ class Manifest:
     Attributes:
         session: onnxruntime's session options that the layout wants.
         own_bytes: of the manifest's file.
+        empty_history: the section with the rows that answer an empty history, best first; None with users, and where
+            there is no answer.
         signed_by: fingerprint of the key that it says it was signed with; checked only where keys are trusted.
         about: for people: backbone, method, metrics, budget, fingerprints.
     """
@@ -99,6 +117,7 @@ class Manifest:
     sections: dict[str, Section]
     session: dict[str, str]
     own_bytes: int
+    empty_history: str | None = None
     signed_by: str | None = None
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +168,8 @@ def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manife
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(f"{path} is damaged ({error!r}); export the bundle again") from error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise BundleError(f"{path} is damaged ({reason}); export the bundle again") from error
 
 
 def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> Manifest:
@@ -173,23 +193,36 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         sections=sections,
         session={str(key): str(value) for key, value in fields["session"].items()},
         own_bytes=own_bytes,
+        empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
         other_files=tuple(_file(entry) for entry in fields["other_files"]),
         about=dict(fields["about"]),
     )
     for side, rows in (("item", manifest.items), ("user", manifest.users)):
-        if rows is not None and rows.ids != "none":
-            last = sections[f"{side}_ids"] if rows.ids == "int" else sections[f"{side}_id_offsets"]
-            _check_length(last, rows.rows + (rows.ids == "str"))
-            sections[f"{side}_ids"]
+        if rows is not None and rows.ids == "int":
+            _demand(sections, f"{side}_ids", rows.rows)
+        elif rows is not None and rows.ids == "str":
+            _demand(sections, f"{side}_ids")
+            _demand(sections, f"{side}_id_offsets", rows.rows + 1)
     if "item_titles" in sections:
-        _check_length(sections["item_title_offsets"], manifest.items.rows + 1)
+        _demand(sections, "item_titles")
+        _demand(sections, "item_title_offsets", manifest.items.rows + 1)
+    if manifest.empty_history is not None:
+        _demand(sections, manifest.empty_history)
+    for name, kind in _ABOUT.items():
+        if name in manifest.about and not isinstance(manifest.about[name], kind):
+            raise ValueError(f"{name!r} in 'about' is {manifest.about[name]!r}")
     graphs["recommend"]
     return manifest
 
 
-def _check_length(section: Section, length: int) -> None:
-    if section.shape != (length,):
-        raise ValueError(f"a section of shape {section.shape} where ({length},) is promised")
+def _demand(sections: dict[str, Section], name: str, length: int | None = None) -> None:
+    """Refuse a section that is not there, or is no vector of whole numbers, of `length` where that is known."""
+    section = sections[name]
+    if len(section.shape) != 1 or length not in (None, *section.shape) or np.dtype(section.dtype).kind not in "iu":
+        wanted = "n" if length is None else length
+        raise ValueError(
+            f"section {name!r} is {section.dtype} {section.shape} where whole numbers ({wanted},) are promised"
+        )
 
 
 def _file(entry: dict[str, Any]) -> FileEntry:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgerec.errors import RequestError
+from edgerec.errors import BundleError, RequestError
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
@@ -83,16 +83,16 @@ class Recommender:
         user: RawId | None = None,
         k: int = 10,
         *,
-        history: Sequence[RawId] | None = None,
-        exclude: Sequence[RawId] = (),
-        allow: Sequence[RawId] | None = None,
+        history: Iterable[RawId] | None = None,
+        exclude: Iterable[RawId] = (),
+        allow: Iterable[RawId] | None = None,
     ) -> list[Recommendation]:
         """The k best items, best first; fewer where fewer are left.
 
         Args:
             user: raw id, for a bundle with users.
-            history: raw item ids, for a bundle without users; they are excluded too. Of an empty history every score
-                is 0 and the most popular items come first.
+            history: raw item ids, for a bundle without users, each counted once; they are excluded too. Of an empty
+                history every score is 0 and the most popular items come first.
             exclude: raw ids of items that must not come back.
             allow: raw ids of the only items that may come back; None for all. For a list that is asked with often,
                 `recommend_rows` with the rows of `item_rows(allow)` spares finding them again.
@@ -107,7 +107,7 @@ class Recommender:
         return self._recommendations(items[0], scores[0])
 
     def score(
-        self, user: RawId | None = None, items: Sequence[RawId] = (), *, history: Sequence[RawId] | None = None
+        self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
     ) -> NDArray[np.float32]:
         """(len(items),) float32 scores of the given items, zeros of an empty history.
 
@@ -128,7 +128,7 @@ class Recommender:
         items, scores = self.similar_rows(self.item_rows([item]), k)
         return self._recommendations(items[0], scores[0])
 
-    def encode(self, history: Sequence[RawId]) -> NDArray[np.float32]:
+    def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
         """(d,) float32: the user's vector that a history of raw item ids makes; zeros of an empty one.
 
         It may be kept and asked with: `recommend_rows({"vector": vector[None]}, exclude, k)`, which does not know the
@@ -141,7 +141,7 @@ class Recommender:
         inputs = self._subject(None, history)
         if not self._bundle.has_graph("encode"):
             raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        vector: NDArray[np.float32] = self._encoded(inputs)["vector"][0]
+        vector: NDArray[np.float32] = self._subjects(inputs)["vector"][0]
         return vector
 
     def recommend_rows(
@@ -150,23 +150,27 @@ class Recommender:
         """The same for a batch, in bundle rows.
 
         Args:
-            inputs: {'user': (B,) int64} or {'history': (B, H) int64 padded with -1}; in bundles with an 'encode' graph
-                also {'vector': (B, d) float32}.
+            inputs: {'user': (B,) int64} or {'history': (B, H) int64 padded with -1, each item counted once}; in bundles
+                with an 'encode' graph also {'vector': (B, d) float32}.
             exclude: (B, E) item rows padded with -1.
             allow: (B, A) the only item rows that may come back, padded with -1; None for all.
 
         Returns:
             items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left.
+
+        Raises:
+            RequestError: a row outside the bundle, the wrong kind of input, or as `recommend` does.
         """
-        number, excluded = self._number(k), np.asarray(exclude, np.int64)
-        subject = self._encoded(inputs)
-        if "history" in inputs and ("vector" in subject or allow is not None):
+        number, excluded = self._number(k), _rows(exclude, "item", self.n_items, padded=True)
+        allowed = None if allow is None else _rows(allow, "item", self.n_items, padded=True)
+        subject = self._subjects(inputs)
+        if "history" in inputs and ("vector" in subject or allowed is not None):
             excluded = np.hstack([excluded, inputs["history"]])  # a `recommend` that sees the history does it itself
-        items, scores = self._best(subject, excluded, None if allow is None else np.asarray(allow, np.int64), number)
+        items, scores = self._best(subject, excluded, allowed, number)
         if "history" in inputs:
             for one in np.flatnonzero((inputs["history"] < 0).all(1)):
                 gone = excluded[[one]]
-                gone = gone if allow is None else the_rest(np.asarray(allow, np.int64)[[one]], gone, self.n_items)
+                gone = gone if allowed is None else the_rest(allowed[[one]], gone, self.n_items)
                 items[one], scores[one] = self._popular(gone[0], int(number))
         return items, scores
 
@@ -189,8 +193,12 @@ class Recommender:
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         """The same for a batch, in bundle rows: (B, C) scores of candidates (B, C), for inputs as `recommend_rows`
-        takes them."""
-        feed = {**self._encoded(inputs), "candidates": np.asarray(candidates, np.int64)}
+        takes them.
+
+        Raises RequestError as that does.
+        """
+        rows = _rows(candidates, "item", self.n_items, padded=False)
+        feed = {**self._subjects(inputs), "candidates": rows}
         scores: NDArray[np.float32] = self._bundle.run("score", ["scores"], feed)[0]
         return scores
 
@@ -198,7 +206,7 @@ class Recommender:
         """The same for a batch, in bundle rows: of (B,) items the k most like each, as `recommend_rows` gives them."""
         if not self._bundle.has_graph("similar"):
             raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
-        feed = {"item": np.asarray(items, np.int64), "k": self._number(k)}
+        feed = {"item": _rows(items, "item", self.n_items, padded=False), "k": self._number(k)}
         found, scores = self._bundle.run("similar", ["items", "scores"], feed)
         return found, scores
 
@@ -207,25 +215,36 @@ class Recommender:
             raise RequestError(f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {k!r}")
         return np.array(k, np.int64)
 
-    def _encoded(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _subjects(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """What the graphs take: with an 'encode' graph vectors instead of histories."""
-        if "history" not in inputs:
+        encodes = self._bundle.has_graph("encode")
+        taken = ["user"] if self._users is not None else ["history", "vector"] if encodes else ["history"]
+        if len(inputs) != 1 or not set(inputs) <= set(taken):
+            raise RequestError(f"this bundle takes {' or '.join(map(repr, taken))}, got {sorted(inputs)}")
+        if "vector" in inputs:
             return inputs
-        history = inputs["history"]
+        if "user" in inputs:
+            return {"user": _rows(inputs["user"], "user", self.n_users, padded=False)}
+        history = _once(_rows(inputs["history"], "item", self.n_items, padded=True))
         if history.shape[1] == 0:  # onnxruntime's products over nothing differ by version
             history = np.full((len(history), 1), -1)
-        if not self._bundle.has_graph("encode"):
+        if not encodes:
             return {"history": history}
         (vector,) = self._bundle.run("encode", ["vector"], {"history": history})
         return {"vector": vector}
 
     def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k most popular items, then any others by row, all with score 0, as their scores are without a history."""
-        if "popular_items" not in self.manifest.sections:
+        section = self.manifest.empty_history
+        if section is None:
             raise RequestError(
                 "the history is empty, and the bundle does not say which items are popular: give an item"
             )
-        popular = self._bundle.section("popular_items").astype(np.int64)
+        popular = self._bundle.section(section).astype(np.int64)
+        if popular.size and not 0 <= popular.min() <= popular.max() < self.n_items:
+            raise BundleError(
+                f"section {section!r} of {self._bundle.folder} names items that are not there: copy it again"
+            )
         left = popular[~np.isin(popular, excluded)][:k]
         if len(left) < k:
             others = np.setdiff1d(np.arange(self.n_items), np.concatenate([popular, excluded]))
@@ -238,23 +257,26 @@ class Recommender:
         left = items >= 0
         return list(map(Recommendation, self._items.raw(items[left]), scores[left].tolist()))
 
-    def user_rows(self, users: Sequence[RawId]) -> NDArray[np.int64]:
-        """(len(users),) bundle rows. Raises RequestError for an unknown user."""
+    def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
+        """(number of users,) bundle rows. Raises RequestError for an unknown user."""
         if self._users is None:
             raise RequestError("this bundle has no users: give the history of item ids instead of a user")
-        return _known(self._users.rows(users), users, "user", self.n_users)
+        listed = _listed(users)
+        return _known(self._users.rows(listed), listed, "user", self.n_users)
 
-    def item_rows(self, items: Sequence[RawId]) -> NDArray[np.int64]:
-        """(len(items),) bundle rows. Raises RequestError for an unknown item."""
-        return _known(self._items.rows(items), items, "item", self.n_items)
+    def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
+        """(number of items,) bundle rows. Raises RequestError for an unknown item."""
+        listed = _listed(items)
+        return _known(self._items.rows(listed), listed, "item", self.n_items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
         """The raw ids of bundle rows."""
         return self._items.raw(np.asarray(rows, np.int64))
 
-    def known(self, items: Sequence[RawId]) -> list[RawId]:
+    def known(self, items: Iterable[RawId]) -> list[RawId]:
         """Those of the given item ids that are in the bundle."""
-        return [item for item, row in zip(items, self._items.rows(items).tolist(), strict=True) if row >= 0]
+        listed = _listed(items)
+        return [item for item, row in zip(listed, self._items.rows(listed).tolist(), strict=True) if row >= 0]
 
     def title(self, item: RawId) -> str | None:
         """The item's title, or None where the bundle carries none."""
@@ -264,7 +286,7 @@ class Recommender:
         text: str = self._bundle.strings("item_titles", "item_title_offsets")[row].decode()
         return text or None
 
-    def _subject(self, user: RawId | None, history: Sequence[RawId] | None) -> dict[str, NDArray[np.int64]]:
+    def _subject(self, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
         if not isinstance(user, (int, str, np.integer, type(None))):
             raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
         if user is not None and history is None:
@@ -277,8 +299,42 @@ class Recommender:
         return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
 
 
+def _listed(raw: Iterable[RawId]) -> Sequence[RawId]:
+    """Ids in a sequence: sets and generators too. Raises RequestError for what is no list of ids."""
+    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim):
+        return cast(Sequence[RawId], raw)
+    if isinstance(raw, (str, bytes, np.ndarray)) or not isinstance(raw, Iterable):
+        raise RequestError(f"expected a list of ids, got {raw!r}: put it in brackets")
+    return list(raw)
+
+
 def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:
     unknown = np.flatnonzero(rows < 0)
     if unknown.size:
-        raise RequestError(f"{what} {raw[int(unknown[0])]!r} is not among the bundle's {count} {what}s")
+        raise RequestError(f"{what} {_shown(raw[int(unknown[0])])} is not among the bundle's {count} {what}s")
     return rows
+
+
+def _shown(raw: object) -> str:
+    """An id as people write it: numpy's as plain ones, and no number of thousands of digits, which Python refuses."""
+    plain = raw.item() if isinstance(raw, np.generic) else raw
+    return hex(plain) if isinstance(plain, int) and plain.bit_length() > 128 else repr(plain)
+
+
+def _rows(values: ArrayLike, what: str, count: int, *, padded: bool) -> NDArray[np.int64]:
+    """Bundle rows as the graphs take them. Raises RequestError for one outside the bundle."""
+    rows = np.asarray(values, np.int64)
+    if rows.size and not (rows.min() >= -padded and rows.max() < count):
+        wrong = rows[(rows < -padded) | (rows >= count)][0]
+        padding = ", or -1 for padding" if padded else ""
+        raise RequestError(f"{what} row {wrong} is not in the bundle: rows are 0 to {count - 1}{padding}")
+    return rows
+
+
+def _once(history: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(B, H) with padding in place of items that came before in their history: solvers are built for distinct ones."""
+    order = np.argsort(history, axis=1, kind="stable")
+    ascending = np.take_along_axis(history, order, 1)
+    again = np.zeros(history.shape, bool)
+    np.put_along_axis(again, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], 1)
+    return np.where(again, -1, history)

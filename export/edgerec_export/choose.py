@@ -98,8 +98,8 @@ def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
             least = min(cost.peak_bytes for _, cost in drafts)
             refusals = [
                 BudgetError(
-                    f"the bundle is expected to take {format_bytes(least)} of memory at its peak, of {options.max_rss} "
-                    "bytes are allowed: train with a smaller --budget, or export with --precision int8"
+                    f"the bundle is expected to take {format_bytes(least)} of memory at its peak, and --max-rss allows "
+                    f"{format_bytes(options.max_rss)}: --fit, or train with a smaller --budget"
                 )
             ]
         drafts = fitting
@@ -107,10 +107,12 @@ def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
         raise min(refusals, key=_smallest)
     least = min(cost.nbytes for _, cost in drafts)
     most = SMALL_ENOUGH * least if options.max_bytes is None else options.max_bytes
-    drafts.sort(key=lambda pair: (pair[1].nbytes > most, pair[1].ms))
+    measured = all(math.isfinite(cost.ms) for _, cost in drafts)
+    drafts.sort(key=lambda pair: (pair[1].nbytes > most, pair[1].ms if measured else pair[1].nbytes))
     bound = f"at most {SMALL_ENOUGH} times the smallest" if options.max_bytes is None else "that fit"
+    why = f"expected to be the fastest of those {bound}" if measured else "the smallest: the calibration lacks times"
     tried = tuple(Tried(draft.options.layout, draft.options.precision, cost) for draft, cost in drafts)
-    return Chosen(drafts[0][0], tried, f"expected to be the fastest of those {bound}" if len(tried) > 1 else "")
+    return Chosen(drafts[0][0], tried, why if len(tried) > 1 else "")
 
 
 def layouts(source: Source, options: Options) -> list[str]:
@@ -121,6 +123,7 @@ def layouts(source: Source, options: Options) -> list[str]:
         return ["mixed", "dense"]
     users = source.users if options.users else None
     sparse_users = users is not None and users.n_values <= DENSEST_USERS * users.n_rows * users.d
+    sparse_users = sparse_users and options.scales != "row"  # which csc cannot have
     return ["ell", *(["csc"] if sparse_users else []), "bitmask", "dense"]
 
 
@@ -133,7 +136,7 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
     turned = rotated(source)
     for layout in layouts(source, options):
         for precisions, scales in _codings(layout, options):
-            one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit)
+            one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
             try:
                 if layout in BLOCKED:
                     fit = partial(fit_blocks, turned, precisions, calibration)

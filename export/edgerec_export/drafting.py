@@ -52,12 +52,13 @@ def _refusal(draft: Draft, options: Options) -> str:
     takes = ", ".join(
         f"{SECTION_NAMES.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest
     )
-    advice = ["--fit", "train with a smaller --budget"]
-    if options.precision in ("fp32", "fp16"):
-        advice.insert(0, "--precision int8")
+    advice = ["train with a smaller --budget"]
+    if not options.fit:
+        advice = [*(["--precision int8"] if options.precision in ("fp32", "fp16") else []), "--fit", *advice]
     if "item_titles" in parts:
         advice.insert(0, "leave --titles out")
+    fitted = ", with one value a row," if options.fit else ""
     return (
-        f"the bundle does not fit {options.max_bytes} bytes; the smallest that --layout {options.layout} "
-        f"--precision {options.precision} allows is {total} bytes ({takes}): " + ", or ".join(advice)
+        f"the bundle does not fit {options.max_bytes} bytes; the smallest that layout {options.layout} in "
+        f"{options.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
     )

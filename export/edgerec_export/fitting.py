@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError
 from edgerec_export.allocate import Allocation, allocate, pruned
 from edgerec_export.cost import Calibration, Estimate, estimate
@@ -51,64 +52,66 @@ def within_memory(fit: FitTo, options: Options) -> Fit:
         if limit <= 0:
             break
     raise BudgetError(
-        f"no bundle is expected to keep to {options.max_rss} bytes of memory: allow more, or train with a smaller "
-        "--budget"
+        f"no bundle is expected to keep to the {format_bytes(options.max_rss or 0)} of memory that --max-rss allows: "
+        "allow more, or train with a smaller --budget"
     )
 
 
 def fit_blocks(
     source: Source, precisions: tuple[str, ...], calibration: Calibration, options: Options, limit: int
 ) -> Fit:
-    """Shorten rows, and choose their bits, until the bundle fits closely."""
-    room, low, high = float(limit), 0.0, float(limit)
-    best: tuple[Draft, Estimate, Allocation] | None = None
-    failure = BudgetError(f"nothing fits {limit} bytes")
-    for _ in range(TURNS):
+    """Shorten rows, and choose their bits, until the bundle fits closely.
+
+    Raises BudgetError where one value a row is too much.
+    """
+
+    def drafted(room: float) -> tuple[Draft, Estimate, Allocation]:
         allocation = allocate(source, precisions, room, users=options.users)
+        draft = draft_within(source, options, allocation)
+        return draft, estimate(draft, calibration), allocation
+
+    best = drafted(0.0)
+    room, low, high = float(limit), best[2].nbytes, float(limit)
+    for _ in range(TURNS):
         try:
-            draft = draft_within(source, options, allocation)
+            found = drafted(room)
         except BudgetError as refusal:
-            failure, high = refusal, room
-            if refusal.smallest is None:
-                raise
-            over = 1.02 * (refusal.smallest - limit)
-            room = max(room - over, (low + room) / 2) if low else room - over
-            if room <= 0:
-                break
+            high = room
+            over = 1.02 * ((refusal.smallest or 2 * limit) - limit)
+            room = max(room - over, (low + room) / 2)
             continue
-        cost = estimate(draft, calibration)
-        best, low = (draft, cost, allocation), room
+        best, low = found, room
+        _, cost, allocation = found
         if cost.nbytes >= WELL_USED * limit or allocation.nbytes < 0.9 * room:
             break
         room = min(room + (limit - cost.nbytes), (room + high) / 2)
-    if best is None:
-        raise failure
     draft, cost, allocation = best
     kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
     return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
 
 
 def fit_sparse(source: Source, calibration: Calibration, options: Options, limit: int) -> Fit:
-    """Prune values until the bundle fits closely."""
+    """Prune values until the bundle fits closely.
+
+    Raises BudgetError where one value a row is too much.
+    """
     whole = source.items.n_values + (source.users.n_values if source.users is not None and options.users else 0)
-    low, high, n_values = 0.0, float(whole), float(whole)
-    best: tuple[Draft, Estimate, Source] | None = None
-    failure = BudgetError(f"nothing fits {limit} bytes")
-    for _ in range(2 * TURNS):
+
+    def drafted(n_values: float) -> tuple[Draft, Estimate, Source]:
         smaller = pruned(source, n_values)
+        draft = draft_within(smaller, options)
+        return draft, estimate(draft, calibration), smaller
+
+    best = drafted(0.0)
+    low, high, n_values = 0.0, float(whole), float(whole)
+    for _ in range(2 * TURNS):
         try:
-            draft = draft_within(smaller, options)
-        except BudgetError as refusal:
-            failure, high = refusal, n_values
-            n_values = (low + high) / 2
-            continue
-        cost = estimate(draft, calibration)
-        best, low = (draft, cost, smaller), n_values
-        if cost.nbytes >= WELL_USED * limit or n_values >= whole:
+            best, low = drafted(n_values), n_values
+        except BudgetError:
+            high = n_values
+        if best[1].nbytes >= WELL_USED * limit or low >= whole:
             break
         n_values = (low + high) / 2
-    if best is None:
-        raise failure
     draft, cost, smaller = best
     kept = smaller.items.n_values / source.items.n_values
     return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))

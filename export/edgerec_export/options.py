@@ -67,5 +67,11 @@ class Options:
             raise UnsupportedError(f"there are no scales a {self.scales!r}; there are: {', '.join(SCALES)}")
         if self.ids not in IDS:
             raise UnsupportedError(f"there are no ids {self.ids!r}; there are: {', '.join(IDS)}")
+        if self.scales != "auto" and self.precision in ("fp32", "fp16", "auto"):
+            raise UnsupportedError(
+                f"scales are of int8 and int4; {self.precision} does not take --scales {self.scales}"
+            )
+        if self.lookup and self.layout not in ("csc", "auto"):
+            raise UnsupportedError(f"{self.layout} looks rows up as it is; --lookup is for the layout csc")
         if self.scales == "row" and self.layout == "csc":
             raise UnsupportedError("csc has no scale a row: a value's row is not at hand where it is decoded")

@@ -246,6 +246,11 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "a bundle to report": (call("report", "BUNDLES/good"), "is a bundle; measure it first: edgerec bench "),
     "a bundle for a result": (call("compare", "BUNDLES/good", "r.json"), "is a folder; give a file"),
     "no run": (call("export", "absent", "--out", "b"), "no run"),
+    "export measured on other data": (
+        call("export", "BUNDLES/run", "--out", "BUNDLES/good", "--data", DATA + "@7"),
+        "give the same filters",
+    ),
+    "a filter without data": (call("export", "BUNDLES/run", "--out", "b", "--min-user", "2"), "give them too"),
     "bytes too few": (call("export", "BUNDLES/run", "--out", "b", "--max-bytes", "100"), "allows is"),
     "unknown user": (call("recommend", "BUNDLES/good", "--user", "99999"), "99999"),
     "k too large": (call("recommend", "BUNDLES/good", "--user", "5", "-k", "5000"), "1..200"),

@@ -98,6 +98,21 @@ def test_quality_per_byte_is_that_of_the_result() -> None:
     assert rows_of("quality-per-byte") == quality_per_byte_rows(result["points"])
 
 
+def test_the_streaming_figures_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "streaming-10m.json").read_text())
+    expected = [
+        [
+            f"{row['layout']} {row['precision']}",
+            format_bytes(row["bundle_bytes"]),
+            f"{row['seconds']:.0f}",
+            format_bytes(row["peak_bytes"]),
+        ]
+        for row in result["exports"]
+    ]
+    assert rows_of("streaming", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert all(row["peak_bytes"] < 2 << 30 for row in result["exports"])
+
+
 def test_the_evaluation_figures_are_those_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "evaluation-yelp2018.json").read_text())
     expected = [

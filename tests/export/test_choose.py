@@ -18,7 +18,9 @@ from edgerec_export import choose as choosing
 from edgerec_export.choose import choose
 from edgerec_export.draft import Draft
 from edgerec_export.fitting import WELL_USED
+from edgerec_export.layouts import LAYOUTS
 from edgerec_export.packing import distortion, packed_in_memory
+from edgerec_export.values import PRECISIONS
 from tests.conftest import random_source
 
 
@@ -186,6 +188,53 @@ def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
     assert done.chosen.kept < 1
     assert done.peak_bytes is not None
     assert done.peak_bytes <= 0.8 * whole
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("layout", ["dense", "mixed"])
+def test_fit_goes_down_to_one_value_a_row(layout: str, precision: str) -> None:
+    """What is refused names the least that one value a row takes, and that is met."""
+    source = low_rank_source()
+    with pytest.raises(BudgetError) as refused:
+        choose(source, Options(layout, precision, max_bytes=1000, fit=True))
+    smallest = refused.value.smallest
+    assert smallest is not None
+    assert "--fit" not in str(refused.value)
+    assert drafted(source, Options(layout, precision, max_bytes=smallest, fit=True)).nbytes() <= smallest
+    with pytest.raises(BudgetError):
+        choose(source, Options(layout, precision, max_bytes=smallest - 1, fit=True))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+@pytest.mark.parametrize(("n_items", "d"), [(50, 1), (1, 1), (50, 2), (2, 3)])
+def test_the_smallest_tables_answer(layout: str, precision: str, n_items: int, d: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tables = [DenseTable(rng.standard_normal((n, d), np.float32)) for n in (n_items, 4)]
+    source = Source(tables[0], np.arange(n_items), tables[1], np.arange(4))
+    done = export(source, tmp_path / "b", Options(layout, precision, verify=False))
+    model = Recommender.load(done.folder)
+    best = model.recommend(2, k=1)[0]
+    assert model.score(2, [best.item])[0] == pytest.approx(best.score, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scales": "row"},
+        {"precision": "auto", "scales": "block"},
+        {"layout": "mixed", "lookup": True},
+        {"layout": "csc", "precision": "int8", "scales": "row"},
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UnsupportedError):
+        Options(**options)  # type: ignore[arg-type]
+
+
+def test_scales_a_row_leave_csc_out() -> None:
+    source = low_rank_source(density=0.1)
+    assert "csc" not in {one.layout for one in choose(source, Options(precision="int8", scales="row")).tried}
 
 
 def test_what_needs_a_limit_says_so() -> None:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgerec.errors import BundleError, RequestError
+from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommendation, Recommender
 from edgerec_export import Options, export
 from tests.conftest import history_source, random_source
@@ -193,6 +195,10 @@ def edited(change: Callable[[dict], None]) -> Callable[[Path], None]:
         edited(lambda m: m["sections"]["i"].__setitem__(0, 2**70)),
         edited(lambda m: m["sections"].pop("item_ids")),
         edited(lambda m: m["items"].update(ids="other")),
+        edited(lambda m: m["sections"]["item_ids"].__setitem__(1, "float32")),
+        edited(lambda m: m["about"].update(metrics=[])),
+        edited(lambda m: m["about"].update(split="random")),
+        edited(lambda m: m["about"].update(data=7)),
     ],
 )
 def test_a_spoilt_manifest_is_named(folder: Path, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
@@ -219,6 +225,62 @@ def test_odd_questions_are_refused(model: Recommender) -> None:
     for user in ([1, 2], 1.5, None):
         with pytest.raises(RequestError):
             model.recommend(user)  # type: ignore[arg-type]
+
+
+def test_ids_come_in_any_iterable(model: Recommender) -> None:
+    first = [a.item for a in model.recommend(5, 3)]
+    expected = model.recommend(5, 5, exclude=first)
+    for given in (set(first), (one for one in first), np.array(first), dict.fromkeys(first)):
+        assert model.recommend(5, 5, exclude=given) == expected
+    for wrong in ([[7]], [7, [7]], np.array([[7]]), {999999}, [np.int64(999999)], "7", 7, [10**5000]):
+        with pytest.raises(RequestError) as error:
+            model.recommend(5, exclude=wrong)  # type: ignore[arg-type]
+        assert "np." not in str(error.value)
+
+
+def test_rows_outside_the_bundle_are_refused(model: Recommender) -> None:
+    user, none = {"user": np.array([0])}, np.empty((1, 0), np.int64)
+    for ask in (
+        lambda: model.recommend_rows({"user": np.array([120])}, none, 3),
+        lambda: model.recommend_rows({"user": np.array([-1])}, none, 3),
+        lambda: model.recommend_rows(user, [[500]], 3),
+        lambda: model.recommend_rows(user, none, 3, allow=[[-2]]),
+        lambda: model.score_rows(user, [[0, -1]]),
+        lambda: model.similar_rows([500], 3),
+    ):
+        with pytest.raises(RequestError, match=r"is not in the bundle: rows are 0 to (499|119)"):
+            ask()
+    with pytest.raises(RequestError, match="takes 'user', got"):
+        model.score_rows({"history": np.array([[0]])}, [[0]])
+
+
+@pytest.mark.parametrize("encoder", [LinearEncoder(np.ones(300, np.float32)), LeastSquaresEncoder(3.0, 2.0)])
+def test_a_history_counts_each_item_once(encoder: Encoder, tmp_path: Path) -> None:
+    source = replace(history_source(300), encoder=encoder)
+    model = Recommender.load(export(source, tmp_path / "b", Options(verify=False)).folder)
+    items = model.item_ids([5, 9, 7])
+    once = model.score(items=items, history=items)
+    assert np.array_equal(model.score(items=items, history=[*items, items[1], items[1]]), once)
+    both = np.array([[5, 9, 7, -1, -1], [5, 9, 5, 7, 9]])
+    assert np.array_equal(*model.score_rows({"history": both}, [[5, 9, 7]] * 2))
+
+
+def test_the_manifest_says_what_answers_an_empty_history(tmp_path: Path) -> None:
+    source = replace(history_source(300), item_counts=np.arange(300))
+    folder = export(source, tmp_path / "b", Options(verify=False)).folder
+    model = Recommender.load(folder)
+    assert model.manifest.empty_history == "popular_items"
+    assert model.recommend(history=[], k=1)
+    for name, change, error in (
+        ("null", lambda m: m["encoder"].update(empty_history=None), RequestError),
+        ("absent", lambda m: m["encoder"].update(empty_history="others"), BundleError),
+        ("floats", lambda m: m["encoder"].update(empty_history="i"), BundleError),
+        ("outside", lambda m: m["items"].update(rows=200, blocks=[[1, 200]], ids="none"), BundleError),
+    ):
+        place = damaged(folder, tmp_path / name)
+        edited(change)(place)
+        with pytest.raises(error):
+            Recommender.load(place).recommend(history=[], k=1)
 
 
 def test_no_bundle_at_all_is_said(tmp_path: Path) -> None:

@@ -92,15 +92,16 @@ class BlockPlan(Plan):
             table = flat.part(g, number, (half, block.rows))
             low = g.op("BitwiseAnd", table, g.mask(15))
             high = g.op("BitShift", table, g.mask(4), direction="RIGHT")
+            columns = self.d
             if width % 2 and width == self.d:
-                user = g.op("Pad", user, g.ints(0, 0, 0, 1), g.constant(ZERO, "uint8"))
+                user, columns = g.op("Pad", user, g.ints(0, 0, 0, 1), g.constant(ZERO, "uint8")), self.d + 1
             halves = (
-                self._integer_products(g, self._head(g, user, 0, half), low, ZERO4),
-                self._integer_products(g, self._head(g, user, half, 2 * half), high, ZERO4),
+                self._integer_products(g, _columns(g, user, 0, half, columns), low, ZERO4),
+                self._integer_products(g, _columns(g, user, half, 2 * half, columns), high, ZERO4),
             )
             return self._sums(g, g.op("Add", *halves))
         table = flat.part(g, number, (width, block.rows))
-        head = self._head(g, user, 0, width)
+        head = _columns(g, user, 0, width, self.d)
         if block.precision == "int8":
             return self._sums(g, self._integer_products(g, head, table, ZERO))
         return g.op("MatMul", head, g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table)
@@ -109,11 +110,11 @@ class BlockPlan(Plan):
         # To look for the best among integers spares two passes over all scores: 1M items, 0.2 of 0.7 ms.
         return products if self.has_one_scale else g.cast(products, "float32")
 
-    def _head(self, g: Graph, user: Name, start: int, stop: int) -> Name:
-        if (start, stop) == (0, self.d):
-            return user
-        return g.op("Slice", user, g.ints(start), g.ints(stop), g.ints(-1))
-
     @staticmethod
     def _integer_products(g: Graph, head: Name, table: Name, zero: int) -> Name:
         return g.op("MatMulInteger", head, table, g.constant(ZERO, "uint8"), g.constant(zero, "uint8"))
+
+
+def _columns(g: Graph, user: Name, start: int, stop: int, of: int) -> Name:
+    """Some of the `of` columns of user vectors."""
+    return user if (start, stop) == (0, of) else g.op("Slice", user, g.ints(start), g.ints(stop), g.ints(-1))
