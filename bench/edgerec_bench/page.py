@@ -20,6 +20,7 @@ from edgerec_bench.results_file import AnyResult
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
 from edgerec_bench.scale_targets import targets
+from edgerec_devices.facts import MOMENTARY
 
 require("jinja2", "bench")
 
@@ -113,13 +114,17 @@ def _runs(runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def _devices(results: Sequence[AnyResult]) -> dict[str, Any]:
-    """The distinct devices as columns of facts."""
-    devices: list[dict[str, Any]] = []
+    """The distinct devices as columns of facts; what changes by the moment has all its values in one cell."""
+    devices: dict[str, list[dict[str, Any]]] = {}
     for result in results:
-        if result.device not in devices:
-            devices.append(result.device)
-    facts = dict.fromkeys(name for device in devices for name in device)
-    return {name.replace("_", " "): [_fact(name, device.get(name)) for device in devices] for name in facts}
+        lasting = str({name: value for name, value in result.device.items() if name not in MOMENTARY})
+        devices.setdefault(lasting, []).append(result.device)
+    facts = dict.fromkeys(name for result in results for name in result.device)
+    return {name.replace("_", " "): [_facts(name, told) for told in devices.values()] for name in facts}
+
+
+def _facts(name: str, told: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(_fact(name, device.get(name)) for device in told))
 
 
 def _fact(name: str, value: Any) -> str:

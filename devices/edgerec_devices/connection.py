@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from edgerec.errors import BenchError
-from edgerec.files import atomic_write
+from edgerec.files import atomic_write, storage_failure
 from edgerec_devices import far
 
 OLDEST_PYTHON = (3, 11)
@@ -190,18 +190,18 @@ class Connection:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=said, start_new_session=True)
         except FileNotFoundError:
             raise BenchError("there is no ssh on this machine; install OpenSSH's client (openssh-client)") from None
-        assert process.stdin is not None
+        stream = cast("IO[bytes]", process.stdin)
         try:
             with suppress(BrokenPipeError):  # the other side ended first, and says why
                 for piece in sent:
-                    _send(piece, process.stdin)
-                process.stdin.flush()
+                    _send(piece, stream)
+                stream.flush()
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise BenchError(f"{self.address} gave no answer for {seconds:g} s; is the device alive?") from None
         finally:
             with suppress(BrokenPipeError):
-                process.stdin.close()
+                stream.close()
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
@@ -253,6 +253,10 @@ def _send(piece: Path | bytes, stream: IO[bytes]) -> None:
     if isinstance(piece, bytes):
         stream.write(piece)
         return
-    with piece.open("rb") as source:
+    try:
+        source = piece.open("rb")
+    except OSError as error:
+        storage_failure(piece, error, "read")
+    with source:
         while block := source.read(far.PIECE):
             stream.write(block)

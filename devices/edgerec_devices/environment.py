@@ -107,6 +107,8 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
         return BenchError(f"{where} has no pip: python3 -m ensurepip")
     if "No space left" in said:
         return BenchError(f"no space on {where} for {' and '.join(pins())}; free some there")
+    if "CA certificate bundle" in said:
+        return BenchError(f"{where} has no certificates to trust an index by: sudo apt install ca-certificates")
     if re.search(r"Retrying|NewConnectionError|name resolution|Network is unreachable", said):
         mend = "connect it" if where == "this machine" else "connect it, or give --offline to send wheels from here"
         return BenchError(f"{where} reaches no package index; {mend}")

@@ -21,6 +21,9 @@ POLICIES = Path("/sys/devices/system/cpu/cpufreq")
 THERMAL = Path("/sys/class/thermal")
 DEVICE_TREE = Path("/proc/device-tree")
 
+MOMENTARY = ("mhz", "clocks", "temperature_c", "throttled", "memory_available_bytes")
+"""Facts of the moment that they were read in: the same device has others a minute later."""
+
 THROTTLE_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 """Of vcgencmd get_throttled; 16 bits further up, the same since boot."""
 

@@ -10,12 +10,13 @@ from edgerec.runtime import Recommendation, Recommender
 
 
 def show_answers(model: Recommender, answers: Sequence[Recommendation], as_json: bool) -> None:
-    """Items with their scores, and their titles where the bundle has some."""
+    """Items, or rows where the bundle ships no ids, with their scores, and their titles where the bundle has some."""
+    what = "row" if model.manifest.items.ids == "none" else "item"
     if as_json:
         print_json([{"item": a.item, "score": a.score, "title": model.title(a.item)} for a in answers])
         return
     rows = [[place, a.item, f"{a.score:.4f}", model.title(a.item)] for place, a in enumerate(answers, 1)]
     if all(row[3] is None for row in rows):
-        print_table("", ["", "item", "score"], [row[:3] for row in rows])
+        print_table("", ["", what, "score"], [row[:3] for row in rows])
     else:
-        print_table("", ["", "item", "score", "title"], rows)
+        print_table("", ["", what, "score", "title"], rows)

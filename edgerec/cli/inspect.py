@@ -14,7 +14,7 @@ from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.manifest import FILE_NAME, Manifest, read_manifest
+from edgerec.runtime.manifest import FILE_NAME, SECTION_NAMES, Manifest, RowsEntry, read_manifest
 from edgerec.tables import Table
 from edgerec.training import Run
 
@@ -48,32 +48,45 @@ def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_facts(str(subject), {name: _text(value, as_bytes=name in BYTES) for name, value in facts.items()})
+        there = {name: value for name, value in facts.items() if value is not None}
+        print_facts(str(subject), {name: _text(value, as_bytes=name in BYTES) for name, value in there.items()})
 
 
 def _bundle(manifest: Manifest, *, checked: bool) -> dict[str, Any]:
     files = {entry.name: entry.bytes for entry in manifest.files} | {FILE_NAME: manifest.own_bytes}
-    about = manifest.about
+    about, users, signer = manifest.about, manifest.users, manifest.signed_by
+    metrics = about.get("metrics", {})
     return {
         **{name: about.get(name) for name in ("data", "backbone", "method", "budget")},
         "layout": manifest.layout,
         "precision": manifest.precision,
         "dimensions": manifest.d,
         "items": manifest.items.rows,
-        "item widths": dict(manifest.items.blocks),
-        "users": 0 if manifest.users is None else manifest.users.rows,
-        "user widths": {} if manifest.users is None else dict(manifest.users.blocks),
-        "sections": {name: section.nbytes for name, section in manifest.sections.items()},
+        "item widths": _widths(manifest.items),
+        "users": None if users is None else users.rows,
+        "user widths": None if users is None else _widths(users),
+        "sections": {_section(name): section.nbytes for name, section in manifest.sections.items()},
         "files": files,
         "total bytes": manifest.nbytes,
-        "signed by": None if manifest.signed_by is None else {"key": manifest.signed_by, "checked": checked},
-        "metrics (trained tables)": about.get("metrics", {}).get("test"),
-        "metrics (users from histories)": None if manifest.users else about.get("metrics", {}).get("encoder"),
+        "signed by": None if signer is None else {"key": signer, "checked": checked},
+        "metrics (trained tables)": metrics.get("test"),
+        "metrics (users from histories)": None if users else metrics.get("encoder"),
     }
 
 
+def _section(name: str) -> str:
+    return SECTION_NAMES.get(name, name.replace("_", " "))
+
+
+def _widths(entry: RowsEntry) -> dict[int, int]:
+    """Rows by width; blocks of one width may differ in precision."""
+    widths: dict[int, int] = {}
+    for width, rows in entry.blocks:
+        widths[width] = widths.get(width, 0) + rows
+    return widths
+
+
 def _run(run: Run) -> dict[str, Any]:
-    cut = cut_of(run)
     return {
         **{name: run.config[name] for name in ("data", "backbone", "method", "budget", "epochs", "seed")},
         "settings": run.config["chosen_settings"],
@@ -81,7 +94,7 @@ def _run(run: Run) -> dict[str, Any]:
         "items": _table(run.items),
         "users": None if run.users is None else _table(run.users),
         "table bytes": run.nbytes,
-        **({} if cut is None else {"cut after training": cut}),
+        "cut after training": cut_of(run),
         "metrics": run.metrics["test"],
         "users from histories": made_of(run),
     }
@@ -94,6 +107,8 @@ def _table(table: Table) -> dict[str, Any]:
 def _text(value: Any, *, as_bytes: bool) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name}: {_text(part, as_bytes=as_bytes)}" for name, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,} ({format_bytes(value)})" if as_bytes and value >= 10_000 else f"{value:,}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

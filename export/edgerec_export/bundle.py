@@ -28,7 +28,7 @@ from edgerec_export.reference import Reference
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one, verify
 
-OURS = re.compile(r"(tables|recommend|score|similar|encode)-[0-9a-f]{12}\.(bin|onnx)|manifest\.json|README\.md")
+OURS = re.compile(r"(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)|manifest\.json")
 """Files that an export writes, and may replace."""
 
 
@@ -79,7 +79,9 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
     folder = Path(out)
     _check_place(folder)
     if options.id_map is not None and folder.resolve() in (options.id_map.resolve(), *options.id_map.resolve().parents):
-        raise ExportError(f"{options.id_map} would lie in the bundle, which ships no ids; choose another --id-map")
+        raise ExportError(
+            f"{options.id_map} would lie in the bundle, which holds its own files alone; choose another --id-map"
+        )
     signer = None if options.sign is None else read_signer(Path(options.sign))
     chosen = _choose(source, options)
     draft = chosen.draft
@@ -148,7 +150,7 @@ def _check_place(folder: Path) -> None:
         if not all(OURS.fullmatch(name) for name in names) or _is_foreign(folder / FILE_NAME):
             raise ExportError(f"{folder} holds something else ({error}); choose another --out") from error
         return
-    if names and FILE_NAME not in names and not all(OURS.fullmatch(name) for name in names - {"README.md"}):
+    if names and FILE_NAME not in names and not all(OURS.fullmatch(name) for name in names):
         raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
 
 
@@ -210,4 +212,6 @@ def _sha256(content: bytes) -> str:
 
 
 def _part(name: str) -> str:
-    return f"{name.split('-')[0]} graph" if name.endswith(".onnx") else name
+    if name.endswith(".onnx"):
+        return f"{name.split('-')[0]} graph"
+    return "model card" if name.endswith(".md") else name

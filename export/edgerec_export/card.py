@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgerec_export.draft import Draft
 
-CARD_NAME = "README.md"
-
 
 def model_card(draft: Draft) -> bytes:
-    """A short Markdown page: what this is, how good it was measured to be, how to use it."""
-    about, options = draft.source.about, draft.options
+    """The file README-<hash>.md: what this is, how good it was measured to be, how to use it."""
+    about, options, precisions = draft.source.about, draft.options, "+".join(sorted(draft.precisions()))
     subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
     facts = [
         ("data", about.get("data")),
@@ -23,7 +21,7 @@ def model_card(draft: Draft) -> bytes:
         ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
         ("ids", "none: items and users are known by their rows" if options.ids == "none" else None),
         ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
-        ("layout, precision", f"{options.layout}, {options.precision}"),
+        ("layout, precision", f"{options.layout}, {precisions}"),
         ("table bytes", draft.tables.nbytes),
         *_metrics(about, "test", ""),
         *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),

@@ -14,7 +14,7 @@ from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
 from edgerec_export.allocate import Allocation, Share
-from edgerec_export.card import CARD_NAME, model_card
+from edgerec_export.card import model_card
 from edgerec_export.encoders import POPULAR, ShippedEncoder, popular_items, shipped
 from edgerec_export.graph import IR_VERSION, OPSET, Tensor
 from edgerec_export.graphs import Model, Side, build_graphs, placeholder_scales
@@ -217,8 +217,11 @@ class Draft:
             files[file] = content
             tensors = {k: [t.offset, t.dtype, list(t.shape)] for k, t in graph.tensors.items()}
             graphs[name] = {**_entry(file, len(content), digest), "tensors": tensors}
-        files[CARD_NAME] = model_card(self)
-        card = _entry(CARD_NAME, len(files[CARD_NAME]), hash_of(files[CARD_NAME]))
+        content = model_card(self)
+        digest = hash_of(content)
+        file = _named("README", digest, "md")
+        files[file] = content
+        card = _entry(file, len(content), digest)
         tables = _entry(location, self._tables.nbytes, tables_sha256)
         manifest = to_json(self._manifest(tables, graphs, card), compact=True)
         files["manifest.json"] = manifest if signer is None else signed(manifest, signer)

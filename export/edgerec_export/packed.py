@@ -14,7 +14,7 @@ from edgerec_export.layouts.base import Plan, Scales
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
-LARGE = 1 << 28
+LARGE = 1 << 26
 """Bytes of a table that may come into memory whole."""
 RUNS_AT_ONCE = 8
 """Runs of neighbours that are read before their pages are given back: a page brings 600 KiB around it along (Linux

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_calls_that_become_slower_are_drifting() -> None:
 
     assert Measured((process(0.2), process(0.1), process(0.0))).drifting() == ["recommend +10%"]
     assert not Measured((process(0.2), process(0.0), process(0.0))).drifting()
+
+
+def test_a_device_that_held_its_clock_back_is_doubted(results: list[Result]) -> None:
+    def told(flags: str) -> list[str]:
+        doubtful = replace(results[0], device={**results[0].device, "throttled": flags})
+        return [warning for warning in doubtful.warnings if "clock back" in warning]
+
+    assert told("none") == []
+    assert "(throttled now); cool it" in told("throttled now")[0]
 
 
 def test_calls_are_counted_without_warm_up() -> None:

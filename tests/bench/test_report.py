@@ -108,6 +108,12 @@ def test_unlike_devices_are_pointed_out(results: list[Result], tmp_path: Path) -
     assert "Unlike devices" in read(tmp_path / "report.html").text
 
 
+def test_one_device_at_two_moments_is_one_device(results: list[Result], tmp_path: Path) -> None:
+    moments = [replace(results[0], device={**results[0].device, "temperature_c": degrees}) for degrees in (41.5, 60.25)]
+    report(moments, tmp_path / "report.html")
+    assert "41.5, 60.25" in read(tmp_path / "report.html").text
+
+
 def test_no_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no result to show"):
         report([], tmp_path / "report.html")

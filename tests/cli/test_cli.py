@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgerec.models.encoder import LinearEncoder
+from edgerec.tables import PrefixTable
+from edgerec_export import Options, Source, export
 from tests.conftest import CommandLine
 
 DATA = "synthetic:300x200x9000"
@@ -83,7 +86,8 @@ def test_no_users_need_ship(place: Path, command_line: CommandLine, tmp_path: Pa
     )
     inspected = json_of(command_line("inspect", "b", "--json", cwd=tmp_path))
     assert inspected["metrics (users from histories)"] == metrics["encoder"]  # type: ignore[index,call-overload]
-    assert f"{metrics['encoder']['ndcg@20']:.4f}" in (tmp_path / "b" / "README.md").read_text()
+    (card,) = (tmp_path / "b").glob("README-*.md")
+    assert f"{metrics['encoder']['ndcg@20']:.4f}" in card.read_text()
     for history in ("3,9,27", ""):
         answers = json_of(command_line("recommend", "b", "--history", history, "--json", cwd=tmp_path))
         assert len(answers) == 10  # type: ignore[arg-type]
@@ -103,7 +107,7 @@ def test_similar_items_are_shown(place: Path, command_line: CommandLine) -> None
 
 
 def test_ids_that_look_like_numbers_may_be_text(tmp_path: Path, command_line: CommandLine) -> None:
-    """And a bundle of filtered data takes the whole data's history."""
+    """And a bundle of filtered data takes the history from the data filtered alike."""
     lines = [f"{n % 7 if n % 7 else 'bob'},0{n % 11}\n" for n in range(77)] + ["3,rare\n"]
     (tmp_path / "d.csv").write_text("user,item\n" + "".join(lines))
     trained = ("train", "d.csv", "--method", "dense", "--dimensions", "4", "--min-item", "2", "--out", "run")
@@ -114,7 +118,8 @@ def test_ids_that_look_like_numbers_may_be_text(tmp_path: Path, command_line: Co
     assert isinstance(answers, list)
     without = json_of(command_line(*asked, "--exclude", answers[0]["item"], cwd=tmp_path))
     assert answers[0]["item"] not in [answer["item"] for answer in without]  # type: ignore[attr-defined]
-    assert json_of(command_line(*asked, "--data", "d.csv", cwd=tmp_path)) == []
+    filtered = ("--data", "d.csv", "--min-item", "2")
+    assert json_of(command_line(*asked, *filtered, cwd=tmp_path)) == []
 
 
 def test_run_and_bundle_are_measured_alike(place: Path, command_line: CommandLine) -> None:
@@ -137,6 +142,23 @@ def test_inspect_adds_up(place: Path, command_line: CommandLine) -> None:
     assert isinstance(run, dict)
     assert run["items"]["values"] + run["users"]["values"] <= 0.5 * 500 * 16
     assert command_line("inspect", "ials", cwd=place).returncode == 0
+
+
+def test_inspect_sums_blocks_of_one_width_and_shows_what_is_there(tmp_path: Path, command_line: CommandLine) -> None:
+    table = PrefixTable.from_dense(np.random.default_rng(0).standard_normal((64, 4)), np.full(64, 4))
+    source = Source(table, np.arange(64), encoder=LinearEncoder(np.ones(64, np.float32)))
+    export(source, tmp_path / "b", Options(layout="mixed", verify=False))
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["items"]["blocks"] = [[4, 24], [4, 40]]
+    path.write_text(json.dumps(manifest))
+    facts = json_of(command_line("inspect", "b", "--json", cwd=tmp_path))
+    assert isinstance(facts, dict)
+    assert facts["item widths"] == {"4": 64}
+    assert "item values" in facts["sections"]
+    assert facts["users"] is facts["signed by"] is None
+    shown = command_line("inspect", "b", cwd=tmp_path).stdout
+    assert not re.search(r"(?i)none|^(users|user widths|signed by|budget|metrics)", shown, re.MULTILINE)
 
 
 def test_data_is_listed_and_shown(command_line: CommandLine, tmp_path: Path) -> None:
@@ -252,6 +274,22 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     ),
     "a filter without data": (call("export", "BUNDLES/run", "--out", "b", "--min-user", "2"), "give them too"),
     "bytes too few": (call("export", "BUNDLES/run", "--out", "b", "--max-bytes", "100"), "allows is"),
+    "recommend from other data": (
+        call("recommend", "BUNDLES/good", "--user", "5", "--data", DATA + "@7"),
+        "the fingerprints differ",
+    ),
+    "two ways to say who asks": (
+        call("recommend", "BUNDLES/good", "--user", "5", "--history", "3"),
+        "give one of them",
+    ),
+    "a history beside data": (call("recommend", "BUNDLES/good", "--history", "3", "--data", DATA), "needs --user"),
+    "filters of no data": (call("recommend", "BUNDLES/good", "--user", "5", "--min-item", "2"), "filter --data"),
+    "a user of too many digits": (call("recommend", "BUNDLES/good", "--user", "9" * 5000), "not among"),
+    "an item of too many digits": (call("similar", "BUNDLES/good", "9" * 5000), "not among"),
+    "a map inside the bundle": (
+        call("export", "BUNDLES/run", "--out", "b", "--id-map", "b/map.csv"),
+        "another --id-map",
+    ),
     "unknown user": (call("recommend", "BUNDLES/good", "--user", "99999"), "99999"),
     "k too large": (call("recommend", "BUNDLES/good", "--user", "5", "-k", "5000"), "1..200"),
     "a cut tables file": (call("recommend", "BUNDLES/cut", "--user", "5"), "tables-"),

@@ -101,6 +101,10 @@ def test_no_index_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
             "no space on the device",
         ),
+        (
+            "OSError: Could not find a suitable TLS CA certificate bundle",
+            "the device has no certificates to trust an index by",
+        ),
         ("/usr/bin/python3: No module named pip", "the device has no pip: python3 -m ensurepip"),
         ("WARNING: x\nERROR: something else\n", "pip failed on the device: something else"),
         ("", "pip failed on the device: it said nothing"),

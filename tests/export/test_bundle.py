@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -140,10 +141,25 @@ def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
     before = {path.name for path in folder.iterdir()}
     done = export(random_source(300, 20), folder, Options(verify=False))
     after = {path.name for path in folder.iterdir()}
-    assert before & after == {"manifest.json", "README.md"}
+    assert before & after == {"manifest.json"}  # whose renaming is all that replaces it
     assert len(after) == 6
     assert Recommender.load(folder).n_items == 300
     assert done.nbytes == size_of(folder)
+    (card,) = folder.glob("README-*.md")
+    assert card.stem.removeprefix("README-") == hashlib.sha256(card.read_bytes()).hexdigest()[:12]
+
+
+def test_the_card_names_the_precisions_that_ship(tmp_path: Path) -> None:
+    done = export(SOURCE, tmp_path / "b", Options(precision="auto", max_bytes=30_000, fit=True, verify=False))
+    (card,) = done.folder.glob("README-*.md")
+    assert f"| mixed, {Recommender.load(done.folder).manifest.precision} |" in card.read_text()
+    assert "auto" not in card.read_text()
+
+
+def test_a_readme_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ExportError, match="holds no bundle"):
+        export(SOURCE, tmp_path, Options(verify=False))
 
 
 def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class Answers:
             for row in (0, 1, 2):
                 yield {"call": "title", "item": self._items[row], "title": str(self._titles[self._order[row]]) or None}
         if self._case.subject != "users":
-            yield self._popular()
+            yield from self._popular()
         yield from self._refused()
 
     def _loads(self) -> Iterator[Request]:
@@ -230,6 +230,8 @@ class Answers:
             if self._solved:
                 tolerance += self._solving(vector)
             yield {"history": [self._items[row] for row in history]}, asked, tolerance
+        again = [*history, history[2], *history[:2], history[2]]
+        yield {"history": [self._items[row] for row in again]}, asked, tolerance  # each item counts once
         if self._solved:
             vector = self._unambiguous(lambda: self._rng.standard_normal(self._reference.d).round(2))
             asked = vector.astype(np.float32)[None]
@@ -351,25 +353,31 @@ class Answers:
             yield {"call": "similar", "item": self._items[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
 
     def _encode(self) -> Iterator[Request]:
-        for length in (1, 5):
+        for length, repeated in ((1, 1), (5, 1), (3, 4)):
             history = self._rng.permutation(self._case.n_items)[:length]
             vector = self._reference.encoded(history[None])[0]
             yield {
                 "call": "encode",
-                "history": [self._items[row] for row in history],
+                "history": [self._items[row] for row in history] * repeated,
                 "tolerance": _short(TOLERANCE * float(np.linalg.norm(vector))),
                 "vector": [_short(one) for one in vector],
             }
 
-    def _popular(self) -> Request:
+    def _popular(self) -> Iterator[Request]:
+        """Empty histories: of all items, and of those that are allowed."""
         request: Request = {"call": "recommend", "history": [], "k": 10}
+        allow = np.arange(1, self._case.n_items, 4)
+        allowed = {"allow": [self._items[row] for row in allow]}
         if self._counts is None:
-            return {**request, "error": "request"}
+            yield {**request, "error": "request"}
+            yield {**request, **allowed, "error": "request"}
+            return
         row_of = np.argsort(self._order)
         best = row_of[np.argsort(-self._counts, kind="stable")]
-        gone = best[1]
-        ranking = [[[self._items[row], 0.0]] for row in best[best != gone][:10]]
-        return {**request, "exclude": [self._items[gone]], "tolerance": 0.0, "ranking": ranking}
+        for more, few in (({}, best), (allowed, best[np.isin(best, allow)])):
+            gone = few[1]
+            ranking = [[[self._items[row], 0.0]] for row in few[few != gone][:10]]
+            yield {**request, **more, "exclude": [self._items[gone]], "tolerance": 0.0, "ranking": ranking}
 
     def _refused(self) -> Iterator[Request]:
         unknown: list[Any] = ["nobody", 2, ""] if self._case.ids == "str" else [10**9, -7, "7"]
