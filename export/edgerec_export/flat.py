@@ -120,7 +120,6 @@ class Flat:
 
         One GatherElements does it (a scalar Gather costs 11 times as much), on values as they are stored.
         """
-        flat = g.table(self.name, Tensor(self.offset, self.dtype, (self.size,)))
         starts = [b.start for b in self.blocks]
         above = None
         at = index
@@ -132,8 +131,7 @@ class Flat:
             at = g.op("Add", at, self.per_block(g, starts, block))
         if valid:
             at = g.op("Where", valid, at, self.number(g, self.size - 1))
-        values = g.op("GatherElements", flat, g.reshape(at, -1), axis=0)
-        values = g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # no candidates at all is an answer too
+        values = self.gather_at(g, at)
         if above is not None:
             low = g.op("BitwiseAnd", values, g.constant(15, "uint8"))
             high = g.op("BitShift", values, g.constant(4, "uint8"), direction="RIGHT")
@@ -148,6 +146,12 @@ class Flat:
             # No stored entry reads as zero in both.
             return g.op("Where", valid, both, self.nothing(g)) if valid else both
         return g.cast(values, "float32") if self.precision == "fp16" else values
+
+    def gather_at(self, g: Graph, at: Name) -> Name:
+        """Entries [...] of the vector, as they are stored."""
+        flat = g.table(self.name, Tensor(self.offset, self.dtype, (self.size,)))
+        values = g.op("GatherElements", flat, g.reshape(at, -1), axis=0)
+        return g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # no candidates at all is an answer too
 
     def scale_of(self, g: Graph, row: Name, block: Name | None) -> Name | None:
         """[..., 1] float32 the scale of each row [..., 1]; None for floats."""
