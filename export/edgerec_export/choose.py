@@ -20,6 +20,8 @@ from edgerec_export.source import Source
 BLOCKED = ("dense", "mixed")
 SMALL_ENOUGH = 1.25
 """Without a limit, `auto` takes the fastest layout of those that are at most this much larger than the smallest."""
+AT_ONCE_MS = 0.1
+"""What answers in less is not chosen for its speed."""
 DENSEST_USERS = 0.25
 """csc is tried for users that are active in at most this share of their dimensions; for others ell is faster."""
 
@@ -108,9 +110,11 @@ def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
     least = min(cost.nbytes for _, cost in drafts)
     most = SMALL_ENOUGH * least if options.max_bytes is None else options.max_bytes
     measured = all(math.isfinite(cost.ms) for _, cost in drafts)
-    drafts.sort(key=lambda pair: (pair[1].nbytes > most, pair[1].ms if measured else pair[1].nbytes))
+    drafts.sort(key=lambda pair: (pair[1].nbytes > most, max(pair[1].ms, AT_ONCE_MS), pair[1].nbytes))
     bound = f"at most {SMALL_ENOUGH} times the smallest" if options.max_bytes is None else "that fit"
-    why = f"expected to be the fastest of those {bound}" if measured else "the smallest: the calibration lacks times"
+    why = f"the fastest of those {bound}, as expected; under {AT_ONCE_MS} ms the smallest"
+    if not measured:
+        why = f"the smallest of those {bound}: the calibration lacks their times"
     tried = tuple(Tried(draft.options.layout, draft.options.precision, cost) for draft, cost in drafts)
     return Chosen(drafts[0][0], tried, why if len(tried) > 1 else "")
 
