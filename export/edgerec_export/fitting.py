@@ -17,7 +17,7 @@ from edgerec_export.source import Source
 
 WELL_USED = 0.95
 """A fitted bundle uses at least this share of its budget, unless the whole table is smaller."""
-TURNS = 8
+TURNS = 12
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def fit_blocks(
         return draft, estimate(draft, calibration), allocation
 
     best = drafted(0.0)
-    room, low, high = float(limit), best[2].nbytes, float(limit)
+    low, high = best[2].nbytes, float(limit)
+    # What is no value takes about as much in every bundle.
+    room = max(low, limit - (best[1].nbytes - low))
     for _ in range(TURNS):
         try:
             found = drafted(room)

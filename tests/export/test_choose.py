@@ -111,8 +111,8 @@ def test_a_table_in_two_precisions_answers_as_numpy(tmp_path: Path, monkeypatch:
 
 def test_auto_takes_a_layout_made_for_the_table() -> None:
     assert drafted(random_source(3000, 60), Options()).options.layout == "mixed"
-    sparse = drafted(low_rank_source(density=0.1), Options(precision="int8"))
-    assert sparse.options.layout in ("ell", "csc", "bitmask")
+    large = low_rank_source(n_items=20_000, density=0.1)
+    assert drafted(large, Options(precision="int8")).options.layout in ("ell", "csc", "bitmask")
     names = [one.layout for one in choose(low_rank_source(density=0.1), Options(precision="int8")).tried]
     assert len(set(names)) == len(names) > 2
 
