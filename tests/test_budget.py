@@ -158,7 +158,8 @@ def test_the_smallest_budget_for_sparse_tables_is_named(n_rows: int, d: int, of_
 def test_overhead_counts_ids_in_their_narrowest_type() -> None:
     fixed = bundle_overhead(np.arange(1), np.arange(1)) - 2
     assert bundle_overhead(np.arange(300), np.arange(200)) == fixed + 600 + 200
-    assert bundle_overhead(np.array(["a", "bé"]), None) == fixed + 4 + 12 + 8
+    text, weights, popular = 4 + 12, 8, 4
+    assert bundle_overhead(np.array(["a", "bé"]), None) == fixed + text + weights + popular
 
 
 def test_sizes_in_bytes_are_read() -> None:
