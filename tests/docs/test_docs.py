@@ -78,6 +78,16 @@ def test_the_scale_figures_are_those_of_the_result() -> None:
     assert rows_of("scale") == scale_rows(result, SHORT)
 
 
+def test_the_growth_figures_are_those_of_the_result() -> None:
+    names = ["plain dense ONNX", *(f"EdgeRec {form}" for form in ("mixed fp32", "mixed int8", "ell int8", "csc int8"))]
+    expected = []
+    for result in read_results(ROOT / "bench" / "results" / "scale-growth.json"):
+        assert isinstance(result, ScaleResult)
+        times = {one.name: f"{one.measured.latency():.3g}" for one in result.contenders}
+        expected.append([f"{result.items:,}", *(times.get(name, "") for name in names)])
+    assert rows_of("growth", (ROOT / "bench" / "README.md").read_text()) == expected
+
+
 def test_the_quality_figures_are_those_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "quality-ml-1m.json").read_text())
     expected = [
