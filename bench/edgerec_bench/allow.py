@@ -14,7 +14,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,13 +25,12 @@ from numpy.typing import NDArray
 
 from edgerec.console import print_table
 from edgerec.errors import BenchError
-from edgerec.files import write_json
 from edgerec.runtime import Recommender
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
+from edgerec_bench.record import write_record
 from edgerec_bench.scale_tables import dense_users, mixed_items
-from edgerec_devices import Local
 from edgerec_export import Options, Source, export
 from edgerec_export.allow_input import allow_graph
 from edgerec_export.packing import packed_in_memory
@@ -131,18 +129,13 @@ def main(items: int, rounds: int, note: str, out: Path | None) -> None:
     least = [[*row, one["least_ms"]] for row, one in zip(shown, rows, strict=True)]
     print_table("allow-lists", ["layout", "precision", "length", "way", "median ms", "least ms"], least)
     if out is not None:
-        result = {
-            "format": "edgerec.allow",
-            "version": 1,
-            "command": f"python -m edgerec_bench.allow --items {items} --rounds {rounds}",
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "settings": {"items": items, "dimensions": DIMENSIONS, "k": K, "excluded": EXCLUDED, "threads": 1},
-            "device": Local().info(),
             "load_average": round(os.getloadavg()[0], 2),
             "note": note,
             "rows": rows,
         }
-        write_json(out, result)
+        write_record(out, "allow", f"python -m edgerec_bench.allow --items {items} --rounds {rounds}", figures)
 
 
 if __name__ == "__main__":

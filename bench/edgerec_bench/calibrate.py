@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +29,7 @@ from edgerec.errors import BenchError, EdgeRecError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_bench.figures import CONTESTED
+from edgerec_bench.record import now
 from edgerec_bench.scale_tables import dense_users, sparse_users
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
@@ -187,7 +187,7 @@ def to_json(fitted: Sequence[Fitted], device: dict[str, Any], command: str) -> d
         },
         "least_cpu_share": round(min(one.cpu_share for one in fitted), 2),
         "largest_error": {one.key: round(max(map(abs, one.errors)), 3) for one in fitted},
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured": now(),
         "command": command,
     }
 

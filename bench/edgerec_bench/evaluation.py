@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.errors import BenchError
-from edgerec.files import write_json
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -100,20 +98,15 @@ def main(data: str, note: str, out: Path | None) -> None:
     print_table(data, ("command", "seconds", "cpu seconds", "peak", *METRICS), map(_cells, rows))
     if out is not None:
         interactions = load_data(data)
-        result = {
-            "format": "edgerec.evaluation",
-            "version": 1,
-            "command": f"python -m edgerec_bench.evaluation --data {data}",
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "data_fingerprint": interactions.fingerprint(),
             "shape": interactions.shape,
             "interactions": len(interactions),
-            "device": Local().info(),
             "load_average": round(os.getloadavg()[0], 2),
             "note": note,
             "rows": rows,
         }
-        write_json(out, result)
+        write_record(out, "evaluation", f"python -m edgerec_bench.evaluation --data {data}", figures)
 
 
 if __name__ == "__main__":

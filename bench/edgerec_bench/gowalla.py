@@ -17,7 +17,6 @@ import json
 import os
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,9 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions, evaluate_vectors, load_data, read
 from edgerec.data.named import default_cache
 from edgerec.errors import DataError
-from edgerec.files import write_json
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 
 DIMENSIONS = 64
 SETTINGS: dict[str, Any] = {"lr": 0.04, "l2": 0.02, "negatives": 4096, "popular": 0.5, "horizon": 500}
@@ -179,25 +177,20 @@ def main(
     run.go(60 * minutes, config.horizon, every)
     if out is not None:
         command = f"python -m edgerec_bench.gowalla --minutes {minutes:g} --threads {threads} --seed {seed}"
-        result = {
-            "format": "edgerec.gowalla",
-            "version": 1,
-            "command": command + (f" --settings '{settings}'" if settings != "{}" else ""),
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "split": f"{held_back:.0%} of each user's interactions in LightGCN's train"
             if validation
             else "LightGCN's train and test",
             "interactions": {"train": len(parts[0]), "test": len(parts[1])},
             "dimensions": DIMENSIONS,
             **about,
-            "device": Local().info(),
             "note": note,
             "published": PUBLISHED,
             "aim": AIM,
             **summary(run.at["curve"]),
             **run.at,
         }
-        write_json(out, result)
+        write_record(out, "gowalla", command + (f" --settings '{settings}'" if settings != "{}" else ""), figures)
 
 
 if __name__ == "__main__":

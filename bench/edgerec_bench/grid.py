@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgerec.files import write_json
 from edgerec.training.fit import SELECTION
 from edgerec_bench.grid_plan import Cell, Plan
 from edgerec_bench.grid_rows import ANSWER, ASKED, GridFile, Row, load_cell_data
+from edgerec_bench.record import now
 from edgerec_devices import Local
 
 Tell = Callable[[str], None]
@@ -170,7 +170,7 @@ class _Attempt:
             "failure": self.failure,
             "seconds": round(time.perf_counter() - self._started, 3),
             "parts": self.answer.get("seconds", {}),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ended": now(),
             "machine": Local().info(),
         }
 

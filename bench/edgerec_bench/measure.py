@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import edgerec
 from edgerec.errors import BenchError
 from edgerec_bench.figures import Measured
+from edgerec_bench.record import now
 from edgerec_bench.result import BundleFacts, Result, Settings
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
@@ -57,9 +57,9 @@ def bench_all(
         (fact.name, {**asked, "task": "bundle", "bundle": machine.push(Path(bundle)), "ask": []})
         for bundle, fact in zip(bundles, facts, strict=True)
     ]
-    started = _now()
+    started = now()
     answers = measure_in_turns(requests, chosen.processes, machine, progress)
-    said, finished = machine.info(), _now()
+    said, finished = machine.info(), now()
     return [
         Result(
             bundle=fact,
@@ -83,7 +83,3 @@ def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -
     for flag in ("processes", "calls", "seconds", "k", "exclude", "threads"):
         words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag)}"]
     return shlex.join(words)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

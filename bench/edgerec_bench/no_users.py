@@ -10,7 +10,6 @@ user's vector; 'bundle' is what bundles exported with --no-users answer to those
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ import click
 from edgerec.api import train
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
-from edgerec.files import write_json
 from edgerec.measure import evaluate
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 from edgerec_export import Options, export, from_run
 
 SPLIT = "random:80/20"
@@ -101,17 +99,12 @@ def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | 
     print_table(f"{data}, {SPLIT}, d={dimensions}, NDCG@20, bytes of int8", COLUMNS, [cells(row) for row in rows])
     if out is not None:
         command = f"python -m edgerec_bench.no_users --data {data} --backbones {backbones} --dimensions {dimensions}"
-        result = {
-            "format": "edgerec.no_users",
-            "version": 1,
-            "command": f"{command} --threads {threads}",
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "split": f"{SPLIT}, seed 0",
             "data_fingerprint": interactions.fingerprint(),
-            "device": Local().info(),
             "rows": rows,
         }
-        write_json(out, result)
+        write_record(out, "no_users", f"{command} --threads {threads}", figures)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -24,13 +23,12 @@ from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
 from edgerec.extras import require
-from edgerec.files import write_json
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 from edgerec.models.torch_threads import torch_threads
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
@@ -133,14 +131,9 @@ def main(data: str, rounds: int, threads: int, note: str, out: Path | None) -> N
     print_table(f"{data}, a training step", shown, [[row[s] for s in shown] for row in rows])
     click.echo(f"{OURS}: {speedup:.2f} times as fast, the median of {rounds} turns")
     if out is not None:
-        result = {
-            "format": "edgerec.propagation",
-            "version": 1,
-            "command": f"python -m edgerec_bench.propagation --data {data} --rounds {rounds} --threads {threads}",
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "data_fingerprint": train.fingerprint(),
             "graph": {"nodes": train.n_users + train.n_items, "non_zeros": 2 * len(train), "dimensions": DIMENSIONS},
-            "device": Local().info(),
             "torch": require("torch", "train").__version__,
             "scipy": require("scipy", "train").__version__,
             "load_average": round(os.getloadavg()[0], 2),
@@ -148,7 +141,12 @@ def main(data: str, rounds: int, threads: int, note: str, out: Path | None) -> N
             "speedup": speedup,
             "rows": rows,
         }
-        write_json(out, result)
+        write_record(
+            out,
+            "propagation",
+            f"python -m edgerec_bench.propagation --data {data} --rounds {rounds} --threads {threads}",
+            figures,
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ epochs and settings on 5 % of train and are trained again on all of it; the libr
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.data import split as split_interactions
 from edgerec.extras import require
-from edgerec.files import write_json
 from edgerec.measure import measure_vectors
 from edgerec.models import SizePlan, backbone
 from edgerec.training import FitOptions, Run
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 
 SPLIT = "random:80/20"
 PEER_SETTINGS: tuple[dict[str, float], ...] = ({}, {"alpha": 4.0, "regularization": 0.1})
@@ -104,17 +102,12 @@ def main(data: str, backbones: str, dimensions: int, threads: int, out: Path | N
     print_table(f"{data}, {SPLIT}, d={dimensions}, {threads} threads", shown, [[row[s] for s in shown] for row in rows])
     if out is not None:
         command = f"python -m edgerec_bench.quality --data {data} --backbones {backbones} --dimensions {dimensions}"
-        result = {
-            "format": "edgerec.quality",
-            "version": 1,
-            "command": f"{command} --threads {threads}",
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "split": f"{SPLIT}, seed 0",
             "data_fingerprint": interactions.fingerprint(),
-            "device": Local().info(),
             "rows": rows,
         }
-        write_json(out, result)
+        write_record(out, "quality", f"{command} --threads {threads}", figures)
 
 
 if __name__ == "__main__":

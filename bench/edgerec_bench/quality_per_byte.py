@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,12 @@ from edgerec.api import train
 from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
-from edgerec.files import write_json
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 from edgerec_export import Options, export, from_run
 
-FORMAT, VERSION = "edgerec.quality-per-byte", 1
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 METRIC = "ndcg@20"
 SCALES = {"int8": "block", "int4": "block"}
@@ -113,17 +110,12 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int, out: 
     )
     if out is not None:
         command = f"python -m edgerec_bench.quality_per_byte --data {data} --backbone {backbone} --seed {seed}"
-        result: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "command": command,
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "metric": METRIC,
             "unquantised": {str(d): run.metrics["test"][METRIC] for d, run in runs.items()},
             "points": [asdict(point) for point in points],
-            "device": Local().info(),
         }
-        write_json(out, result)
+        write_record(out, "quality-per-byte", command, figures)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import sha256
-from edgerec.runtime.manifest import FILE_NAME, SECTION_NAMES, read_manifest
+from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
 from edgerec_bench.figures import Measured
 from edgerec_bench.trust import doubts
 
@@ -56,7 +56,7 @@ class BundleFacts:
         manifest = read_manifest(folder)
         path = folder / FILE_NAME
         own = path.stat().st_size
-        parts = {SECTION_NAMES.get(name, name.replace("_", " ")): s.nbytes for name, s in manifest.sections.items()}
+        parts = {section_name(name): s.nbytes for name, s in manifest.sections.items()}
         parts["alignment"] = manifest.tables.bytes - sum(parts.values())
         parts |= {f"{name} graph": graph.file.bytes for name, graph in manifest.graphs.items()}
         parts |= {"manifest": own} | {entry.name: entry.bytes for entry in manifest.other_files}

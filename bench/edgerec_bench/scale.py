@@ -17,7 +17,6 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BenchError, EdgeRecError
 from edgerec_bench.figures import KIB, Measured
+from edgerec_bench.record import now
 from edgerec_bench.results_file import read_results, write_results
 from edgerec_bench.scale_forms import RIVAL, Entry, Form, K, Workshop, forms_named
 from edgerec_bench.scale_result import Contender, ScaleResult
@@ -64,7 +64,7 @@ def compare(
         BenchError: a process failed, or an fp32 contender does not return numpy's exact best.
     """
     _check(items, dimensions, users, rounds)
-    machine, started = device or Local(), _now()
+    machine, started = device or Local(), now()
     forms = forms_named(only)
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         workshop = Workshop(items, dimensions, users, Path(scratch), machine)
@@ -85,7 +85,7 @@ def compare(
         contenders=tuple(contenders),
         left_out=tuple(left_out),
         started=started,
-        finished=_now(),
+        finished=now(),
         command=f"python -m edgerec_bench.scale {shlex.join(map(str, words))}",
     )
 
@@ -159,10 +159,6 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         entry = Workshop(items, dimensions, users, Path(scratch), machine).make(form)
         return machine.run({**QUESTION, **entry.request, "task": "profile", "calls": PROFILED_CALLS})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,9 @@ import numpy as np
 from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.errors import BenchError
-from edgerec.files import write_json
 from edgerec.runtime.memory import memory_kib
-from edgerec_devices import Local
+from edgerec_bench.record import write_record
 
-FORMAT, VERSION = "edgerec.streaming", 1
 USERS = 1000
 ROWS_AT_ONCE = 1 << 18
 
@@ -102,18 +99,13 @@ def main(
     print_table(heading, ["", "bundle", "seconds", "peak memory of the export"], shown)
     if out is not None:
         command = f"python -m edgerec_bench.streaming --items {items} --dimensions {dimensions}"
-        result = {
-            "format": FORMAT,
-            "version": VERSION,
-            "command": command,
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        figures = {
             "items": items,
             "dimensions": dimensions,
             "table_bytes": 4 * items * dimensions,
             "exports": rows,
-            "device": Local().info(),
         }
-        write_json(out, result)
+        write_record(out, "streaming", command, figures)
 
 
 if __name__ == "__main__":

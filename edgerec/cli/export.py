@@ -20,7 +20,7 @@ from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.measure import check_data, evaluate, held_back
 from edgerec.runtime import Recommender
-from edgerec.runtime.manifest import SECTION_NAMES
+from edgerec.runtime.manifest import section_name
 from edgerec.training import Run
 
 METRIC = "ndcg@20"
@@ -94,8 +94,8 @@ def command(
     id_file = Path(ids) if ids is not None and ships_ids else None
     if not ships_ids and id_map is None:
         raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
-    own = {"--users": users_file, "--ids": id_file, "--user-ids": user_ids}
     if run is not None:
+        own = {"--users": users_file, "--ids": id_file, "--user-ids": user_ids}
         mixed = [name for name, given in own.items() if given is not None]
         if mixed:
             raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
@@ -177,7 +177,7 @@ def _show(
             }
         )
         return
-    rows = [[SECTION_NAMES.get(name, name.replace("_", " ")), f"{size:,}"] for name, size in done.parts.items()]
+    rows = [[section_name(name), f"{size:,}"] for name, size in done.parts.items()]
     alignment = f"{done.nbytes - sum(done.parts.values()):,}"
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", alignment], ["total", total]])

@@ -14,7 +14,7 @@ from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.manifest import FILE_NAME, SECTION_NAMES, Manifest, RowsEntry, read_manifest
+from edgerec.runtime.manifest import FILE_NAME, Manifest, RowsEntry, read_manifest, section_name
 from edgerec.tables import Table
 from edgerec.training import Run
 
@@ -65,17 +65,13 @@ def _bundle(manifest: Manifest, *, checked: bool) -> dict[str, Any]:
         "item widths": _widths(manifest.items),
         "users": None if users is None else users.rows,
         "user widths": None if users is None else _widths(users),
-        "sections": {_section(name): section.nbytes for name, section in manifest.sections.items()},
+        "sections": {section_name(name): section.nbytes for name, section in manifest.sections.items()},
         "files": files,
         "total bytes": manifest.nbytes,
         "signed by": None if signer is None else {"key": signer, "checked": checked},
         "metrics (trained tables)": metrics.get("test"),
         "metrics (users from histories)": None if users else metrics.get("encoder"),
     }
-
-
-def _section(name: str) -> str:
-    return SECTION_NAMES.get(name, name.replace("_", " "))
 
 
 def _widths(entry: RowsEntry) -> dict[int, int]:

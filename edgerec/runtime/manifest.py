@@ -25,7 +25,7 @@ _LAYERS = {
     for layer in range(16)
     for part, what in (("w", "weights"), ("b", "biases"))
 }
-SECTION_NAMES = (
+_SECTION_NAMES = (
     {side + part: f"{of} {what}" for side, of in _SIDES.items() for part, what in _PARTS.items()}
     | {
         "h": "scorer product weights",
@@ -37,7 +37,6 @@ SECTION_NAMES = (
     }
     | _LAYERS
 )
-"""For people; other sections are called what they hold."""
 FILE_NAME = "manifest.json"
 _ABOUT: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("metrics", "split"), dict),
@@ -131,6 +130,11 @@ class Manifest:
     def nbytes(self) -> int:
         """Bytes of the whole bundle, every file counted."""
         return self.own_bytes + sum(entry.bytes for entry in self.files)
+
+
+def section_name(name: str) -> str:
+    """What a section holds, for people."""
+    return _SECTION_NAMES.get(name, name.replace("_", " "))
 
 
 def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manifest:

@@ -6,7 +6,7 @@ No bundle ships it: its input has to be given even where every item is allowed.
 from __future__ import annotations
 
 from edgerec_export.graph import Graph
-from edgerec_export.graphs import Model
+from edgerec_export.graphs import Model, joined
 from edgerec_export.topk import NOTHING, add_exclusion, add_top_k, tail_slots
 
 
@@ -29,7 +29,7 @@ def allow_graph(model: Model) -> Graph:
     allow = g.input("allow", "int64", ["B", "A"])
     k = g.input("k", "int64", [])
     pieces, dtype = model.items.add_scores(g, user), model.items.plan.sums_type
-    scores = g.op("Concat", *pieces, axis=1) if len(pieces) > 1 else pieces[0]
+    scores = joined(g, pieces)
     shape = g.op("Concat", g.op("Shape", user.values, start=0, end=1), g.ints(n + tail_slots(n)), axis=0)
     nothing = g.shaped(g.op("Expand", g.constant(NOTHING[dtype], dtype), shape), dtype, ["B", n + tail_slots(n)])
     kept = g.op("ScatterElements", nothing, allow, g.op("GatherElements", scores, allow, axis=1), axis=1)

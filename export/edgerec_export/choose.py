@@ -14,10 +14,10 @@ from edgerec_export.cost import Calibration, Estimate, default_calibration, esti
 from edgerec_export.draft import Draft
 from edgerec_export.drafting import draft_within
 from edgerec_export.fitting import WELL_USED, fit_blocks, fit_sparse, within_memory
+from edgerec_export.layouts import BLOCKED
 from edgerec_export.options import Options
 from edgerec_export.source import Source
 
-BLOCKED = ("dense", "mixed")
 SMALL_ENOUGH = 1.25
 """Without a limit, `auto` takes the fastest layout of those that are at most this much larger than the smallest."""
 AT_ONCE_MS = 0.1
@@ -64,12 +64,12 @@ def choose(source: Source, options: Options) -> Chosen:
         BudgetError: none fits; the message names the smallest size there is, what takes the space, and what would
             make it smaller.
     """
-    if not options.users and source.encoder is None:
-        raise UnsupportedError(
-            "this table cannot ship without users: nothing makes a user's vector from a history; a run has an encoder, "
-            "so train it again if it is an old one, or give from_arrays() an encoder"
-        )
     if not options.users:
+        if source.encoder is None:
+            raise UnsupportedError(
+                "this table cannot ship without users: nothing makes a user's vector from a history; a run has an "
+                "encoder, so train it again if it is an old one, or give from_arrays() an encoder"
+            )
         # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
         source = replace(source, users=None, user_ids=None)
     if source.scorer is not None:

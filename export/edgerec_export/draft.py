@@ -18,7 +18,7 @@ from edgerec_export.card import model_card
 from edgerec_export.encoders import POPULAR, ShippedEncoder, popular_items, shipped
 from edgerec_export.graph import IR_VERSION, OPSET, Tensor
 from edgerec_export.graphs import Model, Side, build_graphs, placeholder_scales
-from edgerec_export.layouts import Choice, Layout, Plan, Wish, layout, lookup_layout
+from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
 from edgerec_export.layouts.base import Placed, Scales
 from edgerec_export.options import Options
 from edgerec_export.scorers import ShippedScorer
@@ -71,7 +71,7 @@ class Wishes:
             of_users = wish(users, source.user_ids, False, None if allocation is None else allocation.users)
         # Values past the narrower side's widest row would only meet zeros; columns stay what they are.
         d = source.items.d
-        if options.layout in ("dense", "mixed") and source.scorer is None:
+        if options.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max()) if of_users is None else int(min(items.sizes.max(), of_users.sizes.max()))
         items = replace(items, d=d)
         lookup = None if items_layout.scores_rows or not options.lookup else replace(items, scored=False)

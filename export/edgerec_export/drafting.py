@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError
-from edgerec.runtime.manifest import SECTION_NAMES
+from edgerec.runtime.manifest import section_name
 from edgerec_export.allocate import Allocation
 from edgerec_export.draft import Draft, Wishes
 from edgerec_export.options import Options
@@ -19,11 +19,8 @@ def draft_within(source: Source, options: Options, allocation: Allocation | None
     Raises BudgetError where there is none.
     """
     if options.similar is None:
-        with_similar = replace(options, similar=True)
-        if options.max_bytes is None:
-            return draft_within(source, with_similar, allocation)
         try:
-            return draft_within(source, with_similar, allocation)
+            return draft_within(source, replace(options, similar=True), allocation)
         except BudgetError:
             return draft_within(source, replace(options, similar=False), allocation)
     wishes = Wishes.of(source, options, allocation)
@@ -49,9 +46,7 @@ def _refusal(draft: Draft, options: Options) -> str:
     parts = draft.tables.parts()
     parts["graphs, manifest and card"] = total - draft.tables.nbytes
     largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
-    takes = ", ".join(
-        f"{SECTION_NAMES.get(name, name.replace('_', ' '))} {format_bytes(size)}" for name, size in largest
-    )
+    takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
     advice = ["train with a smaller --budget"]
     if not options.fit:
         advice = [*(["--precision int8"] if options.precision in ("fp32", "fp16") else []), "--fit", *advice]

@@ -37,14 +37,14 @@ class Fit:
 
 
 FitTo = Callable[[Options, int], Fit]
-"""Options and the limit in bytes that they name, to what fits it."""
+"""Options and a limit in bytes, to what fits it."""
 
 
 def within_memory(fit: FitTo, options: Options) -> Fit:
     """A fit that is expected to keep to `max_rss` too."""
     limit = options.max_bytes or 0
     for _ in range(TURNS):
-        found = fit(replace(options, max_bytes=limit), limit)
+        found = fit(options, limit)
         excess = 0 if options.max_rss is None else found.cost.peak_bytes - options.max_rss
         if excess <= 0:
             return found
@@ -67,7 +67,7 @@ def fit_blocks(
 
     def drafted(room: float) -> tuple[Draft, Estimate, Allocation]:
         allocation = allocate(source, precisions, room, users=options.users)
-        draft = draft_within(source, options, allocation)
+        draft = draft_within(source, replace(options, max_bytes=limit), allocation)
         return draft, estimate(draft, calibration), allocation
 
     best = drafted(0.0)
@@ -101,7 +101,7 @@ def fit_sparse(source: Source, calibration: Calibration, options: Options, limit
 
     def drafted(n_values: float) -> tuple[Draft, Estimate, Source]:
         smaller = pruned(source, n_values)
-        draft = draft_within(smaller, options)
+        draft = draft_within(smaller, replace(options, max_bytes=limit))
         return draft, estimate(draft, calibration), smaller
 
     best = drafted(0.0)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 21
 IR_VERSION = 10
-"""The newest pair that every runtime from onnxruntime 1.19 on loads, web and 32-bit ARM included."""
+"""The newest pair that every runtime from onnxruntime 1.18 on loads, web and 32-bit ARM included."""
 
 _ELEMENT = {
     "float32": TensorProto.FLOAT,

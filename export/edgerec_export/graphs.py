@@ -123,7 +123,7 @@ def score_graph(model: Model) -> Graph:
         rows = model.lookup.add_rows(g, candidates).as_float(g)
         scores = model.scorer.add_scores(g, model.scorer_tensors, user.as_float(g), rows)
     elif model.lookup_is_dear:
-        sums = g.op("GatherElements", _joined(g, model.items.add_scores(g, user)), candidates, axis=1)
+        sums = g.op("GatherElements", joined(g, model.items.add_scores(g, user)), candidates, axis=1)
         scores = model.items.add_scale(g, sums, user)
     else:
         scores = add_pair_scores(g, user, model.lookup.add_rows(g, candidates))
@@ -146,7 +146,7 @@ def similar_graph(model: Model) -> Graph:
     rows = model.lookup.add_rows(g, item)
     table = g.table("n", model.inverse_norms)
     own = g.op("Unsqueeze", g.cast(g.op("GatherElements", table, item, axis=0), "float32"), g.ints(-1))
-    dots = _joined(g, model.items.add_scores(g, rows))
+    dots = joined(g, model.items.add_scores(g, rows))
     if model.items.plan.sums_type != "float32":
         dots = g.cast(dots, "float32")
     cosines = g.op("Mul", dots, g.cast(g.fresh(table), "float32"))
@@ -172,7 +172,8 @@ def _add_ranking(
     return add_top_k(g, add_exclusion(g, scores, exclude, n, dtype), k, n, dtype)
 
 
-def _joined(g: Graph, pieces: list[Name]) -> Name:
+def joined(g: Graph, pieces: list[Name]) -> Name:
+    """[B, n_items] of what `add_scores` makes."""
     return g.op("Concat", *pieces, axis=1) if len(pieces) > 1 else pieces[0]
 
 

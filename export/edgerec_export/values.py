@@ -5,7 +5,7 @@
 | fp32 | float32 | itself |
 | fp16 | float16 | itself, computed with in float32 |
 | int8 | uint8 | (code - 128) * scale |
-| int4 | two to a uint8 | (code - 8) * scale; byte i of a block of m holds value i, low, and value i + m/2, high |
+| int4 | two to a uint8 | (code - 8) * scale; byte i of a block of m bytes holds values i, low, and m + i, high |
 
 Integer codes are unsigned around a zero point: MatMulInteger(uint8, int8) saturates on x86 with AVX2 and no VNNI.
 """

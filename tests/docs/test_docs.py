@@ -13,6 +13,7 @@ import pytest
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
+from edgerec.runtime import Recommender
 from edgerec_bench.no_users import cells as no_users_cells
 from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.results_file import read_results
@@ -156,6 +157,7 @@ def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pyt
     np.save("counts.npy", np.arange(200))
     in_app, own = blocks((ROOT / "docs" / "no-users.md").read_text(), "python")
     exec(own, {})
+    assert Recommender.load("sum.bundle").n_users == 0
     exec(in_app.replace("films.bundle", "sum.bundle"), {})
 
 

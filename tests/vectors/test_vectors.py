@@ -11,8 +11,9 @@ import pytest
 
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.values import PRECISIONS
+from tests.vectors.answers import OTHER, TRUSTED
 from tests.vectors.check import failures, names, ranking_failure, values_failure
-from tests.vectors.make import FOLDER, OTHER, TRUSTED, make
+from tests.vectors.make import FOLDER, make
 
 COMMAND = "python -m tests.vectors.make"
 ANSWERS = ("tolerance", "ranking", "scores", "vector")

@@ -111,6 +111,11 @@ class Plan(ABC):
         return self.n_scales() == 1
 
     @property
+    def column_type(self) -> str:
+        """Of numbers of dimensions."""
+        return "uint8" if self.d <= 256 else "uint16"
+
+    @property
     def sums_type(self) -> str:
         """Of the pieces that `add_scores` makes."""
         return "float32"

@@ -82,15 +82,17 @@ class Choice:
 
 
 class Layout(Protocol):
-    """A way to lay tables out.
+    """A way to lay tables out."""
 
-    Attributes:
-        name: what the command line calls it.
-        scores_rows: whether scoring some rows is cheaper by looking them up than by scoring all.
-    """
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        ...
 
-    name: str
-    scores_rows: bool
+    @property
+    def scores_rows(self) -> bool:
+        """Whether scoring some rows is cheaper by looking them up than by scoring all."""
+        ...
 
     def choices(self, wish: Wish) -> list[Choice]:
         """The ways worth trying, the fastest first."""

@@ -63,7 +63,7 @@ class CscPlan(Plan):
         return {
             "": (STORED[self.precision], (n * self._entries,)),
             "r": ("uint16", (n, BLOCK)),
-            "c": ("uint8" if self.d <= 256 else "uint16", (n,)),
+            "c": (self.column_type, (n,)),
             "k": ("uint16", (n,)),
         }
 

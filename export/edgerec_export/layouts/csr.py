@@ -34,8 +34,7 @@ class CsrPlan(Plan):
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def sections(self) -> Sections:
-        columns = "uint8" if self.d <= 256 else "uint16"
-        return {**super().sections(), "c": (columns, (self.n_values,)), "p": ("int32", (self.n_rows + 1,))}
+        return {**super().sections(), "c": (self.column_type, (self.n_values,)), "p": ("int32", (self.n_rows + 1,))}
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         pointers = np.concatenate([[0], np.cumsum(self.counts)])

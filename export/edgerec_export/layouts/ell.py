@@ -33,11 +33,7 @@ class EllPlan(Plan):
     """A planned ELL table: sections '' (values), 'c' (columns, by value)."""
 
     def sections(self) -> Sections:
-        return {**super().sections(), "c": (self._column_type, (self.n_values,))}
-
-    @property
-    def _column_type(self) -> str:
-        return "uint8" if self.d <= 256 else "uint16"
+        return {**super().sections(), "c": (self.column_type, (self.n_values,))}
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))

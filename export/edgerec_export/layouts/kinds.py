@@ -85,36 +85,27 @@ def _block_plan(name: str, wish: Wish, choice: Choice) -> BlockPlan:
     return BlockPlan(name, blocks, order, wish.d, wish.scales, by_column=wish.scored)
 
 
-class Ell:
-    """Rows by their number of values, each value with its column."""
+@dataclass(frozen=True)
+class ByCount:
+    """Rows by their number of values, wherever they stand."""
 
-    name = "ell"
-    scores_rows = True
-
-    def choices(self, wish: Wish) -> list[Choice]:
-        return _choices(wish.counts, wish, Price(1.4, 8000))
-
-    def plan(self, wish: Wish, choice: Choice) -> Plan:
-        blocks, order = _by_count(wish, choice)
-        return EllPlan(self.name, blocks, order, wish.d, wish.scales)
-
-
-class Bitmask:
-    """Rows by their number of values, with a bit for each position."""
-
-    name = "bitmask"
-    scores_rows = True
+    name: str
+    price: Price
+    planned: type[EllPlan | BitmaskPlan]
+    scores_rows: bool = True
 
     def choices(self, wish: Wish) -> list[Choice]:
-        return _choices(wish.counts, wish, Price(10.0, 2000))
+        return _choices(wish.counts, wish, self.price)
 
     def plan(self, wish: Wish, choice: Choice) -> Plan:
-        blocks, order = _by_count(wish, choice)
-        return BitmaskPlan(self.name, blocks, order, wish.d, wish.scales)
+        blocks, order = group(wish.counts, wish.classes, choice.widths, by_column=False, rows_by_id=wish.rows_by_id)
+        return self.planned(self.name, blocks, order, wish.d, wish.scales)
 
 
-def _by_count(wish: Wish, choice: Choice) -> tuple[tuple[Block, ...], NDArray[np.int64]]:
-    return group(wish.counts, wish.classes, choice.widths, by_column=False, rows_by_id=wish.rows_by_id)
+ELL = ByCount("ell", Price(1.4, 8000), EllPlan)
+"""Each value with its column."""
+BITMASK = ByCount("bitmask", Price(10.0, 2000), BitmaskPlan)
+"""A bit for each position."""
 
 
 class Csr:

@@ -1,0 +1,251 @@
+"""What the test vectors ask of a bundle, and what numpy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec_export import Export, Source
+from edgerec_export.encoders import TOLERANCE
+from edgerec_export.packing import Packed, packed_in_memory
+from edgerec_export.values import LARGEST, is_integer
+from tests.vectors.cases import ALIKE, N_ITEMS, N_USERS, Case
+
+TRUSTED, OTHER = "keys/trusted.pub", "keys/other.pub"
+Request = dict[str, Any]
+
+
+class Answers:
+    """The requests of one bundle with what numpy answers."""
+
+    def __init__(self, case: Case, source: Source, done: Export, rng: np.random.Generator) -> None:
+        self._case, self._rng = case, rng
+        packed: Packed = packed_in_memory(done.chosen.draft)
+        self._reference = packed.reference()
+        self._rows = packed.lookup.rows(np.arange(case.n_items)).astype(np.float64)
+        self._order = done.chosen.draft.items.order
+        self._counts, self._titles = source.item_counts, source.titles
+        ships_ids = case.options.ids == "raw"
+        self._items: list[Any] = done.item_ids.tolist() if ships_ids else list(range(case.n_items))
+        users = done.user_ids
+        self._users: list[Any] = [] if users is None else users.tolist() if ships_ids else list(range(N_USERS))
+
+    def requests(self) -> Iterator[Request]:
+        """Every request."""
+        yield from self._loads()
+        for number, subject in enumerate(self._subjects()):
+            yield from self._recommendations(subject, thorough=number == 0)
+            yield self._score(subject)
+        yield from self._similar()
+        if self._case.subject == "ials":
+            yield from self._encode()
+        if self._case.options.titles and self._titles is not None:
+            for row in (0, 1, 2):
+                yield {"call": "title", "item": self._items[row], "title": str(self._titles[self._order[row]]) or None}
+        if self._case.subject != "users":
+            yield from self._popular()
+        yield from self._refused()
+
+    def _loads(self) -> Iterator[Request]:
+        yield {"call": "load"}
+        if not self._case.signed:
+            yield {"call": "load", "trusted": [TRUSTED], "error": "signature"}
+            return
+        yield {"call": "load", "trusted": [OTHER, TRUSTED]}
+        yield {"call": "load", "trusted": [OTHER], "error": "signature"}
+        for byte in (0, 2, -3, -100, -200):
+            flip = {"file": "manifest.json", "byte": byte}
+            yield {"call": "load", "trusted": [TRUSTED], "flip": flip, "error": "signature"}
+        for kind in ("tables", "recommend", "score", "README"):
+            flip = {"file": kind, "byte": 3}
+            yield {"call": "load", "trusted": [TRUSTED], "flip": flip, "error": "bundle"}
+
+    def _subjects(self) -> Iterator[tuple[Request, NDArray[Any], float]]:
+        """What is asked for whom, as the reference takes it, and how far a score may be off."""
+        if self._case.subject == "users":
+            zero = next(
+                row for row in range(N_USERS) if not self._reference.scores(np.array([row]), np.arange(9)).any()
+            )
+            for row in (0, N_USERS - 1, *([zero] if self._case.n_items == N_ITEMS else [])):
+                asked = np.array([row])
+                yield {"user": self._users[row]}, asked, self._rounding(asked)
+            return
+        for length in (1, 4, 12):
+            history = self._history(length)
+            asked = history[None]
+            vector = self._reference.encoded(asked)[0]
+            tolerance = self._rounding(vector.astype(np.float32)[None] if self._solved else asked)
+            if self._solved:
+                tolerance += self._solving(vector)
+            yield {"history": [self._items[row] for row in history]}, asked, tolerance
+        again = [*history, history[2], *history[:2], history[2]]
+        yield {"history": [self._items[row] for row in again]}, asked, tolerance  # each item counts once
+        if self._solved:
+            vector = self._unambiguous(lambda: self._rng.standard_normal(self._reference.d).round(2))
+            asked = vector.astype(np.float32)[None]
+            yield {"vector": vector.tolist()}, asked, self._rounding(asked)
+
+    @property
+    def _solved(self) -> bool:
+        return self._reference.takes_vectors
+
+    def _history(self, length: int) -> NDArray[np.int64]:
+        """Item rows without repetitions, whose vector has no code that rounding could change."""
+
+        def draw() -> NDArray[np.int64]:
+            return self._rng.permutation(self._case.n_items)[:length]
+
+        return self._unambiguous(draw, lambda history: self._reference.encoded(history[None])[0])
+
+    def _unambiguous(self, draw: Any, vector_of: Any = lambda drawn: drawn) -> NDArray[Any]:
+        """A draw whose vector, quantised, has no code near a half: there one float32 rounding is one step."""
+        while True:
+            drawn: NDArray[Any] = draw()
+            vector = vector_of(drawn)
+            largest = np.abs(vector).max()
+            if largest > 0.1:
+                codes = vector / largest * LARGEST["int8"]
+                if (np.abs(codes % 1 - 0.5) > 0.02).all():
+                    return drawn
+
+    def _rounding(self, asked: NDArray[Any]) -> float:
+        """float32's, of sums of this size."""
+        return 2e-5 * float(np.abs(self._all_scores(asked)).max()) + 1e-6
+
+    def _solving(self, vector: NDArray[np.float64]) -> float:
+        """That of conjugate gradient, and a step of the codes that it may change."""
+        longest = np.linalg.norm(self._rows, axis=1).max()
+        tolerance = TOLERANCE * float(np.linalg.norm(vector) * longest)
+        if is_integer(self._case.options.precision):
+            tolerance += float(np.abs(vector).max() / LARGEST["int8"] * np.abs(self._rows).sum(1).max())
+        return tolerance
+
+    def _all_scores(self, asked: NDArray[Any]) -> NDArray[np.float64]:
+        if self._solved and asked.dtype.kind == "i":
+            asked = self._reference.encoded(asked).astype(np.float32)
+        scores: NDArray[np.float64] = self._reference.scores(asked, np.arange(self._case.n_items))[0]
+        return scores
+
+    def _recommendations(self, subject: tuple[Request, NDArray[Any], float], *, thorough: bool) -> Iterator[Request]:
+        named, asked, tolerance = subject
+        n = self._case.n_items
+        gone = self._rng.permutation(n)
+        few = gone[:7]
+        yield self._ranked(named, asked, tolerance, 5)
+        yield self._ranked(named, asked, tolerance, 10, exclude=[*few, few[0]])
+        if thorough:
+            yield self._ranked(named, asked, tolerance, 4, allow=[*few[:5], few[2]], exclude=few[:1])
+            yield self._ranked(named, asked, tolerance, 10, allow=gone[: n // 2], exclude=few)
+            yield self._ranked(named, asked, tolerance, 10, allow=[])
+        if n > N_ITEMS:
+            yield self._ranked(named, asked, tolerance, 200, exclude=few)
+        elif thorough:
+            yield self._ranked(named, asked, tolerance, n)
+            yield self._ranked(named, asked, tolerance, 10, exclude=gone[:-3])
+            yield self._ranked(named, asked, tolerance, 3, exclude=gone)
+
+    def _ranked(
+        self,
+        named: Request,
+        asked: NDArray[Any],
+        tolerance: float,
+        k: int,
+        *,
+        exclude: Sequence[int] | NDArray[Any] = (),
+        allow: Sequence[int] | NDArray[Any] | None = None,
+    ) -> Request:
+        scores = self._all_scores(asked)
+        out = np.zeros(len(scores), bool)
+        if allow is not None:
+            out[:] = True
+            out[np.asarray(allow, np.int64)] = False
+        out[np.asarray(exclude, np.int64)] = True
+        if "history" in named:
+            out[asked[0]] = True
+        request: Request = {"call": "recommend", **named, "k": k}
+        if len(exclude):
+            request["exclude"] = [self._items[row] for row in exclude]
+        if allow is not None:
+            request["allow"] = [self._items[row] for row in allow]
+        return {**request, "tolerance": _short(tolerance), "ranking": self._ranking(scores, ~out, k, tolerance)}
+
+    def _ranking(self, scores: NDArray[np.float64], allowed: NDArray[np.bool_], k: int, tolerance: float) -> list[Any]:
+        """The best k, in groups inside which any order is right; the last group may hold more than are asked for."""
+        best = [row for row in np.argsort(-scores, kind="stable") if allowed[row]]
+        groups: list[list[int]] = []
+        for place, row in enumerate(best):
+            if groups and scores[groups[-1][-1]] - scores[row] <= 2 * tolerance:
+                groups[-1].append(row)
+            elif place < k:
+                groups.append([row])
+            else:
+                break
+        return [[[self._items[row], _short(scores[row])] for row in group] for group in groups]
+
+    def _score(self, subject: tuple[Request, NDArray[Any], float]) -> Request:
+        named, asked, tolerance = subject
+        rows = self._rng.integers(0, self._case.n_items, 9)
+        scores = [_short(one) for one in self._all_scores(asked)[rows]]
+        items = [self._items[row] for row in rows]
+        return {"call": "score", **named, "items": items, "tolerance": _short(tolerance), "scores": scores}
+
+    def _similar(self) -> Iterator[Request]:
+        if not self._case.options.similar:
+            yield {"call": "similar", "item": self._items[0], "k": 3, "error": "request"}
+            return
+        alike = int(np.flatnonzero(self._order == ALIKE[0])[0])
+        for row in (0, self._case.n_items - 1, alike):
+            cosines = self._reference.cosines(np.array([row]), np.arange(self._case.n_items))[0]
+            others = np.arange(self._case.n_items) != row
+            ranking = self._ranking(cosines, others, 6, 1e-4)
+            yield {"call": "similar", "item": self._items[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
+
+    def _encode(self) -> Iterator[Request]:
+        for length, repeated in ((1, 1), (5, 1), (3, 4)):
+            history = self._rng.permutation(self._case.n_items)[:length]
+            vector = self._reference.encoded(history[None])[0]
+            yield {
+                "call": "encode",
+                "history": [self._items[row] for row in history] * repeated,
+                "tolerance": _short(TOLERANCE * float(np.linalg.norm(vector))),
+                "vector": [_short(one) for one in vector],
+            }
+
+    def _popular(self) -> Iterator[Request]:
+        """Empty histories: of all items, and of those that are allowed."""
+        request: Request = {"call": "recommend", "history": [], "k": 10}
+        allow = np.arange(1, self._case.n_items, 4)
+        allowed = {"allow": [self._items[row] for row in allow]}
+        if self._counts is None:
+            yield {**request, "error": "request"}
+            yield {**request, **allowed, "error": "request"}
+            return
+        row_of = np.argsort(self._order)
+        best = row_of[np.argsort(-self._counts, kind="stable")]
+        for more, few in (({}, best), (allowed, best[np.isin(best, allow)])):
+            gone = few[1]
+            ranking = [[[self._items[row], 0.0]] for row in few[few != gone][:10]]
+            yield {**request, **more, "exclude": [self._items[gone]], "tolerance": 0.0, "ranking": ranking}
+
+    def _refused(self) -> Iterator[Request]:
+        unknown: list[Any] = ["nobody", 2, ""] if self._case.ids == "str" else [10**9, -7, "7"]
+        if self._case.options.ids == "none":
+            unknown = [self._case.n_items, -1, "7"]
+        some = self._items[0]
+        named: Request = {"user": self._users[0]} if self._users else {"history": [some]}
+        other: Request = {"history": [some]} if self._users else {"user": 1}
+        asked = [{**named, "k": k} for k in (0, -1, self._case.n_items + 1)]
+        asked += [{**named, "k": 3, "exclude": [some, one]} for one in unknown]
+        asked += [{"user": one, "k": 3} if self._users else {"history": [some, one], "k": 3} for one in unknown]
+        asked += [{**named, "k": 3, "allow": [some, unknown[0]]}]
+        asked += [{**other, "k": 3}, {**named, **other, "k": 3}, {"k": 3}]
+        yield from ({"call": "recommend", **one, "error": "request"} for one in asked)
+        yield from ({"call": "score", **named, "items": [some, one], "error": "request"} for one in unknown)
+
+
+def _short(value: float) -> float:
+    """Seven digits are float32's."""
+    return float(f"{value:.7g}")

@@ -1,0 +1,109 @@
+"""The test vectors' bundles: which there are, and the tables that they are exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
+from edgerec.tables import PrefixTable, SparseTable, Table
+from edgerec_export import Options, Source
+from edgerec_export.layouts import LAYOUTS
+from edgerec_export.values import PRECISIONS
+
+N_ITEMS, N_USERS, D = 60, 40, 8
+ALIKE = (10, 11, 12)
+"""Rows with equal values: their order in an answer is open."""
+ZERO = 5
+"""A row of zeros, of both tables: for this user every item scores 0."""
+ODD_NAMES = ["é", "日本", "\uff5e", "😀", "A", "a", "a b", 'q"uote', "comma,"]
+"""Ids whose order in UTF-16 is not that in UTF-8, and such as need care in JSON."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One bundle.
+
+    Attributes:
+        subject: 'users', or the encoder that makes them: 'linear' or 'ials'.
+        ids: 'int' or 'str'.
+        counts: it knows the popular items.
+        signed: by the trusted key.
+    """
+
+    name: str
+    options: Options
+    subject: str = "users"
+    ids: str = "int"
+    n_items: int = N_ITEMS
+    counts: bool = True
+    signed: bool = False
+
+
+def cases() -> Iterator[Case]:
+    """Every layout in every precision with users and without, and what else a reader has to know."""
+    for row, layout in enumerate(LAYOUTS):
+        for column, precision in enumerate(PRECISIONS):
+            options = Options(layout, precision, similar=True)
+            even = (row + column) % 2 == 0
+            yield Case(f"{layout}-{precision}-users", options, ids="str" if even else "int")
+            subject = "ials" if even else "linear"
+            yield Case(f"{layout}-{precision}-{subject}", options, subject, "int" if even else "str")
+    plain = Options("mixed", "fp32", similar=False)
+    yield Case("no-similar", plain)
+    yield Case("no-popular", plain, "linear", counts=False)
+    yield Case("titles", replace(plain, titles=True), ids="str")
+    yield Case("signed", plain, signed=True)
+    yield Case("no-ids", replace(plain, ids="none"), "linear")
+    yield Case("lookup", Options("csc", "int8", lookup=True, similar=True))
+    yield Case("row-scales-int8", Options("mixed", "int8", scales="row", similar=True))
+    yield Case("row-scales-int4", Options("ell", "int4", scales="row", similar=True), "linear")
+    # Above 4,096 items the best are found by chunks.
+    yield Case("chunked", Options("mixed", "int8", ids="none", similar=True), n_items=5000)
+
+
+def source_of(case: Case, rng: np.random.Generator) -> Source:
+    """Its tables."""
+    items, users = (_table(case.options.layout, n, rng) for n in (case.n_items, N_USERS))
+    item_ids, user_ids = (_ids(case.ids, n, rng) for n in (case.n_items, N_USERS))
+    titles = np.array([f"Title {n} é" if n % 3 else "" for n in range(case.n_items)])
+    shared: dict[str, Any] = {"titles": titles, "about": {"data": "test vectors", "backbone": "random"}}
+    if case.subject == "users":
+        return Source(items, item_ids, users, user_ids, **shared)
+    counts = rng.integers(0, 20, case.n_items) if case.counts else None
+    return Source(items, item_ids, encoder=_encoder(case, rng), item_counts=counts, **shared)
+
+
+def _encoder(case: Case, rng: np.random.Generator) -> Encoder:
+    if case.subject == "ials":
+        return LeastSquaresEncoder(alpha=3.0, reg=2.0)
+    weights = rng.uniform(0.2, 1, case.n_items).astype(np.float32)
+    if case.options.precision in ("fp32", "int4"):
+        return LinearEncoder(weights)
+    return LinearEncoder(weights, 0.5, rng.standard_normal((D, D), dtype=np.float32))
+
+
+def _table(layout: str, n: int, rng: np.random.Generator) -> Table:
+    values = rng.standard_normal((n, D), dtype=np.float32)
+    values[ZERO] = 0
+    if layout in ("dense", "mixed"):
+        sizes = rng.choice([2, 3, D], n, p=[0.5, 0.3, 0.2])
+        values[list(ALIKE)], sizes[list(ALIKE)] = values[ALIKE[0]], sizes[ALIKE[0]]
+        return PrefixTable.from_dense(values, sizes)
+    mask = rng.random((n, D)) < rng.choice([0.2, 0.6], (n, 1))
+    mask[:, 0] |= ~mask.any(1)
+    values[list(ALIKE)], mask[list(ALIKE)] = values[ALIKE[0]], mask[ALIKE[0]]
+    return SparseTable.from_dense(values, mask)
+
+
+def _ids(kind: str, n: int, rng: np.random.Generator) -> NDArray[Any]:
+    if kind == "str":
+        names = [*ODD_NAMES, *(f"id-{n}" for n in range(n - len(ODD_NAMES)))]
+        return np.array(names)[rng.permutation(n)]
+    ids = rng.permutation(n) * 3 + 7
+    ids[:2] = [-1, 1 << 40]  # whole numbers of any size
+    return ids
