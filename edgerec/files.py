@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +82,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         storage_failure(path, error, "delete")
+
+
+def cache_folder(name: str) -> Path:
+    """Where this platform keeps what a program can fetch or make again: edgerec/NAME in the user's cache folder."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edgerec" / name
 
 
 def write_bytes(path: Path, content: bytes) -> None:

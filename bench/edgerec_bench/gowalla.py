@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions, evaluate_vectors, load_data, read
-from edgerec.data.named import default_cache
 from edgerec.errors import DataError
+from edgerec.files import cache_folder
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
 from edgerec_bench.record import write_record
@@ -48,7 +48,7 @@ def published_split(folder: Path | None = None) -> tuple[Interactions, Interacti
 
     Raises DataError where the folder keeps the two as one.
     """
-    folder = folder or Path(os.environ.get("EDGEREC_DATA") or default_cache()) / "gowalla"
+    folder = folder or Path(os.environ.get("EDGEREC_DATA") or cache_folder("data")) / "gowalla"
     if not (folder / "test.tsv.gz").exists():
         raise DataError(f"{folder} has no test.tsv.gz; the published split needs train and test apart")
     whole, test = load_data(folder), read(folder / "test.tsv.gz")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from edgerec.errors import BenchError
-from edgerec_devices.local import Local
+from edgerec_devices import local, ssh
+from edgerec_devices.kinds import Kind, Options, Tell, silent
 from edgerec_devices.protocol import Device
-from edgerec_devices.ssh import Ssh, Tell
 
-FORMS = "local or ssh://[user@]host[:port]"
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (local.KIND, ssh.KIND)}
 
 
-@contextmanager
-def open_device(address: str, *, offline: bool = False, tell: Tell | None = None) -> Iterator[Device]:
-    """The device of an address, for as long as the block lasts.
+def kind_of(address: str) -> Kind:
+    """The kind that an address is of. Raises BenchError where there is none."""
+    kind = KINDS.get(address.partition(":")[0])
+    if kind is None:
+        forms = ", ".join(kind.form for kind in KINDS.values())
+        raise BenchError(f"there is no device {address!r}; give one of: {forms}")
+    return kind
+
+
+def open_device(
+    address: str, *, offline: bool = False, memory: int | None = None, tell: Tell | None = None
+) -> AbstractContextManager[Device]:
+    """The device of an address, for as long as a block lasts.
 
     Example:
         >>> with open_device("ssh://pi@raspberrypi.local") as device:
@@ -23,17 +32,10 @@ def open_device(address: str, *, offline: bool = False, tell: Tell | None = None
 
     Args:
         offline: the device fetches nothing itself.
+        memory: bytes of memory of a device that is started here.
         tell: called with what takes long.
 
     Raises:
-        BenchError: no such address.
+        BenchError: no such address, or an option that this kind of device has not.
     """
-    if address == Local.name:
-        if offline:
-            raise BenchError("--offline is for devices that are set up from here; leave it out with the device 'local'")
-        yield Local()
-    elif address.startswith("ssh:"):
-        with Ssh(address, offline=offline, tell=tell) as device:
-            yield device
-    else:
-        raise BenchError(f"there is no device {address!r}; give {FORMS}")
+    return kind_of(address).open(address, Options(offline, memory, tell or silent))

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
 from edgerec_devices.facts import machine_facts
+from edgerec_devices.kinds import Kind, Options
 from edgerec_devices.outcome import answer_of, took_too_long
 from edgerec_devices.protocol import AGENT, Request
 
@@ -71,3 +73,14 @@ class Local:
             shutil.copytree(place, folder, dirs_exist_ok=True)
         except OSError as error:
             storage_failure(folder, error, "write")
+
+
+def _open(_: str, options: Options) -> AbstractContextManager[Local]:
+    if options.offline:
+        raise BenchError("--offline is for devices that are set up from here; leave it out with the device 'local'")
+    if options.memory is not None:
+        raise BenchError("--memory is for devices that are started here, such as arm64; leave it out with 'local'")
+    return nullcontext(Local())
+
+
+KIND = Kind("local", "local", "this machine", _open)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,10 +18,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from edgerec.budget import format_bytes
+from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec_devices.connection import Address, Connection
 from edgerec_devices.environment import Target, download, pins, pip_failure
+from edgerec_devices.kinds import Kind, Lack, Options, Tell, silent
 from edgerec_devices.outcome import answer_of, took_too_long
 from edgerec_devices.package import agent_zip
 from edgerec_devices.protocol import AGENT, Request
@@ -32,9 +35,6 @@ READY_S = 300.0
 """Seconds for the imports of one; a card that is worn reads slowly."""
 SLACK_S = 60.0
 """Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
-
-Tell = Callable[[str], None]
-"""Called with what takes long now: 'sending 3 files'."""
 
 
 class File(NamedTuple):
@@ -78,7 +78,7 @@ class Ssh:
         """
         parsed = Address.parse(address)
         self.name, self.timeout = str(parsed), timeout
-        self._offline, self._tell = offline, tell or (lambda _: None)
+        self._offline, self._tell = offline, tell or silent
         self._connection = Connection(parsed)
 
     def __enter__(self) -> Self:
@@ -176,3 +176,17 @@ class Ssh:
             self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
             entries = [file.entry for file in wanted]
             self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted])
+
+
+def _open(address: str, options: Options) -> Ssh:
+    if options.memory is not None:
+        raise BenchError("--memory is for devices that are started here, such as arm64; this one has what it has")
+    return Ssh(address, offline=options.offline, tell=options.tell)
+
+
+def lacks() -> list[Lack]:
+    """OpenSSH's client, where it is missing."""
+    return [] if shutil.which("ssh") else [Lack("OpenSSH's client", "sudo apt-get install openssh-client")]
+
+
+KIND = Kind("ssh", "ssh://[user@]host[:port]", "a Linux machine behind sshd: a Raspberry Pi, a server", _open, lacks)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import re
-import sys
 import tempfile
 import urllib.parse
 import zipfile
@@ -21,7 +20,7 @@ from edgerec.data.readers import read
 from edgerec.data.synthetic import synthetic
 from edgerec.data.wheels import download_wheel
 from edgerec.errors import DataError, DownloadError
-from edgerec.files import write_bytes
+from edgerec.files import cache_folder, write_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def load_data(
         return _synthetic(text)
     entry = named_sets().get(text)
     if entry is not None:
-        folder = Path(cache or os.environ.get("EDGEREC_DATA") or default_cache())
+        folder = Path(cache or os.environ.get("EDGEREC_DATA") or cache_folder("data"))
         return load_named(
             entry,
             folder,
@@ -99,17 +98,6 @@ def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, prog
         f"{entry.name} could not be had ({'; '.join(failures)}); put it into the cache folder, "
         "or use 'synthetic', which needs no download"
     )
-
-
-def default_cache() -> Path:
-    """The user's cache folder of this platform, with edgerec/data in it."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edgerec" / "data"
 
 
 def _synthetic(text: str) -> Interactions:

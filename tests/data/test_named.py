@@ -17,8 +17,9 @@ import pytest
 
 from edgerec.data import Interactions, NamedSet, load_data, named_sets, synthetic
 from edgerec.data.catalogue import RemoteFile, Wheel
-from edgerec.data.named import default_cache, load_named
+from edgerec.data.named import load_named
 from edgerec.errors import DataError, DownloadError, StorageError
+from edgerec.files import cache_folder
 
 if TYPE_CHECKING:
     from tests.data.conftest import Host
@@ -221,8 +222,8 @@ def test_the_catalogue_says_where_each_set_can_be_had() -> None:
 
 
 def test_the_cache_is_the_users() -> None:
-    assert default_cache().parts[-2:] == ("edgerec", "data")
-    assert default_cache().is_absolute()
+    assert cache_folder("data").parts[-2:] == ("edgerec", "data")
+    assert cache_folder("data").is_absolute()
 
 
 def test_synthetic_spellings() -> None:

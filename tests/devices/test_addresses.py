@@ -45,9 +45,11 @@ def test_a_password_is_refused_and_not_repeated() -> None:
 def test_local_and_what_there_is_not() -> None:
     with open_device("local") as device:
         assert isinstance(device, Local)
-    with pytest.raises(BenchError, match="there is no device 'gameboy'; give local or ssh"), open_device("gameboy"):
+    with pytest.raises(BenchError, match=r"there is no device .x.; give one of: local, ssh"), open_device("x"):
         pass
     with pytest.raises(BenchError, match="--offline is for devices"), open_device("local", offline=True):
+        pass
+    with pytest.raises(BenchError, match="--memory is for devices"), open_device("local", memory=2**27):
         pass
 
 
