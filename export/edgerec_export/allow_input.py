@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from edgerec_export.graph import Graph
 from edgerec_export.graphs import Model, joined
-from edgerec_export.topk import NOTHING, add_exclusion, add_top_k, tail_slots
+from edgerec_export.topk import NOTHING, add_answer, add_best, tail_slots
 
 
 def allow_graph(model: Model) -> Graph:
@@ -34,7 +34,7 @@ def allow_graph(model: Model) -> Graph:
     nothing = g.shaped(g.op("Expand", g.constant(NOTHING[dtype], dtype), shape), dtype, ["B", n + tail_slots(n)])
     kept = g.op("ScatterElements", nothing, allow, g.op("GatherElements", scores, allow, axis=1), axis=1)
     kept = g.shaped(kept, dtype, ["B", n + tail_slots(n)])
-    items, best = add_top_k(g, add_exclusion(g, kept, exclude, n, dtype), k, n, dtype)
+    best, items = add_answer(g, add_best(g, kept, exclude, k, range(n), n, dtype), dtype)
     g.output(items, "items", "int64", ["B", "K"])
     g.output(model.items.add_scale(g, best, user), "scores", "float32", ["B", "K"])
     return g

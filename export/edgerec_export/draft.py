@@ -17,11 +17,12 @@ from edgerec_export.allocate import Allocation, Share
 from edgerec_export.card import model_card
 from edgerec_export.encoders import POPULAR, ShippedEncoder, popular_items, shipped
 from edgerec_export.graph import IR_VERSION, OPSET, Tensor
-from edgerec_export.graphs import Model, Side, build_graphs, placeholder_scales
+from edgerec_export.graphs import Model, build_graphs, placeholder_scales
 from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
-from edgerec_export.layouts.base import Placed, Scales
+from edgerec_export.layouts.base import Bounds, Placed, Scales
 from edgerec_export.options import Options
 from edgerec_export.scorers import ShippedScorer
+from edgerec_export.side import Side
 from edgerec_export.source import Source
 from edgerec_export.strings import id_order, pack_ids, pack_strings
 from edgerec_export.tables_file import TablesFile
@@ -116,6 +117,10 @@ class Draft:
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
 
+    def in_runs(self) -> set[str]:
+        """The tables of which `recommend` reads no more than it must, which takes bounds of their blocks."""
+        return {"i"} if self.scorer is None and len(self.items.runs()) > 1 else set()
+
     def precisions(self) -> set[str]:
         """Those of all blocks of the items."""
         return {block.precision for block in self.items.blocks}
@@ -191,7 +196,7 @@ class Draft:
             suffix: Tensor(self._offsets[name + suffix], dtype, shape)
             for suffix, (dtype, shape) in plan.sections().items()
         }
-        return Side(plan, Placed(name, tensors, scales.blocks, scales.top))
+        return Side(plan, Placed(name, tensors, scales.blocks, scales.top, scales.bounds))
 
     def finish(
         self,
@@ -258,12 +263,17 @@ class Draft:
         blocks = [[block.width, block.rows] for block in plan.blocks]
         return {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
 
+    def _placeholder_bounds(self, blocks: int) -> Bounds:
+        cosines = placeholder_scales(blocks, first=4000) if self.options.similar else None
+        return Bounds(placeholder_scales(blocks, first=3000), cosines)
+
     def nbytes(self) -> int:
         """The bytes of the whole bundle: what is written will have exactly these, or fewer by equal scales."""
         scales = {
             name: Scales(
                 placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
                 np.float32(DRAFT_SCALES[name] + 0.456),
+                self._placeholder_bounds(len(plan.blocks)) if name in self.in_runs() else None,
             )
             for name, plan in self.plans().items()
         }

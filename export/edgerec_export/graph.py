@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,14 +134,18 @@ class Graph:
         return "v" if self.parent is None else self.name
 
     def body(self) -> Graph:
-        """A graph inside this one, of a Loop or a Scan: it sees the values that are known here by their names, and
-        what it declares as constant or table is stored in the whole graph, once."""
+        """A graph inside this one, of a Loop, a Scan or an If: it sees the values that are known here by their names,
+        and what it declares as constant or table is stored in the whole graph, once."""
         root = self if self.parent is None else self.parent
+        name, number = "", root._bodies
         root._bodies += 1
-        return Graph(chr(96 + root._bodies), parent=root, zero=self.zero)
+        while not name or number:  # capitals: everything else has small letters
+            number, letter = divmod(number, 26)
+            name += chr(65 + letter)
+        return Graph(name, parent=root, zero=self.zero)
 
     def nested(self) -> onnx.GraphProto:
-        """A finished body, as the attribute of its Loop or Scan."""
+        """A finished body, as the attribute of its Loop, Scan or If."""
         return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, value_info=self.known_shapes)
 
     def each(
@@ -166,6 +170,22 @@ class Graph:
         body.output(go, f"{body.name}d", "bool", [])
         body.output(make(body, number), f"{body.name}o", "float32", out)
         return self.op("Loop", self.constant(count), self.constant(True, "bool"), body=body.nested())
+
+    def either(
+        self,
+        condition: Name,
+        then: Callable[[Graph], Sequence[Name]],
+        otherwise: Callable[[Graph], Sequence[Name]],
+        outs: Sequence[tuple[str, list[str | int]]],
+    ) -> list[Name]:
+        """What one of two bodies makes; the other's nodes do not run. `condition` is a bool scalar."""
+        bodies = {}
+        for branch, make in (("then_branch", then), ("else_branch", otherwise)):
+            body = self.body()
+            for number, (value, out) in enumerate(zip(make(body), outs, strict=True)):
+                body.output(value, f"{body.name}o{number}", *out)
+            bodies[branch] = body.nested()
+        return self.ops("If", condition, count=len(outs), **bodies)
 
     def depend_on(self, value: Name) -> None:
         """Make `fresh` copies depend on a graph input, whose leading dimension onnxruntime cannot know."""

@@ -11,31 +11,12 @@ from numpy.typing import NDArray
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.flat import Rows
 from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.layouts.base import Placed, Plan
+from edgerec_export.runs import add_best_of_runs
 from edgerec_export.scorers import ShippedScorer
 from edgerec_export.scoring import add_pair_scores, add_quantised
-from edgerec_export.topk import NOTHING, add_exclusion, add_top_k, tail_slots
+from edgerec_export.side import Side
+from edgerec_export.topk import Best, add_answer, add_best, with_tail
 from edgerec_export.values import ONE
-
-
-@dataclass(frozen=True)
-class Side:
-    """A table with its place: the pieces from which graphs are made."""
-
-    plan: Plan
-    placed: Placed
-
-    def add_rows(self, g: Graph, rows: Name) -> Rows:
-        return self.plan.add_rows(g, self.placed, rows)
-
-    def add_scores(self, g: Graph, user: Rows) -> list[Name]:
-        return self.plan.add_scores(g, self.placed, user)
-
-    def add_scale(self, g: Graph, sums: Name, user: Rows) -> Name:
-        """What some of the scores are worth: [B, k], of the type of sums or float32  ->  [B, k] float32."""
-        if self.plan.has_one_scale and self.placed.scales is not None:
-            sums = g.op("Mul", g.cast(sums, "float32"), g.constant(self.placed.scales[0], "float32"))
-        return sums if user.scale is None else g.op("Mul", sums, user.scale)
 
 
 @dataclass(frozen=True)
@@ -99,10 +80,14 @@ def recommend_graph(model: Model) -> Graph:
     if model.scorer is not None:
         side = model.items
         scores = model.scorer.add_all_scores(g, model.scorer_tensors, user.as_float(g), side.plan, side.placed)
-        items, best = _add_ranking(g, model, user, [scores], "float32", exclude, k)
+        best, items = _add_ranking(g, [scores], "float32", exclude, k, model.n_items)
     else:
-        pieces = model.items.add_scores(g, user)
-        items, best = _add_ranking(g, model, user, pieces, model.items.plan.sums_type, exclude, k)
+        dtype, bounds = model.items.plan.sums_type, model.items.placed.bounds
+        if bounds is None:
+            best, items = _add_ranking(g, model.items.add_scores(g, user), dtype, exclude, k, model.n_items)
+        else:
+            found = add_best_of_runs(g, model.items, user, exclude, k, bounds.products, dtype)
+            best, items = add_answer(g, found, dtype)
         best = model.items.add_scale(g, best, user)
     g.output(items, "items", "int64", ["B", "K"])
     g.output(best, "scores", "float32", ["B", "K"])
@@ -144,13 +129,27 @@ def similar_graph(model: Model) -> Graph:
     g.depend_on(item)
     k = g.input("k", "int64", [])
     rows = model.lookup.add_rows(g, item)
-    table = g.table("n", model.inverse_norms)
+    inverse = model.inverse_norms
+    table = g.table("n", inverse)
     own = g.op("Unsqueeze", g.cast(g.op("GatherElements", table, item, axis=0), "float32"), g.ints(-1))
-    dots = joined(g, model.items.add_scores(g, rows))
-    if model.items.plan.sums_type != "float32":
-        dots = g.cast(dots, "float32")
-    cosines = g.op("Mul", dots, g.cast(g.fresh(table), "float32"))
-    items, best = _add_ranking(g, model, rows, [cosines], "float32", g.op("Unsqueeze", item, g.ints(1)), k)
+    itself = g.op("Unsqueeze", item, g.ints(1))
+
+    def cosines(graph: Graph, pieces: list[Name], of: range) -> list[Name]:
+        dots = joined(graph, pieces)
+        if model.items.plan.sums_type != "float32":
+            dots = graph.cast(dots, "float32")
+        part = table
+        if len(of) < model.n_items:
+            part = graph.table(f"n{of.start}", Tensor(inverse.offset + 2 * of.start, inverse.dtype, (len(of),)))
+        return [graph.op("Mul", dots, graph.cast(graph.fresh(part), "float32"))]
+
+    bounds = model.items.placed.bounds
+    if bounds is None or bounds.cosines is None:
+        pieces = cosines(g, model.items.add_scores(g, rows), range(model.n_items))
+        best, items = _add_ranking(g, pieces, "float32", itself, k, model.n_items)
+    else:
+        found = add_best_of_runs(g, model.items, rows, itself, k, bounds.cosines, "float32", cosines)
+        best, items = add_answer(g, found, "float32")
     best = g.op("Mul", best, g.op("Mul", own, g.constant(model.top_inverse_norm**2, "float32")))
     best = model.items.add_scale(g, best, rows)
     g.output(items, "items", "int64", ["B", "K"])
@@ -158,18 +157,10 @@ def similar_graph(model: Model) -> Graph:
     return g
 
 
-def _add_ranking(
-    g: Graph, model: Model, user: Rows, pieces: list[Name], dtype: str, exclude: Name, k: Name
-) -> tuple[Name, Name]:
+def _add_ranking(g: Graph, pieces: list[Name], dtype: str, exclude: Name, k: Name, n_items: int) -> Best:
     """The best k of all scores, given in pieces [B, rows of the piece] of `dtype`, without those excluded."""
-    n = model.n_items
-    batch = g.op("Shape", user.values, start=0, end=1)
-    tail_shape = g.op("Concat", batch, g.ints(tail_slots(n)), axis=0)
-    tail = g.op("Expand", g.constant(NOTHING[dtype], dtype), tail_shape)
-    scores = g.op("Concat", *pieces, tail, axis=1)
-    # Of an unknown shape, ScatterElements would copy its input: 1M items, 0.2 of 1.7 ms and 4 MB (onnxruntime 1.32).
-    scores = g.shaped(scores, dtype, ["B", n + tail_slots(n)])
-    return add_top_k(g, add_exclusion(g, scores, exclude, n, dtype), k, n, dtype)
+    scores = with_tail(g, pieces, n_items, dtype)
+    return add_answer(g, add_best(g, scores, exclude, k, range(n_items), n_items, dtype), dtype)
 
 
 def joined(g: Graph, pieces: list[Name]) -> Name:

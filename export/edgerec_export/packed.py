@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables.paging import forget_pages
-from edgerec_export.layouts.base import Plan, Scales
+from edgerec_export.layouts.base import Bounds, Plan, Scales
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
@@ -57,6 +57,16 @@ class PackedTable:
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(..., d) float32: what the shipped rows mean."""
         return self.values(places).astype(np.float32) * self.row_scales(places)[..., None]
+
+    def bounded(self, inverse_norms: NDArray[np.float16] | None) -> PackedTable:
+        """The same with the bounds of its blocks; `inverse_norms` (n_rows,) as they are stored."""
+        firsts, lengths = [block.first for block in self.plan.blocks], self.norms()
+        if self.plan.has_one_scale and self.scales.blocks is not None:
+            lengths /= self.scales.blocks[0]
+        products, cosines = np.maximum.reduceat(lengths, firsts), None
+        if inverse_norms is not None:
+            cosines = np.maximum.reduceat(lengths * inverse_norms.astype(np.float32), firsts)
+        return replace(self, scales=replace(self.scales, bounds=Bounds(products, cosines)))
 
     def norms(self) -> NDArray[np.float32]:
         """(n_rows,) the length of each row."""

@@ -13,6 +13,7 @@ from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import Options, Source
 from edgerec_export.layouts import LAYOUTS
+from edgerec_export.layouts.choice import RUN_ROWS
 from edgerec_export.values import PRECISIONS
 
 N_ITEMS, N_USERS, D = 60, 40, 8
@@ -33,6 +34,7 @@ class Case:
         ids: 'int' or 'str'.
         counts: it knows the popular items.
         signed: by the trusted key.
+        run_rows: rows of a run at least; a real bundle has 32,768 or more.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Case:
     n_items: int = N_ITEMS
     counts: bool = True
     signed: bool = False
+    run_rows: int = RUN_ROWS
 
 
 def cases() -> Iterator[Case]:
@@ -62,6 +65,9 @@ def cases() -> Iterator[Case]:
     yield Case("lookup", Options("csc", "int8", lookup=True, similar=True))
     yield Case("row-scales-int8", Options("mixed", "int8", scales="row", similar=True))
     yield Case("row-scales-int4", Options("ell", "int4", scales="row", similar=True), "linear")
+    # A large catalogue, here made small, is searched without reading all of it: an If for each run of blocks.
+    yield Case("runs", Options("mixed", "fp32", similar=True), n_items=800, run_rows=64)
+    yield Case("runs-ell", Options("ell", "fp16", similar=True), "linear", n_items=800, run_rows=64)
     # Above 4,096 items the best are found by chunks.
     yield Case("chunked", Options("mixed", "int8", ids="none", similar=True), n_items=5000)
 

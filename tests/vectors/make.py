@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgerec.files import to_json, write_bytes
 from edgerec_export import Export, Source, export
+from edgerec_export.layouts import choice
 from tests.vectors.answers import OTHER, TRUSTED, Answers
 from tests.vectors.cases import Case, cases, source_of
 
@@ -36,7 +38,8 @@ def make(folder: Path) -> None:
     for seed, case in enumerate(cases()):
         rng = np.random.default_rng(seed)
         source = source_of(case, rng)
-        done = _export(case, source, folder / "bundles" / case.name)
+        with mock.patch.object(choice, "RUN_ROWS", case.run_rows):
+            done = _export(case, source, folder / "bundles" / case.name)
         requests = list(Answers(case, source, done, rng).requests())
         content = {"format": "edgerec.vectors", "version": 1, "bundle": f"bundles/{case.name}", "requests": requests}
         write_bytes(folder / "requests" / f"{case.name}.json", _lines(content))

@@ -6,7 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,19 @@ SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What no score of a block is above, for a user of length 1.
+
+    Attributes:
+        products: (blocks,) float32, of what `add_scores` makes.
+        cosines: (blocks,) float32, of that times the inverse lengths as they are stored; None where none ship.
+    """
+
+    products: NDArray[np.float32]
+    cosines: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
 class Placed:
     """A planned table that has its place in the tables file.
 
@@ -39,12 +52,14 @@ class Placed:
         tensors: by suffix.
         scales: (blocks,) float32 for integers with one scale a block.
         top_scale: what stored row scales are multiplied by.
+        bounds: see `Scales`.
     """
 
     name: str
     tensors: Mapping[str, Tensor]
     scales: NDArray[np.float32] | None
     top_scale: np.float32 = ONE
+    bounds: Bounds | None = None
 
     def table(self, g: Graph, suffix: str) -> Name:
         """An array of the table, whole."""
@@ -58,10 +73,19 @@ class Scales:
     Attributes:
         blocks: (blocks,) float32 for integers with one scale a block; None otherwise.
         top: what stored row scales are multiplied by.
+        bounds: of a table with several runs, which need not all be scored; else None.
     """
 
     blocks: NDArray[np.float32] | None = None
     top: np.float32 = ONE
+    bounds: Bounds | None = None
+
+
+class Run(NamedTuple):
+    """Neighbouring blocks, by their numbers, and their rows."""
+
+    blocks: range
+    rows: range
 
 
 @dataclass(frozen=True)
@@ -81,6 +105,9 @@ class Plan(ABC):
     order: NDArray[np.int64]
     d: int
     scaled: str = "table"
+
+    leading: ClassVar[bool] = True
+    """Whether a row's values are its first dimensions."""
 
     @property
     def n_rows(self) -> int:
@@ -127,6 +154,10 @@ class Plan(ABC):
             own["s"] = ("float16", (self.n_rows,))
         return own
 
+    def runs(self) -> list[Run]:
+        """Blocks that are scored together or not at all, that of the longest rows first; one where all always are."""
+        return [Run(range(len(self.blocks)), range(self.n_rows))]
+
     def flat(self, placed: Placed) -> Flat:
         """The values as the graphs see them."""
         return Flat(
@@ -151,8 +182,10 @@ class Plan(ABC):
         """Look rows up: [...] int64 -> [..., d]. numpy: unpack(arrays, rows)."""
 
     @abstractmethod
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
         """Score every row of the table for each user: [B, d] -> pieces [B, rows of the piece], in row order.
+
+        Where there are several `runs`, `blocks` may name one of them.
 
         In integers the products are exact. What is the same for a whole answer, the user's own scale and that of a
         table with one, is applied by the caller to the few scores that are returned: the pieces are then `sums`, of

@@ -70,7 +70,7 @@ class BitmaskPlan(Plan):
         index = g.op("Add", g.op("Mul", inside, widths), rank)
         return Rows(flat.gather(g, index, block, kept), flat.scale_of(g, row, block))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
         def decode(body: Graph, rows: Name) -> Rows:
             return self.add_rows(body, placed, rows)
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales
+from edgerec_export.layouts.groups import runs_of
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
 
@@ -35,6 +36,9 @@ class BlockPlan(Plan):
     @property
     def sums_type(self) -> str:
         return "int32" if self.has_one_scale else "float32"
+
+    def runs(self) -> list[Run]:
+        return runs_of(self.blocks)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
@@ -100,11 +104,9 @@ class BlockPlan(Plan):
         at = g.op("Add", row, g.op("Gather", added, g.op("Squeeze", block, g.ints(-1))))
         return g.op("Min", at, flat.number(g, flat.size - 1))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
-        flat = self.flat(placed)
-        return [
-            flat.scaled(g, self._products(g, placed, user.values, number), number) for number in range(len(self.blocks))
-        ]
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+        flat, numbers = self.flat(placed), blocks or range(len(self.blocks))
+        return [flat.scaled(g, self._products(g, placed, user.values, number), number) for number in numbers]
 
     def _products(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
         """[B, rows of the block] `sums_type` sums of products with values, or with codes."""

@@ -15,6 +15,8 @@ from edgerec_export.layouts.base import Plan
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
+RUN_ROWS = 1 << 15
+"""Rows that are scored together or not at all, at least."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class Wish:
         for part in chunks(self.table.n_rows, ROWS_AT_ONCE):
             found[part] = np.count_nonzero(self.table.rows(np.arange(part.start, part.stop)), axis=1)
         return np.maximum(found, 1)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is worth asking which rows a search needs."""
+        return self.scored and self.table.n_rows >= 2 * RUN_ROWS
+
+    @cached_property
+    def lengths(self) -> NDArray[np.float32]:
+        """(n_rows,) the length of each row."""
+        found = np.empty(self.table.n_rows, np.float32)
+        for part in chunks(self.table.n_rows, ROWS_AT_ONCE):
+            found[part] = np.linalg.norm(self.table.rows(np.arange(part.start, part.stop)), axis=1)
+        return found
 
 
 @dataclass(frozen=True)

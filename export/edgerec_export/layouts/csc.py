@@ -147,7 +147,7 @@ class CscPlan(Plan):
         shape = g.op("Concat", g.op("Shape", rows), g.ints(self.d), axis=0)
         return Rows(g.op("Reshape", found, shape, allowzero=1), scale)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
         def score(body: Graph, one: Name) -> Name:
             dimension = body.cast(body.fresh(placed.table(body, "c")), "int32")
             weights = body.op("GatherElements", one, dimension, axis=0)

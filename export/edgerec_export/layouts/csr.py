@@ -79,7 +79,7 @@ class CsrPlan(Plan):
         found = g.op("Gather", pointers, row)
         return found if flat.index_type == "int32" else g.cast(found, flat.index_type)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
         def decode(body: Graph, rows: Name) -> Rows:
             return self.add_rows(body, placed, rows)
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Flat, Rows, centred
 from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
+from edgerec_export.layouts.groups import runs_of
 from edgerec_export.layouts.slots import add_scattered, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
@@ -32,8 +33,13 @@ VALUES_AT_ONCE = 1 << 17
 class EllPlan(Plan):
     """A planned ELL table: sections '' (values), 'c' (columns, by value)."""
 
+    leading = False
+
     def sections(self) -> Sections:
         return {**super().sections(), "c": (self.column_type, (self.n_values,))}
+
+    def runs(self) -> list[Run]:
+        return runs_of(self.blocks)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
@@ -76,16 +82,19 @@ class EllPlan(Plan):
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", at), allowzero=1)
         return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+        numbers = blocks or range(len(self.blocks))
+
         def score(body: Graph, one: Name) -> Name:
             pieces = [
                 self._scores(body, placed, one, number, rows)
-                for number, block in enumerate(self.blocks)
-                for rows in self._parts(block)
+                for number in numbers
+                for rows in self._parts(self.blocks[number])
             ]
             return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
-        return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
+        rows = sum(self.blocks[number].rows for number in numbers)
+        return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [rows]))]
 
     @staticmethod
     def _parts(block: Block) -> Iterator[slice]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from edgerec_export.layouts.choice import Choice, Wish
 from edgerec_export.layouts.csc import CscPlan, list_lengths
 from edgerec_export.layouts.csr import CsrPlan
 from edgerec_export.layouts.ell import EllPlan
-from edgerec_export.layouts.groups import group, width_choices
+from edgerec_export.layouts.groups import Search, group, width_choices
 from edgerec_export.values import BYTES, Block
 
 GRAPH_BYTES_PER_BLOCK = 80
@@ -81,7 +84,14 @@ class Mixed:
 
 
 def _block_plan(name: str, wish: Wish, choice: Choice) -> BlockPlan:
-    blocks, order = group(wish.sizes, wish.classes, choice.widths, by_column=wish.scored, rows_by_id=wish.rows_by_id)
+    blocks, order = group(
+        wish.sizes,
+        wish.classes,
+        choice.widths,
+        by_column=wish.scored,
+        rows_by_id=wish.rows_by_id,
+        search=Search(wish.lengths, math.sqrt) if wish.is_large and name == Mixed.name else None,
+    )
     return BlockPlan(name, blocks, order, wish.d, wish.scales, by_column=wish.scored)
 
 
@@ -92,17 +102,31 @@ class ByCount:
     name: str
     price: Price
     planned: type[EllPlan | BitmaskPlan]
+    in_runs: bool = False
     scores_rows: bool = True
 
     def choices(self, wish: Wish) -> list[Choice]:
         return _choices(wish.counts, wish, self.price)
 
     def plan(self, wish: Wish, choice: Choice) -> Plan:
-        blocks, order = group(wish.counts, wish.classes, choice.widths, by_column=False, rows_by_id=wish.rows_by_id)
+        blocks, order = group(
+            wish.counts,
+            wish.classes,
+            choice.widths,
+            by_column=False,
+            rows_by_id=wish.rows_by_id,
+            search=Search(wish.lengths, partial(_largest, of=wish.d)) if wish.is_large and self.in_runs else None,
+        )
         return self.planned(self.name, blocks, order, wish.d, wish.scales)
 
 
-ELL = ByCount("ell", Price(1.4, 8000), EllPlan)
+def _largest(count: int, of: int) -> float:
+    """The length of the `count` largest of some normal values, about."""
+    quantiles = (NormalDist().inv_cdf(1 - (number + 0.5) / (2 * of)) for number in range(min(count, of)))
+    return math.sqrt(sum(quantile**2 for quantile in quantiles))
+
+
+ELL = ByCount("ell", Price(1.4, 8000), EllPlan, in_runs=True)
 """Each value with its column."""
 BITMASK = ByCount("bitmask", Price(10.0, 2000), BitmaskPlan)
 """A bit for each position."""
