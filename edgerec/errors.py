@@ -77,3 +77,7 @@ class RequestError(EdgeRecError, ValueError):
 
 class BenchError(EdgeRecError):
     """A measurement could not be made, or results cannot be compared."""
+
+
+class DoesNotFitError(BenchError):
+    """What was measured took more memory than the device has, and was killed for it."""

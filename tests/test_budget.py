@@ -164,6 +164,7 @@ def test_overhead_counts_ids_in_their_narrowest_type() -> None:
 
 def test_sizes_in_bytes_are_read() -> None:
     assert [parse_bytes(text) for text in ("200KiB", "4096", "1.5MB", "7 B")] == [204800, 4096, 1500000, 7]
+    assert [parse_bytes(text) for text in ("128M", "1 G", "0.5K")] == [128 << 20, 1 << 30, 512]
     for text in ("", "10%", "-1", "0", "many"):
         with pytest.raises(BudgetError):
             parse_bytes(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, fsum, inf, log, sqrt
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec_bench.comparison import differences
 from edgerec_bench.figures import CONTESTED
+from edgerec_bench.process import Process
 from edgerec_bench.result import Result
 from edgerec_bench.results_file import AnyResult
 from edgerec_bench.significance import Interval, ratio_interval
@@ -30,6 +31,17 @@ nothing.
 Where the yardstick's ratio surely differs from 1 by more, the machine changed its speed, and no time says anything.
 """
 
+WORDS = {
+    "ms": ("slower", "faster"),
+    "users/s": ("faster", "slower"),
+    "M instr.": ("larger", "smaller"),
+    "instr.": ("larger", "smaller"),
+    "bytes": ("larger", "smaller"),
+}
+"""By unit: what a ratio above 1 is, and one below."""
+TIMED = ("ms", "users/s")
+"""Units in which other programs and the machine's speed show."""
+
 RSS_BATCH = 64 * 4096
 """Linux counts resident pages in batches of up to 64 a thread: a reading may be off by that many bytes."""
 
@@ -39,7 +51,7 @@ class Sample:
     """One figure of one result: a value a process.
 
     Attributes:
-        unit: 'ms' or 'bytes'.
+        unit: of `WORDS`.
         exact: the value is counted, not measured: it has no spread.
         waits: other programs show in it at once: a percentile above the median, or what happens once.
         step: what a reading may be off.
@@ -87,7 +99,7 @@ class Comparison:
 
     Attributes:
         machine: the yardstick's ratio: how much slower the machine itself was; None where a result has none.
-        cpu_share: the smaller share of the processor that one of the two had.
+        cpu_share: the smaller share of the processor that one of the two had; None where a device does not tell.
         again: commands that measure both with more processes.
     """
 
@@ -95,7 +107,7 @@ class Comparison:
     new: str
     changes: tuple[Change, ...]
     machine: Interval | None
-    cpu_share: float
+    cpu_share: float | None
     again: tuple[str, ...]
 
     @property
@@ -106,7 +118,7 @@ class Comparison:
     @property
     def contested(self) -> bool:
         """Whether other programs took part of the processor: medians must differ by more than 5 % to count."""
-        return self.cpu_share < CONTESTED
+        return self.cpu_share is not None and self.cpu_share < CONTESTED
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
@@ -129,13 +141,18 @@ def compare(base: Sequence[AnyResult], new: Sequence[AnyResult], *, force: bool 
         >>> [change.figure for change in films.changes if change.verdict == "slower"]
 
     Args:
-        force: compare although devices or settings differ.
+        force: compare although devices or settings differ, or a result is partial.
 
     Raises:
-        BenchError: unlike devices or settings (the message says which), no bundle in both, or no result of a bundle.
+        BenchError: unlike devices or settings (the message says which), a partial result, no bundle in both, or no
+            result of a bundle.
     """
     pairs = _pairs(_by_name(base), _by_name(new))
     for pair in pairs:
+        if partial := next((result for result in pair if result.partial and not force), None):
+            raise BenchError(
+                f"the result of {partial.bundle.name} is partial ({partial.partial}); measure it whole, or give --force"
+            )
         unlike = differences(pair)
         if unlike and not force:
             said = "; ".join(f"{name}: {before!r} and {after!r}" for name, (before, after) in unlike.items())
@@ -164,10 +181,12 @@ def _pairs(base: dict[str, Result], new: dict[str, Result]) -> list[tuple[Result
 
 
 def _compare(base: Result, new: Result) -> Comparison:
-    machine, share = _machine(base, new), min(base.measured.cpu_share, new.measured.cpu_share)
+    shares = [share for result in (base, new) if (share := result.measured.cpu_share) is not None]
+    machine, share = _machine(base, new), min(shares, default=None)
     before, after = _samples(base), _samples(new)
     comparison = Comparison(base.bundle.name, new.bundle.name, (), machine, share, _again(base, new))
-    changes = [_change(name, before[name], after[name], comparison) for name in before if name in after]
+    alike = [name for name in before if name in after and before[name].unit == after[name].unit]
+    changes = [_change(name, before[name], after[name], comparison) for name in alike]
     return replace(comparison, changes=tuple(changes))
 
 
@@ -178,14 +197,15 @@ def _again(base: Result, new: Result) -> tuple[str, ...]:
 
 
 def _change(name: str, base: Sample, new: Sample, comparison: Comparison) -> Change:
-    interval, allowed, words = _interval(base, new), 1.0, ("larger", "smaller")
-    if base.unit == "ms":
-        words = ("slower", "faster")
+    interval, allowed = _interval(base, new), 1.0
+    if base.unit in TIMED:
         if comparison.machine_changed or (comparison.contested and base.waits):
             allowed = inf
         elif comparison.contested:
             allowed = AGREE
-    return Change(name, base.unit, base.centre, new.centre, interval, allowed, verdict(interval, allowed, words))
+    return Change(
+        name, base.unit, base.centre, new.centre, interval, allowed, verdict(interval, allowed, WORDS[base.unit])
+    )
 
 
 def _interval(base: Sample, new: Sample) -> Interval:
@@ -226,18 +246,35 @@ def _machine(base: Result, new: Result) -> Interval | None:
 
 def _samples(result: Result) -> dict[str, Sample]:
     """Every figure that has a ratio; memory only where it is well above what the kernel resolves."""
-    found = dict(_times(result))
+    found = {name: sample for name, sample in _times(result) if sample.values and min(sample.values) > 0}
     peaks = [process.above_bare("VmHWM") for process in result.measured.processes]
     known = tuple(float(peak) for peak in peaks if peak is not None and peak > 4 * RSS_BATCH)
-    if len(known) == len(peaks):
+    if known and len(known) == len(peaks):
         found["peak"] = Sample(known, "bytes", step=RSS_BATCH)
     return found | {"bytes": Sample((float(result.bundle.nbytes),), "bytes", exact=True)}
 
 
 def _times(result: Result) -> Iterator[tuple[str, Sample]]:
-    measured = result.measured
-    for percentile in ("p50", "p95", "p99"):
-        yield percentile, Sample(tuple(measured.each("recommend", f"{percentile}_ms")), waits=percentile != "p50")
-    for scenario in measured.scenarios[1:]:
-        yield ("raw ids" if scenario == "recommend, raw ids" else scenario), Sample(tuple(measured.each(scenario)))
-    yield "load", Sample(tuple(process.load_ms for process in measured.processes), waits=True)
+    measured, unit = result.measured, result.clock.unit
+    if "recommend" in measured.scenarios:
+        for percentile in ("p50", "p95", "p99"):
+            values = measured.each("recommend", f"{percentile}_ms")
+            yield percentile, Sample(tuple(values), unit, waits=percentile != "p50")
+    for scenario in measured.scenarios:
+        if scenario != "recommend":
+            name = "raw ids" if scenario == "recommend, raw ids" else scenario
+            yield name, Sample(tuple(measured.each(scenario)), unit)
+    yield "load", _each(result, lambda process: process.load_ms, unit)
+    yield "cold load", _each(result, lambda process: process.cold.load_ms if process.cold else None, unit)
+    yield (
+        "offline",
+        _each(result, lambda process: max((p.users_per_second for p in process.offline), default=None), "users/s"),
+    )
+    yield "instructions", _each(result, lambda process: process.cost.get("recommend", {}).get("instructions"), "instr.")
+
+
+def _each(result: Result, figure: Callable[[Process], float | None], unit: str) -> Sample:
+    """What happens once in each process; empty where one has none."""
+    values = [value for value in map(figure, result.measured.processes) if value is not None]
+    whole = len(values) == len(result.measured.processes)
+    return Sample(tuple(values) if whole else (), unit, waits=unit == "ms")

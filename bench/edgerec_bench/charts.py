@@ -21,7 +21,7 @@ require("matplotlib", "bench")
 from matplotlib import rc_context  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: E402
 
 INK, POINT = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""
@@ -31,6 +31,9 @@ SERIES = [f"#0a0b0{number}" for number in range(8)]
 MARKERS = "osD^vPX*"
 LEGEND_COLUMNS = 2
 """Of 22 letters a name: three would leave the chart."""
+
+NARROW = 4
+"""Times that the smallest value of a curve is below the largest, up to which its axis is linear."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -74,19 +77,19 @@ def scatter(
         for number, (name, right, high) in enumerate(zip(names, x, y, strict=True))
         if high is not None
     ]
-    with _figure(3.2 + _legend_height(len(points))) as (figure, axes):
+    with drawing(3.2 + legend_height(len(points))) as (figure, axes):
         for number, name, right, high in points:
             marker = MARKERS[number % len(MARKERS)]
-            axes.scatter(right, high, s=64, marker=marker, color=_colour(number), label=_short(name), zorder=3)
+            axes.scatter(right, high, s=64, marker=marker, color=colour_of(number), label=_short(name), zorder=3)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         # Bundles differ by powers of two; a linear axis would heap the small ones up.
         axes.set_xscale("log", base=2)
-        axes.set_xlim(*_whole_powers([right for _, _, right, _ in points]))
+        axes.set_xlim(*whole_powers([right for _, _, right, _ in points]))
         axes.xaxis.set_major_formatter(lambda size, place: format_bytes(int(size)).replace(".0 ", " "))
         axes.set_ylim(bottom=0, top=max([*(high for *_, high in points), 1e-9]) * 1.2)
         axes.grid(alpha=0.18, color=INK)
-        return _with_legend(figure, f"{y_label} against {x_label}")
+        return with_legend(figure, f"{y_label} against {x_label}")
 
 
 def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: str) -> str:
@@ -94,36 +97,39 @@ def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: s
 
     A bundle with an empty curve is left out, and its colour to it in other charts.
     """
-    with _figure(3.2 + _legend_height(len(curves))) as (figure, axes):
+    with drawing(3.2 + legend_height(len(curves))) as (figure, axes):
         for number, (name, curve) in enumerate(curves.items()):
             if not curve:
                 continue
             across = [_nines(percentile) for percentile in curve]
-            axes.plot(across, list(curve.values()), color=_colour(number), label=_short(name), linewidth=2)
+            axes.plot(across, list(curve.values()), color=colour_of(number), label=_short(name), linewidth=2)
         axes.set_xticks([_nines(percentile) for percentile in (1, 50, 90, 95, 99)], ["1", "50", "90", "95", "99"])
         axes.set_xlabel("percentile of the warm calls")
         axes.set_ylabel(y_label)
-        axes.set_yscale("log")
+        reached = [value for curve in curves.values() for value in curve.values()]
+        if max(reached) > NARROW * min(reached):  # on a narrower logarithmic axis no number would stand
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.18, color=INK)
         axes.minorticks_off()
-        return _with_legend(figure, f"{y_label} by percentile")
+        return with_legend(figure, f"{y_label} by percentile")
 
 
 def stacked_bars(
     names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str, scale: float = 1.0
 ) -> str:
     """One bar a bundle, its parts one after the other, divided by `scale`; what is below zero is shown as zero."""
-    with _figure(1.2 + 0.42 * len(names) + _legend_height(len(parts))) as (figure, axes):
+    with drawing(1.2 + 0.42 * len(names) + legend_height(len(parts))) as (figure, axes):
         reached = [0.0] * len(names)
         for number, (part, sizes) in enumerate(parts.items()):
             lengths = [max(size, 0.0) / scale for size in sizes]
-            axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=_colour(number), label=part)
+            axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=colour_of(number), label=part)
             reached = [before + length for before, length in zip(reached, lengths, strict=True)]
         _name_bars(axes, names)
         axes.set_xlabel(x_label)
         axes.grid(axis="x", alpha=0.18, color=INK)
-        return _with_legend(figure, x_label)
+        return with_legend(figure, x_label)
 
 
 def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: str) -> str:
@@ -133,7 +139,7 @@ def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: st
         blocks: by bundle, (width, rows) of each block.
     """
     widest = max(width for pairs in blocks.values() for width, _ in pairs)
-    with _figure(1.1 + 0.42 * len(blocks)) as (figure, axes):
+    with drawing(1.1 + 0.42 * len(blocks)) as (figure, axes):
         for place, pairs in enumerate(blocks.values()):
             total, reached = sum(rows for _, rows in pairs), 0.0
             for width, rows in sorted(pairs):
@@ -155,9 +161,9 @@ def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: s
     Args:
         series: by name, (4, n): places on the axis, above 0, the band's lower ends, the line, the upper ends.
     """
-    with _figure(3.2 + _legend_height(len(series))) as (figure, axes):
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
         for number, (name, (across, low, middle, high)) in enumerate(series.items()):
-            colour, marker = _colour(number), MARKERS[number % len(MARKERS)]
+            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
             axes.fill_between(across, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.plot(across, middle, color=colour, marker=marker, label=_short(name), linewidth=2)
         axes.set_xlabel(x_label)
@@ -168,34 +174,48 @@ def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: s
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.18, color=INK)
         axes.minorticks_off()
-        return _with_legend(figure, f"{y_label} against {x_label}")
+        return with_legend(figure, f"{y_label} against {x_label}")
+
+
+def over_time(series: Mapping[str, Sequence[tuple[float, float]]], *, y_label: str) -> str:
+    """One line a bundle, of (seconds, value); an empty one leaves the bundle out, and its colour to it elsewhere."""
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+        for number, (name, points) in enumerate(series.items()):
+            if points:
+                across, up = zip(*points, strict=True)
+                axes.plot(across, up, color=colour_of(number), label=_short(name), linewidth=2)
+        axes.set_xlabel("seconds")
+        axes.set_ylabel(y_label)
+        axes.set_ylim(bottom=0, top=1.15 * max(value for points in series.values() for _, value in points))
+        axes.grid(alpha=0.18, color=INK)
+        return with_legend(figure, f"{y_label} over time")
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
 
 
-def _with_legend(figure: Figure, title: str) -> str:
+def with_legend(figure: Figure, title: str) -> str:
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
     return _inline(figure, title)
 
 
-def _whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
+def whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
     """Limits of an axis just outside the powers of two around the sizes, so that two at least have their ticks."""
     low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
     margin = 0.06 * max(high - low, 1)
     return 2 ** (low - margin), 2 ** (max(high, low + 1) + margin)
 
 
-def _legend_height(entries: int) -> float:
+def legend_height(entries: int) -> float:
     """Inches."""
     return 0.22 * math.ceil(entries / LEGEND_COLUMNS)
 
 
-def _colour(number: int) -> str:
+def colour_of(number: int) -> str:
     return SERIES[number % len(SERIES)]
 
 

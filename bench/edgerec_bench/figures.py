@@ -1,91 +1,22 @@
-"""Measured figures: of one process, and over the fresh processes that were measured alike."""
+"""Measured figures, over the fresh processes that were measured alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from edgerec_bench.apart import Sustained, Window
+from edgerec_bench.process import KIB, Process
 from edgerec_bench.significance import calls_needed
 
-KIB = 1024
 UNSTEADY = 0.10
 """Processes whose medians differ by more than this share of their median are called unsteady."""
 CONTESTED = 0.90
 """Processes that had less than this share of the processor had to wait for other programs."""
 DRIFTING = 0.05
 """Calls whose second half differs from the first by more than this were not warm, or the machine changed its speed."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """One scenario in one process: milliseconds a call, batch 1.
-
-    Attributes:
-        first_ms: the first call after loading, apart from the others.
-        warm_up: calls left out as warm-up.
-        count: calls that the percentiles are of.
-        drift: the median of their second half over that of the first, less 1: above 0 they were getting slower.
-        cpu_share: the process's processor time over the time that passed; of several threads, their sum.
-        curve_ms: by percentile; empty in results of older versions.
-    """
-
-    first_ms: float
-    warm_up: int
-    count: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-    mean_ms: float
-    drift: float = 0.0
-    cpu_share: float = 1.0
-    curve_ms: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Process:
-    """What one fresh process showed.
-
-    Attributes:
-        load_ms: opening without verification, with the recommend session.
-        verify_ms: comparing every sha256; None where there is nothing to compare.
-        scenarios: by name.
-        memory: KiB by the kernel's names (VmHWM, RssAnon, Pss_File, ...); empty without /proc.
-        bare: the same of a process beside it that only ran a one-node session.
-        yardstick_ms: a fixed piece of work, the same in every process; None in results of older versions.
-    """
-
-    load_ms: float
-    verify_ms: float | None
-    scenarios: dict[str, Latency]
-    memory: dict[str, int]
-    bare: dict[str, int]
-    yardstick_ms: float | None = None
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Process:
-        """Raises KeyError, TypeError or ValueError where fields are missing or of another type."""
-        return cls(
-            float(fields["load_ms"]),
-            _optional(fields.get("verify_ms")),
-            {str(name): Latency(**values) for name, values in fields["scenarios"].items()},
-            {str(name): int(value) for name, value in fields["memory"].items()},
-            {str(name): int(value) for name, value in fields["bare"].items()},
-            _optional(fields.get("yardstick_ms")),
-        )
-
-    def above_bare(self, name: str) -> int | None:
-        """Bytes of a memory figure above the bare session's; None where it could not be read."""
-        if name not in self.memory or name not in self.bare:
-            return None
-        return (self.memory[name] - self.bare[name]) * KIB
-
-
-def _optional(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -96,29 +27,64 @@ class Measured:
 
     @property
     def scenarios(self) -> tuple[str, ...]:
-        """The names of the scenarios, 'recommend' first."""
+        """The names of the scenarios, 'recommend' first where it was measured."""
         return tuple(self.processes[0].scenarios)
 
     @property
-    def load_ms(self) -> float:
-        return median(process.load_ms for process in self.processes)
+    def load_ms(self) -> float | None:
+        return self.median(lambda process: process.load_ms)
 
     @property
     def verify_ms(self) -> float | None:
-        return self._median(lambda process: process.verify_ms)
+        return self.median(lambda process: process.verify_ms)
+
+    @property
+    def sustained(self) -> Sustained | None:
+        """Of the process that was loaded for long; None where none was."""
+        return Sustained.of(self.windows) if self.windows else None
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Of the same, second by second."""
+        return next((process.sustained for process in self.processes if process.sustained), ())
+
+    @property
+    def throughputs(self) -> dict[str, float]:
+        """Users a second by batch and threads, the medians over the processes."""
+        points = [{point.name: point.users_per_second for point in process.offline} for process in self.processes]
+        names = dict.fromkeys(name for point in points for name in point)
+        return {name: median(point[name] for point in points if name in point) for name in names}
 
     def latency(self, scenario: str = "recommend", figure: str = "p50_ms") -> float:
-        """Milliseconds: the median over the processes of one of `Latency`'s figures."""
-        return median(self.each(scenario, figure))
+        """Milliseconds: the median over the processes of one of `Latency`'s figures.
+
+        Raises KeyError where the scenario was not measured, ValueError where the figure is not told.
+        """
+        value = self.figure(scenario, figure)
+        if value is None:
+            if scenario not in self.scenarios:
+                raise KeyError(scenario)
+            raise ValueError(f"the device tells no {figure} of {scenario}")
+        return value
+
+    def figure(self, scenario: str, figure: str) -> float | None:
+        """The same; None where it is not there."""
+        values = self.each(scenario, figure) if scenario in self.scenarios else []
+        return median(values) if values else None
+
+    def timed_at_once(self, scenario: str) -> float:
+        """Milliseconds that the clock was read for: of one call, or of several together."""
+        return self.latency(scenario) * self.latency(scenario, "batch")
 
     def each(self, scenario: str = "recommend", figure: str = "p50_ms") -> list[float]:
-        """One of `Latency`'s figures, one value a process."""
-        return [float(getattr(process.scenarios[scenario], figure)) for process in self.processes]
+        """One of `Latency`'s figures, one value a process; empty where it is not told."""
+        values = (getattr(process.scenarios[scenario], figure) for process in self.processes)
+        return [float(value) for value in values if value is not None]
 
     def curve(self, scenario: str = "recommend") -> dict[float, float]:
-        """Milliseconds by percentile, each the median over the processes; empty in results of older versions."""
-        curves = [process.scenarios[scenario].curve_ms for process in self.processes]
-        return {float(name): median(curve[name] for curve in curves) for name in min(curves, key=len)}
+        """Milliseconds by percentile, each the median over the processes; empty where it was not measured."""
+        curves = [process.scenarios[scenario].curve_ms for process in self.processes if scenario in process.scenarios]
+        return {float(name): median(curve[name] for curve in curves) for name in min(curves, key=len, default={})}
 
     def spread(self, scenario: str = "recommend") -> float:
         """(largest - smallest) / median of the processes' p50: how far to trust a single one."""
@@ -127,11 +93,19 @@ class Measured:
 
     def memory(self, name: str) -> float | None:
         """Bytes of a memory figure; None where it could not be read."""
-        return self._median(lambda process: process.memory[name] * KIB if name in process.memory else None)
+        return self.median(lambda process: process.memory[name] * KIB if name in process.memory else None)
 
     def above_bare(self, name: str) -> float | None:
         """Bytes of a memory figure above the bare session's; None where it could not be read."""
-        return self._median(lambda process: process.above_bare(name))
+        return self.median(lambda process: process.above_bare(name))
+
+    def faults(self, scenario: str, kind: str) -> float | None:
+        """Minor or major page faults; None where they are not told."""
+        return self.median(lambda process: process.faults.get(scenario, {}).get(kind))
+
+    def cost(self, scenario: str, kind: str) -> float | None:
+        """Instructions or joules a call; None where they are not told."""
+        return self.median(lambda process: process.cost.get(scenario, {}).get(kind))
 
     def unsteady(self) -> list[str]:
         """The scenarios whose processes differ by more than 10 %, each with its spread."""
@@ -144,33 +118,55 @@ class Measured:
         return {name: count for name, count in fewest.items() if count < calls_needed(percentile)}
 
     @property
-    def cpu_share(self) -> float:
-        """The smallest share of the processor that a scenario had, the median over the processes; at most 1."""
-        return min(1.0, *(self.latency(name, "cpu_share") for name in self.scenarios))
+    def cpu_share(self) -> float | None:
+        """The smallest share of the processor that a scenario had, the median over the processes; at most 1.
+
+        None where the device tells none.
+        """
+        shares = [share for name in self.scenarios if (share := self.figure(name, "cpu_share")) is not None]
+        return min(1.0, *shares) if shares else None
 
     def drifting(self) -> list[str]:
         """The scenarios whose warm calls still became faster or slower by more than 5 %, each with its drift."""
         drifts = {name: self.latency(name, "drift") for name in self.scenarios}
         return [f"{name} {value:+.0%}" for name, value in drifts.items() if abs(value) > DRIFTING]
 
+    def paged(self) -> list[str]:
+        """The scenarios that read from the disk at least once a warm call, each with its major page faults."""
+        faults = {name: self.faults(name, "major") or 0 for name in self.scenarios}
+        return [f"{name} {count:,.0f}" for name, count in faults.items() if count >= self.latency(name, "count")]
+
     def summary(self) -> dict[str, Any]:
         """For readers of the JSON: medians over the processes; never read back."""
-        figures = ("first_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
-        return {
+        figures = ("first_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms")
+        summary: dict[str, Any] = {
+            "load": "warm" if self.cold("load_ms") is None else "cold and warm",
             "load_ms": self.load_ms,
             "verify_ms": self.verify_ms,
             "scenarios": {
-                name: {figure: self.latency(name, figure) for figure in figures} | {"spread": self.spread(name)}
+                name: {figure: self.figure(name, figure) for figure in figures} | {"spread": self.spread(name)}
                 for name in self.scenarios
             },
+            "bytes": {name: self.memory(name) for name in self.processes[0].memory},
             "bytes_above_bare": {
                 name: self.above_bare(name) for name in self.processes[0].memory if name in self.processes[0].bare
             },
         }
+        if summary["load"] != "warm":
+            summary["cold"] = {name: self.cold(name) for name in ("load_ms", "first_ms")}
+        if self.throughputs:
+            summary["users_per_second"] = self.throughputs
+        if self.sustained:
+            summary["sustained"] = self.sustained.to_json()
+        return summary
+
+    def cold(self, figure: str) -> float | None:
+        """load_ms or first_ms with the files out of the page cache; None where that was not measured."""
+        return self.median(lambda process: getattr(process.cold, figure) if process.cold else None)
 
     def to_json(self) -> dict[str, Any]:
         """{"summary": ..., "processes": [...]}."""
-        return {"summary": self.summary(), "processes": [asdict(process) for process in self.processes]}
+        return {"summary": self.summary(), "processes": [process.to_json() for process in self.processes]}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Measured:
@@ -180,6 +176,7 @@ class Measured:
             raise ValueError("processes with the same scenarios are needed")
         return cls(processes)
 
-    def _median(self, figure: Callable[[Process], float | None]) -> float | None:
+    def median(self, figure: Callable[[Process], float | None]) -> float | None:
+        """Over the processes that have the figure; None where none has."""
         known = [value for value in map(figure, self.processes) if value is not None]
         return median(known) if known else None

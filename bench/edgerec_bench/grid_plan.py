@@ -20,6 +20,7 @@ from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions
+from edgerec_export import Options
 from edgerec_export.layouts import layout
 
 AXES: dict[str, tuple[type, ...]] = {
@@ -31,6 +32,9 @@ AXES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
 }
 """The lists of a plan and the types of their entries; a single value stands for a list of one."""
+
+AUTO = "auto"
+"""The precision of cells that are trained in full, and cut and quantised at export to the bytes of the budget."""
 
 _OTHERS = ("settings", "method_settings", "skip", "timeout_minutes")
 
@@ -65,7 +69,7 @@ class Cell:
 
     Attributes:
         data: a name or path that `load_data` takes.
-        budget: None where the method takes none.
+        budget: None where the method takes none. Of the precision AUTO, of the bundle in bytes.
         settings, method_settings: of this backbone and this method.
         data_fingerprint: of the interactions; '' until they were looked at.
     """
@@ -98,18 +102,34 @@ class Cell:
 
     def request(self) -> TrainRequest:
         """What to train. Raises UnsupportedError, BudgetError, DataError."""
-        shared = self.shared
+        shared, fitted = self.shared, self.precision == AUTO
+        if fitted and find_method(self.method, self.backbone).budgeted:
+            raise UnsupportedError(
+                f"the precision 'auto' fits a full table into its budget at export, and {self.method} trains within "
+                f"one; skip the pair: skip = [{{ method = '{self.method}', precision = 'auto' }}]"
+            )
+        if fitted and Budget.parse(self.budget or "").kind not in ("share", "bytes"):
+            raise UnsupportedError(f"the precision 'auto' takes budgets such as '10%' and '64KiB', not {self.budget!r}")
         return TrainRequest.make(
             self.backbone,
             self.method,
-            budget=self.budget,
+            budget=None if fitted else self.budget,
             dimensions=shared.dimensions,
             split=shared.split,
-            precision=self.precision,
+            precision="fp32" if fitted else self.precision,
             settings=self.settings,
             method_settings=self.method_settings,
             options=FitOptions(self.seed, shared.threads, max_epochs=shared.epochs, patience=shared.patience),
         )
+
+    def options(self, dense_bytes: int, *, verify: bool) -> Options:
+        """How to export it; `dense_bytes` are those of the full fp32 tables, of which a budget may be a share."""
+        layout, precision = self.shared.layout, self.precision
+        if precision != AUTO:
+            return Options(layout=layout, precision=precision, verify=verify)
+        budget = Budget.parse(self.budget or "")
+        limit = int(budget.amount * dense_bytes if budget.kind == "share" else budget.amount)
+        return Options(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
 
 
 @dataclass(frozen=True)
@@ -181,8 +201,8 @@ class Plan:
                 self.shared,
             )
             for data, (backbone, method) in product(self.data, pairs)
-            for budget in self._budgets(method)
-            for precision, seed in product(self.precision, self.seed)
+            for budget, precision in self._forms(method)
+            for seed in self.seed
         ]
         cells = [cell for cell in listed if not any(_matches(cell, entry) for entry in self.skip)]
         for cell in cells:
@@ -203,12 +223,14 @@ class Plan:
                 notes.append(f"left out: {error}")
         return pairs, notes
 
-    def _budgets(self, method: Method) -> tuple[str | None, ...]:
-        if method.budgeted and not self.budget:
-            raise BenchError(
-                f"the method {method.name!r} needs a budget; give the plan a list such as budget = ['10%']"
-            )
-        return self.budget if method.budgeted else (None,)
+    def _forms(self, method: Method) -> list[tuple[str | None, str]]:
+        """The budgets and precisions of a method, the budgets first."""
+        needed = [name for name in self.precision if method.budgeted or name == AUTO]
+        if needed and not self.budget:
+            whose = f"the method {method.name!r}" if method.budgeted else "the precision 'auto'"
+            raise BenchError(f"{whose} needs a budget; give the plan a list such as budget = ['10%']")
+        free = [(None, name) for name in self.precision if name not in needed]
+        return [*free, *product(self.budget, needed)]
 
 
 def _axis(name: str, value: Any) -> tuple[Any, ...]:

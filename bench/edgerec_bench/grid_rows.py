@@ -28,7 +28,7 @@ from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec_bench.grid_plan import Cell, Shared
-from edgerec_export import Options, export, from_run
+from edgerec_export import export, from_run
 
 FORMAT, VERSION = "edgerec.grid", 1
 ASKED, ANSWER = "cell.json", "row.json"
@@ -167,8 +167,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
     marks = [time.perf_counter()]
     run = _trained(interactions, cell, folder / "run")
     marks.append(time.perf_counter())
-    options = Options(layout=cell.shared.layout, precision=cell.precision, verify=verify)
-    exported = export(from_run(run), bundle, options)
+    exported = export(from_run(run), bundle, cell.options(run.nbytes, verify=verify))
     marks.append(time.perf_counter())
     model = Recommender.load(bundle, threads=cell.shared.threads)
     answered = evaluate(model, interactions, threads=cell.shared.threads)

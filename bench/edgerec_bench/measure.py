@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import edgerec
-from edgerec.errors import BenchError
+from edgerec.budget import format_bytes
+from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_bench.figures import Measured
 from edgerec_bench.record import now
-from edgerec_bench.result import BundleFacts, Result, Settings
-from edgerec_bench.turns import Progress, measure_in_turns
+from edgerec_bench.result import USUAL, BundleFacts, Result, Settings
+from edgerec_bench.turns import Answers, Progress, measure_in_turns
+from edgerec_bench.units import TIME, clock_of
 from edgerec_devices import Device, Local
+
+Keep = Callable[[list[Result]], None]
+"""Called with partial results."""
 
 
 def bench(
@@ -31,6 +36,7 @@ def bench(
         >>> result.measured.latency("recommend", "p95_ms")
 
     Raises:
+        DoesNotFitError: it takes more memory than the device has.
         BenchError: a process failed or took too long.
         BundleError: no bundle there, or a damaged one.
     """
@@ -43,8 +49,16 @@ def bench_all(
     *,
     device: Device | None = None,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> list[Result]:
-    """Measure several bundles in turns, for a fair comparison; one result each. Raises as `bench` does."""
+    """Measure several bundles in turns, for a fair comparison; one result each.
+
+    Args:
+        keep: called with what was measured so far, marked as partial, where measuring ends early: by an error, which
+            is then raised, or by Ctrl-C.
+
+    Raises as `bench` does.
+    """
     if not bundles:
         raise BenchError("no bundle to measure; give one or more folders")
     chosen, machine = settings or Settings(), device or Local()
@@ -52,27 +66,78 @@ def bench_all(
     for fact in facts:
         if chosen.k > fact.items:
             raise BenchError(f"{fact.name} has only {fact.items} items and k is {chosen.k}; give a smaller -k")
-    asked = {name: value for name, value in asdict(chosen).items() if name != "processes"}
-    requests: list[tuple[str, dict[str, Any]]] = [
-        (fact.name, {**asked, "task": "bundle", "bundle": machine.push(Path(bundle)), "ask": []})
+    said, started = machine.info(), now()
+    _refuse_seconds(chosen, said)
+    _allow(machine, chosen.lasts_s)
+    requests = _requests(bundles, facts, chosen, machine)
+
+    def results(answers: Answers, device: dict[str, Any], partial: str | None) -> list[Result]:
+        made = [(fact, _measured(taken, device)) for fact, taken in zip(facts, answers, strict=True) if taken]
+        again, finished = command(bundles, chosen, machine), now()
+        return [
+            Result(fact, chosen, device, measured, started, finished, again, edgerec.__version__, partial)
+            for fact, measured in made
+        ]
+
+    answers: Answers = [[] for _ in requests]
+    try:
+        measure_in_turns(requests, chosen.processes, machine, progress, into=answers)
+        return results(answers, machine.info(), None)
+    except (BenchError, KeyboardInterrupt) as error:
+        if keep and any(answers):
+            keep(results(answers, said, str(error) or "interrupted"))
+        if isinstance(error, DoesNotFitError):
+            raise _with_memory(error, said) from error
+        raise
+
+
+def _requests(
+    bundles: Sequence[str | Path], facts: Sequence[BundleFacts], settings: Settings, device: Device
+) -> list[tuple[str, dict[str, Any]]]:
+    asked = {name: value for name, value in asdict(settings).items() if name != "processes"}
+    return [
+        (fact.name, {**asked, "task": "bundle", "bundle": device.push(Path(bundle)), "ask": []})
         for bundle, fact in zip(bundles, facts, strict=True)
     ]
-    started = now()
-    answers = measure_in_turns(requests, chosen.processes, machine, progress)
-    said, finished = machine.info(), now()
-    return [
-        Result(
-            bundle=fact,
-            settings=chosen,
-            device=said,
-            measured=Measured.from_json({"processes": taken}),
-            started=started,
-            finished=finished,
-            command=command(bundles, chosen, machine),
-            edgerec=edgerec.__version__,
+
+
+def _measured(answers: list[dict[str, Any]], device: dict[str, Any]) -> Measured:
+    try:
+        measured = Measured.from_json({"processes": answers})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BenchError(
+            f"the device answered something else than figures ({error!r}); is its agent this one's?"
+        ) from error
+    if clock_of(device) is TIME:
+        return measured
+    return Measured(tuple(process.in_instructions() for process in measured.processes))
+
+
+def _refuse_seconds(settings: Settings, device: dict[str, Any]) -> None:
+    """Scenarios that are about seconds need a clock that counts them. Raises BenchError."""
+    if clock_of(device) is TIME:
+        return
+    if timed := [name for name in ("load", "sustained", "offline") if name in settings.scenarios]:
+        raise BenchError(
+            f"this device's clock counts instructions, which say nothing of {' and '.join(timed)}; "
+            "measure that on a device whose clock counts time"
         )
-        for fact, taken in zip(facts, answers, strict=True)
-    ]
+
+
+def _allow(device: Device, seconds: float) -> None:
+    """What was asked to take long is not stopped for it."""
+    if hasattr(device, "timeout"):
+        device.timeout += seconds
+
+
+def _with_memory(error: DoesNotFitError, device: dict[str, Any]) -> DoesNotFitError:
+    """The same with the memory of the device, where that is known."""
+    if "memory_bytes" not in device:
+        return error
+    told = f"the device has {format_bytes(device['memory_bytes'])} of memory"
+    if "memory_available_bytes" in device:
+        told += f", {format_bytes(device['memory_available_bytes'])} of it free before"
+    return DoesNotFitError(f"{error}; {told}")
 
 
 def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -> str:
@@ -80,6 +145,12 @@ def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -
     words = ["edgerec", "bench", *map(str, bundles)]
     if device.name != Local.name:
         words += ["--device", device.name]
+    if memory := getattr(device, "memory", None):
+        words += ["--memory", f"{memory}"]
     for flag in ("processes", "calls", "seconds", "k", "exclude", "threads"):
         words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag)}"]
+    if settings.scenarios != USUAL:
+        words += [word for name in settings.scenarios if name != "sustained" for word in ("--scenario", name)]
+    if "sustained" in settings.scenarios:
+        words += ["--sustained", f"{settings.sustained_seconds / 60:g}"]
     return shlex.join(words)

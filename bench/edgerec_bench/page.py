@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from edgerec_bench.results_file import AnyResult
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
 from edgerec_bench.scale_targets import targets
+from edgerec_bench.units import INSTRUCTIONS
 from edgerec_devices.facts import MOMENTARY
 
 require("jinja2", "bench")
@@ -43,7 +42,7 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
     """
     if not results and not runs:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
-    bundles = _told_apart([result for result in results if isinstance(result, Result)])
+    bundles = comparison.told_apart([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
     templates = Environment(loader=PackageLoader("edgerec_bench"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
@@ -59,24 +58,13 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
     write_bytes(Path(out), page.encode())
 
 
-def _told_apart(results: Sequence[Result]) -> list[Result]:
-    """The same with a number behind a name that was there before: one bundle before and after a change."""
-    seen: Counter[str] = Counter()
-    named = []
-    for result in results:
-        name = result.bundle.name
-        seen[name] += 1
-        bundle = replace(result.bundle, name=f"{name} ({seen[name]})" if seen[name] > 1 else name)
-        named.append(replace(result, bundle=bundle))
-    return named
-
-
 def _side_by_side(results: list[Result]) -> dict[str, Any]:
     from edgerec_bench.plots import plots
 
     listed = comparison.lines(results)
     return {
         "heads": [_head(result) for result in results],
+        "counted": [result.bundle.name for result in results if result.clock is INSTRUCTIONS],
         "groups": [(name, list(group)) for name, group in groupby(listed, key=lambda line: line.group)],
         "reference": results[comparison.reference(results)].bundle.name,
         "plots": plots(results),
@@ -85,11 +73,12 @@ def _side_by_side(results: list[Result]) -> dict[str, Any]:
 
 
 def _head(result: Result) -> tuple[str, str, str]:
-    """A bundle's name, how it ships, and what it holds."""
+    """A bundle's name, how it ships and was measured, and what it holds."""
     bundle = result.bundle
     said = [str(bundle.about[name]) for name in ("data", "backbone", "method", "budget") if bundle.about.get(name)]
     origin = ", ".join([*dict.fromkeys(said), f"{bundle.items:,} items"])
-    return bundle.name, f"{bundle.layout} {bundle.precision}", origin
+    told = [f"{bundle.layout} {bundle.precision}", *([result.runtime] if result.runtime != "python" else [])]
+    return bundle.name, ", ".join([*told, *(["partial"] if result.partial else [])]), origin
 
 
 def _scale(result: ScaleResult) -> dict[str, Any]:

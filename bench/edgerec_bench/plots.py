@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edgerec.training import Run
-from edgerec_bench.charts import SERIES, bands, percentile_curves, scatter, stacked_bars, width_shares
+from edgerec_bench.charts import SERIES, bands, over_time, percentile_curves, scatter, stacked_bars, width_shares
 from edgerec_bench.result import Result
 from edgerec_bench.run_sizes import size_bands, unseen_rows
+from edgerec_bench.units import CLOCKS, Clock
 
 MEBIBYTE = 2**20
 MEMORY = {"anonymous": "RssAnon", "file-backed": "RssFile"}
@@ -28,7 +30,8 @@ class Plot:
 
 def plots(results: Sequence[Result]) -> list[Plot]:
     """Every chart that these results have the figures for."""
-    return [*_against_bytes(results), *_latencies(results), *_memory(results), _parts(results), *_widths(results)]
+    drawn = [*_against_bytes(results), *_latencies(results), *_sustained(results)]
+    return [*drawn, *_memory(results), _parts(results), *_widths(results)]
 
 
 def size_plot(name: str, run: Run) -> Plot | None:
@@ -48,12 +51,18 @@ def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:
     quality = _points(results, lambda result: result.bundle.metric("ndcg@20"), "test NDCG@20")
     if quality:
         yield Plot("Quality of the trained tables against what ships.", quality)
-    times = _points(results, lambda result: result.measured.latency(), "recommend p50, ms")
-    yield Plot("Time of one recommendation, median.", times)
+    for clock in CLOCKS.values():
+        times = _points(results, partial(_median, clock), f"recommend p50, {clock.unit}")
+        if times:
+            yield Plot(f"{clock.a_call} of one recommendation, median.", times)
     label = "peak above a bare session, MiB"
     peaks = _points(results, lambda result: result.measured.above_bare("VmHWM"), label, MEBIBYTE)
     if peaks:
         yield Plot("Memory that the bundle costs at its peak.", peaks)
+
+
+def _median(clock: Clock, result: Result) -> float | None:
+    return result.measured.figure("recommend", "p50_ms") if result.clock is clock else None
 
 
 def _points(
@@ -68,10 +77,29 @@ def _points(
 
 
 def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
-    curves = {result.bundle.name: result.measured.curve() for result in results}
-    if any(curves.values()):
-        caption = "How recommend's warm calls are distributed, medians over processes."
-        yield Plot(caption, percentile_curves(curves, y_label="recommend, ms"))
+    for clock in CLOCKS.values():
+        curves = {r.bundle.name: r.measured.curve() if r.clock is clock else {} for r in results}
+        if any(curves.values()):
+            caption = "How recommend's warm calls are distributed, medians over processes."
+            yield Plot(caption, percentile_curves(curves, y_label=f"recommend, {clock.unit}"))
+
+
+def _sustained(results: Sequence[Result]) -> Iterator[Plot]:
+    """Calls, clock and temperature second by second, each where it was read."""
+    figures = {
+        "p50_ms": ("recommend p50, ms", "Recommend without a pause, the median of each second."),
+        "mhz": ("clock, MHz", "The clock of the first core meanwhile."),
+        "temperature_c": ("hottest zone, °C", "The temperature meanwhile."),
+    }
+    for name, (label, caption) in figures.items():
+        series = {result.bundle.name: _seconds(result, name) for result in results}
+        if any(series.values()):
+            yield Plot(caption, over_time(series, y_label=label))
+
+
+def _seconds(result: Result, figure: str) -> list[tuple[float, float]]:
+    windows = result.measured.windows
+    return [(window.at_s, value) for window in windows if (value := getattr(window, figure)) is not None]
 
 
 def _memory(results: Sequence[Result]) -> Iterator[Plot]:

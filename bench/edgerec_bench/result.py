@@ -11,8 +11,14 @@ from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
 from edgerec_bench.figures import Measured
 from edgerec_bench.trust import doubts
+from edgerec_bench.units import Clock, clock_of
 
-FORMAT, VERSION = "edgerec.result", 1
+FORMAT, VERSION = "edgerec.result", 2
+"""Version 2 has lookup in place of 'score 1', figures that may be null, and scenarios in processes of their own."""
+
+SCENARIOS = ("recommend", "score", "lookup", "history", "load", "sustained", "offline")
+"""docs/results.md says what each is."""
+USUAL = SCENARIOS[:4]
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,11 @@ class Settings:
         k: items asked for.
         exclude: random items excluded a call.
         history: random items of history a call, for bundles without users.
-        candidates: what the score scenarios score.
+        candidates: what the scenario score scores.
         threads: onnxruntime's.
         seed: of the questions.
+        scenarios: of `SCENARIOS`, in that order.
+        sustained_seconds: how long the scenario sustained lasts.
     """
 
     processes: int = 3
@@ -104,18 +112,31 @@ class Settings:
     k: int = 20
     exclude: int = 20
     history: int = 20
-    candidates: tuple[int, ...] = (1, 50, 1000)
+    candidates: tuple[int, ...] = (50, 1000)
     threads: int = 1
     seed: int = 0
+    scenarios: tuple[str, ...] = USUAL
+    sustained_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        """Raises BenchError for numbers that measure nothing."""
+        """Raises BenchError for numbers that measure nothing, and for scenarios that are none."""
+        if unknown := [name for name in self.scenarios if name not in SCENARIOS]:
+            raise BenchError(f"there is no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}")
+        object.__setattr__(self, "scenarios", tuple(name for name in SCENARIOS if name in self.scenarios))
         object.__setattr__(self, "candidates", tuple(self.candidates))
         for name in ("processes", "calls", "k", "history", "threads"):
             if getattr(self, name) < 1:
                 raise BenchError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.seconds < 0 or self.exclude < 0 or min(self.candidates, default=1) < 1:
             raise BenchError("seconds and exclude must not be negative, and candidates must be 1 or more")
+        if self.sustained_seconds <= 0:
+            raise BenchError("a sustained load must last longer than no time at all")
+
+    @property
+    def lasts_s(self) -> float:
+        """Seconds that measuring in one process may take by these settings: warm-up may double what is asked for."""
+        calls = 2 * (2 + len(self.candidates) + len(self.scenarios)) * self.seconds
+        return calls + (self.sustained_seconds if "sustained" in self.scenarios else 0.0)
 
 
 @dataclass(frozen=True)
@@ -128,6 +149,7 @@ class Result:
         started, finished: UTC, ISO 8601.
         command: measures the same again.
         edgerec: the version that measured.
+        partial: why it ended before all was measured; None where all was.
     """
 
     bundle: BundleFacts
@@ -138,11 +160,39 @@ class Result:
     finished: str
     command: str
     edgerec: str
+    partial: str | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """What the device's clock counts: the unit of every figure whose name ends with _ms."""
+        return clock_of(self.device)
+
+    @property
+    def runtime(self) -> str:
+        """What ran the graphs: python, c, node, browser."""
+        return str(self.device.get("runtime", "python"))
 
     @property
     def warnings(self) -> list[str]:
         """What makes these figures less than trustworthy, and what to run next."""
-        return [f"{self.bundle.name}: {reason}" for reason in doubts(self.measured, self.device)]
+        reasons = list(doubts(self.measured, self.device))
+        reasons += [f"{name} was asked for, and the device tells no figures of it" for name in self._untold()]
+        if self.partial:
+            done, wanted = len(self.measured.processes), self.settings.processes
+            reasons.insert(0, f"partial, {done} of {wanted} processes were measured: {self.partial}")
+        return [f"{self.bundle.name}: {reason}" for reason in reasons]
+
+    def _untold(self) -> list[str]:
+        """Scenarios that an agent, or a clock that counts instructions, does not have."""
+        if self.partial:
+            return []
+        processes = self.measured.processes
+        told: dict[str, object] = {
+            "load": any(one.cold or one.warm_because for one in processes),
+            "sustained": self.measured.windows,
+            "offline": self.measured.throughputs,
+        }
+        return [name for name in self.settings.scenarios if name in told and not told[name]]
 
     def to_json(self) -> dict[str, Any]:
         """As it is written."""
@@ -152,6 +202,9 @@ class Result:
             "bundle": asdict(self.bundle),
             "settings": asdict(self.settings),
             "device": self.device,
+            "clock": self.clock.name,
+            "runtime": self.runtime,
+            "partial": self.partial,
             **self.measured.to_json(),
             "warnings": self.warnings,
             "started": self.started,
@@ -163,6 +216,9 @@ class Result:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Result:
         """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        if fields["version"] == 1:
+            fields = _of_version_1(fields)
+        partial = fields["partial"]
         return cls(
             BundleFacts(**fields["bundle"]),
             Settings(**fields["settings"]),
@@ -172,4 +228,18 @@ class Result:
             str(fields["finished"]),
             str(fields["command"]),
             str(fields["edgerec"]),
+            None if partial is None else str(partial),
         )
+
+
+def _of_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """What version 2 would have written: 'score 1' was what lookup is."""
+    settings = dict(fields["settings"])
+    candidates = settings.get("candidates", [1, 50, 1000])
+    settings["candidates"] = [count for count in candidates if count != 1]
+    settings["scenarios"] = ["recommend", "score", *(["lookup"] if 1 in candidates else [])]
+    processes = [
+        {**one, "scenarios": {"lookup" if name == "score 1" else name: told for name, told in one["scenarios"].items()}}
+        for one in fields["processes"]
+    ]
+    return {**fields, "partial": None, "settings": settings, "processes": processes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ _KINDS: dict[str, tuple[int, type[Result] | type[ScaleResult]]] = {
     result.FORMAT: (result.VERSION, Result),
     scale_result.FORMAT: (scale_result.VERSION, ScaleResult),
 }
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the results of 'edgerec bench', of the version that is written."""
+    read: dict[str, Any] = json.loads(files(__package__ or "").joinpath("schema", "result.schema.json").read_bytes())
+    return read
 
 
 def write_results(path: Path, results: Sequence[AnyResult]) -> None:

@@ -1,9 +1,10 @@
 """A large synthetic catalogue against the dense model that most people would export, and against other libraries.
 
 usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out result.json]
+       python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
        python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
        python -m edgerec_bench.scale --profile 'csc int8'              its time by operator
-       python -m edgerec_bench.scale --show result.json [--markdown]   measured before
+       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several files as a growth
 
 Every contender answers for the same users in fresh processes, one after the other in rounds, so that a drift of the
 machine hits all alike. One thread, batch 1, k = 20. Bundles exclude 20 random items a call inside the graph; the plain
@@ -23,8 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import BenchError, EdgeRecError
-from edgerec_bench.figures import KIB, Measured
+from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
+from edgerec_bench import scale_rows
+from edgerec_bench.figures import Measured
+from edgerec_bench.process import KIB
 from edgerec_bench.record import now
 from edgerec_bench.results_file import read_results, write_results
 from edgerec_bench.scale_forms import RIVAL, Entry, Form, K, Workshop, forms_named
@@ -41,6 +44,8 @@ QUESTION = {
 }  # fmt: skip
 GRAPHS = {"task": "graphs", "graphs": ["recommend", "score", "similar"], "calls": 5}
 PROFILED_CALLS = 20
+TIMEOUT = 3600.0
+"""Seconds: an approximate index of a million items takes minutes to build."""
 GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
@@ -51,6 +56,7 @@ def compare(
     users: int = 1000,
     rounds: int = 5,
     only: Sequence[str] = (),
+    peers: bool = False,
     device: Device | None = None,
     progress: Progress | None = None,
 ) -> ScaleResult:
@@ -59,22 +65,20 @@ def compare(
     Args:
         rounds: fresh processes of each contender.
         only: names of contenders, beside the rival; all without any.
+        peers: all are other libraries and other roundings, and a few bundles.
 
     Raises:
         BenchError: a process failed, or an fp32 contender does not return numpy's exact best.
     """
     _check(items, dimensions, users, rounds)
-    machine, started = device or Local(), now()
-    forms = forms_named(only)
+    machine, started = device or Local(timeout=TIMEOUT), now()
+    forms = forms_named(only, peers=peers)
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         workshop = Workshop(items, dimensions, users, Path(scratch), machine)
         entries, left_out = _make(workshop, forms, progress)
         requests = [(entry.form.name, _request(entry, workshop)) for entry in entries]
         answers = measure_in_turns(requests, rounds, machine, progress)
         contenders = [_contender(entry, workshop, taken) for entry, taken in zip(entries, answers, strict=True)]
-    words = ["--items", items, "--dimensions", dimensions, "--users", users, "--rounds", rounds]
-    for name in only:
-        words += ["--only", name]
     return ScaleResult(
         items=items,
         dimensions=dimensions,
@@ -86,8 +90,17 @@ def compare(
         left_out=tuple(left_out),
         started=started,
         finished=now(),
-        command=f"python -m edgerec_bench.scale {shlex.join(map(str, words))}",
+        command=_command(items=items, dimensions=dimensions, users=users, rounds=rounds, only=only, peers=peers),
     )
+
+
+def _command(*, items: int, dimensions: int, users: int, rounds: int, only: Sequence[str], peers: bool) -> str:
+    """What measures one size, as others type it."""
+    words = ["--items", items, "--dimensions", dimensions, "--users", users, "--rounds", rounds]
+    words += ["--peers"] if peers else []
+    for name in only:
+        words += ["--only", name]
+    return f"python -m edgerec_bench.scale {shlex.join(map(str, words))}"
 
 
 def _check(items: int, dimensions: int, users: int, rounds: int) -> None:
@@ -108,8 +121,8 @@ def _make(
             continue
         try:
             entries.append(workshop.make(form))
-        except BenchError as error:
-            if form.kind != "peer":
+        except (BenchError, MissingExtraError) as error:
+            if form.kind != "peer" and form.rounded_to is None:
                 raise
             left_out.append((form.name, str(error).removeprefix("the measuring process failed: ")))
     return entries, left_out
@@ -122,25 +135,27 @@ def _request(entry: Entry, workshop: Workshop) -> dict[str, Any]:
 
 def _contender(entry: Entry, workshop: Workshop, taken: list[dict[str, Any]]) -> Contender:
     form = entry.form
-    share = _same_top(form.name, taken[0]["answers"], *workshop.best(form))
+    share = _same_top(form, taken[0]["answers"], *workshop.best(form))
     pss: dict[str, int] = {}
     if form.kind == "bundle":
         opened = workshop.device.run({**QUESTION, **entry.request, **GRAPHS})["graphs"]
         pss = {name: memory["Pss"] * KIB for name, memory in opened.items() if "Pss" in memory}
     # Of another library, what it took before it opened its index stands for the bare session.
     measured = Measured.from_json({"processes": [{**one, "bare": one.get("imported", one["bare"])} for one in taken]})
-    return Contender(form.name, form.kind, form.tables, entry.nbytes, entry.apart, share, measured, pss)
+    about = form.name, form.kind, form.tables, entry.nbytes, entry.apart
+    return Contender(*about, share, measured, pss, entry.made_with)
 
 
-def _same_top(name: str, answers: list[list[int]], scores: NDArray[np.float32], limit: NDArray[np.float32]) -> float:
-    """The share of answers whose exact score reaches the k-th best. Raises BenchError for exact ones below 1."""
+def _same_top(form: Form, answers: list[list[int]], scores: NDArray[np.float32], limit: NDArray[np.float32]) -> float:
+    """The share of answers whose exact score reaches the k-th best. Raises BenchError where an exact one misses."""
     items = np.array(answers)
     reached = np.take_along_axis(scores, items, 1) >= (limit - TOLERANCE * np.abs(scores).max(1))[:, None]
     distinct = all(np.unique(row).size == K for row in items)
     share = float(reached.mean())
-    rounded = any(word in name for word in ("int8", "int4", "SQ8"))
-    if not rounded and not (distinct and share == 1):
-        raise BenchError(f"{name} returns {share:.2%} of numpy's best {K}; its speed means nothing, please report this")
+    if form.exact and not (distinct and share == 1):
+        raise BenchError(
+            f"{form.name} returns {share:.2%} of numpy's best {K}; its speed means nothing, please report this"
+        )
     return share
 
 
@@ -163,7 +178,7 @@ def profile(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, print, write. Returns the exit status."""
-    from edgerec_bench.console import print_growth, print_profile, print_scale, show_progress
+    from edgerec_bench.console import print_profile
 
     chosen = vars(_parser().parse_args(arguments))
     out, growth, profiled, show, markdown = (
@@ -171,27 +186,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         if profiled:
-            chosen.pop("rounds"), chosen.pop("only")
-            print_profile(profiled, profile(profiled, **chosen))
-            return 0
-        if show:
-            results = [result for result in read_results(show) if isinstance(result, ScaleResult)]
+            shape = {name: chosen[name] for name in ("items", "dimensions", "users")}
+            print_profile(profiled, profile(profiled, **shape))
+        elif show:
+            _print([result for path in show for result in _kept(path)], markdown)
         else:
-            sizes = GROWTH if growth else (chosen["items"],)
-            results = []
-            for items in sizes:
-                with show_progress("making the tables") as progress:
-                    results.append(compare(**{**chosen, "items": items}, progress=progress))
-                if out:  # the largest size takes longest: what was measured before it is kept
-                    write_results(out, results)
-        for result in results if len(results) == 1 else ():
-            print_scale(result, markdown=markdown)
-        if len(results) > 1:
-            print_growth(results, markdown=markdown)
+            _print(_measured(chosen, GROWTH, out) if growth else _measured(chosen, (chosen["items"],), out), markdown)
     except EdgeRecError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 2
     return 0
+
+
+def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) -> list[ScaleResult]:
+    """Each size's result, in `out` as soon as it is there. Of several sizes, those that `out` holds are taken from it:
+    the largest takes longest, and what was measured before it is kept."""
+    from edgerec_bench.console import show_progress
+
+    before = {result.command: result for result in _kept(out)} if out and out.exists() and len(sizes) > 1 else {}
+    results: list[ScaleResult] = []
+    for items in sizes:
+        wanted = {**chosen, "items": items}
+        result = before.get(_command(**wanted))
+        if result is None:
+            with show_progress("making the tables") as progress:
+                result = compare(**wanted, progress=progress)
+        results.append(result)
+        if out:
+            write_results(out, results)
+    return results
+
+
+def _kept(path: Path) -> list[ScaleResult]:
+    return [result for result in read_results(path) if isinstance(result, ScaleResult)]
+
+
+def _print(results: Sequence[ScaleResult], markdown: bool) -> None:
+    from edgerec_bench.console import print_growth, print_scale
+
+    if len(results) > 1:
+        print_growth(results, markdown=markdown)
+    for result in results if len(results) == 1 else ():
+        if markdown and "--peers" in result.command.split():
+            sys.stdout.write(
+                scale_rows.markdown(scale_rows.PEERS, scale_rows.scale_rows(result, scale_rows.PEERS)) + "\n"
+            )
+        else:
+            print_scale(result, markdown=markdown)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,11 +244,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help=f"a contender beside {RIVAL.name}; may be repeated"
     )
+    parser.add_argument(
+        "--peers", action="store_true", help="other libraries and roundings; pip install 'edgerec[peers]'"
+    )
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--growth", action="store_true", help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one")
     instead.add_argument("--profile", metavar="NAME", help="print onnxruntime's time by operator of a bundle")
-    instead.add_argument("--show", type=Path, metavar="FILE", help="print a result that was measured before")
+    instead.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="print what was measured before")
     parser.add_argument("--markdown", action="store_true", help="print the tables as the documentation has them")
     return parser
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError
+from edgerec_bench.scale_plain import TOOLS, rounded
 from edgerec_bench.scale_tables import Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices import Device
 from edgerec_export import Options, Source, export
@@ -36,6 +37,8 @@ class Form:
         tables: which tables it holds: `MIXED`, `ANY` or `FEW`.
         options: of a bundle.
         prepack: of a plain model: onnxruntime's default.
+        rounded_to: of a plain model: 'int8' or 'int4' by onnxruntime's own tools, None for fp32.
+        exact: whether it must return numpy's best; others tell which share of them they do.
         slow: few calls and answers are enough: one takes a second at a million items.
         most_items: above them it is left out.
     """
@@ -45,6 +48,8 @@ class Form:
     tables: str = MIXED
     options: Options | None = None
     prepack: bool = True
+    rounded_to: str | None = None
+    exact: bool = True
     slow: bool = False
     most_items: int | None = None
 
@@ -60,7 +65,7 @@ def _bundle(name: str, tables: str, scales: str = "auto", lookup: bool = False, 
     layout, precision = name.split()[:2]
     # The exporter's own check would score in float64: gigabytes. Answers are compared with numpy's here.
     options = Options(layout=layout, precision=precision, scales=scales, lookup=lookup, verify=False)
-    return Form(f"EdgeRec {name}", "bundle", tables, options, **more)
+    return Form(f"EdgeRec {name}", "bundle", tables, options, exact=precision == "fp32", **more)
 
 
 RIVAL = Form("plain dense ONNX", "plain")
@@ -79,24 +84,39 @@ FORMS = (
     _bundle("bitmask int8", ANY, slow=True, most_items=MILLION),
     _bundle("csr int8", ANY, slow=True, most_items=MILLION),
     Form("faiss IndexFlatIP", "peer"),
-    Form("faiss SQ8", "peer"),
+    Form("faiss SQ8", "peer", exact=False),
     Form("usearch exact", "peer"),
 )
-"""The rival first."""
+"""What EdgeRec ships beside what it is measured against, the rival first."""
+PEERS = (
+    *(form for form in FORMS if form.name in ("EdgeRec dense int8", "EdgeRec mixed fp32", "EdgeRec mixed int8")),
+    Form("plain ONNX int8", "plain", rounded_to="int8", exact=False),
+    Form("plain ONNX int4", "plain", rounded_to="int4", exact=False),
+    *(form for form in FORMS if form.kind == "peer"),
+    Form("hnswlib", "peer", exact=False),
+    Form("implicit topk", "peer"),
+    Form("OpenVINO fp32", "peer"),
+    Form("OpenVINO int8", "peer", exact=False),
+    Form("LiteRT fp32", "peer"),
+    Form("LiteRT int8", "peer", exact=False),
+    Form("ExecuTorch fp32", "peer"),
+)
+"""Other libraries and other roundings, beside three bundles."""
 
 
-def forms_named(names: Sequence[str]) -> tuple[Form, ...]:
-    """The rival and those of the given names, all without any; 'mixed int8' is 'EdgeRec mixed int8'.
+def forms_named(names: Sequence[str], *, peers: bool = False) -> tuple[Form, ...]:
+    """The rival, and those of the given names; without any FORMS, or PEERS. 'mixed int8' is 'EdgeRec mixed int8'.
 
     Raises BenchError for a name that is none.
     """
-    known = {form.name: form for form in FORMS}
-    known |= {form.name.removeprefix("EdgeRec "): form for form in FORMS}
+    every = tuple(dict.fromkeys((*FORMS, *PEERS)))
+    known = {form.name: form for form in every}
+    known |= {form.name.removeprefix("EdgeRec "): form for form in every}
     for name in names:
         if name not in known:
-            raise BenchError(f"there is no contender {name!r}; there are: {', '.join(form.name for form in FORMS)}")
-    chosen = [known[name] for name in names]
-    return tuple(form for form in FORMS if not names or form == RIVAL or form in chosen)
+            raise BenchError(f"there is no contender {name!r}; there are: {', '.join(form.name for form in every)}")
+    wanted = [known[name] for name in names] or (PEERS if peers else FORMS)
+    return RIVAL, *(form for form in every if form in wanted and form != RIVAL)
 
 
 @dataclass(frozen=True)
@@ -107,12 +127,14 @@ class Entry:
         request: what the agent is asked.
         nbytes: of its files.
         apart: those of them that are ids and norms.
+        made_with: of another library: its version, and what was chosen for it.
     """
 
     form: Form
     request: dict[str, Any]
     nbytes: int
     apart: int = 0
+    made_with: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,8 +189,13 @@ class Workshop:
         """Write a contender's files. Raises BenchError where its library is absent."""
         if form.kind == "plain":
             model, nbytes = self._plain
+            made_with = {}
+            if form.rounded_to is not None:
+                whole, model = model, self.folder / f"plain-{form.rounded_to}.onnx"
+                nbytes = rounded(whole, form.rounded_to, model)
+                made_with = {"tool": TOOLS[form.rounded_to]}
             ask = {"task": "plain", "model": str(model), "users": self.users, "prepack": form.prepack}
-            return Entry(form, ask, nbytes)
+            return Entry(form, ask, nbytes, made_with=made_with)
         return self._bundle(form) if form.kind == "bundle" else self._peer(form)
 
     @cached_property
@@ -195,6 +222,8 @@ class Workshop:
 
     def _peer(self, form: Form) -> Entry:
         index = self.folder / f"{form.name.replace(' ', '-')}.index"
-        ask = {"peer": form.name, "index": str(index), **self._matrices}
+        ask = {"peer": form.name, "index": str(index), "k": K, **self._matrices}
         made = self.device.run({"task": "index", **ask})
-        return Entry(form, {"task": "peer", **ask}, int(made["nbytes"]))
+        request = {"task": "peer", **ask, "settings": made["settings"]}
+        made_with = {"version": made["version"], **made["settings"]}
+        return Entry(form, request, int(made["nbytes"]), made_with=made_with)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -26,6 +26,7 @@ class Contender:
         same_top: the share of its answers that are among numpy's exact best, ties apart.
         pss: bytes of proportional memory with one, two, ... of its graphs open in one process, by the last opened;
             empty where there are none, or no /proc.
+        made_with: of another library: its 'version', and what was chosen for it, such as 'ef'.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Contender:
     same_top: float
     measured: Measured
     pss: dict[str, int]
+    made_with: dict[str, Any] = field(default_factory=dict)
 
     @property
     def peak(self) -> float | None:
@@ -54,7 +56,8 @@ class Contender:
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes", "apart", "same_top", "pss")}
-        return {**plain, **self.measured.to_json()}
+        more = {"made_with": self.made_with} if self.made_with else {}
+        return {**plain, **more, **self.measured.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Contender:
@@ -67,6 +70,7 @@ class Contender:
             float(fields["same_top"]),
             Measured.from_json(fields),
             {str(name): int(value) for name, value in fields["pss"].items()},
+            dict(fields.get("made_with", {})),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgerec.budget import format_bytes
+from edgerec_bench.comparison import milliseconds
 from edgerec_bench.figures import CONTESTED, UNSTEADY
 from edgerec_bench.scale_result import Contender, ScaleResult
 from edgerec_bench.scale_targets import PROMISES
@@ -13,26 +14,33 @@ from edgerec_bench.scale_targets import PROMISES
 _CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
     "": lambda result, one: one.name,
     "p50 ms": lambda result, one: f"{one.measured.latency():.2f}",
+    "ms a call": lambda result, one: milliseconds(one.measured.latency()),
     "times faster": lambda result, one: _times(result.faster(one)),
     "by round": lambda result, one: f"{_times(min(result.ratios(one)))} to {_times(max(result.ratios(one)))}",
     "score 1": lambda result, one: _ms(one.score_ms(1)),
     "score 50": lambda result, one: _ms(one.score_ms(50)),
     "score 1000": lambda result, one: _ms(one.score_ms(1000)),
-    "load ms": lambda result, one: f"{one.measured.load_ms:.1f}",
-    "verify ms": lambda result, one: "" if one.measured.verify_ms is None else f"{one.measured.verify_ms:.1f}",
+    "load ms": lambda result, one: _once(one.measured.load_ms),
+    "verify ms": lambda result, one: _once(one.measured.verify_ms),
     "bytes": lambda result, one: format_bytes(one.nbytes),
     "of dense": lambda result, one: f"{result.share(one):.1%}",
     "peak memory": lambda result, one: _bytes(one.peak),
     "bound": lambda result, one: _bytes(_bound(result, one)),
     "a graph more": lambda result, one: _bytes(one.a_graph),
     "same top 20": lambda result, one: f"{one.same_top:.1%}",
+    "made with": lambda result, one: ", ".join(
+        str(value) if name in ("version", "tool") else f"{name} {value}" for name, value in one.made_with.items()
+    ),
 }
-COLUMNS = tuple(_CELLS)
+COLUMNS = tuple(name for name in _CELLS if name != "ms a call")
+"""Of the page; milliseconds are in the first."""
 SPEED = ("", "p50 ms", "times faster", "by round", "bytes", "of dense", "peak memory", "bound", "same top 20")
-MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more")
+MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more", "made with")
 """The columns in two tables, for a terminal."""
 SHORT = ("", "p50 ms", "times faster", "score 1000", "bytes", "of dense", "peak memory", "same top 20")
 """The columns of the README's table."""
+PEERS = ("", "ms a call", "times faster", "load ms", "bytes", "peak memory", "same top 20", "made with")
+"""The columns of the table of other libraries."""
 
 NOTES = (
     "Milliseconds are medians over fresh processes. Times faster is the median over the rounds of the first row's p50 "
@@ -45,7 +53,8 @@ NOTES = (
     "Bundles take exclude (20 random items a call) and k as inputs; plain models and other libraries have k fixed or "
     "given and exclude nothing, which favours them. Files are in the page cache.",
     "Score: candidates a call, milliseconds. csc is asked by users with a tenth of their dimensions, ell by any. "
-    "Integers, and libraries that round, report which share of their answers is among numpy's best 20.",
+    "Integers, and libraries that round or search approximately, report which share of their answers is among numpy's "
+    "best 20.",
 )
 
 
@@ -67,6 +76,14 @@ def scale_rows(result: ScaleResult, columns: Sequence[str] = COLUMNS) -> list[li
 
 def _ms(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}"
+
+
+def _once(ms: float | None) -> str:
+    return "" if ms is None else f"{ms:.1f}"
+
+
+def _tenth(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _times(ratio: float) -> str:

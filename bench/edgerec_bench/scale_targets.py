@@ -92,7 +92,8 @@ def _of(result: ScaleResult, one: Contender) -> Iterator[Target]:
         yield Target(one.name, "bytes of dense", share, promise.share, share <= promise.share, shown)
         if one.peak is not None:
             yield _bytes(one, "peak memory", one.peak, promise.peak(one, result.items))
-        yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
+        if one.measured.load_ms is not None:
+            yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
     score = one.score_ms(CANDIDATES)
     if score is not None:
         layout = one.name.split()[1]

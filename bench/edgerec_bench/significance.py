@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 CONFIDENCE = 0.95
 TAIL_CONFIDENCE = 0.99
 """MLPerf LoadGen's confidence for its early-stopping estimate of a percentile."""
+STREAM_SECONDS = 600
+"""What MLPerf's inference rules ask of a single stream at least (section 3, table of scenarios)."""
 
 
 class Interval(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from edgerec.errors import BenchError
-from edgerec_devices import local, ssh
+from edgerec_devices import adb, arm64, browser, local, node, ssh
 from edgerec_devices.kinds import Kind, Options, Tell, silent
 from edgerec_devices.protocol import Device
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (local.KIND, ssh.KIND)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (local.KIND, ssh.KIND, arm64.KIND, adb.KIND, browser.KIND, node.KIND)
+}
 
 
 def kind_of(address: str) -> Kind:

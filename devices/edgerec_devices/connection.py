@@ -101,17 +101,31 @@ class Address:
         return f"ssh://{user}{host}" + ("" if self.port is None else f":{self.port}")
 
 
-class Connection:
-    """One login, shared by all requests until `close`."""
+class NoAnswerError(BenchError):
+    """The far end was given up: it said nothing for too long."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+
+class Connection:
+    """One login, shared by all requests until `close`.
+
+    Attributes:
+        name: of the device, in messages.
+    """
+
+    def __init__(self, address: Address, *, name: str | None = None, config: Path | None = None) -> None:
+        """
+        Args:
+            name: the address, if none is given.
+            config: of ssh, in place of the user's own.
+        """
+        self.address, self.name = address, name or str(address)
         self._folder = tempfile.TemporaryDirectory(prefix="edgerec-")
         options = dict(OPTIONS)
         if os.name == "posix":  # OpenSSH for Windows shares no connections
             socket = Path(self._folder.name) / "s"  # 104 bytes are all that a socket's path may have on macOS
             options |= {"ControlMaster": "auto", "ControlPath": str(socket), "ControlPersist": str(PERSIST_S)}
-        self._ssh = ["ssh", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+        own = [] if config is None else ["-F", str(config)]
+        self._ssh = ["ssh", *own, *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
         if address.port is not None:
             self._ssh += ["-p", str(address.port)]
 
@@ -149,14 +163,14 @@ class Connection:
             for name, nbytes, sha256 in self._exchange(out, "get", (), None, {"place": place}):
                 target = (folder / name).resolve()
                 if not target.is_relative_to(folder.resolve()):
-                    raise BenchError(f"{self.address} sent a file named {name!r}, which would leave {folder}")
+                    raise BenchError(f"{self.name} sent a file named {name!r}, which would leave {folder}")
                 digest, left = hashlib.sha256(), nbytes
                 with atomic_write(target) as stream:
                     while piece := out.read(min(left, far.PIECE)):
                         digest.update(piece)
                         left -= stream.write(piece)
                     if digest.hexdigest() != sha256:
-                        raise BenchError(f"{self.address}: {name} arrived damaged or in part; try again")
+                        raise BenchError(f"{self.name}: {name} arrived damaged or in part; try again")
 
     def _exchange(
         self, out: IO[bytes], verb: str, sent: Iterable[Path], seconds: float | None, fields: Mapping[str, Any]
@@ -172,10 +186,10 @@ class Connection:
                 if line.startswith(far.MARK.encode()):
                     answer = json.loads(line[len(far.MARK) :])
                     if "error" in answer:
-                        raise BenchError(f"{self.address}: {answer['error']}")
+                        raise BenchError(f"{self.name}: {answer['error']}")
                     return answer["ok"]
             said.seek(0)
-            raise BenchError(f"{self.address}: {self._reason(status, said.read().decode(errors='replace'))}")
+            raise BenchError(f"{self.name}: {self._reason(status, said.read().decode(errors='replace'))}")
 
     def _talk(
         self,
@@ -198,7 +212,7 @@ class Connection:
                 stream.flush()
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise BenchError(f"{self.address} gave no answer for {seconds:g} s; is the device alive?") from None
+            raise NoAnswerError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
         finally:
             with suppress(BrokenPipeError):
                 stream.close()

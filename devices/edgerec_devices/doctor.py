@@ -41,7 +41,7 @@ LAST_INTEL_MAC = "1.23.2"
 
 SUPPORT = {
     ("Linux", "x86_64"): "supported and tested",
-    ("Linux", "aarch64"): "supported",
+    ("Linux", "aarch64"): "supported, and tested in an emulator",
     ("Darwin", "arm64"): "expected to work, memory figures absent",
     ("Darwin", "x86_64"): "expected to work, memory figures absent",
     ("Windows", "AMD64"): "expected to work, memory figures absent",

@@ -37,7 +37,7 @@ def machine_facts() -> dict[str, Any]:
         clocks (the same of each group of cores, where there are several); temperature_c (of the hottest thermal
         zone), throttled (a Raspberry Pi's flags: see `throttle_flags`), clock_ns (a step of the timer), memory_bytes,
         memory_available_bytes, os, kernel, python, numpy, onnxruntime; provider and ort_telemetry: as every process
-        of bench has them.
+        of bench has them. A device whose clock counts instructions adds clock: 'instructions'.
     """
     facts: dict[str, Any] = {
         "board": _text(DEVICE_TREE / "model"),

@@ -7,9 +7,10 @@ output takes one marked line of JSON, {"ok": value} or {"error": one line with t
     {"verb": "describe"}                                        what decides which wheels run there
     {"verb": "missing", "files": [[PATH, BYTES, SHA256], ...]}  the paths of those that are not there, whole
     {"verb": "put", "files": [...]}  + their bytes              each takes its name once it is there, verified
-    {"verb": "ready", "key": NAME, "timeout": seconds}          the environment's Python, or null
+    {"verb": "ready", "key": NAME, "pins": [...], "timeout": seconds}   the environment's Python, or null
     {"verb": "make", "key": NAME, "pins": [...], "wheels": [PATH, ...] or null, "timeout": seconds}
-    {"verb": "run", "python": ..., "arguments": [...], "agent": PATH, "input": TEXT, "timeout": seconds}
+    {"verb": "run", "python": ..., "arguments": [...], "agent": PATH, "input": TEXT, "timeout": seconds,
+     "variables": {NAME: VALUE, ...}}
     {"verb": "get", "place": FOLDER}                            its files, and their bytes
 
 Paths are below the device's cache folder. Everything is made under a temporary name in `parts/` and renamed when it is
@@ -96,7 +97,7 @@ def put(request: Request) -> None:
 def ready(request: Request) -> None:
     """The Python of the environment of that name; null where there is none that works."""
     home = _home(request)
-    _reply(str(_python(home)) if _works(home, request["timeout"]) else None)
+    _reply(str(_python(home)) if _works(home, request["pins"], request["timeout"]) else None)
 
 
 def make(request: Request) -> None:
@@ -115,8 +116,8 @@ def make(request: Request) -> None:
         if installed["status"] != 0:
             _reply({"pip": installed["out"] + installed["err"]})
             return
-        if not _works(part, timeout):
-            raise FarError(f"{' and '.join(request['pins'])} were installed, and cannot be imported on this processor")
+        if not _works(part, request["pins"], timeout):
+            raise FarError(f"{' and '.join(request['pins'])} were installed, and cannot be imported there")
         shutil.rmtree(home, ignore_errors=True)
         home.parent.mkdir(parents=True, exist_ok=True)
         part.rename(home)  # only `bin/python -m` is used of it, which works under any name
@@ -127,9 +128,9 @@ def make(request: Request) -> None:
 
 def run(request: Request) -> None:
     """A fresh process of the environment: {"status", "out", "err"}, status None where it took too long."""
-    found = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT / request["agent"])}
+    variables = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT / request["agent"]), **request["variables"]}
     command = [request["python"], "-P", *request["arguments"]]
-    _reply(_supervised(command, request["timeout"], request["input"], found))
+    _reply(_supervised(command, request["timeout"], request["input"], variables))
 
 
 def get(request: Request) -> None:
@@ -163,9 +164,15 @@ def _python(home: Path) -> Path:
     return home / "bin" / "python"
 
 
-def _works(home: Path, timeout: float) -> bool:
-    command = [str(_python(home)), "-I", "-c", "import numpy, onnxruntime"]
-    return _python(home).exists() and _supervised(command, timeout, "", {"ORT_DISABLE_TELEMETRY": "1"})["status"] == 0
+def _works(home: Path, pins: list[str], timeout: float) -> bool:
+    """Whether the packages can be imported there, and are the versions that were asked for."""
+    if not _python(home).exists():
+        return False
+    names = [pin.partition("==")[0] for pin in pins]
+    code = f"import {', '.join(names)}; from importlib.metadata import version; print(*map(version, {names}))"
+    command = [str(_python(home)), "-I", "-c", code]
+    done = _supervised(command, timeout, "", {"ORT_DISABLE_TELEMETRY": "1"})
+    return (done["status"], done["out"].split()) == (0, [pin.partition("==")[2] for pin in pins])
 
 
 def _supervised(
@@ -181,6 +188,8 @@ def _supervised(
         env={**os.environ, **(variables or {})},
         start_new_session=True,
     )
+    with suppress(OSError):  # where memory is short, this process ends and no other; only Linux asks
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
     gone = threading.Event()
 
     def watch() -> None:

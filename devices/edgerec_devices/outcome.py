@@ -7,17 +7,28 @@ import signal
 from subprocess import CompletedProcess
 from typing import Any
 
-from edgerec.errors import BenchError
+from edgerec.errors import BenchError, DoesNotFitError
+
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Where memory runs out the kernel kills what takes most of it; a shell in between adds 128 to the signal."""
+OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+"""What Python, C++, onnxruntime and the system say where it is refused instead."""
 
 
 def answer_of(done: CompletedProcess[str]) -> dict[str, Any]:
     """The JSON object that the agent wrote.
 
     Raises:
+        DoesNotFitError: it was killed, or ended, for its memory.
         BenchError: the process crashed (the message ends with its last line), or answered something else.
     """
+    if done.returncode in KILLED:
+        raise DoesNotFitError("the measuring process was killed by SIGKILL, as systems do where memory runs out")
     if done.returncode != 0:
-        raise BenchError(f"the measuring process failed: {_last_words(done)}")
+        said = _last_words(done)
+        if any(word in said for word in OUT_OF_MEMORY):
+            raise DoesNotFitError(f"the measuring process ran out of memory: {said}")
+        raise BenchError(f"the measuring process failed: {said}")
     try:
         answer = json.loads(done.stdout)
     except ValueError:
@@ -36,7 +47,6 @@ def took_too_long(seconds: float) -> BenchError:
 def _last_words(done: CompletedProcess[str]) -> str:
     """The last line of standard error; for a killed process, the signal."""
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        return f"killed by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
+        return f"killed by {signal.Signals(-done.returncode).name}"
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"status {done.returncode}, and it said nothing"

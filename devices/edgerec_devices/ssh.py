@@ -10,11 +10,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 from edgerec.budget import format_bytes
@@ -33,8 +33,6 @@ SETUP_S = 3600.0
 """Seconds for an environment: a Pi Zero unpacks onnxruntime for minutes, on a slow link it downloads for longer."""
 READY_S = 300.0
 """Seconds for the imports of one; a card that is worn reads slowly."""
-SLACK_S = 60.0
-"""Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
 
 
 class File(NamedTuple):
@@ -66,20 +64,34 @@ class Ssh:
         timeout: seconds that one request may take.
     """
 
+    patience = 60.0
+    """Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
+    variables: Mapping[str, str] = MappingProxyType({})
+    """Of the environment of what measures there."""
+
     def __init__(
-        self, address: str, *, offline: bool = False, timeout: float = 600.0, tell: Tell | None = None
+        self,
+        address: str,
+        *,
+        offline: bool = False,
+        timeout: float = 600.0,
+        tell: Tell | None = None,
+        name: str | None = None,
+        config: Path | None = None,
     ) -> None:
         """
         Args:
             offline: the device fetches nothing: wheels are downloaded here and sent.
+            name: the address, if none is given.
+            config: of ssh, in place of the user's own.
 
         Raises:
             BenchError: no such address. Nothing is connected yet.
         """
         parsed = Address.parse(address)
-        self.name, self.timeout = str(parsed), timeout
+        self.name, self.timeout = name or str(parsed), timeout
         self._offline, self._tell = offline, tell or silent
-        self._connection = Connection(parsed)
+        self._connection = Connection(parsed, name=self.name, config=config)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +101,7 @@ class Ssh:
 
     def info(self) -> dict[str, Any]:
         """See `machine_facts`, read there."""
-        return answer_of(self._python(["-m", FACTS], ""))
+        return answer_of(self.python(["-m", FACTS], ""))
 
     def push(self, folder: Path) -> str:
         """Send the files of a bundle that are not there yet; its folder there.
@@ -113,15 +125,31 @@ class Ssh:
         Raises:
             BenchError: no connection, no environment, or the process failed there; see `Local.run`.
         """
-        return answer_of(self._python(["-m", AGENT], json.dumps(request)))
+        return answer_of(self.python(["-m", AGENT], json.dumps(request)))
 
     def pull(self, place: str, folder: Path) -> None:
         """Fetch the files of the folder `place`. Raises BenchError, StorageError."""
         self._connection.fetch(place, folder)
 
-    def _python(self, arguments: Sequence[str], text: str) -> CompletedProcess[str]:
-        asked = {"python": self._environment, "agent": self._agent, "arguments": list(arguments), "input": text}
-        done = self._connection.ask("run", {**asked, "timeout": self.timeout}, seconds=self.timeout + SLACK_S)
+    def python(self, arguments: Sequence[str], text: str = "") -> CompletedProcess[str]:
+        """Run a program with the agent's modules, numpy and onnxruntime, in a fresh process of the device.
+
+        Args:
+            arguments: of Python, such as `-m MODULE`.
+            text: the program's standard input.
+
+        Raises:
+            BenchError: no connection, no environment, or longer than `timeout`.
+        """
+        asked = {
+            "python": self._environment,
+            "agent": self._agent,
+            "arguments": list(arguments),
+            "input": text,
+            "timeout": self.timeout,
+            "variables": dict(self.variables),
+        }
+        done = self._connection.ask("run", asked, seconds=self.timeout + self.patience)
         if done["status"] is None:
             raise took_too_long(self.timeout)
         return CompletedProcess(list(arguments), done["status"], done["out"], done["err"])
@@ -129,7 +157,7 @@ class Ssh:
     @cached_property
     def _described(self) -> dict[str, Any]:
         self._tell(f"connecting to {self.name}")
-        told: dict[str, Any] = self._connection.ask("describe", seconds=SLACK_S)
+        told: dict[str, Any] = self._connection.ask("describe", seconds=self.patience)
         return told
 
     @cached_property
@@ -146,8 +174,8 @@ class Ssh:
     def _environment(self) -> str:
         """The environment's Python there, made if it is missing."""
         target, wanted = Target.from_json(self._described), pins()
-        asked = {"key": target.key, "timeout": READY_S}
-        there = self._connection.ask("ready", asked, seconds=READY_S + SLACK_S)
+        asked = {"key": target.key, "pins": wanted, "timeout": READY_S}
+        there = self._connection.ask("ready", asked, seconds=READY_S + self.patience)
         if there is not None:
             return str(there)
         if not self._offline:
@@ -162,7 +190,7 @@ class Ssh:
     def _make(self, target: Target, wanted: list[str], wheels: list[str] | None) -> str:
         self._tell(f"making an environment there with {' and '.join(wanted)}")
         asked = {"key": target.key, "pins": wanted, "wheels": wheels, "timeout": SETUP_S}
-        made = self._connection.ask("make", asked, seconds=SETUP_S + SLACK_S)
+        made = self._connection.ask("make", asked, seconds=SETUP_S + self.patience)
         if "pip" in made:
             raise pip_failure(made["pip"], target, "the device")
         return str(made["python"])

@@ -110,11 +110,12 @@ class Budget:
 
 
 def parse_bytes(text: str) -> int:
-    """A size such as '200KiB' or '4096' in bytes. Raises BudgetError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?", text.strip())
+    """A size such as '200KiB', '128M' or '4096' in bytes; K, M and G are KiB, MiB and GiB. Raises BudgetError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|[KMGB])?", text.strip())
     if match is None or float(match[1]) <= 0:
         raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
-    return int(float(match[1]) * _UNITS[match[2] or "B"])
+    unit = match[2] or "B"
+    return int(float(match[1]) * _UNITS[f"{unit}iB" if unit in "KMG" else unit])
 
 
 def format_bytes(count: float) -> str:

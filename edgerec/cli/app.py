@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train a recommender under a budget.",
     "tune": "Find a backbone's and a method's settings on validation.",
     "grid": "Make every combination of a plan, in one result file.",
+    "frontier": "Draw quality per byte of methods, budgets and precisions on one data set.",
     "evaluate": "Measure runs and bundles on the test part of their split.",
     "export": "Export a run, or your own tables, as a bundle.",
     "keys": "Make the keys that bundles are signed with.",
@@ -25,6 +26,8 @@ COMMANDS = {
     "bench": "Measure memory and latency of bundles.",
     "compare": "Compare two results of bench: ratios with confidence intervals.",
     "report": "Make one self-contained HTML page of results.",
+    "suite": "Make the measurements of a named suite, as the documentation quotes them.",
+    "devices": "List devices, bring what they need, and check that they measure.",
     "doctor": "Say what this machine has, what is missing, and the command that brings it.",
 }
 

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import click
 
-from edgerec.budget import format_bytes
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec_bench import compare, read_results
-from edgerec_bench.changes import UNSTABLE, Change, Comparison
-from edgerec_bench.comparison import milliseconds
+from edgerec_bench.changes import UNSTABLE, Comparison
 from edgerec_bench.limits import Limit, failures
-from edgerec_bench.significance import Interval
+from edgerec_bench.text import FORMATS, change_row, compare_text
 
 COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 
@@ -26,9 +24,17 @@ COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 @click.option(
     "--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 1 where 'FIGURE > NUMBERx' is sure."
 )
-@click.option("--force", is_flag=True, help="Compare although devices or settings differ.")
+@click.option("--force", is_flag=True, help="Compare although devices or settings differ, or a result is partial.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", *FORMATS)),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
 @json_option
-def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, as_json: bool) -> None:
+def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, form: str, as_json: bool) -> None:
     """Compare two results of bench, figure by figure, with confidence intervals.
 
     Bundles are found by name; a single one on each side is compared whatever its name. A verdict is slower, faster,
@@ -46,6 +52,8 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, as_
     failed = failures(limits, comparisons)
     if as_json:
         print_json({"comparisons": [one.to_json() for one in comparisons], "failed": failed})
+    elif form != "table":
+        sys.stdout.write(compare_text(comparisons, form))
     else:
         _print(comparisons)
     for line in failed:
@@ -57,12 +65,12 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, as_
 def _print(comparisons: Sequence[Comparison]) -> None:
     for one in comparisons:
         title = one.new if one.new == one.base else f"{one.base} -> {one.new}"
-        print_table(title, COLUMNS, [_row(change) for change in one.changes])
+        print_table(title, COLUMNS, [change_row(change) for change in one.changes])
     for one in comparisons:
         if one.machine_changed and one.machine:
             said = f"the machine itself took {one.machine.ratio:.2f} times as long for the same work; times say nothing"
             messages.print(f"Warning: {one.new}: {said}", markup=False)
-        elif one.contested:
+        elif one.contested and one.cpu_share is not None:
             said = f"other programs took up to {1 - one.cpu_share:.0%} of the processor"
             counts = "tails and load say nothing, and medians must surely differ by more than 5 %"
             messages.print(f"Warning: {one.new}: {said}: {counts}", markup=False)
@@ -70,19 +78,3 @@ def _print(comparisons: Sequence[Comparison]) -> None:
         messages.print("unstable: close other programs and measure again, one right after the other:", style="dim")
         for line in dict.fromkeys(line for one in comparisons for line in one.again):
             messages.print(f"  {line} --out RESULT.json", style="dim", markup=False)
-
-
-def _row(change: Change) -> list[str]:
-    show = milliseconds if change.unit == "ms" else format_bytes
-    texts = [show(change.base), show(change.new)]
-    name = f"{change.figure} ms" if change.unit == "ms" else change.figure
-    return [name, *texts, *_ratio(change.interval), change.verdict]
-
-
-def _ratio(interval: Interval) -> tuple[str, str]:
-    """'1.104', '1.062 to 1.149'; exact figures have no interval, single processes an unknown one."""
-    if interval.low == interval.high:
-        return f"{interval.ratio:.3f}", "exact"
-    if interval.low == 0:
-        return f"{interval.ratio:.3f}", "unknown: one process"
-    return f"{interval.ratio:.3f}", f"{interval.low:.3f} to {interval.high:.3f}"

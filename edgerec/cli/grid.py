@@ -40,7 +40,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     """
     out = out or plan.with_suffix(".jsonl")
     try:
-        with _progress_bar() as progress:
+        with progress_bar() as progress:
             grid = run_grid(
                 Plan.read(plan),
                 out,
@@ -56,11 +56,12 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     _show(grid, as_json)
     if grid.failures:
         failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} cells failed"
-        raise BenchError(f"{failed}, and the same command tries them again: {_reasons(grid)}")
+        raise BenchError(f"{failed}, and the same command tries them again: {reasons(grid)}")
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[Standing], None]]:
+def progress_bar() -> Iterator[Callable[[Standing], None]]:
+    """A bar on standard error for `run_grid`, while the block runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
@@ -91,5 +92,6 @@ def _cells(row: Row) -> Sequence[str | float | None]:
     return [*axes, *(row["metrics"]["bundle"][name] for name in METRICS), *sizes]
 
 
-def _reasons(grid: Grid) -> str:
+def reasons(grid: Grid) -> str:
+    """Why cells failed, in one line."""
     return "; ".join(f"{name}: {reason}" for name, reason in grid.failures.items())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgerec.models.encoder import LinearEncoder
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
-from edgerec_bench import Result, Settings, bench_all
+from edgerec_bench import Result, Settings, bench, bench_all
+from edgerec_bench.result import SCENARIOS
 from edgerec_export import Options, Source, export, from_arrays
 
-QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(1, 50))
+QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(50,))
+EVERYTHING = replace(QUICK, scenarios=SCENARIOS, sustained_seconds=2.0)
 
 ABOUT = {"data": "random", "method": "own", "metrics": {"test": {"ndcg@20": 0.25, "recall@20": 0.5}}}
 
@@ -37,3 +40,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def results(bundles: tuple[Path, Path]) -> list[Result]:
     """Both bundles, measured in turns in fresh processes."""
     return bench_all(bundles, QUICK)
+
+
+@pytest.fixture(scope="session")
+def everything(bundles: tuple[Path, Path]) -> Result:
+    """The bundle of a solved-for user, in every scenario."""
+    folder = bundles[0].parent / "solved.bundle"
+    items = np.random.default_rng(0).standard_normal((300, 8))
+    export(from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 20.0)), folder, Options(verify=False))
+    return bench(folder, EVERYTHING)

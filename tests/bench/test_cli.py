@@ -9,8 +9,11 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from edgerec.cli import bench as cli
 from edgerec.cli.app import group
-from edgerec_bench import read_results
+from edgerec_bench import Settings, read_results
+from edgerec_bench.result import USUAL
+from edgerec_devices.addresses import KINDS
 
 
 def edgerec(*words: str) -> subprocess.CompletedProcess[str]:
@@ -47,3 +50,32 @@ def test_help_shows_an_example() -> None:
     for command in ("bench", "compare", "report", "doctor"):
         done = CliRunner().invoke(group, [command, "--help"])
         assert "Example:" in done.output
+
+
+def test_flags_choose_what_is_measured(bundles: tuple[Path, Path]) -> None:
+    words = ["bench", str(bundles[0]), "--processes", "1", "--calls", "5", "--seconds", "0", "--json"]
+    done = CliRunner().invoke(group, [*words, "--scenario", "lookup", "--sustained", "0.01"])
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)
+    assert result["settings"]["scenarios"] == ["lookup", "sustained"]
+    assert result["settings"]["sustained_seconds"] == 0.6
+    assert list(result["processes"][0]["scenarios"]) == ["lookup"]
+    assert "sustained" in result["summary"]
+
+
+def test_strict_is_what_mlperf_asks_for() -> None:
+    settings = cli._settings(Settings(calls=1000, seconds=1), (), None, strict=True)
+    assert (settings.calls, settings.seconds, settings.scenarios) == (1000, 600, USUAL)
+    assert cli._settings(Settings(), (), None, strict=True).calls == 662
+
+
+def test_every_kind_of_device_is_named() -> None:
+    shown = " ".join(CliRunner().invoke(group, ["bench", "--help"]).output.split())
+    assert all(kind.name in shown for kind in KINDS.values())
+
+
+def test_memory_is_of_devices_that_are_started(bundles: tuple[Path, Path]) -> None:
+    done = edgerec("bench", str(bundles[0]), "--memory", "128M")
+    assert done.returncode == 2
+    assert "--memory is for devices that are started here" in done.stderr
+    assert "cannot read the size" in edgerec("bench", str(bundles[0]), "--memory", "much").stderr

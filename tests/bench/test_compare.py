@@ -15,8 +15,9 @@ from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench_all, compare, write_results
 from edgerec_bench.changes import AGREE, SAME, UNSTABLE, Comparison, verdict
-from edgerec_bench.figures import Latency, Measured, Process
+from edgerec_bench.figures import Measured
 from edgerec_bench.limits import Limit, failures
+from edgerec_bench.process import Latency, Process
 from edgerec_bench.significance import Interval, calls_needed, ratio_interval, t_quantile
 from edgerec_bench.trust import doubts
 from tests.conftest import CommandLine
@@ -61,7 +62,14 @@ def test_two_real_runs_of_a_bundle_agree_within_5_percent_or_are_not_called_the_
 ) -> None:
     first, second = bench_all([bundles[0], bundles[0]], Settings(processes=4, calls=50, seconds=0, candidates=(50,)))
     (comparison,) = compare([first], [second])
-    assert [change.figure for change in comparison.changes][:6] == ["p50", "p95", "p99", "raw ids", "score 50", "load"]
+    assert [change.figure for change in comparison.changes][:6] == [
+        "p50",
+        "p95",
+        "p99",
+        "raw ids",
+        "score 50",
+        "lookup",
+    ]
     for change in comparison.changes:
         assert change.verdict != SAME or 1 / 1.05 <= change.interval.ratio <= 1.05
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgerec.errors import BenchError
+from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_devices import Local, local
 
 
@@ -39,7 +39,16 @@ def test_a_crash_ends_with_its_last_line(agent: Path) -> None:
 
 def test_a_killed_process_is_named(agent: Path) -> None:
     agent.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(BenchError, match="SIGKILL"):
+    with pytest.raises(DoesNotFitError, match="SIGKILL, as systems do where memory runs out"):
+        Local().run({})
+
+
+@pytest.mark.parametrize(
+    "words", ["raise MemoryError", "import sys; sys.exit('std::bad_alloc')", "import sys; sys.exit(137)"]
+)
+def test_a_process_without_memory_does_not_fit(agent: Path, words: str) -> None:
+    agent.write_text(words)
+    with pytest.raises(DoesNotFitError, match="memory"):
         Local().run({})
 
 

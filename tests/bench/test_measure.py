@@ -14,7 +14,8 @@ from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.memory import one_node_model, run_bare_session
 from edgerec_bench import Result, Settings, bench
 from edgerec_bench.agent.clock import Limits, time_calls, warm_up
-from edgerec_bench.figures import Latency, Measured, Process
+from edgerec_bench.figures import Measured
+from edgerec_bench.process import Latency, Process
 from edgerec_export import Options, export, from_arrays
 from tests.bench.conftest import QUICK
 
@@ -25,7 +26,7 @@ def test_every_scenario_of_every_process_is_measured(results: list[Result]) -> N
     for result in results:
         assert len(result.measured.processes) == QUICK.processes
         for process in result.measured.processes:
-            assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 1", "score 50"]
+            assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 50", "lookup"]
             assert process.load_ms > 0
             assert process.verify_ms is not None
             assert process.yardstick_ms is not None
@@ -43,7 +44,7 @@ def test_a_bundle_whose_users_are_solved_for_is_measured_in_every_scenario(tmp_p
     export(source, tmp_path / "b", Options(verify=False))
     result = bench(tmp_path / "b", Settings(processes=1, calls=5, seconds=0.0, candidates=(50,)))
     (process,) = result.measured.processes
-    assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 50"]
+    assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 50", "lookup", "history"]
     assert result.bundle.users == 0
 
 

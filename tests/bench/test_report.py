@@ -11,8 +11,9 @@ import pytest
 from edgerec.errors import BenchError
 from edgerec_bench import Result, report
 from edgerec_bench.comparison import lines, milliseconds, reference, unlike_devices
-from edgerec_bench.figures import Measured, Process
+from edgerec_bench.figures import Measured
 from edgerec_bench.plots import plots
+from edgerec_bench.process import Process
 
 
 class References(HTMLParser):

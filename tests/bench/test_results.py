@@ -38,7 +38,7 @@ def test_the_summary_is_for_readers_and_never_read_back(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 2}, "upgrade"),
+        ({"version": 3}, "upgrade"),
         ({"format": "something else"}, "is no result"),
         ({"processes": []}, "is damaged"),
         ({"processes": [{"load_ms": 1}]}, "is damaged"),

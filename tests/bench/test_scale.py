@@ -12,10 +12,9 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import read_results, report, scale, scale_forms, write_results
-from edgerec_bench.agent import peers
 from edgerec_bench.agent.profile import summary
 from edgerec_bench.scale import compare, main
-from edgerec_bench.scale_forms import FORMS, MIXED, forms_named
+from edgerec_bench.scale_forms import FORMS, MIXED, RIVAL, forms_named
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
 from edgerec_bench.scale_tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
@@ -75,28 +74,6 @@ def test_a_missing_library_is_told_and_the_rest_is_measured(monkeypatch: pytest.
     assert [one.name for one in taken.contenders] == ["plain dense ONNX"]
     assert taken.left_out == (("faiss SQ8", "faiss is not installed: pip install 'edgerec[peers]'"),)
     assert scale_rows(taken)[-1][:2] == list(taken.left_out[0])
-
-
-def test_libraries_find_the_best(tmp_path: Path) -> None:
-    items = np.random.default_rng(0).standard_normal((300, 8), np.float32)
-    np.save(tmp_path / "items.npy", items)
-    np.save(tmp_path / "users.npy", items[:4])
-    for name in peers.PEERS:
-        pytest.importorskip(name.split()[0])
-        ask = {
-            "peer": name,
-            "index": str(tmp_path / "index"),
-            "calls": 5,
-            "seconds": 0,
-            "threads": 1,
-            "seed": 0,
-            "k": 3,
-        }
-        files = {side: str(tmp_path / f"{side}.npy") for side in ("items", "users")}
-        assert peers.build_index({**ask, **files})["nbytes"] == (tmp_path / "index").stat().st_size
-        answers = peers.measure_peer({**ask, **files, "ask": [0, 3]})["answers"]
-        best = np.argsort(-(items[[0, 3]] @ items.T), axis=1)[:, :3]
-        assert [answer[0] for answer in answers] == best[:, 0].tolist()
 
 
 def test_it_comes_back_equal_and_shows_on_the_page(
@@ -163,6 +140,21 @@ def test_growth_shows_every_size(result: ScaleResult) -> None:
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
+def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "QUESTION", {**scale.QUESTION, "seconds": 0.0})
+    monkeypatch.setattr(scale_forms, "CALLS", 5)
+    words = ["--growth", "--dimensions", "8", "--users", "5", "--rounds", "1", "--only", "mixed int8"]
+    words += ["--out", str(tmp_path / "growth.json")]
+    monkeypatch.setattr(scale, "GROWTH", (500,))
+    assert main(words) == 0
+    (first,) = read_results(tmp_path / "growth.json")
+    monkeypatch.setattr(scale, "GROWTH", (500, 600))
+    assert main(words) == 0
+    kept, second = read_results(tmp_path / "growth.json")
+    assert kept == first
+    assert second.command == first.command.replace("--items 500", "--items 600")
+
+
 def test_rows_have_a_cell_for_every_column(result: ScaleResult) -> None:
     assert all(len(row) == len(COLUMNS) for row in scale_rows(result))
 
@@ -196,8 +188,9 @@ def test_a_bundle_is_profiled_by_operator(capsys: pytest.CaptureFixture[str]) ->
 def test_a_wrong_answer_is_no_contender() -> None:
     scores = np.arange(100, dtype=np.float32)[None]
     with pytest.raises(BenchError, match="its speed means nothing"):
-        scale._same_top("EdgeRec mixed fp32", [list(range(20))], scores, np.array([80], np.float32))
-    assert scale._same_top("faiss SQ8", [list(range(70, 90))], scores, np.array([80], np.float32)) == 0.5
+        scale._same_top(RIVAL, [list(range(20))], scores, np.array([80], np.float32))
+    rounding = replace(RIVAL, exact=False)
+    assert scale._same_top(rounding, [list(range(70, 90))], scores, np.array([80], np.float32)) == 0.5
 
 
 def test_a_tenth_of_the_values_is_kept() -> None:

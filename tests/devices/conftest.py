@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,25 @@ def write_script(path: Path, body: str) -> None:
     part.replace(path)
 
 
-def lacking(what: str) -> None:
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The error of a command that failed as it should."""
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+def awaited(holds: Callable[[], Any]) -> bool:
+    """Whether it comes to hold within the time that the far end has to tidy up."""
+    end = time.monotonic() + 30
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(holds())
+
+
+def lacking(what: str, mend: str = "apt install openssh-server openssh-client") -> None:
     """CI installs everything: there, a test that cannot run has failed."""
-    reason = f"there is no {what} on this machine: apt install openssh-server openssh-client"
+    reason = f"there is no {what} on this machine: {mend}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,26 +15,10 @@ from edgerec.runtime.memory import memory_kib
 from edgerec_bench import read_results
 from edgerec_devices import Local, Ssh
 from tests.conftest import CommandLine, interrupted
-from tests.devices.conftest import Server, client, write_script
+from tests.devices.conftest import Server, awaited, client, one_line, write_script
 
 QUICK = ("--processes", "2", "--calls", "10", "--seconds", "0")
 QUESTION = {"task": "bundle", "calls": 5, "seconds": 0, "k": 10, "exclude": 5, "history": 5, "threads": 1, "seed": 0}
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The error of a command that failed as it should."""
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("Error: ")
-    return line
-
-
-def awaited(holds: Callable[[], Any]) -> bool:
-    """Whether it comes to hold within the time that the far end has to tidy up."""
-    end = time.monotonic() + 30
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(holds())
 
 
 def test_answers_are_those_of_this_machine(server: Server, bundle: Path) -> None:
@@ -255,3 +235,43 @@ def test_a_damaged_bundle_is_told_by_the_agent(server: Server, bundle: Path, tmp
         place = device.push(tmp_path)  # an empty folder
         with pytest.raises(BenchError, match=r"the measuring process failed: .* is no bundle"):
             device.run({**QUESTION, "bundle": place})
+
+
+def test_a_damaged_agent_is_sent_anew(server: Server) -> None:
+    with Ssh(server.address) as device:
+        device.info()
+    (agent,) = (server.kept / "agents").iterdir()
+    content = agent.read_bytes()
+    agent.write_bytes(content[:1000])
+    told: list[str] = []
+    with Ssh(server.address, tell=told.append) as device:
+        assert device.run({"task": "bare", "threads": 1})["memory"]
+    assert [line.partition(",")[0] for line in told[1:]] == ["sending 1 file"]
+    assert agent.read_bytes() == content
+
+
+def test_an_environment_of_another_version_is_not_used(server: Server) -> None:
+    """It is made anew; here, where no index can be reached, that is refused."""
+    with Ssh(server.address) as device:
+        version = device.info()["onnxruntime"]
+    (metadata,) = (server.kept / "environments").glob("*/lib/*/site-packages/onnxruntime-*.dist-info/METADATA")
+    right = metadata.read_text()
+    metadata.write_text(right.replace(f"\nVersion: {version}\n", "\nVersion: 1.0\n"))
+    server.force(around="PIP_CONFIG_FILE=/dev/null PIP_PROXY=http://127.0.0.1:1")
+    try:
+        with Ssh(server.address) as device, pytest.raises(BenchError, match="the device reaches no package index"):
+            device.info()
+    finally:
+        metadata.write_text(right)
+    with Ssh(server.address) as device:
+        assert device.info()["onnxruntime"] == version
+    assert not server.leftovers()
+
+
+def test_what_a_loss_of_power_left_is_removed(server: Server, bundle: Path) -> None:
+    left = server.kept / "parts" / "4194305-half"  # no process has so high a number
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"half a bundle")
+    with Ssh(server.address) as device:
+        device.push(bundle)
+    assert not left.exists()

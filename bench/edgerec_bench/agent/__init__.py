@@ -3,17 +3,22 @@ two tasks also need the libraries of the extra 'peers'.
 
 It reads one request, a JSON object, from standard input and writes one answer to standard output:
 
-    {"task": "bundle", "bundle": FOLDER, "calls": 200, "seconds": 1, "k": 20, "exclude": 20, "history": 20,
-     "candidates": [1, 50, 1000], "threads": 1, "seed": 0, "ask": [USER, ...]}
+    {"task": "bundle", "bundle": FOLDER, "scenarios": ["recommend", "score", "lookup", "history"], "calls": 200,
+     "seconds": 1, "k": 20, "exclude": 20, "history": 20, "candidates": [50, 1000], "threads": 1, "seed": 0,
+     "ask": [USER, ...], "sustained_seconds": 120}
     {"task": "plain", "model": FILE.onnx, "users": 1000, "prepack": true, "calls": ..., "seconds": ..., "threads": 1,
      "seed": 0, "ask": [ROW, ...]}
     {"task": "bare", "threads": 1}
     {"task": "graphs", "bundle": FOLDER, "graphs": ["recommend", "score", "similar"], "calls": 5, "k": 20,
      "exclude": 20, "history": 20, "threads": 1, "seed": 0}
     {"task": "profile", "bundle": FOLDER, "calls": 20, "k": 20, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
-    {"task": "index", "peer": NAME, "items": FILE.npy, "index": FILE}
-    {"task": "peer", "peer": NAME, "index": FILE, "users": FILE.npy, "k": 20, "calls": ..., "seconds": ...,
-     "threads": 1, "seed": 0, "ask": [ROW, ...]}
+    {"task": "index", "peer": NAME, "items": FILE.npy, "users": FILE.npy, "index": FOLDER, "k": 20}
+    {"task": "peer", "peer": NAME, "index": FOLDER, "settings": {...}, "users": FILE.npy, "k": 20, "calls": ...,
+     "seconds": ..., "threads": 1, "seed": 0, "ask": [ROW, ...]}
+
+More scenarios are "load", "sustained" and "offline", each in a request of its own. Agents that are not Python answer
+"bundle" and "bare" with the same fields; of a scenario they may answer {"first_ns": ..., "times_ns": [...]}, every
+call's time, in place of the summary. What one cannot tell it leaves out.
 
 Answers hold milliseconds and KiB; `tasks.py` says what each figure means. An error is one line on standard error.
 """

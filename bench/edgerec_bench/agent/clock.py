@@ -35,13 +35,13 @@ def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: L
     """Time `call(prepare())`, `prepare` outside the clock, until both limits are reached.
 
     Returns:
-        first_ms (the first call); count and warm_up (warm calls that count, calls before them that do not);
-        p50_ms, p90_ms, p95_ms, p99_ms, max_ms, mean_ms and curve_ms (by percentile) of the warm calls;
-        drift: by how much the median of their second half differs from the first half's;
-        cpu_share: processor time over time passed; below 1 where other programs took the processor.
+        What `summary` says, and cpu_share: processor time over time passed; below 1 where other programs took the
+        processor.
     """
     subject = prepare()
-    _, first = timed(lambda: call(subject))
+    start = perf_counter_ns()
+    call(subject)
+    first = perf_counter_ns() - start
     times = array("q")  # 8 bytes a call: the measuring must not show in the memory that is measured
     wanted, started, worked = limits.calls, perf_counter_ns(), process_time_ns()
     while True:
@@ -53,9 +53,36 @@ def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: L
         skipped = warm_up(times)
         if len(times) - skipped >= limits.calls:
             share = (process_time_ns() - worked) / (perf_counter_ns() - started)
-            figures = _summary(np.array(times[skipped:]) / 1e6)
-            return {"first_ms": first, "warm_up": skipped, "cpu_share": share, **figures}
+            return {**summary(first, times), "cpu_share": share}
         wanted = limits.calls + skipped
+
+
+def summary(first_ns: float, times_ns: ArrayLike) -> dict[str, Any]:
+    """The figures of one scenario, from how long each call took, in their order.
+
+    Args:
+        first_ns: of the first call, apart from the others.
+        times_ns: of the calls after it, one or more.
+
+    Returns:
+        first_ms; count and warm_up (warm calls that count, calls before them that do not); p50_ms, p90_ms, p95_ms,
+        p99_ms, max_ms, mean_ms and curve_ms (by percentile) of the warm calls; drift: by how much the median of their
+        second half differs from the first half's.
+    """
+    skipped = warm_up(times_ns)
+    warm = np.asarray(times_ns, np.float64)[skipped:] / 1e6
+    values, curve = np.percentile(warm, PERCENTILES), np.percentile(warm, CURVE)
+    earlier, later = np.array_split(warm, 2) if warm.size > 1 else (warm, warm)
+    return {
+        "first_ms": first_ns / 1e6,
+        "warm_up": skipped,
+        "count": warm.size,
+        **{f"p{number}_ms": float(value) for number, value in zip(PERCENTILES, values, strict=True)},
+        "max_ms": float(warm.max()),
+        "mean_ms": float(warm.mean()),
+        "drift": float(np.median(later) / np.median(earlier)) - 1,
+        "curve_ms": {str(number): float(value) for number, value in zip(CURVE, curve, strict=True)},
+    }
 
 
 def warm_up(times: ArrayLike) -> int:
@@ -74,18 +101,3 @@ def warm_up(times: ArrayLike) -> int:
         if np.all(np.median(windows, axis=1) <= limit):
             return start
     return half
-
-
-def _summary(milliseconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
-    values = np.percentile(milliseconds, PERCENTILES)
-    named = {f"p{number}_ms": float(value) for number, value in zip(PERCENTILES, values, strict=True)}
-    curve = np.percentile(milliseconds, CURVE)
-    earlier, later = np.array_split(milliseconds, 2) if milliseconds.size > 1 else (milliseconds, milliseconds)
-    return {
-        "count": milliseconds.size,
-        **named,
-        "max_ms": float(milliseconds.max()),
-        "mean_ms": float(milliseconds.mean()),
-        "drift": float(np.median(later) / np.median(earlier)) - 1,
-        "curve_ms": {str(number): float(value) for number, value in zip(CURVE, curve, strict=True)},
-    }

@@ -7,6 +7,11 @@ from typing import Any
 
 from edgerec.runtime.memory import memory_kib, run_bare_session
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
 SMAPS_ROLLUP = Path("/proc/self/smaps_rollup")
 SHARED = ("Pss", "Pss_Anon", "Pss_File")
 
@@ -23,6 +28,19 @@ def memory_figures() -> dict[str, int]:
         return figures
     pairs = (line.split(":") for line in lines if ":" in line)
     return figures | {name: int(rest.split()[0]) for name, rest in pairs if name in SHARED}
+
+
+def page_faults() -> dict[str, int]:
+    """Pages that this process had to be given so far: minor without the disk, major from it; empty where not told."""
+    if resource is None:
+        return {}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"minor": usage.ru_minflt, "major": usage.ru_majflt}
+
+
+def faults_since(before: dict[str, int]) -> dict[str, int]:
+    """The same since it was asked before."""
+    return {name: count - before[name] for name, count in page_faults().items()}
 
 
 def bare(request: dict[str, Any]) -> dict[str, Any]:

@@ -1,93 +1,68 @@
-"""The libraries that search vectors, measured as bundles are: an index on disk, one query a call."""
+"""Other libraries, measured as bundles are: an index or a model on disk, one query a call."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError
-from edgerec.extras import require
 from edgerec_bench.agent.clock import Limits, time_calls, timed
 from edgerec_bench.agent.memory import memory_figures
+from edgerec_bench.agent.peers_indexes import Faiss, Hnswlib, Implicit, Usearch
+from edgerec_bench.agent.peers_runtimes import ExecuTorch, LiteRt, OpenVino
 
-EXTRA = "peers"
-ROWS_AT_ONCE = 1 << 17
-TRAINING_ROWS = 100_000
-Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
-"""(d,) query and k to the (k,) best rows."""
+Matrix = NDArray[np.float32]
 
 
-class Faiss:
-    """An exact index of faiss, as `IndexFlatIP` or with 8 bits a value."""
+class Peer(Protocol):
+    """One library, imported when this is made.
 
-    package = "faiss"
+    Attributes:
+        package: its name on PyPI, whose version is told.
+    """
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._faiss: Any = require(self.package, EXTRA)
+    package: str
 
-    def build(self, items: NDArray[np.float32], path: Path) -> None:
-        faiss, d = self._faiss, items.shape[1]
-        if self._kind == "SQ8":
-            index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-            index.train(np.ascontiguousarray(items[:: -(-len(items) // TRAINING_ROWS)]))
-        else:
-            index = faiss.IndexFlatIP(d)
-        for start in range(0, len(items), ROWS_AT_ONCE):
-            index.add(np.ascontiguousarray(items[start : start + ROWS_AT_ONCE]))
-        faiss.write_index(index, str(path))
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Write what `open` reads, for the k best of (n_items, d) to one of (n_users, d); what was chosen for it."""
+        ...
 
-    def open(self, path: Path, threads: int) -> Search:
-        self._faiss.omp_set_num_threads(threads)
-        index = self._faiss.read_index(str(path))
-
-        def search(query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-            rows: NDArray[np.int64] = index.search(query[None], k)[1][0]
-            return rows
-
-        return search
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Callable[[Matrix], Any]:
+        """A call from a (d,) query to the (k,) best rows. `settings` are those that `build` told."""
+        ...
 
 
-class Usearch:
-    """usearch's exact search over the matrix, memory-mapped."""
-
-    package = "usearch"
-
-    def __init__(self) -> None:
-        require(self.package, EXTRA)
-        self._index: Any = require("usearch.index", EXTRA)
-
-    def build(self, items: NDArray[np.float32], path: Path) -> None:
-        with path.open("wb") as stream:
-            np.save(stream, items)
-
-    def open(self, path: Path, threads: int) -> Search:
-        items, product = np.load(path, mmap_mode="r"), self._index.MetricKind.IP
-
-        def search(query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-            found = self._index.search(items, query, k, product, exact=True, threads=threads)
-            return np.asarray(found.keys, np.int64)
-
-        return search
-
-
-PEERS: dict[str, Callable[[], Faiss | Usearch]] = {
+PEERS: dict[str, Callable[[], Peer]] = {
     "faiss IndexFlatIP": lambda: Faiss("Flat"),
     "faiss SQ8": lambda: Faiss("SQ8"),
     "usearch exact": Usearch,
+    "hnswlib": Hnswlib,
+    "implicit topk": Implicit,
+    "OpenVINO fp32": lambda: OpenVino("fp32"),
+    "OpenVINO int8": lambda: OpenVino("int8"),
+    "LiteRT fp32": lambda: LiteRt("fp32"),
+    "LiteRT int8": lambda: LiteRt("int8"),
+    "ExecuTorch fp32": ExecuTorch,
 }
 
 
 def build_index(request: dict[str, Any]) -> dict[str, Any]:
-    """Write the index of a matrix; {"nbytes": of the file}. Raises MissingExtraError where the library is absent."""
-    path = Path(request["index"])
-    _peer(request).build(np.load(request["items"], mmap_mode="r"), path)
-    return {"nbytes": path.stat().st_size}
+    """Write the index of a matrix; {"nbytes": of its files, "settings": for `measure_peer`, "version"}.
+
+    Raises MissingExtraError where the library is absent.
+    """
+    peer, folder = _peer(request), Path(request["index"])
+    folder.mkdir(exist_ok=True)
+    items, users = (np.load(request[side], mmap_mode="r") for side in ("items", "users"))
+    settings = peer.build(items, users, folder, int(request["k"]))
+    nbytes = sum(path.stat().st_size for path in folder.iterdir())
+    return {"nbytes": nbytes, "settings": settings, "version": metadata.version(peer.package)}
 
 
 def measure_peer(request: dict[str, Any]) -> dict[str, Any]:
@@ -95,16 +70,16 @@ def measure_peer(request: dict[str, Any]) -> dict[str, Any]:
     opened, with the library imported alone."""
     peer = _peer(request)
     imported = memory_figures()
-    path, threads, k = Path(request["index"]), int(request["threads"]), int(request["k"])
-    search, load_ms = timed(lambda: peer.open(path, threads))
+    folder, k, threads = Path(request["index"]), int(request["k"]), int(request["threads"])
+    search, load_ms = timed(lambda: peer.open(folder, k, threads, request["settings"]))
     users, numbers = np.load(request["users"], mmap_mode="r"), random.Random(request["seed"])
     recommend = time_calls(
         lambda: np.array(users[numbers.randrange(len(users))]),
-        lambda query: search(query, k),
+        search,
         Limits(int(request["calls"]), float(request["seconds"])),
     )
     memory = memory_figures()
-    answers = [search(np.array(users[row]), k).tolist() for row in request["ask"]]
+    answers = [np.asarray(search(np.array(users[row]))).tolist() for row in request["ask"]]
     return {
         "load_ms": load_ms,
         "memory": memory,
@@ -114,7 +89,7 @@ def measure_peer(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _peer(request: dict[str, Any]) -> Faiss | Usearch:
+def _peer(request: dict[str, Any]) -> Peer:
     name = request["peer"]
     if name not in PEERS:
         raise BenchError(f"there is no peer {name!r}; there are: {', '.join(PEERS)}")

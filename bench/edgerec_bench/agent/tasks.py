@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
+from edgerec_bench.agent.apart import APART
 from edgerec_bench.agent.clock import Limits, time_calls, timed
-from edgerec_bench.agent.memory import bare, memory_figures
+from edgerec_bench.agent.counters import Instructions, instruction_counter
+from edgerec_bench.agent.memory import bare, faults_since, memory_figures, page_faults
 from edgerec_bench.agent.peers import build_index, measure_peer
 from edgerec_bench.agent.profile import profile_bundle
-from edgerec_bench.agent.questions import Feed, Questions, encoded
+from edgerec_bench.agent.questions import Feed, Questions, asker
+from edgerec_bench.agent.scenarios import DEFAULT, Opened, Taken
 from edgerec_bench.agent.yardstick import yardstick_ms
 
 Request = dict[str, Any]
@@ -24,50 +27,64 @@ Request = dict[str, Any]
 def measure_bundle(request: Request) -> dict[str, Any]:
     """Open a bundle, answer from it, and say what that took.
 
+    Scenarios that `apart` holds come first; where only such are asked for, their answers are all.
+
     Returns:
+        What `apart` says of its scenarios, and:
         load_ms: the bundle opened without verification and the recommend graph's session made.
         scenarios: by name, what `time_calls` says. 'recommend' is the graph, one random user (or history) a call,
             in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is the
-            score graph on C random candidates. Where a graph of its own makes a history's vector, a call is of both.
-        memory: KiB after the two recommend scenarios, before anything below.
+            score graph on C random candidates; 'lookup' on one: a user's and an item's row read and decoded;
+            'history' the encode graph. Where that makes the vector of a history, a call of the others is of both.
+        memory: KiB after the first of the scenarios.
+        faults: {minor, major} pages by scenario, and while loading.
+        cost: by scenario {instructions, joules} a call, as far as they can be counted.
         yardstick_ms: the same work whatever the bundle, timed between the scenarios.
         verify_ms: the same bundle opened once more, the sha256 of every file compared.
         answers: the raw ids of the k best for each user in request['ask'].
     """
     onnxruntime()
+    wanted = request.get("scenarios", DEFAULT)
+    alone: dict[str, Any] = {}
+    for name in filter(APART.__contains__, wanted):
+        alone |= APART[name](request)
+    if wanted and set(wanted) <= set(APART):
+        return alone
+    with instruction_counter() as counter:
+        return {**_measure(request, [name for name in wanted if name not in APART], counter), **alone}
+
+
+def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> dict[str, Any]:
     folder, threads = request["bundle"], int(request["threads"])
 
     def load() -> tuple[Bundle, Recommender]:
         opened = Bundle(folder, verify=False, threads=threads)
         return opened, Recommender(opened)
 
+    before = page_faults()
     (bundle, model), load_ms = timed(load)
-    questions = Questions(bundle, request)
-    limits = Limits(int(request["calls"]), float(request["seconds"]))
-    scenarios = {
-        "recommend": time_calls(questions.rows, _asker(bundle, "recommend"), limits),
-        "recommend, raw ids": time_calls(questions.raw, lambda asked: model.recommend(**asked), limits),
-    }
+    taken = Taken(
+        Opened(bundle, model, Questions(bundle, request)),
+        tuple(int(count) for count in request.get("candidates", ())),
+        Limits(int(request["calls"]), float(request["seconds"])),
+    )
+    taken.faults["load"] = faults_since(before)
+    taken.take(wanted[:1])
     memory, yardstick = memory_figures(), yardstick_ms()
-    for count in request.get("candidates", ()) if bundle.has_graph("score") else ():
-        ask = _asker(bundle, "score")
-        scenarios[f"score {count}"] = time_calls(partial(questions.candidates, int(count)), ask, limits)
+    taken.take(wanted[1:])
+    taken.count(counter)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
-    answers = [[best.item for best in model.recommend(user, k=questions.k)] for user in request.get("ask", ())]
+    asked = request.get("ask", ())
     return {
         "load_ms": load_ms,
         "verify_ms": verify_ms,
         "yardstick_ms": yardstick,
         "memory": memory,
-        "scenarios": scenarios,
-        "answers": answers,
+        "faults": {name: faults for name, faults in taken.faults.items() if faults},
+        "scenarios": taken.figures,
+        "cost": {name: cost for name, cost in taken.cost.items() if cost},
+        "answers": [[best.item for best in model.recommend(user, k=taken.opened.questions.k)] for user in asked],
     }
-
-
-def _asker(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
-    """A call of a graph, after one of 'encode' where that makes the vector that it takes."""
-    run = partial(bundle.session(graph).run, None)
-    return (lambda feed: run(encoded(bundle, feed))) if bundle.has_graph("encode") else run
 
 
 def measure_plain(request: Request) -> dict[str, Any]:
@@ -108,7 +125,7 @@ def open_graphs(request: Request) -> dict[str, Any]:
     }
     seen: dict[str, dict[str, int]] = {}
     for name in filter(bundle.has_graph, request["graphs"]):
-        call = _asker(bundle, name)
+        call = asker(bundle, name)
         for _ in range(int(request["calls"])):
             call(ask[name]())
         seen[name] = memory_figures()

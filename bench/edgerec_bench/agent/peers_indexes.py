@@ -1,0 +1,135 @@
+"""Libraries that search vectors: faiss, usearch, hnswlib and implicit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.extras import require
+
+EXTRA = "peers"
+ROWS_AT_ONCE = 1 << 17
+TRAINING_ROWS = 100_000
+
+Matrix = NDArray[np.float32]
+Search = Callable[[Matrix], Any]
+
+
+class Faiss:
+    """An exact index of faiss, as `IndexFlatIP` or with 8 bits a value."""
+
+    package = "faiss-cpu"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._faiss: Any = require("faiss", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        faiss, d = self._faiss, items.shape[1]
+        if self._kind == "SQ8":
+            index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+            index.train(np.ascontiguousarray(items[:: -(-len(items) // TRAINING_ROWS)]))
+        else:
+            index = faiss.IndexFlatIP(d)
+        for start in range(0, len(items), ROWS_AT_ONCE):
+            index.add(np.ascontiguousarray(items[start : start + ROWS_AT_ONCE]))
+        faiss.write_index(index, str(folder / "index"))
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        self._faiss.omp_set_num_threads(threads)
+        index = self._faiss.read_index(str(folder / "index"))
+        return lambda query: index.search(query[None], k)[1][0]
+
+
+class Usearch:
+    """usearch's exact search over the matrix, memory-mapped."""
+
+    package = "usearch"
+
+    def __init__(self) -> None:
+        self._index: Any = require("usearch.index", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        np.save(folder / "items.npy", items)
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        items, product = np.load(folder / "items.npy", mmap_mode="r"), self._index.MetricKind.IP
+        return lambda query: self._index.search(items, query, k, product, exact=True, threads=threads).keys
+
+
+class Hnswlib:
+    """hnswlib's graph of neighbours, approximate: `ef` is chosen so that RECALL of the exact best are found."""
+
+    package = "hnswlib"
+    RECALL = 0.95
+    BUILD: ClassVar[dict[str, int]] = {"M": 16, "ef_construction": 200}
+    """What hnswlib's own examples take."""
+    ASKED = 200
+
+    def __init__(self) -> None:
+        self._hnswlib: Any = require("hnswlib", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        index = self._hnswlib.Index(space="ip", dim=items.shape[1])
+        index.init_index(max_elements=len(items), **self.BUILD)
+        for start in range(0, len(items), ROWS_AT_ONCE):
+            index.add_items(np.ascontiguousarray(items[start : start + ROWS_AT_ONCE]))
+        index.save_index(str(folder / "index"))
+        asked = np.ascontiguousarray(users[: self.ASKED])
+        return {"dim": items.shape[1], **self.BUILD, **self._enough(index, asked, _exact(items, asked, k))}
+
+    def _enough(self, index: Any, asked: Matrix, best: NDArray[np.int64]) -> dict[str, Any]:
+        """The least ef of k, 1.5 k, 2 k, 3 k, 4 k, ... that finds enough, and its recall."""
+        k, most, found = best.shape[1], index.get_current_count(), 0.0
+        for ef in (k * half << power >> 1 for power in count() for half in (2, 3)):
+            index.set_ef(ef)
+            rows = index.knn_query(asked, k=k)[0]
+            found = float(np.mean([np.isin(row, exact).mean() for row, exact in zip(rows, best, strict=True)]))
+            if found >= self.RECALL or ef >= most:
+                break
+        return {"ef": ef, "recall": round(found, 4)}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        index = self._hnswlib.Index(space="ip", dim=settings["dim"])
+        index.load_index(str(folder / "index"))
+        index.set_ef(settings["ef"])
+        index.set_num_threads(threads)
+        return lambda query: index.knn_query(query[None], k=k)[0][0]
+
+
+class Implicit:
+    """implicit's exact top k over the matrix, as its models recommend."""
+
+    package = "implicit"
+
+    def __init__(self) -> None:
+        self._topk: Any = require("implicit.cpu.topk", EXTRA).topk
+        self._limits: Any = require("threadpoolctl", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        np.save(folder / "items.npy", items)
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        self._limits.threadpool_limits(threads)  # its products are scipy's BLAS
+        items = np.load(folder / "items.npy")
+        return lambda query: self._topk(items, query[None], k, num_threads=threads)[0][0]
+
+
+def _exact(items: Matrix, asked: Matrix, k: int) -> NDArray[np.int64]:
+    """(B, k) rows of the largest products, a part of the items at a time."""
+    rows, scores = np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0), np.float32)
+    for start in range(0, len(items), ROWS_AT_ONCE):
+        part = asked @ items[start : start + ROWS_AT_ONCE].T
+        scores = np.concatenate([scores, part], axis=1)
+        rows = np.concatenate([rows, np.tile(np.arange(start, start + part.shape[1]), (len(asked), 1))], axis=1)
+        best = np.argpartition(-scores, min(k, scores.shape[1] - 1), axis=1)[:, :k]
+        rows, scores = np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)
+    return rows

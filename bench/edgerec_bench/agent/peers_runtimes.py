@@ -1,0 +1,121 @@
+"""Runtimes for models: OpenVINO, LiteRT and ExecuTorch, each with the product and the top k as a model of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.extras import require
+from edgerec_bench.agent.peers_tflite import write_tflite
+
+EXTRA = "peers"
+EXECUTORCH_EXTRA = "peers-executorch"
+LARGEST_INT8 = 127
+
+Matrix = NDArray[np.float32]
+Search = Callable[[Matrix], Any]
+
+
+def rounded(items: Matrix) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(n_items, d) int8 and (n_items,) float32 scales, one a row, symmetric: what every runtime calls int8 weights."""
+    scales = np.maximum(np.abs(items).max(axis=1), np.finfo(np.float32).tiny) / LARGEST_INT8
+    return np.rint(items / scales[:, None]).astype(np.int8), scales.astype(np.float32)
+
+
+class OpenVino:
+    """OpenVINO's CPU plugin; int8 are compressed weights, as NNCF's `compress_weights` makes them."""
+
+    package = "openvino"
+
+    def __init__(self, precision: str) -> None:
+        self._precision = precision
+        self._openvino: Any = require("openvino", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        ops: Any = require("openvino.opset15", EXTRA)
+        query = ops.parameter([1, items.shape[1]], np.float32)
+        if self._precision == "int8":
+            values, scales = rounded(items)
+            weights = ops.multiply(ops.convert(ops.constant(values), "f32"), ops.constant(scales[:, None]))
+        else:
+            weights = ops.constant(np.ascontiguousarray(items))
+        scores = ops.matmul(query, weights, False, True)
+        best = ops.topk(scores, np.array(k, np.int64), 1, "max", "value", index_element_type="i64")
+        model = self._openvino.Model([best.output(1)], [query])
+        self._openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        if self._precision == "fp32":
+            config["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it
+        request = self._openvino.Core().compile_model(folder / "model.xml", "CPU", config).create_infer_request()
+        return lambda query: request.infer([query[None]])[0][0]
+
+
+class LiteRt:
+    """LiteRT, once TensorFlow Lite, with its XNNPACK delegate; int8 is its "dynamic range" quantisation."""
+
+    package = "ai-edge-litert"
+
+    def __init__(self, precision: str) -> None:
+        self._precision = precision
+        self._interpreter: Any = require("ai_edge_litert.interpreter", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        values, scales = rounded(items) if self._precision == "int8" else (items, None)
+        write_tflite(values, scales, k, folder / "model.tflite", EXTRA)
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        interpreter = self._interpreter.Interpreter(str(folder / "model.tflite"), num_threads=threads)
+        interpreter.allocate_tensors()
+        asked, rows = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+        def search(query: Matrix) -> Any:
+            interpreter.set_tensor(asked, query[None])
+            interpreter.invoke()
+            return interpreter.get_tensor(rows)[0]
+
+        return search
+
+
+class ExecuTorch:
+    """ExecuTorch through its Python bindings, the product by XNNPACK; they need torch, which counts as imported."""
+
+    package = "executorch"
+
+    def __init__(self) -> None:
+        self._torch: Any = require("torch", EXECUTORCH_EXTRA)
+        self._runtime: Any = require("executorch.runtime", EXECUTORCH_EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        torch = self._torch
+        exir: Any = require("executorch.exir", EXECUTORCH_EXTRA)
+        xnnpack: Any = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", EXECUTORCH_EXTRA)
+        weights = torch.from_numpy(np.array(items))
+
+        class Best(torch.nn.Module):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.product = torch.nn.Linear(weights.shape[1], weights.shape[0], bias=False)
+                self.product.weight.data = weights
+
+            def forward(self, query: Any) -> Any:
+                return torch.topk(self.product(query), k).indices
+
+        exported = torch.export.export(Best().eval(), (torch.zeros(1, weights.shape[1]),))
+        lowered = exir.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
+        (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
+        return {}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        if hasattr(os, "sched_setaffinity"):  # its pool has a thread a processor that it may use, and no setting
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        method = self._runtime.Runtime.get().load_program(folder / "model.pte").load_method("forward")
+        return lambda query: method.execute([self._torch.from_numpy(query[None])])[0][0]

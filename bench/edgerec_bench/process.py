@@ -1,0 +1,137 @@
+"""What one fresh process showed.
+
+Names that end with _ms are milliseconds where the device's clock counts time, and millions of instructions where it
+counts those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from edgerec_bench.apart import Cold, Throughput, Window
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One scenario in one process: milliseconds a call, batch 1.
+
+    Attributes:
+        first_ms: the first call after loading, apart from the others; None where the clock tells nothing of it.
+        warm_up: calls left out as warm-up.
+        count: calls that the percentiles are of.
+        drift: the median of their second half over that of the first, less 1: above 0 they were getting slower.
+        cpu_share: the process's processor time over the time that passed; of several threads, their sum. None where
+            the device does not tell.
+        batch: calls that were timed together, because the clock is coarse: percentiles are then of their means.
+        curve_ms: by percentile; empty in results of older versions.
+    """
+
+    first_ms: float | None
+    warm_up: int
+    count: int
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    mean_ms: float
+    drift: float = 0.0
+    cpu_share: float | None = None
+    batch: int = 1
+    curve_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Process:
+    """What one fresh process showed, and processes of one scenario each beside it.
+
+    Attributes:
+        load_ms: opening without verification, with the recommend session, files in the page cache; None where the
+            clock tells nothing of it.
+        verify_ms: comparing every sha256; None where there is nothing to compare.
+        scenarios: by name.
+        memory: KiB by the kernel's names (VmHWM, RssAnon, Pss_File, ...), or wasm_heap; empty where not told.
+        bare: the same of a process beside it that only ran a one-node session.
+        yardstick_ms: a fixed piece of work, the same in every process; None where there is none.
+        faults: minor and major page faults, by scenario and while loading.
+        cost: instructions and joules a call, by scenario; without those that cannot be told.
+        cold: None where it was not asked for, or files could not be put out of the page cache.
+        warm_because: why they could not.
+        offline, sustained: empty where not measured.
+    """
+
+    load_ms: float | None
+    verify_ms: float | None
+    scenarios: dict[str, Latency]
+    memory: dict[str, int]
+    bare: dict[str, int]
+    yardstick_ms: float | None = None
+    faults: dict[str, dict[str, int]] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)
+    cold: Cold | None = None
+    warm_because: str | None = None
+    offline: tuple[Throughput, ...] = ()
+    sustained: tuple[Window, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Process:
+        """Raises KeyError, TypeError or ValueError where fields are missing or of another type."""
+        return cls(
+            _optional(fields.get("load_ms")),
+            _optional(fields.get("verify_ms")),
+            {str(name): Latency(**values) for name, values in fields["scenarios"].items()},
+            _whole(fields.get("memory", {})),
+            _whole(fields.get("bare", {})),
+            _optional(fields.get("yardstick_ms")),
+            {str(name): _whole(counts) for name, counts in _by_scenario(fields.get("faults", {})).items()},
+            {str(name): dict(costs) for name, costs in fields.get("cost", {}).items()},
+            None if fields.get("cold") is None else Cold(**fields["cold"]),
+            fields.get("warm_because"),
+            tuple(Throughput(**point) for point in fields.get("offline", ())),
+            tuple(Window(**window) for window in fields.get("sustained", ())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written: what was not measured is absent, load_ms and verify_ms are null."""
+        always = ("load_ms", "verify_ms", "scenarios", "memory", "bare")
+        fields = asdict(self)
+        fields["sustained"] = [
+            {name: value for name, value in window.items() if value is not None} for window in fields["sustained"]
+        ]
+        return {name: value for name, value in fields.items() if name in always or value not in (None, {}, (), [])}
+
+    def in_instructions(self) -> Process:
+        """Without what does not repeat where the clock counts instructions: what waits for disks and other threads."""
+        scenarios = {name: replace(latency, first_ms=None, cpu_share=None) for name, latency in self.scenarios.items()}
+        return replace(
+            self,
+            load_ms=None,
+            verify_ms=None,
+            yardstick_ms=None,
+            scenarios=scenarios,
+            cold=None,
+            offline=(),
+            sustained=(),
+        )
+
+    def above_bare(self, name: str) -> int | None:
+        """Bytes of a memory figure above the bare session's; None where it could not be read."""
+        if name not in self.memory or name not in self.bare:
+            return None
+        return (self.memory[name] - self.bare[name]) * KIB
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _whole(counts: dict[str, Any]) -> dict[str, int]:
+    return {str(name): int(count) for name, count in counts.items()}
+
+
+def _by_scenario(faults: dict[str, Any]) -> dict[str, Any]:
+    """An agent that does not tell scenarios apart answers {minor, major} of all of them."""
+    return {"load and scenarios": faults} if set(faults) & {"minor", "major"} else faults

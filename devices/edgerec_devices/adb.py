@@ -1,0 +1,169 @@
+"""An Android device through adb: no app is installed; a native runner and onnxruntime's library are sent.
+
+What is sent is named by its sha256 and kept in `/data/local/tmp/edgerec`, so that the next run sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from edgerec.errors import BenchError
+from edgerec.files import storage_failure
+from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.ids import RawId
+from edgerec_devices.android import NAME, MissingPartError, lacks, parts, set_up
+from edgerec_devices.android_bridge import Bridge, connected
+from edgerec_devices.android_facts import SCRIPT, abi_of, android_facts, read_answer
+from edgerec_devices.android_store import Store
+from edgerec_devices.kinds import Kind, Options, Tell, silent
+from edgerec_devices.outcome import answer_of, took_too_long
+from edgerec_devices.protocol import Request
+from edgerec_devices.runner import LIBRARY
+from edgerec_devices.runner import NAME as RUNNER
+
+TASKS = ("bundle", "bare")
+SLACK_S = 60.0
+"""Seconds beyond a request's own limit, which the runner keeps, until the link itself is given up."""
+ALARMED = 128 + 14
+"""The status of a runner that its own clock ended."""
+
+
+class Adb:
+    """An Android device. Used as a context.
+
+    Example:
+        >>> with Adb() as device:
+        ...     bench("films.bundle", device=device)
+
+    Attributes:
+        name: 'adb', or 'adb:SERIAL'.
+        timeout: seconds that one request may take.
+    """
+
+    def __init__(self, serial: str | None = None, *, timeout: float = 600.0, tell: Tell | None = None) -> None:
+        """
+        Args:
+            serial: as `adb devices` lists it; None for the only one.
+        """
+        self._bridge = Bridge(serial)
+        self.name, self.timeout = self._bridge.name, timeout
+        self._tell = tell or silent
+        self._pushed: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing is kept open."""
+
+    def info(self) -> dict[str, Any]:
+        """See `android_facts`; and of the runner, where it is here: onnxruntime, clock_ns, usable_cores."""
+        told = read_answer(self._connected.shell(SCRIPT))
+        facts = {**android_facts(told), "provider": "CPUExecutionProvider", "ort_telemetry": "off", "runtime": "c"}
+        with suppress(MissingPartError):
+            facts |= answer_of(self._ask({"task": "info"}))
+        return facts
+
+    def push(self, folder: Path) -> str:
+        """Send the files of a bundle that are not there yet; its folder there.
+
+        Raises:
+            BenchError: no connection, no space there, or a damaged arrival.
+            StorageError: a file cannot be read here.
+        """
+        place = Store(self._connected, self._tell).send(
+            "bundles", [path for path in folder.iterdir() if path.is_file()]
+        )
+        self._pushed[place] = folder
+        return place
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Measure in a fresh process of the runner.
+
+        Raises:
+            BenchError: a task that the runner has not, no connection, or the process failed there.
+        """
+        if request.get("task") not in TASKS:
+            raise BenchError(f"an Android device does the tasks {' and '.join(TASKS)}, not {request.get('task')!r}")
+        asked = request.get("ask", ())
+        if not asked:
+            return answer_of(self._ask(request))
+        # The runner knows rows alone: raw ids are looked up here, in the same bundle.
+        bundle = self._local(request["bundle"])
+        answer = answer_of(self._ask({**request, "ask": _user_rows(bundle, asked)}))
+        item_ids = bundle.ids("item", bundle.manifest.items)
+        return {**answer, "answers": [item_ids.raw(np.array(rows, np.int64)) for rows in answer["rows"]]}
+
+    def pull(self, place: str, folder: Path) -> None:
+        """Fetch the files of the folder `place`. Raises BenchError, StorageError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            storage_failure(folder, error, "write")
+        complaint = shlex.quote(f"there is no folder {place} on the device")
+        self._connected.shell(f"[ -d {shlex.quote(place)} ] || {{ echo {complaint} >&2; exit 1; }}")
+        self._bridge.pull(place, folder)
+
+    def _ask(self, request: Request) -> CompletedProcess[str]:
+        limit = math.ceil(self.timeout)
+        script = f"cd {self._runtime} && exec ./{RUNNER} ./{LIBRARY} {limit}"
+        done = self._bridge.talk(script, json.dumps(request), self.timeout + SLACK_S)
+        if done.returncode == ALARMED:
+            raise took_too_long(self.timeout)
+        return done
+
+    def _local(self, place: str) -> Bundle:
+        if place not in self._pushed:
+            raise BenchError(f"{place} was not pushed from here; push the bundle first")
+        return Bundle(self._pushed[place], verify=False)
+
+    @cached_property
+    def _connected(self) -> Bridge:
+        self._tell(f"connecting to {self.name}")
+        self._bridge.connect()
+        return self._bridge
+
+    @cached_property
+    def _runtime(self) -> str:
+        """The folder there with the runner and onnxruntime's library."""
+        found = parts(abi_of(read_answer(self._connected.shell(SCRIPT))))
+        place = Store(self._connected, self._tell).send("runtimes", list(found))
+        self._bridge.shell(f"chmod 755 {place}/{found.runner.name}")  # Windows knows no such thing
+        return place
+
+
+def _user_rows(bundle: Bundle, asked: Sequence[RawId]) -> list[int]:
+    """Of raw ids. Raises BenchError where the bundle has no such user."""
+    users = bundle.manifest.users
+    if users is None:
+        raise BenchError("the bundle has no users to ask for; leave `ask` empty")
+    rows: list[int] = bundle.ids("user", users).rows(asked).tolist()
+    if -1 in rows:
+        raise BenchError(f"user {asked[rows.index(-1)]!r} is not in the bundle")
+    return rows
+
+
+def _open(address: str, options: Options) -> Adb:
+    if options.memory is not None:
+        raise BenchError("--memory is for devices that are started here, such as arm64; this one has what it has")
+    if options.offline:
+        raise BenchError(
+            "--offline is for devices that fetch something; an Android device fetches nothing: leave it out"
+        )
+    _, _, serial = address.partition(":")
+    return Adb(serial or None, tell=options.tell)
+
+
+ABOUT = "an Android device behind adb: no app is installed"
+KIND = Kind(NAME, "adb[:serial]", ABOUT, _open, lacks, set_up, connected)

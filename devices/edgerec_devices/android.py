@@ -1,0 +1,189 @@
+"""What Android devices are measured with: onnxruntime's library for them, and the runner, kept by their processor."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from edgerec.errors import BenchError
+from edgerec.files import storage_failure
+from edgerec_devices.kinds import Lack, Tell, kept
+from edgerec_devices.runner import LIBRARY, build
+from edgerec_devices.runner import NAME as RUNNER
+
+NAME = "adb"
+AAR_VARIABLE, RUNNER_VARIABLE = "EDGEREC_ANDROID_AAR", "EDGEREC_ANDROID_RUNNER"
+NDK_VARIABLES = ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT")
+API = 24
+"""Android 7, the oldest that onnxruntime's library runs on; since then adb tells how a command ended."""
+HEADER = "onnxruntime_c_api.h"
+
+
+class MissingPartError(BenchError):
+    """What is sent to devices is not here."""
+
+
+class Archive(NamedTuple):
+    """A published file."""
+
+    url: str
+    digest: str
+
+
+ONNXRUNTIME = Archive(
+    "https://repo1.maven.org/maven2/com/microsoft/onnxruntime/onnxruntime-android/1.29.0/onnxruntime-android-1.29.0.aar",
+    "sha256:e97540ca78fe36f6fe2013f82843414fb843b6c7681fb04644cba5e1406662dd",
+)
+"""com.microsoft.onnxruntime:onnxruntime-android, MIT licence: 52 MB, libraries of four processors and C headers."""
+
+COMPILERS = {
+    "arm64-v8a": "aarch64-linux-android",
+    "armeabi-v7a": "armv7a-linux-androideabi",
+    "x86_64": "x86_64-linux-android",
+    "x86": "i686-linux-android",
+}
+"""The NDK's names of what Android calls an ABI."""
+ELF_MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
+
+
+class Parts(NamedTuple):
+    """What is sent to a device."""
+
+    runner: Path
+    library: Path
+
+
+def parts(abi: str) -> Parts:
+    """The parts for a device's ABI. Raises MissingPartError where one is missing, with the command that brings it."""
+    found = Parts(kept(NAME) / abi / RUNNER, kept(NAME) / abi / LIBRARY)
+    if not kept(NAME).exists():
+        raise MissingPartError(f"onnxruntime's library for Android is not here: {_mend()}")
+    if not found.library.exists():
+        raise MissingPartError(f"the device is {abi!r}, and onnxruntime has no library for that; there are: {_known()}")
+    if not found.runner.exists():
+        raise MissingPartError(f"there is no runner for {abi!r} here, only for: {_known()}; {_mend(again=True)}")
+    return found
+
+
+def lacks() -> list[Lack]:
+    """What this machine needs for Android devices and has not."""
+    client = [] if shutil.which("adb") else [Lack("Android's client adb", "sudo apt-get install adb")]
+    ready = any(kept(NAME).glob(f"*/{RUNNER}"))
+    return client + ([] if ready else [Lack("onnxruntime's library for Android, and the runner", _mend())])
+
+
+def set_up(tell: Tell) -> None:
+    """Fetch onnxruntime's library for Android, or take it from `$EDGEREC_ANDROID_AAR`, and build the runner with the
+    NDK, or take one that is built from `$EDGEREC_ANDROID_RUNNER`.
+
+    Raises:
+        BenchError: neither an NDK nor a runner is named, or the compiler fails.
+        DownloadError: the library cannot be fetched, or is another one.
+        StorageError: the file system refuses.
+    """
+    place = kept(NAME)
+    if place.exists():
+        return
+    given, compilers = os.environ.get(RUNNER_VARIABLE), _compilers()
+    if not given and not compilers:
+        raise BenchError(
+            "the runner for Android is built with Google's NDK; install it and name its folder in "
+            f"{NDK_VARIABLES[0]}, or name a runner that is built in {RUNNER_VARIABLE}, and run this again"
+        )
+    part = place.with_name(f".{NAME}.{secrets.token_hex(4)}.part")
+    try:
+        _unpack(_archive(tell), part)
+        for abi, compiler in compilers.items():
+            tell(f"building the runner for {abi}")
+            build([str(compiler)], part / "headers", part / abi / RUNNER, "-pie", "-fPIE")
+        if given:
+            _take(Path(given), part)
+        part.rename(place)
+    except OSError as error:
+        storage_failure(part, error, "write")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _archive(tell: Tell) -> Path:
+    """onnxruntime's archive: one that is named, or the published one, fetched where it is not here."""
+    if named := os.environ.get(AAR_VARIABLE):
+        return Path(named)
+    from edgerec.data.download import download  # with all of edgerec.data: not for those who only measure
+
+    path = kept(NAME).with_name(ONNXRUNTIME.url.rpartition("/")[2])
+    return path if path.exists() else download(ONNXRUNTIME.url, path, digest=ONNXRUNTIME.digest, progress=tell)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The libraries by ABI, and the C headers."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            names = content.namelist()
+            for abi in COMPILERS:
+                if (name := f"jni/{abi}/{LIBRARY}") in names:
+                    _write(content, name, folder / abi / LIBRARY)
+            for name in names:
+                if name.startswith("headers/") and name.endswith(".h"):
+                    _write(content, name, folder / "headers" / Path(name).name)
+    except FileNotFoundError:
+        raise BenchError(f"there is no {archive}; name onnxruntime's archive for Android in {AAR_VARIABLE}") from None
+    except zipfile.BadZipFile as error:
+        raise BenchError(f"{archive} is no archive of onnxruntime for Android ({error}); fetch it again") from None
+    if not (folder / "headers" / HEADER).exists() or not list(folder.glob(f"*/{LIBRARY}")):
+        raise BenchError(f"{archive} has no {LIBRARY} or no {HEADER} in it; it must be onnxruntime's for Android")
+
+
+def _write(content: zipfile.ZipFile, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with content.open(name) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _compilers() -> dict[str, Path]:
+    """The NDK's compilers by ABI; none where no NDK is named. Raises BenchError where what is named is none."""
+    named = next(filter(None, map(os.environ.get, NDK_VARIABLES)), None)
+    if named is None:
+        return {}
+    host = {"darwin": "darwin-x86_64", "win32": "windows-x86_64"}.get(sys.platform, "linux-x86_64")
+    folder, suffix = (
+        Path(named, "toolchains", "llvm", "prebuilt", host, "bin"),
+        ".cmd" if sys.platform == "win32" else "",
+    )
+    found = {abi: folder / f"{target}{API}-clang{suffix}" for abi, target in COMPILERS.items()}
+    found = {abi: compiler for abi, compiler in found.items() if compiler.exists()}
+    if not found:
+        raise BenchError(
+            f"{named} is no NDK for this machine: there is no compiler in {folder}; mend {NDK_VARIABLES[0]}"
+        )
+    return found
+
+
+def _take(runner: Path, folder: Path) -> None:
+    """A runner that is built, by the processor that its head names. Raises BenchError where it is none."""
+    try:
+        with runner.open("rb") as stream:
+            head = stream.read(20)
+    except FileNotFoundError:
+        raise BenchError(f"there is no {runner}; name a runner in {RUNNER_VARIABLE}") from None
+    machine = struct.unpack_from("<H", head, 18)[0] if head[:4] == b"\x7fELF" and len(head) == 20 else None
+    if machine not in ELF_MACHINES:
+        raise BenchError(f"{runner} is no program for Android; name a runner in {RUNNER_VARIABLE}")
+    target = folder / ELF_MACHINES[machine] / RUNNER
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(runner, target)
+    target.chmod(0o755)
+
+
+def _known() -> str:
+    return ", ".join(sorted(path.parent.name for path in kept(NAME).glob(f"*/{RUNNER}"))) or "none"
+
+
+def _mend(*, again: bool = False) -> str:
+    return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/android.md)"

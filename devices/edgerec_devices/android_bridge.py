@@ -1,0 +1,175 @@
+"""Android's debug bridge: one device through the system's `adb`, and what its failures mean in one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import IO, cast
+
+from edgerec.errors import BenchError
+
+ROOT = "/data/local/tmp/edgerec"
+"""All that is ours on a device: adb's user may write there, and start programs."""
+CLIENT_MEND = "sudo apt-get install adb (or Android's platform-tools)"
+SHELL_S = 120.0
+"""Seconds for a request that only looks, or hashes what is there."""
+GRACE_S = 5.0
+SIGNALS = 128
+"""From here on a status says which signal ended a process."""
+LINK = r"closed|protocol fault|Broken pipe|reset|connection refused|no response|EOF"
+
+
+class Bridge:
+    """One device, or the only one that is connected.
+
+    Attributes:
+        name: of the device, in messages and on command lines: 'adb', 'adb:SERIAL'.
+    """
+
+    def __init__(self, serial: str | None = None) -> None:
+        self.name = "adb" if serial is None else f"adb:{serial}"
+        self._adb = ["adb", *([] if serial is None else ["-s", serial])]
+
+    def connect(self) -> None:
+        """Raises BenchError where the device cannot be reached, with what to do."""
+        done = self._run(["get-state"], SHELL_S)
+        state = done.stdout.strip()
+        if done.returncode != 0 or state != "device":
+            raise self._failure(done.stderr or f"device {state}")
+
+    def shell(self, script: str, *, seconds: float = SHELL_S) -> str:
+        """What a script prints on the device. Raises BenchError where it fails."""
+        done = self._run(["shell", "-T", "-n", script], seconds)
+        if done.returncode != 0:
+            raise self._failure(done.stderr)
+        return done.stdout
+
+    def push(self, files: Sequence[Path], place: str) -> None:
+        """Copy files into a folder that is there. Raises BenchError: no space, no connection."""
+        done = self._run(["push", *map(str, files), f"{place}/"], None)
+        if done.returncode != 0:
+            raise self._failure(done.stderr + done.stdout)
+
+    def pull(self, place: str, folder: Path) -> None:
+        """Copy what is in a folder of the device into a folder here. Raises BenchError."""
+        done = self._run(["pull", f"{place}/.", str(folder)], None)
+        if done.returncode != 0:
+            raise self._failure(done.stderr + done.stdout)
+
+    def talk(self, script: str, line: str, seconds: float) -> CompletedProcess[str]:
+        """Run a script that reads one line, and what became of it; killed on the device, it has 128 + the signal.
+
+        Its input stays open until it ends, so that the far end notices where this one goes.
+
+        Raises:
+            BenchError: no end within `seconds`, or the connection was lost.
+        """
+        # Files, not pipes: an answer of any size is taken while the input is open.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            status = self._converse([*self._adb, "shell", "-T", script], line, out, err, seconds)
+            out.seek(0)
+            err.seek(0)
+            done = CompletedProcess(
+                [script], status, out.read().decode(errors="replace"), err.read().decode(errors="replace")
+            )
+        silent = not (done.stdout or done.stderr) and status < SIGNALS
+        if silent or re.match("adb: |error: ", done.stderr):  # adb ends with status 0 where a link drops
+            self.connect()
+            raise self._failure(done.stderr)
+        return done
+
+    def _converse(self, command: list[str], line: str, out: IO[bytes], err: IO[bytes], seconds: float) -> int:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err)
+        except FileNotFoundError:
+            raise _no_client() from None
+        stream = cast("IO[bytes]", process.stdin)
+        try:
+            with suppress(BrokenPipeError):
+                stream.write(line.encode() + b"\n")
+                stream.flush()
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
+        finally:
+            with suppress(BrokenPipeError):
+                stream.close()
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _run(self, words: Sequence[str], seconds: float | None) -> CompletedProcess[str]:
+        command = [*self._adb, *words]
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise _no_client() from None
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.name} gave no answer for {seconds:g} s; start adb anew: adb kill-server") from None
+
+    def _failure(self, said: str) -> BenchError:
+        lines = [line for line in said.strip().splitlines() if not line.startswith("* daemon")]
+        last = re.sub(r"^(adb: |error: )+", "", lines[-1]) if lines else "it said nothing"
+        meant = (text for pattern, text in self._meanings(last) if re.search(pattern, said.strip() or last))
+        return BenchError(f"{self.name}: {next(meant, last)}")
+
+    def _meanings(self, last: str) -> list[tuple[str, str]]:
+        """In the order in which they are looked for."""
+        return [
+            (
+                "unauthorized|still authorizing",
+                "the phone does not trust this computer yet; unlock it, and accept the question about USB debugging "
+                "(where none comes: adb kill-server, and plug it in again)",
+            ),
+            ("more than one", "more than one device is connected; say which: --device adb:SERIAL (see: adb devices)"),
+            (
+                "no devices",
+                "no device is connected; plug a phone in, with USB debugging switched on in its developer options, "
+                "and look with: adb devices",
+            ),
+            ("device '.*' not found", f"it is not connected ({last}); what is: adb devices"),
+            ("offline", "the device is offline; wake it, plug it in again, or: adb reconnect"),
+            (
+                "insufficient permissions|no permissions",
+                "this user may not use the device's USB port; sudo apt-get install android-sdk-platform-tools-common, "
+                "and plug it in again",
+            ),
+            (
+                "No space left|ENOSPC",
+                "no space on the device; free some, or remove what earlier runs left: "
+                f"{shlex.join(self._adb)} shell rm -r {ROOT}",
+            ),
+            (
+                f"{LINK}|it said nothing",
+                f"the connection was lost ({last}); did the device restart? run the same again: what arrived is kept",
+            ),
+        ]
+
+
+def connected() -> list[str]:
+    """The addresses of devices that adb reaches now."""
+    try:
+        done = subprocess.run(["adb", "devices"], capture_output=True, text=True, timeout=SHELL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [f"adb:{serial}" for serial in re.findall(r"^(\S+)\tdevice$", done.stdout, re.MULTILINE)]
+
+
+def _no_client() -> BenchError:
+    return BenchError(f"there is no adb on this machine; {CLIENT_MEND}")

@@ -1,0 +1,115 @@
+"""An emulated stand-in for a Raspberry Pi: a machine of its own, started for as long as it is measured, behind sshd.
+
+Its memory figures are a real kernel's. Its clock counts instructions: what it calls a millisecond is a million of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgerec.budget import format_bytes
+from edgerec.errors import BenchError, DoesNotFitError
+from edgerec_devices.arm64_packages import command
+from edgerec_devices.arm64_setup import NAME, home, lacks, set_up
+from edgerec_devices.arm64_vm import CPU, EMULATOR, HOST, Machine
+from edgerec_devices.connection import NoAnswerError
+from edgerec_devices.kinds import Kind, Options, Tell
+from edgerec_devices.outcome import took_too_long
+from edgerec_devices.protocol import Request
+from edgerec_devices.ssh import Ssh
+
+MEMORY = 512 << 20
+LEAST_MEMORY, MOST_MEMORY = 96 << 20, 64 << 30
+"""Bytes; with less it does not start, with more the emulator does not."""
+
+
+class Arm64(Ssh):
+    """A stand-in that runs.
+
+    Attributes:
+        memory: its bytes.
+    """
+
+    patience = 300.0
+    variables = MappingProxyType({"PYTHONHASHSEED": "0"})
+    """Without it, dictionaries of names collide otherwise in each process: 1 % of a short call's instructions."""
+
+    def __init__(self, machine: Machine, memory: int, *, tell: Tell | None = None) -> None:
+        super().__init__(f"ssh://{HOST}", offline=True, tell=tell, name=NAME, config=machine.ssh_config)
+        self._machine, self.memory = machine, memory
+
+    def info(self) -> dict[str, Any]:
+        """Its facts, and that its clock counts instructions. Raises BenchError."""
+        with self._told():
+            said = super().info()
+        number = re.search(r"version (\S+)", command([EMULATOR, "--version"]))
+        emulator = "QEMU" if number is None else f"QEMU {number[1]}"
+        return {
+            **said,
+            "board": f"arm64 stand-in ({emulator}, emulated)",
+            "cpu": f"{CPU} (emulated)",
+            "clock": "instructions",
+        }
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Measure in a fresh process of the device, as many calls as are asked for: seconds mean nothing there.
+
+        Raises:
+            DoesNotFitError: the memory did not suffice.
+            BenchError: the process failed, took too long, or the machine ended.
+        """
+        try:
+            with self._told():
+                return super().run({**request, "seconds": 0})
+        except NoAnswerError:
+            raise took_too_long(self.timeout) from None
+
+    def push(self, folder: Path) -> str:
+        """As a device behind SSH. Raises BenchError, StorageError."""
+        with self._told():
+            return super().push(folder)
+
+    def pull(self, place: str, folder: Path) -> None:
+        """As a device behind SSH. Raises BenchError, StorageError."""
+        with self._told():
+            super().pull(place, folder)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what an error comes from, where its cause is the machine."""
+        killed = self._machine.out_of_memory()
+        try:
+            yield
+        except BenchError as error:
+            if self._machine.out_of_memory() > killed:
+                raise DoesNotFitError(
+                    f"the bundle does not fit into the device's memory of {format_bytes(self.memory)}; "
+                    "make it smaller, or give the device more: --memory"
+                ) from None
+            if not self._machine.running:
+                raise BenchError(f"{self.name}: the emulated machine has ended; run the same again") from error
+            raise
+
+
+@contextmanager
+def _open(address: str, options: Options) -> Iterator[Arm64]:
+    if address != NAME:
+        raise BenchError(f"{address!r} is no address of a device; give {NAME}")
+    memory = MEMORY if options.memory is None else options.memory
+    if not LEAST_MEMORY <= memory <= MOST_MEMORY:
+        least, most = format_bytes(LEAST_MEMORY), format_bytes(MOST_MEMORY)
+        raise BenchError(f"the device arm64 has {least} to {most} of memory; give another --memory")
+    for lack in lacks():
+        raise BenchError(f"the device arm64 lacks {lack.what}: {lack.mend}")
+    options.tell(f"starting an emulated machine with {format_bytes(memory)} of memory")
+    with Machine(home(), memory) as machine, Arm64(machine, memory, tell=options.tell) as device:
+        yield device
+
+
+ABOUT = "an emulated Raspberry Pi, started here: real memory figures, instructions in place of seconds"
+KIND = Kind("arm64", "arm64", ABOUT, _open, lacks, set_up)

@@ -1,0 +1,217 @@
+"""What the stand-in boots: a kernel, what it mounts its disk with, and the disk: Debian, sshd, Python, onnxruntime."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgerec.errors import BenchError
+from edgerec_devices.arm64_packages import Packages, command, unpack, version
+from edgerec_devices.doctor import Platform
+from edgerec_devices.environment import Target, download
+
+PYTHON = (3, 11)
+TARGET = Target(Platform("Linux", "aarch64", 64, PYTHON, musl=False), ("glibc", "2.36"))
+"""What the far end describes when it is asked: Debian 12 on arm64."""
+USER = "pi"
+UID = os.getuid() or 1000
+"""mkfs keeps the owners of the files that it copies: nobody but root can give any away."""
+INSTALLED = (
+    *("base-files", "libc6", "libc-bin", "dash", "coreutils", "tar", "libstdc++6", "openssh-server"),
+    *("python3-minimal", "libpython3-stdlib"),
+)
+USELESS = (
+    *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl", "usr/share/perl5", "usr/share/info"),
+    *("usr/lib/aarch64-linux-gnu/perl", "usr/lib/aarch64-linux-gnu/perl-base", "usr/lib/aarch64-linux-gnu/gconv"),
+    *("usr/lib/python3.11/lib2to3", "usr/lib/python3.11/distutils", "usr/lib/python3.11/test", "usr/lib/udev"),
+)
+DISK_BYTES = 8 << 30
+"""Room for bundles. The image is sparse: it takes what is in it."""
+MODULES = (
+    *("drivers/virtio/virtio", "drivers/virtio/virtio_ring", "drivers/virtio/virtio_pci_legacy_dev"),
+    *("drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci", "drivers/block/virtio_blk"),
+    *("net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/char/hw_random/virtio-rng"),
+)
+"""In the order in which one needs the other."""
+
+MOST_STALLED = 10
+"""Percent of ten seconds in which everything waits for pages that were in memory before. What fits waits for none."""
+
+READY, MADE, FIRST = "EDGEREC-READY", "EDGEREC-MADE", "edgerec.first"
+"""What the console says once sshd listens, and where the first start has done its work; what asks for that start."""
+OUT_OF_MEMORY = "Out of memory: Killed process"
+"""What the console says where memory did not suffice: the kernel's own words."""
+
+COMPILED = (
+    "import numpy, onnxruntime, csv, decimal, email.parser, hashlib, importlib.metadata, json, platform, random;"
+    "import secrets, shutil, signal, statistics, subprocess, sysconfig, tempfile, threading, zipfile;"
+    "sysconfig.get_config_vars()"
+)
+"""Compiled by the first start: every later one forgets what it writes."""
+
+INIT = f"""#!/bin/busybox sh
+b=/bin/busybox
+$b mkdir -p /proc /sys /dev
+$b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
+for m in {" ".join(Path(name).name for name in MODULES)}; do $b insmod /modules/$m.ko; done
+n=0; while [ ! -b /dev/vda ] && [ $n -lt 100 ]; do $b sleep 0.05; n=$((n+1)); done
+$b mount -t ext4 -o rw,noatime /dev/vda /disk
+$b ip link set lo up; $b ip link set eth0 up; $b ip addr add 10.0.2.15/24 dev eth0
+for d in proc sys dev; do $b mount --move /$d /disk/$d; done
+exec $b switch_root /disk /sbin/start
+"""
+START = f"""#!/bin/sh
+b=/bin/busybox
+mkdir -p /dev/pts /dev/shm
+$b mount -t devpts devpts /dev/pts; $b mount -t tmpfs tmpfs /tmp; $b mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
+$b hostname arm64
+if $b grep -q {FIRST} /proc/cmdline; then
+    python=$(echo /home/{USER}/.cache/edgerec/environments/*/bin/python)
+    ORT_DISABLE_TELEMETRY=1 $python -I -c '{COMPILED}' 2> /dev/console && echo {MADE} > /dev/console
+    cd /; sync; $b mount -o remount,ro /; $b poweroff -f
+fi
+echo 0 > /proc/sys/kernel/randomize_va_space  # where things lie decides how often they collide
+/usr/sbin/sshd -f /etc/ssh/sshd_config -E /dev/console
+# It goes to the background before it listens.
+until $b grep -q ':0016 .* 0A ' /proc/net/tcp; do $b sleep 0.02; done
+echo {READY} > /dev/console
+# Like systemd-oomd: what keeps the machine reading the same pages again and again is killed for its memory.
+while sleep 2; do
+    {{ read -r _; read -r _ stalled _; }} < /proc/pressure/memory
+    stalled=${{stalled#avg10=}}
+    [ "${{stalled%.*}}" -lt {MOST_STALLED} ] && continue
+    for process in /proc/[0-9]*; do
+        read -r first < $process/oom_score_adj && [ "$first" = 1000 ] && echo "{OUT_OF_MEMORY}" > /dev/console &&
+            kill -9 "${{process#/proc/}}"
+    done
+done 2> /dev/null
+"""
+SSHD = f"""Port 22
+HostKey /etc/ssh/host
+AllowUsers {USER}
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+UseDNS no
+# The clock leaps where nothing computes.
+LoginGraceTime 0
+"""
+
+
+class Image:
+    """Makes the files of a stand-in in a folder: `kernel`, `initial`, `disk`, `key`, `host.pub`.
+
+    Attributes:
+        contents: packages by name with their versions, and the names of wheels.
+    """
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        """Read the index of packages. Raises BenchError."""
+        self._folder, self._root, self._scratch = folder, scratch / "root", scratch
+        self._packages = Packages(scratch / "apt")
+        self.contents: dict[str, str] = {}
+
+    def fetch(self) -> None:
+        """The system's files. Raises BenchError."""
+        root = self._root
+        for name in ("bin", "sbin", "lib"):
+            (root / "usr" / name).mkdir(parents=True)
+            (root / name).symlink_to(f"usr/{name}")
+        for name in ("dev", "proc", "sys", "tmp", "run", "root", "etc/ssh", f"home/{USER}/.ssh"):
+            (root / name).mkdir(parents=True)
+        for package in self._packages.fetch(*INSTALLED):
+            self._take(package, root)
+        for name in USELESS:
+            shutil.rmtree(root / name, ignore_errors=True)
+        self._kernel()
+
+    def fill(self) -> None:
+        """Users, keys, sshd's settings and the environment that measures. Raises BenchError."""
+        root, home = self._root, self._root / "home" / USER
+        for name, text in {
+            "etc/passwd": f"root:x:0:0::/root:/bin/sh\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
+            f"{USER}:x:{UID}:{UID}::/home/{USER}:/bin/sh\n",
+            "etc/group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
+            "etc/shadow": f"root:*:19000:0:99999:7:::\n{USER}:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
+            "etc/ssh/sshd_config": SSHD,
+            "usr/sbin/start": START,
+        }.items():
+            (root / name).write_text(text)
+        (root / "usr/sbin/start").chmod(0o755)
+        for name, target in {"usr/bin/sh": "dash", "usr/bin/python3": "python3.11"}.items():
+            if not (root / name).is_symlink():
+                (root / name).symlink_to(target)
+        for name in ("key", "host"):
+            command(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "arm64", "-f", str(self._folder / name)])
+        (self._folder / "host").rename(root / "etc/ssh/host")
+        shutil.copy(self._folder / "key.pub", home / ".ssh" / "authorized_keys")
+        self._environment(home / ".cache" / "edgerec" / "environments" / TARGET.key)
+        if os.getuid() == 0:
+            for path in [home, *home.rglob("*")]:
+                os.chown(path, UID, UID, follow_symlinks=False)
+
+    def write(self) -> None:
+        """The disk. Raises BenchError."""
+        disk = self._folder / "disk"
+        with disk.open("xb") as stream:
+            stream.truncate(DISK_BYTES)
+        options = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-i", "65536"]
+        command(["mkfs.ext4", *options, "-d", str(self._root), str(disk)])
+
+    def _take(self, package: Path, root: Path, *paths: str) -> None:
+        unpack(package, root, *paths)
+        name, number = version(package)
+        self.contents[name] = number
+
+    def _kernel(self) -> None:
+        """The kernel, and what it mounts the disk with."""
+        scratch, initial = self._scratch / "kernel", self._scratch / "initial"
+        for name in ("bin", "modules", "disk"):
+            (initial / name).mkdir(parents=True)
+        scratch.mkdir()
+        package = self._packages.download(self._packages.needed_by("linux-image-cloud-arm64"))
+        wanted = [f"*/kernel/{name}.ko" for name in MODULES]
+        self._take(package, scratch, "./boot/vmlinuz*", *wanted)
+        self._take(self._packages.download("busybox-static"), scratch, "*bin/busybox")
+        for name in MODULES:
+            (module,) = scratch.glob(f"lib/modules/*/kernel/{name}.ko")
+            shutil.copy(module, initial / "modules")
+        (kernel,) = scratch.glob("boot/vmlinuz*")
+        shutil.copy(kernel, self._folder / "kernel")
+        busybox = next(path for path in scratch.rglob("busybox") if path.is_file())
+        for place in (initial / "bin" / "busybox", self._root / "usr" / "bin" / "busybox"):
+            shutil.copy(busybox, place)
+        (initial / "init").write_text(INIT)
+        (initial / "init").chmod(0o755)
+        names = "\n".join(sorted(path.relative_to(initial).as_posix() for path in initial.rglob("*")))
+        cpio = ["cpio", "--create", "--format=newc", "--quiet", "--owner=+0:+0"]
+        packed = subprocess.run(cpio, input=names.encode(), capture_output=True, cwd=initial, check=False)
+        if packed.returncode != 0:
+            raise BenchError(f"cpio failed: {packed.stderr.decode(errors='replace').strip()}")
+        (self._folder / "initial").write_bytes(gzip.compress(packed.stdout, 1, mtime=0))
+
+    def _environment(self, home: Path) -> None:
+        """What `venv` and pip make, where Ssh looks for it: their programs would run for minutes in an emulator."""
+        site = home / "lib" / f"python{PYTHON[0]}.{PYTHON[1]}" / "site-packages"
+        site.mkdir(parents=True)
+        (home / "bin").mkdir()
+        (home / "bin" / "python").symlink_to("/usr/bin/python3")
+        (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+        wheels = self._scratch / "wheels"
+        for wheel in download(TARGET, wheels):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+            name, number = wheel.name.split("-")[:2]
+            self.contents[f"{name} (wheel)"] = number
+
+
+def sources() -> Sequence[Path]:
+    """The files that decide what an image is."""
+    folder = Path(__file__).parent
+    return [folder / name for name in ("arm64_image.py", "arm64_packages.py")]

@@ -1,0 +1,204 @@
+"""One run of the emulated machine: a kernel of its own, a disk that forgets, sshd on a free port of loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgerec.budget import format_bytes
+from edgerec.errors import BenchError
+from edgerec_devices.arm64_image import FIRST, MADE, OUT_OF_MEMORY, READY, USER
+
+EMULATOR = "qemu-system-aarch64"
+CPU = "cortex-a72"
+"""Of a Raspberry Pi 4: ARMv8.0, without half-precision arithmetic."""
+HOST = "arm64"
+"""What ssh calls it; an alias of its own configuration, never looked up."""
+BOOT_S = 120.0
+"""Seconds that a start may take; 2 on a free core, 4 where two start at once."""
+FIRST_S = 900.0
+"""Of the first start: it compiles Python files, for 15 s on a free core."""
+POLL_S = 0.05
+
+COUNTING = ("-icount", "shift=0,sleep=on")
+"""One instruction is one nanosecond of the guest's clock; where the guest waits, it waits in real time."""
+SSH_CONFIG = """Host {host}
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
+  IdentityFile {folder}/key
+  IdentitiesOnly yes
+  IdentityAgent none
+  HostKeyAlias {host}
+  UserKnownHostsFile {folder}/known_hosts
+  GlobalKnownHostsFile none
+  StrictHostKeyChecking yes
+"""
+
+
+class Machine:
+    """A machine that runs while a block lasts, and no longer than this process.
+
+    Attributes:
+        ssh_config: how ssh reaches it, as `HOST`.
+    """
+
+    def __init__(self, made: Path, memory: int, *, counting: bool = True) -> None:
+        """
+        Args:
+            made: the folder of a stand-in.
+            memory: bytes of its memory.
+            counting: its clock counts instructions; else it is faster, and its clock means nothing.
+        """
+        self._made, self._memory, self._extra = made, memory, COUNTING if counting else ()
+        self._folder = tempfile.TemporaryDirectory(prefix="edgerec-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it. Raises BenchError where it does not come to listen."""
+        try:
+            self._process = start(
+                self._made, self._place, self._memory, [*self._extra, *self._network()], snapshot=True
+            )
+            await_console(self._console, self._process, READY, f"a machine of {format_bytes(self._memory)}")
+            self._configure(self._port())
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
+
+    @property
+    def ssh_config(self) -> Path:
+        return self._place / "ssh_config"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it as a loss of power does; nothing of it stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    @property
+    def _place(self) -> Path:
+        return Path(self._folder.name)
+
+    @property
+    def _console(self) -> Path:
+        return self._place / "console"
+
+    def out_of_memory(self) -> int:
+        """How often its kernel has killed a process for want of memory."""
+        return read(self._console).count(OUT_OF_MEMORY)
+
+    def _network(self) -> list[str]:
+        """No way out, one way in: a port that is free."""
+        return [
+            *("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
+            *("-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-qmp", f"unix:{self._place / 'monitor'},server=on,wait=off"),
+        ]
+
+    def _port(self) -> int:
+        """The port of loopback that the emulator took."""
+        with socket.socket(socket.AF_UNIX) as monitor, monitor.makefile("rw") as stream:
+            monitor.connect(str(self._place / "monitor"))
+            stream.readline()  # its greeting
+            for command, fields in (
+                ("qmp_capabilities", {}),
+                ("human-monitor-command", {"command-line": "info usernet"}),
+            ):
+                stream.write(json.dumps({"execute": command, "arguments": fields}) + "\n")
+                stream.flush()
+                told: dict[str, Any] = json.loads(stream.readline())
+        port = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", str(told.get("return")))
+        if port is None:
+            raise BenchError(
+                f"{EMULATOR} says no port of its machine; install a newer one: apt-get install qemu-system-arm"
+            )
+        return int(port[1])
+
+    def _configure(self, port: int) -> None:
+        shutil.copyfile(self._made / "key", self._place / "key")
+        (self._place / "key").chmod(0o600)
+        (self._place / "known_hosts").write_text(f"{HOST} {(self._made / 'host.pub').read_text()}")
+        self.ssh_config.write_text(SSH_CONFIG.format(host=HOST, port=port, user=USER, folder=self._place))
+
+
+def start(
+    made: Path, folder: Path, memory: int, extra: list[str], *, snapshot: bool, arguments: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start an emulator; its console is the file `console` in `folder`.
+
+    Args:
+        snapshot: what is written to the disk is forgotten.
+        arguments: for the kernel.
+    """
+    words = [
+        # Where this process is killed, so is the emulator; and where the thread ends that started it.
+        *("setpriv", "--pdeathsig", "KILL", "--", EMULATOR),
+        *("-machine", "virt", "-cpu", CPU, "-m", f"{memory // 1024}K", "-display", "none", "-nodefaults", "-no-reboot"),
+        *("-kernel", str(made / "kernel"), "-initrd", str(made / "initial")),
+        *("-append", f"console=ttyAMA0 quiet panic=-1 cma=0 {arguments}"),
+        *("-serial", f"file:{folder / 'console'}"),
+        *("-drive", f"file={made / 'disk'},format=raw,if=none,id=disk,snapshot={'on' if snapshot else 'off'}"),
+        *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
+    ]
+    with (folder / "said").open("wb") as said:
+        # In a session of its own, Ctrl-C does not reach it: what runs there is told to stop first.
+        return subprocess.Popen(
+            [*words, *extra], stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+
+
+def first_start(made: Path, folder: Path) -> None:
+    """Let the machine compile its Python files and import what measures, once, and keep that on the disk.
+
+    Raises BenchError where the imports fail.
+    """
+    extra = ["-smp", "2", "-accel", "tcg,thread=multi"]
+    process = start(made, folder, 1 << 30, extra, snapshot=False, arguments=FIRST)
+    try:
+        await_console(folder / "console", process, MADE, "the first start", FIRST_S)
+        process.wait(BOOT_S)
+    except subprocess.TimeoutExpired:
+        raise BenchError("the emulated machine does not switch itself off; try again") from None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_console(
+    console: Path, process: subprocess.Popen[bytes], text: str, what: str, seconds: float = BOOT_S
+) -> None:
+    """Wait until the console says so. Raises BenchError where the machine ends before, or takes too long."""
+    end = time.monotonic() + seconds
+    while True:
+        ended = process.poll() is not None
+        said = read(console)
+        if text in said:
+            return
+        if ended or time.monotonic() > end:
+            lines = [line.strip() for line in (said + read(console.parent / "said")).splitlines() if line.strip()]
+            how = "ended" if ended else f"took longer than {seconds:g} s"
+            raise BenchError(f"{what} {how}: {lines[-1] if lines else 'it said nothing'}")
+        time.sleep(POLL_S)
+
+
+def read(path: Path) -> str:
+    """What a file holds so far."""
+    return path.read_text(errors="replace") if path.exists() else ""

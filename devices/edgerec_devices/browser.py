@@ -1,0 +1,179 @@
+"""A browser as a device: headless Chromium, or any browser that opens the printed address.
+
+Each request is done in a fresh page; headless, in a fresh browser. The page fetches it from a small server here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from edgerec.errors import BenchError
+from edgerec_devices import web_chromium, web_files
+from edgerec_devices.kinds import Kind, Lack, Options, Tell, silent
+from edgerec_devices.local import Local
+from edgerec_devices.protocol import Request
+from edgerec_devices.web_agent import answer_in, facts_here, refuse_others, runtime_facts
+from edgerec_devices.web_chromium import chromium
+from edgerec_devices.web_server import LOOPBACK, WebServer
+
+FORM = "browser[:webgpu][:open[@host[:port]]]"
+START_S = 60.0
+"""Seconds for a browser that is started here to open the page."""
+OPEN_S = 900.0
+"""Seconds for a person to open it."""
+
+
+class Address(NamedTuple):
+    """How a browser is wanted."""
+
+    webgpu: bool = False
+    opened: bool = False
+    host: str = LOOPBACK
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises BenchError where it is no such address."""
+        found = re.fullmatch(r"browser(:webgpu)?(:open(?:@([^\s:/@]+)(?::(\d{1,5}))?)?)?", text)
+        if found is None:
+            raise BenchError(f"{text!r} is no address of a browser; give {FORM}")
+        webgpu, opened, host, port = found.groups()
+        if host is not None and _anywhere(host):
+            raise BenchError(
+                f"{host} is no address that a browser can open; give the one of this machine in its network"
+            )
+        return cls(webgpu is not None, opened is not None, host or LOOPBACK, int(port or 0))
+
+
+def _anywhere(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+class Browser:
+    """A browser, with onnxruntime-web. Used as a context: its server stops behind it.
+
+    Example:
+        >>> with Browser() as device:
+        ...     bench("films.bundle", device=device)
+
+    Attributes:
+        name: the address.
+        timeout: seconds that one request may take.
+        server: what the page talks to.
+    """
+
+    def __init__(
+        self,
+        address: str = "browser",
+        *,
+        heap: int | None = None,
+        timeout: float = 600.0,
+        flags: Sequence[str] = (),
+        tell: Tell | None = None,
+    ) -> None:
+        """
+        Args:
+            heap: bytes that WebAssembly's memory may grow to; None for as many as the browser gives.
+            flags: more of the command line of a browser that is started here.
+
+        Raises:
+            BenchError: no such address, nothing set up, or the port is taken.
+        """
+        self.name, self.timeout = address, timeout
+        self._address = Address.parse(address)
+        self._flags, self._tell = list(flags), tell or silent
+        if self._address.webgpu:
+            self._flags.append("--enable-unsafe-webgpu")
+        self._provider, self._heap = "webgpu" if self._address.webgpu else "wasm", heap
+        self._folders: dict[str, Path] = {}
+        runtime = web_files.installed()
+        if not self._address.opened:
+            web_chromium.find_chromium()
+        self.server = WebServer(self._address.host, self._address.port)
+        self.server.serve([*web_files.PAGE.glob("*.html"), *web_files.DIST.glob("*.mjs")])
+        self.server.serve([runtime / name for name in web_files.RUNTIME], "ort/", lasting=True)
+        if self._address.opened:
+            # On a line of its own: what `tell` shows may be cut, or replaced before it is read.
+            print(f"open {self.server.address} in the browser that is to be measured", file=sys.stderr, flush=True)
+            self._tell("waiting for a browser")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.server.close()
+
+    def info(self) -> dict[str, Any]:
+        """What the page says of the browser; of one that is started here, with the facts of this machine."""
+        return ({} if self._address.opened else facts_here()) | self._page_facts
+
+    def push(self, folder: Path) -> str:
+        """Offer the files of a bundle to the page, where they lie; their place on the server."""
+        place = f"bundles/{len(self._folders)}"
+        self._folders[place] = folder
+        self.server.serve([path for path in folder.glob("*") if path.is_file()], f"{place}/")
+        return place
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Measure in a fresh page.
+
+        Raises:
+            DoesNotFitError: the bundle needs more memory than WebAssembly gets.
+            BenchError: no browser, it crashed, the page was closed or ran longer than `timeout`, or it cannot do the
+                request.
+        """
+        refuse_others(request, "a browser")
+        asked = {**request, "provider": self._provider, "heap": self._heap}
+        # A browser that somebody opened stays.
+        started = nullcontext() if self._address.opened else chromium(self.server.address, self._flags)
+        with started as browser:
+            answer = self.server.ask(
+                asked,
+                connect=START_S if browser else OPEN_S,
+                seconds=self.timeout,
+                ended=browser.ended if browser else lambda: None,
+                same=browser is None,
+            )
+        complaints = {"complaints": answer["complaints"]} if answer.get("complaints") else {}
+        return answer_in(answer, self.name) | complaints
+
+    def pull(self, place: str, folder: Path) -> None:
+        """Copy a bundle that was pushed to `folder`. Raises BenchError where none was, StorageError."""
+        if place not in self._folders:
+            raise BenchError(f"{self.name} has no folder {place!r}; push one first")
+        Local().pull(str(self._folders[place]), folder)
+
+    @cached_property
+    def _page_facts(self) -> dict[str, Any]:
+        return {
+            **self.run({"task": "facts"}),
+            **runtime_facts("browser", self._provider, self._heap),
+            "isolation": "fresh page" if self._address.opened else "fresh browser",
+        }
+
+
+def _open(address: str, options: Options) -> Browser:
+    if options.offline:
+        raise BenchError("a browser fetches nothing from elsewhere; leave --offline out")
+    return Browser(address, heap=options.memory, tell=options.tell)
+
+
+def lacks() -> list[Lack]:
+    """A browser and onnxruntime-web, where they are missing."""
+    return [*web_chromium.lacks(), *web_files.lacks()]
+
+
+KIND = Kind(
+    "browser", FORM, "headless Chromium, or any browser that opens the printed page", _open, lacks, web_files.set_up
+)

@@ -1,0 +1,105 @@
+"""Node.js as a device: onnxruntime-web, the same WebAssembly and the same agent as in a page, without a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from edgerec.errors import BenchError
+from edgerec_devices import web_files
+from edgerec_devices.kinds import Kind, Lack, Options
+from edgerec_devices.local import Local
+from edgerec_devices.outcome import answer_of, took_too_long
+from edgerec_devices.protocol import Request
+from edgerec_devices.web_agent import answer_in, facts_here, refuse_others, runtime_facts
+
+OLDEST = 18
+MISSING = Lack(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
+
+
+class Node(Local):
+    """Node.js on this machine; files stay where they are.
+
+    Attributes:
+        name: 'node'.
+        timeout: seconds that one request may take.
+    """
+
+    name = "node"
+
+    def __init__(self, *, heap: int | None = None, timeout: float = 600.0) -> None:
+        """
+        Args:
+            heap: bytes that WebAssembly's memory may grow to; None for as many as Node gives.
+
+        Raises:
+            BenchError: no Node, an old one, or nothing set up.
+        """
+        super().__init__(timeout=timeout)
+        self._command = [_program(), str(web_files.DIST / "node.mjs"), str(web_files.installed())]
+        self._heap = heap
+
+    def info(self) -> dict[str, Any]:
+        """The facts of this machine, of Node and of onnxruntime-web."""
+        return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", "wasm", self._heap)}
+
+    def run(self, request: Request) -> dict[str, Any]:
+        """Measure in a fresh process of Node.
+
+        Raises:
+            DoesNotFitError: the bundle needs more memory than WebAssembly gets.
+            BenchError: it crashed, ran longer than `timeout`, or cannot do the request.
+        """
+        refuse_others(request, "Node")
+        asked = request if self._heap is None else {**request, "heap": self._heap}
+        try:
+            done = subprocess.run(
+                self._command,
+                input=json.dumps(asked),
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
+                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise took_too_long(self.timeout) from None
+        except OSError as error:
+            raise BenchError(
+                f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.mend}"
+            ) from error
+        return answer_in(answer_of(done), "node")
+
+
+def _program() -> str:
+    """Node's path. Raises BenchError."""
+    found = shutil.which("node")
+    if found is None:
+        raise BenchError(f"there is no Node.js on this machine; install it: {MISSING.mend}")
+    try:
+        said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    version = re.match(r"v(\d+)\.", said)
+    if version is None or int(version[1]) < OLDEST:
+        raise BenchError(f"{found} is {said.strip() or 'no Node.js'}, and EdgeRec needs {MISSING.what}")
+    return found
+
+
+def _open(_: str, options: Options) -> AbstractContextManager[Node]:
+    if options.offline:
+        raise BenchError("Node fetches nothing; leave --offline out")
+    return nullcontext(Node(heap=options.memory))
+
+
+def lacks() -> list[Lack]:
+    """Node and onnxruntime-web, where they are missing."""
+    return [*([] if shutil.which("node") else [MISSING]), *web_files.lacks()]
+
+
+KIND = Kind("node", "node", "Node.js on this machine, with onnxruntime-web", _open, lacks, web_files.set_up)

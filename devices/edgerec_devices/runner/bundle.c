@@ -1,0 +1,176 @@
+#include "bundle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common.h"
+#include "onnxruntime_c_api.h"
+
+static const char MANIFEST[] = "manifest.json";
+static const int64_t NEWEST_MAJOR = 1;
+
+static const struct {
+    const char *name;
+    ONNXTensorElementDataType type;
+    size_t size;
+} DTYPES[] = {
+    {"float32", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, 4},   {"float16", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, 2},
+    {"uint8", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, 1},     {"uint16", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, 2},
+    {"int32", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, 4},     {"int64", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, 8},
+    {"int8", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, 1},       {"int16", ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, 2},
+    {"uint32", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, 4},   {"uint64", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, 8},
+    {"float64", ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, 8},
+};
+
+static char *joined(const char *folder, const char *name) {
+    size_t room = strlen(folder) + strlen(name) + 2;
+    char *path = allocate(room, 1);
+    snprintf(path, room, "%s/%s", folder, name);
+    return path;
+}
+
+/* Its size; the process fails where it is no file. */
+static size_t file_size(const char *path, int handle) {
+    struct stat found;
+    if (fstat(handle, &found) != 0) fail("cannot read %s: %s", path, strerror(errno));
+    if (!S_ISREG(found.st_mode)) fail("%s is no file", path);
+    if ((uint64_t)found.st_size > SIZE_MAX) fail("%s is too large for this processor", path);
+    return (size_t)found.st_size;
+}
+
+static int open_file(const char *path) {
+    int handle = open(path, O_RDONLY | O_CLOEXEC);
+    if (handle < 0) fail("cannot read %s: %s", path, strerror(errno));
+    return handle;
+}
+
+char *bundle_file(const Bundle *bundle, const Json *entry, size_t *nbytes) {
+    const char *name = json_member(MANIFEST, entry, "file", JSON_STRING)->text;
+    if (!*name || strpbrk(name, "/\\") || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        fail("%s of %s is damaged: the file name '%s' leaves the bundle", MANIFEST, bundle->folder, name);
+    int64_t wanted = json_integer("the bytes of a file", json_find(entry, "bytes"), 0, INT64_MAX);
+    char *path = joined(bundle->folder, name);
+    int handle = open_file(path);
+    *nbytes = file_size(path, handle);
+    close(handle);
+    if ((uint64_t)wanted != *nbytes)
+        fail("%s has %zu bytes where %s says %" PRId64 "; copy the bundle again", path, *nbytes, MANIFEST, wanted);
+    return path;
+}
+
+Section bundle_section(const Bundle *bundle, const Json *entry) {
+    const Json *offset = entry->first, *dtype = offset ? offset->next : NULL, *shape = dtype ? dtype->next : NULL;
+    if (entry->kind != JSON_ARRAY || entry->count != 3 || dtype->kind != JSON_STRING || shape->kind != JSON_ARRAY)
+        fail("%s is damaged: a section is no [offset, dtype, shape]", MANIFEST);
+    if (shape->count > MOST_DIMENSIONS) fail("%s is damaged: a section of %zu dimensions", MANIFEST, shape->count);
+    Section found = {.offset = (size_t)json_integer("a section's offset", offset, 0, (int64_t)bundle->nbytes)};
+    size_t size = 0;
+    for (size_t known = 0; known < sizeof DTYPES / sizeof *DTYPES; known++)
+        if (strcmp(DTYPES[known].name, dtype->text) == 0) {
+            found.type = (int)DTYPES[known].type;
+            size = DTYPES[known].size;
+        }
+    if (size == 0) fail("%s is damaged: a section of type %s", MANIFEST, dtype->text);
+    if (found.offset % size) fail("%s is damaged: a section of %s at byte %zu", MANIFEST, dtype->text, found.offset);
+    found.nbytes = size;
+    for (const Json *length = shape->first; length; length = length->next) {
+        int64_t rows = json_integer("a section's shape", length, 0, INT64_MAX);
+        if (__builtin_mul_overflow(found.nbytes, rows, &found.nbytes)) found.nbytes = SIZE_MAX;
+        found.shape[found.rank++] = rows;
+    }
+    if (found.nbytes > bundle->nbytes - found.offset)
+        fail("%s is damaged: a section at %zu of %zu bytes leaves the tables file", MANIFEST, found.offset, found.nbytes);
+    return found;
+}
+
+static void map_tables(Bundle *bundle) {
+    char *path = bundle_file(bundle, json_member(MANIFEST, bundle->manifest, "tables", JSON_OBJECT), &bundle->nbytes);
+    if (bundle->nbytes) {
+        int handle = open_file(path);
+        if (file_size(path, handle) < bundle->nbytes) fail("%s was replaced meanwhile; try again", path);
+        bundle->tables = mmap(NULL, bundle->nbytes, PROT_READ, MAP_SHARED, handle, 0);
+        if (bundle->tables == MAP_FAILED) fail("cannot map %s: %s", path, strerror(errno));
+        close(handle);
+    }
+    free(path);
+}
+
+static int64_t rows(const Json *side) {
+    return json_integer("the rows of a side", json_find(side, "rows"), 1, INT32_MAX);
+}
+
+Bundle *bundle_open(const char *folder) {
+    Bundle *bundle = allocate(1, sizeof *bundle);
+    bundle->folder = strdup(folder);
+    char *path = joined(folder, MANIFEST);
+    size_t length;
+    char *text = read_file(path, &length);
+    bundle->manifest = json_parse(path, text, length);
+    free(text);
+    const Json *format = json_member(path, bundle->manifest, "format", JSON_STRING);
+    if (strcmp(format->text, "edgerec.bundle") != 0) fail("%s is not the manifest of an EdgeRec bundle", path);
+    const char *version = json_member(path, bundle->manifest, "version", JSON_STRING)->text;
+    if (strtoll(version, NULL, 10) > NEWEST_MAJOR)
+        fail("%s has version %s, this runner reads up to %" PRId64 "; upgrade EdgeRec", path, version, NEWEST_MAJOR);
+    bundle->d = json_integer("the manifest's d", json_find(bundle->manifest, "d"), 1, INT32_MAX);
+    bundle->items = rows(json_member(path, bundle->manifest, "items", JSON_OBJECT));
+    const Json *users = json_find(bundle->manifest, "users");
+    if (users && users->kind != JSON_NULL) bundle->users = rows(users);
+    json_member(path, bundle->manifest, "graphs", JSON_OBJECT);
+    free(path);
+    map_tables(bundle);
+    return bundle;
+}
+
+void bundle_close(Bundle *bundle) {
+    if (bundle->tables) munmap(bundle->tables, bundle->nbytes);
+    json_free(bundle->manifest);
+    free(bundle->folder);
+    free(bundle);
+}
+
+const Json *bundle_graph(const Bundle *bundle, const char *name) {
+    return json_find(json_find(bundle->manifest, "graphs"), name);
+}
+
+/* Whether no page of the file is in the page cache any more. */
+static bool forgotten(const char *path) {
+    int handle = open_file(path);
+    size_t nbytes = file_size(path, handle), page = (size_t)sysconf(_SC_PAGESIZE), pages = (nbytes + page - 1) / page;
+    fsync(handle); /* pages that are not yet on the disk would stay */
+    bool gone = posix_fadvise(handle, 0, 0, POSIX_FADV_DONTNEED) == 0;
+    if (gone && nbytes) {
+        void *mapping = mmap(NULL, nbytes, PROT_READ, MAP_SHARED, handle, 0);
+        unsigned char *resident = allocate(pages, 1);
+        gone = mapping != MAP_FAILED && mincore(mapping, nbytes, (void *)resident) == 0;
+        for (size_t number = 0; gone && number < pages; number++) gone = !(resident[number] & 1);
+        if (mapping != MAP_FAILED) munmap(mapping, nbytes);
+        free(resident);
+    }
+    close(handle);
+    return gone;
+}
+
+bool bundle_forget(const char *folder) {
+    Bundle *bundle = bundle_open(folder);
+    const Json *graphs = json_find(bundle->manifest, "graphs");
+    size_t count = graphs->count + 1, number = 0, nbytes;
+    char **paths = allocate(count, sizeof *paths);
+    paths[number++] = bundle_file(bundle, json_find(bundle->manifest, "tables"), &nbytes);
+    for (const Json *graph = graphs->first; graph; graph = graph->next) paths[number++] = bundle_file(bundle, graph, &nbytes);
+    bundle_close(bundle);
+    bool gone = true;
+    for (number = 0; number < count; number++) {
+        gone = forgotten(paths[number]) && gone;
+        free(paths[number]);
+    }
+    free(paths);
+    return gone;
+}

@@ -1,0 +1,150 @@
+#include "scenarios.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common.h"
+
+enum { PASSES = 100, VALUES = 1 << 18, LOOK_NS = 100000000, COUNTED_CALLS = 20 };
+
+/* Looked at ten times a second, between calls. */
+static struct {
+    bool host;
+    int64_t looked, samples;
+    double watts;
+} watch;
+
+void watch_host(void) { watch.host = true; }
+
+static void look(void) {
+    double watts;
+    if (now_ns() - watch.looked < LOOK_NS) return;
+    watch.looked = now_ns();
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char byte;
+    if (watch.host && poll(&input, 1, 0) > 0 && read(STDIN_FILENO, &byte, 1) <= 0) fail("the host has gone");
+    if (!battery_watts(&watts)) return;
+    watch.watts += watts;
+    watch.samples++;
+}
+
+int64_t timed_call(const Scenario *scenario, Question *question) {
+    look();
+    ask_at_random(scenario->asker, question);
+    int64_t start = now_ns();
+    model_ask(scenario->model, scenario->graph, question, NULL);
+    return now_ns() - start;
+}
+
+/* The battery's mean power over the calls, where it was read for a second at least. */
+static double joules_a_call(double passed_ns, size_t calls) {
+    bool known = watch.samples > 0 && passed_ns >= SECOND_NS;
+    return known ? watch.watts / (double)watch.samples * passed_ns / SECOND_NS / (double)calls : -1;
+}
+
+Taken take(const Scenario *scenario, Limits limits) {
+    Taken taken = {.scenario = *scenario, .instructions = -1};
+    Question question = question_with_room(scenario->asker, 1, scenario->listed);
+    model_session(scenario->model, scenario->graph);
+    watch.samples = 0;
+    watch.watts = 0;
+    taken.before = page_faults();
+    taken.first_ns = timed_call(scenario, &question);
+    size_t room = 0;
+    int64_t started = now_ns(), worked = worked_ns();
+    while ((int64_t)taken.count < 2 * limits.calls || (double)(now_ns() - started) < limits.seconds * SECOND_NS) {
+        if (taken.count == room) taken.times_ns = grow(taken.times_ns, room = room ? 2 * room : 256, sizeof(int64_t));
+        taken.times_ns[taken.count++] = timed_call(scenario, &question);
+    }
+    double passed = (double)(now_ns() - started);
+    taken.cpu_share = (double)(worked_ns() - worked) / passed;
+    taken.joules = joules_a_call(passed, taken.count);
+    taken.after = page_faults();
+    question_free(&question);
+    return taken;
+}
+
+void count_instructions(Taken *taken, Instructions *counter) {
+    const Scenario *scenario = &taken->scenario;
+    Question questions[COUNTED_CALLS];
+    for (int number = 0; number < COUNTED_CALLS; number++) {
+        questions[number] = question_with_room(scenario->asker, 1, scenario->listed);
+        ask_at_random(scenario->asker, &questions[number]);
+    }
+    instructions_begin(counter);
+    for (int number = 0; number < COUNTED_CALLS; number++)
+        model_ask(scenario->model, scenario->graph, &questions[number], NULL);
+    int64_t counted = instructions_end(counter);
+    if (counted >= 0) taken->instructions = (double)counted / COUNTED_CALLS;
+    for (int number = 0; number < COUNTED_CALLS; number++) question_free(&questions[number]);
+}
+
+static void write_figures(FILE *out, const Taken *taken) {
+    fprintf(out, "\"%s\": {\"first_ns\": %" PRId64 ", \"cpu_share\": %.4f, \"times_ns\": [", taken->scenario.name,
+            taken->first_ns, taken->cpu_share);
+    for (size_t number = 0; number < taken->count; number++)
+        fprintf(out, "%s%" PRId64, number ? ", " : "", taken->times_ns[number]);
+    fputs("]}", out);
+}
+
+static void write_cost(FILE *out, const Taken *taken) {
+    fprintf(out, "\"%s\": {", taken->scenario.name);
+    if (taken->instructions >= 0) fprintf(out, "\"instructions\": %.1f", taken->instructions);
+    if (taken->joules >= 0) fprintf(out, "%s\"joules\": %.9g", taken->instructions >= 0 ? ", " : "", taken->joules);
+    fputc('}', out);
+}
+
+void write_taken(FILE *out, Taken *taken, size_t count, Faults load) {
+    fputs("\"scenarios\": {", out);
+    for (size_t number = 0; number < count; number++) {
+        if (number) fputs(", ", out);
+        write_figures(out, &taken[number]);
+        free(taken[number].times_ns);
+    }
+    fprintf(out, "}, \"faults\": {\"load\": {\"minor\": %ld, \"major\": %ld}", load.minor, load.major);
+    for (size_t number = 0; number < count; number++) {
+        Faults before = taken[number].before, after = taken[number].after;
+        fprintf(out, ", \"%s\": {\"minor\": %ld, \"major\": %ld}", taken[number].scenario.name,
+                after.minor - before.minor, after.major - before.major);
+    }
+    fputs("}, \"cost\": {", out);
+    const char *between = "";
+    for (size_t number = 0; number < count; number++) {
+        if (taken[number].instructions < 0 && taken[number].joules < 0) continue;
+        fputs(between, out);
+        write_cost(out, &taken[number]);
+        between = ", ";
+    }
+    fputc('}', out);
+}
+
+static int ascending(const void *a, const void *b) {
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+int64_t median(int64_t *values, size_t count) {
+    qsort(values, count, sizeof *values, ascending);
+    return values[count / 2];
+}
+
+int64_t yardstick_ns(void) {
+    static volatile float kept; /* so that the work is not left out */
+    float *values = allocate(VALUES, sizeof *values), *room = allocate(VALUES, sizeof *room);
+    int64_t times[PASSES];
+    for (int number = 0; number < VALUES; number++) values[number] = (float)number / VALUES;
+    for (int pass = 0; pass < PASSES; pass++) {
+        float sum = 0;
+        int64_t start = now_ns();
+        for (int number = 0; number < VALUES; number++) room[number] = values[number] * values[number];
+        for (int number = 0; number < VALUES; number++) sum += room[number];
+        times[pass] = now_ns() - start;
+        kept = sum;
+    }
+    (void)kept;
+    free(values);
+    free(room);
+    return median(times, PASSES);
+}

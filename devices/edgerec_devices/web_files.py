@@ -1,0 +1,152 @@
+"""What runs in browsers and in Node: our own part, which ships with the package, and onnxruntime-web, fetched once.
+
+`web/dist/` is built from the npm project in `devices/web/`; its `packages.json` names the npm packages with their
+versions and sha512, which `set_up` fetches through npm. Only the files that are used are kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from edgerec.errors import BenchError
+from edgerec.files import storage_failure
+from edgerec_devices.kinds import Lack, Tell, kept
+
+WEB = Path(__file__).parent / "web"
+DIST, PAGE = WEB / "dist", WEB / "page"
+RUNTIME = (
+    *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
+    *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
+    "ort.node.min.mjs",
+)
+"""Files of onnxruntime-web: for the processor, for WebGPU, and for Node."""
+SETUP = "edgerec devices setup browser"
+NPM = Lack("npm", "sudo apt-get install npm")
+FETCH_S = 600.0
+
+
+class Package(NamedTuple):
+    """An npm package that is fetched."""
+
+    name: str
+    version: str
+    integrity: str
+
+    def place(self, member: str) -> str | None:
+        """Where a file of its archive is kept; None for those that are not."""
+        path = member.removeprefix("package/")
+        if self.name == "onnxruntime-web":
+            name = path.removeprefix("dist/")
+            return name if name in RUNTIME else None
+        wanted = path == "package.json" or (path.startswith("dist/esm/") and path.endswith((".js", ".json")))
+        return f"node_modules/{self.name}/{path}" if wanted else None
+
+
+def packages() -> list[Package]:
+    """onnxruntime-web and what it needs, as our build names them."""
+    return [Package(**fields) for fields in json.loads((DIST / "packages.json").read_text())]
+
+
+def version() -> str:
+    """Of onnxruntime-web."""
+    return packages()[0].version
+
+
+def runtime_folder() -> Path:
+    """Where the files of onnxruntime-web are, or would be: one place for browsers and Node."""
+    return kept("browser") / f"onnxruntime-web-{version()}"
+
+
+def installed() -> Path:
+    """The folder of onnxruntime-web's files. Raises BenchError where it was not set up."""
+    folder = runtime_folder()
+    if not folder.is_dir():
+        raise BenchError(f"onnxruntime-web {version()} is not here; fetch it: {SETUP}")
+    return folder
+
+
+def lacks() -> list[Lack]:
+    """onnxruntime-web, where it was not fetched, and npm where that could not fetch it."""
+    if runtime_folder().is_dir():
+        return []
+    return [*([] if shutil.which("npm") else [NPM]), Lack(f"onnxruntime-web {version()}", SETUP)]
+
+
+def set_up(tell: Tell) -> None:
+    """Fetch onnxruntime-web through npm, with its checksum compared, into the cache folder.
+
+    Raises:
+        BenchError: no npm, no way to its registry, or other bytes than were expected.
+        StorageError: the file system refuses.
+    """
+    folder = runtime_folder()
+    if folder.is_dir():
+        tell(f"onnxruntime-web {version()} is here already: {folder}")
+        return
+    tell(f"fetching onnxruntime-web {version()}, 35 MB")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as scratch:
+            whole = Path(scratch, "whole")
+            for package in packages():
+                _unpack(_fetch(package, Path(scratch)), package, whole)
+            try:
+                whole.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was quicker
+                    raise
+    except OSError as error:
+        storage_failure(folder, error, "write")
+
+
+def _fetch(package: Package, folder: Path) -> Path:
+    """The package's archive, of the very bytes that were built for."""
+    named = f"{package.name}@{package.version}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BenchError(f"there is no npm on this machine, which fetches {named}; install it: {NPM.mend}")
+    command = [npm, "pack", named, "--json", "--pack-destination", str(folder)]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"npm did not fetch {named} within {FETCH_S:g} s; is its registry reachable?") from None
+    found = list(folder.glob(f"{package.name}-*.tgz"))
+    if done.returncode != 0 or len(found) != 1:
+        raise BenchError(f"npm could not fetch {named}: {_complaint(done.stderr)}; is its registry reachable?")
+    digest = base64.b64encode(hashlib.sha512(found[0].read_bytes()).digest()).decode()
+    if f"sha512-{digest}" != package.integrity:
+        raise BenchError(f"what npm fetched as {named} is another file (sha512 differs); npm cache clean --force")
+    return found[0]
+
+
+def _complaint(said: str) -> str:
+    """The line of npm's that tells the most."""
+    lines = [line.removeprefix("npm error ") for line in said.splitlines() if line.startswith("npm error ")]
+    telling = [line for line in lines if not re.match(r"(code|errno|syscall|type|A complete log) ", line)]
+    return (telling or lines or ["it said nothing"])[0].rstrip(".")
+
+
+def _unpack(archive: Path, package: Package, folder: Path) -> None:
+    """The files that are kept, under the names that they are kept by: nothing else of an archive reaches the disk."""
+    for place, content in _members(archive, package):
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _members(archive: Path, package: Package) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            place, stream = package.place(member.name), opened.extractfile(member)
+            if place is not None and stream is not None:
+                yield place, stream.read()

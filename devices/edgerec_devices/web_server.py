@@ -1,0 +1,283 @@
+"""A small server for one page: its files, the bundles that are measured, requests to it and its answers.
+
+It serves what it was given and nothing else: a path is looked up, never built, and all paths begin with a random word
+that only the printed address tells.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import select
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from edgerec.errors import BenchError
+from edgerec_devices.outcome import took_too_long
+from edgerec_devices.protocol import Request
+
+LOOPBACK = "127.0.0.1"
+HEADERS = {
+    # A page that is alone in its process gets threads and the finer clock.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data:",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+TYPES = {".html": "text/html; charset=utf-8", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+POLL_S = 20.0
+"""Seconds that a page waits for a request until it asks again."""
+TICK_S = 0.1
+GRACE_S = 0.5
+LARGEST_ANSWER = 1 << 28
+GONE = "the page went away before it answered: it was closed, or the browser ended it; is there enough memory?"
+OVER = "Measured. This page can be closed."
+OTHER = "Another page is being measured. Close this one."
+
+
+@dataclass
+class Turn:
+    """One request, and what became of it."""
+
+    number: int
+    request: Request
+    taken_at: float | None = None
+    gone: bool = False
+    answer: dict[str, Any] | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.gone or self.answer is not None
+
+
+class WebServer:
+    """Serves from its making until `close`.
+
+    Attributes:
+        address: of the page.
+        log: paths of the requests, without their random word; refused ones begin with '!'.
+    """
+
+    def __init__(self, host: str = LOOPBACK, port: int = 0) -> None:
+        """Raises BenchError where it cannot listen there."""
+        self.log: list[str] = []
+        self._root = f"/{secrets.token_urlsafe(16)}/"
+        self._files: dict[str, tuple[Path, bool]] = {}
+        self._changed = threading.Condition()
+        self._turn: Turn | None = None
+        self._turns, self._tab, self._over = 0, "", False
+        self._watched: set[socket.socket] = set()
+        try:
+            self._http = _Http((host, port), self)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no such port"
+            raise BenchError(
+                f"cannot listen on {host}:{port}: {reason}; give an address of this machine, a free port"
+            ) from None
+        self.address = f"http://{host}:{self._http.server_port}{self._root}"
+        threading.Thread(target=self._http.serve_forever, args=(TICK_S,), daemon=True).start()
+
+    def close(self) -> None:
+        """Tell the page that it is over, and stop."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+            watched = list(self._watched)
+        for connection in watched:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._http.shutdown()
+        self._http.server_close()
+
+    def serve(self, files: Iterable[Path], place: str = "", *, lasting: bool = False) -> None:
+        """Offer files below the path `place`; lasting ones may be kept by the browser."""
+        self._files |= {f"{place}{path.name}": (path, lasting) for path in files}
+
+    def ask(
+        self, request: Request, *, connect: float, seconds: float, ended: Callable[[], str | None], same: bool
+    ) -> dict[str, Any]:
+        """What the page answers.
+
+        Args:
+            connect: seconds for a page to take the request.
+            seconds: that it may then take.
+            ended: why no page can answer any more, or None; asked while waiting.
+            same: the page must be in the tab that answered before.
+
+        Raises:
+            BenchError: no page came, it went away, or it took too long.
+        """
+        with self._changed:
+            self._turns += 1
+            self._tab = self._tab if same else ""
+            turn = self._turn = Turn(self._turns, request)
+            self._changed.notify_all()
+            try:
+                return self._await(turn, connect, seconds, ended)
+            finally:
+                self._turn = None
+
+    def _await(self, turn: Turn, connect: float, seconds: float, ended: Callable[[], str | None]) -> dict[str, Any]:
+        limit = time.monotonic() + connect
+        while not self._changed.wait_for(lambda: turn.over, TICK_S):
+            if (why := ended()) is not None:
+                raise BenchError(why)
+            if turn.taken_at is not None:
+                limit = turn.taken_at + seconds
+            if time.monotonic() > limit:
+                missed = BenchError(f"no browser opened {self.address} within {connect:g} s")
+                raise missed if turn.taken_at is None else took_too_long(seconds)
+        if turn.answer is None:
+            self._changed.wait(GRACE_S)  # a browser ends a moment after its connections
+            raise BenchError(ended() or GONE)
+        return turn.answer
+
+    # What the page asks for, each in a thread of its own.
+
+    def next_request(self, tab: str, connection: socket.socket) -> dict[str, Any]:
+        """The next request, once there is one, as long as the page keeps its end of the connection open."""
+        limit = time.monotonic() + POLL_S
+        with self._changed:
+            while not self._changed.wait_for(self._waiting, TICK_S):
+                if time.monotonic() > limit or _closed(connection):
+                    return {"wait": True}
+            if self._turn is None or _closed(connection):
+                return {"end": OVER}
+            self._tab = self._tab or tab
+            if tab != self._tab:
+                return {"end": OTHER}
+            self._turn.taken_at = time.monotonic()
+            return {"id": self._turn.number, "request": self._turn.request}
+
+    def _waiting(self) -> bool:
+        return self._over or (self._turn is not None and self._turn.taken_at is None)
+
+    def take_answer(self, number: int, answer: dict[str, Any]) -> None:
+        """Of a request that nobody waits for any more, nothing."""
+        with self._changed:
+            if self._turn is not None and self._turn.number == number:
+                self._turn.answer = answer
+                self._changed.notify_all()
+
+    def watch(self, number: int, connection: socket.socket) -> None:
+        """Until the page's end of a connection is closed."""
+        with self._changed:
+            self._watched.add(connection)
+        with suppress(OSError):
+            connection.settimeout(None)
+            connection.recv(1)
+        with self._changed:
+            self._watched.discard(connection)
+            if self._turn is not None and self._turn.number == number:
+                self._turn.gone = True
+                self._changed.notify_all()
+
+    def find(self, path: str) -> tuple[Path, bool] | None:
+        """The file of a path below the root, and whether it lasts."""
+        return self._files.get(path or "index.html")
+
+    def below_root(self, path: str) -> str | None:
+        """What comes after the random word; None for those who do not know it."""
+        return path.removeprefix(self._root) if path.startswith(self._root) else None
+
+
+def _closed(connection: socket.socket) -> bool:
+    """Whether the other end of it is."""
+    try:
+        readable, _, _ = select.select([connection], [], [], 0)
+        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return True
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, place: tuple[str, int], page: WebServer) -> None:
+        self.page = page
+        super().__init__(place, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that is killed breaks its connections: nothing to tell."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Http
+
+    def do_GET(self) -> None:
+        path, asked = self._asked()
+        page = self.server.page
+        if path == "request":
+            self._json(page.next_request(asked.get("tab", ""), self.connection))
+        elif path == "alive":
+            self.close_connection = True
+            self._head(HTTPStatus.OK, {"Content-Type": "text/plain"})
+            self.wfile.flush()
+            page.watch(int(asked["id"]), self.connection)
+        else:
+            found = None if path is None else page.find(path)
+            self._file(found)
+
+    def do_POST(self) -> None:
+        path, asked = self._asked()
+        length = int(self.headers.get("Content-Length", 0))
+        if path != "answer" or length > LARGEST_ANSWER:
+            self.close_connection = True  # its body stays unread
+            self._file(None)
+            return
+        self.server.page.take_answer(int(asked["id"]), json.loads(self.rfile.read(length)))
+        self._head(HTTPStatus.NO_CONTENT, {})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Standard error is the command line's."""
+
+    def _asked(self) -> tuple[str | None, dict[str, str]]:
+        parts = urlsplit(self.path)
+        path = self.server.page.below_root(parts.path)
+        return path, {name: values[0] for name, values in parse_qs(parts.query).items()}
+
+    def _file(self, found: tuple[Path, bool] | None) -> None:
+        path, lasting = found or (Path(), False)
+        try:
+            stream = path.open("rb") if found else None
+        except OSError:
+            stream = None
+        if stream is None:
+            self._head(HTTPStatus.NOT_FOUND, {"Content-Length": "0"})
+            return
+        with stream:
+            nbytes = path.stat().st_size
+            kind = TYPES.get(path.suffix, "application/octet-stream")
+            keep = "private, max-age=86400" if lasting else "no-store"
+            self._head(HTTPStatus.OK, {"Content-Length": str(nbytes), "Content-Type": kind, "Cache-Control": keep})
+            shutil.copyfileobj(stream, self.wfile)
+
+    def _json(self, value: dict[str, Any]) -> None:
+        content = json.dumps(value).encode()
+        fields = {"Content-Length": str(len(content)), "Content-Type": "application/json", "Cache-Control": "no-store"}
+        self._head(HTTPStatus.OK, fields)
+        self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, fields: dict[str, str]) -> None:
+        page = self.server.page
+        path = page.below_root(urlsplit(self.path).path)
+        page.log.append(("" if status < HTTPStatus.BAD_REQUEST else "!") + (self.path if path is None else path))
+        self.send_response(status)
+        for name, value in {**HEADERS, **fields}.items():
+            self.send_header(name, value)
+        self.end_headers()

@@ -1,0 +1,7 @@
+/** What page and worker say to each other. */
+
+import type { Answer, Request } from "../bench.ts";
+
+export type ToWorker = { request: Request } | { memory: Record<string, number> };
+
+export type FromWorker = { complaint: string } | { measureMemory: true } | Answer;

@@ -1,0 +1,121 @@
+/** The worker: does one request, so that the page stays responsive and threads may wait. */
+
+import { answer, type Facts, type Host, type Request } from "../bench.ts";
+import type { Bytes, Ort, Source } from "../bundle.ts";
+import { BundleError } from "../manifest.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+
+const base = new URL("ort/", location.href);
+const BUILDS: Record<string, string> = { webgpu: "ort.webgpu.min.mjs" };
+
+function say(message: FromWorker): void {
+  postMessage(message);
+}
+
+for (const level of ["error", "warn"] as const) {
+  const original = console[level];
+  console[level] = (...words: unknown[]) => {
+    say({ complaint: words.map(String).join(" ") });
+    original(...words);
+  };
+}
+
+/** A bundle that the server of this page has. */
+function source(place: string): Source {
+  return {
+    async read(name: string): Promise<Bytes> {
+      const response = await fetch(`${place}/${encodeURIComponent(name)}`, { cache: "no-store" });
+      if (!response.ok) {
+        throw new BundleError(`${name} is missing: the bundle is incomplete; export it or copy it again`);
+      }
+      return new Uint8Array(await response.arrayBuffer());
+    },
+  };
+}
+
+interface Brand {
+  brand: string;
+  version: string;
+}
+interface UserAgentData {
+  getHighEntropyValues(hints: string[]): Promise<{
+    fullVersionList?: Brand[];
+    platform?: string;
+    platformVersion?: string;
+    architecture?: string;
+    bitness?: string;
+    model?: string;
+  }>;
+}
+interface Extras {
+  userAgentData?: UserAgentData;
+  deviceMemory?: number;
+  gpu?: { requestAdapter(): Promise<{ info?: { vendor?: string; architecture?: string } } | null> };
+}
+const machine = navigator as Navigator & Extras;
+
+/** What the browser says of itself; what it does not say is absent. */
+async function facts(): Promise<Facts> {
+  const known: Facts = {
+    user_agent: machine.userAgent,
+    cores: machine.hardwareConcurrency,
+    cross_origin_isolated: crossOriginIsolated,
+    simd: true, // onnxruntime-web has no build without
+    webgpu: await gpuName(),
+  };
+  const hints = ["fullVersionList", "platformVersion", "architecture", "bitness", "model"];
+  const said = await machine.userAgentData?.getHighEntropyValues(hints);
+  const real = said?.fullVersionList?.filter(({ brand }) => !/Not.?A.?Brand/i.test(brand));
+  const told: Record<string, string | number | undefined> = {
+    browser: real?.map(({ brand, version }) => `${brand} ${version}`).at(-1),
+    os: [said?.platform, said?.platformVersion].filter(Boolean).join(" "),
+    architecture: [said?.architecture, said?.bitness].filter(Boolean).join(" "),
+    board: said?.model,
+    device_memory_gib: machine.deviceMemory,
+  };
+  for (const [name, value] of Object.entries(told)) {
+    if (value) {
+      known[name] = value;
+    }
+  }
+  return known;
+}
+
+/** Vendor and architecture of the graphics processor that WebGPU has here, or "none". */
+async function gpuName(): Promise<string> {
+  const adapter = await machine.gpu?.requestAdapter().catch(() => null);
+  return adapter ? [adapter.info?.vendor, adapter.info?.architecture].filter(Boolean).join(" ") || "unnamed" : "none";
+}
+
+let memoryTold: (figures: Record<string, number>) => void;
+
+async function work(request: Request): Promise<void> {
+  const provider = request.provider ?? "wasm";
+  const host: Host = {
+    async loadOrt(): Promise<Ort> {
+      if (provider === "webgpu" && (await gpuName()) === "none") {
+        throw new Error("this browser offers no WebGPU; measure with the device 'browser', or in another browser");
+      }
+      const ort = (await import(new URL(BUILDS[provider] ?? "ort.wasm.min.mjs", base).href)) as Ort;
+      ort.env.wasm.wasmPaths = base.href;
+      return ort;
+    },
+    source,
+    memory() {
+      const figures = new Promise<Record<string, number>>((resolve) => (memoryTold = resolve));
+      say({ measureMemory: true });
+      return figures;
+    },
+    facts,
+    threads: crossOriginIsolated,
+  };
+  say(await answer(request, host));
+}
+
+onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  if ("memory" in data) {
+    memoryTold(data.memory);
+  } else {
+    void work(data.request);
+  }
+};

@@ -1,0 +1,118 @@
+"""edgerec frontier: quality per byte of many trainings on one data set."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from edgerec.cli.grid import progress_bar, reasons
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_table
+from edgerec.errors import BenchError, RequestError
+from edgerec.files import write_bytes
+from edgerec_bench.frontier import BUDGETS, METHODS, PRECISIONS, QUICK, Frontier, frontier_plan, points
+from edgerec_bench.frontier_text import COLUMNS, front_rows, to_csv, to_markdown
+from edgerec_bench.grid import Grid, run_grid
+from edgerec_bench.record import write_record
+
+DECIDING = ("backbone", "method", "budget", "precision", "seeds", "dimensions", "quick")
+"""Options that change the outcome."""
+
+
+@click.command("frontier")
+@click.argument("data", default="ml-100k")
+@click.option("--backbone", default="ials", show_default=True, help="What is trained.")
+@click.option("--method", multiple=True, default=METHODS, show_default=True, help="May be repeated.")
+@click.option("--budget", multiple=True, default=BUDGETS, show_default=True, help="May be repeated.")
+@click.option("--precision", multiple=True, default=PRECISIONS, show_default=True, help="May be repeated.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
+@click.option("--dimensions", type=click.IntRange(1), default=64, show_default=True, help="Of a full row.")
+@click.option("--quick", is_flag=True, help="A trial in less than a minute: made-up data, few cells.")
+@click.option("--workers", type=click.IntRange(1), help="Cells at a time.  [default: one a processor]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="frontier.html",
+    show_default=True,
+    help="The page; .json, .md, .csv and the grid's .jsonl stand beside it.",
+)
+@json_option
+@click.pass_context
+def command(context: click.Context, /, data: str, workers: int | None, out: Path, as_json: bool, **chosen: Any) -> None:
+    """Draw which bundle is best at each size: methods, budgets and precisions on one data set.
+
+    Every combination is trained, exported, and measured by its bundle's own answers; plain tables of any precision are
+    the rivals. Stopped at any point, the same command goes on, and what is there is not made again.
+
+    \b
+    Example:
+      edgerec frontier ml-100k --out films.html
+      edgerec frontier ratings.csv --backbone mf --method popularity --method uniform --budget 64KiB --budget 128KiB
+      edgerec frontier --quick
+    """
+    if out.suffix not in (".html", ".htm"):
+        raise RequestError(f"{out} is to be a page; give --out {out.with_suffix('.html')}")
+    if chosen.pop("quick"):
+        given = {name for name in ("data", *chosen) if not _is_default(context, name)}
+        trial = {name: value for name, value in QUICK.items() if name not in given}
+        data, chosen = trial.pop("data", data), {**chosen, **trial}
+    plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
+    try:
+        with progress_bar() as progress:
+            grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
+    except KeyboardInterrupt:
+        messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
+        raise
+    if not grid.rows:
+        raise BenchError(f"no cell could be made: {reasons(grid)}")
+    frontier = Frontier(data, chosen, points(grid.rows), [*grid.notes, *_failures(grid)], _command(context))
+    _write(out, frontier)
+    if as_json:
+        print_json(frontier.to_json())
+    else:
+        print_table(frontier.title, COLUMNS, front_rows(frontier.points))
+        messages.print(f"wrote {out}", markup=False)
+    if grid.failures:
+        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {reasons(grid)}")
+
+
+def _is_default(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == ParameterSource.DEFAULT
+
+
+def _command(context: click.Context) -> str:
+    """What was typed, as far as it decides the outcome."""
+    words = ["edgerec", "frontier", context.params["data"]]
+    if context.params["quick"] and _is_default(context, "data"):
+        words.pop()
+    for name in filter(lambda name: not _is_default(context, name), DECIDING):
+        value = context.params[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [f"--{name}"] if one is True else [f"--{name}", str(one)]
+    return shlex.join(words)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tell(line: str) -> None:
+    messages.print(line, markup=False)
+
+
+def _failures(grid: Grid) -> list[str]:
+    return [f"{name} failed: {reason}" for name, reason in grid.failures.items()]
+
+
+def _write(out: Path, frontier: Frontier) -> None:
+    from edgerec_bench.frontier_page import write_page
+
+    write_bytes(out.with_suffix(".md"), to_markdown(frontier.points).encode())
+    write_bytes(out.with_suffix(".csv"), to_csv(frontier.points).encode())
+    write_page(out, frontier)
+    write_record(out.with_suffix(".json"), "frontier", frontier.command, frontier.to_json())

@@ -1,0 +1,150 @@
+"""The frontier: which bundles no other beats, how they are shown, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgerec.errors import EdgeRecError
+from edgerec_bench.frontier import Frontier, Point, front, frontier_plan, points
+from edgerec_bench.frontier_text import COLUMNS, dominated_rows, front_rows, to_csv, to_markdown
+from edgerec_bench.grid import run_grid
+from edgerec_bench.grid_plan import Plan
+from edgerec_bench.grid_rows import read_rows
+from tests.conftest import CommandLine, interrupted
+
+SMALL = ["--backbone", "svd", "--method", "dense", "--method", "popularity", "--budget", "50%", "--precision", "int8"]
+SMALL += ["--seeds", "2", "--dimensions", "8"]
+ROOT = Path(__file__).parents[2]
+DATA = "synthetic:120x80x2400"
+
+
+def point(nbytes: int, *scores: float, method: str = "popularity", precision: str = "int8") -> Point:
+    return Point(method, "10%", precision, "mixed", nbytes, scores)
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    small, worse, same, better, large = (
+        point(10, 0.2), point(12, 0.1), point(12, 0.2), point(20, 0.3, 0.5), point(30, 0.4)
+    )  # fmt: skip
+    assert front([large, better, same, worse, small]) == [small, better]
+    assert front([]) == []
+    twins = point(10, 0.2, precision="fp32"), point(10, 0.2)
+    assert len(front(twins)) == 1
+    assert front([point(10, 0.1), point(10, 0.2)]) == [point(10, 0.2)]
+
+
+def test_seeds_make_one_point() -> None:
+    def row(method: str, seed: int, nbytes: int, score: float) -> dict[str, Any]:
+        cell = {"method": method, "budget": None, "precision": "int8", "seed": seed}
+        return {"cell": cell, "layout": "mixed", "bundle_bytes": nbytes, "metrics": {"bundle": {"ndcg@20": score}}}
+
+    first, second = points([row("dense", 0, 30, 0.4), row("random", 0, 10, 0.2), row("dense", 1, 32, 0.5)])
+    assert (first.name, first.nbytes, first.scores, first.plain) == ("random int8", 10, (0.2,), False)
+    assert (second.name, second.nbytes, second.score, second.plain) == ("dense int8", 31, pytest.approx(0.45), True)
+    assert Point.from_json(json.loads(json.dumps(second.to_json()))) == second
+
+
+def test_tables_name_the_front_and_what_beats_the_others() -> None:
+    listed = [point(1024, 0.2), point(2048, 0.1), point(4096, 0.3, 0.5), point(4000, 0.25, method="uniform")]
+    rows = front_rows(listed)
+    assert [row[0].partition(". ")[0] for row in rows] == ["1", "2", "3"]
+    assert rows[-1][1:] == ["4.0 KiB", "0.4000", "0.3000 to 0.5000", "0.2500", "mixed"]
+    assert rows[0][-2] == ""  # no plain bundle is that small
+    (beaten,) = dominated_rows(listed)
+    assert beaten[-2] == "1. popularity 10% int8"
+    assert len(beaten) == len(COLUMNS)
+    assert to_markdown(listed).count("\n") == 2 + len(rows)
+    table = list(csv.DictReader(StringIO(to_csv(listed))))
+    assert [row["front"] for row in table] == ["1", "0", "1", "1"]
+    assert float(table[2]["ndcg@20"]) == 0.4
+
+
+def test_the_plan_has_every_combination() -> None:
+    cells, notes = frontier_plan("ml-100k").cells()
+    assert notes == []
+    assert len(cells) == 3 * (3 * (1 + 3 * 4) + 4)  # seeds, precisions, methods with budgets, budgets of the fitted
+
+
+def test_a_full_table_is_fitted_into_the_budget(tmp_path: Path) -> None:
+    plan = frontier_plan(DATA, method=["dense", "popularity"], budget=["30%", "12KiB"], precision=["auto"], seeds=1)
+    grid = run_grid(plan, tmp_path / "cells.jsonl", verify=False)
+    assert grid.failures == {}
+    small, large = points(grid.rows)
+    assert (small.name, large.name) == ("fitted to 12KiB", "fitted to 30%")
+    assert small.nbytes <= 12 << 10
+    assert large.nbytes <= 0.3 * 4 * 64 * (120 + 80)
+    assert not small.plain
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "popularity"}, "skip the pair"),
+        ({"budget": "8B/row"}, "takes budgets such as"),
+        ({"budget": []}, "the precision 'auto' needs a budget"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(change: dict[str, Any], said: str) -> None:
+    wanted = {"data": DATA, "backbone": "svd", "method": "dense", "budget": "50%", "precision": "auto", **change}
+    with pytest.raises(EdgeRecError, match=said):
+        Plan.parse(wanted).cells()
+
+
+def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: CommandLine) -> None:
+    arguments = ["frontier", DATA, *SMALL, "--out", "page.html", "--workers", "1"]
+    cells = tmp_path / "page.jsonl"
+    stopped = interrupted(arguments, lambda: cells.exists() and cells.stat().st_size > 0, cwd=tmp_path)
+    assert stopped.returncode == 130
+    assert "the same command goes on" in stopped.stderr
+    before = read_rows(cells)
+    assert 0 < len(before) < 4
+    assert not (tmp_path / "page.json").exists()
+    done = command_line(*arguments, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [row for row in read_rows(cells) if row in before] == before
+    told = json.loads(done.stdout)
+    assert len(told["points"]) == 2
+    assert all(len(one["scores"]) == 2 for one in told["points"])
+    record = json.loads((tmp_path / "page.json").read_text())
+    assert record["format"] == "edgerec.frontier"
+    assert record["points"] == told["points"]
+    assert record["command"] == " ".join(["edgerec", "frontier", DATA, *SMALL])
+    page = (tmp_path / "page.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "popularity" in page
+    for suffix in (".md", ".csv"):
+        assert (tmp_path / f"page{suffix}").read_text()
+
+
+def test_a_cell_that_fails_is_told_on_the_page(tmp_path: Path, command_line: CommandLine) -> None:
+    arguments = ["frontier", DATA, *SMALL, "--seeds", "1", "--budget", "1KiB"]
+    done = command_line(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "smallest budget" in done.stderr
+    assert "1KiB" in (tmp_path / "frontier.html").read_text()
+
+
+def test_the_page_is_no_other_file(tmp_path: Path, command_line: CommandLine) -> None:
+    done = command_line("frontier", "--quick", "--out", "mine.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--out mine.html" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_title_says_what_was_trained() -> None:
+    settings = {"backbone": "mf", "dimensions": 8, "seeds": 1}
+    assert Frontier("films", settings, [], [], "").title == "Quality per byte: films, mf, 8 dimensions"
+
+
+def test_the_pages_table_is_that_of_the_result() -> None:
+    record = json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())
+    listed = [Point.from_json(fields) for fields in record["points"]]
+    assert to_markdown(listed) in (ROOT / "docs" / "frontier.md").read_text()
+    assert [fields["front"] for fields in record["points"]].count(True) == len(front(listed))

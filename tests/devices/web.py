@@ -1,0 +1,106 @@
+"""What the tests of browsers and Node share: their parts, and the test vectors as questions in bundle rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from edgerec.errors import BenchError
+from edgerec.runtime import Recommender
+from edgerec_devices import web_files
+from edgerec_devices.kinds import silent
+from edgerec_export import Options, export, from_arrays
+from tests.vectors.check import FOLDER, ranking_failure, values_failure
+
+BUNDLES = FOLDER / "bundles"
+QUICK = {"calls": 5, "seconds": 0, "k": 10, "exclude": 5, "history": 5, "candidates": [20], "threads": 1, "seed": 0}
+
+
+def need_programs(*programs: str) -> None:
+    """CI installs everything: there, a test that cannot run has failed."""
+    if missing := [name for name in programs if shutil.which(name) is None]:
+        _lacking(f"there is no {' and no '.join(missing)} on this machine: apt install chromium nodejs npm")
+
+
+def need(*programs: str) -> None:
+    """Programs, and onnxruntime-web."""
+    need_programs("npm", *programs)
+    try:
+        web_files.set_up(silent)
+    except BenchError as error:
+        _lacking(str(error))
+
+
+def _lacking(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(f"NOT TESTED: {reason}")
+
+
+class Question(NamedTuple):
+    """A question of the test vectors, in bundle rows, and the request that tells the right answer."""
+
+    asked: dict[str, Any]
+    request: dict[str, Any]
+    model: Recommender
+
+    def failure(self, answer: dict[str, Any]) -> str | None:
+        """What is wrong with an answer; None where it is right."""
+        call = self.request["call"]
+        if call == "encode":
+            return values_failure(answer["vector"][0], self.request)
+        scores = answer["scores"][0]
+        if call == "score":
+            return values_failure(scores, self.request)
+        rows = [row for row in answer["items"][0] if row >= 0]
+        items = self.model.item_ids(rows)
+        return ranking_failure(list(zip(items, scores, strict=False)), self.request)
+
+
+def questions(name: str) -> Iterator[Question]:
+    """What a graph alone can answer: no errors, no allow-lists, no empty histories, which are the reader's part."""
+    model = Recommender.load(BUNDLES / name)
+    content = json.loads((FOLDER / "requests" / f"{name}.json").read_text(encoding="utf-8"))
+    for request in content["requests"]:
+        asked = request["call"] in ("recommend", "score", "similar", "encode")
+        if asked and "error" not in request and "allow" not in request and request.get("history") != []:
+            yield Question(
+                {"bundle": str(BUNDLES / name), "graph": request["call"], "feed": _feed(model, request)}, request, model
+            )
+
+
+def _feed(model: Recommender, request: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a graph: repetitions in a history out, and the history excluded by the agent."""
+    feed: dict[str, Any] = {}
+    if "user" in request:
+        feed["user"] = [int(model.user_rows([request["user"]])[0])]
+    if "history" in request:
+        feed["history"] = [list(dict.fromkeys(model.item_rows(request["history"]).tolist()))]
+    if "vector" in request and request["call"] != "encode":
+        feed["vector"] = [request["vector"]]
+    if request["call"] == "recommend":
+        feed["exclude"] = [model.item_rows(request.get("exclude", [])).tolist()]
+    if "items" in request:
+        feed["candidates"] = [model.item_rows(request["items"]).tolist()]
+    if "item" in request:
+        feed["item"] = model.item_rows([request["item"]]).tolist()
+    return feed | ({"k": request["k"]} if "k" in request else {})
+
+
+def damaged(folder: Path, name: str) -> Path:
+    """A copy of a bundle, to be changed."""
+    return Path(shutil.copytree(BUNDLES / name, folder / name))
+
+
+def large_bundle(folder: Path) -> Path:
+    """One whose tables are 12 MiB."""
+    rng = np.random.default_rng(0)
+    items, users = (rng.standard_normal((rows, 64), np.float32) for rows in (50_000, 40))
+    return export(from_arrays(items, users), folder / "large.bundle", Options(verify=False)).folder
