@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def bench_all(
         if chosen.k > fact.items:
             raise BenchError(f"{fact.name} has only {fact.items} items and k is {chosen.k}; give a smaller -k")
     said, started = machine.info(), now()
-    _refuse_seconds(chosen, said)
+    chosen = _without_seconds(chosen, said)
     _allow(machine, chosen.lasts_s)
     requests = _requests(bundles, facts, chosen, machine)
 
@@ -113,15 +113,16 @@ def _measured(answers: list[dict[str, Any]], device: dict[str, Any]) -> Measured
     return Measured(tuple(process.in_instructions() for process in measured.processes))
 
 
-def _refuse_seconds(settings: Settings, device: dict[str, Any]) -> None:
-    """Scenarios that are about seconds need a clock that counts them. Raises BenchError."""
+def _without_seconds(settings: Settings, device: dict[str, Any]) -> Settings:
+    """Where the clock counts no seconds, a scenario lasts its calls. Raises BenchError for one that is about them."""
     if clock_of(device) is TIME:
-        return
+        return settings
     if timed := [name for name in ("load", "sustained", "offline") if name in settings.scenarios]:
         raise BenchError(
             f"this device's clock counts instructions, which say nothing of {' and '.join(timed)}; "
             "measure that on a device whose clock counts time"
         )
+    return replace(settings, seconds=0.0)
 
 
 def _allow(device: Device, seconds: float) -> None:

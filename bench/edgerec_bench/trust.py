@@ -34,7 +34,7 @@ def doubts(measured: Measured, device: dict[str, Any]) -> Iterator[str]:
             f"calls still became {became} by more than {DRIFTING:.0%} while measured ({', '.join(drifting)}); "
             f"measure again with more {more}"
         )
-    if few := measured.few_calls():
+    if timed and (few := measured.few_calls()):
         counts = ", ".join(f"{name} {count}" for name, count in few.items())
         needed = calls_needed(99)
         yield f"p99 rests on too few calls ({counts}, {needed} are needed); measure again with --calls {needed}"

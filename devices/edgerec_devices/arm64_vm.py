@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
@@ -34,11 +34,11 @@ SSH_CONFIG = """Host {host}
   HostName 127.0.0.1
   Port {port}
   User {user}
-  IdentityFile {folder}/key
+  IdentityFile "{folder}/key"
   IdentitiesOnly yes
   IdentityAgent none
   HostKeyAlias {host}
-  UserKnownHostsFile {folder}/known_hosts
+  UserKnownHostsFile "{folder}/known_hosts"
   GlobalKnownHostsFile none
   StrictHostKeyChecking yes
 """
@@ -124,8 +124,8 @@ class Machine:
             ):
                 stream.write(json.dumps({"execute": command, "arguments": fields}) + "\n")
                 stream.flush()
-                told: dict[str, Any] = json.loads(stream.readline())
-        port = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", str(told.get("return")))
+                told = next(line for line in stream if '"return"' in line or '"error"' in line)  # others are events
+        port = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", told)
         if port is None:
             raise BenchError(
                 f"{EMULATOR} says no port of its machine; install a newer one: apt-get install qemu-system-arm"
@@ -148,6 +148,7 @@ def start(
         snapshot: what is written to the disk is forgotten.
         arguments: for the kernel.
     """
+    disk = str(made / "disk").replace(",", ",,")  # a comma ends a value
     words = [
         # Where this process is killed, so is the emulator; and where the thread ends that started it.
         *("setpriv", "--pdeathsig", "KILL", "--", EMULATOR),
@@ -155,7 +156,7 @@ def start(
         *("-kernel", str(made / "kernel"), "-initrd", str(made / "initial")),
         *("-append", f"console=ttyAMA0 quiet panic=-1 cma=0 {arguments}"),
         *("-serial", f"file:{folder / 'console'}"),
-        *("-drive", f"file={made / 'disk'},format=raw,if=none,id=disk,snapshot={'on' if snapshot else 'off'}"),
+        *("-drive", f"file={disk},format=raw,if=none,id=disk,snapshot={'on' if snapshot else 'off'}"),
         *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
     ]
     with (folder / "said").open("wb") as said:

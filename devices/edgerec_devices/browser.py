@@ -175,5 +175,11 @@ def lacks() -> list[Lack]:
 
 
 KIND = Kind(
-    "browser", FORM, "headless Chromium, or any browser that opens the printed page", _open, lacks, web_files.set_up
+    "browser",
+    FORM,
+    "headless Chromium, or any browser that opens the printed page",
+    _open,
+    lacks,
+    web_files.set_up,
+    place=web_files.runtime_folder,
 )

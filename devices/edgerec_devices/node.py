@@ -102,4 +102,12 @@ def lacks() -> list[Lack]:
     return [*([] if shutil.which("node") else [MISSING]), *web_files.lacks()]
 
 
-KIND = Kind("node", "node", "Node.js on this machine, with onnxruntime-web", _open, lacks, web_files.set_up)
+KIND = Kind(
+    "node",
+    "node",
+    "Node.js on this machine, with onnxruntime-web",
+    _open,
+    lacks,
+    web_files.set_up,
+    place=web_files.runtime_folder,
+)

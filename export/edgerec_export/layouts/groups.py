@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgerec.budget import width_choices as padding_choices
 from edgerec_export.layouts import choice
 from edgerec_export.layouts.base import Run
-from edgerec_export.values import Block, block_of
+from edgerec_export.values import Block, block_of, chunks
 
 MOST_WIDTHS = 16
 PADDING_ALLOWED = 0.05
@@ -19,6 +19,8 @@ PADDING_ALLOWED = 0.05
 
 MOST_BLOCKS = 24
 MOST_PARTS = 4
+DECODED_AT_ONCE = 1 << 23
+"""Values of a block of int4 that is scored: they are decoded together, those of the next block in the same memory."""
 
 
 class Search(NamedTuple):
@@ -67,9 +69,11 @@ def group(
     blocks: list[Block] = []
     first, start = 0, 0
     for (width, precision), n in zip(kinds, np.bincount(block_of_row, minlength=len(kinds)).tolist(), strict=True):
-        if n:
-            blocks.append(block_of(width, n, first, start, precision, by_column=by_column))
-            first, start = first + n, start + blocks[-1].stored
+        most = DECODED_AT_ONCE // width if precision == "int4" and by_column else n
+        for part in chunks(n, max(most, 1)):
+            rows = part.stop - part.start
+            blocks.append(block_of(width, rows, first, start, precision, by_column=by_column))
+            first, start = first + rows, start + blocks[-1].stored
     return tuple(blocks), order.astype(np.int64)
 
 
