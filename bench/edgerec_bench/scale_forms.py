@@ -212,7 +212,8 @@ class Workshop:
         return {name: str(self.folder / f"{name}.npy") for name in ("items", "users")}
 
     def _bundle(self, form: Form) -> Entry:
-        pair, place = self.tables(form.tables), self.folder / f"{form.name.replace(' ', '-')}.bundle"
+        pair, name = self.tables(form.tables), form.name.removeprefix("EdgeRec ").replace(" ", "-")
+        place = self.folder / f"{name}.bundle"
         ids = np.arange(self.items), np.arange(self.users)
         written = export(
             Source(pair.items, ids[0], pair.users, ids[1], about={"data": "synthetic"}), place, form.options
