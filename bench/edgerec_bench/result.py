@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class BundleFacts:
         parts = {section_name(name): s.nbytes for name, s in manifest.sections.items()}
         parts["alignment"] = manifest.tables.bytes - sum(parts.values())
         parts |= {f"{name} graph": graph.file.bytes for name, graph in manifest.graphs.items()}
-        parts |= {"manifest": own} | {entry.name: entry.bytes for entry in manifest.other_files}
+        parts |= {"manifest": own} | {_plain_name(entry.name): entry.bytes for entry in manifest.other_files}
         return cls(
             name=folder.resolve().name,
             nbytes=own + sum(entry.bytes for entry in manifest.files),
@@ -86,6 +87,11 @@ class BundleFacts:
         test = metrics.get("test") if isinstance(metrics, dict) else None
         value = test.get(name) if isinstance(test, dict) else None
         return float(value) if isinstance(value, (int, float)) else None
+
+
+def _plain_name(file: str) -> str:
+    """README.md of README-1c55d0f80c9a.md: one part in every bundle."""
+    return re.sub(r"-[0-9a-f]{12}(?=\.\w+$)", "", file)
 
 
 @dataclass(frozen=True)

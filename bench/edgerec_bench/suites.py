@@ -99,7 +99,8 @@ def commands_in(path: Path) -> list[str] | None:
     results = content if isinstance(content, list) else [content]
     if not all(isinstance(result, dict) and isinstance(result.get("command"), str) for result in results):
         return None
-    return [shlex.join(shlex.split(result["command"])) for result in results]
+    # Bundles that were measured together hold the same command.
+    return list(dict.fromkeys(shlex.join(shlex.split(result["command"])) for result in results))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.conftest import CommandLine, interrupted
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
-NAMES = ("paper", "peers", "scale", "smoke")
+NAMES = ("arm64", "paper", "peers", "scale", "smoke")
 TRAIN = "edgerec train synthetic:60x40x900 --backbone svd --method dense --dimensions 4 --out {folder}/run"
 
 
@@ -173,7 +173,7 @@ def test_the_pages_suite_is_one(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_told(tmp_path: Path, command_line: CommandLine) -> None:
-    with pytest.raises(BenchError, match="no suite 'papers'; there are: paper, peers"):
+    with pytest.raises(BenchError, match="no suite 'papers'; there are: arm64, paper, peers"):
         read_suite("papers")
     with pytest.raises(StorageError):
         read_suite(str(tmp_path / "absent.toml"))

@@ -14,11 +14,13 @@ from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
 from edgerec.runtime import Recommender
+from edgerec_bench import Result
 from edgerec_bench.no_users import cells as no_users_cells
 from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
+from edgerec_bench.units import INSTRUCTIONS
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,22 @@ def test_the_growth_figures_are_those_of_the_result() -> None:
         times = {one.name: f"{one.measured.latency():.3g}" for one in result.contenders}
         expected.append([f"{result.items:,}", *(times.get(name, "") for name in names)])
     assert rows_of("growth", (ROOT / "bench" / "README.md").read_text()) == expected
+
+
+def test_the_figures_of_the_emulated_raspberry_pi_are_those_of_the_result() -> None:
+    expected = []
+    for result in read_results(ROOT / "bench" / "results" / "arm64-layouts.json"):
+        assert isinstance(result, Result)
+        assert result.clock is INSTRUCTIONS
+        measured, peak = result.measured, result.measured.above_bare("VmHWM")
+        calls = [f"{measured.latency(name):.2f}" for name in ("recommend", "score 1000", "lookup")]
+        absolute = measured.memory("VmHWM")
+        assert peak is not None
+        assert absolute is not None
+        name = result.bundle.name.removesuffix(".bundle").replace("-", " ")
+        memory = [format_bytes(number) for number in (peak, absolute)]
+        expected.append([name, format_bytes(result.bundle.nbytes), *calls, *memory])
+    assert rows_of("arm64", (ROOT / "bench" / "README.md").read_text()) == expected
 
 
 def test_the_quality_figures_are_those_of_the_result() -> None:

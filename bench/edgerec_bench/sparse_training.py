@@ -1,0 +1,260 @@
+"""What training in sparse form takes beside dense training, and what each of SparseRec's claims is worth.
+
+usage: python -m edgerec_bench.sparse_training memory [--data synthetic:60000x40000x800000] [--dimensions 128]
+       python -m edgerec_bench.sparse_training ablation [--data ml-100k] [--backbone mf] [--seeds 3]
+
+Memory is of MF, one epoch of each contender in a process of its own, and without validation, which scores with full
+tables whatever trains. Peaks are what the process held above what it held before there was a table: activations, which
+follow the batch, count. Arrays are what grows with the rows or the active values: table, gradients, moments, sums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import click
+
+from edgerec.api import train
+from edgerec.budget import format_bytes
+from edgerec.console import print_table
+from edgerec.data import Interactions, load_data
+from edgerec.errors import BenchError
+from edgerec.methods.sparserec import SparseRecConfig
+from edgerec.models import SizePlan, backbone
+from edgerec.models.mf import MFConfig
+from edgerec.runtime.memory import memory_kib
+from edgerec.training import FitOptions
+from edgerec_bench.record import write_record
+
+CONTENDERS = ("dense", "dense, same batch", "sparserec")
+CLAIMS = {
+    "sparserec": {},
+    "random mask": {"mask_init": "random"},
+    "grown by the last batch": {"grow": "last-batch"},
+    "dense backward": {"backward": "dense"},
+    "none of the three": {"mask_init": "random", "grow": "last-batch", "backward": "dense"},
+}
+"""Method settings by row: each claim left out alone, then all."""
+
+
+def measured(name: str, data: str, dimensions: int, density: float, negatives: int) -> dict[str, Any]:
+    """One epoch of one contender, in this process: peaks in bytes above what was there before, milliseconds a step.
+
+    Raises BenchError where the kernel does not tell.
+    """
+    if not memory_kib():
+        raise BenchError("peak memory is read from /proc, which this system does not have; run it on Linux")
+    interactions = load_data(data)
+    n_rows = interactions.n_users + interactions.n_items
+    rows = int(density * n_rows)
+    small = max(rows // 2, 1)
+    if name == "sparserec":
+        return _sparse(interactions, dimensions, density, rows, MFConfig(negatives=negatives))
+    config = MFConfig(negatives=negatives, **({"batch": small} if name == "dense, same batch" else {}))
+    batch = max(1, min(config.batch, len(interactions) // 64))
+    steps = -(-len(interactions) // batch)
+    trainer = backbone("mf").trainer(interactions, SizePlan(1), config, seed=0, threads=1)
+    trainer.epoch()  # so that torch has what it keeps
+    del trainer
+    before = _reset()
+    trainer = backbone("mf").trainer(interactions, SizePlan(dimensions), config, seed=0, threads=1)
+    begun = _peak() - before
+    _reset()
+    seconds = _timed(trainer)
+    arrays = dict.fromkeys(("table", "gradients", "moments"), 4 * n_rows * dimensions)
+    arrays["moments"] *= 2
+    return _told(begun, _peak() - before, seconds, steps, batch, arrays)
+
+
+def _sparse(interactions: Interactions, dimensions: int, density: float, rows: int, config: MFConfig) -> dict[str, Any]:
+    from edgerec.methods.sparse.mf import MFObjective
+    from edgerec.methods.sparse.plan import Plan
+    from edgerec.methods.sparse.trainer import trainer_of
+
+    n_rows = interactions.n_users + interactions.n_items
+
+    def made(d: int, own: SparseRecConfig) -> Any:
+        count = max(int(density * n_rows * d), n_rows)
+        plan = Plan(
+            ((0, n_rows),), (count,), own.mask_init, own.grow, own.backward, rows, own.uniform, own.fraction, 0.0, None,
+            18, own.nmf_iterations,
+        )  # fmt: skip
+        return trainer_of(interactions, d, MFObjective(interactions, d, config, 1, rows), plan, seed=0, threads=1)
+
+    made(1, SparseRecConfig(nmf_iterations=1)).epoch()
+    before = _reset()
+    trainer = made(dimensions, SparseRecConfig())
+    table = trainer.table
+    begun = _peak() - before
+    _reset()
+    seconds = _timed(trainer)
+    arrays = {
+        "table": table.values.nbytes + table.columns.nbytes + table.pointers.nbytes,
+        "gradients": 4 * rows * dimensions,
+        "moments": table.first.nbytes + table.second.nbytes,
+        "sums": trainer.accumulator.nbytes,
+        "importances": trainer.sampler.importance.nbytes,
+    }
+    steps = MFObjective(interactions, dimensions, config, 1, rows).steps
+    return _told(begun, _peak() - before, seconds, steps, len(interactions) // steps, arrays)
+
+
+def _told(begun: int, peak: int, seconds: float, steps: int, batch: int, arrays: dict[str, int]) -> dict[str, Any]:
+    return {
+        "start_peak_bytes": begun,
+        "training_peak_bytes": peak,
+        "step_ms": 1e3 * seconds / steps,
+        "epoch_s": seconds,
+        "steps": steps,
+        "interactions_a_step": batch,
+        "arrays": arrays,
+        "array_bytes": sum(arrays.values()),
+    }
+
+
+def _timed(trainer: Any) -> float:
+    started = time.perf_counter()
+    trainer.epoch()
+    return time.perf_counter() - started
+
+
+def _reset() -> int:
+    """Bytes that are held now; the peak is counted from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_kib()["VmRSS"] * 1024
+
+
+def _peak() -> int:
+    return memory_kib()["VmHWM"] * 1024
+
+
+def measured_apart(name: str, *settings: Any) -> dict[str, Any]:
+    """`measured` in a process of its own. Raises BenchError with its last line where it fails."""
+    command = [sys.executable, "-m", "edgerec_bench.sparse_training", "one", json.dumps([name, *settings])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{name} could not be measured: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {"name": name, **answer}
+
+
+def ablation(
+    data: str, backbone_name: str, budget: str, dimensions: int, seeds: int, epochs: int | None
+) -> list[dict[str, Any]]:
+    """One row a choice of claims: NDCG@20 and recall@20 of each seed on the test part, and their mean and spread."""
+    interactions, rows = load_data(data), []
+    for name, method_settings in CLAIMS.items():
+        runs = [
+            train(
+                interactions,
+                backbone=backbone_name,
+                method="sparserec",
+                budget=budget,
+                dimensions=dimensions,
+                method_settings=method_settings,
+                options=FitOptions(seed, threads=1, max_epochs=epochs),
+            )
+            for seed in range(seeds)
+        ]
+        row: dict[str, Any] = {"name": name, "settings": method_settings}
+        row["epochs"] = [run.config["epochs"] for run in runs]
+        for metric in ("ndcg@20", "recall@20"):
+            values = [run.metrics["test"][metric] for run in runs]
+            spread = stdev(values) if seeds > 1 else None
+            row[metric] = {"seeds": values, "mean": mean(values), "stdev": spread}
+        rows.append(row)
+    return rows
+
+
+@click.group()
+def main() -> None:
+    """Memory and ablation of training in sparse form."""
+
+
+@main.command()
+@click.option("--data", default="synthetic:60000x40000x800000", show_default=True)
+@click.option("--dimensions", default=128, show_default=True)
+@click.option("--density", default=0.1, show_default=True)
+@click.option("--negatives", default=1, show_default=True, help="With 1 no bitmap of what users have is needed.")
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def memory(data: str, dimensions: int, density: float, negatives: int, note: str, out: Path | None) -> None:
+    """Peak memory and time of an epoch, each contender in a process of its own."""
+    rows = [measured_apart(name, data, dimensions, density, negatives) for name in CONTENDERS]
+    whole = rows[0]
+    columns = (
+        "",
+        "interactions a step",
+        "start",
+        "training",
+        "of dense",
+        "arrays",
+        "of dense",
+        "ms a step",
+        "s an epoch",
+    )
+    print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", columns, [_shown(row, whole) for row in rows])
+    if out is not None:
+        command = f"memory --data {data} --dimensions {dimensions} --density {density} --negatives {negatives}"
+        _record(out, command, note, rows)
+
+
+def _shown(row: dict[str, Any], whole: dict[str, Any]) -> list[Any]:
+    peaks = [
+        text
+        for name in ("training_peak_bytes", "array_bytes")
+        for text in (format_bytes(row[name]), f"{row[name] / whole[name]:.1%}")
+    ]
+    start = format_bytes(row["start_peak_bytes"])
+    return [row["name"], row["interactions_a_step"], start, *peaks, round(row["step_ms"], 1), round(row["epoch_s"], 1)]
+
+
+@main.command(name="ablation")
+@click.option("--data", default="ml-100k", show_default=True)
+@click.option("--backbone", "backbone_name", default="mf", show_default=True)
+@click.option("--budget", default="10%", show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--epochs", type=int, help="At most so many.")
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def ablation_command(
+    data: str,
+    backbone_name: str,
+    budget: str,
+    dimensions: int,
+    seeds: int,
+    epochs: int | None,
+    note: str,
+    out: Path | None,
+) -> None:
+    """Each of the three claims left out."""
+    rows = ablation(data, backbone_name, budget, dimensions, seeds, epochs)
+    cells = [[row["name"], *(f"{row[metric]['mean']:.4f}" for metric in ("ndcg@20", "recall@20"))] for row in rows]
+    print_table(f"{data}, {backbone_name} at {budget}, {seeds} seeds", ("", "NDCG@20", "recall@20"), cells)
+    if out is not None:
+        command = f"ablation --data {data} --backbone {backbone_name} --budget {budget} --dimensions {dimensions}"
+        _record(out, f"{command} --seeds {seeds}", note, rows)
+
+
+def _record(out: Path, command: str, note: str, rows: list[dict[str, Any]]) -> None:
+    figures = {"load_average": round(os.getloadavg()[0], 2), "note": note, "rows": rows}
+    write_record(out, "sparse-training", f"python -m edgerec_bench.sparse_training {command}", figures)
+
+
+@main.command(hidden=True)
+@click.argument("settings")
+def one(settings: str) -> None:
+    """Measure one contender in this process, and answer as JSON."""
+    click.echo(json.dumps(measured(*json.loads(settings))))
+
+
+if __name__ == "__main__":
+    main()
