@@ -22,7 +22,7 @@ from edgerec.methods import method as find_method
 from edgerec.models import Backbone, SizePlan, Vectors
 from edgerec.models import backbone as find_backbone
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, validate
+from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, Start, validate
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train"]
@@ -165,7 +165,7 @@ def _fit(
 
     numbers = count()
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
         return Fit(
             model,
@@ -176,6 +176,7 @@ def _fit(
             keep_chosen=keep_chosen,
             checkpoint=own,
             progress=progress,
+            start=start,
         ).run()
 
     result = request.method.fit(job_of(request, parts, fit, progress), request.method_config)
@@ -224,6 +225,7 @@ def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progre
         return validate(parts, vectors.remade(parts.train), request.options.threads)
 
     return Job(
+        backbone=request.backbone,
         train=_trained_on(request, parts),
         d=request.dimensions,
         user_table=users,

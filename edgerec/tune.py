@@ -17,7 +17,7 @@ from edgerec.errors import DataError, RunError, UnsupportedError
 from edgerec.extras import require
 from edgerec.files import storage_failure, write_json
 from edgerec.models import SizePlan
-from edgerec.training import Fit, FitResult, Step
+from edgerec.training import Fit, FitResult, Start, Step
 from edgerec.training.fit import SELECTION
 
 FORMAT, VERSION = "edgerec.study", 2
@@ -61,9 +61,14 @@ BACKBONE_SPACES: Mapping[str, Space] = {
     "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
 }
 _USER_SHARE = Range(0.05, 0.95)
+_FRACTION = Range(0.01, 0.6, log=True)
 METHOD_SPACES: Mapping[str, Space] = {
     "magnitude": {"user_share": _USER_SHARE},
+    "pep": {"threshold": Range(-20.0, -2.0), "threshold_decay": Range(1e-6, 0.1, log=True)},
     "popularity": {"exponent": Range(0.0, 2.0), "user_share": _USER_SHARE},
+    "rigl": {"fraction": _FRACTION, "user_share": _USER_SHARE},
+    "set": {"fraction": _FRACTION, "user_share": _USER_SHARE},
+    "sparserec": {"fraction": _FRACTION, "uniform": Range(0.01, 1.0, log=True)},
 }
 """What is tuned, by name; settings without an entry keep their values."""
 
@@ -221,10 +226,17 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         if step.epoch >= PRUNED_FROM and asked.should_prune():
             raise optuna.TrialPruned
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
         curves.append([])
         return Fit(
-            request.backbone, parts, sizes, config, request.options, keep_chosen=keep_chosen, progress=watch
+            request.backbone,
+            parts,
+            sizes,
+            config,
+            request.options,
+            keep_chosen=keep_chosen,
+            progress=watch,
+            start=start,
         ).run()
 
     score, epochs, pruned = None, 0, False

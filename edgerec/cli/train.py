@@ -59,7 +59,8 @@ PHASES = {"choose": ("choosing", "epochs"), "final": ("training", "epochs"), "pr
 @click.option(
     "--mask-at",
     type=click.Choice(["output", "ego"]),
-    help="Where sizes cut lightgcn in training: output, what ships (the default), or ego, the rows before propagation.",
+    help="Where sizes cut lightgcn and ngcf in training: output, what ships (the default), or ego, the rows before "
+    "propagation.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")

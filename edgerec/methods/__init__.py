@@ -5,13 +5,17 @@ from __future__ import annotations
 from edgerec.errors import UnsupportedError
 from edgerec.methods.base import FitWithin, Job, Method
 from edgerec.methods.dense import Dense
+from edgerec.methods.dst import SET, RigL
 from edgerec.methods.magnitude import Magnitude
+from edgerec.methods.pep import PEP
 from edgerec.methods.popularity import Popularity
 from edgerec.methods.random import Random
+from edgerec.methods.sparserec import SparseRec
 from edgerec.methods.uniform import Uniform
 
 _METHODS: dict[str, Method] = {
-    method.name: method for method in (Dense(), Uniform(), Random(), Popularity(), Magnitude())
+    method.name: method
+    for method in (Dense(), Uniform(), Random(), Popularity(), Magnitude(), SET(), RigL(), PEP(), SparseRec())
 }
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))

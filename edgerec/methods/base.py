@@ -11,8 +11,8 @@ import numpy as np
 from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, sparse_positions
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError
-from edgerec.models import SizePlan, Vectors
-from edgerec.training import FitResult, Progress
+from edgerec.models import Backbone, SizePlan, Vectors
+from edgerec.training import FitResult, Progress, Start
 
 
 def check_user_share(share: float | None) -> None:
@@ -24,8 +24,9 @@ def check_user_share(share: float | None) -> None:
 class FitWithin(Protocol):
     """Trains the job's backbone."""
 
-    def __call__(self, sizes: SizePlan, *, keep_chosen: bool = False) -> FitResult:
-        """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well."""
+    def __call__(self, sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
+        """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well, with
+        `start` its trainer takes the place of the backbone's."""
         ...
 
 
@@ -34,6 +35,7 @@ class Job:
     """What a method is asked to do.
 
     Attributes:
+        backbone: what `fit` trains.
         train: what may be looked at; sizes follow its counts.
         d: dimensions of a full row.
         user_table: whether user rows are stored, and so are part of the budget.
@@ -46,6 +48,7 @@ class Job:
         progress: called by a method that searches, once a try; `fit` tells of its epochs itself.
     """
 
+    backbone: Backbone
     train: Interactions
     d: int
     user_table: bool

@@ -105,7 +105,7 @@ class LightGCNTrainer:
         self._mask = _mask(train, sizes)
         self._masks_ego = config.mask_at == "ego" and self._mask is not None
         self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
-        start = _singular_vectors(train, sizes.d, seed) if config.start == "svd" else self._noise(sizes.d)
+        start = singular_vectors(train, sizes.d, seed) if config.start == "svd" else self._noise(sizes.d)
         start *= config.std / max(float(np.sqrt(np.square(start).mean())), 1e-12)
         self._ego = self._cut(torch.from_numpy(start), self._masks_ego).requires_grad_()
         self._optimizer = torch.optim.Adam([self._ego], lr=config.lr, fused=True)
@@ -249,7 +249,7 @@ def _mask(train: Interactions, sizes: SizePlan) -> torch.Tensor | None:
     return torch.from_numpy(prefix_mask(np.concatenate(full), sizes.d))
 
 
-def _singular_vectors(train: Interactions, d: int, seed: int) -> NDArray[np.float32]:
+def singular_vectors(train: Interactions, d: int, seed: int) -> NDArray[np.float32]:
     """(n, d) the leading singular vectors of D^-1/2 R D^-1/2 by the root of their values, the rows by the root of
     their degrees: on Gowalla's validation part this scores .122 of Recall@20 before training, and .115 without
     the degrees."""

@@ -104,7 +104,7 @@ def by_interaction(train: Interactions, size: int, generator: torch.Generator) -
     """All interactions in a drawn order, at most `size` at once, each with one negative of its own."""
     users, items = (torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices))
     order = torch.randperm(len(users), generator=generator)
-    for picked in torch.split(order, _at_most(size, len(order))):
+    for picked in torch.split(order, at_most(size, len(order))):
         drawn = torch.randint(train.n_items, (len(picked),), generator=generator)
         yield Batch(users[picked], items[picked] + train.n_users, drawn + train.n_users)
 
@@ -121,21 +121,21 @@ def by_user(
     """
     counts = train.user_counts()
     roots = np.sqrt(np.maximum(train.item_counts(), 1))
-    chances = _chances(popular * roots / roots.sum() + (1 - popular) / train.n_items, negatives)
+    chances = inclusion_chances(popular * roots / roots.sum() + (1 - popular) / train.n_items, negatives)
     shifts = torch.from_numpy(np.log(chances.mean() / chances).astype(np.float32))
     order = torch.randperm(train.n_users, generator=generator).numpy()
     order = order[counts[order] > 0]
-    for start in range(0, len(order), step := _at_most(size, len(order))):
+    for start in range(0, len(order), step := at_most(size, len(order))):
         users = order[start : start + step]
         n, ends = counts[users], np.cumsum(counts[users])
         places = np.arange(ends[-1]) + np.repeat(train.indptr[users] - (ends - n), n)
         items = torch.from_numpy(train.indices[places].astype(np.int64))
-        drawn = _draw(torch.from_numpy(chances), generator)
+        drawn = draw(torch.from_numpy(chances), generator)
         owners = torch.from_numpy(np.repeat(users, n))
         yield Batch(owners, items + train.n_users, drawn + train.n_users, shifts[drawn])
 
 
-def _chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+def inclusion_chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """(len(weights),) min(1, c weight), c such that they sum to n; all 1 where there are not more than n."""
     if n >= len(weights):
         return np.ones(len(weights))
@@ -146,7 +146,7 @@ def _chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     return chances
 
 
-def _draw(chances: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def draw(chances: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Different places, each with exactly its chance: those where the running sum, in a drawn order and from a drawn
     start, passes a whole number (systematic sampling, Madow 1949)."""
     order = torch.randperm(len(chances), generator=generator)
@@ -155,6 +155,6 @@ def _draw(chances: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return order[passed.diff(prepend=torch.zeros(1, dtype=torch.float64)) > 0]
 
 
-def _at_most(size: int, n: int) -> int:
+def at_most(size: int, n: int) -> int:
     """What a step takes of `n`: fewer than `size` where an epoch would have too few steps."""
     return min(size, -(-n // _MIN_STEPS))

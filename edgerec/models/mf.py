@@ -83,7 +83,8 @@ class MFTrainer:
         self._generator = torch.Generator().manual_seed(seed)
         self._pairs = [torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices)]
         self._n_items = train.n_items
-        self._observed = torch.from_numpy(_bitmap(train)).to(self._device)
+        observed = observed_bitmap(train) if config.negatives > 1 else np.empty((0, 0), np.uint8)
+        self._observed = torch.from_numpy(observed).to(self._device)
         self._masks = (self._mask(sizes.users, sizes.d), self._mask(sizes.items, sizes.d))
         self._users = self._table(train.n_users, sizes.d, self._masks[0])
         self._items = self._table(train.n_items, sizes.d, self._masks[1])
@@ -207,7 +208,7 @@ class MF:
         return fit_linear(vectors, train)
 
 
-def _bitmap(train: Interactions) -> NDArray[np.uint8]:
+def observed_bitmap(train: Interactions) -> NDArray[np.uint8]:
     """(n_users, ceil(n_items / 8)) uint8: bit i % 8 of byte i // 8 says whether the user has item i."""
     bits = np.zeros((train.n_users, -(-train.n_items // 8)), np.uint8)
     place = (train.user_rows(), train.indices >> 3)

@@ -35,6 +35,8 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+Start = Callable[..., Trainer]
+"""Starts a fit, asked as `Backbone.trainer` is."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Fit:
         keep_chosen: bool = False,
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
+        start: Start | None = None,
     ) -> None:
         """A fit to run.
 
@@ -109,8 +112,10 @@ class Fit:
             keep_chosen: return the vectors that were best on validation beside those that ship.
             checkpoint: where it is kept after each epoch, and goes on from.
             progress: called after each epoch.
+            start: what trains in place of the backbone's own trainer.
         """
-        self._backbone, self._split, self._sizes, self._options = backbone, split, sizes, options
+        self._split, self._sizes, self._options = split, sizes, options
+        self._start_trainer = start or backbone.trainer
         self._keeps_best = keep_chosen or not split.fit_all
         self._candidates = list(backbone.candidates(config))
         self._max_epochs = options.max_epochs or backbone.max_epochs
@@ -176,7 +181,7 @@ class Fit:
     def _start(self, candidate: int, *, final: bool) -> Trainer:
         """A trainer, brought to where the snapshot stands if that is inside its fit."""
         data = self._split.train_all if final else self._split.train
-        trainer = self._backbone.trainer(
+        trainer = self._start_trainer(
             data,
             self._sizes,
             self._candidates[candidate],

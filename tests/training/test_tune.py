@@ -204,7 +204,7 @@ def test_a_trial_that_diverges_is_no_end(interactions: Interactions, monkeypatch
 
 def test_the_spaces_hold_the_defaults() -> None:
     known = [(backbone(name).config, space) for name, space in BACKBONE_SPACES.items()]
-    known += [(method(name, "ials").config, space) for name, space in METHOD_SPACES.items()]
+    known += [(method(name, "mf").config, space) for name, space in METHOD_SPACES.items()]
     assert set(METHOD_SPACES) <= set(METHODS)
     for config, space in known:
         defaults = {field.name: field.default for field in fields(config)}

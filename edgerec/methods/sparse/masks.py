@@ -1,0 +1,147 @@
+"""Where a table's values stand at the start: anywhere, or where a non-negative factorisation is large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.methods.sparse.growth import most
+from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.tables.checks import narrowest
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+_BLOCK = 2048
+"""Rows that are updated at once: their products are all that the factorisation needs beside its factors."""
+_TINY = np.float32(1e-12)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Active values, as CSR without values.
+
+    Attributes:
+        columns: (B,) ascending inside a row, in the narrowest unsigned type that holds d - 1.
+        pointers: (n_rows + 1,) int64.
+        d: dimensions of a full row.
+    """
+
+    columns: NDArray[Any]
+    pointers: Rows
+    d: int
+
+    def of(self, matrix: Floats) -> Floats:
+        """(B,) the values of a matrix (n_rows, d) that are active."""
+        values: Floats = matrix[np.repeat(np.arange(len(matrix)), np.diff(self.pointers)), self.columns]
+        return values
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterator[NDArray[np.bool_]]) -> Mask:
+        """From the (n, d) bool masks of consecutive rows."""
+        columns, sizes = [], []
+        d = 0
+        for block in blocks:
+            d = block.shape[1]
+            columns.append(np.nonzero(block)[1].astype(narrowest(d - 1)))
+            sizes.append(block.sum(1))
+        return cls(np.concatenate(columns), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]), d)
+
+
+def random_mask(bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int, rng: np.random.Generator) -> Mask:
+    """One value in each row, and the others anywhere: for each (start, stop) of `bounds`, consecutive rows, as many as
+    `counts` says."""
+    return Mask.of_blocks(_scattered(stop - start, d, n, rng) for (start, stop), n in zip(bounds, counts, strict=True))
+
+
+def _scattered(n_rows: int, d: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    mask = np.zeros((n_rows, d), np.bool_)
+    mask[np.arange(n_rows), rng.integers(0, d, n_rows)] = True
+    free = np.flatnonzero(~mask)
+    mask.reshape(-1)[rng.choice(free, count - n_rows, replace=False)] = True
+    return mask
+
+
+def nmf_mask(train: Interactions, d: int, count: int, iterations: int, rng: np.random.Generator) -> Mask:
+    """The largest value of each row of [W; H] and the largest of all others, `count` in all, where R = W H' is the
+    non-negative factorisation of the interactions.
+
+    Users and items that share a topic have its column in common, and popular rows get more columns.
+    """
+    factors = nmf(train.matrix(), d, iterations, rng)
+    return largest_mask(lambda: (factor[rows] for factor in factors for rows in _blocks(len(factor))), count)
+
+
+def largest_mask(blocks: Callable[[], Iterator[Floats]], count: int) -> Mask:
+    """The largest value of each row and the largest of all others, exactly `count`.
+
+    Args:
+        blocks: (n, d) consecutive rows of non-negative values, each time from the start.
+    """
+    rest = count - sum(len(block) for block in blocks())
+    threshold, above = _threshold(blocks, rest)
+    ties = rest - above
+
+    def masks() -> Iterator[NDArray[np.bool_]]:
+        room = ties
+        for block in blocks():
+            mask = np.zeros(block.shape, np.bool_)
+            mask[np.arange(len(block)), block.argmax(1)] = True
+            others = np.where(mask, np.float32(-1), block)
+            mask |= others > threshold
+            equal = np.flatnonzero(others == threshold)[:room]
+            mask.reshape(-1)[equal] = True
+            room -= equal.size
+            yield mask
+
+    return Mask.of_blocks(masks())
+
+
+def _threshold(blocks: Callable[[], Iterator[Floats]], count: int) -> tuple[float, int]:
+    """The `count`-th largest value that is not its row's largest, and how many are larger; without sorting all."""
+    if count == 0:
+        return np.inf, 0
+
+    def others() -> Iterator[Floats]:
+        for block in blocks():
+            rest = block.copy()
+            rest[np.arange(len(block)), block.argmax(1)] = -1
+            yield rest
+
+    best = np.empty(0, np.float32)
+    for block in others():
+        found = np.concatenate([best, block[block > (best.min() if best.size == count else -1)]])
+        best = found[most(found, min(count, found.size))]
+    threshold = float(best.min())
+    return threshold, int(np.count_nonzero(best > threshold))
+
+
+def nmf(
+    matrix: scipy.sparse.csr_array[Any, Any], d: int, iterations: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """W (n, d) and H (m, d), not negative, whose product W H' comes near a matrix (n, m) in the sum of squares.
+
+    Multiplicative updates (Lee and Seung 2001), in blocks of rows and in place: beside the matrix and its transpose
+    there are the factors and little else. Scales are shared: each column of W has the norm of H's.
+    """
+    turned = matrix.T.tocsr()
+    scale = np.sqrt(matrix.sum() / matrix.shape[0] / matrix.shape[1] / d)
+    w, h = ((rng.random((n, d), np.float32) + np.float32(0.5)) * np.float32(scale) for n in matrix.shape)
+    for _ in range(iterations):
+        for factor, other, ratings in ((w, h, matrix), (h, w, turned)):
+            gram = other.T @ other
+            for rows in _blocks(len(factor)):
+                factor[rows] *= (ratings[rows] @ other) / (factor[rows] @ gram + _TINY)
+    of_w, of_h = (np.maximum(np.sqrt(np.einsum("nd,nd->d", factor, factor)), _TINY) for factor in (w, h))
+    w *= np.sqrt(of_h / of_w)
+    h *= np.sqrt(of_w / of_h)
+    return w, h
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))

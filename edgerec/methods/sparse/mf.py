@@ -1,0 +1,97 @@
+"""Matrix factorisation in sparse form: a step looks rows up, and only rows that were asked for have a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.extras import require
+from edgerec.methods.sparse.gather import gather
+from edgerec.methods.sparse.objective import Source
+from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.models import Vectors
+from edgerec.models.mf import MFConfig, observed_bitmap
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn.functional import softplus
+else:
+    torch = require("torch", "train")
+    softplus = torch.nn.functional.softplus
+
+_MIN_STEPS = 64
+"""As the dense trainer has."""
+
+
+@dataclass(frozen=True)
+class Triples:
+    """One step: rows of the table, (n,) int64 each; `negatives` shall score less than `items`."""
+
+    users: Rows
+    items: Rows
+    negatives: Rows
+
+
+class MFObjective:
+    """The ranking loss of `edgerec.models.mf.MFTrainer`, the same draws of hard negatives among it.
+
+    Batches of an epoch are of equal size, so that none is the worse sample of where a table should grow. Where only
+    some rows have a gradient, batches are so small that a step touches hardly more: at 10 % of ML-100K's MF with 64
+    dimensions, where that is 131 interactions, SparseRec's NDCG@20 was .400 to .422 on three seeds, and with 1,188 it
+    was .360 on the first of them.
+    """
+
+    def __init__(self, train: Interactions, d: int, config: MFConfig, threads: int | None, rows: int | None) -> None:
+        self._config, self._n_users, self._n_items = config, train.n_users, train.n_items
+        self._users, self._items = train.user_rows(), train.indices
+        self._observed = observed_bitmap(train) if config.negatives > 1 else None
+        batch = config.batch if rows is None else min(config.batch, max(rows // 2, 1))
+        self.steps = max(-(-len(train) // batch), min(_MIN_STEPS, len(train)))
+
+    def start(self, seed: int) -> float:
+        return self._config.std
+
+    def lr(self, epoch: int) -> float:
+        return self._config.lr * self._config.decay**epoch
+
+    def batches(self, table: Source, generator: torch.Generator) -> Iterator[Triples]:
+        order = torch.randperm(len(self._users), generator=generator).numpy()
+        for picked in np.array_split(order, self.steps):
+            shape = (self._config.negatives, len(picked))
+            tried = torch.randint(self._n_items, shape, generator=generator).numpy()
+            users = self._users[picked].astype(np.int64)
+            against = self._hardest(table, users, tried)
+            yield Triples(users, self._items[picked].astype(np.int64) + self._n_users, against + self._n_users)
+
+    def _hardest(self, table: Source, users: Rows, tried: NDArray[np.int64]) -> Rows:
+        """(n,) of the items tried (negatives, n) the one that scores highest and users (n,) lack."""
+        best: Rows = tried[0].copy()
+        if self._observed is None:
+            return best
+        vectors = table.rows(users)
+        most = np.full(len(users), -np.inf, np.float32)
+        for items in tried:
+            scores = table.dots(vectors, items + self._n_users)
+            scores[(self._observed[users, items >> 3] >> (items & 7) & 1).astype(bool)] = -np.inf
+            best = np.where(scores > most, items, best)
+            most = np.maximum(scores, most)
+        return best
+
+    def touched(self, batch: Triples) -> Rows:
+        return np.unique(np.concatenate([batch.users, batch.items, batch.negatives]))
+
+    def gradient(self, table: Source, batch: Triples, rows: Rows) -> tuple[float, Floats]:
+        leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
+        ranking = softplus((p * (r - q)).sum(1)).mean()
+        decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
+        (gradient,) = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf])
+        return float(ranking.detach()), gradient.numpy()
+
+    def vectors(self, table: Source) -> Vectors:
+        users, items = np.split(table.rows(np.arange(table.n_rows)), [self._n_users])
+        return Vectors(users, items)

@@ -1,0 +1,108 @@
+"""A dense table whose values are shrunk by thresholds that are learnt with them, until few are left (PEP)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.extras import require
+from edgerec.methods.sparse.masks import Mask, largest_mask
+from edgerec.methods.sparse.objective import Objective
+from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.models.torch_threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", "train")
+
+_BLOCK = 2048
+_SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
+"""Whether each row, and each column, has a threshold of its own."""
+
+
+class SoftTable:
+    """sign(E) max(|E| - sigmoid(s), 0), E (n_rows, d) and s both trained by Adam."""
+
+    def __init__(self, values: Floats, granularity: str, threshold: float, decay: float) -> None:
+        """`threshold`: the initial s; `decay`: its weight decay, which pulls s to 0 and so raises thresholds."""
+        by_row, by_column = _SHAPES[granularity]
+        shape = (values.shape[0] if by_row else 1, values.shape[1] if by_column else 1)
+        self._values = torch.from_numpy(values)
+        self._thresholds = torch.full(shape, float(threshold))
+        self._decay = decay
+        self._optimizer = torch.optim.Adam([self._values, self._thresholds], fused=True)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._values)
+
+    @property
+    def count(self) -> int:
+        """Values that are left."""
+        return sum(int(np.count_nonzero(block > 0)) for block in self.margins())
+
+    def margins(self) -> list[Floats]:
+        """Of consecutive rows, (n, d) each, how far values are above their thresholds; below zero they are gone."""
+        blocks = (np.arange(start, min(start + _BLOCK, self.n_rows)) for start in range(0, self.n_rows, _BLOCK))
+        return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
+
+    def rows(self, rows: Rows) -> Floats:
+        values, limits = self._of(rows)
+        shrunk: Floats = np.sign(values) * np.maximum(np.abs(values) - limits, 0)
+        return shrunk
+
+    def mask(self, rows: Rows) -> NDArray[np.bool_]:
+        values, limits = self._of(rows)
+        active: NDArray[np.bool_] = np.abs(values) > limits
+        return active
+
+    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+        products: Floats = np.einsum("nd,nd->n", vectors, self.rows(rows))
+        return products
+
+    def dimensions(self, start: int, stop: int) -> Floats:
+        return np.ascontiguousarray(self.rows(np.arange(self.n_rows))[:, start:stop])
+
+    def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
+        """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
+        values = self._values[torch.from_numpy(rows)]
+        own = torch.from_numpy(gradients * self.mask(rows))
+        of_limits = torch.zeros_like(self._values).index_copy_(0, torch.from_numpy(rows), -own * values.sign())
+        limits = torch.sigmoid(self._thresholds)
+        slope = limits * (1 - limits)
+        self._thresholds.grad = of_limits.sum_to_size(self._thresholds.shape) * slope + self._decay * self._thresholds
+        self._values.grad = of_limits.zero_().index_copy_(0, torch.from_numpy(rows), own)
+        self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.step()
+
+    def _of(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Values and thresholds of those rows."""
+        limits = torch.sigmoid(self._thresholds)
+        own = limits if len(limits) == 1 else limits[torch.from_numpy(rows)]
+        return self._values[torch.from_numpy(rows)].numpy(), own.numpy()
+
+
+def searched_mask(
+    objective: Objective, table: SoftTable, count: int, epochs: int, *, seed: int, threads: int | None
+) -> Mask:
+    """Train until at most `count` values are left, or for so many epochs; the `count` values that are furthest above
+    their thresholds, or least below, and of each row one at least."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch_threads(threads):
+        for _ in range(epochs):
+            for batch in objective.batches(table, generator):
+                rows = objective.touched(batch)
+                _, gradients = objective.gradient(table, batch, rows)
+                table.step(rows, gradients, objective.lr(0))
+                if table.count <= count:
+                    return _left(table, count)
+    return _left(table, count)
+
+
+def _left(table: SoftTable, count: int) -> Mask:
+    margins = table.margins()
+    least = min(float(block.min()) for block in margins)
+    return largest_mask(lambda: (block - np.float32(least) for block in margins), count)

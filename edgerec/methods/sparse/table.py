@@ -1,0 +1,157 @@
+"""A table in training of which only the active values exist: CSR, with Adam's moments beside each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.models import State
+from edgerec.tables.checks import narrowest
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+"""Adam's own."""
+_BLOCK = 4096
+"""Rows that are laid out anew at once."""
+
+
+class ActiveTable:
+    """(n_rows, d) with B active values; the others are zero, and take no memory.
+
+    Attributes:
+        values, first, second: (B,) float32, and Adam's moments.
+        columns: (B,) in the narrowest unsigned type that holds d - 1, ascending inside a row.
+        pointers: (n_rows + 1,) int64; row n owns pointers[n]:pointers[n + 1].
+        d: dimensions of a full row.
+        steps: of Adam.
+    """
+
+    def __init__(self, values: Floats, columns: NDArray[Any], pointers: Rows, d: int) -> None:
+        """`columns` ascend inside a row."""
+        self.values, self.pointers, self.d = values, pointers, d
+        self.columns = columns.astype(narrowest(d - 1))
+        self.first, self.second = np.zeros_like(values), np.zeros_like(values)
+        self.steps = 0
+
+    @property
+    def n_rows(self) -> int:
+        return self.pointers.size - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays().values())
+
+    def places(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Where the active values of `rows` (n,) stand, and whose they are: (m,) in the table, (m,) in 0..n - 1."""
+        starts, sizes = self.pointers[rows], self.pointers[rows + 1] - self.pointers[rows]
+        owners = np.repeat(np.arange(rows.size), sizes)
+        return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
+
+    def rows(self, rows: Rows) -> Floats:
+        """(n, d) those rows in full."""
+        places, owners = self.places(rows)
+        full = np.zeros((rows.size, self.d), np.float32)
+        full[owners, self.columns[places]] = self.values[places]
+        return full
+
+    def mask(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n, d) which of those rows' values are active."""
+        places, owners = self.places(rows)
+        active = np.zeros((rows.size, self.d), np.bool_)
+        active[owners, self.columns[places]] = True
+        return active
+
+    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+        """(n,) the products of `vectors` (n, d) with those rows, one by one, over what is active."""
+        places, owners = self.places(rows)
+        parts = vectors[owners, self.columns[places]] * self.values[places]
+        return np.bincount(owners, parts, rows.size).astype(np.float32)
+
+    def dimensions(self, start: int, stop: int) -> Floats:
+        """(n_rows, stop - start) those dimensions of all rows in full."""
+        places = np.flatnonzero((self.columns >= start) & (self.columns < stop))
+        full = np.zeros((self.n_rows, stop - start), np.float32)
+        owners = np.searchsorted(self.pointers, places, side="right") - 1
+        full[owners, self.columns[places] - self.columns.dtype.type(start)] = self.values[places]
+        return full
+
+    def step(self, rows: Rows, gradients: Floats, lr: float, *, lazy: bool) -> None:
+        """One step of Adam with the gradients (n, d) of those rows, each given once; the others' are zero.
+
+        A `lazy` step leaves what belongs to other rows as it is, moments too.
+        """
+        self.steps += 1
+        places, owners = self.places(rows)
+        own = gradients[owners, self.columns[places]]
+        if lazy:
+            first, second, values = self.first[places], self.second[places], self.values[places]
+            self._adam(first, second, values, own, slice(None), lr)
+            self.first[places], self.second[places], self.values[places] = first, second, values
+        else:
+            self._adam(self.first, self.second, self.values, own, places, lr)
+
+    def _adam(self, first: Floats, second: Floats, values: Floats, gradient: Floats, places: Any, lr: float) -> None:
+        first *= np.float32(_BETA1)
+        first[places] += np.float32(1 - _BETA1) * gradient
+        second *= np.float32(_BETA2)
+        second[places] += np.float32(1 - _BETA2) * np.square(gradient)
+        root = np.sqrt(second)
+        root *= np.float32((1 - _BETA2**self.steps) ** -0.5)
+        root += np.float32(_EPSILON)
+        np.divide(first, root, out=root)
+        root *= np.float32(lr / (1 - _BETA1**self.steps))
+        values -= root
+
+    def replace(self, dropped: NDArray[Any], rows: Rows, columns: NDArray[Any]) -> None:
+        """Take out the values at the places `dropped` (k,), and put zeros without moments at `rows`, `columns` (k,).
+
+        What is put in must not be active, and each row must keep a value.
+        """
+        order = np.lexsort((columns, rows))
+        rows, columns = rows[order], columns[order]
+        staying = np.ones(self.values.size, np.bool_)
+        staying[dropped] = False
+        sizes = np.add.reduceat(staying, self.pointers[:-1], dtype=np.int64)
+        pointers = np.concatenate([[0], np.cumsum(sizes + np.bincount(rows, minlength=self.n_rows))])
+        come_from = np.empty(self.values.size, np.int32 if self.values.size < 1 << 31 else np.int64)
+        wide = np.empty_like(self.columns)
+        for start, stop in self._blocks():
+            old = np.flatnonzero(staying[self.pointers[start] : self.pointers[stop]]) + self.pointers[start]
+            new = slice(*np.searchsorted(rows, (start, stop)))
+            owners = np.concatenate([np.searchsorted(self.pointers, old, side="right") - 1, rows[new]])
+            here = np.concatenate([self.columns[old], columns[new].astype(self.columns.dtype)])
+            places = np.lexsort((here, owners))
+            block = slice(pointers[start], pointers[stop])
+            wide[block] = here[places]
+            come_from[block] = np.concatenate([old, np.full(rows[new].size, -1)])[places]
+        self.columns, self.pointers = wide, pointers
+        fresh = np.less(come_from, 0)
+        for name in ("values", "first", "second"):
+            moved = getattr(self, name)[come_from]
+            moved[fresh] = 0
+            setattr(self, name, moved)
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        return ((start, min(start + _BLOCK, self.n_rows)) for start in range(0, self.n_rows, _BLOCK))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        names = ("values", "columns", "pointers", "first", "second")
+        return {name: getattr(self, name) for name in names}
+
+    def state(self) -> State:
+        """Copies of all arrays, the dimensions and the count of steps."""
+        counts = {"d": np.array(self.d), "steps": np.array(self.steps)}
+        return {**{name: array.copy() for name, array in self._arrays().items()}, **counts}
+
+    @classmethod
+    def restored(cls, state: State) -> ActiveTable:
+        """The table that `state()` was of."""
+        table = cls(state["values"].copy(), state["columns"].copy(), state["pointers"].copy(), int(state["d"]))
+        table.first, table.second, table.steps = state["first"].copy(), state["second"].copy(), int(state["steps"])
+        return table

@@ -1,0 +1,160 @@
+"""Dynamic sparse training: values are dropped and grown while they train, and their number never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.extras import require
+from edgerec.methods.sparse.growth import Accumulator, at_random, weakest
+from edgerec.methods.sparse.objective import Objective
+from edgerec.methods.sparse.plan import Plan
+from edgerec.methods.sparse.sampling import RowSampler
+from edgerec.methods.sparse.start import begin
+from edgerec.methods.sparse.table import ActiveTable
+from edgerec.models import State, Vectors
+from edgerec.models.losses import draw
+from edgerec.models.torch_threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", "train")
+
+
+Begin = Callable[[np.random.Generator], ActiveTable]
+"""Makes the table that training starts from."""
+
+
+class SparseTrainer:
+    """Trains an objective's active values within a plan.
+
+    All that it draws in an epoch follows from the seed and the epoch, so that its state is its arrays.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        plan: Plan,
+        popularity: NDArray[np.int64],
+        begin: Begin,
+        *,
+        seed: int,
+        threads: int | None,
+    ) -> None:
+        """A fit to come.
+
+        Args:
+            popularity: (n_rows,) interactions of each row.
+            begin: makes the table at first use; of a fit that goes on it is not asked.
+        """
+        self._objective, self._plan, self._seed, self._threads = objective, plan, seed, threads
+        self._begin = begin
+        self._begun: ActiveTable | None = None
+        self.sampler = RowSampler(popularity, plan.uniform)
+        self.accumulator: Accumulator | None = None
+        self._epochs = 0
+
+    @property
+    def table(self) -> ActiveTable:
+        """What is trained."""
+        return self._begun or self._take(self._begin(np.random.default_rng(self._seed)))
+
+    def _take(self, table: ActiveTable) -> ActiveTable:
+        self._begun = table
+        if self._plan.grow != "random":
+            slots = min(max(table.values.size // table.n_rows, 1), table.d)
+            self.accumulator = Accumulator(table.n_rows, table.d, slots)
+        return table
+
+    def epoch(self) -> dict[str, float]:
+        """Every interaction once. `loss`: the mean of the steps'; `changed`: the share of the values that were dropped
+        for others."""
+        generator = torch.Generator().manual_seed(int(self._rng().integers(1 << 63)))
+        lr, losses, moved = self._objective.lr(self._epochs), [], 0
+        with torch_threads(self._threads):
+            for batch in self._objective.batches(self.table, generator):
+                due = self._is_due(self.table.steps + 1)
+                losses.append(self._step(batch, lr, generator, due))
+                moved += self._change() if due else 0
+        self._epochs += 1
+        return {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+
+    def _step(self, batch: Any, lr: float, generator: torch.Generator, due: bool) -> float:
+        rows = self._objective.touched(batch)
+        chances = np.ones(rows.size)
+        sampled = self._plan.backward == "sampled"
+        if sampled and rows.size > self._plan.rows:
+            chances = self.sampler.chances(rows, self._plan.rows)
+            chosen = np.sort(draw(torch.from_numpy(chances), generator).numpy())
+            rows, chances = rows[chosen], chances[chosen]
+        loss, gradients = self._objective.gradient(self.table, batch, rows)
+        if sampled:
+            self.sampler.told(rows, gradients)
+            # What is drawn stands for what is not: the expected gradient is that of all rows.
+            gradients /= chances[:, None].astype(np.float32)
+        if self.accumulator is not None and (due or self._plan.grow == "accumulated") and self._moves():
+            self.accumulator.add(self.table, rows, gradients)
+        self.table.step(rows, gradients, lr, lazy=sampled)
+        return loss
+
+    def _moves(self) -> bool:
+        return self._epochs < self._plan.horizon and self._plan.fraction > 0
+
+    def _is_due(self, step: int) -> bool:
+        # Halfway between: an epoch's end, where it is validated, finds what has grown trained.
+        every = self._plan.every or self._objective.steps
+        return self._moves() and step % every == every // 2
+
+    def _change(self) -> int:
+        """Drop the smallest values and grow as many others at zero; how many."""
+        plan, moved = self._plan, 0
+        cosine = (1 + np.cos(np.pi * self._epochs / plan.horizon)) / 2
+        fraction = plan.last_fraction + (plan.fraction - plan.last_fraction) * cosine
+        dropped, rows, columns = [], [], []
+        for (start, stop), count in zip(plan.bounds, plan.counts, strict=True):
+            wanted = min(int(fraction * count), count - (stop - start))
+            if self.accumulator is None:
+                grown = at_random(self.table, start, stop, wanted, self._rng(self.table.steps))
+            else:
+                grown = self.accumulator.strongest(start, stop, wanted)
+            dropped.append(weakest(self.table, start, stop, grown[0].size))
+            rows.append(grown[0])
+            columns.append(grown[1])
+            moved += grown[0].size
+        self.table.replace(np.concatenate(dropped), np.concatenate(rows), np.concatenate(columns))
+        if self.accumulator is not None:
+            self.accumulator.clear()
+        return moved
+
+    def _rng(self, step: int = 0) -> np.random.Generator:
+        return np.random.default_rng([self._seed, self._epochs, step])
+
+    def vectors(self) -> Vectors:
+        return self._objective.vectors(self.table)
+
+    def state(self) -> State:
+        """The active values with all that belongs to them, the sums, the importances, the epoch count."""
+        grown = self.accumulator.state() if self.accumulator is not None else {}
+        return {**self.table.state(), **self.sampler.state(), **grown, "epochs": np.array(self._epochs)}
+
+    def restore(self, state: State) -> None:
+        self._take(ActiveTable.restored(state))
+        self.sampler.restore(state)
+        if self.accumulator is not None:
+            self.accumulator.restore(state)
+        self._epochs = int(state["epochs"])
+
+
+def trainer_of(
+    train: Interactions, d: int, objective: Objective, plan: Plan, *, seed: int, threads: int | None
+) -> SparseTrainer:
+    """A trainer that begins with the plan's mask."""
+    popularity = np.concatenate([train.user_counts(), train.item_counts()])
+    start = partial(begin, train, d, objective, plan, seed)
+    return SparseTrainer(objective, plan, popularity, start, seed=seed, threads=threads)
