@@ -182,22 +182,22 @@ def _fit(
     result = request.method.fit(job_of(request, parts, fit, progress), request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads = request.options.threads
-    metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads)}
+    metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)}
     encoded = model.encode(vectors, trained, result.config, threads=threads)
-    if model.user_table:
+    if model.user_table and encoded is not None:
         metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)
     if result.validation:
         metrics["validation"] = result.validation
-    kept = _kept(result)
-    if kept is not None:
-        metrics["training"] = {"kept": kept}
+    told = _told(result)
+    if told:
+        metrics["training"] = told
     chosen = {"chosen_settings": asdict(result.config), "epochs": result.epochs}
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
     return Run(
         items=_table(vectors.items, sizes.items, sparse=result.sparse),
         users=_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
-        encoder=encoded.encoder,
+        encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
         titles=interactions.titles,
@@ -207,14 +207,19 @@ def _fit(
         history=result.history,
         user_counts=trained.user_counts().astype(np.uint32) if model.user_table else None,
         item_counts=trained.item_counts().astype(np.uint32),
+        scorer=vectors.scorer,
     )
 
 
-def _kept(result: FitResult) -> float | None:
-    """The share of the squared norm that the vectors that ship kept when they were cut to their sizes, of backbones
-    that tell it by epoch: of the last entry of the chosen epoch, which is the final model's where there is one."""
-    told = [entry["kept"] for entry in result.history if "kept" in entry and entry["epoch"] == result.epochs]
-    return told[-1] if told else None
+def _told(result: FitResult) -> dict[str, float]:
+    """What a backbone tells by epoch of the vectors that ship, in the last entry of the chosen epoch, which is the
+    final model's where there is one.
+
+    'kept' is the share of the squared norm that is left when they are cut to their sizes, 'weights' the number of
+    trained values that stand in no table.
+    """
+    entries = [entry for entry in result.history if entry.get("epoch") == result.epochs]
+    return {name: entry[name] for entry in entries for name in ("kept", "weights") if name in entry}
 
 
 def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progress | None = None) -> Job:
@@ -231,7 +236,8 @@ def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progre
         user_table=users,
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
-        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None),
+        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None)
+        + 4 * request.backbone.beside(request.dimensions, request.config),
         seed=request.options.seed,
         fit=fit,
         validate=validated,

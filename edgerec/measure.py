@@ -19,6 +19,7 @@ from edgerec.data import (
     split,
 )
 from edgerec.errors import BundleError, DataError, RequestError
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec.runtime.allowed import padded
 from edgerec.training import Run
@@ -30,10 +31,15 @@ BATCH_SCORES = 4_000_000
 
 
 def measure_vectors(
-    parts: Split, users: NDArray[np.float32], items: NDArray[np.float32], threads: int | None = None
+    parts: Split,
+    users: NDArray[np.float32],
+    items: NDArray[np.float32],
+    threads: int | None = None,
+    scorer: NeuMFScorer | None = None,
 ) -> dict[str, float]:
     """Test metrics of (n_users, d) and (n_items, d) vectors; everything but the test part is masked."""
-    return evaluate_vectors(users, items, [parts.train, parts.validation], parts.test, ks=KS, threads=threads)
+    seen, scores = [parts.train, parts.validation], None if scorer is None else scorer.scores
+    return evaluate_vectors(users, items, seen, parts.test, ks=KS, threads=threads, scores=scores)
 
 
 def evaluate(
@@ -63,7 +69,9 @@ def evaluate(
     )
     if isinstance(subject, Run):
         items = subject.items.dense()
-        return evaluate_vectors(_user_vectors(subject, parts, items), items, seen, wanted, ks=KS, threads=threads)
+        users = _user_vectors(subject, parts, items)
+        scores = None if subject.scorer is None else subject.scorer.scores
+        return evaluate_vectors(users, items, seen, wanted, ks=KS, threads=threads, scores=scores)
     rows = np.flatnonzero(wanted.user_counts())
     masked = parts.train if part == "validation" else parts.train_all
     rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS))

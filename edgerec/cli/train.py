@@ -177,6 +177,8 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
         "table bytes": run.nbytes,
         **{name: round(test[name], 6) for name in ("ndcg@20", "recall@20", "coverage@20", "popularity@20")},
     }
+    if (weights := run.metrics.get("training", {}).get("weights")) is not None:
+        facts["weights beside the tables"] = int(weights)
     cut = cut_of(run)
     if as_json:
         print_json({**facts, "cut": cut, "users from histories": made_of(run), "metrics": run.metrics})

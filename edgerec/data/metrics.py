@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from edgerec.errors import DataError
 
 KS = (5, 10, 20)
 
+ScorePairs = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""From vectors of users (b, d) and of items (n, d) to scores (b, n), in a new array."""
+
 
 def evaluate_vectors(
     users: NDArray[np.float32],
@@ -21,8 +24,9 @@ def evaluate_vectors(
     test: Interactions,
     ks: Sequence[int] = KS,
     threads: int | None = None,
+    scores: ScorePairs | None = None,
 ) -> dict[str, float]:
-    """Measure dot-product scores: each user with a test item ranks all items that it has not seen.
+    """Measure vectors: each user with a test item ranks all items that it has not seen.
 
     Args:
         users: (n_users, d) float32.
@@ -31,6 +35,7 @@ def evaluate_vectors(
         test: the positives.
         ks: cutoffs.
         threads: at most so many; by default one a core. The result does not depend on it.
+        scores: what scores them; by default the dot product.
 
     Returns recall@k, ndcg@k, coverage@k and popularity@k for each k, as `metrics_of_rankings` defines them.
 
@@ -48,7 +53,11 @@ def evaluate_vectors(
         raise DataError("the vectors hold values that are not finite: the training diverged; lower the learning rate")
     transposed = np.ascontiguousarray(items.T)
     rows = np.flatnonzero(test.user_counts())
-    rankings = top_k(lambda block: users[block] @ transposed, rows, len(items), max(ks), seen=seen, threads=threads)
+
+    def score_block(block: NDArray[np.int64]) -> NDArray[np.float32]:
+        return users[block] @ transposed if scores is None else scores(users[block], items)
+
+    rankings = top_k(score_block, rows, len(items), max(ks), seen=seen, threads=threads)
     return metrics_of_rankings(rankings, test, rows=rows, popularity=popularity_of(seen), ks=ks)
 
 

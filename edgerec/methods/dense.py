@@ -21,7 +21,7 @@ class Dense:
 
     name: ClassVar[str] = "dense"
     config: ClassVar[type[DenseConfig]] = DenseConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ngcf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = False
 
     def fit(self, job: Job, config: DenseConfig) -> FitResult:

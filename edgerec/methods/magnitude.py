@@ -56,7 +56,7 @@ class Magnitude:
 
     name: ClassVar[str] = "magnitude"
     config: ClassVar[type[MagnitudeConfig]] = MagnitudeConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ngcf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: MagnitudeConfig) -> FitResult:

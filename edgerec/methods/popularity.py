@@ -46,7 +46,7 @@ class Popularity:
 
     name: ClassVar[str] = "popularity"
     config: ClassVar[type[PopularityConfig]] = PopularityConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ngcf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PopularityConfig) -> FitResult:

@@ -37,7 +37,7 @@ class Random:
 
     name: ClassVar[str] = "random"
     config: ClassVar[type[RandomConfig]] = RandomConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ngcf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: RandomConfig) -> FitResult:

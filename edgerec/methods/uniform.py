@@ -20,7 +20,7 @@ class Uniform:
 
     name: ClassVar[str] = "uniform"
     config: ClassVar[type[UniformConfig]] = UniformConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ngcf", "svd"})
+    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: UniformConfig) -> FitResult:

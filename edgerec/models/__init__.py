@@ -14,6 +14,7 @@ _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
     "lightgcn": ("edgerec.models.lightgcn", "LightGCN"),
     "mf": ("edgerec.models.mf", "MF"),
+    "ncf": ("edgerec.models.ncf", "NCF"),
     "ngcf": ("edgerec.models.ngcf", "NGCF"),
     "svd": ("edgerec.models.svd", "SVD"),
 }

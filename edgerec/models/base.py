@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.models.scorer import NeuMFScorer
 
 if TYPE_CHECKING:
     from edgerec.models.encoder import Encoded
 
 State = dict[str, NDArray[Any]]
 """All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
+SCORER_PREFIX = "scorer_"
+"""Of a scorer's arrays where they stand among others."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,47 @@ class SizePlan:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a fit leaves; score(u, i) = users[u] . items[i]. Values past a row's size are exactly zero.
+    """What a fit leaves; score(u, i) = users[u] . items[i], or what a scorer makes of the two rows. Values past a row's
+    size are exactly zero.
 
     Attributes:
         users: (n_users, d) float32.
         items: (n_items, d) float32.
         history_weights: (n_items,) float32 where a user has no row of its own but is
             sum over its history of history_weights[i] * items[i]; None where users have a table.
+        scorer: of NCF's rows; None for inner products.
     """
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     history_weights: NDArray[np.float32] | None = None
+    scorer: NeuMFScorer | None = None
 
     def remade(self, history: Interactions) -> Vectors:
         """The same, with users who have no table made anew from `history` and the items as they are now."""
         if self.history_weights is None:
             return self
         return replace(self, users=users_from_history(history, self.items, self.history_weights))
+
+    def arrays(self) -> State:
+        """Everything by name, as `from_arrays` takes it."""
+        named = {"users": self.users, "items": self.items, "history_weights": self.history_weights}
+        arrays: State = {name: array for name, array in named.items() if array is not None}
+        if self.scorer is not None:
+            arrays |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: State) -> Vectors:
+        """The vectors of these `arrays`. Raises KeyError, TypeError, ValueError where they do not make any."""
+        own = {name: array for name, array in arrays.items() if not name.startswith(SCORER_PREFIX)}
+        return cls(**own, scorer=scorer_of(arrays))
+
+
+def scorer_of(arrays: State) -> NeuMFScorer | None:
+    """The scorer among named arrays; None where there is none. Raises KeyError, ValueError where it is not whole."""
+    own = {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)}
+    return NeuMFScorer.from_arrays(own) if own else None
 
 
 def users_from_history(
@@ -116,7 +142,13 @@ class Backbone(Protocol):
         """Start a fit of `train` within `sizes`."""
         ...
 
-    def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
+    ) -> Encoded | None:
         """A way to make a user's vector from a history and the items, of vectors that were fitted to `train` with
-        `config`; and what it makes of the users of `train`."""
+        `config`; and what it makes of the users of `train`. None where there is no such way."""
         ...
+
+    def beside(self, d: int, config: Any) -> int:
+        """Float32 values, at most, that ship beside tables of `d` dimensions."""
+        return 0

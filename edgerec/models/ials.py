@@ -11,7 +11,7 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
@@ -78,7 +78,7 @@ class IALSTrainer:
         self._users, self._items = state["users"].copy(), state["items"].copy()
 
 
-class IALS:
+class IALS(Backbone):
     """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky 2008).
 
     Its confidence 1 + alpha is what the `implicit` package calls alpha.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.prefix import check_sizes, prefix_mask
@@ -114,21 +115,29 @@ class MFTrainer:
         p = embedding(users, self._users)
         q = embedding(items, self._items)
         r = embedding(self._hardest(p.detach(), users, drawn), self._items)
-        ranking = softplus((p * (r - q)).sum(1)).mean()
+        ranking = softplus(self._behind(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(users)
-        tables = (self._users, self._items)
-        gradients = torch.autograd.grad(ranking + self._config.l2 * decay, tables)
-        for table, gradient, mask in zip(tables, gradients, self._masks, strict=True):
-            table.grad = gradient if mask is None else gradient * mask
+        trained = [tensor for _, tensor in self._trained()]
+        gradients = torch.autograd.grad(ranking + self._config.l2 * decay, trained)
+        for tensor, gradient, mask in zip_longest(trained, gradients, self._masks):
+            tensor.grad = gradient if mask is None else gradient * mask
         self._optimizer.step()
         return ranking.detach()
+
+    def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        return (p * (r - q)).sum(1)
+
+    def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """(negatives, n) scores of the items drawn (negatives, n) for users p (n, d), without a gradient."""
+        table = self._items.detach()
+        return torch.stack([(p * table[row]).sum(1) for row in drawn])
 
     def _hardest(self, p: torch.Tensor, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """(n,) of the items drawn (negatives, n) the one that p (n, d) scores highest and users (n,) lack."""
         if len(drawn) == 1:
             return drawn[0]
-        table = self._items.detach()
-        scores = torch.stack([(p * table[row]).sum(1) for row in drawn])
+        scores = self._of_drawn(p, drawn)
         observed = (self._observed[users, drawn >> 3] >> (drawn & 7)) & 1
         scores.masked_fill_(observed.bool(), -torch.inf)
         return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
@@ -143,12 +152,13 @@ class MFTrainer:
         return (values if mask is None else values * mask).requires_grad_()
 
     def vectors(self) -> Vectors:
-        return Vectors(*(table.detach().cpu().numpy().copy() for table in (self._users, self._items)))
+        users, items = (table.detach().cpu().numpy().copy() for table in (self._users, self._items))
+        return Vectors(users, items)
 
     def state(self) -> State:
         """Tables, Adam's moments and step count by table, the generator, the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        for name, table in self._tables():
+        for name, table in self._trained():
             state[name] = table.detach().cpu().numpy().copy()
             for key, moment in self._optimizer.state[table].items():
                 state[f"{name}.{key}"] = moment.detach().cpu().numpy().copy()
@@ -157,7 +167,7 @@ class MFTrainer:
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        for name, table in self._tables():
+        for name, table in self._trained():
             table.data.copy_(torch.from_numpy(state[name]))
             self._optimizer.state[table] = {
                 key.removeprefix(f"{name}."): torch.from_numpy(value.copy()).to(self._device)
@@ -165,11 +175,12 @@ class MFTrainer:
                 if key.startswith(f"{name}.")
             }
 
-    def _tables(self) -> tuple[tuple[str, torch.Tensor], ...]:
+    def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
+        """What is trained, by name: the tables, which masks cut, come first."""
         return ("users", self._users), ("items", self._items)
 
 
-class MF:
+class MF(Backbone):
     """Matrix factorisation with the BPR loss (Rendle, Freudenthaler, Gantner and Schmidt-Thieme 2009)."""
 
     name: ClassVar[str] = "mf"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_HIDDEN_AT_ONCE = 1 << 20
+"""Values of a hidden layer that are held at once: 4 MiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,35 @@ class NeuMFScorer:
         """Dimensions of a row."""
         return int(self.gmf.size + self.layers[0][0].shape[0] // 2)
 
-    def scores(self, users: NDArray[np.float64], items: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(B, n) scores of rows (B, d) and (n, d)."""
-        m = self.gmf.size
-        (first, bias), *rest = self.layers
-        of_users, of_items = np.split(first.astype(np.float64), 2)
-        hidden = (users[:, m:] @ of_users + bias)[:, None] + (items[:, m:] @ of_items)[None]
-        for weights, biases in rest:
-            hidden = np.maximum(hidden, 0) @ weights.astype(np.float64) + biases
-        total: NDArray[np.float64] = hidden[..., 0] + (users[:, :m] * self.gmf) @ items[:, :m].T
+    @property
+    def n_weights(self) -> int:
+        """Values of all its arrays."""
+        return sum(array.size for array in self.arrays().values())
+
+    def scores(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[Any]:
+        """(B, n) scores of rows (B, d) and (n, d), reckoned in their type; the memory of hidden layers is bounded."""
+        m, kind = self.gmf.size, users.dtype
+        (first, bias), *rest = ((weights.astype(kind), biases.astype(kind)) for weights, biases in self.layers)
+        of_users, of_items = np.split(first, 2)
+        own, its = users[:, m:] @ of_users + bias, items[:, m:] @ of_items
+        total: NDArray[Any] = (users[:, :m] * self.gmf.astype(kind)) @ items[:, :m].T
+        step = max(1, _HIDDEN_AT_ONCE // max(1, its.size))
+        for start in range(0, len(users), step):
+            hidden = own[start : start + step, None] + its
+            for weights, biases in rest:
+                hidden = np.maximum(hidden, 0, out=hidden) @ weights + biases
+            total[start : start + step] += hidden[..., 0]
         return total
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Its arrays by name, as `from_arrays` takes them."""
+        named = {"gmf": self.gmf}
+        for number, (weights, biases) in enumerate(self.layers):
+            named |= {f"weights{number}": weights, f"biases{number}": biases}
+        return named
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> NeuMFScorer:
+        """The scorer of these `arrays`. Raises KeyError, ValueError where they do not make one."""
+        layers = [(arrays[f"weights{n}"], arrays[f"biases{n}"]) for n in range(len(arrays) // 2)]
+        return cls(arrays["gmf"], tuple(layers))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import SizePlan, State, Vectors, users_from_history
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, users_from_history
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
@@ -73,7 +73,7 @@ class SVDTrainer:
         self._items = state["items"].copy()
 
 
-class SVD:
+class SVD(Backbone):
     """PureSVD (Cremonesi, Koren and Turrin 2010) on a degree-normalised matrix: with a = b = 0.5 the ideal
     low-pass filter of GF-CF (Shen et al. 2021, arXiv 2108.07567, section 4)."""
 

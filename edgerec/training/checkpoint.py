@@ -59,7 +59,7 @@ class Checkpoint:
         arrays: dict[str, Any] = {"loop": np.frombuffer(text, np.uint8)}
         arrays |= {f"trainer.{name}": value for name, value in snapshot.trainer.items()}
         if snapshot.best is not None:
-            arrays |= {f"best.{name}": value for name, value in vars(snapshot.best).items() if value is not None}
+            arrays |= {f"best.{name}": value for name, value in snapshot.best.arrays().items()}
         with atomic_write(self.path) as stream:
             np.savez(stream, **arrays)
 
@@ -85,7 +85,7 @@ class Checkpoint:
         for name, value in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
-        return Snapshot(loop, parts["trainer"], Vectors(**parts["best"]) if parts["best"] else None)
+        return Snapshot(loop, parts["trainer"], Vectors.from_arrays(parts["best"]) if parts["best"] else None)
 
     def remove(self) -> None:
         """Forget every fit's checkpoint: the run is finished. Raises StorageError."""

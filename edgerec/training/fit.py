@@ -87,7 +87,10 @@ class FitResult:
 
 def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, float]:
     """Metrics on the validation part; train is masked."""
-    return evaluate_vectors(vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=threads)
+    scores = None if vectors.scorer is None else vectors.scorer.scores
+    return evaluate_vectors(
+        vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=threads, scores=scores
+    )
 
 
 class Fit:

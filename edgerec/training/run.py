@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RunError
 from edgerec.files import atomic_write, remove, storage_failure, write_json
+from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import Table, load_arrays, load_table, save_table
 
-FORMAT, VERSION = "edgerec.run", 1
+FORMAT, VERSION = "edgerec.run", 2
+"""Version 2 is of runs with a scorer, which version 1 would take for inner products."""
 FILE_NAME = "run.json"
 CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
 """What every run says of its making."""
@@ -32,13 +35,14 @@ class Run:
     Attributes:
         items: (n_items, d).
         users: (n_users, d), or None where a user's vector is made from a history.
-        encoder: makes it; None in runs of older versions that have users.
+        encoder: makes it; None where nothing does, and in runs of older versions that have users.
+        scorer: of NCF's rows; None for inner products.
         user_ids, item_ids: raw ids of the rows.
         titles: (n_items,) str or None.
         config: data, backbone, method, budget, seed, split and settings, as JSON.
         metrics: by part ('validation', 'test') and name ('ndcg@20'); 'encoder' is the test part with users made from
             their histories, each by an encoder that was fitted without that user; 'training' holds what its last epoch
-            says of what ships ('kept').
+            says of what ships ('kept', 'weights').
         data_fingerprint: of the interactions that were trained on.
         history: one entry an epoch, or a try of the method's own search.
         user_counts, item_counts: (n,) uint32 interactions that each row was trained on; None for users without a
@@ -57,14 +61,16 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     user_counts: NDArray[np.uint32] | None = None
     item_counts: NDArray[np.uint32] | None = None
+    scorer: NeuMFScorer | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored tables, ids apart."""
-        if self.users is not None:
-            return self.items.nbytes + self.users.nbytes
-        arrays = {} if self.encoder is None else self.encoder.arrays()
-        return self.items.nbytes + sum(array.nbytes for array in arrays.values())
+        """Bytes of the stored tables and a scorer's weights, ids apart."""
+        arrays = {} if self.scorer is None else self.scorer.arrays()
+        if self.users is None and self.encoder is not None:
+            arrays = self.encoder.arrays()
+        tables = [self.items] if self.users is None else [self.items, self.users]
+        return sum(table.nbytes for table in tables) + sum(array.nbytes for array in arrays.values())
 
     @property
     def method_settings(self) -> dict[str, Any]:
@@ -92,13 +98,15 @@ class Run:
         ids |= {name: array for name, array in optional.items() if array is not None}
         if self.encoder is not None:
             ids |= {ENCODER_PREFIX + name: array for name, array in self.encoder.arrays().items()}
+        if self.scorer is not None:
+            ids |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
         with atomic_write(folder / "ids.npz") as stream:
             np.savez_compressed(stream, **ids)
         write_json(
             folder / FILE_NAME,
             {
                 "format": FORMAT,
-                "version": VERSION,
+                "version": 1 if self.scorer is None else VERSION,
                 "has_users": self.users is not None,
                 "encoder": None
                 if self.encoder is None
@@ -131,6 +139,7 @@ class Run:
                 metrics=fields["metrics"],
                 data_fingerprint=fields["data_fingerprint"],
                 history=fields["history"],
+                scorer=scorer_of(ids),
                 **{name: ids.get(name) for name in OPTIONAL_ARRAYS},
             )
         except (KeyError, ValueError, TypeError) as error:

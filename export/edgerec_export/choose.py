@@ -64,6 +64,8 @@ def choose(source: Source, options: Options) -> Chosen:
         BudgetError: none fits; the message names the smallest size there is, what takes the space, and what would
             make it smaller.
     """
+    if source.scorer is not None:
+        options = _for_a_scorer(options)
     if not options.users:
         if source.encoder is None:
             raise UnsupportedError(
@@ -72,8 +74,6 @@ def choose(source: Source, options: Options) -> Chosen:
             )
         # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
         source = replace(source, users=None, user_ids=None)
-    if source.scorer is not None:
-        options = _for_a_scorer(options)
     calibration = default_calibration() if options.calibration is None else Calibration.read(options.calibration)
     if options.precision != "auto":
         try:

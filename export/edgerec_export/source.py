@@ -92,6 +92,7 @@ def from_run(run: Run) -> Source:
         run.titles,
         None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),
+        run.scorer,
     )
 
 

@@ -88,13 +88,14 @@ def test_an_encoder_is_made_of_its_parts(encoder: Encoder, random_data: Interact
     assert np.array_equal(again.users(random_data, items), encoder.users(random_data, items))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "ncf"])
 def test_every_backbone_encodes(name: str, random_data: Interactions) -> None:
     model = backbone(name)
     trainer = model.trainer(random_data, SizePlan(6), model.config(), seed=0, threads=1)
     trainer.epoch()
     vectors = trainer.vectors()
     encoded = model.encode(vectors, random_data, model.config(), threads=1)
+    assert encoded is not None
     made = encoded.encoder.users(random_data, vectors.items)
     assert made.shape == encoded.users.shape == vectors.users.shape
     assert made.dtype == np.float32

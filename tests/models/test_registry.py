@@ -12,12 +12,12 @@ from edgerec.models import BACKBONES, backbone
 
 
 def test_names_agree() -> None:
-    assert BACKBONES == ("ials", "lightgcn", "mf", "ngcf", "svd")
+    assert BACKBONES == ("ials", "lightgcn", "mf", "ncf", "ngcf", "svd")
     assert tuple(backbone(name).name for name in BACKBONES) == BACKBONES
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(UnsupportedError, match="'dssm'; choose one of ials, lightgcn, mf, ngcf, svd"):
+    with pytest.raises(UnsupportedError, match="'dssm'; choose one of ials, lightgcn, mf, ncf, ngcf, svd"):
         backbone("dssm")
 
 
@@ -32,7 +32,7 @@ data = Interactions.from_pairs([0, 0, 1, 2], [0, 1, 1, 2])
 for name in ("ials", "svd"):
     model = backbone(name)
     model.trainer(data, SizePlan(2), model.config(), seed=0).epoch()
-for name in ("lightgcn", "mf", "ngcf"):
+for name in ("lightgcn", "mf", "ncf", "ngcf"):
     try:
         backbone(name)
     except MissingExtraError as error:
@@ -40,7 +40,7 @@ for name in ("lightgcn", "mf", "ngcf"):
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("pip install 'edgerec[train]'") == 3
+    assert ran.stdout.count("pip install 'edgerec[train]'") == 4
 
 
 def test_importing_the_package_loads_no_trainer() -> None:

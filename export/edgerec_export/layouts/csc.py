@@ -9,6 +9,7 @@ stretch. Looking a row up means to search its stretch: a bundle that has the byt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ BLOCK = 256
 """Values a block: 1M x 64 at 10 % with blocks of 1,024 takes 8.2 % of dense, with 256 7.8 %."""
 STRETCH = 1 << 16
 """Rows that are numbered together: two bytes name one."""
+MOST_PARTS = 16
 
 
 def list_lengths(table: Table, order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -149,28 +151,50 @@ class CscPlan(Plan):
 
     def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
         def score(body: Graph, one: Name) -> Name:
-            dimension = body.cast(body.fresh(placed.table(body, "c")), "int32")
-            weights = body.op("GatherElements", one, dimension, axis=0)
-            active = body.reshape(body.op("NonZero", weights), -1)
-            weight = body.op("Unsqueeze", body.op("Gather", weights, active), body.ints(1))
-            products = body.op("Mul", self._values(body, placed, active), weight)
-            stretch = body.cast(body.op("Gather", placed.table(body, "k"), active), "int32")
-            first = body.op("Unsqueeze", body.op("Mul", stretch, body.constant(STRETCH, "int32")), body.ints(1))
-            inside = body.cast(body.op("Gather", placed.table(body, "r"), active), "int32")
-            target = body.op("Add", inside, first)
-            size = body.op("Add", body.ints(self.n_rows), _zero(body))
-            empty = body.shaped(body.op("Expand", body.constant(0.0, "float32"), size), "float32", [self.n_rows])
-            return body.op(
-                "ScatterElements", empty, body.reshape(target, -1), body.reshape(products, -1), axis=0, reduction="add"
-            )
+            pieces = [self._scores(body, placed, one, part) for part in self._parts()]
+            return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
         return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
 
-    def _values(self, g: Graph, placed: Placed, chosen: Name) -> Name:
+    def _parts(self) -> Iterator[range]:
+        """Stretches that are scored together: what is made of their values stays in the cache, and in little memory."""
+        count = len(self.lengths)
+        return (range(part.start, part.stop) for part in chunks(count, -(-count // MOST_PARTS)))
+
+    def _scores(self, g: Graph, placed: Placed, user: Name, part: range) -> Name:
+        """(rows of some stretches,) scores for one user (d,)."""
+        firsts = np.concatenate([[0], np.cumsum(self._per_list.sum(1))])
+        some = slice(int(firsts[part.start]), int(firsts[part.stop]))
+        rows = min(part.stop * STRETCH, self.n_rows) - part.start * STRETCH
+        dimension = g.cast(g.fresh(self._some(g, placed, "c", some)), "int32")
+        weights = g.op("GatherElements", user, dimension, axis=0)
+        active = g.reshape(g.op("NonZero", weights), -1)
+        weight = g.op("Unsqueeze", g.op("Gather", weights, active), g.ints(1))
+        products = g.op("Mul", self._values(g, placed, active, some), weight)
+        target = g.cast(g.op("Gather", self._some(g, placed, "r", some), active), "int32")
+        if len(part) > 1:
+            stretch = g.cast(g.op("Gather", self._some(g, placed, "k", some), active), "int32")
+            if part.start:
+                stretch = g.op("Sub", stretch, g.constant(part.start, "int32"))
+            first = g.op("Mul", stretch, g.constant(STRETCH, "int32"))
+            target = g.op("Add", target, g.op("Unsqueeze", first, g.ints(1)))
+        size = g.op("Add", g.ints(rows), _zero(g))
+        empty = g.shaped(g.op("Expand", g.constant(0.0, "float32"), size), "float32", [rows])
+        return g.op("ScatterElements", empty, g.reshape(target, -1), g.reshape(products, -1), axis=0, reduction="add")
+
+    def _some(self, g: Graph, placed: Placed, suffix: str, some: slice) -> Name:
+        """The entries of some blocks in one of the table's arrays."""
+        whole, n = placed.tensors[suffix], some.stop - some.start
+        shape = (n, *whole.shape[1:]) if suffix else (n, self._entries)
+        each = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(whole.dtype).itemsize
+        name = placed.name + suffix
+        if n < self._n_blocks:
+            name += f"_{some.start}"
+        return g.table(name, Tensor(whole.offset + some.start * each, whole.dtype, shape))
+
+    def _values(self, g: Graph, placed: Placed, chosen: Name, some: slice | None = None) -> Name:
         """[chosen, 256] float32 of some blocks; codes around 0 for integers."""
-        whole = placed.tensors[""]
-        table = g.table(placed.name, Tensor(whole.offset, whole.dtype, (self._n_blocks, self._entries)))
-        entries = g.op("Gather", table, chosen)
+        entries = g.op("Gather", self._some(g, placed, "", some or slice(0, self._n_blocks)), chosen)
         if self.precision == "int4":
             low = g.op("BitwiseAnd", entries, g.constant(15, "uint8"))
             high = g.op("BitShift", entries, g.constant(4, "uint8"), direction="RIGHT")
