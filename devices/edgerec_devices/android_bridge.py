@@ -7,12 +7,12 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import IO, cast
+from typing import IO
 
 from edgerec.errors import BenchError
+from edgerec_devices.conversation import converse
 
 ROOT = "/data/local/tmp/edgerec"
 """All that is ours on a device: adb's user may write there, and start programs."""
@@ -89,22 +89,14 @@ class Bridge:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         except FileNotFoundError:
             raise _no_client() from None
-        stream = cast("IO[bytes]", process.stdin)
+
+        def write(stream: IO[bytes]) -> None:
+            stream.write(line.encode() + b"\n")
+
         try:
-            with suppress(BrokenPipeError):
-                stream.write(line.encode() + b"\n")
-                stream.flush()
-            return process.wait(seconds)
+            return converse(process, write, seconds, GRACE_S)
         except subprocess.TimeoutExpired:
             raise BenchError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
-        finally:
-            with suppress(BrokenPipeError):
-                stream.close()
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     def _run(self, words: Sequence[str], seconds: float | None) -> CompletedProcess[str]:
         command = [*self._adb, *words]

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edgerec.errors import BenchError
 from edgerec.files import atomic_write, storage_failure
 from edgerec_devices import far
+from edgerec_devices.conversation import converse
 
 OLDEST_PYTHON = (3, 11)
 OPTIONS = {
@@ -204,23 +205,15 @@ class Connection:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=said, start_new_session=True)
         except FileNotFoundError:
             raise BenchError("there is no ssh on this machine; install OpenSSH's client (openssh-client)") from None
-        stream = cast("IO[bytes]", process.stdin)
+
+        def write(stream: IO[bytes]) -> None:
+            for piece in sent:
+                _send(piece, stream)
+
         try:
-            with suppress(BrokenPipeError):  # the other side ended first, and says why
-                for piece in sent:
-                    _send(piece, stream)
-                stream.flush()
-            return process.wait(seconds)
+            return converse(process, write, seconds, GRACE_S)
         except subprocess.TimeoutExpired:
             raise NoAnswerError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
-        finally:
-            with suppress(BrokenPipeError):
-                stream.close()
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     def _reason(self, status: int, said: str) -> str:
         """What ssh or the far shell meant, and what mends it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +81,7 @@ class GraphConfig:
             )
 
 
-class GraphTrainer:
+class GraphTrainer(ABC):
     """score(u, i) is the dot product of two rows that `_output` makes of all ego rows, users first.
 
     A step costs its propagation, almost whatever it ranks, so that steps are large.
@@ -115,9 +116,9 @@ class GraphTrainer:
         self._trained |= weights
         self._optimizer.add_param_group({"params": list(weights.values())})
 
+    @abstractmethod
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
         """(n, d) the rows that score, before they are cut, of ego rows (n, ego's d), with a gradient."""
-        raise NotImplementedError
 
     def epoch(self) -> dict[str, float]:
         """Every interaction once. `loss`: the mean ranking loss, without the decay. Where sizes cut the ego rows,

@@ -79,6 +79,15 @@ class MFTrainer:
         threads: int | None,
         device: str,
     ) -> None:
+        """
+        Raises:
+            UnsupportedError: a device that torch does not find.
+            TableError: sizes that do not fit the rows.
+        """
+        if device != "cpu" and not torch.cuda.is_available():
+            raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
+        check_sizes(sizes.users, train.n_users, sizes.d, "user")
+        check_sizes(sizes.items, train.n_items, sizes.d, "item")
         self._config, self._threads, self._device = config, threads, torch.device(device)
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
@@ -202,16 +211,7 @@ class MF(Backbone):
         threads: int | None = None,
         device: str = "cpu",
     ) -> MFTrainer:
-        """Start a fit on the CPU or on "cuda".
-
-        Raises:
-            UnsupportedError: a device that torch does not find.
-            TableError: sizes that do not fit the rows.
-        """
-        if device != "cpu" and not torch.cuda.is_available():
-            raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        """Start a fit on the CPU or on "cuda". Raises as `MFTrainer` does."""
         return MFTrainer(train, sizes, config, seed, threads, device)
 
     def encode(self, vectors: Vectors, train: Interactions, config: MFConfig, *, threads: int | None = None) -> Encoded:

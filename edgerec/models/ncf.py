@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import Backbone, SizePlan, Vectors
 from edgerec.models.mf import MFConfig, MFTrainer
-from edgerec.models.prefix import check_sizes
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.models.settings import check_range
 
@@ -146,16 +144,7 @@ class NCF(Backbone):
         threads: int | None = None,
         device: str = "cpu",
     ) -> NCFTrainer:
-        """Start a fit on the CPU or on "cuda".
-
-        Raises:
-            UnsupportedError: a device that torch does not find.
-            TableError: sizes that do not fit the rows.
-        """
-        if device != "cpu" and not torch.cuda.is_available():
-            raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        """Start a fit on the CPU or on "cuda". Raises as `MFTrainer` does."""
         return NCFTrainer(train, sizes, config, seed, threads, device)
 
     def encode(self, vectors: Vectors, train: Interactions, config: NCFConfig, *, threads: int | None = None) -> None:

@@ -117,9 +117,9 @@ class Draft:
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
 
-    def in_runs(self) -> set[str]:
-        """The tables of which `recommend` reads no more than it must, which takes bounds of their blocks."""
-        return {"i"} if self.scorer is None and len(self.items.runs()) > 1 else set()
+    def in_runs(self) -> bool:
+        """Whether `recommend` reads no more of the items than it must, which takes bounds of their blocks."""
+        return self.scorer is None and self.lookup is None and len(self.items.runs()) > 1
 
     def precisions(self) -> set[str]:
         """Those of all blocks of the items."""
@@ -273,7 +273,7 @@ class Draft:
             name: Scales(
                 placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
                 np.float32(DRAFT_SCALES[name] + 0.456),
-                self._placeholder_bounds(len(plan.blocks)) if name in self.in_runs() else None,
+                self._placeholder_bounds(len(plan.blocks)) if name == "i" and self.in_runs() else None,
             )
             for name, plan in self.plans().items()
         }

@@ -58,11 +58,11 @@ class PackedTable:
         """(..., d) float32: what the shipped rows mean."""
         return self.values(places).astype(np.float32) * self.row_scales(places)[..., None]
 
-    def bounded(self, inverse_norms: NDArray[np.float16] | None) -> PackedTable:
-        """The same with the bounds of its blocks; `inverse_norms` (n_rows,) as they are stored."""
-        firsts, lengths = [block.first for block in self.plan.blocks], self.norms()
+    def bounded(self, lengths: NDArray[np.float32], inverse_norms: NDArray[np.float16] | None) -> PackedTable:
+        """The same with the bounds of its blocks, from the (n_rows,) `norms`; `inverse_norms` as they are stored."""
+        firsts = [block.first for block in self.plan.blocks]
         if self.plan.has_one_scale and self.scales.blocks is not None:
-            lengths /= self.scales.blocks[0]
+            lengths = lengths / self.scales.blocks[0]
         products, cosines = np.maximum.reduceat(lengths, firsts), None
         if inverse_norms is not None:
             cosines = np.maximum.reduceat(lengths * inverse_norms.astype(np.float32), firsts)

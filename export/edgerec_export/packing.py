@@ -89,12 +89,12 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)
     if draft.encoder is not None:
         draft.encoder.fill(packed.lookup, arrays)
-    if "n" in arrays:
-        norms = packed.lookup.norms()
+    norms = packed.lookup.norms() if "n" in arrays or draft.in_runs() else None
+    if norms is not None and "n" in arrays:
         inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         top = np.float32(inverse.max(initial=0)) or ONE
         arrays["n"][...] = inverse / top
         packed = replace(packed, inverse_norms=arrays["n"].astype(np.float32) * top, top_inverse_norm=top)
-    for name in draft.in_runs():
-        tables[name] = tables[name].bounded(arrays.get("n"))
+    if norms is not None and draft.in_runs():  # what is searched in runs is looked up too: they are its norms
+        tables["i"] = tables["i"].bounded(norms, arrays.get("n"))
     return packed

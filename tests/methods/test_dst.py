@@ -23,7 +23,7 @@ from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
 from edgerec.models.mf import MFConfig
 from edgerec.tables import SparseTable
 from edgerec.training import FitOptions, Run, Step
-from tests.methods.test_magnitude import StoppedError, same, tables_of
+from tests.methods.test_magnitude import resumes_to_the_bit, tables_of
 
 METHODS = ("set", "rigl", "sparserec")
 OPTIONS = FitOptions(seed=3, threads=1, max_epochs=4)
@@ -191,18 +191,7 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     request = TrainRequest.make(backbone, method, budget="50%", dimensions=D, options=OPTIONS)
     steps: list[Step] = []
     whole = train(interactions, request, progress=steps.append)
-    for number in range(len(steps)):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Any = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
-        out = tmp_path / str(number)
-        with pytest.raises(StoppedError):
-            train(interactions, request, out=out, progress=stop)
-        assert same(train(interactions, request, out=out, resume=True), whole)
-        assert not list(out.glob("checkpoint*"))
+    resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
 
 def test_a_resumed_trainer_has_all_that_it_had(interactions: Interactions) -> None:

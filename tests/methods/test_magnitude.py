@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ def same(a: Run, b: Run) -> bool:
         b.metrics,
         b.history,
     )
+
+
+def resumes_to_the_bit(
+    interactions: Interactions, request: TrainRequest, whole: Run, steps: Sequence[Step], folder: Path
+) -> None:
+    """Stopped after any of its steps and resumed, a run is the whole one, and leaves no checkpoint."""
+    for number in range(len(steps)):
+        left = iter(range(number))
+
+        def stop(step: Step, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise StoppedError
+
+        out = folder / str(number)
+        with pytest.raises(StoppedError):
+            train(interactions, request, out=out, progress=stop)
+        assert same(train(interactions, request, out=out, resume=True), whole)
+        assert not list(out.glob("checkpoint*"))
 
 
 @pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
@@ -176,18 +195,7 @@ def test_stopped_at_any_step_it_ends_as_if_it_was_not(
     steps: list[Step] = []
     whole = train(interactions, request, progress=steps.append)
     assert steps[-1].phase == "prune"
-    for number in range(len(steps)):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Any = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
-        out = tmp_path / str(number)
-        with pytest.raises(StoppedError):
-            train(interactions, request, out=out, progress=stop)
-        assert same(train(interactions, request, out=out, resume=True), whole)
-        assert not list(out.glob("checkpoint*"))
+    resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
 
 def test_it_is_tuned_by_what_is_left_of_it(interactions: Interactions) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.soft import SoftTable, searched_mask
 from edgerec.models.mf import MFConfig
 from edgerec.training import FitOptions, Step
-from tests.methods.test_magnitude import StoppedError, same, tables_of
+from tests.methods.test_magnitude import resumes_to_the_bit, tables_of
 
 GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
 OPTIONS = FitOptions(seed=3, threads=1, max_epochs=2)
@@ -75,17 +74,7 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     steps: list[Step] = []
     whole = train(interactions, request, progress=steps.append)
     assert sum(table.n_values for table in tables_of(whole)) == 2000
-    for number in range(len(steps)):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Any = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
-        out = tmp_path / str(number)
-        with pytest.raises(StoppedError):
-            train(interactions, request, out=out, progress=stop)
-        assert same(train(interactions, request, out=out, resume=True), whole)
+    resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
 
 def test_what_cannot_be_is_refused(interactions: Interactions) -> None:
