@@ -88,7 +88,7 @@ def _sparse(interactions: Interactions, dimensions: int, density: float, rows: i
             ((0, n_rows),), (count,), own.mask_init, own.grow, own.backward, rows, own.uniform, own.fraction, 0.0, None,
             18, own.nmf_iterations,
         )  # fmt: skip
-        return trainer_of(interactions, d, MFObjective(interactions, d, config, 1, rows), plan, seed=0, threads=1)
+        return trainer_of(interactions, MFObjective(interactions, d, config, 1, rows), plan, seed=0, threads=1)
 
     made(1, SparseRecConfig(nmf_iterations=1)).epoch()
     before = _reset()

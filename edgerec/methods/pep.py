@@ -78,15 +78,17 @@ class PEP:
             from edgerec.methods.sparse.trainer import SparseTrainer
 
             def begin(rng: np.random.Generator) -> ActiveTable:
-                start = objective.start(seed)
+                start, before = objective.start(), objective.state()
                 if isinstance(start, float):
-                    start = np.float32(start) * rng.standard_normal((job.n_rows, job.d), np.float32)
+                    start = np.float32(start) * rng.standard_normal((job.n_rows, objective.width), np.float32)
                 table = SoftTable(start.copy(), config.granularity, config.threshold, config.threshold_decay)
                 epochs = config.search_epochs or job.backbone.max_epochs
-                mask = searched_mask(objective, table, counts[0], epochs, seed=seed, threads=threads)
+                count = min(counts[0], start.size)
+                mask = searched_mask(objective, table, count, epochs, seed=seed, threads=threads)
+                objective.restore(before)
                 return with_values(mask, mask.of(start))
 
             popularity = np.concatenate([train.user_counts(), train.item_counts()])
             return SparseTrainer(objective, plan, popularity, begin, seed=seed, threads=threads)
 
-        return fit_sparse(job, make)
+        return fit_sparse(job, make, counts[0])

@@ -6,8 +6,8 @@ are accumulated over batches; the backward pass samples a subset of important ve
 alone.
 
 No code is public and the abstract leaves the rest open, so these are choices of ours. Users and items are one table
-with one budget, so that the factorisation decides who gets how many. Values of one scale stand on the mask at first,
-not the factors. The mask changes once an epoch, until three quarters of them are over, and drops a fraction that falls
+with one budget, so that the factorisation decides who gets how many. The factors themselves, scaled, are the first
+values. The mask changes once an epoch, until three quarters of them are over, and drops a fraction that falls
 to zero on a cosine. Gradients are summed with their signs, and each row keeps as many sums as values of the budget
 fall to a row (`edgerec.methods.sparse.growth`). Rows are drawn without replacement, by the running mean of their
 gradients' norms, and a row's gradient is divided by its chance, so that the expected one is that of all rows; Adam
@@ -32,6 +32,7 @@ class SparseRecConfig:
 
     Attributes:
         mask_init: 'nmf', or 'random'.
+        start: of a mask by 'nmf' its 'factors' are the first values, or else the 'backbone''s own.
         grow: 'accumulated', or the 'last-batch' alone; 'random' as SET.
         backward: 'sampled', or 'dense'.
         rows: share of the rows that have a gradient at a step; None for the share of the values that is active, so
@@ -44,6 +45,7 @@ class SparseRecConfig:
     """
 
     mask_init: str = "nmf"
+    start: str = "factors"
     grow: str = "accumulated"
     backward: str = "sampled"
     rows: float | None = None
@@ -83,5 +85,6 @@ class SparseRec:
             every=config.every,
             horizon=horizon_of(job, config.horizon),
             iterations=config.nmf_iterations,
+            start=config.start,
         )
         return train_within(job, plan)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
+from edgerec.models.adam import adam_state, restore_adam
 from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
@@ -193,21 +194,12 @@ class GraphTrainer(ABC):
     def state(self) -> State:
         """All that is trained, Adam's moments and step count by name, the generator, the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        for name, tensor in self._trained.items():
-            state[name] = tensor.detach().numpy().copy()
-            state |= {f"{name}.{key}": value.numpy().copy() for key, value in self._optimizer.state[tensor].items()}
-        return state
+        return state | adam_state(self._optimizer, self._trained.items())
 
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        for name, tensor in self._trained.items():
-            tensor.data.copy_(torch.from_numpy(state[name]))
-            self._optimizer.state[tensor] = {
-                key.removeprefix(f"{name}."): torch.from_numpy(value.copy())
-                for key, value in state.items()
-                if key.startswith(f"{name}.")
-            }
+        restore_adam(self._optimizer, self._trained.items(), state)
 
 
 def _cut(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

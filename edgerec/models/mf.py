@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
+from edgerec.models.adam import adam_state, restore_adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
@@ -167,22 +168,12 @@ class MFTrainer:
     def state(self) -> State:
         """Tables, Adam's moments and step count by table, the generator, the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        for name, table in self._trained():
-            state[name] = table.detach().cpu().numpy().copy()
-            for key, moment in self._optimizer.state[table].items():
-                state[f"{name}.{key}"] = moment.detach().cpu().numpy().copy()
-        return state
+        return state | adam_state(self._optimizer, self._trained())
 
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        for name, table in self._trained():
-            table.data.copy_(torch.from_numpy(state[name]))
-            self._optimizer.state[table] = {
-                key.removeprefix(f"{name}."): torch.from_numpy(value.copy()).to(self._device)
-                for key, value in state.items()
-                if key.startswith(f"{name}.")
-            }
+        restore_adam(self._optimizer, self._trained(), state)
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
         """What is trained, by name: the tables, which masks cut, come first."""

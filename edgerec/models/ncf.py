@@ -23,8 +23,6 @@ else:
     torch = require("torch", "train")
     relu = torch.nn.functional.relu
 
-Network = dict[str, "torch.Tensor"]
-"""The scorer's arrays by name, as `NeuMFScorer.arrays` has them."""
 GRAPH_VALUES = 512
 """Float32 values that an NCF bundle's graphs and manifest are larger than others', at most."""
 
@@ -55,6 +53,59 @@ class NCFConfig(MFConfig):
         check_range("rate", self.rate, 0, 1e3)
 
 
+@dataclass(frozen=True)
+class Network:
+    """What makes scores of rows whose first m values are products and whose others are the perceptron's.
+
+    Attributes:
+        arrays: by name, as `NeuMFScorer.arrays` has them, without the last bias, which changes no ranking.
+    """
+
+    arrays: dict[str, torch.Tensor]
+
+    @classmethod
+    def drawn(cls, m: int, d: int, hidden: int, generator: torch.Generator, device: torch.device) -> Network:
+        """A network to train, of rows (n, d): products count one, the perceptron's weights are drawn uniformly, of the
+        variance of Glorot and Bengio (2010)."""
+        shapes = {"weights0": (2 * (d - m), hidden), "weights1": (hidden, 1)}
+        arrays = {"gmf": torch.ones(m), "biases0": torch.zeros(hidden)}
+        for name, shape in shapes.items():
+            arrays[name] = (torch.rand(shape, generator=generator) * 2 - 1) * math.sqrt(6 / sum(shape))
+        return cls({name: value.to(device).requires_grad_() for name, value in arrays.items()})
+
+    def detached(self) -> Network:
+        """The same without gradients."""
+        return Network({name: value.detach() for name, value in self.arrays.items()})
+
+    def behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        own = self.own(p)
+        one, other = (self.score(p, own, rows, self.its(rows)) for rows in (q, r))
+        return other - one
+
+    def own(self, p: torch.Tensor) -> torch.Tensor:
+        """(n, hidden) what users' rows p (n, d) give the hidden layer."""
+        return torch.addmm(self.arrays["biases0"], p[:, self._m :], self.arrays["weights0"][: p.shape[1] - self._m])
+
+    def its(self, q: torch.Tensor) -> torch.Tensor:
+        """(n, hidden) what items' rows q (n, d) give it."""
+        return q[:, self._m :] @ self.arrays["weights0"][q.shape[1] - self._m :]
+
+    def score(self, p: torch.Tensor, own: torch.Tensor, q: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+        """(n,) scores of rows p and q (n, d), which give the hidden layer `own` and `its` (n, hidden)."""
+        m = self._m
+        return (p[:, :m] * q[:, :m]) @ self.arrays["gmf"] + relu(own + its) @ self.arrays["weights1"][:, 0]
+
+    def scorer(self) -> NeuMFScorer:
+        """What ships of it: copies."""
+        found = {name: value.detach().cpu().numpy().copy() for name, value in self.arrays.items()}
+        return NeuMFScorer.from_arrays({**found, "biases1": np.zeros(1, np.float32)})
+
+    @property
+    def _m(self) -> int:
+        return len(self.arrays["gmf"])
+
+
 class NCFTrainer(MFTrainer):
     """score(u, i) = h . (p_u[:m] * q_i[:m]) + w . ReLU(W [p_u[m:], q_i[m:]] + b): the products of generalised matrix
     factorisation and a perceptron side by side (He et al. 2017, arXiv 1708.05031, section 3.4, NeuMF), both in one row.
@@ -67,59 +118,30 @@ class NCFTrainer(MFTrainer):
         self, train: Interactions, sizes: SizePlan, config: NCFConfig, seed: int, threads: int | None, device: str
     ) -> None:
         super().__init__(train, sizes, config, seed, threads, device)
-        self._m = products(train, sizes, config.products)
-        shapes = {"weights0": (2 * (sizes.d - self._m), config.hidden), "weights1": (config.hidden, 1)}
-        network = {"gmf": torch.ones(self._m), "biases0": torch.zeros(config.hidden)}
-        network |= {name: self._xavier(shape) for name, shape in shapes.items()}
-        self._network = {name: value.to(self._device).requires_grad_() for name, value in network.items()}
-        groups = [{"params": [self._users, self._items]}, {"params": list(self._network.values())}]
+        m = products(train, sizes, config.products)
+        self._network = Network.drawn(m, sizes.d, config.hidden, self._generator, self._device)
+        groups = [{"params": [self._users, self._items]}, {"params": list(self._network.arrays.values())}]
         self._optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
         self._rate = config.rate
 
     def epoch(self) -> dict[str, float]:
         """Every interaction once. `loss`: the mean ranking loss, without the decay; `weights`: the network's values."""
         self._optimizer.param_groups[1]["lr"] = self._rate * self._config.lr * self._config.decay**self._epochs
-        return {**super().epoch(), "weights": self._scorer().n_weights}
+        return {**super().epoch(), "weights": self._network.scorer().n_weights}
 
     def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        own = self._own(p, self._network)
-        one, other = (self._score(p, own, rows, self._its(rows, self._network), self._network) for rows in (q, r))
-        return other - one
+        return self._network.behind(p, q, r)
 
     def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        network = {name: value.detach() for name, value in self._network.items()}
-        table, own = self._items.detach(), self._own(p, network)
-        its = self._its(table, network)
-        return torch.stack([self._score(p, own, table[row], its[row], network) for row in drawn])
-
-    def _own(self, p: torch.Tensor, network: Network) -> torch.Tensor:
-        """(n, hidden) what users' rows p (n, d) give the hidden layer."""
-        return torch.addmm(network["biases0"], p[:, self._m :], network["weights0"][: p.shape[1] - self._m])
-
-    def _its(self, q: torch.Tensor, network: Network) -> torch.Tensor:
-        """(n, hidden) what items' rows q (n, d) give it."""
-        return q[:, self._m :] @ network["weights0"][q.shape[1] - self._m :]
-
-    def _score(
-        self, p: torch.Tensor, own: torch.Tensor, q: torch.Tensor, its: torch.Tensor, network: Network
-    ) -> torch.Tensor:
-        """(n,) scores, without the last bias, which changes no ranking."""
-        m = self._m
-        return (p[:, :m] * q[:, :m]) @ network["gmf"] + relu(own + its) @ network["weights1"][:, 0]
-
-    def _xavier(self, shape: tuple[int, int]) -> torch.Tensor:
-        """Uniform, of the variance of Glorot and Bengio (2010)."""
-        return (torch.rand(shape, generator=self._generator) * 2 - 1) * math.sqrt(6 / sum(shape))
+        network, table = self._network.detached(), self._items.detach()
+        own, its = network.own(p), network.its(table)
+        return torch.stack([network.score(p, own, table[row], its[row]) for row in drawn])
 
     def vectors(self) -> Vectors:
-        return replace(super().vectors(), scorer=self._scorer())
-
-    def _scorer(self) -> NeuMFScorer:
-        found = {name: value.detach().cpu().numpy().copy() for name, value in self._network.items()}
-        return NeuMFScorer.from_arrays({**found, "biases1": np.zeros(1, np.float32)})
+        return replace(super().vectors(), scorer=self._network.scorer())
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
-        return *super()._trained(), *self._network.items()
+        return *super()._trained(), *self._network.arrays.items()
 
 
 class NCF(Backbone):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,8 @@ else:
     torch = require("torch", "train")
     leaky_relu, normalize = torch.nn.functional.leaky_relu, torch.nn.functional.normalize
 
+Pair = tuple["torch.Tensor", "torch.Tensor"]
+"""A layer's weights: of the sums, of the products."""
 _SLOPE = 0.2
 """Of LeakyReLU below zero: TensorFlow's default, which the authors' code has."""
 
@@ -73,32 +75,18 @@ class NGCFTrainer(GraphTrainer):
         super().__init__(train, sizes, ego_sizes, config, seed, threads)
         self._d, self._dropout = sizes.d, config.dropout
         self._graph = Propagation(normalised_adjacency(train), 1, threads)
-        width = ego_sizes.d
-        self._weights = [(self._xavier(width), self._xavier(width)) for _ in range(config.layers)]
-        for layer, pair in enumerate(self._weights):
-            self._train_too(
-                {f"layer{layer}.{kind}": weights for kind, weights in zip(("sum", "product"), pair, strict=True)}
-            )
+        self._weights = drawn_weights(config.layers, ego_sizes.d, self._generator)
+        if self._weights:
+            self._train_too(named(self._weights))
 
     def epoch(self) -> dict[str, float]:
         """As `GraphTrainer`, and `weights`: the number of the layers' values, which do not ship."""
         return {**super().epoch(), "weights": sum(a.numel() + b.numel() for a, b in self._weights)}
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
-        layers, rows = [ego], ego
-        for of_sum, of_product in self._weights:
-            both = 2 * propagate(rows, self._graph)  # (A + I) E: one layer's mean is half of it
-            rows = leaky_relu(both @ of_sum + ((both - rows) * rows) @ of_product, _SLOPE)
-            if training and self._dropout:
-                kept = torch.rand(rows.shape, generator=self._generator) >= self._dropout
-                rows = rows * kept / (1 - self._dropout)
-            layers.append(normalize(rows))
-        return torch.stack(layers, 2).flatten(1)[:, : self._d]
-
-    def _xavier(self, width: int) -> torch.Tensor:
-        """(width, width) uniform, of the variance of Glorot and Bengio (2010)."""
-        values = torch.rand(width, width, generator=self._generator) * 2 - 1
-        return (values * math.sqrt(3 / width)).requires_grad_()
+        leave_out = LeaveOut(self._dropout, self._generator) if training and self._dropout else None
+        rows = scoring_rows(ego, self._weights, lambda rows: with_neighbours(rows, self._graph), leave_out)
+        return rows[:, : self._d]
 
 
 class NGCF(Backbone):
@@ -140,6 +128,61 @@ class NGCF(Backbone):
     ) -> Encoded:
         """A linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """Message dropout: of a layer's values a share is zero, and the others make up for it."""
+
+    share: float
+    generator: torch.Generator
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        kept = torch.rand(rows.shape, generator=self.generator) >= self.share
+        return rows * kept / (1 - self.share)
+
+
+def scoring_rows(
+    ego: torch.Tensor,
+    weights: Sequence[Pair],
+    with_neighbours: Callable[[torch.Tensor], torch.Tensor],
+    leave_out: LeaveOut | None,
+) -> torch.Tensor:
+    """(n, (L + 1) k) the rows that score, before they are cut to d, of ego rows (n, k) and the weights of L layers.
+
+    `with_neighbours` makes (A + I) E of a layer's input E, the ego rows at first.
+    """
+    layers, rows = [ego], ego
+    for of_sum, of_product in weights:
+        both = with_neighbours(rows)
+        rows = leaky_relu(both @ of_sum + ((both - rows) * rows) @ of_product, _SLOPE)
+        rows = rows if leave_out is None else leave_out(rows)
+        layers.append(normalize(rows))
+    return torch.stack(layers, 2).flatten(1)
+
+
+def with_neighbours(rows: torch.Tensor, graph: Propagation) -> torch.Tensor:
+    """(A + I) E of all rows, where `graph` takes the mean over one layer, which is half of it."""
+    return 2 * propagate(rows, graph)
+
+
+def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[Pair]:
+    """Of each layer, (width, width) each, uniform, of the variance of Glorot and Bengio (2010)."""
+
+    def drawn() -> torch.Tensor:
+        values = torch.rand(width, width, generator=generator) * 2 - 1
+        return (values * math.sqrt(3 / width)).requires_grad_()
+
+    return [(drawn(), drawn()) for _ in range(layers)]
+
+
+def named(weights: Sequence[Pair]) -> dict[str, torch.Tensor]:
+    """All matrices by name."""
+    return {
+        f"layer{layer}.{kind}": matrix
+        for layer, pair in enumerate(weights)
+        for kind, matrix in zip(("sum", "product"), pair, strict=True)
+    }
 
 
 def _shared(sizes: NDArray[np.int64] | None, parts: int) -> NDArray[np.int64] | None:

@@ -18,7 +18,7 @@ from edgerec.methods.sparse.growth import Accumulator, at_random, most, weakest
 from edgerec.methods.sparse.masks import random_mask
 from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.plan import Plan
-from edgerec.methods.sparse.table import ActiveTable
+from edgerec.methods.sparse.table import ActiveTable, active_at
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
 from edgerec.models.mf import MFConfig
 from edgerec.tables import SparseTable
@@ -55,7 +55,7 @@ def plan_for(data: Interactions, **changes: Any) -> Plan:
 def trainer_for(data: Interactions, plan: Plan, d: int = D, seed: int = 0) -> SparseTrainer:
     rows = plan.rows if plan.backward == "sampled" else None
     objective = MFObjective(data, d, MFConfig(batch=1000), 1, rows)
-    return trainer_of(data, d, objective, plan, seed=seed, threads=1)
+    return trainer_of(data, objective, plan, seed=seed, threads=1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -123,7 +123,7 @@ def test_replacing_moves_nothing_else(n: int, d: int, seed: int, share: float) -
     assert not mask[rows, columns].any()
     table.replace(dropped, rows, columns)
     mask[gone], mask[rows, columns] = False, True
-    assert np.array_equal(table.mask(np.arange(n)), mask)
+    assert np.array_equal(active_at(table.columns, table.pointers, table.d, np.arange(n)), mask)
     for name, full in before.items():
         full[gone] = 0
         assert np.array_equal(getattr(table, name), full[mask])

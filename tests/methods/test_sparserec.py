@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgerec.data import Interactions, synthetic
 from edgerec.methods.sparse.lightgcn import LightGCNObjective
-from edgerec.methods.sparse.masks import Mask, nmf, nmf_mask, random_mask
+from edgerec.methods.sparse.masks import Mask, mask_of_largest, nmf, nmf_rows, random_mask
 from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.sampling import RowSampler
 from edgerec.methods.sparse.table import ActiveTable
@@ -58,7 +58,8 @@ def test_the_factorisation_is_not_negative_and_comes_nearer(interactions: Intera
 
 def test_its_mask_joins_users_with_their_items(interactions: Interactions) -> None:
     n, count = interactions.n_users + interactions.n_items, 2000
-    factored = full(nmf_mask(interactions, D, count, 50, np.random.default_rng(0)))
+    rows = nmf_rows(interactions, D, 50, np.random.default_rng(0))
+    factored = full(mask_of_largest(rows, count))
     scattered = full(random_mask(((0, n),), (count,), D, np.random.default_rng(0)))
     overlaps, popularity = [], np.concatenate([interactions.user_counts(), interactions.item_counts()])
     for mask in (factored, scattered):
@@ -126,8 +127,12 @@ def test_lightgcn_has_the_gradient_of_the_dense_trainer(config: LightGCNConfig, 
     objective = LightGCNObjective(interactions, D, config, 1, None)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
     trainer = LightGCN().trainer(interactions, SizePlan(D), config, seed=0, threads=1)
+    objective.settle(table)
     if config.mask_at == "output":
-        trainer._mask = torch.from_numpy(table.mask(everything))
+        vectors = objective.vectors(table)
+        shipped = np.concatenate([vectors.users, vectors.items])
+        assert np.count_nonzero(shipped) == table.count
+        trainer._mask = torch.from_numpy(shipped != 0)
     ego = torch.from_numpy(table.rows(everything)).requires_grad_()
     ranking, decay = trainer._objective(ego, batch)
     (expected,) = torch.autograd.grad(ranking + config.l2 * decay, [ego])

@@ -21,13 +21,13 @@ Make = Callable[[Interactions, Objective, int, int | None], Trainer]
 """A trainer for (train, objective, seed, threads)."""
 
 
-def fit_sparse(job: Job, make: Make, rows: int | None = None) -> FitResult:
+def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None) -> FitResult:
     """Train with what `make` makes, where at most `rows` rows have a gradient at a step, or all; tables ship as they
-    are, zeros anywhere."""
-    return replace(job.fit(SizePlan(job.d), start=starting(job, make, rows)), sparse=True)
+    are, `values` in all, zeros anywhere."""
+    return replace(job.fit(SizePlan(job.d), start=starting(job, make, values, rows)), sparse=True)
 
 
-def starting(job: Job, make: Make, rows: int | None) -> Start:
+def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
     """Starts trainers as the backbone does. They run on the CPU alone, and raise UnsupportedError elsewhere."""
 
     def start(
@@ -35,7 +35,7 @@ def starting(job: Job, make: Make, rows: int | None) -> Start:
     ) -> Trainer:
         if device != "cpu":
             raise UnsupportedError(f"tables in sparse form train on the CPU only, not on {device!r}; leave it out")
-        ranking = objective(job.backbone.name)(train, sizes.d, config, threads, rows)
+        ranking = objective(job.backbone.name)(train, sizes.d, config, threads, rows, seed=seed, values=values)
         return make(train, ranking, seed, threads)
 
     return start
@@ -48,6 +48,6 @@ def train_within(job: Job, plan: Plan) -> FitResult:
         # torch comes with the trainer; methods are listed without it.
         from edgerec.methods.sparse.trainer import trainer_of
 
-        return trainer_of(train, job.d, objective, plan, seed=seed, threads=threads)
+        return trainer_of(train, objective, plan, seed=seed, threads=threads)
 
-    return fit_sparse(job, make, plan.rows if plan.backward == "sampled" else None)
+    return fit_sparse(job, make, sum(plan.counts), plan.rows if plan.backward == "sampled" else None)

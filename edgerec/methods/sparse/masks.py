@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.methods.sparse.growth import most
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Rows, active_at
+from edgerec.models.low_rank import scaled_matrix
 from edgerec.tables.checks import narrowest
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Mask:
         values: Floats = matrix[np.repeat(np.arange(len(matrix)), np.diff(self.pointers)), self.columns]
         return values
 
+    def at(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n, d) which values of those rows are active."""
+        return active_at(self.columns, self.pointers, self.d, rows)
+
     @classmethod
     def of_blocks(cls, blocks: Iterator[NDArray[np.bool_]]) -> Mask:
         """From the (n, d) bool masks of consecutive rows."""
@@ -67,14 +72,23 @@ def _scattered(n_rows: int, d: int, count: int, rng: np.random.Generator) -> NDA
     return mask
 
 
-def nmf_mask(train: Interactions, d: int, count: int, iterations: int, rng: np.random.Generator) -> Mask:
-    """The largest value of each row of [W; H] and the largest of all others, `count` in all, where R = W H' is the
-    non-negative factorisation of the interactions.
+def nmf_rows(train: Interactions, d: int, iterations: int, rng: np.random.Generator) -> Floats:
+    """(n_rows, d) [W; H] by the root of the rows' degrees, where W H' is the non-negative factorisation of the
+    interactions, each by the root of its user's and its item's degree.
 
-    Users and items that share a topic have its column in common, and popular rows get more columns.
+    Users and items that share a topic have its column in common. Without the degrees popular rows decide what the
+    topics are: on ML-100K's LightGCN at 10 % NDCG@20 was .338, and .387 with them; on MF both were .41.
     """
-    factors = nmf(train.matrix(), d, iterations, rng)
-    return largest_mask(lambda: (factor[rows] for factor in factors for rows in _blocks(len(factor))), count)
+    w, h = nmf(scaled_matrix(train, 0.5, 0.5), d, iterations, rng)
+    rows = np.concatenate([w, h])
+    degrees = np.concatenate([train.user_counts(), train.item_counts()])
+    rows *= np.sqrt(np.maximum(degrees, 1)).astype(np.float32)[:, None]
+    return rows
+
+
+def mask_of_largest(rows: Floats, count: int) -> Mask:
+    """Of a matrix (n_rows, d) the largest value of each row and the largest of all others, `count` in all."""
+    return largest_mask(lambda: (rows[block] for block in _blocks(len(rows))), count)
 
 
 def largest_mask(blocks: Callable[[], Iterator[Floats]], count: int) -> Mask:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.extras import require
+from edgerec.methods.sparse.beside import Weights
 from edgerec.methods.sparse.gather import gather
 from edgerec.methods.sparse.objective import Source
 from edgerec.methods.sparse.table import Floats, Rows
-from edgerec.models import Vectors
+from edgerec.models import State, Vectors
 from edgerec.models.mf import MFConfig, observed_bitmap
 
 if TYPE_CHECKING:
@@ -46,18 +48,37 @@ class MFObjective:
     was .360 on the first of them.
     """
 
-    def __init__(self, train: Interactions, d: int, config: MFConfig, threads: int | None, rows: int | None) -> None:
+    def __init__(
+        self,
+        train: Interactions,
+        d: int,
+        config: MFConfig,
+        threads: int | None,
+        rows: int | None,
+        *,
+        seed: int = 0,
+        values: int | None = None,
+    ) -> None:
         self._config, self._n_users, self._n_items = config, train.n_users, train.n_items
+        self._weights = Weights({})
+        self.width, self.std = d, config.std
         self._users, self._items = train.user_rows(), train.indices
         self._observed = observed_bitmap(train) if config.negatives > 1 else None
         batch = config.batch if rows is None else min(config.batch, max(rows // 2, 1))
         self.steps = max(-(-len(train) // batch), min(_MIN_STEPS, len(train)))
 
-    def start(self, seed: int) -> float:
-        return self._config.std
+    @property
+    def weights(self) -> int:
+        return self._weights.count
+
+    def start(self) -> float:
+        return self.std
 
     def lr(self, epoch: int) -> float:
         return self._config.lr * self._config.decay**epoch
+
+    def settle(self, table: Source) -> None:
+        """Nothing depends on the whole table."""
 
     def batches(self, table: Source, generator: torch.Generator) -> Iterator[Triples]:
         order = torch.randperm(len(self._users), generator=generator).numpy()
@@ -73,25 +94,43 @@ class MFObjective:
         best: Rows = tried[0].copy()
         if self._observed is None:
             return best
-        vectors = table.rows(users)
+        scored = self._scores(table, users)
         most = np.full(len(users), -np.inf, np.float32)
         for items in tried:
-            scores = table.dots(vectors, items + self._n_users)
+            scores = scored(items + self._n_users)
             scores[(self._observed[users, items >> 3] >> (items & 7) & 1).astype(bool)] = -np.inf
             best = np.where(scores > most, items, best)
             most = np.maximum(scores, most)
         return best
+
+    def _scores(self, table: Source, users: Rows) -> Callable[[Rows], Floats]:
+        """What scores items' rows (n,) for users (n,), one by one."""
+        return partial(table.dots, table.rows(users))
 
     def touched(self, batch: Triples) -> Rows:
         return np.unique(np.concatenate([batch.users, batch.items, batch.negatives]))
 
     def gradient(self, table: Source, batch: Triples, rows: Rows) -> tuple[float, Floats]:
         leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
-        ranking = softplus((p * (r - q)).sum(1)).mean()
+        ranking = softplus(self._behind(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
-        (gradient,) = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf])
+        gradient, *beside = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf, *self._weights.tensors])
+        self._weights.told(beside)
         return float(ranking.detach()), gradient.numpy()
+
+    def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        return (p * (r - q)).sum(1)
+
+    def step(self, lr: float) -> None:
+        self._weights.step(lr)
 
     def vectors(self, table: Source) -> Vectors:
         users, items = np.split(table.rows(np.arange(table.n_rows)), [self._n_users])
         return Vectors(users, items)
+
+    def state(self) -> State:
+        return self._weights.state()
+
+    def restore(self, state: State) -> None:
+        self._weights.restore(state)

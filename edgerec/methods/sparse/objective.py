@@ -1,6 +1,6 @@
 """What a backbone is to a sparse trainer: steps, and the gradient of the rows that it asks for.
 
-A backbone joins by one line in `_HOME`: a class that is started with (train, d, config, threads, rows).
+A backbone joins by one line in `_HOME`: a class that is started as `ObjectiveClass` says.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgerec.data import Interactions
 from edgerec.methods.sparse.table import Floats, Rows
-from edgerec.models import Vectors
+from edgerec.models import State, Vectors
 
 _HOME = {
     "lightgcn": ("edgerec.methods.sparse.lightgcn", "LightGCNObjective"),
     "mf": ("edgerec.methods.sparse.mf", "MFObjective"),
+    "ncf": ("edgerec.methods.sparse.ncf", "NCFObjective"),
+    "ngcf": ("edgerec.methods.sparse.ngcf", "NGCFObjective"),
 }
 
 SPARSE_BACKBONES = frozenset(_HOME)
@@ -31,12 +30,13 @@ class Source(Protocol):
     @property
     def n_rows(self) -> int: ...
 
-    def rows(self, rows: Rows) -> Floats:
-        """(n, d) those rows in full."""
+    @property
+    def count(self) -> int:
+        """Active values."""
         ...
 
-    def mask(self, rows: Rows) -> NDArray[np.bool_]:
-        """(n, d) which of those rows' values are active."""
+    def rows(self, rows: Rows) -> Floats:
+        """(n, d) those rows in full."""
         ...
 
     def dots(self, vectors: Floats, rows: Rows) -> Floats:
@@ -53,16 +53,29 @@ class Objective(Protocol):
 
     Attributes:
         steps: in an epoch.
+        std: root mean square of initial values.
+        width: dimensions of the table: d, or fewer where rows that score are made of several.
     """
 
     steps: int
+    std: float
+    width: int
 
-    def start(self, seed: int) -> Floats | float:
-        """(n_rows, d) initial values, of which the active ones are taken; or the standard deviation of noise."""
+    @property
+    def weights(self) -> int:
+        """Values that it trains beside the table."""
+        ...
+
+    def start(self) -> Floats | float:
+        """(n_rows, width) initial values, of which the active ones are taken; or the standard deviation of noise."""
         ...
 
     def lr(self, epoch: int) -> float:
         """The step size in an epoch, counted from 0."""
+        ...
+
+    def settle(self, table: Source) -> None:
+        """Choose anew, before an epoch, what depends on the whole table, such as what of a propagated table ships."""
         ...
 
     def batches(self, table: Source, generator: Any) -> Iterator[Any]:
@@ -74,12 +87,24 @@ class Objective(Protocol):
         ...
 
     def gradient(self, table: Source, batch: Any, rows: Rows) -> tuple[float, Floats]:
-        """The ranking loss, and the objective's gradient (n, d) by each of `rows`, n of those that are touched,
-        ascending."""
+        """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of those that are touched,
+        ascending. What it trains beside the table keeps its own for `step`."""
+        ...
+
+    def step(self, lr: float) -> None:
+        """Move what it trains beside the table by its last gradient, where the table moves by `lr`."""
         ...
 
     def vectors(self, table: Source) -> Vectors:
-        """What ships, with no more values than the table has."""
+        """What ships, with no more values than the budget has."""
+        ...
+
+    def state(self) -> State:
+        """Copies of what it holds beside the table."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Become what `state()` was of."""
         ...
 
 
@@ -88,8 +113,25 @@ class ObjectiveClass(Protocol):
 
     __name__: ClassVar[str]
 
-    def __call__(self, train: Interactions, d: int, config: Any, threads: int | None, rows: int | None) -> Objective:
-        """`rows`: at most so many have a gradient at a step, None for all; a step should not touch many more."""
+    def __call__(
+        self,
+        train: Interactions,
+        d: int,
+        config: Any,
+        threads: int | None,
+        rows: int | None,
+        *,
+        seed: int = 0,
+        values: int | None = None,
+    ) -> Objective:
+        """An objective to train.
+
+        Args:
+            d: dimensions of a row that ships.
+            rows: at most so many have a gradient at a step, None for all; a step should not touch many more.
+            seed: of initial values.
+            values: that may ship; None for as many as the table has.
+        """
         ...
 
 

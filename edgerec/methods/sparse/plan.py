@@ -11,6 +11,7 @@ from edgerec.models.settings import check_range
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mask_init": ("random", "nmf"),
+    "start": ("backbone", "factors"),
     "grow": ("random", "last-batch", "accumulated"),
     "backward": ("dense", "sampled"),
 }
@@ -24,6 +25,7 @@ class Plan:
         bounds: (start, stop) of the rows that share a number of values; users first, items behind them.
         counts: the values of each.
         mask_init: where values stand at first: 'random' or 'nmf'.
+        start: what they are: of a mask by 'nmf' its 'factors', or else what the 'backbone' starts from.
         grow: which values take the place of dropped ones: 'random', or those with the largest gradient of the
             'last-batch', or 'accumulated' since the mask last changed.
         backward: 'sampled' forms the gradient of `rows` rows, and leaves all others as they are; 'dense' of all.
@@ -47,6 +49,7 @@ class Plan:
     every: int | None
     horizon: int
     iterations: int
+    start: str = "factors"
 
     @classmethod
     def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> Plan:

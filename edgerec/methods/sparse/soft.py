@@ -54,11 +54,6 @@ class SoftTable:
         shrunk: Floats = np.sign(values) * np.maximum(np.abs(values) - limits, 0)
         return shrunk
 
-    def mask(self, rows: Rows) -> NDArray[np.bool_]:
-        values, limits = self._of(rows)
-        active: NDArray[np.bool_] = np.abs(values) > limits
-        return active
-
     def dots(self, vectors: Floats, rows: Rows) -> Floats:
         products: Floats = np.einsum("nd,nd->n", vectors, self.rows(rows))
         return products
@@ -69,7 +64,7 @@ class SoftTable:
     def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
         """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
         values = self._values[torch.from_numpy(rows)]
-        own = torch.from_numpy(gradients * self.mask(rows))
+        own = torch.from_numpy(gradients * self._left(rows))
         of_limits = torch.zeros_like(self._values).index_copy_(0, torch.from_numpy(rows), -own * values.sign())
         limits = torch.sigmoid(self._thresholds)
         slope = limits * (1 - limits)
@@ -77,6 +72,12 @@ class SoftTable:
         self._values.grad = of_limits.zero_().index_copy_(0, torch.from_numpy(rows), own)
         self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
+
+    def _left(self, rows: Rows) -> NDArray[np.bool_]:
+        """(n, d) which values of those rows are above their thresholds."""
+        values, limits = self._of(rows)
+        active: NDArray[np.bool_] = np.abs(values) > limits
+        return active
 
     def _of(self, rows: Rows) -> tuple[Floats, Floats]:
         """Values and thresholds of those rows."""
@@ -97,6 +98,7 @@ def searched_mask(
                 rows = objective.touched(batch)
                 _, gradients = objective.gradient(table, batch, rows)
                 table.step(rows, gradients, objective.lr(0))
+                objective.step(objective.lr(0))
                 if table.count <= count:
                     return _left(table, count)
     return _left(table, count)

@@ -20,6 +20,21 @@ _BLOCK = 4096
 """Rows that are laid out anew at once."""
 
 
+def spans(pointers: Rows, rows: Rows) -> tuple[Rows, Rows]:
+    """What `rows` (n,) own of a CSR with these pointers: (m,) places in its arrays, and (m,) whose, in 0..n - 1."""
+    starts, sizes = pointers[rows], pointers[rows + 1] - pointers[rows]
+    owners = np.repeat(np.arange(rows.size), sizes)
+    return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
+
+
+def active_at(columns: NDArray[Any], pointers: Rows, d: int, rows: Rows) -> NDArray[np.bool_]:
+    """(n, d) which values of `rows` (n,) a CSR without values names."""
+    places, owners = spans(pointers, rows)
+    active = np.zeros((rows.size, d), np.bool_)
+    active[owners, columns[places]] = True
+    return active
+
+
 class ActiveTable:
     """(n_rows, d) with B active values; the others are zero, and take no memory.
 
@@ -47,11 +62,14 @@ class ActiveTable:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self._arrays().values())
 
+    @property
+    def count(self) -> int:
+        """Active values."""
+        return self.values.size
+
     def places(self, rows: Rows) -> tuple[Rows, Rows]:
         """Where the active values of `rows` (n,) stand, and whose they are: (m,) in the table, (m,) in 0..n - 1."""
-        starts, sizes = self.pointers[rows], self.pointers[rows + 1] - self.pointers[rows]
-        owners = np.repeat(np.arange(rows.size), sizes)
-        return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
+        return spans(self.pointers, rows)
 
     def rows(self, rows: Rows) -> Floats:
         """(n, d) those rows in full."""
@@ -59,13 +77,6 @@ class ActiveTable:
         full = np.zeros((rows.size, self.d), np.float32)
         full[owners, self.columns[places]] = self.values[places]
         return full
-
-    def mask(self, rows: Rows) -> NDArray[np.bool_]:
-        """(n, d) which of those rows' values are active."""
-        places, owners = self.places(rows)
-        active = np.zeros((rows.size, self.d), np.bool_)
-        active[owners, self.columns[places]] = True
-        return active
 
     def dots(self, vectors: Floats, rows: Rows) -> Floats:
         """(n,) the products of `vectors` (n, d) with those rows, one by one, over what is active."""

@@ -74,16 +74,19 @@ class SparseTrainer:
 
     def epoch(self) -> dict[str, float]:
         """Every interaction once. `loss`: the mean of the steps'; `changed`: the share of the values that were dropped
-        for others."""
+        for others; `weights`: the number of values beside the table, where there are any."""
         generator = torch.Generator().manual_seed(int(self._rng().integers(1 << 63)))
         lr, losses, moved = self._objective.lr(self._epochs), [], 0
         with torch_threads(self._threads):
+            self._objective.settle(self.table)
             for batch in self._objective.batches(self.table, generator):
                 due = self._is_due(self.table.steps + 1)
                 losses.append(self._step(batch, lr, generator, due))
                 moved += self._change() if due else 0
         self._epochs += 1
-        return {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+        told = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+        weights = self._objective.weights
+        return {**told, "weights": weights} if weights else told
 
     def _step(self, batch: Any, lr: float, generator: torch.Generator, due: bool) -> float:
         rows = self._objective.touched(batch)
@@ -101,6 +104,7 @@ class SparseTrainer:
         if self.accumulator is not None and (due or self._plan.grow == "accumulated") and self._moves():
             self.accumulator.add(self.table, rows, gradients)
         self.table.step(rows, gradients, lr, lazy=sampled)
+        self._objective.step(lr)
         return loss
 
     def _moves(self) -> bool:
@@ -141,20 +145,22 @@ class SparseTrainer:
     def state(self) -> State:
         """The active values with all that belongs to them, the sums, the importances, the epoch count."""
         grown = self.accumulator.state() if self.accumulator is not None else {}
-        return {**self.table.state(), **self.sampler.state(), **grown, "epochs": np.array(self._epochs)}
+        own = {**self.table.state(), **self.sampler.state(), **self._objective.state()}
+        return {**own, **grown, "epochs": np.array(self._epochs)}
 
     def restore(self, state: State) -> None:
         self._take(ActiveTable.restored(state))
         self.sampler.restore(state)
+        self._objective.restore(state)
         if self.accumulator is not None:
             self.accumulator.restore(state)
         self._epochs = int(state["epochs"])
 
 
 def trainer_of(
-    train: Interactions, d: int, objective: Objective, plan: Plan, *, seed: int, threads: int | None
+    train: Interactions, objective: Objective, plan: Plan, *, seed: int, threads: int | None
 ) -> SparseTrainer:
     """A trainer that begins with the plan's mask."""
     popularity = np.concatenate([train.user_counts(), train.item_counts()])
-    start = partial(begin, train, d, objective, plan, seed)
+    start = partial(begin, train, objective, plan)
     return SparseTrainer(objective, plan, popularity, start, seed=seed, threads=threads)

@@ -1,0 +1,240 @@
+"""Quality of tables whose values stand anywhere, beside full rows that are shorter: methods by data, backbone, density.
+
+usage: EDGEREC_DATA=FOLDER python -m edgerec_bench.sparse_quality --data ml-1m [--workers 2] [--out result.json]
+
+Every method has the same number of trials, of each row of `TRIALS`: the settings whose NDCG@20 is best on the
+validation part at `TUNED_AT` with seed 0 are kept for all densities and seeds. All methods train for the same number of
+epochs, fewer than the backbones' own (`REDUCED`), and nothing is chosen by the test part. Cells go through the grid
+runner: killed, the same command goes on from --grid, and what is there by then is written with `complete` false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import click
+
+from edgerec.console import messages, print_table
+from edgerec.errors import BenchError
+from edgerec_bench.grid import Standing, run_grid
+from edgerec_bench.grid_plan import Plan
+from edgerec_bench.grid_rows import Row
+from edgerec_bench.record import write_record
+
+SPLIT = "random:70/10/20"
+METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
+REDUCED: dict[str, dict[str, Any]] = {
+    "mf": {"epochs": 16, "settings": {"decay": 0.8}},
+    "lightgcn": {"epochs": 30, "settings": {"horizon": 30, "lr": 0.12}},
+}
+"""By backbone; step sizes are as large as fewer epochs need, and fall over these."""
+_PEP = {"threshold": -6.0, "search_epochs": 16}
+FIXED: dict[str, dict[str, dict[str, Any]]] = {
+    "mf": {"pep": _PEP},
+    "lightgcn": {"pep": _PEP, "sparserec": {"backward": "dense"}},
+}
+"""Method settings by backbone: without PEP's its search would not end in so few epochs, and LightGCN's steps go through
+the whole graph, so that sampling rows would save memory and no time."""
+L2 = (0.0015, 0.005, 0.015)
+TUNED_AT = "10%"
+METRICS = ("ndcg@20", "recall@20")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that a method is tried with."""
+
+    settings: dict[str, Any]
+    method_settings: dict[str, Any]
+
+
+def trials(backbone: str, method: str) -> list[Trial]:
+    """The trials of a method, as many for each."""
+    return [Trial({**REDUCED[backbone]["settings"], "l2": l2}, FIXED[backbone].get(method, {})) for l2 in L2]
+
+
+def plan(
+    data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], seeds: Sequence[int], dimensions: int
+) -> Plan:
+    """The cells of one method with one trial's settings."""
+    return Plan.parse(
+        {
+            "data": data,
+            "backbone": backbone,
+            "method": method,
+            "budget": list(budgets),
+            "seed": list(seeds),
+            "settings": {backbone: trial.settings},
+            "method_settings": {method: trial.method_settings} if trial.method_settings else {},
+            "split": SPLIT,
+            "dimensions": dimensions,
+            "epochs": REDUCED[backbone]["epochs"],
+            "patience": REDUCED[backbone]["epochs"],
+            "layout": "csr",
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is measured.
+
+    Attributes:
+        workers: cells at a time.
+        grid: where the cells' rows are kept.
+    """
+
+    data: tuple[str, ...]
+    backbones: tuple[str, ...]
+    methods: tuple[str, ...]
+    budgets: tuple[str, ...]
+    seeds: int
+    dimensions: int
+    workers: int
+    grid: Path
+
+    def rows_of(self, data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], n: int) -> list[Row]:
+        """The cells' rows, made where they are not there. Raises BenchError where one fails."""
+        wanted = plan(data, backbone, method, trial, budgets, range(n), self.dimensions)
+        made = run_grid(wanted, self.grid, workers=self.workers, verify=False, progress=_teller())
+        if made.failures:
+            raise BenchError("; ".join(f"{name}: {reason}" for name, reason in made.failures.items()))
+        return made.rows
+
+    def groups(self) -> Iterator[tuple[str, str]]:
+        return product(self.data, self.backbones)
+
+
+def _teller() -> Callable[[Standing], None]:
+    """A line on standard error for each cell that begins."""
+    told: set[str] = set()
+
+    def tell(standing: Standing) -> None:
+        for name in standing.running:
+            if name not in told:
+                messages.print(name, markup=False)
+                told.add(name)
+
+    return tell
+
+
+def chosen(question: Question, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
+    """The trial that is best on the validation part, and what each reached there."""
+    tried = []
+    for trial in trials(backbone, method):
+        (row,) = question.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
+        tried.append((row["metrics"]["validation"]["ndcg@20"], trial))
+    best = max(tried, key=lambda pair: pair[0])[1]
+    told = [{"ndcg@20": score, **trial.settings, **trial.method_settings} for score, trial in tried]
+    return best, told
+
+
+def measured(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row a data set, backbone, budget and method; and the trials by data set, backbone and method."""
+    rows: list[dict[str, Any]] = []
+    tuned: dict[str, Any] = {}
+    for data, backbone in question.groups():
+        best = {}
+        for method in question.methods:
+            best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(question, data, backbone, method)
+        for method in question.methods:
+            question.rows_of(data, backbone, method, best[method], question.budgets, question.seeds)
+        for budget, method in product(question.budgets, question.methods):
+            cells = question.rows_of(data, backbone, method, best[method], [budget], question.seeds)
+            rows.append(summary(data, backbone, budget, method, best[method], cells))
+    return rows, tuned
+
+
+def summary(data: str, backbone: str, budget: str, method: str, trial: Trial, cells: Sequence[Row]) -> dict[str, Any]:
+    """Each seed's metrics of the exported bundle on the test part, their mean and spread."""
+    told: dict[str, Any] = {"data": data, "backbone": backbone, "budget": budget, "method": method}
+    for metric in METRICS:
+        values = [cell["metrics"]["bundle"][metric] for cell in cells]
+        told[metric] = {"seeds": values, "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
+    told |= {"settings": trial.settings, "method_settings": trial.method_settings}
+    return {**told, "epochs": [cell["epochs"] for cell in cells], "bundle_bytes": cells[0]["bundle_bytes"]}
+
+
+def leads(rows: Sequence[Mapping[str, Any]], method: str = "sparserec") -> list[dict[str, Any]]:
+    """In each cell of the table, how far `method`'s mean NDCG@20 is ahead of the best other's, and both spreads."""
+    found = []
+    for key in dict.fromkeys((row["data"], row["backbone"], row["budget"]) for row in rows):
+        here = {row["method"]: row["ndcg@20"] for row in rows if (row["data"], row["backbone"], row["budget"]) == key}
+        if method not in here or len(here) < 2:
+            continue
+        other = max((name for name in here if name != method), key=lambda name: here[name]["mean"])
+        lead = here[method]["mean"] - here[other]["mean"]
+        spread = max(here[name]["stdev"] or 0.0 for name in (method, other))
+        won = sum(ours > theirs for ours, theirs in zip(here[method]["seeds"], here[other]["seeds"], strict=True))
+        found.append(
+            {
+                **dict(zip(("data", "backbone", "budget"), key, strict=True)),
+                "best_other": other,
+                "lead": lead,
+                "relative": lead / here[other]["mean"],
+                "spread": spread,
+                "seeds_won": won,
+                "ahead": lead > spread,
+            }
+        )
+    return found
+
+
+@click.command()
+@click.option("--data", default="ml-1m,gowalla", show_default=True)
+@click.option("--backbones", default="mf,lightgcn", show_default=True)
+@click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option("--budgets", default="20%,10%,5%", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--workers", default=2, show_default=True, help="Cells at a time.")
+@click.option("--grid", type=click.Path(path_type=Path), help="Rows of the cells; by default OUT.cells.jsonl.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Write the figures here as JSON.")
+def main(
+    data: str,
+    backbones: str,
+    methods: str,
+    budgets: str,
+    seeds: int,
+    dimensions: int,
+    workers: int,
+    grid: Path | None,
+    out: Path,
+) -> None:
+    """Tune, train, export and measure; then the table."""
+    data_names, backbone_names, method_names, budget_names = (
+        tuple(text.split(",")) for text in (data, backbones, methods, budgets)
+    )
+    cells = grid or out.with_suffix(".cells.jsonl")
+    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, cells)
+    rows, tuned = measured(question)
+    ahead = leads(rows)
+    _show(rows, ahead)
+    command = f"python -m edgerec_bench.sparse_quality --data {data} --backbones {backbones} --methods {methods}"
+    figures = {"split": SPLIT, "reduced": REDUCED, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
+    options = f"--budgets {budgets} --seeds {seeds} --dimensions {dimensions}"
+    write_record(out, "sparse-quality", f"{command} {options}", figures)
+
+
+def _show(rows: Sequence[Mapping[str, Any]], ahead: Sequence[Mapping[str, Any]]) -> None:
+    names = ("data", "backbone", "budget", "method")
+    cells = [[*(row[name] for name in names), *map(_with_spread, (row[metric] for metric in METRICS))] for row in rows]
+    print_table("", [*names, *METRICS], cells)
+    for lead in ahead:
+        verdict = "ahead" if lead["ahead"] else "not ahead by more than the spread"
+        where = f"{lead['data']} {lead['backbone']} {lead['budget']}"
+        messages.print(f"{where}: {verdict}, {lead['relative']:+.1%} of {lead['best_other']}", markup=False)
+
+
+def _with_spread(metric: Mapping[str, Any]) -> str:
+    spread = metric["stdev"]
+    return f"{metric['mean']:.4f}" + ("" if spread is None else f" ({spread:.4f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What objectives over the user-item graph share: ego rows in sparse form are made into rows that score, of which the
+largest values ship."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgerec.data import Interactions
+from edgerec.extras import require
+from edgerec.methods.sparse.beside import Weights
+from edgerec.methods.sparse.masks import Mask, mask_of_largest
+from edgerec.methods.sparse.objective import Source
+from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.models import State, Vectors
+from edgerec.models.graph_trainer import GraphConfig, singular_vectors
+from edgerec.models.losses import Batch, at_most, bpr, by_interaction, by_user, softmax
+from edgerec.models.propagation import normalised_adjacency
+
+if TYPE_CHECKING:
+    import scipy.sparse
+    import torch
+else:
+    torch = require("torch", "train")
+
+_DIMENSIONS = 8
+"""That go through the graph at once: of all rows in full, only so many exist."""
+
+Backward = Callable[[Floats, Rows], Floats]
+"""(n, width) the gradient by n ego rows, of the gradient by the rows that were made."""
+
+
+class GraphObjective(ABC):
+    """A ranking loss of `edgerec.models.losses` of rows that `_made` makes of ego rows.
+
+    What ships are the largest values of the rows that score, as many as the budget has. Where masks cut the output, the
+    default, they are chosen anew before each epoch, and training sees no others.
+
+    A step's own rows and their gradients are (rows of the batch, d): what it ranks decides what they take.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        d: int,
+        width: int,
+        config: GraphConfig,
+        weights: Weights,
+        seed: int,
+        values: int | None,
+    ) -> None:
+        """`d`: dimensions of a row that scores; `width`: of an ego row."""
+        self._train, self._d, self._config, self._seed, self._values = train, d, config, seed, values
+        self._n_rows = train.n_users + train.n_items
+        self._graph = normalised_adjacency(train)
+        self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
+        self._weights = weights
+        self._kept: Mask | None = None
+        self.width, self.std = width, config.std
+        if config.loss == "bpr":
+            self.steps = -(-len(train) // at_most(config.batch, len(train)))
+        else:
+            n = int((train.user_counts() > 0).sum())
+            self.steps = -(-n // at_most(config.users, n))
+
+    @property
+    def weights(self) -> int:
+        return self._weights.count
+
+    def start(self) -> Floats | float:
+        if self._config.start == "normal":
+            return self.std
+        values = singular_vectors(self._train, self.width, self._seed)
+        values *= np.float32(self.std / max(float(np.sqrt(np.square(values).mean())), 1e-12))
+        return values
+
+    def lr(self, epoch: int) -> float:
+        return self._config.lr * max(1 - epoch / self._config.horizon, 0.01)
+
+    def settle(self, table: Source) -> None:
+        if self._config.mask_at == "output":
+            self._kept = None
+            self._kept = self._largest(self._output(table), table)
+
+    def batches(self, table: Source, generator: torch.Generator) -> Iterator[Batch]:
+        config = self._config
+        if config.loss == "bpr":
+            return by_interaction(self._train, config.batch, generator)
+        return by_user(self._train, config.users, config.negatives, generator, config.popular)
+
+    def touched(self, batch: Batch) -> Rows:
+        return np.arange(self._n_rows)
+
+    def gradient(self, table: Source, batch: Batch, rows: Rows) -> tuple[float, Floats]:
+        parts = [part.numpy() for part in (batch.users, batch.items, batch.negatives)]
+        own, index = np.unique(np.concatenate(parts), return_inverse=True)
+        users, items, negatives = torch.split(torch.from_numpy(index), [part.size for part in parts])
+        output, backward = self._made(table, own, batch)
+        leaf = torch.from_numpy(self._cut(output, own)).requires_grad_()
+        ranking = self._ranking(leaf, replace(batch, users=users, items=items, negatives=negatives))
+        (of_output,) = torch.autograd.grad(ranking, [leaf])
+        gradients = backward(self._cut(of_output.numpy(), own), rows)
+        shares = np.sum([np.bincount(part, minlength=self._n_rows) / part.size for part in parts], axis=0)
+        gradients += table.rows(rows) * (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
+        return float(ranking.detach()), gradients
+
+    def step(self, lr: float) -> None:
+        self._weights.step(lr)
+
+    @abstractmethod
+    def _made(self, table: Source, rows: Rows, batch: Any) -> tuple[Floats, Backward]:
+        """(n, d) those rows as they score in a step, or in what ships where `batch` is None, before they are cut; and
+        what makes ego rows' gradients of theirs."""
+
+    def _output(self, table: Source) -> Floats:
+        """(n_rows, d) all rows as they score, cut to what is kept."""
+        rows = np.arange(self._n_rows)
+        with torch.no_grad():
+            return self._cut(self._made(table, rows, None)[0], rows)
+
+    def _cut(self, output: Floats, rows: Rows) -> Floats:
+        """What is kept of those rows; in place."""
+        if self._kept is not None:
+            output *= self._kept.at(rows)
+        return output
+
+    def _graph_of(self, rows: Rows) -> scipy.sparse.csr_array[Any, Any]:
+        """Those rows of the graph."""
+        return self._graph if rows.size == self._n_rows else self._graph[rows]
+
+    def _by_dimensions(self, n: int, make: Callable[[slice], Floats]) -> Floats:
+        """(n, width), made a few dimensions at a time."""
+        found = np.empty((n, self.width), np.float32)
+        for start in range(0, self.width, _DIMENSIONS):
+            dimensions = slice(start, min(start + _DIMENSIONS, self.width))
+            found[:, dimensions] = make(dimensions)
+        return found
+
+    def _spread(self, rows: Rows, values: Floats, dimensions: slice) -> Floats:
+        """(n_rows, k) of all rows those dimensions, which are zero but for `rows`; they have them of `values`."""
+        found = np.zeros((self._n_rows, dimensions.stop - dimensions.start), np.float32)
+        found[rows] = values[:, dimensions]
+        return found
+
+    def vectors(self, table: Source) -> Vectors:
+        output = self._output(table)
+        if self._kept is None:
+            output *= self._largest(output, table).at(np.arange(self._n_rows))
+        users, items = np.split(output, [self._train.n_users])
+        return Vectors(users, items)
+
+    def _largest(self, output: Floats, table: Source) -> Mask:
+        return mask_of_largest(np.abs(output), self._values or table.count)
+
+    def state(self) -> State:
+        kept: State = {}
+        if self._kept is not None:
+            kept = {"kept_columns": self._kept.columns.copy(), "kept_pointers": self._kept.pointers.copy()}
+        return kept | self._weights.state()
+
+    def restore(self, state: State) -> None:
+        if "kept_columns" in state:
+            self._kept = Mask(state["kept_columns"].copy(), state["kept_pointers"].copy(), self._d)
+        self._weights.restore(state)

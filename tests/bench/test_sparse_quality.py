@@ -1,0 +1,66 @@
+"""The table of sparse methods: as many trials for each, chosen on validation, and a lead that is counted as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgerec_bench import sparse_quality
+from edgerec_bench.grid_rows import read_rows
+from edgerec_bench.sparse_quality import METHODS, REDUCED, Question, leads, measured, trials
+
+
+def test_every_method_has_as_many_trials_and_the_same_epochs() -> None:
+    for backbone, reduced in REDUCED.items():
+        assert {len(trials(backbone, method)) for method in METHODS} == {3}
+        plans = [
+            sparse_quality.plan("ml-100k", backbone, method, trials(backbone, method)[0], ["10%"], [0], 64)
+            for method in METHODS
+        ]
+        assert {plan.shared.epochs for plan in plans} == {reduced["epochs"]}
+
+
+def row(method: str, *values: float, budget: str = "10%") -> dict[str, Any]:
+    mean = sum(values) / len(values)
+    stdev = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    ndcg = {"seeds": list(values), "mean": mean, "stdev": stdev}
+    return {"data": "films", "backbone": "mf", "budget": budget, "method": method, "ndcg@20": ndcg}
+
+
+def test_a_lead_counts_where_it_is_more_than_the_spread() -> None:
+    clear, close = leads(
+        [
+            row("uniform", 0.30, 0.31, 0.32),
+            row("set", 0.10, 0.10, 0.10),
+            row("sparserec", 0.40, 0.41, 0.42),
+            row("uniform", 0.30, 0.31, 0.32, budget="5%"),
+            row("sparserec", 0.29, 0.32, 0.335, budget="5%"),
+        ]
+    )
+    assert (clear["best_other"], clear["ahead"], clear["seeds_won"]) == ("uniform", True, 3)
+    assert clear["lead"] == pytest.approx(0.1)
+    assert clear["relative"] == pytest.approx(0.1 / 0.31)
+    assert (close["ahead"], close["seeds_won"]) == (False, 2)
+    assert close["lead"] > 0
+
+
+def test_the_best_trial_on_validation_is_kept_and_the_table_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second trial learns nothing: decay takes all away."""
+    monkeypatch.setattr(sparse_quality, "L2", (0.001, 1000.0))
+    monkeypatch.setitem(REDUCED, "mf", {"epochs": 2, "settings": {}})
+    grid = tmp_path / "cells.jsonl"
+    question = Question(("synthetic:80x50x1500",), ("mf",), ("uniform",), ("10%",), 1, 16, 2, grid)
+    rows, tuned = measured(question)
+    (told,) = tuned.values()
+    assert [trial["l2"] for trial in told] == [0.001, 1000.0]
+    assert told[0]["ndcg@20"] > told[1]["ndcg@20"]
+    assert rows[0]["settings"] == {"l2": 0.001}
+    before = grid.read_bytes()
+    assert len(read_rows(grid)) == 2
+    again, _ = measured(question)
+    assert again == rows
+    assert grid.read_bytes() == before
