@@ -17,12 +17,15 @@ from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError, SettingError, UnsupportedError
 from edgerec.measure import evaluate, measure_vectors
-from edgerec.methods import FitWithin, Job, Method
+from edgerec.methods import FitWithin, Job, Method, Workers
 from edgerec.methods import method as find_method
+from edgerec.methods.search.config import searches
+from edgerec.methods.search.history import SearchHistory
 from edgerec.models import Backbone, SizePlan, Vectors
 from edgerec.models import backbone as find_backbone
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, Start, validate
+from edgerec.training.checkpoint import SEARCH
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train"]
@@ -114,6 +117,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    workers: Workers = None,
     **wanted: Any,
 ) -> Run:
     """Train tables under a budget.
@@ -126,16 +130,21 @@ def train(
         out: folder for the run; a checkpoint is kept there after each epoch.
         resume: go on from the checkpoint in `out`; a finished run is returned as it is.
         overwrite: start anew where `out` holds a run.
-        progress: called once an epoch.
+        progress: called once an epoch, and once an action that a search has judged.
+        workers: who makes the trainings of a search: so many processes, or a Ray cluster as 'ray://HOST:PORT', or
+            'ray' for one on this machine. They change no result.
 
     Raises:
-        UnsupportedError: no such backbone, method, setting, or pair of them.
+        UnsupportedError: no such backbone, method, setting, or pair of them; workers for a method without a search.
         BudgetError: a budget that cannot be kept; the smallest possible is named.
         DataError: the split leaves nothing, or training diverges.
         RunError: `out` holds another run, or a finished one.
         StorageError: the file system refuses.
+        WorkerError: workers cannot be had, or one was lost.
     """
     request = request or TrainRequest.make(**wanted)
+    if workers is not None and not searches(request.method):
+        raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()
     checkpoint = None
@@ -145,7 +154,7 @@ def train(
         finished = _prepare(Path(out), command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
         if finished is not None:
             return finished
-    run = _fit(interactions, request, checkpoint, progress, command, fingerprint)
+    run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers)
     if out is not None and checkpoint is not None:
         run.save(Path(out))
         checkpoint.remove()
@@ -159,17 +168,18 @@ def _fit(
     progress: Progress | None,
     command: dict[str, Any],
     fingerprint: str,
+    workers: Workers,
 ) -> Run:
     parts = split_interactions(interactions, request.split)
     model = request.backbone
 
     numbers = count()
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True) -> FitResult:
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
         return Fit(
             model,
-            parts,
+            parts if final else parts.without_final(),
             sizes,
             request.config,
             request.options,
@@ -179,7 +189,8 @@ def _fit(
             start=start,
         ).run()
 
-    result = request.method.fit(job_of(request, parts, fit, progress), request.method_config)
+    job = job_of(request, parts, fit, progress, checkpoint, workers)
+    result = request.method.fit(job, request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads = request.options.threads
     metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)}
@@ -222,7 +233,14 @@ def _told(result: FitResult) -> dict[str, float]:
     return {name: entry[name] for entry in entries for name in ("kept", "weights") if name in entry}
 
 
-def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progress | None = None) -> Job:
+def job_of(
+    request: TrainRequest,
+    parts: Split,
+    fit: FitWithin,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    workers: Workers = None,
+) -> Job:
     """What the request's method is asked to do with a split, where `fit` trains within sizes."""
     users = request.backbone.user_table
 
@@ -242,6 +260,11 @@ def job_of(request: TrainRequest, parts: Split, fit: FitWithin, progress: Progre
         fit=fit,
         validate=validated,
         progress=progress or (lambda step: None),
+        config=request.config,
+        split=parts,
+        options=request.options,
+        checkpoint=checkpoint,
+        workers=workers,
     )
 
 
@@ -260,10 +283,13 @@ def _prepare(
     overwrite: bool,
 ) -> Run | None:
     """Make sure that nothing is overwritten unasked; returns the finished run that `resume` finds."""
-    done, begun = (folder / FILE_NAME).exists(), checkpoint.path.exists()
+    done, begun = (folder / FILE_NAME).exists(), checkpoint.path.exists() or (folder / SEARCH).is_dir()
     if folder.is_dir() and not done and not begun and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no run; choose another --out")
-    if (resume and begun) or overwrite:
+    if resume and begun:
+        return None
+    if overwrite:
+        SearchHistory.clear(folder)
         return None
     if done and resume:
         run = Run.load(folder)

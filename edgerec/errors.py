@@ -51,6 +51,10 @@ class RunError(EdgeRecError):
     """A run folder is missing, incomplete, damaged, or belongs to other data or another command."""
 
 
+class WorkerError(EdgeRecError):
+    """The workers of a search cannot be had, or one of them was lost."""
+
+
 class ExportError(EdgeRecError):
     """A table cannot be exported as asked."""
 

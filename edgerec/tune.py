@@ -243,7 +243,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         if step.epoch >= PRUNED_FROM and asked.should_prune():
             raise optuna.TrialPruned
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
+    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True) -> FitResult:
         curves.append([])
         return Fit(
             request.backbone,

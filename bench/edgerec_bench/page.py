@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
@@ -18,15 +18,25 @@ from edgerec_bench.results_file import AnyResult
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
 from edgerec_bench.scale_targets import targets
+from edgerec_bench.search_figures import SearchFigures
 from edgerec_bench.units import INSTRUCTIONS
 from edgerec_devices.facts import MOMENTARY
+
+if TYPE_CHECKING:
+    from edgerec_bench.plots import Plot
 
 require("jinja2", "bench")
 
 from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
 
 
-def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, Run] | None = None) -> None:
+def report(
+    results: Sequence[AnyResult],
+    out: str | Path,
+    *,
+    runs: Mapping[str, Run] | None = None,
+    searches: Mapping[str, SearchFigures] | None = None,
+) -> None:
     """Write the page `out`.
 
     Bundles stand side by side in the given order, the second of a name with a number behind it; ratios are to the
@@ -34,13 +44,14 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
 
     Args:
         runs: by the name to show: how large their rows are, by popularity.
+        searches: by the name of the run that made them: what they tried, and found.
 
     Raises:
-        BenchError: neither a result nor a run.
+        BenchError: neither a result nor a run nor a search.
         RunError: a run is damaged.
         StorageError: the file system refuses.
     """
-    if not results and not runs:
+    if not results and not runs and not searches:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
     bundles = comparison.told_apart([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
@@ -50,6 +61,7 @@ def report(results: Sequence[AnyResult], out: str | Path, *, runs: Mapping[str, 
         bundles=_side_by_side(bundles) if bundles else None,
         scales=[_scale(scale) for scale in scales],
         runs=_runs(runs) if runs else None,
+        searches=_searches(searches or {}),
         devices=_devices(results),
         warnings=[w for b in bundles for w in b.warnings] + [w for s in scales for w in scale_warnings(s)],
         commands=list(dict.fromkeys(result.command for result in results)),
@@ -100,6 +112,12 @@ def _runs(runs: Mapping[str, Run]) -> dict[str, Any]:
         "plots": [plot for plot in drawn.values() if plot is not None],
         "without": [name for name, plot in drawn.items() if plot is None],
     }
+
+
+def _searches(searches: Mapping[str, SearchFigures]) -> list[Plot]:
+    from edgerec_bench.search_charts import search_plots
+
+    return [plot for name, search in searches.items() for plot in search_plots(name, search)]
 
 
 def _devices(results: Sequence[AnyResult]) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_bytes
+from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
+from edgerec.training.run import FILE_NAME as RUN_FILE
 from edgerec_bench import read_results
+from edgerec_bench.search_figures import SearchFigures, search_figures
 from edgerec_bench.text import FORMATS, report_text
 
 
@@ -24,11 +29,13 @@ from edgerec_bench.text import FORMATS, report_text
 @click.option(
     "--format", "form", type=click.Choice(("html", *FORMATS)), default="html", show_default=True, help="What to write."
 )
-def command(subjects: tuple[Path, ...], out: Path | None, form: str) -> None:
+@json_option
+def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bool) -> None:
     """Show results of bench side by side on one self-contained HTML page, and runs by their embedding sizes.
 
-    A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions. Markdown
-    and CSV hold the same figures of results alone.
+    A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions; of a
+    search, finished or not, what it tried and found too, whose figures --json prints. Markdown and CSV hold the same
+    figures of results alone.
 
     \b
     Example:
@@ -41,14 +48,19 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str) -> None:
     for path in subjects:
         if (path / FILE_NAME).exists():
             raise BenchError(f"{path} is a bundle; measure it first: edgerec bench {path} --out result.json")
-    runs = {str(path): Run.load(path) for path in subjects if path.is_dir()}
+    runs, searches = _runs([path for path in subjects if path.is_dir()])
+    if as_json:
+        if len(searches) < len(subjects):
+            raise BenchError("--json prints the figures of searches alone; give runs of methods that search")
+        print_json({name: search.to_json() for name, search in searches.items()})
+        return
     files = [path for path in subjects if not path.is_dir()]
     results = [result for path in files for result in read_results(path)]
     if form == "html":
         out = out or Path("report.html")
-        report(results, out, runs=runs)
+        report(results, out, runs=runs, searches=searches)
     else:
-        if runs:
+        if runs or searches:
             raise BenchError("runs are shown as charts; leave them out, or give --format html")
         text = report_text(results, form)
         if out is None:
@@ -56,3 +68,22 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str) -> None:
             return
         write_bytes(out, text.encode())
     messages.print(f"wrote {out}", markup=False)
+
+
+def _runs(folders: Sequence[Path]) -> tuple[dict[str, Run], dict[str, SearchFigures]]:
+    """Runs and searches by their folder's name; a search that is not finished has no run yet. Raises RunError."""
+    runs: dict[str, Run] = {}
+    searches: dict[str, SearchFigures] = {}
+    for folder in folders:
+        if (folder / RUN_FILE).exists() or not (folder / SEARCH_FILE).exists():
+            runs[str(folder)] = Run.load(folder)
+        density = _density(runs[str(folder)]) if str(folder) in runs else None
+        if (found := search_figures(folder, density)) is not None:
+            searches[str(folder)] = found
+    return runs, searches
+
+
+def _density(run: Run) -> float:
+    """The kept share of the values: what a search's actions are to keep to."""
+    tables = [run.items] if run.users is None else [run.items, run.users]
+    return sum(table.n_values for table in tables) / sum(table.n_rows * table.d for table in tables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -20,12 +20,20 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS
+from edgerec.methods import method as find_method
+from edgerec.methods.search.workers import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions, Run, Step
 from edgerec.training import Progress as ProgressCallback
 
-PHASES = {"choose": ("choosing", "epochs"), "final": ("training", "epochs"), "prune": ("pruning", "tries")}
+PHASES = {
+    "choose": ("choosing", "epochs"),
+    "final": ("training", "epochs"),
+    "prune": ("pruning", "tries"),
+    "full": ("training in full size", "epochs"),
+    "search": ("searching", "actions"),
+}
 """What a step is called and counted in, by its phase."""
 
 
@@ -62,6 +70,11 @@ PHASES = {"choose": ("choosing", "epochs"), "final": ("training", "epochs"), "pr
     help="Where sizes cut lightgcn and ngcf in training: output, what ships (the default), or ego, the rows before "
     "propagation.",
 )
+@click.option("--oracle", help="What judges sizes in a search: backbone, or ials, which is far quicker.")
+@click.option("--protocol", help="Of a search: paper or code, where they differ; bet has its own too.")
+@click.option(
+    "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
@@ -83,6 +96,9 @@ def command(
     epochs: int | None,
     patience: int | None,
     mask_at: str | None,
+    oracle: str | None,
+    protocol: str | None,
+    workers: str | None,
     settings: tuple[str, ...],
     method_settings: tuple[str, ...],
     resume: bool,
@@ -109,13 +125,21 @@ def command(
         split=split,
         precision=precision,
         settings=_backbone_settings(backbone, settings, mask_at),
-        method_settings=settings_of(method_settings),
+        method_settings=_method_settings(method, backbone, method_settings, {"oracle": oracle, "protocol": protocol}),
         options=FitOptions(seed, threads, device, epochs, patience),
     )
     interactions = load(data, min_user, min_item)
     try:
         with _progress_bar() as progress:
-            run = train(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+            run = train(
+                interactions,
+                request,
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                workers=None if workers is None else parse_workers(workers),
+            )
     except KeyboardInterrupt:
         messages.print(f"interrupted; go on with the same command and --resume ({out})", markup=False)
         raise
@@ -134,6 +158,22 @@ def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None)
             f"--mask-at is for backbones that propagate, such as lightgcn, not for {backbone}; leave it out"
         )
     return {**settings, "mask_at": mask_at}
+
+
+def _method_settings(
+    method: str, backbone: str, pairs: Sequence[str], flags: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """What --method-set and the flags of single settings give. Raises RequestError, SettingError."""
+    settings = settings_of(pairs)
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if name in settings:
+            raise RequestError(f"--{name} and --method-set {name}=... are the same setting; give one of them")
+        if name not in {setting.name for setting in fields(find_method(method, backbone).config)}:
+            raise SettingError(f"--{name} is for methods that search, such as bet, not for {method}; leave it out")
+        settings[name] = value
+    return settings
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,14 @@ class Split:
     def fit_all(self) -> bool:
         """Whether the final model is trained again on `train_all`."""
         return self.spec.fit_all
+
+    def without_final(self) -> Split:
+        """The same parts, of which `train` alone is trained on, even where the split is of two shares."""
+        if not self.fit_all or not len(self.validation):
+            return self
+        counts = [len(self.train), len(self.validation), len(self.test)]
+        shares = tuple(count / sum(counts) for count in counts)
+        return replace(self, spec=replace(self.spec, fractions=shares))
 
     @property
     def train_all(self) -> Interactions:

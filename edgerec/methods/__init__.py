@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec.methods.base import FitWithin, Job, Method
+from edgerec.methods.base import FitWithin, Job, Method, Workers
+from edgerec.methods.bet import BET
+from edgerec.methods.ciess import CIESS
 from edgerec.methods.dense import Dense
 from edgerec.methods.dst import SET, RigL
 from edgerec.methods.magnitude import Magnitude
@@ -15,13 +17,25 @@ from edgerec.methods.uniform import Uniform
 
 _METHODS: dict[str, Method] = {
     method.name: method
-    for method in (Dense(), Uniform(), Random(), Popularity(), Magnitude(), SET(), RigL(), PEP(), SparseRec())
+    for method in (
+        Dense(),
+        Uniform(),
+        Random(),
+        Popularity(),
+        Magnitude(),
+        SET(),
+        RigL(),
+        PEP(),
+        SparseRec(),
+        BET(),
+        CIESS(),
+    )
 }
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names that `method` knows."""
 
-__all__ = ["METHODS", "FitWithin", "Job", "Method", "method"]
+__all__ = ["METHODS", "FitWithin", "Job", "Method", "Workers", "method"]
 
 
 def method(name: str, backbone: str) -> Method:

@@ -9,10 +9,14 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, sparse_positions
-from edgerec.data import Interactions
+from edgerec.data import Interactions, Split
 from edgerec.errors import BudgetError
 from edgerec.models import Backbone, SizePlan, Vectors
-from edgerec.training import FitResult, Progress, Start
+from edgerec.training import Checkpoint, FitOptions, FitResult, Progress, Start
+
+Workers = int | str | None
+"""Who makes the trainings of a search: this process, so many processes beside it, or a Ray cluster, by its address
+('ray://HOST:PORT') or a local one ('ray')."""
 
 
 def check_user_share(share: float | None) -> None:
@@ -24,9 +28,12 @@ def check_user_share(share: float | None) -> None:
 class FitWithin(Protocol):
     """Trains the job's backbone."""
 
-    def __call__(self, sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None) -> FitResult:
+    def __call__(
+        self, sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True
+    ) -> FitResult:
         """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well, with
-        `start` its trainer takes the place of the backbone's."""
+        `start` its trainer takes the place of the backbone's, without `final` nothing is trained once more on all of
+        train, and what was best on validation is the result."""
         ...
 
 
@@ -46,6 +53,11 @@ class Job:
         validate: metrics of vectors that know nothing of the validation part, on it; users without a table are made
             anew from their histories in train.
         progress: called by a method that searches, once a try; `fit` tells of its epochs itself.
+        config: of the backbone.
+        split: for a method that trains on its own: its test part is not to be looked at.
+        options: threads, device and epochs of trainings.
+        checkpoint: of the run; beside it a search keeps what it has found out. None where nothing is kept.
+        workers: who makes the trainings of a search.
     """
 
     backbone: Backbone
@@ -59,6 +71,11 @@ class Job:
     fit: FitWithin
     validate: Callable[[Vectors], dict[str, float]]
     progress: Progress
+    config: Any
+    split: Split
+    options: FitOptions
+    checkpoint: Checkpoint | None = None
+    workers: Workers = None
 
     @property
     def n_rows(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from edgerec.models import State, Vectors
 from edgerec.tables import load_arrays
 
 FILE_NAME = "checkpoint.npz"
+SEARCH = "search"
+"""The folder inside a run's that keeps what a search has found out, until the run is finished."""
 
 
 @dataclass
@@ -45,13 +48,18 @@ class Checkpoint:
             number: of the fit, for methods that fit more than once.
         """
         self.path = folder / (f"checkpoint-{number}.npz" if number else FILE_NAME)
-        self._folder, self._command, self._fresh, self._number = folder, command, fresh, number
+        self.folder = folder
+        self._command, self._fresh, self._number = command, fresh, number
         text = json.dumps({**command, "fit": number}, sort_keys=True)
         self._key = hashlib.sha256(text.encode()).hexdigest()
 
     def of_fit(self, number: int) -> Checkpoint:
         """The checkpoint of the run's fit of that number."""
-        return Checkpoint(self._folder, self._command, fresh=self._fresh, number=number)
+        return Checkpoint(self.folder, self._command, fresh=self._fresh, number=number)
+
+    def of_search(self) -> Checkpoint:
+        """The checkpoint of the run's search, in a folder of its own."""
+        return Checkpoint(self.folder / SEARCH, self._command)
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the checkpoint. Raises StorageError."""
@@ -88,6 +96,7 @@ class Checkpoint:
         return Snapshot(loop, parts["trainer"], Vectors.from_arrays(parts["best"]) if parts["best"] else None)
 
     def remove(self) -> None:
-        """Forget every fit's checkpoint: the run is finished. Raises StorageError."""
-        for path in self._folder.glob("checkpoint*.npz"):
+        """Forget every fit's checkpoint, and the search's: the run is finished. Raises StorageError."""
+        for path in self.folder.glob("checkpoint*.npz"):
             remove(path)
+        shutil.rmtree(self.folder / SEARCH, ignore_errors=True)

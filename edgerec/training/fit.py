@@ -20,7 +20,8 @@ class Step:
     """One epoch, or one try of a method's own search, for a progress bar.
 
     Attributes:
-        phase: 'choose' (on validation), 'final' (again on all of train) or 'prune' (how, on validation).
+        phase: 'choose' (on validation), 'final' (again on all of train), 'prune' (how, on validation), 'full' (the
+            full-size model that a search compares with) or 'search' (actions that it judges).
         candidate, candidates: which settings, counted from 1, of how many.
         epoch, max_epochs: counted from 1; tries where a method searches.
         values: losses and validation metrics by name.

@@ -16,6 +16,8 @@ from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import Table, load_arrays, load_table, save_table
+from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
+from edgerec.training.checkpoint import SEARCH
 
 FORMAT, VERSION = "edgerec.run", 2
 """Version 2 is of runs with a scorer, which version 1 would take for inner products."""
@@ -160,7 +162,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        if (folder / "checkpoint.npz").exists():
+        if any((folder / name).exists() for name in (CHECKPOINT, SEARCH)):
             raise RunError(
                 f"the run in {folder} is unfinished; give its 'edgerec train' command again with --resume"
             ) from None

@@ -51,6 +51,11 @@ def data() -> Interactions:
 
 # The backbone's decay suits full rows: where a quarter of the values is trained from noise it leaves nothing.
 SETTINGS = {("set", "mf"): {"l2": 0.002}, ("rigl", "mf"): {"l2": 0.002}}
+# Searches that take seconds.
+METHOD_SETTINGS = {
+    "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2},
+    "ciess": {"episodes": 2, "iterations": 2, "updates": 2, "finals": 2, "epochs": 2, "retrain": 2},
+}
 
 
 @cache
@@ -63,6 +68,7 @@ def trained(method_name: str, backbone_name: str) -> Run:
         budget=budget,
         dimensions=16,
         settings=SETTINGS.get((method_name, backbone_name)),
+        method_settings=METHOD_SETTINGS.get(method_name),
         options=OPTIONS,
     )
 

@@ -1,0 +1,149 @@
+"""How well a cheap oracle ranks sizes: iALS, and the backbone's own fine-tuning, beside trainings in full.
+
+usage: python -m edgerec_bench.oracle [DATA] [--backbone lightgcn] [--actions 30] [--full] [--out result.json]
+
+The actions are BET's, drawn at random at one budget. Each is judged as a search judges it, by masked iALS and by
+fine-tuning the backbone; with --full the backbone is also trained from scratch within its sizes until it gets no
+better, which is what a search is to predict. Rank correlations are Spearman's, over all actions and over the better
+half by the more expensive of the two judges: among random actions many are plainly bad, and a search is after the best.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgerec.api import TrainRequest, job_of
+from edgerec.console import print_table
+from edgerec.data import load_data
+from edgerec.data import split as split_interactions
+from edgerec.methods import Job
+from edgerec.methods.bet import EPOCHS
+from edgerec.methods.search.fitness import eval_of
+from edgerec.methods.search.judge import Judge
+from edgerec.methods.search.sampler import Sampler
+from edgerec.methods.search.workers import parse_workers
+from edgerec.models import SizePlan
+from edgerec.training import Fit, FitOptions, FitResult
+from edgerec_bench.ranks import spearman
+from edgerec_bench.record import write_record
+
+ORACLE, TUNED, FULL = "ials", "fine-tuned", "in full"
+
+
+def measure(
+    data: str, request: TrainRequest, actions: int, epochs: int, workers: int | str | None, *, full: bool
+) -> dict[str, Any]:
+    """Seconds and eval of each action by each judge, and the rank correlation of each pair of judges."""
+    interactions = load_data(data)
+    parts = split_interactions(interactions, request.split)
+
+    def fit(sizes: SizePlan, **_: Any) -> FitResult:
+        return Fit(request.backbone, parts.without_final(), sizes, request.config, request.options).run()
+
+    job = job_of(request, parts, fit, workers=workers)
+    sampler = Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
+    rng = np.random.default_rng(request.options.seed)
+    drawn = [sampler.draw(rng) for _ in range(actions)]
+    plans = [sampler.plan(action) for action in drawn]
+    judges = {ORACLE: _judged(job, plans, "ials", EPOCHS["ials"]), TUNED: _judged(job, plans, "backbone", epochs)}
+    if full:
+        started = time.perf_counter()
+        values = [float(eval_of(job.fit(plan).validation)) for plan in plans]
+        judges[FULL] = {"eval": values, "seconds": time.perf_counter() - started}
+    names = list(judges)
+    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
+    return {
+        "actions": [action.to_json() for action in drawn],
+        "judges": judges,
+        "correlations": [
+            {"of": one, "with": other, **_correlations(judges[one]["eval"], judges[other]["eval"])}
+            for one, other in pairs
+        ],
+        "data_fingerprint": interactions.fingerprint(),
+    }
+
+
+def _judged(job: Job, plans: list[SizePlan], oracle: str, epochs: int) -> dict[str, Any]:
+    """Eval over that of full sizes, and the seconds that it took, those of the full-size model apart."""
+    with Judge(job, "fine-tune", oracle=oracle, epochs=epochs) as judge:
+        started = time.perf_counter()
+        full = judge.full().mean
+        trained = time.perf_counter()
+        values = [one.mean for one in judge.judge(plans, seeds=[job.seed] * len(plans))]
+    judged = time.perf_counter()
+    return {
+        "eval": values,
+        "full": full,
+        "epochs": epochs,
+        "seconds": judged - trained,
+        "full_seconds": trained - started,
+    }
+
+
+def _correlations(cheap: list[float], dear: list[float]) -> dict[str, Any]:
+    """Spearman's of all and of the better half, and the place, from 1, that the cheap one's best has with the other."""
+    a, b = np.array(cheap), np.array(dear)
+    better = b >= np.median(b)
+    place = 1 + int((b > b[a.argmax()]).sum())
+    return {
+        "all": spearman(a, b),
+        "better_half": spearman(a[better], b[better]),
+        "place_of_best": place,
+    }
+
+
+@click.command()
+@click.argument("data", default="ml-100k")
+@click.option("--backbone", default="lightgcn", show_default=True)
+@click.option("--budget", default="10%", show_default=True)
+@click.option("--dimensions", default=128, show_default=True)
+@click.option("--split", default="random:50/25/25", show_default=True)
+@click.option("--actions", default=30, show_default=True)
+@click.option("--epochs", type=int, help="Of fine-tuning the backbone.  [default: as BET's]")
+@click.option("--full", is_flag=True, help="Train the backbone in full too, once an action.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--workers", help="As of edgerec train.")
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def main(
+    data: str,
+    backbone: str,
+    budget: str,
+    dimensions: int,
+    split: str,
+    actions: int,
+    epochs: int | None,
+    full: bool,
+    seed: int,
+    workers: str | None,
+    note: str,
+    out: Path | None,
+) -> None:
+    """Measure and print."""
+    request = TrainRequest.make(
+        backbone, "bet", budget=budget, dimensions=dimensions, split=split, options=FitOptions(seed, threads=1)
+    )
+    epochs = epochs or EPOCHS.get(backbone, 10)
+    found = measure(data, request, actions, epochs, None if workers is None else parse_workers(workers), full=full)
+    for name, judge in found["judges"].items():
+        shown = [f"{np.quantile(judge['eval'], share):.4f}" for share in (0, 0.5, 1)]
+        click.echo(f"{name}: eval {' '.join(shown)} (least, median, best), {judge['seconds']:.1f} s", err=True)
+    columns = ("", "beside", "rank correlation", "of the better half", "place of its best")
+    rows = [[c["of"], c["with"], c["all"], c["better_half"], c["place_of_best"]] for c in found["correlations"]]
+    print_table(f"{data}, {backbone} at {budget}, {actions} actions", columns, rows)
+    if out is not None:
+        options = (
+            f"--backbone {backbone} --budget {budget} --dimensions {dimensions} --split {split} --actions {actions}"
+        )
+        command = f"python -m edgerec_bench.oracle {data} {options} --epochs {epochs}{' --full' * full} --seed {seed}"
+        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
+        write_record(out, "oracle", command, {"note": note, **about, "seed": seed, **found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""edgerec reproduce: the papers' protocol, ours beside what they print."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from edgerec.cli.grid import progress_bar, reasons
+from edgerec.cli.options import settings_of
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import messages, print_table
+from edgerec.errors import BenchError, RequestError
+from edgerec.models import BACKBONES
+from edgerec_bench.grid import run_grid
+from edgerec_bench.record import write_record
+from edgerec_bench.reproduce import (
+    BUDGETS,
+    COMPARED,
+    PAPERS,
+    Wanted,
+    for_searches,
+    outcome,
+    searches_folder,
+    shown,
+    verdicts,
+)
+
+QUICK: dict[str, Any] = {
+    "data": "synthetic:200x150x6000",
+    "backbone": "ials",
+    "budgets": ("20%",),
+    "seeds": 1,
+    "dimensions": 32,
+    "iterations": 5,
+    "candidates": 10,
+    "episodes": 1,
+    "retrain": 1,
+}
+"""What a trial takes where nothing else is given: seconds, of made-up data."""
+WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
+"""Methods that have a setting which not all have."""
+UNTOLD = ("out", "as_json", "workers", "note")
+"""Options that do not decide the outcome."""
+
+
+@click.command("reproduce")
+@click.argument("paper", type=click.Choice(tuple(PAPERS)))
+@click.option("--data", help="A name, or a file or folder.  [default: ml-1m for ciess, gowalla for bet]")
+@click.option(
+    "--backbone", type=click.Choice(BACKBONES), default="lightgcn", show_default=True, help="What is trained."
+)
+@click.option("--method", "methods", multiple=True, default=COMPARED, show_default=True, help="May be repeated.")
+@click.option("--budget", "budgets", multiple=True, default=BUDGETS, show_default=True, help="May be repeated.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Splits and trainings of each.")
+@click.option("--dimensions", type=click.IntRange(1), default=128, show_default=True, help="Of a full row.")
+@click.option("--epochs", type=click.IntRange(1), help="Of a training in full, at most.")
+@click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops.")
+@click.option("--oracle", help="What judges sizes in searches: backbone, or ials, which is far quicker.")
+@click.option("--iterations", type=click.IntRange(1), help="Actions that BET judges.")
+@click.option("--candidates", type=click.IntRange(1), help="Actions that BET draws for one that it judges.")
+@click.option("--episodes", type=click.IntRange(1), help="Of CIESS.")
+@click.option("--judge-epochs", type=click.IntRange(1), help="Of the training that judges an action.")
+@click.option("--retrain", type=click.IntRange(1), help="Actions that a search trains in full at its end.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
+@click.option(
+    "--method-set", "method_settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A setting of one method."
+)
+@click.option("--minutes", type=float, default=60.0, show_default=True, help="That a cell may take in one call.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
+@click.option("--quick", is_flag=True, help="A trial in half a minute: made-up data and iALS, unless others are given.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The result, JSON; the grid's .jsonl stands beside it.  [default: reproduce-PAPER.json]",
+)
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@json_option
+@click.pass_context
+def command(context: click.Context, /, paper: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
+    """Train what the PAPER compares by its protocol, ours beside the published figures.
+
+    Train, validation and test are 50/25/25 at random inside each user; 20, 10 and 5 % of rows of 128 dimensions are
+    kept. A setting is the same for all methods that have it. Stopped at any point, the same command goes on.
+
+    \b
+    Example:
+      edgerec reproduce ciess --data ml-1m --oracle ials --out ciess-ml-1m.json
+      edgerec reproduce bet --quick
+    """
+    out = out or Path(f"reproduce-{paper}.json")
+    if out.suffix != ".json":
+        raise RequestError(f"{out} is to be JSON; give --out {out.with_suffix('.json')}")
+    note = chosen.pop("note")
+    if chosen.pop("quick"):
+        trial = {name: value for name, value in QUICK.items() if _is_default(context, name)}
+        there = set(chosen["methods"])
+        chosen |= {name: value for name, value in trial.items() if WHOSE.get(name, there) & there}
+    workers = chosen.pop("workers")
+    wanted, cells = _wanted(paper, out, **chosen), out.with_suffix(".jsonl")
+    try:
+        with progress_bar() as progress:
+            grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
+    except KeyboardInterrupt:
+        messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
+        raise
+    if not grid.rows:
+        raise BenchError(f"no cell could be made: {reasons(grid)}")
+    found = outcome(wanted, grid.rows)
+    write_record(out, "reproduce", _command(context), {"note": note, **found})
+    if as_json:
+        print_json(found)
+    else:
+        print_table(f"{paper.upper()}'s protocol: {wanted.data}, {wanted.backbone}", *shown(found["rows"]))
+        for line in verdicts(found["rows"]):
+            messages.print(line, markup=False)
+    for line in grid.notes:
+        _tell(line)
+    if grid.failures:
+        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {reasons(grid)}")
+
+
+def _wanted(
+    paper: str,
+    out: Path,
+    *,
+    data: str | None,
+    backbone: str,
+    methods: tuple[str, ...],
+    budgets: tuple[str, ...],
+    settings: tuple[str, ...],
+    method_settings: tuple[str, ...],
+    judge_epochs: int | None,
+    oracle: str | None,
+    iterations: int | None,
+    candidates: int | None,
+    episodes: int | None,
+    retrain: int | None,
+    **others: Any,
+) -> Wanted:
+    """What is to be trained. Raises RequestError, BenchError, UnsupportedError."""
+    common = {"oracle": oracle, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
+    own = for_searches(methods, backbone, {**common, "retrain": retrain})
+    if iterations is not None:
+        if "bet" not in own:
+            raise RequestError("--iterations are of bet, which is none of the methods; leave it out")
+        own["bet"]["iterations"] = iterations
+    if "ciess" in own:
+        # One search serves all budgets, of each seed.
+        own["ciess"] |= {"budgets": ",".join(budgets), "search": str(searches_folder(out))}
+    for pair in method_settings:
+        name, dot, rest = pair.partition(".")
+        if not dot or name not in methods:
+            raise RequestError(f"cannot read the setting {pair!r}: give METHOD.NAME=VALUE of {', '.join(methods)}")
+        own.setdefault(name, {}).update(settings_of([rest]))
+    return Wanted(
+        paper,
+        data or PAPERS[paper],
+        backbone,
+        tuple(methods),
+        tuple(budgets),
+        settings=settings_of(settings),
+        method_settings=own,
+        **others,
+    )
+
+
+def _is_default(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == ParameterSource.DEFAULT
+
+
+def _command(context: click.Context) -> str:
+    """What was typed, as far as it decides the outcome."""
+    words = ["edgerec", "reproduce", context.params["paper"]]
+    for option in context.command.params:
+        name = option.name or ""
+        if isinstance(option, click.Argument) or name in UNTOLD or _is_default(context, name):
+            continue
+        value = context.params[name]
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0]] if one is True else [option.opts[0], str(one)]
+    return shlex.join(words)
+
+
+def _tell(line: str) -> None:
+    messages.print(line, markup=False)

@@ -1,0 +1,157 @@
+"""One side's agent: an actor proposes a size, a walk goes to others near it, and a critic chooses among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.methods.search.environment import Environment
+from edgerec.methods.search.noise import PAPER_D, noise
+from edgerec.methods.search.replay import Batch, Replay
+from edgerec.methods.search.td3 import TD3, TD3Config
+from edgerec.methods.search.walk import Walk, nearest_size
+from edgerec.models import State
+
+Floats = NDArray[np.float32]
+Sizes = NDArray[np.int64]
+
+WALK_STEPS, WALK_REACH = 5, 5
+"""CIESS, section 3.3: with where it starts, six sizes."""
+_LEAST_NOISE = 1 / 6
+"""Of the paper's noise, whatever the sizes: one dimension of 128."""
+
+
+@dataclass(frozen=True)
+class Exploring:
+    """How an agent tries what its actor does not propose.
+
+    Attributes:
+        noise: 'gauss', 'ou' or 'uniform'.
+        walk: whether a critic chooses among the sizes of a walk.
+        after: noise is added to what the critic chose, one number for all rows, as in the authors' code; else to what
+            the actor proposes, one a row, as in the paper.
+    """
+
+    noise: str = "gauss"
+    walk: bool = True
+    after: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an agent does with all rows at once.
+
+    Attributes:
+        sizes: (n,) that are to be tried.
+        proposed: (n,) float32 of the actor, without noise and walk, brought to the mean that was asked for.
+        wanted: their mean before that.
+    """
+
+    sizes: Sizes
+    proposed: Floats
+    wanted: float
+
+
+class Agent:
+    """Sizes for the users, or the items, of an environment, and what it learns from.
+
+    Where it sees sizes by their logarithm (ours), noise and walk shrink with the sizes that it proposes: noise of 6
+    dimensions suits rows of 64, and leaves nothing of sizes about 6.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        side: int,
+        d: int,
+        exploring: Exploring,
+        *,
+        log: bool,
+        begin: float,
+        gamma: float,
+        memory: int,
+        lanes: int,
+        seed: int,
+    ) -> None:
+        """`side` is 0 for users and 1 for items; `begin` the size that it proposes at first; `memory` the visits that
+        are replayed, of `lanes` episodes by turns."""
+        self._environment, self._side, self._d, self._exploring, self._log = environment, side, d, exploring, log
+        high = float(np.log(d)) if log else d
+        unit = (high - self._low) / (PAPER_D - 1)
+        config = TD3Config(self._low, high, gamma=gamma, smoothing=2 * unit, clip=5 * unit)
+        self._td3, self._seed = TD3(3, config, seed, begin=float(self._seen(np.array(begin)))), seed
+        known = environment.known[side]
+        self.replay = Replay(known.size, d, memory, known, lanes)
+
+    @property
+    def _low(self) -> float:
+        return 0.0 if self._log else 1.0
+
+    def _seen(self, sizes: NDArray[Any]) -> Floats:
+        """Sizes as the networks see them."""
+        return (np.log(sizes) if self._log else sizes).astype(np.float32)
+
+    def full(self) -> tuple[Sizes, Floats]:
+        """What an episode begins with: full rows of quality 1."""
+        n = self._environment.known[self._side].size
+        return np.full(n, self._d, np.int64), np.ones(n, np.float32)
+
+    def choose(self, sizes: Sizes, quality: Floats, episode: int, iteration: int, mean: float | None = None) -> Choice:
+        """For all rows, that have `sizes` (n,) and `quality` (n,) now; around `mean`, where one is given."""
+        states = self._environment.states(self._side, slice(None), sizes, quality)
+        seeds = [[self._seed, episode, at] for at in range(iteration + 1)]
+        acted, exploring = self._td3.act(states), self._exploring
+        proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
+        level = proposed if mean is None else levelled(proposed, mean, self._d)
+        spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
+        chosen = nearest_size(level, self._d)
+        if not exploring.after:
+            chosen = nearest_size(level + spread * noise(exploring.noise, sizes.size, self._d, seeds), self._d)
+        if exploring.walk:
+            walk = Walk(self._d, max(round(WALK_REACH * min(float(spread.mean()), 1)), 1))
+            visited = walk.visited(chosen, WALK_STEPS, np.random.default_rng([*seeds[-1], 1]))
+            best = self._td3.value(states, self._seen(visited)).argmax(1)
+            chosen = visited[np.arange(sizes.size), best]
+        if exploring.after:
+            chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
+        return Choice(chosen, level.astype(np.float32), float(proposed.mean()))
+
+    def learn(self, updates: int, batch: int, number: int) -> None:
+        """So many steps on transitions of the replay memory, where it holds any; `number` tells calls apart."""
+        rng = np.random.default_rng([self._seed, number])
+        for _ in range(updates if len(self.replay) else 0):
+            drawn = self.replay.draw(batch, rng)
+            states, following = (
+                self._environment.states(self._side, drawn.rows, sizes, quality)
+                for sizes, quality in ((drawn.sizes_before, drawn.quality_before), (drawn.sizes, drawn.quality))
+            )
+            rewards = self._environment.reward(self._side, drawn.quality, drawn.sizes)
+            self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
+
+    def state(self) -> State:
+        """Networks and replay memory."""
+        parts = {"td3": self._td3.state(), "replay": self.replay.state()}
+        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from `state()` of one that was made with the same arguments, to the same result to the bit."""
+        for part, restore in (("td3", self._td3.restore), ("replay", self.replay.restore)):
+            restore(
+                {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
+            )
+
+
+def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:
+    """(n,) real sizes in 1..d in proportion to `sizes` (n,), of that mean, which is in 1..d."""
+    low, high = np.log(1 / sizes.max()), np.log(d / sizes.min())
+    for _ in range(60):
+        middle = (low + high) / 2
+        if np.clip(np.exp(middle) * sizes, 1, d).mean() > mean:
+            high = middle
+        else:
+            low = middle
+    level: NDArray[np.float64] = np.clip(np.exp(low) * sizes, 1, d)
+    return level

@@ -1,0 +1,124 @@
+"""What a search has tried, one JSON object a line: enough to go on after a kill, and to draw the search."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import RunError
+from edgerec.files import remove, storage_failure, to_json
+from edgerec.models import SizePlan
+from edgerec.training.checkpoint import SEARCH
+
+FILE_NAME = "search.jsonl"
+DECILES = 10
+FIELDS = ("iteration", "action", "strategy", "predicted", "fitness", "density", "seconds", "sizes")
+"""Of every entry; methods may add their own, such as the episode.
+
+iteration: from 0. action: what was chosen, in the method's terms. strategy: why. predicted: fitness, or None. fitness:
+eval over that of full-size tables; None of a training in full, which has `eval` itself. density: kept share of the
+values. seconds: since the action before. sizes: mean sizes, by 'users' and 'items', of ten parts of the rows, the least
+popular first.
+"""
+RETRAIN = "retrain"
+"""The strategy of entries that tell of a training in full, at a search's end."""
+
+
+class SearchHistory:
+    """The entries of a search, in a file where the run has a folder.
+
+    Attributes:
+        entries: those of earlier calls first.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        """Open the history of the run in `folder`, or one in memory; a last line that a kill has torn is dropped.
+
+        Raises RunError where the file is damaged, StorageError.
+        """
+        self._path = None if folder is None else folder / FILE_NAME
+        self.entries: list[dict[str, Any]] = []
+        if self._path is not None and self._path.exists():
+            self.entries = read_history(self._path)
+            _drop_torn_line(self._path)
+
+    @property
+    def judged(self) -> list[dict[str, Any]]:
+        """The entries of judged actions, without those of trainings in full."""
+        return [entry for entry in self.entries if entry["strategy"] != RETRAIN]
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append an entry: it is on disk when this returns. Raises StorageError."""
+        self.entries.append(entry)
+        if self._path is None:
+            return
+        try:
+            with self._path.open("ab") as stream:
+                stream.write(to_json(entry, compact=True))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            storage_failure(self._path, error, "write")
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Forget the search of the run in `folder`: it is to be trained anew. Raises StorageError."""
+        remove(folder / FILE_NAME)
+        shutil.rmtree(folder / SEARCH, ignore_errors=True)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The entries of a history file, without a torn last line. Raises RunError where it is damaged, StorageError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        storage_failure(path, error, "read")
+    entries = []
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            missing = [name for name in FIELDS if name not in entry]
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{path} is damaged in line {number} ({error}); train again with --overwrite") from error
+        if missing:
+            raise RunError(f"{path} has no {', '.join(missing)} in line {number}; train again with --overwrite")
+        entries.append(entry)
+    return entries
+
+
+def _drop_torn_line(path: Path) -> None:
+    try:
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    except OSError as error:
+        storage_failure(path, error, "mend")
+
+
+def size_deciles(
+    plan: SizePlan, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
+) -> dict[str, list[float]]:
+    """Mean sizes of ten parts of the rows of each side, the least popular first: an entry's `sizes`.
+
+    Args:
+        user_counts, item_counts: (n,) interactions of the rows.
+    """
+    sides = {"users": (plan.users, user_counts), "items": (plan.items, item_counts)}
+    return {side: _deciles(plan.d, sizes, counts) for side, (sizes, counts) in sides.items()}
+
+
+def _deciles(d: int, sizes: NDArray[np.int64] | None, counts: NDArray[np.int64]) -> list[float]:
+    if sizes is None:
+        return [float(d)] * DECILES
+    ordered = sizes[np.argsort(counts, kind="stable")]
+    # Where there are fewer rows than parts, some share a row.
+    ends = np.linspace(0, len(ordered), DECILES + 1)
+    parts = [slice(int(start), max(int(end), int(start) + 1)) for start, end in pairwise(ends)]
+    return [round(float(ordered[part].mean()), 3) for part in parts]

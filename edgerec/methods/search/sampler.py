@@ -1,0 +1,141 @@
+"""BET's sampler: one action sets the sizes of a whole table, by a family of distributions and a shape for each side.
+
+Qu et al. 2024 (arXiv 2310.14884), section 4.1, families and ranges of shapes as in the authors' code. Their rounding
+can miss the budget by 5 %; sizes here are projected onto it exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.budget import project_sizes, snap_sizes
+from edgerec.extras import require
+from edgerec.models import SizePlan
+
+_TINY = 1e-300
+"""The smallest weight: a power law of a small shape underflows to zero, and a weight is positive."""
+
+
+def _power_law(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
+    """Density a x^(a - 1) on 0..1."""
+    return np.asarray(uniform ** (1 / max(shape, 1e-6)))
+
+
+def _truncated_exponential(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
+    """Density proportional to e^-x on 0..b."""
+    return np.asarray(-np.log1p(uniform * np.expm1(-shape)))
+
+
+def _truncated_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
+    """The standard normal's density on 0..b."""
+    special = require("scipy.special", "train")
+    return np.asarray(special.ndtri(0.5 + uniform * (special.ndtr(shape) - 0.5)))
+
+
+def _log_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
+    """e^(s z), z standard normal."""
+    return np.asarray(np.exp(shape * require("scipy.special", "train").ndtri(uniform)))
+
+
+FAMILIES: dict[str, tuple[Callable[[NDArray[np.float64], float], NDArray[np.float64]], float]] = {
+    "power law": (_power_law, 20.0),
+    "truncated exponential": (_truncated_exponential, 5.0),
+    "truncated normal": (_truncated_normal, 20.0),
+    "log-normal": (_log_normal, 0.5),
+}
+"""Inverse distribution functions, and the largest shape, by name."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """Sizes of a whole table, as they were drawn.
+
+    Attributes:
+        families, shapes: of users and items.
+        share: of the budget that goes to users.
+        seed: of the values that are drawn.
+    """
+
+    families: tuple[str, str]
+    shapes: tuple[float, float]
+    share: float
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Action:
+        """Raises KeyError, TypeError where something is missing."""
+        return cls(tuple(fields["families"]), tuple(fields["shapes"]), float(fields["share"]), int(fields["seed"]))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws actions, and makes their sizes.
+
+    Attributes:
+        user_counts, item_counts: (n,) interactions: the larger sizes go to the more frequent rows.
+        total: values of both tables, kept exactly.
+        d: the largest size; the smallest is 1.
+        widths: at most so many distinct sizes a table, for a sum of at most `total`; None for any, and exactly it.
+    """
+
+    user_counts: NDArray[np.int64]
+    item_counts: NDArray[np.int64]
+    total: int
+    d: int
+    widths: int | None = None
+
+    def draw(self, rng: np.random.Generator) -> Action:
+        """An action: families by equal chances, shapes uniform up to the family's largest, the share uniform."""
+        families = [str(name) for name in rng.choice(list(FAMILIES), 2)]
+        shapes = [float(rng.uniform(0, FAMILIES[name][1])) for name in families]
+        return Action(
+            (families[0], families[1]), (shapes[0], shapes[1]), float(rng.random()), int(rng.integers(1 << 32))
+        )
+
+    def plan(self, action: Action, *, exact: bool = False) -> SizePlan:
+        """The sizes of an action; with `exact` as if there were no limit of `widths`, which takes twenty times less."""
+        rng = np.random.default_rng(action.seed)
+        users, items = self.user_counts.size, self.item_counts.size
+        # What one side cannot hold, or needs to have one a row, is the other's to give.
+        least, most = max(users, self.total - items * self.d), min(users * self.d, self.total - items)
+        for_users = int(np.clip(round(action.share * self.total), least, most))
+        totals = (for_users, self.total - for_users)
+        sides = [
+            self._sizes(
+                FAMILIES[family][0](_open(rng, order.size), shape), order, total, None if exact else self.widths
+            )
+            for family, shape, order, total in zip(action.families, action.shapes, self._orders, totals, strict=True)
+        ]
+        return SizePlan(self.d, *sides)
+
+    @cached_property
+    def _orders(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of each side, the most frequent first."""
+        return np.argsort(-self.user_counts, kind="stable"), np.argsort(-self.item_counts, kind="stable")
+
+    def _sizes(
+        self, values: NDArray[np.float64], order: NDArray[np.int64], total: int, widths: int | None
+    ) -> NDArray[np.int64]:
+        """(n,) sizes that follow the values, the n-th largest for the n-th most frequent row."""
+        weights = np.maximum(np.sort(values)[::-1], _TINY)
+        if widths is None:
+            ordered = project_sizes(weights, total, 1, self.d)
+        else:
+            ordered = snap_sizes(weights, total, 1, self.d, widths)
+        sizes = np.empty_like(ordered)
+        sizes[order] = ordered
+        return sizes
+
+
+def _open(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """(n,) uniform numbers inside 0..1, the ends excluded."""
+    return np.asarray((rng.integers(0, 1 << 53, n) + 0.5) / (1 << 53))

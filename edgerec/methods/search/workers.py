@@ -1,0 +1,168 @@
+"""Who makes the trainings of a search: this process, processes beside it, or a Ray cluster.
+
+All take one function of (shared, task), which must be importable by name. What is shared is sent to each worker once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from edgerec.errors import EdgeRecError, UnsupportedError, WorkerError
+
+Function = Callable[[Any, Any], Any]
+_LOCAL, _CLUSTER = "ray", "ray://"
+
+
+class Pool(Protocol):
+    """Answers tasks; used as a context, at whose end workers are gone, whatever they were at."""
+
+    def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Each task's number and answer, as they come.
+
+        Raises what the function raises, and WorkerError where a worker is lost.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+
+def parse_workers(text: str) -> int | str:
+    """Workers as typed: a number from 1 up, 'ray', or 'ray://HOST:PORT'. Raises UnsupportedError."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    if text == _LOCAL or (text.startswith(_CLUSTER) and text.rpartition(":")[2].isdecimal()):
+        return text
+    raise UnsupportedError(f"there are no workers {text!r}; give a number, 'ray', or ray://HOST:PORT")
+
+
+def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
+    """A pool of so many processes, of a Ray cluster's by its address, or with None of this process alone.
+
+    Raises UnsupportedError for workers that there are not, MissingExtraError without Ray, WorkerError where its cluster
+    does not answer.
+    """
+    if workers is None:
+        return Serial(function, shared)
+    kind = parse_workers(str(workers))
+    if isinstance(kind, int):
+        return Processes(kind, function, shared)
+    from edgerec.methods.search.ray_workers import RayTasks
+
+    return RayTasks(None if kind == _LOCAL else kind, function, shared)
+
+
+class Serial:
+    """This process, one task after the other."""
+
+    def __init__(self, function: Function, shared: Any) -> None:
+        self._function, self._shared = function, shared
+
+    def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for number, task in enumerate(tasks):
+            yield number, self._function(self._shared, task)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+
+class Processes:
+    """Processes on this machine, started when there is something to do.
+
+    They end with this one, however it ends: the pipe that a task comes through closes then.
+    """
+
+    def __init__(self, n: int, function: Function, shared: Any) -> None:
+        self._n, self._function, self._shared = n, function, shared
+        self._running: dict[Connection, multiprocessing.process.BaseProcess] = {}
+
+    def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        waiting, at = deque(enumerate(tasks)), dict[Connection, int]()
+        while len(self._running) < min(self._n, len(tasks)):
+            self._start()
+        for pipe in self._running:
+            if waiting:
+                at[pipe] = self._send(pipe, waiting.popleft())
+        while at:
+            ready = wait(list(at))
+            for pipe in [pipe for pipe in at if pipe in ready]:
+                number = at.pop(pipe)
+                answer = self._receive(pipe)
+                if waiting:
+                    at[pipe] = self._send(pipe, waiting.popleft())
+                yield number, answer
+
+    def _start(self) -> None:
+        # Forked children would inherit the locks of torch's and BLAS's threads as they happen to stand.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._function, self._shared), daemon=True)
+        process.start()
+        theirs.close()
+        self._running[ours] = process
+
+    def _send(self, pipe: Connection, task: tuple[int, Any]) -> int:
+        number, what = task
+        try:
+            pipe.send(what)
+        except OSError:
+            self._lost(pipe)
+        return number
+
+    def _receive(self, pipe: Connection) -> Any:
+        try:
+            answer, error = pipe.recv()
+        except (EOFError, OSError):
+            self._lost(pipe)
+        if error is not None:
+            raise error
+        return answer
+
+    def _lost(self, pipe: Connection) -> None:
+        process = self._running[pipe]
+        process.join(5)
+        status = process.exitcode
+        why = f"was killed by {signal.Signals(-status).name}" if status is not None and status < 0 else "ended"
+        raise WorkerError(
+            f"a worker {why}; if memory is short take fewer --workers, and go on with --resume. A script that starts "
+            "workers does so under: if __name__ == '__main__'"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for pipe, process in self._running.items():
+            process.terminate()
+            pipe.close()
+        for process in self._running.values():
+            process.join()
+        self._running.clear()
+
+
+def _serve(pipe: Connection, function: Function, shared: Any) -> None:
+    """Answer tasks until the pipe closes. Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            pipe.send((function(shared, task), None))
+        except EdgeRecError as error:
+            pipe.send((None, error))
+        except Exception as error:
+            pipe.send((None, WorkerError(f"a worker failed: {error!r}")))

@@ -1,0 +1,50 @@
+"""The benches of a search: how well an oracle ranks, and how long BET's parts take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgerec_bench.oracle import _correlations
+from edgerec_bench.oracle import main as oracle
+from edgerec_bench.search_speed import main as search_speed
+
+
+def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --actions 6 --epochs 1 --full --out"
+    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "oracle.json").read_text())
+    assert [(pair["of"], pair["with"]) for pair in found["correlations"]] == [
+        ("ials", "fine-tuned"),
+        ("ials", "in full"),
+        ("fine-tuned", "in full"),
+    ]
+    assert all(len(judge["eval"]) == len(found["actions"]) == 6 for judge in found["judges"].values())
+    assert all(-1 <= pair["all"] <= 1 for pair in found["correlations"])
+    assert found["format"] == "edgerec.oracle"
+    assert found["command"].startswith("python -m edgerec_bench.oracle synthetic:80x60x2000 --backbone mf")
+
+
+def test_correlations_are_of_all_and_of_the_better_half() -> None:
+    dear = np.arange(10.0)
+    cheap = dear.copy()
+    cheap[5:] = cheap[5:][::-1]  # the better half upside down
+    found = _correlations(cheap.tolist(), dear.tolist())
+    assert found["better_half"] == pytest.approx(-1)
+    assert 0 < found["all"] < 1
+    assert found["place_of_best"] == 5
+
+
+def test_parts_are_timed(tmp_path: Path) -> None:
+    words = ["--users", "50", "--items", "60", "--dimensions", "16", "--candidates", "3", "--out"]
+    done = CliRunner().invoke(search_speed, [*words, str(tmp_path / "s.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["rows"] == 110
+    assert found["scoring_s"] == pytest.approx(found["seconds"]["counting"] + found["seconds"]["predicting"])
+    assert "--candidates 3" in found["command"]

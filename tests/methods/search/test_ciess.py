@@ -1,0 +1,214 @@
+"""CIESS as a method: budgets met from one search, and what it tells."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgerec.api import TrainRequest, train
+from edgerec.budget import Budget
+from edgerec.data import Interactions
+from edgerec.errors import BudgetError, DataError, RunError, SettingError
+from edgerec.methods.ciess import PROTOCOLS, CIESSConfig
+from edgerec.methods.search.history import FILE_NAME, read_history
+from edgerec.methods.search.judge import Judge
+from edgerec.methods.search.visits import Visits
+from edgerec.tables import PrefixTable
+from edgerec.training import FitOptions, Run, Step
+
+QUICK: dict[str, Any] = {"episodes": 2, "iterations": 3, "batch": 64, "finals": 3, "updates": 2}
+OPTIONS = FitOptions(seed=3, threads=1, max_epochs=3)
+SPLIT = "random:50/25/25"
+
+
+def request(budget: str = "20%", backbone: str = "ials", split: str = SPLIT, **settings: Any) -> TrainRequest:
+    return TrainRequest.make(
+        backbone,
+        "ciess",
+        budget=budget,
+        dimensions=16,
+        split=split,
+        method_settings={**QUICK, **settings},
+        options=OPTIONS,
+    )
+
+
+def values(run: Run) -> int:
+    assert run.users is not None
+    return run.items.n_values + run.users.n_values
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("budget", ["20%", "10%", "1234"])
+def test_the_budget_is_met_exactly(protocol: str, budget: str, interactions: Interactions) -> None:
+    run = train(interactions, request(budget, protocol=protocol, epochs=1, iterations=2, ship="projected"))
+    assert values(run) == Budget.parse(budget).values(500, 16)
+    assert run.method_settings["ship"] == "projected"
+    assert isinstance(run.items, PrefixTable)
+    assert 1 <= run.items.sizes().min() <= run.items.sizes().max() <= 16
+
+
+def test_a_budget_in_bytes_has_few_widths(interactions: Interactions) -> None:
+    run = train(interactions, request("30KiB"))
+    assert run.users is not None
+    assert max(np.unique(table.sizes()).size for table in (run.users, run.items)) <= 16
+
+
+@pytest.mark.parametrize("backbone", ["lightgcn", "mf", "ncf", "ngcf"])
+@pytest.mark.parametrize("oracle", ["backbone", "ials"])
+def test_every_backbone_is_searched(backbone: str, oracle: str, interactions: Interactions) -> None:
+    run = train(interactions, request(backbone=backbone, oracle=oracle, epochs=1, episodes=1, retrain=1))
+    assert run.method_settings["ship"] in ("projected", "proposed", "visited")
+    if run.method_settings["ship"] != "visited":
+        assert values(run) == Budget.parse("20%").values(500, 16)
+
+
+def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Path) -> None:
+    """Where they spend the budget and no more, in the paper's sense."""
+    shared = {"budgets": "40%", "search": str(tmp_path / "searches")}
+    train(interactions, request(**shared), out=tmp_path / "run")
+    (path,) = (tmp_path / "searches").iterdir()
+    visited = [np.load(path)[f"sizes.{side}"].astype(int) for side in ("users", "items")]
+    spent = int(visited[0][0].sum() + visited[1][0].sum())
+    run = train(interactions, request(str(spent + 20), ship="visited", **shared))
+    assert run.users is not None
+    shipped = [
+        np.array_equal(users, run.users.sizes()) and np.array_equal(items, run.items.sizes())
+        for users, items in zip(*visited, strict=True)
+    ]
+    assert sum(shipped) == 1
+    assert 0.9 * (spent + 20) <= values(run) <= spent + 20
+    with pytest.raises(BudgetError, match="ship"):
+        train(interactions, request("97%", ship="visited", **shared))
+
+
+def test_one_search_serves_three_budgets(
+    interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    judge = Judge.each
+
+    def counting(self: Judge, plans: Any, *, seeds: Any) -> Any:
+        asked.append(len(plans))
+        return judge(self, plans, seeds=seeds)
+
+    monkeypatch.setattr(Judge, "each", counting)
+    shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%,5%"}
+    alone = {budget: train(interactions, request(budget, budgets=shared["budgets"])) for budget in ("20%", "10%")}
+    asked.clear()
+    finals = []
+    for budget in ("10%", "20%", "7%"):
+        run = train(interactions, request(budget, **shared), out=tmp_path / budget.strip("%"))
+        finals.append(asked[-1])
+        told = read_history(tmp_path / budget.strip("%") / FILE_NAME)
+        assert [entry["strategy"] for entry in told[:6]] == ["walk"] * 6
+        assert abs(values(run) - Budget.parse(budget).values(500, 16)) <= 0.1 * values(run)
+        if budget in alone:  # the same as where nothing was there
+            assert np.array_equal(run.items.dense(), alone[budget].items.dense())
+            assert run.metrics == alone[budget].metrics
+    assert sum(asked) == 6 + sum(finals)
+    assert len(list((tmp_path / "searches").iterdir())) == 1
+    # Another seed is another search, beside the first.
+    train(interactions, replace(request("10%", **shared), options=replace(OPTIONS, seed=4)))
+    assert len(list((tmp_path / "searches").iterdir())) == 2
+
+
+def test_many_sizes_are_visited(interactions: Interactions, tmp_path: Path) -> None:
+    train(interactions, request(cost=0.1), out=tmp_path)
+    visits = np.load(tmp_path / "visited.npz")
+    for side in ("users", "items"):
+        assert np.unique(visits[f"sizes.{side}"]).size > 12
+
+
+def test_walk_and_noise_change_the_search(interactions: Interactions, tmp_path: Path) -> None:
+    """With the same seed: other sizes from the first visit on, all of them sizes."""
+    firsts = []
+    for number, settings in enumerate(({}, {"walk": False}, {"noise": "ou"}, {"noise": "uniform"})):
+        out = tmp_path / str(number)
+        train(interactions, request(**settings), out=out)
+        sizes = np.load(out / "visited.npz")["sizes.users"]
+        assert sizes.min() >= 1
+        assert sizes.max() <= 16
+        firsts.append(sizes[0].tobytes())
+    assert len(set(firsts)) == 4
+
+
+def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_path: Path) -> None:
+    steps: list[Step] = []
+    run = train(interactions, request(), out=tmp_path, progress=steps.append)
+    told = read_history(tmp_path / FILE_NAME)
+    judged = [entry for entry in told if entry["strategy"] != "retrain"]
+    assert len(judged) == 6 + sum(entry["strategy"] != "walk" for entry in judged)
+    assert len(told) - len(judged) == 3
+    for entry in judged:
+        assert 0 < entry["density"] <= 1
+        assert 0 <= entry["quality"] <= 1
+        for side in ("users", "items"):
+            quantiles = entry["action"]["quantiles"][side]
+            assert quantiles == sorted(quantiles)
+            assert len(quantiles) == 5
+            assert len(entry["sizes"][side]) == 10
+        json.dumps(entry, allow_nan=False)
+    finals = [entry for entry in judged if entry["strategy"] in ("projected", "proposed")]
+    assert finals
+    assert all(math.isclose(entry["density"], 0.2) for entry in finals)
+    searched = [step for step in steps if step.phase == "search"]
+    bests = [step.values["best"] for step in searched]
+    assert bests == sorted(bests)
+    assert searched[-1].epoch == searched[-1].max_epochs == len(judged)
+    within = [entry["quality"] for entry in judged if entry["density"] <= 0.2 + 1e-9]
+    assert bests[-1] == max(within)
+    assert [entry["phase"] for entry in run.history].count("search") == len(told)
+
+
+def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_path: Path) -> None:
+    train(interactions, request(search=str(tmp_path)))
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as arrays:
+        key = json.loads(arrays["about"].tobytes())["key"]
+    visits = Visits.load(path, key)
+    assert len(visits) == 6
+    assert visits.kept() == pytest.approx([entry["density"] for entry in visits.entries])
+    with pytest.raises(RunError, match="another search"):
+        Visits.load(path, {**key, "seed": 99})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError, match="damaged"):
+        Visits.load(path, key)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"noise": "pink"},
+        {"protocol": "mine"},
+        {"ship": "nothing"},
+        {"episodes": 0},
+        {"cost": -1.0},
+        {"episodes": 3, "at_once": 2},
+        {"oracle": "svd"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        CIESSConfig(**wrong)
+
+
+def test_budgets_are_shares() -> None:
+    assert CIESSConfig(budgets="20%, 5%").shares() == (0.2, 0.05)
+    for wrong in ("512KiB", "20%,many"):
+        with pytest.raises(BudgetError):
+            CIESSConfig(budgets=wrong)
+
+
+def test_nothing_to_judge_by_is_refused(interactions: Interactions) -> None:
+    few = Interactions.from_pairs(np.arange(40) % 8, np.arange(40) // 8)
+    with pytest.raises(DataError):
+        train(few, request("50%", split="leave-last-out", backbone="ials"))
+    with pytest.raises(BudgetError, match="smallest"):
+        train(interactions, request("1%"))

@@ -1,0 +1,84 @@
+"""CIESS stopped at any point, between judgements and inside one, ends as if it had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgerec.api import train
+from edgerec.data import Interactions
+from edgerec.methods.search.history import FILE_NAME, read_history
+from edgerec.methods.search.judge import Judge
+from edgerec.training import Run, Step
+from tests.methods.search.test_ciess import SPLIT, request
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def same(a: Run, b: Run) -> bool:
+    """To the bit."""
+    assert a.users is not None
+    assert b.users is not None
+    return (
+        np.array_equal(a.users.dense(), b.users.dense())
+        and np.array_equal(a.items.dense(), b.items.dense())
+        and (a.config, a.metrics, a.history) == (b.config, b.metrics, b.history)
+    )
+
+
+@pytest.mark.parametrize(("at_once", "split"), [(1, SPLIT), (2, "random:80/20")])
+def test_stopped_at_any_point_it_ends_as_one_that_was_not(
+    at_once: int, split: str, interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = request(split=split, at_once=at_once)
+    steps: list[Step] = []
+    whole = train(interactions, wanted, progress=steps.append)
+    assert {step.phase for step in steps} >= {"full", "search", "choose"}
+    searching = [key for key in range(len(steps)) if steps[key].phase == "search"]
+    for number in (0, searching[1], searching[4], searching[-2], len(steps) - 2):
+        left = iter(range(number))
+
+        def stop(step: Step, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+
+        out = tmp_path / str(number)
+        with pytest.raises(KilledError):
+            train(interactions, wanted, out=out, progress=stop)
+        assert same(train(interactions, wanted, out=out, resume=True), whole)
+        told = [entry["iteration"] for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
+        assert told == list(range(len(told)))
+
+    # And inside a judgement.
+    out, judge = tmp_path / "inside", Judge.each
+    calls = iter(range(3))
+
+    def dying(self: Judge, plans: Any, *, seeds: Any) -> Any:
+        if next(calls, None) is None:
+            raise KilledError
+        return judge(self, plans, seeds=seeds)
+
+    monkeypatch.setattr(Judge, "each", dying)
+    with pytest.raises(KilledError):
+        train(interactions, wanted, out=out)
+    monkeypatch.undo()
+    assert same(train(interactions, wanted, out=out, resume=True), whole)
+
+
+def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interactions, tmp_path: Path) -> None:
+    """Before anything was judged: nothing but the history is in the folder."""
+    wanted = request(search=str(tmp_path / "searches"))
+    whole = train(interactions, wanted)
+
+    def stop(step: Step) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        train(interactions, wanted, out=tmp_path / "run", progress=stop)
+    assert same(train(interactions, wanted, out=tmp_path / "run", resume=True), whole)

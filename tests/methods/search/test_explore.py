@@ -1,0 +1,141 @@
+"""The search itself, with a judge whose answer to any sizes is known: what it learns, and what the walk is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgerec.api import TrainRequest, job_of
+from edgerec.data import split as split_interactions
+from edgerec.data import synthetic
+from edgerec.methods import Job
+from edgerec.methods.search.agent import Exploring, levelled
+from edgerec.methods.search.explore import Explorer, Search
+from edgerec.methods.search.fitness import Judged
+from edgerec.methods.search.visits import Visits
+from edgerec.models import SizePlan
+
+D = 32
+SEARCH = Search(
+    episodes=4,
+    iterations=10,
+    cost=0.0,
+    shares=(),
+    exploring=Exploring(),
+    ratio=True,
+    from_one=False,
+    strict=False,
+    log=False,
+    gamma=0.0,
+    updates=2,
+    batch=64,
+    memory=100,
+    at_once=1,
+    seed=0,
+)
+
+
+@cache
+def job() -> Job:
+    request = TrainRequest.make("ials", "ciess", budget="20%", dimensions=D, split="random:50/25/25")
+    parts = split_interactions(synthetic(n_users=120, n_items=80, n=3000, seed=1), request.split)
+    return job_of(request, parts, fit=None)  # type: ignore[arg-type]
+
+
+class Target:
+    """Users are the better, the nearer their sizes are to `best`; whatever the items have."""
+
+    def __init__(self, best: np.ndarray) -> None:
+        self.best = best
+
+    def full(self) -> Judged:
+        return Judged(np.ones(self.best.size, np.float32))
+
+    def judge(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> list[Judged]:
+        assert len(plans) == len(seeds)
+        return [Judged((1 - np.abs(plan.users - self.best) / D).astype(np.float32)) for plan in plans]
+
+
+def run(judge: Target, **changes: Any) -> Visits:
+    explorer = Explorer(job(), judge, replace(SEARCH, **changes), None)  # type: ignore[arg-type]
+    return explorer.run(lambda entry: None)
+
+
+def users_quality(judge: Target, visits: Visits, last: int) -> float:
+    """Of the users, in the last visits."""
+    plans = [SizePlan(D, users.astype(np.int64)) for users, _ in visits.sizes[-last:]]
+    return float(np.mean([judged.mean for judged in judge.judge(plans, seeds=[0] * last)]))
+
+
+def test_it_finds_the_size_that_is_best() -> None:
+    judge = Target(np.full(120, 26))
+    visits = run(judge, episodes=3, updates=4)
+    proposed = np.array([users.astype(np.float64).mean() for users, _ in visits.proposed])
+    assert proposed[0] == pytest.approx((D + 1) / 2, abs=0.5)
+    assert proposed[-10:].mean() == pytest.approx(26, abs=2.5)
+
+
+def test_memory_has_its_price() -> None:
+    """Where nothing is lost by small sizes, and with the price the smaller the better."""
+    judge = Target(np.full(120, 16))
+    free, dear = (run(judge, cost=cost, episodes=3, updates=4) for cost in (0.0, 4.0))
+    means = [np.mean([users.mean() for users, _ in visits.sizes[-10:]]) for visits in (free, dear)]
+    assert means[1] < means[0] - 3
+
+
+def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
+    """The critic knows of better sizes before the actor follows: with the same seeds, noise and steps, what is visited
+    with the walk is nearer to the best. Rows of two kinds that the state does not tell apart: no actor gets all right.
+    """
+    judge = Target(np.where(np.arange(120) % 2, 20, 28))
+    gains = []
+    for seed in range(3):
+        with_walk, without = (
+            users_quality(judge, run(judge, seed=seed, exploring=Exploring(walk=walk)), 10) for walk in (True, False)
+        )
+        gains.append(with_walk - without)
+    assert sum(gain > 0 for gain in gains) >= 2
+    assert np.mean(gains) > 0.02
+
+
+def test_a_strict_search_visits_what_it_may_spend() -> None:
+    visits = run(
+        Target(np.full(120, 26)), cost=None, shares=(0.4, 0.2, 0.1), strict=True, log=True, episodes=6, updates=1
+    )
+    kept = visits.kept()
+    for number, share in enumerate((0.4, 0.2, 0.1)):
+        part = slice(20 * number, 20 * number + 20)
+        assert kept[part] == pytest.approx(share, abs=0.5 / D)
+        assert all(abs(side.sum() - round(share * D * side.size)) == 0 for pair in visits.sizes[part] for side in pair)
+
+
+def test_one_lane_or_two_visit_all_episodes() -> None:
+    judge = Target(np.full(120, 20))
+    one, two = (run(judge, at_once=lanes, updates=1) for lanes in (1, 2))
+    assert [entry["episode"] for entry in one.entries] == np.repeat(np.arange(4), 10).tolist()
+    assert [entry["episode"] for entry in two.entries] == [0, 1] * 10 + [2, 3] * 10
+    assert [entry["iteration"] for entry in two.entries] == list(range(40))
+    # Lanes explore on their own.
+    assert not np.array_equal(two.sizes[0][0], two.sizes[1][0])
+
+
+def test_in_the_code_all_rows_have_the_same_noise() -> None:
+    """One number an iteration, after the walk; at first the actor proposes nearly the same for all."""
+    judge = Target(np.full(120, 20))
+    for after, spread in ((True, 1), (False, 4)):
+        first = run(judge, episodes=1, exploring=Exploring(walk=False, after=after)).sizes[0][0]
+        assert (np.ptp(first) <= 1) == after
+        assert np.ptp(first) >= 0 if after else np.ptp(first) > spread
+
+
+def test_a_level_is_met_in_proportion() -> None:
+    sizes = np.array([2.0, 4.0, 8.0, 16.0])
+    assert levelled(sizes, 3.75, D) == pytest.approx(sizes / 2)
+    assert levelled(sizes, 1.0, D) == pytest.approx([1, 1, 1, 1], abs=1e-6)
+    assert levelled(sizes, D, D) == pytest.approx([D] * 4, abs=1e-6)
+    assert levelled(sizes, 6.0, 8).mean() == pytest.approx(6)

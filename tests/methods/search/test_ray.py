@@ -1,0 +1,87 @@
+"""A search on a Ray cluster of two nodes on this machine, as many nodes elsewhere would be."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgerec.api import train
+from edgerec.data import synthetic
+from edgerec.errors import DataError, WorkerError
+from edgerec.methods.search.workers import pool
+from edgerec.training import FitOptions
+from tests.methods.search.tasks import node, product, refuse, stumble
+
+pytest.importorskip("ray", reason="needs the extra ray")
+# Ray's own code warns of what it does itself.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster with two nodes of one processor each."""
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)  # where the nodes find these tests' functions
+    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    made = Cluster(initialize_head=True, head_node_args={**small, "ray_client_server_port": port})
+    try:
+        made.add_node(**small)
+        made.wait_for_nodes(timeout=60)
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        made.shutdown()
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def test_tasks_are_answered_by_both_nodes(cluster: str) -> None:
+    with pool(cluster, node, None) as workers:
+        assert len({answer for _, answer in workers.answers(range(24))}) == 2
+
+
+def test_each_answer_has_its_tasks_number(cluster: str) -> None:
+    with pool(cluster, product, 3) as workers:
+        answers = {number: value for number, (value, _) in workers.answers([10, 20, 30, 40, 50])}
+    assert answers == {number: 30 * (number + 1) for number in range(5)}
+
+
+def test_errors_come_back(cluster: str) -> None:
+    with pool(cluster, refuse, None) as workers, pytest.raises(DataError, match="third"):
+        list(workers.answers([0, 1, 2]))
+    with pool(cluster, stumble, None) as workers, pytest.raises(WorkerError, match="nothing to divide by"):
+        list(workers.answers([0]))
+
+
+def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
+    """To the bit: what trains there is one thread on the same machine."""
+    wanted: dict[str, Any] = {
+        "backbone": "mf",
+        "method": "bet",
+        "budget": "25%",
+        "dimensions": 8,
+        "method_settings": {"iterations": 2, "candidates": 2, "epochs": 1, "retrain": 1},
+        "options": FitOptions(threads=1, max_epochs=2),
+    }
+    data = synthetic(n_users=60, n_items=40, n=1200, seed=1)
+    there, here = train(data, workers=cluster, **wanted), train(data, **wanted)
+    assert there.history == here.history
+    assert np.array_equal(there.items.dense(), here.items.dense())
+
+
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    with pytest.raises(WorkerError, match="ray start --head"):
+        pool("ray://127.0.0.1:1", product, 1)
