@@ -19,7 +19,7 @@ from edgerec.cli.options import FOLDER, filter_options, load, settings_of
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts
 from edgerec.errors import RequestError, SettingError
-from edgerec.methods import METHODS
+from edgerec.methods import METHODS, methods_with
 from edgerec.methods import method as find_method
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import BACKBONES
@@ -75,6 +75,9 @@ PHASES = {
 @click.option(
     "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
 )
+@click.option("--mask-init", help="Of sparserec: where values stand at first: nmf or random.")
+@click.option("--grow", help="Of sparserec: which values grow, by gradients: accumulated, last-batch, or at random.")
+@click.option("--backward", help="Of sparserec: gradients of sampled rows, or of all: dense.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
@@ -99,6 +102,9 @@ def command(
     oracle: str | None,
     protocol: str | None,
     workers: str | None,
+    mask_init: str | None,
+    grow: str | None,
+    backward: str | None,
     settings: tuple[str, ...],
     method_settings: tuple[str, ...],
     resume: bool,
@@ -117,6 +123,7 @@ def command(
       edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
       edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
     """
+    flags = {"oracle": oracle, "protocol": protocol, "mask_init": mask_init, "grow": grow, "backward": backward}
     request = TrainRequest.make(
         backbone,
         method,
@@ -125,7 +132,7 @@ def command(
         split=split,
         precision=precision,
         settings=_backbone_settings(backbone, settings, mask_at),
-        method_settings=_method_settings(method, backbone, method_settings, {"oracle": oracle, "protocol": protocol}),
+        method_settings=_method_settings(method, backbone, method_settings, flags),
         options=FitOptions(seed, threads, device, epochs, patience),
     )
     interactions = load(data, min_user, min_item)
@@ -168,10 +175,12 @@ def _method_settings(
     for name, value in flags.items():
         if value is None:
             continue
+        flag = f"--{name.replace('_', '-')}"
         if name in settings:
-            raise RequestError(f"--{name} and --method-set {name}=... are the same setting; give one of them")
+            raise RequestError(f"{flag} and --method-set {name}=... are the same setting; give one of them")
         if name not in {setting.name for setting in fields(find_method(method, backbone).config)}:
-            raise SettingError(f"--{name} is for methods that search, such as bet, not for {method}; leave it out")
+            takers = ", ".join(methods_with(name))
+            raise SettingError(f"{flag} is for the methods {takers}, not for {method}; leave it out")
         settings[name] = value
     return settings
 

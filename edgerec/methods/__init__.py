@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from edgerec.errors import UnsupportedError
 from edgerec.methods.base import FitWithin, Job, Method, Workers
 from edgerec.methods.bet import BET
@@ -35,7 +37,7 @@ _METHODS: dict[str, Method] = {
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names that `method` knows."""
 
-__all__ = ["METHODS", "FitWithin", "Job", "Method", "Workers", "method"]
+__all__ = ["METHODS", "FitWithin", "Job", "Method", "Workers", "method", "methods_with"]
 
 
 def method(name: str, backbone: str) -> Method:
@@ -52,3 +54,8 @@ def method(name: str, backbone: str) -> Method:
             f"it works with: {', '.join(sorted(found.backbones))}"
         )
     return found
+
+
+def methods_with(setting: str) -> list[str]:
+    """Names of the methods that have that setting."""
+    return [name for name in METHODS if setting in {field.name for field in fields(_METHODS[name].config)}]

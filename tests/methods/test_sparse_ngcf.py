@@ -136,7 +136,7 @@ def trainer_for(data: Interactions, **changes: Any) -> SparseTrainer:
 @pytest.mark.parametrize(("count", "held"), [(1500, 1500), (3000, 2000)])
 @pytest.mark.parametrize("grow", ["random", "accumulated"])
 def test_the_number_of_values_never_changes(grow: str, count: int, held: int, interactions: Interactions) -> None:
-    """Of the table after every step, and of what ships; an ego row is half as wide, so that more may ship than it has."""
+    """Of the table after every step, and of what ships: an ego row is half as wide, and may hold fewer values."""
     trainer = trainer_for(interactions, grow=grow, counts=(count,))
     counted, step = [], trainer.table.step
 

@@ -215,11 +215,27 @@ def test_what_grows_does_not_follow_the_last_batch_where_sums_are_kept(interacti
 def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "sparserec", "--budget", "10%"]
     arguments += ["--dimensions", "32", "--epochs", "2", "--out", "run"]
-    for pair in ("mask_init=random", "grow=last-batch", "backward=dense"):
-        arguments += ["--method-set", pair]
+    arguments += ["--mask-init", "random", "--grow", "last-batch", "--backward", "dense"]
     trained = command_line(*arguments, "--json", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     told = json.loads(trained.stdout)["method settings"]
     assert (told["mask_init"], told["grow"], told["backward"]) == ("random", "last-batch", "dense")
     exported = command_line("export", "run", "--out", "bundle", "--layout", "csr", "--json", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
+
+
+@pytest.mark.parametrize("flag", ["--mask-init", "--grow", "--backward"])
+def test_the_switches_are_for_sparserec(flag: str, tmp_path: Path, command_line: CommandLine) -> None:
+    arguments = [
+        "train",
+        "synthetic:300x200x9000",
+        "--method",
+        "rigl",
+        "--backbone",
+        "mf",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    refused = command_line(*arguments, flag, "random")
+    assert refused.returncode == 2
+    assert f"{flag} is for the methods sparserec, not for rigl" in refused.stderr

@@ -302,8 +302,11 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--method", "popularity", "--oracle", "ials"], "--oracle is for methods that search"),
-            (["--method", "popularity", "--protocol", "paper"], "--protocol is for methods that search"),
+            (
+                ["--method", "popularity", "--oracle", "ials"],
+                "--oracle is for the methods bet, ciess, not",
+            ),
+            (["--method", "popularity", "--protocol", "paper"], "--protocol is for the methods bet, ciess, not"),
             (["--method", "popularity", "--workers", "2"], "no use for workers"),
             (["--method", "bet", "--workers", "some"], "give a number"),
             (["--method", "bet", "--oracle", "ials", "--method-set", "oracle=ials"], "the same setting"),
