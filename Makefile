@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# dev,peers to test and measure the other libraries too
+# dev,peers,ray to test and measure the other libraries too, and searches on a cluster
 EXTRAS ?= dev
 
 .PHONY: setup demo test check format clean

@@ -46,7 +46,8 @@ class RayTasks:
             reason = str(error).strip().splitlines()
             raise WorkerError(
                 f"no Ray cluster answers at {address or 'this machine'} ({reason[0] if reason else repr(error)}); "
-                "start one with 'ray start --head --ray-client-server-port=10001', and give ray://HOST:10001"
+                "start one with 'GRPC_ENABLE_FORK_SUPPORT=0 ray start --head --ray-client-server-port=10001', and give "
+                "ray://HOST:10001"
             ) from error
 
     def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:

@@ -16,9 +16,10 @@ from edgerec.data import synthetic
 from edgerec.errors import DataError, WorkerError
 from edgerec.methods.search.workers import pool
 from edgerec.training import FitOptions
-from tests.methods.search.tasks import node, product, refuse, stumble
+from tests.methods.search.tasks import met, product, refuse, stumble
 
-pytest.importorskip("ray", reason="needs the extra ray")
+if os.environ.get("CI") != "true":
+    pytest.importorskip("ray", reason="needs the extra ray")
 # Ray's own code warns of what it does itself.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -33,9 +34,11 @@ def cluster() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # where the nodes find these tests' functions
     small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    environment = pytest.MonkeyPatch()
+    environment.setenv("PYTHONPATH", str(ROOT))  # where the nodes find these tests' functions
+    # The head forks a server for each client, and gRPC's handlers of forks race there: ray-project/ray#63202.
+    environment.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
     made = Cluster(initialize_head=True, head_node_args={**small, "ray_client_server_port": port})
     try:
         made.add_node(**small)
@@ -43,14 +46,12 @@ def cluster() -> Iterator[str]:
         yield f"ray://127.0.0.1:{port}"
     finally:
         made.shutdown()
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+        environment.undo()
 
 
-def test_tasks_are_answered_by_both_nodes(cluster: str) -> None:
-    with pool(cluster, node, None) as workers:
-        assert len({answer for _, answer in workers.answers(range(24))}) == 2
+def test_both_nodes_work_at_once(cluster: str, tmp_path: Path) -> None:
+    with pool(cluster, met, tmp_path) as workers:
+        assert len({answer for _, answer in workers.answers(range(2))}) == 2
 
 
 def test_each_answer_has_its_tasks_number(cluster: str) -> None:
