@@ -71,6 +71,10 @@ class SignatureError(BundleError):
     """A bundle is not signed, not with a trusted key, or altered since. Messages name the file."""
 
 
+class PatchError(EdgeRecError):
+    """A patch is damaged, of a newer major version, or made for another bundle; nothing was changed."""
+
+
 class SigningKeyError(EdgeRecError):
     """A key is no ed25519 key, or making one would replace another."""
 

@@ -15,6 +15,11 @@ from typing import IO, Any, NoReturn
 
 from edgerec.errors import StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _MENDS = {errno.ENOENT: "check the name", errno.EISDIR: "name a file, not a folder"}
 """What to do, by the reason; else to free space, and so on."""
 
@@ -72,6 +77,24 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that take the same lock out of a folder meanwhile. A killed process leaves no lock behind.
+
+    Where the system locks no folders (Windows), nobody is kept out.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 

@@ -46,6 +46,7 @@ class Bundle:
     Attributes:
         folder: where it lies.
         manifest: what is in it.
+        trusted: the public keys, one of which signed it; None where any bundle is taken.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class Bundle:
         self.folder = Path(folder)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
+        if trusted is not None and not isinstance(trusted, PublicKey):
+            trusted = tuple(trusted)
+        self.trusted = trusted
         keys = None if trusted is None else read_public_keys(trusted)
         self.manifest: Manifest = read_manifest(self.folder, keys)
         try:
@@ -83,6 +87,10 @@ class Bundle:
             # Another bundle took this one's place between its manifest and its files.
             self.manifest = replaced
             self._open_files(verify, signed=keys is not None)
+
+    def again(self) -> Bundle:
+        """What lies in the folder now, opened as this was; its files are not read through again."""
+        return Bundle(self.folder, verify=False, threads=self._threads, trusted=self.trusted)
 
     def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
@@ -38,6 +39,12 @@ _SECTION_NAMES = (
     | _LAYERS
 )
 FILE_NAME = "manifest.json"
+PREVIOUS_NAME = "manifest.previous.json"
+"""The manifest that a patch replaced, kept with its files so that the patch can be undone."""
+OURS = re.compile(
+    r"(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)|manifest(\.previous)?\.json"
+)
+"""Files of bundles, which may be replaced."""
 _ABOUT: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("metrics", "split"), dict),
     **dict.fromkeys(("data", "backbone", "method", "budget", "data_fingerprint"), (str, NoneType)),
@@ -157,6 +164,11 @@ def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manife
         ) from None
     except OSError as error:
         storage_failure(path, error, "read")
+    return parse_manifest(content, path, trusted)
+
+
+def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = None) -> Manifest:
+    """The manifest in the bytes of a file, which messages call `path`; checked, and refused, as by `read_manifest`."""
     if trusted is not None:
         check_signature(content, trusted, path)
     try:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgerec.errors import BundleError, RequestError
-from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.manifest import Manifest
+from edgerec.runtime.opened import Opened, Recommendation
+from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import PublicKey
 
-
-class Recommendation(NamedTuple):
-    """One answer: the item's raw id and its score."""
-
-    item: RawId
-    score: float
+__all__ = ["Recommendation", "Recommender"]
 
 
 class Recommender:
-    """Recommends from a bundle. Thread-safe for reading, as onnxruntime's sessions are.
+    """Recommends from a bundle. Thread-safe, as onnxruntime's sessions are.
+
+    A patch replaces the bundle while it answers: each call is answered by one version of it from beginning to end, and
+    by the new one where it begins after `apply` or `undo` has returned. Rows are those of a version: ask a `snapshot`
+    where rows of one call go into the next.
 
     Example:
         >>> model = Recommender.load("films.bundle")
@@ -34,11 +33,8 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        manifest = bundle.manifest
-        self._items = bundle.ids("item", manifest.items)
-        self._users = None if manifest.users is None else bundle.ids("user", manifest.users)
-        bundle.session("recommend")
+        self._now = Opened(bundle)
+        self._changing = threading.Lock()
 
     @classmethod
     def load(
@@ -67,16 +63,51 @@ class Recommender:
 
     @property
     def manifest(self) -> Manifest:
-        return self._bundle.manifest
+        return self._now.manifest
 
     @property
     def n_items(self) -> int:
-        return self.manifest.items.rows
+        return self._now.n_items
 
     @property
     def n_users(self) -> int:
         """Users in the bundle; 0 where a user's vector is computed from a history."""
-        return 0 if self.manifest.users is None else self.manifest.users.rows
+        return self._now.n_users
+
+    def apply(self, patch: str | Path | bytes) -> None:
+        """Make the bundle, on disk and here, the one that a patch leads to: a file that `edgerec diff` made, or its
+        bytes. Requests go on meanwhile, those under way on the old tables to their end.
+
+        Where the bundle was loaded with trusted keys, one of them must have signed the new one too.
+
+        Raises:
+            PatchError: damaged, too new, or made for another bundle; nothing was changed.
+            SignatureError: none of the trusted keys signed the new bundle; nothing was changed.
+            BundleError: the bundle on disk is not whole.
+            StorageError: the file system refuses.
+        """
+        with self._changing:
+            bundle = self._now.bundle
+            apply_patch(bundle.folder, patch, trusted=bundle.trusted)
+            self._now = Opened(bundle.again())
+
+    def undo(self) -> None:
+        """Make the bundle, on disk and here, what it was before the last patch.
+
+        Raises:
+            PatchError: there is nothing to undo.
+            SignatureError, BundleError, StorageError: as `apply` does.
+        """
+        with self._changing:
+            bundle = self._now.bundle
+            undo_patch(bundle.folder, trusted=bundle.trusted)
+            self._now = Opened(bundle.again())
+
+    def snapshot(self) -> Recommender:
+        """What stays with this version, whatever is applied here: for calls whose rows belong together."""
+        pinned = Recommender.__new__(Recommender)
+        pinned._now, pinned._changing = self._now, threading.Lock()
+        return pinned
 
     def recommend(
         self,
@@ -101,10 +132,7 @@ class Recommender:
             RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user and history, or an empty
                 history where the bundle does not say which items are popular.
         """
-        inputs = self._subject(user, history)
-        allowed = None if allow is None else self.item_rows(allow)[None]
-        items, scores = self.recommend_rows(inputs, self.item_rows(exclude)[None], k, allow=allowed)
-        return self._recommendations(items[0], scores[0])
+        return self._now.recommend(user, k, history=history, exclude=exclude, allow=allow)
 
     def score(
         self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
@@ -113,10 +141,7 @@ class Recommender:
 
         Raises RequestError as `recommend` does.
         """
-        inputs = self._subject(user, history)
-        candidates = self.item_rows(items)[None]
-        scores: NDArray[np.float32] = self.score_rows(inputs, candidates)[0]
-        return scores
+        return self._now.score(user, items, history=history)
 
     def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
         """The k items most like an item, itself left out, by the cosine of their vectors.
@@ -125,8 +150,7 @@ class Recommender:
             RequestError: an unknown item, k outside 1..n_items, or a bundle that was exported without its 'similar'
                 graph.
         """
-        items, scores = self.similar_rows(self.item_rows([item]), k)
-        return self._recommendations(items[0], scores[0])
+        return self._now.similar(item, k)
 
     def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
         """(d,) float32: the user's vector that a history of raw item ids makes; zeros of an empty one.
@@ -138,11 +162,7 @@ class Recommender:
             RequestError: an unknown item, or a bundle without an 'encode' graph: one with users, or one whose graphs
                 take histories themselves.
         """
-        inputs = self._subject(None, history)
-        if not self._bundle.has_graph("encode"):
-            raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        vector: NDArray[np.float32] = self._subjects(inputs)["vector"][0]
-        return vector
+        return self._now.encode(history)
 
     def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
@@ -161,35 +181,7 @@ class Recommender:
         Raises:
             RequestError: a row outside the bundle, the wrong kind of input, or as `recommend` does.
         """
-        number, excluded = self._number(k), _rows(exclude, "item", self.n_items, padded=True)
-        allowed = None if allow is None else _rows(allow, "item", self.n_items, padded=True)
-        subject = self._subjects(inputs)
-        if "history" in inputs and ("vector" in subject or allowed is not None):
-            excluded = np.hstack([excluded, inputs["history"]])  # a `recommend` that sees the history does it itself
-        items, scores = self._best(subject, excluded, allowed, number)
-        if "history" in inputs:
-            for one in np.flatnonzero((inputs["history"] < 0).all(1)):
-                gone = excluded[[one]]
-                gone = gone if allowed is None else the_rest(allowed[[one]], gone, self.n_items)
-                items[one], scores[one] = self._popular(gone[0], int(number))
-        return items, scores
-
-    def _best(
-        self,
-        subject: dict[str, NDArray[Any]],
-        excluded: NDArray[np.int64],
-        allowed: NDArray[np.int64] | None,
-        k: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        d, n = self.manifest.d, self.n_items
-        if allowed is not None and allowed.shape[1] * d <= n:
-            looked_up = self.manifest.layout != "csc" or "l" in self.manifest.sections  # or all are scored at each call
-            at_once = max(1, VALUES_AT_ONCE // d) if looked_up else n
-            return best_of(partial(self.score_rows, subject), allowed, excluded, int(k), at_once)
-        if allowed is not None:
-            excluded = the_rest(allowed, excluded, n)
-        items, scores = self._bundle.run("recommend", ["items", "scores"], {**subject, "exclude": excluded, "k": k})
-        return items, scores
+        return self._now.recommend_rows(inputs, exclude, k, allow=allow)
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         """The same for a batch, in bundle rows: (B, C) scores of candidates (B, C), for inputs as `recommend_rows`
@@ -197,144 +189,28 @@ class Recommender:
 
         Raises RequestError as that does.
         """
-        rows = _rows(candidates, "item", self.n_items, padded=False)
-        feed = {**self._subjects(inputs), "candidates": rows}
-        scores: NDArray[np.float32] = self._bundle.run("score", ["scores"], feed)[0]
-        return scores
+        return self._now.score_rows(inputs, candidates)
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The same for a batch, in bundle rows: of (B,) items the k most like each, as `recommend_rows` gives them."""
-        if not self._bundle.has_graph("similar"):
-            raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
-        feed = {"item": _rows(items, "item", self.n_items, padded=False), "k": self._number(k)}
-        found, scores = self._bundle.run("similar", ["items", "scores"], feed)
-        return found, scores
-
-    def _number(self, k: int) -> NDArray[np.int64]:
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
-            raise RequestError(f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {k!r}")
-        return np.array(k, np.int64)
-
-    def _subjects(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What the graphs take: with an 'encode' graph vectors instead of histories."""
-        encodes = self._bundle.has_graph("encode")
-        taken = ["user"] if self._users is not None else ["history", "vector"] if encodes else ["history"]
-        if len(inputs) != 1 or not set(inputs) <= set(taken):
-            raise RequestError(f"this bundle takes {' or '.join(map(repr, taken))}, got {sorted(inputs)}")
-        if "vector" in inputs:
-            return inputs
-        if "user" in inputs:
-            return {"user": _rows(inputs["user"], "user", self.n_users, padded=False)}
-        history = _once(_rows(inputs["history"], "item", self.n_items, padded=True))
-        if history.shape[1] == 0:  # onnxruntime's products over nothing differ by version
-            history = np.full((len(history), 1), -1)
-        if not encodes:
-            return {"history": history}
-        (vector,) = self._bundle.run("encode", ["vector"], {"history": history})
-        return {"vector": vector}
-
-    def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k most popular items, then any others by row, all with score 0, as their scores are without a history."""
-        section = self.manifest.empty_history
-        if section is None:
-            raise RequestError(
-                "the history is empty, and the bundle does not say which items are popular: give an item"
-            )
-        popular = self._bundle.section(section).astype(np.int64)
-        if popular.size and not 0 <= popular.min() <= popular.max() < self.n_items:
-            raise BundleError(
-                f"section {section!r} of {self._bundle.folder} names items that are not there: copy it again"
-            )
-        left = popular[~np.isin(popular, excluded)][:k]
-        if len(left) < k:
-            others = np.setdiff1d(np.arange(self.n_items), np.concatenate([popular, excluded]))
-            left = np.concatenate([left, others[: k - len(left)]])
-        padding = (0, k - len(left))
-        scores = np.zeros(len(left), np.float32)
-        return np.pad(left, padding, constant_values=-1), np.pad(scores, padding, constant_values=-np.inf)
-
-    def _recommendations(self, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
-        left = items >= 0
-        return list(map(Recommendation, self._items.raw(items[left]), scores[left].tolist()))
+        return self._now.similar_rows(items, k)
 
     def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
         """(number of users,) bundle rows. Raises RequestError for an unknown user."""
-        if self._users is None:
-            raise RequestError("this bundle has no users: give the history of item ids instead of a user")
-        listed = _listed(users)
-        return _known(self._users.rows(listed), listed, "user", self.n_users)
+        return self._now.user_rows(users)
 
     def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
         """(number of items,) bundle rows. Raises RequestError for an unknown item."""
-        listed = _listed(items)
-        return _known(self._items.rows(listed), listed, "item", self.n_items)
+        return self._now.item_rows(items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
         """The raw ids of bundle rows."""
-        return self._items.raw(np.asarray(rows, np.int64))
+        return self._now.item_ids(rows)
 
     def known(self, items: Iterable[RawId]) -> list[RawId]:
         """Those of the given item ids that are in the bundle."""
-        listed = _listed(items)
-        return [item for item, row in zip(listed, self._items.rows(listed).tolist(), strict=True) if row >= 0]
+        return self._now.known(items)
 
     def title(self, item: RawId) -> str | None:
         """The item's title, or None where the bundle carries none."""
-        row = self.item_rows([item])[0]
-        if "item_titles" not in self.manifest.sections:
-            return None
-        text: str = self._bundle.strings("item_titles", "item_title_offsets")[row].decode()
-        return text or None
-
-    def _subject(self, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
-        if not isinstance(user, (int, str, np.integer, type(None))):
-            raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
-        if user is not None and history is None:
-            return {"user": self.user_rows([user])}
-        if history is None or user is not None:
-            raise RequestError("give either a user or a history of item ids")
-        if self._users is not None:
-            raise RequestError("this bundle has users: give a user instead of a history")
-        rows = self.item_rows(history)
-        return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
-
-
-def _listed(raw: Iterable[RawId]) -> Sequence[RawId]:
-    """Ids in a sequence: sets and generators too. Raises RequestError for what is no list of ids."""
-    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim):
-        return cast(Sequence[RawId], raw)
-    if isinstance(raw, (str, bytes, np.ndarray)) or not isinstance(raw, Iterable):
-        raise RequestError(f"expected a list of ids, got {raw!r}: put it in brackets")
-    return list(raw)
-
-
-def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:
-    unknown = np.flatnonzero(rows < 0)
-    if unknown.size:
-        raise RequestError(f"{what} {_shown(raw[int(unknown[0])])} is not among the bundle's {count} {what}s")
-    return rows
-
-
-def _shown(raw: object) -> str:
-    """An id as people write it: numpy's as plain ones, and no number of thousands of digits, which Python refuses."""
-    plain = raw.item() if isinstance(raw, np.generic) else raw
-    return hex(plain) if isinstance(plain, int) and plain.bit_length() > 128 else repr(plain)
-
-
-def _rows(values: ArrayLike, what: str, count: int, *, padded: bool) -> NDArray[np.int64]:
-    """Bundle rows as the graphs take them. Raises RequestError for one outside the bundle."""
-    rows = np.asarray(values, np.int64)
-    if rows.size and not (rows.min() >= -padded and rows.max() < count):
-        wrong = rows[(rows < -padded) | (rows >= count)][0]
-        padding = ", or -1 for padding" if padded else ""
-        raise RequestError(f"{what} row {wrong} is not in the bundle: rows are 0 to {count - 1}{padding}")
-    return rows
-
-
-def _once(history: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(B, H) with padding in place of items that came before in their history: solvers are built for distinct ones."""
-    order = np.argsort(history, axis=1, kind="stable")
-    ascending = np.take_along_axis(history, order, 1)
-    again = np.zeros(history.shape, bool)
-    np.put_along_axis(again, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], 1)
-    return np.where(again, -1, history)
+        return self._now.title(item)

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -17,8 +16,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
-from edgerec.files import atomic_write, sha256, storage_failure, sync, sync_folder
-from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, read_manifest
+from edgerec.files import atomic_write, locked, sha256, storage_failure, sync, sync_folder
+from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft
@@ -27,9 +26,6 @@ from edgerec_export.packing import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one, verify
-
-OURS = re.compile(r"(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)|manifest\.json")
-"""Files that an export writes, and may replace."""
 
 
 @dataclass(frozen=True)
@@ -186,15 +182,16 @@ def _write(scratch: Path, draft: Draft, signer: Signer | None) -> tuple[list[str
 def _install(scratch: Path, folder: Path, names: list[str]) -> None:
     """Give the files their place; the manifest, last in `names`, makes them the bundle, after all else is on disk."""
     folder.mkdir(exist_ok=True)
-    before = {path.name for path in folder.iterdir()}
-    for name in names[:-1]:
-        (scratch / name).replace(folder / name)
-    sync_folder(folder)
-    (scratch / names[-1]).replace(folder / names[-1])
-    sync_folder(folder)
-    for name in before - set(names):
-        if OURS.fullmatch(name):
-            (folder / name).unlink(missing_ok=True)
+    with locked(folder):
+        before = {path.name for path in folder.iterdir()}
+        for name in names[:-1]:
+            (scratch / name).replace(folder / name)
+        sync_folder(folder)
+        (scratch / names[-1]).replace(folder / names[-1])
+        sync_folder(folder)
+        for name in before - set(names):
+            if OURS.fullmatch(name):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _write_id_map(path: Path, draft: Draft) -> None:

@@ -1,0 +1,202 @@
+"""The file of a patch: a fixed head, then one deflated stream of a JSON header and the parts that it announces.
+
+    8 bytes "edgerecP" | major, minor uint16 | sha256 of all that follows | uint64 bytes of the inflated stream | zlib
+
+Specified in export/README.md ("Patches"). Everything is checked before room is made for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import PatchError
+from edgerec.files import storage_failure
+
+FORMAT = "edgerec.patch"
+MAGIC = b"edgerecP"
+MAJOR, MINOR = 1, 0
+"""A newer minor version is readable, a newer major one is refused."""
+_HEAD = struct.Struct("<8sHH32sQ")
+_SIGNED_FROM = 44
+"""The sha256 is of the bytes from here on."""
+GROWTH, ROOM = 8, 1 << 16
+"""What a patch makes is at most 8 times what it is made of, and 64 KiB more: so much may a damaged or hostile one ask
+for, and so much is enough for an honest one. A bundle that outgrows it ships whole."""
+INFLATED = 4
+"""The inflated stream has at most 4 times the bytes of the base, and 1 MiB more."""
+
+
+def most_made(base_bytes: int, patch_bytes: int) -> int:
+    """The bytes that a bundle may have which a patch of so many inflated bytes makes of a base."""
+    return GROWTH * (base_bytes + patch_bytes) + ROOM
+
+
+def most_inflated(base_bytes: int) -> int:
+    """The bytes that the inflated stream of a patch for a base may have."""
+    return INFLATED * base_bytes + (1 << 20)
+
+
+def patch_bytes(header: dict[str, Any], parts: list[bytes]) -> bytes:
+    """The file of a patch."""
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    stream = b"".join([text, *parts])
+    content = struct.pack("<Q", len(stream)) + zlib.compress(stream, 9)
+    return MAGIC + struct.pack("<HH", MAJOR, MINOR) + hashlib.sha256(content).digest() + content
+
+
+class PatchFile:
+    """A patch whose head is checked, and which is not inflated yet."""
+
+    def __init__(self, content: bytes, name: str = "the patch") -> None:
+        """Check the head of a patch, which messages call `name`.
+
+        Raises PatchError: no patch, of a newer major version, or damaged.
+        """
+        self.name, self._content = name, content
+        if len(content) < _HEAD.size or content[: len(MAGIC)] != MAGIC:
+            raise PatchError(f"{name} is no patch; make one with 'edgerec diff OLD NEW --out PATCH'")
+        _, major, minor, digest, self.inflated_bytes = _HEAD.unpack_from(content)
+        if major > MAJOR:
+            raise PatchError(
+                f"{name} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
+            )
+        if hashlib.sha256(memoryview(content)[_SIGNED_FROM:]).digest() != digest:
+            raise PatchError(f"{name} is damaged (its sha256 differs); get it again")
+
+    @classmethod
+    def read(cls, path: Path) -> PatchFile:
+        """The patch in a file. Raises PatchError; StorageError where it cannot be read."""
+        try:
+            return cls(path.read_bytes(), str(path))
+        except OSError as error:
+            storage_failure(path, error, "read")
+
+    def open(self, most: int) -> Parts:
+        """The inflated stream, of at most `most` bytes. Raises PatchError."""
+        if self.inflated_bytes > most:
+            raise self.damaged(f"{self.inflated_bytes} bytes where {most} are the most for this bundle")
+        inflater = zlib.decompressobj()
+        try:
+            stream = inflater.decompress(memoryview(self._content)[_HEAD.size :], self.inflated_bytes + 1)
+        except zlib.error as error:
+            raise self.damaged(str(error)) from error
+        if len(stream) != self.inflated_bytes or not inflater.eof or inflater.unused_data:
+            raise self.damaged("its stream has another length than promised")
+        return Parts(stream, self)
+
+    def damaged(self, reason: str) -> PatchError:
+        return PatchError(f"{self.name} is damaged ({reason}); get it again")
+
+
+class Parts:
+    """The inflated stream of a patch: its header, and the parts behind it, taken one after the other.
+
+    Attributes:
+        header: the JSON object of the first line.
+    """
+
+    def __init__(self, stream: bytes, patch: PatchFile) -> None:
+        self._stream, self._patch = memoryview(stream), patch
+        end = stream.find(b"\n")
+        self._at = end + 1
+        try:
+            fields = json.loads(stream[:end])
+        except (ValueError, RecursionError) as error:
+            raise patch.damaged(f"its header is no JSON: {error}") from error
+        if end < 0 or not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise patch.damaged("it has no header")
+        self.header: dict[str, Any] = fields
+
+    def take(self, size: int) -> memoryview:
+        """The next `size` bytes. Raises PatchError where there are fewer."""
+        if not 0 <= size <= len(self._stream) - self._at:
+            raise self._patch.damaged(f"a part of {size} bytes where {len(self._stream) - self._at} are left")
+        self._at += size
+        return self._stream[self._at - size : self._at]
+
+    def values(self, count: int, dtype: str) -> NDArray[Any]:
+        """(count,) unsigned integers, which lie byte by byte: all lowest bytes, then all second ones, and so on."""
+        kind = np.dtype(dtype).newbyteorder("<")
+        planes = np.frombuffer(self.take(count * kind.itemsize), np.uint8).reshape(kind.itemsize, count)
+        return np.ascontiguousarray(planes.T).reshape(-1).view(kind)
+
+    def copies(self, count: int, base: int, made: int) -> Copies:
+        """The next copies: of a base of that many units, to make that many. Raises PatchError."""
+        numbers = self.values(3 * count, "uint32").reshape(3, count).astype(np.int64)
+        copies = Copies.of(*numbers)
+        if not copies.fit(base, made):
+            raise self._patch.damaged("it copies what is not there")
+        return copies
+
+    def end(self) -> None:
+        """Raises PatchError where something is left."""
+        if self._at != len(self._stream):
+            raise self._patch.damaged(f"{len(self._stream) - self._at} bytes belong to nothing")
+
+
+class Copies:
+    """How something is made of something like it: unit by unit copied from the base, others inserted between.
+
+    Attributes:
+        starts: (n,) the first unit of each run that is copied.
+        counts: (n,) its units.
+        inserted: (n,) units that follow it and are new.
+    """
+
+    def __init__(self, starts: NDArray[np.int64], counts: NDArray[np.int64], inserted: NDArray[np.int64]) -> None:
+        self.starts, self.counts, self.inserted = starts, counts, inserted
+
+    @classmethod
+    def of(cls, skips: NDArray[np.int64], counts: NDArray[np.int64], inserted: NDArray[np.int64]) -> Copies:
+        """From what is stored: `skips` are how far a run starts from the end of the one before, 0, -1, 1, -2, 2, ...
+        as 0, 1, 2, 3, 4, ..."""
+        moved = (skips >> 1) ^ -(skips & 1)
+        return cls(np.cumsum(moved) + np.cumsum(counts) - counts, counts, inserted)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def stored(self) -> bytes:
+        """As a patch holds them."""
+        ends = np.concatenate([[0], self.starts + self.counts])[:-1]
+        moved = self.starts - ends
+        skips = (moved << 1) ^ (moved >> 63)
+        return planes(np.concatenate([skips, self.counts, self.inserted]).astype(np.uint32))
+
+    def fit(self, base: int, made: int) -> bool:
+        """Whether they copy from `base` units only, and make `made`."""
+        if not len(self):
+            return made == 0
+        inside = self.starts.min() >= 0 and (self.starts + self.counts).max() <= base
+        return bool(inside) and int(self.counts.sum() + self.inserted.sum()) == made
+
+    def sources(self) -> NDArray[np.int64]:
+        """(made,) the unit of the base that each is copied from, -1 of what is inserted."""
+        lengths = np.stack([self.counts, self.inserted], axis=1).ravel()
+        firsts = np.stack([self.starts, np.full(len(self), -1)], axis=1).ravel()
+        found = np.repeat(firsts, lengths)
+        steps = np.arange(found.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.where(found < 0, -1, found + steps)
+
+    def joined(self, base: memoryview, literals: memoryview) -> bytes:
+        """What they make of bytes."""
+        pieces, at = [], 0
+        for start, count, new in zip(self.starts.tolist(), self.counts.tolist(), self.inserted.tolist(), strict=True):
+            pieces += [base[start : start + count], literals[at : at + new]]
+            at += new
+        return b"".join(pieces)
+
+
+def planes(values: NDArray[Any]) -> bytes:
+    """Integers byte by byte, as `Parts.values` reads them: the high bytes of small numbers are all zero, and deflate
+    makes nothing of them."""
+    kind = values.dtype.newbyteorder("<")
+    return np.ascontiguousarray(values.astype(kind).reshape(-1, 1).view(np.uint8).T).tobytes()

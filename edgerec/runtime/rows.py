@@ -1,0 +1,232 @@
+"""Sections of a tables file as rows of units, whatever layout they lie in: what patches copy and change.
+
+A unit is a value, a column, an id, a byte of text: 4, 8, 16, 32 or 64 bits. Where the units of a row lie follows from
+the form of its section:
+
+    blocks     rows of equal width side by side, each row's units next to each other or, by column, `rows` apart
+    ragged     rows of any length, one after the other; the lengths are those of a section of pointers
+    pointers   n + 1 of them for n rows: a row's only unit is its length
+
+Two units of 4 bits share a byte as in int4: byte i of a block of m bytes holds unit i, low, and unit m + i, high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNITS_AT_ONCE = 1 << 20
+"""Bounds the memory of what is copied at a time: 8 bytes of index a unit."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of equal width.
+
+    Attributes:
+        bits: of a unit.
+        by_column: the units of a row lie `rows` apart.
+        zero: the unit that stands where there is none: what fills a row that grows, and what is left of a block.
+    """
+
+    rows: int
+    width: int
+    bits: int
+    by_column: bool
+    zero: int
+
+    @property
+    def units(self) -> int:
+        """With those that fill the last byte; of 4 bits by column, a half is whole columns."""
+        if self.bits != 4:
+            return self.rows * self.width
+        return 2 * (self.rows * -(-self.width // 2) if self.by_column else -(-self.rows * self.width // 2))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the rows of a section lie: in `blocks`; or with the `lengths` that a section of that name points out, in
+    one block whose rows and width do not count; or it is such `pointers` itself.
+
+    What a section holds past the units of its rows is filled with zeros of the first block.
+    """
+
+    blocks: tuple[Block, ...]
+    lengths: str | None = None
+    pointers: bool = False
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Form:
+        """From a patch's header. Raises ValueError, KeyError or TypeError for what is no form."""
+        if "pointers" in fields:
+            return cls((), pointers=True)
+        if "lengths" in fields:
+            block = Block(0, 0, int(fields["bits"]), False, int(fields["zero"]))
+            form = cls((block,), lengths=str(fields["lengths"]))
+        else:
+            sizes = [tuple(map(int, one)) for one in fields["blocks"]]
+            form = cls(tuple(Block(rows, width, bits, bool(column), zero) for rows, width, bits, column, zero in sizes))
+        for one in form.blocks:
+            if one.bits not in (4, 8, 16, 32, 64) or min(one.rows, one.width) < 0 or not 0 <= one.zero < 1 << one.bits:
+                raise ValueError(f"a block {one}")
+        return form
+
+    def describe(self) -> dict[str, Any]:
+        """For a patch's header."""
+        if self.pointers:
+            return {"pointers": 1}
+        if self.lengths is not None:
+            return {"lengths": self.lengths, "bits": self.blocks[0].bits, "zero": self.blocks[0].zero}
+        return {"blocks": [[b.rows, b.width, b.bits, int(b.by_column), b.zero] for b in self.blocks]}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a section.
+
+    Attributes:
+        units: every unit of the section, unsigned.
+        first: (rows,) the place of each row's first unit.
+        step: (rows,) how far apart its units are.
+        width: (rows,) their number.
+        zero: (rows,) what stands where there is none.
+    """
+
+    units: NDArray[Any]
+    first: NDArray[np.int64]
+    step: NDArray[np.int64]
+    width: NDArray[np.int64]
+    zero: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.width)
+
+    def parts(self) -> Iterator[slice]:
+        """All rows, as many at a time as have about a million units, and at most a million."""
+        ends = np.cumsum(np.maximum(self.width, 1))
+        start = 0
+        while start < len(self):
+            before = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, before + UNITS_AT_ONCE, side="right")))
+            yield slice(start, stop)
+            start = stop
+
+    def places(self, part: slice) -> NDArray[np.int64]:
+        """(units of these rows,) the place of each, row after row."""
+        return _steps(self.first[part], self.step[part], self.width[part])
+
+    def like(self, other: Rows, part: slice, sources: NDArray[np.int64]) -> NDArray[Any]:
+        """(units of these rows of `other`,) what `other` would hold there if its rows were rows of this one, cut or
+        filled with zeros: `sources` (rows of the part,) says which, -1 for none."""
+        width = other.width[part]
+        there = np.maximum(sources, 0)
+        kept = np.minimum(np.where(sources < 0, 0, self.width[there] if len(self) else 0), width)
+        found = np.repeat(other.zero[part], width)
+        if kept.any():
+            at = _steps(np.zeros(len(width), np.int64), np.ones(len(width), np.int64), width) < np.repeat(kept, width)
+            found[at] = self.units[_steps(self.first[there], self.step[there], kept)].astype(found.dtype)
+        return found
+
+
+def _steps(first: NDArray[np.int64], step: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """first, first + step, ... count of them; for each row, one after the other."""
+    inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(first, count) + inside * np.repeat(step, count)
+
+
+def unsigned(bits: int) -> np.dtype[Any]:
+    """What units of so many bits are computed in, little-endian."""
+    return np.dtype(f"<u{max(bits // 8, 1)}")
+
+
+def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | None) -> Rows:
+    """The rows of a section, a vector as it is stored. `lengths` are those of its rows, where it is ragged.
+
+    Raises ValueError where the section has no room for them.
+    """
+    if form.pointers:
+        kind = unsigned(8 * section.itemsize)
+        return _laid_out(np.diff(section).astype(kind), (Block(len(section) - 1, 1, 8 * section.itemsize, False, 0),))
+    stored = section.view(unsigned(8 * section.itemsize))
+    blocks, at = _sized(form, lengths), 0
+    pieces: list[NDArray[Any]] = []
+    for block in blocks:
+        entries = _entries(block, section.itemsize)
+        own = stored[at : at + entries]
+        if len(own) != entries:
+            raise ValueError(f"a section of {len(section)} entries where its rows take more")
+        pieces += [own & 15, own >> 4] if block.bits == 4 else [own]
+        at += entries
+    units = pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, stored[:0]])
+    return _laid_out(units, blocks, lengths)
+
+
+def room_for(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> Rows:
+    """The rows of a section of `entries` that is to be made, all zeros. Raises ValueError where they take more."""
+    if form.pointers:
+        rows = max(entries - 1, 0)
+        return _laid_out(np.zeros(rows, unsigned(8 * itemsize)), (Block(rows, 1, 8 * itemsize, False, 0),))
+    blocks = _sized(form, lengths)
+    if not blocks or sum(_entries(block, itemsize) for block in blocks) > entries:
+        raise ValueError(f"a section of {entries} entries where its rows take more")
+    kind = unsigned(8 * itemsize)
+    units = np.concatenate([np.full(block.units, block.zero, kind) for block in blocks])
+    return _laid_out(units, blocks, lengths)
+
+
+def packed(rows: Rows, form: Form, dtype: str, entries: int, lengths: NDArray[np.int64] | None) -> NDArray[Any]:
+    """(entries,) the section as it is stored, of rows that `room_for` made. Raises ValueError for pointers that cannot
+    be."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    if form.pointers:
+        pointers = np.concatenate([[0], np.cumsum(rows.units.astype(np.int64))])
+        if len(pointers) != entries or pointers[-1] > np.iinfo(kind).max or np.diff(pointers).min(initial=0) < 0:
+            raise ValueError("pointers that do not ascend, or leave their type")
+        return pointers.astype(kind)
+    first = form.blocks[0]
+    filling = first.zero | (first.zero << 4 if first.bits == 4 else 0)
+    made = np.full(entries, filling, unsigned(8 * kind.itemsize))
+    at, unit = 0, 0
+    for block in _sized(form, lengths):
+        own = rows.units[unit : unit + block.units]
+        if block.bits == 4:
+            half = len(own) // 2
+            own = (own[:half] & 15) | (own[half:] << 4)
+        made[at : at + len(own)] = own
+        at, unit = at + len(own), unit + block.units
+    return made.view(kind)
+
+
+def _sized(form: Form, lengths: NDArray[np.int64] | None) -> tuple[Block, ...]:
+    """The blocks of a form; a ragged one's as one row of all its units."""
+    if form.lengths is None:
+        return form.blocks
+    if lengths is None:
+        raise ValueError(f"nothing is known of {form.lengths!r}, which has the lengths of rows")
+    return (replace(form.blocks[0], rows=1, width=int(lengths.sum())),)
+
+
+def _entries(block: Block, itemsize: int) -> int:
+    if block.bits != 4 and block.bits != 8 * itemsize:
+        raise ValueError(f"units of {block.bits} bits in entries of {itemsize} bytes")
+    return block.units // 2 if block.bits == 4 else block.units
+
+
+def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> Rows:
+    """Where the rows of blocks have their units; of rows of any length, with their `lengths`."""
+    if lengths is not None:
+        first, step = np.cumsum(lengths) - lengths, np.ones(len(lengths), np.int64)
+        return Rows(units, first, step, lengths, np.full(len(lengths), blocks[0].zero, units.dtype))
+    rows = [block.rows for block in blocks]
+    firsts, at = [np.zeros(0, np.int64)], 0
+    for block in blocks:
+        firsts.append(at + np.arange(block.rows) * (1 if block.by_column else block.width))
+        at += block.units
+    step = np.repeat([block.rows if block.by_column else 1 for block in blocks], rows)
+    width = np.repeat([block.width for block in blocks], rows)
+    zero = np.repeat(np.array([block.zero for block in blocks], units.dtype), rows)
+    return Rows(units, np.concatenate(firsts), step.astype(np.int64), width.astype(np.int64), zero)

@@ -1,0 +1,218 @@
+"""Patches applied to bundles and undone: at every moment the folder holds the old bundle or the new one, whole.
+
+New files are written under names that follow their content, and brought to the disk; the manifest that is replaced is
+kept as manifest.previous.json; then one rename makes the new manifest the bundle. What neither of the two manifests
+names is removed afterwards, and whatever a killed process left, by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgerec.errors import BundleError, PatchError
+from edgerec.files import atomic_write, locked, storage_failure, sync_folder, write_bytes
+from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.manifest import FILE_NAME, OURS, PREVIOUS_NAME, FileEntry, Manifest, parse_manifest, read_manifest
+from edgerec.runtime.patchfile import PatchFile, most_inflated, most_made
+from edgerec.runtime.rebuild import Rebuilding, Side, write_tables
+from edgerec.signatures import PublicKey, read_public_keys
+
+_UNFINISHED = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]+\.part")
+_HASHED = re.compile(r".+-([0-9a-f]{12})\.[a-z]+")
+
+
+def apply_patch(
+    folder: str | Path, patch: str | Path | bytes, *, trusted: PublicKey | Iterable[PublicKey] | None = None
+) -> bool:
+    """Make the bundle in `folder` the one that a patch leads to.
+
+    Args:
+        patch: a file that `edgerec diff` made, or its bytes.
+        trusted: public keys, one of which must have signed the bundle and what is made of it.
+
+    Returns:
+        Whether anything was to be done: a patch that was applied already is none of an error.
+
+    Raises:
+        PatchError: damaged, too new, or made for another bundle; nothing was changed.
+        SignatureError: none of the trusted keys signed the bundle, or the one that the patch leads to.
+        BundleError: there is no whole bundle.
+        StorageError: the file system refuses.
+    """
+    folder = Path(folder)
+    keys = None if trusted is None else read_public_keys(trusted)
+    file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch))
+    read_manifest(folder, keys)  # says what is wrong with a folder that cannot be locked
+    with locked(folder):
+        before = _read(folder / FILE_NAME)
+        base = parse_manifest(before, folder / FILE_NAME, keys)
+        try:
+            return _Application(folder, file, before, base, keys).apply()
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise file.damaged(reason) from error
+        finally:
+            clean(folder)
+
+
+def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] | None = None) -> None:
+    """Make the bundle in `folder` what it was before the last patch.
+
+    Raises:
+        PatchError: there is nothing to undo.
+        SignatureError: none of the trusted keys signed what it was.
+        BundleError: there is no whole bundle, or what it was is not whole.
+        StorageError: the file system refuses.
+    """
+    folder = Path(folder)
+    keys = None if trusted is None else read_public_keys(trusted)
+    read_manifest(folder, keys)
+    with locked(folder):
+        path = folder / PREVIOUS_NAME
+        if not path.is_file() or _read(path) == _read(folder / FILE_NAME):
+            raise PatchError(f"{folder} holds no bundle before this one: no patch was applied, or it was undone")
+        previous = parse_manifest(_read(path), path, keys)
+        for entry in previous.files:
+            if _sha256_of(folder / entry.name, entry) != entry.sha256:
+                raise BundleError(f"{folder / entry.name} is not the file that {PREVIOUS_NAME} describes")
+        try:
+            path.replace(folder / FILE_NAME)
+            sync_folder(folder)
+        except OSError as error:
+            storage_failure(path, error, "rename")
+        clean(folder)
+
+
+def clean(folder: Path) -> None:
+    """Remove what belongs to no version of the bundle, such as a killed process leaves. Call it with the lock held."""
+    kept = {FILE_NAME, PREVIOUS_NAME}
+    try:
+        kept |= {entry.name for entry in read_manifest(folder).files}
+        if (folder / PREVIOUS_NAME).is_file():
+            kept |= {entry.name for entry in parse_manifest(_read(folder / PREVIOUS_NAME), folder).files}
+    except BundleError:
+        return
+    for path in folder.iterdir():
+        if path.name not in kept and (OURS.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
+            with suppress(OSError):  # Windows deletes no file that is mapped; the next time it will
+                path.unlink(missing_ok=True)
+
+
+class _Application:
+    """One patch on its way to one bundle."""
+
+    def __init__(
+        self, folder: Path, file: PatchFile, before: bytes, base: Manifest, keys: dict[str, Any] | None
+    ) -> None:
+        self.folder, self.file, self.before, self.base, self.keys = folder, file, before, base, keys
+
+    def apply(self) -> bool:
+        parts = self.file.open(most_inflated(self.base.nbytes))
+        header = parts.header
+        digest = hashlib.sha256(self.before).hexdigest()
+        if digest == header["manifest"]["sha256"]:
+            return False
+        if digest != header["base"]["manifest"]:
+            raise PatchError(
+                f"{self.file.name} was made for another bundle than the one in {self.folder}; apply the patches in "
+                "their order, or get the whole bundle"
+            )
+        opened = Bundle(self.folder, trusted=None)  # compares every sha256 that the patch relies on
+        most = most_made(self.base.nbytes, self.file.inflated_bytes)
+        fields = header["manifest"]
+        manifest = self._joined(fields, self.before, int(fields["bytes"]), most, parts)
+        self._compare(FILE_NAME, manifest, str(fields["sha256"]))
+        result = parse_manifest(manifest, self.folder / FILE_NAME, self.keys)
+        if result.nbytes > most:
+            raise self.file.damaged(f"it makes {result.nbytes} bytes where {most} are the most for this bundle")
+        for fields, entry in self._new_files(result, header):
+            source = fields["from"]
+            base = b"" if source is None else _read(self.folder / self._entry(self.base, source).name)
+            content = self._joined(fields, base, entry.bytes, most, parts)
+            self._compare(entry.name, content, entry.sha256)
+            write_bytes(self.folder / entry.name, content)
+        if self._is_new(result.tables):
+            self._write_tables(opened, header, result, parts)
+        parts.end()
+        self._replace(manifest)
+        return True
+
+    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: Any) -> bytes:
+        """The content of a file that is copied from another, but for what is inserted."""
+        if not 0 <= size <= most:
+            raise self.file.damaged(f"a file of {size} bytes")
+        copies = parts.copies(int(fields["copies"]), len(base), size)
+        made: bytes = copies.joined(memoryview(base), parts.take(int(copies.inserted.sum())))
+        return made
+
+    def _compare(self, name: str, content: bytes, sha256: str) -> None:
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise self.file.damaged(f"it makes another {name} than it promises")
+
+    def _is_new(self, entry: FileEntry) -> bool:
+        """Whether a file is not there yet. Raises PatchError for a name that does not follow the content."""
+        hashed = _HASHED.fullmatch(entry.name)
+        if not OURS.fullmatch(entry.name) or hashed is None or not entry.sha256.startswith(hashed[1]):
+            raise self.file.damaged(f"a file named {entry.name!r}")
+        return entry not in self.base.files
+
+    def _new_files(self, result: Manifest, header: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], FileEntry]]:
+        """The graphs and other files that are to be made, with what the header says of each."""
+        wanted = {entry.name: entry for entry in result.files if entry != result.tables and self._is_new(entry)}
+        told = [(fields, str(fields["file"])) for fields in header["files"]]
+        if sorted(name for _, name in told) != sorted(wanted):
+            raise self.file.damaged("it brings other files than its manifest names")
+        return [(fields, wanted[name]) for fields, name in told]
+
+    @staticmethod
+    def _entry(manifest: Manifest, name: str) -> FileEntry:
+        return {entry.name: entry for entry in manifest.files}[name]
+
+    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: Any) -> None:
+        rows = {
+            name: (0 if old is None else old.rows, 0 if new is None else new.rows)
+            for name, old, new in (
+                ("item", self.base.items, result.items),
+                ("user", self.base.users, result.users),
+            )
+        }
+        sides = {name: Side.read(fields, parts, *rows[name]) for name, fields in header["sides"].items()}
+        rebuilding = Rebuilding(opened.section, self.base, result, sides)
+        name = result.tables.name
+        with atomic_write(self.folder / name) as stream:
+            if write_tables(stream, header, parts, rebuilding, result) != result.tables.sha256:
+                raise self.file.damaged(f"it makes another {name} than it promises")
+
+    def _replace(self, manifest: bytes) -> None:
+        try:
+            sync_folder(self.folder)
+            write_bytes(self.folder / PREVIOUS_NAME, self.before)
+            write_bytes(self.folder / FILE_NAME, manifest)
+            sync_folder(self.folder)
+        except OSError as error:
+            storage_failure(self.folder, error, "write")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        storage_failure(path, error, "read")
+
+
+def _sha256_of(path: Path, entry: FileEntry) -> str | None:
+    """Of a file; None where it is missing or has another size."""
+    try:
+        with path.open("rb") as stream:
+            if path.stat().st_size != entry.bytes:
+                return None
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        storage_failure(path, error, "read")
