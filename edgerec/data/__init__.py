@@ -7,14 +7,18 @@ from edgerec.data.named import load_data
 from edgerec.data.ranking import top_k
 from edgerec.data.readers import read
 from edgerec.data.split import Split, SplitSpec, merge, split
+from edgerec.data.stream import Segment, Stream, StreamSpec, stream
 from edgerec.data.synthetic import synthetic
 from edgerec.data.titles import read_titles
 
 __all__ = [
     "Interactions",
     "NamedSet",
+    "Segment",
     "Split",
     "SplitSpec",
+    "Stream",
+    "StreamSpec",
     "evaluate_vectors",
     "load_data",
     "merge",
@@ -25,6 +29,7 @@ __all__ = [
     "read",
     "read_titles",
     "split",
+    "stream",
     "synthetic",
     "top_k",
 ]
