@@ -23,7 +23,7 @@ class Batch:
 
     Attributes:
         states: (b, n_state) float32 before the action.
-        actions: (b,) float32.
+        actions: (b,) float32, or (b, n_action) where they are of several numbers.
         rewards: (b,) float32.
         following: (b, n_state) float32 states after it.
     """
