@@ -175,7 +175,14 @@ def _fit(
 
     numbers = count()
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True) -> FitResult:
+    def fit(
+        sizes: SizePlan,
+        *,
+        keep_chosen: bool = False,
+        start: Start | None = None,
+        final: bool = True,
+        chosen: FitResult | None = None,
+    ) -> FitResult:
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
         return Fit(
             model,
@@ -187,6 +194,7 @@ def _fit(
             checkpoint=own,
             progress=progress,
             start=start,
+            chosen=chosen,
         ).run()
 
     job = job_of(request, parts, fit, progress, checkpoint, workers)

@@ -243,7 +243,14 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         if step.epoch >= PRUNED_FROM and asked.should_prune():
             raise optuna.TrialPruned
 
-    def fit(sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True) -> FitResult:
+    def fit(
+        sizes: SizePlan,
+        *,
+        keep_chosen: bool = False,
+        start: Start | None = None,
+        final: bool = True,
+        chosen: FitResult | None = None,
+    ) -> FitResult:
         curves.append([])
         return Fit(
             request.backbone,
@@ -254,6 +261,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
             keep_chosen=keep_chosen,
             progress=watch,
             start=start,
+            chosen=chosen,
         ).run()
 
     score, epochs, pruned = None, 0, False

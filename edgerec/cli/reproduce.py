@@ -83,8 +83,9 @@ UNTOLD = ("out", "as_json", "workers", "note")
 def command(context: click.Context, /, paper: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
     """Train what the PAPER compares by its protocol, ours beside the published figures.
 
-    Train, validation and test are 50/25/25 at random inside each user; 20, 10 and 5 % of rows of 128 dimensions are
-    kept. A setting is the same for all methods that have it. Stopped at any point, the same command goes on.
+    Train, validation and test are 50/25/25 at random inside each user, and the final model is trained on the first two;
+    20, 10 and 5 % of rows of 128 dimensions are kept. A setting is the same for all methods that have it. Stopped at
+    any point, the same command goes on.
 
     \b
     Example:

@@ -50,7 +50,7 @@ PHASES = {
     "--split",
     default="random:80/20",
     show_default=True,
-    help="random:80/20, random:50/25/25, leave-last-out or time:80/20.",
+    help="random:80/20, random:50/25/25, random:50+25/25, leave-last-out or time:80/20.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice.")
 @click.option(

@@ -17,21 +17,22 @@ _HELD_BACK = 0.05
 """Share of train that chooses epochs and settings where a split names no validation share."""
 
 _KINDS = ("random", "leave-last-out", "time")
-_EXPECTED = "expected random:80/20, random:50/25/25, leave-last-out, time:80/20 or the like"
+_EXPECTED = "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like"
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How to split, as text `random:80/20`, `random:50/25/25`, `leave-last-out`, `time:80/20`.
+    """How to split, as text `random:80/20`, `random:50/25/25`, `random:50+25/25`, `leave-last-out`, `time:80/20`.
 
     Two shares are train/test: 5 % of train are then held back as validation, to choose epochs and settings,
-    and the final model is trained again on all of train. Three are train/validation/test, as BET and CIESS
-    have them (50/25/25).
+    and the final model is trained again on all of train. Three are train/validation/test; with a plus between the
+    first two the final model is trained again on both, as in the code of BET and CIESS.
 
     Attributes:
         kind: 'random' (inside each user), 'leave-last-out' (of each user), 'time' (one cut for all users).
         fractions: of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
         seed: of the random choices, from 0 up.
+        again: of three shares, whether the final model is trained again on train and validation.
 
     Raises DataError at a kind, shares or a seed that do not exist.
     """
@@ -39,6 +40,7 @@ class SplitSpec:
     kind: str
     fractions: tuple[float, ...] = ()
     seed: int = 0
+    again: bool = False
 
     def __post_init__(self) -> None:
         shares = self.fractions
@@ -46,6 +48,7 @@ class SplitSpec:
             valid = not shares
         else:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
+        valid = valid and (len(shares) == 3 or not self.again)
         if self.kind not in _KINDS or not valid or self.seed < 0:
             raise DataError(f"there is no split {self.kind!r} with shares {shares} and seed {self.seed}; {_EXPECTED}")
 
@@ -53,30 +56,35 @@ class SplitSpec:
     def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:
         """Read the text spelling; shares are per cent. Raises DataError."""
         kind, _, shares = text.partition(":")
+        first, plus, rest = shares.partition("+")
+        listed = [first, *rest.split("/")] if plus else shares.split("/")
         try:
-            fractions = tuple(float(share) / 100 for share in shares.split("/")) if shares else ()
+            fractions = tuple(float(share) / 100 for share in listed) if shares else ()
         except ValueError:
             raise DataError(f"the split {text!r} is malformed; {_EXPECTED}") from None
-        return cls(kind, fractions, seed)
+        return cls(kind, fractions, seed, bool(plus))
 
     @property
     def fit_all(self) -> bool:
         """Whether the final model is trained again on train and validation together."""
-        return len(self.fractions) == 2
+        return len(self.fractions) == 2 or self.again
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
+        shares = shares.replace("/", "+", 1) if self.again else shares
         return f"{self.kind}:{shares}" if shares else self.kind
 
     def to_dict(self) -> dict[str, Any]:
         """A form for JSON."""
-        return {"kind": self.kind, "fractions": list(self.fractions), "seed": self.seed}
+        told: dict[str, Any] = {"kind": self.kind, "fractions": list(self.fractions), "seed": self.seed}
+        return {**told, "again": True} if self.again else told
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SplitSpec:
         """The inverse of `to_dict`. Raises DataError."""
         try:
-            return cls(str(value["kind"]), tuple(map(float, value["fractions"])), int(value["seed"]))
+            shares = tuple(map(float, value["fractions"]))
+            return cls(str(value["kind"]), shares, int(value["seed"]), bool(value.get("again", False)))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"a split needs kind, fractions and seed, got {value!r}") from error
 
@@ -103,12 +111,12 @@ class Split:
         return self.spec.fit_all
 
     def without_final(self) -> Split:
-        """The same parts, of which `train` alone is trained on, even where the split is of two shares."""
+        """The same parts, of which `train` alone is trained on, even where the final model has more."""
         if not self.fit_all or not len(self.validation):
             return self
         counts = [len(self.train), len(self.validation), len(self.test)]
         shares = tuple(count / sum(counts) for count in counts)
-        return replace(self, spec=replace(self.spec, fractions=shares))
+        return replace(self, spec=replace(self.spec, fractions=shares, again=False))
 
     @property
     def train_all(self) -> Interactions:
@@ -173,7 +181,7 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _Parts:
     counts = interactions.user_counts()
     places = _places(interactions, rng.random(len(interactions)))
     tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
-    if spec.fit_all:
+    if len(spec.fractions) == 2:
         # Rounded up or down at random: to the nearest would hold back nothing of users with fewer than ten.
         held = np.floor((counts - tests) * _HELD_BACK + rng.random(len(counts)))
     else:
@@ -191,7 +199,7 @@ def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _Parts:
 def _by_time(interactions: Interactions, spec: SplitSpec) -> _Parts:
     times = _times(interactions, spec)
     first = spec.fractions[0]
-    ends = (first * (1 - _HELD_BACK), first) if spec.fit_all else (first, first + spec.fractions[1])
+    ends = (first * (1 - _HELD_BACK), first) if len(spec.fractions) == 2 else (first, first + spec.fractions[1])
     ordered = np.sort(times)
     cuts = ordered[[min(round(end * len(ordered)), len(ordered) - 1) for end in ends]]
     # Everything at the very second of a cut lies behind it: no part sees the present of the next.

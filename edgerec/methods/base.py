@@ -29,11 +29,18 @@ class FitWithin(Protocol):
     """Trains the job's backbone."""
 
     def __call__(
-        self, sizes: SizePlan, *, keep_chosen: bool = False, start: Start | None = None, final: bool = True
+        self,
+        sizes: SizePlan,
+        *,
+        keep_chosen: bool = False,
+        start: Start | None = None,
+        final: bool = True,
+        chosen: FitResult | None = None,
     ) -> FitResult:
         """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well, with
         `start` its trainer takes the place of the backbone's, without `final` nothing is trained once more on all of
-        train, and what was best on validation is the result."""
+        train, and what was best on validation is the result. `chosen` is such a result, of the same sizes: what is left
+        is the training on all of train."""
         ...
 
 

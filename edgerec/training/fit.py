@@ -109,6 +109,7 @@ class Fit:
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
         start: Start | None = None,
+        chosen: FitResult | None = None,
     ) -> None:
         """A fit to run.
 
@@ -117,6 +118,7 @@ class Fit:
             checkpoint: where it is kept after each epoch, and goes on from.
             progress: called after each epoch.
             start: what trains in place of the backbone's own trainer.
+            chosen: a fit within the same sizes without a final training: settings and epochs are those that it chose.
         """
         self._split, self._sizes, self._options = split, sizes, options
         self._start_trainer = start or backbone.trainer
@@ -126,7 +128,7 @@ class Fit:
         self._patience = options.patience or backbone.patience
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
         found = checkpoint.load() if checkpoint else None
-        self._at = found or Snapshot({"phase": "choose", "candidate": 0, "epoch": 0, "leader": None, "history": []})
+        self._at = found or self._begun(chosen)
 
     def run(self) -> FitResult:
         """Choose on validation, then train on all of train where the split says so.
@@ -140,6 +142,14 @@ class Fit:
         if self._at.loop["phase"] == "choose":
             self._choose()
         return self._train_final() if self._split.fit_all else self._result(self._best())
+
+    def _begun(self, chosen: FitResult | None) -> Snapshot:
+        if chosen is None:
+            return Snapshot({"phase": "choose", "candidate": 0, "epoch": 0, "leader": None, "history": []})
+        candidate = self._candidates.index(chosen.config)
+        leader = {"candidate": candidate, "epoch": chosen.epochs, "metrics": chosen.validation}
+        loop = {"phase": "final", "candidate": candidate, "epoch": 0, "leader": leader}
+        return Snapshot({**loop, "history": list(chosen.history)}, best=chosen.vectors if self._keeps_best else None)
 
     def _choose(self) -> None:
         for candidate in range(self._at.loop["candidate"], len(self._candidates)):

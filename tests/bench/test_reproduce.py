@@ -54,7 +54,7 @@ def test_the_plan_is_the_papers() -> None:
     assert len(cells) == len(COMPARED) * 3 * 3
     assert {cell.budget for cell in cells} == set(BUDGETS)
     assert {cell.seed for cell in cells} == {0, 1, 2}
-    assert {cell.shared.split for cell in cells} == {"random:50/25/25"}
+    assert {cell.shared.split for cell in cells} == {"random:50+25/25"}
     assert {cell.shared.dimensions for cell in cells} == {128}
     (bet,) = {json.dumps(cell.method_settings) for cell in cells if cell.method == "bet"}
     assert json.loads(bet) == {"oracle": "ials", "retrain": 2}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgerec.data import Interactions, Split, SplitSpec, merge, split, synthetic
 from edgerec.errors import DataError
 
-SPECS = ["random:80/20", "random:50/25/25", "leave-last-out", "time:80/20", "time:60/20/20"]
+SPECS = ["random:80/20", "random:50/25/25", "random:50+25/25", "leave-last-out", "time:80/20", "time:60/20/20"]
 SMALL = synthetic(200, 100, 3000)
 
 
@@ -82,6 +82,16 @@ def test_two_shares_hold_back_a_twentieth_of_train_to_choose_with() -> None:
     assert keys(result.train_all) == keys(whole) - keys(result.test)
 
 
+def test_a_plus_between_two_of_three_shares_trains_on_both_in_the_end() -> None:
+    """The parts are those of the same three shares."""
+    once, again = split(SMALL, "random:50/25/25"), split(SMALL, "random:50+25/25")
+    assert not once.fit_all
+    assert again.fit_all
+    assert not again.without_final().fit_all
+    for name in ("train", "validation", "test"):
+        assert keys(getattr(once, name)) == keys(getattr(again, name))
+
+
 def test_each_choice_is_equally_likely() -> None:
     whole = Interactions.from_pairs(np.repeat(np.arange(4000), 10), np.tile(np.arange(10), 4000))
     counts = split(whole, "random:80/20").test.item_counts()
@@ -144,6 +154,9 @@ def test_spellings_and_json_round_trip(text: str) -> None:
         "random:80/30",
         "random:a/b",
         "random:100/0",
+        "random:50/25+25",
+        "random:75+25",
+        "random:50+20+5/25",
         "leave-last-out:80/20",
         "x:80/20",
         "",

@@ -16,11 +16,13 @@ import pytest
 
 from edgerec.api import TrainRequest, train
 from edgerec.data import Interactions
+from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RunError, SettingError, TableError, UnsupportedError
 from edgerec.methods import Job
 from edgerec.methods.uniform import Uniform, UniformConfig
 from edgerec.models import BACKBONES, SizePlan
-from edgerec.training import FitOptions, FitResult, Run, Step
+from edgerec.models import backbone as find_backbone
+from edgerec.training import Fit, FitOptions, FitResult, Run, Step
 from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
 from tests.conftest import CommandLine, interrupted
 
@@ -86,14 +88,40 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(interactions: In
 
 
 def test_the_final_model_knows_the_validation_part(interactions: Interactions) -> None:
-    """80/20 trains again on all of train for as many epochs as were best; 50/25/25 keeps the best epoch's vectors."""
-    again = train(interactions, method="dense", dimensions=8, options=ONE_THREAD)
-    kept = train(interactions, method="dense", dimensions=8, split="random:50/25/25", options=ONE_THREAD)
-    assert [e["phase"] for e in again.history].count("final") == again.config["epochs"]
+    """80/20 and 50+25/25 train again on all of train for as many epochs as were best; 50/25/25 keeps the best epoch's
+    vectors."""
+    two, again, kept = (
+        train(interactions, method="dense", dimensions=8, split=split, options=ONE_THREAD)
+        for split in ("random:80/20", "random:50+25/25", "random:50/25/25")
+    )
+    for run in (two, again):
+        assert [e["phase"] for e in run.history].count("final") == run.config["epochs"]
+    assert [e for e in again.history if e["phase"] == "choose"] == kept.history
+    assert again.metrics["validation"] == kept.metrics["validation"]
+    assert again.metrics["test"] != kept.metrics["test"]
     assert {e["phase"] for e in kept.history} == {"choose"}
     best = max(kept.history, key=lambda entry: entry["ndcg@20"])
     assert best["epoch"] == kept.config["epochs"]
     assert kept.metrics["validation"]["ndcg@20"] == best["ndcg@20"]
+
+
+@pytest.mark.parametrize("name", ["ials", "mf"])
+def test_what_was_chosen_before_is_not_chosen_again(name: str, interactions: Interactions) -> None:
+    """The final training alone ends as both together do; iALS has settings to choose."""
+    model, parts = find_backbone(name), split_interactions(interactions, "random:80/20")
+    config = model.config(alpha=None) if name == "ials" else model.config()
+    first = Fit(model, parts.without_final(), SizePlan(8), config, ONE_THREAD).run()
+    steps: list[Step] = []
+    after = Fit(model, parts, SizePlan(8), config, ONE_THREAD, chosen=first, progress=steps.append).run()
+    whole = Fit(model, parts, SizePlan(8), config, ONE_THREAD).run()
+    assert {step.phase for step in steps} == {"final"}
+    assert np.array_equal(after.vectors.items, whole.vectors.items)
+    assert (after.config, after.epochs, after.validation, after.history) == (
+        whole.config,
+        whole.epochs,
+        whole.validation,
+        whole.history,
+    )
 
 
 def test_patience_ends_a_fit(interactions: Interactions) -> None:

@@ -29,7 +29,7 @@ def retrained(job: Job, best: Sequence[tuple[dict[str, Any], SizePlan]], history
         if number >= told:
             history.add({**entry, "strategy": RETRAIN, "predicted": None, "fitness": None, "eval": scores[-1]})
     first = max(range(len(best)), key=lambda number: scores[number])
-    result = job.fit(best[first][1]) if job.split.fit_all else results[first]
+    result = job.fit(best[first][1], chosen=results[first]) if job.split.fit_all else results[first]
     return replace(result, history=[*result.history, *map(_brief, history.entries)])
 
 
