@@ -57,25 +57,33 @@ class Wishes:
         items_layout = layout(options.layout)
         users = source.users if options.users else None
 
-        def wish(table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
+        widths = {} if options.shipped is None else options.shipped.widths
+
+        def wish(name: str, table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
             scales = options.scales
             if scales == "auto":
                 # On ML-1M at 10 %, NDCG@20 .3014 with one scale and .3018 with one a block for int8; for int4 .253
                 # and .263. Users are not scored: for them one scale saves no time.
                 scales = "table" if scored and options.precision == "int8" else "block"
-            return Wish(table, options.precision, id_order(ids), scales, scored, share=share)
+            return Wish(
+                table, options.precision, id_order(ids), scales, scored, share=share, widths=widths.get(name, ())
+            )
 
         scored = source.scorer is None  # the rows of a scorer are looked up, some at a time
-        items = wish(source.items, source.item_ids, scored, None if allocation is None else allocation.items)
+        items = wish("i", source.items, source.item_ids, scored, None if allocation is None else allocation.items)
         of_users = None
         if users is not None and source.user_ids is not None:
-            of_users = wish(users, source.user_ids, False, None if allocation is None else allocation.users)
+            of_users = wish("u", users, source.user_ids, False, None if allocation is None else allocation.users)
         # Values past the narrower side's widest row would only meet zeros; columns stay what they are.
         d = source.items.d
         if options.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max()) if of_users is None else int(min(items.sizes.max(), of_users.sizes.max()))
         items = replace(items, d=d)
-        lookup = None if items_layout.scores_rows or not options.lookup else replace(items, scored=False)
+        lookup = (
+            None
+            if items_layout.scores_rows or not options.lookup
+            else replace(items, scored=False, widths=widths.get("l", ()))
+        )
         kind = "dense" if users is None else users.kind
         of_users = None if of_users is None else replace(of_users, d=d)
         return cls(items, items_layout, lookup, of_users, lookup_layout(options.layout, kind))

@@ -34,7 +34,7 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
     rows = {"item": bundle.manifest.items.rows}
     if bundle.manifest.users is not None:
         rows["user"] = bundle.manifest.users.rows
-    for name, side, fields, layout in _tables(manifest, set(sections)):
+    for name, side, fields, layout in tables_of(manifest, set(sections)):
         for suffix, form in _of_table(bundle, name, fields, layout, by_column=_by_column(name, layout, manifest)):
             found[name + suffix] = SectionForm(side, form)
     for name, side in ONE_A_ROW.items():
@@ -48,7 +48,7 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
     return found
 
 
-def _tables(manifest: dict[str, Any], sections: set[str]) -> list[tuple[str, str, dict[str, Any], str]]:
+def tables_of(manifest: dict[str, Any], sections: set[str]) -> list[tuple[str, str, dict[str, Any], str]]:
     """Name of the values, side, fields and layout of each table."""
     tables = [("i", "item", manifest["items"], manifest["layout"])]
     if "l" in sections:  # the items' fields are then those of the copy

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgerec.errors import UnsupportedError
+from edgerec_export.shipped import Shipped
 from edgerec_export.values import PRECISIONS
 
 SCALES = ("auto", "table", "block", "row")
@@ -39,6 +41,7 @@ class Options:
             `max_bytes` allows it.
         lookup: ship a second copy of the items for looking rows up, where the layout that scores all cannot.
         verify: compare the bundle with numpy in a fresh process.
+        shipped: of an older bundle, whose scales and widths are kept; see `like`.
     """
 
     layout: str = "auto"
@@ -56,6 +59,33 @@ class Options:
     max_rss: int | None = None
     calibration: Path | None = None
     sign: Path | None = None
+    shipped: Shipped | None = None
+
+    @classmethod
+    def like(cls, bundle: str | Path, **changes: Any) -> Options:
+        """As an older bundle was exported, with its scales and the widths of its blocks: rows that did not change keep
+        their bytes, and a patch between the two stays small. Values that outgrow a scale of before are cut to it.
+
+        Args:
+            changes: other options, of which layout, precision, scales and fit cannot change.
+
+        Raises:
+            BundleError: no whole bundle.
+            UnsupportedError: what cannot change, or a bundle in int4 and int8 by row.
+        """
+        fixed = sorted({"layout", "precision", "scales", "fit"} & set(changes))
+        if fixed:
+            raise UnsupportedError(f"{', '.join(fixed)} are those of the bundle to be like; leave them out")
+        shipped = Shipped.read(bundle)
+        parts = {name: name in shipped.parts for name in ("users", "titles", "similar", "lookup")}
+        ids = "raw" if "ids" in shipped.parts else "none"
+        return cls(
+            shipped.layout,
+            shipped.precision,
+            scales=shipped.scaled,
+            shipped=shipped,
+            **{**parts, "ids": ids, **changes},
+        )
 
     def __post_init__(self) -> None:
         """Raises UnsupportedError for an unknown precision, or scales or ids that do not exist."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
 from edgerec_export.encoders import ShippedEncoder
+from edgerec_export.kept import FARTHEST
 from edgerec_export.packed import PackedTable
 from edgerec_export.reference import Reference
 from edgerec_export.scales import Coder, gram
@@ -77,13 +78,14 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     """Fill the mapped tables file."""
     source = draft.source
     other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
-    coders = {name: Coder(None if table is None else gram(table)) for name, table in other.items()}
-    plain = Coder(None)  # of a scorer, no direction is known to matter more
+    grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
+    shipped = draft.options.shipped
+    kept = {} if shipped is None else shipped.scales
     tables = {}
     for name, plan in draft.plans().items():
         table = source.users if name == "u" and source.users is not None else source.items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
-        tables[name] = PackedTable(plan, own, plan.pack(table, own, coders.get(name, plain)))
+        tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), kept.get(name))))
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)
@@ -93,6 +95,8 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     if norms is not None and "n" in arrays:
         inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         top = np.float32(inverse.max(initial=0)) or ONE
+        before = None if shipped is None else shipped.top_inverse_norm
+        top = top if before is None or top > before * FARTHEST else before
         arrays["n"][...] = inverse / top
         packed = replace(packed, inverse_norms=arrays["n"].astype(np.float32) * top, top_inverse_norm=top)
     if norms is not None and draft.in_runs():  # what is searched in runs is looked up too: they are its norms

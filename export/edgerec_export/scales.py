@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec_export.kept import KeptScales
 from edgerec_export.values import LARGEST, TINY, chunks, to_codes
 
 SAMPLE = 16_384
@@ -37,9 +38,18 @@ class Coder:
     (error feedback: the solver of GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G for its Hessian).
     """
 
-    def __init__(self, gram: NDArray[np.float64] | None) -> None:
-        """`gram` (d, d): the mean of u u' over users; None where there are none: then every direction counts alike."""
-        self._gram = gram
+    def __init__(self, gram: NDArray[np.float64] | None, shipped: KeptScales | None = None) -> None:
+        """Of a table.
+
+        Args:
+            gram: (d, d) the mean of u u' over users; None where there are none: then every direction counts alike.
+            shipped: scales of an older bundle to keep.
+        """
+        self._gram, self.shipped = gram, shipped
+
+    def plain(self) -> Coder:
+        """The same where no direction is known to matter more."""
+        return Coder(None, self.shipped)
 
     def scale(self, rows: Sequence[NDArray[np.float32]], precision: str) -> np.float32:
         """The best scale for all of some rows, (m, w) for each width w, from their first dimension on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -15,6 +16,7 @@ from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name, Tensor
+from edgerec_export.kept import FARTHEST
 from edgerec_export.scales import SAMPLE, Coder
 from edgerec_export.values import LARGEST, NO_VALUE, ONE, STORED, TINY, Block, chunks, is_integer
 
@@ -207,7 +209,7 @@ class Plan(ABC):
     def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
         """Quantise and place the rows of every block, some at a time."""
         out[""][-1] = NO_VALUE[self.precision]
-        top = self._top_scale(rows_of) if "s" in out else np.float32(1)
+        top = self._top_scale(rows_of, coder) if "s" in out else np.float32(1)
         scales = self._scales(coder, rows_of)
         for number, block in enumerate(self.blocks):
             places = self.order[block.first : block.first + block.rows]
@@ -235,17 +237,24 @@ class Plan(ABC):
             return [rows_of(self.order[block.first : block.first + block.rows : every], block) for block in blocks]
 
         asked = {0: [], 1: [self.blocks]}.get(self.n_scales(), [(block,) for block in self.blocks])
-        return np.array([coder.scale(some(blocks), blocks[0].precision) for blocks in asked], np.float32)
+        found, met = [], Counter[tuple[int, str]]()
+        for blocks in asked:
+            kind = blocks[0].width, blocks[0].precision
+            kept = None if coder.shipped is None else coder.shipped.scale_of(blocks[0], met[kind])
+            met[kind] += 1
+            found.append(coder.scale(some(blocks), blocks[0].precision) if kept is None else kept)
+        return np.array(found, np.float32)
 
-    def _top_scale(self, rows_of: RowsOf) -> np.float32:
-        """What no row's scale exceeds."""
+    def _top_scale(self, rows_of: RowsOf, coder: Coder) -> np.float32:
+        """What no row's scale exceeds; that of an older bundle to follow, where the rows' are not far above it."""
         largest = TINY
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
                 values = rows_of(places[part], block)
                 largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
-        return np.float32(largest)
+        kept = None if coder.shipped is None else coder.shipped.top
+        return np.float32(largest) if kept is None or largest > kept * FARTHEST else kept
 
     def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """(len(places),) the number of the block that each row is in."""

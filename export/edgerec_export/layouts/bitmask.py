@@ -41,7 +41,7 @@ class BitmaskPlan(Plan):
             kept = table.rows(self.order[place])[:, : self.d] != 0
             out["m"][place] = np.packbits(kept, axis=1, bitorder="little")
 
-        return self.pack_rows(out, Coder(None), rows_of, put)
+        return self.pack_rows(out, coder.plain(), rows_of, put)
 
     def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
         full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)

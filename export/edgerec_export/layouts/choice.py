@@ -32,6 +32,7 @@ class Wish:
         d: dimensions of a decoded row.
         share: what a byte budget buys of the table, where one was allocated; a row may get more where its block is
             wider.
+        widths: of the blocks, ascending, of an older bundle to follow; a wider one is added where rows need it.
     """
 
     table: Table
@@ -41,6 +42,7 @@ class Wish:
     scored: bool = True
     d: int = 1 << 30
     share: Share | None = None
+    widths: tuple[int, ...] = ()
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

@@ -73,7 +73,8 @@ class CscPlan(Plan):
         plain, scale = Coder(None), np.float32(1)
         if self.is_integer:
             some = table.rows(self.order[:: -(-self.n_rows // SAMPLE)])
-            scale = plain.scale([some[some != 0][:, None]], self.precision)
+            before = None if coder.shipped is None else coder.shipped.scale_of(self.blocks[0], 0)
+            scale = plain.scale([some[some != 0][:, None]], self.precision) if before is None else before
         entries = out[""].reshape(-1, self._entries)
         at = 0
         for number, part in enumerate(chunks(self.n_rows, STRETCH)):

@@ -50,7 +50,7 @@ class CsrPlan(Plan):
             store(out[""], values[kept], int(pointers[first]), block)
             out["c"][pointers[first] : pointers[first + len(values)]] = columns[kept]
 
-        return self.pack_rows(out, Coder(None), rows_of, put)
+        return self.pack_rows(out, coder.plain(), rows_of, put)
 
     def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
         full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)

@@ -54,7 +54,7 @@ class EllPlan(Plan):
             at = firsts[block] + first * block.width
             out["c"][at : at + columns.size] = columns
 
-        return self.pack_rows(out, Coder(None), rows_of, put)
+        return self.pack_rows(out, coder.plain(), rows_of, put)
 
     def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
         full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)

@@ -38,7 +38,11 @@ class Price:
 
 
 def _choices(sizes: NDArray[np.int64], wish: Wish, price: Price) -> list[Choice]:
-    """Sets of widths with the least padding: the fastest first, or the smallest of a table that is only looked up."""
+    """Sets of widths with the least padding: the fastest first, or the smallest of a table that is only looked up. Or
+    those to follow."""
+    if wish.widths:
+        most = int(sizes.max())
+        return [Choice(tuple((*(width for width in wish.widths if width < most), most) for _ in wish.classes))]
     per_class = []
     for precision, rows in wish.classes:
         per_value, per_block = price.ns_per_value, price.ns_per_block
