@@ -40,6 +40,7 @@ class Protocol:
         cost: lambda; None follows the budget.
         ratio, from_one: as in edgerec/methods/search/environment.py.
         after: noise comes after the critic's choice, one number for all rows.
+        common: rows have noise in common, as in edgerec/methods/search/agent.py.
         log: sizes and frequencies are seen by their logarithm, and noise follows the sizes.
         gamma: discount.
         updates, batch: steps of the agents a visit, and transitions in each.
@@ -54,6 +55,7 @@ class Protocol:
     ratio: bool
     from_one: bool
     after: bool
+    common: bool
     log: bool
     gamma: float
     updates: int
@@ -63,9 +65,9 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "own": Protocol(10, 5, None, True, False, False, True, 0.0, 20, 512, "fitness", ORIGINS),
-    "paper": Protocol(10, 5, 0.4, True, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
-    "code": Protocol(11, 20, 0.03, False, True, True, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
+    "own": Protocol(10, 5, None, True, False, False, True, True, 0.0, 20, 512, "fitness", ORIGINS),
+    "paper": Protocol(10, 5, 0.4, True, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
+    "code": Protocol(11, 20, 0.03, False, True, True, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
 }
 """By name."""
 
@@ -87,6 +89,7 @@ class CIESSConfig(SearchConfig):
             for the run's own budget. Read where the cost follows them.
         walk: whether the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
+        common: whether rows have noise in common too; None for the protocol's.
         updates: steps of each agent a visit; None for the protocol's.
         gamma: discount; None for the protocol's.
         batch: transitions in a step; None for the protocol's.
@@ -106,6 +109,7 @@ class CIESSConfig(SearchConfig):
     budgets: str | None = None
     walk: bool = True
     noise: str = "gauss"
+    common: bool | None = None
     updates: int | None = None
     gamma: float | None = None
     batch: int | None = None
@@ -183,7 +187,12 @@ def search_of(job: Job, config: CIESSConfig) -> Search:
         cost=cost,
         shares=own if cost is None else (),
         strict=cost is None,
-        exploring=Exploring(config.noise, config.walk, protocol.after),
+        exploring=Exploring(
+            config.noise,
+            config.walk,
+            protocol.after,
+            protocol.common if config.common is None else config.common,
+        ),
         ratio=protocol.ratio,
         from_one=protocol.from_one,
         log=protocol.log,

@@ -33,11 +33,15 @@ class Exploring:
         walk: whether a critic chooses among the sizes of a walk.
         after: noise is added to what the critic chose, one number for all rows, as in the authors' code; else to what
             the actor proposes, one a row, as in the paper.
+        common: noise that rows have in common comes first (ours): the more popular are made larger, or smaller, by one
+            factor a visit, and users as a whole against items. Of thousands of rows with noise of their own the sums
+            are always alike, and no visit says more of any size than another; that of common noise differs.
     """
 
     noise: str = "gauss"
     walk: bool = True
     after: bool = False
+    common: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Agent:
         unit = (high - self._low) / (PAPER_D - 1)
         config = TD3Config(self._low, high, gamma=gamma, smoothing=2 * unit, clip=5 * unit)
         self._td3, self._seed = TD3(3, config, seed, begin=float(self._seen(np.array(begin)))), seed
+        popularity = environment.popularity[side]
+        self._popularity = popularity - popularity.mean()
         known = environment.known[side]
         self.replay = Replay(known.size, d, memory, known, lanes)
 
@@ -99,13 +105,30 @@ class Agent:
         n = self._environment.known[self._side].size
         return np.full(n, self._d, np.int64), np.ones(n, np.float32)
 
-    def choose(self, sizes: Sizes, quality: Floats, episode: int, iteration: int, mean: float | None = None) -> Choice:
-        """For all rows, that have `sizes` (n,) and `quality` (n,) now; around `mean`, where one is given."""
+    def choose(
+        self,
+        sizes: Sizes,
+        quality: Floats,
+        episode: int,
+        iteration: int,
+        *,
+        mean: float | None = None,
+        tilt: float = 0.0,
+    ) -> Choice:
+        """For all rows, that have `sizes` (n,) and `quality` (n,) now.
+
+        Args:
+            mean: of the sizes, where they are to keep to one.
+            tilt: by e^tilt is the most popular row, of popularity 1, made larger beside one of popularity 0.
+        """
         states = self._environment.states(self._side, slice(None), sizes, quality)
         seeds = [[self._seed, episode, at] for at in range(iteration + 1)]
         acted, exploring = self._td3.act(states), self._exploring
         proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
-        level = proposed if mean is None else levelled(proposed, mean, self._d)
+        plain, level = (
+            np.clip(wanted, 1, self._d) if mean is None else levelled(wanted, mean, self._d)
+            for wanted in (proposed, proposed * np.exp(tilt * self._popularity))
+        )
         spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
         chosen = nearest_size(level, self._d)
         if not exploring.after:
@@ -117,7 +140,7 @@ class Agent:
             chosen = visited[np.arange(sizes.size), best]
         if exploring.after:
             chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
-        return Choice(chosen, level.astype(np.float32), float(proposed.mean()))
+        return Choice(chosen, plain.astype(np.float32), float(proposed.mean()))
 
     def learn(self, updates: int, batch: int, number: int) -> None:
         """So many steps on transitions of the replay memory, where it holds any; `number` tells calls apart."""

@@ -22,6 +22,9 @@ from edgerec.training import Checkpoint
 from edgerec.training.checkpoint import Snapshot
 
 _CHEAPEST, _DEAREST = 0.01, 100.0
+_TILT, _BALANCE = 2.0, 0.25
+"""Standard deviations of noise in common: of the logarithm of a popular row's size over a rare one's, and of a mean
+user's over a mean item's."""
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 Told = Callable[[dict[str, Any]], None]
@@ -116,23 +119,25 @@ class Explorer:
         begun, first, lanes = time.monotonic(), len(self.visits), range(self._search.at_once)
         group, iteration = divmod(first // self._search.at_once, self._search.iterations)
         episodes = [group * self._search.at_once + lane for lane in lanes]
-        shares = [self._search.share(first + lane) if self._search.strict else 1.0 for lane in lanes]
+        noise = [self._common_noise(first + lane) for lane in lanes]
+        totals = [self._totals(first + lane, noise[lane][0]) if self._search.strict else None for lane in lanes]
         chosen = [
             [
                 agent.choose(
                     *(agent.replay.last(lane) if iteration else agent.full()),
                     episodes[lane],
                     iteration,
-                    mean=max(shares[lane] * self._job.d, 1) if self._search.strict else None,
+                    mean=None if (of_lane := totals[lane]) is None else of_lane[side] / agent.replay.known.size,
+                    tilt=noise[lane][1 + side],
                 )
-                for agent in self._agents
+                for side, agent in enumerate(self._agents)
             ]
             for lane in lanes
         ]
-        if self._search.strict:
-            for sides, share in zip(chosen, shares, strict=True):
-                self._price(sides, share)
-        plans = [self._plan(sides, share) for sides, share in zip(chosen, shares, strict=True)]
+        for sides, of_lane in zip(chosen, totals, strict=True):
+            if of_lane is not None:
+                self._price(sides, of_lane)
+        plans = [self._plan(sides, of_lane) for sides, of_lane in zip(chosen, totals, strict=True)]
         answers = self._judge.judge(plans, seeds=[self._search.seed] * len(plans))
         seconds = (time.monotonic() - begun) / len(plans)
         for lane, (plan, sides, judged) in enumerate(zip(plans, chosen, answers, strict=True)):
@@ -149,21 +154,46 @@ class Explorer:
         for agent in self._agents:
             agent.learn(self._search.updates * len(plans), self._search.batch, first)
 
-    def _plan(self, sides: list[Choice], share: float) -> SizePlan:
-        """What the agents chose; where the search is strict, brought to the share, each side on its own."""
+    def _common_noise(self, visit: int) -> tuple[float, float, float]:
+        """Of the balance of the sides, and of the tilts of users and of items; zeros where there is none in common."""
+        if not self._search.exploring.common:
+            return 0.0, 0.0, 0.0
+        drawn = np.random.default_rng([self._search.seed, visit]).normal(0, (_BALANCE, _TILT, _TILT))
+        return float(drawn[0]), float(drawn[1]), float(drawn[2])
+
+    def _totals(self, visit: int, noise: float) -> tuple[int, int]:
+        """Values of users and of items, whose sum is the visit's share: each its part by rows, or around the balance
+        that was best at this share so far."""
+        d, share = self._job.d, self._search.share(visit)
+        users, items = (agent.replay.known.size for agent in self._agents)
+        total = max(round(share * d * (users + items)), users + items)
+        factor = np.exp(noise + (self._best_balance(share) if self._search.exploring.common else 0.0))
+        wanted = total * users * factor / (users * factor + items)
+        for_users = int(np.clip(round(wanted), max(users, total - items * d), min(users * d, total - items)))
+        return for_users, total - for_users
+
+    def _best_balance(self, share: float) -> float:
+        """The logarithm of a mean user's size over a mean item's, at the fittest visit of the share; 0 before any."""
+        visits = [number for number in range(len(self.visits)) if self._search.share(number) == share]
+        if not visits:
+            return 0.0
+        best = max(visits, key=lambda number: float(self.visits.entries[number]["fitness"]))
+        users, items = (float(side.mean()) for side in self.visits.sizes[best])
+        return float(np.log(users / items))
+
+    def _plan(self, sides: list[Choice], totals: tuple[int, int] | None) -> SizePlan:
+        """What the agents chose; where the search is strict, brought to the totals of users and items."""
         sizes = [choice.sizes for choice in sides]
-        if self._search.strict:
-            d = self._job.d
-            totals = [max(round(share * d * own.size), own.size) for own in sizes]
-            sizes = [project_sizes(own, total, 1, d) for own, total in zip(sizes, totals, strict=True)]
+        if totals is not None:
+            sizes = [project_sizes(own, total, 1, self._job.d) for own, total in zip(sizes, totals, strict=True)]
         return SizePlan(self._job.d, *sizes)
 
-    def _price(self, sides: list[Choice], share: float) -> None:
-        """The more a side's actor wants beyond the share, the dearer is memory for it, and cheaper the less: it is kept
+    def _price(self, sides: list[Choice], totals: tuple[int, int]) -> None:
+        """The more a side's actor wants beyond its total, the dearer is memory for it, and cheaper the less: it is kept
         from running into an end of its range."""
         rules = []
-        for rule, choice in zip(self._environment.rules, sides, strict=True):
-            wanted = choice.wanted / max(share * self._job.d, 1)
+        for rule, choice, total in zip(self._environment.rules, sides, totals, strict=True):
+            wanted = choice.wanted * choice.sizes.size / total
             rules.append(replace(rule, cost=float(np.clip(wanted**2, _CHEAPEST, _DEAREST))))
         self._environment.rules = rules[0], rules[1]
 

@@ -111,7 +111,42 @@ def test_a_strict_search_visits_what_it_may_spend() -> None:
     for number, share in enumerate((0.4, 0.2, 0.1)):
         part = slice(20 * number, 20 * number + 20)
         assert kept[part] == pytest.approx(share, abs=0.5 / D)
-        assert all(abs(side.sum() - round(share * D * side.size)) == 0 for pair in visits.sizes[part] for side in pair)
+        for users, items in visits.sizes[part]:
+            assert users.sum() == round(share * D * 200 * 0.6)
+            assert items.sum() == round(share * D * 200) - users.sum()
+
+
+class Tilted:
+    """All users do the better, the nearer sizes are to a tilt of the items and a balance of the sides: no row's quality
+    says anything of its own size, as with real items, whose quality is a mean over their users."""
+
+    def __init__(self) -> None:
+        counts = job().split.train.item_counts()
+        self.popular = counts > np.median(counts)
+
+    def full(self) -> Judged:
+        return Judged(np.ones(120, np.float32))
+
+    def judge(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> list[Judged]:
+        return [Judged(np.full(120, self.worth(plan.users, plan.items), np.float32)) for plan in plans]
+
+    def worth(self, users: Any, items: Any) -> float:
+        tilt = np.log(items[self.popular].mean() / items[~self.popular].mean())
+        balance = np.log(users.mean() / items.mean())
+        return float(1 - 0.2 * abs(tilt - 1) - 0.2 * abs(balance - 0.5))
+
+
+def test_noise_in_common_finds_what_no_row_knows() -> None:
+    """With noise of their own alone all tables are alike, and there is nothing to learn from."""
+    judge = Tilted()
+    wanted: dict[str, Any] = {"cost": None, "shares": (0.25,), "strict": True, "log": True, "episodes": 6, "updates": 4}
+    alone, common = (run(judge, exploring=Exploring(common=common), **wanted) for common in (False, True))
+    for visits in (alone, common):
+        assert visits.kept() == pytest.approx(0.25, abs=0.5 / D)
+    bests = [max(judge.worth(*pair) for pair in visits.sizes) for visits in (alone, common)]
+    assert bests[1] > bests[0] + 0.1
+    proposed = [np.mean([judge.worth(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
+    assert proposed[1] > proposed[0] + 0.1
 
 
 def test_one_lane_or_two_visit_all_episodes() -> None:
