@@ -1,4 +1,7 @@
-/** Builds into edgerec_devices/web/dist, or the folder that is named. */
+/**
+ * Builds what ships in the Python package into edgerec_devices/web/dist, or the folder that is named; with --package
+ * the npm package's own files into dist/.
+ */
 
 import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -7,28 +10,40 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
-
-await build({
+const common = {
   absWorkingDir: here,
-  entryPoints: ["src/worker/page.ts", "src/worker/worker.ts", "src/node.ts"].map((path) => ({
-    in: path,
-    out: path.split("/").at(-1).replace(".ts", ""),
-  })),
-  outdir,
   outExtension: { ".js": ".mjs" },
   bundle: true,
   minify: true,
   format: "esm",
   target: "es2022",
-  external: ["node:*"],
+  external: ["node:*", "onnxruntime-*"],
   legalComments: "none",
-});
+};
+/** Names that no caller sees. */
+const internal = /^(manifest|sections|tensors|tables|popular|others|content|section|blob|opened|row)$/;
 
-// What `edgerec devices setup` fetches is what the lock file names.
-const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));
-const fetched = ["onnxruntime-web", "onnxruntime-common"].map((name) => {
-  const { version, integrity } = packages[`node_modules/${name}`];
-  return { name, version, integrity };
-});
-await writeFile(join(outdir, "packages.json"), JSON.stringify(fetched, null, 1) + "\n");
+/** The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. */
+async function library(outdir) {
+  for (const entryPoints of [{ edgerec: "src/index.ts" }, { "edgerec-node": "src/node.ts" }]) {
+    const chunkNames = "edgerec-[name]";
+    await build({ ...common, entryPoints, outdir, splitting: true, chunkNames, mangleProps: internal });
+  }
+}
+
+if (process.argv[2] === "--package") {
+  await library(join(here, "dist"));
+} else {
+  const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
+  const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
+  await library(outdir);
+  await build({ ...common, entryPoints: agent, outdir });
+
+  // What `edgerec devices setup` fetches is what the lock file names.
+  const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));
+  const fetched = ["onnxruntime-web", "onnxruntime-common"].map((name) => {
+    const { version, integrity } = packages[`node_modules/${name}`];
+    return { name, version, integrity };
+  });
+  await writeFile(join(outdir, "packages.json"), JSON.stringify(fetched, null, 1) + "\n");
+}

@@ -1,161 +1,206 @@
-/** An open bundle: files checked, graphs opened on first use with the tables as their external data. */
+/** An open bundle: files checked, graphs opened on first use over the same tables. */
 
-import type { InferenceSession, Tensor } from "onnxruntime-web";
+import type { InferenceSession, Tensor } from "onnxruntime-common";
 
-import { BundleError, FILE_NAME, readManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import { BundleError, firstLine, MissingError, RequestError, SignatureError } from "./errors.ts";
+import { MANIFEST, MOST_BYTES, readManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import { graphFault } from "./onnx.ts";
+import { canHash, sha256 } from "./sha256.ts";
+import type { PublicKey } from "./signature.ts";
+import type { Bytes, Progress, Source } from "./source.ts";
 
-/** The parts of onnxruntime-web that are used; which build it is, is the caller's choice. */
-export type Ort = Pick<typeof import("onnxruntime-web"), "InferenceSession" | "Tensor" | "env">;
-export type Bytes = Uint8Array<ArrayBuffer>;
+/** The parts of onnxruntime-web, or onnxruntime-node, that are used. */
+export type Runtime = Pick<typeof import("onnxruntime-common"), "InferenceSession" | "Tensor" | "env">;
 
-/** Where the files of a bundle lie. */
-export interface Source {
-  /** The content of a file; raises BundleError where there is none. */
-  read(name: string): Promise<Bytes>;
-}
-
-/** Inputs of a graph in bundle rows: a list a row of the batch, padded with -1; `k` alone is one number. */
-export interface Feed {
-  user?: number[];
-  item?: number[];
-  history?: number[][];
-  vector?: number[][];
-  exclude?: number[][];
-  candidates?: number[][];
-  k?: number;
-}
-
-/** Outputs of a graph by name. */
+/** Inputs of a graph by name: values, whole numbers unless they are a Float32Array, and their shape. */
+export type Feed = Record<string, [values: number[] | Float32Array, shape: number[]]>;
 export type Outputs = Record<string, Tensor>;
 
-export class Bundle {
+export interface LoadOptions {
+  /** onnxruntime-web or onnxruntime-node, as imported; else it is imported when the first graph is opened. */
+  runtime?: Runtime;
+  /** onnxruntime's execution providers, best first; its own choice. */
+  providers?: string[];
+  /** Compare the sha256 of the tables too; true. Sizes, and the graphs' sha256, always are where they can be. */
+  verify?: boolean;
+  /** Public keys, one of which must have signed the bundle: sha256 shows that it is whole, not who made it. */
+  trusted?: PublicKey[];
+  /** Told while the tables arrive. */
+  onProgress?: (progress: Progress) => void;
+}
+
+export interface Bundle {
   readonly manifest: Manifest;
-  readonly #ort: Ort;
-  readonly #source: Source;
-  readonly #tables: Bytes;
-  readonly #providers: string[];
-  readonly #sessions = new Map<string, Promise<InferenceSession>>();
+  /** The content of a file that was opened. */
+  content(entry: FileEntry): Bytes;
+  /** Number n of a vector of whole numbers in the tables. */
+  section(name: string): (n: number) => number | bigint;
+  /** Bytes of a section. */
+  blob(name: string, start: number, end: number): Uint8Array;
+  /** The session of a graph, opened on first use. @throws RequestError where there is no such graph, BundleError. */
+  opened(name: string): Promise<InferenceSession>;
+  /** What a graph answers. @throws BundleError where it cannot: its parts do not fit together. */
+  run(name: string, feed: Feed): Promise<Outputs>;
+  /** Release all sessions; what is asked afterwards is refused. */
+  close(): Promise<void>;
+}
 
-  private constructor(ort: Ort, source: Source, manifest: Manifest, tables: Bytes, providers: string[]) {
-    this.#ort = ort;
-    this.#source = source;
-    this.manifest = manifest;
-    this.#tables = tables;
-    this.#providers = providers;
+/** Fetch and check the manifest alone. */
+export async function openManifest(source: Source, trusted?: PublicKey[]): Promise<Manifest> {
+  const content = await source.read(MANIFEST, MOST_BYTES, true);
+  if (trusted) {
+    let fault: string | undefined;
+    try {
+      fault = await (await import("./signature.ts")).signatureFault(content, trusted, sha256);
+    } catch (error) {
+      throw new MissingError(`signatures cannot be checked: ${firstLine(error)}`);
+    }
+    if (fault) {
+      throw new SignatureError(`${MANIFEST} ${fault}`);
+    }
+  }
+  return readManifest(content);
+}
+
+/** @throws BundleError where it is not the file that the manifest describes. */
+export async function checkFile({ file, bytes, sha256: promised }: FileEntry, content: Bytes, verify: boolean): Promise<void> {
+  const fault =
+    content.length !== bytes
+      ? `has ${content.length} bytes where ${MANIFEST} says ${bytes}`
+      : verify && (await sha256(content)) !== promised && `is not the file that ${MANIFEST} describes (sha256 differs)`;
+  if (fault) {
+    throw new BundleError(`${file} ${fault}; copy it again`);
+  }
+}
+
+/**
+ * Fetch the bundle of a source and check it.
+ *
+ * @param importing how this place imports onnxruntime, where the options bring none.
+ * @throws BundleError no bundle, a missing, cut or altered file, a graph that does what no bundle does, or a newer
+ *   major version; SignatureError where trusted keys are given; MissingError where checksums cannot be computed.
+ */
+export async function openBundle(source: Source, options: LoadOptions, importing: () => Promise<Runtime>): Promise<Bundle> {
+  const { providers, trusted, onProgress } = options;
+  const manifest = await openManifest(source, trusted);
+  const { tables, graphs, others, sections } = manifest;
+  const verify = !!trusted || options.verify !== false;
+  const files = new Map<string, Bytes>();
+  const sessions = new Map<string, Promise<InferenceSession>>();
+  /** The last call: onnxruntime's WebAssembly does one at a time. */
+  let busy: Promise<unknown> = Promise.resolve();
+  let closed = false;
+
+  /** A file as the manifest describes it; where what was kept of it is not, it is read anew. */
+  async function read(entry: FileEntry, check: boolean, progress?: (loaded: number) => void): Promise<Bytes> {
+    const { file, bytes } = entry;
+    const once = async (fresh: boolean) => {
+      const content = await source.read(file, bytes, fresh, progress);
+      await checkFile(entry, content, check);
+      files.set(file, content);
+      return content;
+    };
+    return once(false).catch(() => once(true));
   }
 
-  /**
-   * Open the bundle of a source; its tables are read at once, its graphs on first use.
-   *
-   * @param providers onnxruntime's, best first: "webgpu", "wasm".
-   * @throws BundleError no bundle, a missing or cut file, or a newer major version.
-   */
-  static async open(ort: Ort, source: Source, providers: string[] = ["wasm"]): Promise<Bundle> {
-    const manifest = readManifest(await source.read(FILE_NAME));
-    return new Bundle(ort, source, manifest, await readWhole(source, manifest.tables), providers);
-  }
-
-  hasGraph(name: string): boolean {
-    return name in this.manifest.graphs;
-  }
-
-  /** Compare the sha256 of tables and graphs. Needs a secure context: https, or this very machine. */
-  async verify(): Promise<void> {
-    await checkSha256(this.manifest.tables, this.#tables);
-    for (const entry of Object.values(this.manifest.graphs)) {
-      await checkSha256(entry, await readWhole(this.#source, entry));
+  async function runtime(): Promise<Runtime> {
+    try {
+      return options.runtime ?? (await importing());
+    } catch (error) {
+      throw new MissingError(
+        `onnxruntime cannot be imported (${firstLine(error)}); install onnxruntime-web, or give it as runtime`,
+      );
     }
   }
 
-  /** The session of a graph, opened on first use. */
-  session(name: string): Promise<InferenceSession> {
-    let opened = this.#sessions.get(name);
-    if (opened === undefined) {
-      opened = this.#open(name);
-      this.#sessions.set(name, opened);
+  async function open(name: string): Promise<InferenceSession> {
+    const graph = graphs.get(name);
+    if (!graph) {
+      throw new RequestError(`this bundle has no '${name}' graph: it was exported without`);
     }
-    return opened;
-  }
-
-  /** What a graph answers. */
-  async run(name: string, feed: Feed): Promise<Outputs> {
-    return (await this.session(name)).run(this.tensors(feed));
-  }
-
-  /** What a graph takes: where one of its own, 'encode', makes users' vectors, a vector in place of the history. */
-  async encoded(feed: Feed): Promise<Feed> {
-    const { history, ...rest } = feed;
-    if (history === undefined || !this.hasGraph("encode")) {
-      return feed;
-    }
-    const { vector } = await this.run("encode", { history });
-    const rows = matrix(vector as Tensor);
-    const exclude = rest.exclude?.map((excluded, row) => [...excluded, ...(history[row] as number[])]);
-    return { ...rest, vector: rows, ...(exclude && { exclude }) };
-  }
-
-  /** A feed as onnxruntime takes it. */
-  tensors(feed: Feed): Outputs {
-    const { Tensor } = this.#ort;
-    const whole = (values: number[], dims: number[]) => new Tensor("int64", BigInt64Array.from(values, BigInt), dims);
-    const feeds: Outputs = {};
-    for (const [name, value] of Object.entries(feed) as [keyof Feed, number | number[] | number[][]][]) {
-      if (typeof value === "number") {
-        feeds[name] = whole([value], []);
-      } else if (isMatrix(name, value)) {
-        const dims = [value.length, value[0]?.length ?? 0];
-        const flat = value.flat();
-        feeds[name] = name === "vector" ? new Tensor("float32", Float32Array.from(flat), dims) : whole(flat, dims);
-      } else {
-        feeds[name] = whole(value, [value.length]);
-      }
-    }
-    return feeds;
-  }
-
-  async #open(name: string): Promise<InferenceSession> {
-    const { tables, graphs, session } = this.manifest;
-    const entry = graphs[name];
-    if (entry === undefined) {
-      throw new BundleError(`the bundle has no '${name}' graph`);
-    }
-    return this.#ort.InferenceSession.create(await readWhole(this.#source, entry), {
-      executionProviders: this.#providers,
-      externalData: [{ path: tables.file, data: this.#tables }],
+    const { InferenceSession, env } = await runtime();
+    const options: InferenceSession.SessionOptions = {
       enableMemPattern: false,
-      extra: session,
+      extra: manifest.session,
       logSeverityLevel: 3,
-    });
+      executionProviders: providers!, // undefined leaves the choice to it
+    };
+    try {
+      if (source.path && env.versions.node) {
+        return await InferenceSession.create(source.path(graph.file), options);
+      }
+      options.externalData = [{ path: tables.file, data: content(tables) }];
+      return await InferenceSession.create(content(graph), options);
+    } catch (error) {
+      throw new BundleError(`onnxruntime cannot open ${graph.file}: ${firstLine(error)}`);
+    }
   }
-}
 
-/** The rows of a matrix. */
-export function matrix(tensor: Tensor): number[][] {
-  const values = tensor.data as Float32Array | BigInt64Array;
-  const [rows, width] = tensor.dims as [number, number];
-  return Array.from({ length: rows }, (_, row) => Array.from(values.subarray(row * width, (row + 1) * width), Number));
-}
+  const content = ({ file }: FileEntry) => files.get(file)!;
 
-function isMatrix(name: keyof Feed, _: number[] | number[][]): _ is number[][] {
-  return name !== "user" && name !== "item";
-}
+  const bundle: Bundle = {
+    manifest,
+    content,
+    section(name) {
+      const [offset, dtype] = sections.get(name)!;
+      const [, unsigned, bits] = /(u?)int(\d+)/.exec(dtype)!;
+      const values = new DataView(content(tables).buffer, offset);
+      const get = `get${bits === "64" ? "Big" : ""}${unsigned ? "Uint" : "Int"}${bits}` as "getUint32";
+      return (n) => values[get]((n * +bits!) / 8, true);
+    },
+    blob(name, start, end) {
+      const [offset] = sections.get(name)!;
+      return content(tables).subarray(offset + start, offset + end);
+    },
+    opened(name) {
+      if (closed) {
+        throw new RequestError("this bundle was closed; load it again");
+      }
+      const opened = sessions.get(name) ?? open(name);
+      sessions.set(name, opened);
+      opened.catch(() => sessions.delete(name)); // another attempt may have more room
+      return opened;
+    },
+    run(name, feed) {
+      const answer = busy.then(async () => {
+        const session = await bundle.opened(name);
+        const { Tensor } = await runtime();
+        const tensors: Outputs = {};
+        try {
+          for (const [input, [values, shape]] of Object.entries(feed)) {
+            tensors[input] =
+              values instanceof Float32Array
+                ? new Tensor("float32", values, shape)
+                : new Tensor("int64", BigInt64Array.from(values, BigInt), shape);
+          }
+          return await session.run(tensors);
+        } catch (error) {
+          throw new BundleError(`the '${name}' graph failed: ${firstLine(error)}; export it again`);
+        }
+      });
+      busy = answer.catch(() => undefined);
+      return answer;
+    },
+    async close() {
+      closed = true;
+      await busy;
+      for (const opened of sessions.values()) {
+        await (await opened).release();
+      }
+      sessions.clear();
+    },
+  };
 
-async function readWhole(source: Source, entry: FileEntry): Promise<Bytes> {
-  const content = await source.read(entry.file);
-  if (content.byteLength !== entry.bytes) {
-    throw new BundleError(
-      `${entry.file} has ${content.byteLength} bytes where ${FILE_NAME} says ${entry.bytes}; copy the bundle again`,
-    );
+  for (const graph of graphs.values()) {
+    const fault = graphFault(await read(graph, verify || canHash()), tables.file, graph.tensors);
+    if (fault) {
+      throw new BundleError(`${graph.file} is refused: ${fault}; export it again`);
+    }
   }
-  return content;
-}
-
-async function checkSha256(entry: FileEntry, content: Bytes): Promise<void> {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
-  const text = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (text !== entry.sha256) {
-    throw new BundleError(
-      `${entry.file} is not the file that ${FILE_NAME} describes (sha256 differs); copy the bundle again`,
-    );
+  await read(tables, verify, (loaded) => onProgress?.({ loaded, total: tables.bytes }));
+  for (const entry of trusted ? others : []) {
+    await read(entry, true);
   }
+  await source.keepOnly?.([{ file: MANIFEST }, tables, ...graphs.values(), ...others].map(({ file }) => file));
+  return bundle;
 }

@@ -1,4 +1,6 @@
-/** What a bundle's manifest says, as far as a reader of graphs needs it. */
+/** A bundle's manifest: what is in it and where, checked before anything else is opened. */
+
+import { BundleError } from "./errors.ts";
 
 /** A file of the bundle. */
 export interface FileEntry {
@@ -7,74 +9,172 @@ export interface FileEntry {
   sha256: string;
 }
 
-/** Rows of items or users. */
-export interface Rows {
+/** An array inside the tables file: offset in bytes, row-major shape, its bytes. */
+export type Section = [offset: number, dtype: string, shape: number[], bytes: number];
+
+/** One side of the bundle, users or items; ids ascend inside a block of rows. */
+export interface Side {
   rows: number;
+  /** [width, rows] of each block. */
+  blocks: [number, number][];
+  ids: "int" | "str" | "none";
+}
+
+export interface Graph extends FileEntry {
+  tensors: Map<string, Section>;
 }
 
 export interface Manifest {
   version: string;
   layout: string;
   precision: string;
+  /** Dimensions of a row. */
   d: number;
-  items: Rows;
-  users: Rows | null;
+  items: Side;
+  /** null where a user's vector is computed from a history. */
+  users: Side | null;
   tables: FileEntry;
-  graphs: Record<string, FileEntry>;
-  /** Pairs for onnxruntime's AddSessionConfigEntry. */
+  graphs: Map<string, Graph>;
+  sections: Map<string, Section>;
+  /** onnxruntime's session options that the layout wants. */
   session: Record<string, string>;
+  /** The section with the rows that answer an empty history. */
+  popular: string | null;
+  others: FileEntry[];
+  /** For people: data, backbone, method, budget, metrics. */
+  about: Record<string, unknown>;
+  /** Of all files. */
+  bytes: number;
 }
 
-/** A bundle that is no bundle, damaged, incomplete, or newer than this reader. */
-export class BundleError extends Error {
-  override name = "BundleError";
-}
-
-export const FILE_NAME = "manifest.json";
-const FORMAT = "edgerec.bundle";
+export const MANIFEST = "manifest.json";
+/** A manifest of a million blocks would have less. */
+export const MOST_BYTES = 16 << 20;
 const MAJOR = 1;
 
-/** Raises BundleError where it is no manifest, or one of a newer major version. */
+type Fields = Record<string, unknown>;
+
+/** @throws BundleError where it is no manifest, a damaged one, or one of a newer major version. */
 export function readManifest(content: Uint8Array): Manifest {
-  let fields: unknown;
+  let fields: Fields | null = null;
   try {
-    fields = JSON.parse(new TextDecoder().decode(content));
+    fields = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
   } catch {
-    throw new BundleError(`${FILE_NAME} is no JSON; copy the bundle again`);
+    // Told below.
   }
-  if (!isObject(fields) || fields["format"] !== FORMAT) {
-    throw new BundleError(`${FILE_NAME} describes no bundle of EdgeRec; export one with edgerec export`);
+  if (fields?.["format"] !== "edgerec.bundle") {
+    throw new BundleError(`${MANIFEST} describes no bundle of EdgeRec; export one`);
   }
-  if (!(Number.parseInt(String(fields["version"]), 10) <= MAJOR)) {
-    throw new BundleError(`the bundle has version ${fields["version"]}, this reader knows ${MAJOR}.x; update edgerec`);
+  const version = String(fields["version"]);
+  if (!(parseInt(version) <= MAJOR)) {
+    throw new BundleError(`the bundle has version ${version}, this reader knows ${MAJOR}.x; update edgerec`);
   }
-  const whole =
-    isRows(fields["items"]) &&
-    (fields["users"] === null || isRows(fields["users"])) &&
-    isFile(fields["tables"]) &&
-    isObject(fields["session"]) &&
-    isObject(fields["graphs"]) &&
-    Object.values(fields["graphs"]).every(isFile);
-  if (!whole) {
-    throw new BundleError(`${FILE_NAME} is incomplete; copy the bundle again`);
-  }
-  return fields as unknown as Manifest;
+  const tables = file(fields["tables"], "tables");
+  const places = (value: unknown, name: string) => mapped(value, name, (place, of) => section(place, of, tables));
+  const graphs = mapped(fields["graphs"], "graphs", (entry, name) => ({
+    ...file(entry, name),
+    tensors: places((entry as Fields)["tensors"], name),
+  }));
+  demand(graphs.has("recommend"), "recommend");
+  const others = list(fields["other_files"], "other_files").map((entry) => file(entry, "other_files"));
+  const files = [tables, ...graphs.values(), ...others];
+  const manifest = {
+    version,
+    layout: fields["layout"] as string,
+    precision: fields["precision"] as string,
+    d: whole(fields["d"], "d", 1),
+    items: side(fields["items"], "items"),
+    users: fields["users"] === null ? null : side(fields["users"], "users"),
+    tables,
+    graphs,
+    sections: places(fields["sections"], "sections"),
+    session: object(fields["session"], "session") as Record<string, string>,
+    popular: (fields["encoder"] as { empty_history: string | null } | null)?.empty_history ?? null,
+    others,
+    about: object(fields["about"], "about"),
+    bytes: files.reduce((sum, entry) => sum + entry.bytes, content.length),
+  };
+  checkSections(manifest);
+  return manifest;
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** Refuse sections that are not there, or are no vectors of whole numbers of the length that readers rely on. */
+function checkSections({ sections, items, users, popular }: Manifest): void {
+  const vector = (name: string, length?: number) => {
+    const [, dtype, shape] = demand(sections.get(name), name);
+    demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
+  };
+  const texts = (name: string, rows: number) => {
+    vector(`${name}s`);
+    vector(`${name}_offsets`, rows + 1);
+  };
+  const ids = (name: string, rows: Side | null) => {
+    if (rows?.ids === "int") {
+      vector(`${name}s`, rows.rows);
+    } else if (rows?.ids === "str") {
+      texts(name, rows.rows);
+    }
+  };
+  ids("item_id", items);
+  ids("user_id", users);
+  if (sections.has("item_titles")) {
+    texts("item_title", items.rows);
+  }
+  if (popular !== null) {
+    vector(popular);
+  }
 }
 
-function isRows(value: unknown): value is Rows {
-  return isObject(value) && Number.isInteger(value["rows"]);
+function demand<T>(holds: T, name: unknown): NonNullable<T> {
+  if (holds == null || holds === false) {
+    throw new BundleError(`${MANIFEST} is damaged at '${name}'; copy it again`);
+  }
+  return holds;
+}
+
+function object(value: unknown, name: string): Fields {
+  demand(value !== null && typeof value === "object" && !Array.isArray(value), name);
+  return value as Fields;
+}
+
+function list(value: unknown, name: string): unknown[] {
+  demand(Array.isArray(value), name);
+  return value as unknown[];
+}
+
+function mapped<T>(value: unknown, name: string, parse: (entry: unknown, name: string) => T): Map<string, T> {
+  return new Map(Object.entries(object(value, name)).map(([key, entry]) => [key, parse(entry, key)]));
+}
+
+function whole(value: unknown, name: string, least = 0): number {
+  demand(Number.isSafeInteger(value) && (value as number) >= least, name);
+  return value as number;
 }
 
 /** File names never contain a path. */
-function isFile(value: unknown): value is FileEntry {
-  return (
-    isObject(value) &&
-    /^[^/\\:]+$/.test(String(value["file"])) &&
-    Number.isInteger(value["bytes"]) &&
-    typeof value["sha256"] === "string"
-  );
+function file(value: unknown, name: string): FileEntry {
+  const entry = object(value, name) as unknown as FileEntry;
+  demand(/^(?!\.\.?$)[^/\\:\0]+$/.test(entry.file) && /^[0-9a-f]{64}$/.test(entry.sha256), entry.file);
+  whole(entry.bytes, name);
+  return entry;
+}
+
+function section(value: unknown, name: string, tables: FileEntry): Section {
+  const [offset, dtype, shape] = list(value, name) as [number, string, number[]];
+  const [, bits] = demand(/^(?:float(?=\d\d)|u?int)(8|16|32|64)$/.exec(dtype), name);
+  const bytes = list(shape, name).reduce<number>((product, length) => product * whole(length, name), +bits! / 8);
+  demand(whole(offset, name) + bytes <= tables.bytes, name);
+  return [offset, dtype, shape, bytes];
+}
+
+function side(value: unknown, name: string): Side {
+  const one = object(value, name) as unknown as Side;
+  demand(/^(int|str|none)$/.test(one.ids), name);
+  const sum = list(one.blocks, name).reduce<number>((total, block) => {
+    const [width, count] = list(block, name);
+    whole(width, name, 1);
+    return total + whole(count, name, 1);
+  }, 0);
+  demand(whole(one.rows, name, 1) === sum, name);
+  return one;
 }

@@ -1,8 +1,7 @@
 /** The worker: does one request, so that the page stays responsive and threads may wait. */
 
-import { answer, type Facts, type Host, type Request } from "../bench.ts";
-import type { Bytes, Ort, Source } from "../bundle.ts";
-import { BundleError } from "../manifest.ts";
+import { web } from "../../src/source.ts";
+import { answer, type Facts, type Host, type Ort, type Request } from "../bench.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
 const base = new URL("ort/", location.href);
@@ -17,19 +16,6 @@ for (const level of ["error", "warn"] as const) {
   console[level] = (...words: unknown[]) => {
     say({ complaint: words.map(String).join(" ") });
     original(...words);
-  };
-}
-
-/** A bundle that the server of this page has. */
-function source(place: string): Source {
-  return {
-    async read(name: string): Promise<Bytes> {
-      const response = await fetch(`${place}/${encodeURIComponent(name)}`, { cache: "no-store" });
-      if (!response.ok) {
-        throw new BundleError(`${name} is missing: the bundle is incomplete; export it or copy it again`);
-      }
-      return new Uint8Array(await response.arrayBuffer());
-    },
   };
 }
 
@@ -100,7 +86,7 @@ async function work(request: Request): Promise<void> {
       ort.env.wasm.wasmPaths = base.href;
       return ort;
     },
-    source,
+    source: (place) => web(place, null),
     memory() {
       const figures = new Promise<Record<string, number>>((resolve) => (memoryTold = resolve));
       say({ measureMemory: true });

@@ -1,10 +1,14 @@
 /** What is measured, in a page's worker and in Node alike; requests and answers are those of edgerec_bench.agent. */
 
-import { Bundle, matrix, type Feed, type Ort, type Outputs, type Source } from "./bundle.ts";
+import type { Source } from "../src/source.ts";
 import { clockStep, Stopwatch, timeCalls, timed, type Limits, type Times } from "./clock.ts";
+import { Graphs, matrix, type Feed } from "./graphs.ts";
 import { watchHeap } from "./heap.ts";
 import { Questions, type Asked } from "./questions.ts";
 import { sustained, type Window } from "./sustained.ts";
+
+/** The parts of onnxruntime-web that are used; which build it is, is the host's choice. */
+export type Ort = Pick<typeof import("onnxruntime-web"), "InferenceSession" | "Tensor" | "env">;
 
 /** What differs between a browser and Node. */
 export interface Host {
@@ -152,8 +156,8 @@ class Agent {
     const scenarios: Record<string, Times> = {};
     let memory: Record<string, number> | undefined;
     for (const { name, graph, prepare } of chosen(bundle, wanted, questions, request.candidates ?? [])) {
-      await bundle.session(graph); // opening it is no part of the first call
-      const watch = new Stopwatch(prepare, (feed) => ask(bundle, graph, feed));
+      await bundle.prepare(graph); // opening it is no part of the first call
+      const watch = new Stopwatch(prepare, (feed) => bundle.ask(graph, feed));
       scenarios[name] = await timeCalls(watch, request);
       memory ??= await this.#memory();
     }
@@ -161,7 +165,7 @@ class Agent {
     const verify_ms = globalThis.crypto?.subtle === undefined ? null : (await timed(() => bundle.verify()))[1];
     const rows: number[][] = [];
     for (const user of request.ask ?? []) {
-      const { items } = await ask(bundle, "recommend", { user: [user], exclude: [[]], k: request.k });
+      const { items } = await bundle.ask("recommend", { user: [user], exclude: [[]], k: request.k });
       rows.push(...matrix(items!));
     }
     return { runtime_ms, load_ms, verify_ms, memory, scenarios, rows };
@@ -178,27 +182,27 @@ class Agent {
       const questions = new Questions(bundle.manifest, request);
       const watch = new Stopwatch(
         () => questions.recommend(),
-        (feed) => ask(bundle, "recommend", feed),
+        (feed) => bundle.ask("recommend", feed),
       );
       answer.sustained = await sustained(watch, request.sustained_seconds ?? 0);
     }
     return answer;
   }
 
-  async #load(ort: Ort, request: BundleRequest): Promise<Bundle> {
-    const bundle = await Bundle.open(ort, this.#host.source(request.bundle), this.#providers);
-    await bundle.session("recommend");
+  async #load(ort: Ort, request: BundleRequest): Promise<Graphs> {
+    const bundle = await Graphs.open(ort, this.#host.source(request.bundle), this.#providers);
+    await bundle.prepare("recommend");
     return bundle;
   }
 
   async #answers(request: AnswersRequest): Promise<unknown> {
     const ort = await this.#start();
-    const opened = new Map<string, Bundle>();
+    const opened = new Map<string, Graphs>();
     const answers: Record<string, number[][]>[] = [];
     for (const { bundle: place, graph, feed } of request.questions) {
-      const bundle = opened.get(place) ?? (await Bundle.open(ort, this.#host.source(place), this.#providers));
+      const bundle = opened.get(place) ?? (await Graphs.open(ort, this.#host.source(place), this.#providers));
       opened.set(place, bundle);
-      const outputs = await ask(bundle, graph, feed);
+      const outputs = await bundle.ask(graph, feed);
       answers.push(Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, matrix(tensor)])));
     }
     return { answers };
@@ -212,7 +216,7 @@ interface Scenario {
 }
 
 /** The scenarios that are wanted and that the bundle has graphs for, 'recommend' first. */
-function chosen(bundle: Bundle, wanted: Set<string>, questions: Questions, candidates: number[]): Scenario[] {
+function chosen(bundle: Graphs, wanted: Set<string>, questions: Questions, candidates: number[]): Scenario[] {
   const score = (name: string, count: number) => ({ name, graph: "score", prepare: () => questions.score(count) });
   const all: Record<string, Scenario[]> = {
     recommend: [{ name: "recommend", graph: "recommend", prepare: () => questions.recommend() }],
@@ -223,10 +227,5 @@ function chosen(bundle: Bundle, wanted: Set<string>, questions: Questions, candi
   return Object.entries(all)
     .filter(([name]) => wanted.has(name))
     .flatMap(([, scenarios]) => scenarios)
-    .filter(({ graph }) => bundle.hasGraph(graph));
-}
-
-/** A call of a graph, after one of 'encode' where that makes the vector that it takes. */
-async function ask(bundle: Bundle, graph: string, feed: Feed): Promise<Outputs> {
-  return bundle.run(graph, graph === "encode" ? feed : await bundle.encoded(feed));
+    .filter(({ graph }) => bundle.has(graph));
 }

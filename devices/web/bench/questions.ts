@@ -1,7 +1,7 @@
 /** Random questions to a bundle. */
 
-import type { Feed } from "./bundle.ts";
-import type { Manifest } from "./manifest.ts";
+import type { Manifest } from "../src/manifest.ts";
+import type { Feed } from "./graphs.ts";
 
 /** What is asked for: k items, random items excluded, random items of history where there are no users. */
 export interface Asked {

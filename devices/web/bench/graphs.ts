@@ -1,0 +1,94 @@
+/** Graphs asked in bundle rows, as bench does: without ids, and in batches. */
+
+import type { Tensor } from "onnxruntime-common";
+
+import { checkFile, openBundle, type Bundle, type Feed as Inputs, type Outputs, type Runtime } from "../src/bundle.ts";
+import type { Manifest } from "../src/manifest.ts";
+import type { Source } from "../src/source.ts";
+
+/** Inputs of a graph in bundle rows: a list a row of the batch, padded with -1; `k` alone is one number. */
+export interface Feed {
+  user?: number[];
+  item?: number[];
+  history?: number[][];
+  vector?: number[][];
+  exclude?: number[][];
+  candidates?: number[][];
+  k?: number;
+}
+
+export class Graphs {
+  readonly #bundle: Bundle;
+
+  private constructor(bundle: Bundle) {
+    this.#bundle = bundle;
+  }
+
+  /** Not verified: how long that takes is a measurement of its own. */
+  static async open(runtime: Runtime, source: Source, providers: string[]): Promise<Graphs> {
+    return new Graphs(await openBundle(source, { runtime, providers, verify: false }, async () => runtime));
+  }
+
+  get manifest(): Manifest {
+    return this.#bundle.manifest;
+  }
+
+  has(name: string): boolean {
+    return this.manifest.graphs.has(name);
+  }
+
+  /** Open a graph. */
+  async prepare(name: string): Promise<void> {
+    await this.#bundle.opened(name);
+  }
+
+  /** Compare the sha256 of tables and graphs. */
+  async verify(): Promise<void> {
+    for (const entry of [this.manifest.tables, ...this.manifest.graphs.values()]) {
+      await checkFile(entry, this.#bundle.content(entry), true);
+    }
+  }
+
+  /** A call of a graph, after one of 'encode' where that makes the vector that it takes. */
+  async ask(name: string, feed: Feed): Promise<Outputs> {
+    return this.#bundle.run(name, inputs(name === "encode" ? feed : await this.#encoded(feed)));
+  }
+
+  async #encoded(feed: Feed): Promise<Feed> {
+    const { history, ...rest } = feed;
+    if (history === undefined || !this.has("encode")) {
+      return feed;
+    }
+    const { vector } = await this.ask("encode", { history });
+    const rows = matrix(vector!);
+    const exclude = rest.exclude?.map((excluded, row) => [...excluded, ...(history[row] as number[])]);
+    return { ...rest, vector: rows, ...(exclude && { exclude }) };
+  }
+}
+
+/** A feed as bundles take it. */
+function inputs(feed: Feed): Inputs {
+  const found: Inputs = {};
+  for (const [name, value] of Object.entries(feed) as [keyof Feed, number | number[] | number[][]][]) {
+    if (typeof value === "number") {
+      found[name] = [[value], []];
+    } else if (isMatrix(name, value)) {
+      const flat = value.flat();
+      found[name] = [name === "vector" ? Float32Array.from(flat) : flat, [value.length, value[0]?.length ?? 0]];
+    } else {
+      found[name] = [value, [value.length]];
+    }
+  }
+  return found;
+}
+
+/** The rows of a matrix. */
+export function matrix(tensor: Tensor): number[][] {
+  const values = tensor.data as Float32Array | BigInt64Array;
+  const [rows, width] = tensor.dims as [number, number];
+  return Array.from({ length: rows }, (_, row) => Array.from(values.subarray(row * width, (row + 1) * width), Number));
+}
+
+function isMatrix(name: keyof Feed, _: number[] | number[][]): _ is number[][] {
+  return name !== "user" && name !== "item";
+}

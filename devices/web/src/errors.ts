@@ -1,0 +1,29 @@
+/** Every error that a caller can cause, with a message that says what happened, why, and what mends it. */
+
+export class EdgeRecError extends Error {
+  override name = "EdgeRecError";
+}
+
+/** A bundle that is missing, incomplete, damaged, altered, or newer than this reader. Messages name the file. */
+export class BundleError extends EdgeRecError {
+  override name = "BundleError";
+}
+
+/** A bundle that no trusted key signed as it is. */
+export class SignatureError extends BundleError {
+  override name = "SignatureError";
+}
+
+/** A question that a bundle cannot answer: an unknown user or item, a k outside the catalogue. */
+export class RequestError extends EdgeRecError {
+  override name = "RequestError";
+}
+
+/** What this place should offer is not there: onnxruntime, cryptography, room for a history. */
+export class MissingError extends EdgeRecError {
+  override name = "MissingError";
+}
+
+export function firstLine(error: unknown): string {
+  return String((error as Error)?.message ?? error).split("\n")[0]!;
+}

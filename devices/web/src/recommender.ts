@@ -1,0 +1,187 @@
+/** The one thing that an app needs: raw ids in, raw ids out. */
+
+import type { Bundle, Feed } from "./bundle.ts";
+import { BundleError, firstLine, MissingError, RequestError } from "./errors.ts";
+import { idsOf, titlesOf, type Id, type Ids } from "./ids.ts";
+import { describe, type Metadata } from "./metadata.ts";
+import { bestOf, popular, type Ranking } from "./ranking.ts";
+import type { Session, SessionOptions } from "./session.ts";
+
+/** One answer: the item's raw id and its score. */
+export interface Recommendation {
+  item: Id;
+  score: number;
+}
+
+/** Who asks: exactly one of these. */
+export interface Subject {
+  /** A raw id, of a bundle with users. */
+  user?: Id;
+  /** Raw item ids, of a bundle without users, each counted once; they do not come back. May be empty. */
+  history?: Iterable<Id>;
+}
+
+export interface Limits {
+  /** How many; 10. */
+  k?: number;
+  /** Raw ids of items that must not come back. */
+  exclude?: Iterable<Id>;
+  /** Raw ids of the only items that may come back. */
+  allow?: Iterable<Id>;
+}
+
+export interface Recommender {
+  readonly metadata: Metadata;
+  /**
+   * The k best items, best first; fewer where fewer are left. Of an empty history every score is 0 and the most popular
+   * items come first.
+   *
+   * @throws RequestError an unknown user or item, k outside 1..items, the wrong one of user and history, or an empty
+   *   history where the bundle does not say which items are popular.
+   */
+  recommend(request: Subject & Limits): Promise<Recommendation[]>;
+  /** Scores of the given items, in their order; zeros of an empty history. @throws RequestError as `recommend` does. */
+  score(request: Subject & { items: Iterable<Id> }): Promise<Float32Array>;
+  /** The k items, 10, most like an item, itself left out, by the cosine of their vectors. */
+  similar(item: Id, k?: number): Promise<Recommendation[]>;
+  /** The vector of a history; only of bundles whose 'encode' graph makes it. */
+  encode(history: Iterable<Id>): Promise<Float32Array>;
+  /** The item's title; null where the bundle carries none. @throws RequestError for an unknown item. */
+  title(item: Id): string | null;
+  /** Whether the bundle knows an item. */
+  has(item: Id): boolean;
+  /** The id of every item, by row. */
+  items(): Id[];
+  /** A history that grows. @throws RequestError in a bundle with users, MissingError of its store. */
+  session(options?: SessionOptions): Promise<Session>;
+  /** Release what onnxruntime holds; what is asked afterwards is refused. */
+  close(): Promise<void>;
+}
+
+export function recommenderOf(bundle: Bundle): Recommender {
+  const { manifest } = bundle;
+  const { d } = manifest;
+  const { rows } = manifest.items;
+  const items = idsOf(bundle, "item_id", manifest.items);
+  const users = manifest.users && idsOf(bundle, "user_id", manifest.users);
+  const titles = titlesOf(bundle);
+
+  /** The rows of raw item ids. */
+  function rowsOf(ids: Iterable<Id>): number[] {
+    if (typeof ids === "string" || !ids?.[Symbol.iterator]) {
+      throw new RequestError(`expected a list of ids, got ${ids}: wrap it in []`);
+    }
+    return Array.from(ids, (id) => known(items, id, "item"));
+  }
+
+  function scalar(k: number): Feed[string] {
+    if (!(Number.isInteger(k) && k > 0 && k <= rows)) {
+      throw new RequestError(`k must be a whole number in 1..${rows}, got ${k}`);
+    }
+    return [[k], []];
+  }
+
+  /** Histories are for bundles without users, and only they have them. */
+  function demandUsers(wanted: boolean): void {
+    if (!users === wanted) {
+      throw new RequestError(`this bundle has ${users ? "users: give a user" : "no users: give a history of items"}`);
+    }
+  }
+
+  /** What the graphs take, and of a history its rows. */
+  async function asked({ user, history }: Subject): Promise<[Feed, number[]?]> {
+    if ((user == null) === (history == null)) {
+      throw new RequestError("give either a user or a history of item ids");
+    }
+    demandUsers(user != null);
+    if (user != null) {
+      return [{ user: [[known(users!, user, "user")], [1]] }];
+    }
+    const past = [...new Set(rowsOf(history!))];
+    const feed = { history: matrix(past[0] == null ? [-1] : past) }; // products over nothing differ by version
+    return [manifest.graphs.has("encode") ? { vector: [await encoded(feed), [1, d]] } : feed, past];
+  }
+
+  async function encoded(feed: Feed): Promise<Float32Array> {
+    return (await bundle.run("encode", feed))["vector"]!.data as Float32Array;
+  }
+
+  function answer(ranking: Ranking): Recommendation[] {
+    return ranking.map(([row, score]) => {
+      if (!(row >= 0 && row < rows)) {
+        throw new BundleError("the bundle answers with items that are not there; export it again");
+      }
+      return { item: items.id(row), score };
+    });
+  }
+
+  async function ranked(graph: string, feed: Feed): Promise<Recommendation[]> {
+    const { items, scores } = await bundle.run(graph, feed);
+    const found = Array.from(items!.data as BigInt64Array, Number);
+    // What is missing comes last.
+    return answer(found.filter((row) => row >= 0).map((row, at) => [row, scores!.data[at] as number]));
+  }
+
+  async function scored(feed: Feed, candidates: number[]): Promise<Float32Array> {
+    return (await bundle.run("score", { ...feed, candidates: matrix(candidates) }))["scores"]!.data as Float32Array;
+  }
+
+  const model: Recommender = {
+    metadata: describe(manifest),
+    async recommend({ k = 10, exclude = [], allow, ...subject }) {
+      const number = scalar(k);
+      const gone = new Set(rowsOf(exclude));
+      const allowed = allow && new Set(rowsOf(allow));
+      const [feed, past] = await asked(subject);
+      past?.forEach((row) => gone.add(row));
+      const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
+      if (past && past[0] == null) {
+        return answer(popular(bundle, may, k));
+      }
+      // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
+      if (allowed && allowed.size * d <= rows) {
+        const left = [...allowed].filter(may);
+        return answer(left[0] == null ? [] : bestOf(left, await scored(feed, left), k));
+      }
+      const excluded = allowed ? [...Array(rows).keys()].filter((row) => !may(row)) : [...gone];
+      return ranked("recommend", { ...feed, exclude: matrix(excluded), k: number });
+    },
+    async score({ items, ...subject }) {
+      const candidates = rowsOf(items);
+      return scored((await asked(subject))[0], candidates);
+    },
+    similar: async (item, k = 10) => ranked("similar", { item: [rowsOf([item]), [1]], k: scalar(k) }),
+    async encode(history) {
+      const [{ vector }] = await asked({ history });
+      return (vector?.[0] as Float32Array) ?? encoded({}); // which there is no graph for
+    },
+    title(item) {
+      const [row] = rowsOf([item]);
+      return titles?.(row!) || null;
+    },
+    has: (item) => items.row(item) >= 0,
+    items: () => [...Array(rows).keys()].map(items.id),
+    async session(options = {}) {
+      demandUsers(false);
+      try {
+        return await (await import("./session.ts")).openSession(model, options);
+      } catch (error) {
+        throw new MissingError(`no history can be kept here: ${firstLine(error)}`);
+      }
+    },
+    close: bundle.close,
+  };
+  return model;
+}
+
+function known(ids: Ids, id: Id, what: string): number {
+  const row = ids.row(id);
+  if (row < 0) {
+    throw new RequestError(`${what} ${typeof id === "string" ? `'${id}'` : id} is not in the bundle`);
+  }
+  return row;
+}
+
+function matrix(row: number[]): Feed[string] {
+  return [row, [1, row.length]];
+}

@@ -1,0 +1,54 @@
+/** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes, as export/README.md says. */
+
+import type { Bytes } from "./source.ts";
+
+/** A public key: the text of a .pub file that `edgerec keys new` made, or its 32 raw bytes. */
+export type PublicKey = string | Uint8Array;
+
+const SIGNATURE = /^,"signature":\{"key":"([0-9a-f]{64})","value":"([0-9a-f]{128})"\}\}\n$/;
+const SIGNATURE_BYTES = 228;
+/** Of a PEM file's SubjectPublicKeyInfo of ed25519, whose last 32 are the key. */
+const DER_BYTES = 44;
+
+/**
+ * Loaded where keys are given, and so without what the rest imports.
+ *
+ * @returns what is wrong: unsigned, signed with a key that is none of these, or altered since; undefined if nothing is.
+ * @throws RangeError where one of the keys is none.
+ */
+export async function signatureFault(
+  document: Bytes,
+  trusted: PublicKey[],
+  sha256: (content: Bytes) => Promise<string>,
+): Promise<string | undefined> {
+  const keys = new Map<string, Bytes>();
+  for (const key of trusted.map(rawKey)) {
+    keys.set(await sha256(key), key);
+  }
+  const start = Math.max(0, document.length - SIGNATURE_BYTES);
+  const [, fingerprint, value] = SIGNATURE.exec(String.fromCharCode(...document.subarray(start))) ?? [];
+  if (!fingerprint) {
+    return "is not signed, and only bundles of trusted keys are wanted; export it with --sign KEY";
+  }
+  const raw = keys.get(fingerprint);
+  if (!raw) {
+    return `is signed with the key ${fingerprint}, which is none of the ${keys.size} trusted; get the bundle from whom you trust`;
+  }
+  const key = await crypto.subtle.importKey("raw", raw, "Ed25519", false, ["verify"]);
+  const signature = Uint8Array.from(value!.match(/../g)!, (pair) => parseInt(pair, 16));
+  const right = await crypto.subtle.verify("Ed25519", key, signature, document.subarray(0, start));
+  return right ? undefined : `was altered after it was signed with the key ${fingerprint}; get the bundle again`;
+}
+
+function rawKey(key: PublicKey): Bytes {
+  let raw: Uint8Array = typeof key === "string" ? new Uint8Array() : key;
+  const [, body] = /KEY-----([\s\w+/=]+)-----END/.exec(String(key)) ?? [];
+  if (body) {
+    const der = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+    raw = der.length === DER_BYTES ? der.subarray(-32) : raw;
+  }
+  if (raw.length !== 32) {
+    throw new RangeError("a trusted key is no ed25519 key; give the text of the .pub file of 'edgerec keys new'");
+  }
+  return Uint8Array.from(raw);
+}

@@ -1,0 +1,381 @@
+"""The JavaScript runtime, as it ships: the test vectors in Node and in a page's worker, trust, caches and histories."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgerec_export
+from edgerec_devices import web_files
+from edgerec_devices.static_site import StaticServer
+from tests.devices.chrome import Chrome, Page, chrome
+from tests.devices.web import BUNDLES, need
+from tests.vectors.check import FOLDER, names
+
+HERE = Path(__file__).parent
+LIBRARY = web_files.DIST / "edgerec-node.mjs"
+SOURCES = Path(web_files.__file__).parents[1] / "web" / "src"
+MOST_BYTES = 12_000
+"""Of our own code, minified, that a page loads."""
+Files = dict[str, Path | bytes]
+
+
+@pytest.fixture(scope="module")
+def ready() -> None:
+    need("node", "chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(ready: None) -> Iterator[Chrome]:
+    with chrome() as running:
+        yield running
+
+
+def node(*arguments: str | Path) -> str:
+    """What a program of Node prints."""
+    done = subprocess.run(["node", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-1000:]
+    return done.stdout
+
+
+def module(code: str) -> str:
+    """The JSON that a module prints with `tell(value)`; `edgerec`, `runtime` and `vectors` are there."""
+    runtime = web_files.installed() / "ort.node.min.mjs"
+    head = (
+        f"import * as edgerec from {json.dumps(LIBRARY.as_uri())};\n"
+        f"import * as runtime from {json.dumps(runtime.as_uri())};\n"
+        f"const vectors = {json.dumps(str(BUNDLES))};\n"
+        "const tell = (value) => console.log(JSON.stringify(value, (_, v) => typeof v === 'bigint' ? `${v}n` : v));\n"
+        "const fails = (promise) => promise.then(() => 'no error', (e) => `${e.name}: ${e.message}`);\n"
+    )
+    return node("--input-type=module", "-e", head + code)
+
+
+def library_files() -> Files:
+    """What a page needs, and the vectors."""
+    files: Files = {path.name: path for path in web_files.DIST.glob("edgerec*.mjs")}
+    files |= {f"ort/{name}": web_files.installed() / name for name in web_files.RUNTIME}
+    files |= {f"vectors/{path.relative_to(FOLDER)}": path for path in FOLDER.rglob("*") if path.is_file()}
+    files |= {"check.mjs": FOLDER / "check.mjs", "vectors.mjs": HERE / "vectors.mjs", "index.html": HERE / "page.html"}
+    return files
+
+
+def test_the_vectors_in_node(ready: None) -> None:
+    told = node(FOLDER / "check.mjs", LIBRARY, web_files.installed() / "ort.node.min.mjs")
+    assert told.splitlines()[-1] == f"{len(names())} vectors, 0 failures", told
+
+
+def test_the_vectors_in_a_worker_of_a_page(browser: Chrome) -> None:
+    with StaticServer(library_files()) as server:
+        page = browser.open(server.address)
+        found = page.js(
+            "new Promise((resolve, reject) => { const worker = new Worker('vectors.mjs', {type: 'module'});"
+            "worker.onerror = (e) => reject(e.message); worker.onmessage = (e) => resolve(e.data);"
+            f"worker.postMessage({json.dumps(names())}); }})"
+        )
+        assert found == []
+        assert not page.complaints()
+
+
+def test_it_is_small() -> None:
+    assert (web_files.DIST / "edgerec.mjs").stat().st_size < MOST_BYTES
+
+
+def test_it_takes_the_operators_of_the_exporter_and_no_others() -> None:
+    (listed,) = re.findall(r"OPERATORS = new Set\(\s*\((.*?)\)\.split", (SOURCES / "onnx.ts").read_text(), re.DOTALL)
+    taken = set(re.findall(r"[A-Z]\w+", listed))
+    exporter = Path(edgerec_export.__file__).parent
+    code = "\n".join(path.read_text() for path in exporter.rglob("*.py"))
+    used = set(re.findall(r"(?:ops?|node)\(\s*\"([A-Z]\w+)\"", code))
+    assert used <= taken
+    assert taken - used <= {"GreaterOrEqual", "Greater", "Less", "LessOrEqual", "If", "Identity"}
+
+
+def test_damaged_bundles_are_refused_by_named_errors(ready: None) -> None:
+    told = node(HERE / "mutate.mjs", LIBRARY, web_files.installed() / "ort.node.min.mjs", FOLDER, "1", "80")
+    said = json.loads(told)
+    assert not said["wrong"]
+    assert said["refused"] > 40
+
+
+CHANGES = {
+    "m.version = '2.0'": "has version 2.0, this reader knows 1.x; update edgerec",
+    "m.format = 'zip'": "describes no bundle of EdgeRec",
+    "m.tables.file = '../tables.bin'": "manifest.json is damaged at '../tables.bin'",
+    "m.tables.file = '/etc/passwd'": "damaged at '/etc/passwd'",
+    "m.tables.bytes = 17": "damaged at 'u'",
+    "m.tables.bytes += 1": "bytes where manifest.json says",
+    "m.tables.bytes = 2 ** 60": "damaged at 'tables'",
+    "m.sections.i = [1 << 30, 'float32', [4]]": "damaged at 'i'",
+    "m.sections.i = [0, 'float32', [1e9, 1e9, 1e9]]": "damaged at 'i'",
+    "m.sections.i = [-64, 'float32', [4]]": "damaged at 'i'",
+    "m.sections.i = [0, 'object', [4]]": "damaged at 'i'",
+    "m.sections.item_id_offsets[2] = [3]": "damaged at 'item_id_offsets'",
+    "m.items.blocks = [[8, 59]]": "damaged at 'items'",
+    "m.graphs = {}": "damaged at 'recommend'",
+    "m.graphs.recommend.tensors = {}": "lies elsewhere than the manifest says",
+    "Object.values(m.graphs.recommend.tensors)[0][0] += 64": "lies elsewhere than the manifest says",
+    "m.tables.sha256 = 'a'.repeat(64)": "is not the file that manifest.json describes (sha256 differs)",
+}
+
+
+def test_what_is_refused_and_why(ready: None) -> None:
+    told = module(
+        f"const changes = {json.dumps(list(CHANGES))};\n"
+        "const whole = edgerec.folder(`${vectors}/titles`);\n"
+        "for (const change of changes) {\n"
+        "  const read = async (file, ...rest) => {\n"
+        "    const content = await whole.read(file, ...rest);\n"
+        "    if (file !== 'manifest.json') return content;\n"
+        "    const m = JSON.parse(new TextDecoder().decode(content));\n"
+        "    new Function('m', change)(m);\n"
+        "    return new TextEncoder().encode(JSON.stringify(m));\n"
+        "  };\n"
+        "  tell(await fails(edgerec.load({ read }, { runtime })));\n"
+        "}\n"
+    )
+    for (change, reason), line in zip(CHANGES.items(), told.splitlines(), strict=True):
+        said = json.loads(line)
+        assert said.startswith("BundleError: "), (change, said)
+        assert reason in said, (change, said)
+
+
+def test_graphs_that_do_what_no_bundle_does(ready: None, tmp_path: Path) -> None:
+    """Each is a valid graph of onnxruntime's, with its checksum in order."""
+    onnx = pytest.importorskip("onnx")
+    helper, types = onnx.helper, onnx.TensorProto
+    inputs = [helper.make_tensor_value_info("user", types.INT64, [None])]
+    outputs = [helper.make_tensor_value_info("items", types.INT64, [None])]
+
+    def graph(*nodes: Any, tensors: Any = (), domain: str = "") -> bytes:
+        made = helper.make_graph(list(nodes), "g", inputs, outputs, list(tensors))
+        imports = [helper.make_opsetid("", 21), *([helper.make_opsetid(domain, 1)] if domain else [])]
+        content: bytes = helper.make_model(made, opset_imports=imports).SerializeToString()
+        return content
+
+    def elsewhere(**place: str) -> Any:
+        tensor = types(name="i", data_type=types.FLOAT, dims=[1], data_location=types.EXTERNAL)
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+        return tensor
+
+    node = helper.make_node
+    inner = helper.make_graph([node("RandomNormal", [], ["x"], shape=[1])], "inner", [], outputs)
+    hostile = {
+        "an unknown operator": (
+            graph(node("Identity", ["user"], ["x"]), node("Mystery", ["x"], ["items"])),
+            "calls  Mystery",
+        ),
+        "another domain": (
+            graph(node("Gelu", ["user"], ["items"], domain="com.microsoft"), domain="com.microsoft"),
+            "calls com.microsoft Gelu",
+        ),
+        "inside an If": (
+            graph(node("If", ["user"], ["items"], then_branch=inner, else_branch=inner)),
+            "calls  RandomNormal",
+        ),
+        "a path outside": (
+            graph(
+                node("Identity", ["i"], ["items"]),
+                tensors=[elsewhere(location="../../etc/passwd", offset="0", length="4")],
+            ),
+            "lies elsewhere",
+        ),
+        "an absolute path": (
+            graph(node("Identity", ["i"], ["items"]), tensors=[elsewhere(location="/etc/passwd")]),
+            "lies elsewhere",
+        ),
+        "in a constant": (
+            graph(node("Identity", ["user"], ["items"], value=elsewhere(location="/etc/passwd"))),
+            "lies elsewhere",
+        ),
+        "cut": (graph(node("Identity", ["user"], ["items"]))[:-3], "it is damaged"),
+    }
+    for name, (content, _) in hostile.items():
+        (tmp_path / name).write_bytes(content)
+    told = module(
+        "import { createHash } from 'node:crypto'; import { readFile } from 'node:fs/promises';\n"
+        "const whole = edgerec.folder(`${vectors}/titles`);\n"
+        f"for (const name of {json.dumps(list(hostile))}) {{\n"
+        f"  const graph = new Uint8Array(await readFile({json.dumps(str(tmp_path))} + '/' + name));\n"
+        "  const read = async (file, ...rest) => {\n"
+        "    if (file.startsWith('recommend')) return graph;\n"
+        "    const content = await whole.read(file, ...rest);\n"
+        "    if (file !== 'manifest.json') return content;\n"
+        "    const m = JSON.parse(new TextDecoder().decode(content));\n"
+        "    const sha256 = createHash('sha256').update(graph).digest('hex');\n"
+        "    Object.assign(m.graphs.recommend, { bytes: graph.length, sha256 });\n"
+        "    return new TextEncoder().encode(JSON.stringify(m));\n"
+        "  };\n"
+        "  tell(await fails(edgerec.load({ read }, { runtime })));\n"
+        "}\n"
+    )
+    for (name, (_, reason)), line in zip(hostile.items(), told.splitlines(), strict=True):
+        said = json.loads(line)
+        assert said.startswith("BundleError: recommend-"), (name, said)
+        assert reason in said, (name, said)
+
+
+def test_metadata_reads_the_manifest_alone(ready: None) -> None:
+    told = module(
+        "const asked = []; const whole = edgerec.folder(`${vectors}/csr-int8-ials`);\n"
+        "const read = (file, ...rest) => { asked.push(file); return whole.read(file, ...rest); };\n"
+        "tell([await edgerec.metadata({ read }), asked]);"
+    )
+    metadata, asked = json.loads(told)
+    assert asked == ["manifest.json"]
+    files = sum(path.stat().st_size for path in (BUNDLES / "csr-int8-ials").iterdir())
+    assert metadata["bytes"] == files
+    assert (metadata["layout"], metadata["precision"], metadata["items"], metadata["users"]) == ("csr", "int8", 60, 0)
+    assert metadata["graphs"] == ["recommend", "score", "similar", "encode"]
+
+
+def test_a_graph_is_opened_on_first_use_and_nothing_after_close(ready: None) -> None:
+    told = module(
+        "let opened = 0; const counting = { ...runtime, InferenceSession: { create: (...a) => (opened++, "
+        "runtime.InferenceSession.create(...a)) } };\n"
+        "const model = await edgerec.load(`${vectors}/titles`, { runtime: counting });\n"
+        "const counts = [opened]; const [item] = model.items();\n"
+        "await Promise.all([1, 2, 3].map((k) => model.recommend({ user: 'a', k }))); counts.push(opened);\n"
+        "await model.score({ user: 'a', items: [item] }); counts.push(opened);\n"
+        "await model.close(); tell([counts, await fails(model.recommend({ user: 'a' }))]);"
+    )
+    counts, after = json.loads(told)
+    assert counts == [0, 1, 2]
+    assert after == "RequestError: this bundle was closed; load it again"
+
+
+def test_a_history_that_grows_and_is_kept_until_it_is_forgotten(ready: None, tmp_path: Path) -> None:
+    place = tmp_path / "private" / "history.json"
+    told = module(
+        "import { readFile, stat } from 'node:fs/promises';\n"
+        f"const path = {json.dumps(str(place))}; const store = edgerec.fileStore(path);\n"
+        "const model = await edgerec.load(`${vectors}/mixed-fp32-linear`, { runtime });\n"
+        "const [a, b, c, d] = model.items(); const session = await model.session({ store, limit: 3 });\n"
+        "const popular = (await session.recommend({ k: 1 }))[0].score;\n"
+        "for (const item of [a, b, a, c, d]) await session.add(item);\n"
+        "const again = await model.session({ store });\n"
+        "const same = JSON.stringify(await again.recommend({ k: 5 })) === "
+        "JSON.stringify(await model.recommend({ history: [b, c, d], k: 5 }));\n"
+        "const mode = (await stat(path)).mode & 0o777;\n"
+        "const wrong = await fails(again.add('nobody knows'));\n"
+        "await again.forget(c); const left = again.items.length; await again.forget();\n"
+        "tell([popular, session.items.map(String), [b, c, d].map(String), same, mode, wrong, left,"
+        " await fails(stat(path)), (await model.session({ store })).items]);"
+    )
+    popular, items, expected, same, mode, wrong, left, gone, after = json.loads(told)
+    assert popular == 0
+    assert items == expected
+    assert same is True
+    assert mode == 0o600
+    assert wrong.startswith("RequestError: item")
+    assert (left, after) == (2, [])
+    assert "ENOENT" in gone
+    assert not list(place.parent.iterdir())
+
+
+def test_numbers_beyond_two_to_the_53rd_are_exact(ready: None, tmp_path: Path) -> None:
+    import numpy as np
+
+    from edgerec_export import Options, export, from_arrays
+
+    ids = np.array([2**60 + 1, 2**60 + 2, 7])
+    rng = np.random.default_rng(0)
+    source = from_arrays(rng.standard_normal((3, 4), np.float32), rng.standard_normal((2, 4), np.float32), item_ids=ids)
+    bundle = export(source, tmp_path / "b", Options(verify=False)).folder
+    told = module(
+        f"const model = await edgerec.load({json.dumps(str(bundle))}, {{ runtime }});\n"
+        "tell([model.items(), model.has(2n ** 60n + 2n), model.has(2n ** 60n + 3n), model.has(7), model.has(7n)]);"
+    )
+    assert json.loads(told) == [[7, f"{2**60 + 1}n", f"{2**60 + 2}n"], True, False, True, True]
+
+
+def test_missing_parts_are_named(ready: None) -> None:
+    told = module(
+        "const model = await edgerec.load(`${vectors}/titles`);\n"
+        "tell(await fails(model.recommend({ user: 'a' })));\n"
+        "tell(await fails(edgerec.load(`${vectors}/none`)));\n"
+        "tell(await fails(edgerec.load(`${vectors}/signed`, { runtime, trusted: ['no key'] })));\n"
+        "tell(await fails(model.session()));\n"
+    )
+    said = [json.loads(line) for line in told.splitlines()]
+    assert said[0].startswith("MissingError: onnxruntime cannot be imported (")
+    assert re.match(
+        r"BundleError: .*none/manifest\.json cannot be read \(ENOENT\); export the bundle or copy it again", said[1]
+    )
+    assert said[2].startswith("MissingError: signatures cannot be checked: a trusted key is no ed25519 key")
+    assert said[3] == "RequestError: this bundle has users: give a user"
+
+
+LOAD = (
+    "(async () => { const e = await import('/edgerec.mjs'); const parts = [];"
+    "const m = await e.load('/bundle', { onProgress: ({ loaded, total }) => parts.push([loaded, total]) });"
+    "const runtime = await import('/ort/ort.wasm.min.mjs'); runtime.env.wasm.wasmPaths = '/ort/';"
+    "const top = await m.recommend({ history: [], k: 3 }); globalThis.model = m; return { parts, top }; })()"
+)
+
+
+def fresh(browser: Chrome, address: str) -> Page:
+    return browser.open(address)
+
+
+def test_files_are_kept_checked_and_cleared_in_a_browser(browser: Chrome) -> None:
+    files = library_files()
+    bundle = BUNDLES / "mixed-int8-linear"
+    files |= {f"bundle/{path.name}": path for path in bundle.iterdir()}
+    server = StaticServer(files)
+    page = fresh(browser, server.address)
+    tables = json.loads((bundle / "manifest.json").read_text())["tables"]
+    first = page.js(LOAD)
+    assert first["parts"][-1] == [tables["bytes"], tables["bytes"]]
+    assert len(first["top"]) == 3
+    asked = [path for path in server.log if path.startswith("bundle/")]
+    assert len(asked) == len(set(asked)) == 5
+    # The second time, only the manifest is asked for; a history is kept meanwhile.
+    server.log.clear()
+    page.go(server.address)
+    assert page.js(LOAD)["top"] == first["top"]
+    assert [path for path in server.log if path.startswith("bundle/")] == ["bundle/manifest.json"]
+    page.js("(async () => { const s = await model.session({ store: 'mine' }); await s.add(model.items()[4]); })()")
+    # What lies in the cache damaged is fetched anew.
+    page.js(
+        f"caches.open('edgerec').then((c) => c.put('/bundle/{tables['file']}',"
+        f" new Response(new Uint8Array({tables['bytes']}))))"
+    )
+    server.log.clear()
+    assert page.js(LOAD)["top"] == first["top"]
+    assert f"bundle/{tables['file']}" in server.log
+    # Another bundle in its place: what was kept of the first goes.
+    for path in bundle.iterdir():
+        del files[f"bundle/{path.name}"]
+    files |= {f"bundle/{path.name}": path for path in (BUNDLES / "mixed-fp32-linear").iterdir()}
+    page.js(LOAD)
+    kept = page.js(
+        "caches.open('edgerec').then((c) => c.keys()).then((k) => k.map((r) => new URL(r.url).pathname.slice(8)))"
+    )
+    manifest = json.loads((BUNDLES / "mixed-fp32-linear" / "manifest.json").read_text())
+    wanted = {"manifest.json", manifest["tables"]["file"], *(graph["file"] for graph in manifest["graphs"].values())}
+    assert set(kept) == wanted
+    # Without a network it opens from what was kept, and the history is there.
+    server.close()
+    offline = page.js(LOAD)
+    assert len(offline["top"]) == 3
+    past = (
+        "(async () => { const s = await model.session({ store: 'mine' }); const n = s.items.length; await s.forget();"
+    )
+    assert page.js(past + " return [n, (await model.session({ store: 'mine' })).items.length]; })()") == [1, 0]
+
+
+@pytest.mark.skipif(
+    os.environ.get("EDGEREC_ONNXRUNTIME_NODE") is None, reason="NOT TESTED: names onnxruntime-node's module"
+)
+def test_the_vectors_with_onnxruntime_node(ready: None) -> None:
+    told = node(FOLDER / "check.mjs", LIBRARY, os.environ["EDGEREC_ONNXRUNTIME_NODE"])
+    assert told.splitlines()[-1] == f"{len(names())} vectors, 0 failures", told
