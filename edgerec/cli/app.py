@@ -20,6 +20,9 @@ COMMANDS = {
     "reproduce": "Train what a paper compares by its protocol, beside its published figures.",
     "evaluate": "Measure runs and bundles on the test part of their split.",
     "export": "Export a run, or your own tables, as a bundle.",
+    "diff": "Write the patch that makes one bundle another.",
+    "apply": "Apply a patch to a bundle, or undo the last one.",
+    "fold-in": "Write the patch that brings new items to a bundle without training again.",
     "keys": "Make the keys that bundles are signed with.",
     "inspect": "Show what a run or a bundle holds and where its bytes go.",
     "recommend": "Recommend items from a bundle.",
@@ -29,6 +32,7 @@ COMMANDS = {
     "report": "Make one self-contained HTML page of results.",
     "suite": "Make the measurements of a named suite, as the documentation quotes them.",
     "devices": "List devices, bring what they need, and check that they measure.",
+    "demo": "Try a bundle in the browser: a page that recommends as you click.",
     "doctor": "Say what this machine has, what is missing, and the command that brings it.",
 }
 
@@ -42,7 +46,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"edgerec.cli.{cmd_name}").command
+        command: click.Command = import_module(f"edgerec.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -34,6 +34,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--ids", help="Item ids of your own table, a file with one a line; or none: ship no ids.")
 @click.option("--user-ids", type=FILE, help="User ids of your own table, one a line.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the bundle; a bundle there is replaced.")
+@click.option("--like", type=FOLDER, help="Keep the layout, precision, scales and widths of this older bundle.")
 @click.option("--layout", default="auto", show_default=True, help="auto, dense, mixed, csr, ell, bitmask or csc.")
 @click.option("--precision", help="fp32, fp16, int8, int4 or auto; by default what the run was trained for, else fp32.")
 @click.option("--scales", default="auto", show_default=True, help="Of integers: one a table, block or row.")
@@ -58,6 +59,7 @@ def command(
     ids: str | None,
     user_ids: Path | None,
     out: Path,
+    like: Path | None,
     layout: str,
     precision: str | None,
     scales: str,
@@ -83,6 +85,7 @@ def command(
     Example:
       edgerec export runs/films --out films.bundle --precision int8 --max-bytes 200KiB
       edgerec export runs/films --out small.bundle --precision auto --max-bytes 60KiB --data ml-100k
+      edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
     """
     exporter, trained = require("edgerec_export", "export"), None
@@ -101,7 +104,7 @@ def command(
             raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
         trained = Run.load(run)
         source = exporter.from_run(trained)
-        precision = precision or trained.config.get("precision")
+        precision = precision or (trained.config.get("precision") if like is None else None)
     else:
         if users_file is None or items is None:
             raise RequestError("your own --items need --users: without a user table nothing can be scored")
@@ -115,23 +118,19 @@ def command(
     interactions = None if data is None else load(data, min_user, min_item)
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before a bundle that is there is replaced
-    options = exporter.Options(
-        layout=layout,
-        precision=precision or "fp32",
-        scales=scales,
-        max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
-        max_rss=None if max_rss is None else parse_bytes(max_rss),
-        fit=fit,
-        calibration=calibration,
-        similar=similar,
-        lookup=lookup,
-        users=not no_users,
-        titles=titles,
-        verify=not no_verify,
-        ids="raw" if ships_ids else "none",
-        id_map=id_map,
-        sign=sign,
-    )
+    limits = {
+        "max_bytes": None if max_bytes is None else parse_bytes(max_bytes),
+        "max_rss": None if max_rss is None else parse_bytes(max_rss),
+    }
+    kept = {"verify": not no_verify, "id_map": id_map, "sign": sign, "calibration": calibration, **limits}
+    form = {"layout": (layout, "auto"), "precision": (precision, None), "scales": (scales, "auto"), "fit": (fit, False)}
+    parts = {"similar": (similar, None), "lookup": (lookup, False), "titles": (titles, False)}
+    asked = {name: value for name, (value, usual) in (form | parts).items() if value != usual}
+    if no_users:
+        asked["users"] = False
+    if not ships_ids:
+        asked["ids"] = "none"
+    options = exporter.Options(**asked, **kept) if like is None else exporter.Options.like(like, **asked, **kept)
     done = exporter.export(source, out, options)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     made = None if trained is None or not (no_users or trained.users is None) else made_of(trained)

@@ -31,8 +31,11 @@ class Side:
     touched: NDArray[np.bool_]
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], parts: Parts, base_rows: int, rows: int) -> Side:
-        """The next of a patch's parts. Raises PatchError, or ValueError for what cannot be."""
+    def read(cls, fields: Mapping[str, Any], parts: Parts, base_rows: int, rows: int, most: int) -> Side:
+        """The next of a patch's parts. Raises PatchError, or ValueError for what cannot be, more than `most` rows among
+        it."""
+        if rows > most:
+            raise ValueError(f"{rows} rows in tables that have no room for them")
         sources = parts.copies(int(fields["copies"]), base_rows, rows).sources()
         kept = sources[sources >= 0]
         if np.unique(kept).size != kept.size:

@@ -70,6 +70,8 @@ class Form:
         else:
             sizes = [tuple(map(int, one)) for one in fields["blocks"]]
             form = cls(tuple(Block(rows, width, bits, bool(column), zero) for rows, width, bits, column, zero in sizes))
+            if any(block.width < 1 for block in form.blocks):  # rows that take nothing would be any number
+                raise ValueError("a block without width")
         for one in form.blocks:
             if one.bits not in (4, 8, 16, 32, 64) or min(one.rows, one.width) < 0 or not 0 <= one.zero < 1 << one.bits:
                 raise ValueError(f"a block {one}")

@@ -181,7 +181,8 @@ class _Application:
                 ("user", self.base.users, result.users),
             )
         }
-        sides = {name: Side.read(fields, parts, *rows[name]) for name, fields in header["sides"].items()}
+        most = 2 * result.tables.bytes  # a row takes half a byte at least
+        sides = {name: Side.read(fields, parts, *rows[name], most) for name, fields in header["sides"].items()}
         rebuilding = Rebuilding(opened.section, self.base, result, sides)
         name = result.tables.name
         with atomic_write(self.folder / name) as stream:

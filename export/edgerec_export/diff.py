@@ -203,9 +203,9 @@ class _Writer:
     def _has_rows(self, name: str) -> bool:
         """Whether a section is told row by row: it is one in both bundles, and made again of its rows to the byte."""
         old, new = self.before.forms.get(name), self.after.forms.get(name)
-        if old is None or new is None or old.form.pointers != new.form.pointers:
+        if old is None or new is None:
             return False
-        if None not in (old.form.lengths, new.form.lengths) and old.form.lengths != new.form.lengths:
+        if (old.form.pointers, old.form.lengths) != (new.form.pointers, new.form.lengths):
             return False
         section = self.after.flat(name)
         again = packed(self.after.rows(name), new.form, section.dtype.name, len(section), self.after.lengths(name))

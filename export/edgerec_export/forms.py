@@ -11,7 +11,7 @@ from edgerec.errors import PatchError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
-from edgerec_export.values import NO_VALUE, ZERO4, block_of
+from edgerec_export.values import NO_VALUE, STORED, ZERO4, block_of
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
 """Sections with one number a row, and whose rows they are."""
@@ -114,14 +114,17 @@ def _precisions(
     entries = section.nbytes - 1  # the last one stands for no value
     if n_values is not None:
         return ["int8" if entries == n_values else "int4"]
-    graph = bundle.manifest.graphs["recommend"].tensors
-    if by_column and all(f"{name}{number}" in graph for number in range(len(shapes))):
-        stored = [graph[f"{name}{number}"].nbytes for number in range(len(shapes))]
-        return ["int8" if size == width * rows else "int4" for size, (width, rows) in zip(stored, shapes, strict=True)]
 
     def size(precision: str, shape: tuple[int, int]) -> int:
         return block_of(*shape, 0, 0, precision, by_column=by_column).stored
 
+    alike = bundle.manifest.precision
+    if alike in STORED and sum(size(alike, shape) for shape in shapes) == entries:
+        return [alike] * len(shapes)
+    graph = bundle.manifest.graphs["recommend"].tensors
+    if by_column and all(f"{name}{number}" in graph for number in range(len(shapes))):
+        stored = [graph[f"{name}{number}"].nbytes for number in range(len(shapes))]
+        return ["int8" if taken == size("int8", shape) else "int4" for taken, shape in zip(stored, shapes, strict=True)]
     for first, second in (("int8", "int4"), ("int4", "int8")):  # rows of one precision stand before those of the other
         for split in range(len(shapes), -1, -1):
             found = [first] * split + [second] * (len(shapes) - split)

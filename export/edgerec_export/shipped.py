@@ -70,11 +70,6 @@ class Shipped:
         scales = {}
         if is_integer(precision):
             scales = {name: graphs.scales_of(name, blocks[name]) for name in tables}
-        scaled = "auto"
-        if scales:
-            by_row = [one.top is not None for one in scales.values()]
-            counts = [1 if one.scales is None else len(one.scales) for one in scales.values()]
-            scaled = "row" if any(by_row) else "block" if counts[0] > 1 else "auto"
         sections = bundle.manifest.sections
         there = {
             "users": bundle.manifest.users is not None,
@@ -86,12 +81,24 @@ class Shipped:
         return cls(
             str(manifest["layout"]),
             precision,
-            scaled,
+            _scaled(scales),
             {name: tuple(sorted({block.width for block in some if block.width})) for name, some in blocks.items()},
             scales,
             graphs.top_inverse_norm(),
             frozenset(name for name, is_there in there.items() if is_there),
         )
+
+
+def _scaled(scales: dict[str, KeptScales]) -> str:
+    """What the option `scales` was, or one that comes to the same."""
+    if any(one.top is not None for one in scales.values()):
+        return "row"
+    each = {name: len(one.blocks) > 1 and one.scales is not None and len(one.scales) for name, one in scales.items()}
+    if each.get("i", 0) > 1:
+        return "block"
+    if each.get("u", 0) > 1:
+        return "auto"  # one of the items and one a block of the users is what int8 has by itself
+    return "table" if 1 in (each.get("i"), each.get("u")) else "auto"
 
 
 class _Graphs:

@@ -1,0 +1,41 @@
+"""edgerec apply: a patch applied to a bundle, or undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgerec.cli.options import FOLDER
+from edgerec.errors import RequestError
+from edgerec.runtime.updates import apply_patch, undo_patch
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.argument("patch", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--undo", is_flag=True, help="Make BUNDLE what it was before the last patch.")
+@click.option(
+    "--trusted",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="A .pub file: only what its key signed is taken.",
+)
+def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, ...]) -> None:
+    """Make BUNDLE the one that PATCH leads to: all of it or, whatever happens meanwhile, nothing.
+
+    \b
+    Example:
+      edgerec apply films.bundle tuesday.patch
+      edgerec apply films.bundle --undo
+    """
+    if (patch is None) != undo:
+        raise RequestError("give either a PATCH to apply or --undo")
+    keys = trusted or None
+    if patch is None:
+        undo_patch(bundle, trusted=keys)
+        click.echo(f"{bundle}: is what it was before the last patch")
+    elif apply_patch(bundle, patch, trusted=keys):
+        click.echo(f"{bundle}: patched; 'edgerec apply {bundle} --undo' takes it back")
+    else:
+        click.echo(f"{bundle}: was patched with {patch} already")

@@ -1,0 +1,121 @@
+"""New items in a trained run, from their first interactions and without training: the item solve of implicit ALS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.errors import RequestError, UnsupportedError
+from edgerec.models.encoder import LeastSquaresEncoder
+from edgerec.models.row_solver import RowSolver
+from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.training.run import Run
+
+
+@dataclass(frozen=True)
+class FoldedIn:
+    """A run with new items.
+
+    Attributes:
+        run: the old one's rows, then those of the new items, by their ids.
+        items: new ones.
+        interactions: that their rows were solved from.
+        unknown: interactions with new items by users that the run does not know, which say nothing.
+    """
+
+    run: Run
+    items: int
+    interactions: int
+    unknown: int
+
+
+def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> FoldedIn:
+    """Rows for the items in `first` that the run does not know: what iALS's own item step would make of them, with the
+    users' vectors as they are (Hu, Koren and Volinsky 2008, section 4).
+
+    A new row gets the size of the known item that has about as many interactions.
+
+    Raises:
+        UnsupportedError: a run of another backbone than ials.
+        RequestError: no new item, none that a known user has met, or ids of another kind.
+    """
+    if run.users is None or not isinstance(run.encoder, LeastSquaresEncoder):
+        raise UnsupportedError(
+            f"items are folded into runs of ials, and this is one of {run.config['backbone']}: train it again with them"
+        )
+    for known, new, what in ((run.item_ids, first.item_ids, "item"), (run.user_ids, first.user_ids, "user")):
+        if (known.dtype.kind == "U") != (new.dtype.kind == "U"):
+            raise RequestError(f"the run's {what} ids and those of {first.name or 'the interactions'} differ in kind")
+    new_items = np.flatnonzero(~np.isin(first.item_ids, run.item_ids))
+    pairs_users, pairs_items = first.user_rows(), first.indices
+    wanted = np.isin(pairs_items, new_items)
+    rows = _rows_of(first.user_ids, run.user_ids)[pairs_users[wanted]]
+    items, known_users = pairs_items[wanted][rows >= 0], rows[rows >= 0]
+    found, place = np.unique(items, return_inverse=True)
+    if not found.size:
+        raise RequestError(
+            f"{first.name or 'the interactions'} hold {len(new_items)} items that the run does not know, and none that "
+            "a user whom it knows has met: there is nothing to make a row of"
+        )
+    order = np.lexsort((known_users, place))
+    counts = np.bincount(place, minlength=found.size)
+    pointers = np.concatenate([[0], np.cumsum(counts)])
+    sizes = _sizes_for(run, counts)
+    leading = sizes if isinstance(run.items, PrefixTable) else None
+    solver = RowSolver(pointers, known_users[order], run.users.n_rows, run.items.d, leading)
+    vectors, _ = solver.solve(run.users.dense(), run.encoder.alpha, run.encoder.reg, threads)
+    made = replace(
+        run,
+        items=_appended(run.items, vectors, sizes),
+        item_ids=np.concatenate([run.item_ids, first.item_ids[found]]),
+        titles=None if run.titles is None else np.concatenate([run.titles, _titles(first, found)]),
+        item_counts=None if run.item_counts is None else np.concatenate([run.item_counts, counts.astype(np.uint32)]),
+    )
+    return FoldedIn(made, found.size, int(known_users.size), int(wanted.sum() - known_users.size))
+
+
+def _rows_of(ids: NDArray[Any], known: NDArray[Any]) -> NDArray[np.int64]:
+    """(len(ids),) where each is among those known; -1 where it is not."""
+    order = np.argsort(known, kind="stable")
+    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), known.size - 1)]
+    return np.where(known[at] == ids, at, -1)
+
+
+def _titles(first: Interactions, rows: NDArray[Any]) -> NDArray[np.str_]:
+    return np.full(rows.size, "") if first.titles is None else first.titles[rows]
+
+
+def _sizes_for(run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(len(counts),) values that rows with so many interactions have in the run: those of the nearest count, or where
+    counts are not known, the fewest of any row."""
+    sizes = np.diff(run.items.pointers) if isinstance(run.items, SparseTable) else run.items.sizes()
+    sizes = np.maximum(sizes, 1)
+    if run.item_counts is None:
+        return np.full(counts.size, sizes.min())
+    order = np.argsort(run.item_counts, kind="stable")
+    ascending = run.item_counts[order].astype(np.int64)
+    above = np.minimum(np.searchsorted(ascending, counts), ascending.size - 1)
+    below = np.maximum(above - 1, 0)
+    nearer = np.where(counts - ascending[below] < ascending[above] - counts, below, above)
+    return sizes[order[nearer]]
+
+
+def _appended(table: Table, vectors: NDArray[np.float32], sizes: NDArray[np.int64]) -> Table:
+    """The table with more rows, of its own kind."""
+    if isinstance(table, PrefixTable):
+        more = PrefixTable.from_dense(vectors, sizes)
+        all_sizes = np.concatenate([table.sizes(), more.sizes()])
+        return PrefixTable(np.concatenate([table.values, more.values]), all_sizes, table.d)
+    if isinstance(table, SparseTable):
+        rank = np.argsort(np.argsort(-np.abs(vectors), axis=1, kind="stable"), axis=1)
+        kept = SparseTable.from_dense(vectors, rank < sizes[:, None])
+        pointers = np.concatenate([table.pointers, table.pointers[-1] + kept.pointers[1:].astype(np.int64)])
+        values, columns = (
+            np.concatenate([getattr(one, name) for one in (table, kept)]) for name in ("values", "columns")
+        )
+        return SparseTable(values, columns, pointers, table.d)
+    return DenseTable(np.concatenate([table.dense(), vectors]))
