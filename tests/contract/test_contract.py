@@ -50,7 +50,7 @@ def data() -> Interactions:
 
 
 # The backbone's decay suits full rows: where a quarter of the values is trained from noise it leaves nothing.
-SETTINGS = {("set", "mf"): {"l2": 0.002}, ("rigl", "mf"): {"l2": 0.002}}
+SETTINGS = {(name, "mf"): {"l2": 0.002} for name in ("set", "rigl", "ciess")}
 # Searches that take seconds.
 METHOD_SETTINGS = {
     "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2},
