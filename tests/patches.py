@@ -38,7 +38,7 @@ class Kind:
 def versions(kind: Kind, seed: int, n_items: int = 120, n_users: int = 30) -> tuple[Source, Source]:
     """Rows are changed, moved to other sizes, deleted and inserted between the two."""
     rng = np.random.default_rng(seed)
-    ids = rng.choice(1000, n_items, replace=False)
+    ids = rng.choice(10 * n_items, n_items, replace=False)
     made, sizes = rng.standard_normal((n_items, 16), np.float32), rng.choice(SIZES, n_items)
     users = rng.standard_normal((n_users, 16), np.float32), rng.choice(SIZES, n_users)
     weights, counts = rng.random(n_items, np.float32), rng.integers(1, 100, n_items)
@@ -65,7 +65,7 @@ def versions(kind: Kind, seed: int, n_items: int = 120, n_users: int = 30) -> tu
     counts[changed] += 50
     kept = rng.random(n_items) > kind.share / 2
     more = int(kind.share * n_items / 2)
-    ids = np.concatenate([ids[kept], rng.choice(np.setdiff1d(np.arange(2000), ids), more, replace=False)])
+    ids = np.concatenate([ids[kept], rng.choice(np.setdiff1d(np.arange(20 * n_items), ids), more, replace=False)])
     made = np.concatenate([made[kept], rng.standard_normal((more, 16), np.float32)])
     sizes = np.concatenate([sizes[kept], rng.choice(SIZES, more)])
     weights, counts = np.append(weights[kept], np.ones(more, np.float32)), np.append(counts[kept], np.ones(more, int))

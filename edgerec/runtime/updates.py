@@ -71,7 +71,7 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
     """
     folder = Path(folder)
     keys = None if trusted is None else read_public_keys(trusted)
-    read_manifest(folder, keys)
+    read_manifest(folder)
     with locked(folder):
         path = folder / PREVIOUS_NAME
         if not path.is_file() or _read(path) == _read(folder / FILE_NAME):
