@@ -53,7 +53,7 @@ class IALSTrainer:
         self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
     ) -> None:
         self._n, self._threads = len(train), threads
-        self._alpha, self._reg = _fixed(config)
+        self._alpha, self._reg = fixed(config)
         columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
@@ -122,8 +122,9 @@ class IALS(Backbone):
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
     ) -> Encoded:
         """The solve that training ends with, in all dimensions of the items, whatever sizes users had."""
-        return Encoded.exactly(LeastSquaresEncoder(*_fixed(config)), train, vectors.items, threads)
+        return Encoded.exactly(LeastSquaresEncoder(*fixed(config)), train, vectors.items, threads)
 
 
-def _fixed(config: IALSConfig) -> tuple[float, float]:
+def fixed(config: IALSConfig) -> tuple[float, float]:
+    """alpha and reg; what is open takes the class's defaults."""
     return (_ALPHA if config.alpha is None else config.alpha), (_REG if config.reg is None else config.reg)

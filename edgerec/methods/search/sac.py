@@ -92,8 +92,10 @@ class SAC:
         self._critics = nn.ModuleList(_network(n_state + n_action, config.hidden, 1, generator) for _ in range(2))
         self._targets = deepcopy(self._critics)
         adam = torch.optim.Adam
-        self._actor_adam = adam(self._actor.parameters(), lr=config.actor_lr, weight_decay=config.decay)
-        self._critics_adam = adam(self._critics.parameters(), lr=config.critic_lr, weight_decay=config.decay)
+        self._actor_adam = adam(self._actor.parameters(), lr=config.actor_lr, weight_decay=config.decay, fused=True)
+        self._critics_adam = adam(
+            self._critics.parameters(), lr=config.critic_lr, weight_decay=config.decay, fused=True
+        )
         self._generator = generator
 
     def _begin_at(self, begin: Floats | None) -> None:

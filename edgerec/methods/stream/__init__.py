@@ -1,0 +1,25 @@
+"""Methods that follow a stream: sizes of all rows anew at each of its segments, within one budget."""
+
+from __future__ import annotations
+
+from edgerec.errors import UnsupportedError
+from edgerec.methods.stream.base import Chooser, Moment, StreamMethod
+from edgerec.methods.stream.fixed import PopularityStream, UniformStream
+from edgerec.methods.stream.scall import SCALL
+from edgerec.methods.stream.static import StaticStream
+
+_METHODS: dict[str, StreamMethod] = {
+    method.name: method for method in (SCALL(), UniformStream(), PopularityStream(), StaticStream())
+}
+
+STREAM_METHODS: tuple[str, ...] = tuple(_METHODS)
+"""Names that `stream_method` knows."""
+
+__all__ = ["STREAM_METHODS", "Chooser", "Moment", "StreamMethod", "stream_method"]
+
+
+def stream_method(name: str) -> StreamMethod:
+    """The method of that name. Raises UnsupportedError where there is none; lists what there is."""
+    if name not in _METHODS:
+        raise UnsupportedError(f"there is no method {name!r} for streams; there are: {', '.join(STREAM_METHODS)}")
+    return _METHODS[name]

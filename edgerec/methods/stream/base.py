@@ -1,0 +1,156 @@
+"""What a method that follows a stream is: it sizes all rows anew when a segment begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Segment
+from edgerec.methods.search.config import check_choice
+from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.stream.carry import Carry
+from edgerec.methods.stream.room import Room, values_of
+from edgerec.models import SizePlan, State
+from edgerec.training import Progress
+
+Counts = NDArray[np.int64]
+COUNTS = ("segment", "all")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where sizes are needed.
+
+    Attributes:
+        segment: its test part is not to be looked at while it is the current one.
+        room: what the budget leaves its tables.
+        carry: what the segment before it has left; None at the first.
+    """
+
+    segment: Segment
+    room: Room
+    carry: Carry | None
+
+    def counts(self, of: str) -> tuple[Counts, Counts]:
+        """(n_users,) and (n_items,) interactions in the train part of the 'segment', or in 'all' that is known."""
+        part = self.segment.train if of == "segment" else self.segment.known
+        return part.user_counts(), part.item_counts()
+
+    def ranked(self, by: str) -> tuple[Counts, Counts]:
+        """Rows of users and items, the most frequent first; of equal ones those with more of all that is known."""
+        first, then = self.counts(by), self.counts("all")
+        return (
+            np.lexsort((np.arange(first[0].size), -then[0], -first[0])),
+            np.lexsort((np.arange(first[1].size), -then[1], -first[1])),
+        )
+
+    def equal_sizes(self) -> SizePlan:
+        """The same size for all rows; what the division leaves goes to the most frequent, so that the budget is spent
+        as everywhere."""
+        room, n = self.room, self.room.n_users + self.room.n_items
+        size, rest = divmod(room.total, n)
+        for_users = min(round(rest * room.n_users / n), room.n_users)
+        sides = []
+        for order, extra in zip(self.ranked("all"), (for_users, rest - for_users), strict=True):
+            sizes = np.full(order.size, size, np.int64)
+            sizes[order[:extra]] += 1
+            sides.append(sizes)
+        return SizePlan(room.d, *sides)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a method may know when a segment begins to train.
+
+    Attributes:
+        now: the segment.
+        before: the one before, which is wholly known; None at the first.
+        rehearse: what a plan would have been worth at `before`.
+        history: what was tried so far, also before a kill: the same is not judged twice.
+        progress: called once a try.
+    """
+
+    now: Scene
+    before: Scene | None
+    rehearse: Callable[[SizePlan], float]
+    history: SearchHistory
+    progress: Progress
+
+
+class Chooser(Protocol):
+    """A method that follows one stream. All that it remembers is its state."""
+
+    def plan(self, moment: Moment) -> SizePlan:
+        """Sizes of all rows: within the moment's room."""
+        ...
+
+    def told(self) -> dict[str, Any]:
+        """What is worth telling of the last plan, as JSON."""
+        ...
+
+    def state(self) -> State:
+        """All that `restore` needs to go on to the same sizes, to the bit."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from `state()` of one that was made with the same arguments."""
+        ...
+
+
+class StreamMethod(Protocol):
+    """Registered in `edgerec.methods.stream`.
+
+    Attributes:
+        name: as spelled on the command line.
+        config: its frozen dataclass; every field has a default and is documented.
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[type[Any]]
+
+    def follow(self, config: Any, d: int, seed: int) -> Chooser:
+        """Start to follow a stream whose full rows have `d` dimensions."""
+        ...
+
+
+def rehearsed(
+    moment: Moment,
+    before: Scene,
+    plan: SizePlan,
+    number: int,
+    why: str,
+    action: dict[str, Any] | None,
+    reference: float | None = None,
+) -> float:
+    """What a plan would have been worth at the segment before; the history keeps it.
+
+    Args:
+        number, why, action: of the try, as `edgerec.methods.search.history` has them.
+        reference: what fitness is told over; None where this is it.
+    """
+    started = time.perf_counter()
+    value = moment.rehearse(plan)
+    moment.history.add(
+        {
+            "iteration": number,
+            "action": action,
+            "strategy": why,
+            "predicted": None,
+            "fitness": 1.0 if reference is None else value / max(reference, 1e-12),
+            "eval": value,
+            "density": values_of(plan) / ((before.room.n_users + before.room.n_items) * before.room.d),
+            "seconds": round(time.perf_counter() - started, 3),
+            "sizes": size_deciles(plan, *before.counts("all")),
+        }
+    )
+    return value
+
+
+def check_counts(value: str) -> None:
+    """Raise SettingError unless `value` is one of `COUNTS`."""
+    check_choice("counts", value, COUNTS)

@@ -1,0 +1,60 @@
+"""LightGCN that goes on from ego rows: the graph is all that is known, what is ranked is the segment and its replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgerec.data import Interactions, Segment
+from edgerec.methods.stream.carry import Carry
+from edgerec.models import SizePlan
+from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
+from edgerec.models.losses import Batch, by_interaction, by_user
+
+
+class ContinuedLightGCN(LightGCNTrainer):
+    """As SCALL's code trains a segment: positives are of the segment and its replay, Adam begins anew."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        carry: Carry,
+        known: Interactions,
+        plan: SizePlan,
+        config: LightGCNConfig,
+        seed: int,
+        threads: int | None,
+    ) -> None:
+        super().__init__(known, plan, replace(config, start="normal"), seed, threads)
+        self._positives = segment.positives
+        rng = np.random.default_rng([seed, segment.number])
+        sides = ((carry.users, known.user_ids, plan.users), (carry.items, known.item_ids, plan.items))
+        ego = [
+            side.moved(ids, np.full(len(ids), plan.d) if sizes is None else sizes, plan.d, rng)
+            for side, ids, sizes in sides
+        ]
+        self.restore({**self.state(), "ego": np.concatenate(ego)})
+
+    def batches(self) -> Iterator[Batch]:
+        config = self._config
+        if config.loss == "bpr":
+            return by_interaction(self._positives, config.batch, self._generator)
+        return by_user(self._positives, config.users, config.negatives, self._generator, config.popular)
+
+
+def continued(
+    segment: Segment,
+    carry: Carry,
+    known: Interactions,
+    plan: SizePlan,
+    config: LightGCNConfig,
+    *,
+    seed: int,
+    threads: int | None = None,
+    **options: Any,
+) -> ContinuedLightGCN:
+    """Starts a fit, as `Backbone.trainer` does."""
+    return ContinuedLightGCN(segment, carry, known, plan, config, seed, threads)

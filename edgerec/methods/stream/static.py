@@ -1,0 +1,138 @@
+"""Sizes that are chosen once, by a random search as BET's sampler makes it, and never change: what a static method is.
+
+Rows that come later have the smallest size. Under a fixed total the chosen rows give up, largest first, what the new
+ones need: no table of one size can stay as it is in a stream that grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.methods.search.sampler import Action, Sampler
+from edgerec.methods.stream.base import Chooser, Moment, Scene, rehearsed
+from edgerec.models import SizePlan, State
+from edgerec.models.settings import check_range
+from edgerec.training import Step
+
+Sizes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StaticStreamConfig:
+    """How sizes are searched.
+
+    Attributes:
+        actions: that are drawn and judged on the first segment; the best is kept.
+    """
+
+    actions: int = 30
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("actions", self.actions, 1, 1e6)
+
+
+class StaticStream:
+    """A table of one segment, for all of them."""
+
+    name: ClassVar[str] = "static"
+    config: ClassVar[type[StaticStreamConfig]] = StaticStreamConfig
+
+    def follow(self, config: StaticStreamConfig, d: int, seed: int) -> Chooser:
+        return StaticChooser(config, seed)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Sizes by raw id, of users and of items.
+
+    Attributes:
+        ids: sorted, of each side.
+        sizes: of their rows.
+    """
+
+    ids: tuple[NDArray[Any], NDArray[Any]]
+    sizes: tuple[Sizes, Sizes]
+
+    def plan(self, scene: Scene) -> SizePlan:
+        """The same sizes, and the smallest for all rows that are not among them."""
+        known, room = scene.segment.known, scene.room
+        sides = [np.ones(n, np.int64) for n in known.shape]
+        sizes = np.concatenate(self.sizes)
+        left = room.total - (sum(known.shape) - sizes.size)
+        parts = np.split(cut_off(sizes, left, exactly=room.widths is None), [self.sizes[0].size])
+        for side, all_ids, own, part in zip(sides, (known.user_ids, known.item_ids), self.ids, parts, strict=True):
+            side[np.searchsorted(all_ids, own)] = part
+        return SizePlan(room.d, *sides)
+
+
+def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
+    """(n,) sizes, of which the largest give up what there is over `total`, at least n; with `exactly` they sum to it,
+    else all end at one size, so that there are no more distinct ones."""
+    if sizes.sum() <= total:
+        return sizes
+    most = 1
+    while np.minimum(sizes, most + 1).sum() <= total:
+        most += 1
+    cut = np.minimum(sizes, most)
+    if exactly:
+        cut[np.flatnonzero(sizes > most)[: total - int(cut.sum())]] += 1
+    return cut
+
+
+class StaticChooser:
+    """Follows one stream."""
+
+    def __init__(self, config: StaticStreamConfig, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self._chosen: Chosen | None = None
+
+    def plan(self, moment: Moment) -> SizePlan:
+        """Equal sizes at the first segment; at the second those that are best on the first, kept from then on."""
+        if moment.before is None:
+            return moment.now.equal_sizes()
+        if self._chosen is None:
+            self._chosen = self._search(moment, moment.before)
+        return self._chosen.plan(moment.now)
+
+    def told(self) -> dict[str, Any]:
+        return {}
+
+    def _search(self, moment: Moment, before: Scene) -> Chosen:
+        room, judged, known = before.room, moment.history.judged, before.segment.known
+        # Rows that come later have a width of their own.
+        widths = None if room.widths is None else room.widths - 1
+        sampler = Sampler(*before.counts("segment"), room.total, room.d, widths)
+        rng = np.random.default_rng(self._seed)
+        tried: list[tuple[float, Sizes, Sizes]] = []
+        for number in range(self._config.actions):
+            action = sampler.draw(rng)
+            plan = sampler.plan(action)
+            if plan.users is None or plan.items is None:
+                continue  # a sampler sizes both sides
+            value = (
+                judged[number]["eval"] if number < len(judged) else self._judge(moment, before, number, action, plan)
+            )
+            tried.append((value, plan.users, plan.items))
+        _, users, items = max(tried, key=lambda entry: entry[0])
+        return Chosen((known.user_ids, known.item_ids), (users, items))
+
+    def _judge(self, moment: Moment, before: Scene, number: int, action: Action, plan: SizePlan) -> float:
+        judge = rehearsed(moment, before, plan, number, "random", action.to_json())
+        moment.progress(Step("search", 1, 1, number + 1, self._config.actions, {"eval": judge}))
+        return judge
+
+    def state(self) -> State:
+        if self._chosen is None:
+            return {}
+        names = ("user_ids", "item_ids", "users", "items")
+        return dict(zip(names, (*self._chosen.ids, *self._chosen.sizes), strict=True))
+
+    def restore(self, state: State) -> None:
+        if state:
+            ids = state["user_ids"], state["item_ids"]
+            self._chosen = Chosen(ids, (state["users"].astype(np.int64), state["items"].astype(np.int64)))

@@ -1,0 +1,85 @@
+"""A stream in which one item gets popular and fades, and a small real training to rehearse on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgerec.budget import Budget
+from edgerec.data import Interactions, Stream, StreamSpec, stream
+from edgerec.methods.search.history import SearchHistory
+from edgerec.methods.stream import Chooser, Moment, stream_method
+from edgerec.methods.stream.base import Scene
+from edgerec.methods.stream.room import Room
+from edgerec.methods.stream.training import Rehearsal, StreamTraining
+from edgerec.models import SizePlan, backbone
+from edgerec.models.ials import IALSConfig
+
+DAY = 86_400
+STAR = 7
+"""The item that rises and falls."""
+FAME = (0.05, 0.05, 0.3, 0.6, 0.95, 0.6, 0.3, 0.05, 0.02)
+"""The share of a day's users that touch it."""
+D = 8
+
+Follow = Callable[..., Iterator[tuple[Scene, SizePlan]]]
+
+
+@pytest.fixture(scope="session")
+def rise_and_fall() -> Stream:
+    """Nine days of forty users each, ten of whom were there the day before; two items are new each day. Taste is of two
+    groups, and some items are more popular than others."""
+    rng = np.random.default_rng(0)
+    events: dict[tuple[int, int], int] = {}
+    for day, fame in enumerate(FAME):
+        items = np.arange(60 + 2 * day)
+        for user in range(30 * day, 30 * day + 40):
+            liked = items[(items % 2 == user % 2) & (items != STAR)]
+            weights = 1.0 / (1 + np.arange(liked.size))
+            chosen = rng.choice(liked, 8, replace=False, p=weights / weights.sum()).tolist()
+            chosen += [STAR] if rng.random() < fame else []
+            for item in chosen:
+                events.setdefault((user, item), day * DAY + int(rng.integers(DAY)))
+    users, items = np.array(list(events)).T
+    whole = Interactions.from_pairs(users, items, timestamps=list(events.values()))
+    return stream(whole, StreamSpec("days", 1, holdout="user"))
+
+
+@pytest.fixture(scope="session")
+def follow(rise_and_fall: Stream) -> Follow:
+    """Follow the stream by a method: yields each segment's scene and plan; each is really trained."""
+
+    def followed(
+        name: str,
+        budget: str = "25%",
+        *,
+        chooser: Chooser | None = None,
+        config: dict[str, Any] | None = None,
+        seed: int = 0,
+        rehearsals: list[SizePlan] | None = None,
+        until: int | None = None,
+    ) -> Iterator[tuple[Scene, SizePlan]]:
+        method = stream_method(name)
+        chooser = chooser or method.follow(method.config(**(config or {})), D, seed)
+        training = StreamTraining(backbone("ials"), IALSConfig(alpha=4.0, reg=1.0), threads=1)
+        before: Scene | None = None
+        carry = None
+        for segment in rise_and_fall:
+            now = Scene(segment, Room.of(Budget.parse(budget), segment.known, D), carry)
+
+            def rehearse(plan: SizePlan, before: Scene | None = before) -> float:
+                assert before is not None
+                if rehearsals is not None:
+                    rehearsals.append(plan)
+                return Rehearsal(training, before.segment, before.carry).judge(plan)
+
+            plan = chooser.plan(Moment(now, before, rehearse, SearchHistory(None), lambda step: None))
+            yield now, plan
+            if segment.number == until:
+                return
+            before, carry = now, training.kept(training.trained(segment, plan, carry), segment, plan)
+
+    return followed
