@@ -68,7 +68,7 @@ def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: f
     def worth(plan: SizePlan) -> float:
         return 1 - (share_of_users(plan) - wanted) ** 2
 
-    chooser = SCALLChooser(SCALLConfig(steps=40, least=40, groups=8, deploy="actor"), D, seed=0)
+    chooser = SCALLChooser(SCALLConfig(steps=60, least=60, groups=8, deploy="actor"), D, seed=0)
     plan = chooser.plan(moment(rise_and_fall, 2, worth))
     assert share_of_users(plan) == pytest.approx(wanted, abs=0.12)
 
