@@ -86,19 +86,20 @@ def _milliseconds(folder: Path, patches: tuple[Path, Path]) -> float:
 
 
 def damage(folder: Path, patch: bytes, count: int, seed: int = 0) -> dict[str, int]:
-    """Apply as many damaged copies of a patch to the bundle in `folder`, which stays what it is.
+    """Apply damaged copies of a patch to the bundle in `folder`, which stays what it is, until so many were refused.
 
     Returns:
-        How many were refused, by the way they were damaged. 'harmless' ones changed nothing that counts, such as a bit
-        that is not read, and led to the very bundle that the patch leads to; that was undone.
+        How many were refused, by the way they were damaged. 'harmless' ones, which come on top, changed nothing that
+        counts, such as the zero of a block that needs none, and led to the very bundle that the patch leads to; that
+        was undone.
 
     Raises BenchError where a damaged patch changed anything.
     """
     rng, before = np.random.default_rng(seed), contents(folder)
     with_patch = _result(folder, patch)
     ways = itertools.cycle(_WAYS.items())
-    counts: Counter[str] = Counter()
-    while sum(counts.values()) < count:
+    counts = Counter(harmless=0)
+    while counts.total() - counts["harmless"] < count:
         name, way = next(ways)
         damaged = way(patch, rng)
         if damaged == patch:

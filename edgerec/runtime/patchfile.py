@@ -64,9 +64,10 @@ class PatchFile:
         if len(content) < _HEAD.size or content[: len(MAGIC)] != MAGIC:
             raise PatchError(f"{name} is no patch; make one with 'edgerec diff OLD NEW --out PATCH'")
         _, major, minor, digest, self.inflated_bytes = _HEAD.unpack_from(content)
+        self.version = f"{major}.{minor}"
         if major > MAJOR:
             raise PatchError(
-                f"{name} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
+                f"{name} has version {self.version}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
         if hashlib.sha256(memoryview(content)[_SIGNED_FROM:]).digest() != digest:
             raise PatchError(f"{name} is damaged (its sha256 differs); get it again")
@@ -113,6 +114,8 @@ class Parts:
             raise patch.damaged(f"its header is no JSON: {error}") from error
         if end < 0 or not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise patch.damaged("it has no header")
+        if fields.get("version") != patch.version:
+            raise patch.damaged("its header is of another version")
         self.header: dict[str, Any] = fields
 
     def take(self, size: int) -> memoryview:

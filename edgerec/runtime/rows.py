@@ -63,6 +63,8 @@ class Form:
     def parse(cls, fields: dict[str, Any]) -> Form:
         """From a patch's header. Raises ValueError, KeyError or TypeError for what is no form."""
         if "pointers" in fields:
+            if fields["pointers"] != 1:
+                raise ValueError(f"pointers of kind {fields['pointers']!r}")
             return cls((), pointers=True)
         if "lengths" in fields:
             block = Block(0, 0, int(fields["bits"]), False, int(fields["zero"]))
@@ -72,6 +74,8 @@ class Form:
             form = cls(tuple(Block(rows, width, bits, bool(column), zero) for rows, width, bits, column, zero in sizes))
             if any(block.width < 1 for block in form.blocks):  # rows that take nothing would be any number
                 raise ValueError("a block without width")
+            if any(column not in (0, 1) for _, _, _, column, _ in sizes):
+                raise ValueError("a block that lies neither by row nor by column")
         for one in form.blocks:
             if one.bits not in (4, 8, 16, 32, 64) or min(one.rows, one.width) < 0 or not 0 <= one.zero < 1 << one.bits:
                 raise ValueError(f"a block {one}")

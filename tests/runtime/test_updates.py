@@ -57,8 +57,8 @@ def test_processes_that_are_killed_leave_one_of_the_two_bundles(made: Path, tmp_
 
 def test_damaged_patches_are_refused_with_nothing_changed(made: Path, bundle: Path) -> None:
     counts = damage(bundle, (made / "there").read_bytes(), count=300)
+    assert counts.pop("harmless") < 30
     assert sum(counts.values()) == 300
-    assert counts.pop("harmless", 0) < 30
     assert len(counts) == 9
 
 
