@@ -6,7 +6,7 @@ usage: python -m edgerec_bench.patches [--items 100000] [--users 20000] [--share
 Items of 64 dimensions, sizes as a budget of a tenth gives them. Of each side a share of the rows gets new values that
 have nothing in common with the old ones, a fifth of those another size too; a hundredth of the items goes and as many
 come. `diff` makes the patch, `apply` and `undo` take turns. Processes that apply are killed at random moments of an
-application, and patches are damaged in nine ways, half of them with their sha256 made to fit: each must leave one of
+application, and patches are damaged in nine ways, four of these with a sha256 made to fit: each must leave one of
 the two bundles whole, to the byte, or the command ends with an error.
 """
 

@@ -1,0 +1,56 @@
+"""The page on updates: its commands and its program run, its figures are those of the results."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from edgerec.cli.app import run
+from edgerec.data import synthetic
+from edgerec.runtime import Recommender
+from edgerec_bench.patches import cells
+from tests.docs.test_docs import ROOT, blocks, rows_of
+
+PAGE = (ROOT / "docs" / "updates.md").read_text()
+
+
+def run_all(transcript: str) -> None:
+    for line in transcript.splitlines():
+        assert run(shlex.split(line.removeprefix("$ "))[1:]) == 0, line
+
+
+def test_the_pages_commands_and_program_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    updates, folding = blocks(PAGE, "console")
+    run_all(updates)
+    (tmp_path / "inbox").mkdir()
+    patch = (tmp_path / "tuesday.patch").read_bytes()
+    (tmp_path / "inbox" / "1.patch").write_bytes(patch[:-1])
+    (tmp_path / "inbox" / "2.patch").write_bytes(patch)
+    wanted = {name: Recommender.load(f"{name}.bundle").recommend(42, 3) for name in ("films", "tuesday")}
+    capsys.readouterr()
+    (program,) = blocks(PAGE, "python")
+    exec(program, {})
+    told = capsys.readouterr()
+    assert "inbox/1.patch is damaged" in told.err
+    assert told.out.splitlines() == [f"now {wanted['tuesday']}", f"again {wanted['films']}"]
+
+    users = synthetic(300, 200, 9000).user_ids[:20].tolist()
+    rows = [f"{user},{item}" for item in (5001, 5002) for user in users]
+    (tmp_path / "new.csv").write_text("\n".join(["user,item", *rows]))
+    (tmp_path / "runs" / "monday").rename(tmp_path / "runs" / "films")
+    run_all(folding)
+    assert Recommender.load("films.bundle").known([5001, 5002, 5003]) == [5001, 5002]
+
+
+def test_the_figures_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "patches-100k.json").read_text())
+    assert rows_of("patches", PAGE) == [cells(row) for row in result["rows"]]
+    assert all(row["patch_bytes"] < 0.2 * row["full_bytes"] for row in result["rows"] if row["layout"] != "csc")
+    assert result["killed"]["old"] + result["killed"]["new"] == 200
+    assert sum(result["damaged"].values()) - result["damaged"]["harmless"] == 1000
