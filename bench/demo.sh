@@ -17,6 +17,8 @@ run edgerec train ml-100k --backbone ials --method popularity --budget 64KiB --p
     --out "$out/small" --overwrite
 run edgerec export "$out/small" --layout mixed --titles --max-bytes 100KiB --out "$out/small.bundle"
 
+run edgerec export "$out/small" --layout mixed --no-users --titles --out "$out/page.bundle"
+
 run edgerec bench "$out/dense.bundle" "$out/small.bundle" --out "$out/bench.json"
 
 printf '\nA catalogue of 1,682 films is small enough for any table to be fast. At a million items it is not:\n'
@@ -28,3 +30,5 @@ run edgerec recommend "$out/small.bundle" --user 42 --data ml-100k -k 10
 run edgerec evaluate "$out/dense.bundle" "$out/small.bundle" --data ml-100k
 
 printf '\nThe report: %s\n' "$(cd "$out" && pwd)/report.html"
+edgerec=$(command -v edgerec)
+printf 'Try it in a browser: %s devices setup browser && %s demo %s\n' "$edgerec" "$edgerec" "$out/page.bundle"

@@ -99,7 +99,7 @@ def set_up(tell: Tell) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as scratch:
             whole = Path(scratch, "whole")
             for package in packages():
-                _unpack(_fetch(package, Path(scratch)), package, whole)
+                _unpack(fetch(package, Path(scratch)), package, whole)
             try:
                 whole.rename(folder)
             except OSError:
@@ -109,8 +109,8 @@ def set_up(tell: Tell) -> None:
         storage_failure(folder, error, "write")
 
 
-def _fetch(package: Package, folder: Path) -> Path:
-    """The package's archive, of the very bytes that were built for."""
+def fetch(package: Package, folder: Path) -> Path:
+    """The package's archive, of the very bytes that were built for. Raises BenchError."""
     named = f"{package.name}@{package.version}"
     npm = shutil.which("npm")
     if npm is None:

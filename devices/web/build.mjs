@@ -38,6 +38,14 @@ if (process.argv[2] === "--package") {
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
   await library(outdir);
   await build({ ...common, entryPoints: agent, outdir });
+  const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
+  // onnxruntime-web is beside the page, as `edgerec devices setup browser` fetched it.
+  const beside = {
+    name: "beside",
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^onnxruntime-web\/wasm$/ }, () => ({ path: "./ort/ort.wasm.min.mjs", external: true })),
+  };
+  await build({ ...common, entryPoints: demo, outdir, plugins: [beside], external: ["node:*"] });
 
   // What `edgerec devices setup` fetches is what the lock file names.
   const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));

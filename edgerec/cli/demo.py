@@ -1,0 +1,44 @@
+"""edgerec demo: a page in which a bundle can be tried."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import click
+
+from edgerec.budget import format_bytes
+from edgerec.cli.options import FOLDER
+from edgerec.console import messages
+from edgerec_devices.demo import demo_site, write_demo
+from edgerec_devices.static_site import StaticServer
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--port", default=8080, show_default=True, help="Of this machine's loopback address; 0 for any free one.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the page into this folder instead, for any web server with https.",
+)
+def command(bundle: Path, port: int, out: Path | None) -> None:
+    """Try a bundle in the browser: search titles, pick some, and see what it recommends.
+
+    The page works offline once it was opened: the recommender runs in it, and nothing is asked of a server. It needs
+    onnxruntime-web, which 'edgerec devices setup browser' fetches once. A bundle without users (export --no-users)
+    answers picks as it answers any history; one with users by the items most like them.
+
+    \b
+    Example:
+      edgerec demo films.bundle
+      edgerec demo films.bundle --out site
+    """
+    if out is not None:
+        nbytes = write_demo(bundle, out)
+        messages.print(f"{out}: {format_bytes(nbytes)}, of which onnxruntime-web is nearly all", markup=False)
+        return
+    with StaticServer(demo_site(bundle), port=port) as server:
+        click.echo(server.address)
+        messages.print("open this address in a browser; Ctrl-C ends", markup=False)
+        threading.Event().wait()

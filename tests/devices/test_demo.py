@@ -1,0 +1,297 @@
+"""The demo's page as people use it: in headless Chromium, with the mouse and without, and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from edgerec.errors import RequestError, StorageError
+from edgerec.files import cache_folder
+from edgerec.models.encoder import LinearEncoder
+from edgerec.runtime import Recommender
+from edgerec.tables import DenseTable
+from edgerec_devices import web_files
+from edgerec_devices.demo import write_demo
+from edgerec_export import Options, Source, export
+from tests.conftest import CommandLine
+from tests.devices.chrome import Chrome, Page, chrome
+from tests.devices.test_node import SOURCES
+from tests.devices.web import BUNDLES, need
+
+TASTES = ("Gentle Rain", "Iron Fist", "Moonlit Café")
+"""Of the films of one taste, each is called so, with a number."""
+OTHER = BUNDLES / "mixed-int8-linear"
+FILMS = 120
+SIZES = {
+    "desktop": (1280, 900, False),
+    "phone": (360, 740, True),
+    "dark": (1280, 900, True),
+    "narrow": (320, 640, False),
+}
+BEST = "[...document.querySelectorAll('#best .name')].map((e) => e.textContent)"
+FOUND = "[...document.querySelectorAll('#found .name')].map((e) => e.textContent)"
+PICKS = "[...document.querySelectorAll('#picks li')].map((e) => e.firstChild.firstChild.textContent)"
+READY = "!document.getElementById('app').hidden && document.getElementById('said').textContent.length > 0"
+KEPT = "document.getElementById('offline').classList.contains('yes')"
+
+
+def films(folder: Path, *, users: bool = False) -> Path:
+    """A bundle of films of three tastes, which lie along three axes; the first ones are the most popular."""
+    rng = np.random.default_rng(0)
+    rows = np.eye(8)[np.arange(FILMS) % 3] + 0.1 * rng.standard_normal((FILMS, 8))
+    titles = np.array([f"{TASTES[n % 3]} {n} ({1950 + n % 70})" for n in range(FILMS)])
+    items, ids = DenseTable(rows.astype(np.float32)), np.array([f"f{n}" for n in range(FILMS)])
+    people = DenseTable(np.eye(8, dtype=np.float32)[:3]) if users else None
+    source = Source(
+        items,
+        ids,
+        people,
+        None if people is None else np.arange(3),
+        encoder=None if users else LinearEncoder(np.ones(FILMS, np.float32)),
+        item_counts=np.arange(FILMS)[::-1],
+        titles=titles,
+    )
+    return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need("chromium")
+    return films(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture
+def browser() -> Iterator[Chrome]:
+    """Fresh, with nothing kept."""
+    with chrome() as running:
+        yield running
+
+
+@contextmanager
+def demo(bundle: Path, port: int = 0) -> Iterator[str]:
+    """`edgerec demo`, as it is called, until the block ends; its address."""
+    command = [sys.executable, "-m", "edgerec.cli", "demo", str(bundle), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def opened(browser: Chrome, address: str, size: str = "desktop") -> Page:
+    width, height, dark = SIZES[size]
+    page = browser.open(address, width=width, height=height, dark=dark)
+    page.until(READY)
+    return page
+
+
+def shown(film: int) -> str:
+    """A film's title, as the page says it."""
+    return f"{TASTES[film % 3]} {film}"
+
+
+def expected(bundle: Path, picks: list[int], exclude: Sequence[int] = ()) -> list[str]:
+    """What Python answers to the same history."""
+    model = Recommender.load(bundle)
+    answer = model.recommend(history=[f"f{n}" for n in picks], k=12, exclude=[f"f{n}" for n in exclude])
+    return [shown(int(str(item)[1:])) for item, _ in answer]
+
+
+def pick(page: Page, words: str, film: int) -> None:
+    """Search for a film and like it."""
+    page.click("#search")
+    page.js("document.getElementById('search').select()")
+    page.type(words)
+    page.until(f"{FOUND}[0] === {json.dumps(shown(film))}")
+    page.click("#found li button.like")
+    page.until(f"{PICKS}.includes({json.dumps(shown(film))}) && {BEST}.length > 0")
+
+
+def answers(page: Page, best: list[str]) -> None:
+    """Wait until the page shows these recommendations."""
+    page.until(f"JSON.stringify({BEST}) === JSON.stringify({json.dumps(best)})")
+
+
+def test_it_recommends_as_python_does_and_asks_nobody(bundle: Path, browser: Chrome) -> None:
+    with demo(bundle) as address:
+        page = opened(browser, address)
+        page.until(KEPT)
+        assert page.js(FOUND) == [shown(n) for n in range(8)]  # the most popular
+        assert page.js(BEST) == []
+        pick(page, "IRON fist 1", 1)
+        answers(page, expected(bundle, [1]))
+        pick(page, "cafe 50", 50)  # without the accent
+        best = expected(bundle, [1, 50])
+        answers(page, best)
+        # What is left out does not come back, and what is liked among the recommendations becomes a pick.
+        first = int(best[0].split()[-1])
+        page.click("#best button.dismiss")
+        answers(page, expected(bundle, [1, 50], [first]))
+        assert page.js("document.getElementById('dismissed').textContent") == "1 left out"
+        second = int(best[1].split()[-1])
+        page.click("#best button.like")
+        page.until(f"{PICKS}.length === 3")
+        answers(page, expected(bundle, [1, 50, second], [first]))
+        # A chip takes its pick back.
+        page.click("#picks li button")
+        page.until(f"!{PICKS}.includes({json.dumps(shown(1))})")
+        figures = page.js(
+            "Object.fromEntries(['ms', 'size', 'heap', 'ready', 'requests'].map((id) => "
+            "[id, document.getElementById(id).textContent]))"
+        )
+        assert figures["requests"] == "0"
+        assert figures["ms"].endswith(" ms")
+        assert figures["ready"].endswith(" ms")
+        nbytes = sum(path.stat().st_size for path in bundle.iterdir())
+        assert figures["size"] == (f"{nbytes / 1000:.0f} KB" if nbytes >= 1e4 else f"{nbytes / 1000:.1f} KB")
+        assert float(figures["heap"].split()[0]) >= 16
+        page.click("#forget")
+        page.until(f"{PICKS}.length === 0 && {BEST}.length === 0")
+        assert page.js("document.activeElement.id") == "search"
+        assert not page.complaints()
+
+
+def test_without_a_network_it_opens_with_what_was_picked(bundle: Path, browser: Chrome) -> None:
+    with demo(bundle) as address:
+        page = opened(browser, address)
+        pick(page, "rain 99", 99)
+        answers(page, expected(bundle, [99]))
+        page.until(KEPT)
+    with pytest.raises(URLError, match="refused"):
+        urlopen(address)
+    page.go(address)
+    page.until(READY)
+    assert page.js(PICKS) == [shown(99)]
+    answers(page, expected(bundle, [99]))
+    pick(page, "fist 4", 4)
+    answers(page, expected(bundle, [99, 4]))
+    assert not [line for line in page.complaints() if "ERR_CONNECTION_REFUSED" not in line]
+
+
+def test_another_bundle_at_the_same_address(bundle: Path, browser: Chrome, tmp_path: Path) -> None:
+    with demo(bundle) as address:
+        opened(browser, address).until(KEPT)
+    with demo(OTHER, int(address.rsplit(":", 1)[1].strip("/"))) as again:
+        assert again == address
+        page = opened(browser, address)
+        wanted = Recommender.load(OTHER)
+        assert page.js("document.getElementById('about').textContent").startswith(f"{wanted.n_items} titles, ")
+
+
+def test_by_keyboard_alone(bundle: Path, browser: Chrome) -> None:
+    focus = "(document.activeElement.getAttribute('aria-label') ?? document.activeElement.id)"
+    with demo(bundle) as address:
+        page = opened(browser, address)
+        page.press("Tab")
+        assert page.js("document.activeElement.className") == "skip"
+        page.press("Tab")
+        assert page.js(focus) == "search"
+        page.type("fist 7")
+        page.until(f"{FOUND}[0] === {json.dumps(shown(7))}")
+        page.press("Enter")
+        assert page.js(focus) == f"I like {shown(7)}"
+        page.press(" ")
+        page.until("document.activeElement.getAttribute('aria-pressed') === 'true'")
+        assert page.js(focus) == f"I like {shown(7)}"  # where it was
+        page.until(f"{BEST}.length === 12")
+        said = page.js("document.getElementById('said').textContent")
+        assert said == f"Picked. 12 recommendations, first {expected(bundle, [7])[0]}."
+        while "Not " not in page.js(focus):
+            page.press("Tab")
+        gone = page.js(focus).removeprefix("Not ")
+        page.press("Enter")
+        page.until(f"!{BEST}.includes({json.dumps(gone)})")
+        assert page.js(focus) == f"Not {page.js(BEST)[0]}"
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core, as the npm project locks it; fetched once for all runs."""
+    locked = json.loads((SOURCES / "package-lock.json").read_text())["packages"]["node_modules/axe-core"]
+    place = cache_folder("tests") / f"axe-core-{locked['version']}.js"
+    if not place.exists():
+        package = web_files.Package("axe-core", locked["version"], locked["integrity"])
+        with tarfile.open(web_files.fetch(package, tmp_path_factory.mktemp("axe"))) as archive:
+            stream = archive.extractfile("package/axe.min.js")
+            assert stream is not None
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_suffix(f".{os.getpid()}")
+            part.write_bytes(stream.read())
+            part.rename(place)
+    return place.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_anyone_can_use_it(bundle: Path, browser: Chrome, axe: str, size: str) -> None:
+    """axe-core finds nothing, before and after picks, and nothing is wider than the screen."""
+    rules = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}"
+    with demo(bundle) as address:
+        page = opened(browser, address, size)
+        page.js(f"{axe}; 0")
+        for picks in range(2):
+            if picks:
+                pick(page, "rain 3", 3)
+                page.click("#best button.dismiss")
+                page.until("document.getElementById('dismissed').textContent !== ''")
+            found = page.js(
+                f"axe.run({rules}).then((told) => told.violations.map((v) => "
+                "[v.id, v.nodes.map((n) => n.failureSummary + n.html)]))"
+            )
+            assert found == []
+            assert page.js("document.documentElement.scrollWidth <= innerWidth")
+        # On a narrow screen a line tells of the recommendations below, and leads to them.
+        peek = "getComputedStyle(document.getElementById('peek')).display"
+        page.js("scrollTo(0, 0)")
+        if SIZES[size][0] > 800:
+            assert page.js(peek) == "none"
+        else:
+            page.until(f"{peek} !== 'none'")
+            assert page.js("document.getElementById('peek').textContent") == f"For you: {page.js(BEST)[0]}"
+            page.click("#peek")
+            page.until(f"{peek} === 'none'")
+        assert not page.complaints()
+
+
+def test_a_bundle_with_users_answers_by_likeness(bundle: Path, browser: Chrome, tmp_path: Path) -> None:
+    with demo(films(tmp_path, users=True)) as address:
+        page = opened(browser, address)
+        pick(page, "fist 7", 7)
+        similar = Recommender.load(tmp_path / "films.bundle").similar("f7", k=12)
+        answers(page, [shown(int(str(item)[1:])) for item, _ in similar])
+        page.go(address)
+        page.until(READY)
+        assert page.js(PICKS) == [shown(7)]
+        assert "it knows its own users" in page.js("document.getElementById('about').textContent")
+
+
+def test_it_can_be_written_for_any_web_server(bundle: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    done = command_line("demo", bundle, "--out", tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "bundle" / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    # Another bundle in its place: nothing of the first is left.
+    write_demo(OTHER, tmp_path / "site")
+    kept = {path.name for path in (tmp_path / "site" / "bundle").iterdir()}
+    assert kept == {path.name for path in (OTHER).iterdir()}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(StorageError, match=r"is there already and is no demo; name a new folder"):
+        write_demo(bundle, tmp_path / "other")
+    with pytest.raises(RequestError, match=r"has no 'similar' graph: .*; export it with --no-users"):
+        write_demo(BUNDLES / "no-similar", tmp_path / "new")
+    missing = command_line("demo", tmp_path / "nothing")
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
