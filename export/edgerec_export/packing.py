@@ -18,6 +18,10 @@ from edgerec_export.scales import Coder, gram
 from edgerec_export.source import Source
 from edgerec_export.values import ONE
 
+VANISHING = np.float32(2.0**-14)
+"""Of the longest row: what is shorter counts as zeros, or float16 could not hold the inverse lengths of all others."""
+LEAST_INVERSE = np.float32(2.0**-24)
+"""Of a row of zeros: the smallest float16, as 0 times the -inf of an item that is left out would be no number."""
 DISTORTION_ROWS = 1 << 14
 
 
@@ -93,11 +97,11 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
         draft.encoder.fill(packed.lookup, arrays)
     norms = packed.lookup.norms() if "n" in arrays or draft.in_runs() else None
     if norms is not None and "n" in arrays:
-        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > VANISHING * norms.max(initial=0))
         top = np.float32(inverse.max(initial=0)) or ONE
         before = None if shipped is None else shipped.top_inverse_norm
         top = top if before is None or top > before * FARTHEST else before
-        arrays["n"][...] = inverse / top
+        arrays["n"][...] = np.maximum(inverse / top, LEAST_INVERSE)
         packed = replace(packed, inverse_norms=arrays["n"].astype(np.float32) * top, top_inverse_norm=top)
     if norms is not None and draft.in_runs():  # what is searched in runs is looked up too: they are its norms
         tables["i"] = tables["i"].bounded(norms, arrays.get("n"))

@@ -87,6 +87,22 @@ def test_ties_and_zero_vectors_are_answered(tmp_path: Path) -> None:
         assert len(model.recommend(1, 40)) == 40
 
 
+@pytest.mark.parametrize("short", [0.0, 1e-9])
+def test_what_is_like_a_row_that_vanishes_is_answered_to_the_last_item(short: float, tmp_path: Path) -> None:
+    """Rows of a stream's newcomers can be 1e-8 of the others. Asked for all items, the one that is left out scores
+    -inf, which a length of zero made no number."""
+    items = random_source(30, 10).items.dense().copy()
+    items[3] *= short
+    source = from_arrays(items, np.eye(5, items.shape[1]))
+    for precision in ("fp32", "fp16", "int8"):
+        model = Recommender.load(export(source, tmp_path / precision, Options(precision=precision)).folder)
+        rows, scores = model.similar_rows([3, 4], 30)
+        assert sorted(rows[0]) == [-1, *(row for row in range(30) if row != 3)]
+        assert np.abs(scores[0, :-1]).max() < 1e-4
+        assert np.isneginf(scores[:, -1]).all()
+        assert scores[1, 0] > 0.1
+
+
 def test_the_graph_is_standard_checked_and_old(tmp_path: Path) -> None:
     done = export(random_source(5000, 40), tmp_path / "b", Options(precision="int8"))
     for path in done.folder.glob("*.onnx"):
