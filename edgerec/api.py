@@ -87,8 +87,8 @@ class TrainRequest:
             dimensions,
             SplitSpec.parse(split, seed=options.seed) if isinstance(split, str) else split,
             precision,
-            _configured(model.config, settings, f"backbone {backbone}"),
-            _configured(technique.config, method_settings, f"method {method}"),
+            configured(model.config, settings, f"backbone {backbone}"),
+            configured(technique.config, method_settings, f"method {method}"),
             options,
         )
 
@@ -214,8 +214,8 @@ def _fit(
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
     return Run(
-        items=_table(vectors.items, sizes.items, sparse=result.sparse),
-        users=_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
+        items=stored_table(vectors.items, sizes.items, sparse=result.sparse),
+        users=stored_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
         encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
@@ -311,7 +311,8 @@ def _prepare(
     return None
 
 
-def _configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:
+def configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:
+    """A config with these settings; `whose` names it in errors. Raises SettingError for what it has not, or refuses."""
     known = {field.name: str(field.type) for field in fields(config)}
     for name, value in (settings or {}).items():
         if name not in known:
@@ -333,7 +334,8 @@ def _fits(value: Any, annotation: str) -> bool:
     return "str" in kinds or "Literal" in annotation
 
 
-def _table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool) -> Table:
+def stored_table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool = False) -> Table:
+    """Rows (n, d) in the form that takes the least: CSR, of their sizes, or whole."""
     if sparse:
         return SparseTable.from_dense(values)
     return DenseTable(values) if sizes is None else PrefixTable.from_dense(values, sizes)

@@ -13,11 +13,14 @@ from edgerec.data import (
     Interactions,
     Split,
     SplitSpec,
+    StreamSpec,
     evaluate_vectors,
     metrics_of_rankings,
     popularity_of,
     split,
+    stream,
 )
+from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
@@ -49,15 +52,20 @@ def evaluate(
 
     A bundle is measured by what it answers, quantisation and all: its `recommend` graph is asked for each test user.
 
+    A run or a bundle of a stream's segment is measured as the segment was: its test part's users rank its test part's
+    items.
+
     Raises:
         DataError: `interactions` are not those that it was trained on, or `part` is 'validation' and it was trained
-            on that.
+            on that, or is of a stream, whose segments have none.
         BundleError: a bundle that does not say how its data were split (a table brought along).
     """
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
     if about.get("data_fingerprint") is None or "split" not in about:
         raise BundleError("the bundle does not say what it was trained on, so there is no split to measure it on")
     check_data(about, interactions)
+    if is_segment(about):
+        return _evaluate_segment(subject, interactions, about["split"], part, threads)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
     if part == "validation" and parts.fit_all:
         raise DataError(
@@ -69,7 +77,7 @@ def evaluate(
     )
     if isinstance(subject, Run):
         items = subject.items.dense()
-        users = _user_vectors(subject, parts, items)
+        users = _user_vectors(subject, _history(parts), items)
         scores = None if subject.scorer is None else subject.scorer.scores
         return evaluate_vectors(users, items, seen, wanted, ks=KS, threads=threads, scores=scores)
     rows = np.flatnonzero(wanted.user_counts())
@@ -100,7 +108,30 @@ def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
 def held_back(subject: Run | Recommender) -> Part:
     """The part that may tell what an export cost: validation, where the final model was not trained on it."""
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
-    return "test" if SplitSpec.from_dict(about["split"]).fit_all else "validation"
+    return "test" if is_segment(about) or SplitSpec.from_dict(about["split"]).fit_all else "validation"
+
+
+def is_segment(about: Mapping[str, Any]) -> bool:
+    """Whether what says so in `about` is of a segment of a stream."""
+    return isinstance(about["split"], dict) and "segment" in about["split"]
+
+
+def _evaluate_segment(
+    subject: Run | Recommender, interactions: Interactions, asked: dict[str, Any], part: Part, threads: int | None
+) -> dict[str, float]:
+    if part == "validation":
+        raise DataError("a segment of a stream has no validation part; measure its test part")
+    segment = stream(interactions, StreamSpec.from_dict(asked)).segment(int(asked["segment"]))
+    known = segment.known
+    if isinstance(subject, Run):
+        items = subject.items.dense()
+        return segment.measure(_user_vectors(subject, known, items), items, threads=threads)
+    user_rows, item_rows = segment.measured()
+    seen, test = (among(which, user_rows, item_rows) for which in (known, segment.test))
+    rankings = bundle_rankings(subject, known, known, user_rows, max(KS), only=item_rows)
+    places = np.full(known.n_items + 1, -1, np.int64)
+    places[item_rows] = np.arange(item_rows.size)
+    return metrics_of_rankings(places[rankings], test, popularity=popularity_of([seen]), ks=KS)
 
 
 def _history(parts: Split) -> Interactions:
@@ -108,22 +139,29 @@ def _history(parts: Split) -> Interactions:
     return parts.train_all if parts.fit_all else parts.train
 
 
-def _user_vectors(run: Run, parts: Split, items: NDArray[np.float32]) -> NDArray[np.float32]:
+def _user_vectors(run: Run, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
     if run.users is not None:
         return run.users.dense()
     if run.encoder is None:
         raise DataError("the run has neither users nor an encoder that makes them; train it again")
-    return run.encoder.users(_history(parts), items)
+    return run.encoder.users(history, items)
 
 
 def bundle_rankings(
-    model: Recommender, history: Interactions, seen: Interactions, rows: NDArray[Any], k: int
+    model: Recommender,
+    history: Interactions,
+    seen: Interactions,
+    rows: NDArray[Any],
+    k: int,
+    *,
+    only: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """(len(rows), k) item rows of `seen`, padded with -1: what a bundle recommends to users of `seen`.
 
     Args:
         history: what a user's vector is made from, where the bundle has no users.
         seen: what is excluded, over the same users and items.
+        only: item rows of `seen` that are ranked, ascending; None for all.
 
     Raises RequestError where the bundle does not know a user or an item, or ships no ids.
     """
@@ -137,9 +175,10 @@ def bundle_rankings(
     batch = int(np.clip(BATCH_SCORES // model.n_items, 1, 256))
     shown = min(k, model.n_items)
     answers = np.full((len(rows), k), -1, np.int64)
+    others = np.zeros(0, np.int64) if only is None else np.setdiff1d(np.arange(seen.n_items), only)
     for start in range(0, len(rows), batch):
         users = rows[start : start + batch]
-        exclude = padded([to_bundle[seen.items_of(user)] for user in users])
+        exclude = padded([to_bundle[np.union1d(seen.items_of(user), others)] for user in users])
         if model.n_users:
             inputs = {"user": model.user_rows(seen.user_ids[users].tolist())}
         else:

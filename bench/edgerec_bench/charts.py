@@ -191,6 +191,20 @@ def over_time(series: Mapping[str, Sequence[tuple[float, float]]], *, y_label: s
         return with_legend(figure, f"{y_label} over time")
 
 
+def by_step(series: Mapping[str, Sequence[float]], *, y_label: str, x_label: str = "segment") -> str:
+    """One line a series, its values at 0, 1, ...: an <svg> element."""
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+        for number, (name, values) in enumerate(series.items()):
+            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
+            axes.plot(range(len(values)), values, color=colour, marker=marker, label=_short(name), linewidth=2)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_ylim(bottom=0, top=1.1 * max([1e-9, *(value for values in series.values() for value in values)]))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+        axes.grid(alpha=0.18, color=INK)
+        return with_legend(figure, f"{y_label} by {x_label}")
+
+
 @contextmanager
 def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
     with rc_context(STYLE):

@@ -17,6 +17,7 @@ COMMANDS = {
     "tune": "Find a backbone's and a method's settings on validation.",
     "grid": "Make every combination of a plan, in one result file.",
     "frontier": "Draw quality per byte of methods, budgets and precisions on one data set.",
+    "stream": "Follow interactions over time: sizes and a run for each segment, within one budget.",
     "reproduce": "Train what a paper compares by its protocol, beside its published figures.",
     "evaluate": "Measure runs and bundles on the test part of their split.",
     "export": "Export a run, or your own tables, as a bundle.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -79,6 +79,14 @@ class StreamSpec:
         """A form for JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> StreamSpec:
+        """The inverse of `to_dict`; what else is in `value` is left alone. Raises DataError."""
+        try:
+            return cls(**{field.name: value[field.name] for field in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise DataError(f"a stream needs by, size, train, holdout, replay and seed, got {value!r}") from error
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -114,12 +122,16 @@ class Segment:
         """Train and replay together: what a model that follows the stream is trained on."""
         return merge(self.train, self.replay)
 
+    def measured(self) -> tuple[Rows, Rows]:
+        """Rows of the users and items that the test part has: who ranks what (SCALL's code)."""
+        return np.flatnonzero(self.test.user_counts()), np.flatnonzero(self.test.item_counts())
+
     def measure(
         self, users: NDArray[np.float32], items: NDArray[np.float32], *, threads: int | None = None
     ) -> dict[str, float]:
         """Metrics of vectors (n_users, d) and (n_items, d), as `evaluate_vectors` has them: the test part's users rank
         the test part's items, and what they had before is masked (SCALL's code)."""
-        user_rows, item_rows = np.flatnonzero(self.test.user_counts()), np.flatnonzero(self.test.item_counts())
+        user_rows, item_rows = self.measured()
         seen, test = (among(part, user_rows, item_rows) for part in (self.known, self.test))
         return evaluate_vectors(users[user_rows], items[item_rows], seen, test, ks=KS, threads=threads)
 

@@ -60,6 +60,7 @@ class SearchHistory:
         if self._path is None:
             return
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as stream:
                 stream.write(to_json(entry, compact=True))
                 stream.flush()

@@ -1,0 +1,450 @@
+"""Following a stream: at each of its segments sizes anew, training from what there was, a measurement, and a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from edgerec.api import configured, stored_table
+from edgerec.budget import BITS_PER_VALUE, Budget
+from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
+from edgerec.errors import BudgetError, RunError, SettingError, UnsupportedError
+from edgerec.files import remove, storage_failure, write_json
+from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.stream import Chooser, Moment, StreamMethod, stream_method
+from edgerec.methods.stream.base import Scene
+from edgerec.methods.stream.carry import Carry
+from edgerec.methods.stream.room import Room, values_of
+from edgerec.methods.stream.training import Rehearsal, StreamTraining
+from edgerec.models import SizePlan, State, Trainer
+from edgerec.models import backbone as find_backbone
+from edgerec.training import Checkpoint, Fit, FitOptions, Run, Step
+from edgerec.training.checkpoint import Snapshot
+
+FORMAT, VERSION = "edgerec.stream", 1
+FILE_NAME = "stream.json"
+METRICS = ("recall@20", "ndcg@20")
+"""What a stream is told by, averaged over its segments (SCALL)."""
+
+StreamProgress = Callable[[int, int, Step], None]
+"""Told of each epoch and each try: the segment's number from 0, how many there are, and the step."""
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """What to follow, and how; checked.
+
+    Attributes:
+        method: one of `edgerec.methods.stream.STREAM_METHODS`.
+        method_config: its settings.
+        budget: of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the rows;
+            '512KiB' of a default bundle and a parameter count fix the total.
+        dimensions: of a full row.
+        spec: how the stream is cut.
+        precision: that bundles are meant to have; decides how many values a budget in bytes buys.
+        training: of each segment.
+    """
+
+    method: StreamMethod
+    method_config: Any
+    budget: Budget
+    dimensions: int
+    spec: StreamSpec
+    precision: str
+    training: StreamTraining
+
+    @classmethod
+    def make(
+        cls,
+        backbone: str = "ials",
+        method: str = "scall",
+        *,
+        budget: Budget | str,
+        dimensions: int = 64,
+        segments: StreamSpec | str = "8",
+        precision: str = "fp32",
+        settings: Mapping[str, Any] | None = None,
+        method_settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        **training: Any,
+    ) -> StreamRequest:
+        """Read names, spellings and settings; `training` are further arguments of `StreamTraining`.
+
+        Raises UnsupportedError, BudgetError, SettingError, DataError.
+        """
+        if precision not in BITS_PER_VALUE:
+            raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
+        if dimensions < 1:
+            raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
+        if not 0 <= seed < 1 << 63:
+            raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
+        model, technique = find_backbone(backbone), stream_method(method)
+        return cls(
+            technique,
+            configured(technique.config, method_settings, f"method {method}"),
+            Budget.parse(budget) if isinstance(budget, str) else budget,
+            dimensions,
+            StreamSpec.parse(segments, seed=seed) if isinstance(segments, str) else segments,
+            precision,
+            StreamTraining(model, configured(model.config, settings, f"backbone {backbone}"), seed, **training),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that decides the result, as JSON."""
+        training = self.training
+        return {
+            "backbone": training.backbone.name,
+            "method": self.method.name,
+            "budget": str(self.budget),
+            "dimensions": self.dimensions,
+            "stream": self.spec.to_dict(),
+            "precision": self.precision,
+            "seed": training.seed,
+            "first_epochs": training.first,
+            "epochs": training.following,
+            "refit": training.refit,
+            "settings": asdict(training.config),
+            "method_settings": asdict(self.method_config),
+        }
+
+    def room(self, known: Interactions) -> Room:
+        """What the budget leaves tables of these rows. Raises BudgetError."""
+        bytes_per_value = BITS_PER_VALUE[self.precision] / 8
+        return Room.of(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of a segment.
+
+    Attributes:
+        number: from 0.
+        run: the folder of its run, beside `stream.json`.
+        begins, ends: seconds, of its first and last interaction.
+        rows: {'users', 'items', 'new_users', 'new_items'}: those that are known, and those that came with it.
+        interactions: {'train', 'replay', 'test'}.
+        room: values that the budget leaves.
+        values: that there are; never more.
+        table_bytes: of the stored tables, sizes and float32 values.
+        sizes: of ten parts of the rows of each side, as `size_deciles` has them.
+        metrics: of the test part.
+        chosen: what the method tells of its choice.
+        tries: rehearsals on the segment before.
+    """
+
+    number: int
+    run: str
+    begins: int
+    ends: int
+    rows: dict[str, int]
+    interactions: dict[str, int]
+    room: int
+    values: int
+    table_bytes: int
+    sizes: dict[str, list[float]]
+    metrics: dict[str, float]
+    chosen: dict[str, Any]
+    tries: int
+
+    @property
+    def mean_sizes(self) -> dict[str, float]:
+        """Values of a user and of an item."""
+        return {side: mean(parts) for side, parts in self.sizes.items()}
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A stream that was followed, or a part of it: what `stream.json` holds.
+
+    Attributes:
+        command: what decides it.
+        data_fingerprint: of all interactions.
+        of: segments that there are.
+        segments: those that are done.
+    """
+
+    command: dict[str, Any]
+    data_fingerprint: str
+    of: int
+    segments: list[Told] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether all segments are."""
+        return len(self.segments) == self.of
+
+    def mean(self) -> dict[str, float]:
+        """METRICS over the segments after the first (SCALL); empty before there is one."""
+        later = self.segments[1:]
+        return {name: mean(told.metrics[name] for told in later) for name in METRICS} if later else {}
+
+    def to_json(self) -> dict[str, Any]:
+        segments = [asdict(told) for told in self.segments]
+        about = {"format": FORMAT, "version": VERSION, "command": self.command}
+        return {
+            **about, "data_fingerprint": self.data_fingerprint, "of": self.of, "mean": self.mean(), "segments": segments
+        }  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> Followed:
+        """Read `stream.json`. Raises RunError where there is none, or it is damaged; StorageError."""
+        path = folder / FILE_NAME
+        try:
+            fields = json.loads(path.read_bytes())
+            if fields["format"] != FORMAT or fields["version"] > VERSION:
+                raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
+            segments = [Told(**told) for told in fields["segments"]]
+            return cls(fields["command"], fields["data_fingerprint"], fields["of"], segments)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'") \
+                from None  # fmt: skip
+        except OSError as error:
+            storage_failure(path, error, "read")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error!r}); give its command again with --resume") from error
+
+
+def follow(
+    interactions: Interactions,
+    request: StreamRequest | None = None,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: StreamProgress | None = None,
+    **wanted: Any,
+) -> Followed:
+    """Follow a stream under a budget: sizes, a training and a run for each segment.
+
+    Example:
+        >>> followed = follow(edgerec.load_data("ml-100k"), method="scall", budget="10%", out="streams/films")
+
+    Args:
+        request: what to follow; without one, `wanted` are the arguments of `StreamRequest.make`.
+        out: folder; segment n's run is in `segment-NN`, what is told of all in `stream.json`. Killed at any moment, it
+            is resumed to the same bits where trainings have one thread.
+        resume: go on from what `out` holds; a finished stream is returned as it is.
+        overwrite: start anew where `out` holds a stream.
+
+    Raises:
+        UnsupportedError, SettingError: no such method, backbone or setting.
+        BudgetError: a budget that the last segment's rows cannot keep; the smallest possible is named.
+        DataError: interactions that make no stream.
+        RunError: `out` holds another stream, or a finished one.
+        StorageError: the file system refuses.
+    """
+    request = request or StreamRequest.make(**wanted)
+    folder = Path(out)
+    segments = stream(interactions, request.spec)
+    command = {"data": interactions.name, **request.to_dict()}
+    fingerprint = interactions.fingerprint()
+    checkpoint = Checkpoint(folder, {**command, "data_fingerprint": fingerprint}, fresh=overwrite and not resume)
+    begun = Followed(command, fingerprint, len(segments))
+    finished = _prepare(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
+    if finished is not None:
+        return finished
+    _check_budget(request, segments)
+    return _Follower(request, segments, begun, folder, checkpoint, progress or (lambda number, of, step: None)).run()
+
+
+def _prepare(
+    folder: Path, asked: Followed, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
+) -> Followed | None:
+    """Make sure that nothing is overwritten unasked; returns the finished stream that `resume` finds."""
+    begun = checkpoint.path.exists()
+    done = (folder / FILE_NAME).exists() and not begun
+    if folder.is_dir() and not done and not begun and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no stream; choose another --out")
+    if overwrite and not (resume and begun):
+        remove(folder / FILE_NAME)
+        for old in folder.glob("segment-*"):
+            if re.fullmatch(r"segment-\d{2,}", old.name):
+                shutil.rmtree(old, ignore_errors=True)
+        return None
+    if done and resume:
+        found = Followed.load(folder)
+        if (found.command, found.data_fingerprint) != (asked.command, asked.data_fingerprint):
+            raise RunError(f"{folder} holds a stream of another command; choose another --out, or --overwrite")
+        return found
+    if done:
+        raise RunError(f"{folder} holds a finished stream; choose another --out, or --overwrite it")
+    if begun and not resume:
+        raise RunError(f"{folder} holds an unfinished stream; go on with --resume, or start anew with --overwrite")
+    return None
+
+
+def _check_budget(request: StreamRequest, segments: Stream) -> None:
+    """Raise BudgetError where the last segment, which has the most rows, cannot keep the budget."""
+    last = segments.segment(len(segments) - 1).known
+    try:
+        request.room(last)
+    except BudgetError as error:
+        raise BudgetError(f"in the end the stream has {sum(last.shape):,} rows: {error}") from error
+
+
+class _Follower:
+    """Follows one stream; after each segment all that the next needs is on disk."""
+
+    def __init__(
+        self,
+        request: StreamRequest,
+        segments: Stream,
+        begun: Followed,
+        folder: Path,
+        checkpoint: Checkpoint,
+        progress: StreamProgress,
+    ) -> None:
+        self._request, self._stream, self._folder, self._checkpoint = request, segments, folder, checkpoint
+        self._progress, self._followed = progress, begun
+        self._chooser: Chooser = request.method.follow(request.method_config, request.dimensions, request.training.seed)
+        # What the last segment, and the one before it, have left.
+        self._carry: Carry | None = None
+        self._earlier: Carry | None = None
+
+    def run(self) -> Followed:
+        """From where the checkpoint stands to the end."""
+        found = self._checkpoint.load()
+        if found is None:
+            self._save()
+        else:
+            self._restore(found)
+        for told in self._followed.segments:  # of the last, a kill may have left some
+            Checkpoint(self._folder / told.run, {}).remove()
+        before = None
+        for number in range(len(self._followed.segments), len(self._stream)):
+            before = before or self._scene_before(number)
+            before = self._follow(self._stream.segment(number), before)
+        self._tell()
+        self._checkpoint.remove()
+        return self._followed
+
+    def _scene_before(self, number: int) -> Scene | None:
+        if number == 0:
+            return None
+        segment = self._stream.segment(number - 1)
+        return Scene(segment, self._request.room(segment.known), self._earlier)
+
+    def _follow(self, segment: Segment, before: Scene | None) -> Scene:
+        folder = self._folder / f"segment-{segment.number:02}"
+        now = Scene(segment, self._request.room(segment.known), self._carry)
+        history = SearchHistory(folder)
+        show = partial(self._progress, segment.number, len(self._stream))
+        plan = self._chooser.plan(Moment(now, before, partial(self._rehearse, before), history, show))
+        trainer, run = self._trained(now, plan, folder, show)
+        run.save(folder)
+        self._earlier, self._carry = self._carry, self._request.training.kept(trainer, segment, plan)
+        self._followed.segments.append(self._told(now, plan, run, folder, len(history.judged)))
+        self._save()
+        self._tell()
+        Checkpoint(folder, {}).remove()
+        return now
+
+    def _rehearse(self, before: Scene | None, plan: SizePlan) -> float:
+        if before is None:
+            raise RunError("the first segment has none before it to rehearse on; choose equal sizes there")
+        return Rehearsal(self._request.training, before.segment, before.carry).judge(plan)
+
+    def _trained(self, now: Scene, plan: SizePlan, folder: Path, show: Callable[[Step], None]) -> tuple[Trainer, Run]:
+        training, segment = self._request.training, now.segment
+        started: list[Trainer] = []
+
+        def start(*given: Any, **options: Any) -> Trainer:
+            started.append(training.start(segment, now.carry)(*given, **options))
+            return started[-1]
+
+        command = {**self._followed.command, "segment": segment.number}
+        result = Fit(
+            training.backbone,
+            _all_trains(segment.known),
+            plan,
+            training.config,
+            FitOptions(training.seed, training.threads, max_epochs=training.epochs(segment.number)),
+            checkpoint=Checkpoint(folder, {**command, "data_fingerprint": self._followed.data_fingerprint}),
+            progress=show,
+            start=start,
+        ).run()
+        users, items, known = result.vectors.users, result.vectors.items, segment.known
+        metrics = {"test": segment.measure(users, items, threads=training.threads)}
+        encoded = training.backbone.encode(result.vectors, known, result.config, threads=training.threads)
+        if encoded is not None:
+            metrics["encoder"] = segment.measure(encoded.users, items, threads=training.threads)
+        run = Run(
+            items=stored_table(items, plan.items),
+            users=stored_table(users, plan.users),
+            encoder=None if encoded is None else encoded.encoder,
+            user_ids=known.user_ids,
+            item_ids=known.item_ids,
+            titles=known.titles,
+            config={
+                **command,
+                "split": {**self._request.spec.to_dict(), "segment": segment.number},
+                "epochs": result.epochs,
+                "chosen_settings": asdict(result.config),
+            },
+            metrics=metrics,
+            data_fingerprint=self._followed.data_fingerprint,
+            history=result.history,
+            user_counts=known.user_counts().astype(np.uint32),
+            item_counts=known.item_counts().astype(np.uint32),
+        )
+        return started[-1], run
+
+    def _told(self, now: Scene, plan: SizePlan, run: Run, folder: Path, tries: int) -> Told:
+        segment = now.segment
+        return Told(
+            segment.number,
+            folder.name,
+            segment.begins,
+            segment.ends,
+            {
+                "users": segment.known.n_users,
+                "items": segment.known.n_items,
+                "new_users": segment.new_users.size,
+                "new_items": segment.new_items.size,
+            },
+            {"train": len(segment.train), "replay": len(segment.replay), "test": len(segment.test)},
+            now.room.total,
+            values_of(plan),
+            run.nbytes,
+            size_deciles(plan, *now.counts("all")),
+            run.metrics["test"],
+            self._chooser.told(),
+            tries,
+        )
+
+    def _tell(self) -> None:
+        write_json(self._folder / FILE_NAME, self._followed.to_json())
+
+    def _save(self) -> None:
+        state: State = {f"chooser.{name}": array for name, array in self._chooser.state().items()}
+        for name, carry in (("carry", self._carry), ("earlier", self._earlier)):
+            if carry is not None:
+                state |= {f"{name}.{part}": array for part, array in carry.state().items()}
+        segments = [asdict(told) for told in self._followed.segments]
+        self._checkpoint.save(Snapshot({"segments": segments}, state))
+
+    def _restore(self, found: Snapshot) -> None:
+        self._followed.segments.extend(Told(**told) for told in found.loop["segments"])
+        parts: dict[str, State] = {"chooser": {}, "carry": {}, "earlier": {}}
+        for name, array in found.trainer.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
+        if self._followed.segments:
+            self._chooser.restore(parts["chooser"])
+        self._carry = Carry.from_state(parts["carry"]) if parts["carry"] else None
+        self._earlier = Carry.from_state(parts["earlier"]) if parts["earlier"] else None
+
+
+def _all_trains(known: Interactions) -> Split:
+    """A split that holds nothing back: what a fit is to train on."""
+    nothing = known.select(np.zeros(len(known), np.bool_))
+    return Split(known, nothing, nothing, SplitSpec("random", (0.5, 0.5)))
