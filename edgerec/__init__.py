@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgerec.api import evaluate, train
     from edgerec.budget import Budget
     from edgerec.data import Interactions, load_data
-    from edgerec.runtime import Recommender
+    from edgerec.runtime import Recommender, metadata
     from edgerec.training import Run
 
 __version__ = "0.1.0"
@@ -26,10 +26,11 @@ _HOME = {
     "Run": "edgerec.training",
     "evaluate": "edgerec.api",
     "load_data": "edgerec.data",
+    "metadata": "edgerec.runtime",
     "train": "edgerec.api",
 }
 
-__all__ = ["Budget", "EdgeRecError", "Interactions", "Recommender", "Run", "evaluate", "load_data", "train"]
+__all__ = ["Budget", "EdgeRecError", "Interactions", "Recommender", "Run", "evaluate", "load_data", "metadata", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -31,9 +33,29 @@ def storage_failure(path: Path, error: OSError, doing: str) -> NoReturn:
     raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(error.errno or 0, usual)}") from error
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for reading that is one itself: no link, which may lead anywhere, no pipe, which may never answer.
+
+    Raises OSError; of kind ELOOP where something else than a file has the name.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():  # Windows
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    handle = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.ELOOP, "it is no plain file", str(path))
+    return open(handle, "rb")  # noqa: PTH123
+
+
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """A binary file that takes the name `path` only when the block ends without an error.
+
+    Args:
+        private: for its owner alone, and so is a folder that is made for it.
 
     Raises StorageError where the file system refuses; what stood at `path` before is then untouched.
     """
@@ -43,8 +65,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         return
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        target.parent.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as stream:  # noqa: PTH123
             yield stream
             sync(stream)
         temporary.replace(target)
@@ -118,9 +141,9 @@ def cache_folder(name: str) -> Path:
     return Path(base) / "edgerec" / name
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file atomically. Raises StorageError."""
-    with atomic_write(path) as stream:
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a whole file atomically, as `atomic_write` does. Raises StorageError."""
+    with atomic_write(path, private=private) as stream:
         stream.write(content)
 
 

@@ -1,4 +1,9 @@
-"""An open bundle: files checked, tables mapped once, graphs opened on first use over that one mapping."""
+"""An open bundle: files checked, tables mapped once, graphs opened on first use over that one mapping.
+
+A bundle may come from anywhere: nothing in it is believed before it is checked. Files are plain ones inside the folder,
+sizes are compared before anything is mapped, sha256 before anything is read, graphs hold known operators and no path
+(`graphfile`), they take and give what they are promised to, and get no more than a part of this machine's memory.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,11 @@ import hashlib
 import math
 import mmap
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BundleError
-from edgerec.files import storage_failure
+from edgerec.files import open_plain
+from edgerec.runtime.graphfile import graph_fault
 from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
-from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest
+from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
 from edgerec.signatures import PublicKey, read_public_keys
+
+SESSION_OPTIONS = frozenset({"session.disable_prepacking"})
+"""What a manifest may tell onnxruntime. Others could name files to write, or another format to read graphs in."""
+MEMORY_SHARE = 2
+"""Graphs get a half of this machine's memory together: one that asks for more fails, and the process goes on."""
+SETTLED_S = 2.0
+"""A file that was last changed longer ago is not read through again to compare its sha256."""
+_compared: set[tuple[int | str, ...]] = set()
+"""What was compared by this process: device, inode, bytes, times of change, and the sha256."""
 
 
 def onnxruntime() -> Any:
@@ -37,7 +54,19 @@ def _share_arena() -> None:
     ort = onnxruntime()
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     with suppress(RuntimeError):  # the app has registered one already, which then serves
-        ort.create_and_register_allocator(memory, None)
+        ort.create_and_register_allocator(memory, ort.OrtArenaCfg(_most_memory(), -1, -1, -1))
+
+
+def _most_memory() -> int:
+    """Bytes that graphs may take; 0, for no limit, where the machine's memory is not known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_SHARE
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+Interface = dict[str, tuple[str, int]]
+"""The type and the number of axes of what a graph takes and gives, by name."""
 
 
 class Bundle:
@@ -94,50 +123,67 @@ class Bundle:
 
     def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
-        tables = self.manifest.tables
-        self._check_size(tables)
-        self._tables = self._map(tables, verify=verify or signed)
-        self._graphs = {name: self._read(graph.file) for name, graph in self.manifest.graphs.items()}
+        self._tables = self._map(self.manifest.tables, verify=verify or signed)
+        self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
         if signed:
             for entry in self.manifest.other_files:
-                self._read(entry)
+                with self._plain(entry) as stream:
+                    self._compare(entry, stream)
 
-    def _check_size(self, entry: FileEntry) -> None:
+    def _plain(self, entry: FileEntry) -> BufferedReader:
+        """A file of the bundle, opened, of the size that the manifest tells."""
         path = self.folder / entry.name
         try:
-            size = path.stat().st_size
+            stream = open_plain(path)
         except FileNotFoundError:
             raise BundleError(f"{path} is missing: the bundle is incomplete; export it or copy it again") from None
         except OSError as error:
-            storage_failure(path, error, "read")
+            unreadable(path, error)
+        size = os.fstat(stream.fileno()).st_size
         if size != entry.bytes:
+            stream.close()
             raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
+        return stream
 
-    def _altered(self, entry: FileEntry) -> BundleError:
-        path = self.folder / entry.name
-        return BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
+    def _compare(self, entry: FileEntry, stream: BufferedReader) -> None:
+        """Refuse a file that is not the manifest's, reading it through once for as long as it does not change."""
+        state = os.fstat(stream.fileno())
+        known = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, entry.sha256)
+        if known in _compared:
+            return
+        if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
+            path = self.folder / entry.name
+            raise BundleError(
+                f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again"
+            )
+        if time.time() - max(state.st_mtime, state.st_ctime) > SETTLED_S:
+            _compared.add(known)
 
     def _read(self, entry: FileEntry) -> bytes:
-        self._check_size(entry)
-        path = self.folder / entry.name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            storage_failure(path, error, "read")
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise self._altered(entry)
+        with self._plain(entry) as stream:
+            try:
+                self._compare(entry, stream)
+                stream.seek(0)
+                return stream.read(entry.bytes)
+            except OSError as error:
+                unreadable(self.folder / entry.name, error)
+
+    def _graph(self, name: str) -> bytes:
+        """The content of a graph's file. Raises BundleError for what is no graph of a bundle."""
+        graph, manifest = self.manifest.graphs[name], self.manifest
+        content = self._read(graph.file)
+        if fault := graph_fault(content, manifest.tables.name, graph.tensors, manifest.items.rows):
+            raise BundleError(f"{self.folder / graph.file.name} is no graph of a bundle: {fault}; get the bundle again")
         return content
 
     def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
-        path = self.folder / entry.name
-        try:
-            with path.open("rb") as stream:
-                # Of the very file that is mapped, whatever takes its name meanwhile.
-                if verify and hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
-                    raise self._altered(entry)
-                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            storage_failure(path, error, "read")
+        with self._plain(entry) as stream:
+            try:
+                if verify:  # of the very file that is mapped, whatever takes its name meanwhile
+                    self._compare(entry, stream)
+                return mmap.mmap(stream.fileno(), entry.bytes, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:  # ValueError: cut since its size was compared
+                unreadable(self.folder / entry.name, error if isinstance(error, OSError) else OSError(str(error)))
 
     def section(self, name: str) -> NDArray[Any]:
         """A read-only view of a named array in the tables file. Raises BundleError where there is none."""
@@ -194,8 +240,8 @@ class Bundle:
         options.enable_mem_pattern = False
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        for key, value in self.manifest.session.items():
-            options.add_session_config_entry(key, value)
+        for key in SESSION_OPTIONS & self.manifest.session.keys():
+            options.add_session_config_entry(key, self.manifest.session[key])
         # Every tensor is handed over as a view of the one mapping: sessions that map the file themselves would
         # each count its pages again.
         shared = [(tensor, self._view(section)) for tensor, section in graph.tensors.items()]
@@ -214,6 +260,36 @@ class Bundle:
                     f"the bundle in {self.folder} was replaced since it was opened; load it again"
                 ) from None
             raise BundleError(f"onnxruntime {ort.__version__} cannot open {path}: {reason}") from error
+        promised, found = _promised(name, self.manifest), _interface(session)
+        if found != promised:
+            raise BundleError(
+                f"the '{name}' graph of {self.folder} takes and gives {found} where {promised} is promised; get the "
+                "bundle again"
+            )
         # onnxruntime reads them as long as the session lives, which may be longer than the bundle.
         session.edgerec_tables = [shared, values]
         return session
+
+
+def _promised(name: str, manifest: Manifest) -> Interface:
+    """What a graph takes and gives, by export/README.md."""
+    subject: Interface = (
+        {"user": ("int64", 1)}
+        if manifest.users is not None
+        else {"vector": ("float", 2)}
+        if "encode" in manifest.graphs
+        else {"history": ("int64", 2)}
+    )
+    ranked: Interface = {"items": ("int64", 2), "scores": ("float", 2)}
+    return {
+        "recommend": {**subject, "exclude": ("int64", 2), "k": ("int64", 0), **ranked},
+        "score": {**subject, "candidates": ("int64", 2), "scores": ("float", 2)},
+        "similar": {"item": ("int64", 1), "k": ("int64", 0), **ranked},
+        "encode": {"history": ("int64", 2), "vector": ("float", 2)},
+    }.get(name, {})
+
+
+def _interface(session: Any) -> Interface:
+    """The inputs of a session, then its outputs."""
+    places = [*session.get_inputs(), *session.get_outputs()]
+    return {place.name: (place.type.removeprefix("tensor(").removesuffix(")"), len(place.shape)) for place in places}

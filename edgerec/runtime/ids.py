@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.errors import BundleError
 from edgerec.runtime.manifest import RowsEntry
 
 RawId = int | str
@@ -38,6 +39,14 @@ class StringArray(Sequence[bytes]):
 
     def __getitem__(self, index: Any) -> Any:
         return self._blob[int(self._offsets[index]) : int(self._offsets[index + 1])].tobytes()
+
+    def text(self, index: int) -> str:
+        """One of them as text. Raises BundleError for what is no UTF-8."""
+        try:
+            found: str = self[index].decode()
+        except UnicodeDecodeError as error:
+            raise BundleError(f"text {index} of the bundle is damaged ({error}); get the bundle again") from error
+        return found
 
 
 class IntIds:
@@ -101,7 +110,7 @@ class StrIds:
         return -1
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
-        return [self._ids[row].decode() for row in rows]
+        return [self._ids.text(row) for row in rows]
 
 
 def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

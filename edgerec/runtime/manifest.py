@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 
 from edgerec.errors import BundleError
-from edgerec.files import storage_failure
+from edgerec.files import open_plain, storage_failure
 from edgerec.signatures import check_signature, claimed_signer
 
 FORMAT = "edgerec.bundle"
@@ -39,12 +40,22 @@ _SECTION_NAMES = (
     | _LAYERS
 )
 FILE_NAME = "manifest.json"
+MOST_BYTES = 4 << 20
+"""Of a manifest; one takes a few thousand."""
+MOST_GRAPH_BYTES = 16 << 20
+"""Of a graph; one takes a few thousand."""
+MOST_AXES = 4
+_DTYPES = frozenset(
+    f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64) if (kind, bits) != ("float", 8)
+)
 PREVIOUS_NAME = "manifest.previous.json"
 """The manifest that a patch replaced, kept with its files so that the patch can be undone."""
 OURS = re.compile(
     r"(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)|manifest(\.previous)?\.json"
 )
 """Files of bundles, which may be replaced."""
+_NAME = re.compile(r"[\w.-]{1,255}", re.ASCII)
+"""Of files: never a path."""
 _ABOUT: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("metrics", "split"), dict),
     **dict.fromkeys(("data", "backbone", "method", "budget", "data_fingerprint"), (str, NoneType)),
@@ -155,16 +166,33 @@ def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manife
         BundleError: no bundle there, a damaged manifest, or one of a newer major version.
         StorageError: the file system refuses.
     """
-    path = folder / FILE_NAME
+    return parse_manifest(manifest_bytes(folder), folder / FILE_NAME, trusted)
+
+
+def manifest_bytes(folder: Path, name: str = FILE_NAME) -> bytes:
+    """The bytes of the manifest in `folder`, unchecked. Raises BundleError and StorageError as `read_manifest` does."""
+    path = folder / name
     try:
-        content = path.read_bytes()
+        with open_plain(path) as stream:
+            content = stream.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(
-            f"{folder} is no bundle: there is no {FILE_NAME} in it; make one with 'edgerec export RUN --out {folder}'"
+            f"{folder} is no bundle: there is no {name} in it; make one with 'edgerec export RUN --out {folder}'"
         ) from None
     except OSError as error:
-        storage_failure(path, error, "read")
-    return parse_manifest(content, path, trusted)
+        unreadable(path, error)
+    if len(content) > MOST_BYTES:
+        raise BundleError(f"{path} has more than {MOST_BYTES} bytes, which no manifest has; get the bundle again")
+    return content
+
+
+def unreadable(path: Path, error: OSError) -> NoReturn:
+    """Raise BundleError for a link or a pipe in the place of a bundle's file, StorageError for all else."""
+    if error.errno == errno.ELOOP:
+        raise BundleError(
+            f"{path} is a link, or no plain file, and might lead out of the bundle; copy it with its files: cp -rL"
+        ) from None
+    storage_failure(path, error, "read")
 
 
 def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = None) -> Manifest:
@@ -175,7 +203,9 @@ def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = 
         fields = json.loads(content)
         if not isinstance(fields, dict) or fields["format"] != FORMAT:
             raise BundleError(f"{path} is not the manifest of an EdgeRec bundle")
-        major, minor = (int(part) for part in str(fields["version"]).split("."))
+        if not re.fullmatch(r"\d{1,9}\.\d{1,9}", str(fields["version"]), re.ASCII):
+            raise ValueError(f"version {fields['version']!r}")
+        major, minor = (int(part) for part in fields["version"].split("."))
         if major > MAJOR:
             raise BundleError(
                 f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
@@ -228,6 +258,13 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         if name in manifest.about and not isinstance(manifest.about[name], kind):
             raise ValueError(f"{name!r} in 'about' is {manifest.about[name]!r}")
     graphs["recommend"]
+    if manifest.d < 1:
+        raise ValueError(f"rows of {manifest.d} values")
+    for rows in (manifest.items, manifest.users):
+        if rows is not None and rows.rows > 2 * tables.bytes:  # one takes half a byte at least
+            raise ValueError(f"{rows.rows} rows in tables of {tables.bytes} bytes")
+    if max(graph.file.bytes for graph in graphs.values()) > MOST_GRAPH_BYTES:
+        raise ValueError(f"a graph of more than {MOST_GRAPH_BYTES} bytes")
     return manifest
 
 
@@ -243,16 +280,21 @@ def _demand(sections: dict[str, Section], name: str, length: int | None = None) 
 
 def _file(entry: dict[str, Any]) -> FileEntry:
     name = str(entry["file"])
-    if name != Path(name).name or name in ("", ".", "..") or "\\" in name:
+    if not _NAME.fullmatch(name) or name.startswith("."):
         raise ValueError(f"file name {name!r} leaves the bundle")
-    return FileEntry(name, int(entry["bytes"]), str(entry["sha256"]))
+    size = int(entry["bytes"])
+    if size < 1:
+        raise ValueError(f"a file of {size} bytes")
+    return FileEntry(name, size, str(entry["sha256"]))
 
 
 def _section(entry: list[Any], tables: FileEntry) -> Section:
     offset, dtype, shape = entry
-    section = Section(int(offset), np.dtype(str(dtype)).name, tuple(int(n) for n in shape))
-    if np.dtype(section.dtype).kind not in "iuf":
-        raise ValueError(f"a section of type {dtype}")
+    if dtype not in _DTYPES:
+        raise ValueError(f"a section of type {dtype!r}")
+    section = Section(int(offset), dtype, tuple(int(n) for n in shape))
+    if len(section.shape) > MOST_AXES or section.offset % np.dtype(dtype).itemsize:
+        raise ValueError(f"a section at {section.offset} of shape {section.shape}")
     if section.offset < 0 or min(section.shape, default=0) < 0 or section.offset + section.nbytes > tables.bytes:
         raise ValueError(f"a section at {section.offset} of {section.nbytes} bytes leaves {tables.name}")
     return section

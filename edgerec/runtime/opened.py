@@ -108,21 +108,37 @@ class Opened:
             return best_of(partial(self.score_rows, subject), allowed, excluded, int(k), at_once)
         if allowed is not None:
             excluded = the_rest(allowed, excluded, n)
-        items, scores = self.bundle.run("recommend", ["items", "scores"], {**subject, "exclude": excluded, "k": k})
+        return self._ranked("recommend", {**subject, "exclude": excluded, "k": k}, len(excluded))
+
+    def _ranked(
+        self, graph: str, feed: dict[str, NDArray[Any]], batch: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What a graph ranks: (batch, k) rows of the bundle, or -1, and their scores."""
+        items, scores = self.bundle.run(graph, ["items", "scores"], feed)
+        wanted = (batch, int(feed["k"]))
+        # Without a sign, -1 is the largest number, and 0 with one more.
+        if items.shape != wanted or scores.shape != wanted or (items.view(np.uint64) + 1).max(initial=0) > self.n_items:
+            raise self._unsound(graph)
         return items, scores
+
+    def _unsound(self, graph: str) -> BundleError:
+        return BundleError(
+            f"the '{graph}' graph of {self.bundle.folder} answers what is not in the bundle; get the bundle again"
+        )
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         rows = _rows(candidates, "item", self.n_items, padded=False)
         feed = {**self._subjects(inputs), "candidates": rows}
         scores: NDArray[np.float32] = self.bundle.run("score", ["scores"], feed)[0]
+        if scores.shape != rows.shape:
+            raise self._unsound("score")
         return scores
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
             raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
-        feed = {"item": _rows(items, "item", self.n_items, padded=False), "k": self._number(k)}
-        found, scores = self.bundle.run("similar", ["items", "scores"], feed)
-        return found, scores
+        rows = _rows(items, "item", self.n_items, padded=False)
+        return self._ranked("similar", {"item": rows, "k": self._number(k)}, len(rows))
 
     def _number(self, k: int) -> NDArray[np.int64]:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
@@ -145,6 +161,8 @@ class Opened:
         if not encodes:
             return {"history": history}
         (vector,) = self.bundle.run("encode", ["vector"], {"history": history})
+        if vector.shape != (len(history), self.manifest.d):
+            raise self._unsound("encode")
         return {"vector": vector}
 
     def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -192,8 +210,7 @@ class Opened:
         row = self.item_rows([item])[0]
         if "item_titles" not in self.manifest.sections:
             return None
-        text: str = self.bundle.strings("item_titles", "item_title_offsets")[row].decode()
-        return text or None
+        return self.bundle.strings("item_titles", "item_title_offsets").text(int(row)) or None
 
     def _subject(self, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
         if not isinstance(user, (int, str, np.integer, type(None))):

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgerec.errors import RequestError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.manifest import Manifest
+from edgerec.runtime.metadata import Metadata
 from edgerec.runtime.opened import Opened, Recommendation
+from edgerec.runtime.session import Session
 from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import PublicKey
 
@@ -33,8 +36,15 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._now = Opened(bundle)
+        self._opened: Opened | None = Opened(bundle)
         self._changing = threading.Lock()
+
+    @property
+    def _now(self) -> Opened:
+        opened = self._opened
+        if opened is None:
+            raise RequestError("this bundle was closed; load it again")
+        return opened
 
     @classmethod
     def load(
@@ -66,6 +76,11 @@ class Recommender:
         return self._now.manifest
 
     @property
+    def metadata(self) -> Metadata:
+        """What it is: layout, precision, rows, bytes, and where it comes from."""
+        return Metadata.of(self.manifest)
+
+    @property
     def n_items(self) -> int:
         return self._now.n_items
 
@@ -89,7 +104,7 @@ class Recommender:
         with self._changing:
             bundle = self._now.bundle
             apply_patch(bundle.folder, patch, trusted=bundle.trusted)
-            self._now = Opened(bundle.again())
+            self._opened = Opened(bundle.again())
 
     def undo(self) -> None:
         """Make the bundle, on disk and here, what it was before the last patch.
@@ -101,13 +116,39 @@ class Recommender:
         with self._changing:
             bundle = self._now.bundle
             undo_patch(bundle.folder, trusted=bundle.trusted)
-            self._now = Opened(bundle.again())
+            self._opened = Opened(bundle.again())
 
     def snapshot(self) -> Recommender:
         """What stays with this version, whatever is applied here: for calls whose rows belong together."""
         pinned = Recommender.__new__(Recommender)
-        pinned._now, pinned._changing = self._now, threading.Lock()
+        pinned._opened, pinned._changing = self._now, threading.Lock()
         return pinned
+
+    def session(self, path: str | Path | None = None, *, limit: int = 1000) -> Session:
+        """A history that grows, for a bundle without users: one person's, on this device.
+
+        Args:
+            path: a file to keep it in, readable by its owner alone; without one it is kept in memory.
+            limit: items that are remembered at most, the latest.
+
+        Raises:
+            RequestError: a bundle with users, or a limit below 1.
+            StorageError: what is in the file is no history, or it cannot be read.
+        """
+        if self.n_users:
+            raise RequestError("this bundle has users, whose vectors were trained: give a user instead of a history")
+        return Session(self, path, limit)
+
+    def close(self) -> None:
+        """Let go of the tables and the graphs. Requests under way are answered; those that follow are refused."""
+        with self._changing:
+            self._opened = None
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def recommend(
         self,

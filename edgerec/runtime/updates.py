@@ -8,6 +8,7 @@ names is removed afterwards, and whatever a killed process left, by the next one
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,9 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.errors import BundleError, PatchError
-from edgerec.files import atomic_write, locked, storage_failure, sync_folder, write_bytes
+from edgerec.files import atomic_write, locked, open_plain, storage_failure, sync_folder, write_bytes
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.manifest import FILE_NAME, OURS, PREVIOUS_NAME, FileEntry, Manifest, parse_manifest, read_manifest
+from edgerec.runtime.manifest import (
+    FILE_NAME,
+    OURS,
+    PREVIOUS_NAME,
+    FileEntry,
+    Manifest,
+    manifest_bytes,
+    parse_manifest,
+    read_manifest,
+    unreadable,
+)
 from edgerec.runtime.patchfile import PatchFile, most_inflated, most_made
 from edgerec.runtime.rebuild import Rebuilding, Side, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
@@ -49,7 +60,7 @@ def apply_patch(
     file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch))
     read_manifest(folder, keys)  # says what is wrong with a folder that cannot be locked
     with locked(folder):
-        before = _read(folder / FILE_NAME)
+        before = manifest_bytes(folder)
         base = parse_manifest(before, folder / FILE_NAME, keys)
         try:
             return _Application(folder, file, before, base, keys).apply()
@@ -74,9 +85,10 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
     read_manifest(folder)
     with locked(folder):
         path = folder / PREVIOUS_NAME
-        if not path.is_file() or _read(path) == _read(folder / FILE_NAME):
+        document = manifest_bytes(folder, PREVIOUS_NAME) if path.is_file() else None
+        if document in (None, manifest_bytes(folder)):
             raise PatchError(f"{folder} holds no bundle before this one: no patch was applied, or it was undone")
-        previous = parse_manifest(_read(path), path, keys)
+        previous = parse_manifest(document, path, keys)
         for entry in previous.files:
             if _sha256_of(folder / entry.name, entry) != entry.sha256:
                 raise BundleError(f"{folder / entry.name} is not the file that {PREVIOUS_NAME} describes")
@@ -94,7 +106,7 @@ def clean(folder: Path) -> None:
     try:
         kept |= {entry.name for entry in read_manifest(folder).files}
         if (folder / PREVIOUS_NAME).is_file():
-            kept |= {entry.name for entry in parse_manifest(_read(folder / PREVIOUS_NAME), folder).files}
+            kept |= {entry.name for entry in parse_manifest(manifest_bytes(folder, PREVIOUS_NAME), folder).files}
     except BundleError:
         return
     for path in folder.iterdir():
@@ -201,19 +213,20 @@ class _Application:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_plain(path) as stream:
+            return stream.read()
     except OSError as error:
-        storage_failure(path, error, "read")
+        unreadable(path, error)
 
 
 def _sha256_of(path: Path, entry: FileEntry) -> str | None:
     """Of a file; None where it is missing or has another size."""
     try:
-        with path.open("rb") as stream:
-            if path.stat().st_size != entry.bytes:
+        with open_plain(path) as stream:
+            if os.fstat(stream.fileno()).st_size != entry.bytes:
                 return None
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
-        storage_failure(path, error, "read")
+        unreadable(path, error)

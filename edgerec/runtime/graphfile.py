@@ -1,0 +1,231 @@
+"""What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere.
+
+Taken are ONNX's own operators that the exporter uses, tables that lie where the manifest says, and the few fields of
+the format that all this needs. Nothing that runs other code, names another file or loops without end is among them.
+Fields are those of onnx.proto; a file that says anything twice is refused, since readers differ in which they believe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgerec.runtime.manifest import Section
+
+OPERATORS = frozenset((
+    "Abs", "Add", "BitShift", "BitwiseAnd", "Cast", "Concat", "CumSum", "DequantizeLinear", "Div", "Equal", "Expand",
+    "Flatten", "Gather", "GatherElements", "Greater", "GreaterOrEqual", "Identity", "If", "Less", "LessOrEqual",
+    "Loop", "MatMul", "MatMulInteger", "Max", "Min", "Mod", "Mul", "NonZero", "Or", "Pad", "Pow", "Range",
+    "ReduceMax", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Scan", "ScatterElements",
+    "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
+"""Of bundles of version 1, in every minor version."""
+LOOPS = ("Loop", "Scan")
+_DEEPEST = 24
+"""Messages inside messages; the exporter's reach 12."""
+_INT64, _EXTERNAL = 7, 1
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
+    11: "float64", 12: "uint32", 13: "uint64",
+}  # fmt: skip
+_ITEM_BYTES = {kind: np.dtype(name).itemsize for kind, name in _DTYPES.items()}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_SIZES = {_FIXED64: 8, _FIXED32: 4}
+
+
+class _Field(NamedTuple):
+    """How a field is written, whether there may be several, and of messages their kind."""
+
+    wire: int
+    many: bool = False
+    kind: str | None = None
+
+
+_NUMBER, _TEXT = _Field(_VARINT), _Field(_BYTES)
+_NUMBERS, _TEXTS = _Field(_VARINT, many=True), _Field(_BYTES, many=True)
+
+
+def _one(kind: str) -> _Field:
+    return _Field(_BYTES, kind=kind)
+
+
+def _some(kind: str) -> _Field:
+    return _Field(_BYTES, many=True, kind=kind)
+
+
+_MESSAGES: dict[str, dict[int, _Field]] = {
+    "model": {1: _NUMBER, 2: _TEXT, 7: _one("graph"), 8: _some("opset")},
+    "opset": {1: _TEXT, 2: _NUMBER},
+    "graph": {
+        1: _some("node"), 2: _TEXT, 5: _some("tensor"), 11: _some("value"), 12: _some("value"), 13: _some("value"),
+    },
+    "node": {1: _TEXTS, 2: _TEXTS, 3: _TEXT, 4: _TEXT, 5: _some("attribute")},
+    "attribute": {
+        1: _TEXT, 2: _Field(_FIXED32), 3: _NUMBER, 4: _TEXT, 6: _one("graph"), 7: _Field(_FIXED32, many=True),
+        8: _NUMBERS, 20: _NUMBER,
+    },
+    "tensor": {1: _NUMBERS, 2: _NUMBER, 8: _TEXT, 9: _TEXT, 13: _some("entry"), 14: _NUMBER},
+    "entry": {1: _TEXT, 2: _TEXT},
+    "value": {1: _TEXT, 2: _one("type")},
+    "type": {1: _one("tensor type")},
+    "tensor type": {1: _NUMBER, 2: _one("shape")},
+    "shape": {1: _some("dimension")},
+    "dimension": {1: _NUMBER, 2: _TEXT},
+}  # fmt: skip
+"""Every message and field of a bundle's graphs; what is not here is refused: functions, training, tensors in
+attributes, sparse ones, other types than tensors, operators' domains."""
+
+Message = dict[int, list[Any]]
+"""What a message holds, by the number of the field: whole numbers, bytes, or messages."""
+
+
+def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], rows: int) -> str | None:
+    """Why an ONNX file is no graph of a bundle; None where it is one.
+
+    Args:
+        tables: name of the tables file, the only one that its tensors may lie in.
+        tensors: those that the manifest names; the file's must be the same.
+        rows: of the items: a loop takes one at a time at least.
+    """
+    try:
+        model = _read("model", content, 0)
+        for opset in model.get(8, []):
+            if _text(opset, 1):
+                raise ValueError(f"it takes operators of {_text(opset, 1)!r}")
+        (graph,) = model[7]
+        _check_tensors(graph.get(5, []), tables, tensors)
+        _check_nodes(graph, _constants(graph), rows, looping=False)
+    except (ValueError, KeyError, IndexError) as error:
+        return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return None
+
+
+def _check_tensors(found: list[Message], tables: str, tensors: Mapping[str, Section]) -> None:
+    """Tensors lie in the file itself, whole, or where the manifest says."""
+    external = {}
+    for tensor in found:
+        name, kind, shape = _text(tensor, 8), _number(tensor, 2), tuple(tensor.get(1, []))
+        if kind not in _DTYPES or any(size >> 62 for size in shape):
+            raise ValueError(f"the tensor {name!r} is of a type or shape that no bundle has")
+        size = math.prod(shape) * _ITEM_BYTES[kind]
+        if 13 not in tensor and 14 not in tensor:
+            if len(tensor[9][0]) != size:
+                raise ValueError(f"the tensor {name!r} has {len(tensor[9][0])} bytes where {size} are promised")
+            continue
+        places = [(_text(entry, 1), _text(entry, 2)) for entry in tensor[13]]
+        section = tensors.get(name)
+        wanted = None if section is None else [str(section.offset), str(section.nbytes)]
+        told = dict(places)
+        if (
+            section is None
+            or len(told) != len(places)
+            or 9 in tensor
+            or _number(tensor, 14) != _EXTERNAL
+            or set(told) != {"location", "offset", "length"}
+            or told["location"] != tables
+            or [told["offset"], told["length"]] != wanted
+            or (_DTYPES[kind], shape) != (section.dtype, section.shape)
+        ):
+            raise ValueError(f"its table {name!r} lies elsewhere than the manifest says")
+        external[name] = section
+    if len({_text(tensor, 8) for tensor in found}) != len(found):
+        raise ValueError("two of its tensors have one name")
+    if external.keys() != tensors.keys():
+        raise ValueError("its tables are not those that the manifest names")
+
+
+def _constants(graph: Message) -> dict[bytes, int]:
+    """Whole numbers that a node may take from the file itself, by name; none that a node or a body makes anew."""
+    found = {}
+    for tensor in graph.get(5, []):
+        if _number(tensor, 2) == _INT64 and not tensor.get(1) and 9 in tensor:
+            found[tensor[8][0]] = int.from_bytes(tensor[9][0], "little", signed=True)
+    for one in _graphs(graph):
+        made = [output for node in one.get(1, []) for output in node.get(2, [])]
+        for name in [*made, *(value[1][0] for value in one.get(11, []) if 1 in value)]:
+            found.pop(name, None)
+    return found
+
+
+def _graphs(graph: Message) -> Iterator[Message]:
+    """A graph and those inside it."""
+    yield graph
+    for node in graph.get(1, []):
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: Message) -> list[Message]:
+    return [body for attribute in node.get(5, []) for body in attribute.get(6, [])]
+
+
+def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, *, looping: bool) -> None:
+    for node in graph.get(1, []):
+        operator = _text(node, 4)
+        if operator not in OPERATORS:
+            raise ValueError(f"it calls {operator!r}, which no bundle does")
+        if operator in LOOPS and looping:
+            raise ValueError("it has a loop inside a loop")
+        if operator == "Loop" and not 0 <= constants.get(node[1][0], -1) <= rows:
+            raise ValueError("it has a loop without a known end")
+        for body in _bodies(node):
+            if 5 in body:
+                raise ValueError("it has tensors inside a loop or a branch")
+            _check_nodes(body, constants, rows, looping=looping or operator in LOOPS)
+
+
+def _text(message: Message, field: int) -> str:
+    """A field of text; empty where there is none. Raises ValueError for what is no UTF-8."""
+    content: bytes = message.get(field, [b""])[0]
+    return content.decode()
+
+
+def _number(message: Message, field: int) -> int:
+    number: int = message.get(field, [0])[0]
+    return number
+
+
+def _read(kind: str, content: bytes, depth: int) -> Message:
+    """A message and all inside it. Raises ValueError or IndexError for what no bundle has, or what is cut."""
+    if depth == _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    known, found, at = _MESSAGES[kind], Message(), 0
+    while at < len(content):
+        key, at = _varint(content, at)
+        number, wire = key >> 3, key & 7
+        field = known.get(number)
+        if field is None or field.wire != wire:
+            raise ValueError(f"it holds a field {number} of a {kind}, which no bundle has")
+        value: Any
+        if wire == _VARINT:
+            value, at = _varint(content, at)
+        else:
+            size, at = _varint(content, at) if wire == _BYTES else (_SIZES[wire], at)
+            value, at = content[at : at + size], at + size
+            if at > len(content):
+                raise ValueError("it is cut")
+        if field.kind is not None:
+            value = _read(field.kind, value, depth + 1)
+        if number in found and not field.many:
+            raise ValueError(f"it says field {number} of a {kind} twice")
+        found.setdefault(number, []).append(value)
+    return found
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A whole number of up to 64 bits, and where it ends."""
+    byte = content[at]
+    if byte < 128:
+        return byte, at + 1
+    value, shift = byte & 127, 7
+    while byte > 127:
+        at += 1
+        byte = content[at]
+        value |= (byte & 127) << shift
+        shift += 7
+        if shift > 70:
+            raise ValueError("it holds a number of more than 64 bits")
+    return value, at + 1

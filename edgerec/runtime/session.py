@@ -1,0 +1,126 @@
+"""A history that grows on the device and never leaves it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import RequestError, StorageError
+from edgerec.files import locked, open_plain, remove, storage_failure, to_json, write_bytes
+from edgerec.runtime.ids import RawId
+from edgerec.runtime.opened import Recommendation
+
+if TYPE_CHECKING:
+    from edgerec.runtime.recommender import Recommender
+
+FORMAT, VERSION = "edgerec.history", 1
+EXACT = 1 << 53
+"""Whole numbers from here on are text of a kind of their own: JavaScript, which shares the format, would round them."""
+
+
+class Session:
+    """What one person met, remembered, and recommended from. Thread-safe.
+
+    Example:
+        >>> session = Recommender.load("films.bundle").session("~/.local/share/films/history.json")
+        >>> session.add(50)
+        >>> session.recommend(k=10)
+    """
+
+    def __init__(self, model: Recommender, path: str | Path | None, limit: int) -> None:
+        if limit < 1:
+            raise RequestError(f"a history remembers at least one item, got a limit of {limit}")
+        self._model, self._limit = model, limit
+        self._path = None if path is None else Path(path).expanduser()
+        self._changing = threading.Lock()
+        self._items = self._kept()
+
+    @property
+    def items(self) -> tuple[RawId, ...]:
+        """Raw ids, the latest last. Those that the bundle does not know (any more) are kept, and not asked with."""
+        return self._items
+
+    def add(self, item: RawId) -> None:
+        """Remember an item, once.
+
+        Raises:
+            RequestError: the bundle does not know it.
+            StorageError: the history cannot be written.
+        """
+        self._model.item_rows([item])
+        one = item.item() if isinstance(item, np.generic) else item
+        self._change(lambda items: items if one in items else (*items, one)[-self._limit :])
+
+    def forget(self, item: RawId | None = None) -> None:
+        """Forget one item, or without one all of them, and then the file too. Raises StorageError."""
+        self._change(lambda items: () if item is None else tuple(one for one in items if one != item))
+
+    def recommend(
+        self, k: int = 10, *, exclude: Iterable[RawId] = (), allow: Iterable[RawId] | None = None
+    ) -> list[Recommendation]:
+        """As `Recommender.recommend` does, with the items so far for a history."""
+        model = self._model.snapshot()  # what it knows may change with a patch
+        return model.recommend(history=model.known(self._items), k=k, exclude=exclude, allow=allow)
+
+    def score(self, items: Iterable[RawId]) -> NDArray[np.float32]:
+        """(len(items),) float32, as `Recommender.score` gives them, with the items so far for a history."""
+        model = self._model.snapshot()
+        return model.score(history=model.known(self._items), items=items)
+
+    def _change(self, change: Callable[[tuple[RawId, ...]], tuple[RawId, ...]]) -> None:
+        """Replace the items, and the file where there is one: of what other processes have made of it meanwhile."""
+        with self._changing:
+            if self._path is None:
+                self._items = change(self._items)
+                return
+            folder = self._path.parent
+            try:
+                folder.mkdir(0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                storage_failure(folder, error, "make")
+            with locked(folder):
+                before = self._kept()
+                self._items = change(before)
+                if not self._items:
+                    remove(self._path)
+                elif self._items != before:
+                    write_bytes(self._path, _written(self._items), private=True)
+
+    def _kept(self) -> tuple[RawId, ...]:
+        if self._path is None:
+            return ()
+        try:
+            with open_plain(self._path) as stream:
+                return _parsed(stream.read(), self._path)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            storage_failure(self._path, error, "read")
+
+
+def _written(items: tuple[RawId, ...]) -> bytes:
+    plain = [{"int": str(one)} if isinstance(one, int) and abs(one) >= EXACT else one for one in items]
+    return to_json({"format": FORMAT, "version": VERSION, "items": plain}, compact=True)
+
+
+def _parsed(content: bytes, path: Path) -> tuple[RawId, ...]:
+    try:
+        fields = json.loads(content)
+        if fields["format"] == FORMAT and fields["version"] == VERSION:
+            return tuple(map(_id, fields["items"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # told below
+    raise StorageError(f"{path} is no history of EdgeRec; remove it or name another file")
+
+
+def _id(value: Any) -> RawId:
+    found = int(value["int"]) if isinstance(value, dict) else value
+    if isinstance(found, bool) or not isinstance(found, (int, str)):
+        raise TypeError(value)
+    return found
