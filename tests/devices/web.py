@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from edgerec.errors import BenchError
+from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
+from edgerec.tables import DenseTable
 from edgerec_devices import web_files
 from edgerec_devices.kinds import silent
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import Options, Source, export, from_arrays
 from tests.vectors.check import FOLDER, ranking_failure, values_failure
 
 BUNDLES = FOLDER / "bundles"
@@ -97,6 +99,16 @@ def _feed(model: Recommender, request: dict[str, Any]) -> dict[str, Any]:
 def damaged(folder: Path, name: str) -> Path:
     """A copy of a bundle, to be changed."""
     return Path(shutil.copytree(BUNDLES / name, folder / name))
+
+
+def films(folder: Path) -> Path:
+    """One without users, as the pages on runtimes have it: a hundred titles, numbers for ids."""
+    rng = np.random.default_rng(0)
+    titles = np.array([f"Film {n}" for n in range(100)])
+    items = DenseTable(rng.standard_normal((100, 8), np.float32))
+    encoder, popularity = LinearEncoder(np.ones(100, np.float32)), np.arange(100)[::-1]
+    source = Source(items, np.arange(100), encoder=encoder, item_counts=popularity, titles=titles)
+    return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
 
 
 def large_bundle(folder: Path) -> Path:

@@ -43,6 +43,7 @@ TOOLS = {
     **dict.fromkeys(("adb",), "android-tools: apt install adb"),
     **dict.fromkeys(("gcc",), "a C compiler: apt install gcc libc6-dev"),
     **dict.fromkeys(("npm",), "npm: apt install npm"),
+    **dict.fromkeys(("javac", "java"), "a JDK: apt install openjdk-17-jdk-headless"),
     **dict.fromkeys(("unshare", "nsenter", "ip", "mount"), "apt install util-linux iproute2 mount"),
 }
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])

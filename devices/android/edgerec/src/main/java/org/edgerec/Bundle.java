@@ -1,0 +1,271 @@
+package org.edgerec;
+
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OnnxValue;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtLoggingLevel;
+import ai.onnxruntime.OrtSession;
+
+import java.io.DataInputStream;
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
+import java.nio.LongBuffer;
+import java.security.MessageDigest;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+
+/** An open bundle: files checked, graphs opened on first use over the same tables. */
+final class Bundle {
+    /** What a manifest may set of onnxruntime's; others are left alone, for they could name files. */
+    private static final Set<String> SETTINGS = Collections.singleton("session.disable_prepacking");
+    private static final int CHUNK = 1 << 20;
+
+    final Manifest manifest;
+    final Tables tables;
+    private final File folder;
+    private final int threads;
+    private final OrtEnvironment environment;
+    private final Map<String, OrtSession> sessions = new HashMap<>();
+
+    /** Inputs of a graph: named whole numbers or floats, with their shapes. */
+    static final class Feed {
+        private final Map<String, Object> values = new HashMap<>();
+        private final Map<String, long[]> shapes = new HashMap<>();
+
+        /** Whole numbers, (1, n). */
+        Feed row(String name, long[] row) {
+            return put(name, row, 1, row.length);
+        }
+
+        /** A (long[] or float[]) of any shape. */
+        Feed put(String name, Object array, long... shape) {
+            values.put(name, array);
+            shapes.put(name, shape);
+            return this;
+        }
+    }
+
+    /** @throws BundleException no bundle, a missing, cut or altered file, a hostile graph, or a newer major version. */
+    Bundle(File folder, Options options) {
+        this.folder = folder;
+        threads = options.threads;
+        manifest = openManifest(folder, options);
+        boolean verify = options.verify || options.trusted != null;
+        for (Manifest.Graph graph : manifest.graphs.values()) {
+            byte[] content = read(folder, graph.entry, true);
+            String fault = GraphCheck.fault(content, manifest.tables.file, graph.tensors);
+            if (fault != null) {
+                throw new BundleException(graph.entry.file + " is refused: " + fault + "; export it again");
+            }
+        }
+        tables = new Tables(checked(folder, manifest.tables), manifest);
+        if (verify && !sha256(tables.content()).equals(manifest.tables.sha256)) {
+            throw altered(manifest.tables.file);
+        }
+        for (Manifest.Entry other : options.trusted == null ? Collections.<Manifest.Entry>emptyList() : manifest.others) {
+            read(folder, other, true);
+        }
+        environment = environment();
+    }
+
+    static Manifest openManifest(File folder, Options options) {
+        File file = new File(folder, Manifest.NAME);
+        if (!file.isFile()) {
+            throw new BundleException(folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");
+        }
+        if (file.length() > Manifest.MOST_BYTES) {
+            throw new BundleException(file + " has " + file.length() + " bytes, more than a manifest can; copy it again");
+        }
+        byte[] content = read(file, (int) file.length());
+        if (options.trusted != null) {
+            Signatures.check(content, options.trusted);
+        }
+        return new Manifest(content);
+    }
+
+    /** Without onnxruntime's telemetry, which is read from the environment when its library is loaded. */
+    private static OrtEnvironment environment() {
+        try {
+            Class<?> os = Class.forName("android.system.Os");
+            os.getMethod("setenv", String.class, String.class, boolean.class)
+                    .invoke(null, "ORT_DISABLE_TELEMETRY", "1", true);
+        } catch (ReflectiveOperationException elsewhere) {
+            // Not Android: its user sets the environment.
+        }
+        OrtEnvironment environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
+        try {
+            environment.setTelemetry(false);
+        } catch (OrtException none) {
+            // There is none to switch off.
+        }
+        return environment;
+    }
+
+    /** A file of the bundle, which is one, of the promised size, in the folder itself: no link leads out of it. */
+    private static File checked(File folder, Manifest.Entry entry) {
+        File file = new File(folder, entry.file);
+        if (!file.isFile()) {
+            throw new BundleException(file + " is missing; copy the bundle again");
+        }
+        try {
+            if (!file.getCanonicalFile().equals(new File(folder.getCanonicalFile(), entry.file))) {
+                throw new BundleException(file + " is a link; copy the file itself");
+            }
+        } catch (IOException error) {
+            throw new BundleException(file + " cannot be looked at: " + error.getMessage(), error);
+        }
+        if (file.length() != entry.bytes) {
+            throw new BundleException(file + " has " + file.length() + " bytes where " + Manifest.NAME + " says "
+                    + entry.bytes + "; copy it again");
+        }
+        return file;
+    }
+
+    private static byte[] read(File folder, Manifest.Entry entry, boolean verify) {
+        File file = checked(folder, entry);
+        if (entry.bytes > Manifest.MOST_BYTES) {
+            throw new BundleException(file + " has " + entry.bytes + " bytes, more than a graph can; export it again");
+        }
+        byte[] content = read(file, (int) entry.bytes);
+        if (verify && !Signatures.sha256(content).equals(entry.sha256)) {
+            throw altered(entry.file);
+        }
+        return content;
+    }
+
+    private static byte[] read(File file, int bytes) {
+        byte[] content = new byte[bytes];
+        try (DataInputStream stream = new DataInputStream(new FileInputStream(file))) {
+            stream.readFully(content);
+        } catch (IOException error) {
+            throw new BundleException(file + " cannot be read: " + error.getMessage() + "; copy it again", error);
+        }
+        return content;
+    }
+
+    private static BundleException altered(String file) {
+        return new BundleException(
+                file + " is not the file that " + Manifest.NAME + " describes (sha256 differs); copy it again");
+    }
+
+    private static String sha256(ByteBuffer content) {
+        MessageDigest digest = Signatures.digest();
+        while (content.hasRemaining()) {
+            ByteBuffer part = content.duplicate();
+            part.limit(Math.min(content.limit(), content.position() + CHUNK));
+            content.position(part.limit());
+            digest.update(part);
+        }
+        return Signatures.hexadecimal(digest.digest());
+    }
+
+    /** What a graph answers, copied out of onnxruntime: long[] of whole numbers, else float[]. */
+    Map<String, Object> run(String name, Feed feed) {
+        Map<String, OnnxTensor> inputs = new HashMap<>();
+        try {
+            for (Map.Entry<String, Object> one : feed.values.entrySet()) {
+                long[] shape = feed.shapes.get(one.getKey());
+                Object values = one.getValue();
+                inputs.put(one.getKey(), values instanceof float[]
+                        ? OnnxTensor.createTensor(environment, FloatBuffer.wrap((float[]) values), shape)
+                        : OnnxTensor.createTensor(environment, LongBuffer.wrap((long[]) values), shape));
+            }
+            Map<String, Object> outputs = new HashMap<>();
+            try (OrtSession.Result result = session(name).run(inputs)) {
+                for (Map.Entry<String, OnnxValue> one : result) {
+                    OnnxTensor tensor = (OnnxTensor) one.getValue();
+                    FloatBuffer floats = tensor.getFloatBuffer();
+                    outputs.put(one.getKey(), floats == null ? longs(tensor.getLongBuffer()) : floats(floats));
+                }
+            }
+            return outputs;
+        } catch (OrtException error) {
+            throw new BundleException("the '" + name + "' graph failed: " + firstLine(error) + "; export it again", error);
+        } finally {
+            for (OnnxTensor tensor : inputs.values()) {
+                tensor.close();
+            }
+        }
+    }
+
+    private static long[] longs(LongBuffer buffer) {
+        long[] values = new long[buffer.remaining()];
+        buffer.get(values);
+        return values;
+    }
+
+    private static float[] floats(FloatBuffer buffer) {
+        float[] values = new float[buffer.remaining()];
+        buffer.get(values);
+        return values;
+    }
+
+    /** The session of a graph, opened by its path: onnxruntime maps the tables file beside it. */
+    private OrtSession session(String name) throws OrtException {
+        Manifest.Graph graph = manifest.graphs.get(name);
+        if (graph == null) {
+            throw new RequestException("this bundle has no '" + name + "' graph: it was exported without");
+        }
+        synchronized (sessions) {
+            OrtSession session = sessions.get(name);
+            if (session == null) {
+                session = opened(graph.entry.file);
+                sessions.put(name, session);
+            }
+            return session;
+        }
+    }
+
+    private OrtSession opened(String file) throws OrtException {
+        try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+            options.setIntraOpNumThreads(threads);
+            options.setMemoryPatternOptimization(false);
+            for (Map.Entry<String, Object> setting : manifest.session.entrySet()) {
+                if (SETTINGS.contains(setting.getKey())) {
+                    options.addConfigEntry(setting.getKey(), String.valueOf(setting.getValue()));
+                }
+            }
+            return environment.createSession(new File(folder, file).getPath(), options);
+        } catch (OrtException error) {
+            throw new BundleException("onnxruntime cannot open " + file + ": " + firstLine(error), error);
+        }
+    }
+
+    private static String firstLine(OrtException error) {
+        return String.valueOf(error.getMessage()).split("\n")[0];
+    }
+
+    void close() {
+        synchronized (sessions) {
+            for (OrtSession session : sessions.values()) {
+                try {
+                    session.close();
+                } catch (OrtException error) {
+                    throw new EdgeRecException("onnxruntime cannot close a session: " + firstLine(error), error);
+                }
+            }
+            sessions.clear();
+        }
+    }
+
+    /** A long[] without repetitions, in order. */
+    static long[] distinct(long[] rows) {
+        Set<Long> seen = new HashSet<>();
+        long[] kept = new long[rows.length];
+        int length = 0;
+        for (long row : rows) {
+            if (seen.add(row)) {
+                kept[length++] = row;
+            }
+        }
+        return Arrays.copyOf(kept, length);
+    }
+}

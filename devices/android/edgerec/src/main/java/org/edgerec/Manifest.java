@@ -1,0 +1,270 @@
+package org.edgerec;
+
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** A bundle's manifest: what is in it and where, checked before anything else is opened. */
+final class Manifest {
+    static final String NAME = "manifest.json";
+    /** A manifest of a million blocks would have less. */
+    static final long MOST_BYTES = 16 << 20;
+
+    private static final int MAJOR = 1;
+    private static final Pattern FILE = Pattern.compile("(?!\\.\\.?$)[^/\\\\:\\x00]+");
+    private static final Pattern SHA256 = Pattern.compile("[0-9a-f]{64}");
+    private static final Pattern DTYPE = Pattern.compile("(?:float(?=\\d\\d)|u?int)(8|16|32|64)");
+    private static final Pattern VERSION = Pattern.compile("(\\d{1,9})\\.\\d{1,9}");
+
+    /** A file of the bundle. */
+    static final class Entry {
+        final String file;
+        final long bytes;
+        final String sha256;
+
+        Entry(String file, long bytes, String sha256) {
+            this.file = file;
+            this.bytes = bytes;
+            this.sha256 = sha256;
+        }
+    }
+
+    /** An array inside the tables file: offset in bytes, row-major shape, its bytes. */
+    static final class Section {
+        final long offset;
+        final String dtype;
+        final long[] shape;
+        final long bytes;
+
+        Section(long offset, String dtype, long[] shape, long bytes) {
+            this.offset = offset;
+            this.dtype = dtype;
+            this.shape = shape;
+            this.bytes = bytes;
+        }
+    }
+
+    /** A graph's file, and by name the external tensors that it reads. */
+    static final class Graph {
+        final Entry entry;
+        final Map<String, Section> tensors;
+
+        Graph(Entry entry, Map<String, Section> tensors) {
+            this.entry = entry;
+            this.tensors = tensors;
+        }
+    }
+
+    /** One side of the bundle, users or items; ids ascend inside a block of rows. */
+    static final class Side {
+        final int rows;
+        /** Rows of each block. */
+        final int[] blocks;
+        /** "int", "str" or "none". */
+        final String ids;
+
+        Side(int rows, int[] blocks, String ids) {
+            this.rows = rows;
+            this.blocks = blocks;
+            this.ids = ids;
+        }
+    }
+
+    final String version;
+    final String layout;
+    final String precision;
+    final int d;
+    final Side items;
+    /** Null where a user's vector is computed from a history. */
+    final Side users;
+    final Entry tables;
+    final Map<String, Graph> graphs = new LinkedHashMap<>();
+    final Map<String, Section> sections;
+    /** onnxruntime's session options that the layout wants. */
+    final Map<String, Object> session;
+    /** The section with the rows that answer an empty history; null where there is none. */
+    final String popular;
+    final List<Entry> others = new ArrayList<>();
+    final Map<String, Object> about;
+    /** Of all files. */
+    final long bytes;
+
+    /** @throws BundleException where it is no manifest, a damaged one, or one of a newer major version. */
+    Manifest(byte[] content) {
+        Map<String, Object> fields = fields(content);
+        version = String.valueOf(fields.get("version"));
+        Matcher parts = VERSION.matcher(version);
+        if (!parts.matches() || Integer.parseInt(parts.group(1)) > MAJOR) {
+            throw new BundleException(
+                    "the bundle has version " + version + ", this reader knows " + MAJOR + ".x; update edgerec");
+        }
+        tables = entry(fields.get("tables"), "tables");
+        for (Map.Entry<String, Object> one : object(fields.get("graphs"), "graphs").entrySet()) {
+            Map<String, Object> graph = object(one.getValue(), one.getKey());
+            graphs.put(one.getKey(), new Graph(entry(graph, one.getKey()), places(graph.get("tensors"), one.getKey())));
+        }
+        demand(graphs.containsKey("recommend"), "recommend");
+        for (Object one : list(fields.get("other_files"), "other_files")) {
+            others.add(entry(one, "other_files"));
+        }
+        layout = String.valueOf(fields.get("layout"));
+        precision = String.valueOf(fields.get("precision"));
+        d = whole(fields.get("d"), "d", 1, Integer.MAX_VALUE);
+        items = side(fields.get("items"), "items");
+        users = fields.get("users") == null ? null : side(fields.get("users"), "users");
+        sections = places(fields.get("sections"), "sections");
+        session = object(fields.get("session"), "session");
+        about = object(fields.get("about"), "about");
+        popular = popular(fields.get("encoder"));
+        long sum = content.length + tables.bytes;
+        for (Graph graph : graphs.values()) {
+            sum += graph.entry.bytes;
+        }
+        for (Entry other : others) {
+            sum += other.bytes;
+        }
+        bytes = sum;
+        checkSections();
+    }
+
+    private static Map<String, Object> fields(byte[] content) {
+        try {
+            String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(content)).toString();
+            Map<String, Object> fields = object(Json.parse(text), NAME);
+            if ("edgerec.bundle".equals(fields.get("format"))) {
+                return fields;
+            }
+        } catch (CharacterCodingException | IllegalArgumentException | BundleException none) {
+            // Told below.
+        }
+        throw new BundleException(NAME + " describes no bundle of EdgeRec; export one");
+    }
+
+    /** Refuse sections that are not there, or are no vectors of whole numbers of the length that readers rely on. */
+    private void checkSections() {
+        checkIds("item_id", items);
+        if (users != null) {
+            checkIds("user_id", users);
+        }
+        if (sections.containsKey("item_titles")) {
+            checkTexts("item_title", items.rows);
+        }
+        if (popular != null) {
+            checkVector(popular, -1);
+        }
+    }
+
+    private void checkIds(String name, Side side) {
+        if (side.ids.equals("int")) {
+            checkVector(name + "s", side.rows);
+        } else if (side.ids.equals("str")) {
+            checkTexts(name, side.rows);
+        }
+    }
+
+    private void checkTexts(String name, int rows) {
+        checkVector(name + "s", -1);
+        checkVector(name + "_offsets", rows + 1L);
+    }
+
+    private void checkVector(String name, long length) {
+        Section section = sections.get(name);
+        demand(section != null && section.shape.length == 1 && section.dtype.contains("int"), name);
+        demand(length < 0 || section.shape[0] == length, name);
+    }
+
+    private static void demand(boolean holds, String name) {
+        if (!holds) {
+            throw new BundleException(NAME + " is damaged at '" + name + "'; copy it again");
+        }
+    }
+
+    @SuppressWarnings("unchecked") // keys of JSON are text
+    private static Map<String, Object> object(Object value, String name) {
+        demand(value instanceof Map, name);
+        return (Map<String, Object>) value;
+    }
+
+    private static List<?> list(Object value, String name) {
+        demand(value instanceof List, name);
+        return (List<?>) value;
+    }
+
+    private static long whole(Object value, String name) {
+        demand(value instanceof Long && (Long) value >= 0, name);
+        return (Long) value;
+    }
+
+    private static int whole(Object value, String name, int least, int most) {
+        long number = whole(value, name);
+        demand(number >= least && number <= most, name);
+        return (int) number;
+    }
+
+    /** File names never contain a path. */
+    private static Entry entry(Object value, String name) {
+        Map<String, Object> fields = object(value, name);
+        String file = String.valueOf(fields.get("file"));
+        String sha256 = String.valueOf(fields.get("sha256"));
+        demand(fields.get("file") instanceof String && FILE.matcher(file).matches(), file);
+        demand(SHA256.matcher(sha256).matches(), file);
+        return new Entry(file, whole(fields.get("bytes"), name), sha256);
+    }
+
+    private Map<String, Section> places(Object value, String name) {
+        Map<String, Section> found = new LinkedHashMap<>();
+        for (Map.Entry<String, Object> one : object(value, name).entrySet()) {
+            found.put(one.getKey(), section(one.getValue(), one.getKey()));
+        }
+        return found;
+    }
+
+    private Section section(Object value, String name) {
+        List<?> place = list(value, name);
+        demand(place.size() == 3 && place.get(1) instanceof String, name);
+        Matcher dtype = DTYPE.matcher((String) place.get(1));
+        demand(dtype.matches(), name);
+        List<?> lengths = list(place.get(2), name);
+        long[] shape = new long[lengths.size()];
+        long bytes = Integer.parseInt(dtype.group(1)) / 8;
+        for (int n = 0; n < shape.length; n++) {
+            shape[n] = whole(lengths.get(n), name);
+            demand(shape[n] == 0 || bytes <= Long.MAX_VALUE / shape[n], name);
+            bytes *= shape[n];
+        }
+        long offset = whole(place.get(0), name);
+        demand(offset <= tables.bytes && bytes <= tables.bytes - offset, name);
+        return new Section(offset, (String) place.get(1), shape, bytes);
+    }
+
+    private static Side side(Object value, String name) {
+        Map<String, Object> fields = object(value, name);
+        String ids = String.valueOf(fields.get("ids"));
+        demand(ids.matches("int|str|none"), name);
+        List<?> listed = list(fields.get("blocks"), name);
+        int[] blocks = new int[listed.size()];
+        long sum = 0;
+        for (int n = 0; n < blocks.length; n++) {
+            List<?> block = list(listed.get(n), name);
+            demand(block.size() == 2, name);
+            whole(block.get(0), name, 1, Integer.MAX_VALUE);
+            blocks[n] = whole(block.get(1), name, 1, Integer.MAX_VALUE);
+            sum += blocks[n];
+        }
+        int rows = whole(fields.get("rows"), name, 1, Integer.MAX_VALUE - 1);
+        demand(rows == sum, name);
+        return new Side(rows, blocks, ids);
+    }
+
+    private static String popular(Object encoder) {
+        Object name = encoder == null ? null : object(encoder, "encoder").get("empty_history");
+        demand(name == null || name instanceof String, "empty_history");
+        return (String) name;
+    }
+}

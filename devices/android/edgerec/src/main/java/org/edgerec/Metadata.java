@@ -1,0 +1,38 @@
+package org.edgerec;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+
+/** What a bundle is, of its manifest alone. */
+public final class Metadata {
+    public final String version;
+    public final String layout;
+    public final String precision;
+    /** Dimensions of a row. */
+    public final int d;
+    public final int items;
+    /** 0 where a user's vector is computed from a history. */
+    public final int users;
+    /** Of all files. */
+    public final long bytes;
+    /** "recommend", "score", and where there is room "similar" and "encode". */
+    public final List<String> graphs;
+    public final boolean titles;
+    /** Data, backbone, method, budget, metrics; all optional: text, numbers, lists and maps, as in the manifest. */
+    public final Map<String, Object> about;
+
+    Metadata(Manifest manifest) {
+        version = manifest.version;
+        layout = manifest.layout;
+        precision = manifest.precision;
+        d = manifest.d;
+        items = manifest.items.rows;
+        users = manifest.users == null ? 0 : manifest.users.rows;
+        bytes = manifest.bytes;
+        graphs = Collections.unmodifiableList(new ArrayList<>(manifest.graphs.keySet()));
+        titles = manifest.sections.containsKey("item_titles");
+        about = Collections.unmodifiableMap(manifest.about);
+    }
+}

@@ -1,0 +1,19 @@
+package org.edgerec;
+
+/** One answer. */
+public final class Recommendation {
+    /** The item's raw id: a Long or a String. */
+    public final Object item;
+
+    public final float score;
+
+    Recommendation(Object item, float score) {
+        this.item = item;
+        this.score = score;
+    }
+
+    @Override
+    public String toString() {
+        return item + " " + score;
+    }
+}

@@ -1,0 +1,96 @@
+package org.edgerec;
+
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+
+/** The tables file, mapped: none of it is copied to the heap, and the system takes its pages back as it likes. */
+final class Tables {
+    private final ByteBuffer mapped;
+    private final Manifest manifest;
+
+    /** @param file whose size is the manifest's. */
+    Tables(File file, Manifest manifest) {
+        this.manifest = manifest;
+        if (manifest.tables.bytes > Integer.MAX_VALUE) {
+            throw new BundleException(file + " has more than the 2 GiB that Java can map; export fewer dimensions, or int8");
+        }
+        try (FileInputStream stream = new FileInputStream(file)) {
+            mapped = stream.getChannel().map(FileChannel.MapMode.READ_ONLY, 0, manifest.tables.bytes);
+        } catch (IOException error) {
+            throw new BundleException(file + " cannot be mapped: " + error.getMessage(), error);
+        }
+    }
+
+    /** All of it. */
+    ByteBuffer content() {
+        return mapped.duplicate();
+    }
+
+    /** A vector of whole numbers. */
+    interface Numbers {
+        long at(int n);
+    }
+
+    /** A section that the manifest's reader knows for a vector of whole numbers. */
+    Numbers numbers(String name) {
+        Manifest.Section section = manifest.sections.get(name);
+        ByteBuffer values = bytes(section.offset, section.bytes);
+        switch (section.dtype) {
+            case "int8":
+                return n -> values.get(n);
+            case "uint8":
+                return n -> values.get(n) & 0xFF;
+            case "int16":
+                return n -> values.getShort(2 * n);
+            case "uint16":
+                return n -> values.getShort(2 * n) & 0xFFFF;
+            case "int32":
+                return n -> values.getInt(4 * n);
+            case "uint32":
+                return n -> values.getInt(4 * n) & 0xFFFFFFFFL;
+            default:
+                return n -> values.getLong(8 * n);
+        }
+    }
+
+    /** Byte strings: one blob, and offsets into it. */
+    static final class Texts {
+        private final ByteBuffer blob;
+        private final Numbers offsets;
+
+        private Texts(ByteBuffer blob, Numbers offsets) {
+            this.blob = blob;
+            this.offsets = offsets;
+        }
+
+        byte[] at(int n) {
+            long start = offsets.at(n);
+            long end = offsets.at(n + 1);
+            if (start < 0 || end < start || end > blob.capacity()) {
+                throw new BundleException("a text of the bundle leaves its section; export it again");
+            }
+            byte[] found = new byte[(int) (end - start)];
+            ByteBuffer view = blob.duplicate();
+            view.position((int) start);
+            view.get(found);
+            return found;
+        }
+    }
+
+    /** The texts of 'item_id', 'user_id' or 'item_title'. */
+    Texts texts(String name) {
+        Manifest.Section blob = manifest.sections.get(name + "s");
+        return new Texts(bytes(blob.offset, blob.bytes), numbers(name + "_offsets"));
+    }
+
+    private ByteBuffer bytes(long offset, long length) {
+        ByteBuffer view = mapped.duplicate();
+        view.position((int) offset);
+        view.limit((int) (offset + length));
+        return view.slice().order(ByteOrder.LITTLE_ENDIAN);
+    }
+}

@@ -1,0 +1,149 @@
+"""The Java library with onnxruntime's Java API for Android: compiled for Java 8, run on this machine's Java."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgerec.runtime import Recommender
+from edgerec_devices.runner import LIBRARY
+from tests.devices.android.parts import ABI, need
+from tests.devices.android.unversion import unversioned
+from tests.devices.web import films, large_bundle
+from tests.vectors.check import FOLDER, names
+
+HERE = Path(__file__).parent
+PROJECT = Path(__file__).parents[3] / "devices" / "android"
+SOURCES = PROJECT / "edgerec" / "src" / "main" / "java"
+PAGE = PROJECT.parents[1] / "docs" / "android-apps.md"
+BINDING = "libonnxruntime4j_jni.so"
+STRICT = ("-Xlint:all", "-Xlint:-options", "-Werror")
+TOO_NEW = (
+    r"import java\.(nio\.file|time|util\.Base64|util\.HexFormat|lang\.invoke)|\.(readAllBytes|readNBytes|transferTo)\("
+)
+"""Of Java, what Android 7 has not, though Java 8 has it."""
+
+
+def compiled(out: Path, sources: list[Path], *options: str) -> Path:
+    """A folder of classes."""
+    command = ["javac", *STRICT, *options, "-d", str(out), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def sources(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*.java"))
+    assert found
+    return found
+
+
+@pytest.fixture(scope="session")
+def api(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """onnxruntime's Java API for Android, as it is, and its libraries, which run here beside `shim`."""
+    need("javac", "java")
+    folder = tmp_path_factory.mktemp("java")
+    with zipfile.ZipFile(archive) as content:
+        content.extract("classes.jar", folder)
+        for name in (LIBRARY, BINDING):
+            (folder / name).write_bytes(unversioned(content.read(f"jni/{ABI}/{name}")))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library(api: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The classes of our library, for the oldest Java that Android's tools take."""
+    options = ("--release", "8", "-cp", str(api / "classes.jar"))
+    return compiled(tmp_path_factory.mktemp("library"), sources(SOURCES), *options)
+
+
+@pytest.fixture(scope="session")
+def programs(api: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The classes of the programs that try it."""
+    options = ("-cp", f"{api / 'classes.jar'}:{library}")
+    return compiled(tmp_path_factory.mktemp("programs"), sources(HERE / "java"), *options)
+
+
+@pytest.fixture
+def java(api: Path, library: Path, programs: Path, shim: Path) -> list[str]:
+    """The command that runs a program."""
+    classes = f"{api / 'classes.jar'}:{library}:{programs}"
+    environment = ["env", f"LD_LIBRARY_PATH={shim}"]
+    return [*environment, "java", "-Xmx256m", f"-Donnxruntime.native.path={api}", "-cp", classes]
+
+
+def ran(java: list[str], program: str, *arguments: str | Path) -> str:
+    """The last line of what a program prints."""
+    command = [*java, f"org.edgerec.{program}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_vectors(java: list[str]) -> None:
+    assert ran(java, "Vectors", FOLDER) == f"{len(names())} vectors, 0 failures"
+
+
+def test_what_apps_rely_on(java: list[str], tmp_path: Path) -> None:
+    large = large_bundle(tmp_path)
+    assert ran(java, "Behaviour", FOLDER, tmp_path, large) == "all is as apps rely on"
+
+
+def test_damaged_bundles_are_refused_by_named_errors(java: list[str], tmp_path: Path) -> None:
+    said = ran(java, "Mutations", FOLDER, tmp_path, "1", "150")
+    refused, wrong = re.fullmatch(r"(\d+) refused, (\d+) wrong", said).groups()  # type: ignore[union-attr]
+    assert wrong == "0"
+    assert int(refused) > 75
+
+
+def test_the_program_of_the_documentation(java: list[str], tmp_path: Path) -> None:
+    """As the page has it, on a bundle without users; Python answers alike."""
+    (code, _) = re.findall(r"```java\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "Films.java").write_text(code)
+    classes = java[java.index("-cp") + 1]
+    compiled(tmp_path, [tmp_path / "Films.java"], "-cp", classes)
+    bundle = films(tmp_path)
+    command = [*java[:-1], f"{classes}:{tmp_path}", "Films", str(bundle), str(tmp_path / "private")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    model = Recommender.load(bundle)
+    nbytes = sum(path.stat().st_size for path in bundle.iterdir())
+    assert lines[0] == f"{model.n_items} items, {nbytes} bytes"
+    best = model.recommend(history=[1, 7], k=3)
+    assert [line.rsplit(" ", 1)[0] for line in lines[1:4]] == [model.title(item) for item, _ in best]
+    assert [float(line.rsplit(" ", 1)[1]) for line in lines[1:4]] == pytest.approx(
+        [score for _, score in best], abs=1e-5
+    )
+    assert len(lines) == 7
+    assert not list((tmp_path / "private").iterdir())
+
+
+def test_the_example_compiles(library: Path, tmp_path: Path) -> None:
+    """Against signatures of Android's framework (stubs/README.md): whether it runs, only a phone tells."""
+    options = ("--release", "8", "-cp", str(library), "-sourcepath", str(HERE / "stubs"))
+    compiled(tmp_path, sources(PROJECT / "example"), *options)
+
+
+def test_it_calls_nothing_that_android_7_has_not() -> None:
+    for path in [*sources(SOURCES), *sources(PROJECT / "example")]:
+        assert not re.search(TOO_NEW, path.read_text()), path
+
+
+def test_it_takes_the_operators_of_the_exporter_and_no_others() -> None:
+    """As the JavaScript runtime does, which tests what they are."""
+    code = (SOURCES / "org" / "edgerec" / "GraphCheck.java").read_text()
+    (listed,) = re.findall(r"OPERATORS = new HashSet<>\(Arrays\.asList\((.*?)\.split", code, re.DOTALL)
+    script = (PROJECT.parent / "web" / "src" / "onnx.ts").read_text()
+    (other,) = re.findall(r"OPERATORS = new Set\(\s*\((.*?)\)\.split", script, re.DOTALL)
+    assert set(re.findall(r"[A-Z]\w+", listed)) == set(re.findall(r"[A-Z]\w+", other))
+
+
+def test_the_gradle_files_name_the_official_archive_that_was_tested(api: Path) -> None:
+    (named,) = re.findall(r"api '(.*)'", (PROJECT / "edgerec" / "build.gradle").read_text())
+    assert named == "com.microsoft.onnxruntime:onnxruntime-android:1.29.0"
+    assert b"1.29.0" in (api / LIBRARY).read_bytes()

@@ -1,0 +1,96 @@
+"""The programs of the pages on runtimes, run as they stand there; that for Android is in tests/devices/android."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgerec.runtime import Recommender
+from edgerec_devices import web_files
+from edgerec_devices.static_site import Files, StaticServer
+from tests.devices.chrome import chrome
+from tests.devices.web import films, need
+
+DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(web_files.__file__).parents[1] / "web" / "package.json"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return films(tmp_path)
+
+
+def programs(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_python(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(bundle.parent)
+    (program,) = programs("python.md", "python")
+    exec(program, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("100 items, ")
+    assert lines[-1].startswith("item 'nobody knows' is not ")
+
+
+def test_node(bundle: Path) -> None:
+    """With the package where npm would put it, and onnxruntime-web beside it."""
+    need("node")
+    folder, modules = bundle.parent, bundle.parent / "node_modules"
+    for source in web_files.DIST.glob("edgerec*.mjs"):
+        _copy(source, modules / "edgerec" / "dist" / source.name)
+    _copy(PACKAGE, modules / "edgerec" / "package.json")
+    shutil.copytree(web_files.installed(), modules / "onnxruntime-web")
+    (modules / "onnxruntime-web" / "package.json").write_text('{"exports": "./ort.node.min.mjs"}')
+    program, _ = programs("javascript.md", "js")
+    (folder / "program.mjs").write_text(program)
+    done = subprocess.run(["node", "program.mjs"], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    nbytes = sum(path.stat().st_size for path in bundle.iterdir())
+    assert lines[0] == f"100 items, {nbytes} bytes, {Recommender.load(bundle).manifest.layout}"
+    best = Recommender.load(bundle).recommend(history=[1, 7], k=3, exclude=[9])
+    assert [line.rsplit(" ", 1)[0] for line in lines[1:4]] == [f"{item} Film {item}" for item, _ in best]
+    assert lines[-1] == "item 'nobody knows' is not in the bundle"
+    assert not list((folder / "private").iterdir())
+
+
+def test_a_page(bundle: Path) -> None:
+    need("chromium")
+    _, worker = programs("javascript.md", "js")
+    files: Files = {
+        "index.html": b'<!doctype html><title>A page</title><link rel="icon" href="data:,">',
+        "worker.js": worker.encode(),
+        **{path.name: path for path in web_files.DIST.glob("edgerec*.mjs")},
+        **{f"ort/{name}": web_files.installed() / name for name in web_files.RUNTIME},
+        **{f"films.bundle/{path.name}": path for path in bundle.iterdir()},
+    }
+    with StaticServer(files) as server, chrome() as browser:
+        page = browser.open(server.address)
+        page.js(
+            "globalThis.told = []; globalThis.worker = new Worker('worker.js', { type: 'module' });"
+            "worker.onmessage = ({ data }) => told.push(data); worker.onerror = (e) => told.push(`${e.message}`); 0"
+        )
+        page.until("told.some((one) => one.ready === 100 || typeof one === 'string')")
+        page.js("worker.postMessage(7)")
+        page.until("told.at(-1).best || typeof told.at(-1) === 'string'")
+        said = page.js("told")
+        assert not page.complaints()
+    tables = Recommender.load(bundle).manifest.tables.bytes
+    assert {"loaded": tables, "total": tables} in said
+    best = [[item, f"Film {item}", pytest.approx(score, abs=1e-5)] for item, score in expected(bundle)]
+    assert said[-1]["best"] == best
+
+
+def expected(bundle: Path) -> list[tuple[int | str, float]]:
+    """Python's answer to the page's question."""
+    return [(one.item, one.score) for one in Recommender.load(bundle).recommend(history=[7], k=3)]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
