@@ -89,7 +89,8 @@ class Bundle:
         """Open the bundle in `folder`.
 
         Args:
-            verify: compare the sha256 of the tables file too; sizes, and the graphs' sha256, always are.
+            verify: compare the sha256 of the tables file too, and where its texts begin; sizes, and the graphs' sha256,
+                always are.
             threads: of onnxruntime's, for one operator.
             trusted: public keys, one of which must have signed the bundle; every file's sha256 is compared then.
 
@@ -124,6 +125,8 @@ class Bundle:
     def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
         self._tables = self._map(self.manifest.tables, verify=verify or signed)
+        if verify or signed:
+            self._check_texts()
         self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
         if signed:
             for entry in self.manifest.other_files:
@@ -185,6 +188,17 @@ class Bundle:
             except (OSError, ValueError) as error:  # ValueError: cut since its size was compared
                 unreadable(self.folder / entry.name, error if isinstance(error, OSError) else OSError(str(error)))
 
+    def _check_texts(self) -> None:
+        """Refuse texts that overlap or leave their section: one could be as long as all of them."""
+        for stem in ("item_id", "user_id", "item_title"):
+            if f"{stem}_offsets" in self.manifest.sections and f"{stem}s" in self.manifest.sections:
+                blob, offsets = self.section(f"{stem}s"), self.section(f"{stem}_offsets")
+                if not (offsets[0] == 0 and offsets[-1] == blob.nbytes and (offsets[1:] >= offsets[:-1]).all()):
+                    raise BundleError(
+                        f"{self.folder / self.manifest.tables.name} is damaged (the section '{stem}_offsets' does not "
+                        "ascend); get the bundle again"
+                    )
+
     def section(self, name: str) -> NDArray[Any]:
         """A read-only view of a named array in the tables file. Raises BundleError where there is none."""
         if name not in self.manifest.sections:
@@ -224,7 +238,7 @@ class Bundle:
         try:
             answers: list[NDArray[Any]] = session.run(outputs, feed)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            reason = str(error).splitlines()[0]
+            reason = _first_line(error)
             raise BundleError(f"the '{name}' graph of {self.folder} failed: {reason}; export it again") from error
         return answers
 
@@ -234,7 +248,7 @@ class Bundle:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it says of errors is raised as well
         # A pattern is one block a set of input shapes, kept beside the arena: 4 MB more at 1M items, and no faster
         # (onnxruntime 1.32).
         options.enable_mem_pattern = False
@@ -251,9 +265,12 @@ class Bundle:
         folder = str(self.folder.resolve())
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
-            session = ort.InferenceSession(self._graphs[name], options, providers=["CPUExecutionProvider"])
+            # Its fallback prints to standard output, and tries the same again.
+            session = ort.InferenceSession(
+                self._graphs[name], options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            reason = str(error).splitlines()[0]
+            reason = _first_line(error)
             path = self.folder / graph.file.name
             if not (self.folder / self.manifest.tables.name).exists():  # onnxruntime looks for it, mapped or not
                 raise BundleError(
@@ -269,6 +286,11 @@ class Bundle:
         # onnxruntime reads them as long as the session lives, which may be longer than the bundle.
         session.edgerec_tables = [shared, values]
         return session
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, in one line; by the exception's name where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _promised(name: str, manifest: Manifest) -> Interface:

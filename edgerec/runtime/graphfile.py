@@ -37,15 +37,16 @@ _SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 class _Field(NamedTuple):
-    """How a field is written, whether there may be several, and of messages their kind."""
+    """How a field is written, whether there may be several, of messages their kind, and whether it is text."""
 
     wire: int
     many: bool = False
     kind: str | None = None
+    text: bool = False
 
 
-_NUMBER, _TEXT = _Field(_VARINT), _Field(_BYTES)
-_NUMBERS, _TEXTS = _Field(_VARINT, many=True), _Field(_BYTES, many=True)
+_NUMBER, _NUMBERS, _RAW = _Field(_VARINT), _Field(_VARINT, many=True), _Field(_BYTES)
+_TEXT, _TEXTS = _Field(_BYTES, text=True), _Field(_BYTES, many=True, text=True)
 
 
 def _one(kind: str) -> _Field:
@@ -56,7 +57,7 @@ def _some(kind: str) -> _Field:
     return _Field(_BYTES, many=True, kind=kind)
 
 
-_MESSAGES: dict[str, dict[int, _Field]] = {
+MESSAGES: dict[str, dict[int, _Field]] = {
     "model": {1: _NUMBER, 2: _TEXT, 7: _one("graph"), 8: _some("opset")},
     "opset": {1: _TEXT, 2: _NUMBER},
     "graph": {
@@ -64,10 +65,10 @@ _MESSAGES: dict[str, dict[int, _Field]] = {
     },
     "node": {1: _TEXTS, 2: _TEXTS, 3: _TEXT, 4: _TEXT, 5: _some("attribute")},
     "attribute": {
-        1: _TEXT, 2: _Field(_FIXED32), 3: _NUMBER, 4: _TEXT, 6: _one("graph"), 7: _Field(_FIXED32, many=True),
+        1: _TEXT, 2: _Field(_FIXED32), 3: _NUMBER, 4: _RAW, 6: _one("graph"), 7: _Field(_FIXED32, many=True),
         8: _NUMBERS, 20: _NUMBER,
     },
-    "tensor": {1: _NUMBERS, 2: _NUMBER, 8: _TEXT, 9: _TEXT, 13: _some("entry"), 14: _NUMBER},
+    "tensor": {1: _NUMBERS, 2: _NUMBER, 8: _TEXT, 9: _RAW, 13: _some("entry"), 14: _NUMBER},
     "entry": {1: _TEXT, 2: _TEXT},
     "value": {1: _TEXT, 2: _one("type")},
     "type": {1: _one("tensor type")},
@@ -178,7 +179,7 @@ def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, *, l
 
 
 def _text(message: Message, field: int) -> str:
-    """A field of text; empty where there is none. Raises ValueError for what is no UTF-8."""
+    """A field of text; empty where there is none."""
     content: bytes = message.get(field, [b""])[0]
     return content.decode()
 
@@ -192,7 +193,7 @@ def _read(kind: str, content: bytes, depth: int) -> Message:
     """A message and all inside it. Raises ValueError or IndexError for what no bundle has, or what is cut."""
     if depth == _DEEPEST:
         raise ValueError("it is nested too deeply")
-    known, found, at = _MESSAGES[kind], Message(), 0
+    known, found, at = MESSAGES[kind], Message(), 0
     while at < len(content):
         key, at = _varint(content, at)
         number, wire = key >> 3, key & 7
@@ -207,6 +208,8 @@ def _read(kind: str, content: bytes, depth: int) -> Message:
             value, at = content[at : at + size], at + size
             if at > len(content):
                 raise ValueError("it is cut")
+        if field.text and not value.isascii():
+            raise ValueError(f"it holds a name {value[:40]!r}, and no bundle has one like it")
         if field.kind is not None:
             value = _read(field.kind, value, depth + 1)
         if number in found and not field.many:

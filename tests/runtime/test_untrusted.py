@@ -177,6 +177,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         lambda model: model.graph.initializer.append(model.graph.initializer[0]),
         "two of its tensors|lies elsewhere",
     ),
+    "a name that no bundle has": (with_node(helper.make_node("Shape", ["k"], ["é"])), "a name"),
     "a loop without an end": (looping(None), "loop without a known end"),
     "a loop of a year": (looping(1 << 62), "loop without a known end"),
     "a loop of less than nothing": (looping(-1), "loop without a known end"),
