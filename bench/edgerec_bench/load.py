@@ -10,6 +10,7 @@ come edgerec's import, the bundle's opening, and one `recommend`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def main(megabytes: float, processes: int, out: Path | None) -> None:
     print_table("from nothing to the first answer", COLUMNS, map(cells, rows))
     if out is not None:
         command = f"python -m edgerec_bench.load --megabytes {megabytes:g} --processes {processes}"
-        write_record(out, "load", command, {"rows": rows})
+        write_record(out, "load", command, {"load_average": round(os.getloadavg()[0], 2), "rows": rows})
 
 
 if __name__ == "__main__":
