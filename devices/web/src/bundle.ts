@@ -2,7 +2,7 @@
 
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 
-import { BundleError, firstLine, MissingError, RequestError, SignatureError } from "./errors.ts";
+import { BundleError, EdgeRecError, firstLine, MissingError, PatchError, RequestError, SignatureError } from "./errors.ts";
 import { MANIFEST, MOST_BYTES, readManifest, type FileEntry, type Manifest } from "./manifest.ts";
 import { graphFault } from "./onnx.ts";
 import { canHash, sha256 } from "./sha256.ts";
@@ -47,17 +47,18 @@ export interface Bundle {
 
 /** Fetch and check the manifest alone. */
 export async function openManifest(source: Source, trusted?: PublicKey[]): Promise<Manifest> {
-  const content = await source.read(MANIFEST, MOST_BYTES, true);
+  return parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
+}
+
+/** Make the bundle of a source the one that a patch leads to. */
+export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
+  const parsed = (content: Bytes) => parse(content, trusted);
+  return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, sha256, EdgeRecError, PatchError });
+}
+
+async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Manifest> {
   if (trusted) {
-    let fault: string | undefined;
-    try {
-      fault = await (await import("./signature.ts")).signatureFault(content, trusted, sha256);
-    } catch (error) {
-      throw new MissingError(`signatures cannot be checked: ${firstLine(error)}`);
-    }
-    if (fault) {
-      throw new SignatureError(`${MANIFEST} ${fault}`);
-    }
+    await (await import("./signature.ts")).checkSignature(content, trusted, { sha256, SignatureError, MissingError });
   }
   return readManifest(content);
 }

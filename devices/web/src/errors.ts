@@ -19,6 +19,11 @@ export class RequestError extends EdgeRecError {
   override name = "RequestError";
 }
 
+/** A patch that is damaged, too new, or made for another bundle; nothing was changed. */
+export class PatchError extends EdgeRecError {
+  override name = "PatchError";
+}
+
 /** What this place should offer is not there: onnxruntime, cryptography, room for a history. */
 export class MissingError extends EdgeRecError {
   override name = "MissingError";

@@ -1,16 +1,16 @@
 /** EdgeRec in the browser: pages and workers. In Node `node.ts` takes this place. */
 
-import { openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
-import { describe, type Metadata } from "./metadata.ts";
+import { applyTo, openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
+import type { Metadata } from "./manifest.ts";
 import { recommenderOf, type Recommender } from "./recommender.ts";
-import { web, type Source } from "./source.ts";
+import { web, type Bytes, type Source } from "./source.ts";
 
-export { BundleError, EdgeRecError, MissingError, RequestError, SignatureError } from "./errors.ts";
+export { BundleError, EdgeRecError, MissingError, PatchError, RequestError, SignatureError } from "./errors.ts";
 export type { HistoryStore, Session, SessionOptions } from "./session.ts";
 export { web, type Progress, type Source } from "./source.ts";
 export type { LoadOptions, Runtime } from "./bundle.ts";
 export type { Id } from "./ids.ts";
-export type { Metadata } from "./metadata.ts";
+export type { Metadata } from "./manifest.ts";
 export type { Limits, Recommendation, Recommender, Subject } from "./recommender.ts";
 export type { PublicKey } from "./signature.ts";
 
@@ -26,7 +26,23 @@ export async function load(source: string | URL | Source, options: LoadOptions =
 
 /** What a bundle is, without its tables. @throws BundleError, SignatureError */
 export async function metadata(source: string | URL | Source, options: Pick<LoadOptions, "trusted"> = {}): Promise<Metadata> {
-  return describe(await openManifest(sourceOf(source), options.trusted));
+  return (await openManifest(sourceOf(source), options.trusted)).metadata;
+}
+
+/**
+ * Make the bundle of a source the one that a patch leads to: what was kept of it, and in Node the folder. Recommenders
+ * that are open answer on from the old one; `load` opens the new one.
+ *
+ * @param patch the bytes of a file that `edgerec diff` made.
+ * @returns whether anything was to be done.
+ * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new.
+ */
+export async function apply(
+  source: string | URL | Source,
+  patch: Bytes,
+  options: Pick<LoadOptions, "trusted"> = {},
+): Promise<boolean> {
+  return applyTo(sourceOf(source), patch, options.trusted);
 }
 
 const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;

@@ -24,12 +24,27 @@ export interface Graph extends FileEntry {
   tensors: Map<string, Section>;
 }
 
-export interface Manifest {
+/** What a bundle is, of its manifest alone. */
+export interface Metadata {
   version: string;
   layout: string;
   precision: string;
   /** Dimensions of a row. */
   d: number;
+  items: number;
+  /** 0 where a user's vector is computed from a history. */
+  users: number;
+  /** Of all files. */
+  bytes: number;
+  /** "recommend", "score", and where there is room "similar" and "encode". */
+  graphs: string[];
+  titles: boolean;
+  /** For people: data, backbone, method, budget, metrics; all optional. */
+  about: Record<string, unknown>;
+}
+
+export interface Manifest {
+  metadata: Metadata;
   items: Side;
   /** null where a user's vector is computed from a history. */
   users: Side | null;
@@ -41,16 +56,14 @@ export interface Manifest {
   /** The section with the rows that answer an empty history. */
   popular: string | null;
   others: FileEntry[];
-  /** For people: data, backbone, method, budget, metrics. */
-  about: Record<string, unknown>;
-  /** Of all files. */
-  bytes: number;
 }
 
 export const MANIFEST = "manifest.json";
 /** A manifest of a million blocks would have less. */
 export const MOST_BYTES = 16 << 20;
 const MAJOR = 1;
+/** Of onnxruntime's session options the only one that bundles need; others could name files. */
+const PREPACKING = "session.disable_prepacking";
 
 type Fields = Record<string, unknown>;
 
@@ -77,22 +90,31 @@ export function readManifest(content: Uint8Array): Manifest {
   }));
   demand(graphs.has("recommend"), "recommend");
   const others = list(fields["other_files"], "other_files").map((entry) => file(entry, "other_files"));
+  const items = side(fields["items"], "items");
+  const users = fields["users"] === null ? null : side(fields["users"], "users");
+  const sections = places(fields["sections"], "sections");
   const files = [tables, ...graphs.values(), ...others];
   const manifest = {
-    version,
-    layout: fields["layout"] as string,
-    precision: fields["precision"] as string,
-    d: whole(fields["d"], "d", 1),
-    items: side(fields["items"], "items"),
-    users: fields["users"] === null ? null : side(fields["users"], "users"),
+    metadata: {
+      version,
+      layout: `${fields["layout"]}`,
+      precision: `${fields["precision"]}`,
+      d: whole(fields["d"], "d", 1),
+      items: items.rows,
+      users: users?.rows ?? 0,
+      bytes: files.reduce((sum, entry) => sum + entry.bytes, content.length),
+      graphs: [...graphs.keys()],
+      titles: sections.has("item_titles"),
+      about: object(fields["about"], "about"),
+    },
+    items,
+    users,
     tables,
     graphs,
-    sections: places(fields["sections"], "sections"),
-    session: object(fields["session"], "session") as Record<string, string>,
+    sections,
+    session: { [PREPACKING]: `${object(fields["session"], "session")[PREPACKING] ?? 0}` },
     popular: (fields["encoder"] as { empty_history: string | null } | null)?.empty_history ?? null,
     others,
-    about: object(fields["about"], "about"),
-    bytes: files.reduce((sum, entry) => sum + entry.bytes, content.length),
   };
   checkSections(manifest);
   return manifest;

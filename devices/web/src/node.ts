@@ -1,15 +1,15 @@
 /** EdgeRec in Node: bundles in folders too, and histories in files. */
 
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
+import { applyTo, openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
 import { BundleError, MissingError } from "./errors.ts";
-import { describe, type Metadata } from "./metadata.ts";
+import type { Metadata } from "./manifest.ts";
 import { recommenderOf, type Recommender } from "./recommender.ts";
 import type { HistoryStore } from "./session.ts";
-import { web, type Source } from "./source.ts";
+import { web, type Bytes, type Source } from "./source.ts";
 
 export * from "./index.ts";
 
@@ -24,7 +24,22 @@ export async function load(source: string | URL | Source, options: LoadOptions =
 
 /** What a bundle is, without its tables. @throws BundleError, SignatureError */
 export async function metadata(source: string | URL | Source, options: Pick<LoadOptions, "trusted"> = {}): Promise<Metadata> {
-  return describe(await openManifest(sourceOf(source), options.trusted));
+  return (await openManifest(sourceOf(source), options.trusted)).metadata;
+}
+
+/**
+ * Make the bundle in a folder the one that a patch leads to, as `edgerec apply` does, which can undo it too. One process at a
+ * time; recommenders that are open answer on from the old one, and `load` opens the new one.
+ *
+ * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new;
+ *   MissingError where the folder cannot be written.
+ */
+export async function apply(
+  source: string | URL | Source,
+  patch: Bytes,
+  options: Pick<LoadOptions, "trusted"> = {},
+): Promise<boolean> {
+  return applyTo(sourceOf(source), patch, options.trusted);
 }
 
 /** onnxruntime-node, or where it is not installed onnxruntime-web. */
@@ -52,6 +67,10 @@ export function folder(path: string): Source {
     async read(file, most) {
       const place = join(path, file);
       try {
+        // Of a bundle that came from anywhere, a link could lead anywhere.
+        if ((await realpath(place)) !== join(await realpath(path), file)) {
+          throw new BundleError(`${place} is a link; copy the file itself`);
+        }
         const { size } = await stat(place);
         if (size > most) {
           throw new BundleError(`${place} has ${size} bytes where at most ${most} are expected; copy the bundle again`);
@@ -66,7 +85,37 @@ export function folder(path: string): Source {
       }
     },
     path: (file) => resolve(path, file),
+    async replace(files, before, kept) {
+      try {
+        const last = files.pop()!;
+        for (const [file, content] of [...files, ["manifest.previous.json", before] as const, last]) {
+          await whole(join(path, file), content);
+        }
+        for (const file of await readdir(path)) {
+          if (OURS.test(file) && !kept.includes(file)) {
+            await rm(join(path, file), { force: true });
+          }
+        }
+      } catch (error) {
+        throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or mend its permissions`);
+      }
+    },
   };
+}
+
+/** Files that bundles leave behind when they are replaced. */
+const OURS = /^(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)(\.part)?$/;
+
+/** A file that is whole or not there: on the disk under another name before it takes its own. */
+async function whole(place: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
+  const part = `${place}.part`;
+  await rm(part, { force: true });
+  const handle = await open(part, "wx", mode);
+  await handle
+    .writeFile(content)
+    .then(() => handle.sync())
+    .finally(() => handle.close());
+  await rename(part, place);
 }
 
 /** A history in a file that only its owner may read; written under another name first, so that it is whole. */
@@ -77,16 +126,9 @@ export function fileStore(path: string): HistoryStore {
   return {
     read: () => readFile(path, "utf8").catch((error: unknown) => (code(error) === "ENOENT" ? null : fail(error))),
     async write(text) {
-      const part = `${path}.part`;
       try {
         await mkdir(dirname(path), { recursive: true });
-        await rm(part, { force: true });
-        const handle = await open(part, "wx", 0o600);
-        await handle
-          .writeFile(text)
-          .then(() => handle.sync())
-          .finally(() => handle.close());
-        await rename(part, path);
+        await whole(path, text, 0o600);
       } catch (error) {
         fail(error);
       }

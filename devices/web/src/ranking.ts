@@ -1,7 +1,10 @@
-/** What no graph does: the best of an allow-list, and the answer to an empty history. */
+/**
+ * What no graph does: the best of an allow-list, and the answer to an empty history. Loaded with the first of them, and so
+ * without what the rest imports.
+ */
 
 import type { Bundle } from "./bundle.ts";
-import { RequestError } from "./errors.ts";
+import type { EdgeRecError } from "./errors.ts";
 
 /** Rows and their scores, best first. */
 export type Ranking = [row: number, score: number][];
@@ -13,7 +16,7 @@ export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ra
 }
 
 /** The k most popular items, then any others by row, all with score 0, as their scores are without a history. */
-export function popular(bundle: Bundle, allowed: (row: number) => boolean, k: number): Ranking {
+export function popularOf(bundle: Bundle, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
   const { popular, items, sections } = bundle.manifest;
   if (popular === null) {
     throw new RequestError("the history is empty, and the bundle names no popular items");

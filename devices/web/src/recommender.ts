@@ -3,8 +3,8 @@
 import type { Bundle, Feed } from "./bundle.ts";
 import { BundleError, firstLine, MissingError, RequestError } from "./errors.ts";
 import { idsOf, titlesOf, type Id, type Ids } from "./ids.ts";
-import { describe, type Metadata } from "./metadata.ts";
-import { bestOf, popular, type Ranking } from "./ranking.ts";
+import type { Metadata } from "./manifest.ts";
+import type { Ranking } from "./ranking.ts";
 import type { Session, SessionOptions } from "./session.ts";
 
 /** One answer: the item's raw id and its score. */
@@ -60,11 +60,13 @@ export interface Recommender {
 
 export function recommenderOf(bundle: Bundle): Recommender {
   const { manifest } = bundle;
-  const { d } = manifest;
+  const { d } = manifest.metadata;
   const { rows } = manifest.items;
   const items = idsOf(bundle, "item_id", manifest.items);
   const users = manifest.users && idsOf(bundle, "user_id", manifest.users);
   const titles = titlesOf(bundle);
+
+  const allRows = () => [...Array(rows).keys()];
 
   /** The rows of raw item ids. */
   function rowsOf(ids: Iterable<Id>): number[] {
@@ -127,7 +129,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
   }
 
   const model: Recommender = {
-    metadata: describe(manifest),
+    metadata: manifest.metadata,
     async recommend({ k = 10, exclude = [], allow, ...subject }) {
       const number = scalar(k);
       const gone = new Set(rowsOf(exclude));
@@ -136,14 +138,14 @@ export function recommenderOf(bundle: Bundle): Recommender {
       past?.forEach((row) => gone.add(row));
       const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
       if (past && past[0] == null) {
-        return answer(popular(bundle, may, k));
+        return answer((await import("./ranking.ts")).popularOf(bundle, may, k, RequestError));
       }
       // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
       if (allowed && allowed.size * d <= rows) {
         const left = [...allowed].filter(may);
-        return answer(left[0] == null ? [] : bestOf(left, await scored(feed, left), k));
+        return answer(left[0] == null ? [] : (await import("./ranking.ts")).bestOf(left, await scored(feed, left), k));
       }
-      const excluded = allowed ? [...Array(rows).keys()].filter((row) => !may(row)) : [...gone];
+      const excluded = allowed ? allRows().filter((row) => !may(row)) : [...gone];
       return ranked("recommend", { ...feed, exclude: matrix(excluded), k: number });
     },
     async score({ items, ...subject }) {
@@ -160,7 +162,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
       return titles?.(row!) || null;
     },
     has: (item) => items.row(item) >= 0,
-    items: () => [...Array(rows).keys()].map(items.id),
+    items: () => allRows().map(items.id),
     async session(options = {}) {
       demandUsers(false);
       try {

@@ -1,6 +1,13 @@
 /** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes, as export/README.md says. */
 
+import type { EdgeRecError } from "./errors.ts";
 import type { Bytes } from "./source.ts";
+
+interface Tools {
+  sha256(content: Bytes): Promise<string>;
+  SignatureError: typeof EdgeRecError;
+  MissingError: typeof EdgeRecError;
+}
 
 /** A public key: the text of a .pub file that `edgerec keys new` made, or its 32 raw bytes. */
 export type PublicKey = string | Uint8Array;
@@ -13,10 +20,26 @@ const DER_BYTES = 44;
 /**
  * Loaded where keys are given, and so without what the rest imports.
  *
- * @returns what is wrong: unsigned, signed with a key that is none of these, or altered since; undefined if nothing is.
- * @throws RangeError where one of the keys is none.
+ * @throws SignatureError unsigned, signed with a key that is none of these, or altered since; MissingError where one of the
+ *   keys is none, or this place has no ed25519.
  */
-export async function signatureFault(
+export async function checkSignature(
+  document: Bytes,
+  trusted: PublicKey[],
+  { sha256, SignatureError, MissingError }: Tools,
+): Promise<void> {
+  let fault: string | undefined;
+  try {
+    fault = await signatureFault(document, trusted, sha256);
+  } catch (error) {
+    throw new MissingError(`signatures cannot be checked: ${(error as Error).message}`);
+  }
+  if (fault) {
+    throw new SignatureError(`manifest.json ${fault}`);
+  }
+}
+
+async function signatureFault(
   document: Bytes,
   trusted: PublicKey[],
   sha256: (content: Bytes) => Promise<string>,

@@ -21,6 +21,13 @@ export interface Source {
   read(file: string, most: number, fresh: boolean, progress?: (loaded: number) => void): Promise<Bytes>;
   /** Told when a bundle is open: whatever else is kept of earlier ones may go. */
   keepOnly?(files: string[]): Promise<unknown>;
+  /**
+   * Bring the files of a patched bundle into effect, all of them or none: the manifest is the last.
+   *
+   * @param before the manifest that is replaced.
+   * @param kept the files of both bundles; whatever else is kept of earlier ones may go.
+   */
+  replace?(files: [file: string, content: Bytes][], before: Bytes, kept: string[]): Promise<unknown>;
   /** Where onnxruntime-node itself can open a file, so that it maps the tables beside it. */
   path?(file: string): string;
 }
@@ -58,6 +65,12 @@ export function web(address: string | URL, cache: string | null = "edgerec"): So
           return bytes(kept);
         }
         throw new BundleError(`${place} cannot be fetched (${firstLine(error)}); is the address right?`);
+      }
+    },
+    async replace(files) {
+      const keeping = await store();
+      for (const [file, content] of files) {
+        await keeping?.put(url(file), new Response(content));
       }
     },
     async keepOnly(files) {

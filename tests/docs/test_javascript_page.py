@@ -1,4 +1,4 @@
-"""The programs of the pages on runtimes, run as they stand there; that for Android is in tests/devices/android."""
+"""The programs of docs/javascript.md, run as they stand there."""
 
 from __future__ import annotations
 
@@ -26,15 +26,6 @@ def bundle(tmp_path: Path) -> Path:
 
 def programs(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-
-
-def test_python(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(bundle.parent)
-    (program,) = programs("python.md", "python")
-    exec(program, {})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("100 items, ")
-    assert lines[-1].startswith("item 'nobody knows' is not ")
 
 
 def test_node(bundle: Path) -> None:

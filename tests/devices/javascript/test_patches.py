@@ -1,0 +1,107 @@
+"""Patches in JavaScript: the bundles that `edgerec diff` meant, to the byte, or nothing changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgerec.runtime.updates import undo_patch
+from edgerec_devices.static_site import StaticServer
+from edgerec_export import Options
+from edgerec_export.diff import diff
+from tests.devices.chrome import Chrome, chrome
+from tests.devices.javascript.test_javascript import LIBRARY, library_files, module, node
+from tests.devices.web import need
+from tests.patches import Kind, bundles
+
+HERE = Path(__file__).parent
+KINDS = {
+    "mixed int8": Kind(Options(layout="mixed", precision="int8", verify=False)),
+    "dense int4": Kind(Options(layout="dense", precision="int4", verify=False), "linear", "str"),
+    "csr fp16": Kind(Options(layout="csr", precision="fp16", verify=False), "ials", "str", titles=True),
+    "ell fp32": Kind(Options(layout="ell", precision="fp32", verify=False, titles=True), "linear", titles=True),
+    "csc int8": Kind(Options(layout="csc", precision="int8", verify=False), "users", "str"),
+    "bitmask int4": Kind(Options(layout="bitmask", precision="int4", verify=False), "ials"),
+    "other scales": Kind(Options(layout="mixed", precision="int4", verify=False), "linear", like=False),
+}
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need("node")
+    folder = tmp_path_factory.mktemp("patches")
+    for name, kind in KINDS.items():
+        (folder / name).mkdir()
+        old, new = bundles(kind, folder / name)
+        diff(old, new, folder / name / "patch", verify=False)
+    return folder
+
+
+@pytest.fixture
+def browser() -> Iterator[Chrome]:
+    need("chromium")
+    with chrome() as running:
+        yield running
+
+
+def test_they_make_the_new_bundle_or_nothing(patches: Path) -> None:
+    said = json.loads(node(HERE / "patches.mjs", LIBRARY, patches, "1", "300"))
+    assert not said["wrong"]
+    assert said["refused"] > 250
+
+
+def test_python_undoes_what_javascript_applied(patches: Path, tmp_path: Path) -> None:
+    work, old = tmp_path / "films.bundle", patches / "csr fp16" / "old.bundle"
+    shutil.copytree(old, work)
+    told = module(
+        "import { readFile } from 'node:fs/promises';\n"
+        f"const patch = new Uint8Array(await readFile({json.dumps(str(old.parent / 'patch'))}));\n"
+        f"tell(await edgerec.apply({json.dumps(str(work))}, patch));\n"
+        f"tell(await fails(edgerec.apply(`${{vectors}}/titles`, patch)));\n"
+        f"tell(await fails(edgerec.apply({json.dumps(str(old))}, patch.subarray(1))));\n"
+        f"tell(await fails(edgerec.apply({json.dumps(str(tmp_path / 'none'))}, patch)));\n"
+    )
+    done, other, no_patch, nothing = map(json.loads, told.splitlines())
+    assert done is True
+    assert other.startswith("PatchError: the patch was made for another bundle; apply patches in their order")
+    assert no_patch == "PatchError: this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'"
+    assert nothing.startswith("BundleError: ")
+    undo_patch(work)
+    assert (work / "manifest.json").read_bytes() == (old / "manifest.json").read_bytes()
+
+
+def test_a_page_fetches_the_patch_and_nothing_of_the_new_tables(browser: Chrome, patches: Path) -> None:
+    """The server has the new bundle already; what is not fetched of it was made of the old one."""
+    folder = patches / "ell fp32"
+    files = library_files() | {"patch": folder / "patch"}
+    old = {f"bundle/{path.name}": path for path in (folder / "old.bundle").iterdir()}
+    new = {f"bundle/{path.name}": path for path in (folder / "new.bundle").iterdir()}
+    ask = (
+        "const m = await e.load('/bundle', { runtime });"
+        "const top = await m.recommend({ history: [], k: 5 }); await m.close(); return top.map((one) => one.item); })()"
+    )
+    start = (
+        "(async () => { const e = await import('/edgerec.mjs'); const runtime = await import('/ort/ort.wasm.min.mjs');"
+        "runtime.env.wasm.wasmPaths = '/ort/';"
+    )
+    with StaticServer(files | old) as server:
+        page = browser.open(server.address)
+        page.js(start + ask)
+        server.files = files | new
+        server.log.clear()
+        assert page.js(
+            start + "const patch = new Uint8Array(await (await fetch('/patch')).arrayBuffer());"
+            "return e.apply('/bundle', patch); })()"
+        )
+        answer = page.js(start + ask)
+        assert {path for path in server.log if path.startswith("bundle/")} == {"bundle/manifest.json"}
+        assert not page.complaints()
+    model = module(
+        f"const m = await edgerec.load({json.dumps(str(folder / 'new.bundle'))}, {{ runtime }});"
+        "tell((await m.recommend({ history: [], k: 5 })).map((one) => one.item));"
+    )
+    assert answer == json.loads(model)
