@@ -19,9 +19,21 @@ from edgerec.tables import DenseTable
 from edgerec_devices import web_files
 from edgerec_devices.kinds import silent
 from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export.diff import diff
+from tests.patches import Kind, bundles
 from tests.vectors.check import FOLDER, ranking_failure, values_failure
 
 BUNDLES = FOLDER / "bundles"
+PATCHES = {
+    "mixed int8": Kind(Options(layout="mixed", precision="int8", verify=False)),
+    "dense int4": Kind(Options(layout="dense", precision="int4", verify=False), "linear", "str"),
+    "csr fp16": Kind(Options(layout="csr", precision="fp16", verify=False), "ials", "str", titles=True),
+    "ell fp32": Kind(Options(layout="ell", precision="fp32", verify=False, titles=True), "linear", titles=True),
+    "csc int8": Kind(Options(layout="csc", precision="int8", verify=False), "users", "str"),
+    "bitmask int4": Kind(Options(layout="bitmask", precision="int4", verify=False), "ials"),
+    "other scales": Kind(Options(layout="mixed", precision="int4", verify=False), "linear", like=False),
+}
+"""Of what patches are made, for whoever applies them: every layout, every precision, both kinds of ids."""
 QUICK = {"calls": 5, "seconds": 0, "k": 10, "exclude": 5, "history": 5, "candidates": [20], "threads": 1, "seed": 0}
 
 
@@ -109,6 +121,15 @@ def films(folder: Path) -> Path:
     encoder, popularity = LinearEncoder(np.ones(100, np.float32)), np.arange(100)[::-1]
     source = Source(items, np.arange(100), encoder=encoder, item_counts=popularity, titles=titles)
     return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
+
+
+def make_patches(folder: Path) -> Path:
+    """NAME/{old.bundle,new.bundle,patch} of each kind."""
+    for name, kind in PATCHES.items():
+        (folder / name).mkdir()
+        old, new = bundles(kind, folder / name)
+        diff(old, new, folder / name / "patch", verify=False)
+    return folder
 
 
 def large_bundle(folder: Path) -> Path:

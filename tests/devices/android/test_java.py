@@ -13,7 +13,7 @@ from edgerec.runtime import Recommender
 from edgerec_devices.runner import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
-from tests.devices.web import films, large_bundle
+from tests.devices.web import films, large_bundle, make_patches
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
@@ -98,6 +98,14 @@ def test_damaged_bundles_are_refused_by_named_errors(java: list[str], tmp_path: 
     refused, wrong = re.fullmatch(r"(\d+) refused, (\d+) wrong", said).groups()  # type: ignore[union-attr]
     assert wrong == "0"
     assert int(refused) > 75
+
+
+def test_patches_make_the_new_bundle_or_nothing(java: list[str], tmp_path: Path) -> None:
+    (tmp_path / "patches").mkdir()
+    said = ran(java, "Updates", make_patches(tmp_path / "patches"), tmp_path, "1", "200")
+    refused, wrong = re.fullmatch(r"(\d+) refused, (\d+) wrong", said).groups()  # type: ignore[union-attr]
+    assert wrong == "0"
+    assert int(refused) > 150
 
 
 def test_the_program_of_the_documentation(java: list[str], tmp_path: Path) -> None:

@@ -11,34 +11,17 @@ import pytest
 
 from edgerec.runtime.updates import undo_patch
 from edgerec_devices.static_site import StaticServer
-from edgerec_export import Options
-from edgerec_export.diff import diff
 from tests.devices.chrome import Chrome, chrome
 from tests.devices.javascript.test_javascript import LIBRARY, library_files, module, node
-from tests.devices.web import need
-from tests.patches import Kind, bundles
+from tests.devices.web import make_patches, need
 
 HERE = Path(__file__).parent
-KINDS = {
-    "mixed int8": Kind(Options(layout="mixed", precision="int8", verify=False)),
-    "dense int4": Kind(Options(layout="dense", precision="int4", verify=False), "linear", "str"),
-    "csr fp16": Kind(Options(layout="csr", precision="fp16", verify=False), "ials", "str", titles=True),
-    "ell fp32": Kind(Options(layout="ell", precision="fp32", verify=False, titles=True), "linear", titles=True),
-    "csc int8": Kind(Options(layout="csc", precision="int8", verify=False), "users", "str"),
-    "bitmask int4": Kind(Options(layout="bitmask", precision="int4", verify=False), "ials"),
-    "other scales": Kind(Options(layout="mixed", precision="int4", verify=False), "linear", like=False),
-}
 
 
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("node")
-    folder = tmp_path_factory.mktemp("patches")
-    for name, kind in KINDS.items():
-        (folder / name).mkdir()
-        old, new = bundles(kind, folder / name)
-        diff(old, new, folder / name / "patch", verify=False)
-    return folder
+    return make_patches(tmp_path_factory.mktemp("patches"))
 
 
 @pytest.fixture

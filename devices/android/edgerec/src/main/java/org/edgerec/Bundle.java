@@ -11,7 +11,6 @@ import java.io.DataInputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.security.MessageDigest;
@@ -26,7 +25,6 @@ import java.util.Set;
 final class Bundle {
     /** What a manifest may set of onnxruntime's; others are left alone, for they could name files. */
     private static final Set<String> SETTINGS = Collections.singleton("session.disable_prepacking");
-    private static final int CHUNK = 1 << 20;
 
     final Manifest manifest;
     final Tables tables;
@@ -66,10 +64,7 @@ final class Bundle {
                 throw new BundleException(graph.entry.file + " is refused: " + fault + "; export it again");
             }
         }
-        tables = new Tables(checked(folder, manifest.tables), manifest);
-        if (verify && !sha256(tables.content()).equals(manifest.tables.sha256)) {
-            throw altered(manifest.tables.file);
-        }
+        tables = new Tables(verify ? verified(folder, manifest.tables) : checked(folder, manifest.tables), manifest);
         for (Manifest.Entry other : options.trusted == null ? Collections.<Manifest.Entry>emptyList() : manifest.others) {
             read(folder, other, true);
         }
@@ -77,6 +72,11 @@ final class Bundle {
     }
 
     static Manifest openManifest(File folder, Options options) {
+        return new Manifest(document(folder, options));
+    }
+
+    /** The bytes of a folder's manifest, signed by one of the trusted keys. */
+    static byte[] document(File folder, Options options) {
         File file = new File(folder, Manifest.NAME);
         if (!file.isFile()) {
             throw new BundleException(folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");
@@ -88,7 +88,7 @@ final class Bundle {
         if (options.trusted != null) {
             Signatures.check(content, options.trusted);
         }
-        return new Manifest(content);
+        return content;
     }
 
     /** Without onnxruntime's telemetry, which is read from the environment when its library is loaded. */
@@ -129,7 +129,25 @@ final class Bundle {
         return file;
     }
 
-    private static byte[] read(File folder, Manifest.Entry entry, boolean verify) {
+    /** The same, its sha256 compared. */
+    static File verified(File folder, Manifest.Entry entry) {
+        File file = checked(folder, entry);
+        MessageDigest digest = Signatures.digest();
+        byte[] room = new byte[1 << 16];
+        try (FileInputStream stream = new FileInputStream(file)) {
+            for (int count = stream.read(room); count >= 0; count = stream.read(room)) {
+                digest.update(room, 0, count);
+            }
+        } catch (IOException error) {
+            throw new BundleException(file + " cannot be read: " + error.getMessage() + "; copy it again", error);
+        }
+        if (!Signatures.hexadecimal(digest.digest()).equals(entry.sha256)) {
+            throw altered(entry.file);
+        }
+        return file;
+    }
+
+    static byte[] read(File folder, Manifest.Entry entry, boolean verify) {
         File file = checked(folder, entry);
         if (entry.bytes > Manifest.MOST_BYTES) {
             throw new BundleException(file + " has " + entry.bytes + " bytes, more than a graph can; export it again");
@@ -141,7 +159,7 @@ final class Bundle {
         return content;
     }
 
-    private static byte[] read(File file, int bytes) {
+    static byte[] read(File file, int bytes) {
         byte[] content = new byte[bytes];
         try (DataInputStream stream = new DataInputStream(new FileInputStream(file))) {
             stream.readFully(content);
@@ -154,17 +172,6 @@ final class Bundle {
     private static BundleException altered(String file) {
         return new BundleException(
                 file + " is not the file that " + Manifest.NAME + " describes (sha256 differs); copy it again");
-    }
-
-    private static String sha256(ByteBuffer content) {
-        MessageDigest digest = Signatures.digest();
-        while (content.hasRemaining()) {
-            ByteBuffer part = content.duplicate();
-            part.limit(Math.min(content.limit(), content.position() + CHUNK));
-            content.position(part.limit());
-            digest.update(part);
-        }
-        return Signatures.hexadecimal(digest.digest());
     }
 
     /** What a graph answers, copied out of onnxruntime: long[] of whole numbers, else float[]. */

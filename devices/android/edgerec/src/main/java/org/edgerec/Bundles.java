@@ -10,16 +10,15 @@ import java.io.InputStream;
 import java.io.OutputStream;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
-import java.util.ArrayList;
 import java.util.HashSet;
-import java.util.List;
 import java.util.Set;
 import java.util.regex.Pattern;
 
 /** Bundles brought to where they can be mapped: assets of an app are no files, and what is downloaded is one stream. */
 public final class Bundles {
-    private static final Pattern OURS = Pattern.compile(
-            "(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\\.(bin|onnx|md)(\\.part)?|manifest\\.json\\.part");
+    /** What bundles leave behind when they are replaced. */
+    static final Pattern OURS = Pattern.compile("(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\\.(bin|onnx|md)"
+            + "(\\.part)?|manifest\\.json\\.part|manifest\\.previous\\.json(\\.part)?");
 
     /** Where the files of a bundle come from: {@code name -> assets.open("films.bundle/" + name)}. */
     public interface Source {
@@ -48,10 +47,10 @@ public final class Bundles {
                 content = made.toByteArray();
             }
             Set<String> kept = new HashSet<>();
-            for (Manifest.Entry entry : entries(new Manifest(content))) {
+            for (Manifest.Entry entry : new Manifest(content).files()) {
                 kept.add(entry.file);
                 File file = new File(folder, entry.file);
-                if (!isThere(file, entry)) {
+                if (!isThere(folder, entry)) {
                     try (InputStream stream = source.open(entry.file)) {
                         write(stream, file, entry.bytes, entry.sha256);
                     }
@@ -75,31 +74,17 @@ public final class Bundles {
         install(name -> new FileInputStream(new File(from, name)), folder);
     }
 
-    private static List<Manifest.Entry> entries(Manifest manifest) {
-        List<Manifest.Entry> all = new ArrayList<>(manifest.others);
-        all.add(manifest.tables);
-        for (Manifest.Graph graph : manifest.graphs.values()) {
-            all.add(graph.entry);
-        }
-        return all;
-    }
-
-    private static boolean isThere(File file, Manifest.Entry entry) throws IOException {
-        if (file.length() != entry.bytes) {
+    private static boolean isThere(File folder, Manifest.Entry entry) {
+        try {
+            Bundle.verified(folder, entry);
+            return true;
+        } catch (BundleException missing) {
             return false;
         }
-        MessageDigest digest = Signatures.digest();
-        byte[] room = new byte[1 << 16];
-        try (FileInputStream stream = new FileInputStream(file)) {
-            for (int count = stream.read(room); count >= 0; count = stream.read(room)) {
-                digest.update(room, 0, count);
-            }
-        }
-        return Signatures.hexadecimal(digest.digest()).equals(entry.sha256);
     }
 
     /** A file of so many bytes, under another name until it is whole. */
-    private static void write(InputStream stream, File file, long bytes, String sha256) throws IOException {
+    static void write(InputStream stream, File file, long bytes, String sha256) throws IOException {
         File part = new File(file.getPath() + ".part");
         MessageDigest digest = Signatures.digest();
         try (FileOutputStream made = new FileOutputStream(part)) {

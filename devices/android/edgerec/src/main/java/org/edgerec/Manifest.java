@@ -48,6 +48,12 @@ final class Manifest {
             this.shape = shape;
             this.bytes = bytes;
         }
+
+        /** Bytes of an entry. */
+        int size() {
+            Matcher matcher = DTYPE.matcher(dtype);
+            return matcher.matches() ? Integer.parseInt(matcher.group(1)) / 8 : 0;
+        }
     }
 
     /** A graph's file, and by name the external tensors that it reads. */
@@ -122,15 +128,22 @@ final class Manifest {
         session = object(fields.get("session"), "session");
         about = object(fields.get("about"), "about");
         popular = popular(fields.get("encoder"));
-        long sum = content.length + tables.bytes;
-        for (Graph graph : graphs.values()) {
-            sum += graph.entry.bytes;
-        }
-        for (Entry other : others) {
-            sum += other.bytes;
+        long sum = content.length;
+        for (Entry entry : files()) {
+            sum += entry.bytes;
         }
         bytes = sum;
         checkSections();
+    }
+
+    /** Every file but the manifest itself. */
+    List<Entry> files() {
+        List<Entry> all = new ArrayList<>(others);
+        all.add(tables);
+        for (Graph graph : graphs.values()) {
+            all.add(graph.entry);
+        }
+        return all;
     }
 
     private static Map<String, Object> fields(byte[] content) {

@@ -1,0 +1,226 @@
+package org.edgerec;
+
+import static org.edgerec.PatchException.need;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.BitSet;
+import java.util.Map;
+import java.util.zip.DataFormatException;
+import java.util.zip.Inflater;
+
+/** The file of a patch (export/README.md, "Patches"): its header, and the parts behind it, taken one after the other. */
+final class PatchParts {
+    private static final int HEAD = 52;
+    private static final int SIGNED_FROM = 44;
+    private static final int MAJOR = 1;
+
+    final Map<?, ?> header;
+    /** Bytes of the inflated stream. */
+    final long inflated;
+    private final byte[] stream;
+    private int at;
+
+    /** @param baseBytes of the bundle that it is for: what is made of less is limited by it. */
+    PatchParts(byte[] patch, long baseBytes) {
+        if (patch.length < HEAD || !new String(patch, 0, 8, StandardCharsets.ISO_8859_1).equals("edgerecP")) {
+            throw new PatchException("this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'");
+        }
+        ByteBuffer head = ByteBuffer.wrap(patch).order(ByteOrder.LITTLE_ENDIAN);
+        int major = head.getShort(8) & 0xFFFF;
+        if (major > MAJOR) {
+            throw new PatchException(
+                    "the patch has version " + major + ".x, this reader knows " + MAJOR + ".x; update edgerec");
+        }
+        byte[] signed = Arrays.copyOfRange(patch, SIGNED_FROM, patch.length);
+        String promised = Signatures.hexadecimal(Arrays.copyOfRange(patch, 12, SIGNED_FROM));
+        need(Signatures.sha256(signed).equals(promised), "its sha256 differs");
+        inflated = head.getLong(SIGNED_FROM);
+        long most = Math.min(4 * baseBytes + (1 << 20), Integer.MAX_VALUE - 8);
+        need(inflated >= 0 && inflated <= most, inflated + " bytes for a bundle of " + baseBytes);
+        stream = inflate(patch, (int) inflated);
+        int end = 0;
+        while (end < stream.length && stream[end] != '\n') {
+            end++;
+        }
+        header = parsed(new String(take(end), StandardCharsets.UTF_8));
+        at = Math.min(end + 1, stream.length);
+    }
+
+    private static byte[] inflate(byte[] patch, int bytes) {
+        Inflater inflater = new Inflater();
+        try {
+            inflater.setInput(patch, HEAD, patch.length - HEAD);
+            byte[] whole = new byte[bytes];
+            int made = 0;
+            for (int more = 1; made < bytes && more > 0; made += more) {
+                more = inflater.inflate(whole, made, bytes - made);
+            }
+            boolean over = inflater.finished() || inflater.inflate(new byte[1]) == 0 && inflater.finished();
+            need(made == bytes && over && inflater.getRemaining() == 0, "its stream has another length than promised");
+            return whole;
+        } catch (DataFormatException error) {
+            throw PatchException.damaged(String.valueOf(error.getMessage()));
+        } finally {
+            inflater.end();
+        }
+    }
+
+    private static Map<?, ?> parsed(String text) {
+        Object fields;
+        try {
+            fields = Json.parse(text);
+        } catch (IllegalArgumentException error) {
+            throw PatchException.damaged("its header is " + error.getMessage());
+        }
+        need(fields instanceof Map && "edgerec.patch".equals(((Map<?, ?>) fields).get("format")), "it has no header");
+        return (Map<?, ?>) fields;
+    }
+
+    long left() {
+        return stream.length - at;
+    }
+
+    byte[] take(long size) {
+        need(size >= 0 && size <= left(), "a part of " + size + " bytes where " + left() + " are left");
+        at += (int) size;
+        return Arrays.copyOfRange(stream, at - (int) size, at);
+    }
+
+    /** Numbers that lie byte by byte: the lowest bytes of all, then the second ones, and so on. */
+    Units values(long count, int size) {
+        need(count >= 0 && count <= left() / size, count + " numbers where there are fewer");
+        byte[] stored = take(count * size);
+        byte[] bytes = new byte[stored.length];
+        for (int plane = 0; plane < size; plane++) {
+            for (int n = 0; n < count; n++) {
+                bytes[n * size + plane] = stored[plane * (int) count + n];
+            }
+        }
+        return new Units(bytes, size);
+    }
+
+    /** Copies of a base of so many units, to make that many. */
+    Copies copies(long count, long base, long made) {
+        need(count >= 0 && count <= left() / 12, count + " copies where there are fewer");
+        Copies copies = new Copies(values(3 * count, 4), (int) count);
+        need(copies.fit(base, made), "it copies what is not there");
+        return copies;
+    }
+
+    /** Unsigned whole numbers of 1, 2, 4 or 8 bytes, little-endian; what is too large for one wraps around. */
+    static final class Units {
+        final byte[] bytes;
+        final int size;
+        private final ByteBuffer view;
+
+        Units(byte[] bytes, int size) {
+            this.bytes = bytes;
+            this.size = size;
+            view = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
+        }
+
+        int count() {
+            return bytes.length / size;
+        }
+
+        long get(int n) {
+            switch (size) {
+                case 1:
+                    return bytes[n] & 0xFF;
+                case 2:
+                    return view.getShort(2 * n) & 0xFFFF;
+                case 4:
+                    return view.getInt(4 * n) & 0xFFFFFFFFL;
+                default:
+                    return view.getLong(8 * n);
+            }
+        }
+
+        void set(int n, long value) {
+            switch (size) {
+                case 1:
+                    bytes[n] = (byte) value;
+                    break;
+                case 2:
+                    view.putShort(2 * n, (short) value);
+                    break;
+                case 4:
+                    view.putInt(4 * n, (int) value);
+                    break;
+                default:
+                    view.putLong(8 * n, value);
+            }
+        }
+    }
+
+    /** How something is made of something like it: runs that are copied, and what is inserted between. */
+    static final class Copies {
+        private final long[] starts;
+        private final long[] counts;
+        private final long[] inserted;
+
+        private Copies(Units numbers, int count) {
+            starts = new long[count];
+            counts = new long[count];
+            inserted = new long[count];
+            long end = 0;
+            for (int n = 0; n < count; n++) {
+                long skip = numbers.get(n);
+                starts[n] = end + (skip % 2 == 1 ? -(skip + 1) / 2 : skip / 2); // 0, -1, 1, -2, ... as 0, 1, 2, 3, ...
+                counts[n] = numbers.get(count + n);
+                inserted[n] = numbers.get(2 * count + n);
+                end = starts[n] + counts[n];
+            }
+        }
+
+        private boolean fit(long base, long made) {
+            long sum = 0;
+            for (int n = 0; n < starts.length; n++) {
+                sum += counts[n] + inserted[n];
+                if (starts[n] < 0 || starts[n] + counts[n] > base || sum > made) {
+                    return false;
+                }
+            }
+            return sum == made;
+        }
+
+        /** What they make of bytes, with the literals that come next. */
+        void write(ByteBuffer base, PatchParts parts, ByteBuffer made) {
+            long literals = 0;
+            for (long count : inserted) {
+                literals += count;
+            }
+            ByteBuffer between = ByteBuffer.wrap(parts.take(literals));
+            for (int n = 0; n < starts.length; n++) {
+                ByteBuffer run = base.duplicate();
+                run.limit((int) (starts[n] + counts[n])).position((int) starts[n]);
+                made.put(run);
+                ByteBuffer more = between.duplicate();
+                more.limit(between.position() + (int) inserted[n]);
+                made.put(more);
+                between.position(more.limit());
+            }
+        }
+
+        /** The unit of the base that each is copied from, -1 of what is inserted. */
+        int[] sources(int made) {
+            int[] found = new int[made];
+            Arrays.fill(found, -1);
+            BitSet taken = new BitSet();
+            int at = 0;
+            for (int n = 0; n < starts.length; n++) {
+                for (int unit = 0; unit < counts[n]; unit++) {
+                    int source = (int) starts[n] + unit;
+                    need(!taken.get(source), "a row is copied twice");
+                    taken.set(source);
+                    found[at + unit] = source;
+                }
+                at += (int) (counts[n] + inserted[n]);
+            }
+            return found;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+package org.edgerec;
+
+import static org.edgerec.PatchException.need;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+
+/** A section of a tables file as rows of units, whatever layout they lie in: what patches copy and change. */
+final class PatchRows {
+    private static final int WIDTH = 1;
+    private static final int BITS = 2;
+    private static final int BY_COLUMN = 3;
+    private static final int ZERO = 4;
+
+    final PatchParts.Units units;
+    /** Of each row: the place of its first unit, how far apart they are, their number, what stands where there is none. */
+    final int[] first;
+    final int[] step;
+    final int[] width;
+    final long[] zero;
+    private final boolean pointers;
+    private final long[][] blocks;
+
+    /**
+     * Room for rows of a form, none of them filled.
+     *
+     * @param size bytes of an entry of the section, of which it has so many.
+     * @param lengths of ragged rows, by the section that points them out.
+     */
+    private PatchRows(Map<?, ?> form, int size, long entries, Map<String, int[]> lengths) {
+        pointers = form.containsKey("pointers");
+        int[] ragged = null;
+        if (pointers) {
+            blocks = new long[][] {{Math.max(entries - 1, 0), 1, 8 * size, 0, 0}};
+        } else if (form.containsKey("lengths")) {
+            ragged = lengths.get((String) form.get("lengths"));
+            need(ragged != null, "nothing is known of the lengths of " + form.get("lengths"));
+            long sum = Arrays.stream(ragged).asLongStream().sum();
+            blocks = new long[][] {{1, sum, (Long) form.get("bits"), 0, (Long) form.get("zero")}};
+        } else {
+            List<?> listed = (List<?>) form.get("blocks");
+            blocks = new long[listed.size()][];
+            for (int n = 0; n < blocks.length; n++) {
+                blocks[n] = ((List<?>) listed.get(n)).stream().mapToLong(one -> (Long) one).toArray();
+            }
+        }
+        long count = 0;
+        long room = 0;
+        long rows = 0;
+        for (long[] block : blocks) {
+            boolean right = block.length == 5 && (block[BITS] == 4 || block[BITS] == 8L * size);
+            for (long number : block) {
+                right &= number >= 0 && number <= Integer.MAX_VALUE || number == block[ZERO];
+            }
+            need(right && (ragged != null || block[WIDTH] > 0), "a block " + Arrays.toString(block));
+            count += unitsOf(block);
+            room += block[BITS] == 4 ? unitsOf(block) / 2 : unitsOf(block);
+            rows += block[0];
+            need(room <= (pointers ? Math.max(entries - 1, 0) : entries), "a section whose rows take more");
+        }
+        need(blocks.length > 0 && count * size <= Integer.MAX_VALUE - 8, "a section of " + count + " units");
+        int all = ragged == null ? (int) rows : ragged.length;
+        units = new PatchParts.Units(new byte[(int) count * size], size);
+        first = new int[all];
+        step = new int[all];
+        width = new int[all];
+        zero = new long[all];
+        layOut(ragged);
+    }
+
+    private void layOut(int[] ragged) {
+        int unit = 0;
+        int row = 0;
+        if (ragged != null) {
+            System.arraycopy(ragged, 0, width, 0, ragged.length);
+            Arrays.fill(step, 1);
+            Arrays.fill(zero, blocks[0][ZERO]);
+            for (int n = 0; n < ragged.length; n++) {
+                first[n] = unit;
+                unit += ragged[n];
+            }
+            return;
+        }
+        for (long[] block : blocks) {
+            boolean byColumn = block[BY_COLUMN] != 0;
+            for (int n = 0; n < block[0]; n++, row++) {
+                first[row] = unit + n * (byColumn ? 1 : (int) block[WIDTH]);
+                step[row] = byColumn ? (int) block[0] : 1;
+                width[row] = (int) block[WIDTH];
+                zero[row] = block[ZERO];
+            }
+            unit += (int) unitsOf(block);
+        }
+    }
+
+    /** Units of a block, with those that fill the last byte; of 4 bits by column, a half is whole columns. */
+    private static long unitsOf(long[] block) {
+        long rows = block[0];
+        long width = block[WIDTH];
+        if (block[BITS] != 4) {
+            return rows * width;
+        }
+        return 2 * (block[BY_COLUMN] != 0 ? rows * ((width + 1) / 2) : (rows * width + 1) / 2);
+    }
+
+    /** The rows of a section as it is stored. */
+    static PatchRows of(PatchParts.Units stored, Map<?, ?> form, Map<String, int[]> lengths) {
+        PatchRows rows = new PatchRows(form, stored.size, stored.count(), lengths);
+        PatchParts.Units units = rows.units;
+        if (rows.pointers) {
+            for (int n = 0; n < units.count(); n++) {
+                units.set(n, stored.get(n + 1) - stored.get(n));
+            }
+            return rows;
+        }
+        int at = 0;
+        int unit = 0;
+        for (long[] block : rows.blocks) {
+            int count = (int) unitsOf(block);
+            if (block[BITS] == 4) {
+                for (int n = 0; n < count / 2; n++, at++) {
+                    units.set(unit + n, stored.get(at) & 15);
+                    units.set(unit + count / 2 + n, stored.get(at) >> 4 & 15);
+                }
+            } else {
+                System.arraycopy(stored.bytes, at * stored.size, units.bytes, unit * units.size, count * units.size);
+                at += count;
+            }
+            unit += count;
+        }
+        return rows;
+    }
+
+    /** The rows of a section that is to be made, all of them zeros. */
+    static PatchRows room(Map<?, ?> form, int size, long entries, Map<String, int[]> lengths) {
+        PatchRows rows = new PatchRows(form, size, entries, lengths);
+        int unit = 0;
+        for (long[] block : rows.blocks) {
+            for (int end = unit + (int) unitsOf(block); unit < end; unit++) {
+                rows.units.set(unit, block[ZERO]);
+            }
+        }
+        return rows;
+    }
+
+    /** Lengths of rows, of pointers. */
+    int[] lengths() {
+        int[] found = new int[units.count()];
+        for (int n = 0; n < found.length; n++) {
+            need(units.get(n) >= 0 && units.get(n) <= Integer.MAX_VALUE, "pointers that do not ascend");
+            found[n] = (int) units.get(n);
+        }
+        return found;
+    }
+
+    /** Copy rows, and add what those that are touched differ by. */
+    void fill(PatchRows before, int[] sources, boolean[] touched, PatchParts parts) {
+        long total = 0;
+        for (int row = 0; row < sources.length; row++) {
+            total += touched[row] ? width[row] : 0;
+        }
+        PatchParts.Units differences = parts.values(total, units.size);
+        int at = 0;
+        for (int row = 0; row < sources.length; row++) {
+            int source = sources[row];
+            need(source < before.width.length, "it copies a row that is not there");
+            int kept = source < 0 ? 0 : Math.min(width[row], before.width[source]);
+            for (int n = 0; n < width[row]; n++) {
+                long value = n < kept ? before.units.get(before.first[source] + n * before.step[source]) : zero[row];
+                units.set(first[row] + n * step[row], value + (touched[row] ? differences.get(at++) : 0));
+            }
+        }
+    }
+
+    /** The section as it is stored, of so many entries. */
+    byte[] packed(int entries) {
+        PatchParts.Units made = new PatchParts.Units(new byte[entries * units.size], units.size);
+        if (pointers) {
+            for (int n = 0; n < units.count(); n++) {
+                made.set(n + 1, made.get(n) + units.get(n));
+            }
+            return made.bytes;
+        }
+        long filling = blocks[0][ZERO] | (blocks[0][BITS] == 4 ? blocks[0][ZERO] << 4 : 0);
+        int at = 0;
+        int unit = 0;
+        for (long[] block : blocks) {
+            int count = (int) unitsOf(block);
+            if (block[BITS] == 4) {
+                for (int n = 0; n < count / 2; n++, at++) {
+                    made.set(at, units.get(unit + n) & 15 | (units.get(unit + count / 2 + n) & 15) << 4);
+                }
+            } else {
+                System.arraycopy(units.bytes, unit * units.size, made.bytes, at * units.size, count * units.size);
+                at += count;
+            }
+            unit += count;
+        }
+        for (; at < entries; at++) {
+            made.set(at, filling);
+        }
+        return made.bytes;
+    }
+}

@@ -1,0 +1,264 @@
+package org.edgerec;
+
+import static org.edgerec.PatchException.need;
+
+import java.io.ByteArrayInputStream;
+import java.io.File;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** Updates over the air: small files by which one bundle becomes another. */
+public final class Patches {
+    static final String PREVIOUS = "manifest.previous.json";
+    private static final Pattern OURS =
+            Pattern.compile("(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\\.(?:bin|onnx|md)");
+
+    private Patches() {}
+
+    /** As {@link #apply(File, byte[], Options)}, without trusted keys. */
+    public static boolean apply(File folder, byte[] patch) {
+        return apply(folder, patch, new Options());
+    }
+
+    /**
+     * Make the bundle in a folder the one that a patch leads to: all of it or, whatever happens meanwhile, nothing, for the
+     * manifest is renamed last. Recommenders that are open answer on from the old one, whose files stay until the patch after
+     * this; {@code load} opens the new one. One thread and process at a time.
+     *
+     * @param patch the bytes of a file that {@code edgerec diff} made.
+     * @param options its trusted keys: the new bundle must be signed by one of them too.
+     * @return whether anything was to be done.
+     * @throws PatchException damaged, too new, or made for another bundle; nothing was changed.
+     * @throws BundleException there is no whole bundle.
+     * @throws SignatureException none of the trusted keys signed the old bundle, or the new one.
+     * @throws MissingException the folder cannot be written.
+     */
+    public static boolean apply(File folder, byte[] patch, Options options) {
+        byte[] document = Bundle.document(folder, options);
+        Manifest base = new Manifest(document);
+        try {
+            PatchParts parts = new PatchParts(patch, base.bytes);
+            Map<String, byte[]> made = new Patches.Application(folder, base, document, parts, options).files();
+            if (made == null) {
+                return false;
+            }
+            byte[] manifest = made.remove(Manifest.NAME);
+            for (Map.Entry<String, byte[]> one : made.entrySet()) {
+                write(folder, one.getKey(), one.getValue());
+            }
+            write(folder, PREVIOUS, document);
+            write(folder, Manifest.NAME, manifest);
+            clean(folder);
+            return true;
+        } catch (ClassCastException | NullPointerException | IndexOutOfBoundsException | ArithmeticException
+                | IllegalArgumentException | NegativeArraySizeException hostile) {
+            throw PatchException.damaged(String.valueOf(hostile.getMessage()));
+        } catch (IOException error) {
+            throw new MissingException("the bundle in " + folder + " cannot be replaced (" + error.getMessage()
+                    + "); free space there", error);
+        }
+    }
+
+    /**
+     * Make the bundle in a folder what it was before the last patch.
+     *
+     * @throws PatchException there is nothing to undo.
+     * @throws BundleException what it was is not whole.
+     * @throws MissingException the folder cannot be written.
+     */
+    public static void undo(File folder) {
+        File previous = new File(folder, PREVIOUS);
+        if (!previous.isFile()) {
+            throw new PatchException(folder + " holds no bundle before this one; no patch was applied, or it was undone");
+        }
+        Manifest manifest = new Manifest(Bundle.read(previous, (int) Math.min(previous.length(), Manifest.MOST_BYTES)));
+        for (Manifest.Entry entry : manifest.files()) {
+            Bundle.verified(folder, entry);
+        }
+        if (!previous.renameTo(new File(folder, Manifest.NAME))) {
+            throw new MissingException(previous + " cannot be renamed; mend the permissions of its folder", null);
+        }
+        clean(folder);
+    }
+
+    private static void write(File folder, String name, byte[] content) throws IOException {
+        Bundles.write(new ByteArrayInputStream(content), new File(folder, name), content.length, Signatures.sha256(content));
+    }
+
+    /** Remove what neither this bundle nor the one before it names. */
+    private static void clean(File folder) {
+        Set<String> kept = new HashSet<>();
+        kept.add(PREVIOUS);
+        for (String name : new String[] {Manifest.NAME, PREVIOUS}) {
+            File file = new File(folder, name);
+            if (file.isFile()) {
+                for (Manifest.Entry entry : new Manifest(Bundle.read(file, (int) file.length())).files()) {
+                    kept.add(entry.file);
+                }
+            }
+        }
+        String[] names = folder.list();
+        for (String name : names == null ? new String[0] : names) {
+            if (Bundles.OURS.matcher(name).matches() && !kept.contains(name)) {
+                new File(folder, name).delete(); // if it cannot be, the next time will try again
+            }
+        }
+    }
+
+    /** One patch on its way to one bundle. */
+    private static final class Application {
+        private final File folder;
+        private final Manifest base;
+        private final byte[] document;
+        private final PatchParts parts;
+        private final Options options;
+        private final Map<String, Manifest.Entry> wanted = new HashMap<>();
+        private final Map<String, byte[]> made = new LinkedHashMap<>();
+
+        Application(File folder, Manifest base, byte[] document, PatchParts parts, Options options) {
+            this.folder = folder;
+            this.base = base;
+            this.document = document;
+            this.parts = parts;
+            this.options = options;
+        }
+
+        /** The new files and the manifest; null where the base is what the patch leads to. */
+        Map<String, byte[]> files() {
+            Map<?, ?> target = (Map<?, ?>) parts.header.get("manifest");
+            String digest = Signatures.sha256(document);
+            if (digest.equals(target.get("sha256"))) {
+                return null;
+            }
+            if (!digest.equals(((Map<?, ?>) parts.header.get("base")).get("manifest"))) {
+                throw new PatchException(
+                        "the patch was made for another bundle; apply patches in their order, or get the whole bundle");
+            }
+            long most = 8 * (base.bytes + parts.inflated) + (1 << 16);
+            byte[] manifest = joined(ByteBuffer.wrap(document), (Long) target.get("bytes"), target, most);
+            need(Signatures.sha256(manifest).equals(target.get("sha256")), "it makes another manifest than it promises");
+            if (options.trusted != null) {
+                Signatures.check(manifest, options.trusted);
+            }
+            Manifest result = new Manifest(manifest);
+            need(result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8, "a bundle of " + result.bytes + " bytes");
+            Map<String, Manifest.Entry> before = new HashMap<>();
+            for (Manifest.Entry entry : base.files()) {
+                before.put(entry.file, entry);
+            }
+            for (Manifest.Entry entry : result.files()) {
+                Manifest.Entry old = before.get(entry.file);
+                if (old == null || !old.sha256.equals(entry.sha256)) {
+                    wanted.put(entry.file, entry);
+                }
+            }
+            for (Object one : (List<?>) parts.header.get("files")) {
+                Map<?, ?> fields = (Map<?, ?>) one;
+                ByteBuffer source = fields.get("from") == null ? ByteBuffer.allocate(0)
+                        : ByteBuffer.wrap(Bundle.read(folder, before.get(fields.get("from")), true));
+                String name = (String) fields.get("file");
+                take(name, joined(source, wanted.get(name).bytes, fields, most));
+            }
+            if (wanted.containsKey(result.tables.file)) {
+                take(result.tables.file, tables(result));
+            }
+            need(wanted.isEmpty() && parts.left() == 0, "it brings other files than its manifest names");
+            made.put(Manifest.NAME, manifest);
+            return made;
+        }
+
+        private byte[] joined(ByteBuffer source, long bytes, Map<?, ?> fields, long most) {
+            need(bytes >= 0 && bytes <= Math.min(most, Integer.MAX_VALUE - 8), "a file of " + bytes + " bytes");
+            ByteBuffer content = ByteBuffer.allocate((int) bytes);
+            parts.copies((Long) fields.get("copies"), source.remaining(), bytes).write(source, parts, content);
+            return content.array();
+        }
+
+        private void take(String name, byte[] content) {
+            Manifest.Entry entry = wanted.remove(name);
+            Matcher named = OURS.matcher(name);
+            need(entry != null && named.matches() && entry.sha256.startsWith(named.group(1)), "a file " + name);
+            need(Signatures.sha256(content).equals(entry.sha256), "it makes another " + name + " than it promises");
+            made.put(name, content);
+        }
+
+        private byte[] tables(Manifest result) {
+            ByteBuffer content = new Tables(Bundle.verified(folder, base.tables), base).content();
+            byte[] whole = new byte[(int) result.tables.bytes];
+            Map<String, int[]> sources = new HashMap<>();
+            Map<String, boolean[]> touched = new HashMap<>();
+            for (Map.Entry<?, ?> side : ((Map<?, ?>) parts.header.get("sides")).entrySet()) {
+                boolean items = side.getKey().equals("item");
+                Manifest.Side old = items ? base.items : base.users;
+                Manifest.Side now = items ? result.items : result.users;
+                Map<?, ?> fields = (Map<?, ?>) side.getValue();
+                // A row takes half a byte at least.
+                need(now.rows <= 2L * whole.length, now.rows + " rows in tables that have no room for them");
+                int[] rows = parts.copies((Long) fields.get("copies"), old.rows, now.rows).sources(now.rows);
+                sources.put((String) side.getKey(), rows);
+                touched.put((String) side.getKey(), touched(rows, parts.values((Long) fields.get("changed"), 4)));
+            }
+            Set<String> waiting = new HashSet<>(result.sections.keySet());
+            Map<String, int[]> oldLengths = new HashMap<>();
+            Map<String, int[]> newLengths = new HashMap<>();
+            for (Object one : (List<?>) parts.header.get("sections")) {
+                Map<?, ?> fields = (Map<?, ?>) one;
+                String name = (String) fields.get("name");
+                need(waiting.remove(name), "a section " + name);
+                Manifest.Section section = result.sections.get(name);
+                ByteBuffer target = ByteBuffer.wrap(whole, (int) section.offset, (int) section.bytes);
+                ByteBuffer source = fields.get("from") == null ? ByteBuffer.allocate(0)
+                        : part(content, base.sections.get(fields.get("from")));
+                if (!fields.containsKey("side")) {
+                    parts.copies((Long) fields.get("copies"), source.remaining(), section.bytes).write(source, parts, target);
+                    continue;
+                }
+                int[] rows = sources.get(fields.get("side"));
+                byte[] stored = new byte[source.remaining()];
+                source.get(stored);
+                int size = section.size();
+                Map<?, ?> form = (Map<?, ?>) fields.get("new");
+                PatchRows before = PatchRows.of(new PatchParts.Units(stored, base.sections.get(fields.get("from")).size()),
+                        (Map<?, ?>) fields.get("old"), oldLengths);
+                PatchRows after = PatchRows.room(form, size, section.bytes / size, newLengths);
+                need(after.width.length == rows.length, "a section " + name + " with other rows than its side");
+                after.fill(before, rows, touched.get(fields.get("side")), parts);
+                target.put(after.packed((int) section.bytes / size));
+                if (form.containsKey("pointers")) {
+                    oldLengths.put(name, before.lengths());
+                    newLengths.put(name, after.lengths());
+                }
+            }
+            need(waiting.isEmpty(), "other sections than the manifest's");
+            return whole;
+        }
+
+        private static boolean[] touched(int[] sources, PatchParts.Units distances) {
+            boolean[] touched = new boolean[sources.length];
+            for (int row = 0; row < sources.length; row++) {
+                touched[row] = sources[row] < 0;
+            }
+            long row = 0;
+            for (int n = 0; n < distances.count(); n++) {
+                row += distances.get(n);
+                need(row < sources.length, "a row is changed that is not there");
+                touched[(int) row] = true;
+            }
+            return touched;
+        }
+
+        private static ByteBuffer part(ByteBuffer content, Manifest.Section section) {
+            ByteBuffer view = content.duplicate();
+            view.limit((int) (section.offset + section.bytes)).position((int) section.offset);
+            return view.slice();
+        }
+    }
+}
