@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, MissingExtraError
 
 if TYPE_CHECKING:
     from edgerec.api import evaluate, train
@@ -35,7 +35,15 @@ __all__ = ["Budget", "EdgeRecError", "Interactions", "Recommender", "Run", "eval
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        try:
+            return getattr(import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != _HOME[name]:
+                raise
+            raise MissingExtraError(
+                f"edgerec.{name} is not in edgerec-runtime, the runtime alone; install the other one in its place: "
+                "pip uninstall edgerec-runtime; pip install 'edgerec[all]'"
+            ) from None
     raise AttributeError(f"module 'edgerec' has no attribute {name!r}")
 
 

@@ -88,9 +88,20 @@ def command_line() -> CommandLine:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's wheel, built from its sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(Path(__file__).parents[1])]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
+    return built(tmp_path_factory.mktemp("wheel"), ".")
+
+
+@pytest.fixture(scope="session")
+def runtime_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the runtime alone."""
+    return built(tmp_path_factory.mktemp("runtime-wheel"), "devices/runtime")
+
+
+def built(folder: Path, project: str) -> Path:
+    """The wheel of a project of this repository."""
+    source = Path(__file__).parents[1] / project
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.glob("*.whl")
     return path

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
+from edgerec.runtime import Recommender
 from edgerec_bench import Result, read_results
 from edgerec_devices import arm64, arm64_setup, open_device
 from edgerec_devices.arm64 import Arm64
@@ -28,6 +31,7 @@ from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import awaited, lacking, one_line
 from tests.vectors.make import FOLDER
 
+USER = 7
 QUICK = ("--processes", "1", "--calls", "20")
 
 
@@ -93,6 +97,26 @@ def test_answers_are_right_for_every_layout_and_precision(quick: Machine, tmp_pa
             done.stdout + done.stderr
         )
         assert device.info()["architecture"] == "aarch64"
+
+
+@pytest.mark.slow
+def test_the_runtimes_wheel_recommends_there(quick: Machine, runtime_wheel: Path, bundle: Path, tmp_path: Path) -> None:
+    """The wheel and its two dependencies, nothing else of this project."""
+    shutil.copytree(bundle, tmp_path / "bundle")
+    zipfile.ZipFile(runtime_wheel).extractall(tmp_path / "site")
+    (tmp_path / "ask.py").write_text(
+        "import sys; from pathlib import Path; here = Path(__file__).parent\n"
+        "sys.path.insert(0, str(here / 'site'))\n"
+        "import edgerec; assert edgerec.__file__.startswith(str(here / 'site')), edgerec.__file__\n"
+        f"print(edgerec.Recommender.load(here / 'bundle').recommend({USER}, 5))\n"
+    )
+    with Arm64(quick, arm64.MEMORY) as device:
+        done = device.python([f"{device.push(tmp_path)}/ask.py"])
+    told = [float(number) for number in re.findall(r"score=([-\d.e]+)", done.stdout)]
+    model = Recommender.load(bundle)
+    best = model.recommend(USER, 5)
+    assert re.findall(r"item=(\w+)", done.stdout) == [str(one.item) for one in best], done.stdout + done.stderr
+    assert told == pytest.approx([one.score for one in best], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import venv
 import zipfile
 from pathlib import Path
@@ -47,7 +48,43 @@ def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
         "edgerec_export",
     }
     assert not [name for name in names if name.endswith((".gz", ".npz", ".inter", ".dat"))]
-    assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 1_500_000
+    assert wheel.stat().st_size < 1_000_000
+
+
+def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Path) -> None:
+    """It holds every module of the runtime and what that needs, recommends, and says what it lacks."""
+    assert runtime_wheel.stat().st_size < 100_000
+    zipfile.ZipFile(runtime_wheel).extractall(tmp_path)
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").glob("*.py")}
+    there = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "edgerec").rglob("*.py")}
+    assert there == here | {f"edgerec/{name}.py" for name in ("__init__", "errors", "extras", "files", "signatures")}
+    bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder
+    code = f"""
+import edgerec
+assert edgerec.__file__.startswith({str(tmp_path)!r})
+with edgerec.Recommender.load({str(bundle)!r}) as model:
+    print(len(model.recommend(5, 3)))
+edgerec.train
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd="/"
+    )
+    assert done.stdout == "3\n", done.stderr
+    assert "edgerec.train is not in edgerec-runtime, the runtime alone" in done.stderr.splitlines()[-1]
+
+
+def test_both_wheels_ask_for_the_same(wheel: Path, runtime_wheel: Path) -> None:
+    """The same version, Python and packages; the larger one has extras of its own."""
+
+    def asked(path: Path) -> set[str]:
+        archive = zipfile.ZipFile(path)
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        lines = archive.read(metadata).decode().partition("\n\n")[0].splitlines()
+        return {line for line in lines if line.startswith(("Version:", "Requires-")) and "extra ==" not in line}
+
+    assert asked(wheel) == asked(runtime_wheel)
+    assert len(asked(wheel)) == 4
 
 
 @pytest.mark.slow
