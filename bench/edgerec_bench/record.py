@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from edgerec_devices import Local
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def with_spread(metric: Mapping[str, Any]) -> str:
+    """A metric's 'mean', and in brackets its 'stdev' over the seeds where there were several."""
+    spread = metric["stdev"]
+    return f"{metric['mean']:.4f}" + ("" if spread is None else f" ({spread:.4f})")
 
 
 def write_record(out: Path, kind: str, command: str, figures: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from edgerec.errors import BenchError
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
-from edgerec_bench.record import write_record
+from edgerec_bench.record import with_spread, write_record
 
 SPLIT = "random:70/10/20"
 METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
@@ -42,6 +42,7 @@ FIXED: dict[str, dict[str, dict[str, Any]]] = {
 the whole graph, so that sampling rows would save memory and no time."""
 L2 = (0.0015, 0.005, 0.015)
 TUNED_AT = "10%"
+NAMES = ("data", "backbone", "budget", "method")
 METRICS = ("ndcg@20", "recall@20")
 
 
@@ -210,8 +211,8 @@ def main(
     data_names, backbone_names, method_names, budget_names = (
         tuple(text.split(",")) for text in (data, backbones, methods, budgets)
     )
-    cells = grid or out.with_suffix(".cells.jsonl")
-    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, cells)
+    kept = grid or out.with_suffix(".cells.jsonl")
+    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept)
     rows, tuned = measured(question)
     ahead = leads(rows)
     _show(rows, ahead)
@@ -221,19 +222,17 @@ def main(
     write_record(out, "sparse-quality", f"{command} {options}", figures)
 
 
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line a row: its `NAMES`, and each of `METRICS` with its spread."""
+    return [[*(row[name] for name in NAMES), *(with_spread(row[metric]) for metric in METRICS)] for row in rows]
+
+
 def _show(rows: Sequence[Mapping[str, Any]], ahead: Sequence[Mapping[str, Any]]) -> None:
-    names = ("data", "backbone", "budget", "method")
-    cells = [[*(row[name] for name in names), *map(_with_spread, (row[metric] for metric in METRICS))] for row in rows]
-    print_table("", [*names, *METRICS], cells)
+    print_table("", [*NAMES, *METRICS], cells(rows))
     for lead in ahead:
         verdict = "ahead" if lead["ahead"] else "not ahead by more than the spread"
         where = f"{lead['data']} {lead['backbone']} {lead['budget']}"
         messages.print(f"{where}: {verdict}, {lead['relative']:+.1%} of {lead['best_other']}", markup=False)
-
-
-def _with_spread(metric: Mapping[str, Any]) -> str:
-    spread = metric["stdev"]
-    return f"{metric['mean']:.4f}" + ("" if spread is None else f" ({spread:.4f})")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
-from edgerec_bench.record import write_record
+from edgerec_bench.record import with_spread, write_record
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
 CLAIMS = {
@@ -45,6 +45,18 @@ CLAIMS = {
     "values of the backbone": {"start": "backbone"},
 }
 """Method settings by row: each claim left out alone, then all, then our choice of the first values."""
+
+MEMORY = (
+    "",
+    "interactions a step",
+    "start",
+    "training",
+    "of dense",
+    "arrays",
+    "of dense",
+    "ms a step",
+    "s an epoch",
+)
 
 
 def measured(name: str, data: str, dimensions: int, density: float, negatives: int) -> dict[str, Any]:
@@ -195,32 +207,30 @@ def main() -> None:
 def memory(data: str, dimensions: int, density: float, negatives: int, note: str, out: Path | None) -> None:
     """Peak memory and time of an epoch, each contender in a process of its own."""
     rows = [measured_apart(name, data, dimensions, density, negatives) for name in CONTENDERS]
-    whole = rows[0]
-    columns = (
-        "",
-        "interactions a step",
-        "start",
-        "training",
-        "of dense",
-        "arrays",
-        "of dense",
-        "ms a step",
-        "s an epoch",
-    )
-    print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", columns, [_shown(row, whole) for row in rows])
+    print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", MEMORY, memory_cells(rows))
     if out is not None:
         command = f"memory --data {data} --dimensions {dimensions} --density {density} --negatives {negatives}"
         _record(out, command, note, rows)
 
 
-def _shown(row: dict[str, Any], whole: dict[str, Any]) -> list[Any]:
-    peaks = [
-        text
-        for name in ("training_peak_bytes", "array_bytes")
-        for text in (format_bytes(row[name]), f"{row[name] / whole[name]:.1%}")
+def memory_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A line a contender, of the columns `MEMORY`; the first is dense training."""
+    whole = rows[0]
+    return [
+        [
+            row["name"],
+            f"{row['interactions_a_step']:,}",
+            format_bytes(row["start_peak_bytes"]),
+            *(
+                text
+                for name in ("training_peak_bytes", "array_bytes")
+                for text in (format_bytes(row[name]), f"{row[name] / whole[name]:.1%}")
+            ),
+            f"{row['step_ms']:.1f}",
+            f"{row['epoch_s']:.1f}",
+        ]
+        for row in rows
     ]
-    start = format_bytes(row["start_peak_bytes"])
-    return [row["name"], row["interactions_a_step"], start, *peaks, round(row["step_ms"], 1), round(row["epoch_s"], 1)]
 
 
 @main.command(name="ablation")
@@ -244,11 +254,16 @@ def ablation_command(
 ) -> None:
     """Each of the three claims left out, and the factors as first values."""
     rows = ablation(data, backbone_name, budget, dimensions, seeds, epochs)
-    cells = [[row["name"], *(f"{row[metric]['mean']:.4f}" for metric in ("ndcg@20", "recall@20"))] for row in rows]
-    print_table(f"{data}, {backbone_name} at {budget}, {seeds} seeds", ("", "NDCG@20", "recall@20"), cells)
+    title = f"{data}, {backbone_name} at {budget}, {seeds} seeds"
+    print_table(title, ("", "NDCG@20", "recall@20"), ablation_cells(rows))
     if out is not None:
         command = f"ablation --data {data} --backbone {backbone_name} --budget {budget} --dimensions {dimensions}"
         _record(out, f"{command} --seeds {seeds}", note, rows)
+
+
+def ablation_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A line a choice of claims: its name, NDCG@20 and recall@20 with their spread."""
+    return [[row["name"], *(with_spread(row[metric]) for metric in ("ndcg@20", "recall@20"))] for row in rows]
 
 
 def _record(out: Path, command: str, note: str, rows: list[dict[str, Any]]) -> None:

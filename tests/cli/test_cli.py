@@ -261,7 +261,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     ),
     "no such option": (call("train", DATA, "--speed"), "See 'edgerec train --help'"),
     "no such command": (call("trian", DATA), "'trian'"),
-    "no such choice": (call("tune", DATA, "--method", "popular"), "'popular' is not one of 'dense'"),
+    "no such choice": (call("tune", DATA, "--method", "popular"), "'popular' is not one of"),
     "no argument": (call("grid"), "PLAN.toml"),
     "an argument too many": (call("tune", DATA, "--budget", "10", "%"), "unexpected extra argument (%)"),
     "no plan": (call("grid", "plan.tml"), "plan.tml: No such file or directory; check the name"),

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from edgerec_devices.web_chromium import find_chromium, own_flags
 
-ANSWER_S = 60.0
+ANSWER_S = 300.0
 KEYS = {
     "Tab": (9, ""),
     "Enter": (13, "\r"),
