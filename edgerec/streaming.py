@@ -21,7 +21,7 @@ from edgerec.errors import BudgetError, RunError, SettingError, UnsupportedError
 from edgerec.files import remove, storage_failure, write_json
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream import Chooser, Moment, StreamMethod, stream_method
-from edgerec.methods.stream.base import Scene
+from edgerec.methods.stream.base import Scene, Worth
 from edgerec.methods.stream.carry import Carry
 from edgerec.methods.stream.room import Room, values_of
 from edgerec.methods.stream.training import Rehearsal, StreamTraining
@@ -348,7 +348,7 @@ class _Follower:
         Checkpoint(folder, {}).remove()
         return now
 
-    def _rehearse(self, before: Scene | None, plan: SizePlan) -> float:
+    def _rehearse(self, before: Scene | None, plan: SizePlan) -> Worth:
         if before is None:
             raise RunError("the first segment has none before it to rehearse on; choose equal sizes there")
         return Rehearsal(self._request.training, before.segment, before.carry).judge(plan)

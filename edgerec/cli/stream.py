@@ -65,9 +65,10 @@ PAGE = "stream.html"
 @click.option(
     "--refit",
     type=click.Choice(REFITS),
-    default="touched",
+    default="full",
     show_default=True,
-    help="Rows that ials solves again: active ones, those of another size too, or all.",
+    help="How ials trains a later segment: full, from the start; or from the tables that there were, solving all rows, "
+    "active ones, or active ones and those of another size (touched), so that patches are small.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
 @click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")

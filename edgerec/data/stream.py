@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data.interactions import Interactions
-from edgerec.data.metrics import KS, evaluate_vectors
+from edgerec.data.metrics import KS, evaluate_vectors, metrics_per_user
+from edgerec.data.ranking import top_k
 from edgerec.data.split import merge
 from edgerec.errors import DataError
 
 _DAY = 86_400
+_K = 20
 _EXPECTED = "expected new:1000 (new users and items in a segment), days:30, or 8 (segments of as many new ones)"
 HOLDOUTS = ("time", "user")
 
@@ -132,8 +134,27 @@ class Segment:
         """Metrics of vectors (n_users, d) and (n_items, d), as `evaluate_vectors` has them: the test part's users rank
         the test part's items, and what they had before is masked (SCALL's code)."""
         user_rows, item_rows = self.measured()
-        seen, test = (among(part, user_rows, item_rows) for part in (self.known, self.test))
+        seen, test = self._measured_parts
         return evaluate_vectors(users[user_rows], items[item_rows], seen, test, ks=KS, threads=threads)
+
+    def worth(
+        self, users: NDArray[np.float32], items: NDArray[np.float32], *, threads: int | None = None
+    ) -> NDArray[np.float64]:
+        """(n,) the mean of Recall@20 and NDCG@20 of each user of the test part: their mean is SCALL's reward."""
+        user_rows, item_rows = self.measured()
+        seen, test = self._measured_parts
+        chosen, transposed = users[user_rows], np.ascontiguousarray(items[item_rows].T)
+        rows = np.arange(user_rows.size)
+        rankings = top_k(
+            lambda block: chosen[block] @ transposed, rows, item_rows.size, _K, seen=[seen], threads=threads
+        )
+        metrics = metrics_per_user(rankings, test, ks=[_K])
+        return (metrics[f"recall@{_K}"] + metrics[f"ndcg@{_K}"]) / 2
+
+    @cached_property
+    def _measured_parts(self) -> tuple[Interactions, Interactions]:
+        """What is masked, and what is looked for, over `measured` alone."""
+        return among(self.known, *self.measured()), among(self.test, *self.measured())
 
 
 def among(part: Interactions, user_rows: Rows, item_rows: Rows) -> Interactions:

@@ -211,7 +211,7 @@ def test_what_does_not_exist_is_refused() -> None:
 @pytest.fixture(scope="module")
 def bundles(whole: tuple[Path, Followed], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of the segments, each like the one before."""
-    folder, made = tmp_path_factory.mktemp("bundles"), []
+    folder, made = tmp_path_factory.mktemp("bundles"), list[Path]()
     for told in whole[1].segments:
         source = from_run(Run.load(whole[0] / told.run))
         options = Options.like(made[-1]) if made else Options(precision="int8")

@@ -16,9 +16,10 @@ from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream.carry import Carry
 from edgerec.methods.stream.room import Room, values_of
 from edgerec.models import SizePlan, State
-from edgerec.training import Progress
+from edgerec.training import Progress, Step
 
 Counts = NDArray[np.int64]
+Worth = NDArray[np.float64]
 COUNTS = ("segment", "all")
 
 
@@ -70,14 +71,14 @@ class Moment:
     Attributes:
         now: the segment.
         before: the one before, which is wholly known; None at the first.
-        rehearse: what a plan would have been worth at `before`.
+        rehearse: what a plan would have been worth at `before`, to each user of its test part.
         history: what was tried so far, also before a kill: the same is not judged twice.
-        progress: called once a try.
+        progress: called once a try that is judged.
     """
 
     now: Scene
     before: Scene | None
-    rehearse: Callable[[SizePlan], float]
+    rehearse: Callable[[SizePlan], Worth]
     history: SearchHistory
     progress: Progress
 
@@ -118,37 +119,80 @@ class StreamMethod(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Try:
+    """What a plan was worth at the segment before.
+
+    Attributes:
+        value: to a user, in the mean.
+        gain: over the plan that tries are compared with, in the mean.
+        error: standard error of `gain`, over the users.
+    """
+
+    value: float
+    gain: float
+    error: float
+
+    @property
+    def ratio(self) -> float:
+        """The value over that of the plan it is compared with."""
+        return self.value / max(self.value - self.gain, 1e-12)
+
+    def surely(self, doubt: float) -> float:
+        """The gain less so many standard errors: what is best of many tries is so by chance too."""
+        return self.gain - doubt * self.error
+
+
 def rehearsed(
     moment: Moment,
     before: Scene,
     plan: SizePlan,
     number: int,
+    of: int,
     why: str,
     action: dict[str, Any] | None,
-    reference: float | None = None,
-) -> float:
-    """What a plan would have been worth at the segment before; the history keeps it.
+    reference: Worth | None = None,
+    worth: Worth | None = None,
+) -> Try:
+    """What a plan would have been worth at the segment before. The history keeps it, and what it holds is not judged
+    again.
 
     Args:
+        of: tries that are planned.
         number, why, action: of the try, as `edgerec.methods.search.history` has them.
-        reference: what fitness is told over; None where this is it.
+        reference: (n,) what the plan that this one is compared with is worth; None where this is it.
+        worth: (n,) what this one is worth, where that is known.
     """
+    judged = moment.history.judged
+    if number < len(judged):
+        return Try(*(judged[number][name] for name in ("eval", "gain", "error")))
     started = time.perf_counter()
-    value = moment.rehearse(plan)
+    worth = moment.rehearse(plan) if worth is None else worth
+    found = _compared(worth, worth if reference is None else reference)
     moment.history.add(
         {
             "iteration": number,
             "action": action,
             "strategy": why,
             "predicted": None,
-            "fitness": 1.0 if reference is None else value / max(reference, 1e-12),
-            "eval": value,
+            "fitness": found.ratio,
+            "eval": found.value,
+            "gain": found.gain,
+            "error": found.error,
             "density": values_of(plan) / ((before.room.n_users + before.room.n_items) * before.room.d),
             "seconds": round(time.perf_counter() - started, 3),
             "sizes": size_deciles(plan, *before.counts("all")),
         }
     )
-    return value
+    moment.progress(Step("search", 1, 1, number, of, {"ratio": found.ratio}))
+    return found
+
+
+def _compared(worth: Worth, reference: Worth) -> Try:
+    gains = worth - reference
+    error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else np.inf
+    # A single user says nothing of others.
+    return Try(float(worth.mean()), float(gains.mean()), float(min(error, 1.0)))
 
 
 def check_counts(value: str) -> None:

@@ -76,6 +76,13 @@ class Room:
         return snap_sizes(weights, total, 1, self.d, self.widths)
 
 
+def sides_of(plan: SizePlan) -> tuple[Sizes, Sizes]:
+    """(n_users,) and (n_items,) sizes of a plan that has both. Raises ValueError."""
+    if plan.users is None or plan.items is None:
+        raise ValueError("a plan of a stream sizes both sides")
+    return plan.users, plan.items
+
+
 def values_of(plan: SizePlan) -> int:
     """The values of a plan that sizes both sides."""
-    return sum(int(sizes.sum()) for sizes in (plan.users, plan.items) if sizes is not None)
+    return sum(int(sizes.sum()) for sizes in sides_of(plan))

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from edgerec.methods.search.config import check_choice
 from edgerec.methods.search.replay import Batch
-from edgerec.methods.stream.base import Chooser, Moment, Scene, check_counts, rehearsed
+from edgerec.methods.stream.base import Chooser, Moment, Scene, Try, Worth, check_counts, rehearsed
 from edgerec.methods.stream.observation import SizeAction, length, observed
 from edgerec.models import SizePlan, State
 from edgerec.models.settings import check_range
-from edgerec.training import Step
 
 if TYPE_CHECKING:
     from edgerec.methods.search.sac import SAC
@@ -36,7 +35,6 @@ _MOST = 10_000
 """Transitions that are kept (SCALL's code)."""
 _SETTLED = 5
 """Tries whose actor has to agree before exploring stops."""
-_MARGIN = 0.02
 _LEAST_RANGE = 0.02
 """Of the ratios that rewards are scaled by: below, it would be noise that is scaled up."""
 _DRAW, _REPLAY, _WEIGHTS = range(3)
@@ -90,8 +88,9 @@ class SCALLConfig:
         groups: parts that frequencies are pooled in.
         counts: frequencies are of the 'segment', or of 'all' that is known.
         deploy: 'actor', what the agent says, as in the authors' code; 'best', what was best on the segment before, of
-            this, of all tries, of what is deployed and of equal sizes; 'guarded', what the agent says unless that best
-            was better by two percent.
+            this, of all tries, of what is deployed and of equal sizes; 'sure', the same with `doubt`: the best of many
+            tries is partly so by chance, and small segments have few users to tell by.
+        doubt: standard errors, over the users, that are taken off what a try gained over equal sizes.
         protocol: 'own', or 'code'.
     """
 
@@ -102,7 +101,8 @@ class SCALLConfig:
     high: float | None = None
     groups: int = 256
     counts: str = "segment"
-    deploy: str = "best"
+    deploy: str = "sure"
+    doubt: float = 2.0
     protocol: str = "own"
 
     def __post_init__(self) -> None:
@@ -112,9 +112,10 @@ class SCALLConfig:
         check_range("settled", self.settled, 0, 1)
         check_range("low", self.low, 0, 1e3)
         check_range("high", self.high, self.low or 0, 1e3)
+        check_range("doubt", self.doubt, 0, 1e6)
         check_range("groups", self.groups, 1, 1e6)
         check_counts(self.counts)
-        check_choice("deploy", self.deploy, ("actor", "best", "guarded"))
+        check_choice("deploy", self.deploy, ("actor", "best", "sure"))
         check_choice("protocol", self.protocol, tuple(PROTOCOLS))
 
 
@@ -148,32 +149,25 @@ class SCALLChooser:
         return {} if self._action is NOTHING else {"action": self._read(self._action).to_json()}
 
     def _search(self, moment: Moment, before: Scene) -> Floats:
-        """Try actions on the segment before, and learn; the action to deploy. What the history holds is not judged
-        again."""
-        known, config, number = moment.history.judged, self._config, before.segment.number
+        """Try actions on the segment before, and learn; the action to deploy."""
+        config, number = self._config, before.segment.number
         equal = before.equal_sizes()
-        reference = known[0]["eval"] if known else self._judge(moment, before, 0, "equal", NOTHING, equal, None)
-        tried: list[tuple[float, Floats]] = [(1.0, NOTHING)]
+        # Also where a kill has left tries: each is compared with equal sizes user by user.
+        reference = moment.rehearse(equal)
+        tried = [(rehearsed(moment, before, equal, 0, config.steps, "equal", None, worth=reference), NOTHING)]
 
-        def rehearse(why: str, action: Floats, plan: SizePlan) -> float:
-            step = len(tried)
-            value = (
-                known[step]["eval"]
-                if step < len(known)
-                else self._judge(moment, before, step, why, action, plan, reference)
-            )
-            tried.append((value / max(reference, 1e-12), action))
-            return tried[-1][0]
+        def rehearse(why: str, action: Floats) -> SizePlan:
+            plan = self._sized(action, before)
+            found = self._try(moment, before, len(tried), why, action, plan, reference)
+            tried.append((found, action))
+            self._ratio = found.ratio
+            return plan
 
-        plan = equal
-        if self._action is not NOTHING:
-            plan = self._sized(self._action, before)
-            self._ratio = rehearse("deployed", self._action, plan)
+        plan = equal if self._action is NOTHING else rehearse("deployed", self._action)
         state, middles = self._observed(before, plan), [self._action]
         for step in range(1, config.steps + 1):
             action, why = self._choose(state, number, step)
-            plan = self._sized(action, before)
-            self._ratio = rehearse(why, action, plan)
+            plan = rehearse(why, action)
             following = self._observed(before, plan)
             self._memory.add(state, action, self._ratio, following)
             self._learn(number, step)
@@ -181,15 +175,12 @@ class SCALLChooser:
             middles.append(self._agent().act(state[None])[0])
             if step >= config.least and self._is_settled(middles[-_SETTLED:]):
                 break
-        seen = self._observed(moment.now, plan)
-        final: Floats = self._agent().act(seen[None])[0]
+        final: Floats = self._agent().act(self._observed(moment.now, plan)[None])[0]
         if config.deploy == "actor":
             return final
-        ratio = rehearse("actor", final, self._sized(final, before))
-        best = max(tried, key=lambda pair: pair[0])
-        if config.deploy == "best" or ratio < best[0] - _MARGIN:
-            return best[1]
-        return final
+        rehearse("actor", final)
+        doubt = config.doubt if config.deploy == "sure" else 0.0
+        return max(tried, key=lambda pair: pair[0].surely(doubt))[1]
 
     def _choose(self, state: Floats, segment: int, step: int) -> tuple[Floats, str]:
         """An action to try, and why."""
@@ -218,15 +209,11 @@ class SCALLChooser:
         """Whether the actor has said nearly the same for long enough."""
         return len(middles) == _SETTLED and bool(np.ptp(np.stack(middles), axis=0).max() < self._config.settled)
 
-    def _judge(
-        self, moment: Moment, before: Scene, step: int, why: str, action: Floats, plan: SizePlan, deployed: float | None
-    ) -> float:
-        """Rehearse a plan; `deployed` is what the deployed one is worth, None where this is it."""
+    def _try(
+        self, moment: Moment, before: Scene, step: int, why: str, action: Floats, plan: SizePlan, reference: Worth
+    ) -> Try:
         told = None if action is NOTHING else self._read(action).to_json()
-        value = rehearsed(moment, before, plan, step, why, told, deployed)
-        ratio = 1.0 if deployed is None else value / max(deployed, 1e-12)
-        moment.progress(Step("search", 1, 1, step, self._config.steps, {"ratio": ratio}))
-        return value
+        return rehearsed(moment, before, plan, step, self._config.steps, why, told, reference)
 
     def _sized(self, action: Floats, scene: Scene) -> SizePlan:
         return scene.equal_sizes() if action is NOTHING else self._read(action).plan(scene, self._config.counts)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.methods.stream.base import Chooser, Moment, Scene, rehearsed
+from edgerec.methods.stream.room import sides_of
 from edgerec.models import SizePlan, State
 from edgerec.models.settings import check_range
-from edgerec.training import Step
 
 Sizes = NDArray[np.int64]
 
@@ -103,28 +103,19 @@ class StaticChooser:
         return {}
 
     def _search(self, moment: Moment, before: Scene) -> Chosen:
-        room, judged, known = before.room, moment.history.judged, before.segment.known
+        room, known = before.room, before.segment.known
         # Rows that come later have a width of their own.
         widths = None if room.widths is None else room.widths - 1
         sampler = Sampler(*before.counts("segment"), room.total, room.d, widths)
         rng = np.random.default_rng(self._seed)
-        tried: list[tuple[float, Sizes, Sizes]] = []
+        tried: list[tuple[float, Action]] = []
         for number in range(self._config.actions):
             action = sampler.draw(rng)
-            plan = sampler.plan(action)
-            if plan.users is None or plan.items is None:
-                continue  # a sampler sizes both sides
-            value = (
-                judged[number]["eval"] if number < len(judged) else self._judge(moment, before, number, action, plan)
-            )
-            tried.append((value, plan.users, plan.items))
-        _, users, items = max(tried, key=lambda entry: entry[0])
-        return Chosen((known.user_ids, known.item_ids), (users, items))
-
-    def _judge(self, moment: Moment, before: Scene, number: int, action: Action, plan: SizePlan) -> float:
-        judge = rehearsed(moment, before, plan, number, "random", action.to_json())
-        moment.progress(Step("search", 1, 1, number + 1, self._config.actions, {"eval": judge}))
-        return judge
+            plan, of = sampler.plan(action), self._config.actions
+            found = rehearsed(moment, before, plan, number, of, "random", action.to_json())
+            tried.append((found.value, action))
+        _, best = max(tried, key=lambda pair: pair[0])
+        return Chosen((known.user_ids, known.item_ids), sides_of(sampler.plan(best)))
 
     def state(self) -> State:
         if self._chosen is None:

@@ -12,7 +12,7 @@ from edgerec.budget import Budget
 from edgerec.data import Interactions, Stream, StreamSpec, stream
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.stream import Chooser, Moment, stream_method
-from edgerec.methods.stream.base import Scene
+from edgerec.methods.stream.base import Scene, Worth
 from edgerec.methods.stream.room import Room
 from edgerec.methods.stream.training import Rehearsal, StreamTraining
 from edgerec.models import SizePlan, backbone
@@ -70,7 +70,7 @@ def follow(rise_and_fall: Stream) -> Follow:
         for segment in rise_and_fall:
             now = Scene(segment, Room.of(Budget.parse(budget), segment.known, D), carry)
 
-            def rehearse(plan: SizePlan, before: Scene | None = before) -> float:
+            def rehearse(plan: SizePlan, before: Scene | None = before) -> Worth:
                 assert before is not None
                 if rehearsals is not None:
                     rehearsals.append(plan)

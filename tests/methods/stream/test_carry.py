@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.data import Interactions
@@ -13,6 +13,7 @@ from edgerec.models import SizePlan
 D = 12
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_a_row_keeps_its_first_values(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -13,9 +13,9 @@ from edgerec.data import Stream
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.stream import STREAM_METHODS, Moment, stream_method
-from edgerec.methods.stream.base import Scene
+from edgerec.methods.stream.base import Scene, Try, Worth
 from edgerec.methods.stream.fixed import PopularityStreamConfig
-from edgerec.methods.stream.room import Room, values_of
+from edgerec.methods.stream.room import Room, sides_of, values_of
 from edgerec.methods.stream.scall import SCALLChooser, SCALLConfig
 from edgerec.methods.stream.static import StaticStreamConfig, cut_off
 from edgerec.models import SizePlan
@@ -57,16 +57,15 @@ def moment(stream: Stream, number: int, rehearse: object, history: SearchHistory
 
 
 def share_of_users(plan: SizePlan) -> float:
-    assert plan.users is not None
-    return float(plan.users.sum()) / values_of(plan)
+    return float(sides_of(plan)[0].sum()) / values_of(plan)
 
 
 @pytest.mark.parametrize("wanted", [0.45, 0.85])
 def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: float) -> None:
     """What a plan is worth is planted here: it falls with the distance of the users' share from `wanted`."""
 
-    def worth(plan: SizePlan) -> float:
-        return 1 - (share_of_users(plan) - wanted) ** 2
+    def worth(plan: SizePlan) -> Worth:
+        return np.full(9, 1 - (share_of_users(plan) - wanted) ** 2)
 
     chooser = SCALLChooser(SCALLConfig(steps=60, least=60, groups=8, deploy="actor"), D, seed=0)
     plan = chooser.plan(moment(rise_and_fall, 2, worth))
@@ -74,20 +73,39 @@ def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: f
 
 
 def test_equal_sizes_stay_where_nothing_is_better(rise_and_fall: Stream) -> None:
-    def worth(plan: SizePlan) -> float:
-        assert plan.users is not None
-        return 1 - float(np.ptp(plan.users))
+    def worth(plan: SizePlan) -> Worth:
+        return np.full(9, 1.0 - np.ptp(sides_of(plan)[0]))
 
     chooser = SCALLChooser(SCALLConfig(steps=5, groups=8), D, seed=0)
     now = moment(rise_and_fall, 2, worth)
-    assert np.array_equal(chooser.plan(now).users, now.now.equal_sizes().users)
+    for ours, equal in zip(sides_of(chooser.plan(now)), sides_of(now.now.equal_sizes()), strict=True):
+        assert np.array_equal(ours, equal)
     assert chooser.told() == {}
+
+
+def test_what_is_better_by_chance_is_not_deployed(rise_and_fall: Stream) -> None:
+    """Equal sizes are as good as any: what differs is noise, and only 'best' falls for it."""
+    chosen = {}
+    for deploy in ("best", "sure"):
+        rng = np.random.default_rng(0)
+        chooser = SCALLChooser(SCALLConfig(steps=12, groups=8, deploy=deploy), D, seed=0)
+        chooser.plan(moment(rise_and_fall, 2, lambda plan, rng=rng: rng.random(30)))
+        chosen[deploy] = chooser.told()
+    assert chosen["sure"] == {}
+    assert chosen["best"] != {}
+
+
+def test_doubt_takes_standard_errors_off() -> None:
+    found = Try(value=0.6, gain=0.1, error=0.04)
+    assert found.ratio == pytest.approx(1.2)
+    assert found.surely(0) == 0.1
+    assert found.surely(2.0) == pytest.approx(0.02)
 
 
 def test_exploring_stops_when_the_actor_says_the_same_again_and_again(rise_and_fall: Stream) -> None:
     history = SearchHistory(None)
     config = SCALLConfig(steps=30, least=6, settled=1.0, groups=8)
-    SCALLChooser(config, D, seed=0).plan(moment(rise_and_fall, 2, lambda plan: 1.0, history))
+    SCALLChooser(config, D, seed=0).plan(moment(rise_and_fall, 2, lambda plan: np.ones(9), history))
     # Equal sizes, six tries, and what the actor says in the end.
     assert [entry["strategy"] for entry in history.judged] == ["equal", *["random"] * 6, "actor"]
 
@@ -96,8 +114,8 @@ def test_exploring_stops_when_the_actor_says_the_same_again_and_again(rise_and_f
 def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, protocol: str) -> None:
     config = SCALLConfig(steps=5, groups=8, protocol=protocol, deploy="actor")
 
-    def worth(plan: SizePlan) -> float:
-        return 1 - (share_of_users(plan) - 0.7) ** 2
+    def worth(plan: SizePlan) -> Worth:
+        return np.full(9, 1 - (share_of_users(plan) - 0.7) ** 2)
 
     whole = SCALLChooser(config, D, seed=3)
     plans = [whole.plan(moment(rise_and_fall, number, worth)) for number in (2, 3)]
@@ -110,12 +128,12 @@ def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, 
     history.entries.extend(full.entries[:4])
     asked = []
 
-    def counted(plan: SizePlan) -> float:
+    def counted(plan: SizePlan) -> Worth:
         asked.append(plan)
         return worth(plan)
 
     resumed = again.plan(moment(rise_and_fall, 3, counted, history))
-    assert len(asked) == len(full.entries) - 4
+    assert len(asked) == len(full.entries) - 4 + 1  # equal sizes again, which others are compared with
     assert np.array_equal(resumed.users, plans[1].users)
     assert np.array_equal(resumed.items, plans[1].items)
     states = whole.state(), again.state()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.budget import Budget
@@ -27,6 +27,7 @@ def rooms(draw: st.DrawFn) -> Room:
 shapes = st.floats(*SHAPES)
 
 
+@settings(deadline=None)
 @given(rooms(), st.floats(0, 1), shapes, shapes)
 def test_a_plan_spends_the_room_exactly(room: Room, share: float, users: float, items: float) -> None:
     plan = room.plan(power_law(room.n_users, users), power_law(room.n_items, items), share)
@@ -38,6 +39,7 @@ def test_a_plan_spends_the_room_exactly(room: Room, share: float, users: float, 
         assert (np.diff(sizes) <= 0).all()  # weights descend
 
 
+@settings(deadline=None, max_examples=25)
 @given(rooms(), st.floats(0, 1), shapes, shapes)
 def test_a_bundle_in_bytes_has_few_sizes_within_the_room(room: Room, share: float, users: float, items: float) -> None:
     room = Room(room.n_users, room.n_items, room.total, room.d, WIDTHS)
