@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from edgerec.cli.options import FOLDER
+from edgerec.cli.output import json_option, print_json
 from edgerec.errors import RequestError
+from edgerec.runtime import metadata
 from edgerec.runtime.updates import apply_patch, undo_patch
 
 
@@ -21,7 +23,8 @@ from edgerec.runtime.updates import apply_patch, undo_patch
     multiple=True,
     help="A .pub file: only what its key signed is taken.",
 )
-def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, ...]) -> None:
+@json_option
+def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, ...], as_json: bool) -> None:
     """Make BUNDLE the one that PATCH leads to: all of it or, whatever happens meanwhile, nothing.
 
     \b
@@ -34,8 +37,12 @@ def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, .
     keys = trusted or None
     if patch is None:
         undo_patch(bundle, trusted=keys)
-        click.echo(f"{bundle}: is what it was before the last patch")
+        became, said = "undone", f"{bundle}: is what it was before the last patch"
     elif apply_patch(bundle, patch, trusted=keys):
-        click.echo(f"{bundle}: patched; 'edgerec apply {bundle} --undo' takes it back")
+        became, said = "patched", f"{bundle}: patched; 'edgerec apply {bundle} --undo' takes it back"
     else:
-        click.echo(f"{bundle}: was patched with {patch} already")
+        became, said = "already", f"{bundle}: was patched with {patch} already"
+    if as_json:
+        print_json({"bundle": str(bundle), "became": became, "bytes": metadata(bundle).bytes})
+    else:
+        click.echo(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import threading
@@ -273,6 +274,13 @@ def test_the_command_line(made: Path, bundle: Path, command_line: CommandLine, t
         done = command_line(*arguments)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
+    for arguments, became in (((made / "there",), "patched"), ((made / "there",), "already"), (("--undo",), "undone")):
+        done = command_line("apply", bundle, *arguments, "--json")
+        assert json.loads(done.stdout) == {
+            "bundle": str(bundle),
+            "became": became,
+            "bytes": read_manifest(bundle).nbytes,
+        }
     for arguments in (
         ("apply", bundle, "--undo"),
         ("apply", bundle),
