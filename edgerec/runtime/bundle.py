@@ -89,8 +89,7 @@ class Bundle:
         """Open the bundle in `folder`.
 
         Args:
-            verify: compare the sha256 of the tables file too, and where its texts begin; sizes, and the graphs' sha256,
-                always are.
+            verify: compare the sha256 of the tables file too; sizes, and the graphs' sha256, always are.
             threads: of onnxruntime's, for one operator.
             trusted: public keys, one of which must have signed the bundle; every file's sha256 is compared then.
 
@@ -125,8 +124,7 @@ class Bundle:
     def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
         self._tables = self._map(self.manifest.tables, verify=verify or signed)
-        if verify or signed:
-            self._check_texts()
+        self._check_texts()
         self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
         if signed:
             for entry in self.manifest.other_files:
@@ -155,28 +153,27 @@ class Bundle:
         if known in _compared:
             return
         if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
-            path = self.folder / entry.name
-            raise BundleError(
-                f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again"
-            )
+            raise self._altered(entry)
         if time.time() - max(state.st_mtime, state.st_ctime) > SETTLED_S:
             _compared.add(known)
 
-    def _read(self, entry: FileEntry) -> bytes:
-        with self._plain(entry) as stream:
-            try:
-                self._compare(entry, stream)
-                stream.seek(0)
-                return stream.read(entry.bytes)
-            except OSError as error:
-                unreadable(self.folder / entry.name, error)
+    def _altered(self, entry: FileEntry) -> BundleError:
+        path = self.folder / entry.name
+        return BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
 
     def _graph(self, name: str) -> bytes:
         """The content of a graph's file. Raises BundleError for what is no graph of a bundle."""
         graph, manifest = self.manifest.graphs[name], self.manifest
-        content = self._read(graph.file)
+        path = self.folder / graph.file.name
+        with self._plain(graph.file) as stream:
+            try:
+                content = stream.read(graph.file.bytes)
+            except OSError as error:
+                unreadable(path, error)
+        if hashlib.sha256(content).hexdigest() != graph.file.sha256:
+            raise self._altered(graph.file)
         if fault := graph_fault(content, manifest.tables.name, graph.tensors, manifest.items.rows):
-            raise BundleError(f"{self.folder / graph.file.name} is no graph of a bundle: {fault}; get the bundle again")
+            raise BundleError(f"{path} is no graph of a bundle: {fault}; get the bundle again")
         return content
 
     def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
@@ -190,14 +187,17 @@ class Bundle:
 
     def _check_texts(self) -> None:
         """Refuse texts that overlap or leave their section: one could be as long as all of them."""
-        for stem in ("item_id", "user_id", "item_title"):
-            if f"{stem}_offsets" in self.manifest.sections and f"{stem}s" in self.manifest.sections:
-                blob, offsets = self.section(f"{stem}s"), self.section(f"{stem}_offsets")
-                if not (offsets[0] == 0 and offsets[-1] == blob.nbytes and (offsets[1:] >= offsets[:-1]).all()):
-                    raise BundleError(
-                        f"{self.folder / self.manifest.tables.name} is damaged (the section '{stem}_offsets' does not "
-                        "ascend); get the bundle again"
-                    )
+        sides = {"item_id": self.manifest.items, "user_id": self.manifest.users}
+        stems = [stem for stem, side in sides.items() if side is not None and side.ids == "str"]
+        if "item_titles" in self.manifest.sections:
+            stems.append("item_title")
+        for stem in stems:
+            blob, offsets = self.section(f"{stem}s"), self.section(f"{stem}_offsets")
+            if not (offsets[0] == 0 and offsets[-1] == len(blob) and (offsets[1:] >= offsets[:-1]).all()):
+                raise BundleError(
+                    f"{self.folder / self.manifest.tables.name} is damaged (the section '{stem}_offsets' does not "
+                    "ascend); get the bundle again"
+                )
 
     def section(self, name: str) -> NDArray[Any]:
         """A read-only view of a named array in the tables file. Raises BundleError where there is none."""

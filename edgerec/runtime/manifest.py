@@ -42,7 +42,7 @@ _SECTION_NAMES = (
 FILE_NAME = "manifest.json"
 MOST_BYTES = 4 << 20
 """Of a manifest; one takes a few thousand."""
-MOST_GRAPH_BYTES = 16 << 20
+MOST_GRAPH_BYTES = 1 << 20
 """Of a graph; one takes a few thousand."""
 MOST_AXES = 4
 _DTYPES = frozenset(
