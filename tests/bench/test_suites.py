@@ -16,7 +16,7 @@ from tests.conftest import CommandLine, interrupted
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
-NAMES = ("arm64", "paper", "peers", "runtime", "scale", "smoke")
+NAMES = ("arm64", "paper", "peers", "runtime", "scale", "smoke", "streams")
 TRAIN = "edgerec train synthetic:60x40x900 --backbone svd --method dense --dimensions 4 --out {folder}/run"
 
 

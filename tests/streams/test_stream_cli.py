@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgerec.data import Interactions
 from edgerec.streaming import Followed
 from tests.bench.test_report import read
 from tests.conftest import CommandLine
@@ -19,7 +20,11 @@ ASKED = ("--method", "popularity", "--budget", "25%", "--dimensions", "8", "--se
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a file of interactions with timestamps."""
-    folder, data = tmp_path_factory.mktemp("streams"), drifting()
+    return write_visits(tmp_path_factory.mktemp("streams"), drifting())
+
+
+def write_visits(folder: Path, data: Interactions) -> Path:
+    """The folder, with `visits.csv` of the interactions in it."""
     assert data.timestamps is not None
     pairs = zip(data.user_ids[data.user_rows()], data.item_ids[data.indices], data.timestamps, strict=True)
     lines = ["user,item,timestamp", *(f"{user},{item},{time}" for user, item, time in pairs)]
