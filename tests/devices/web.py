@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 
 from edgerec.errors import BenchError
@@ -121,6 +122,72 @@ def films(folder: Path) -> Path:
     encoder, popularity = LinearEncoder(np.ones(100, np.float32)), np.arange(100)[::-1]
     source = Source(items, np.arange(100), encoder=encoder, item_counts=popularity, titles=titles)
     return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
+
+
+def hostile_graphs() -> dict[str, tuple[bytes, str]]:
+    """Graphs that do what no bundle's do, and what JavaScript says of them."""
+    helper, types = onnx.helper, onnx.TensorProto
+    inputs = [helper.make_tensor_value_info("user", types.INT64, [None])]
+    outputs = [helper.make_tensor_value_info("items", types.INT64, [None])]
+
+    def graph(*nodes: Any, tensors: Any = (), domain: str = "") -> bytes:
+        made = helper.make_graph(list(nodes), "g", inputs, outputs, list(tensors))
+        imports = [helper.make_opsetid("", 21), *([helper.make_opsetid(domain, 1)] if domain else [])]
+        content: bytes = helper.make_model(made, opset_imports=imports).SerializeToString()
+        return content
+
+    def elsewhere(**place: str) -> Any:
+        tensor = types(name="i", data_type=types.FLOAT, dims=[1], data_location=types.EXTERNAL)
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+        return tensor
+
+    node = helper.make_node
+    inner = helper.make_graph([node("RandomNormal", [], ["x"], shape=[1])], "inner", [], outputs)
+    quiet = helper.make_graph([node("Identity", ["user"], ["x"])], "quiet", [], outputs)
+    looping = helper.make_graph([node("Loop", ["n"], ["x"], body=quiet)], "looping", [], outputs)
+    three, many = (
+        helper.make_tensor("n", types.INT64, [], raw=True, vals=n.to_bytes(8, "little")) for n in (3, 1 << 40)
+    )
+    return {
+        "an unknown operator": (
+            graph(node("Identity", ["user"], ["x"]), node("Mystery", ["x"], ["items"])),
+            "calls  Mystery",
+        ),
+        "another domain": (
+            graph(node("Gelu", ["user"], ["items"], domain="com.microsoft"), domain="com.microsoft"),
+            "calls com.microsoft Gelu",
+        ),
+        "inside an If": (
+            graph(node("If", ["user"], ["items"], then_branch=inner, else_branch=inner)),
+            "calls  RandomNormal",
+        ),
+        "a path outside": (
+            graph(
+                node("Identity", ["i"], ["items"]),
+                tensors=[elsewhere(location="../../etc/passwd", offset="0", length="4")],
+            ),
+            "lies elsewhere",
+        ),
+        "an absolute path": (
+            graph(node("Identity", ["i"], ["items"]), tensors=[elsewhere(location="/etc/passwd")]),
+            "lies elsewhere",
+        ),
+        "in a constant": (
+            graph(node("Identity", ["user"], ["items"], value=elsewhere(location="/etc/passwd"))),
+            "lies elsewhere",
+        ),
+        "a loop without end": (graph(node("Loop", ["user"], ["items"], body=inner)), "a loop without end"),
+        "a loop inside a branch": (
+            graph(node("If", ["user"], ["items"], then_branch=looping, else_branch=looping), tensors=[three]),
+            "a loop without end",
+        ),
+        "a loop of too many rounds": (
+            graph(node("Loop", ["n"], ["items"], body=quiet), tensors=[many]),
+            "a loop without end",
+        ),
+        "cut": (graph(node("Identity", ["user"], ["items"]))[:-3], "it is damaged"),
+    }
 
 
 def make_patches(folder: Path) -> Path:

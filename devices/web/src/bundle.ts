@@ -193,7 +193,7 @@ export async function openBundle(source: Source, options: LoadOptions, importing
   };
 
   for (const graph of graphs.values()) {
-    const fault = graphFault(await read(graph, verify || canHash()), tables.file, graph.tensors);
+    const fault = graphFault(await read(graph, verify || canHash()), tables.file, graph.tensors, manifest.items.rows);
     if (fault) {
       throw new BundleError(`${graph.file} is refused: ${fault}; export it again`);
     }

@@ -4,18 +4,17 @@
  */
 
 import type { Section } from "./manifest.ts";
+import type { Bytes } from "./source.ts";
 
 /** What the exporter uses, of ONNX's own operators alone. */
-const OPERATORS = new Set(
-  (
-    "Abs Add BitShift BitwiseAnd Cast Concat CumSum DequantizeLinear Div Equal Expand Flatten Gather GatherElements " +
-    "Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger Max Min Mod Mul NonZero Or Pad Pow " +
-    "Range ReduceMax ReduceMin ReduceSum ReduceSumSquare Relu Reshape Round Scan ScatterElements Shape Slice Sqrt " +
-    "Squeeze Sub TopK Transpose Unsqueeze Where"
-  ).split(" "),
-);
+const OPERATORS =
+  /^(Abs|Add|BitShift|BitwiseAnd|Cast|Concat|CumSum|DequantizeLinear|Div|Equal|Expand|Flatten|Gather(Elements)?|(Greater|Less)(OrEqual)?|Identity|If|Loop|MatMul(Integer)?|Max|Min|Mod|Mul|NonZero|Or|Pad|Pow|Range|Reduce(Max|Min|Sum(Square)?)|Relu|Reshape|Round|Scan|ScatterElements|Shape|Slice|Sqrt|(Uns|S)queeze|Sub|TopK|Transpose|Where)$/;
 /** Messages inside messages; the exporter's loops inside loops reach 8. */
 const DEEPEST = 24;
+
+const DAMAGED = "it is damaged, or no bundle's";
+/** A tensor's type. */
+const INT64 = 7;
 
 type Value = number | Uint8Array;
 /** The fields of a message that hold messages; null: what no bundle has. */
@@ -33,45 +32,73 @@ const MODEL: Kind = { 7: GRAPH, 20: null, 25: null };
 /**
  * @param tables the file that external tensors must lie in.
  * @param tensors the external tensors that the manifest names.
+ * @param rows of the items: a loop takes one at a time at least.
  * @returns why the graph is refused; undefined where it is not.
  */
-export function graphFault(content: Uint8Array, tables: string, tensors: Map<string, Section>): string | undefined {
-  function check(kind: Kind | null, message: Value, depth: number): string | undefined {
+export function graphFault(content: Uint8Array, tables: string, tensors: Map<string, Section>, rows: number): string | undefined {
+  /** Whole numbers of the graph, by name. */
+  const constants: Record<string, number> = {};
+
+  function check(kind: Kind | null, message: Value, depth: number, looping?: boolean): string | undefined {
     const found = kind && depth < DEEPEST && fields(message);
     if (!found) {
-      return "it is damaged, or holds what no bundle has";
+      return DAMAGED;
     }
     const last: Value[] = [];
     const dims: number[] = [];
     const place: Record<string, string> = {};
+    let input: Value | undefined;
     for (const [field, value] of found) {
-      last[field] = value;
-      const inside = kind[field];
-      const fault = inside !== undefined && check(inside, value, depth + 1);
-      if (fault) {
-        return fault;
+      if (last[field] && kind[field] && field > 5 && field < 8) {
+        return DAMAGED; // two graphs, which would be merged
       }
-      if (kind === TENSOR && field === 1) {
+      last[field] = value;
+      if (field === 1) {
+        input ??= value;
         dims.push(value as number); // the exporter packs none
       } else if (kind === TENSOR && field === 13) {
         const pair = new Map(fields(value));
         place[text(pair.get(1))] = text(pair.get(2));
       }
     }
-    if (kind === NODE && (!OPERATORS.has(text(last[4])) || last[7]?.toString())) {
-      return `it calls ${text(last[7])} ${text(last[4])}, which no bundle does`;
+    const operator = text(last[4]);
+    const loops = operator === "Loop" || operator === "Scan";
+    if (kind === NODE) {
+      if (!OPERATORS.test(operator) || last[7]?.toString()) {
+        return `it calls ${text(last[7])} ${operator}, which no bundle does`;
+      }
+      // A Loop stands in the graph itself, and what it runs, or a Scan does, has no other inside.
+      if (loops && (looping || (operator === "Loop" && !(depth < 3 && constants[text(input)]! <= rows)))) {
+        return "it has a loop without end";
+      }
     }
-    if (kind === TENSOR && (last[13] || last[14])) {
+    if (kind === TENSOR) {
       const name = text(last[8]);
-      const [offset, , shape, bytes] = tensors.get(name) ?? [];
-      if (`${[place["location"], place["offset"], place["length"], dims]}` !== `${[tables, offset, bytes, shape]}`) {
-        return `its table '${name}' lies elsewhere than the manifest says`;
+      if (last[13] || last[14]) {
+        const [offset, , shape, bytes] = tensors.get(name) ?? [];
+        if (`${[place["location"], place["offset"], place["length"], dims]}` !== `${[tables, offset, bytes, shape]}`) {
+          return `its table '${name}' lies elsewhere than the manifest says`;
+        }
+      } else if (last[2] === INT64 && !dims[0]) {
+        const value = new DataView((last[9] as Bytes).slice().buffer).getBigUint64(0, true);
+        constants[name] = Math.max(constants[name] ?? 0, Number(value));
+      }
+    }
+    // Of a graph the tensors first: a loop's end is among them.
+    for (const [field, value] of kind === GRAPH ? found.sort(([one], [other]) => other - one) : found) {
+      const fault = kind[field] !== undefined && check(kind[field], value, depth + 1, looping || loops);
+      if (fault) {
+        return fault;
       }
     }
     return undefined;
   }
 
-  return check(MODEL, content, 0);
+  try {
+    return check(MODEL, content, 0);
+  } catch {
+    return DAMAGED;
+  }
 }
 
 function text(value: Value | undefined): string {

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
+from edgerec.runtime.graphfile import OPERATORS
 from edgerec_devices.runner import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
-from tests.devices.web import films, large_bundle, make_patches
+from tests.devices.web import films, hostile_graphs, large_bundle, make_patches
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
@@ -100,6 +101,14 @@ def test_damaged_bundles_are_refused_by_named_errors(java: list[str], tmp_path: 
     assert int(refused) > 75
 
 
+def test_graphs_that_do_what_no_bundle_does(java: list[str], tmp_path: Path) -> None:
+    (tmp_path / "graphs").mkdir()
+    hostile = hostile_graphs()
+    for name, (content, _) in hostile.items():
+        (tmp_path / "graphs" / name).write_bytes(content)
+    assert ran(java, "Hostile", FOLDER, tmp_path, tmp_path / "graphs") == f"{len(hostile)} refused"
+
+
 def test_patches_make_the_new_bundle_or_nothing(java: list[str], tmp_path: Path) -> None:
     (tmp_path / "patches").mkdir()
     said = ran(java, "Updates", make_patches(tmp_path / "patches"), tmp_path, "1", "200")
@@ -142,13 +151,11 @@ def test_it_calls_nothing_that_android_7_has_not() -> None:
         assert not re.search(TOO_NEW, path.read_text()), path
 
 
-def test_it_takes_the_operators_of_the_exporter_and_no_others() -> None:
-    """As the JavaScript runtime does, which tests what they are."""
+def test_it_takes_the_operators_of_python_and_no_others() -> None:
+    """Which tests that they are the exporter's."""
     code = (SOURCES / "org" / "edgerec" / "GraphCheck.java").read_text()
     (listed,) = re.findall(r"OPERATORS = new HashSet<>\(Arrays\.asList\((.*?)\.split", code, re.DOTALL)
-    script = (PROJECT.parent / "web" / "src" / "onnx.ts").read_text()
-    (other,) = re.findall(r"OPERATORS = new Set\(\s*\((.*?)\)\.split", script, re.DOTALL)
-    assert set(re.findall(r"[A-Z]\w+", listed)) == set(re.findall(r"[A-Z]\w+", other))
+    assert set(re.findall(r"[A-Z]\w+", listed)) == OPERATORS
 
 
 def test_the_gradle_files_name_the_official_archive_that_was_tested(api: Path) -> None:

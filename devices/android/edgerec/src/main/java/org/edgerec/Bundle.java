@@ -59,7 +59,7 @@ final class Bundle {
         boolean verify = options.verify || options.trusted != null;
         for (Manifest.Graph graph : manifest.graphs.values()) {
             byte[] content = read(folder, graph.entry, true);
-            String fault = GraphCheck.fault(content, manifest.tables.file, graph.tensors);
+            String fault = GraphCheck.fault(content, manifest.tables.file, graph.tensors, manifest.items.rows);
             if (fault != null) {
                 throw new BundleException(graph.entry.file + " is refused: " + fault + "; export it again");
             }

@@ -56,7 +56,8 @@ public final class Bundles {
                     }
                 }
             }
-            write(new ByteArrayInputStream(content), new File(folder, Manifest.NAME), content.length, Signatures.sha256(content));
+            File manifest = new File(folder, Manifest.NAME);
+            write(new ByteArrayInputStream(content), manifest, content.length, Signatures.sha256(content));
             String[] names = folder.list();
             for (String name : names == null ? new String[0] : names) {
                 if (OURS.matcher(name).matches() && !kept.contains(name) && !new File(folder, name).delete()) {

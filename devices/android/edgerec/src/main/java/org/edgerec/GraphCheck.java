@@ -1,8 +1,11 @@
 package org.edgerec;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -10,186 +13,251 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * What is in an ONNX file, as far as trust in it needs: operators, and tensors that lie elsewhere. A reader of protobuf's
- * wire format, of the fields that are named here alone; all others are passed over.
+ * What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere. Taken are
+ * the operators that the exporter uses, tables that lie where the manifest says, and the few fields of the format that this
+ * needs; what says anything twice is refused, since readers differ in which they believe. As
+ * edgerec/runtime/graphfile.py, which is the one to read.
  */
 final class GraphCheck {
-    /** What the exporter uses, of ONNX's own operators alone. */
+    /** Of ONNX's own operators alone. */
     static final Set<String> OPERATORS = new HashSet<>(Arrays.asList(
-            ("Abs Add BitShift BitwiseAnd Cast Concat CumSum DequantizeLinear Div Equal Expand Flatten Gather GatherElements "
-                    + "Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger Max Min Mod Mul "
+            ("Abs Add BitShift BitwiseAnd Cast Concat CumSum DequantizeLinear Div Equal Expand Flatten Gather "
+                    + "GatherElements Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger Max Min Mod Mul "
                     + "NonZero Or Pad Pow Range ReduceMax ReduceMin ReduceSum ReduceSumSquare Relu Reshape Round Scan "
                     + "ScatterElements Shape Slice Sqrt Squeeze Sub TopK Transpose Unsqueeze Where").split(" ")));
-    /** Messages inside messages; the exporter's loops inside loops reach 8. */
+    /** Messages inside messages; the exporter's reach 12. */
     private static final int DEEPEST = 24;
-    private static final String DAMAGED = "it is damaged, or holds what no bundle has";
-
-    /** The fields of a message that hold messages; null: what no bundle has. */
-    private static final class Kind extends HashMap<Integer, Kind> {
-        private static final long serialVersionUID = 1;
-
-        Kind with(int field, Kind kind) {
-            put(field, kind);
-            return this;
-        }
-    }
-
-    private static final Kind TENSOR = new Kind();
-    private static final Kind NODE = new Kind();
-    private static final Kind GRAPH = new Kind().with(1, NODE).with(5, TENSOR).with(15, null);
-    private static final Kind MODEL = new Kind().with(7, GRAPH).with(20, null).with(25, null);
+    private static final int INT64 = 7;
+    /** By their numbers in ONNX. */
+    private static final String[] DTYPES = {
+        null, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", null, "bool8", "float16", "float64", "uint32",
+        "uint64"
+    };
+    /** Fields: a number, four bytes, bytes, text, or a message of a kind; * where there may be several. */
+    private static final Map<String, Map<Integer, String>> KINDS = new HashMap<>();
 
     static {
-        // An attribute; 22, 23, and 15 of a graph, are sparse tensors, 20 and 25 of a model training and functions.
-        Kind attribute = new Kind().with(5, TENSOR).with(6, GRAPH).with(10, TENSOR).with(11, GRAPH);
-        NODE.with(5, attribute.with(22, null).with(23, null));
+        for (String kind : new String[] {
+            "model 1:number 2:text 7:graph 8:*opset",
+            "opset 1:text 2:number",
+            "graph 1:*node 2:text 5:*tensor 11:*value 12:*value 13:*value",
+            "node 1:*text 2:*text 3:text 4:text 5:*attribute",
+            "attribute 1:text 2:four 3:number 4:bytes 6:graph 7:*four 8:*number 20:number",
+            "tensor 1:*number 2:number 8:text 9:bytes 13:*entry 14:number",
+            "entry 1:text 2:text",
+            "value 1:text 2:type",
+            "type 1:held",
+            "held 1:number 2:shape",
+            "shape 1:*dimension",
+            "dimension 1:number 2:text",
+        }) {
+            String[] words = kind.split(" ");
+            Map<Integer, String> fields = new HashMap<>();
+            for (String field : Arrays.copyOfRange(words, 1, words.length)) {
+                fields.put(Integer.valueOf(field.split(":")[0]), field.split(":")[1]);
+            }
+            KINDS.put(words[0], fields);
+        }
     }
 
-    /** One field: a number, or the bytes of what has a length. */
-    private static final class Field {
-        final int number;
-        final long value;
-        final byte[] bytes;
+    /** By the number of a field: Long, byte[] or Message. */
+    private static final class Message extends HashMap<Integer, List<Object>> {
+        private static final long serialVersionUID = 1;
 
-        Field(int number, long value, byte[] bytes) {
-            this.number = number;
-            this.value = value;
-            this.bytes = bytes;
+        List<Object> all(int field) {
+            return getOrDefault(field, Collections.emptyList());
         }
 
-        String text() {
-            return bytes == null ? "" : new String(bytes, StandardCharsets.UTF_8);
+        /** Empty where there is none. */
+        String text(int field) {
+            return text(all(field).isEmpty() ? new byte[0] : all(field).get(0));
+        }
+
+        static String text(Object bytes) {
+            return new String((byte[]) bytes, StandardCharsets.US_ASCII);
+        }
+
+        long number(int field) {
+            return all(field).isEmpty() ? 0 : (Long) all(field).get(0);
+        }
+
+        List<Message> messages(int field) {
+            List<Message> found = new ArrayList<>();
+            for (Object one : all(field)) {
+                found.add((Message) one);
+            }
+            return found;
         }
     }
 
-    private final String tables;
-    private final Map<String, Manifest.Section> tensors;
+    /** Why a graph is refused. */
+    private static final class Fault extends Exception {
+        private static final long serialVersionUID = 1;
 
-    private GraphCheck(String tables, Map<String, Manifest.Section> tensors) {
-        this.tables = tables;
-        this.tensors = tensors;
+        Fault(String why) {
+            super(why);
+        }
+    }
+
+    private final Map<String, Long> constants = new HashMap<>();
+    private final int rows;
+
+    private GraphCheck(int rows) {
+        this.rows = rows;
     }
 
     /**
      * @param tables the file that external tensors must lie in.
-     * @param tensors the external tensors that the manifest names.
+     * @param tensors the external tensors that the manifest names; the file's must be the same.
+     * @param rows of the items: a loop takes one at a time at least.
      * @return why the graph is refused; null where it is not.
      */
-    static String fault(byte[] content, String tables, Map<String, Manifest.Section> tensors) {
-        return new GraphCheck(tables, tensors).fault(MODEL, content, 0);
+    static String fault(byte[] content, String tables, Map<String, Manifest.Section> tensors, int rows) {
+        try {
+            Message model = read("model", content, 0, content.length, 0);
+            for (Message opset : model.messages(8)) {
+                need(opset.text(1).isEmpty(), "it takes operators of " + opset.text(1));
+            }
+            need(model.containsKey(7), "it holds no graph");
+            Message graph = model.messages(7).get(0);
+            GraphCheck check = new GraphCheck(rows);
+            check.tensors(graph.messages(5), tables, tensors);
+            for (Message node : graph.messages(1)) {
+                for (Object made : node.all(2)) {
+                    check.constants.remove(Message.text(made));
+                }
+            }
+            check.nodes(graph, false, false);
+            return null;
+        } catch (Fault fault) {
+            return fault.getMessage();
+        }
     }
 
-    private String fault(Kind kind, byte[] message, int depth) {
-        List<Field> fields = kind == null || message == null || depth >= DEEPEST ? null : fields(message);
-        if (fields == null) {
-            return DAMAGED;
+    private static void need(boolean holds, String fault) throws Fault {
+        if (!holds) {
+            throw new Fault(fault);
         }
-        Map<Integer, Field> last = new HashMap<>();
+    }
+
+    /** Tensors lie in the file itself, whole, or where the manifest says. */
+    private void tensors(List<Message> found, String tables, Map<String, Manifest.Section> promised) throws Fault {
+        Set<String> names = new HashSet<>();
+        Set<String> external = new HashSet<>();
+        for (Message tensor : found) {
+            String name = tensor.text(8);
+            need(names.add(name), "two of its tensors have one name");
+            int kind = (int) Math.min(tensor.number(2), DTYPES.length);
+            boolean known = kind > 0 && kind < DTYPES.length && DTYPES[kind] != null;
+            need(known, "its tensor '" + name + "' is of a type that no bundle has");
+            List<Object> dims = tensor.all(1);
+            if (tensor.containsKey(13) || tensor.containsKey(14)) {
+                need(rightPlace(tensor, DTYPES[kind], dims, tables, promised.get(name)),
+                        "its table '" + name + "' lies elsewhere than the manifest says");
+                external.add(name);
+                continue;
+            }
+            long size = Long.parseLong(DTYPES[kind].replaceAll("\\D+", "")) / 8;
+            for (Object length : dims) {
+                need((Long) length >= 0 && (size == 0 || (Long) length <= Integer.MAX_VALUE / size), "a tensor too large");
+                size *= (Long) length;
+            }
+            need(tensor.containsKey(9), "its tensor '" + name + "' holds nothing");
+            byte[] raw = (byte[]) tensor.all(9).get(0);
+            need(raw.length == size, "its tensor '" + name + "' has another size than promised");
+            if (kind == INT64 && dims.isEmpty()) {
+                constants.put(name, ByteBuffer.wrap(raw).order(ByteOrder.LITTLE_ENDIAN).getLong());
+            }
+        }
+        need(external.equals(promised.keySet()), "its tables are not those that the manifest names");
+    }
+
+    private static boolean rightPlace(
+            Message tensor, String dtype, List<Object> dims, String tables, Manifest.Section promised) {
         Map<String, String> place = new HashMap<>();
-        List<Long> dims = new ArrayList<>();
-        for (Field field : fields) {
-            last.put(field.number, field);
-            if (kind.containsKey(field.number)) {
-                String fault = fault(kind.get(field.number), field.bytes, depth + 1);
-                if (fault != null) {
-                    return fault;
-                }
-            }
-            if (kind == TENSOR && field.number == 1) {
-                dims.add(field.value); // the exporter packs none
-            } else if (kind == TENSOR && field.number == 13) {
-                List<Field> pair = field.bytes == null ? null : fields(field.bytes);
-                if (pair == null) {
-                    return DAMAGED;
-                }
-                String[] words = {"", ""};
-                for (Field word : pair) {
-                    if (word.number == 1 || word.number == 2) {
-                        words[word.number - 1] = word.text();
-                    }
-                }
-                place.put(words[0], words[1]);
-            }
+        for (Message entry : tensor.messages(13)) {
+            place.put(entry.text(1), entry.text(2));
         }
-        if (kind == NODE) {
-            String operator = text(last.get(4));
-            String domain = text(last.get(7));
-            if (!OPERATORS.contains(operator) || !domain.isEmpty()) {
-                return "it calls " + domain + " " + operator + ", which no bundle does";
-            }
+        if (promised == null || tensor.containsKey(9) || tensor.number(14) != 1 || tensor.messages(13).size() != 3) {
+            return false;
         }
-        boolean external = last.containsKey(13) || last.containsKey(14) && last.get(14).value != 0;
-        return kind == TENSOR && external ? placeFault(text(last.get(8)), place, dims) : null;
-    }
-
-    private String placeFault(String name, Map<String, String> place, List<Long> dims) {
-        Manifest.Section promised = tensors.get(name);
-        boolean right = promised != null
-                && tables.equals(place.get("location"))
+        boolean right = tables.equals(place.get("location"))
                 && String.valueOf(promised.offset).equals(place.get("offset"))
                 && String.valueOf(promised.bytes).equals(place.get("length"))
+                && promised.dtype.equals(dtype)
                 && promised.shape.length == dims.size();
         for (int n = 0; right && n < dims.size(); n++) {
-            right = promised.shape[n] == dims.get(n);
+            right = promised.shape[n] == (Long) dims.get(n);
         }
-        return right ? null : "its table '" + name + "' lies elsewhere than the manifest says";
+        return right;
     }
 
-    private static String text(Field field) {
-        return field == null ? "" : field.text();
-    }
-
-    /** The fields of a message; null of one that is cut. */
-    private static List<Field> fields(byte[] message) {
-        List<Field> found = new ArrayList<>();
-        int[] at = {0};
-        while (at[0] < message.length) {
-            long key = varint(message, at);
-            long value = 0;
-            byte[] bytes = null;
-            if (key < 8 || key >>> 3 > 1 << 29) {
-                return null;
+    /** A Loop stands in the graph itself, and what it runs, or a Scan does, has no other inside. */
+    private void nodes(Message graph, boolean inside, boolean looping) throws Fault {
+        for (Message node : graph.messages(1)) {
+            String operator = node.text(4);
+            need(OPERATORS.contains(operator), "it calls " + operator + ", which no bundle does");
+            boolean loop = operator.equals("Loop");
+            boolean loops = loop || operator.equals("Scan");
+            need(!(loops && looping), "it has a loop inside a loop");
+            if (loop) {
+                Long end = constants.get(node.text(1));
+                need(!inside && end != null && end >= 0 && end <= rows, "it has a loop without end");
             }
-            switch ((int) (key & 7)) {
-                case 0:
-                    value = varint(message, at);
-                    break;
-                case 1:
-                    at[0] += 8;
-                    break;
-                case 2:
-                    long length = varint(message, at);
-                    if (at[0] < 0 || length < 0 || length > message.length - at[0]) {
-                        return null;
+            for (Message attribute : node.messages(5)) {
+                for (Message body : attribute.messages(6)) {
+                    need(!body.containsKey(5), "it has tensors inside a loop or a branch");
+                    nodes(body, true, looping || loops);
+                }
+            }
+        }
+    }
+
+    /** A message and all inside it. */
+    private static Message read(String kind, byte[] content, int start, int end, int depth) throws Fault {
+        need(depth < DEEPEST, "it is nested too deeply");
+        Message found = new Message();
+        int[] at = {start};
+        while (at[0] < end) {
+            long key = varint(content, at, end);
+            String field = key >>> 3 > 100 ? null : KINDS.get(kind).get((int) (key >>> 3));
+            need(field != null, "it holds a field " + (key >>> 3) + " of a " + kind + ", which no bundle has");
+            String what = field.replace("*", "");
+            int number = (int) (key >>> 3);
+            need(field.startsWith("*") || !found.containsKey(number),
+                    "it says field " + number + " of a " + kind + " twice");
+            int wire = what.equals("number") ? 0 : what.equals("four") ? 5 : 2;
+            need((key & 7) == wire, "it holds a field " + number + " of a " + kind + " in another form");
+            long size = wire == 5 ? 4 : varint(content, at, end);
+            Object value = size;
+            if (wire != 0) {
+                need(size >= 0 && size <= end - at[0], "it is cut");
+                int from = at[0];
+                at[0] += (int) size;
+                value = KINDS.containsKey(what) ? read(what, content, from, at[0], depth + 1)
+                        : Arrays.copyOfRange(content, from, at[0]);
+                if (what.equals("text")) {
+                    for (byte letter : (byte[]) value) {
+                        need(letter >= 0, "it holds a name that no bundle has");
                     }
-                    bytes = Arrays.copyOfRange(message, at[0], at[0] + (int) length);
-                    at[0] += (int) length;
-                    break;
-                case 5:
-                    at[0] += 4;
-                    break;
-                default:
-                    return null;
+                }
             }
-            if (at[0] < 0 || at[0] > message.length) {
-                return null;
-            }
-            found.add(new Field((int) (key >>> 3), value, bytes));
+            found.computeIfAbsent(number, none -> new ArrayList<>()).add(value);
         }
         return found;
     }
 
-    /** The number at a place, which moves behind it; below 0 where it is cut. */
-    private static long varint(byte[] message, int[] at) {
+    /** The whole number of up to 64 bits at a place, which moves behind it. */
+    private static long varint(byte[] content, int[] at, int end) throws Fault {
         long value = 0;
-        for (int shift = 0; shift < 70 && at[0] < message.length; shift += 7) {
-            byte part = message[at[0]++];
+        for (int shift = 0; shift < 70; shift += 7) {
+            need(at[0] < end, "it is cut");
+            byte part = content[at[0]++];
             value |= shift < 64 ? (part & 127L) << shift : 0;
             if (part >= 0) {
                 return value;
             }
         }
-        at[0] = Integer.MIN_VALUE;
-        return -1;
+        throw new Fault("it holds a number of more than 64 bits");
     }
 }

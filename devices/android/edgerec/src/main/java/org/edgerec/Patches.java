@@ -29,9 +29,9 @@ public final class Patches {
     }
 
     /**
-     * Make the bundle in a folder the one that a patch leads to: all of it or, whatever happens meanwhile, nothing, for the
-     * manifest is renamed last. Recommenders that are open answer on from the old one, whose files stay until the patch after
-     * this; {@code load} opens the new one. One thread and process at a time.
+     * Make the bundle in a folder the one that a patch leads to: all of it or, whatever happens meanwhile, nothing, for
+     * the manifest is renamed last. Recommenders that are open answer on from the old one, whose files stay until the
+     * patch after this; {@code load} opens the new one. One thread and process at a time.
      *
      * @param patch the bytes of a file that {@code edgerec diff} made.
      * @param options its trusted keys: the new bundle must be signed by one of them too.
@@ -149,7 +149,8 @@ public final class Patches {
                 Signatures.check(manifest, options.trusted);
             }
             Manifest result = new Manifest(manifest);
-            need(result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8, "a bundle of " + result.bytes + " bytes");
+            boolean fits = result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8;
+            need(fits, "a bundle of " + result.bytes + " bytes");
             Map<String, Manifest.Entry> before = new HashMap<>();
             for (Manifest.Entry entry : base.files()) {
                 before.put(entry.file, entry);
@@ -218,7 +219,8 @@ public final class Patches {
                 ByteBuffer source = fields.get("from") == null ? ByteBuffer.allocate(0)
                         : part(content, base.sections.get(fields.get("from")));
                 if (!fields.containsKey("side")) {
-                    parts.copies((Long) fields.get("copies"), source.remaining(), section.bytes).write(source, parts, target);
+                    PatchParts.Copies copies = parts.copies((Long) fields.get("copies"), source.remaining(), section.bytes);
+                    copies.write(source, parts, target);
                     continue;
                 }
                 int[] rows = sources.get(fields.get("side"));
