@@ -4,8 +4,9 @@ usage: EDGEREC_DATA=FOLDER python -m edgerec_bench.streams --data ml-100k --budg
 
 Each data set is cut into eight segments with as many new users and items each; of a segment the last fifth of every
 user tests. Every method and seed follows it with iALS of 64 dimensions at the same settings; seeds differ in what is
-replayed and searched. Bundles are of seed 0, in int8, each exported like the one before, and a patch leads from one to
-the next. Streams are kept in --work: killed, the same command goes on.
+replayed and searched. Bundles are of seed 0, in int8; patches lead from one to the next of a line in which each is
+exported like the one before, and are counted in shares of the bundle that is like none. Streams are kept in --work:
+killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from edgerec_export import Options, diff, export, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
 """As of `edgerec stream`; the first is what is cut where nothing else is asked for."""
+FORM = Options("mixed", "int8", verify=False)
 COLUMNS = ("budget", "method", "recall@20", "ndcg@20", "ahead of uniform", "seeds", "bundle", "patches")
 
 
@@ -102,20 +104,20 @@ def _segments(found: Sequence[Followed]) -> Iterator[dict[str, Any]]:
 
 
 def line(folder: Path, followed: Followed) -> list[dict[str, int]]:
-    """Bytes of each segment's bundle, and of the patch that leads to it (0 for the first); bundles are kept."""
-    bundles = [folder / f"{told.run}.bundle" for told in followed.segments]
+    """Bytes of each segment's bundle, of one that is like the bundle before, and of the patch that leads to that (0 for
+    the first). What is there is not made again."""
+    alone, alike = ([folder / f"{told.run}{end}" for told in followed.segments] for end in (".whole", ".bundle"))
     for number, told in enumerate(followed.segments):
-        if not (bundles[number] / "manifest.json").exists():
-            options = (
-                Options.like(bundles[number - 1], verify=False) if number else Options("mixed", "int8", verify=False)
-            )
-            export(from_run(Run.load(folder / told.run)), bundles[number], options)
+        wanted = {alone[number]: FORM, alike[number]: Options.like(alike[number - 1], verify=False) if number else FORM}
+        for bundle, options in wanted.items():
+            if not (bundle / "manifest.json").exists():
+                export(from_run(Run.load(folder / told.run)), bundle, options)
     patches = [0]
-    for old, new in pairwise(bundles):
+    for old, new in pairwise(alike):
         path = new.with_suffix(".patch")
         patches.append(path.stat().st_size if path.exists() else diff(old, new, path, verify=False).nbytes)
-    sizes = [sum(file.stat().st_size for file in bundle.iterdir()) for bundle in bundles]
-    return [{"bundle": size, "patch": patch} for size, patch in zip(sizes, patches, strict=True)]
+    sizes = ([sum(file.stat().st_size for file in bundle.iterdir()) for bundle in made] for made in (alone, alike))
+    return [dict(zip(("bundle", "alike", "patch"), one, strict=True)) for one in zip(*sizes, patches, strict=True)]
 
 
 def leads(rows: Sequence[dict[str, Any]], method: str = "scall", other: str = "uniform") -> list[dict[str, Any]]:
