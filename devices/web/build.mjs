@@ -23,11 +23,15 @@ const common = {
 /** Names that no caller sees. */
 const internal = /^(manifest|sections|tensors|tables|popular|others|content|section|blob|opened|row)$/;
 
-/** The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. */
+/**
+ * The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. Both share
+ * these files, and so the short names of what they hand over.
+ */
 async function library(outdir) {
+  let mangleCache = {};
   for (const entryPoints of [{ edgerec: "src/index.ts" }, { "edgerec-node": "src/node.ts" }]) {
-    const chunkNames = "edgerec-[name]";
-    await build({ ...common, entryPoints, outdir, splitting: true, chunkNames, mangleProps: internal });
+    const options = { ...common, entryPoints, outdir, splitting: true, chunkNames: "edgerec-[name]" };
+    ({ mangleCache } = await build({ ...options, mangleProps: internal, mangleCache }));
   }
 }
 
