@@ -10,6 +10,8 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import patch_soak
+from edgerec_bench.patch_stream import cells as patch_stream_cells
+from edgerec_bench.patch_stream import follow, patches
 from edgerec_bench.patches import cells, measure, survive
 
 
@@ -21,6 +23,18 @@ def test_a_tenth_of_the_rows_is_a_small_patch() -> None:
         share = row["patch_bytes"] / row["full_bytes"]
         assert share < 0.2 or row["layout"] == "csc", row  # whose blocks are of a dimension, not of rows
         assert cells(row)[4] == f"{share:.1%}"
+
+
+def test_patches_follow_a_stream(tmp_path: Path) -> None:
+    stream = tmp_path / "stream"
+    follow("synthetic:300x200x9000", "2", "30%", stream)
+    (row,) = patches(stream, 1, tmp_path)
+    for side, inserted, rows in (("user", 185, 300), ("item", 95, 200)):
+        assert row["changes"][side]["inserted"] == inserted
+        assert row["changes"][side]["deleted"] == 0
+        assert inserted / rows < row["touched"][side] <= 1
+    assert 0 < row["patch_bytes"] < row["full_bytes"]
+    assert patch_stream_cells(row)[0] == "01"
 
 
 def test_what_kills_and_damage_leave() -> None:

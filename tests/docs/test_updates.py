@@ -11,6 +11,7 @@ import pytest
 from edgerec.cli.app import run
 from edgerec.data import synthetic
 from edgerec.runtime import Recommender
+from edgerec_bench import patch_stream
 from edgerec_bench.patches import cells
 from tests.docs.test_docs import ROOT, blocks, rows_of
 
@@ -54,3 +55,18 @@ def test_the_figures_are_those_of_the_result() -> None:
     assert all(row["patch_bytes"] < 0.2 * row["full_bytes"] for row in result["rows"] if row["layout"] != "csc")
     assert result["killed"]["old"] + result["killed"]["new"] == 200
     assert sum(result["damaged"].values()) - result["damaged"]["harmless"] == 1000
+
+
+def test_the_figures_of_the_stream_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "patch-stream-ml-1m.json").read_text())
+    assert rows_of("patch-stream", PAGE) == [patch_stream.cells(row) for row in result["rows"]]
+    assert all(row["patch_bytes"] < 0.2 * row["full_bytes"] for row in result["rows"])
+
+
+def test_the_soak_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "patch-soak.json").read_text())
+    page = " ".join(PAGE.split())
+    assert f"Each of {sum(result['requests'].values()):,} answers" in page
+    assert f"through {result['patches']} patches" in page
+    assert f"ended at {result['memory']['VmRSS']['ratio']:.2f} times" in page
+    assert all(0.95 < one["ratio"] < 1.05 for one in result["memory"].values())
