@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgerec.budget import Budget
     from edgerec.data import Interactions, load_data
     from edgerec.runtime import Recommender, metadata
+    from edgerec.streaming import follow
     from edgerec.training import Run
 
 __version__ = "0.1.0"
@@ -25,12 +26,24 @@ _HOME = {
     "Recommender": "edgerec.runtime",
     "Run": "edgerec.training",
     "evaluate": "edgerec.api",
+    "follow": "edgerec.streaming",
     "load_data": "edgerec.data",
     "metadata": "edgerec.runtime",
     "train": "edgerec.api",
 }
 
-__all__ = ["Budget", "EdgeRecError", "Interactions", "Recommender", "Run", "evaluate", "load_data", "metadata", "train"]
+__all__ = [
+    "Budget",
+    "EdgeRecError",
+    "Interactions",
+    "Recommender",
+    "Run",
+    "evaluate",
+    "follow",
+    "load_data",
+    "metadata",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -226,7 +226,7 @@ def follow(
     """Follow a stream under a budget: sizes, a training and a run for each segment.
 
     Example:
-        >>> followed = follow(edgerec.load_data("ml-100k"), method="scall", budget="10%", out="streams/films")
+        >>> followed = edgerec.follow(edgerec.load_data("ml-100k"), method="scall", budget="10%", out="streams/films")
 
     Args:
         request: what to follow; without one, `wanted` are the arguments of `StreamRequest.make`.

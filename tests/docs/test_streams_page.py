@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from edgerec.streaming import Followed
 from edgerec_bench.streams import cells, segment_cells
-from tests.docs.test_docs import ROOT, rows_of
+from tests.docs.test_docs import ROOT, blocks, rows_of
+from tests.streams.test_stream_cli import write_visits
+from tests.streams.test_streaming import drifting
 
 PAGE = (ROOT / "docs" / "streams.md").read_text()
 RESULTS = sorted((ROOT / "bench" / "results").glob("streams-*.json"))
 
 
+def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_visits(tmp_path, drifting())
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(PAGE, "python")
+    exec(code.replace("ml-100k", "visits.csv").replace('"8"', '"3"'), {})
+    assert Followed.load(tmp_path / "streams" / "films").done
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_its_tables_are_those_of_the_result(path: str) -> None:
-    rows = json.loads((ROOT / "bench" / "results" / path).read_text())["rows"]
-    stem = (ROOT / "bench" / "results" / path).stem
-    assert rows_of(stem, PAGE) == cells(rows)
-    if f"<!-- {stem}-segments -->" in PAGE:
-        assert rows_of(f"{stem}-segments", PAGE) == segment_cells(rows, rows[0]["budget"])
+def test_its_tables_are_those_of_the_result(path: Path) -> None:
+    rows = json.loads(path.read_text())["rows"]
+    assert rows_of(path.stem, PAGE) == cells(rows)
+    if f"<!-- {path.stem}-segments -->" in PAGE:
+        assert rows_of(f"{path.stem}-segments", PAGE) == segment_cells(rows, rows[0]["budget"])
 
 
 def test_scall_is_ahead_of_uniform_where_the_page_says_so() -> None:
