@@ -65,7 +65,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
     const loops = operator === "Loop" || operator === "Scan";
     if (kind === NODE) {
       if (!OPERATORS.test(operator) || last[7]?.toString()) {
-        return `it calls ${text(last[7])} ${operator}, which no bundle does`;
+        return `it calls ${text(last[7])} ${operator}`;
       }
       // A Loop stands in the graph itself, and what it runs, or a Scan does, has no other inside.
       if (loops && (looping || (operator === "Loop" && !(depth < 3 && constants[text(input)]! <= rows)))) {
