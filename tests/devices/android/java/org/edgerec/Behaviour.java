@@ -109,7 +109,8 @@ public final class Behaviour {
         }
         demand(new File(place, tablesOf(place)).delete(), place);
         Metadata metadata = Recommender.metadata(place);
-        demand(metadata.bytes == bytes && metadata.layout.equals("csr") && metadata.precision.equals("int8"), metadata.bytes);
+        demand(metadata.bytes == bytes, metadata.bytes);
+        demand(metadata.layout.equals("csr") && metadata.precision.equals("int8"), metadata.layout);
         demand(metadata.items == 60 && metadata.users == 0, metadata.items);
         demand(metadata.graphs.equals(Arrays.asList("recommend", "score", "similar", "encode")), metadata.graphs);
         refuses(BundleException.class, " is missing; copy the bundle again", () -> Recommender.load(place));
@@ -174,7 +175,8 @@ public final class Behaviour {
             demand(model.session(store).items().isEmpty(), "nothing is left");
             Files.write(store.toPath(), "{\"format\": \"other\"}".getBytes(StandardCharsets.UTF_8));
             refuses(MissingException.class, "it is no history", () -> model.session(store));
-            String kept = "{\"format\":\"edgerec.history\",\"version\":1,\"items\":[\"\u00e9\",{\"int\":\"1152921504606846977\"},7]}";
+            String kept = "{\"format\":\"edgerec.history\",\"version\":1,"
+                    + "\"items\":[\"\u00e9\",{\"int\":\"1152921504606846977\"},7]}";
             Files.write(store.toPath(), kept.getBytes(StandardCharsets.UTF_8));
             Session other = model.session(store);
             demand(other.items().equals(Arrays.asList("\u00e9", 1152921504606846977L, 7L)), other.items());
@@ -196,7 +198,8 @@ public final class Behaviour {
         // Damaged where it comes from: refused, and what is there answers on.
         Bundles.Source cut = name -> name.startsWith("tables")
                 ? new ByteArrayInputStream(new byte[10]) : new FileInputStream(new File(second, name));
-        refuses(BundleException.class, "is not the file that manifest.json describes", () -> Bundles.install(cut, place));
+        String told = "is not the file that manifest.json describes";
+        refuses(BundleException.class, told, () -> Bundles.install(cut, place));
         Recommender.load(place).close();
         refuses(MissingException.class, "No such file", () -> Bundles.install(new File(scratch, "nowhere"), place));
         Bundles.install(second, place);
@@ -218,7 +221,8 @@ public final class Behaviour {
     }
 
     private void threadsAnswerAlikeAndNothingAfterClose() throws Exception {
-        Recommender model = Recommender.load(new File(bundles, "csc-int8-ials"), new Options().verify(false).threads(2));
+        Options options = new Options().verify(false).threads(2);
+        Recommender model = Recommender.load(new File(bundles, "csc-int8-ials"), options);
         List<Object> items = model.items();
         Request request = Request.ofHistory(items.subList(0, 4)).exclude(items.subList(8, 9)).k(9);
         String right = model.recommend(request).toString();
@@ -253,13 +257,16 @@ public final class Behaviour {
     private void requestsThatMakeNoSense() throws Exception {
         try (Recommender model = Recommender.load(new File(bundles, "titles"))) {
             Object item = model.items().get(0);
-            refuses(RequestException.class, "give either a user or a history", () -> model.recommend(Request.ofUser(null)));
+            refuses(RequestException.class, "give either a user or a history",
+                    () -> model.recommend(Request.ofUser(null)));
             refuses(RequestException.class, "k must be a whole number in 1..60, got 0",
                     () -> model.recommend(Request.ofUser("a").k(0)));
-            refuses(RequestException.class, "user 3.5 is not in the bundle", () -> model.recommend(Request.ofUser(3.5)));
+            refuses(RequestException.class, "user 3.5 is not in the bundle",
+                    () -> model.recommend(Request.ofUser(3.5)));
             refuses(RequestException.class, "expected a collection of item ids, got null",
                     () -> model.recommend(Request.ofUser("a").exclude(null)));
-            refuses(RequestException.class, "no 'similar' graph: it was exported without", () -> model.similar(item, 1));
+            refuses(RequestException.class, "no 'similar' graph: it was exported without",
+                    () -> model.similar(item, 1));
             refuses(RequestException.class, "a trusted key is no ed25519 key", () -> new Options().trust("no key"));
             demand(model.score(Request.ofUser("a"), Collections.emptyList()).length == 0, "no scores of nothing");
         }

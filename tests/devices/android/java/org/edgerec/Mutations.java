@@ -12,8 +12,8 @@ import java.util.Random;
 
 /**
  * Damages bundles at random and asks them: each is refused by a named error, or answers as the whole one does. Half of
- * them get their sizes, sha256 and manifest made anew, so that what lies behind these checks is tried too; such a bundle
- * is another one, and may answer otherwise.
+ * them get their sizes, sha256 and manifest made anew, so that what lies behind these checks is tried too; such a
+ * bundle is another one, and may answer otherwise.
  *
  * <p>usage: java org.edgerec.Mutations VECTORS SCRATCH SEED COUNT
  */
@@ -75,7 +75,8 @@ public final class Mutations {
         try (Recommender model = Recommender.load(place)) {
             Object first = model.items().get(0);
             Object second = model.items().get(model.metadata().items / 2);
-            Request who = model.metadata().users > 0 ? Request.ofUser(user) : Request.ofHistory(Arrays.asList(first, second));
+            boolean users = model.metadata().users > 0;
+            Request who = users ? Request.ofUser(user) : Request.ofHistory(Arrays.asList(first, second));
             List<Object> answers = new ArrayList<>();
             answers.add(model.recommend(who.k(5).exclude(Arrays.asList(second))));
             answers.add(Arrays.toString(model.score(who, Arrays.asList(first, second))));

@@ -12,9 +12,9 @@ import java.util.zip.Deflater;
 import java.util.zip.Inflater;
 
 /**
- * Applies patches to copies of bundles, whole ones and damaged ones. A whole one makes the new bundle to the byte, and is
- * undone. A damaged one, half of them with their sha256 made anew, is refused by a named error and changes nothing, or makes
- * the new bundle all the same: what was damaged did not count.
+ * Applies patches to copies of bundles, whole ones and damaged ones. A whole one makes the new bundle to the byte, and
+ * is undone. A damaged one, half of them with their sha256 made anew, is refused by a named error and changes nothing,
+ * or makes the new bundle all the same: what was damaged did not count.
  *
  * <p>usage: java org.edgerec.Updates FOLDER SCRATCH SEED COUNT      (FOLDER/NAME/{old.bundle,new.bundle,patch})
  */
@@ -72,7 +72,8 @@ public final class Updates {
                 }
             } catch (PatchException named) {
                 refused++;
-                if (!holds(place, new File(one, "old.bundle")) || place.list().length != new File(one, "old.bundle").list().length) {
+                File old = new File(one, "old.bundle");
+                if (!holds(place, old) || place.list().length != old.list().length) {
                     System.out.println(one + " " + n + ": changed something");
                     wrong++;
                 }
@@ -89,7 +90,8 @@ public final class Updates {
     private static boolean holds(File place, File wanted) throws IOException {
         for (File file : wanted.listFiles()) {
             File found = new File(place, file.getName());
-            if (!found.isFile() || !Arrays.equals(Files.readAllBytes(found.toPath()), Files.readAllBytes(file.toPath()))) {
+            byte[] wished = Files.readAllBytes(file.toPath());
+            if (!found.isFile() || !Arrays.equals(Files.readAllBytes(found.toPath()), wished)) {
                 return false;
             }
         }

@@ -65,8 +65,10 @@ final class Bundle {
             }
         }
         tables = new Tables(verify ? verified(folder, manifest.tables) : checked(folder, manifest.tables), manifest);
-        for (Manifest.Entry other : options.trusted == null ? Collections.<Manifest.Entry>emptyList() : manifest.others) {
-            read(folder, other, true);
+        if (options.trusted != null) {
+            for (Manifest.Entry other : manifest.others) {
+                read(folder, other, true);
+            }
         }
         environment = environment();
     }
@@ -79,10 +81,12 @@ final class Bundle {
     static byte[] document(File folder, Options options) {
         File file = new File(folder, Manifest.NAME);
         if (!file.isFile()) {
-            throw new BundleException(folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");
+            throw new BundleException(
+                    folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");
         }
         if (file.length() > Manifest.MOST_BYTES) {
-            throw new BundleException(file + " has " + file.length() + " bytes, more than a manifest can; copy it again");
+            throw new BundleException(
+                    file + " has " + file.length() + " bytes, more than a manifest can; copy it again");
         }
         byte[] content = read(file, (int) file.length());
         if (options.trusted != null) {
@@ -195,7 +199,8 @@ final class Bundle {
             }
             return outputs;
         } catch (OrtException error) {
-            throw new BundleException("the '" + name + "' graph failed: " + firstLine(error) + "; export it again", error);
+            throw new BundleException(
+                    "the '" + name + "' graph failed: " + firstLine(error) + "; export it again", error);
         } finally {
             for (OnnxTensor tensor : inputs.values()) {
                 tensor.close();

@@ -17,8 +17,9 @@ import java.util.regex.Pattern;
 /** Bundles brought to where they can be mapped: assets of an app are no files, and what is downloaded is one stream. */
 public final class Bundles {
     /** What bundles leave behind when they are replaced. */
-    static final Pattern OURS = Pattern.compile("(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\\.(bin|onnx|md)"
-            + "(\\.part)?|manifest\\.json\\.part|manifest\\.previous\\.json(\\.part)?");
+    static final Pattern OURS = Pattern.compile(
+            "(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\\.(bin|onnx|md)(\\.part)?"
+            + "|manifest\\.json\\.part|manifest\\.previous\\.json(\\.part)?");
 
     /** Where the files of a bundle come from: {@code name -> assets.open("films.bundle/" + name)}. */
     public interface Source {
@@ -29,8 +30,8 @@ public final class Bundles {
 
     /**
      * Copy a bundle into a folder, which has it as a whole or what was there before: its files' names change with their
-     * content, and the manifest comes last. What is there already is not copied again; what an earlier bundle left goes.
-     * Every file is compared by sha256: {@code load} need not verify after it.
+     * content, and the manifest comes last. What is there already is not copied again; what an earlier bundle left
+     * goes. Every file is compared by sha256: {@code load} need not verify after it.
      *
      * @throws BundleException no bundle, or one that does not fit its manifest.
      * @throws MissingException where the source cannot be read or the folder not be written.

@@ -13,16 +13,17 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere. Taken are
- * the operators that the exporter uses, tables that lie where the manifest says, and the few fields of the format that this
- * needs; what says anything twice is refused, since readers differ in which they believe. As
+ * What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere. Taken
+ * are the operators that the exporter uses, tables that lie where the manifest says, and the few fields of the format
+ * that this needs; what says anything twice is refused, since readers differ in which they believe. As
  * edgerec/runtime/graphfile.py, which is the one to read.
  */
 final class GraphCheck {
     /** Of ONNX's own operators alone. */
     static final Set<String> OPERATORS = new HashSet<>(Arrays.asList(
             ("Abs Add BitShift BitwiseAnd Cast Concat CumSum DequantizeLinear Div Equal Expand Flatten Gather "
-                    + "GatherElements Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger Max Min Mod Mul "
+                    + "GatherElements Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger "
+                    + "Max Min Mod Mul "
                     + "NonZero Or Pad Pow Range ReduceMax ReduceMin ReduceSum ReduceSumSquare Relu Reshape Round Scan "
                     + "ScatterElements Shape Slice Sqrt Squeeze Sub TopK Transpose Unsqueeze Where").split(" ")));
     /** Messages inside messages; the exporter's reach 12. */
@@ -30,8 +31,8 @@ final class GraphCheck {
     private static final int INT64 = 7;
     /** By their numbers in ONNX. */
     private static final String[] DTYPES = {
-        null, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", null, "bool8", "float16", "float64", "uint32",
-        "uint64"
+        null, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", null, "bool8", "float16", "float64",
+        "uint32", "uint64"
     };
     /** Fields: a number, four bytes, bytes, text, or a message of a kind; * where there may be several. */
     private static final Map<String, Map<Integer, String>> KINDS = new HashMap<>();
@@ -159,7 +160,8 @@ final class GraphCheck {
             }
             long size = Long.parseLong(DTYPES[kind].replaceAll("\\D+", "")) / 8;
             for (Object length : dims) {
-                need((Long) length >= 0 && (size == 0 || (Long) length <= Integer.MAX_VALUE / size), "a tensor too large");
+                boolean fits = (Long) length >= 0 && (size == 0 || (Long) length <= Integer.MAX_VALUE / size);
+                need(fits, "its tensor '" + name + "' is too large");
                 size *= (Long) length;
             }
             need(tensor.containsKey(9), "its tensor '" + name + "' holds nothing");

@@ -5,7 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** JSON (RFC 8259), because Android and other Javas have no reader in common. Of keys that repeat the last one counts. */
+/** JSON (RFC 8259): Android and other Javas have no reader in common. Of keys that repeat the last one counts. */
 final class Json {
     private static final int DEEPEST = 64;
 

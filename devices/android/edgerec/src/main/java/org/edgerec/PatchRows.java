@@ -14,7 +14,7 @@ final class PatchRows {
     private static final int ZERO = 4;
 
     final PatchParts.Units units;
-    /** Of each row: the place of its first unit, how far apart they are, their number, what stands where there is none. */
+    /** Of each row: the place of its first unit, how far apart they are, their number, what fills it where it grows. */
     final int[] first;
     final int[] step;
     final int[] width;

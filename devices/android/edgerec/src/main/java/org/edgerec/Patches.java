@@ -77,7 +77,8 @@ public final class Patches {
     public static void undo(File folder) {
         File previous = new File(folder, PREVIOUS);
         if (!previous.isFile()) {
-            throw new PatchException(folder + " holds no bundle before this one; no patch was applied, or it was undone");
+            throw new PatchException(
+                    folder + " holds no bundle before this one; no patch was applied, or it was undone");
         }
         Manifest manifest = new Manifest(Bundle.read(previous, (int) Math.min(previous.length(), Manifest.MOST_BYTES)));
         for (Manifest.Entry entry : manifest.files()) {
@@ -90,7 +91,8 @@ public final class Patches {
     }
 
     private static void write(File folder, String name, byte[] content) throws IOException {
-        Bundles.write(new ByteArrayInputStream(content), new File(folder, name), content.length, Signatures.sha256(content));
+        File file = new File(folder, name);
+        Bundles.write(new ByteArrayInputStream(content), file, content.length, Signatures.sha256(content));
     }
 
     /** Remove what neither this bundle nor the one before it names. */
@@ -144,7 +146,8 @@ public final class Patches {
             }
             long most = 8 * (base.bytes + parts.inflated) + (1 << 16);
             byte[] manifest = joined(ByteBuffer.wrap(document), (Long) target.get("bytes"), target, most);
-            need(Signatures.sha256(manifest).equals(target.get("sha256")), "it makes another manifest than it promises");
+            boolean right = Signatures.sha256(manifest).equals(target.get("sha256"));
+            need(right, "it makes another manifest than it promises");
             if (options.trusted != null) {
                 Signatures.check(manifest, options.trusted);
             }
@@ -219,8 +222,8 @@ public final class Patches {
                 ByteBuffer source = fields.get("from") == null ? ByteBuffer.allocate(0)
                         : part(content, base.sections.get(fields.get("from")));
                 if (!fields.containsKey("side")) {
-                    PatchParts.Copies copies = parts.copies((Long) fields.get("copies"), source.remaining(), section.bytes);
-                    copies.write(source, parts, target);
+                    long copies = (Long) fields.get("copies");
+                    parts.copies(copies, source.remaining(), section.bytes).write(source, parts, target);
                     continue;
                 }
                 int[] rows = sources.get(fields.get("side"));
@@ -228,8 +231,8 @@ public final class Patches {
                 source.get(stored);
                 int size = section.size();
                 Map<?, ?> form = (Map<?, ?>) fields.get("new");
-                PatchRows before = PatchRows.of(new PatchParts.Units(stored, base.sections.get(fields.get("from")).size()),
-                        (Map<?, ?>) fields.get("old"), oldLengths);
+                PatchParts.Units units = new PatchParts.Units(stored, base.sections.get(fields.get("from")).size());
+                PatchRows before = PatchRows.of(units, (Map<?, ?>) fields.get("old"), oldLengths);
                 PatchRows after = PatchRows.room(form, size, section.bytes / size, newLengths);
                 need(after.width.length == rows.length, "a section " + name + " with other rows than its side");
                 after.fill(before, rows, touched.get(fields.get("side")), parts);

@@ -54,10 +54,10 @@ public final class Recommender implements AutoCloseable {
     }
 
     /**
-     * Open the bundle in a folder. Nobody else may write there: onnxruntime opens the graphs by their paths, when each is
-     * first used.
+     * Open the bundle in a folder. Nobody else may write there: onnxruntime opens the graphs by their paths, when each
+     * is first used.
      *
-     * @throws SignatureException where keys are trusted: a BundleException: unsigned, signed with another key, or altered.
+     * @throws SignatureException a BundleException, where keys are trusted: unsigned, signed with another, or altered.
      * @throws BundleException not a bundle, incomplete, altered, or too new; the message names the file.
      */
     public static Recommender load(File folder, Options options) {
@@ -75,11 +75,11 @@ public final class Recommender implements AutoCloseable {
     }
 
     /**
-     * The k best items, best first; fewer where fewer are left. Of an empty history every score is 0 and the most popular
-     * items come first.
+     * The k best items, best first; fewer where fewer are left. Of an empty history every score is 0 and the most
+     * popular items come first.
      *
-     * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user and history, or an empty
-     *     history where the bundle does not say which items are popular.
+     * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user and history, or an
+     *     empty history where the bundle does not say which items are popular.
      */
     public List<Recommendation> recommend(Request request) {
         return whileOpen(() -> {
@@ -108,7 +108,7 @@ public final class Recommender implements AutoCloseable {
         });
     }
 
-    /** Scores of the given items, in their order; zeros of an empty history. Throws RequestException as recommend does. */
+    /** Scores of the given items, in their order; zeros of an empty history. Throws what recommend does. */
     public float[] score(Request who, Collection<?> asked) {
         return whileOpen(() -> {
             long[] candidates = items.rows(asked);

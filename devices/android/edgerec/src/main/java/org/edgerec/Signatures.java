@@ -42,7 +42,8 @@ final class Signatures {
                 if (signed(raw, Arrays.copyOf(document, start), bytes(told.group(2)))) {
                     return;
                 }
-                throw refused("was altered after it was signed with the key " + told.group(1) + "; get the bundle again");
+                throw refused(
+                        "was altered after it was signed with the key " + told.group(1) + "; get the bundle again");
             }
         }
         throw refused("is signed with the key " + told.group(1) + ", which is none of the " + trusted.size()
@@ -62,8 +63,8 @@ final class Signatures {
             key = KeyFactory.getInstance("Ed25519").generatePublic(new X509EncodedKeySpec(encoded));
             verifier = Signature.getInstance("Ed25519");
         } catch (GeneralSecurityException error) {
-            throw new MissingException("this device cannot check ed25519 signatures (Android 13 and newer can, where their "
-                    + "provider has it); install a provider that has it, or ask for no trusted key", error);
+            throw new MissingException("this device has no ed25519 to check signatures with; install a provider of "
+                    + "java.security that has it, or trust no keys", error);
         }
         try {
             verifier.initVerify(key);

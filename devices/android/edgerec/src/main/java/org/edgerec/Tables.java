@@ -16,7 +16,8 @@ final class Tables {
     Tables(File file, Manifest manifest) {
         this.manifest = manifest;
         if (manifest.tables.bytes > Integer.MAX_VALUE) {
-            throw new BundleException(file + " has more than the 2 GiB that Java can map; export fewer dimensions, or int8");
+            throw new BundleException(
+                    file + " has more than the 2 GiB that Java can map; export fewer dimensions, or int8");
         }
         try (FileInputStream stream = new FileInputStream(file)) {
             mapped = stream.getChannel().map(FileChannel.MapMode.READ_ONLY, 0, manifest.tables.bytes);
