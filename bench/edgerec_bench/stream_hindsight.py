@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import click
@@ -53,6 +54,17 @@ def told(ratios: np.ndarray[Any, np.dtype[np.float64]], drawn: list[SizeAction])
         "correlation_with_the_next": [float(np.corrcoef(now, then)[0, 1]) for now, then in pairwise(ratios)],
         "ratios": ratios.tolist(),
     }
+
+
+COLUMNS = ("data", "best of each segment", "best of all segments", "best of the segment before", "agreement")
+
+
+def cells(data: str, figures: dict[str, Any]) -> list[str]:
+    """Means over the segments, as the documentation shows them; agreement is the mean correlation of the last four
+    pairs of segments, where there are users enough."""
+    ratios = [mean(figures["best_of_each_segment"]), figures["best_of_all"]["ratio"]]
+    ratios.append(mean(figures["best_of_the_segment_before"]))
+    return [data, *(f"{ratio - 1:+.1%}" for ratio in ratios), f"{mean(figures['correlation_with_the_next'][-4:]):.2f}"]
 
 
 @click.command()
