@@ -186,6 +186,19 @@ def hostile_graphs() -> dict[str, tuple[bytes, str]]:
             graph(node("Loop", ["n"], ["items"], body=quiet), tensors=[many]),
             "a loop without end",
         ),
+        "a loop whose end is elsewhere's": (
+            graph(
+                node(
+                    "Identity",
+                    ["user"],
+                    ["m"],
+                    value=helper.make_tensor("n", types.INT64, [], raw=True, vals=b"\3" + bytes(7)),
+                ),
+                node("ReduceSum", ["user"], ["n"]),
+                node("Loop", ["n"], ["items"], body=quiet),
+            ),
+            "a loop without end",
+        ),
         "cut": (graph(node("Identity", ["user"], ["items"]))[:-3], "it is damaged"),
     }
 

@@ -36,7 +36,7 @@ const MODEL: Kind = { 7: GRAPH, 20: null, 25: null };
  * @returns why the graph is refused; undefined where it is not.
  */
 export function graphFault(content: Uint8Array, tables: string, tensors: Map<string, Section>, rows: number): string | undefined {
-  /** Whole numbers of the graph, by name. */
+  /** Whole numbers of the graph itself, by name: onnxruntime refuses nodes that make what has the name of one. */
   const constants: Record<string, number> = {};
 
   function check(kind: Kind | null, message: Value, depth: number, looping?: boolean): string | undefined {
@@ -79,7 +79,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
         if (`${[place["location"], place["offset"], place["length"], dims]}` !== `${[tables, offset, bytes, shape]}`) {
           return `its table '${name}' lies elsewhere than the manifest says`;
         }
-      } else if (last[2] === INT64 && !dims[0]) {
+      } else if (depth < 3 && last[2] === INT64 && !dims[0]) {
         const value = new DataView((last[9] as Bytes).slice().buffer).getBigUint64(0, true);
         constants[name] = Math.max(constants[name] ?? 0, Number(value));
       }
