@@ -20,10 +20,13 @@ from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
+from edgerec_bench.sparse_quality import cells as quality_cells
+from edgerec_bench.sparse_training import ablation_cells, memory_cells
 from edgerec_bench.units import INSTRUCTIONS
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]
+SPARSE = (ROOT / "docs" / "sparse-training.md").read_text()
 README = (ROOT / "README.md").read_text()
 SMALL = "synthetic:300x200x9000"
 
@@ -166,6 +169,27 @@ def test_the_figures_without_users_are_those_of_the_result() -> None:
     assert rows_of("no-users", (ROOT / "docs" / "no-users.md").read_text()) == [
         no_users_cells(r) for r in result["rows"]
     ]
+
+
+def test_the_memory_of_sparse_training_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "sparse-memory-gowalla.json").read_text())
+    assert rows_of("sparse-memory", SPARSE) == memory_cells(result["rows"])
+    dense, same, sparse = result["rows"]
+    assert sparse["array_bytes"] <= 0.15 * dense["array_bytes"]
+    assert sparse["step_ms"] <= same["step_ms"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "bench" / "results").glob("sparse-ablation-*.json")), ids=lambda p: p.stem
+)
+def test_the_ablation_of_sparserec_is_that_of_the_result(path: Path) -> None:
+    assert rows_of(path.stem, SPARSE) == ablation_cells(json.loads(path.read_text())["rows"])
+
+
+def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
+    results = sorted((ROOT / "bench" / "results").glob("sparse-quality-*.json"), reverse=True)
+    rows = [row for path in results for row in quality_cells(json.loads(path.read_text())["rows"])]
+    assert rows_of("sparse-quality", SPARSE) == rows
 
 
 def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
