@@ -43,7 +43,7 @@ QUICK: dict[str, Any] = {
 """What a trial takes where nothing else is given: seconds, of made-up data."""
 WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
 """Methods that have a setting which not all have."""
-UNTOLD = ("out", "as_json", "workers", "note")
+UNTOLD = ("out", "as_json", "workers", "minutes", "note")
 """Options that do not decide the outcome."""
 
 
