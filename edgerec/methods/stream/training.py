@@ -21,6 +21,10 @@ from edgerec.training import Start
 BACKBONES = ("ials", "lightgcn")
 EPOCHS = {"ials": (1, 1), "lightgcn": (60, 20)}
 """At the first segment, and at each after it. iALS solves for its optimum at once."""
+PARTIAL = 2
+"""Passes of iALS that goes on from other tables: new dimensions begin as noise, which one pass does not fill. With
+equal sizes at 10 %, in eight segments, the mean NDCG@20 was .172 after two and .163 after one on ML-100K, .110 and .109
+on ML-1M; a full training has .181 and .118."""
 REFITS = ("full", "all", "touched", "active")
 
 
@@ -63,6 +67,8 @@ class StreamTraining:
     def epochs(self, number: int) -> int:
         """Of the segment of that number."""
         first, following = EPOCHS[self.backbone.name]
+        if self.backbone.name == "ials" and self.refit != "full":
+            following = PARTIAL
         return (self.first or first) if number == 0 else (self.following or following)
 
     def start(self, segment: Segment, carry: Carry | None) -> Start:

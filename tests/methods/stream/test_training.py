@@ -116,6 +116,12 @@ def test_lightgcn_goes_on_from_its_ego_rows(rise_and_fall: Stream) -> None:
     assert start.epoch()["loss"] < 0.9 * cold.epoch()["loss"]
 
 
+def test_partial_refits_take_two_passes() -> None:
+    assert [training("full").epochs(number) for number in (0, 1)] == [1, 1]
+    assert [training("touched").epochs(number) for number in (0, 1)] == [1, 2]
+    assert StreamTraining(backbone("ials"), CONFIG, refit="touched", first=3, following=5).epochs(1) == 5
+
+
 def test_what_cannot_follow_a_stream_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="ials, lightgcn"):
         StreamTraining(backbone("svd"), None)
