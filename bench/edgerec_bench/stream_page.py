@@ -18,7 +18,10 @@ require("jinja2", "bench")
 from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
 
 COLUMNS = ("segment", "users", "items", "new", "values", "of", "table bytes", "a user", "an item", *METRICS)
-_TENTHS = {"the most popular tenth": -1, "the least popular tenth": 0}
+_TENTHS = {"top tenth": -1, "bottom tenth": 0}
+"""Of the rows by their interactions; places in `Told.sizes`."""
+
+_SIZES = "mean sizes of the tenth of the rows with the most interactions, and of that with the fewest."
 
 
 def write_page(out: Path, streams: Mapping[str, Followed]) -> None:
@@ -48,7 +51,7 @@ def stream_plots(streams: Mapping[str, Followed]) -> list[Plot]:
         Plot(caption, by_step({name: [*map(figure, f.segments)] for name, f in streams.items()}, y_label=label))
         for label, caption, figure in curves
     ]
-    return [*drawn, *(Plot(f"{name}: mean sizes.", _sizes(followed)) for name, followed in streams.items())]
+    return [*drawn, *(Plot(f"{name}: {_SIZES}", _sizes(followed)) for name, followed in streams.items())]
 
 
 def _sizes(followed: Followed) -> str:

@@ -14,6 +14,8 @@ from edgerec.errors import BenchError
 from edgerec.files import write_bytes
 from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
 from edgerec.runtime.manifest import FILE_NAME
+from edgerec.streaming import FILE_NAME as STREAM_FILE
+from edgerec.streaming import Followed
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME as RUN_FILE
 from edgerec_bench import read_results
@@ -22,7 +24,7 @@ from edgerec_bench.text import FORMATS, report_text
 
 
 @click.command("report")
-@click.argument("subjects", metavar="RESULT.json|RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The file to write: report.html, or standard output for text."
 )
@@ -35,14 +37,18 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
 
     A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions; of a
     search, finished or not, what it tried and found too, whose figures --json prints. Markdown and CSV hold the same
-    figures of results alone.
+    figures of results alone. Folders that 'edgerec stream' wrote stand side by side on a page of their own.
 
     \b
     Example:
       edgerec bench dense.bundle mixed.bundle --out both.json
       edgerec report both.json runs/films --out report.html
+      edgerec report streams/scall streams/uniform --out streams.html
       edgerec report both.json --format csv --out both.csv
     """
+    if any((path / STREAM_FILE).exists() for path in subjects):
+        _report_streams(subjects, out or Path("report.html"), form, as_json)
+        return
     from edgerec_bench import report
 
     for path in subjects:
@@ -67,6 +73,20 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
             sys.stdout.write(text)
             return
         write_bytes(out, text.encode())
+    messages.print(f"wrote {out}", markup=False)
+
+
+def _report_streams(folders: Sequence[Path], out: Path, form: str, as_json: bool) -> None:
+    """Streams side by side. Raises BenchError where something else is among them, RunError."""
+    from edgerec_bench.stream_page import write_page
+
+    if form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
+        raise BenchError("streams have an HTML page of their own: give streams alone, without --format")
+    streams = {str(path): Followed.load(path) for path in folders}
+    if as_json:
+        print_json({name: followed.to_json() for name, followed in streams.items()})
+        return
+    write_page(out, streams)
     messages.print(f"wrote {out}", markup=False)
 
 

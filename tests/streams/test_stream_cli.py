@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -52,6 +53,21 @@ def test_a_stream_is_shown_in_a_table_a_page_and_json(
         assert f"{told.values:,}" in page.text
     again = command_line("stream", "visits.csv", *ASKED, "--out", "stream", "--resume", "--json", cwd=place)
     assert json.loads(again.stdout) == {"out": "stream", **json.loads((place / "stream/stream.json").read_text())}
+
+
+def test_streams_stand_side_by_side(
+    place: Path, made: subprocess.CompletedProcess[str], command_line: CommandLine
+) -> None:
+    assert made.returncode == 0, made.stderr
+    shutil.copytree(place / "stream", place / "other", dirs_exist_ok=True)
+    done = command_line("report", "stream", "other", "--out", "both.html", cwd=place)
+    assert done.returncode == 0, done.stderr
+    text = read(place / "both.html").text
+    assert "stream" in text
+    assert "other" in text
+    refused = command_line("report", "stream", "stream/segment-00", "--out", "mixed.html", cwd=place)
+    assert refused.returncode == 2
+    assert "give streams alone" in refused.stderr
 
 
 def test_segments_export_and_differ_by_a_patch(
