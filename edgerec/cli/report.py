@@ -24,7 +24,9 @@ from edgerec_bench.text import FORMATS, report_text
 
 
 @click.command("report")
-@click.argument("subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The file to write: report.html, or standard output for text."
 )
