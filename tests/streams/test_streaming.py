@@ -231,6 +231,18 @@ def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Fol
         evaluate(Run.load(whole[0] / "segment-01"), data, part="validation")
 
 
+@pytest.mark.parametrize("method", ["popularity", "scall"])
+def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_path: Path) -> None:
+    settings = WANTED["method_settings"] if method == "scall" else {}
+    wanted = {**WANTED, "method": method, "budget": "24KiB", "dimensions": 64, "method_settings": settings}
+    followed = follow(drifting(n=6000), out=tmp_path / "stream", **wanted)
+    for told in followed.segments:
+        run = Run.load(tmp_path / "stream" / told.run)
+        done = export(from_run(run), tmp_path / told.run, Options(precision="fp32"))
+        assert done.nbytes <= 24 << 10
+        assert told.values > 0.9 * told.room
+
+
 def test_consecutive_segments_differ_by_a_patch(bundles: list[Path], tmp_path: Path) -> None:
     model = Recommender.load(bundles[0])
     for number, bundle in enumerate(bundles[1:]):
