@@ -204,3 +204,10 @@ def test_data_that_make_no_stream_are_refused() -> None:
 @pytest.mark.parametrize("text", ["new:1000", "days:30", "8"])
 def test_text_and_back(text: str) -> None:
     assert str(StreamSpec.parse(text)) == text
+
+
+def test_a_spec_comes_back_from_json() -> None:
+    spec = StreamSpec("new", 50, 0.7, "user", 0.5, 3)
+    assert StreamSpec.from_dict({**spec.to_dict(), "segment": 2}) == spec
+    with pytest.raises(DataError, match="a stream needs"):
+        StreamSpec.from_dict({"kind": "random", "fractions": [0.8, 0.2], "seed": 0})
