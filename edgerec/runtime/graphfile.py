@@ -98,7 +98,7 @@ def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], row
                 raise ValueError(f"it takes operators of {_text(opset, 1)!r}")
         (graph,) = model[7]
         _check_tensors(graph.get(5, []), tables, tensors)
-        _check_nodes(graph, _constants(graph), rows, looping=False)
+        _check_nodes(graph, _constants(graph), rows)
     except (ValueError, KeyError, IndexError) as error:
         return f"{error} is missing" if isinstance(error, KeyError) else str(error)
     return None
@@ -163,19 +163,21 @@ def _bodies(node: Message) -> list[Message]:
     return [body for attribute in node.get(5, []) for body in attribute.get(6, [])]
 
 
-def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, *, looping: bool) -> None:
+def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, within: str = "") -> None:
+    """Nodes, and those inside them. `within` is the innermost loop around them: what a Loop runs may scan, for the users
+    that a network scores one at a time; no other loop stands in one."""
     for node in graph.get(1, []):
         operator = _text(node, 4)
         if operator not in OPERATORS:
             raise ValueError(f"it calls {operator!r}, which no bundle does")
-        if operator in LOOPS and looping:
+        if within and operator in LOOPS and (operator, within) != ("Scan", "Loop"):
             raise ValueError("it has a loop inside a loop")
         if operator == "Loop" and not 0 <= constants.get(node[1][0], -1) <= rows:
             raise ValueError("it has a loop without a known end")
         for body in _bodies(node):
             if 5 in body:
                 raise ValueError("it has tensors inside a loop or a branch")
-            _check_nodes(body, constants, rows, looping=looping or operator in LOOPS)
+            _check_nodes(body, constants, rows, operator if operator in LOOPS else within)
 
 
 def _text(message: Message, field: int) -> str:
