@@ -1,4 +1,4 @@
-"""Following a stream: at each of its segments sizes anew, training from what there was, a measurement, and a run."""
+"""Following a stream: at each of its segments sizes anew, a training, a measurement, and a run."""
 
 from __future__ import annotations
 

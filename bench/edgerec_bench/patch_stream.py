@@ -42,14 +42,15 @@ def patches(stream: Path, last: int, scratch: Path) -> list[dict[str, Any]]:
     """One row a segment, of the last ones: what its patch changes, and its bytes."""
     rows: list[dict[str, Any]] = []
     before: Path | None = None
-    for run in sorted(stream.glob("segment-*"))[-last - 1 :]:
+    runs = sorted(stream.glob("segment-*"), key=lambda run: int(run.name.removeprefix("segment-")))
+    for run in runs[-last - 1 :]:
         options = Options("mixed", "int8", verify=False) if before is None else Options.like(before, verify=False)
         done = export(from_run(Run.load(run)), scratch / f"{run.name}.bundle", options)
         if before is not None:
             patch = diff(before, done.folder, scratch / f"{run.name}.patch")
             changes = {side: vars(one) for side, one in patch.changes.items()}
-            manifest = done.chosen.draft.source
-            counts = {"item": manifest.items.n_rows, "user": 0 if manifest.users is None else manifest.users.n_rows}
+            source = done.chosen.draft.source
+            counts = {"item": source.items.n_rows, "user": 0 if source.users is None else source.users.n_rows}
             rows.append(
                 {
                     "segment": run.name,

@@ -79,9 +79,9 @@ PAGE = "stream.html"
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Follow DATA (a name, or a file or folder, with timestamps) segment by segment, within one budget.
 
-    Each segment sizes all rows anew, trains from the tables of the one before, tests on its own last part, and leaves
-    a run that 'edgerec export' takes; with --like the bundle before, 'edgerec diff' makes a small patch of it. Ctrl-C
-    leaves a stream that --resume continues.
+    Each segment sizes all rows anew, trains, tests on its own last part, and leaves a run that 'edgerec export' takes;
+    with --like the bundle before, 'edgerec diff' makes a patch of it, a small one where --refit active left most rows
+    as they were. Ctrl-C leaves a stream that --resume continues.
 
     \b
     Example:

@@ -6,7 +6,7 @@ on the one before: each is a short training there, paid by what it gets over wha
 the new segment's rows, known or not, by their frequencies in it.
 
 Ours: sizes are projected onto the budget exactly, while exploring too (edgerec/methods/stream/room.py), from quantiles
-in place of samples; a try is rehearsed from the tables that there were; rewards are scaled by what was seen of them.
+in place of samples; a try is trained as the segment is (its code: from scratch); rewards are scaled by what was seen.
 """
 
 from __future__ import annotations

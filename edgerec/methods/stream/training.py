@@ -135,6 +135,6 @@ class Rehearsal:
 
     def judge(self, plan: SizePlan) -> NDArray[np.float64]:
         """(n,) the mean of Recall@20 and NDCG@20 of each user of the test part, after a training as there was (SCALL's
-        reward; its code trains from scratch instead)."""
+        reward; its code always trains from scratch)."""
         vectors = self.training.trained(self.segment, plan, self.carry).vectors()
         return self.segment.worth(vectors.users, vectors.items, threads=self.training.threads)
