@@ -128,7 +128,7 @@ final class GraphCheck {
                     check.constants.remove(Message.text(made));
                 }
             }
-            check.nodes(graph, false, false);
+            check.nodes(graph, false, null);
             return null;
         } catch (Fault fault) {
             return fault.getMessage();
@@ -194,14 +194,14 @@ final class GraphCheck {
         return right;
     }
 
-    /** A Loop stands in the graph itself, and what it runs, or a Scan does, has no other inside. */
-    private void nodes(Message graph, boolean inside, boolean looping) throws Fault {
+    /** A Loop stands in the graph itself, and what it runs may scan; a Scan has no other loop inside. */
+    private void nodes(Message graph, boolean inside, String within) throws Fault {
         for (Message node : graph.messages(1)) {
             String operator = node.text(4);
             need(OPERATORS.contains(operator), "it calls " + operator + ", which no bundle does");
             boolean loop = operator.equals("Loop");
-            boolean loops = loop || operator.equals("Scan");
-            need(!(loops && looping), "it has a loop inside a loop");
+            boolean scan = operator.equals("Scan");
+            need(!(loop && within != null || scan && "Scan".equals(within)), "it has a loop inside a loop");
             if (loop) {
                 Long end = constants.get(node.text(1));
                 need(!inside && end != null && end >= 0 && end <= rows, "it has a loop without end");
@@ -209,7 +209,7 @@ final class GraphCheck {
             for (Message attribute : node.messages(5)) {
                 for (Message body : attribute.messages(6)) {
                     need(!body.containsKey(5), "it has tensors inside a loop or a branch");
-                    nodes(body, true, looping || loops);
+                    nodes(body, true, loop || scan ? operator : within);
                 }
             }
         }
