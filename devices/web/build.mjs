@@ -21,7 +21,7 @@ const common = {
   legalComments: "none",
 };
 /** Names that no caller sees. */
-const internal = /^(manifest|sections|tensors|tables|popular|others|content|section|blob|opened|row)$/;
+const internal = /^(manifest|sections|tensors|tables|popular|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
 
 /**
  * The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. Both share

@@ -46,9 +46,8 @@ export interface Bundle {
 }
 
 /** Fetch and check the manifest alone. */
-export async function openManifest(source: Source, trusted?: PublicKey[]): Promise<Manifest> {
-  return parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
-}
+export const openManifest = async (source: Source, trusted?: PublicKey[]) =>
+  parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
 
 /** Make the bundle of a source the one that a patch leads to. */
 export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
@@ -104,15 +103,13 @@ export async function openBundle(source: Source, options: LoadOptions, importing
     return once(false).catch(() => once(true));
   }
 
-  async function runtime(): Promise<Runtime> {
-    try {
-      return options.runtime ?? (await importing());
-    } catch (error) {
+  const runtime = async () =>
+    options.runtime ??
+    importing().catch((error: unknown) => {
       throw new MissingError(
         `onnxruntime cannot be imported (${firstLine(error)}); install onnxruntime-web, or give it as runtime`,
       );
-    }
-  }
+    });
 
   async function open(name: string): Promise<InferenceSession> {
     const graph = graphs.get(name);
@@ -169,10 +166,8 @@ export async function openBundle(source: Source, options: LoadOptions, importing
         const tensors: Outputs = {};
         try {
           for (const [input, [values, shape]] of Object.entries(feed)) {
-            tensors[input] =
-              values instanceof Float32Array
-                ? new Tensor("float32", values, shape)
-                : new Tensor("int64", BigInt64Array.from(values, BigInt), shape);
+            const typed = values instanceof Float32Array ? values : BigInt64Array.from(values, BigInt);
+            tensors[input] = new Tensor(typed as Float32Array, shape); // of the type that its array has
           }
           return await session.run(tensors);
         } catch (error) {
@@ -202,6 +197,6 @@ export async function openBundle(source: Source, options: LoadOptions, importing
   for (const entry of trusted ? others : []) {
     await read(entry, true);
   }
-  await source.keepOnly?.([{ file: MANIFEST }, tables, ...graphs.values(), ...others].map(({ file }) => file));
+  await source.keepOnly?.([MANIFEST, ...manifest.ownFiles.map(({ file }) => file)]);
   return bundle;
 }

@@ -29,6 +29,4 @@ export class MissingError extends EdgeRecError {
   override name = "MissingError";
 }
 
-export function firstLine(error: unknown): string {
-  return String((error as Error)?.message ?? error).split("\n")[0]!;
-}
+export const firstLine = (error: unknown) => String((error as Error)?.message ?? error).split("\n")[0]!;

@@ -3,6 +3,7 @@
 import type { Bundle } from "./bundle.ts";
 import { BundleError } from "./errors.ts";
 import type { Side } from "./manifest.ts";
+import { utf8 } from "./source.ts";
 
 /** A raw id: whole numbers beyond 2^53 are bigints, in answers too. */
 export type Id = number | bigint | string;
@@ -22,7 +23,7 @@ function texts(bundle: Bundle, name: string): (n: number) => Uint8Array {
 
 function decoded(text: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
+    return utf8(text);
   } catch {
     throw new BundleError("a text of the bundle is no UTF-8; export it again");
   }

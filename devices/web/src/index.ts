@@ -47,6 +47,4 @@ export async function apply(
 
 const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;
 
-function sourceOf(source: string | URL | Source): Source {
-  return "read" in Object(source) ? (source as Source) : web(source as URL);
-}
+const sourceOf = (source: string | URL | Source) => ("read" in Object(source) ? (source as Source) : web(source as URL));

@@ -1,6 +1,7 @@
 /** A bundle's manifest: what is in it and where, checked before anything else is opened. */
 
 import { BundleError } from "./errors.ts";
+import { utf8, type Bytes } from "./source.ts";
 
 /** A file of the bundle. */
 export interface FileEntry {
@@ -53,14 +54,18 @@ export interface Manifest {
   sections: Map<string, Section>;
   /** onnxruntime's session options that the layout wants. */
   session: Record<string, string>;
-  /** The section with the rows that answer an empty history. */
-  popular: string | null;
+  /** The section with the rows that answer an empty history, where there is one. */
+  popular?: string | null | undefined;
   others: FileEntry[];
+  /** All of these but the manifest itself. */
+  ownFiles: FileEntry[];
 }
 
 export const MANIFEST = "manifest.json";
-/** A manifest of a million blocks would have less. */
-export const MOST_BYTES = 16 << 20;
+/** One takes a few thousand. */
+export const MOST_BYTES = 4 << 20;
+/** Of a graph, which takes a few thousand too. */
+const MOST_GRAPH_BYTES = 1 << 20;
 const MAJOR = 1;
 /** Of onnxruntime's session options the only one that bundles need; others could name files. */
 const PREPACKING = "session.disable_prepacking";
@@ -68,10 +73,13 @@ const PREPACKING = "session.disable_prepacking";
 type Fields = Record<string, unknown>;
 
 /** @throws BundleError where it is no manifest, a damaged one, or one of a newer major version. */
-export function readManifest(content: Uint8Array): Manifest {
+export function readManifest(content: Bytes): Manifest {
+  if (content.length > MOST_BYTES) {
+    throw new BundleError(`${MANIFEST} has more than ${MOST_BYTES} bytes; copy it again`);
+  }
   let fields: Fields | null = null;
   try {
-    fields = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
+    fields = JSON.parse(utf8(content));
   } catch {
     // Told below.
   }
@@ -85,7 +93,7 @@ export function readManifest(content: Uint8Array): Manifest {
   const tables = file(fields["tables"], "tables");
   const places = (value: unknown, name: string) => mapped(value, name, (place, of) => section(place, of, tables));
   const graphs = mapped(fields["graphs"], "graphs", (entry, name) => ({
-    ...file(entry, name),
+    ...file(entry, name, MOST_GRAPH_BYTES),
     tensors: places((entry as Fields)["tensors"], name),
   }));
   demand(graphs.has("recommend"), "recommend");
@@ -93,7 +101,7 @@ export function readManifest(content: Uint8Array): Manifest {
   const items = side(fields["items"], "items");
   const users = fields["users"] === null ? null : side(fields["users"], "users");
   const sections = places(fields["sections"], "sections");
-  const files = [tables, ...graphs.values(), ...others];
+  const ownFiles = [tables, ...graphs.values(), ...others];
   const manifest = {
     metadata: {
       version,
@@ -102,7 +110,7 @@ export function readManifest(content: Uint8Array): Manifest {
       d: whole(fields["d"], "d", 1),
       items: items.rows,
       users: users?.rows ?? 0,
-      bytes: files.reduce((sum, entry) => sum + entry.bytes, content.length),
+      bytes: ownFiles.reduce((sum, entry) => sum + entry.bytes, content.length),
       graphs: [...graphs.keys()],
       titles: sections.has("item_titles"),
       about: object(fields["about"], "about"),
@@ -113,8 +121,9 @@ export function readManifest(content: Uint8Array): Manifest {
     graphs,
     sections,
     session: { [PREPACKING]: `${object(fields["session"], "session")[PREPACKING] ?? 0}` },
-    popular: (fields["encoder"] as { empty_history: string | null } | null)?.empty_history ?? null,
+    popular: (fields["encoder"] as { empty_history?: string | null } | null)?.empty_history,
     others,
+    ownFiles,
   };
   checkSections(manifest);
   return manifest;
@@ -126,58 +135,49 @@ function checkSections({ sections, items, users, popular }: Manifest): void {
     const [, dtype, shape] = demand(sections.get(name), name);
     demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
   };
-  const texts = (name: string, rows: number) => {
-    vector(`${name}s`);
-    vector(`${name}_offsets`, rows + 1);
-  };
-  const ids = (name: string, rows: Side | null) => {
-    if (rows?.ids === "int") {
-      vector(`${name}s`, rows.rows);
-    } else if (rows?.ids === "str") {
-      texts(name, rows.rows);
+  const column = (name: string, kind: Side["ids"], rows: number) => {
+    if (kind === "int") {
+      vector(`${name}s`, rows);
+    } else if (kind === "str") {
+      vector(`${name}s`);
+      vector(`${name}_offsets`, rows + 1);
     }
   };
-  ids("item_id", items);
-  ids("user_id", users);
-  if (sections.has("item_titles")) {
-    texts("item_title", items.rows);
+  column("item_id", items.ids, items.rows);
+  if (users) {
+    column("user_id", users.ids, users.rows);
   }
-  if (popular !== null) {
+  if (sections.has("item_titles")) {
+    column("item_title", "str", items.rows);
+  }
+  if (popular != null) {
     vector(popular);
   }
 }
 
-function demand<T>(holds: T, name: unknown): NonNullable<T> {
-  if (holds == null || holds === false) {
+function demand<T>(holds: T, name: unknown): Exclude<T, null | undefined | false> {
+  if ((holds ?? false) === false) {
     throw new BundleError(`${MANIFEST} is damaged at '${name}'; copy it again`);
   }
-  return holds;
+  return holds as Exclude<T, null | undefined | false>;
 }
 
-function object(value: unknown, name: string): Fields {
-  demand(value !== null && typeof value === "object" && !Array.isArray(value), name);
-  return value as Fields;
-}
+const object = (value: unknown, name: string) =>
+  demand(Object(value) === value && !Array.isArray(value) && (value as Fields), name);
 
-function list(value: unknown, name: string): unknown[] {
-  demand(Array.isArray(value), name);
-  return value as unknown[];
-}
+const list = (value: unknown, name: string) => demand(Array.isArray(value) && (value as unknown[]), name);
 
-function mapped<T>(value: unknown, name: string, parse: (entry: unknown, name: string) => T): Map<string, T> {
-  return new Map(Object.entries(object(value, name)).map(([key, entry]) => [key, parse(entry, key)]));
-}
+const mapped = <T>(value: unknown, name: string, parse: (entry: unknown, name: string) => T): Map<string, T> =>
+  new Map(Object.entries(object(value, name)).map(([key, entry]) => [key, parse(entry, key)]));
 
-function whole(value: unknown, name: string, least = 0): number {
-  demand(Number.isSafeInteger(value) && (value as number) >= least, name);
-  return value as number;
-}
+const whole = (value: unknown, name: string, least = 0) =>
+  demand(Number.isSafeInteger(value) && (value as number) >= least && (value as number), name);
 
 /** File names never contain a path. */
-function file(value: unknown, name: string): FileEntry {
+function file(value: unknown, name: string, most = Infinity): FileEntry {
   const entry = object(value, name) as unknown as FileEntry;
   demand(/^(?!\.\.?$)[^/\\:\0]+$/.test(entry.file) && /^[0-9a-f]{64}$/.test(entry.sha256), entry.file);
-  whole(entry.bytes, name);
+  demand(whole(entry.bytes, name) <= most, name);
   return entry;
 }
 

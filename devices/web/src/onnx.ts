@@ -4,7 +4,7 @@
  */
 
 import type { Section } from "./manifest.ts";
-import type { Bytes } from "./source.ts";
+import { utf8, type Bytes } from "./source.ts";
 
 /** What the exporter uses, of ONNX's own operators alone. */
 const OPERATORS =
@@ -39,7 +39,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
   /** Whole numbers of the graph itself, by name: onnxruntime refuses nodes that make what has the name of one. */
   const constants: Record<string, number> = {};
 
-  function check(kind: Kind | null, message: Value, depth: number, looping?: boolean): string | undefined {
+  function check(kind: Kind | null, message: Value, depth: number, scanning?: boolean): string | undefined {
     const found = kind && depth < DEEPEST && fields(message);
     if (!found) {
       return DAMAGED;
@@ -61,14 +61,13 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
         place[text(pair.get(1))] = text(pair.get(2));
       }
     }
-    const operator = text(last[4]);
-    const loops = operator === "Loop" || operator === "Scan";
+    const operator = kind === NODE ? text(last[4]) : "";
     if (kind === NODE) {
       if (!OPERATORS.test(operator) || last[7]?.toString()) {
         return `it calls ${text(last[7])} ${operator}`;
       }
-      // A Loop stands in the graph itself, and what it runs, or a Scan does, has no other inside.
-      if (loops && (looping || (operator === "Loop" && !(depth < 3 && constants[text(input)]! <= rows)))) {
+      // A Loop stands in the graph itself, and what it runs may scan; a Scan has no other loop inside.
+      if (operator === "Loop" ? !(depth < 3 && constants[text(input)]! <= rows) : operator === "Scan" && scanning) {
         return "it has a loop without end";
       }
     }
@@ -86,7 +85,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
     }
     // Of a graph the tensors first: a loop's end is among them.
     for (const [field, value] of kind === GRAPH ? found.sort(([one], [other]) => other - one) : found) {
-      const fault = kind[field] !== undefined && check(kind[field], value, depth + 1, looping || loops);
+      const fault = kind[field] !== undefined && check(kind[field], value, depth + 1, scanning || operator === "Scan");
       if (fault) {
         return fault;
       }
@@ -101,9 +100,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
   }
 }
 
-function text(value: Value | undefined): string {
-  return typeof value === "object" ? new TextDecoder().decode(value) : "";
-}
+const text = (value: Value | undefined) => (typeof value === "object" ? utf8(value) : "");
 
 /** The fields of a message: numbers, and the bytes of all that has a length. Undefined of one that is cut. */
 function fields(message: Value): [field: number, value: Value][] | undefined {

@@ -55,7 +55,7 @@ export async function apply(source: Source, patch: Bytes, tools: Tools): Promise
 const HEAD = 52;
 const SIGNED_FROM = 44;
 const MAJOR = 1;
-const MOST_BYTES = 16 << 20;
+const MOST_BYTES = 4 << 20;
 const OURS = /^(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\.(?:bin|onnx|md)$/;
 
 /** The build shortens the names of manifests' fields; those of this are a file's, and so some are quoted below. */
@@ -153,8 +153,8 @@ function need(holds: unknown, reason: string): void {
   }
 }
 
-function files({ tables, graphs, others }: Manifest): Map<string, FileEntry> {
-  return new Map([tables, ...graphs.values(), ...others].map((entry) => [entry.file, entry]));
+function files({ ownFiles }: Manifest): Map<string, FileEntry> {
+  return new Map(ownFiles.map((entry) => [entry.file, entry]));
 }
 
 /** What a stream of zlib's holds, of so many bytes and no more. */

@@ -10,7 +10,12 @@ import type { EdgeRecError } from "./errors.ts";
 export type Ranking = [row: number, score: number][];
 
 /** Of the rows' scores the k best, of equal ones the lower row. */
-export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ranking {
+export async function bestOf(
+  rows: number[],
+  scored: (rows: number[]) => Promise<ArrayLike<number>>,
+  k: number,
+): Promise<Ranking> {
+  const scores = rows.length > 0 ? await scored(rows) : [];
   const ranking = rows.map((row, at): Ranking[0] => [row, scores[at]!]);
   return ranking.sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, k);
 }
@@ -18,7 +23,7 @@ export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ra
 /** The k most popular items, then any others by row, all with score 0, as their scores are without a history. */
 export function popularOf(bundle: Bundle, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
   const { popular, items, sections } = bundle.manifest;
-  if (popular === null) {
+  if (popular == null) {
     throw new RequestError("the history is empty, and the bundle names no popular items");
   }
   const count = sections.get(popular)![2][0]!;

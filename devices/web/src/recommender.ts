@@ -104,9 +104,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
     return [manifest.graphs.has("encode") ? { vector: [await encoded(feed), [1, d]] } : feed, past];
   }
 
-  async function encoded(feed: Feed): Promise<Float32Array> {
-    return (await bundle.run("encode", feed))["vector"]!.data as Float32Array;
-  }
+  const encoded = async (feed: Feed) => (await bundle.run("encode", feed))["vector"]!.data as Float32Array;
 
   function answer(ranking: Ranking): Recommendation[] {
     return ranking.map(([row, score]) => {
@@ -124,26 +122,24 @@ export function recommenderOf(bundle: Bundle): Recommender {
     return answer(found.filter((row) => row >= 0).map((row, at) => [row, scores!.data[at] as number]));
   }
 
-  async function scored(feed: Feed, candidates: number[]): Promise<Float32Array> {
-    return (await bundle.run("score", { ...feed, candidates: matrix(candidates) }))["scores"]!.data as Float32Array;
-  }
+  const scored = async (feed: Feed, candidates: number[]) =>
+    (await bundle.run("score", { ...feed, candidates: matrix(candidates) }))["scores"]!.data as Float32Array;
 
   const model: Recommender = {
     metadata: manifest.metadata,
     async recommend({ k = 10, exclude = [], allow, ...subject }) {
       const number = scalar(k);
-      const gone = new Set(rowsOf(exclude));
+      const unwanted = rowsOf(exclude);
       const allowed = allow && new Set(rowsOf(allow));
       const [feed, past] = await asked(subject);
-      past?.forEach((row) => gone.add(row));
+      const gone = new Set([...unwanted, ...(past ?? [])]);
       const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
       if (past && past[0] == null) {
         return answer((await import("./ranking.ts")).popularOf(bundle, may, k, RequestError));
       }
       // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
       if (allowed && allowed.size * d <= rows) {
-        const left = [...allowed].filter(may);
-        return answer(left[0] == null ? [] : (await import("./ranking.ts")).bestOf(left, await scored(feed, left), k));
+        return answer(await (await import("./ranking.ts")).bestOf([...allowed].filter(may), (left) => scored(feed, left), k));
       }
       const excluded = allowed ? allRows().filter((row) => !may(row)) : [...gone];
       return ranked("recommend", { ...feed, exclude: matrix(excluded), k: number });
@@ -184,6 +180,4 @@ function known(ids: Ids, id: Id, what: string): number {
   return row;
 }
 
-function matrix(row: number[]): Feed[string] {
-  return [row, [1, row.length]];
-}
+const matrix = (row: number[]): Feed[string] => [row, [1, row.length]];

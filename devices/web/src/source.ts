@@ -4,6 +4,9 @@ import { BundleError, firstLine } from "./errors.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
+/** @throws TypeError where it is none. */
+export const utf8 = (text: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
+
 /** How much of the tables has arrived. */
 export interface Progress {
   loaded: number;
@@ -90,15 +93,12 @@ async function received(response: Response, most: number, progress?: (loaded: nu
   const parts: BlobPart[] = [];
   let loaded = 0;
   const reader = response.body!.getReader();
-  for (let part = await reader.read(); !part.done && loaded <= most; part = await reader.read()) {
-    parts.push(part.value);
-    loaded += part.value.length;
-    progress?.(loaded);
+  for (let part; loaded <= most && (part = (await reader.read()).value); ) {
+    parts.push(part);
+    progress?.((loaded += part.length));
   }
   await reader.cancel();
   return bytes(new Blob(parts));
 }
 
-async function bytes(body: Blob | Response): Promise<Bytes> {
-  return new Uint8Array(await body.arrayBuffer());
-}
+const bytes = async (body: Blob | Response) => new Uint8Array(await body.arrayBuffer());

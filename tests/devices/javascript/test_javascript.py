@@ -13,6 +13,8 @@ import onnx
 import pytest
 
 from edgerec.runtime.graphfile import OPERATORS
+from edgerec.runtime.manifest import MOST_BYTES as MOST_MANIFEST_BYTES
+from edgerec.runtime.manifest import MOST_GRAPH_BYTES
 from edgerec_devices import web_files
 from edgerec_devices.static_site import StaticServer
 from tests.devices.chrome import Chrome, Page, chrome
@@ -22,7 +24,7 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[1] / "web" / "src"
-MOST_BYTES = 12 << 10
+MOST_BYTES = 12_000
 """Of our own code, minified, that a page loads."""
 Files = dict[str, Path | bytes]
 
@@ -118,6 +120,8 @@ CHANGES = {
     "m.sections.item_id_offsets[2] = [3]": "damaged at 'item_id_offsets'",
     "m.items.blocks = [[8, 59]]": "damaged at 'items'",
     "m.graphs = {}": "damaged at 'recommend'",
+    f"m.graphs.score.bytes = {MOST_GRAPH_BYTES + 1}": "manifest.json is damaged at 'score'",
+    f"m.about.name = ' '.repeat({MOST_MANIFEST_BYTES})": "manifest.json has more than 4194304 bytes",
     "m.graphs.recommend.tensors = {}": "lies elsewhere than the manifest says",
     "Object.values(m.graphs.recommend.tensors)[0][0] += 64": "lies elsewhere than the manifest says",
     "m.tables.sha256 = 'a'.repeat(64)": "is not the file that manifest.json describes (sha256 differs)",

@@ -122,6 +122,8 @@ public final class Behaviour {
         File titles = new File(bundles, "titles");
         String manifest = Vectors.text(new File(titles, "manifest.json"));
         String tables = tablesOf(titles);
+        Manifest.Entry recommend = Bundle.openManifest(titles, new Options()).graphs.get("recommend").entry;
+        String graph = "\"file\":\"" + recommend.file + "\",\"bytes\":";
         String[][] changes = {
             {"\"version\":\"1.0\"", "\"version\":\"2.0\"", "has version 2.0, this reader knows 1.x; update edgerec"},
             {"edgerec.bundle", "zip", "describes no bundle of EdgeRec"},
@@ -130,6 +132,8 @@ public final class Behaviour {
             {"\"rows\":", "\"rows\":1", "is damaged at 'items'"},
             {"\"users\":{", "\"users\":[{", "describes no bundle"},
             {"{\"format\"", "[".repeat(100_000) + "{\"format\"", "describes no bundle"},
+            {"{\"format\"", " ".repeat(4 << 20) + "{\"format\"", "has more than 4194304 bytes, which no manifest has"},
+            {graph + recommend.bytes, graph + ((1 << 20) + 1), "is damaged at 'recommend'"},
         };
         for (String[] change : changes) {
             Vectors.copy(titles, place);

@@ -58,7 +58,7 @@ final class Bundle {
         manifest = openManifest(folder, options);
         boolean verify = options.verify || options.trusted != null;
         for (Manifest.Graph graph : manifest.graphs.values()) {
-            byte[] content = read(folder, graph.entry, true);
+            byte[] content = read(folder, graph.entry);
             String fault = GraphCheck.fault(content, manifest.tables.file, graph.tensors, manifest.items.rows);
             if (fault != null) {
                 throw new BundleException(graph.entry.file + " is refused: " + fault + "; export it again");
@@ -67,7 +67,7 @@ final class Bundle {
         tables = new Tables(verify ? verified(folder, manifest.tables) : checked(folder, manifest.tables), manifest);
         if (options.trusted != null) {
             for (Manifest.Entry other : manifest.others) {
-                read(folder, other, true);
+                verified(folder, other);
             }
         }
         environment = environment();
@@ -84,15 +84,20 @@ final class Bundle {
             throw new BundleException(
                     folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");
         }
-        if (file.length() > Manifest.MOST_BYTES) {
-            throw new BundleException(
-                    file + " has " + file.length() + " bytes, more than a manifest can; copy it again");
-        }
-        byte[] content = read(file, (int) file.length());
+        byte[] content = document(file);
         if (options.trusted != null) {
             Signatures.check(content, options.trusted);
         }
         return content;
+    }
+
+    /** The bytes of a file that is a manifest. */
+    static byte[] document(File file) {
+        if (file.length() > Manifest.MOST_BYTES) {
+            throw new BundleException(file + " has more than " + Manifest.MOST_BYTES
+                    + " bytes, which no manifest has; copy it again");
+        }
+        return read(file, (int) file.length());
     }
 
     /** Without onnxruntime's telemetry, which is read from the environment when its library is loaded. */
@@ -151,19 +156,20 @@ final class Bundle {
         return file;
     }
 
-    static byte[] read(File folder, Manifest.Entry entry, boolean verify) {
+    /** The content of a graph or a card, its sha256 compared. */
+    static byte[] read(File folder, Manifest.Entry entry) {
         File file = checked(folder, entry);
         if (entry.bytes > Manifest.MOST_BYTES) {
-            throw new BundleException(file + " has " + entry.bytes + " bytes, more than a graph can; export it again");
+            throw new BundleException(file + " has more than " + Manifest.MOST_BYTES + " bytes; export it again");
         }
         byte[] content = read(file, (int) entry.bytes);
-        if (verify && !Signatures.sha256(content).equals(entry.sha256)) {
+        if (!Signatures.sha256(content).equals(entry.sha256)) {
             throw altered(entry.file);
         }
         return content;
     }
 
-    static byte[] read(File file, int bytes) {
+    private static byte[] read(File file, int bytes) {
         byte[] content = new byte[bytes];
         try (DataInputStream stream = new DataInputStream(new FileInputStream(file))) {
             stream.readFully(content);

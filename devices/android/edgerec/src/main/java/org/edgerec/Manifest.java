@@ -13,8 +13,10 @@ import java.util.regex.Pattern;
 /** A bundle's manifest: what is in it and where, checked before anything else is opened. */
 final class Manifest {
     static final String NAME = "manifest.json";
-    /** A manifest of a million blocks would have less. */
-    static final long MOST_BYTES = 16 << 20;
+    /** One takes a few thousand. */
+    static final long MOST_BYTES = 4 << 20;
+    /** Of a graph, which takes a few thousand too. */
+    private static final long MOST_GRAPH_BYTES = 1 << 20;
 
     private static final int MAJOR = 1;
     private static final Pattern FILE = Pattern.compile("(?!\\.\\.?$)[^/\\\\:\\x00]+");
@@ -113,7 +115,9 @@ final class Manifest {
         tables = entry(fields.get("tables"), "tables");
         for (Map.Entry<String, Object> one : object(fields.get("graphs"), "graphs").entrySet()) {
             Map<String, Object> graph = object(one.getValue(), one.getKey());
-            graphs.put(one.getKey(), new Graph(entry(graph, one.getKey()), places(graph.get("tensors"), one.getKey())));
+            Entry entry = entry(graph, one.getKey());
+            demand(entry.bytes <= MOST_GRAPH_BYTES, one.getKey());
+            graphs.put(one.getKey(), new Graph(entry, places(graph.get("tensors"), one.getKey())));
         }
         demand(graphs.containsKey("recommend"), "recommend");
         for (Object one : list(fields.get("other_files"), "other_files")) {

@@ -80,7 +80,7 @@ public final class Patches {
             throw new PatchException(
                     folder + " holds no bundle before this one; no patch was applied, or it was undone");
         }
-        Manifest manifest = new Manifest(Bundle.read(previous, (int) Math.min(previous.length(), Manifest.MOST_BYTES)));
+        Manifest manifest = new Manifest(Bundle.document(previous));
         for (Manifest.Entry entry : manifest.files()) {
             Bundle.verified(folder, entry);
         }
@@ -102,7 +102,7 @@ public final class Patches {
         for (String name : new String[] {Manifest.NAME, PREVIOUS}) {
             File file = new File(folder, name);
             if (file.isFile()) {
-                for (Manifest.Entry entry : new Manifest(Bundle.read(file, (int) file.length())).files()) {
+                for (Manifest.Entry entry : new Manifest(Bundle.document(file)).files()) {
                     kept.add(entry.file);
                 }
             }
@@ -145,7 +145,8 @@ public final class Patches {
                         "the patch was made for another bundle; apply patches in their order, or get the whole bundle");
             }
             long most = 8 * (base.bytes + parts.inflated) + (1 << 16);
-            byte[] manifest = joined(ByteBuffer.wrap(document), (Long) target.get("bytes"), target, most);
+            long largest = Math.min(most, Manifest.MOST_BYTES);
+            byte[] manifest = joined(ByteBuffer.wrap(document), (Long) target.get("bytes"), target, largest);
             boolean right = Signatures.sha256(manifest).equals(target.get("sha256"));
             need(right, "it makes another manifest than it promises");
             if (options.trusted != null) {
@@ -167,7 +168,7 @@ public final class Patches {
             for (Object one : (List<?>) parts.header.get("files")) {
                 Map<?, ?> fields = (Map<?, ?>) one;
                 ByteBuffer source = fields.get("from") == null ? ByteBuffer.allocate(0)
-                        : ByteBuffer.wrap(Bundle.read(folder, before.get(fields.get("from")), true));
+                        : ByteBuffer.wrap(Bundle.read(folder, before.get(fields.get("from"))));
                 String name = (String) fields.get("file");
                 take(name, joined(source, wanted.get(name).bytes, fields, most));
             }
