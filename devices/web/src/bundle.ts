@@ -55,7 +55,8 @@ export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[
   return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, sha256, EdgeRecError, PatchError });
 }
 
-async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Manifest> {
+/** A manifest, checked, and signed by one of the trusted keys. @throws BundleError, SignatureError */
+export async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Manifest> {
   if (trusted) {
     await (await import("./signature.ts")).checkSignature(content, trusted, { sha256, SignatureError, MissingError });
   }

@@ -4,9 +4,9 @@ import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { applyTo, openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
-import { BundleError, MissingError } from "./errors.ts";
-import type { Metadata } from "./manifest.ts";
+import { applyTo, checkFile, openBundle, openManifest, parse, type LoadOptions, type Runtime } from "./bundle.ts";
+import { BundleError, MissingError, PatchError } from "./errors.ts";
+import { MANIFEST, MOST_BYTES, type Metadata } from "./manifest.ts";
 import { recommenderOf, type Recommender } from "./recommender.ts";
 import type { HistoryStore } from "./session.ts";
 import { web, type Bytes, type Source } from "./source.ts";
@@ -28,8 +28,8 @@ export async function metadata(source: string | URL | Source, options: Pick<Load
 }
 
 /**
- * Make the bundle in a folder the one that a patch leads to, as `edgerec apply` does, which can undo it too. One process at a
- * time; recommenders that are open answer on from the old one, and `load` opens the new one.
+ * Make the bundle in a folder the one that a patch leads to; `undo` takes it back. One process at a time; recommenders
+ * that are open answer on from the old one, and `load` opens the new one.
  *
  * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new;
  *   MissingError where the folder cannot be written.
@@ -40,6 +40,31 @@ export async function apply(
   options: Pick<LoadOptions, "trusted"> = {},
 ): Promise<boolean> {
   return applyTo(sourceOf(source), patch, options.trusted);
+}
+
+/**
+ * Make the bundle in a folder what it was before the last patch. One process at a time.
+ *
+ * @throws PatchError there is nothing to undo; BundleError there is no whole bundle, or what it was is not whole;
+ *   SignatureError what it was is not signed by a trusted key; MissingError where the folder cannot be written.
+ */
+export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
+  const path = placeOf(String(bundle));
+  const source = folder(path);
+  const now = await source.read(MANIFEST, MOST_BYTES, true);
+  await parse(now);
+  const before = (await stat(join(path, PREVIOUS)).catch(() => null))?.isFile() && (await source.read(PREVIOUS, MOST_BYTES, true));
+  if (!before || Buffer.compare(before, now) === 0) {
+    throw new PatchError(`${path} holds no bundle before this one: no patch was applied, or it was undone`);
+  }
+  const { ownFiles } = await parse(before, options.trusted);
+  for (const entry of ownFiles) {
+    await checkFile(entry, await source.read(entry.file, entry.bytes, true), true);
+  }
+  await replacing(path, async () => {
+    await rename(join(path, PREVIOUS), join(path, MANIFEST));
+    await clean(path, ownFiles.map(({ file }) => file));
+  });
 }
 
 /** onnxruntime-node, or where it is not installed onnxruntime-web. */
@@ -58,8 +83,10 @@ function sourceOf(source: string | URL | Source): Source {
   if (/^https?:/.test(text)) {
     return web(text);
   }
-  return folder(text.startsWith("file:") ? fileURLToPath(text) : text);
+  return folder(placeOf(text));
 }
+
+const placeOf = (text: string) => (text.startsWith("file:") ? fileURLToPath(text) : text);
 
 /** The bundle in a folder. */
 export function folder(path: string): Source {
@@ -71,9 +98,12 @@ export function folder(path: string): Source {
         if ((await realpath(place)) !== join(await realpath(path), file)) {
           throw new BundleError(`${place} is a link; copy the file itself`);
         }
-        const { size } = await stat(place);
-        if (size > most) {
-          throw new BundleError(`${place} has ${size} bytes where at most ${most} are expected; copy the bundle again`);
+        const info = await stat(place);
+        if (!info.isFile()) {
+          throw new BundleError(`${place} is no plain file; copy the bundle again`);
+        }
+        if (info.size > most) {
+          throw new BundleError(`${place} has ${info.size} bytes where at most ${most} are expected; copy the bundle again`);
         }
         // Its buffer is its own: a view of onnxruntime's.
         return Uint8Array.from(await readFile(place));
@@ -85,22 +115,33 @@ export function folder(path: string): Source {
       }
     },
     path: (file) => resolve(path, file),
-    async replace(files, before, kept) {
-      try {
+    replace: (files, before, kept) =>
+      replacing(path, async () => {
         const last = files.pop()!;
-        for (const [file, content] of [...files, ["manifest.previous.json", before] as const, last]) {
+        for (const [file, content] of [...files, [PREVIOUS, before] as const, last]) {
           await whole(join(path, file), content);
         }
-        for (const file of await readdir(path)) {
-          if (OURS.test(file) && !kept.includes(file)) {
-            await rm(join(path, file), { force: true });
-          }
-        }
-      } catch (error) {
-        throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or mend its permissions`);
-      }
-    },
+        await clean(path, kept);
+      }),
   };
+}
+
+/** The manifest that a patch replaced, kept with its files so that the patch can be undone. */
+const PREVIOUS = "manifest.previous.json";
+
+async function replacing(path: string, act: () => Promise<void>): Promise<void> {
+  await act().catch((error: unknown) => {
+    throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or mend its permissions`);
+  });
+}
+
+/** Remove what bundles left behind and none of those that are kept names. */
+async function clean(path: string, kept: string[]): Promise<void> {
+  for (const file of await readdir(path)) {
+    if (OURS.test(file) && !kept.includes(file)) {
+      await rm(join(path, file), { force: true });
+    }
+  }
 }
 
 /** Files that bundles leave behind when they are replaced. */

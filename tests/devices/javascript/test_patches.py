@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,48 @@ def test_python_undoes_what_javascript_applied(patches: Path, tmp_path: Path) ->
     assert nothing.startswith("BundleError: ")
     undo_patch(work)
     assert (work / "manifest.json").read_bytes() == (old / "manifest.json").read_bytes()
+
+
+def test_a_patch_is_undone_once_and_only_to_a_whole_bundle(patches: Path, tmp_path: Path) -> None:
+    work, old = tmp_path / "films.bundle", patches / "csr fp16" / "old.bundle"
+    shutil.copytree(old, work)
+    before = {path.name: path.read_bytes() for path in old.iterdir()}
+    tables = json.loads(before["manifest.json"])["tables"]["file"]
+    told = module(
+        "import { readFile, rename, writeFile } from 'node:fs/promises';\n"
+        f"const work = {json.dumps(str(work))}; const tables = `${{work}}/{tables}`;\n"
+        f"const patch = new Uint8Array(await readFile({json.dumps(str(old.parent / 'patch'))}));\n"
+        "tell(await fails(edgerec.undo(work)));\n"
+        "await edgerec.apply(work, patch); const after = (await readFile(`${work}/manifest.json`)).toString();\n"
+        "await rename(tables, `${work}/aside`); await writeFile(tables, new Uint8Array(8));\n"
+        "tell(await fails(edgerec.undo(work)));\n"
+        "tell((await readFile(`${work}/manifest.json`)).toString() === after);\n"
+        "await rename(`${work}/aside`, tables);\n"
+        "tell(await fails(edgerec.undo(work, { trusted: [new Uint8Array(32)] })));\n"
+        "tell(await fails(edgerec.undo(work)));\n"
+        "tell(await fails(edgerec.undo(work)));\n"
+    )
+    nothing, spoilt, same, unsigned, done, again = map(json.loads, told.splitlines())
+    assert nothing.startswith("PatchError: ")
+    assert nothing.endswith("holds no bundle before this one: no patch was applied, or it was undone")
+    assert spoilt.startswith(f"BundleError: {tables} has 8 bytes")
+    assert same is True
+    assert unsigned.startswith("SignatureError: manifest.json is not signed")
+    assert done == "no error"
+    assert again == nothing
+    assert {path.name: path.read_bytes() for path in work.iterdir()} == before
+
+
+def test_pipes_are_no_files_of_a_bundle(patches: Path, tmp_path: Path) -> None:
+    work = tmp_path / "films.bundle"
+    shutil.copytree(patches / "csr fp16" / "old.bundle", work)
+    os.mkfifo(work / "manifest.previous.json")
+    nothing = json.loads(module(f"tell(await fails(edgerec.undo({json.dumps(str(work))})));"))
+    assert "holds no bundle before this one" in nothing
+    (work / "manifest.json").unlink()
+    os.mkfifo(work / "manifest.json")
+    refused = json.loads(module(f"tell(await fails(edgerec.load({json.dumps(str(work))})));"))
+    assert refused.endswith("manifest.json is no plain file; copy the bundle again")
 
 
 def test_a_page_fetches_the_patch_and_nothing_of_the_new_tables(browser: Chrome, patches: Path) -> None:
