@@ -65,7 +65,8 @@ def interrupted(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        while not until() and process.poll() is None:
+        while not until():
+            assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=60)

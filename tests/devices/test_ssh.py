@@ -186,7 +186,7 @@ def test_ctrl_c_while_files_are_sent_leaves_none(server: Server, tmp_path: Path,
     heavy = tmp_path / "heavy.bundle"
     heavy.mkdir()
     for path in [*bundle.iterdir(), *large.iterdir()]:
-        (heavy / path.name).symlink_to(path)
+        (heavy / path.name).hardlink_to(path)
     done = interrupted(["bench", heavy, "--device", server.address], lambda: bool(server.leftovers()))
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr

@@ -144,9 +144,9 @@ def test_noise_in_common_finds_what_no_row_knows() -> None:
     for visits in (alone, common):
         assert visits.kept() == pytest.approx(0.25, abs=0.5 / D)
     bests = [max(judge.worth(*pair) for pair in visits.sizes) for visits in (alone, common)]
-    assert bests[1] > bests[0] + 0.1
+    assert 1 - bests[1] < (1 - bests[0]) / 2
     proposed = [np.mean([judge.worth(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
-    assert proposed[1] > proposed[0] + 0.1
+    assert proposed[1] > proposed[0] + 0.05
 
 
 def test_one_lane_or_two_visit_all_episodes() -> None:
