@@ -164,8 +164,11 @@ def _bodies(node: Message) -> list[Message]:
 
 
 def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, within: str = "") -> None:
-    """Nodes, and those inside them. `within` is the innermost loop around them: what a Loop runs may scan, for users that
-    a network scores one at a time; no other loop stands in one."""
+    """Nodes, and those inside them.
+
+    `within` is the innermost loop around them: what a Loop runs may scan, for users that a network scores one at a
+    time; no other loop stands in one.
+    """
     for node in graph.get(1, []):
         operator = _text(node, 4)
         if operator not in OPERATORS:
