@@ -164,7 +164,8 @@ def test_ctrl_c_ends_the_machine(
     made: list[str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = interrupted(["bench", bundle, "--device", "arm64"], lambda: bool(list(tmp_path.glob("*/ssh_config"))))
+    # The connection is open by then, so that its folder must go too.
+    done = interrupted(["bench", bundle, "--device", "arm64"], lambda: bool(list(tmp_path.glob("*/s"))))
     assert done.returncode == 130, done.stderr
     assert awaited(lambda: not emulators(tmp_path))
     assert not list(tmp_path.iterdir())
