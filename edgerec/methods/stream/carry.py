@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.methods.stream.room import sides_of
 from edgerec.models import SizePlan, State
 from edgerec.models.prefix import cut, prefix_mask
 from edgerec.tables import PrefixTable
@@ -66,9 +67,14 @@ class Carry:
     @classmethod
     def of(cls, known: Interactions, plan: SizePlan, users: Floats, items: Floats) -> Carry:
         """Rows of the users and items of `known`, cut to a plan that sizes both sides."""
-        full = (np.full(n, plan.d, np.int64) for n in known.shape)
-        sizes = [own if given is None else given for given, own in zip((plan.users, plan.items), full, strict=True)]
-        return cls(Side.of(known.user_ids, users, sizes[0]), Side.of(known.item_ids, items, sizes[1]))
+        of_users, of_items = sides_of(plan)
+        return cls(Side.of(known.user_ids, users, of_users), Side.of(known.item_ids, items, of_items))
+
+    def moved(self, known: Interactions, plan: SizePlan, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """(n_users, d) and (n_items, d) rows of all that are known, as `Side.moved` makes each side's."""
+        of_users, of_items = sides_of(plan)
+        users = self.users.moved(known.user_ids, of_users, plan.d, rng)
+        return users, self.items.moved(known.item_ids, of_items, plan.d, rng)
 
     def means(self) -> Floats:
         """(2 d,) the mean user and the mean item."""

@@ -16,7 +16,10 @@ from edgerec.models.losses import Batch, by_interaction, by_user
 
 
 class ContinuedLightGCN(LightGCNTrainer):
-    """As SCALL's code trains a segment: positives are of the segment and its replay, Adam begins anew."""
+    """As SCALL's code trains a segment: positives are of the segment and its replay, Adam begins anew.
+
+    From the third argument on it is made as `Backbone.trainer` makes one.
+    """
 
     def __init__(
         self,
@@ -25,36 +28,18 @@ class ContinuedLightGCN(LightGCNTrainer):
         known: Interactions,
         plan: SizePlan,
         config: LightGCNConfig,
+        *,
         seed: int,
-        threads: int | None,
+        threads: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(known, plan, replace(config, start="normal"), seed, threads)
         self._positives = segment.positives
         rng = np.random.default_rng([seed, segment.number])
-        sides = ((carry.users, known.user_ids, plan.users), (carry.items, known.item_ids, plan.items))
-        ego = [
-            side.moved(ids, np.full(len(ids), plan.d) if sizes is None else sizes, plan.d, rng)
-            for side, ids, sizes in sides
-        ]
-        self.restore({**self.state(), "ego": np.concatenate(ego)})
+        self.restore({**self.state(), "ego": np.concatenate(carry.moved(known, plan, rng))})
 
     def batches(self) -> Iterator[Batch]:
         config = self._config
         if config.loss == "bpr":
             return by_interaction(self._positives, config.batch, self._generator)
         return by_user(self._positives, config.users, config.negatives, self._generator, config.popular)
-
-
-def continued(
-    segment: Segment,
-    carry: Carry,
-    known: Interactions,
-    plan: SizePlan,
-    config: LightGCNConfig,
-    *,
-    seed: int,
-    threads: int | None = None,
-    **options: Any,
-) -> ContinuedLightGCN:
-    """Starts a fit, as `Backbone.trainer` does."""
-    return ContinuedLightGCN(segment, carry, known, plan, config, seed, threads)

@@ -13,6 +13,7 @@ from edgerec.data import Segment
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.search.config import check_choice
 from edgerec.methods.stream.carry import Carry
+from edgerec.methods.stream.room import sides_of
 from edgerec.models import Backbone, SizePlan, Trainer, Vectors
 from edgerec.models.ials_refit import IALSRefit
 from edgerec.models.settings import check_range
@@ -78,9 +79,9 @@ class StreamTraining:
             return self.backbone.trainer
         if ials:
             return partial(self._refit, segment, carry)
-        from edgerec.methods.stream.graph import continued
+        from edgerec.methods.stream.graph import ContinuedLightGCN
 
-        return partial(continued, segment, carry)
+        return partial(ContinuedLightGCN, segment, carry)
 
     def trained(self, segment: Segment, plan: SizePlan, carry: Carry | None) -> Trainer:
         """A trainer that has had the segment's epochs."""
@@ -102,16 +103,11 @@ class StreamTraining:
     def _refit(
         self, segment: Segment, carry: Carry, known: Any, plan: SizePlan, config: Any, *, seed: int, **options: Any
     ) -> IALSRefit:
-        sizes = [
-            np.full(n, plan.d) if own is None else own
-            for own, n in zip((plan.users, plan.items), known.shape, strict=True)
-        ]
-        rng = np.random.default_rng([seed, segment.number])
-        sides = [(carry.users, known.user_ids), (carry.items, known.item_ids)]
-        users, items = (side.moved(ids, own, plan.d, rng) for (side, ids), own in zip(sides, sizes, strict=True))
+        users, items = carry.moved(known, plan, np.random.default_rng([seed, segment.number]))
         chosen = []
+        sides = [(carry.users, known.user_ids), (carry.items, known.item_ids)]
         active = (segment.positives.user_counts() > 0, segment.positives.item_counts() > 0)
-        for (side, ids), own, now in zip(sides, sizes, active, strict=True):
+        for (side, ids), own, now in zip(sides, sides_of(plan), active, strict=True):
             if self.refit == "all":
                 now = np.ones_like(now)
             elif self.refit == "touched":
