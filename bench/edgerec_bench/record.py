@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from edgerec.files import write_json
@@ -14,6 +15,11 @@ from edgerec_devices import Local
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """A metric as results have it: each seed's, their 'mean', and their 'stdev' where there are several."""
+    return {"seeds": list(values), "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
 
 
 def with_spread(metric: Mapping[str, Any]) -> str:

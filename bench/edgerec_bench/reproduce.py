@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from edgerec.data import load_data
@@ -22,6 +21,7 @@ from edgerec.methods.search.config import searches
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
 from edgerec_bench.published import METRICS, published
+from edgerec_bench.record import over_seeds
 
 PAPERS = {"ciess": "ml-1m", "bet": "gowalla"}
 """The papers, and the first of each one's data sets."""
@@ -128,8 +128,7 @@ def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
 def _row(budget: str, name: str, group: Sequence[Row], printed: dict[str, float] | None) -> dict[str, Any]:
     figures = {}
     for metric in METRICS:
-        values = [row["metrics"]["run"][metric] for row in group]
-        figures[metric] = {"seeds": values, "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
+        figures[metric] = over_seeds([row["metrics"]["run"][metric] for row in group])
     differences = [abs(row["metrics"]["run"]["ndcg@20"] - row["metrics"]["bundle"]["ndcg@20"]) for row in group]
     return {
         "budget": budget,

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import click
@@ -24,7 +23,7 @@ from edgerec.errors import BenchError
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
-from edgerec_bench.record import with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread, write_record
 
 SPLIT = "random:70/10/20"
 METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
@@ -155,8 +154,7 @@ def summary(data: str, backbone: str, budget: str, method: str, trial: Trial, ce
     """Each seed's metrics of the exported bundle on the test part, their mean and spread."""
     told: dict[str, Any] = {"data": data, "backbone": backbone, "budget": budget, "method": method}
     for metric in METRICS:
-        values = [cell["metrics"]["bundle"][metric] for cell in cells]
-        told[metric] = {"seeds": values, "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
+        told[metric] = over_seeds([cell["metrics"]["bundle"][metric] for cell in cells])
     told |= {"settings": trial.settings, "method_settings": trial.method_settings}
     return {**told, "epochs": [cell["epochs"] for cell in cells], "bundle_bytes": cells[0]["bundle_bytes"]}
 

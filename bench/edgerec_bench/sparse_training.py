@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import click
@@ -33,7 +32,7 @@ from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
-from edgerec_bench.record import with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread, write_record
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
 CLAIMS = {
@@ -185,9 +184,7 @@ def ablation(
         row: dict[str, Any] = {"name": name, "settings": method_settings}
         row["epochs"] = [run.config["epochs"] for run in runs]
         for metric in ("ndcg@20", "recall@20"):
-            values = [run.metrics["test"][metric] for run in runs]
-            spread = stdev(values) if seeds > 1 else None
-            row[metric] = {"seeds": values, "mean": mean(values), "stdev": spread}
+            row[metric] = over_seeds([run.metrics["test"][metric] for run in runs])
         rows.append(row)
     return rows
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import click
@@ -27,7 +27,7 @@ from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import REFITS
 from edgerec.streaming import METRICS, Followed, StreamRequest, follow
 from edgerec.training import Run
-from edgerec_bench.record import with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread, write_record
 from edgerec_export import Options, diff, export, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
@@ -84,15 +84,8 @@ def measured(question: Question) -> Iterator[dict[str, Any]]:
         bundles = line(question.folder(budget, method, 0), found[0])
         row: dict[str, Any] = {"budget": budget, "method": method}
         for name in METRICS:
-            values = [followed.mean()[name] for followed in found]
-            row[name] = {"seeds": values, "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
-        yield {
-            **row,
-            "segments": [
-                *map(dict, _segments(found)),
-            ],
-            "bundles": bundles,
-        }
+            row[name] = over_seeds([followed.mean()[name] for followed in found])
+        yield {**row, "segments": list(_segments(found)), "bundles": bundles}
 
 
 def _segments(found: Sequence[Followed]) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,16 @@ def filter_options(command: F) -> F:
     )(command)
 
 
+def settings_options(command: F) -> F:
+    """--set and --method-set: settings of the backbone and of the method, which `settings_of` reads."""
+    command = click.option(
+        "--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method."
+    )(command)
+    return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")(
+        command
+    )
+
+
 def load(data: str, min_user: int = 1, min_item: int = 1) -> Interactions:
     """Load a data set by name or path, with its source and licence told on standard error."""
     interactions = load_data(data, progress=lambda line: messages.print(line, markup=False))

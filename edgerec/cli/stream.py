@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER, filter_options, load, settings_of
+from edgerec.cli.options import FOLDER, filter_options, load, settings_of, settings_options
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table
@@ -70,8 +70,7 @@ PAGE = "stream.html"
     help="How ials trains a later segment: full, from the start; or from the tables that there were, solving all rows, "
     "active ones, or active ones and those of another size (touched), so that patches are small.",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
-@click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
+@settings_options
 @click.option("--resume", is_flag=True, help="Go on from where it was stopped, to the same result.")
 @click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a stream.")
 @filter_options

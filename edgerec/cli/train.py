@@ -15,7 +15,7 @@ from edgerec.api import TrainRequest, train
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, filter_options, load, settings_of
+from edgerec.cli.options import FOLDER, filter_options, load, settings_of, settings_options
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts
 from edgerec.errors import RequestError, SettingError
@@ -78,8 +78,7 @@ PHASES = {
 @click.option("--mask-init", help="Of sparserec: where values stand at first: nmf or random.")
 @click.option("--grow", help="Of sparserec: which values grow, by gradients: accumulated, last-batch, or at random.")
 @click.option("--backward", help="Of sparserec: gradients of sampled rows, or of all: dense.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
-@click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method.")
+@settings_options
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
 @click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a run.")
 @filter_options
