@@ -26,6 +26,7 @@ from edgerec.models import backbone as find_backbone
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, Start, validate
 from edgerec.training.checkpoint import SEARCH
+from edgerec.training.folder import state_of
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train"]
@@ -73,12 +74,7 @@ class TrainRequest:
     ) -> TrainRequest:
         """Read names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         options = options or FitOptions()
-        if precision not in BITS_PER_VALUE:
-            raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
-        if dimensions < 1:
-            raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
-        if not 0 <= options.seed < 1 << 63:
-            raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {options.seed}")
+        check_numbers(precision, dimensions, options.seed)
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
             model,
@@ -151,7 +147,7 @@ def train(
     if out is not None:
         key = {**command, "data_fingerprint": fingerprint}
         checkpoint = Checkpoint(Path(out), key, fresh=overwrite and not resume)
-        finished = _prepare(Path(out), command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
+        finished = _finished(Path(out), command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
         if finished is not None:
             return finished
     run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers)
@@ -281,7 +277,7 @@ def _trained_on(request: TrainRequest, parts: Split) -> Interactions:
     return parts.train_all if request.split.fit_all else parts.train
 
 
-def _prepare(
+def _finished(
     folder: Path,
     command: dict[str, Any],
     fingerprint: str,
@@ -290,25 +286,27 @@ def _prepare(
     resume: bool,
     overwrite: bool,
 ) -> Run | None:
-    """Make sure that nothing is overwritten unasked; returns the finished run that `resume` finds."""
+    """The run of this command that `out` holds, finished; else makes way for it. Raises RunError."""
     done, begun = (folder / FILE_NAME).exists(), checkpoint.path.exists() or (folder / SEARCH).is_dir()
-    if folder.is_dir() and not done and not begun and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no run; choose another --out")
-    if resume and begun:
-        return None
-    if overwrite:
-        SearchHistory.clear(folder)
-        return None
-    if done and resume:
+    state = state_of(folder, "run", done=done, begun=begun, resume=resume, overwrite=overwrite)
+    if state == "done":
         run = Run.load(folder)
         if run.data_fingerprint != fingerprint or any(run.config.get(name) != value for name, value in command.items()):
             raise RunError(f"{folder} holds a finished run of another command; choose another --out, or --overwrite")
         return run
-    if done:
-        raise RunError(f"{folder} holds a finished run; choose another --out, or --overwrite it")
-    if begun:
-        raise RunError(f"{folder} holds an unfinished run; go on with --resume, or start anew with --overwrite")
+    if state == "new":
+        SearchHistory.clear(folder)
     return None
+
+
+def check_numbers(precision: str, dimensions: int, seed: int) -> None:
+    """Raise UnsupportedError or SettingError for what no training can have."""
+    if precision not in BITS_PER_VALUE:
+        raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
+    if dimensions < 1:
+        raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
+    if not 0 <= seed < 1 << 63:
+        raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
 
 
 def configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from edgerec.api import configured, stored_table
+from edgerec.api import check_numbers, configured, stored_table
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
-from edgerec.errors import BudgetError, RunError, SettingError, UnsupportedError
-from edgerec.files import remove, storage_failure, write_json
+from edgerec.errors import BudgetError, RunError
+from edgerec.files import remove
+from edgerec.followed import FILE_NAME, Followed, Told
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream import Chooser, Moment, StreamMethod, stream_method
 from edgerec.methods.stream.base import Scene, Worth
@@ -29,11 +28,7 @@ from edgerec.models import SizePlan, State, Trainer
 from edgerec.models import backbone as find_backbone
 from edgerec.training import Checkpoint, Fit, FitOptions, Run, Step
 from edgerec.training.checkpoint import Snapshot
-
-FORMAT, VERSION = "edgerec.stream", 1
-FILE_NAME = "stream.json"
-METRICS = ("recall@20", "ndcg@20")
-"""What a stream is told by, averaged over its segments (SCALL)."""
+from edgerec.training.folder import state_of
 
 StreamProgress = Callable[[int, int, Step], None]
 """Told of each epoch and each try: the segment's number from 0, how many there are, and the step."""
@@ -81,12 +76,7 @@ class StreamRequest:
 
         Raises UnsupportedError, BudgetError, SettingError, DataError.
         """
-        if precision not in BITS_PER_VALUE:
-            raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
-        if dimensions < 1:
-            raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
-        if not 0 <= seed < 1 << 63:
-            raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
+        check_numbers(precision, dimensions, seed)
         model, technique = find_backbone(backbone), stream_method(method)
         return cls(
             technique,
@@ -120,97 +110,6 @@ class StreamRequest:
         """What the budget leaves tables of these rows. Raises BudgetError."""
         bytes_per_value = BITS_PER_VALUE[self.precision] / 8
         return Room.of(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What is told of a segment.
-
-    Attributes:
-        number: from 0.
-        run: the folder of its run, beside `stream.json`.
-        begins, ends: seconds, of its first and last interaction.
-        rows: {'users', 'items', 'new_users', 'new_items'}: those that are known, and those that came with it.
-        interactions: {'train', 'replay', 'test'}.
-        room: values that the budget leaves.
-        values: that there are; never more.
-        table_bytes: of the stored tables, sizes and float32 values.
-        sizes: of ten parts of the rows of each side, as `size_deciles` has them.
-        metrics: of the test part.
-        chosen: what the method tells of its choice.
-        tries: rehearsals on the segment before.
-    """
-
-    number: int
-    run: str
-    begins: int
-    ends: int
-    rows: dict[str, int]
-    interactions: dict[str, int]
-    room: int
-    values: int
-    table_bytes: int
-    sizes: dict[str, list[float]]
-    metrics: dict[str, float]
-    chosen: dict[str, Any]
-    tries: int
-
-    @property
-    def mean_sizes(self) -> dict[str, float]:
-        """Values of a user and of an item."""
-        return {side: mean(parts) for side, parts in self.sizes.items()}
-
-
-@dataclass(frozen=True)
-class Followed:
-    """A stream that was followed, or a part of it: what `stream.json` holds.
-
-    Attributes:
-        command: what decides it.
-        data_fingerprint: of all interactions.
-        of: segments that there are.
-        segments: those that are done.
-    """
-
-    command: dict[str, Any]
-    data_fingerprint: str
-    of: int
-    segments: list[Told] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        """Whether all segments are."""
-        return len(self.segments) == self.of
-
-    def mean(self) -> dict[str, float]:
-        """METRICS over the segments after the first (SCALL); empty before there is one."""
-        later = self.segments[1:]
-        return {name: mean(told.metrics[name] for told in later) for name in METRICS} if later else {}
-
-    def to_json(self) -> dict[str, Any]:
-        segments = [asdict(told) for told in self.segments]
-        about = {"format": FORMAT, "version": VERSION, "command": self.command}
-        return {
-            **about, "data_fingerprint": self.data_fingerprint, "of": self.of, "mean": self.mean(), "segments": segments
-        }  # fmt: skip
-
-    @classmethod
-    def load(cls, folder: Path) -> Followed:
-        """Read `stream.json`. Raises RunError where there is none, or it is damaged; StorageError."""
-        path = folder / FILE_NAME
-        try:
-            fields = json.loads(path.read_bytes())
-            if fields["format"] != FORMAT or fields["version"] > VERSION:
-                raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
-            segments = [Told(**told) for told in fields["segments"]]
-            return cls(fields["command"], fields["data_fingerprint"], fields["of"], segments)
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'") \
-                from None  # fmt: skip
-        except OSError as error:
-            storage_failure(path, error, "read")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error!r}); give its command again with --resume") from error
 
 
 def follow(
@@ -249,36 +148,30 @@ def follow(
     fingerprint = interactions.fingerprint()
     checkpoint = Checkpoint(folder, {**command, "data_fingerprint": fingerprint}, fresh=overwrite and not resume)
     begun = Followed(command, fingerprint, len(segments))
-    finished = _prepare(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
+    finished = _finished(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
     if finished is not None:
         return finished
     _check_budget(request, segments)
     return _Follower(request, segments, begun, folder, checkpoint, progress or (lambda number, of, step: None)).run()
 
 
-def _prepare(
+def _finished(
     folder: Path, asked: Followed, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
 ) -> Followed | None:
-    """Make sure that nothing is overwritten unasked; returns the finished stream that `resume` finds."""
+    """The stream of this command that `out` holds, finished; else makes way for it. Raises RunError."""
     begun = checkpoint.path.exists()
     done = (folder / FILE_NAME).exists() and not begun
-    if folder.is_dir() and not done and not begun and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no stream; choose another --out")
-    if overwrite and not (resume and begun):
-        remove(folder / FILE_NAME)
-        for old in folder.glob("segment-*"):
-            if re.fullmatch(r"segment-\d{2,}", old.name):
-                shutil.rmtree(old, ignore_errors=True)
-        return None
-    if done and resume:
+    state = state_of(folder, "stream", done=done, begun=begun, resume=resume, overwrite=overwrite)
+    if state == "done":
         found = Followed.load(folder)
         if (found.command, found.data_fingerprint) != (asked.command, asked.data_fingerprint):
             raise RunError(f"{folder} holds a stream of another command; choose another --out, or --overwrite")
         return found
-    if done:
-        raise RunError(f"{folder} holds a finished stream; choose another --out, or --overwrite it")
-    if begun and not resume:
-        raise RunError(f"{folder} holds an unfinished stream; go on with --resume, or start anew with --overwrite")
+    if state == "new":
+        remove(folder / FILE_NAME)
+        for old in folder.glob("segment-*"):
+            if re.fullmatch(r"segment-\d{2,}", old.name):
+                shutil.rmtree(old, ignore_errors=True)
     return None
 
 
@@ -323,7 +216,7 @@ class _Follower:
         for number in range(len(self._followed.segments), len(self._stream)):
             before = before or self._scene_before(number)
             before = self._follow(self._stream.segment(number), before)
-        self._tell()
+        self._followed.save(self._folder)
         self._checkpoint.remove()
         return self._followed
 
@@ -344,7 +237,7 @@ class _Follower:
         self._earlier, self._carry = self._carry, self._request.training.kept(trainer, segment, plan)
         self._followed.segments.append(self._told(now, plan, run, folder, len(history.judged)))
         self._save()
-        self._tell()
+        self._followed.save(self._folder)
         Checkpoint(folder, {}).remove()
         return now
 
@@ -420,9 +313,6 @@ class _Follower:
             self._chooser.told(),
             tries,
         )
-
-    def _tell(self) -> None:
-        write_json(self._folder / FILE_NAME, self._followed.to_json())
 
     def _save(self) -> None:
         state: State = {f"chooser.{name}": array for name, array in self._chooser.state().items()}

@@ -9,7 +9,7 @@ from typing import Any
 from edgerec.budget import format_bytes
 from edgerec.extras import require
 from edgerec.files import write_bytes
-from edgerec.streaming import METRICS, Followed, Told
+from edgerec.followed import METRICS, Followed, Told
 from edgerec_bench.charts import by_step
 from edgerec_bench.plots import Plot
 

@@ -23,9 +23,10 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, StreamSpec, load_data
+from edgerec.followed import METRICS, Followed
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import REFITS
-from edgerec.streaming import METRICS, Followed, StreamRequest, follow
+from edgerec.streaming import StreamRequest, follow
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds, with_spread, write_record
 from edgerec_export import Options, diff, export, from_run

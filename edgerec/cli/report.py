@@ -12,10 +12,10 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_bytes
+from edgerec.followed import FILE_NAME as STREAM_FILE
+from edgerec.followed import Followed
 from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
 from edgerec.runtime.manifest import FILE_NAME
-from edgerec.streaming import FILE_NAME as STREAM_FILE
-from edgerec.streaming import Followed
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME as RUN_FILE
 from edgerec_bench import read_results

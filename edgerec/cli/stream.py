@@ -16,9 +16,10 @@ from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table
 from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
+from edgerec.followed import METRICS, Followed, Told
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import BACKBONES, REFITS
-from edgerec.streaming import METRICS, Followed, StreamProgress, StreamRequest, Told, follow
+from edgerec.streaming import StreamProgress, StreamRequest, follow
 from edgerec.training import Step
 
 PAGE = "stream.html"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from edgerec.streaming import Followed
+from edgerec.followed import Followed
 from edgerec_bench.streams import cells, leads, main, segment_cells
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgerec.streaming import Followed
+from edgerec.followed import Followed
 from edgerec_bench.stream_hindsight import cells as hindsight_cells
 from edgerec_bench.streams import cells, segment_cells
 from tests.docs.test_docs import ROOT, blocks, rows_of

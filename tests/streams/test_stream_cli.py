@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.data import Interactions
-from edgerec.streaming import Followed
+from edgerec.followed import Followed
 from tests.bench.test_report import read
 from tests.conftest import CommandLine
 from tests.streams.test_streaming import drifting

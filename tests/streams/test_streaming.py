@@ -16,9 +16,10 @@ import pytest
 from edgerec.data import Interactions, stream
 from edgerec.errors import BudgetError, DataError, RunError, SettingError, UnsupportedError
 from edgerec.files import sha256
+from edgerec.followed import Followed
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
-from edgerec.streaming import Followed, StreamRequest, follow
+from edgerec.streaming import StreamRequest, follow
 from edgerec.tables import PrefixTable
 from edgerec.training import Run
 from edgerec_export import Options, diff, export, from_run
