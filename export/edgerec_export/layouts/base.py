@@ -23,13 +23,27 @@ from edgerec_export.values import LARGEST, NO_VALUE, ONE, STORED, TINY, Block, c
 Sections = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""
 Arrays = Mapping[str, NDArray[Any]]
-RowsOf = Callable[[NDArray[np.int64], Block], NDArray[np.float32]]
-"""(m, width) values of rows of the table, for a block."""
-Put = Callable[[Block, int, NDArray[Any]], None]
-"""Place (m, width) values or codes around 0, from a row of a block on."""
 ROWS_AT_ONCE = 1 << 16
 """Bounds the memory of copies while a table is packed."""
 SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
+
+
+class Slots(NamedTuple):
+    """Rows of a table as a block holds them.
+
+    Attributes:
+        values: (m, width) float32.
+        columns: (m, width) int64, the values' dimensions; (1, width) where all rows have the same.
+    """
+
+    values: NDArray[np.float32]
+    columns: NDArray[np.int64]
+
+
+RowsOf = Callable[[NDArray[np.int64], Block], Slots]
+"""Rows of the table, by their numbers there, for a block."""
+Put = Callable[[Block, int, NDArray[Any], Slots], None]
+"""Place (m, width) values or codes around 0, from a row of a block on; and what they were made of."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +228,8 @@ class Plan(ABC):
         for number, block in enumerate(self.blocks):
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
-                values: NDArray[Any] = rows_of(places[part], block)
+                rows = rows_of(places[part], block)
+                values: NDArray[Any] = rows.values
                 if "s" in out:
                     steps = np.maximum(coder.row_scales(values, block.precision) / top, SMALLEST_HALF).astype(
                         np.float16
@@ -223,7 +238,7 @@ class Plan(ABC):
                     values = coder.codes(values, steps.astype(np.float32) * top, block.precision)
                 elif self.is_integer:
                     values = coder.codes(values, scales[number % len(scales)], block.precision)
-                put(block, part.start, values)
+                put(block, part.start, values, rows)
                 if self.n_rows > ROWS_AT_ONCE:
                     for array in out.values():
                         forget_pages(array)
@@ -234,7 +249,9 @@ class Plan(ABC):
 
         def some(blocks: Sequence[Block]) -> list[NDArray[np.float32]]:
             every = -(-sum(block.rows for block in blocks) // SAMPLE)
-            return [rows_of(self.order[block.first : block.first + block.rows : every], block) for block in blocks]
+            return [
+                rows_of(self.order[block.first : block.first + block.rows : every], block).values for block in blocks
+            ]
 
         asked = {0: [], 1: [self.blocks]}.get(self.n_scales(), [(block,) for block in self.blocks])
         found, met = [], Counter[tuple[int, str]]()
@@ -251,7 +268,7 @@ class Plan(ABC):
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
-                values = rows_of(places[part], block)
+                values = rows_of(places[part], block).values
                 largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
         kept = None if coder.shipped is None else coder.shipped.top
         return np.float32(largest) if kept is None or largest > kept * FARTHEST else kept

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Rows
 from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections, Slots
 from edgerec_export.layouts.slots import add_scores_by_decoding, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import Block, fetch, store
@@ -32,13 +32,14 @@ class BitmaskPlan(Plan):
         return {**super().sections(), "m": ("uint8", (self.n_rows, -(-self.d // 8)))}
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
-        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
-            return slots(table.rows(rows), block.width)[0]
+        def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
+            return slots(table.rows(rows), block.width)
 
-        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+        def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
             store(out[""], values.ravel(), first * block.width, block)
+            kept = np.zeros((len(values), self.d), np.bool_)
+            np.put_along_axis(kept, rows.columns, rows.values != 0, axis=1)
             place = slice(block.first + first, block.first + first + len(values))
-            kept = table.rows(self.order[place])[:, : self.d] != 0
             out["m"][place] = np.packbits(kept, axis=1, bitorder="little")
 
         return self.pack_rows(out, coder.plain(), rows_of, put)

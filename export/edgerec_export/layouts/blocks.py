@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Slots
 from edgerec_export.layouts.groups import runs_of
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
@@ -41,10 +41,10 @@ class BlockPlan(Plan):
         return runs_of(self.blocks)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
-        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
-            return table.rows(rows)[:, : block.width]
+        def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
+            return Slots(table.rows(rows)[:, : block.width], np.arange(block.width)[None])
 
-        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+        def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
             if not self.by_column:
                 store(out[""], values.ravel(), first * block.width, block)
                 return

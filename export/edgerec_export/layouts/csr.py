@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections, Slots
 from edgerec_export.layouts.slots import add_scattered, add_scores_by_decoding, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import Block, fetch, store
@@ -41,14 +41,13 @@ class CsrPlan(Plan):
         out["p"][:] = pointers
         widest = int(self.counts.max())
 
-        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
-            return slots(table.rows(rows), widest)[0]
+        def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
+            return slots(table.rows(rows), widest)
 
-        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+        def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
             kept = np.arange(widest) < self.counts[first : first + len(values), None]
-            columns = slots(table.rows(self.order[first : first + len(values)]), widest)[1]
             store(out[""], values[kept], int(pointers[first]), block)
-            out["c"][pointers[first] : pointers[first + len(values)]] = columns[kept]
+            out["c"][pointers[first] : pointers[first + len(values)]] = rows.columns[kept]
 
         return self.pack_rows(out, coder.plain(), rows_of, put)
 

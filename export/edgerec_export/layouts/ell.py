@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.flat import Flat, Rows, centred
 from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections, Slots
 from edgerec_export.layouts.groups import runs_of
 from edgerec_export.layouts.slots import add_scattered, slots
 from edgerec_export.scales import Coder
@@ -44,15 +44,13 @@ class EllPlan(Plan):
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
 
-        def rows_of(rows: NDArray[np.int64], block: Block) -> NDArray[np.float32]:
-            return slots(table.rows(rows), block.width)[0]
+        def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
+            return slots(table.rows(rows), block.width)
 
-        def put(block: Block, first: int, values: NDArray[Any]) -> None:
+        def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
             store(out[""], values.ravel(), first * block.width, block)
-            places = self.order[block.first + first : block.first + first + len(values)]
-            columns = slots(table.rows(places), block.width)[1].ravel()
             at = firsts[block] + first * block.width
-            out["c"][at : at + columns.size] = columns
+            out["c"][at : at + values.size] = rows.columns.ravel()
 
         return self.pack_rows(out, coder.plain(), rows_of, put)
 

@@ -9,20 +9,21 @@ from numpy.typing import NDArray
 
 from edgerec_export.flat import Flat, Rows
 from edgerec_export.graph import Graph, Name
+from edgerec_export.layouts.base import Slots
 
 AddRows = Callable[[Graph, Name], Rows]
 ROWS_A_STEP = 4096
 """Rows that are decoded at once where a whole catalogue is scored by decoding: 1 MiB of codes at 256 dimensions."""
 
 
-def slots(rows: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(m, width) values and their columns of (m, d) rows that have at most `width` values.
+def slots(rows: NDArray[np.float32], width: int) -> Slots:
+    """(m, d) rows that have at most `width` values.
 
     Columns with a value come first, ascending; those that fill a shorter row are columns of its zeros, so that the
     columns of a row are all different.
     """
     columns = np.argsort(rows == 0, axis=1, kind="stable")[:, :width]
-    return np.take_along_axis(rows, columns, 1), columns
+    return Slots(np.take_along_axis(rows, columns, 1), columns)
 
 
 def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name | None, d: int) -> Name:
