@@ -21,7 +21,7 @@ from edgerec.methods.search.config import searches
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
 from edgerec_bench.published import METRICS, published
-from edgerec_bench.record import over_seeds
+from edgerec_bench.record import over_seeds, with_spread
 
 PAPERS = {"ciess": "ml-1m", "bet": "gowalla"}
 """The papers, and the first of each one's data sets."""
@@ -148,15 +148,11 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
     columns = ["kept", "method", *short, *(f"paper's {name}" for name in short), "R@20 of paper's", "N@20 of paper's"]
     cells = []
     for row in rows:
-        ours = [_spread(row[metric]["mean"], row[metric]["stdev"]) for metric in METRICS]
+        ours = [with_spread(row[metric]) for metric in METRICS]
         theirs = [f"{row['published'][metric]:.4f}" if row["published"] else "-" for metric in METRICS]
         ratios = [f"{row['of_published'][m]:.3f}" if row["of_published"] else "-" for m in ("recall@20", "ndcg@20")]
         cells.append([row["budget"], row["method"], *ours, *theirs, *ratios])
     return columns, cells
-
-
-def _spread(middle: float, spread: float | None) -> str:
-    return f"{middle:.4f}" if spread is None else f"{middle:.4f} ± {spread:.4f}"
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -99,7 +99,7 @@ def test_means_spreads_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bet["bundle_ndcg_differs_by"] == pytest.approx(5e-4)
     columns, cells = shown(found["rows"])
     assert all(len(line) == len(columns) for line in cells)
-    assert cells[0][:3] == ["20%", "uniform", "0.1150 ± 0.0071"]
+    assert cells[0][:3] == ["20%", "uniform", "0.1150 (0.0071)"]
     assert "0.2248" in cells[0]
     said = verdicts(found["rows"])
     assert "2 of 2 figures are within 3 % of the paper's or above" in said
