@@ -1,4 +1,4 @@
-"""The benches of a search: how well an oracle ranks, and how long BET's parts take."""
+"""The benches of a search: how well an oracle and a predictor rank, and how long BET's parts take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from edgerec_bench.oracle import _correlations
 from edgerec_bench.oracle import main as oracle
+from edgerec_bench.predictor import main as predictor
 from edgerec_bench.search_speed import main as search_speed
 
 
@@ -48,3 +49,16 @@ def test_parts_are_timed(tmp_path: Path) -> None:
     assert found["rows"] == 110
     assert found["scoring_s"] == pytest.approx(found["seconds"]["counting"] + found["seconds"]["predicting"])
     assert "--candidates 3" in found["command"]
+
+
+def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 6 --unseen 8 --seeds 2 --out"
+    done = CliRunner().invoke(predictor, [*words.split(), str(tmp_path / "p.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "p.json").read_text())
+    own, paper = found["rows"]
+    assert (own["protocol"], paper["protocol"]) == ("own", "paper")
+    assert own["best_blind"] == paper["best_blind"]  # the same draws, judged once
+    assert own["correlation"]["seeds"] != paper["correlation"]["seeds"]
+    assert all(-1 <= value <= 1 for row in found["rows"] for value in row["correlation"]["seeds"])
+    assert "--unseen 8 --seeds 2" in found["command"]

@@ -7,6 +7,7 @@ it was from its history alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,10 @@ class BETSearch:
             self._judge_all(range(start, min(start + self._protocol.at_once, self._config.iterations)))
             self._learn(start)
 
+    def predict(self, actions: Sequence[Action]) -> NDArray[np.float64]:
+        """(n,) fitness of actions by the predictor as it is now."""
+        return self._predictor.predict(self._members_of(actions))
+
     def _judge_all(self, iterations: range) -> None:
         """Choose an action for each iteration, by the predictor as it is now, and judge them."""
         known = self._history.judged[iterations.start : iterations.stop]
@@ -89,10 +94,13 @@ class BETSearch:
         turns = self._protocol.turns
         strategy = turns[number % len(turns)] if self._config.selection == "predictor" and self._fitness else "random"
         drawn = [self._sampler.draw(rng) for _ in range(1 if strategy == "random" else self._config.candidates)]
-        members = [self._groups.members(self._sampler.plan(action, exact=True)) for action in drawn]
+        members = self._members_of(drawn)
         predicted = self._predictor.predict(members)
         at = int(predicted.argmax()) if strategy != "nearest" else int(self._distances(members).argmin())
         return _Choice(drawn[at], strategy, float(predicted[at]) if self._fitness else None)
+
+    def _members_of(self, actions: Sequence[Action]) -> list[Members]:
+        return [self._groups.members(self._sampler.plan(action, exact=True)) for action in actions]
 
     def _distances(self, members: list[Members]) -> NDArray[np.float64]:
         """(n,) between the embeddings of actions and that of the fittest so far."""

@@ -1,0 +1,120 @@
+"""How well BET's predictor ranks actions that it has never seen, by what it learns an action.
+
+usage: python -m edgerec_bench.predictor [DATA] [--backbone ials] [--iterations 50] [--seeds 4] [--out result.json]
+
+For each seed both protocols, `own` and `paper`, search with the same judge. Then actions are drawn at random, judged
+in truth and predicted: the rank correlation is Spearman's. What a search is to find is beside it: the best fitness of
+its actions, and of as many that were drawn blindly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgerec.api import TrainRequest, job_of
+from edgerec.console import messages, print_table
+from edgerec.data import load_data
+from edgerec.data import split as split_interactions
+from edgerec.methods.bet import EPOCHS, PROTOCOLS, BETConfig
+from edgerec.methods.search.history import SearchHistory
+from edgerec.methods.search.judge import Judge
+from edgerec.methods.search.sampler import Sampler
+from edgerec.models import SizePlan
+from edgerec.training import Fit, FitOptions, FitResult
+from edgerec_bench.ranks import spearman
+from edgerec_bench.record import over_seeds, with_spread, write_record
+
+COMPARED = ("own", "paper")
+FIGURES = ("correlation", "best", "best_blind")
+_UNSEEN = 7
+"""Of the seed that actions are drawn with which no search draws."""
+
+
+def measure(data: str, request: TrainRequest, iterations: int, unseen: int) -> dict[str, dict[str, float]]:
+    """FIGURES of each protocol: the correlation, the fitness of the best judged action, and of the best that was drawn
+    blindly among as many."""
+    from edgerec.methods.search.bet_search import BETSearch
+
+    parts = split_interactions(load_data(data), request.split)
+
+    def fit(sizes: SizePlan, **_: Any) -> FitResult:
+        return Fit(request.backbone, parts.without_final(), sizes, request.config, request.options).run()
+
+    job = job_of(request, parts, fit)
+    sampler = Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
+    rng = np.random.default_rng([job.seed, _UNSEEN])
+    actions = [sampler.draw(rng) for _ in range(max(unseen, iterations))]
+    found = {}
+    with Judge(job, "fine-tune", epochs=EPOCHS.get(job.backbone.name, 10)) as judge:
+        full = judge.full().mean
+        plans = [sampler.plan(action) for action in actions]
+        true = np.array([one.mean / full for one in judge.judge(plans, seeds=[job.seed] * len(plans))])
+        for name in COMPARED:
+            history = SearchHistory(None)
+            config = BETConfig(iterations=iterations, protocol=name)
+            search = BETSearch(job, config, PROTOCOLS[name], sampler, judge, history)
+            search.run()
+            found[name] = {
+                "correlation": spearman(search.predict(actions[:unseen]), true[:unseen]),
+                "best": max(entry["fitness"] for entry in history.judged),
+                "best_blind": float(true[:iterations].max()),
+            }
+    return found
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line a protocol."""
+    return [[row["protocol"], *(with_spread(row[figure]) for figure in FIGURES)] for row in rows]
+
+
+@click.command()
+@click.argument("data", default="ml-100k")
+@click.option("--backbone", default="ials", show_default=True)
+@click.option("--budget", default="10%", show_default=True)
+@click.option("--dimensions", default=128, show_default=True)
+@click.option("--split", default="random:50/25/25", show_default=True)
+@click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
+@click.option("--unseen", default=200, show_default=True, help="Actions that are predicted after it.")
+@click.option("--seeds", default=4, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def main(
+    data: str,
+    backbone: str,
+    budget: str,
+    dimensions: int,
+    split: str,
+    iterations: int,
+    unseen: int,
+    seeds: int,
+    out: Path | None,
+) -> None:
+    """Measure and print."""
+    request = TrainRequest.make(backbone, "bet", budget=budget, dimensions=dimensions, split=split)
+    found = []
+    for seed in range(seeds):
+        found.append(measure(data, replace(request, options=FitOptions(seed, threads=1)), iterations, unseen))
+        messages.print(f"seed {seed}: {found[-1]}", markup=False)
+    rows = [
+        {"protocol": name, **{figure: over_seeds([one[name][figure] for one in found]) for figure in FIGURES}}
+        for name in COMPARED
+    ]
+    columns = ("protocol", "rank correlation", "best fitness", "best of as many drawn blindly")
+    print_table(f"{data}, {backbone} at {budget}, {iterations} judged actions", columns, cells(rows))
+    if out is not None:
+        options = f"--backbone {backbone} --budget {budget} --dimensions {dimensions} --split {split}"
+        command = (
+            f"python -m edgerec_bench.predictor {data} {options}"
+            f" --iterations {iterations} --unseen {unseen} --seeds {seeds}"
+        )
+        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
+        write_record(out, "predictor", command, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
