@@ -139,8 +139,7 @@ def train(
         WorkerError: workers cannot be had, or one was lost.
     """
     request = request or TrainRequest.make(**wanted)
-    if workers is not None and not searches(request.method):
-        raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
+    check_workers(request, workers)
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()
     checkpoint = None
@@ -297,6 +296,12 @@ def _finished(
     if state == "new":
         SearchHistory.clear(folder)
     return None
+
+
+def check_workers(request: TrainRequest, workers: Workers) -> None:
+    """Raise UnsupportedError for workers of a method that has none to ask."""
+    if workers is not None and not searches(request.method):
+        raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
 
 
 def check_numbers(precision: str, dimensions: int, seed: int) -> None:

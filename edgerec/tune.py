@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.api import TrainRequest, job_of
+from edgerec.api import TrainRequest, check_workers, job_of
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
 from edgerec.extras import require
 from edgerec.files import storage_failure, write_json
+from edgerec.methods import Workers
 from edgerec.models import SizePlan
 from edgerec.training import Fit, FitResult, Start, Step
 from edgerec.training.fit import SELECTION
@@ -169,6 +170,7 @@ def tune(
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
     progress: Callable[[Study], None] | None = None,
+    workers: Workers = None,
     **wanted: Any,
 ) -> Study:
     """Try settings of a backbone and a method; the test part of the split is never looked at.
@@ -183,6 +185,7 @@ def tune(
         out: a JSON file that holds the study after each trial.
         settings, method_settings: what is fixed, and so not tuned.
         progress: called after each trial.
+        workers: as of `train`.
         wanted: further arguments of `TrainRequest.make`.
 
     Raises as `train` does; MissingExtraError without Optuna, UnsupportedError where nothing is left to tune, RunError
@@ -191,12 +194,13 @@ def tune(
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     request = TrainRequest.make(settings=settings, method_settings=method_settings, **wanted)
+    check_workers(request, workers)
     space = _space(request, settings or {}, method_settings or {})
     command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}
     study = Study.opened(out, {**command, "tuned": sorted(space)})
     parts = _without_test(split_interactions(interactions, request.split))
     while len(study.trials) < trials:
-        study.trials.append(_tried(parts, request, space, study.trials))
+        study.trials.append(_tried(parts, request, space, study.trials, workers))
         if out is not None:
             study.save(out)
         if progress is not None:
@@ -226,7 +230,7 @@ def _without_test(parts: Split) -> Split:
     return Split(parts.train, parts.validation, nothing, SplitSpec(parts.spec.kind, shares, parts.spec.seed))
 
 
-def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial]) -> Trial:
+def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial], workers: Workers) -> Trial:
     """The next trial. Raises BudgetError."""
     optuna = require("optuna", "tune")
     asked = _asked(space, before, request.options.seed)
@@ -266,7 +270,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
 
     score, epochs, pruned = None, 0, False
     try:
-        result = request.method.fit(job_of(request, parts, fit), method_config)
+        result = request.method.fit(job_of(request, parts, fit, workers=workers), method_config)
         config, score, epochs = result.config, result.validation[SELECTION], result.epochs
     except DataError:
         # It diverged: where the others did not is what the study is after.

@@ -11,12 +11,10 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import filter_options, load, settings_of
+from edgerec.cli.options import filter_options, load
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_table
-from edgerec.methods import METHODS
-from edgerec.models import BACKBONES
-from edgerec.training import FitOptions
 from edgerec.tune import Study, Trial, part_of, tune
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -25,46 +23,29 @@ SHOWN = 10
 
 @click.command()
 @click.argument("data", default="ml-100k")
-@click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score.")
-@click.option(
-    "--method", type=click.Choice(METHODS), default="popularity", show_default=True, help="How to keep the budget."
-)
-@click.option("--budget", help="As of 'edgerec train'.")
 @click.option(
     "--trials", type=click.IntRange(1), default=30, show_default=True, help="In all; the first is the default."
 )
 @click.option("--out", type=FILE, default="study.json", show_default=True, help="Holds the study after each trial.")
-@click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
-@click.option("--split", default="random:80/20", show_default=True, help="As of 'edgerec train'.")
-@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True, help="Of the bundle."
-)
-@click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit.")
-@click.option("--epochs", type=click.IntRange(1), help="At most so many.")
-@click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before a trial stops.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Fix a setting of the backbone.")
-@click.option("--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="Fix one of the method.")
+@training_options
 @filter_options
 @json_option
 def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> None:
     """Find settings of a backbone and a method on DATA (a name, or a file or folder), by NDCG@20 on validation.
 
-    The test part is never looked at. Trials that fall behind the median of those before are pruned. The same
-    command goes on where it was stopped, or adds trials where --trials is more than there are. The best settings are
-    printed as the command line that trains with them.
+    A setting that is given is fixed. The test part is never looked at. Trials that fall behind the median of those
+    before are pruned. The same command goes on where it was stopped, or adds trials where --trials is more than there
+    are. The best settings are printed as the command line that trains with them.
 
     \b
     Example:
       edgerec tune ml-100k --backbone ials --method popularity --budget 10% --trials 30 --out study.json
     """
-    options = FitOptions(given["seed"], given["threads"], max_epochs=given["epochs"], patience=given["patience"])
-    fixed = {name: settings_of(given[name]) for name in ("settings", "method_settings")}
-    wanted = {name: given[name] for name in ("backbone", "method", "budget", "dimensions", "split", "precision")}
+    wanted, workers = wanted_of(given), workers_of(given)
     interactions = load(data, given["min_user"], given["min_item"])
     try:
         with _progress_bar(trials) as progress:
-            study = tune(interactions, trials=trials, out=out, progress=progress, options=options, **fixed, **wanted)
+            study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)
     except KeyboardInterrupt:
         messages.print(f"interrupted; the same command goes on ({out})", markup=False)
         raise

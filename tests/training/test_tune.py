@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from edgerec.api import train
-from edgerec.cli.tune import _show
+from edgerec.cli.train import command as train_command
+from edgerec.cli.tune import _show, command
 from edgerec.data import Interactions, split
 from edgerec.errors import DataError, MissingExtraError, RunError, UnsupportedError
 from edgerec.methods import METHODS, method
 from edgerec.models import backbone
-from edgerec.training import FitOptions
+from edgerec.training import FitOptions, Run
 from edgerec.tune import BACKBONE_SPACES, METHOD_SPACES, Range, Study, Trial, tune
 from tests.conftest import CommandLine, interrupted
 
@@ -230,8 +231,24 @@ def test_without_optuna_the_extra_is_named(interactions: Interactions, monkeypat
         tune(interactions, trials=1, **WANTED)
 
 
-def test_the_command_that_is_printed_trains_what_was_found(tmp_path: Path, command_line: CommandLine) -> None:
-    arguments = ["tune", DATA, "--budget", "50%", "--dimensions", "8", "--threads", "1", "--epochs", "3", "--seed", "2"]
+def test_it_takes_what_train_takes() -> None:
+    known, of_train = ({name for param in of.params for name in param.opts} for of in (command, train_command))
+    assert of_train - known == {"--resume", "--overwrite"}
+
+
+def test_workers_judge_the_sizes_of_a_trials_search_and_change_nothing(interactions: Interactions) -> None:
+    wanted = {**WANTED, "method": "bet", "method_settings": {"iterations": 2}}
+    alone = tune(interactions, trials=1, **wanted)
+    assert tune(interactions, trials=1, workers=2, **wanted) == alone
+    with pytest.raises(UnsupportedError, match="no use for workers"):
+        tune(interactions, trials=1, workers=2, **WANTED)
+
+
+@pytest.mark.parametrize("more", [["--epochs", "3"], ["--backbone", "lightgcn", "--mask-at", "ego", "--epochs", "1"]])
+def test_the_command_that_is_printed_trains_what_was_found(
+    more: list[str], tmp_path: Path, command_line: CommandLine
+) -> None:
+    arguments = ["tune", DATA, "--budget", "50%", "--dimensions", "8", "--threads", "1", "--seed", "2", *more]
     shown = command_line(*arguments, "--trials", "3", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     (line,) = re.findall(r"^edgerec train .*$", shown.stdout, re.MULTILINE)
@@ -241,3 +258,5 @@ def test_the_command_that_is_printed_trains_what_was_found(tmp_path: Path, comma
     trained = command_line(*shlex.split(line)[1:], "--json", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["metrics"]["validation"]["ndcg@20"] == told["best"]["score"]
+    config = Run.load(tmp_path / "runs" / "tuned").config
+    assert config["settings"].get("mask_at") == ("ego" if "--mask-at" in more else None)

@@ -1,0 +1,122 @@
+"""What trains, as options: the same of every command that trains one backbone within one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from edgerec.cli.options import settings_of, settings_options
+from edgerec.errors import RequestError, SettingError
+from edgerec.methods import METHODS, methods_with
+from edgerec.methods import method as find_method
+from edgerec.methods.search.workers import parse_workers
+from edgerec.models import BACKBONES
+from edgerec.models import backbone as find_backbone
+from edgerec.training import FitOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+METHOD_FLAGS = ("oracle", "protocol", "mask_init", "grow", "backward")
+"""Settings of methods that have an option of their own."""
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score."),
+    click.option(
+        "--method", type=click.Choice(METHODS), default="popularity", show_default=True, help="How to keep the budget."
+    ),
+    click.option("--budget", help="10% of the dense fp32 tables, 512KiB of bundle, 8B/row, or a parameter count."),
+    click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row."),
+    click.option(
+        "--split",
+        default="random:80/20",
+        show_default=True,
+        help="random:80/20, random:50/25/25, random:50+25/25, leave-last-out or time:80/20.",
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "int8"]),
+        default="fp32",
+        show_default=True,
+        help="That the bundle will have; decides how many values a budget in bytes buys.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit."),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for backbones on torch."),
+    click.option("--epochs", type=click.IntRange(1), help="At most so many."),
+    click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops."),
+    click.option(
+        "--mask-at",
+        type=click.Choice(["output", "ego"]),
+        help="Where sizes cut lightgcn and ngcf in training: output, what ships (the default), or ego, the rows before "
+        "propagation.",
+    ),
+    click.option("--oracle", help="What judges sizes in a search: backbone, or ials, which is far quicker."),
+    click.option("--protocol", help="Of a search: paper or code, where they differ; bet has its own too."),
+    click.option(
+        "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
+    ),
+    click.option("--mask-init", help="Of sparserec: where values stand at first: nmf or random."),
+    click.option(
+        "--grow", help="Of sparserec: which values grow, by gradients: accumulated, last-batch, or at random."
+    ),
+    click.option("--backward", help="Of sparserec: gradients of sampled rows, or of all: dense."),
+    settings_options,
+)
+
+
+def training_options(command: F) -> F:
+    """The options that `wanted_of` and `workers_of` read."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def wanted_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
+    names = ("backbone", "method", "budget", "dimensions", "split", "precision")
+    flags = {name: given[name] for name in METHOD_FLAGS}
+    return {
+        **{name: given[name] for name in names},
+        "settings": _backbone_settings(given["backbone"], given["settings"], given["mask_at"]),
+        "method_settings": _method_settings(given["method"], given["backbone"], given["method_settings"], flags),
+        "options": FitOptions(*(given[name] for name in ("seed", "threads", "device", "epochs", "patience"))),
+    }
+
+
+def workers_of(given: Mapping[str, Any]) -> int | str | None:
+    """What --workers gives. Raises UnsupportedError."""
+    return None if given["workers"] is None else parse_workers(given["workers"])
+
+
+def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None) -> dict[str, Any]:
+    """What --set and --mask-at give. Raises RequestError, SettingError."""
+    settings = settings_of(pairs)
+    if mask_at is None:
+        return settings
+    if "mask_at" in settings:
+        raise RequestError("--mask-at and --set mask_at=... are the same setting; give one of them")
+    if "mask_at" not in {setting.name for setting in fields(find_backbone(backbone).config)}:
+        raise SettingError(
+            f"--mask-at is for backbones that propagate, such as lightgcn, not for {backbone}; leave it out"
+        )
+    return {**settings, "mask_at": mask_at}
+
+
+def _method_settings(
+    method: str, backbone: str, pairs: Sequence[str], flags: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """What --method-set and the flags of single settings give. Raises RequestError, SettingError."""
+    settings = settings_of(pairs)
+    for name, value in flags.items():
+        if value is None:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if name in settings:
+            raise RequestError(f"{flag} and --method-set {name}=... are the same setting; give one of them")
+        if name not in {setting.name for setting in fields(find_method(method, backbone).config)}:
+            takers = ", ".join(methods_with(name))
+            raise SettingError(f"{flag} is for the methods {takers}, not for {method}; leave it out")
+        settings[name] = value
+    return settings
