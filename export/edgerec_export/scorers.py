@@ -37,17 +37,17 @@ class ShippedScorer:
         The first layer's products are made apart for users and items, so that nothing of size B n d is ever formed.
         """
         m, layers = self._scorer.gmf.size, self._scorer.layers
-        half = layers[0][0].shape[0] // 2
-        first = g.table("h0w", tensors["h0w"])
-        own = g.op("MatMul", _columns(g, user, m, m + half, 1), _columns(g, first, 0, half, 0))
-        own = g.op("Unsqueeze", g.op("Add", own, g.table("h0b", tensors["h0b"])), g.ints(1))
-        its = g.op("MatMul", _columns(g, items, m, m + half, 2), _columns(g, first, half, 2 * half, 0))
+        of_users, of_items = _halves(tensors["h0w"])
+        half = of_users.shape[0]
+        own = g.op("MatMul", _columns(g, user, m, m + half, 1), g.table("h0u", of_users))
+        own = g.op("Unsqueeze", g.op("Add", own, self._table(g, tensors, "h0b")), g.ints(1))
+        its = g.op("MatMul", _columns(g, items, m, m + half, 2), g.table("h0i", of_items))
         hidden = g.op("Add", its, own)
         for number in range(1, len(layers)):
-            weights, biases = (g.table(f"h{number}{kind}", tensors[f"h{number}{kind}"]) for kind in "wb")
+            weights, biases = (self._table(g, tensors, f"h{number}{kind}") for kind in "wb")
             hidden = g.op("Add", g.op("MatMul", g.op("Relu", hidden), weights), biases)
         if m:
-            weighted = g.op("Mul", _columns(g, user, 0, m, 1), g.table("h", tensors["h"]))
+            weighted = g.op("Mul", _columns(g, user, 0, m, 1), self._table(g, tensors, "h"))
             products = g.op("MatMul", _columns(g, items, 0, m, 2), g.op("Unsqueeze", weighted, g.ints(2)))
             hidden = g.op("Add", hidden, products)
         return g.op("Squeeze", hidden, g.ints(2))
@@ -60,6 +60,20 @@ class ShippedScorer:
             return self.add_scores(body, tensors, user, body.op("Unsqueeze", items, body.ints(0)))
 
         return add_by_decoding(g, plan.n_rows, score)
+
+    def _table(self, g: Graph, tensors: Mapping[str, Tensor], name: str) -> Name:
+        """An array of the tables file; one value is a constant of the graph. onnxruntime looks at load whether such a
+        value changes anything, which 1.18 cannot where it is handed over as a view."""
+        values = self.arrays()[name]
+        return g.constant(values, "float32") if values.size == 1 else g.table(name, tensors[name])
+
+
+def _halves(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Views of the upper and lower rows. A node that cuts them would depend on constants alone: onnxruntime copies what
+    such a node makes to the heap at load, and 1.18 cannot where the whole is handed over as a view."""
+    rows, columns = weights.shape
+    upper = Tensor(weights.offset, weights.dtype, (rows // 2, columns))
+    return upper, Tensor(weights.offset + upper.nbytes, weights.dtype, upper.shape)
 
 
 def _columns(g: Graph, value: Name, start: int, stop: int, axis: int) -> Name:

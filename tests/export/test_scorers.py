@@ -14,6 +14,7 @@ from edgerec.runtime import Recommender
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.values import PRECISIONS
+from tests.vectors.folding import of_tables_alone
 
 
 def neumf(d: int = 12, products: int = 4, hidden: tuple[int, ...] = (16, 8), seed: int = 0) -> NeuMFScorer:
@@ -41,12 +42,13 @@ def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path
     assert "similar" not in Recommender.load(done.folder).manifest.graphs
 
 
-@pytest.mark.parametrize(("products", "hidden"), [(0, (8,)), (6, ()), (3, (16, 8, 4))])
+@pytest.mark.parametrize(("products", "hidden"), [(0, (8,)), (6, ()), (3, (16, 8, 4)), (1, (1,))])
 def test_every_shape_of_network(products: int, hidden: tuple[int, ...], tmp_path: Path) -> None:
     scorer = neumf(products=products, hidden=hidden)
     from_source = source(300, scorer)
     done = export(from_source, tmp_path / "b", Options("dense"))
     model = Recommender.load(done.folder)
+    assert not [found for path in done.folder.glob("*.onnx") for found in of_tables_alone(path)]
     assert from_source.users is not None
     exact = scorer.scores(from_source.users.dense()[:1].astype(float), from_source.items.dense().astype(float))[0]
     best = model.recommend(0, k=10)

@@ -12,7 +12,7 @@ from edgerec_export import Export, Source
 from edgerec_export.encoders import TOLERANCE
 from edgerec_export.packing import Packed, packed_in_memory
 from edgerec_export.values import LARGEST, is_integer
-from tests.vectors.cases import ALIKE, N_ITEMS, N_USERS, Case
+from tests.vectors.cases import ALIKE, N_ITEMS, N_USERS, ZERO, Case
 
 TRUSTED, OTHER = "keys/trusted.pub", "keys/other.pub"
 Request = dict[str, Any]
@@ -27,6 +27,8 @@ class Answers:
         self._reference = packed.reference()
         self._rows = packed.lookup.rows(np.arange(case.n_items)).astype(np.float64)
         self._order = done.chosen.draft.items.order
+        plan = done.chosen.draft.users
+        self._zero_user = None if plan is None else int(np.flatnonzero(plan.order == ZERO)[0])
         self._counts, self._titles = source.item_counts, source.titles
         ships_ids = case.options.ids == "raw"
         self._items: list[Any] = done.item_ids.tolist() if ships_ids else list(range(case.n_items))
@@ -45,7 +47,7 @@ class Answers:
         if self._case.options.titles and self._titles is not None:
             for row in (0, 1, 2):
                 yield {"call": "title", "item": self._items[row], "title": str(self._titles[self._order[row]]) or None}
-        if self._case.subject != "users":
+        if not self._case.has_users:
             yield from self._popular()
         yield from self._refused()
 
@@ -65,11 +67,8 @@ class Answers:
 
     def _subjects(self) -> Iterator[tuple[Request, NDArray[Any], float]]:
         """What is asked for whom, as the reference takes it, and how far a score may be off."""
-        if self._case.subject == "users":
-            zero = next(
-                row for row in range(N_USERS) if not self._reference.scores(np.array([row]), np.arange(9)).any()
-            )
-            for row in (0, N_USERS - 1, *([zero] if self._case.n_items == N_ITEMS else [])):
+        if self._zero_user is not None:
+            for row in (0, N_USERS - 1, *([self._zero_user] if self._case.n_items == N_ITEMS else [])):
                 asked = np.array([row])
                 yield {"user": self._users[row]}, asked, self._rounding(asked)
             return

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import Options, Source
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.layouts.choice import RUN_ROWS
+from edgerec_export.layouts.slots import ROWS_A_STEP
 from edgerec_export.values import PRECISIONS
 
 N_ITEMS, N_USERS, D = 60, 40, 8
 ALIKE = (10, 11, 12)
 """Rows with equal values: their order in an answer is open."""
 ZERO = 5
-"""A row of zeros, of both tables: for this user every item scores 0."""
+"""A row of zeros, of both tables: for this user the inner product with every item is 0."""
 ODD_NAMES = ["é", "日本", "\uff5e", "😀", "A", "a", "a b", 'q"uote', "comma,"]
 """Ids whose order in UTF-16 is not that in UTF-8, and such as need care in JSON."""
 
@@ -30,11 +33,13 @@ class Case:
     """One bundle.
 
     Attributes:
-        subject: 'users', or the encoder that makes them: 'linear' or 'ials'.
+        subject: whom it is asked for: 'users', 'ncf' (users too, and a network makes the scores), or the encoder that
+            makes them of histories: 'linear' or 'ials'.
         ids: 'int' or 'str'.
         counts: it knows the popular items.
         signed: by the trusted key.
         run_rows: rows of a run at least; a real bundle has 32,768 or more.
+        rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
     """
 
     name: str
@@ -45,6 +50,12 @@ class Case:
     counts: bool = True
     signed: bool = False
     run_rows: int = RUN_ROWS
+    rows_a_step: int = ROWS_A_STEP
+
+    @property
+    def has_users(self) -> bool:
+        """Users are rows of a table."""
+        return self.subject in ("users", "ncf")
 
 
 def cases() -> Iterator[Case]:
@@ -70,6 +81,9 @@ def cases() -> Iterator[Case]:
     yield Case("runs-ell", Options("ell", "fp16", similar=True), "linear", n_items=800, run_rows=64)
     # Above 4,096 items the best are found by chunks.
     yield Case("chunked", Options("mixed", "int8", ids="none", similar=True), n_items=5000)
+    # A network sees some rows at a time, here in three rounds of a loop, the last one not full.
+    for layout, precision in zip(LAYOUTS, cycle(PRECISIONS), strict=False):
+        yield Case(f"{layout}-{precision}-ncf", Options(layout, precision), "ncf", rows_a_step=25)
 
 
 def source_of(case: Case, rng: np.random.Generator) -> Source:
@@ -78,8 +92,9 @@ def source_of(case: Case, rng: np.random.Generator) -> Source:
     item_ids, user_ids = (_ids(case.ids, n, rng) for n in (case.n_items, N_USERS))
     titles = np.array([f"Title {n} é" if n % 3 else "" for n in range(case.n_items)])
     shared: dict[str, Any] = {"titles": titles, "about": {"data": "test vectors", "backbone": "random"}}
-    if case.subject == "users":
-        return Source(items, item_ids, users, user_ids, **shared)
+    if case.has_users:
+        scorer = _scorer(rng) if case.subject == "ncf" else None
+        return Source(items, item_ids, users, user_ids, scorer=scorer, **shared)
     counts = rng.integers(0, 20, case.n_items) if case.counts else None
     return Source(items, item_ids, encoder=_encoder(case, rng), item_counts=counts, **shared)
 
@@ -91,6 +106,16 @@ def _encoder(case: Case, rng: np.random.Generator) -> Encoder:
     if case.options.precision in ("fp32", "int4"):
         return LinearEncoder(weights)
     return LinearEncoder(weights, 0.5, rng.standard_normal((D, D), dtype=np.float32))
+
+
+def _scorer(rng: np.random.Generator) -> NeuMFScorer:
+    """Three dimensions multiplied, five of each row for a perceptron of two hidden layers."""
+    widths = [2 * (D - 3), 6, 4, 1]
+    layers = [
+        (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[1], np.float32))
+        for shape in pairwise(widths)
+    ]
+    return NeuMFScorer(rng.standard_normal(3, np.float32), tuple(layers))
 
 
 def _table(layout: str, n: int, rng: np.random.Generator) -> Table:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgerec.files import to_json, write_bytes
 from edgerec_export import Export, Source, export
-from edgerec_export.layouts import choice
+from edgerec_export.layouts import choice, slots
 from tests.vectors.answers import OTHER, TRUSTED, Answers
 from tests.vectors.cases import Case, cases, source_of
 
@@ -38,7 +38,10 @@ def make(folder: Path) -> None:
     for seed, case in enumerate(cases()):
         rng = np.random.default_rng(seed)
         source = source_of(case, rng)
-        with mock.patch.object(choice, "RUN_ROWS", case.run_rows):
+        with (
+            mock.patch.object(choice, "RUN_ROWS", case.run_rows),
+            mock.patch.object(slots, "ROWS_A_STEP", case.rows_a_step),
+        ):
             done = _export(case, source, folder / "bundles" / case.name)
         requests = list(Answers(case, source, done, rng).requests())
         content = {"format": "edgerec.vectors", "version": 1, "bundle": f"bundles/{case.name}", "requests": requests}
