@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import onnx
@@ -19,8 +22,10 @@ from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec_devices import web_files
 from edgerec_devices.kinds import silent
+from edgerec_devices.web_files import Package
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.diff import diff
+from tests.devices.android.parts import kept
 from tests.patches import Kind, bundles
 from tests.vectors.check import FOLDER, ranking_failure, values_failure
 
@@ -35,6 +40,13 @@ PATCHES = {
     "other scales": Kind(Options(layout="mixed", precision="int4", verify=False), "linear", like=False),
 }
 """Of what patches are made, for whoever applies them: every layout, every precision, both kinds of ids."""
+NATIVE = Package(
+    *("onnxruntime-node", "1.30.0"),
+    "sha512-twhs1C2C/BFkz1yc5OY0KIU2GUq6DURO7hD4bx5Q2Qy3nAMJwRXW8xU3NVczE29VA9lolLOYepoD8fjTGOfIqw==",
+)
+"""The oldest that the npm package takes. Not among its own packages: it brings 113 MB for all systems."""
+PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
+"""Those of Linux that it is built for, as Node calls them."""
 QUICK = {"calls": 5, "seconds": 0, "k": 10, "exclude": 5, "history": 5, "candidates": [20], "threads": 1, "seed": 0}
 
 
@@ -53,7 +65,35 @@ def need(*programs: str) -> None:
         _lacking(str(error))
 
 
-def _lacking(reason: str) -> None:
+def native() -> Path:
+    """node_modules with onnxruntime-node for this machine; fetched once for all runs. None of its scripts runs: the one
+    of its installation looks for CUDA."""
+    need_programs("npm", "node")
+    if platform.system() != "Linux" or platform.machine() not in PROCESSORS:
+        _lacking(f"onnxruntime-node is not tested on {platform.system()} {platform.machine()}")
+    return kept(f"{NATIVE.name}-{NATIVE.version}", _fetch_native) / "node_modules"
+
+
+def _fetch_native(target: Path) -> None:
+    library = f"bin/napi-v6/linux/{PROCESSORS[platform.machine()]}/"
+    (common,) = (package for package in web_files.packages() if package.name == "onnxruntime-common")
+    for package, wanted in ((NATIVE, ("package.json", "dist/", library)), (common, ("package.json", "dist/cjs/"))):
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                archive = web_files.fetch(package, Path(scratch))
+            except BenchError as error:
+                _lacking(str(error))
+            with tarfile.open(archive) as opened:
+                for member in opened:
+                    path, stream = member.name.removeprefix("package/"), opened.extractfile(member)
+                    if path.startswith(wanted) and stream is not None:
+                        place = target / "node_modules" / package.name / path
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                        with place.open("wb") as out:
+                            shutil.copyfileobj(stream, out)
+
+
+def _lacking(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(f"NOT TESTED: {reason}")

@@ -13,7 +13,7 @@ from edgerec.runtime import Recommender
 from edgerec_devices import web_files
 from edgerec_devices.static_site import Files, StaticServer
 from tests.devices.chrome import chrome
-from tests.devices.web import films, need
+from tests.devices.web import films, native, need
 
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = Path(web_files.__file__).parents[1] / "web" / "package.json"
@@ -28,15 +28,19 @@ def programs(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-def test_node(bundle: Path) -> None:
-    """With the package where npm would put it, and onnxruntime-web beside it."""
+@pytest.mark.parametrize("beside", ["onnxruntime-web", "onnxruntime-node"])
+def test_node(bundle: Path, beside: str) -> None:
+    """With the package where npm would put it, and an onnxruntime beside it."""
     need("node")
     folder, modules = bundle.parent, bundle.parent / "node_modules"
     for source in web_files.DIST.glob("edgerec*.mjs"):
         _copy(source, modules / "edgerec" / "dist" / source.name)
     _copy(PACKAGE, modules / "edgerec" / "package.json")
-    shutil.copytree(web_files.installed(), modules / "onnxruntime-web")
-    (modules / "onnxruntime-web" / "package.json").write_text('{"exports": "./ort.node.min.mjs"}')
+    if beside == "onnxruntime-node":
+        (modules / beside).symlink_to(native() / beside)
+    else:
+        shutil.copytree(web_files.installed(), modules / beside)
+        (modules / beside / "package.json").write_text('{"exports": "./ort.node.min.mjs"}')
     program, _ = programs("javascript.md", "js")
     (folder / "program.mjs").write_text(program)
     done = subprocess.run(["node", "program.mjs"], cwd=folder, capture_output=True, text=True, check=False, timeout=120)

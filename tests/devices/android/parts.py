@@ -66,14 +66,14 @@ def need(*tools: str) -> None:
 def android_archive() -> Path:
     """onnxruntime's archive for Android; fetched once for all runs."""
     need("npm")
-    return _kept("onnxruntime-android.aar", _fetch_archive)
+    return kept("onnxruntime-android.aar", _fetch_archive)
 
 
 def daemon() -> Path:
     """The root of the unpacked packages of Android's debug daemon; fetched once for all runs."""
     if not is_debian():
         lacking(f"Android's debug daemon comes from a mirror of Debian, whose keys are in {KEYS}: this is no Debian")
-    return _kept("adbd", _fetch_daemon)
+    return kept("adbd", _fetch_daemon)
 
 
 def shim_libraries(folder: Path) -> Path:
@@ -139,7 +139,7 @@ def _fetch_daemon(target: Path) -> None:
             command(["dpkg-deb", "-x", package, target])
 
 
-def _kept(name: str, make: Callable[[Path], None]) -> Path:
+def kept(name: str, make: Callable[[Path], None]) -> Path:
     """What was made once, by one of the test processes, under a temporary name until it is whole."""
     place = cache_folder("tests") / name
     with _locked(place):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from edgerec.runtime.manifest import MOST_GRAPH_BYTES
 from edgerec_devices import web_files
 from edgerec_devices.static_site import StaticServer
 from tests.devices.chrome import Chrome, Page, chrome
-from tests.devices.web import BUNDLES, hostile_graphs, need
+from tests.devices.web import BUNDLES, hostile_graphs, native, need
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
@@ -71,8 +70,16 @@ def library_files() -> Files:
     return files
 
 
-def test_the_vectors_in_node(ready: None) -> None:
-    told = node(FOLDER / "check.mjs", LIBRARY, web_files.installed() / "ort.node.min.mjs")
+@pytest.fixture(params=["onnxruntime-web", "onnxruntime-node"])
+def runtime(ready: None, request: pytest.FixtureRequest) -> Path:
+    """The module of an onnxruntime for Node."""
+    if request.param == "onnxruntime-node":
+        return native() / "onnxruntime-node" / "dist" / "index.js"
+    return web_files.installed() / "ort.node.min.mjs"
+
+
+def test_the_vectors_in_node(runtime: Path) -> None:
+    told = node(FOLDER / "check.mjs", LIBRARY, runtime)
     assert told.splitlines()[-1] == f"{len(names())} vectors, 0 failures", told
 
 
@@ -102,8 +109,8 @@ def test_it_takes_the_operators_of_python_and_no_others() -> None:
     assert {name for name in known if re.search(pattern, name)} == OPERATORS
 
 
-def test_damaged_bundles_are_refused_by_named_errors(ready: None) -> None:
-    told = node(HERE / "mutate.mjs", LIBRARY, web_files.installed() / "ort.node.min.mjs", FOLDER, "1", "80")
+def test_damaged_bundles_are_refused_by_named_errors(runtime: Path) -> None:
+    told = node(HERE / "mutate.mjs", LIBRARY, runtime, FOLDER, "1", "80")
     said = json.loads(told)
     assert not said["wrong"]
     assert said["refused"] > 40
@@ -328,11 +335,3 @@ def test_files_are_kept_checked_and_cleared_in_a_browser(browser: Chrome) -> Non
         "(async () => { const s = await model.session({ store: 'mine' }); const n = s.items.length; await s.forget();"
     )
     assert page.js(past + " return [n, (await model.session({ store: 'mine' })).items.length]; })()") == [1, 0]
-
-
-@pytest.mark.skipif(
-    os.environ.get("EDGEREC_ONNXRUNTIME_NODE") is None, reason="NOT TESTED: names onnxruntime-node's module"
-)
-def test_the_vectors_with_onnxruntime_node(ready: None) -> None:
-    told = node(FOLDER / "check.mjs", LIBRARY, os.environ["EDGEREC_ONNXRUNTIME_NODE"])
-    assert told.splitlines()[-1] == f"{len(names())} vectors, 0 failures", told
