@@ -20,6 +20,7 @@ from edgerec.files import atomic_write, locked, open_plain, storage_failure, syn
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import (
     FILE_NAME,
+    MOST_BYTES,
     OURS,
     PREVIOUS_NAME,
     FileEntry,
@@ -137,7 +138,7 @@ class _Application:
         opened = Bundle(self.folder, trusted=None)  # compares every sha256 that the patch relies on
         most = most_made(self.base.nbytes, self.file.inflated_bytes)
         fields = header["manifest"]
-        manifest = self._joined(fields, self.before, int(fields["bytes"]), most, parts)
+        manifest = self._joined(fields, self.before, int(fields["bytes"]), min(most, MOST_BYTES), parts)
         self._compare(FILE_NAME, manifest, str(fields["sha256"]))
         result = parse_manifest(manifest, self.folder / FILE_NAME, self.keys)
         if result.nbytes > most:

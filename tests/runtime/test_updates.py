@@ -16,7 +16,7 @@ import pytest
 
 from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
-from edgerec.runtime.manifest import PREVIOUS_NAME, read_manifest
+from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
 from edgerec.runtime.patchfile import PatchFile
 from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import new_key
@@ -153,6 +153,19 @@ def test_no_room_is_made_for_what_a_patch_promises(made: Path, bundle: Path) -> 
     end = stream.index(b",", rows)
     with pytest.raises(PatchError, match="take more"):
         apply_patch(bundle, rehashed(patch, stream[:rows] + b"99999999999" + stream[end:]))
+
+
+def test_a_manifest_that_is_made_is_no_larger_than_one_that_is_read(made: Path, bundle: Path) -> None:
+    """Though all of a bundle may be: a stream of 1 MiB may make 8."""
+    patch = (made / "there").read_bytes()
+    header, parts = zlib.decompress(patch[52:]).split(b"\n", 1)
+    for size, reason in ((MOST_BYTES, "copies"), (MOST_BYTES + 1, "a file of 4194305 bytes")):
+        told = json.loads(header)
+        told["manifest"]["bytes"] = size
+        stream = json.dumps(told).encode() + b"\n" + parts + bytes(1 << 20)
+        with pytest.raises(PatchError, match=reason):
+            apply_patch(bundle, rehashed(patch, stream))
+    assert contents(bundle) == contents(made / "old.bundle")
 
 
 def test_a_patch_leads_out_of_no_folder(made: Path, bundle: Path) -> None:
