@@ -175,6 +175,7 @@ def _fit(
         *,
         keep_chosen: bool = False,
         start: Start | None = None,
+        least: int = 0,
         final: bool = True,
         chosen: FitResult | None = None,
     ) -> FitResult:
@@ -189,6 +190,7 @@ def _fit(
             checkpoint=own,
             progress=progress,
             start=start,
+            least=least,
             chosen=chosen,
         ).run()
 

@@ -252,6 +252,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         *,
         keep_chosen: bool = False,
         start: Start | None = None,
+        least: int = 0,
         final: bool = True,
         chosen: FitResult | None = None,
     ) -> FitResult:
@@ -265,6 +266,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
             keep_chosen=keep_chosen,
             progress=watch,
             start=start,
+            least=least,
             chosen=chosen,
         ).run()
 

@@ -34,13 +34,14 @@ class FitWithin(Protocol):
         *,
         keep_chosen: bool = False,
         start: Start | None = None,
+        least: int = 0,
         final: bool = True,
         chosen: FitResult | None = None,
     ) -> FitResult:
         """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well, with
-        `start` its trainer takes the place of the backbone's, without `final` nothing is trained once more on all of
-        train, and what was best on validation is the result. `chosen` is such a result, of the same sizes: what is left
-        is the training on all of train."""
+        `start` its trainer takes the place of the backbone's, and is not given up for lack of progress in its `least`
+        epochs; without `final` nothing is trained once more on all of train, and what was best on validation is the
+        result. `chosen` is such a result, of the same sizes: what is left is the training on all of train."""
         ...
 
 

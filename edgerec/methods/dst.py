@@ -32,7 +32,7 @@ class DSTConfig:
     Attributes:
         fraction: of the values that the first change drops.
         every: steps between changes; None for an epoch's.
-        horizon: epochs after which the mask stays; None for three quarters of the backbone's.
+        horizon: epochs after which the mask stays; None for three quarters of training's at most.
         user_share: of the budget that goes to users, in (0, 1); None for their share of the rows.
     """
 

@@ -25,6 +25,8 @@ from edgerec.methods.sparse.objective import SPARSE_BACKBONES
 from edgerec.methods.sparse.plan import Plan, check_config, horizon_of, one_table
 from edgerec.training import FitResult
 
+_ON_A_GRAPH = frozenset({"lightgcn", "ngcf"})
+
 
 @dataclass(frozen=True)
 class SparseRecConfig:
@@ -34,20 +36,21 @@ class SparseRecConfig:
         mask_init: 'nmf', or 'random'.
         start: of a mask by 'nmf' its 'factors' are the first values, or else the 'backbone''s own.
         grow: 'accumulated', or the 'last-batch' alone; 'random' as SET.
-        backward: 'sampled', or 'dense'.
+        backward: 'sampled', or 'dense'; None for the backbone's: a step of `lightgcn` and `ngcf` goes through the graph
+            whatever it ranks, so that sampling would save nothing and leave most rows as they are: dense.
         rows: share of the rows that have a gradient at a step; None for the share of the values that is active, so
             that gradients take no more memory than values.
         uniform: share of the draw that is not by importance.
         fraction: of the values that the first change drops.
         every: steps between changes; None for an epoch's.
-        horizon: epochs after which the mask stays; None for three quarters of the backbone's.
+        horizon: epochs after which the mask stays; None for three quarters of training's at most.
         nmf_iterations: of the factorisation.
     """
 
     mask_init: str = "nmf"
     start: str = "factors"
     grow: str = "accumulated"
-    backward: str = "sampled"
+    backward: str | None = None
     rows: float | None = None
     uniform: float = 0.1
     fraction: float = 0.3
@@ -77,7 +80,7 @@ class SparseRec:
             counts,
             mask_init=config.mask_init,
             grow=config.grow,
-            backward=config.backward,
+            backward=config.backward or ("dense" if job.backbone.name in _ON_A_GRAPH else "sampled"),
             rows=max(int(share * job.n_rows), 1),
             uniform=config.uniform,
             fraction=config.fraction,

@@ -109,6 +109,7 @@ class Fit:
         checkpoint: Checkpoint | None = None,
         progress: Progress | None = None,
         start: Start | None = None,
+        least: int = 0,
         chosen: FitResult | None = None,
     ) -> None:
         """A fit to run.
@@ -118,6 +119,7 @@ class Fit:
             checkpoint: where it is kept after each epoch, and goes on from.
             progress: called after each epoch.
             start: what trains in place of the backbone's own trainer.
+            least: epochs after which patience counts.
             chosen: a fit within the same sizes without a final training: settings and epochs are those that it chose.
         """
         self._split, self._sizes, self._options = split, sizes, options
@@ -125,7 +127,7 @@ class Fit:
         self._keeps_best = keep_chosen or not split.fit_all
         self._candidates = list(backbone.candidates(config))
         self._max_epochs = options.max_epochs or backbone.max_epochs
-        self._patience = options.patience or backbone.patience
+        self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
         found = checkpoint.load() if checkpoint else None
         self._at = found or self._begun(chosen)
@@ -171,7 +173,7 @@ class Fit:
 
     def _is_over(self, loop: dict[str, Any]) -> bool:
         """Whether the current settings have had their epochs, or have not got better for long enough."""
-        waited = loop["epoch"] - loop.get("peak", {"epoch": 0})["epoch"]
+        waited = loop["epoch"] - max(loop.get("peak", {"epoch": 0})["epoch"], self._least)
         return bool(loop["epoch"] >= self._max_epochs or waited >= self._patience)
 
     def _lead(self, metrics: dict[str, float], vectors: Vectors) -> None:

@@ -158,7 +158,7 @@ def test_sums_are_of_inactive_values_and_keep_the_strongest() -> None:
         rows = np.sort(rng.choice(20, 8, replace=False))
         gradients = rng.standard_normal((8, 6), np.float32)
         for accumulator in (whole, some):
-            accumulator.add(table, rows, gradients)
+            accumulator.add(table, rows, 0, gradients)
         expected[rows] += np.where(mask[rows], 0, gradients)
     rows, columns = whole.strongest(0, 20, 7)
     found = np.zeros_like(mask)
@@ -168,7 +168,7 @@ def test_sums_are_of_inactive_values_and_keep_the_strongest() -> None:
     assert np.bincount(some.strongest(0, 20, 99)[0]).max() <= 2
     one = Accumulator(20, 6, 2)
     gradients = rng.standard_normal((20, 6), np.float32)
-    one.add(table, np.arange(20), gradients)
+    one.add(table, np.arange(20), 0, gradients)
     strongest = np.sort(np.abs(np.where(mask, 0, gradients)), axis=1)[:, -2:]
     assert np.allclose(np.sort(np.abs(one.sums), axis=1), strongest)
 

@@ -131,6 +131,17 @@ def test_patience_ends_a_fit(interactions: Interactions) -> None:
     assert max(epochs) == run.config["epochs"] + 2
 
 
+def test_patience_waits_for_the_epochs_that_a_method_needs(interactions: Interactions) -> None:
+    """A mask that is still moving is not given up, also where it began better than it goes on."""
+    options = FitOptions(threads=1, max_epochs=30, patience=2)
+    wanted = {"backbone": "mf", "method": "set", "budget": "50%", "dimensions": 8, "settings": {"lr": 1e-6}}
+    for horizon in (1, 12):
+        run = train(interactions, **wanted, method_settings={"horizon": horizon}, options=options)
+        epochs = [entry["epoch"] for entry in run.history if entry["phase"] == "choose"]
+        assert max(epochs) == max(run.config["epochs"], horizon) + 2
+
+
+
 def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     """SIGKILL, wherever it hits, and the same tables in the end as without it."""
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%", "--dimensions", "8"]

@@ -21,10 +21,10 @@ Make = Callable[[Interactions, Objective, int, int | None], Trainer]
 """A trainer for (train, objective, seed, threads)."""
 
 
-def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None) -> FitResult:
-    """Train with what `make` makes, where at most `rows` rows have a gradient at a step, or all; tables ship as they
-    are, `values` in all, zeros anywhere."""
-    return replace(job.fit(SizePlan(job.d), start=starting(job, make, values, rows)), sparse=True)
+def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None, *, least: int = 0) -> FitResult:
+    """Train with what `make` makes, for `least` epochs at least, where at most `rows` rows have a gradient at a step,
+    or all; tables ship as they are, `values` in all, zeros anywhere."""
+    return replace(job.fit(SizePlan(job.d), start=starting(job, make, values, rows), least=least), sparse=True)
 
 
 def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
@@ -42,7 +42,8 @@ def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
 
 
 def train_within(job: Job, plan: Plan) -> FitResult:
-    """Dynamic sparse training by a plan."""
+    """Dynamic sparse training by a plan. What moves is not given up before it stays: while values grow from zero,
+    validation may get worse than where it began."""
 
     def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
         # torch comes with the trainer; methods are listed without it.
@@ -50,4 +51,5 @@ def train_within(job: Job, plan: Plan) -> FitResult:
 
         return trainer_of(train, objective, plan, seed=seed, threads=threads)
 
-    return fit_sparse(job, make, sum(plan.counts), plan.rows if plan.backward == "sampled" else None)
+    rows, least = plan.rows if plan.backward == "sampled" else None, plan.horizon if plan.fraction > 0 else 0
+    return fit_sparse(job, make, sum(plan.counts), rows, least=least)

@@ -16,7 +16,7 @@ from edgerec.extras import require
 from edgerec.methods.sparse.beside import Weights
 from edgerec.methods.sparse.masks import Mask, mask_of_largest
 from edgerec.methods.sparse.objective import Source
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models import State, Vectors
 from edgerec.models.graph_trainer import GraphConfig, singular_vectors
 from edgerec.models.losses import Batch, at_most, bpr, by_interaction, by_user, softmax
@@ -31,8 +31,8 @@ else:
 _DIMENSIONS = 8
 """That go through the graph at once: of all rows in full, only so many exist."""
 
-Backward = Callable[[Floats, Rows], Floats]
-"""(n, width) the gradient by n ego rows, of the gradient by the rows that were made."""
+Backward = Callable[[Floats, Rows], Parts]
+"""The gradient by n ego rows, of the gradient by the rows that were made."""
 
 
 class GraphObjective(ABC):
@@ -96,7 +96,7 @@ class GraphObjective(ABC):
     def touched(self, batch: Batch) -> Rows:
         return np.arange(self._n_rows)
 
-    def gradient(self, table: Source, batch: Batch, rows: Rows) -> tuple[float, Floats]:
+    def gradient(self, table: Source, batch: Batch, rows: Rows) -> tuple[float, Parts]:
         parts = [part.numpy() for part in (batch.users, batch.items, batch.negatives)]
         own, index = np.unique(np.concatenate(parts), return_inverse=True)
         users, items, negatives = torch.split(torch.from_numpy(index), [part.size for part in parts])
@@ -106,8 +106,14 @@ class GraphObjective(ABC):
         (of_output,) = torch.autograd.grad(ranking, [leaf])
         gradients = backward(self._cut(of_output.numpy(), own), rows)
         shares = np.sum([np.bincount(part, minlength=self._n_rows) / part.size for part in parts], axis=0)
-        gradients += table.rows(rows) * (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
-        return float(ranking.detach()), gradients
+        decay = (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
+        return float(ranking.detach()), self._decayed(table, rows, decay, gradients)
+
+    def _decayed(self, table: Source, rows: Rows, decay: Floats, gradients: Parts) -> Parts:
+        """With the share `decay` (n, 1) of the rows' own values."""
+        for start, part in gradients:
+            part += table.dimensions(start, start + part.shape[1])[rows] * decay
+            yield start, part
 
     def step(self, lr: float) -> None:
         self._weights.step(lr)
@@ -136,10 +142,14 @@ class GraphObjective(ABC):
     def _by_dimensions(self, n: int, make: Callable[[slice], Floats]) -> Floats:
         """(n, width), made a few dimensions at a time."""
         found = np.empty((n, self.width), np.float32)
-        for start in range(0, self.width, _DIMENSIONS):
-            dimensions = slice(start, min(start + _DIMENSIONS, self.width))
-            found[:, dimensions] = make(dimensions)
+        for start, part in self._parts(make):
+            found[:, start : start + part.shape[1]] = part
         return found
+
+    def _parts(self, make: Callable[[slice], Floats]) -> Parts:
+        """All dimensions, a few at a time."""
+        for start in range(0, self.width, _DIMENSIONS):
+            yield start, make(slice(start, min(start + _DIMENSIONS, self.width)))
 
     def _spread(self, rows: Rows, values: Floats, dimensions: slice) -> Floats:
         """(n_rows, k) of all rows those dimensions, which are zero but for `rows`; they have them of `values`."""

@@ -37,20 +37,29 @@ class Accumulator:
         """Bytes of both arrays."""
         return self.sums.nbytes + self.columns.nbytes
 
-    def add(self, table: ActiveTable, rows: Rows, gradients: Floats) -> None:
-        """Add the gradients (n, d) of those rows, each given once, where the table is inactive."""
-        for start in range(0, rows.size, _BLOCK):
-            chosen = rows[start : start + _BLOCK]
-            full = gradients[start : start + _BLOCK].copy()
+    def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
+        """Add the gradients (n, k) of those rows, each given once, by the dimensions `start`..`start + k - 1`, where
+        the table is inactive."""
+        stop = start + gradients.shape[1]
+        for first in range(0, rows.size, _BLOCK):
+            chosen = rows[first : first + _BLOCK]
+            fresh = gradients[first : first + _BLOCK].copy()
             places, owners = table.places(chosen)
-            full[owners, table.columns[places]] = 0
-            at = self.columns[chosen]
-            np.put_along_axis(full, at, np.take_along_axis(full, at, 1) + self.sums[chosen], 1)
-            slots = self.sums.shape[1]
-            if slots < table.d:
-                at = np.argpartition(np.abs(full), -slots, axis=1)[:, -slots:]
-                self.columns[chosen] = at
-            self.sums[chosen] = np.take_along_axis(full, at, 1)
+            columns = table.columns[places].astype(np.int64)
+            here = (columns >= start) & (columns < stop)
+            fresh[owners[here], columns[here] - start] = 0
+            sums, columns = self.sums[chosen], self.columns[chosen].astype(np.int64)
+            holders, slots = np.nonzero((columns >= start) & (columns < stop))
+            own = holders, columns[holders, slots] - start
+            sums[holders, slots] += fresh[own]
+            if (most := sums.shape[1]) < table.d:
+                fresh[own] = np.nan  # is in a slot: not to be chosen again, and NaN sorts last
+                both = np.concatenate([sums, fresh], axis=1)
+                kept = np.argpartition(-np.abs(both), most - 1, axis=1)[:, :most]
+                columns = np.concatenate([columns, np.broadcast_to(np.arange(start, stop), fresh.shape)], axis=1)
+                sums, columns = np.take_along_axis(both, kept, 1), np.take_along_axis(columns, kept, 1)
+                self.columns[chosen] = columns
+            self.sums[chosen] = sums
 
     def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:
         """Rows and columns, (k,) each, of the at most `count` strongest sums of the rows `start`..`stop` - 1."""

@@ -11,7 +11,7 @@ from edgerec.data import Interactions
 from edgerec.methods.sparse.beside import Weights
 from edgerec.methods.sparse.graph import Backward, GraphObjective
 from edgerec.methods.sparse.objective import Source
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models.lightgcn import LightGCNConfig
 from edgerec.models.propagation import Propagation
 
@@ -46,14 +46,14 @@ class LightGCNObjective(GraphObjective):
         def output(dimensions: slice) -> Floats:
             return self._propagated(table.dimensions(dimensions.start, dimensions.stop), rows, last)
 
-        def backward(of_output: Floats, wanted: Rows) -> Floats:
+        def backward(of_output: Floats, wanted: Rows) -> Parts:
             # The graph is symmetric, so that the gradient of a propagation is the propagation of the gradient.
             last = self._graph_of(wanted)
 
             def gradients(dimensions: slice) -> Floats:
                 return self._propagated(self._spread(rows, of_output, dimensions), wanted, last)
 
-            return self._by_dimensions(wanted.size, gradients)
+            return self._parts(gradients)
 
         return self._by_dimensions(rows.size, output), backward
 

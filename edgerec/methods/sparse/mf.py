@@ -15,7 +15,7 @@ from edgerec.extras import require
 from edgerec.methods.sparse.beside import Weights
 from edgerec.methods.sparse.gather import gather
 from edgerec.methods.sparse.objective import Source
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models import State, Vectors
 from edgerec.models.mf import MFConfig, observed_bitmap
 
@@ -110,13 +110,13 @@ class MFObjective:
     def touched(self, batch: Triples) -> Rows:
         return np.unique(np.concatenate([batch.users, batch.items, batch.negatives]))
 
-    def gradient(self, table: Source, batch: Triples, rows: Rows) -> tuple[float, Floats]:
+    def gradient(self, table: Source, batch: Triples, rows: Rows) -> tuple[float, Parts]:
         leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
         ranking = softplus(self._behind(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
         gradient, *beside = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf, *self._weights.tensors])
         self._weights.told(beside)
-        return float(ranking.detach()), gradient.numpy()
+        return float(ranking.detach()), iter([(0, gradient.numpy())])
 
     def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""

@@ -13,7 +13,7 @@ from edgerec.extras import require
 from edgerec.methods.sparse.beside import Weights
 from edgerec.methods.sparse.graph import Backward, GraphObjective
 from edgerec.methods.sparse.objective import Source
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models.losses import Batch
 from edgerec.models.ngcf import LeaveOut, NGCFConfig, drawn_weights, named, scoring_rows, with_neighbours
 from edgerec.models.propagation import Propagation
@@ -82,7 +82,7 @@ class NGCFObjective(GraphObjective):
         if needed is not rows:
             output = output[torch.from_numpy(rows)]
 
-        def backward(of_output: Floats, wanted: Rows) -> Floats:
+        def backward(of_output: Floats, wanted: Rows) -> Parts:
             inputs = [ego, sums] if self._layers else [ego]
             given = torch.autograd.grad(output, [*inputs, *self._weights.tensors], torch.from_numpy(of_output))
             self._weights.told(given[len(inputs) :])
@@ -95,6 +95,6 @@ class NGCFObjective(GraphObjective):
                     found += graph @ self._spread(needed, more, dimensions)
                 return found
 
-            return self._by_dimensions(wanted.size, gradients)
+            return self._parts(gradients)
 
         return output.detach().numpy().copy(), backward

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from edgerec.data import Interactions
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models import State, Vectors
 
 _HOME = {
@@ -86,9 +86,10 @@ class Objective(Protocol):
         """(n,) rows that may have a gradient, ascending, each once."""
         ...
 
-    def gradient(self, table: Source, batch: Any, rows: Rows) -> tuple[float, Floats]:
+    def gradient(self, table: Source, batch: Any, rows: Rows) -> tuple[float, Parts]:
         """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of those that are touched,
-        ascending. What it trains beside the table keeps its own for `step`."""
+        ascending; parts are made when their turn comes, and the table must not change before. What it trains beside
+        the table keeps its own for `step`."""
         ...
 
     def step(self, lr: float) -> None:

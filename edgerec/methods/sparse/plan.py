@@ -89,7 +89,7 @@ def check_config(config: Any) -> None:
         if setting.name in ranges:
             check_range(setting.name, value, *ranges[setting.name])
         known = CHOICES.get(setting.name)
-        if known is not None and value not in known:
+        if known is not None and value is not None and value not in known:
             raise SettingError(f"the setting {setting.name} must be one of {', '.join(known)}, got {value!r}")
 
 
@@ -106,5 +106,5 @@ def two_tables(job: Job, user_share: float | None) -> tuple[tuple[tuple[int, int
 
 
 def horizon_of(job: Job, horizon: int | None) -> int:
-    """Where none is given, three quarters of the backbone's epochs, as RigL has it."""
-    return 3 * job.backbone.max_epochs // 4 if horizon is None else horizon
+    """Where none is given, three quarters of the epochs that training has at most, as RigL has it."""
+    return 3 * (job.options.max_epochs or job.backbone.max_epochs) // 4 if horizon is None else horizon

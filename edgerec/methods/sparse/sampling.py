@@ -33,9 +33,8 @@ class RowSampler:
         own = self.importance[rows].astype(np.float64)
         return inclusion_chances((1 - self._uniform) * own / own.sum() + self._uniform / rows.size, count)
 
-    def told(self, rows: Rows, gradients: Floats) -> None:
-        """Learn from the gradients (n, d) of rows: what these rows hold together is shared out by the norms."""
-        norms = np.sqrt(np.einsum("nd,nd->n", gradients, gradients))
+    def told(self, rows: Rows, norms: Floats) -> None:
+        """Learn from the norms (n,) of rows' gradients: what these rows hold together is shared out by them."""
         if (total := norms.sum()) > 0:
             own = self.importance[rows]
             self.importance[rows] = _MEMORY * own + (1 - _MEMORY) * norms * (own.sum() / total)

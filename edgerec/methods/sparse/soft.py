@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgerec.extras import require
 from edgerec.methods.sparse.masks import Mask, largest_mask
 from edgerec.methods.sparse.objective import Objective
-from edgerec.methods.sparse.table import Floats, Rows
+from edgerec.methods.sparse.table import Floats, Rows, whole
 from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ class SoftTable:
         return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
 
     def rows(self, rows: Rows) -> Floats:
-        values, limits = self._of(rows)
-        shrunk: Floats = np.sign(values) * np.maximum(np.abs(values) - limits, 0)
-        return shrunk
+        return _shrunk(*self._of(rows))
 
     def dots(self, vectors: Floats, rows: Rows) -> Floats:
         products: Floats = np.einsum("nd,nd->n", vectors, self.rows(rows))
         return products
 
     def dimensions(self, start: int, stop: int) -> Floats:
-        return np.ascontiguousarray(self.rows(np.arange(self.n_rows))[:, start:stop])
+        limits = torch.sigmoid(self._thresholds)
+        own = limits if limits.shape[1] == 1 else limits[:, start:stop]
+        return _shrunk(self._values[:, start:stop].numpy(), own.numpy())
 
     def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
         """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
@@ -86,6 +86,11 @@ class SoftTable:
         return self._values[torch.from_numpy(rows)].numpy(), own.numpy()
 
 
+def _shrunk(values: Floats, limits: Floats) -> Floats:
+    shrunk: Floats = np.sign(values) * np.maximum(np.abs(values) - limits, 0)
+    return shrunk
+
+
 def searched_mask(
     objective: Objective, table: SoftTable, count: int, epochs: int, *, seed: int, threads: int | None
 ) -> Mask:
@@ -97,7 +102,7 @@ def searched_mask(
             for batch in objective.batches(table, generator):
                 rows = objective.touched(batch)
                 _, gradients = objective.gradient(table, batch, rows)
-                table.step(rows, gradients, objective.lr(0))
+                table.step(rows, whole(gradients), objective.lr(0))
                 objective.step(objective.lr(0))
                 if table.count <= count:
                     return _left(table, count)

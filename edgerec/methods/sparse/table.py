@@ -13,6 +13,8 @@ from edgerec.tables.checks import narrowest
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Parts = Iterator[tuple[int, Floats]]
+"""Gradients (n, d) of n rows, some dimensions at a time, ascending: the first of them, and (n, k)."""
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 """Adam's own."""
@@ -25,6 +27,11 @@ def spans(pointers: Rows, rows: Rows) -> tuple[Rows, Rows]:
     starts, sizes = pointers[rows], pointers[rows + 1] - pointers[rows]
     owners = np.repeat(np.arange(rows.size), sizes)
     return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
+
+
+def whole(gradients: Parts) -> Floats:
+    """(n, d) all their dimensions."""
+    return np.concatenate([part for _, part in gradients], axis=1)
 
 
 def active_at(columns: NDArray[Any], pointers: Rows, d: int, rows: Rows) -> NDArray[np.bool_]:
@@ -88,18 +95,29 @@ class ActiveTable:
         """(n_rows, stop - start) those dimensions of all rows in full."""
         places = np.flatnonzero((self.columns >= start) & (self.columns < stop))
         full = np.zeros((self.n_rows, stop - start), np.float32)
-        owners = np.searchsorted(self.pointers, places, side="right") - 1
-        full[owners, self.columns[places] - self.columns.dtype.type(start)] = self.values[places]
+        full[self._owners(places), self.columns[places] - self.columns.dtype.type(start)] = self.values[places]
         return full
 
-    def step(self, rows: Rows, gradients: Floats, lr: float, *, lazy: bool) -> None:
-        """One step of Adam with the gradients (n, d) of those rows, each given once; the others' are zero.
+    def _owners(self, places: Rows) -> Rows:
+        """(m,) the rows that values at these places belong to."""
+        owners: Rows = np.searchsorted(self.pointers, places, side="right") - 1
+        return owners
+
+    def step(self, rows: Rows, gradients: Parts, lr: float, *, lazy: bool) -> None:
+        """One step of Adam with the gradients of those rows, ascending, each given once; the others' are zero.
 
         A `lazy` step leaves what belongs to other rows as it is, moments too.
         """
+        places: Any = slice(None)
+        if rows.size < self.n_rows:
+            places, owners = self.places(rows)
+        columns = self.columns[places]
+        own = np.empty(columns.size, np.float32)
+        for start, part in gradients:
+            here = np.flatnonzero((columns >= start) & (columns < start + part.shape[1]))
+            of = owners[here] if rows.size < self.n_rows else self._owners(here)
+            own[here] = part[of, columns[here] - columns.dtype.type(start)]
         self.steps += 1
-        places, owners = self.places(rows)
-        own = gradients[owners, self.columns[places]]
         if lazy:
             first, second, values = self.first[places], self.second[places], self.values[places]
             self._adam(first, second, values, own, slice(None), lr)

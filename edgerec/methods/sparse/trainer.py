@@ -16,7 +16,7 @@ from edgerec.methods.sparse.objective import Objective
 from edgerec.methods.sparse.plan import Plan
 from edgerec.methods.sparse.sampling import RowSampler
 from edgerec.methods.sparse.start import begin
-from edgerec.methods.sparse.table import ActiveTable
+from edgerec.methods.sparse.table import ActiveTable, Parts
 from edgerec.models import State, Vectors
 from edgerec.models.losses import draw
 from edgerec.models.torch_threads import torch_threads
@@ -97,13 +97,22 @@ class SparseTrainer:
             chosen = np.sort(draw(torch.from_numpy(chances), generator).numpy())
             rows, chances = rows[chosen], chances[chosen]
         loss, gradients = self._objective.gradient(self.table, batch, rows)
+        squares = np.zeros(rows.size, np.float32)
+        grows = self.accumulator is not None and (due or self._plan.grow == "accumulated") and self._moves()
+
+        def seen() -> Parts:
+            for start, part in gradients:
+                if sampled:
+                    squares[:] += np.einsum("nk,nk->n", part, part)
+                    # What is drawn stands for what is not: the expected gradient is that of all rows.
+                    part /= chances[:, None].astype(np.float32)
+                if self.accumulator is not None and grows:
+                    self.accumulator.add(self.table, rows, start, part)
+                yield start, part
+
+        self.table.step(rows, seen(), lr, lazy=sampled)
         if sampled:
-            self.sampler.told(rows, gradients)
-            # What is drawn stands for what is not: the expected gradient is that of all rows.
-            gradients /= chances[:, None].astype(np.float32)
-        if self.accumulator is not None and (due or self._plan.grow == "accumulated") and self._moves():
-            self.accumulator.add(self.table, rows, gradients)
-        self.table.step(rows, gradients, lr, lazy=sampled)
+            self.sampler.told(rows, np.sqrt(squares))
         self._objective.step(lr)
         return loss
 
