@@ -141,7 +141,6 @@ def test_patience_waits_for_the_epochs_that_a_method_needs(interactions: Interac
         assert max(epochs) == max(run.config["epochs"], horizon) + 2
 
 
-
 def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     """SIGKILL, wherever it hits, and the same tables in the end as without it."""
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%", "--dimensions", "8"]
