@@ -174,6 +174,19 @@ def test_bytes_are_made_of_similar_ones(old: bytes, edits: list[tuple[int, int, 
     assert read.joined(memoryview(old), memoryview(literals)) == new
 
 
+def test_of_similar_bytes_only_the_changed_ones_are_told() -> None:
+    """Each in its place, and what is cut out or put in between moves the rest."""
+    rng = np.random.default_rng(0)
+    old = rng.integers(0, 256, 300_000, np.uint8)
+    new = old.copy()
+    new[1000::3000] ^= 1
+    put = rng.integers(0, 256, 50, np.uint8)
+    new = np.concatenate([new[:50_500], put, new[50_500:200_500], new[200_600:]])
+    copies, literals = byte_copies(old.tobytes(), new.tobytes())
+    assert len(literals) == 100 + len(put)
+    assert len(copies) == 100 + 3
+
+
 @given(st.lists(st.integers(-1, 30), max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_rows_are_copied_in_runs(sources: list[int]) -> None:
