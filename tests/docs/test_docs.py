@@ -16,6 +16,7 @@ from edgerec.console import print_table
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
 from edgerec_bench.no_users import cells as no_users_cells
+from edgerec_bench.predictor import cells as predictor_cells
 from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
@@ -26,6 +27,7 @@ from edgerec_bench.units import INSTRUCTIONS
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]
+SEARCHED = (ROOT / "docs" / "searched-sizes.md").read_text()
 SPARSE = (ROOT / "docs" / "sparse-training.md").read_text()
 README = (ROOT / "README.md").read_text()
 SMALL = "synthetic:300x200x9000"
@@ -190,6 +192,11 @@ def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
     results = sorted((ROOT / "bench" / "results").glob("sparse-quality-*.json"), reverse=True)
     rows = [row for path in results for row in quality_cells(json.loads(path.read_text())["rows"])]
     assert rows_of("sparse-quality", SPARSE) == rows
+
+
+def test_what_predictors_rank_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "predictor-ml-100k.json").read_text())
+    assert rows_of("predictor", SEARCHED) == predictor_cells(result["rows"])
 
 
 def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
