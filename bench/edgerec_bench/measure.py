@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,6 @@ def bench_all(
             raise BenchError(f"{fact.name} has only {fact.items} items and k is {chosen.k}; give a smaller -k")
     said, started = machine.info(), now()
     chosen = _without_seconds(chosen, said)
-    _allow(machine, chosen.lasts_s)
-    requests = _requests(bundles, facts, chosen, machine)
 
     def results(answers: Answers, device: dict[str, Any], partial: str | None) -> list[Result]:
         made = [(fact, _measured(taken, device)) for fact, taken in zip(facts, answers, strict=True) if taken]
@@ -79,9 +78,11 @@ def bench_all(
             for fact, measured in made
         ]
 
-    answers: Answers = [[] for _ in requests]
+    answers: Answers = [[] for _ in bundles]
     try:
-        measure_in_turns(requests, chosen.processes, machine, progress, into=answers)
+        with _allowed(machine, chosen.lasts_s):
+            requests = _requests(bundles, facts, chosen, machine)
+            measure_in_turns(requests, chosen.processes, machine, progress, into=answers)
         return results(answers, machine.info(), None)
     except (BenchError, KeyboardInterrupt) as error:
         if keep and any(answers):
@@ -125,10 +126,14 @@ def _without_seconds(settings: Settings, device: dict[str, Any]) -> Settings:
     return replace(settings, seconds=0.0)
 
 
-def _allow(device: Device, seconds: float) -> None:
+@contextmanager
+def _allowed(device: Device, seconds: float) -> Iterator[None]:
     """What was asked to take long is not stopped for it."""
-    if hasattr(device, "timeout"):
-        device.timeout += seconds
+    device.timeout += seconds
+    try:
+        yield
+    finally:
+        device.timeout -= seconds
 
 
 def _with_memory(error: DoesNotFitError, device: dict[str, Any]) -> DoesNotFitError:
@@ -146,8 +151,8 @@ def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -
     words = ["edgerec", "bench", *map(str, bundles)]
     if device.name != Local.name:
         words += ["--device", device.name]
-    if memory := getattr(device, "memory", None):
-        words += ["--memory", f"{memory}"]
+    if device.memory is not None:
+        words += ["--memory", f"{device.memory}"]
     for flag in ("processes", "calls", "seconds", "k", "exclude", "threads"):
         words += [f"--{flag}" if len(flag) > 1 else f"-{flag}", f"{getattr(settings, flag)}"]
     if settings.scenarios != USUAL:

@@ -51,6 +51,8 @@ class Adb:
         timeout: seconds that one request may take.
     """
 
+    memory: int | None = None
+
     def __init__(self, serial: str | None = None, *, timeout: float = 600.0, tell: Tell | None = None) -> None:
         """
         Args:

@@ -19,6 +19,8 @@ ROOT = "/data/local/tmp/edgerec"
 CLIENT_MEND = "sudo apt-get install adb (or Android's platform-tools)"
 SHELL_S = 120.0
 """Seconds for a request that only looks, or hashes what is there."""
+SLOWEST = 64 << 10
+"""Bytes a second of a transfer that goes on: USB 1.1 brings ten times as many. adb itself waits for ever."""
 GRACE_S = 5.0
 SIGNALS = 128
 """From here on a status says which signal ended a process."""
@@ -52,13 +54,15 @@ class Bridge:
 
     def push(self, files: Sequence[Path], place: str) -> None:
         """Copy files into a folder that is there. Raises BenchError: no space, no connection."""
-        done = self._run(["push", *map(str, files), f"{place}/"], None)
+        nbytes = sum(path.stat().st_size for path in files)
+        done = self._run(["push", *map(str, files), f"{place}/"], SHELL_S + nbytes / SLOWEST)
         if done.returncode != 0:
             raise self._failure(done.stderr + done.stdout)
 
     def pull(self, place: str, folder: Path) -> None:
         """Copy what is in a folder of the device into a folder here. Raises BenchError."""
-        done = self._run(["pull", f"{place}/.", str(folder)], None)
+        kib = int(self.shell(f"du -sk {shlex.quote(place)}").split()[0])
+        done = self._run(["pull", f"{place}/.", str(folder)], SHELL_S + kib * 1024 / SLOWEST)
         if done.returncode != 0:
             raise self._failure(done.stderr + done.stdout)
 
@@ -89,16 +93,12 @@ class Bridge:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         except FileNotFoundError:
             raise _no_client() from None
-
-        def write(stream: IO[bytes]) -> None:
-            stream.write(line.encode() + b"\n")
-
         try:
-            return converse(process, write, seconds, GRACE_S)
+            return converse(process, [line.encode() + b"\n"], seconds, GRACE_S)
         except subprocess.TimeoutExpired:
             raise BenchError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
 
-    def _run(self, words: Sequence[str], seconds: float | None) -> CompletedProcess[str]:
+    def _run(self, words: Sequence[str], seconds: float) -> CompletedProcess[str]:
         command = [*self._adb, *words]
         try:
             return subprocess.run(

@@ -35,6 +35,7 @@ class Arm64(Ssh):
         memory: its bytes.
     """
 
+    memory: int
     patience = 300.0
     variables = MappingProxyType({"PYTHONHASHSEED": "0"})
     """Without it, dictionaries of names collide otherwise in each process: 1 % of a short call's instructions."""

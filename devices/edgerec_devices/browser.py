@@ -95,7 +95,7 @@ class Browser:
         self._flags, self._tell = list(flags), tell or silent
         if self._address.webgpu:
             self._flags.append("--enable-unsafe-webgpu")
-        self._provider, self._heap = "webgpu" if self._address.webgpu else "wasm", heap
+        self._provider, self.memory = "webgpu" if self._address.webgpu else "wasm", heap
         self._folders: dict[str, Path] = {}
         runtime = web_files.installed()
         if not self._address.opened:
@@ -134,7 +134,7 @@ class Browser:
                 request.
         """
         refuse_others(request, "a browser")
-        asked = {**request, "provider": self._provider, "heap": self._heap}
+        asked = {**request, "provider": self._provider, "heap": self.memory}
         # A browser that somebody opened stays.
         started = nullcontext() if self._address.opened else chromium(self.server.address, self._flags)
         with started as browser:
@@ -158,7 +158,7 @@ class Browser:
     def _page_facts(self) -> dict[str, Any]:
         return {
             **self.run({"task": "facts"}),
-            **runtime_facts("browser", self._provider, self._heap),
+            **runtime_facts("browser", self._provider, self.memory),
             "isolation": "fresh page" if self._address.opened else "fresh browser",
         }
 

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class Address:
 
 
 class NoAnswerError(BenchError):
-    """The far end was given up: it said nothing for too long."""
+    """The far end was given up: nothing moved for too long."""
 
 
 class Connection:
@@ -143,25 +143,27 @@ class Connection:
         fields: Mapping[str, Any] | None = None,
         *,
         sent: Iterable[Path] = (),
-        seconds: float | None = None,
+        seconds: float,
     ) -> Any:
         """What the far end answers to a request.
 
         Args:
             fields: of the request, as `far` describes them.
             sent: files whose bytes follow it.
-            seconds: until the link is given up as dead; None for as long as ssh itself holds it.
+            seconds: in which nothing moves, until the link is given up. ssh itself notices one that is dead, but not a
+                device that does nothing any more.
 
         Raises:
+            NoAnswerError: it was given up.
             BenchError: no connection, no python3 there, or the far end's own reason.
         """
         with tempfile.TemporaryFile() as out:
             return self._exchange(out, verb, sent, seconds, fields or {})
 
-    def fetch(self, place: str, folder: Path) -> None:
+    def fetch(self, place: str, folder: Path, *, seconds: float) -> None:
         """Copy a folder of the far end, each file under a temporary name until it is whole. Raises as `ask` does."""
         with tempfile.TemporaryFile() as out:
-            for name, nbytes, sha256 in self._exchange(out, "get", (), None, {"place": place}):
+            for name, nbytes, sha256 in self._exchange(out, "get", (), seconds, {"place": place}):
                 target = (folder / name).resolve()
                 if not target.is_relative_to(folder.resolve()):
                     raise BenchError(f"{self.name} sent a file named {name!r}, which would leave {folder}")
@@ -174,7 +176,7 @@ class Connection:
                         raise BenchError(f"{self.name}: {name} arrived damaged or in part; try again")
 
     def _exchange(
-        self, out: IO[bytes], verb: str, sent: Iterable[Path], seconds: float | None, fields: Mapping[str, Any]
+        self, out: IO[bytes], verb: str, sent: Iterable[Path], seconds: float, fields: Mapping[str, Any]
     ) -> Any:
         """The answer to a request; `out` then stands behind it, at the files that came with it."""
         command = [*self._ssh, "--", self.address.destination, f"python3 -I -c '{BOOTSTRAP}'"]
@@ -198,20 +200,15 @@ class Connection:
         sent: Iterable[Path | bytes],
         out: IO[bytes],
         said: IO[bytes],
-        seconds: float | None,
+        seconds: float,
     ) -> int:
         try:
             # In a session of its own Ctrl-C does not reach it: the far end is told first, by the end of its input.
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=said, start_new_session=True)
         except FileNotFoundError:
             raise BenchError("there is no ssh on this machine; install OpenSSH's client (openssh-client)") from None
-
-        def write(stream: IO[bytes]) -> None:
-            for piece in sent:
-                _send(piece, stream)
-
         try:
-            return converse(process, write, seconds, GRACE_S)
+            return converse(process, _pieces(sent), seconds, GRACE_S, lambda: os.fstat(out.fileno()).st_size)
         except subprocess.TimeoutExpired:
             raise NoAnswerError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
 
@@ -256,14 +253,16 @@ class Connection:
         ]
 
 
-def _send(piece: Path | bytes, stream: IO[bytes]) -> None:
-    if isinstance(piece, bytes):
-        stream.write(piece)
-        return
-    try:
-        source = piece.open("rb")
-    except OSError as error:
-        storage_failure(piece, error, "read")
-    with source:
-        while block := source.read(far.PIECE):
-            stream.write(block)
+def _pieces(sent: Iterable[Path | bytes]) -> Iterator[bytes]:
+    """Bytes as they are, and those of files. Raises StorageError."""
+    for one in sent:
+        if isinstance(one, bytes):
+            yield one
+            continue
+        try:
+            source = one.open("rb")
+        except OSError as error:
+            storage_failure(one, error, "read")
+        with source:
+            while piece := source.read(far.PIECE):
+                yield piece

@@ -28,6 +28,7 @@ class Local:
     """
 
     name = "local"
+    memory: int | None = None
 
     def __init__(self, *, timeout: float = 600.0) -> None:
         self.timeout = timeout

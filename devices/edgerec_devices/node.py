@@ -42,11 +42,11 @@ class Node(Local):
         """
         super().__init__(timeout=timeout)
         self._command = [_program(), str(web_files.DIST / "node.mjs"), str(web_files.installed())]
-        self._heap = heap
+        self.memory = heap
 
     def info(self) -> dict[str, Any]:
         """The facts of this machine, of Node and of onnxruntime-web."""
-        return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", "wasm", self._heap)}
+        return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", "wasm", self.memory)}
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of Node.
@@ -56,7 +56,7 @@ class Node(Local):
             BenchError: it crashed, ran longer than `timeout`, or cannot do the request.
         """
         refuse_others(request, "Node")
-        asked = request if self._heap is None else {**request, "heap": self._heap}
+        asked = request if self.memory is None else {**request, "heap": self.memory}
         try:
             done = subprocess.run(
                 self._command,

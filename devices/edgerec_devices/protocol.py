@@ -13,9 +13,19 @@ AGENT = "edgerec_bench.agent"
 
 
 class Device(Protocol):
-    """A machine, near or far. Every verb raises BenchError where it cannot be done."""
+    """A machine, near or far. Every verb raises BenchError where it cannot be done.
+
+    Attributes:
+        name: its address, as --device takes it.
+        timeout: seconds that one request may take.
+    """
 
     name: str
+    timeout: float
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that it was given where it was opened with so many."""
 
     def info(self) -> dict[str, Any]:
         """What the machine is: JSON; a fact that cannot be read is absent."""

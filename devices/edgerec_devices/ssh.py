@@ -61,9 +61,10 @@ class Ssh:
 
     Attributes:
         name: the address.
-        timeout: seconds that one request may take.
+        timeout: seconds that one request may take, or that files stand still on their way.
     """
 
+    memory: int | None = None
     patience = 60.0
     """Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
     variables: Mapping[str, str] = MappingProxyType({})
@@ -107,7 +108,7 @@ class Ssh:
         """Send the files of a bundle that are not there yet; its folder there.
 
         Raises:
-            BenchError: no connection, no space there, or a damaged arrival.
+            BenchError: no connection, one that stands still, no space there, or a damaged arrival.
             StorageError: a file cannot be read here.
         """
         root = self._described["root"]
@@ -129,7 +130,7 @@ class Ssh:
 
     def pull(self, place: str, folder: Path) -> None:
         """Fetch the files of the folder `place`. Raises BenchError, StorageError."""
-        self._connection.fetch(place, folder)
+        self._connection.fetch(place, folder, seconds=self._silence)
 
     def python(self, arguments: Sequence[str], text: str = "") -> CompletedProcess[str]:
         """Run a program with the agent's modules, numpy and onnxruntime, in a fresh process of the device.
@@ -149,10 +150,15 @@ class Ssh:
             "timeout": self.timeout,
             "variables": dict(self.variables),
         }
-        done = self._connection.ask("run", asked, seconds=self.timeout + self.patience)
+        done = self._connection.ask("run", asked, seconds=self._silence)
         if done["status"] is None:
             raise took_too_long(self.timeout)
         return CompletedProcess(list(arguments), done["status"], done["out"], done["err"])
+
+    @property
+    def _silence(self) -> float:
+        """Seconds in which nothing moves, until the link is given up."""
+        return self.timeout + self.patience
 
     @cached_property
     def _described(self) -> dict[str, Any]:
@@ -197,13 +203,13 @@ class Ssh:
 
     def _send(self, files: Sequence[File]) -> None:
         """Those of them that are not there, whole, yet."""
-        absent = self._connection.ask("missing", {"files": [file.entry for file in files]})
+        absent = self._connection.ask("missing", {"files": [file.entry for file in files]}, seconds=self._silence)
         wanted = [file for file in files if file.place in absent]
         if wanted:
             nbytes = sum(file.nbytes for file in wanted)
             self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
             entries = [file.entry for file in wanted]
-            self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted])
+            self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted], seconds=self._silence)
 
 
 def _open(address: str, options: Options) -> Ssh:

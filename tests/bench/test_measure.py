@@ -15,9 +15,12 @@ from edgerec.runtime.memory import one_node_model, run_bare_session
 from edgerec_bench import Result, Settings, bench
 from edgerec_bench.agent.clock import Limits, time_calls, warm_up
 from edgerec_bench.figures import Measured
+from edgerec_bench.measure import command
 from edgerec_bench.process import Latency, Process
+from edgerec_devices import Local
 from edgerec_export import Options, export, from_arrays
 from tests.bench.conftest import QUICK
+from tests.bench.devices import Answer, Changed
 
 HAS_PROC = Path("/proc/self/status").exists()
 
@@ -76,6 +79,27 @@ def test_the_device_names_its_versions(results: list[Result]) -> None:
 def test_the_command_measures_the_same_again(results: list[Result]) -> None:
     assert results[0].command.startswith("edgerec bench ")
     assert f"--processes {QUICK.processes} --calls {QUICK.calls}" in results[0].command
+
+
+def test_the_command_has_the_memory_that_the_device_was_given() -> None:
+    device = Local()
+    assert "--memory" not in command(["films.bundle"], QUICK, device)
+    device.memory = 128 << 20
+    assert " --memory 134217728 " in command(["films.bundle"], QUICK, device)
+
+
+def test_what_was_asked_to_take_long_may_and_the_next_may_not(bundles: tuple[Path, Path]) -> None:
+    limits: list[float] = []
+
+    def noted(request: Answer, answer: Answer) -> Answer:
+        limits.append(device.timeout)
+        return answer
+
+    device, long = Changed(noted), replace(QUICK, processes=1, seconds=0.01)
+    bench(bundles[0], long, device=device)
+    assert long.lasts_s > 0
+    assert set(limits) == {600 + long.lasts_s}
+    assert device.timeout == 600
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:

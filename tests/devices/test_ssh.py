@@ -14,6 +14,7 @@ from edgerec.errors import BenchError
 from edgerec.runtime.memory import memory_kib
 from edgerec_bench import read_results
 from edgerec_devices import Local, Ssh
+from edgerec_devices.connection import NoAnswerError
 from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import Server, awaited, client, one_line, write_script
 
@@ -208,6 +209,23 @@ def test_a_process_that_takes_too_long_is_stopped_there(server: Server, bundle: 
         with pytest.raises(BenchError, match="longer than 2 s"):
             device.run(request)
     assert awaited(lambda: not server.measuring())
+
+
+@pytest.mark.parametrize("verb", ["put", "get"])
+def test_a_transfer_that_stands_still_is_given_up(server: Server, large: Path, tmp_path: Path, verb: str) -> None:
+    """The far end does nothing where it would touch the files, as one whose card is failing; sshd goes on."""
+    stuck = {"put": "hashlib.sha256", "get": "shutil.copyfileobj"}[verb]
+    change = f"import hashlib, shutil, time; {stuck} = lambda *_: time.sleep(60)"
+    real = "/usr/bin/env PATH=/usr/bin:/bin python3"
+    write_script(tmp_path / "python3", f'exec {real} -I -c "import sys; {change}; exec(sys.argv[1])" "$3"')
+    with Ssh(server.address) as device:
+        place = device.push(large)
+    server.force(cache=server.cache if verb == "get" else tmp_path, path=f"{tmp_path}:/usr/bin:/bin")
+    with Ssh(server.address, timeout=1) as device:
+        device.patience = 9  # for a login on a machine that has more to do
+        with pytest.raises(NoAnswerError, match="gave no answer for 10 s; is the device alive"):
+            device.push(large) if verb == "put" else device.pull(place, tmp_path / "back")
+    assert not list(tmp_path.rglob("tables.bin"))
 
 
 def test_a_link_that_drops(server: Server, bundle: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_devices import open_device
+from edgerec_devices import android_bridge, open_device
 from edgerec_devices.adb import Adb, lacks
 from tests.conftest import CommandLine
 from tests.devices.conftest import write_script
@@ -69,6 +69,18 @@ def test_a_state_that_is_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fake(tmp_path / "bin", monkeypatch, "echo recovery")
     with Adb() as device, pytest.raises(BenchError, match=r"^adb: device recovery$"):
         device.info()
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_a_transfer_that_never_ends(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """adb itself has no limit."""
+    body = 'case "$1" in get-state) echo device;; shell) echo "4 /there";; *) exec sleep 60;; esac'
+    fake(tmp_path / "bin", monkeypatch, body)
+    monkeypatch.setattr(android_bridge, "SHELL_S", 2.0)
+    (tmp_path / "a file").write_text("of a bundle")
+    bridge = android_bridge.Bridge()
+    with pytest.raises(BenchError, match=r"^adb gave no answer for 2\S* s; start adb anew: adb kill-server$"):
+        bridge.push([tmp_path / "a file"], "/there") if verb == "push" else bridge.pull("/there", tmp_path)
 
 
 def test_a_file_that_arrives_damaged(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
