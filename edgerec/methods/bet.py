@@ -38,6 +38,7 @@ class Protocol:
         updates, pairs: steps of the predictor after each such batch of actions, each on so many random pairs of those
             that were judged.
         decay: factor on its step size after every step.
+        by_rows: whether what it makes of a size counts by how many rows have it.
         retrain: actions that are trained in full.
     """
 
@@ -46,6 +47,7 @@ class Protocol:
     updates: int
     pairs: int
     decay: float
+    by_rows: bool
     retrain: int
 
 
@@ -54,9 +56,9 @@ _PAPER_TURNS = (_GREEDY, _GREEDY, _GREEDY, _RANDOM, _NEAREST)
 _CODE_TURNS = (_GREEDY, _GREEDY, _GREEDY, _NEAREST, _RANDOM)
 
 PROTOCOLS = {
-    "own": Protocol(5, _PAPER_TURNS, updates=100, pairs=16, decay=1.0, retrain=5),
-    "paper": Protocol(1, _PAPER_TURNS, updates=2, pairs=1, decay=0.9, retrain=5),
-    "code": Protocol(1, _CODE_TURNS, updates=2, pairs=1, decay=0.9, retrain=3),
+    "own": Protocol(5, _PAPER_TURNS, updates=100, pairs=16, decay=1.0, by_rows=True, retrain=5),
+    "paper": Protocol(1, _PAPER_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=5),
+    "code": Protocol(1, _CODE_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=3),
 }
 """By name."""
 

@@ -54,7 +54,7 @@ class BETSearch:
         self._sampler, self._judge, self._history = sampler, judge, history
         self._groups = Groups.of(sampler.user_counts, sampler.item_counts)
         weights = int(self._rng(_WEIGHTS).integers(1 << 62))
-        self._predictor = Predictor(self._groups, sampler.d, weights, decay=protocol.decay)
+        self._predictor = Predictor(self._groups, sampler.d, weights, decay=protocol.decay, by_rows=protocol.by_rows)
         self._members: list[Members] = []
         self._fitness: list[float] = []
 

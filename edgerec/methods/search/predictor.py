@@ -70,18 +70,24 @@ class Predictor:
     """Predicts the fitness of an action from how it was with others.
 
     q of a row is a network's output for its frequency, one network for users and one for items; of a set, another's
-    for the mean q of its rows beside its size; h of an action is the mean over the sets of all sizes, empty ones too,
-    and the fitness a network's output for h.
+    for the mean q of its rows beside its size; h of an action is the mean over the sets of all sizes, and the fitness a
+    network's output for h.
     """
 
-    def __init__(self, groups: Groups, d: int, seed: int, *, decay: float = 1.0) -> None:
-        """`decay` is a factor on the step size after every update, down to a fifth of the first."""
+    def __init__(self, groups: Groups, d: int, seed: int, *, decay: float = 1.0, by_rows: bool = False) -> None:
+        """A predictor that has learned nothing yet.
+
+        Args:
+            decay: a factor on the step size after every update, down to a fifth of the first.
+            by_rows: whether a set counts by how many rows it has; else all count the same, empty ones too, as in the
+                authors' code, and how many rows have a size is all but lost.
+        """
         self._generator = torch.Generator().manual_seed(seed)
         self._users, self._items = self._network(1, 16, 16), self._network(1, 16, 16)
         self._sets, self._fitness = self._network(17, 64, 64), self._network(64, 64, 1)
         self._weights = [*self._users, *self._items, *self._sets, *self._fitness]
         self._optimizer = torch.optim.Adam(self._weights, lr=_LR)
-        self._decay, self._updates = decay, 0
+        self._decay, self._updates, self._by_rows = decay, 0, by_rows
         self._frequencies = torch.from_numpy(groups.frequencies)[:, None]
         self._n_user_groups = groups.n_user_groups
         self._sizes = (torch.arange(1, d + 1) / d)[:, None]
@@ -120,9 +126,11 @@ class Predictor:
         rows = torch.cat(
             [_through(side, network) for side, network in zip(sides, (self._users, self._items), strict=True)]
         )
-        means = (members @ rows) / members.sum(2, keepdim=True).clamp(min=1)
+        counts = members.sum(2, keepdim=True)
+        means = (members @ rows) / counts.clamp(min=1)
         sizes = self._sizes.expand(len(members), -1, -1)
-        return _through(torch.cat([means, sizes], 2), self._sets).mean(1)
+        sets = _through(torch.cat([means, sizes], 2), self._sets)
+        return (sets * counts).sum(1) / counts.sum(1) if self._by_rows else sets.mean(1)
 
     def _network(self, *widths: int) -> list[torch.Tensor]:
         """Weights and biases of its layers, uniform up to the root of what comes in, as torch's own layers begin."""
