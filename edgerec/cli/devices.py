@@ -14,7 +14,8 @@ from edgerec.budget import parse_bytes
 from edgerec.cli.options import F
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table
-from edgerec.errors import BenchError, EdgeRecError
+from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
+from edgerec_bench.device_check import check_bundle
 from edgerec_devices.addresses import KINDS, kind_of, open_device
 from edgerec_devices.kinds import Kind, Tell, set_up
 from edgerec_devices.protocol import Device
@@ -123,7 +124,7 @@ def setup(kind: str, again: bool) -> None:
 @device_options
 @json_option
 def check(address: str, offline: bool, memory: str | None, as_json: bool) -> None:
-    """Open a device, and let it run a session of onnxruntime as bench does.
+    """Open a device, and let it measure a small bundle as bench does, whose answers must be this machine's.
 
     The exit status is 2 where something is wrong; the last line then says what mends it.
 
@@ -146,7 +147,7 @@ def check(address: str, offline: bool, memory: str | None, as_json: bool) -> Non
         sys.exit(2)
 
 
-STEPS = ("needs", "opens", "facts", "measures")
+STEPS = ("needs", "opens", "facts", "measures", "answers")
 
 
 def _steps(address: str, offline: bool, memory: str | None) -> Iterator[tuple[str, str]]:
@@ -162,6 +163,10 @@ def _steps(address: str, offline: bool, memory: str | None) -> Iterator[tuple[st
         took = device.run({"task": "bare", "threads": 1})["memory"]
         peak = f"; a bare session takes {took['VmHWM']} KiB" if "VmHWM" in took else ""
         yield STEPS[3], f"onnxruntime opens a session and answers{peak}"
+        try:
+            yield STEPS[4], check_bundle(device)
+        except MissingExtraError as error:
+            yield STEPS[4], f"not tried: {error}"
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import click.testing
@@ -10,8 +12,10 @@ import pytest
 
 from edgerec.cli.app import group
 from edgerec.errors import BenchError, StorageError
+from edgerec_bench.device_check import check_bundle
 from edgerec_devices.addresses import KINDS
 from edgerec_devices.kinds import Kind, Tell, kept, set_up, silent
+from tests.bench.devices import Answer, Changed
 from tests.conftest import CommandLine
 from tests.devices.conftest import one_line
 
@@ -48,8 +52,29 @@ def test_a_check_that_passes(command_line: CommandLine) -> None:
     done = command_line("devices", "check", "local", "--json")
     assert done.returncode == 0, done.stderr
     steps = json.loads(done.stdout)
-    assert [step["step"] for step in steps] == ["needs", "opens", "facts", "measures"]
+    assert [step["step"] for step in steps] == ["needs", "opens", "facts", "measures", "answers"]
     assert all(step["ok"] for step in steps)
+    assert re.fullmatch(r"a bundle of \S+ KiB arrives, and its answers there are this machine's", steps[-1]["found"])
+
+
+def test_a_device_that_answers_otherwise_fails_the_check() -> None:
+    def swapped(request: Answer, answer: Answer) -> Answer:
+        first, second, *others = answer["answers"][-1]
+        return {**answer, "answers": [*answer["answers"][:-1], [second, first, *others]]}
+
+    with pytest.raises(BenchError, match=r"^local answers a bundle otherwise than this machine"):
+        check_bundle(Changed(swapped))
+
+
+def test_without_the_exporter_no_bundle_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("edgerec_export")]:
+        monkeypatch.delitem(sys.modules, name)
+    done = click.testing.CliRunner().invoke(group, ["devices", "check", "local", "--json"])
+    assert done.exit_code == 0, done.stderr
+    last = json.loads(done.stdout)[-1]
+    assert (last["step"], last["ok"]) == ("answers", True)
+    assert "not tried: onnx is not installed" in last["found"]
 
 
 @pytest.mark.parametrize(

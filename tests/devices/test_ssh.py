@@ -64,6 +64,12 @@ def test_bench_compare_and_report(server: Server, bundle: Path, command_line: Co
     assert result.device["onnxruntime"] in (tmp_path / "r.html").read_text()
 
 
+def test_a_check_measures_a_bundle_there(server: Server, command_line: CommandLine) -> None:
+    done = command_line("devices", "check", server.address, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[-1]["found"].endswith("its answers there are this machine's")
+
+
 def test_what_it_is_is_what_this_machine_is(server: Server) -> None:
     """Of the Python there, which is another."""
     changing = {"python", "memory_available_bytes", "mhz", "temperature_c", "clocks", "usable_cores"}
