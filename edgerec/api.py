@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,97 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE, Budget, bundle_overhead
-from edgerec.data import Interactions, Split, SplitSpec
+from edgerec.budget import BITS_PER_VALUE, bundle_overhead
+from edgerec.data import Interactions, Split
 from edgerec.data import split as split_interactions
-from edgerec.errors import RunError, SettingError, UnsupportedError
+from edgerec.errors import RunError
 from edgerec.measure import evaluate, measure_vectors
-from edgerec.methods import FitWithin, Job, Method, Workers
-from edgerec.methods import method as find_method
-from edgerec.methods.search.config import searches
+from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search.history import SearchHistory
-from edgerec.models import Backbone, SizePlan, Vectors
-from edgerec.models import backbone as find_backbone
+from edgerec.models import SizePlan, Vectors
+from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec.training import Checkpoint, Fit, FitOptions, FitResult, Progress, Run, Start, validate
+from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, Start, validate
 from edgerec.training.checkpoint import SEARCH
 from edgerec.training.folder import state_of
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train"]
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What to train, checked.
-
-    Attributes:
-        backbone: one of `edgerec.models.BACKBONES`.
-        method: one of `edgerec.methods.METHODS`.
-        budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count;
-            None only for a method that takes none.
-        dimensions: of a full row.
-        split: what trains, chooses settings and tests.
-        precision: that the bundle is meant to have; decides how many values a budget in bytes buys.
-        config, method_config: of the backbone and the method.
-        options: seed, threads, device, epochs.
-    """
-
-    backbone: Backbone
-    method: Method
-    budget: Budget | None
-    dimensions: int
-    split: SplitSpec
-    precision: str
-    config: Any
-    method_config: Any
-    options: FitOptions
-
-    @classmethod
-    def make(
-        cls,
-        backbone: str = "ials",
-        method: str = "popularity",
-        *,
-        budget: Budget | str | None = None,
-        dimensions: int = 64,
-        split: SplitSpec | str = "random:80/20",
-        precision: str = "fp32",
-        settings: Mapping[str, Any] | None = None,
-        method_settings: Mapping[str, Any] | None = None,
-        options: FitOptions | None = None,
-    ) -> TrainRequest:
-        """Read names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
-        options = options or FitOptions()
-        check_numbers(precision, dimensions, options.seed)
-        model, technique = find_backbone(backbone), find_method(method, backbone)
-        return cls(
-            model,
-            technique,
-            Budget.parse(budget) if isinstance(budget, str) else budget,
-            dimensions,
-            SplitSpec.parse(split, seed=options.seed) if isinstance(split, str) else split,
-            precision,
-            configured(model.config, settings, f"backbone {backbone}"),
-            configured(technique.config, method_settings, f"method {method}"),
-            options,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that decides the result, as JSON."""
-        return {
-            "backbone": self.backbone.name,
-            "method": self.method.name,
-            "budget": None if self.budget is None else str(self.budget),
-            "dimensions": self.dimensions,
-            "split": self.split.to_dict(),
-            "precision": self.precision,
-            "seed": self.options.seed,
-            "max_epochs": self.options.max_epochs,
-            "patience": self.options.patience,
-            "settings": asdict(self.config),
-            "method_settings": asdict(self.method_config),
-        }
 
 
 def train(
@@ -298,45 +221,6 @@ def _finished(
     if state == "new":
         SearchHistory.clear(folder)
     return None
-
-
-def check_workers(request: TrainRequest, workers: Workers) -> None:
-    """Raise UnsupportedError for workers of a method that has none to ask."""
-    if workers is not None and not searches(request.method):
-        raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
-
-
-def check_numbers(precision: str, dimensions: int, seed: int) -> None:
-    """Raise UnsupportedError or SettingError for what no training can have."""
-    if precision not in BITS_PER_VALUE:
-        raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
-    if dimensions < 1:
-        raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
-    if not 0 <= seed < 1 << 63:
-        raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
-
-
-def configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:
-    """A config with these settings; `whose` names it in errors. Raises SettingError for what it has not, or refuses."""
-    known = {field.name: str(field.type) for field in fields(config)}
-    for name, value in (settings or {}).items():
-        if name not in known:
-            raise SettingError(f"the {whose} has no setting {name}; it has: {', '.join(sorted(known)) or 'none'}")
-        if not _fits(value, known[name]):
-            raise SettingError(f"the setting {name} of the {whose} takes {known[name]}, got {value!r}")
-    return config(**(settings or {}))
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a value is of one of the plain types that a config's annotation names."""
-    kinds = annotation.split(" | ")
-    if value is None or isinstance(value, bool):
-        return ("None" if value is None else "bool") in kinds
-    if isinstance(value, int):
-        return "int" in kinds or "float" in kinds
-    if isinstance(value, float):
-        return "float" in kinds and math.isfinite(value)
-    return "str" in kinds or "Literal" in annotation
 
 
 def stored_table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool = False) -> Table:

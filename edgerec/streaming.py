@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.api import check_numbers, configured, stored_table
+from edgerec.api import stored_table
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
 from edgerec.errors import BudgetError, RunError
@@ -26,6 +26,7 @@ from edgerec.methods.stream.room import Room, values_of
 from edgerec.methods.stream.training import Rehearsal, StreamTraining
 from edgerec.models import SizePlan, State, Trainer
 from edgerec.models import backbone as find_backbone
+from edgerec.request import check_numbers, configured
 from edgerec.training import Checkpoint, Fit, FitOptions, Run, Step
 from edgerec.training.checkpoint import Snapshot
 from edgerec.training.folder import state_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.api import TrainRequest, check_workers, job_of
+from edgerec.api import job_of
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
@@ -18,6 +18,7 @@ from edgerec.extras import require
 from edgerec.files import storage_failure, write_json
 from edgerec.methods import Workers
 from edgerec.models import SizePlan
+from edgerec.request import TrainRequest, check_workers
 from edgerec.training import Fit, FitResult, Start, Step
 from edgerec.training.fit import SELECTION
 

@@ -12,13 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from edgerec.api import TrainRequest
 from edgerec.budget import Budget
 from edgerec.errors import BenchError, UnsupportedError
 from edgerec.files import storage_failure, to_json
 from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
+from edgerec.request import TrainRequest
 from edgerec.training import FitOptions
 from edgerec_export import Options
 from edgerec_export.layouts import layout

@@ -17,6 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice."
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="That the bundle will have; decides how many values a budget in bytes buys.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit."
+)
+
 
 def filter_options(command: F) -> F:
     """--min-user and --min-item: the k-core filter."""

@@ -10,7 +10,16 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER, filter_options, load, settings_of, settings_options
+from edgerec.cli.options import (
+    FOLDER,
+    filter_options,
+    load,
+    precision_option,
+    seed_option,
+    settings_of,
+    settings_options,
+    threads_option,
+)
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table
@@ -52,15 +61,9 @@ PAGE = "stream.html"
 @click.option(
     "--replay", default=0.2, show_default=True, help="Past interactions trained again, as a share of the new."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "int8"]),
-    default="fp32",
-    show_default=True,
-    help="That bundles will have.",
-)
-@click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit.")
+@seed_option
+@precision_option
+@threads_option
 @click.option("--first-epochs", type=click.IntRange(1), help="Of the first segment's training.")
 @click.option("--epochs", type=click.IntRange(1), help="Of each later segment's.")
 @click.option(

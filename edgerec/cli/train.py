@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import train
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
@@ -18,6 +18,7 @@ from edgerec.cli.options import FOLDER, filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_facts
+from edgerec.request import TrainRequest
 from edgerec.training import Progress as ProgressCallback
 from edgerec.training import Run, Step
 

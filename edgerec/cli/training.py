@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgerec.cli.options import settings_of, settings_options
+from edgerec.cli.options import precision_option, seed_option, settings_of, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS, methods_with
 from edgerec.methods import method as find_method
@@ -34,15 +34,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="random:80/20, random:50/25/25, random:50+25/25, leave-last-out or time:80/20.",
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice."),
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "int8"]),
-        default="fp32",
-        show_default=True,
-        help="That the bundle will have; decides how many values a budget in bytes buys.",
-    ),
-    click.option("--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit."),
+    seed_option,
+    precision_option,
+    threads_option,
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for backbones on torch."),
     click.option("--epochs", type=click.IntRange(1), help="At most so many."),
     click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops."),
