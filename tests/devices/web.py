@@ -26,6 +26,7 @@ from edgerec_devices.web_files import Package
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.diff import diff
 from tests.devices.android.parts import kept
+from tests.loops import REFUSED, loops
 from tests.patches import Kind, bundles
 from tests.vectors.check import FOLDER, ranking_failure, values_failure
 
@@ -185,7 +186,6 @@ def hostile_graphs() -> dict[str, tuple[bytes, str]]:
     node = helper.make_node
     inner = helper.make_graph([node("RandomNormal", [], ["x"], shape=[1])], "inner", [], outputs)
     quiet = helper.make_graph([node("Identity", ["user"], ["x"])], "quiet", [], outputs)
-    looping = helper.make_graph([node("Loop", ["n"], ["x"], body=quiet)], "looping", [], outputs)
     three, many = (
         helper.make_tensor("n", types.INT64, [], raw=True, vals=n.to_bytes(8, "little")) for n in (3, 1 << 40)
     )
@@ -218,10 +218,11 @@ def hostile_graphs() -> dict[str, tuple[bytes, str]]:
             "lies elsewhere",
         ),
         "a loop without end": (graph(node("Loop", ["user"], ["items"], body=inner)), "a loop without end"),
-        "a loop inside a branch": (
-            graph(node("If", ["user"], ["items"], then_branch=looping, else_branch=looping), tensors=[three]),
-            "a loop without end",
-        ),
+        "a loop inside a branch": (graph(loops(("If", "Loop"), "n", "user"), tensors=[three]), "a loop without end"),
+        **{
+            " in ".join(kinds[::-1]): (graph(loops(kinds, "n", "user"), tensors=[three]), "a loop without end")
+            for kinds in REFUSED
+        },
         "a loop of too many rounds": (
             graph(node("Loop", ["n"], ["items"], body=quiet), tensors=[many]),
             "a loop without end",

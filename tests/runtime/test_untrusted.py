@@ -25,6 +25,7 @@ from edgerec.runtime.manifest import MOST_BYTES, read_manifest
 from edgerec.runtime.updates import undo_patch
 from edgerec_export import Options, export
 from tests.conftest import history_source, random_source
+from tests.loops import REFUSED, TAKEN, loops
 from tests.vectors.make import FOLDER as VECTORS
 
 Change = Callable[[onnx.ModelProto], None]
@@ -119,11 +120,12 @@ def nested(levels: int) -> Change:
     return change
 
 
-def loop_in_scan(model: onnx.ModelProto) -> None:
-    looping(3)(model)
-    loop = model.graph.node.pop()
-    body = helper.make_graph([loop], "b", [helper.make_tensor_value_info("row", 7, [])], [])
-    model.graph.node.append(helper.make_node("Scan", ["exclude"], [], body=body, num_scan_inputs=1))
+def loops_inside(kinds: tuple[str, ...]) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(3), "rounds"))
+        model.graph.node.append(loops(kinds, "rounds", "k"))
+
+    return change
 
 
 def tensor_of(**fields: Any) -> Change:
@@ -182,7 +184,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a loop of a year": (looping(1 << 62), "loop without a known end"),
     "a loop of less than nothing": (looping(-1), "loop without a known end"),
     "a loop whose count is shadowed": (shadowed, "loop without a known end"),
-    "a loop inside a loop": (loop_in_scan, "a loop inside a loop"),
+    **{" in ".join(kinds[::-1]): (loops_inside(kinds), "a loop inside a loop") for kinds in REFUSED},
     "graphs inside graphs": (nested(20), "nested too deeply"),
 }  # fmt: skip
 
@@ -202,6 +204,15 @@ def test_a_hostile_graph_is_refused_before_onnxruntime_sees_it(
     with pytest.raises(BundleError, match=said) as refusal:
         Recommender.load(bundle)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kinds", TAKEN)
+def test_a_loop_may_scan(bundle: Path, kinds: tuple[str, ...]) -> None:
+    manifest, model = read_manifest(bundle), graph_of(bundle, "similar")
+    loops_inside(kinds)(model)
+    graph = manifest.graphs["similar"]
+    content = model.SerializeToString()
+    assert graph_fault(content, manifest.tables.name, graph.tensors, manifest.items.rows) is None
 
 
 def test_what_the_exporter_writes_is_taken() -> None:
