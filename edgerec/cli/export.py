@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from edgerec.runtime.manifest import section_name
 from edgerec.training import Run
 
 METRIC = "ndcg@20"
+NO_IDS = "none"
+"""What --ids takes in place of a file."""
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -52,33 +55,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--no-verify", is_flag=True, help="Do not compare the bundle with numpy in a fresh process.")
 @filter_options
 @json_option
-def command(
-    run: Path | None,
-    items: Path | None,
-    users_file: Path | None,
-    ids: str | None,
-    user_ids: Path | None,
-    out: Path,
-    like: Path | None,
-    layout: str,
-    precision: str | None,
-    scales: str,
-    max_bytes: str | None,
-    max_rss: str | None,
-    fit: bool,
-    data: str | None,
-    min_user: int,
-    min_item: int,
-    calibration: Path | None,
-    similar: bool | None,
-    lookup: bool,
-    titles: bool,
-    id_map: Path | None,
-    no_users: bool,
-    sign: Path | None,
-    no_verify: bool,
-    as_json: bool,
-) -> None:
+def command(run: Path | None, out: Path, as_json: bool, **given: Any) -> None:
     """Export RUN, or your own tables, as a bundle: ONNX graphs over one memory-mapped tables file.
 
     \b
@@ -88,53 +65,71 @@ def command(
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
     """
-    exporter, trained = require("edgerec_export", "export"), None
-    if (run is None) == (items is None):
-        raise RequestError("give either a RUN or --items, your own table")
-    if data is None and (min_user, min_item) != (1, 1):
-        raise RequestError("--min-user and --min-item filter --data, the data that RUN was trained on: give them too")
-    ships_ids = ids != "none"
-    id_file = Path(ids) if ids is not None and ships_ids else None
-    if not ships_ids and id_map is None:
-        raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
-    if run is not None:
-        own = {"--users": users_file, "--ids": id_file, "--user-ids": user_ids}
-        mixed = [name for name, given in own.items() if given is not None]
-        if mixed:
-            raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
-        trained = Run.load(run)
-        source = exporter.from_run(trained)
-        precision = precision or (trained.config.get("precision") if like is None else None)
-    else:
-        if users_file is None or items is None:
-            raise RequestError("your own --items need --users: without a user table nothing can be scored")
-        if data is not None:
-            raise RequestError("--data are what a RUN was trained on; your own tables do not say")
-        if titles:
-            raise RequestError("--titles are those of a RUN's data; your own tables have none")
-        source = exporter.from_arrays(
-            read_array(items), read_array(users_file), item_ids=read_ids(id_file), user_ids=read_ids(user_ids)
-        )
-    interactions = None if data is None else load(data, min_user, min_item)
+    exporter = require("edgerec_export", "export")
+    _refuse_what_does_not_go_together(run, given)
+    trained = None if run is None else Run.load(run)
+    source = _own_source(exporter, given) if trained is None else exporter.from_run(trained)
+    interactions = None if given["data"] is None else load(given["data"], given["min_user"], given["min_item"])
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before a bundle that is there is replaced
-    limits = {
-        "max_bytes": None if max_bytes is None else parse_bytes(max_bytes),
-        "max_rss": None if max_rss is None else parse_bytes(max_rss),
-    }
-    kept = {"verify": not no_verify, "id_map": id_map, "sign": sign, "calibration": calibration, **limits}
-    form = {"layout": (layout, "auto"), "precision": (precision, None), "scales": (scales, "auto"), "fit": (fit, False)}
-    parts = {"similar": (similar, None), "lookup": (lookup, False), "titles": (titles, False)}
-    asked = {name: value for name, (value, usual) in (form | parts).items() if value != usual}
-    if no_users:
-        asked["users"] = False
-    if not ships_ids:
-        asked["ids"] = "none"
-    options = exporter.Options(**asked, **kept) if like is None else exporter.Options.like(like, **asked, **kept)
-    done = exporter.export(source, out, options)
+    done = exporter.export(source, out, _options(exporter, trained, given))
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
-    made = None if trained is None or not (no_users or trained.users is None) else made_of(trained)
+    made = None if trained is None or not (given["no_users"] or trained.users is None) else made_of(trained)
     _show(done, None if trained is None else cut_of(trained), cost, made, as_json)
+
+
+def _refuse_what_does_not_go_together(run: Path | None, given: dict[str, Any]) -> None:
+    """Raise RequestError, before anything is read."""
+    if (run is None) == (given["items"] is None):
+        raise RequestError("give either a RUN or --items, your own table")
+    if given["data"] is None and (given["min_user"], given["min_item"]) != (1, 1):
+        raise RequestError("--min-user and --min-item filter --data, the data that RUN was trained on: give them too")
+    if given["ids"] == NO_IDS and given["id_map"] is None:
+        raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
+    if run is not None:
+        own = {"--users": given["users_file"], "--ids": _id_file(given), "--user-ids": given["user_ids"]}
+        if mixed := [name for name, value in own.items() if value is not None]:
+            raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
+        return
+    if given["users_file"] is None:
+        raise RequestError("your own --items need --users: without a user table nothing can be scored")
+    if given["data"] is not None:
+        raise RequestError("--data are what a RUN was trained on; your own tables do not say")
+    if given["titles"]:
+        raise RequestError("--titles are those of a RUN's data; your own tables have none")
+
+
+def _id_file(given: dict[str, Any]) -> Path | None:
+    return None if given["ids"] in (None, NO_IDS) else Path(given["ids"])
+
+
+def _own_source(exporter: Any, given: dict[str, Any]) -> Any:
+    """Of the user's own tables. Raises RequestError, StorageError, TableError, ExportError."""
+    return exporter.from_arrays(
+        read_array(given["items"]),
+        read_array(given["users_file"]),
+        item_ids=read_ids(_id_file(given)),
+        user_ids=read_ids(given["user_ids"]),
+    )
+
+
+def _options(exporter: Any, trained: Run | None, given: dict[str, Any]) -> Any:
+    """What was asked for; of a bundle to be like, beside what that one has. Raises as `Options` does."""
+    like, precision = given["like"], given["precision"]
+    if like is None and trained is not None:
+        precision = precision or trained.config.get("precision")
+    usual = {"layout": "auto", "scales": "auto", "fit": False, "similar": None, "lookup": False, "titles": False}
+    asked = {name: given[name] for name, value in usual.items() if given[name] != value}
+    if precision is not None:
+        asked["precision"] = precision
+    if given["no_users"]:
+        asked["users"] = False
+    if given["ids"] == NO_IDS:
+        asked["ids"] = "none"
+    limits = {name: None if given[name] is None else parse_bytes(given[name]) for name in ("max_bytes", "max_rss")}
+    beside = {name: given[name] for name in ("id_map", "sign", "calibration")}
+    make = exporter.Options if like is None else partial(exporter.Options.like, like)
+    return make(**asked, **beside, **limits, verify=not given["no_verify"])
 
 
 def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any]:
@@ -186,8 +181,8 @@ def _show(
     if made is not None:
         click.echo(f"users from histories: {made_text(made)}")
     if cost is not None:
-        change = f"{cost['run']:.4f} -> {cost['bundle']:.4f}"
-        click.echo(f"{cost['metric']} on the {cost['part']} part: {change} ({cost['bundle'] / cost['run'] - 1:+.2%})")
+        change = f" ({cost['bundle'] / cost['run'] - 1:+.2%})" if cost["run"] else ""
+        click.echo(f"{cost['metric']} on the {cost['part']} part: {cost['run']:.4f} -> {cost['bundle']:.4f}{change}")
     if done.peak_bytes is not None:
         click.echo(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     if checked is not None:
