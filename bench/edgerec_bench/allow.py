@@ -29,6 +29,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_bench.scale_tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
@@ -117,7 +118,7 @@ def _turns(ways: list[Callable[[], Answer]], rounds: int) -> list[list[float]]:
     return taken
 
 
-@click.command()
+@bench_command
 @click.option("--items", default=1_000_000, show_default=True)
 @click.option("--rounds", default=30, show_default=True)
 @click.option("--note", default="", help="What else ran on the machine, for the record.")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
+from edgerec_bench.command import bench_command
 from edgerec_bench.scale_forms import FORMS, Workshop
 from edgerec_devices import Local
 
 
-@click.command()
+@bench_command
 @click.option("--items", default=100_000, show_default=True)
 @click.option("--dimensions", default=64, show_default=True)
 @click.option("--users", default=1000, show_default=True)

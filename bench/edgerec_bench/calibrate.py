@@ -13,8 +13,6 @@ One thread, batch 1, k = 20, 20 random items excluded. csc's values count by the
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import click
 import numpy as np
 from scipy.optimize import nnls
 
-from edgerec.errors import BenchError, EdgeRecError
+from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec_bench.command import bench_command
 from edgerec_bench.figures import CONTESTED
 from edgerec_bench.record import now
 from edgerec_bench.scale_tables import dense_users, sparse_users
@@ -214,34 +214,28 @@ def rows(fitted: Iterable[Fitted]) -> list[list[str]]:
     return listed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write. Returns the exit status."""
+@bench_command
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the table as JSON, for edgerec export --calibration."
+)
+@click.option("--quick", is_flag=True, help="Small tables, once: a trial, not a calibration.")
+@click.option("--only", multiple=True, metavar="LAYOUT/PRECISION", help="May be repeated.")
+def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
+    """Measure what bundles cost on this machine."""
     from edgerec.console import print_table
     from edgerec_bench.console import show_progress
 
-    parser = argparse.ArgumentParser(
-        prog="python -m edgerec_bench.calibrate", description="Measure what bundles cost on this machine."
-    )
-    parser.add_argument("--out", type=Path, help="write the table as JSON, for edgerec export --calibration")
-    parser.add_argument("--quick", action="store_true", help="small tables, once: a trial, not a calibration")
-    parser.add_argument("--only", action="append", default=[], metavar="LAYOUT/PRECISION", help="may be repeated")
-    chosen = parser.parse_args(arguments)
     device = Local()
-    try:
-        with show_progress("") as progress:
-            fitted = calibrate(QUICK if chosen.quick else None, only=chosen.only, device=device, progress=progress)
-        print_table("", COLUMNS, rows(fitted))
-        if doubt := warning(fitted):
-            sys.stderr.write(f"warning: {doubt}\n")
-        if chosen.out:
-            words = ["python -m edgerec_bench.calibrate", *(["--quick"] if chosen.quick else [])]
-            command = " ".join([*words, *(f"--only {key}" for key in chosen.only)])
-            write_json(chosen.out, to_json(fitted, device.info(), command))
-    except EdgeRecError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        return 2
-    return 0
+    with show_progress("") as progress:
+        fitted = calibrate(QUICK if quick else None, only=only, device=device, progress=progress)
+    print_table("", COLUMNS, rows(fitted))
+    if doubt := warning(fitted):
+        click.echo(f"warning: {doubt}", err=True)
+    if out is not None:
+        words = ["python -m edgerec_bench.calibrate", *(["--quick"] if quick else [])]
+        command = " ".join([*words, *(f"--only {key}" for key in only)])
+        write_json(out, to_json(fitted, device.info(), command))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,6 +25,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.errors import BenchError
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
@@ -88,7 +89,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     return [row["command"], *times, format_bytes(row["peak_bytes"]), *map(row.get, METRICS)]
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="yelp2018", show_default=True, help="A named set.")
 @click.option("--note", default="", help="What else ran on the machine, for the record.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")

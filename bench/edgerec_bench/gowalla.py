@@ -29,6 +29,7 @@ from edgerec.errors import DataError
 from edgerec.files import cache_folder
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 DIMENSIONS = 64
@@ -137,7 +138,7 @@ def summary(curve: list[dict[str, Any]]) -> dict[str, Any]:
     return {"best": max(curve, key=lambda point: point["ndcg@20"], default=None), "aim_reached": next(reached, None)}
 
 
-@click.command()
+@bench_command
 @click.option("--minutes", default=60.0, show_default=True, help="Of training, evaluations apart.")
 @click.option("--settings", default="{}", help="Of the backbone, as JSON, where they shall not be this file's.")
 @click.option("--validation", is_flag=True, help="Measure on a part of train, which does not train.")

@@ -24,6 +24,7 @@ import numpy as np
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.runtime import metadata
+from edgerec_bench.command import bench_command
 from edgerec_bench.patch_tables import versions
 from edgerec_bench.record import write_record
 from edgerec_export import Options, export
@@ -88,7 +89,7 @@ COLUMNS = (
 )
 
 
-@click.command()
+@bench_command
 @click.option("--megabytes", default=10.0, show_default=True)
 @click.option("--processes", default=15, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")

@@ -22,6 +22,7 @@ from edgerec.measure import evaluate
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_export import Options, export, from_run
 
@@ -71,7 +72,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [row["backbone"], row["kind"], *shown, "" if with_users is None else f"{with_users:,}", f"{int8['bytes']:,}"]
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-1m", show_default=True)
 @click.option("--backbones", default=",".join(BACKBONES), show_default=True)
 @click.option("--dimensions", default=64, show_default=True)

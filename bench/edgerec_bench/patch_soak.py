@@ -28,6 +28,7 @@ from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.memory import memory_kib
+from edgerec_bench.command import bench_command
 from edgerec_bench.patch_tables import export_line, versions
 from edgerec_bench.record import write_record
 from edgerec_export import Options, Source, diff
@@ -177,7 +178,7 @@ def drift(kib: list[float]) -> dict[str, float] | None:
     return {"begin_bytes": begin, "end_bytes": end, "most_bytes": 1024 * max(kib), "ratio": end / begin}
 
 
-@click.command()
+@bench_command
 @click.option("--minutes", default=30.0, show_default=True)
 @click.option("--threads", default=8, show_default=True)
 @click.option("--every", default=3.0, show_default=True, help="Seconds between patches.")

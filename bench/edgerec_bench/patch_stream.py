@@ -23,6 +23,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
 from edgerec.training import Run
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_export import Options, diff, export, from_run
 
@@ -78,7 +79,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-1m", show_default=True)
 @click.option("--segments", default="days:14", show_default=True)
 @click.option("--budget", default="10%", show_default=True)

@@ -23,6 +23,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_facts, print_table
 from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec_bench.command import bench_command
 from edgerec_bench.patch_tables import export_line, versions
 from edgerec_bench.patch_trials import damage, kill
 from edgerec_bench.record import write_record
@@ -104,7 +105,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-@click.command()
+@bench_command
 @click.option("--items", default=100_000, show_default=True)
 @click.option("--users", default=20_000, show_default=True)
 @click.option("--share", default=0.1, show_default=True, help="Of the rows, that change.")

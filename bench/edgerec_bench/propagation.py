@@ -28,6 +28,7 @@ from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 from edgerec.models.torch_threads import torch_threads
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 DIMENSIONS, BATCH = 64, 2048
@@ -115,7 +116,7 @@ def _row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
     return {"name": name, "median_ms": median(times), "least_ms": min(times), "interactions": size, "all_ms": times}
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="gowalla", show_default=True)
 @click.option("--rounds", default=20, show_default=True)
 @click.option("--threads", default=2, show_default=True)

@@ -24,6 +24,7 @@ from edgerec.extras import require
 from edgerec.measure import measure_vectors
 from edgerec.models import SizePlan, backbone
 from edgerec.training import FitOptions, Run
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 SPLIT = "random:80/20"
@@ -88,7 +89,7 @@ def _peer(interactions: Interactions, settings: dict[str, float], dimensions: in
     }
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-1m", show_default=True)
 @click.option("--backbones", default="svd,ials,mf", show_default=True)
 @click.option("--dimensions", default=64, show_default=True)

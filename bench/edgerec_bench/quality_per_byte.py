@@ -23,6 +23,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_export import Options, export, from_run
 
@@ -77,7 +78,7 @@ def rows(points: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-1m", show_default=True)
 @click.option("--backbone", default="ials", show_default=True)
 @click.option("--dimensions", multiple=True, type=int, default=(64, 32, 16, 8), show_default=True)

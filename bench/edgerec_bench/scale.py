@@ -4,7 +4,7 @@ usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--user
        python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
        python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
        python -m edgerec_bench.scale --profile 'csc int8'              its time by operator
-       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several files as a growth
+       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several --show as a growth
 
 Every contender answers for the same users in fresh processes, one after the other in rounds, so that a drift of the
 machine hits all alike. One thread, batch 1, k = 20. Bundles exclude 20 random items a call inside the graph; the plain
@@ -13,7 +13,6 @@ models and other libraries have nothing to exclude with, which favours them.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import tempfile
@@ -21,11 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
+from edgerec.errors import BenchError, MissingExtraError
 from edgerec_bench import scale_rows
+from edgerec_bench.command import bench_command
 from edgerec_bench.figures import Measured
 from edgerec_bench.process import KIB
 from edgerec_bench.record import now
@@ -34,8 +35,6 @@ from edgerec_bench.scale_forms import RIVAL, Entry, Form, K, Workshop, forms_nam
 from edgerec_bench.scale_result import Contender, ScaleResult
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
-
-SUBJECT = "A large synthetic catalogue against the dense model that most people would export, and other libraries."
 
 TOLERANCE = 1e-5
 """Two scores closer than this, relative to the best, are a tie: float32 sums depend on their order."""
@@ -176,26 +175,38 @@ def profile(
         return machine.run({**QUESTION, **entry.request, "task": "profile", "calls": PROFILED_CALLS})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, measure, print, write. Returns the exit status."""
+@bench_command
+@click.option("--items", default=1_000_000, show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--users", default=1000, show_default=True)
+@click.option("--rounds", default=5, show_default=True, help="Fresh processes of each contender.")
+@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {RIVAL.name}; may be repeated.")
+@click.option("--peers", is_flag=True, help="Other libraries and roundings: pip install 'edgerec[peers]'.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON.")
+@click.option("--growth", is_flag=True, help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one.")
+@click.option("--profile", "profiled", metavar="NAME", help="Print onnxruntime's time by operator of a bundle.")
+@click.option(
+    "--show",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Print what was measured before; may be repeated.",
+)
+@click.option("--markdown", is_flag=True, help="Print the tables as the documentation has them.")
+def main(
+    out: Path | None, growth: bool, profiled: str | None, show: tuple[Path, ...], markdown: bool, **chosen: Any
+) -> None:
+    """Measure a large catalogue against the dense model that most people would export, or other libraries."""
     from edgerec_bench.console import print_profile
 
-    chosen = vars(_parser().parse_args(arguments))
-    out, growth, profiled, show, markdown = (
-        chosen.pop(name) for name in ("out", "growth", "profile", "show", "markdown")
-    )
-    try:
-        if profiled:
-            shape = {name: chosen[name] for name in ("items", "dimensions", "users")}
-            print_profile(profiled, profile(profiled, **shape))
-        elif show:
-            _print([result for path in show for result in _kept(path)], markdown)
-        else:
-            _print(_measured(chosen, GROWTH, out) if growth else _measured(chosen, (chosen["items"],), out), markdown)
-    except EdgeRecError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        return 2
-    return 0
+    if growth + bool(profiled) + bool(show) > 1:
+        raise BenchError("--growth, --profile and --show are three things to do; give one of them")
+    if profiled:
+        print_profile(profiled, profile(profiled, **{name: chosen[name] for name in ("items", "dimensions", "users")}))
+    elif show:
+        _print([result for path in show for result in _kept(path)], markdown)
+    else:
+        _print(_measured(chosen, GROWTH if growth else (chosen["items"],), out), markdown)
 
 
 def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) -> list[ScaleResult]:
@@ -235,26 +246,5 @@ def _print(results: Sequence[ScaleResult], markdown: bool) -> None:
             print_scale(result, markdown=markdown)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edgerec_bench.scale", description=SUBJECT)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimensions", type=int, default=64)
-    parser.add_argument("--users", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5, help="fresh processes of each contender")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help=f"a contender beside {RIVAL.name}; may be repeated"
-    )
-    parser.add_argument(
-        "--peers", action="store_true", help="other libraries and roundings; pip install 'edgerec[peers]'"
-    )
-    parser.add_argument("--out", type=Path, help="write the result as JSON")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--growth", action="store_true", help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one")
-    instead.add_argument("--profile", metavar="NAME", help="print onnxruntime's time by operator of a bundle")
-    instead.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="print what was measured before")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as the documentation has them")
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

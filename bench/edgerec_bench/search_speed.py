@@ -20,6 +20,7 @@ import numpy as np
 
 from edgerec.console import print_facts
 from edgerec.methods.search.sampler import Sampler
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 ROUNDS = 5
@@ -63,7 +64,7 @@ def _seconds(part: Callable[[], Any]) -> float:
     return median(taken)
 
 
-@click.command()
+@bench_command
 @click.option("--users", default=29_858, show_default=True)
 @click.option("--items", default=40_981, show_default=True)
 @click.option("--dimensions", default=128, show_default=True)

@@ -23,6 +23,7 @@ from edgerec.methods.stream.base import Scene
 from edgerec.methods.stream.observation import SizeAction
 from edgerec.methods.stream.training import Rehearsal
 from edgerec.streaming import StreamRequest
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_bench.streams import DIMENSIONS, HOLDOUT, SEGMENTS
 
@@ -67,7 +68,7 @@ def cells(data: str, figures: dict[str, Any]) -> list[str]:
     return [data, *(f"{ratio - 1:+.1%}" for ratio in ratios), f"{mean(figures['correlation_with_the_next'][-4:]):.2f}"]
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-100k", show_default=True)
 @click.option("--budget", default="10%", show_default=True)
 @click.option("--actions", type=click.IntRange(2), default=24, show_default=True)

@@ -23,6 +23,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime.memory import memory_kib
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 
 USERS = 1000
@@ -69,7 +70,7 @@ def export_apart(items: Path, out: Path, layout: str, precision: str) -> dict[st
     return found
 
 
-@click.command()
+@bench_command
 @click.option("--items", default=10_000_000, show_default=True)
 @click.option("--dimensions", default=64, show_default=True)
 @click.option("--precision", "precisions", multiple=True, default=("fp32", "int8"), show_default=True)

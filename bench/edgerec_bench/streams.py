@@ -28,6 +28,7 @@ from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import REFITS
 from edgerec.streaming import StreamRequest, follow
 from edgerec.training import Run
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import over_seeds, with_spread, write_record
 from edgerec_export import Options, diff, export, from_run
 
@@ -149,7 +150,7 @@ def segment_cells(rows: Sequence[dict[str, Any]], budget: str) -> list[list[str]
     ]
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-100k", show_default=True)
 @click.option(
     "--budgets", default="10%,8300", show_default=True, help="A share fixes the mean size, a count the total."

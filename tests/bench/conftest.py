@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -18,6 +20,13 @@ QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(50,))
 EVERYTHING = replace(QUICK, scenarios=SCENARIOS, sustained_seconds=2.0)
 
 ABOUT = {"data": "random", "method": "own", "metrics": {"test": {"ndcg@20": 0.25, "recall@20": 0.5}}}
+
+
+def status_of(command: click.Command, words: Sequence[str]) -> int:
+    """The exit status of a command of the bench."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(list(words), prog_name="python -m edgerec_bench")
+    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="session")

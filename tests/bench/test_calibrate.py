@@ -14,6 +14,7 @@ from edgerec_bench import calibrate as module
 from edgerec_bench.calibrate import Effort, Point, fit, main
 from edgerec_export.cost import TERMS, Calibration
 from edgerec_export.layouts import LAYOUTS, Choice, Plan, Wish
+from tests.bench.conftest import status_of
 
 
 def plan(rows: int, widths: tuple[int, ...]) -> Plan:
@@ -48,7 +49,7 @@ def test_a_measured_table_is_what_export_reads(
     monkeypatch.setattr(module, "QUESTION", {**module.QUESTION, "calls": 5, "seconds": 0.0})
     out = tmp_path / "calibration.json"
     keys = ("csc/fp32", "csr/int8")
-    assert main(["--quick", *(word for key in keys for word in ("--only", key)), "--out", str(out)]) == 0
+    assert status_of(main, ["--quick", *(word for key in keys for word in ("--only", key)), "--out", str(out)]) == 0
     assert all(key in capsys.readouterr().out for key in keys[:1])
     table = Calibration.read(out)
     assert set(table.terms) == set(keys)
@@ -58,5 +59,5 @@ def test_a_measured_table_is_what_export_reads(
 
 
 def test_an_unknown_pair_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--only", "mixed/int3"]) == 2
+    assert status_of(main, ["--only", "mixed/int3"]) == 2
     assert capsys.readouterr().err.startswith("Error: there is no 'mixed/int3'")

@@ -20,6 +20,7 @@ from edgerec_bench.scale_rows import COLUMNS, growth_columns, growth_rows, markd
 from edgerec_bench.scale_tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_bench.scale_targets import PROMISES, targets
 from edgerec_export.plain import plain_dense
+from tests.bench.conftest import status_of
 
 ROOT = Path(__file__).parents[2]
 ALL = "plain dense, no prepacking", "mixed fp32", "mixed int8", "ell fp32", "csc int8", "csr int8", "usearch exact"
@@ -88,9 +89,9 @@ def test_it_comes_back_equal_and_shows_on_the_page(
     page = (tmp_path / "report.html").read_text()
     assert "EdgeRec mixed fp32" in page
     assert "times faster" in page
-    assert main(["--show", str(tmp_path / "scale.json")]) == 0
+    assert status_of(main, ["--show", str(tmp_path / "scale.json")]) == 0
     assert all(target.text in " ".join(capsys.readouterr().out.split()) for target in targets(at_scale)[:1])
-    assert main(["--show", str(tmp_path / "scale.json"), "--markdown"]) == 0
+    assert status_of(main, ["--show", str(tmp_path / "scale.json"), "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("|  | p50 ms |")
 
 
@@ -146,10 +147,10 @@ def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyte
     words = ["--growth", "--dimensions", "8", "--users", "5", "--rounds", "1", "--only", "mixed int8"]
     words += ["--out", str(tmp_path / "growth.json")]
     monkeypatch.setattr(scale, "GROWTH", (500,))
-    assert main(words) == 0
+    assert status_of(main, words) == 0
     (first,) = read_results(tmp_path / "growth.json")
     monkeypatch.setattr(scale, "GROWTH", (500, 600))
-    assert main(words) == 0
+    assert status_of(main, words) == 0
     kept, second = read_results(tmp_path / "growth.json")
     assert kept == first
     assert second.command == first.command.replace("--items 500", "--items 600")
@@ -179,7 +180,7 @@ def test_a_profile_counts_a_loops_body_apart() -> None:
 
 
 def test_a_bundle_is_profiled_by_operator(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--items", "1000", "--dimensions", "8", "--users", "5", "--profile", "mixed int8"]) == 0
+    assert status_of(main, ["--items", "1000", "--dimensions", "8", "--users", "5", "--profile", "mixed int8"]) == 0
     shown = capsys.readouterr().out
     assert "MatMulInteger" in shown
     assert "ms a call under the profiler" in shown
@@ -235,7 +236,7 @@ def test_names_choose_contenders() -> None:
     "words", [["--items", "3"], ["--only", "no such"], ["--profile", "faiss SQ8"], ["--show", "no-such.json"]]
 )
 def test_what_cannot_be_done_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+    assert status_of(main, words) == 2
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 1
     assert shown[0].startswith("Error: ")

@@ -1,0 +1,27 @@
+"""What the commands `python -m edgerec_bench...` have in common: a user's error is one line, and status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgerec.errors import EdgeRecError
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
+
+
+class _Command(click.Command):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgeRecError as error:
+            raise _Refused(str(error)) from error
+
+
+def bench_command(function: Callable[..., Any]) -> click.Command:
+    """Make a command of a function, as `click.command` does."""
+    return click.command(cls=_Command)(function)
