@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
+from edgerec.methods import METHODS, method
+from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
 from edgerec_bench.no_users import cells as no_users_cells
@@ -72,6 +75,23 @@ def test_links_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_layers_are_those_that_are_held() -> None:
+    (contract, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    told = (ROOT / "CONTRIBUTING.md").read_text().partition("import-linter holds who may import whom:\n\n")[2]
+    lines = [line.strip().partition("   ")[0] for line in told.partition("\n\n")[0].splitlines()]
+    assert lines == contract["layers"]
+
+
+def test_the_methods_backbones_are_those_that_there_are() -> None:
+    table = (ROOT / "docs" / "training.md").read_text().partition("\n## Methods\n")[2].partition("\n\n## ")[0]
+    told = {name: set(BACKBONES) for name in METHODS}
+    for line in table.splitlines():
+        if found := re.fullmatch(r"\| (.*?) \| .*?(?:all backbones but (.*))? \|", line):
+            for name in re.findall(r"`(\w+)`", found[1]):
+                told[name] = set(BACKBONES) - set(re.findall(r"`(\w+)`", found[2] or ""))
+    assert told == {name: set(method(name, "mf").backbones) for name in METHODS}
 
 
 def rows_of(label: str, page: str = README) -> list[list[str]]:
