@@ -19,10 +19,11 @@ from edgerec.errors import BenchError
 from edgerec_devices import web_chromium, web_files
 from edgerec_devices.kinds import Kind, Lack, Options, Tell, silent
 from edgerec_devices.local import Local
+from edgerec_devices.local_http import LOOPBACK
 from edgerec_devices.protocol import Request
 from edgerec_devices.web_agent import answer_in, facts_here, refuse_others, runtime_facts
 from edgerec_devices.web_chromium import chromium
-from edgerec_devices.web_server import LOOPBACK, WebServer
+from edgerec_devices.web_server import WebServer
 
 FORM = "browser[:webgpu][:open[@host[:port]]]"
 START_S = 60.0

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from edgerec.errors import BenchError
 from edgerec.files import atomic_write
+from edgerec_devices.local_http import HEADERS, LOOPBACK, TYPES, LocalHttp, Quiet
 
-LOOPBACK = "127.0.0.1"
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript",
-    ".mjs": "text/javascript",
-    ".css": "text/css",
-    ".json": "application/json",
-    ".webmanifest": "application/manifest+json",
-    ".svg": "image/svg+xml",
-    ".wasm": "application/wasm",
-}
-HEADERS = {
-    # A page that is alone in its process gets the finer clock.
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 Files = Mapping[str, Path | bytes]
 """Files, or their content, by path below the site's root: 'ort/a.wasm'."""
 
@@ -59,15 +38,10 @@ class StaticServer:
 
     def __init__(self, files: Files, *, host: str = LOOPBACK, port: int = 0, headers: Mapping[str, str] = {}) -> None:
         """Raises BenchError where it cannot listen there."""
-        self.files, self.headers = files, {**HEADERS, **headers}
+        self.files, self.headers = files, {**HEADERS, "Cache-Control": "no-cache", **headers}
         self.log: list[str] = []
-        try:
-            self._http = _Http((host, port), self)
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "no such port"
-            raise BenchError(f"cannot listen on {host}:{port}: {reason}; give a free port") from None
-        self.address = f"http://{host}:{self._http.server_port}/"
-        threading.Thread(target=self._http.serve_forever, args=(0.1,), daemon=True).start()
+        self._http = LocalHttp(host, port, _Handler, self)
+        self.address = f"{self._http.address}/"
 
     def __enter__(self) -> Self:
         return self
@@ -77,34 +51,17 @@ class StaticServer:
 
     def close(self) -> None:
         """Stop."""
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.stop()
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, place: tuple[str, int], site: StaticServer) -> None:
-        self.site = site
-        super().__init__(place, _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that is closed breaks its connections: nothing to tell."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Http
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    server: LocalHttp[StaticServer]
 
     def do_GET(self) -> None:
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Standard error is the command line's."""
 
     def _answer(self, *, body: bool) -> None:
         site, path = self.server.site, unquote(urlsplit(self.path).path).removeprefix("/")

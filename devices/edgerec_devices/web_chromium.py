@@ -14,7 +14,7 @@ from typing import IO
 
 from edgerec.errors import BenchError
 from edgerec_devices.kinds import Lack
-from edgerec_devices.web_server import LOOPBACK
+from edgerec_devices.local_http import LOOPBACK
 
 PROGRAMS = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge"),

@@ -17,30 +17,19 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edgerec.errors import BenchError
+from edgerec_devices.local_http import HEADERS, LOOPBACK, TICK_S, TYPES, LocalHttp, Quiet
 from edgerec_devices.outcome import took_too_long
 from edgerec_devices.protocol import Request
 
-LOOPBACK = "127.0.0.1"
-HEADERS = {
-    # A page that is alone in its process gets threads and the finer clock.
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
-    "style-src 'unsafe-inline'; img-src data:",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-TYPES = {".html": "text/html; charset=utf-8", ".mjs": "text/javascript", ".wasm": "application/wasm"}
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 POLL_S = 20.0
 """Seconds that a page waits for a request until it asks again."""
-TICK_S = 0.1
 GRACE_S = 0.5
 LARGEST_ANSWER = 1 << 28
 GONE = "the page went away before it answered: it was closed, or the browser ended it; is there enough memory?"
@@ -80,15 +69,8 @@ class WebServer:
         self._turn: Turn | None = None
         self._turns, self._tab, self._over = 0, "", False
         self._watched: set[socket.socket] = set()
-        try:
-            self._http = _Http((host, port), self)
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "no such port"
-            raise BenchError(
-                f"cannot listen on {host}:{port}: {reason}; give an address of this machine, a free port"
-            ) from None
-        self.address = f"http://{host}:{self._http.server_port}{self._root}"
-        threading.Thread(target=self._http.serve_forever, args=(TICK_S,), daemon=True).start()
+        self._http = LocalHttp(host, port, _Handler, self)
+        self.address = f"{self._http.address}{self._root}"
 
     def close(self) -> None:
         """Tell the page that it is over, and stop."""
@@ -99,8 +81,7 @@ class WebServer:
         for connection in watched:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.stop()
 
     def serve(self, files: Iterable[Path], place: str = "", *, lasting: bool = False) -> None:
         """Offer files below the path `place`; lasting ones may be kept by the browser."""
@@ -203,25 +184,12 @@ def _closed(connection: socket.socket) -> bool:
         return True
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, place: tuple[str, int], page: WebServer) -> None:
-        self.page = page
-        super().__init__(place, _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that is killed breaks its connections: nothing to tell."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Http
+class _Handler(Quiet, BaseHTTPRequestHandler):
+    server: LocalHttp[WebServer]
 
     def do_GET(self) -> None:
         path, asked = self._asked()
-        page = self.server.page
+        page = self.server.site
         if path == "request":
             self._json(page.next_request(asked.get("tab", ""), self.connection))
         elif path == "alive":
@@ -240,15 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # its body stays unread
             self._file(None)
             return
-        self.server.page.take_answer(int(asked["id"]), json.loads(self.rfile.read(length)))
+        self.server.site.take_answer(int(asked["id"]), json.loads(self.rfile.read(length)))
         self._head(HTTPStatus.NO_CONTENT, {})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Standard error is the command line's."""
 
     def _asked(self) -> tuple[str | None, dict[str, str]]:
         parts = urlsplit(self.path)
-        path = self.server.page.below_root(parts.path)
+        path = self.server.site.below_root(parts.path)
         return path, {name: values[0] for name, values in parse_qs(parts.query).items()}
 
     def _file(self, found: tuple[Path, bool] | None) -> None:
@@ -274,10 +239,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _head(self, status: HTTPStatus, fields: dict[str, str]) -> None:
-        page = self.server.page
+        page = self.server.site
         path = page.below_root(urlsplit(self.path).path)
         page.log.append(("" if status < HTTPStatus.BAD_REQUEST else "!") + (self.path if path is None else path))
         self.send_response(status)
-        for name, value in {**HEADERS, **fields}.items():
+        for name, value in {**HEADERS, "Content-Security-Policy": POLICY, **fields}.items():
             self.send_header(name, value)
         self.end_headers()
