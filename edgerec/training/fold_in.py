@@ -92,8 +92,7 @@ def _titles(first: Interactions, rows: NDArray[Any]) -> NDArray[np.str_]:
 def _sizes_for(run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """(len(counts),) values that rows with so many interactions have in the run: those of the nearest count, or where
     counts are not known, the fewest of any row."""
-    sizes = np.diff(run.items.pointers) if isinstance(run.items, SparseTable) else run.items.sizes()
-    sizes = np.maximum(sizes, 1)
+    sizes = np.maximum(run.items.sizes(), 1)
     if run.item_counts is None:
         return np.full(counts.size, sizes.min())
     order = np.argsort(run.item_counts, kind="stable")
