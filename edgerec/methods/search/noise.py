@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import SettingError
-
 NOISES = ("gauss", "ou", "uniform")
 
 PAPER_D = 128
@@ -14,12 +12,6 @@ PAPER_D = 128
 _GAUSS = 6.0
 _UNIFORM = 11.0
 _OU_STD, _OU_PULL, _OU_STEP = 40.0, 0.15, 0.01
-
-
-def check_noise(kind: str) -> None:
-    """Raise SettingError for a noise that there is not."""
-    if kind not in NOISES:
-        raise SettingError(f"the setting noise must be one of {', '.join(NOISES)}, got {kind!r}")
 
 
 def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float64]:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from edgerec.data import Interactions
-from edgerec.errors import SettingError
 from edgerec.methods.search.environment import Environment, Rules
-from edgerec.methods.search.noise import check_noise, noise
+from edgerec.methods.search.noise import noise
 
 D = 8
 FULL = np.array([0.5, 0.0, np.nan], np.float32)
@@ -92,8 +91,3 @@ def test_the_process_goes_on_from_where_it_was() -> None:
     assert np.array_equal(noise("ou", 5, 128, steps), now)
     drawn = np.random.default_rng(steps[2]).standard_normal(5)
     assert now == pytest.approx(before * (1 - 0.15 * 0.01) + 40 * 0.1 * drawn)
-
-
-def test_other_noise_is_refused() -> None:
-    with pytest.raises(SettingError, match="gauss"):
-        check_noise("pink")
