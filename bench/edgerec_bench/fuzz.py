@@ -2,11 +2,11 @@
 
 usage: python -m edgerec_bench.fuzz [--count 20000] [--seed 0] [--out result.json]
 
-Bundles of every layout, with users and without, are spoilt at random (`fuzz_mutants`): bits, cuts, noise, files
-swapped, missing or replaced by links and pipes, edited manifests, edited graphs. Half keep their manifest, and must be
-refused by a named error. The other half have their sizes and sha256 made to fit, so that all else must tell: where what
-was changed is a value of a table, or a constant of a graph, the mutant is another bundle, whole by every sign, and
-answers as one. Each is opened and asked everything in a process of its own, which is watched from outside.
+Bundles of every layout, with users, without, and of NCF, are spoilt at random (`fuzz_mutants`): bits, cuts, noise,
+files swapped, missing or replaced by links and pipes, edited manifests, edited graphs. Half keep their manifest, and
+must be refused by a named error. The other half have their sizes and sha256 made to fit, so that all else must tell:
+where what was changed is a value of a table, or a constant of a graph, the mutant is another bundle, whole by every
+sign, and answers as one. Each is opened and asked everything in a process of its own, which is watched from outside.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable
 from edgerec_bench.record import write_record
 from edgerec_export import Options, Source, export
@@ -42,6 +43,7 @@ FORMS = (
     ("csr", "fp16", "ials"),
     ("bitmask", "int8", "linear"),
     ("csc", "int8", "users"),
+    ("csc", "fp32", "ncf"),  # a scan inside a loop
 )
 N_ITEMS, N_USERS, D = 150, 40, 8
 
@@ -59,11 +61,18 @@ def bundles(folder: Path) -> list[Path]:
         ids = np.array([f"film {one}é" for one in range(N_ITEMS)]) if texts else np.arange(N_ITEMS) * 3 + 7
         titles = np.array([f"Title {one}" for one in range(N_ITEMS)]) if texts else None
         counts, about = rng.integers(1, 99, N_ITEMS), {"backbone": "random"}
-        if subject == "users":
+        if subject in ("users", "ncf"):
             users = PrefixTable.from_dense(
                 rng.standard_normal((N_USERS, D), np.float32), rng.integers(1, D + 1, N_USERS)
             )
-            source = Source(items, ids, users, np.arange(N_USERS) + 7, titles=titles, item_counts=counts, about=about)
+            scorer = _scorer(rng) if subject == "ncf" else None
+            source = Source(
+                *(items, ids, users, np.arange(N_USERS) + 7),
+                titles=titles,
+                item_counts=counts,
+                scorer=scorer,
+                about=about,
+            )
         else:
             encoder = (
                 LeastSquaresEncoder(3, 20) if subject == "ials" else LinearEncoder(rng.random(N_ITEMS, np.float32))
@@ -72,6 +81,13 @@ def bundles(folder: Path) -> list[Path]:
         options = Options(layout, precision, verify=False)
         made.append(export(source, folder / f"{layout}-{precision}-{subject}.bundle", options).folder)
     return made
+
+
+def _scorer(rng: np.random.Generator) -> NeuMFScorer:
+    """Half of the dimensions multiplied, half for a perceptron of one hidden layer."""
+    layers = [(rng.standard_normal((D, 4), np.float32), rng.standard_normal(4, np.float32))]
+    layers += [(rng.standard_normal((4, 1), np.float32), rng.standard_normal(1, np.float32))]
+    return NeuMFScorer(rng.standard_normal(D // 2, np.float32), tuple(layers))
 
 
 @dataclass
