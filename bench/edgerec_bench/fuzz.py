@@ -30,6 +30,7 @@ from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable
+from edgerec_bench.command import bench_command
 from edgerec_bench.record import write_record
 from edgerec_export import Options, Source, export
 
@@ -179,7 +180,7 @@ def _worker(seed: int, first: int, end: int, scratch: Path, sources: list[Path])
         yield {"fault": f"ends the process with status {process.returncode}"}
 
 
-@click.command()
+@bench_command
 @click.option("--count", default=20_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
