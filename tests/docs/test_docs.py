@@ -21,6 +21,7 @@ from edgerec_bench import Result
 from edgerec_bench.no_users import cells as no_users_cells
 from edgerec_bench.predictor import cells as predictor_cells
 from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
+from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
@@ -212,6 +213,13 @@ def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
     results = sorted((ROOT / "bench" / "results").glob("sparse-quality-*.json"), reverse=True)
     rows = [row for path in results for row in quality_cells(json.loads(path.read_text())["rows"])]
     assert rows_of("sparse-quality", SPARSE) == rows
+
+
+def test_the_papers_protocol_gave_what_the_result_says() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "reproduce-ciess-ml-1m.json").read_text())
+    columns, cells = reproduced(result["rows"])
+    picked = [columns.index(name) for name in ("kept", "method", "R@20", "N@20", "paper's R@20", "paper's N@20")]
+    assert rows_of("reproduce-ciess-ml-1m", SEARCHED) == [[row[column] for column in picked] for row in cells]
 
 
 def test_what_predictors_rank_is_that_of_the_result() -> None:
