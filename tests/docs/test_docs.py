@@ -222,6 +222,15 @@ def test_the_papers_protocol_gave_what_the_result_says() -> None:
     assert rows_of("reproduce-ciess-ml-1m", SEARCHED) == [[row[column] for column in picked] for row in cells]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("oracle-*.json")), ids=lambda p: p.stem)
+def test_how_oracles_rank_is_that_of_the_result(path: Path) -> None:
+    found = json.loads(path.read_text())["correlations"]
+    expected = [
+        [c["of"], c["with"], f"{c['all']:.3f}", f"{c['better_half']:.3f}", str(c["place_of_best"])] for c in found
+    ]
+    assert rows_of(path.stem, SEARCHED) == expected
+
+
 def test_what_predictors_rank_is_that_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "predictor-ml-100k.json").read_text())
     assert rows_of("predictor", SEARCHED) == predictor_cells(result["rows"])
