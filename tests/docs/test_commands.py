@@ -36,7 +36,8 @@ def command_of(words: list[str]) -> tuple[click.Command, click.Context, list[str
         main = import_module(words[2]).main
         return main, click.Context(main), words[3:]
     command: click.Command = group
-    context, rest = click.Context(group), words[1:]
+    # As click makes it: a command keeps the names of its help option from the first context that asks.
+    context, rest = click.Context(group, **group.context_settings), words[1:]
     while isinstance(command, click.Group) and rest:
         _, found, rest = command.resolve_command(context, rest)
         assert found is not None
