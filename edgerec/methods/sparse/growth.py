@@ -45,20 +45,28 @@ class Accumulator:
             chosen = rows[first : first + _BLOCK]
             fresh = gradients[first : first + _BLOCK].copy()
             places, owners = table.places(chosen)
-            columns = table.columns[places].astype(np.int64)
-            here = (columns >= start) & (columns < stop)
-            fresh[owners[here], columns[here] - start] = 0
+            active, most = table.columns[places], self.sums.shape[1]
             sums, columns = self.sums[chosen], self.columns[chosen].astype(np.int64)
+            if fresh.shape[1] == table.d:  # the sums all belong to what is there: nothing is to be joined
+                fresh[owners, active] = 0
+                np.put_along_axis(fresh, columns, np.take_along_axis(fresh, columns, 1) + sums, 1)
+                if most < table.d:
+                    self.columns[chosen] = columns = np.argpartition(np.abs(fresh), -most, axis=1)[:, -most:]
+                self.sums[chosen] = np.take_along_axis(fresh, columns, 1)
+                continue
+            here = np.flatnonzero((active >= start) & (active < stop))
+            fresh[owners[here], active[here].astype(np.int64) - start] = 0
             holders, slots = np.nonzero((columns >= start) & (columns < stop))
             own = holders, columns[holders, slots] - start
             sums[holders, slots] += fresh[own]
-            if (most := sums.shape[1]) < table.d:
-                fresh[own] = np.nan  # is in a slot: not to be chosen again, and NaN sorts last
+            if most < table.d:
                 both = np.concatenate([sums, fresh], axis=1)
-                kept = np.argpartition(-np.abs(both), most - 1, axis=1)[:, :most]
-                columns = np.concatenate([columns, np.broadcast_to(np.arange(start, stop), fresh.shape)], axis=1)
-                sums, columns = np.take_along_axis(both, kept, 1), np.take_along_axis(columns, kept, 1)
-                self.columns[chosen] = columns
+                sizes = np.abs(both)
+                sizes[:, most:][own] = -1  # is in a slot, and not to be chosen again
+                kept = np.argpartition(sizes, -most, axis=1)[:, -most:]
+                sums = np.take_along_axis(both, kept, 1)
+                before = np.take_along_axis(columns, np.minimum(kept, most - 1), 1)
+                self.columns[chosen] = np.where(kept < most, before, kept - most + start)
             self.sums[chosen] = sums
 
     def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:

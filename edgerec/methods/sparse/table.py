@@ -114,6 +114,9 @@ class ActiveTable:
         columns = self.columns[places]
         own = np.empty(columns.size, np.float32)
         for start, part in gradients:
+            if rows.size < self.n_rows and part.shape[1] == self.d:
+                own = part[owners, columns]
+                continue
             here = np.flatnonzero((columns >= start) & (columns < start + part.shape[1]))
             of = owners[here] if rows.size < self.n_rows else self._owners(here)
             own[here] = part[of, columns[here] - columns.dtype.type(start)]
