@@ -20,7 +20,7 @@ from edgerec.methods.search.history import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, Start, validate
+from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
 from edgerec.training.checkpoint import SEARCH
 from edgerec.training.folder import state_of
 from edgerec.training.run import FILE_NAME
@@ -93,15 +93,7 @@ def _fit(
 
     numbers = count()
 
-    def fit(
-        sizes: SizePlan,
-        *,
-        keep_chosen: bool = False,
-        start: Start | None = None,
-        least: int = 0,
-        final: bool = True,
-        chosen: FitResult | None = None,
-    ) -> FitResult:
+    def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
         return Fit(
             model,
@@ -109,12 +101,9 @@ def _fit(
             sizes,
             request.config,
             request.options,
-            keep_chosen=keep_chosen,
             checkpoint=own,
             progress=progress,
-            start=start,
-            least=least,
-            chosen=chosen,
+            **how,
         ).run()
 
     job = job_of(request, parts, fit, progress, checkpoint, workers)

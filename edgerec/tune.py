@@ -19,7 +19,7 @@ from edgerec.files import storage_failure, write_json
 from edgerec.methods import Workers
 from edgerec.models import SizePlan
 from edgerec.request import TrainRequest, check_workers
-from edgerec.training import Fit, FitResult, Start, Step
+from edgerec.training import Fit, FitResult, Step
 from edgerec.training.fit import SELECTION
 
 FORMAT, VERSION = "edgerec.study", 2
@@ -248,15 +248,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         if step.epoch >= PRUNED_FROM and asked.should_prune():
             raise optuna.TrialPruned
 
-    def fit(
-        sizes: SizePlan,
-        *,
-        keep_chosen: bool = False,
-        start: Start | None = None,
-        least: int = 0,
-        final: bool = True,
-        chosen: FitResult | None = None,
-    ) -> FitResult:
+    def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
         curves.append([])
         return Fit(
             request.backbone,
@@ -264,11 +256,8 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
             sizes,
             config,
             request.options,
-            keep_chosen=keep_chosen,
             progress=watch,
-            start=start,
-            least=least,
-            chosen=chosen,
+            **how,
         ).run()
 
     score, epochs, pruned = None, 0, False

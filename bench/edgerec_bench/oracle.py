@@ -17,20 +17,20 @@ from typing import Any
 import click
 import numpy as np
 
-from edgerec.api import TrainRequest, job_of
+from edgerec.api import TrainRequest
 from edgerec.console import print_table
 from edgerec.data import load_data
-from edgerec.data import split as split_interactions
 from edgerec.methods import Job
 from edgerec.methods.bet import EPOCHS
 from edgerec.methods.search.fitness import eval_of
 from edgerec.methods.search.judge import Judge
-from edgerec.methods.search.sampler import Sampler
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
-from edgerec.training import Fit, FitOptions, FitResult
+from edgerec.training import FitOptions
+from edgerec_bench.command import bench_command
 from edgerec_bench.ranks import spearman
 from edgerec_bench.record import write_record
+from edgerec_bench.search_job import search_job, search_options
 
 ORACLE, TUNED, FULL = "ials", "fine-tuned", "in full"
 
@@ -40,13 +40,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds and eval of each action by each judge, and the rank correlation of each pair of judges."""
     interactions = load_data(data)
-    parts = split_interactions(interactions, request.split)
-
-    def fit(sizes: SizePlan, **_: Any) -> FitResult:
-        return Fit(request.backbone, parts.without_final(), sizes, request.config, request.options).run()
-
-    job = job_of(request, parts, fit, workers=workers)
-    sampler = Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
+    job, sampler = search_job(interactions, request, workers)
     rng = np.random.default_rng(request.options.seed)
     drawn = [sampler.draw(rng) for _ in range(actions)]
     plans = [sampler.plan(action) for action in drawn]
@@ -97,12 +91,10 @@ def _correlations(cheap: list[float], dear: list[float]) -> dict[str, Any]:
     }
 
 
-@click.command()
+@bench_command
 @click.argument("data", default="ml-100k")
 @click.option("--backbone", default="lightgcn", show_default=True)
-@click.option("--budget", default="10%", show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
-@click.option("--split", default="random:50/25/25", show_default=True)
+@search_options
 @click.option("--actions", default=30, show_default=True)
 @click.option("--epochs", type=int, help="Of fine-tuning the backbone.  [default: as BET's]")
 @click.option("--full", is_flag=True, help="Train the backbone in full too, once an action.")

@@ -17,18 +17,17 @@ from typing import Any
 import click
 import numpy as np
 
-from edgerec.api import TrainRequest, job_of
+from edgerec.api import TrainRequest
 from edgerec.console import messages, print_table
 from edgerec.data import load_data
-from edgerec.data import split as split_interactions
 from edgerec.methods.bet import EPOCHS, PROTOCOLS, BETConfig
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
-from edgerec.methods.search.sampler import Sampler
-from edgerec.models import SizePlan
-from edgerec.training import Fit, FitOptions, FitResult
+from edgerec.training import FitOptions
+from edgerec_bench.command import bench_command
 from edgerec_bench.ranks import spearman
 from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.search_job import search_job, search_options
 
 COMPARED = ("own", "paper")
 FIGURES = ("correlation", "best", "best_blind")
@@ -41,13 +40,7 @@ def measure(data: str, request: TrainRequest, iterations: int, unseen: int) -> d
     blindly among as many."""
     from edgerec.methods.search.bet_search import BETSearch
 
-    parts = split_interactions(load_data(data), request.split)
-
-    def fit(sizes: SizePlan, **_: Any) -> FitResult:
-        return Fit(request.backbone, parts.without_final(), sizes, request.config, request.options).run()
-
-    job = job_of(request, parts, fit)
-    sampler = Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
+    job, sampler = search_job(load_data(data), request)
     rng = np.random.default_rng([job.seed, _UNSEEN])
     actions = [sampler.draw(rng) for _ in range(max(unseen, iterations))]
     found = {}
@@ -73,12 +66,10 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [[row["protocol"], *(with_spread(row[figure]) for figure in FIGURES)] for row in rows]
 
 
-@click.command()
+@bench_command
 @click.argument("data", default="ml-100k")
 @click.option("--backbone", default="ials", show_default=True)
-@click.option("--budget", default="10%", show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
-@click.option("--split", default="random:50/25/25", show_default=True)
+@search_options
 @click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
 @click.option("--unseen", default=200, show_default=True, help="Actions that are predicted after it.")
 @click.option("--seeds", default=4, show_default=True)

@@ -27,7 +27,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
-from edgerec.methods.sparserec import SparseRecConfig
+from edgerec.methods.sparserec import SparseRecConfig, backward_of
 from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
@@ -52,7 +52,7 @@ MEMORY = (
 def claims(backbone_name: str) -> dict[str, dict[str, str]]:
     """Method settings by row: each claim left out alone, then all, then our choice of the first values; on a graph,
     where gradients are of all rows, a row has sampled ones."""
-    other = "dense" if backbone_name in ("mf", "ncf") else "sampled"
+    other = "sampled" if backward_of(backbone_name) == "dense" else "dense"
     return {
         "sparserec": {},
         "random mask": {"mask_init": "random"},

@@ -63,6 +63,11 @@ class SparseRecConfig:
         check_config(self)
 
 
+def backward_of(backbone: str) -> str:
+    """Which rows have gradients where nothing is asked: 'dense' on a graph, and elsewhere 'sampled'."""
+    return "dense" if backbone in _ON_A_GRAPH else "sampled"
+
+
 class SparseRec:
     """Constant sparsity, in forward and backward pass."""
 
@@ -80,7 +85,7 @@ class SparseRec:
             counts,
             mask_init=config.mask_init,
             grow=config.grow,
-            backward=config.backward or ("dense" if job.backbone.name in _ON_A_GRAPH else "sampled"),
+            backward=config.backward or backward_of(job.backbone.name),
             rows=max(int(share * job.n_rows), 1),
             uniform=config.uniform,
             fraction=config.fraction,

@@ -20,6 +20,7 @@ from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.plan import Plan
 from edgerec.methods.sparse.table import ActiveTable, active_at
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
+from edgerec.methods.sparserec import SparseRecConfig
 from edgerec.models.mf import MFConfig
 from edgerec.tables import SparseTable
 from edgerec.training import FitOptions, Run, Step
@@ -233,6 +234,8 @@ def test_what_cannot_be_is_refused(interactions: Interactions) -> None:
         train(interactions, method="set", budget="50%", method_settings={"fraction": 1.5}, **wanted)
     with pytest.raises(SettingError, match="random, last-batch, accumulated"):
         train(interactions, method="sparserec", budget="50%", method_settings={"grow": "never"}, **wanted)
+    with pytest.raises(SettingError, match="one of random, nmf"):
+        SparseRecConfig(mask_init=None)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="lightgcn, mf"):
         train(interactions, method="sparserec", backbone="svd", budget="50%")
     with pytest.raises(UnsupportedError, match="CPU"):

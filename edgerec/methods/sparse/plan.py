@@ -89,7 +89,7 @@ def check_config(config: Any) -> None:
         if setting.name in ranges:
             check_range(setting.name, value, *ranges[setting.name])
         known = CHOICES.get(setting.name)
-        if known is not None and value is not None and value not in known:
+        if known is not None and value not in (*known, setting.default):
             raise SettingError(f"the setting {setting.name} must be one of {', '.join(known)}, got {value!r}")
 
 

@@ -98,7 +98,7 @@ class SparseTrainer:
             rows, chances = rows[chosen], chances[chosen]
         loss, gradients = self._objective.gradient(self.table, batch, rows)
         squares = np.zeros(rows.size, np.float32)
-        grows = self.accumulator is not None and (due or self._plan.grow == "accumulated") and self._moves()
+        accumulator = self.accumulator if (due or self._plan.grow == "accumulated") and self._moves() else None
 
         def seen() -> Parts:
             for start, part in gradients:
@@ -106,8 +106,8 @@ class SparseTrainer:
                     squares[:] += np.einsum("nk,nk->n", part, part)
                     # What is drawn stands for what is not: the expected gradient is that of all rows.
                     part /= chances[:, None].astype(np.float32)
-                if self.accumulator is not None and grows:
-                    self.accumulator.add(self.table, rows, start, part)
+                if accumulator is not None:
+                    accumulator.add(self.table, rows, start, part)
                 yield start, part
 
         self.table.step(rows, seen(), lr, lazy=sampled)
