@@ -15,7 +15,8 @@ from edgerec.data.interactions import Interactions
 ScoreBlock = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """From user rows (b,) to scores (b, n_items), in a new array that may be written to."""
 
-_CHUNK = 128
+_CHUNKS = 4
+"""Chunks of columns for each of the k that are wanted."""
 _SCORES_AT_ONCE = 1 << 22
 """16 MiB of scores a thread: larger arrays go back to the system after each block, which costs time."""
 
@@ -62,39 +63,21 @@ def top_k(
 def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Columns of the k largest scores of each row, best first, equal ones by column; -1 where they are -inf.
 
-    The k chunks of columns with the largest maxima hold the k largest scores, which spares all but one pass
-    over the rest. Scores (b, n) with k <= n.
+    The k-th largest of the maxima of chunks of columns is no larger than the k-th largest score, and few scores reach
+    it, so that only those are sorted. Scores (b, n) with k <= n.
     """
-    maxima = np.maximum.reduceat(scores, np.arange(0, scores.shape[1], _CHUNK), axis=1)
-    columns = _columns_of_best_chunks(maxima, k, scores.shape[1])
-    candidates = np.take_along_axis(scores, np.minimum(columns, scores.shape[1] - 1), 1)
-    candidates[columns >= scores.shape[1]] = -np.inf
-    chosen = np.argpartition(candidates, candidates.shape[1] - k, axis=1)[:, -k:]
-    values = np.take_along_axis(candidates, chosen, 1)
-    items = np.take_along_axis(columns, chosen, 1)
-    order = np.lexsort((items, -values), axis=1)
-    best = np.where(np.isneginf(values), -1, items)
-    best = np.take_along_axis(best, order, 1).astype(np.int32)
-    # Of scores equal to the k-th, here or in chunks that were not chosen, the column settles which count.
-    worst = values.min(axis=1, keepdims=True)
-    tied = ((candidates >= worst).sum(axis=1) > k) | ((maxima >= worst).sum(axis=1) > k)
-    for row in np.flatnonzero(tied):
-        best[row] = _best_of_row(scores[row], k, worst[row, 0])
+    n = scores.shape[1]
+    starts = np.arange(0, n, max(1, n // (_CHUNKS * k)))
+    maxima = np.maximum.reduceat(scores, starts, axis=1)
+    bounds = np.partition(maxima, len(starts) - k, axis=1)[:, len(starts) - k]
+    at = np.flatnonzero(scores >= np.maximum(bounds, np.finfo(scores.dtype).min)[:, None])
+    rows, columns = np.divmod(at, n)
+    order = np.lexsort((-scores.ravel()[at], rows))  # stable, so that equal ones keep the order of their columns
+    places = np.arange(len(at)) - np.searchsorted(rows, np.arange(len(scores)))[rows]
+    first = places < k
+    best = np.full((len(scores), k), -1, np.int32)
+    best[rows[first], places[first]] = columns[order[first]]
     return best
-
-
-def _columns_of_best_chunks(maxima: NDArray[np.float32], k: int, n: int) -> NDArray[np.int64]:
-    """(b, k * chunk) columns, some of them past the end, or (b, n) where there are no more than k chunks."""
-    if maxima.shape[1] <= k:
-        return np.broadcast_to(np.arange(n), (len(maxima), n))
-    chunks = np.argpartition(maxima, maxima.shape[1] - k, axis=1)[:, -k:]
-    return (chunks[:, :, None] * _CHUNK + np.arange(_CHUNK)).reshape(len(maxima), -1)
-
-
-def _best_of_row(scores: NDArray[np.float32], k: int, worst: np.float32) -> NDArray[np.int64]:
-    columns = np.flatnonzero((scores >= worst) & ~np.isneginf(scores))
-    best = columns[np.argsort(-scores[columns], kind="stable")[:k]]
-    return np.concatenate([best, np.full(k - len(best), -1)])
 
 
 def _mask(scores: NDArray[np.float32], part: Interactions, rows: NDArray[np.int64]) -> None:

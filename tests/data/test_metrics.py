@@ -153,7 +153,7 @@ def test_the_best_of_a_block_are_exact(rows: int, n: int, k: int, values: int, s
     assert (ranking.best_of(scores, k) == expected).all()
 
 
-def test_chunks_that_tie_beyond_the_chosen_ones_are_seen() -> None:
+def test_of_equal_scores_those_in_front_count_whatever_chunk_they_are_in() -> None:
     scores = np.zeros((1, 128 * 64), np.float32)
     scores[0, 5000] = 1
     assert ranking.best_of(scores, 4).tolist() == [[5000, 0, 1, 2]]
