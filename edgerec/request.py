@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import SplitSpec
-from edgerec.errors import SettingError, UnsupportedError
+from edgerec.errors import RequestError, SettingError, UnsupportedError
 from edgerec.methods import Method, Workers
 from edgerec.methods import method as find_method
 from edgerec.methods.search.config import searches
@@ -105,6 +105,29 @@ def check_numbers(precision: str, dimensions: int, seed: int) -> None:
         raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
     if not 0 <= seed < 1 << 63:
         raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read 'name=value' pairs; values are numbers, true, false, none, or text. Raises RequestError."""
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise RequestError(f"cannot read the setting {pair!r}: give name=value")
+        settings[name.strip().replace("-", "_")] = _value(text.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    words: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,6 @@ import click
 
 from edgerec.console import messages
 from edgerec.data import Interactions, load_data
-from edgerec.errors import RequestError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,29 +57,6 @@ def load(data: str, min_user: int = 1, min_item: int = 1) -> Interactions:
     if min_user > 1 or min_item > 1:
         interactions = interactions.filter(min_user=min_user, min_item=min_item)
     return interactions
-
-
-def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read 'name=value' pairs; values are numbers, true, false, none, or text. Raises RequestError."""
-    settings = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise RequestError(f"cannot read the setting {pair!r}: give name=value")
-        settings[name.strip().replace("-", "_")] = _value(text.strip())
-    return settings
-
-
-def _value(text: str) -> Any:
-    words: Mapping[str, Any] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def raw_id(text: str, *, numbers: bool) -> int | str:

@@ -10,11 +10,11 @@ import click
 from click.core import ParameterSource
 
 from edgerec.cli.grid import progress_bar, reasons
-from edgerec.cli.options import settings_of
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
 from edgerec.models import BACKBONES
+from edgerec.request import settings_of
 from edgerec_bench.grid import run_grid
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (

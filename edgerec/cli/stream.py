@@ -16,7 +16,6 @@ from edgerec.cli.options import (
     load,
     precision_option,
     seed_option,
-    settings_of,
     settings_options,
     threads_option,
 )
@@ -28,6 +27,7 @@ from edgerec.data.stream import HOLDOUTS
 from edgerec.followed import METRICS, Followed, Told
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import BACKBONES, REFITS
+from edgerec.request import settings_of
 from edgerec.streaming import StreamProgress, StreamRequest, follow
 from edgerec.training import Step
 

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from edgerec.cli.options import precision_option, seed_option, settings_of, settings_options, threads_option
+from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS, methods_with
 from edgerec.methods import method as find_method
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
+from edgerec.request import settings_of
 from edgerec.training import FitOptions
 
 F = TypeVar("F", bound=Callable[..., Any])

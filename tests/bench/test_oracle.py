@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from edgerec_bench.oracle import _correlations
 from edgerec_bench.oracle import main as oracle
 from edgerec_bench.predictor import main as predictor
+from edgerec_bench.search_oracles import main as search_oracles
 from edgerec_bench.search_speed import main as search_speed
 
 
@@ -62,3 +63,26 @@ def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Pat
     assert own["correlation"]["seeds"] != paper["correlation"]["seeds"]
     assert all(-1 <= value <= 1 for row in found["rows"] for value in row["correlation"]["seeds"])
     assert "--unseen 8 --seeds 2" in found["command"]
+
+
+def test_searches_are_compared_by_who_judges_and_go_on_from_what_is_there(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --iterations 3 --retrain 1 --epochs 2"
+    words += f" --seeds 2 --work {tmp_path / 'work'} --out"
+    found = []
+    for name in ("first.json", "again.json"):
+        done = CliRunner().invoke(search_oracles, [*words.split(), str(tmp_path / name)], catch_exceptions=False)
+        assert done.exit_code == 0
+        found.append(json.loads((tmp_path / name).read_text()))
+    first, again = found
+    assert [row["oracle"] for row in first["rows"]] == ["ials", "backbone"]
+    assert first["rows"] == again["rows"]  # seconds too: nothing was searched again
+    for row in first["rows"]:
+        assert len(row["ndcg@20"]["seeds"]) == 2
+        assert all(
+            0 < part <= whole for part, whole in zip(row["search_s"]["seeds"], row["seconds"]["seeds"], strict=True)
+        )
+    judged = [
+        [json.loads(line) for line in (tmp_path / "work" / f"{oracle}-0" / "search.jsonl").read_text().splitlines()]
+        for oracle in ("ials", "backbone")
+    ]
+    assert [entry["eval"] for entry in judged[0]] != [entry["eval"] for entry in judged[1]]

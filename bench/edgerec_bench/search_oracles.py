@@ -1,0 +1,161 @@
+"""BET's search with sizes judged by iALS, beside one that judges by fine-tuning the backbone: seconds, and what ships.
+
+usage: python -m edgerec_bench.search_oracles [DATA] [--backbone lightgcn] [--seeds 3] [--out result.json]
+
+Both judge as many actions, train the best in full and keep the best of those on validation; the final model is trained
+once more on train and validation. Figures are of the test part. Stopped, the same command goes on with --work.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from edgerec.api import TrainRequest, train
+from edgerec.console import messages, print_table
+from edgerec.data import Interactions, load_data
+from edgerec.files import write_json
+from edgerec.methods.search.workers import parse_workers
+from edgerec.request import settings_of
+from edgerec.training import FitOptions, Step
+from edgerec_bench.command import bench_command
+from edgerec_bench.record import over_seeds, with_spread, write_record
+
+ORACLES = ("ials", "backbone")
+METRICS = ("ndcg@20", "recall@20")
+SECONDS = ("search_s", "seconds", "cpu_s")
+_WHILE = {"full": "search_s", "search": "search_s"}
+"""What is a part of the search, by the phase of a step: the full-size model, and the actions."""
+
+
+def measure(
+    interactions: Interactions, request: TrainRequest, workers: int | str | None, folder: Path
+) -> dict[str, Any]:
+    """METRICS of a search's result, and SECONDS: of the search alone, of all of it, and the processors' own.
+
+    Args:
+        folder: where the run is kept; a run that was stopped goes on, and its seconds are those of the last call.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    last = started = time.perf_counter()
+
+    def told(step: Step) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[_WHILE.get(step.phase, "rest_s")] += now - last
+        last = now
+
+    before = _cpu()
+    run = train(interactions, request, out=folder, resume=True, progress=told, workers=workers)
+    found = {"search_s": seconds["search_s"], "seconds": time.perf_counter() - started, "cpu_s": _cpu() - before}
+    return {**found, **{metric: run.metrics["test"][metric] for metric in METRICS}}
+
+
+def _cpu() -> float:
+    """Seconds of this process and of those that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """A row an oracle: each figure over the seeds."""
+    names = (*SECONDS, *METRICS)
+    return [
+        {"oracle": oracle, **{name: over_seeds([one[name] for one in by_seed]) for name in names}}
+        for oracle, by_seed in found.items()
+    ]
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line an oracle: mean seconds, and METRICS with their spread."""
+    return [
+        [row["oracle"], *(f"{row[name]['mean']:.0f}" for name in SECONDS), *(with_spread(row[m]) for m in METRICS)]
+        for row in rows
+    ]
+
+
+@bench_command
+@click.argument("data", default="ml-1m")
+@click.option("--backbone", default="lightgcn", show_default=True)
+@click.option("--budget", default="10%", show_default=True)
+@click.option("--dimensions", default=128, show_default=True)
+@click.option("--split", default="random:50+25/25", show_default=True)
+@click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
+@click.option("--retrain", default=5, show_default=True, help="Actions that are trained in full.")
+@click.option("--epochs", type=int, help="Of a training in full, at most.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--workers", help="As of edgerec train.")
+@click.option("--work", type=click.Path(path_type=Path), help="Keep runs here, and go on from those that are there.")
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def main(
+    data: str,
+    backbone: str,
+    budget: str,
+    dimensions: int,
+    split: str,
+    iterations: int,
+    retrain: int,
+    epochs: int | None,
+    settings: tuple[str, ...],
+    seeds: int,
+    workers: str | None,
+    work: Path | None,
+    note: str,
+    out: Path | None,
+) -> None:
+    """Measure and print."""
+    interactions, pool = load_data(data), None if workers is None else parse_workers(workers)
+    found: dict[str, list[dict[str, Any]]] = {oracle: [] for oracle in ORACLES}
+    with TemporaryDirectory() as temporary:
+        for seed in range(seeds):
+            for oracle in ORACLES:
+                request = TrainRequest.make(
+                    backbone,
+                    "bet",
+                    budget=budget,
+                    dimensions=dimensions,
+                    split=split,
+                    settings=settings_of(settings),
+                    method_settings={"oracle": oracle, "iterations": iterations, "retrain": retrain},
+                    options=FitOptions(seed, threads=1, max_epochs=epochs),
+                )
+                kept = (work or Path(temporary)) / f"{oracle}-{seed}"
+                found[oracle].append(_once(interactions, request, pool, kept))
+                messages.print(f"{oracle}, seed {seed}: {found[oracle][-1]}", markup=False)
+    rows = summary(found)
+    columns = ("judged by", "search, s", "all, s", "CPU, s", *METRICS)
+    print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))
+    if out is not None:
+        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
+        told = {**about, "iterations": iterations, "retrain": retrain, "epochs": epochs, "seeds": seeds}
+        options = " ".join(f"--{name} {value}" for name, value in list(told.items())[1:] if value is not None)
+        sets = "".join(f" --set {pair}" for pair in settings)
+        at = "" if workers is None else f" --workers {workers}"
+        command = f"python -m edgerec_bench.search_oracles {data} {options}{sets}{at}"
+        write_record(out, "search-oracles", command, {"note": note, **about, "rows": rows})
+
+
+def _once(interactions: Interactions, request: TrainRequest, workers: int | str | None, kept: Path) -> dict[str, Any]:
+    """As `measure`, or what it told of the same run before."""
+    told = kept.with_suffix(".json")
+    wanted = request.to_dict()
+    if told.exists() and (known := json.loads(told.read_text()))["request"] == wanted:
+        return dict(known["found"])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found = measure(interactions, request, workers, kept)
+    write_json(told, {"request": wanted, "found": found})
+    return found
+
+
+if __name__ == "__main__":
+    main()
