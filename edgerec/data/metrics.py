@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data.interactions import Interactions
-from edgerec.data.ranking import top_k
+from edgerec.data.ranking import ScorePairs, top_k_of_vectors
 from edgerec.errors import DataError
 
 KS = (5, 10, 20)
-
-ScorePairs = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""From vectors of users (b, d) and of items (n, d) to scores (b, n), in a new array."""
 
 
 def evaluate_vectors(
@@ -51,13 +48,8 @@ def evaluate_vectors(
     users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise DataError("the vectors hold values that are not finite: the training diverged; lower the learning rate")
-    transposed = np.ascontiguousarray(items.T)
     rows = np.flatnonzero(test.user_counts())
-
-    def score_block(block: NDArray[np.int64]) -> NDArray[np.float32]:
-        return users[block] @ transposed if scores is None else scores(users[block], items)
-
-    rankings = top_k(score_block, rows, len(items), max(ks), seen=seen, threads=threads)
+    rankings = top_k_of_vectors(users, items, rows, max(ks), seen=seen, threads=threads, scores=scores)
     return metrics_of_rankings(rankings, test, rows=rows, popularity=popularity_of(seen), ks=ks)
 
 

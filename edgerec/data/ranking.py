@@ -14,6 +14,8 @@ from edgerec.data.interactions import Interactions
 
 ScoreBlock = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """From user rows (b,) to scores (b, n_items), in a new array that may be written to."""
+ScorePairs = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""From vectors of users (b, d) and of items (n, d) to scores (b, n), in a new array."""
 
 _CHUNKS = 4
 """Chunks of columns for each of the k that are wanted."""
@@ -58,6 +60,45 @@ def top_k(
     with _one_blas_thread_each(), ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(0, len(rows), size)))
     return best
+
+
+def top_k_of_vectors(
+    users: NDArray[np.float32],
+    items: NDArray[np.float32],
+    rows: NDArray[np.integer],
+    k: int,
+    *,
+    seen: Sequence[Interactions] = (),
+    threads: int | None = None,
+    scores: ScorePairs | None = None,
+) -> NDArray[np.int32]:
+    """As `top_k`, of users (n_users, d) and items (n_items, d).
+
+    Args:
+        scores: what scores them; by default the dot product, for which users of similar sizes are taken together, in as
+            many dimensions as the largest of them has.
+    """
+    if scores is not None:
+        return top_k(lambda block: scores(users[block], items), rows, len(items), k, seen=seen, threads=threads)
+    transposed = np.ascontiguousarray(items.T)
+    sizes = np.minimum(sizes_of(users), sizes_of(items).max(initial=0))
+    order = np.argsort(sizes[rows], kind="stable")
+
+    def dots(block: NDArray[np.int64]) -> NDArray[np.float32]:
+        width = int(sizes[block].max())
+        return users[block, :width] @ transposed[:width]
+
+    best = np.empty((len(rows), k), np.int32)
+    best[order] = top_k(dots, rows[order], len(items), k, seen=seen, threads=threads)
+    return best
+
+
+def sizes_of(table: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(n,) how many dimensions of each row of `table` (n, d) it takes to hold all that is not zero."""
+    sizes = np.zeros(len(table), np.int64)
+    for dimension in range(table.shape[1]):
+        sizes[table[:, dimension] != 0] = dimension + 1
+    return sizes
 
 
 def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgerec.data.interactions import Interactions
 from edgerec.data.metrics import KS, evaluate_vectors, metrics_per_user
-from edgerec.data.ranking import top_k
+from edgerec.data.ranking import top_k_of_vectors
 from edgerec.data.split import merge
 from edgerec.errors import DataError
 
@@ -143,11 +143,8 @@ class Segment:
         """(n,) the mean of Recall@20 and NDCG@20 of each user of the test part: their mean is SCALL's reward."""
         user_rows, item_rows = self.measured()
         seen, test = self._measured_parts
-        chosen, transposed = users[user_rows], np.ascontiguousarray(items[item_rows].T)
         rows = np.arange(user_rows.size)
-        rankings = top_k(
-            lambda block: chosen[block] @ transposed, rows, item_rows.size, _K, seen=[seen], threads=threads
-        )
+        rankings = top_k_of_vectors(users[user_rows], items[item_rows], rows, _K, seen=[seen], threads=threads)
         metrics = metrics_per_user(rankings, test, ks=[_K])
         return (metrics[f"recall@{_K}"] + metrics[f"ndcg@{_K}"]) / 2
 

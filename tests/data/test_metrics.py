@@ -159,6 +159,18 @@ def test_of_equal_scores_those_in_front_count_whatever_chunk_they_are_in() -> No
     assert ranking.best_of(scores, 4).tolist() == [[5000, 0, 1, 2]]
 
 
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(1, 12), st.integers(0, 99))
+def test_rows_of_any_size_rank_as_whole_ones_do(n_users: int, n_items: int, d: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Halves are summed without rounding, however many zeros stand between them.
+    tables = [rng.integers(-4, 5, (n, d)).astype(np.float32) / 2 for n in (n_users, n_items)]
+    users, items = (table * (np.arange(d) < rng.integers(0, d + 1, (len(table), 1))) for table in tables)
+    rows = rng.permutation(n_users)[: rng.integers(1, n_users + 1)]
+    got = ranking.top_k_of_vectors(users, items, rows, 7, threads=2)
+    assert (got == top_k(lambda block: users[block] @ items.T, rows, n_items, 7)).all()
+    assert (ranking.sizes_of(users) == [max(np.flatnonzero(row), default=-1) + 1 for row in users]).all()
+
+
 def test_fewer_than_k_left_are_padded() -> None:
     got = top_k(lambda rows: np.zeros((len(rows), 4), np.float32), np.arange(3), 4, 6, seen=[GRID])
     assert got.tolist() == [[1, 3, -1, -1, -1, -1], [0, 1, 2, -1, -1, -1], [0, 2, 3, -1, -1, -1]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Split
 from edgerec.data.metrics import KS, metrics_per_user
-from edgerec.data.ranking import top_k
+from edgerec.data.ranking import top_k_of_vectors
 from edgerec.models import Vectors
 
 
@@ -40,14 +40,10 @@ def judged(split: Split, vectors: Vectors, threads: int | None) -> Judged:
     users[rows] = 0
     if not (np.isfinite(vectors.users).all() and np.isfinite(vectors.items).all()):
         return Judged(users)
-    transposed = np.ascontiguousarray(vectors.items.T)
-
-    def score_block(block: NDArray[np.int64]) -> NDArray[np.float32]:
-        if vectors.scorer is not None:
-            return vectors.scorer.scores(vectors.users[block], vectors.items)
-        return vectors.users[block] @ transposed
-
-    rankings = top_k(score_block, rows, len(vectors.items), max(KS), seen=(split.train,), threads=threads)
+    scores = None if vectors.scorer is None else vectors.scorer.scores
+    rankings = top_k_of_vectors(
+        vectors.users, vectors.items, rows, max(KS), seen=(split.train,), threads=threads, scores=scores
+    )
     users[rows] = eval_of(metrics_per_user(rankings, split.validation, rows=rows))
     return Judged(users)
 
