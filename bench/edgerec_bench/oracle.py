@@ -68,7 +68,7 @@ def _judged(job: Job, plans: list[SizePlan], oracle: str, epochs: int) -> dict[s
         started = time.perf_counter()
         full = judge.full().mean
         trained = time.perf_counter()
-        values = [one.mean for one in judge.judge(plans, seeds=[job.seed] * len(plans))]
+        values = [one.mean for one in judge.judge(plans)]
     judged = time.perf_counter()
     return {
         "eval": values,

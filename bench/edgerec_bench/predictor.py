@@ -47,7 +47,7 @@ def measure(data: str, request: TrainRequest, iterations: int, unseen: int) -> d
     with Judge(job, "fine-tune", epochs=EPOCHS.get(job.backbone.name, 10)) as judge:
         full = judge.full().mean
         plans = [sampler.plan(action) for action in actions]
-        true = np.array([one.mean / full for one in judge.judge(plans, seeds=[job.seed] * len(plans))])
+        true = np.array([one.mean / full for one in judge.judge(plans)])
         for name in COMPARED:
             history = SearchHistory(None)
             config = BETConfig(iterations=iterations, protocol=name)

@@ -8,9 +8,10 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
+from edgerec.errors import SettingError, UnsupportedError
 from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
@@ -19,8 +20,14 @@ from edgerec.models.row_solver import RowSolver
 from edgerec.models.settings import check_range
 
 _ALPHA, _REG = 3.0, 20.0
+_STARTS = ("svd", "normal")
+_NOISE = 0.1
+"""Root mean square of a row's norm where it starts from noise."""
 _ALPHA_GRID = (1.0, 3.0, 10.0)
 _REG_GRID = (5.0, 10.0, 20.0, 40.0)
+
+_Tables = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Of users and items."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +37,25 @@ class IALSConfig:
     Attributes:
         alpha: extra confidence of an observed cell: 1 + alpha against 1; None is chosen on validation.
         reg: ridge on every row; None is chosen on validation.
+        start: 'svd' starts from the truncated SVD of the scaled matrix, 'normal' from noise.
     """
 
     alpha: float | None = _ALPHA
     reg: float | None = _REG
+    start: str = "svd"
 
     def __post_init__(self) -> None:
         """Raises SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
+        if self.start not in _STARTS:
+            raise SettingError(f"ials has no start {self.start!r}; choose {' or '.join(_STARTS)}")
 
 
 class IALSTrainer:
     """Alternates exact solves of the items and of the users, each within its prefix size.
 
-    The users come last, so that each equals the fold-in of its history into the item table. It starts from
+    The users come last, so that each equals the fold-in of its history into the item table. By default it starts from
     the truncated SVD of the scaled matrix: 2 epochs from there do on ML-1M (reg 0.1) what takes 10 from noise, and
     the dimensions come ordered by importance, which is what a prefix keeps.
     """
@@ -57,9 +68,9 @@ class IALSTrainer:
         columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
-        u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), sizes.d, np.random.default_rng(seed))
-        self._users = cut(u * np.sqrt(s), sizes.users)
-        self._items = cut(v * np.sqrt(s), sizes.items)
+        first = _singular_vectors if config.start == "svd" else _noise
+        users, items = first(train, sizes.d, np.random.default_rng(seed))
+        self._users, self._items = cut(users, sizes.users), cut(items, sizes.items)
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
@@ -123,6 +134,17 @@ class IALS(Backbone):
     ) -> Encoded:
         """The solve that training ends with, in all dimensions of the items, whatever sizes users had."""
         return Encoded.exactly(LeastSquaresEncoder(*fixed(config)), train, vectors.items, threads)
+
+
+def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> _Tables:
+    u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng)
+    return u * np.sqrt(s), v * np.sqrt(s)
+
+
+def _noise(train: Interactions, d: int, rng: np.random.Generator) -> _Tables:
+    users, items = (rng.standard_normal((n, d), dtype=np.float32) for n in train.shape)
+    scale = np.float32(_NOISE / np.sqrt(d))
+    return users * scale, items * scale
 
 
 def fixed(config: IALSConfig) -> tuple[float, float]:

@@ -82,12 +82,13 @@ def test_users_are_the_fold_in_of_their_histories(random_data: Interactions) -> 
     np.testing.assert_allclose(vectors.users[5], expected, atol=1e-5)
 
 
-def test_a_planted_low_rank_is_recovered() -> None:
+@pytest.mark.parametrize(("start", "epochs"), [("svd", 5), ("normal", 20)])
+def test_a_planted_low_rank_is_recovered(start: str, epochs: int) -> None:
     groups = np.arange(120) % 3
     users, items = np.nonzero(groups[:, None] == (np.arange(90) % 3)[None])
     data = Interactions.from_pairs(users, items)
-    trainer = IALS().trainer(data, SizePlan(3), IALSConfig(alpha=1.0, reg=1e-3), seed=0)
-    for _ in range(5):
+    trainer = IALS().trainer(data, SizePlan(3), IALSConfig(alpha=1.0, reg=1e-3, start=start), seed=0)
+    for _ in range(epochs):
         trainer.epoch()
     vectors = trainer.vectors()
     np.testing.assert_allclose(vectors.users @ vectors.items.T, data.matrix().toarray(), atol=1e-3)

@@ -75,7 +75,7 @@ class BETSearch:
         choices = [self._choose(number) for number in new]
         plans = [self._sampler.plan(choice.action) for choice in choices]
         # The same draws for all: what differs is the sizes' doing.
-        answers = self._judge.each(plans, seeds=[self._job.seed] * len(plans))
+        answers = self._judge.each(plans)
         started = time.perf_counter()
         for number, choice, plan in zip(new, choices, plans, strict=True):
             value = next(answers).mean

@@ -107,7 +107,7 @@ def _ranked(
     ]
     changed = [candidate for candidate in wanted if candidate.score is None]
     history.more(len(changed))
-    answers = judge.each([candidate.plan for candidate in changed], seeds=[search.seed] * len(changed))
+    answers = judge.each([candidate.plan for candidate in changed])
     for number, (candidate, judged) in enumerate(zip(changed, answers, strict=True), len(visits)):
         quality = environment.mean_quality(environment.quality(judged.users))
         entry = entry_of(job, candidate.plan, judged, visits.full, quality)

@@ -138,7 +138,7 @@ class Explorer:
             if of_lane is not None:
                 self._price(sides, of_lane)
         plans = [self._plan(sides, of_lane) for sides, of_lane in zip(chosen, totals, strict=True)]
-        answers = self._judge.judge(plans, seeds=[self._search.seed] * len(plans))
+        answers = self._judge.judge(plans)
         seconds = (time.monotonic() - begun) / len(plans)
         for lane, (plan, sides, judged) in enumerate(zip(plans, chosen, answers, strict=True)):
             quality = self._environment.quality(judged.users)

@@ -36,7 +36,8 @@ class Judge:
     """Judges sizes on the validation part, in parallel where the job has workers.
 
     Every answer is kept beside the run, so that a search that was stopped asks nothing twice. It is used as a context:
-    at its end the workers are gone. One thread a training, here and in workers, so that they make the same.
+    at its end the workers are gone. One thread a training, here and in workers, so that they make the same; and all
+    have the job's seed, so that what differs is the sizes' doing.
     """
 
     def __init__(self, job: Job, kind: Kind, *, oracle: str = "backbone", epochs: int = 5) -> None:
@@ -68,17 +69,17 @@ class Judge:
             self._full = judged(self._job.split, self._full_model().vectors, self._options.threads)
         return self._full
 
-    def judge(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> list[Judged]:
-        """Each plan's, in order; `seeds` of the trainings, one a plan. Raises as `each` does."""
-        return list(self.each(plans, seeds=seeds))
+    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
+        """Each plan's, in order. Raises as `each` does."""
+        return list(self.each(plans))
 
-    def each(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> Iterator[Judged]:
+    def each(self, plans: Sequence[SizePlan]) -> Iterator[Judged]:
         """As `judge`, one after the other in order, each as soon as it is there.
 
         Raises as `train_full` does, and WorkerError where a worker is lost.
         """
-        keys = [_key(plan, seed) for plan, seed in zip(plans, seeds, strict=True)]
-        tasks = {key: (plan, seed) for key, plan, seed in zip(keys, plans, seeds, strict=True) if not self._has(key)}
+        keys = [_key(plan, self._options.seed) for plan in plans]
+        tasks = {key: plan for key, plan in zip(keys, plans, strict=True) if not self._has(key)}
         asked = list(tasks)
         answers = self._workers().answers(list(tasks.values())) if tasks else iter(())
         for key in keys:
@@ -109,12 +110,22 @@ class Judge:
                 _bare(self._job.split),
                 self._backbone.name,
                 self._config,
-                self._full_model().state if self._kind == "fine-tune" else None,
+                self._full_model().state if self._kind == "fine-tune" else self._first(),
+                self._kind,
                 self._epochs,
+                self._options.seed,
                 self._options.device,
             )
             self._pool = pool(self._job.workers, _answer, shared).__enter__()
         return self._pool
+
+    def _first(self) -> State | None:
+        """Of a full-size model before its first epoch where singular vectors make it: they are the same for all."""
+        if getattr(self._config, "start", None) != "svd":
+            return None
+        how: dict[str, Any] = {"seed": self._options.seed, "threads": 1, "device": self._options.device}
+        trainer = self._backbone.trainer(self._job.split.train, SizePlan(self._job.d), self._config, **how)
+        return trainer.state()
 
     def _has(self, key: str) -> bool:
         if key not in self._kept and self._folder is not None and (path := _path(self._folder, key)).exists():
@@ -139,26 +150,32 @@ class Judge:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What all trainings of a search have in common."""
+    """What all trainings of a search have in common.
+
+    Attributes:
+        full: the state of a full-size model that trainings begin with, cut to their sizes; None for one of their own.
+    """
 
     split: Split
     backbone: str
     config: Any
     full: State | None
+    kind: Kind
     epochs: int
+    seed: int
     device: str
 
 
-def _answer(shared: _Shared, task: tuple[SizePlan, int]) -> NDArray[np.float32]:
-    """(n_users,) eval of a plan that is trained with a seed."""
-    plan, seed = task
+def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
+    """(n_users,) eval of a plan."""
     backbone, train = find_backbone(shared.backbone), shared.split.train
-    options: dict[str, Any] = {"seed": seed, "threads": 1, "device": shared.device}
+    options: dict[str, Any] = {"seed": shared.seed, "threads": 1, "device": shared.device}
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
         if shared.full is None:
             trainer = backbone.trainer(train, plan, shared.config, **options)
         else:
-            trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, **options)
+            anew = shared.kind == "fine-tune"
+            trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, anew=anew, **options)
         for _ in range(shared.epochs):
             trainer.epoch()
         return judged(shared.split, trainer.vectors().remade(train), 1).users

@@ -1,4 +1,4 @@
-"""A training that goes on from the full-size model within smaller sizes: how BET judges an action (section 4.3)."""
+"""A training that goes on from a full-size model within smaller sizes: how BET judges an action (section 4.3)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ _SCHEDULE = ("generator", "epochs")
 
 
 def warm_trainer(
-    backbone: Backbone, train: Interactions, plan: SizePlan, config: Any, full: State, *, seed: int, **options: Any
+    backbone: Backbone, train: Interactions, plan: SizePlan, config: Any, full: State, *, anew: bool, **options: Any
 ) -> Trainer:
     """A trainer within `plan` whose tables are those of `full`, cut to their sizes.
 
     Args:
         full: the state of the backbone's trainer of full rows, with the same `config`.
+        anew: whether draws, step sizes and moments begin anew; else all is as in `full`.
         options: further arguments of `Backbone.trainer`.
     """
     names = {field.name for field in fields(config)}
     # Where the tables come from elsewhere, the singular vectors that they would start from are not worth their time.
     quick = replace(config, start="normal") if "start" in names else config
-    trainer = backbone.trainer(train, plan, quick, seed=seed, **options)
-    trainer.restore(warm_state(trainer.state(), full, plan, train, config))
+    trainer = backbone.trainer(train, plan, quick, **options)
+    trainer.restore(warm_state(trainer.state() if anew else full, full, plan, train, config))
     return trainer
 
 

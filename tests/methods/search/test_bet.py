@@ -59,7 +59,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each training that judges."""
     made: list[int] = []
     answer = judging._answer
-    monkeypatch.setattr(judging, "_answer", lambda shared, task: (made.append(task[1]), answer(shared, task))[1])
+    monkeypatch.setattr(judging, "_answer", lambda shared, plan: (made.append(1), answer(shared, plan))[1])
     return made
 
 
@@ -192,11 +192,11 @@ def test_a_stop_inside_a_judgement_loses_that_judgement_alone(
     made: list[int] = []
     answer = judging._answer
 
-    def stop_in_third(shared: Any, task: Any) -> Any:
-        made.append(task[1])
+    def stop_in_third(shared: Any, plan: Any) -> Any:
+        made.append(1)
         if len(made) == 3:
             raise StoppedError
-        return answer(shared, task)
+        return answer(shared, plan)
 
     monkeypatch.setattr(judging, "_answer", stop_in_third)
     with pytest.raises(StoppedError):

@@ -94,9 +94,9 @@ def test_one_search_serves_three_budgets(
     asked: list[int] = []
     judge = Judge.each
 
-    def counting(self: Judge, plans: Any, *, seeds: Any) -> Any:
+    def counting(self: Judge, plans: Any) -> Any:
         asked.append(len(plans))
-        return judge(self, plans, seeds=seeds)
+        return judge(self, plans)
 
     monkeypatch.setattr(Judge, "each", counting)
     shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%,5%"}

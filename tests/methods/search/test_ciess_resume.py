@@ -59,10 +59,10 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
     out, judge = tmp_path / "inside", Judge.each
     calls = iter(range(3))
 
-    def dying(self: Judge, plans: Any, *, seeds: Any) -> Any:
+    def dying(self: Judge, plans: Any) -> Any:
         if next(calls, None) is None:
             raise KilledError
-        return judge(self, plans, seeds=seeds)
+        return judge(self, plans)
 
     monkeypatch.setattr(Judge, "each", dying)
     with pytest.raises(KilledError):

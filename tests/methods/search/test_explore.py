@@ -56,8 +56,7 @@ class Target:
     def full(self) -> Judged:
         return Judged(np.ones(self.best.size, np.float32))
 
-    def judge(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> list[Judged]:
-        assert len(plans) == len(seeds)
+    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
         return [Judged((1 - np.abs(plan.users - self.best) / D).astype(np.float32)) for plan in plans]
 
 
@@ -69,7 +68,7 @@ def run(judge: Target, **changes: Any) -> Visits:
 def users_quality(judge: Target, visits: Visits, last: int) -> float:
     """Of the users, in the last visits."""
     plans = [SizePlan(D, users.astype(np.int64)) for users, _ in visits.sizes[-last:]]
-    return float(np.mean([judged.mean for judged in judge.judge(plans, seeds=[0] * last)]))
+    return float(np.mean([judged.mean for judged in judge.judge(plans)]))
 
 
 def test_it_finds_the_size_that_is_best() -> None:
@@ -127,7 +126,7 @@ class Tilted:
     def full(self) -> Judged:
         return Judged(np.ones(120, np.float32))
 
-    def judge(self, plans: Sequence[SizePlan], *, seeds: Sequence[int]) -> list[Judged]:
+    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
         return [Judged(np.full(120, self.worth(plan.users, plan.items), np.float32)) for plan in plans]
 
     def worth(self, users: Any, items: Any) -> float:

@@ -75,7 +75,7 @@ def test_full_sizes_without_training_are_worth_as_much_as_the_full_model(name: s
     job = make_job(name)
     with Judge(job, "fine-tune", epochs=0) as judge:
         full = judge.full()
-        (same,) = judge.judge([SizePlan(job.d, *(np.full(n, job.d) for n in job.train.shape))], seeds=[3])
+        (same,) = judge.judge([SizePlan(job.d, *(np.full(n, job.d) for n in job.train.shape))])
     assert np.allclose(same.users, full.users, atol=0.02, equal_nan=True)
     assert same.mean == pytest.approx(full.mean, abs=2e-3)
 
@@ -129,12 +129,28 @@ def test_neumfs_branches_move_together(make_job: MakeJob) -> None:
     assert np.allclose(cut.scorer.scores(cut.users, cut.items), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "mask_at"), [("ials", None), ("lightgcn", None), ("lightgcn", "ego"), ("ngcf", "ego")]
+)
+def test_a_fresh_training_is_that_of_the_backbone(name: str, mask_at: str | None, make_job: MakeJob) -> None:
+    """Singular vectors are computed once for all, and change nothing by it."""
+    job = make_job(name, settings={"mask_at": mask_at} if mask_at else None)
+    (plan,) = plans(job, 1)
+    with Judge(job, "fresh", epochs=2) as judge:
+        (one,) = judge.judge([plan])
+    trainer = backbone(name).trainer(job.split.train, plan, job.config, seed=job.seed, threads=1)
+    for _ in range(2):
+        trainer.epoch()
+    expected = judged(job.split, trainer.vectors().remade(job.split.train), 1)
+    assert np.array_equal(one.users, expected.users, equal_nan=True)
+
+
 def test_workers_judge_as_this_process_does(make_job: MakeJob) -> None:
     """A training on one thread, here and there, to the bit."""
     job = make_job("mf")
     wanted = plans(job)
     with Judge(job, "fresh", epochs=2) as alone, Judge(replace(job, workers=2), "fresh", epochs=2) as many:
-        here, there = (judge.judge(wanted, seeds=[0, 1, 2]) for judge in (alone, many))
+        here, there = (judge.judge(wanted) for judge in (alone, many))
     assert all(np.array_equal(a.users, b.users, equal_nan=True) for a, b in zip(here, there, strict=True))
     assert len({a.mean for a in here}) == 3
 
@@ -146,7 +162,7 @@ def test_the_oracle_judges_in_the_backbones_place(make_job: MakeJob) -> None:
         Judge(swapped, "fresh", oracle="ials", epochs=1) as other,
     ):
         assert one.full().mean == other.full().mean
-        assert one.judge(plans(own), seeds=[0] * 3)[1].mean == other.judge(plans(own), seeds=[0] * 3)[1].mean
+        assert one.judge(plans(own))[1].mean == other.judge(plans(own))[1].mean
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -154,9 +170,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     answer = judging._answer
 
-    def count(shared: Any, task: Any) -> Any:
-        made.append(task[1])
-        return answer(shared, task)
+    def count(shared: Any, plan: Any) -> Any:
+        made.append(1)
+        return answer(shared, plan)
 
     monkeypatch.setattr(judging, "_answer", count)
     return made
@@ -167,14 +183,15 @@ def test_nothing_is_asked_twice(make_job: MakeJob, tmp_path: Path, monkeypatch: 
     job = make_job(folder=tmp_path)
     wanted = plans(job, 4)
     with Judge(job, "fresh", epochs=1) as judge:
-        before = judge.judge([*wanted, wanted[0]], seeds=[0] * 5)
+        before = judge.judge([*wanted, wanted[0]])
         assert before[4] is before[0]
         assert len(made) == 4
-        judge.judge([wanted[0]], seeds=[1])  # another draw is another training
+    with Judge(replace(job, options=replace(job.options, seed=job.options.seed + 1)), "fresh", epochs=1) as judge:
+        judge.judge([wanted[0]])  # another seed is another training
         assert len(made) == 5
     next(iter((tmp_path / "search").glob("judged-*"))).write_bytes(b"torn")
     with Judge(job, "fresh", epochs=1) as judge:
-        after = judge.judge(wanted, seeds=[0] * 4)
+        after = judge.judge(wanted)
     assert len(made) <= 6
     assert all(np.array_equal(a.users, b.users, equal_nan=True) for a, b in zip(before, after, strict=False))
 
