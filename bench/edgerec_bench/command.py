@@ -14,7 +14,9 @@ class _Refused(click.ClickException):
     exit_code = 2
 
 
-class _Command(click.Command):
+class BenchCommand(click.Command):
+    """Ends with status 2 and a line where a user erred."""
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -24,4 +26,4 @@ class _Command(click.Command):
 
 def bench_command(function: Callable[..., Any]) -> click.Command:
     """Make a command of a function, as `click.command` does."""
-    return click.command(cls=_Command)(function)
+    return click.command(cls=BenchCommand)(function)

@@ -20,6 +20,7 @@ import click
 
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
+from edgerec_bench.command import bench_command
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
@@ -184,7 +185,7 @@ def leads(rows: Sequence[Mapping[str, Any]], method: str = "sparserec") -> list[
     return found
 
 
-@click.command()
+@bench_command
 @click.option("--data", default="ml-1m,gowalla", show_default=True)
 @click.option("--backbones", default="mf,lightgcn", show_default=True)
 @click.option("--methods", default=",".join(METHODS), show_default=True)

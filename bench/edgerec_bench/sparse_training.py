@@ -32,6 +32,7 @@ from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
+from edgerec_bench.command import BenchCommand
 from edgerec_bench.record import over_seeds, with_spread, write_record
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
@@ -199,7 +200,7 @@ def main() -> None:
     """Memory and ablation of training in sparse form."""
 
 
-@main.command()
+@main.command(cls=BenchCommand)
 @click.option("--data", default="synthetic:12000x8000x200000", show_default=True)
 @click.option("--dimensions", default=128, show_default=True)
 @click.option("--density", default=0.1, show_default=True)
@@ -235,7 +236,7 @@ def memory_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-@main.command(name="ablation")
+@main.command(name="ablation", cls=BenchCommand)
 @click.option("--data", default="ml-100k", show_default=True)
 @click.option("--backbone", "backbone_name", default="mf", show_default=True)
 @click.option("--budget", default="10%", show_default=True)

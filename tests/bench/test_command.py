@@ -14,6 +14,8 @@ from tests.bench.conftest import status_of
     [
         ("quality", ["--data", "no-such"], "no-such"),
         ("no_users", ["--data", "no-such"], "no-such"),
+        ("sparse_quality", ["--data", "no-such", "--out", "never.json"], "no-such"),
+        ("sparse_training", ["ablation", "--data", "no-such"], "no-such"),
         ("scale", ["--growth", "--profile", "mixed int8"], "give one of them"),
     ],
 )
