@@ -111,6 +111,8 @@ def _fit(
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads = request.options.threads
     metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)}
+    if vectors.uncut is not None:
+        metrics["uncut"] = measure_vectors(parts, vectors.uncut.users, vectors.uncut.items, threads)
     encoded = model.encode(vectors, trained, result.config, threads=threads)
     if model.user_table and encoded is not None:
         metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)

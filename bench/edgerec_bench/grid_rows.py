@@ -35,7 +35,7 @@ ASKED, ANSWER = "cell.json", "row.json"
 
 Row = dict[str, Any]
 """One cell's outcome: format, version, key, cell, chosen_settings, epochs, metrics by what they are of ('validation',
-'run', 'bundle'), table_bytes, bundle_bytes, layout (of the bundle), versions."""
+'run', 'bundle', and 'uncut' where runs have it), table_bytes, bundle_bytes, layout (of the bundle), versions."""
 
 _PACKAGES = ("edgerec", "numpy", "scipy", "torch", "onnx", "onnxruntime")
 
@@ -179,7 +179,12 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
         "cell": asdict(cell),
         "chosen_settings": run.config["chosen_settings"],
         "epochs": run.config["epochs"],
-        "metrics": {"validation": run.metrics.get("validation"), "run": run.metrics["test"], "bundle": answered},
+        "metrics": {
+            "validation": run.metrics.get("validation"),
+            "run": run.metrics["test"],
+            "bundle": answered,
+            **{name: run.metrics[name] for name in ("uncut",) if name in run.metrics},
+        },
         "table_bytes": run.nbytes,
         "bundle_bytes": exported.nbytes,
         "layout": model.manifest.layout,

@@ -9,13 +9,20 @@ from edgerec.training.fit import SELECTION
 
 
 def cut_of(run: Run) -> dict[str, Any] | None:
-    """The share of the squared norm that the cut kept, and the validation score after it where something was held
-    back; None where nothing was cut after training. The score before the cut is not measured."""
+    """The share of the squared norm that the cut kept, and the test score before and after it; None where nothing was
+    cut after training. Runs of older versions do not know the score before."""
     kept = run.metrics.get("training", {}).get("kept")
-    return None if kept is None else {"kept": kept, SELECTION: run.metrics.get("validation", {}).get(SELECTION)}
+    if kept is None:
+        return None
+    return {
+        "kept": kept,
+        "before": run.metrics.get("uncut", {}).get(SELECTION),
+        "after": run.metrics["test"][SELECTION],
+    }
 
 
 def cut_text(cut: dict[str, Any]) -> str:
     """For people."""
-    score = "" if cut[SELECTION] is None else f"; validation {SELECTION} of what is left {cut[SELECTION]:.4f}"
-    return f"{1 - cut['kept']:.2%} of the propagated tables' squared norm lost{score}"
+    before = "" if cut["before"] is None else f" {cut['before']:.4f} before,"
+    lost = f"{1 - cut['kept']:.2%} of the propagated tables' squared norm lost"
+    return f"{lost}; test {SELECTION}{before} {cut['after']:.4f} after"

@@ -19,6 +19,7 @@ State = dict[str, NDArray[Any]]
 """All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
 SCORER_PREFIX = "scorer_"
 """Of a scorer's arrays where they stand among others."""
+_UNCUT_PREFIX = "uncut_"
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class Vectors:
         history_weights: (n_items,) float32 where a user has no row of its own but is
             sum over its history of history_weights[i] * items[i]; None where users have a table.
         scorer: of NCF's rows; None for inner products.
+        uncut: the rows that training saw, where it did not cut them and what ships is cut; None elsewhere.
     """
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     history_weights: NDArray[np.float32] | None = None
     scorer: NeuMFScorer | None = None
+    uncut: Vectors | None = None
 
     def remade(self, history: Interactions) -> Vectors:
         """The same, with users who have no table made anew from `history` and the items as they are now."""
@@ -66,13 +69,16 @@ class Vectors:
         arrays: State = {name: array for name, array in named.items() if array is not None}
         if self.scorer is not None:
             arrays |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
+        if self.uncut is not None:
+            arrays |= {_UNCUT_PREFIX + name: array for name, array in self.uncut.arrays().items()}
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: State) -> Vectors:
         """The vectors of these `arrays`. Raises KeyError, TypeError, ValueError where they do not make any."""
-        own = {name: array for name, array in arrays.items() if not name.startswith(SCORER_PREFIX)}
-        return cls(**own, scorer=scorer_of(arrays))
+        own = {name: array for name, array in arrays.items() if not name.startswith((SCORER_PREFIX, _UNCUT_PREFIX))}
+        uncut = {name.removeprefix(_UNCUT_PREFIX): arrays[name] for name in arrays if name.startswith(_UNCUT_PREFIX)}
+        return cls(**own, scorer=scorer_of(arrays), uncut=cls.from_arrays(uncut) if uncut else None)
 
 
 def scorer_of(arrays: State) -> NeuMFScorer | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -134,7 +134,7 @@ class GraphTrainer(ABC):
                 n += len(batch.users)
         self._epochs += 1
         told = {"loss": float(total) / n}
-        return told if self._ego_mask is None else {**told, "kept": self._shipped()[1]}
+        return told if self._ego_mask is None else {**told, "kept": self._shipped()[2]}
 
     def batches(self) -> Iterator[Batch]:
         """The steps of the next epoch."""
@@ -169,12 +169,16 @@ class GraphTrainer(ABC):
         return torch.randn(self._train.n_users + self._train.n_items, d, generator=self._generator).numpy()
 
     def vectors(self) -> Vectors:
-        shipped, _ = self._shipped()
-        users, items = np.split(shipped, [self._train.n_users])
+        whole, shipped, _ = self._shipped()
+        found = self._by_side(shipped)
+        return found if self._ego_mask is None else replace(found, uncut=self._by_side(whole))
+
+    def _by_side(self, rows: NDArray[np.float32]) -> Vectors:
+        users, items = np.split(rows, [self._train.n_users])
         return Vectors(users.copy(), items.copy())
 
-    def _shipped(self) -> tuple[NDArray[np.float32], float]:
-        """(n, d) the rows that score cut to their sizes, and the share of their squared norm that this keeps.
+    def _shipped(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+        """(n, d) the rows that score, the same cut to their sizes, and the share of their squared norm that this keeps.
 
         Where training did not cut them, both tables are first turned to the principal axes of the items, which
         changes no score, if more is kept in this way.
@@ -189,7 +193,7 @@ class GraphTrainer(ABC):
                 cuts.append(_cut(turned, self._mask))
             whole, *kept = (float(rows.square().sum()) for rows in (output, *cuts))
         best = int(np.argmax(kept))
-        return cuts[best].numpy(), kept[best] / whole
+        return output.numpy(), cuts[best].numpy(), kept[best] / whole
 
     def state(self) -> State:
         """All that is trained, Adam's moments and step count by name, the generator, the epoch count."""

@@ -44,7 +44,7 @@ class Run:
         config: data, backbone, method, budget, seed, split and settings, as JSON.
         metrics: by part ('validation', 'test') and name ('ndcg@20'); 'encoder' is the test part with users made from
             their histories, each by an encoder that was fitted without that user; 'training' holds what its last epoch
-            says of what ships ('kept', 'weights').
+            says of what ships ('kept', 'weights'); 'uncut' is the test part before a cut that training did not see.
         data_fingerprint: of the interactions that were trained on.
         history: one entry an epoch, or a try of the method's own search.
         user_counts, item_counts: (n,) uint32 interactions that each row was trained on; None for users without a

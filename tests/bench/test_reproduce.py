@@ -107,6 +107,26 @@ def test_means_spreads_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("0.0005" in line for line in said)
 
 
+def test_rows_before_their_cut_are_what_the_paper_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgerec_bench import reproduce
+
+    class Named:
+        name = "ml-1m"
+
+    monkeypatch.setattr(reproduce, "load_data", lambda data: Named())
+    rows = [row("uniform", "20%", 0, 0.2, 0.3), row("random", "20%", 0, 0.1, 0.2)]
+    for one in rows:
+        one["metrics"]["uncut"] = {name: value + 0.1 for name, value in one["metrics"]["run"].items()}
+    uniform, random = outcome(Wanted("ciess", "any", methods=("uniform", "random")), rows)["rows"]
+    assert uniform["recall@20"]["mean"] == 0.2
+    assert uniform["uncut"]["recall@20"]["mean"] == pytest.approx(0.3)
+    assert uniform["of_published"]["recall@20"] == pytest.approx(0.3 / 0.2248)
+    columns, cells = shown([uniform, {**random, "uncut": None}])
+    assert cells[0][columns.index("R@20 uncut")] == "0.3000"
+    assert cells[1][columns.index("R@20 uncut")] == "-"
+    assert all(len(line) == len(columns) for line in cells)
+
+
 def test_a_trial_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,7 +199,8 @@ def test_a_cut_after_training_is_told_where_it_is_made(place: Path, tmp_path: Pa
     shown = command_line(*given, "again", cwd=tmp_path).stdout
     told = json_of(command_line(*given, "best", "--split", "random:50/25/25", "--json", cwd=tmp_path))
     again, best = cut_in(tmp_path / "again", phase="final"), cut_in(tmp_path / "best", phase="choose")
-    text = f"{1 - again['kept']:.2%} of the propagated tables' squared norm lost; validation ndcg@20 of what is left 0."
+    lost, before = f"{1 - again['kept']:.2%}", f"{again['before']:.4f} before"
+    text = f"{lost} of the propagated tables' squared norm lost; test ndcg@20 {before}"
     assert re.search(rf"cut after training +{re.escape(text)}", shown)
     assert told["cut"] == best  # type: ignore[index,call-overload]
     exported = command_line("export", "best", "--out", "b", "--no-verify", cwd=tmp_path).stdout
@@ -217,7 +218,9 @@ def cut_in(folder: Path, *, phase: str) -> dict[str, float]:
     shipped = [entry for entry in run["history"] if entry["epoch"] == run["config"]["epochs"]][-1]
     assert shipped["phase"] == phase
     assert 0 < shipped["kept"] < 1
-    return {"kept": shipped["kept"], "ndcg@20": run["metrics"]["validation"]["ndcg@20"]}
+    before, after = (run["metrics"][part]["ndcg@20"] for part in ("uncut", "test"))
+    assert before > after
+    return {"kept": shipped["kept"], "before": before, "after": after}
 
 
 Arguments = Callable[[Path, Path], list[str]]

@@ -98,6 +98,7 @@ def test_the_gradient_of_the_softmax_over_several_blocks_is_that_of_finite_diffe
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(losses, "_BLOCK", 2)
+    monkeypatch.setattr(losses, "_PAIRS", 3)
     table = torch.randn(12, 3, dtype=torch.float64, generator=generator(), requires_grad=True)
     rows = ([4, 4, 1, 0, 3, 3, 2], [5, 6, 7, 8, 9, 5, 6], [10, 11, 5])
     batch = Batch(*map(torch.tensor, rows), shifts=torch.tensor([0.3, -0.2, 1.0]))

@@ -14,7 +14,7 @@ from edgerec.api import train
 from edgerec.data import Interactions, evaluate_vectors, split, synthetic
 from edgerec.data.split import SplitSpec
 from edgerec.errors import UnsupportedError
-from edgerec.models import SizePlan
+from edgerec.models import SizePlan, Vectors
 from edgerec.models.ngcf import NGCF, NGCFConfig, NGCFTrainer
 from edgerec.models.prefix import prefix_mask
 from edgerec.models.propagation import Propagation, normalised_adjacency
@@ -102,6 +102,17 @@ def test_masks_hold_where_they_cut(random_data: Interactions, uneven: SizePlan, 
     for name in ("ego", "ego.exp_avg", "ego.exp_avg_sq"):
         assert state[name][past_ego].any() == (mask_at == "output")
     assert ("kept" in told[-1]) == (mask_at == "ego")
+    if mask_at == "output":
+        assert vectors.uncut is None
+        return
+    assert vectors.uncut is not None
+    kept = sum(np.square(side).sum() for side in (vectors.users, vectors.items))
+    whole = sum(np.square(side).sum() for side in (vectors.uncut.users, vectors.uncut.items))
+    assert kept / whole == pytest.approx(told[-1]["kept"], rel=1e-5)
+    again = Vectors.from_arrays(vectors.arrays())
+    assert again.uncut is not None
+    assert np.array_equal(again.uncut.items, vectors.uncut.items)
+    assert np.array_equal(again.items, vectors.items)
 
 
 def test_a_row_cut_short_has_some_of_every_layer(random_data: Interactions) -> None:
