@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgerec.extras import require
 from edgerec.methods.sparse.masks import Mask, largest_mask
@@ -34,6 +33,7 @@ class SoftTable:
         self._thresholds = torch.full(shape, float(threshold))
         self._decay = decay
         self._optimizer = torch.optim.Adam([self._values, self._thresholds], fused=True)
+        self._limits = torch.sigmoid(self._thresholds)
 
     @property
     def n_rows(self) -> int:
@@ -46,7 +46,7 @@ class SoftTable:
 
     def margins(self) -> list[Floats]:
         """Of consecutive rows, (n, d) each, how far values are above their thresholds; below zero they are gone."""
-        blocks = (np.arange(start, min(start + _BLOCK, self.n_rows)) for start in range(0, self.n_rows, _BLOCK))
+        blocks = (slice(start, start + _BLOCK) for start in range(0, self.n_rows, _BLOCK))
         return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
 
     def rows(self, rows: Rows) -> Floats:
@@ -57,33 +57,31 @@ class SoftTable:
         return products
 
     def dimensions(self, start: int, stop: int) -> Floats:
-        limits = torch.sigmoid(self._thresholds)
-        own = limits if limits.shape[1] == 1 else limits[:, start:stop]
+        own = self._limits if self._limits.shape[1] == 1 else self._limits[:, start:stop]
         return _shrunk(self._values[:, start:stop].numpy(), own.numpy())
 
     def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
         """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
-        values = self._values[torch.from_numpy(rows)]
-        own = torch.from_numpy(gradients * self._left(rows))
-        of_limits = torch.zeros_like(self._values).index_copy_(0, torch.from_numpy(rows), -own * values.sign())
-        limits = torch.sigmoid(self._thresholds)
-        slope = limits * (1 - limits)
-        self._thresholds.grad = of_limits.sum_to_size(self._thresholds.shape) * slope + self._decay * self._thresholds
-        self._values.grad = of_limits.zero_().index_copy_(0, torch.from_numpy(rows), own)
+        at = torch.from_numpy(rows)
+        values, limits = map(torch.from_numpy, self._of(rows))
+        own = torch.from_numpy(gradients) * (values.abs() > limits)
+        of_values = torch.zeros_like(self._values).index_copy_(0, at, own)
+        of_limits = torch.zeros_like(self._values).index_copy_(0, at, -own * values.sign())
+        slope = torch.addcmul(self._limits, self._limits, self._limits, value=-1)
+        of_thresholds = of_limits.sum_to_size(self._thresholds.shape).mul_(slope)
+        self._thresholds.grad = of_thresholds.add_(self._thresholds, alpha=self._decay)
+        self._values.grad = of_values
         self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
+        self._limits = torch.sigmoid(self._thresholds)
 
-    def _left(self, rows: Rows) -> NDArray[np.bool_]:
-        """(n, d) which values of those rows are above their thresholds."""
-        values, limits = self._of(rows)
-        active: NDArray[np.bool_] = np.abs(values) > limits
-        return active
-
-    def _of(self, rows: Rows) -> tuple[Floats, Floats]:
+    def _of(self, rows: Rows | slice) -> tuple[Floats, Floats]:
         """Values and thresholds of those rows."""
-        limits = torch.sigmoid(self._thresholds)
-        own = limits if len(limits) == 1 else limits[torch.from_numpy(rows)]
-        return self._values[torch.from_numpy(rows)].numpy(), own.numpy()
+        if isinstance(rows, slice):
+            return self._values[rows].numpy(), self._limits[rows if len(self._limits) > 1 else slice(None)].numpy()
+        at = torch.from_numpy(rows)
+        own = self._limits.index_select(0, at) if len(self._limits) > 1 else self._limits
+        return self._values.index_select(0, at).numpy(), own.numpy()
 
 
 def _shrunk(values: Floats, limits: Floats) -> Floats:
