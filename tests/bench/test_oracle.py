@@ -32,6 +32,16 @@ def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
     assert found["command"].startswith("python -m edgerec_bench.oracle synthetic:80x60x2000 --backbone mf")
 
 
+def test_powers_are_drawn_in_their_place(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --draw powers --actions 4 --epochs 1 --out"
+    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "oracle.json").read_text())
+    assert "--draw powers --actions 4" in found["command"]
+    assert len({tuple(action["powers"]) for action in found["actions"]}) == 4
+    assert len(set(found["judges"]["ials"]["eval"])) == 4
+
+
 def test_correlations_are_of_all_and_of_the_better_half() -> None:
     dear = np.arange(10.0)
     cheap = dear.copy()
