@@ -236,6 +236,13 @@ def test_what_predictors_rank_is_that_of_the_result() -> None:
     assert rows_of("predictor", SEARCHED) == predictor_cells(result["rows"])
 
 
+def test_how_long_actions_take_is_that_of_the_result() -> None:
+    found = json.loads((ROOT / "bench" / "results" / "search-speed.json").read_text())
+    scored, drawn = f"{found['scoring_s']:.3f} s", f"{found['seconds']['sampling and projection']:.2f} s"
+    assert f"takes {scored} on tables of Gowalla's size (70,839 rows), drawing and projecting them {drawn}" in SEARCHED
+    assert found["rows"] == 70_839
+
+
 def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
