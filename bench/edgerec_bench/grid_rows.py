@@ -183,7 +183,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
             "validation": run.metrics.get("validation"),
             "run": run.metrics["test"],
             "bundle": answered,
-            **{name: run.metrics[name] for name in ("uncut",) if name in run.metrics},
+            **({"uncut": run.metrics["uncut"]} if "uncut" in run.metrics else {}),
         },
         "table_bytes": run.nbytes,
         "bundle_bytes": exported.nbytes,

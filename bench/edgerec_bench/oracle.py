@@ -121,7 +121,7 @@ def _correlations(cheap: list[float], dear: list[float]) -> dict[str, Any]:
 @bench_command
 @click.argument("data", default="ml-100k")
 @click.option("--backbone", default="lightgcn", show_default=True)
-@search_options
+@search_options()
 @click.option("--draw", type=click.Choice(["bet", "powers"]), default="bet", show_default=True, help="What is judged.")
 @click.option("--actions", default=30, show_default=True)
 @click.option("--epochs", type=int, help="Of fine-tuning the backbone.  [default: as BET's]")

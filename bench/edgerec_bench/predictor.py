@@ -69,7 +69,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @bench_command
 @click.argument("data", default="ml-100k")
 @click.option("--backbone", default="ials", show_default=True)
-@search_options
+@search_options()
 @click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
 @click.option("--unseen", default=200, show_default=True, help="Actions that are predicted after it.")
 @click.option("--seeds", default=4, show_default=True)

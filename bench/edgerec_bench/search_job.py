@@ -30,12 +30,16 @@ def search_job(interactions: Interactions, request: TrainRequest, workers: Worke
     return job, Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
 
 
-def search_options(command: F) -> F:
-    """--budget, --dimensions and --split: what actions are drawn within."""
-    for option in (
-        click.option("--split", default="random:50/25/25", show_default=True),
-        click.option("--dimensions", default=128, show_default=True),
-        click.option("--budget", default="10%", show_default=True),
-    ):
-        command = option(command)
-    return command
+def search_options(split: str = "random:50/25/25") -> Callable[[F], F]:
+    """--budget, --dimensions and --split, by default `split`: what actions are drawn within."""
+
+    def decorate(command: F) -> F:
+        for option in (
+            click.option("--split", default=split, show_default=True),
+            click.option("--dimensions", default=128, show_default=True),
+            click.option("--budget", default="10%", show_default=True),
+        ):
+            command = option(command)
+        return command
+
+    return decorate

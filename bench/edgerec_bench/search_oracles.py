@@ -28,6 +28,7 @@ from edgerec.request import settings_of
 from edgerec.training import FitOptions, Step
 from edgerec_bench.command import bench_command
 from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.search_job import search_options
 
 ORACLES = ("ials", "backbone")
 METRICS = ("ndcg@20", "recall@20")
@@ -85,9 +86,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @bench_command
 @click.argument("data", default="ml-1m")
 @click.option("--backbone", default="lightgcn", show_default=True)
-@click.option("--budget", default="10%", show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
-@click.option("--split", default="random:50+25/25", show_default=True)
+@search_options(split="random:50+25/25")
 @click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
 @click.option("--retrain", default=5, show_default=True, help="Actions that are trained in full.")
 @click.option("--epochs", type=int, help="Of a training in full, at most.")

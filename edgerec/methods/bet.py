@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgerec.methods.base import Job
-from edgerec.methods.search.config import SearchConfig, check_choice
+from edgerec.methods.search.config import SearchConfig
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.retrain import retrained
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 from edgerec.training import FitResult
 
 _WIDTHS = 16

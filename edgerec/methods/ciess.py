@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
 from edgerec.methods.base import Job
-from edgerec.methods.search.config import SearchConfig, check_choice
+from edgerec.methods.search.config import SearchConfig
 from edgerec.methods.search.noise import NOISES
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 from edgerec.training import FitResult
 
 if TYPE_CHECKING:

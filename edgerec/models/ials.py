@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import SettingError, UnsupportedError
+from edgerec.errors import UnsupportedError
 from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import check_sizes, cut
 from edgerec.models.row_solver import RowSolver
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 
 _ALPHA, _REG = 3.0, 20.0
 _STARTS = ("svd", "normal")
@@ -48,8 +48,7 @@ class IALSConfig:
         """Raises SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
-        if self.start not in _STARTS:
-            raise SettingError(f"ials has no start {self.start!r}; choose {' or '.join(_STARTS)}")
+        check_choice("start", self.start, _STARTS)
 
 
 class IALSTrainer:

@@ -9,3 +9,9 @@ def check_range(name: str, value: float | None, low: float, high: float) -> None
     """Raise SettingError unless `value` is None or in low..high."""
     if value is not None and not low <= value <= high:
         raise SettingError(f"the setting {name} must be in {low:g}..{high:g}, got {value:g}")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise SettingError unless `value` is one of `known`."""
+    if value not in known:
+        raise SettingError(f"the setting {name} must be one of {', '.join(known)}, got {value!r}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgerec.errors import SettingError
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 
 if TYPE_CHECKING:
     from edgerec.methods.base import Method
@@ -35,12 +34,6 @@ class SearchConfig:
         check_choice("oracle", self.oracle, ORACLES)
         check_range("epochs", self.epochs, 1, 1e6)
         check_range("retrain", self.retrain, 1, 1e4)
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise SettingError unless `value` is one of `known`."""
-    if value not in known:
-        raise SettingError(f"the setting {name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def searches(method: Method) -> bool:

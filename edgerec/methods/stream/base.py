@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Segment
-from edgerec.methods.search.config import check_choice
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream.carry import Carry
 from edgerec.methods.stream.room import Room, values_of
 from edgerec.models import SizePlan, State
+from edgerec.models.settings import check_choice
 from edgerec.training import Progress, Step
 
 Counts = NDArray[np.int64]

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.search.config import check_choice
 from edgerec.methods.search.replay import Batch
 from edgerec.methods.stream.base import Chooser, Moment, Scene, Try, Worth, check_counts, rehearsed
 from edgerec.methods.stream.observation import SizeAction, length, observed
 from edgerec.models import SizePlan, State
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 
 if TYPE_CHECKING:
     from edgerec.methods.search.sac import SAC

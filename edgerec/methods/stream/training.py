@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from edgerec.data import Segment
 from edgerec.errors import SettingError, UnsupportedError
-from edgerec.methods.search.config import check_choice
 from edgerec.methods.stream.carry import Carry
 from edgerec.methods.stream.room import sides_of
 from edgerec.models import Backbone, SizePlan, Trainer, Vectors
 from edgerec.models.ials_refit import IALSRefit
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_choice, check_range
 from edgerec.training import Start
 
 BACKBONES = ("ials", "lightgcn")
