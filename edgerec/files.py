@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import sys
@@ -76,6 +77,11 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
             temporary.unlink(missing_ok=True)
+
+
+def torn_files(folder: Path) -> list[Path]:
+    """What `atomic_write` was writing in a folder when its process was killed."""
+    return [path for path in folder.glob(".*.part") if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file()]
 
 
 def _written_through(path: Path) -> Iterator[IO[bytes]]:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from edgerec.errors import RunError
+from edgerec.files import remove, torn_files
 
 FolderState = Literal["new", "begun", "done"]
 
 
 def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, overwrite: bool) -> FolderState:
-    """What a command finds: 'done' or 'begun', to go on from, or 'new', where all is to be made, what is old removed.
+    """What a command finds: 'done' or 'begun', to go on from, or 'new', where all is to be made.
+
+    What a killed command was writing when it ended is removed.
 
     Args:
         what: the folder is to hold, in errors: 'run' or 'stream'.
@@ -23,14 +26,15 @@ def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, 
 
     Raises RunError where something would be overwritten unasked.
     """
-    if folder.is_dir() and not done and not begun and any(folder.iterdir()):
+    torn = set(torn_files(folder))
+    if folder.is_dir() and not done and not begun and any(path not in torn for path in folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no {what}; choose another --out")
-    if resume and begun:
-        return "begun"
-    if overwrite:
-        return "new"
-    if done and not resume:
+    if done and not (resume or overwrite):
         raise RunError(f"{folder} holds a finished {what}; choose another --out, or --overwrite it")
-    if begun:
+    if begun and not (resume or overwrite):
         raise RunError(f"{folder} holds an unfinished {what}; go on with --resume, or start anew with --overwrite")
-    return "done" if done else "new"
+    for path in torn:
+        remove(path)
+    if begun and resume:
+        return "begun"
+    return "done" if done and not overwrite else "new"

@@ -168,6 +168,60 @@ def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, comma
     assert same(Run.load(out), Run.load(tmp_path / "whole"))
 
 
+KILLED_AT_EVERY_WRITE = """
+import os, signal, sys
+from pathlib import Path
+from edgerec.api import train
+from edgerec.data import load_data
+
+OPERATIONS = {"open", "os.mkdir", "os.remove", "os.rename", "shutil.rmtree"}
+data = load_data("synthetic:60x40x900")
+
+def child(folder, kill_at=None):
+    if (process := os.fork()) > 0:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    seen = 0
+
+    def hook(event, arguments):
+        nonlocal seen
+        if event in OPERATIONS and str(arguments[0]).startswith(str(folder)):
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+
+    sys.addaudithook(hook)
+    status = 1
+    try:
+        train(data, backbone="ials", method="uniform", budget="50%", dimensions=4, settings={"alpha": 1.0},
+              out=folder, resume=True)
+        status = 0
+    finally:
+        os._exit(status)
+
+base, kill_at = Path(sys.argv[1]), 0
+assert child(base / "whole") == 0
+while child(base / f"killed-{kill_at}", kill_at) == -signal.SIGKILL:
+    assert child(base / f"killed-{kill_at}") == 0, kill_at
+    kill_at += 1
+print(kill_at)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_killed_at_any_write_the_same_call_goes_on(tmp_path: Path) -> None:
+    """Also while it writes its first checkpoint, when there is nothing yet to go on from."""
+    command = [sys.executable, "-c", KILLED_AT_EVERY_WRITE, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout)
+    assert kills > 20
+    whole = tmp_path / "whole"
+    for number in range(kills):
+        killed = tmp_path / f"killed-{number}"
+        assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}, number
+        assert same(Run.load(killed), Run.load(whole)), number
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%"]
