@@ -2,16 +2,16 @@
 
 usage: EDGEREC_DATA=FOLDER python -m edgerec_bench.sparse_quality --data ml-1m [--workers 2] [--out result.json]
 
-Every method has the same number of trials, of each row of `TRIALS`: the settings whose NDCG@20 is best on the
-validation part at `TUNED_AT` with seed 0 are kept for all densities and seeds. All methods train for the same number of
-epochs, fewer than the backbones' own (`REDUCED`), and nothing is chosen by the test part. Cells go through the grid
+Every method has the same trials: the L2 whose NDCG@20 is best on the validation part at `TUNED_AT` with seed 0 is kept
+for all densities and seeds. All methods train for the same number of epochs, fewer than the backbones' own (`REDUCED`),
+and nothing is chosen by the test part. Cells go through the grid
 runner: killed, the same command goes on from --grid, and what is there by then is written with `complete` false.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,39 @@ from edgerec_bench.record import over_seeds, with_spread, write_record
 
 SPLIT = "random:70/10/20"
 METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
-REDUCED: dict[str, dict[str, Any]] = {
-    "mf": {"epochs": 16, "settings": {"decay": 0.8}},
-    "lightgcn": {"epochs": 30, "settings": {"horizon": 30, "lr": 0.12}},
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What every method has of training.
+
+    Attributes:
+        settings: of the backbone; step sizes are as large as fewer epochs need, and fall over these.
+        l2: one trial each.
+        pep: PEP's settings: without them its search would not end in so few epochs.
+    """
+
+    epochs: int
+    settings: dict[str, Any]
+    l2: tuple[float, ...] = (0.0015, 0.005, 0.015)
+    pep: dict[str, Any] = field(default_factory=lambda: {"threshold": -6.0, "search_epochs": 16})
+
+
+REDUCED = {
+    "mf": Reduced(16, {"decay": 0.8}),
+    "lightgcn": Reduced(30, {"horizon": 30, "lr": 0.12}),
+    "gowalla/lightgcn": Reduced(
+        12,
+        {"horizon": 12, "lr": 0.12, "users": 2048, "popular": 0.5},
+        l2=(0.005, 0.02, 0.05),
+        pep={"threshold": -6.0, "search_epochs": 12},
+    ),
 }
-"""By backbone; step sizes are as large as fewer epochs need, and fall over these."""
-_PEP = {"threshold": -6.0, "search_epochs": 16}
-FIXED: dict[str, dict[str, dict[str, Any]]] = {
-    "mf": {"pep": _PEP},
-    "lightgcn": {"pep": _PEP, "sparserec": {"backward": "dense"}},
-}
-"""Method settings by backbone: without PEP's its search would not end in so few epochs, and LightGCN's steps go through
-the whole graph, so that sampling rows would save memory and no time."""
-L2 = (0.0015, 0.005, 0.015)
+"""By backbone, or data and backbone. Gowalla's epochs with LightGCN take minutes where MovieLens-1M's take seconds."""
+# LightGCN's steps go through the whole graph, so that sampling rows would save memory and no time.
+_FIXED: dict[tuple[str, str], dict[str, Any]] = {("lightgcn", "sparserec"): {"backward": "dense"}}
 TUNED_AT = "10%"
-NAMES = ("data", "backbone", "budget", "method")
+NAMES = ("data", "backbone", "method")
 METRICS = ("ndcg@20", "recall@20")
 
 
@@ -54,15 +72,23 @@ class Trial:
     method_settings: dict[str, Any]
 
 
-def trials(backbone: str, method: str) -> list[Trial]:
+def reduced(data: str, backbone: str) -> Reduced:
+    """What `REDUCED` says of a backbone on these data."""
+    return REDUCED.get(f"{data}/{backbone}", REDUCED[backbone])
+
+
+def trials(data: str, backbone: str, method: str) -> list[Trial]:
     """The trials of a method, as many for each."""
-    return [Trial({**REDUCED[backbone]["settings"], "l2": l2}, FIXED[backbone].get(method, {})) for l2 in L2]
+    how = reduced(data, backbone)
+    fixed = how.pep if method == "pep" else _FIXED.get((backbone, method), {})
+    return [Trial({**how.settings, "l2": l2}, fixed) for l2 in how.l2]
 
 
 def plan(
     data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], seeds: Sequence[int], dimensions: int
 ) -> Plan:
     """The cells of one method with one trial's settings."""
+    epochs = reduced(data, backbone).epochs
     return Plan.parse(
         {
             "data": data,
@@ -74,8 +100,8 @@ def plan(
             "method_settings": {method: trial.method_settings} if trial.method_settings else {},
             "split": SPLIT,
             "dimensions": dimensions,
-            "epochs": REDUCED[backbone]["epochs"],
-            "patience": REDUCED[backbone]["epochs"],
+            "epochs": epochs,
+            "patience": epochs,
             "layout": "csr",
         }
     )
@@ -127,7 +153,7 @@ def _teller() -> Callable[[Standing], None]:
 def chosen(question: Question, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
     """The trial that is best on the validation part, and what each reached there."""
     tried = []
-    for trial in trials(backbone, method):
+    for trial in trials(data, backbone, method):
         (row,) = question.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
         tried.append((row["metrics"]["validation"]["ndcg@20"], trial))
     best = max(tried, key=lambda pair: pair[0])[1]
@@ -216,18 +242,25 @@ def main(
     ahead = leads(rows)
     _show(rows, ahead)
     command = f"python -m edgerec_bench.sparse_quality --data {data} --backbones {backbones} --methods {methods}"
-    figures = {"split": SPLIT, "reduced": REDUCED, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
+    had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in question.groups()}
+    figures = {"split": SPLIT, "reduced": had, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
     options = f"--budgets {budgets} --seeds {seeds} --dimensions {dimensions}"
     write_record(out, "sparse-quality", f"{command} {options}", figures)
 
 
-def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line a row: its `NAMES`, and each of `METRICS` with its spread."""
-    return [[*(row[name] for name in NAMES), *(with_spread(row[metric]) for metric in METRICS)] for row in rows]
+def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and lines: one a method on data and backbone, each metric with its spread by budget."""
+    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    found = {tuple(row[name] for name in (*NAMES, "budget")): row for row in rows}
+    lines = [
+        [*line, *(with_spread(found[*line, budget][metric]) for metric, budget in product(METRICS, budgets))]
+        for line in dict.fromkeys(key[:-1] for key in found)
+    ]
+    return [*NAMES, *(f"{metric}, {budget}" for metric, budget in product(METRICS, budgets))], lines
 
 
 def _show(rows: Sequence[Mapping[str, Any]], ahead: Sequence[Mapping[str, Any]]) -> None:
-    print_table("", [*NAMES, *METRICS], cells(rows))
+    print_table("", *table(rows))
     for lead in ahead:
         verdict = "ahead" if lead["ahead"] else "not ahead by more than the spread"
         where = f"{lead['data']} {lead['backbone']} {lead['budget']}"

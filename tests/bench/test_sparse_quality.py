@@ -9,17 +9,18 @@ import pytest
 
 from edgerec_bench import sparse_quality
 from edgerec_bench.grid_rows import read_rows
-from edgerec_bench.sparse_quality import METHODS, REDUCED, Question, leads, measured, trials
+from edgerec_bench.sparse_quality import METHODS, REDUCED, Question, Reduced, leads, measured, reduced, trials
 
 
 def test_every_method_has_as_many_trials_and_the_same_epochs() -> None:
-    for backbone, reduced in REDUCED.items():
-        assert {len(trials(backbone, method)) for method in METHODS} == {3}
-        plans = [
-            sparse_quality.plan("ml-100k", backbone, method, trials(backbone, method)[0], ["10%"], [0], 64)
-            for method in METHODS
-        ]
-        assert {plan.shared.epochs for plan in plans} == {reduced["epochs"]}
+    wanted = {("ml-1m", "mf"): 16, ("gowalla", "mf"): 16, ("ml-1m", "lightgcn"): 30, ("gowalla", "lightgcn"): 12}
+    for (data, backbone), epochs in wanted.items():
+        tried = {method: trials(data, backbone, method) for method in METHODS}
+        assert {tuple(trial.settings["l2"] for trial in those) for those in tried.values()} == {
+            reduced(data, backbone).l2
+        }
+        plans = [sparse_quality.plan(data, backbone, name, those[0], ["10%"], [0], 64) for name, those in tried.items()]
+        assert {plan.shared.epochs for plan in plans} == {epochs}
 
 
 def row(method: str, *values: float, budget: str = "10%") -> dict[str, Any]:
@@ -50,8 +51,7 @@ def test_the_best_trial_on_validation_is_kept_and_the_table_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second trial learns nothing: decay takes all away."""
-    monkeypatch.setattr(sparse_quality, "L2", (0.001, 1000.0))
-    monkeypatch.setitem(REDUCED, "mf", {"epochs": 2, "settings": {}})
+    monkeypatch.setitem(REDUCED, "mf", Reduced(2, {}, l2=(0.001, 1000.0)))
     grid = tmp_path / "cells.jsonl"
     question = Question(("synthetic:80x50x1500",), ("mf",), ("uniform",), ("10%",), 1, 16, 2, grid)
     rows, tuned = measured(question)

@@ -25,7 +25,7 @@ from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
-from edgerec_bench.sparse_quality import cells as quality_cells
+from edgerec_bench.sparse_quality import table as quality_table
 from edgerec_bench.sparse_training import ablation_cells, memory_cells
 from edgerec_bench.units import INSTRUCTIONS
 from tests.conftest import CommandLine
@@ -211,7 +211,8 @@ def test_the_ablation_of_sparserec_is_that_of_the_result(path: Path) -> None:
 
 def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
     results = sorted((ROOT / "bench" / "results").glob("sparse-quality-*.json"), reverse=True)
-    rows = [row for path in results for row in quality_cells(json.loads(path.read_text())["rows"])]
+    assert len(results) == 3
+    rows = [row for path in results for row in quality_table(json.loads(path.read_text())["rows"])[1]]
     assert rows_of("sparse-quality", SPARSE) == rows
 
 
