@@ -29,8 +29,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.scale_tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
 from edgerec_export.allow_input import allow_graph
@@ -136,7 +135,7 @@ def main(items: int, rounds: int, note: str, out: Path | None) -> None:
             "note": note,
             "rows": rows,
         }
-        write_record(out, "allow", f"python -m edgerec_bench.allow --items {items} --rounds {rounds}", figures)
+        write_figures(out, "allow", figures)
 
 
 if __name__ == "__main__":

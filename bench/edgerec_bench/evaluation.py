@@ -25,8 +25,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.errors import BenchError
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -107,7 +106,7 @@ def main(data: str, note: str, out: Path | None) -> None:
             "note": note,
             "rows": rows,
         }
-        write_record(out, "evaluation", f"python -m edgerec_bench.evaluation --data {data}", figures)
+        write_figures(out, "evaluation", figures)
 
 
 if __name__ == "__main__":

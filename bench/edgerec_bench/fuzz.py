@@ -30,8 +30,7 @@ from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_export import Options, Source, export
 
 HANGS_S = 60.0
@@ -196,7 +195,7 @@ def main(count: int, seed: int, out: Path | None) -> None:
             "refused_by": dict(tally.errors.most_common()),
             "faults": tally.faults,
         }
-        write_record(out, "fuzz", f"python -m edgerec_bench.fuzz --count {count} --seed {seed}", figures)
+        write_figures(out, "fuzz", figures)
     sys.exit(1 if tally.faults else 0)
 
 

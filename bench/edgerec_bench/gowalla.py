@@ -29,8 +29,7 @@ from edgerec.errors import DataError
 from edgerec.files import cache_folder
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 DIMENSIONS = 64
 SETTINGS: dict[str, Any] = {"lr": 0.04, "l2": 0.02, "negatives": 4096, "popular": 0.5, "horizon": 500}
@@ -177,7 +176,6 @@ def main(
     run.at.setdefault("prepare_seconds", prepared)
     run.go(60 * minutes, config.horizon, every)
     if out is not None:
-        command = f"python -m edgerec_bench.gowalla --minutes {minutes:g} --threads {threads} --seed {seed}"
         figures = {
             "split": f"{held_back:.0%} of each user's interactions in LightGCN's train"
             if validation
@@ -191,7 +189,7 @@ def main(
             **summary(run.at["curve"]),
             **run.at,
         }
-        write_record(out, "gowalla", command + (f" --settings '{settings}'" if settings != "{}" else ""), figures)
+        write_figures(out, "gowalla", figures)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,8 @@ import numpy as np
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.runtime import metadata
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.patch_tables import versions
-from edgerec_bench.record import write_record
 from edgerec_export import Options, export
 
 FORMS = (("dense", "int8", 145_000), ("mixed", "int8", 700_000))
@@ -105,8 +104,7 @@ def main(megabytes: float, processes: int, out: Path | None) -> None:
             rows.append({"layout": layout, "precision": precision, "bytes": metadata(bundle).bytes, **figures})
     print_table("from nothing to the first answer", COLUMNS, map(cells, rows))
     if out is not None:
-        command = f"python -m edgerec_bench.load --megabytes {megabytes:g} --processes {processes}"
-        write_record(out, "load", command, {"load_average": round(os.getloadavg()[0], 2), "rows": rows})
+        write_figures(out, "load", {"load_average": round(os.getloadavg()[0], 2), "rows": rows})
 
 
 if __name__ == "__main__":

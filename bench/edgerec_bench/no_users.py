@@ -22,8 +22,7 @@ from edgerec.measure import evaluate
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_export import Options, export, from_run
 
 SPLIT = "random:80/20"
@@ -99,13 +98,12 @@ def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | 
         messages.print(", ".join(map(str, cells(rows[-1]))), markup=False)
     print_table(f"{data}, {SPLIT}, d={dimensions}, NDCG@20, bytes of int8", COLUMNS, [cells(row) for row in rows])
     if out is not None:
-        command = f"python -m edgerec_bench.no_users --data {data} --backbones {backbones} --dimensions {dimensions}"
         figures = {
             "split": f"{SPLIT}, seed 0",
             "data_fingerprint": interactions.fingerprint(),
             "rows": rows,
         }
-        write_record(out, "no_users", f"{command} --threads {threads}", figures)
+        write_figures(out, "no_users", figures)
 
 
 if __name__ == "__main__":

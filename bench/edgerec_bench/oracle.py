@@ -31,9 +31,8 @@ from edgerec.methods.search.shortlist import projected
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.ranks import spearman
-from edgerec_bench.record import write_record
 from edgerec_bench.search_job import search_job, search_options
 
 ORACLE, TUNED, FULL = "ials", "fine-tuned", "in full"
@@ -160,11 +159,8 @@ def main(
     rows = [[c["of"], c["with"], c["all"], c["better_half"], c["place_of_best"]] for c in found["correlations"]]
     print_table(f"{data}, {backbone} at {budget}, {actions} actions", columns, rows)
     if out is not None:
-        options = f"--backbone {backbone} --budget {budget} --dimensions {dimensions} --split {split}"
-        options += f" --draw {draw}" * (draw != "bet") + f" --actions {actions}"
-        command = f"python -m edgerec_bench.oracle {data} {options} --epochs {epochs}{' --full' * full} --seed {seed}"
         about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        write_record(out, "oracle", command, {"note": note, **about, "seed": seed, **found})
+        write_figures(out, "oracle", {"note": note, **about, "seed": seed, **found})
 
 
 if __name__ == "__main__":

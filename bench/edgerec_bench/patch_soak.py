@@ -28,9 +28,8 @@ from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.memory import memory_kib
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.patch_tables import export_line, versions
-from edgerec_bench.record import write_record
 from edgerec_export import Options, Source, diff
 
 USERS, K, CANDIDATES = 200, 20, 50
@@ -192,8 +191,7 @@ def main(minutes: float, threads: int, every: float, items: int, users: int, out
     print_facts("", {**found["requests"], "while patched": found["while_patched"], "patches": found["patches"]})
     print_facts("memory", {name: f"{one['ratio']:.3f}" for name, one in found["memory"].items() if one})
     if out is not None:
-        options = f"--minutes {minutes:g} --threads {threads} --every {every:g} --items {items} --users {users}"
-        write_record(out, "patch-soak", f"python -m edgerec_bench.patch_soak {options}", found)
+        write_figures(out, "patch-soak", found)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
 from edgerec.training import Run
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_export import Options, diff, export, from_run
 
 COLUMNS = ("segment", "items touched", "users touched", "whole", "patch", "of the whole")
@@ -95,8 +94,7 @@ def main(data: str, segments: str, budget: str, last: int, work: Path | None, ou
     print_table(f"{data}, {segments}", COLUMNS, map(cells, rows))
     messages.print(f"median {median(row['patch_bytes'] / row['full_bytes'] for row in rows):.1%} of the whole")
     if out is not None:
-        options = f"--data {data} --segments {segments} --budget {budget} --last {last}"
-        write_record(out, "patch-stream", f"python -m edgerec_bench.patch_stream {options}", {"rows": rows})
+        write_figures(out, "patch-stream", {"rows": rows})
 
 
 if __name__ == "__main__":

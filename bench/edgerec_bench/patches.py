@@ -23,10 +23,9 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_facts, print_table
 from edgerec.runtime.updates import apply_patch, undo_patch
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.patch_tables import export_line, versions
 from edgerec_bench.patch_trials import damage, kill
-from edgerec_bench.record import write_record
 from edgerec_export import Options, diff
 
 FORMS = (
@@ -120,9 +119,7 @@ def main(items: int, users: int, share: float, rounds: int, kills: int, damaged:
     survived = survive(items, users, share, kills, damaged)
     print_facts("", {**survived["killed"], **survived["damaged"]})
     if out is not None:
-        options = f"--items {items} --users {users} --share {share} --rounds {rounds} --kills {kills}"
-        command = f"python -m edgerec_bench.patches {options} --damaged {damaged}"
-        write_record(out, "patches", command, {"dimensions": 64, "rows": rows, **survived})
+        write_figures(out, "patches", {"dimensions": 64, "rows": rows, **survived})
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from edgerec.methods.bet import EPOCHS, PROTOCOLS, BETConfig
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.training import FitOptions
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.ranks import spearman
-from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread
 from edgerec_bench.search_job import search_job, search_options
 
 COMPARED = ("own", "paper")
@@ -98,13 +98,8 @@ def main(
     columns = ("protocol", "rank correlation", "best fitness", "best of as many drawn blindly")
     print_table(f"{data}, {backbone} at {budget}, {iterations} judged actions", columns, cells(rows))
     if out is not None:
-        options = f"--backbone {backbone} --budget {budget} --dimensions {dimensions} --split {split}"
-        command = (
-            f"python -m edgerec_bench.predictor {data} {options}"
-            f" --iterations {iterations} --unseen {unseen} --seeds {seeds}"
-        )
         about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        write_record(out, "predictor", command, {**about, "rows": rows})
+        write_figures(out, "predictor", {**about, "rows": rows})
 
 
 if __name__ == "__main__":

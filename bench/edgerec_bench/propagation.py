@@ -28,8 +28,7 @@ from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 from edgerec.models.torch_threads import torch_threads
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
@@ -142,12 +141,7 @@ def main(data: str, rounds: int, threads: int, note: str, out: Path | None) -> N
             "speedup": speedup,
             "rows": rows,
         }
-        write_record(
-            out,
-            "propagation",
-            f"python -m edgerec_bench.propagation --data {data} --rounds {rounds} --threads {threads}",
-            figures,
-        )
+        write_figures(out, "propagation", figures)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ from edgerec.extras import require
 from edgerec.measure import measure_vectors
 from edgerec.models import SizePlan, backbone
 from edgerec.training import FitOptions, Run
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 SPLIT = "random:80/20"
 PEER_SETTINGS: tuple[dict[str, float], ...] = ({}, {"alpha": 4.0, "regularization": 0.1})
@@ -102,13 +101,12 @@ def main(data: str, backbones: str, dimensions: int, threads: int, out: Path | N
     shown = ("name", "settings", "epochs", "fit_seconds", "all_seconds", "ndcg@20", "recall@20")
     print_table(f"{data}, {SPLIT}, d={dimensions}, {threads} threads", shown, [[row[s] for s in shown] for row in rows])
     if out is not None:
-        command = f"python -m edgerec_bench.quality --data {data} --backbones {backbones} --dimensions {dimensions}"
         figures = {
             "split": f"{SPLIT}, seed 0",
             "data_fingerprint": interactions.fingerprint(),
             "rows": rows,
         }
-        write_record(out, "quality", f"{command} --threads {threads}", figures)
+        write_figures(out, "quality", figures)
 
 
 if __name__ == "__main__":

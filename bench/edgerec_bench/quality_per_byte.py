@@ -23,8 +23,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_export import Options, export, from_run
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
@@ -110,13 +109,12 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int, out: 
         [[p.form, str(p.dimensions), p.stored, f"{p.nbytes:,}", f"{p.kept:.0%}", f"{p.ndcg:.4f}"] for p in points],
     )
     if out is not None:
-        command = f"python -m edgerec_bench.quality_per_byte --data {data} --backbone {backbone} --seed {seed}"
         figures = {
             "metric": METRIC,
             "unquantised": {str(d): run.metrics["test"][METRIC] for d, run in runs.items()},
             "points": [asdict(point) for point in points],
         }
-        write_record(out, "quality-per-byte", command, figures)
+        write_figures(out, "quality-per-byte", figures)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from edgerec.files import write_json
 from edgerec.methods.search.workers import parse_workers
 from edgerec.request import settings_of
 from edgerec.training import FitOptions, Step
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import over_seeds, with_spread
 from edgerec_bench.search_job import search_options
 
 ORACLES = ("ials", "backbone")
@@ -136,12 +136,7 @@ def main(
     print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))
     if out is not None:
         about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        told = {**about, "iterations": iterations, "retrain": retrain, "epochs": epochs, "seeds": seeds}
-        options = " ".join(f"--{name} {value}" for name, value in list(told.items())[1:] if value is not None)
-        sets = "".join(f" --set {pair}" for pair in settings)
-        at = "" if workers is None else f" --workers {workers}"
-        command = f"python -m edgerec_bench.search_oracles {data} {options}{sets}{at}"
-        write_record(out, "search-oracles", command, {"note": note, **about, "rows": rows})
+        write_figures(out, "search-oracles", {"note": note, "workers": workers, **about, "rows": rows})
 
 
 def _once(interactions: Interactions, request: TrainRequest, workers: int | str | None, kept: Path) -> dict[str, Any]:

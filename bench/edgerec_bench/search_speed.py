@@ -20,8 +20,7 @@ import numpy as np
 
 from edgerec.console import print_facts
 from edgerec.methods.search.sampler import Sampler
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 ROUNDS = 5
 _MEAN = (27.1, 19.8)
@@ -77,8 +76,7 @@ def main(users: int, items: int, dimensions: int, candidates: int, out: Path | N
     facts |= {f"{name}, s": round(value, 3) for name, value in found["seconds"].items()}
     print_facts("", {**facts, f"scoring {candidates} candidates, s": round(found["scoring_s"], 3)})
     if out is not None:
-        options = f"--users {users} --items {items} --dimensions {dimensions} --candidates {candidates}"
-        write_record(out, "search-speed", f"python -m edgerec_bench.search_speed {options}", found)
+        write_figures(out, "search-speed", found)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ import click
 
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
-from edgerec_bench.command import bench_command
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
-from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread
 
 SPLIT = "random:70/10/20"
 METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
@@ -241,11 +241,9 @@ def main(
     rows, tuned = measured(question)
     ahead = leads(rows)
     _show(rows, ahead)
-    command = f"python -m edgerec_bench.sparse_quality --data {data} --backbones {backbones} --methods {methods}"
     had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in question.groups()}
     figures = {"split": SPLIT, "reduced": had, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
-    options = f"--budgets {budgets} --seeds {seeds} --dimensions {dimensions}"
-    write_record(out, "sparse-quality", f"{command} {options}", figures)
+    write_figures(out, "sparse-quality", figures)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -32,8 +32,8 @@ from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
-from edgerec_bench.command import BenchCommand
-from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.command import BenchCommand, write_figures
+from edgerec_bench.record import over_seeds, with_spread
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
 
@@ -212,8 +212,7 @@ def memory(data: str, dimensions: int, density: float, negatives: int, note: str
     rows = [measured_apart(name, data, dimensions, density, negatives) for name in CONTENDERS]
     print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", MEMORY, memory_cells(rows))
     if out is not None:
-        command = f"memory --data {data} --dimensions {dimensions} --density {density} --negatives {negatives}"
-        _record(out, command, note, rows)
+        _record(out, note, rows)
 
 
 def memory_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -260,8 +259,7 @@ def ablation_command(
     title = f"{data}, {backbone_name} at {budget}, {seeds} seeds"
     print_table(title, ("", "NDCG@20", "recall@20"), ablation_cells(rows))
     if out is not None:
-        command = f"ablation --data {data} --backbone {backbone_name} --budget {budget} --dimensions {dimensions}"
-        _record(out, f"{command} --seeds {seeds}", note, rows)
+        _record(out, note, rows)
 
 
 def ablation_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -269,9 +267,9 @@ def ablation_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [[row["name"], *(with_spread(row[metric]) for metric in ("ndcg@20", "recall@20"))] for row in rows]
 
 
-def _record(out: Path, command: str, note: str, rows: list[dict[str, Any]]) -> None:
+def _record(out: Path, note: str, rows: list[dict[str, Any]]) -> None:
     figures = {"load_average": round(os.getloadavg()[0], 2), "note": note, "rows": rows}
-    write_record(out, "sparse-training", f"python -m edgerec_bench.sparse_training {command}", figures)
+    write_figures(out, "sparse-training", figures)
 
 
 @main.command(hidden=True)

@@ -23,8 +23,7 @@ from edgerec.methods.stream.base import Scene
 from edgerec.methods.stream.observation import SizeAction
 from edgerec.methods.stream.training import Rehearsal
 from edgerec.streaming import StreamRequest
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.streams import DIMENSIONS, HOLDOUT, SEGMENTS
 
 
@@ -78,8 +77,7 @@ def main(data: str, budget: str, actions: int, out: Path | None) -> None:
     figures = measure(data, budget, actions)
     print_facts(f"{data}, {budget}", {name: str(value) for name, value in figures.items() if name != "ratios"})
     if out is not None:
-        command = f"python -m edgerec_bench.stream_hindsight --data {data} --budget {budget} --actions {actions}"
-        write_record(out, "stream-hindsight", command, figures)
+        write_figures(out, "stream-hindsight", figures)
 
 
 if __name__ == "__main__":

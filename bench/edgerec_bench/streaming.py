@@ -23,8 +23,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime.memory import memory_kib
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import write_record
+from edgerec_bench.command import bench_command, write_figures
 
 USERS = 1000
 ROWS_AT_ONCE = 1 << 18
@@ -99,14 +98,13 @@ def main(
     heading = f"{items:,} x {dimensions} from a file of {format_bytes(4 * items * dimensions)}"
     print_table(heading, ["", "bundle", "seconds", "peak memory of the export"], shown)
     if out is not None:
-        command = f"python -m edgerec_bench.streaming --items {items} --dimensions {dimensions}"
         figures = {
             "items": items,
             "dimensions": dimensions,
             "table_bytes": 4 * items * dimensions,
             "exports": rows,
         }
-        write_record(out, "streaming", command, figures)
+        write_figures(out, "streaming", figures)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import REFITS
 from edgerec.streaming import StreamRequest, follow
 from edgerec.training import Run
-from edgerec_bench.command import bench_command
-from edgerec_bench.record import over_seeds, with_spread, write_record
+from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import over_seeds, with_spread
 from edgerec_export import Options, diff, export, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
@@ -173,16 +173,13 @@ def main(
     )
     rows = list(measured(question))
     print_table(f"{data}, segments {segments}", COLUMNS, cells(rows))
-    options = f"--data {data} --budgets {budgets} --methods {methods} --seeds {seeds} --refit {refit}"
-    if segments != SEGMENTS:
-        options += f" --segments {segments}"
     figures = {
         "data_fingerprint": load_data(data).fingerprint(),
         "settings": question.request(question.budgets[0], named[0], 0).to_dict(),
         "rows": rows,
         "leads": leads(rows),
     }
-    write_record(out, "streams", f"python -m edgerec_bench.streams {options}", figures)
+    write_figures(out, "streams", figures)
 
 
 if __name__ == "__main__":

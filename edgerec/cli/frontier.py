@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from edgerec.cli.grid import progress_bar, reasons
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
+from edgerec_bench.command import is_default, typed
 from edgerec_bench.frontier import BUDGETS, METHODS, PRECISIONS, QUICK, Frontier, frontier_plan, points
 from edgerec_bench.frontier_text import COLUMNS, front_rows, to_csv, to_markdown
 from edgerec_bench.grid import Grid, run_grid
 from edgerec_bench.record import write_record
-
-DECIDING = ("backbone", "method", "budget", "precision", "seeds", "dimensions", "quick")
-"""Options that change the outcome."""
 
 
 @click.command("frontier")
@@ -58,7 +54,7 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
     if out.suffix not in (".html", ".htm"):
         raise RequestError(f"{out} is to be a page; give --out {out.with_suffix('.html')}")
     if chosen.pop("quick"):
-        given = {name for name in ("data", *chosen) if not _is_default(context, name)}
+        given = {name for name in ("data", *chosen) if not is_default(context, name)}
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
@@ -70,7 +66,9 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         raise
     if not grid.rows:
         raise BenchError(f"no cell could be made: {reasons(grid)}")
-    frontier = Frontier(data, chosen, points(grid.rows), [*grid.notes, *_failures(grid)], _command(context))
+    frontier = Frontier(
+        data, chosen, points(grid.rows), [*grid.notes, *_failures(grid)], typed(context, "edgerec", "frontier")
+    )
     _write(out, frontier)
     if as_json:
         print_json(frontier.to_json())
@@ -79,22 +77,6 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         messages.print(f"wrote {out}", markup=False)
     if grid.failures:
         raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {reasons(grid)}")
-
-
-def _is_default(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) == ParameterSource.DEFAULT
-
-
-def _command(context: click.Context) -> str:
-    """What was typed, as far as it decides the outcome."""
-    words = ["edgerec", "frontier", context.params["data"]]
-    if context.params["quick"] and _is_default(context, "data"):
-        words.pop()
-    for name in filter(lambda name: not _is_default(context, name), DECIDING):
-        value = context.params[name]
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [f"--{name}"] if one is True else [f"--{name}", str(one)]
-    return shlex.join(words)
 
 
 def _processors() -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from edgerec.cli.grid import progress_bar, reasons
 from edgerec.cli.output import json_option, print_json
@@ -15,6 +13,7 @@ from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
 from edgerec.models import BACKBONES
 from edgerec.request import settings_of
+from edgerec_bench.command import ASIDE, is_default, typed
 from edgerec_bench.grid import run_grid
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (
@@ -43,8 +42,6 @@ QUICK: dict[str, Any] = {
 """What a trial takes where nothing else is given: seconds, of made-up data."""
 WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
 """Methods that have a setting which not all have."""
-UNTOLD = ("out", "as_json", "workers", "minutes", "note")
-"""Options that do not decide the outcome."""
 
 
 @click.command("reproduce")
@@ -97,7 +94,7 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
         raise RequestError(f"{out} is to be JSON; give --out {out.with_suffix('.json')}")
     note = chosen.pop("note")
     if chosen.pop("quick"):
-        trial = {name: value for name, value in QUICK.items() if _is_default(context, name)}
+        trial = {name: value for name, value in QUICK.items() if is_default(context, name)}
         there = set(chosen["methods"])
         chosen |= {name: value for name, value in trial.items() if WHOSE.get(name, there) & there}
     workers = chosen.pop("workers")
@@ -111,7 +108,9 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
     if not grid.rows:
         raise BenchError(f"no cell could be made: {reasons(grid)}")
     found = outcome(wanted, grid.rows)
-    write_record(out, "reproduce", _command(context), {"note": note, **found})
+    write_record(
+        out, "reproduce", typed(context, "edgerec", "reproduce", aside=(*ASIDE, "minutes")), {"note": note, **found}
+    )
     if as_json:
         print_json(found)
     else:
@@ -167,23 +166,6 @@ def _wanted(
         method_settings=own,
         **others,
     )
-
-
-def _is_default(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) == ParameterSource.DEFAULT
-
-
-def _command(context: click.Context) -> str:
-    """What was typed, as far as it decides the outcome."""
-    words = ["edgerec", "reproduce", context.params["paper"]]
-    for option in context.command.params:
-        name = option.name or ""
-        if isinstance(option, click.Argument) or name in UNTOLD or _is_default(context, name):
-            continue
-        value = context.params[name]
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0]] if one is True else [option.opts[0], str(one)]
-    return shlex.join(words)
 
 
 def _tell(line: str) -> None:
