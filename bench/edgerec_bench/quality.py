@@ -1,6 +1,6 @@
 """How good and how fast plain training is, beside a well-known library, in one run.
 
-usage: python -m edgerec_bench.quality [--data ml-1m] [--out result.json]      (needs the 'dev' extra: implicit)
+usage: python -m edgerec_bench.quality [--data ml-1m] [--out result.json]      (needs the 'peers' extra: implicit)
 
 Full tables of 64 dimensions, random 80/20 split per user, seed 0, NDCG@20 on the test part. Our backbones choose
 epochs and settings on 5 % of train and are trained again on all of it; the library is given the settings of
@@ -66,7 +66,7 @@ def _fit_seconds(interactions: Interactions, run: Run, dimensions: int, threads:
 
 
 def _peer(interactions: Interactions, settings: dict[str, float], dimensions: int, threads: int) -> dict[str, Any]:
-    als = require("implicit.als", "dev")
+    als = require("implicit.als", "peers")
     limits = require("threadpoolctl", "train").threadpool_limits
     sparse = require("scipy.sparse", "train")
     parts = split_interactions(interactions, SPLIT)

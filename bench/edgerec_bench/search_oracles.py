@@ -1,6 +1,6 @@
 """BET's search with sizes judged by iALS, beside one that judges by fine-tuning the backbone: seconds, and what ships.
 
-usage: python -m edgerec_bench.search_oracles [DATA] [--backbone lightgcn] [--seeds 3] [--out result.json]
+usage: python -m edgerec_bench.search_oracles [DATA] [--backbone lightgcn] [--oracle ials] [--out result.json]
 
 Both judge as many actions, train the best in full and keep the best of those on validation; the final model is trained
 once more on train and validation. Figures are of the test part. Stopped, the same command goes on with --work.
@@ -91,6 +91,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @click.option("--retrain", default=5, show_default=True, help="Actions that are trained in full.")
 @click.option("--epochs", type=int, help="Of a training in full, at most.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
+@click.option("--oracle", "oracles", multiple=True, type=click.Choice(ORACLES), default=ORACLES, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--workers", help="As of edgerec train.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep runs here, and go on from those that are there.")
@@ -106,6 +107,7 @@ def main(
     retrain: int,
     epochs: int | None,
     settings: tuple[str, ...],
+    oracles: tuple[str, ...],
     seeds: int,
     workers: str | None,
     work: Path | None,
@@ -114,10 +116,10 @@ def main(
 ) -> None:
     """Measure and print."""
     interactions, pool = load_data(data), None if workers is None else parse_workers(workers)
-    found: dict[str, list[dict[str, Any]]] = {oracle: [] for oracle in ORACLES}
+    found: dict[str, list[dict[str, Any]]] = {oracle: [] for oracle in oracles}
     with TemporaryDirectory() as temporary:
         for seed in range(seeds):
-            for oracle in ORACLES:
+            for oracle in oracles:
                 request = TrainRequest.make(
                     backbone,
                     "bet",

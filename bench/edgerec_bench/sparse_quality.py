@@ -1,10 +1,10 @@
 """Quality of tables whose values stand anywhere, beside full rows that are shorter: methods by data, backbone, density.
 
-usage: EDGEREC_DATA=FOLDER python -m edgerec_bench.sparse_quality --data ml-1m [--workers 2] [--out result.json]
+usage: python -m edgerec_bench.sparse_quality --data ml-1m [--backbones mf] [--workers 2] --out result.json
 
 Every method has the same trials: the L2 whose NDCG@20 is best on the validation part at `TUNED_AT` with seed 0 is kept
-for all densities and seeds. All methods train for the same number of epochs, fewer than the backbones' own (`REDUCED`),
-and nothing is chosen by the test part. Cells go through the grid
+for all densities and seeds. All methods train for as many epochs at most, fewer than the backbones' own (`REDUCED`),
+PEP once more while it searches its mask, and nothing is chosen by the test part. Cells go through the grid
 runner: killed, the same command goes on from --grid, and what is there by then is written with `complete` false.
 """
 
@@ -52,7 +52,7 @@ REDUCED = {
     "gowalla/lightgcn": Reduced(
         12,
         {"horizon": 12, "lr": 0.12, "users": 2048, "popular": 0.5},
-        l2=(0.005, 0.02, 0.05),
+        l2=(0.005, 0.02, 0.05, 0.1),
         pep={"threshold": -6.0, "search_epochs": 12},
     ),
 }

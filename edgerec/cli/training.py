@@ -48,7 +48,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "propagation.",
     ),
     click.option("--oracle", help="What judges sizes in a search: backbone, or ials, which is far quicker."),
-    click.option("--protocol", help="Of a search: paper or code, where they differ; bet has its own too."),
+    click.option("--protocol", help="Of bet and ciess: own (the default), paper, or code, where the authors' differs."),
     click.option(
         "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
     ),
