@@ -17,6 +17,7 @@ from edgerec.models.adam import adam_state, restore_adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
+from edgerec.models.observed import Observed
 from edgerec.models.prefix import check_sizes, prefix_mask
 from edgerec.models.settings import check_range
 from edgerec.models.torch_threads import torch_threads
@@ -64,8 +65,7 @@ class MFConfig:
 
 class MFTrainer:
     """score(u, i) = p_u . q_i, trained on -ln sigmoid(score(u, i) - score(u, j)) for an unobserved item j
-    (Rendle et al. 2009, BPR-MF), here the hardest of a few drawn uniformly. What the user has is looked up in a
-    bitmap of n_users * n_items bits (ML-1M 3 MB, Gowalla 153 MB): a search in sorted pairs is far slower.
+    (Rendle et al. 2009, BPR-MF), here the hardest of a few drawn uniformly.
 
     Gradients are masked to the sizes and so are the initial values, so Adam's moments stay zero past a
     row's size, and with them its values, exactly.
@@ -94,8 +94,7 @@ class MFTrainer:
         self._generator = torch.Generator().manual_seed(seed)
         self._pairs = [torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices)]
         self._n_items = train.n_items
-        observed = observed_bitmap(train) if config.negatives > 1 else np.empty((0, 0), np.uint8)
-        self._observed = torch.from_numpy(observed).to(self._device)
+        self._observed = Observed(train, self._device) if config.negatives > 1 else None
         self._masks = (self._mask(sizes.users, sizes.d), self._mask(sizes.items, sizes.d))
         self._users = self._table(train.n_users, sizes.d, self._masks[0])
         self._items = self._table(train.n_items, sizes.d, self._masks[1])
@@ -145,11 +144,10 @@ class MFTrainer:
 
     def _hardest(self, p: torch.Tensor, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """(n,) of the items drawn (negatives, n) the one that p (n, d) scores highest and users (n,) lack."""
-        if len(drawn) == 1:
+        if self._observed is None:
             return drawn[0]
         scores = self._of_drawn(p, drawn)
-        observed = (self._observed[users, drawn >> 3] >> (drawn & 7)) & 1
-        scores.masked_fill_(observed.bool(), -torch.inf)
+        scores.masked_fill_(self._observed(users, drawn), -torch.inf)
         return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
 
     def _mask(self, sizes: NDArray[np.int64] | None, d: int) -> torch.Tensor | None:
@@ -208,11 +206,3 @@ class MF(Backbone):
     def encode(self, vectors: Vectors, train: Interactions, config: MFConfig, *, threads: int | None = None) -> Encoded:
         """A linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)
-
-
-def observed_bitmap(train: Interactions) -> NDArray[np.uint8]:
-    """(n_users, ceil(n_items / 8)) uint8: bit i % 8 of byte i // 8 says whether the user has item i."""
-    bits = np.zeros((train.n_users, -(-train.n_items // 8)), np.uint8)
-    place = (train.user_rows(), train.indices >> 3)
-    np.bitwise_or.at(bits, place, np.left_shift(1, train.indices & 7).astype(np.uint8))
-    return bits

@@ -17,7 +17,8 @@ from edgerec.methods.sparse.gather import gather
 from edgerec.methods.sparse.objective import Source
 from edgerec.methods.sparse.table import Floats, Parts, Rows
 from edgerec.models import State, Vectors
-from edgerec.models.mf import MFConfig, observed_bitmap
+from edgerec.models.mf import MFConfig
+from edgerec.models.observed import Observed
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ class MFObjective:
         self._weights = Weights({})
         self.width, self.std = d, config.std
         self._users, self._items = train.user_rows(), train.indices
-        self._observed = observed_bitmap(train) if config.negatives > 1 else None
+        self._observed = Observed(train) if config.negatives > 1 else None
         batch = config.batch if rows is None else min(config.batch, max(rows // 2, 1))
         self.steps = max(-(-len(train) // batch), min(_MIN_STEPS, len(train)))
 
@@ -98,7 +99,7 @@ class MFObjective:
         most = np.full(len(users), -np.inf, np.float32)
         for items in tried:
             scores = scored(items + self._n_users)
-            scores[(self._observed[users, items >> 3] >> (items & 7) & 1).astype(bool)] = -np.inf
+            scores[self._observed(torch.from_numpy(users), torch.from_numpy(items)).numpy()] = -np.inf
             best = np.where(scores > most, items, best)
             most = np.maximum(scores, most)
         return best
