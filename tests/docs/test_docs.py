@@ -211,7 +211,7 @@ def test_the_ablation_of_sparserec_is_that_of_the_result(path: Path) -> None:
 
 def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
     results = sorted((ROOT / "bench" / "results").glob("sparse-quality-*.json"), reverse=True)
-    assert len(results) == 3
+    assert len(results) == 4
     rows = [row for path in results for row in quality_table(json.loads(path.read_text())["rows"])[1]]
     assert rows_of("sparse-quality", SPARSE) == rows
 
