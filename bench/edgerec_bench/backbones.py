@@ -19,7 +19,7 @@ from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.grid import run_grid
 from edgerec_bench.grid_plan import Plan
 from edgerec_bench.grid_rows import Row
-from edgerec_bench.record import over_seeds
+from edgerec_bench.record import over_seeds, with_spread
 
 BACKBONES = ("lightgcn", "ncf", "ngcf", "mf")
 METHODS = ("dense", "popularity")
@@ -47,9 +47,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line a backbone: METRIC by method, with its standard deviation where there is one."""
     shown: dict[str, list[str]] = {}
     for row in rows:
-        metric = row[METRIC]
-        spread = "" if metric["stdev"] is None else f" ± {metric['stdev']:.4f}"
-        shown.setdefault(row["backbone"], [f"`{row['backbone']}`"]).append(f"{metric['mean']:.4f}{spread}")
+        shown.setdefault(row["backbone"], [f"`{row['backbone']}`"]).append(with_spread(row[METRIC]))
     return list(shown.values())
 
 
@@ -81,7 +79,7 @@ def main(
         plan["epochs"] = epochs
     made = run_grid(Plan.parse(plan), out.with_suffix(".cells.jsonl"), workers=workers, verify=False, tell=_tell)
     if made.failures:
-        raise BenchError("; ".join(f"{name}: {reason}" for name, reason in made.failures.items()))
+        raise BenchError(made.reasons)
     rows = summary(made.rows)
     print_table(f"{data}, {split}, d={dimensions}, {METRIC}", ("", "dense", f"popularity, {budget}"), cells(rows))
     write_figures(out, "backbones", {"rows": rows})

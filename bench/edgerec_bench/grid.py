@@ -62,6 +62,11 @@ class Grid:
     failures: dict[str, str]
     notes: list[str]
 
+    @property
+    def reasons(self) -> str:
+        """Why cells failed, in one line."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self.failures.items())
+
 
 def run_grid(
     plan: Plan,

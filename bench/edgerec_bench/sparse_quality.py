@@ -130,7 +130,7 @@ class Question:
         wanted = plan(data, backbone, method, trial, budgets, range(n), self.dimensions)
         made = run_grid(wanted, self.grid, workers=self.workers, verify=False, progress=_teller())
         if made.failures:
-            raise BenchError("; ".join(f"{name}: {reason}" for name, reason in made.failures.items()))
+            raise BenchError(made.reasons)
         return made.rows
 
     def groups(self) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgerec.cli.grid import progress_bar, reasons
+from edgerec.cli.grid import progress_bar
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
@@ -65,7 +65,7 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
         raise
     if not grid.rows:
-        raise BenchError(f"no cell could be made: {reasons(grid)}")
+        raise BenchError(f"no cell could be made: {grid.reasons}")
     frontier = Frontier(
         data, chosen, points(grid.rows), [*grid.notes, *_failures(grid)], typed(context, "edgerec", "frontier")
     )
@@ -76,7 +76,7 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         print_table(frontier.title, COLUMNS, front_rows(frontier.points))
         messages.print(f"wrote {out}", markup=False)
     if grid.failures:
-        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {reasons(grid)}")
+        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {grid.reasons}")
 
 
 def _processors() -> int:

@@ -56,7 +56,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     _show(grid, as_json)
     if grid.failures:
         failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} cells failed"
-        raise BenchError(f"{failed}, and the same command tries them again: {reasons(grid)}")
+        raise BenchError(f"{failed}, and the same command tries them again: {grid.reasons}")
 
 
 @contextmanager
@@ -90,8 +90,3 @@ def _cells(row: Row) -> Sequence[str | float | None]:
     axes = [row["cell"][axis] for axis in AXES]
     sizes = [f"{row[name]:,}" for name in ("bundle_bytes", "table_bytes")]
     return [*axes, *(row["metrics"]["bundle"][name] for name in METRICS), *sizes]
-
-
-def reasons(grid: Grid) -> str:
-    """Why cells failed, in one line."""
-    return "; ".join(f"{name}: {reason}" for name, reason in grid.failures.items())

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgerec.cli.grid import progress_bar, reasons
+from edgerec.cli.grid import progress_bar
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
@@ -106,7 +106,7 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
         messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
         raise
     if not grid.rows:
-        raise BenchError(f"no cell could be made: {reasons(grid)}")
+        raise BenchError(f"no cell could be made: {grid.reasons}")
     found = outcome(wanted, grid.rows)
     write_record(
         out, "reproduce", typed(context, "edgerec", "reproduce", aside=(*ASIDE, "minutes")), {"note": note, **found}
@@ -120,7 +120,7 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
     for line in grid.notes:
         _tell(line)
     if grid.failures:
-        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {reasons(grid)}")
+        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {grid.reasons}")
 
 
 def _wanted(

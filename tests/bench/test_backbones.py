@@ -35,7 +35,7 @@ def test_a_line_a_backbone_and_a_figure_a_method(tmp_path: Path) -> None:
     )
     (mf, svd) = cells(rows)
     mean, spread = rows[0]["ndcg@20"]["mean"], rows[0]["ndcg@20"]["stdev"]
-    assert mf[:2] == ["`mf`", f"{mean:.4f} ± {spread:.4f}"]
+    assert mf[:2] == ["`mf`", f"{mean:.4f} ({spread:.4f})"]
     assert svd[0] == "`svd`"
     cell_rows = (tmp_path / "found.cells.jsonl").read_bytes()
     assert status_of(main, [*WORDS, "1", "--out", str(out)]) == 0

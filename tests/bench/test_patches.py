@@ -43,12 +43,12 @@ def test_what_kills_and_damage_leave() -> None:
     assert sum(survived["damaged"].values()) - survived["damaged"]["harmless"] == 45
 
 
-SMALL: dict[str, Any] = {"seconds": 2.0, "threads": 8, "every": 0.1, "items": 2000, "users": 100}
+SMALL: dict[str, Any] = {"seconds": 8.0, "threads": 8, "every": 0.1, "items": 2000, "users": 100}
 
 
 def test_a_short_soak(tmp_path: Path) -> None:
     found = patch_soak.soak(tmp_path, **SMALL)
-    assert found["patches"] >= 1  # a machine at other work has done fewer in two seconds than an idle one
+    assert found["patches"] >= 3
     assert set(found["requests"]) == set(patch_soak.KINDS)
     assert 0 < found["while_patched"] <= sum(found["requests"].values())
 
