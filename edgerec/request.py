@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -115,6 +115,17 @@ def settings_of(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise RequestError(f"cannot read the setting {pair!r}: give name=value")
         settings[name.strip().replace("-", "_")] = _value(text.strip())
+    return settings
+
+
+def settings_by_method(pairs: Sequence[str], methods: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Read 'method.name=value' pairs, of these methods. Raises RequestError."""
+    settings: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        method, dot, rest = pair.partition(".")
+        if not dot or method not in methods:
+            raise RequestError(f"cannot read the setting {pair!r}: give METHOD.NAME=VALUE of {', '.join(methods)}")
+        settings.setdefault(method, {}).update(settings_of([rest]))
     return settings
 
 

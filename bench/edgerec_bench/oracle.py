@@ -159,8 +159,7 @@ def main(
     rows = [[c["of"], c["with"], c["all"], c["better_half"], c["place_of_best"]] for c in found["correlations"]]
     print_table(f"{data}, {backbone} at {budget}, {actions} actions", columns, rows)
     if out is not None:
-        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        write_figures(out, "oracle", {"note": note, **about, "seed": seed, **found})
+        write_figures(out, "oracle", {"note": note, **found})
 
 
 if __name__ == "__main__":

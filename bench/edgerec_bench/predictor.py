@@ -98,8 +98,7 @@ def main(
     columns = ("protocol", "rank correlation", "best fitness", "best of as many drawn blindly")
     print_table(f"{data}, {backbone} at {budget}, {iterations} judged actions", columns, cells(rows))
     if out is not None:
-        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        write_figures(out, "predictor", {**about, "rows": rows})
+        write_figures(out, "predictor", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -137,8 +137,7 @@ def main(
     columns = ("judged by", "search, s", "all, s", "CPU, s", *METRICS)
     print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))
     if out is not None:
-        about = {"data": data, "backbone": backbone, "budget": budget, "dimensions": dimensions, "split": split}
-        write_figures(out, "search-oracles", {"note": note, "workers": workers, **about, "rows": rows})
+        write_figures(out, "search-oracles", {"note": note, "workers": workers, "rows": rows})
 
 
 def _once(interactions: Interactions, request: TrainRequest, workers: int | str | None, kept: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import click
 
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
+from edgerec.request import settings_by_method
 from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.grid import Standing, run_grid
 from edgerec_bench.grid_plan import Plan
@@ -47,7 +48,8 @@ class Reduced:
 
 
 REDUCED = {
-    "mf": Reduced(16, {"decay": 0.8}),
+    "mf": Reduced(16, {"decay": 0.8}, l2=(0.0015, 0.005, 0.015, 0.05)),
+    "gowalla/mf": Reduced(16, {"decay": 0.8}, l2=(0.0015, 0.005, 0.015, 0.05, 0.15)),
     "lightgcn": Reduced(30, {"horizon": 30, "lr": 0.12}),
     "gowalla/lightgcn": Reduced(
         12,
@@ -56,7 +58,8 @@ REDUCED = {
         pep={"threshold": -6.0, "search_epochs": 12},
     ),
 }
-"""By backbone, or data and backbone. Gowalla's epochs with LightGCN take minutes where MovieLens-1M's take seconds."""
+"""By backbone, or data and backbone. Gowalla's epochs with LightGCN take minutes where MovieLens-1M's take seconds;
+with MF, `magnitude` likes more decay there than any method does on MovieLens-1M."""
 # LightGCN's steps go through the whole graph, so that sampling rows would save memory and no time.
 _FIXED: dict[tuple[str, str], dict[str, Any]] = {("lightgcn", "sparserec"): {"backward": "dense"}}
 TUNED_AT = "10%"
@@ -77,11 +80,11 @@ def reduced(data: str, backbone: str) -> Reduced:
     return REDUCED.get(f"{data}/{backbone}", REDUCED[backbone])
 
 
-def trials(data: str, backbone: str, method: str) -> list[Trial]:
-    """The trials of a method, as many for each."""
+def trials(data: str, backbone: str, method: str, more: Mapping[str, Any] | None = None) -> list[Trial]:
+    """The trials of a method, as many for each, with `more` of its settings."""
     how = reduced(data, backbone)
     fixed = how.pep if method == "pep" else _FIXED.get((backbone, method), {})
-    return [Trial({**how.settings, "l2": l2}, fixed) for l2 in how.l2]
+    return [Trial({**how.settings, "l2": l2}, {**fixed, **(more or {})}) for l2 in how.l2]
 
 
 def plan(
@@ -114,6 +117,7 @@ class Question:
     Attributes:
         workers: cells at a time.
         grid: where the cells' rows are kept.
+        method_settings: by method, beside those of every trial.
     """
 
     data: tuple[str, ...]
@@ -124,6 +128,7 @@ class Question:
     dimensions: int
     workers: int
     grid: Path
+    method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def rows_of(self, data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], n: int) -> list[Row]:
         """The cells' rows, made where they are not there. Raises BenchError where one fails."""
@@ -153,7 +158,8 @@ def _teller() -> Callable[[Standing], None]:
 def chosen(question: Question, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
     """The trial that is best on the validation part, and what each reached there."""
     tried = []
-    for trial in trials(data, backbone, method):
+    more = question.method_settings.get(method, {})
+    for trial in trials(data, backbone, method, more):
         (row,) = question.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
         tried.append((row["metrics"]["validation"]["ndcg@20"], trial))
     best = max(tried, key=lambda pair: pair[0])[1]
@@ -169,10 +175,12 @@ def measured(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         best = {}
         for method in question.methods:
             best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(question, data, backbone, method)
-        for method in question.methods:
-            question.rows_of(data, backbone, method, best[method], question.budgets, question.seeds)
+        made = {
+            method: question.rows_of(data, backbone, method, best[method], question.budgets, question.seeds)
+            for method in question.methods
+        }
         for budget, method in product(question.budgets, question.methods):
-            cells = question.rows_of(data, backbone, method, best[method], [budget], question.seeds)
+            cells = [row for row in made[method] if row["cell"]["budget"] in (budget, None)]
             rows.append(summary(data, backbone, budget, method, best[method], cells))
     return rows, tuned
 
@@ -218,6 +226,9 @@ def leads(rows: Sequence[Mapping[str, Any]], method: str = "sparserec") -> list[
 @click.option("--budgets", default="20%,10%,5%", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--dimensions", default=64, show_default=True)
+@click.option(
+    "--method-set", "method_settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A setting of one method."
+)
 @click.option("--workers", default=2, show_default=True, help="Cells at a time.")
 @click.option("--grid", type=click.Path(path_type=Path), help="Rows of the cells; by default OUT.cells.jsonl.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Write the figures here as JSON.")
@@ -228,6 +239,7 @@ def main(
     budgets: str,
     seeds: int,
     dimensions: int,
+    method_settings: tuple[str, ...],
     workers: int,
     grid: Path | None,
     out: Path,
@@ -237,7 +249,8 @@ def main(
         tuple(text.split(",")) for text in (data, backbones, methods, budgets)
     )
     kept = grid or out.with_suffix(".cells.jsonl")
-    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept)
+    given = settings_by_method(method_settings, method_names)
+    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept, given)
     rows, tuned = measured(question)
     ahead = leads(rows)
     _show(rows, ahead)

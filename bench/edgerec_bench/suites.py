@@ -4,7 +4,7 @@
 
     [quality-ml-1m]                    # a step makes NAME.json, or what `makes` says
     command = "python -m edgerec_bench.quality --data ml-1m --out {out}"
-    data = "ml-1m"                     # without this data set the step is skipped
+    data = "ml-1m"                     # without this data set, or one of a list, the step is skipped
     minutes = 2                        # about, on two processors
 
 {out} is the file that the step makes, {folder} where all of them are made. A file that holds its command must hold this
@@ -41,7 +41,7 @@ class Step:
 
     Attributes:
         makes: the file whose presence says that it is done, below the suite's folder.
-        data: the name of the data set that it needs, or ''.
+        data: the names of the data sets that it needs.
         minutes: that it takes on two processors; None where nobody looked.
         records: the commands that the file holds; empty where it is this step's own.
     """
@@ -49,7 +49,7 @@ class Step:
     name: str
     command: str
     makes: str
-    data: str = ""
+    data: tuple[str, ...] = ()
     minutes: float | None = None
     records: tuple[str, ...] = ()
 
@@ -139,7 +139,7 @@ def read_suite(name: str) -> Suite:
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "command": str,
     "makes": str,
-    "data": str,
+    "data": (str, list),
     "minutes": (int, float),
     "records": list,
 }
@@ -155,11 +155,13 @@ def _step(path: Path, name: str, fields: Any) -> Step:
     program = (fields["command"].split() or [""])[0]
     if program not in PROGRAMS:
         raise BenchError(f"{wrong} runs {program!r}; a command begins with {' or '.join(PROGRAMS)}")
-    data = fields.get("data", "")
-    if data and data not in named_sets():
-        raise BenchError(f"{wrong} needs the data {data!r}; named sets: {', '.join(named_sets())}")
+    data = fields.get("data", [])
+    needed = (data,) if isinstance(data, str) else tuple(map(str, data))
+    for one in needed:
+        if one not in named_sets():
+            raise BenchError(f"{wrong} needs the data {one!r}; named sets: {', '.join(named_sets())}")
     records = tuple(map(str, fields.get("records", ())))
-    return Step(**{"name": name, "makes": f"{name}.json", **fields, "records": records})
+    return Step(**{"name": name, "makes": f"{name}.json", **fields, "data": needed, "records": records})
 
 
 @dataclass
@@ -195,8 +197,9 @@ def run_suite(steps: Sequence[Step], folder: Path, tell: Callable[[str], None]) 
     except OSError as error:
         storage_failure(folder, error, "write")
     for number, step in enumerate(waiting, 1):
-        if step.data and not _is_here(step.data):
-            outcome.skipped[step.name] = f"{step.data} is not here; bring it with 'edgerec data show {step.data}'"
+        missing = next((name for name in step.data if not _is_here(name)), None)
+        if missing is not None:
+            outcome.skipped[step.name] = f"{missing} is not here; bring it with 'edgerec data show {missing}'"
             tell(f"SKIPPED {step.name}: {outcome.skipped[step.name]}")
             continue
         about = "" if step.minutes is None else f", about {step.minutes:g} minutes"

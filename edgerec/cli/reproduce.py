@@ -12,7 +12,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError, RequestError
 from edgerec.models import BACKBONES
-from edgerec.request import settings_of
+from edgerec.request import settings_by_method, settings_of
 from edgerec_bench.command import ASIDE, is_default, typed
 from edgerec_bench.grid import run_grid
 from edgerec_bench.record import write_record
@@ -151,11 +151,8 @@ def _wanted(
     if "ciess" in own:
         # One search serves all budgets, of each seed.
         own["ciess"] |= {"budgets": ",".join(budgets), "search": str(searches_folder(out))}
-    for pair in method_settings:
-        name, dot, rest = pair.partition(".")
-        if not dot or name not in methods:
-            raise RequestError(f"cannot read the setting {pair!r}: give METHOD.NAME=VALUE of {', '.join(methods)}")
-        own.setdefault(name, {}).update(settings_of([rest]))
+    for method, given in settings_by_method(method_settings, methods).items():
+        own.setdefault(method, {}).update(given)
     return Wanted(
         paper,
         data or PAPERS[paper],

@@ -13,15 +13,27 @@ from edgerec_bench.sparse_quality import METHODS, REDUCED, Question, Reduced, le
 
 
 def test_every_method_has_as_many_trials_and_the_same_epochs() -> None:
-    wanted = {("ml-1m", "mf"): 16, ("gowalla", "mf"): 16, ("ml-1m", "lightgcn"): 30, ("gowalla", "lightgcn"): 12}
-    for (data, backbone), epochs in wanted.items():
+    wanted = {
+        ("ml-1m", "mf"): (16, 4),
+        ("gowalla", "mf"): (16, 5),
+        ("ml-1m", "lightgcn"): (30, 3),
+        ("gowalla", "lightgcn"): (12, 4),
+    }
+    for (data, backbone), (epochs, number) in wanted.items():
         tried = {method: trials(data, backbone, method) for method in METHODS}
-        assert {len(those) for those in tried.values()} == {4 if (data, backbone) == ("gowalla", "lightgcn") else 3}
+        assert {len(those) for those in tried.values()} == {number}
         assert {tuple(trial.settings["l2"] for trial in those) for those in tried.values()} == {
             reduced(data, backbone).l2
         }
         plans = [sparse_quality.plan(data, backbone, name, those[0], ["10%"], [0], 64) for name, those in tried.items()]
         assert {plan.shared.epochs for plan in plans} == {epochs}
+
+
+def test_a_setting_of_one_method_goes_into_each_of_its_trials() -> None:
+    had = trials("ml-1m", "mf", "pep")
+    more = trials("ml-1m", "mf", "pep", {"threshold": -4.0})
+    assert [trial.settings for trial in more] == [trial.settings for trial in had]
+    assert [trial.method_settings for trial in more] == [{**had[0].method_settings, "threshold": -4.0}] * len(had)
 
 
 def row(method: str, *values: float, budget: str = "10%") -> dict[str, Any]:

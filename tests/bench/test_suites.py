@@ -92,7 +92,7 @@ def test_failures_and_absent_data_are_told_and_the_rest_is_made(tmp_path: Path, 
         command = "edgerec export nowhere --out {{out}}"
         [absent]
         command = "edgerec train lastfm --out {{out}}"
-        data = "lastfm"
+        data = ["synthetic", "lastfm"]
         [run]
         command = "{TRAIN}"
         makes = "run/run.json"
@@ -159,6 +159,7 @@ def test_the_beginning_of_a_list_is_gone_on_with(tmp_path: Path, steps: dict[str
         ("[a]\ncommand = ''", "runs ''"),
         ("[a]\ncommand = 'edgerec data list'\nspeed = 1", "cannot have speed"),
         ("[a]\ncommand = 'edgerec data list'\ndata = 'films'", "needs the data 'films'"),
+        ("[a]\ncommand = 'edgerec data list'\ndata = ['ml-1m', 'films']", "needs the data 'films'"),
     ],
 )
 def test_a_file_that_is_no_suite_is_refused(text: str, said: str, tmp_path: Path) -> None:
