@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgerec.budget import Budget
 from edgerec.data import load_data
 from edgerec.errors import BenchError
 from edgerec.methods import METHODS, method
@@ -105,11 +106,12 @@ def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any
 def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
     """Figures of a grid's rows: means and spreads over the seeds, and those of the paper where it has them."""
     name = load_data(wanted.data).name
-    printed = published(wanted.paper, name, wanted.backbone)
+    printed = published(wanted.paper, name.lower(), wanted.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):
         groups.setdefault((row["cell"]["budget"], row["cell"]["method"]), []).append(row)
-    places = [(budget, name) for budget in wanted.budgets for name in wanted.methods]
+    budgets = dict.fromkeys(str(Budget.parse(budget)) for budget in wanted.budgets)  # as the grid spells them
+    places = [(budget, name) for budget in budgets for name in wanted.methods]
     return {
         "paper": wanted.paper,
         "data": name,
@@ -173,6 +175,8 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if known:
         near = sum(row["of_published"][metric] >= CLOSE for row, metric in known)
         said.append(f"{near} of {len(known)} figures are within 3 % of the paper's or above")
+    else:
+        said.append("the paper prints no figures for these data, budgets and backbone")
     means = {
         (row["budget"], row["method"], m): (row.get("uncut") or row)[m]["mean"]
         for row in rows

@@ -12,9 +12,6 @@ import numpy as np
 from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
 from edgerec_bench.ranks import spearman
 
-_LEEWAY = 1e-9
-"""By which a density may exceed the largest and be as large."""
-
 
 @dataclass(frozen=True)
 class SearchFigures:
@@ -41,14 +38,13 @@ class SearchFigures:
     seconds: float
 
     @classmethod
-    def of(cls, entries: Sequence[dict[str, Any]], density: float | None = None) -> SearchFigures:
-        """The figures of a history's entries; `density` is the budget's, None where all actions keep to it."""
+    def of(cls, entries: Sequence[dict[str, Any]]) -> SearchFigures:
+        """The figures of a history's entries; those that do not say whether they are within the budget are."""
         judged = [entry for entry in entries if entry["strategy"] != RETRAIN]
         best: list[float | None] = []
         for entry in judged:
             before = best[-1] if best else None
-            within = density is None or entry["density"] <= density + _LEEWAY
-            better = within and (before is None or entry["fitness"] > before)
+            better = entry.get("within", True) and (before is None or entry["fitness"] > before)
             best.append(entry["fitness"] if better else before)
         return cls(
             fitness=[entry["fitness"] for entry in judged],
@@ -82,11 +78,11 @@ class SearchFigures:
         return {**asdict(self), "rank_correlation": self.rank_correlation, "best_at": self.best_at}
 
 
-def search_figures(folder: Path, density: float | None = None) -> SearchFigures | None:
+def search_figures(folder: Path) -> SearchFigures | None:
     """The figures of the search of the run in `folder`, finished or not; None where it has made none.
 
     Raises RunError where its history is damaged, StorageError.
     """
     path = folder / FILE_NAME
     entries = read_history(path) if path.exists() else []
-    return SearchFigures.of(entries, density) if entries else None
+    return SearchFigures.of(entries) if entries else None

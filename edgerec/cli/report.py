@@ -99,13 +99,6 @@ def _runs(folders: Sequence[Path]) -> tuple[dict[str, Run], dict[str, SearchFigu
     for folder in folders:
         if (folder / RUN_FILE).exists() or not (folder / SEARCH_FILE).exists():
             runs[str(folder)] = Run.load(folder)
-        density = _density(runs[str(folder)]) if str(folder) in runs else None
-        if (found := search_figures(folder, density)) is not None:
+        if (found := search_figures(folder)) is not None:
             searches[str(folder)] = found
     return runs, searches
-
-
-def _density(run: Run) -> float:
-    """The kept share of the values: what a search's actions are to keep to."""
-    tables = [run.items] if run.users is None else [run.items, run.users]
-    return sum(table.n_values for table in tables) / sum(table.n_rows * table.d for table in tables)

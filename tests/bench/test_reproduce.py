@@ -127,24 +127,18 @@ def test_rows_before_their_cut_are_what_the_paper_counts(monkeypatch: pytest.Mon
     assert all(len(line) == len(columns) for line in cells)
 
 
+@pytest.mark.parametrize(("paper", "methods"), [("bet", ("uniform", "bet")), ("ciess", ("random", "ciess"))])
 def test_a_trial_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    paper: str,
+    methods: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command that CI runs, here with two methods; what is there is not made again."""
+    """Of each paper, with two methods; what is there is not made again."""
     monkeypatch.chdir(tmp_path)
-    words = [
-        "reproduce",
-        "bet",
-        "--quick",
-        "--method",
-        "uniform",
-        "--method",
-        "bet",
-        "--data",
-        SMALL,
-        "--out",
-        "r.json",
-    ]
+    words = ["reproduce", paper, "--quick", "--data", SMALL, "--budget", "20.0%", "--out", "r.json"]
+    words += [word for method in methods for word in ("--method", method)]
     assert run([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     stored = json.loads((tmp_path / "r.json").read_text())
@@ -152,14 +146,17 @@ def test_a_trial_from_end_to_end(
     assert stored["format"] == "edgerec.reproduce"
     assert "--quick" in stored["command"]
     assert str(tmp_path) not in (tmp_path / "r.json").read_text()
-    assert [(line["budget"], line["method"]) for line in told["rows"]] == [("20%", "uniform"), ("20%", "bet")]
+    assert [(line["budget"], line["method"]) for line in told["rows"]] == [("20%", method) for method in methods]
     assert all(line["bundle_ndcg_differs_by"] < 1e-3 for line in told["rows"])
     rows = (tmp_path / "r.jsonl").read_bytes()
     attempts = (tmp_path / "r.timings.jsonl").read_bytes()
     assert run(words) == 0
-    assert "R@20" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "R@20" in shown.out
+    assert "the paper prints no figures for these data" in shown.err
     assert (tmp_path / "r.jsonl").read_bytes() == rows
     assert (tmp_path / "r.timings.jsonl").read_bytes() == attempts
+    assert bool(list(tmp_path.glob("r.searches/*"))) == ("ciess" in methods)
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,13 @@ def test_rank_correlation_is_spearmans() -> None:
 def test_the_best_so_far_is_within_the_budget() -> None:
     densities = [0.3, 0.1, 0.05, 0.2, 0.08]
     values = [0.9, 0.5, 0.7, 0.95, 0.6]
-    entries = [entry(n, value, density=d) for n, (value, d) in enumerate(zip(values, densities, strict=True))]
-    found = SearchFigures.of(entries, density=0.1)
+    entries = [entry(n, value, within=d <= 0.1) for n, (value, d) in enumerate(zip(values, densities, strict=True))]
+    found = SearchFigures.of(entries)
     assert found.best == [None, 0.5, 0.7, 0.7, 0.7]
     assert found.best_at == 2
-    assert SearchFigures.of(entries).best == [0.9, 0.9, 0.9, 0.95, 0.95]
-    assert SearchFigures.of(entries, density=0.01).best_at is None
+    unsaid = [{name: value for name, value in one.items() if name != "within"} for one in entries]
+    assert SearchFigures.of(unsaid).best == [0.9, 0.9, 0.9, 0.95, 0.95]
+    assert SearchFigures.of([{**one, "within": False} for one in entries]).best_at is None
     assert found.seconds == 10
 
 

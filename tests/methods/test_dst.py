@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from edgerec.api import TrainRequest, train
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, SettingError, UnsupportedError
-from edgerec.methods.sparse.growth import Accumulator, at_random, most, weakest
+from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, most, weakest
 from edgerec.methods.sparse.masks import random_mask
 from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.plan import Plan
-from edgerec.methods.sparse.table import ActiveTable, active_at
+from edgerec.methods.sparse.table import ActiveTable, Floats, active_at
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
 from edgerec.methods.sparserec import SparseRecConfig
 from edgerec.models.mf import MFConfig
@@ -172,6 +172,44 @@ def test_sums_are_of_inactive_values_and_keep_the_strongest() -> None:
     one.add(table, np.arange(20), 0, gradients)
     strongest = np.sort(np.abs(np.where(mask, 0, gradients)), axis=1)[:, -2:]
     assert np.allclose(np.sort(np.abs(one.sums), axis=1), strongest)
+
+
+@given(slots=st.integers(1, 24), width=st.integers(1, 24), seed=st.integers(0, 1 << 32))
+def test_what_grows_does_not_depend_on_the_parts_that_gradients_come_in(slots: int, width: int, seed: int) -> None:
+    """Of a step whose gradients come a few dimensions at a time the same sums are kept as of one that has them all, and
+    the same gradients are the strongest, which are those of all inactive values, wherever they stand."""
+    rng = np.random.default_rng(seed)
+    n, d, bounds, counts = 20, 24, ((0, 8), (8, 20)), (5, 30)
+    mask = drawn_mask(n, d, 60)
+    table = table_of(mask)
+    whole, parted = Accumulator(n, d, slots), Accumulator(n, d, slots)
+    for _ in range(4):
+        rows = np.sort(rng.choice(n, 15, replace=False))
+        gradients = rng.standard_normal((15, d), np.float32)
+        once, last = LastBatch(bounds, counts), LastBatch(bounds, counts)
+        for of_all in (whole, once):
+            of_all.add(table, rows, 0, gradients)
+        for of_part in (parted, last):
+            for start in range(0, d, width):
+                of_part.add(table, rows, start, gradients[:, start : start + width])
+        assert np.allclose(spread(whole, d), spread(parted, d))
+        assert np.diff(np.sort(parted.columns.astype(int), axis=1), axis=1).min(initial=1) > 0
+        sizes = np.zeros((n, d), np.float32)
+        sizes[rows] = np.abs(np.where(mask[rows], 0, gradients))
+        for (start, stop), count in zip(bounds, counts, strict=True):
+            found = np.zeros_like(mask)
+            found[last.strongest(start, stop, count)] = True
+            again = once.strongest(start, stop, count)
+            assert found[again].all()
+            assert found.sum() == again[0].size == min(count, np.count_nonzero(sizes[start:stop]))
+            assert sizes[found].min() >= np.where(found, 0, sizes)[start:stop].max()
+
+
+def spread(accumulator: Accumulator, d: int) -> Floats:
+    """(n_rows, d) the sums where they belong."""
+    found = np.zeros((accumulator.sums.shape[0], d), np.float32)
+    np.put_along_axis(found, accumulator.columns.astype(np.int64), accumulator.sums, 1)
+    return found
 
 
 @pytest.mark.parametrize("method", ["set", "rigl"])

@@ -47,7 +47,7 @@ def test_the_factorisation_is_not_negative_and_comes_nearer(interactions: Intera
     matrix = interactions.matrix()
     errors = []
     for iterations in (1, 10, 100):
-        w, h = nmf(matrix, D, iterations, np.random.default_rng(0))
+        w, h = np.split(nmf(matrix, D, iterations, np.random.default_rng(0)), [matrix.shape[0]])
         assert min(w.min(), h.min()) >= 0
         assert np.allclose(np.linalg.norm(w, axis=0), np.linalg.norm(h, axis=0), rtol=1e-3)
         errors.append(float(np.square(matrix.toarray() - w @ h.T).sum()))
@@ -197,20 +197,20 @@ def share_of_last_batch(interactions: Interactions, grow: str) -> float:
     trainer = trainer_for(interactions, plan_for(interactions, grow=grow, every=40, fraction=0.2, rows=60))
     shares: list[float] = []
     last = np.empty(0, np.int64)
-    table, accumulator = trainer.table, trainer.accumulator
-    assert accumulator is not None
-    add, replace = accumulator.add, table.replace
+    table = trainer.table
+    step, replace = table.step, table.replace
 
-    def added(source: Any, rows: Any, start: int, gradients: Any) -> None:
+    def stepped(rows: Any, *args: Any, **wanted: Any) -> None:
         nonlocal last
         last = rows
-        add(source, rows, start, gradients)
+        assert last.size <= 60
+        step(rows, *args, **wanted)
 
     def replaced(dropped: Any, rows: Any, columns: Any) -> None:
         shares.append(float(np.isin(rows, last).mean()))
         replace(dropped, rows, columns)
 
-    accumulator.add, table.replace = added, replaced  # type: ignore[method-assign]
+    table.step, table.replace = stepped, replaced  # type: ignore[method-assign]
     trainer.epoch()
     return float(np.mean(shares))
 

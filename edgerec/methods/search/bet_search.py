@@ -97,7 +97,8 @@ class BETSearch:
         members = self._members_of(drawn)
         predicted = self._predictor.predict(members)
         at = int(predicted.argmax()) if strategy != "nearest" else int(self._distances(members).argmin())
-        return _Choice(drawn[at], strategy, float(predicted[at]) if self._fitness else None)
+        learnt = bool(self._fitness) and self._config.selection == "predictor"
+        return _Choice(drawn[at], strategy, float(predicted[at]) if learnt else None)
 
     def _members_of(self, actions: Sequence[Action]) -> list[Members]:
         return [self._groups.members(self._sampler.plan(action, exact=True)) for action in actions]

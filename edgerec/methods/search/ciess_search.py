@@ -19,6 +19,7 @@ from edgerec.methods.search.retrain import retrained
 from edgerec.methods.search.shortlist import Candidate, candidates
 from edgerec.methods.search.visits import Visits
 from edgerec.training import FitResult, Step
+from edgerec.training.checkpoint import Snapshot
 
 _CHECKPOINT = 1
 """The number of the search's own checkpoint, beside that of the full model."""
@@ -29,13 +30,9 @@ Ranked = tuple[float, dict[str, Any], Candidate]
 
 def searched(job: Job, config: CIESSConfig, search: Search, protocol: Protocol) -> tuple[str, FitResult]:
     """The origin of the sizes that are best on validation, and the fit within them. Raises as `CIESS.fit` does."""
-    history = _Told(job, search.visits)
+    history = _Told(job, search.visits, protocol.ranked_by)
     origins = protocol.origins if config.ship is None else (config.ship,)
     with Judge(job, "fresh", oracle=config.oracle, epochs=epochs_of(job, config)) as judge:
-        if len(job.backbone.candidates(job.config)) > 1:
-            # Settings that are left open are chosen with the full model, whether or not a search is there already:
-            # fits are numbered, and a run that is resumed counts them as before.
-            judge.full()
         visits = _visits(job, config, search, judge, history)
         scores = np.array([entry[protocol.ranked_by] for entry in visits.entries])
         wanted = candidates(job, visits, scores, origins, config.finals)
@@ -49,12 +46,12 @@ def searched(job: Job, config: CIESSConfig, search: Search, protocol: Protocol) 
 class _Told:
     """Tells the history's file and whoever watches of each entry once, also where the search goes on after a kill."""
 
-    def __init__(self, job: Job, visits: int) -> None:
+    def __init__(self, job: Job, visits: int, ranked_by: str) -> None:
         if job.checkpoint is not None:
             # Whatever else is there, this says that the run can be resumed.
             job.checkpoint.of_search().folder.mkdir(parents=True, exist_ok=True)
         self.file = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
-        self._job, self._total, self._best = job, visits, 0.0
+        self._job, self._total, self._ranked_by, self._best = job, visits, ranked_by, 0.0
         self._within = job.values() / (job.n_rows * job.d)
 
     def more(self, count: int) -> None:
@@ -62,12 +59,13 @@ class _Told:
         self._total += count
 
     def add(self, entry: dict[str, Any]) -> None:
-        number = int(entry["iteration"])
-        if entry["density"] <= self._within + 1e-12:
-            self._best = max(self._best, entry["quality"])
+        number, value = int(entry["iteration"]), float(entry[self._ranked_by])
+        within = entry["density"] <= self._within + 1e-12
+        if within:
+            self._best = max(self._best, value)
         if number >= len(self.file.judged):
-            self.file.add(entry)
-        values = {"quality": entry["quality"], "best": self._best, "kept": entry["density"]}
+            self.file.add({**entry, "within": within})
+        values = {self._ranked_by: value, "best": self._best, "kept": entry["density"]}
         self._job.progress(Step("search", 1, 1, number + 1, self._total, values))
 
 
@@ -76,12 +74,15 @@ def _visits(job: Job, config: CIESSConfig, search: Search, judge: Judge, history
     key = key_of(job, config, search)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = kept_at(job, config, name)
+    checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
     if config.search is not None and path is not None and path.exists():
+        if checkpoint is not None and checkpoint.load() is None:
+            # Nothing to go on from, but whose run this is: another command is refused where it is resumed.
+            checkpoint.save(Snapshot({}, {}))
         visits = Visits.load(path, key)
         for entry in visits.entries:
             history.add(entry)
         return visits
-    checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
     visits = Explorer(job, judge, search, checkpoint).run(history.add)
     if path is not None:
         visits.save(path, key)

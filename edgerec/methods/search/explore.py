@@ -166,7 +166,8 @@ class Explorer:
         that was best at this share so far."""
         d, share = self._job.d, self._search.share(visit)
         users, items = (agent.replay.known.size for agent in self._agents)
-        total = max(round(share * d * (users + items)), users + items)
+        # Rounded as a budget is: a value more, and what is visited could not ship as it is.
+        total = max(int(share * d * (users + items) + 1e-6), users + items)
         factor = np.exp(noise + (self._best_balance(share) if self._search.exploring.common else 0.0))
         wanted = total * users * factor / (users * factor + items)
         for_users = int(np.clip(round(wanted), max(users, total - items * d), min(users * d, total - items)))

@@ -140,6 +140,11 @@ class Judge:
                 np.savez(stream, users=users)
 
     def __enter__(self) -> Self:
+        """Raises as `train_full` does."""
+        if len(self._backbone.candidates(self._config)) > 1:
+            # The fit that chooses open settings comes before all others, whatever is judged already: fits are
+            # numbered, and a run that is resumed counts them as before.
+            self._full_model()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

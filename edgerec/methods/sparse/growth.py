@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Accumulator:
         """`slots` in 1..d."""
         self.sums = np.zeros((n_rows, slots), np.float32)
         self.columns = np.empty((n_rows, slots), narrowest(d - 1))
+        self._fresh: tuple[Floats, NDArray[Any]] | None = None
+        """Of a step whose parts come one by one: the strongest of each row that have no slot yet, and their columns."""
         self.clear()
 
     @property
@@ -39,35 +42,39 @@ class Accumulator:
 
     def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
         """Add the gradients (n, k) of those rows, each given once, by the dimensions `start`..`start + k - 1`, where
-        the table is inactive."""
-        stop = start + gradients.shape[1]
+        the table is inactive. Parts of a step come in order, each of the same rows; what comes in is chosen when the
+        last is there, so that it does not depend on the parts."""
+        stop, most = start + gradients.shape[1], self.sums.shape[1]
+        whole = gradients.shape[1] == table.d
+        if start == 0 and not whole and most < table.d:
+            self._fresh = np.zeros((rows.size, most), np.float32), np.zeros((rows.size, most), self.columns.dtype)
         for first in range(0, rows.size, _BLOCK):
-            chosen = rows[first : first + _BLOCK]
-            fresh = gradients[first : first + _BLOCK].copy()
-            places, owners = table.places(chosen)
-            active, most = table.columns[places], self.sums.shape[1]
+            block = slice(first, first + _BLOCK)
+            chosen, fresh = rows[block], _inactive(table, rows[block], start, gradients[block])
             sums, columns = self.sums[chosen], self.columns[chosen].astype(np.int64)
-            if fresh.shape[1] == table.d:  # the sums all belong to what is there: nothing is to be joined
-                fresh[owners, active] = 0
+            if whole:  # the sums all belong to what is there: nothing is to be joined
                 np.put_along_axis(fresh, columns, np.take_along_axis(fresh, columns, 1) + sums, 1)
                 if most < table.d:
                     self.columns[chosen] = columns = np.argpartition(np.abs(fresh), -most, axis=1)[:, -most:]
                 self.sums[chosen] = np.take_along_axis(fresh, columns, 1)
                 continue
-            here = np.flatnonzero((active >= start) & (active < stop))
-            fresh[owners[here], active[here].astype(np.int64) - start] = 0
             holders, slots = np.nonzero((columns >= start) & (columns < stop))
             own = holders, columns[holders, slots] - start
             sums[holders, slots] += fresh[own]
-            if most < table.d:
-                both = np.concatenate([sums, fresh], axis=1)
-                sizes = np.abs(both)
-                sizes[:, most:][own] = -1  # is in a slot, and not to be chosen again
-                kept = np.argpartition(sizes, -most, axis=1)[:, -most:]
-                sums = np.take_along_axis(both, kept, 1)
-                before = np.take_along_axis(columns, np.minimum(kept, most - 1), 1)
-                self.columns[chosen] = np.where(kept < most, before, kept - most + start)
             self.sums[chosen] = sums
+            if self._fresh is None:
+                continue
+            fresh[own] = 0
+            others = np.broadcast_to(np.arange(start, stop), fresh.shape)
+            for kept, new in zip(
+                self._fresh, _strongest((self._fresh[0][block], fresh), (self._fresh[1][block], others)), strict=True
+            ):
+                kept[block] = new
+            if stop == table.d:
+                joined = _strongest((sums, self._fresh[0][block]), (columns, self._fresh[1][block]))
+                self.sums[chosen], self.columns[chosen] = joined
+        if stop == table.d:
+            self._fresh = None
 
     def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:
         """Rows and columns, (k,) each, of the at most `count` strongest sums of the rows `start`..`stop` - 1."""
@@ -88,6 +95,78 @@ class Accumulator:
     def restore(self, state: State) -> None:
         """Become what `state()` was of."""
         self.sums, self.columns = state["sums"].copy(), state["sum_columns"].copy()
+
+
+class LastBatch:
+    """The strongest gradients of one step, of inactive values: where a table grows by that step alone."""
+
+    def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int]) -> None:
+        """`counts` of them for the rows within each of the `bounds`, (start, stop), wherever those stand."""
+        self._sides = [_Side(start, stop, count) for (start, stop), count in zip(bounds, counts, strict=True)]
+
+    def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
+        """Take in the gradients (n, k) of those rows, ascending, by the dimensions `start`..`start + k - 1`."""
+        for first in range(0, rows.size, _BLOCK):
+            chosen = rows[first : first + _BLOCK]
+            sizes = np.abs(_inactive(table, chosen, start, gradients[first : first + _BLOCK]))
+            for side in self._sides:
+                side.add(chosen, start, sizes)
+
+    def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:
+        """As `Accumulator.strongest`, of one of the bounds, and no more than was kept of it."""
+        (side,) = (side for side in self._sides if (side.start, side.stop) == (start, stop))
+        return side.strongest(count)
+
+
+class _Side:
+    """The `count` strongest of the rows `start`..`stop` - 1. What comes in waits until it is as much again."""
+
+    def __init__(self, start: int, stop: int, count: int) -> None:
+        self.start, self.stop, self._count = start, stop, count
+        self._sizes, self._rows, self._columns = np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
+        self._waiting: list[tuple[Floats, Rows, Rows]] = []
+        self._least = np.float32(0)
+
+    def add(self, rows: Rows, start: int, sizes: Floats) -> None:
+        first, last = np.searchsorted(rows, (self.start, self.stop))
+        at, columns = np.nonzero(sizes[first:last] > self._least)
+        self._waiting.append((sizes[first:last][at, columns], rows[first:last][at], columns + start))
+        if sum(part[0].size for part in self._waiting) > self._count:
+            self._cut()
+
+    def _cut(self) -> None:
+        parts = [(self._sizes, self._rows, self._columns), *self._waiting]
+        sizes, rows, columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        kept = most(sizes, min(self._count, sizes.size))
+        self._sizes, self._rows, self._columns = sizes[kept], rows[kept], columns[kept]
+        self._waiting = []
+        if 0 < self._sizes.size == self._count:
+            self._least = self._sizes.min()
+
+    def strongest(self, count: int) -> tuple[Rows, NDArray[Any]]:
+        self._cut()
+        kept = most(self._sizes, min(count, self._sizes.size))
+        return self._rows[kept], self._columns[kept]
+
+
+def _inactive(table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> Floats:
+    """A copy of the gradients (n, k) of those rows from the dimension `start` on, zero where the table is active."""
+    fresh = gradients.copy()
+    places, owners = table.places(rows)
+    active = table.columns[places].astype(np.int64) - start
+    here = np.flatnonzero((active >= 0) & (active < fresh.shape[1]))
+    fresh[owners[here], active[here]] = 0
+    return fresh
+
+
+def _strongest(sums: tuple[Floats, Floats], columns: tuple[NDArray[Any], NDArray[Any]]) -> tuple[Floats, NDArray[Any]]:
+    """Of two sets of sums a row, (n, slots) and (n, k), the strongest (n, slots), with their columns. A zero of the
+    second is none."""
+    both, slots = np.concatenate(sums, axis=1), sums[0].shape[1]
+    sizes = np.abs(both)
+    sizes[:, slots:][sums[1] == 0] = -1
+    kept = np.argpartition(sizes, -slots, axis=1)[:, -slots:]
+    return np.take_along_axis(both, kept, 1), np.take_along_axis(np.concatenate(columns, axis=1), kept, 1)
 
 
 def most(sizes: NDArray[Any], count: int) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.extras import require
-from edgerec.methods.sparse.growth import Accumulator, at_random, weakest
+from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, weakest
 from edgerec.methods.sparse.objective import Objective
 from edgerec.methods.sparse.plan import Plan
 from edgerec.methods.sparse.sampling import RowSampler
@@ -67,7 +67,7 @@ class SparseTrainer:
 
     def _take(self, table: ActiveTable) -> ActiveTable:
         self._begun = table
-        if self._plan.grow != "random":
+        if self._plan.grow == "accumulated":
             slots = min(max(table.values.size // table.n_rows, 1), table.d)
             self.accumulator = Accumulator(table.n_rows, table.d, slots)
         return table
@@ -81,14 +81,25 @@ class SparseTrainer:
             self._objective.settle(self.table)
             for batch in self._objective.batches(self.table, generator):
                 due = self._is_due(self.table.steps + 1)
-                losses.append(self._step(batch, lr, generator, due))
-                moved += self._change() if due else 0
+                growth = self._growth(due)
+                losses.append(self._step(batch, lr, generator, growth))
+                moved += self._change(growth) if due else 0
         self._epochs += 1
         told = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
         weights = self._objective.weights
         return {**told, "weights": weights} if weights else told
 
-    def _step(self, batch: Any, lr: float, generator: torch.Generator, due: bool) -> float:
+    def _growth(self, due: bool) -> Accumulator | LastBatch | None:
+        """What looks at the gradients of the next step, to tell where the table grows."""
+        if not self._moves():
+            return None
+        return (
+            LastBatch(self._plan.bounds, self._leaving())
+            if due and self._plan.grow == "last-batch"
+            else self.accumulator
+        )
+
+    def _step(self, batch: Any, lr: float, generator: torch.Generator, growth: Accumulator | LastBatch | None) -> float:
         rows = self._objective.touched(batch)
         chances = np.ones(rows.size)
         sampled = self._plan.backward == "sampled"
@@ -98,7 +109,6 @@ class SparseTrainer:
             rows, chances = rows[chosen], chances[chosen]
         loss, gradients = self._objective.gradient(self.table, batch, rows)
         squares = np.zeros(rows.size, np.float32)
-        accumulator = self.accumulator if (due or self._plan.grow == "accumulated") and self._moves() else None
 
         def seen() -> Parts:
             for start, part in gradients:
@@ -106,8 +116,8 @@ class SparseTrainer:
                     squares[:] += np.einsum("nk,nk->n", part, part)
                     # What is drawn stands for what is not: the expected gradient is that of all rows.
                     part /= chances[:, None].astype(np.float32)
-                if accumulator is not None:
-                    accumulator.add(self.table, rows, start, part)
+                if growth is not None:
+                    growth.add(self.table, rows, start, part)
                 yield start, part
 
         self.table.step(rows, seen(), lr, lazy=sampled)
@@ -124,18 +134,23 @@ class SparseTrainer:
         every = self._plan.every or self._objective.steps
         return self._moves() and step % every == every // 2
 
-    def _change(self) -> int:
-        """Drop the smallest values and grow as many others at zero; how many."""
-        plan, moved = self._plan, 0
+    def _leaving(self) -> list[int]:
+        """How many values of each of the bounds a change of this epoch drops, where as many others are found."""
+        plan = self._plan
         cosine = (1 + np.cos(np.pi * self._epochs / plan.horizon)) / 2
         fraction = plan.last_fraction + (plan.fraction - plan.last_fraction) * cosine
+        bounds = zip(plan.bounds, plan.counts, strict=True)
+        return [min(int(fraction * count), count - (stop - start)) for (start, stop), count in bounds]
+
+    def _change(self, growth: Accumulator | LastBatch | None) -> int:
+        """Drop the smallest values and grow as many others at zero; how many."""
+        moved = 0
         dropped, rows, columns = [], [], []
-        for (start, stop), count in zip(plan.bounds, plan.counts, strict=True):
-            wanted = min(int(fraction * count), count - (stop - start))
-            if self.accumulator is None:
+        for (start, stop), wanted in zip(self._plan.bounds, self._leaving(), strict=True):
+            if growth is None:
                 grown = at_random(self.table, start, stop, wanted, self._rng(self.table.steps))
             else:
-                grown = self.accumulator.strongest(start, stop, wanted)
+                grown = growth.strongest(start, stop, wanted)
             dropped.append(weakest(self.table, start, stop, grown[0].size))
             rows.append(grown[0])
             columns.append(grown[1])

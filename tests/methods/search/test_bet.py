@@ -21,6 +21,8 @@ from edgerec.methods.search import judge as judging
 from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.training import FitOptions, Run, Step
+from edgerec_export import Options as ExportOptions
+from edgerec_export import export, from_run
 from tests.conftest import CommandLine, interrupted
 
 D = 16
@@ -159,6 +161,29 @@ def test_progress_tells_the_best_so_far(interactions: Interactions) -> None:
     fitness = [step.values["fitness"] for step in search]
     assert [step.values["best"] for step in search] == np.maximum.accumulate(fitness).tolist()
     assert steps[0].phase == "full"
+
+
+def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions: Interactions, tmp_path: Path) -> None:
+    """Stopped when all is judged, it has nothing left to ask of the full-size model but its settings."""
+    request = TrainRequest.make("ials", settings={"alpha": None}, **WANTED)
+    steps: list[Step] = []
+    whole = train(interactions, request, progress=steps.append)
+    left = iter(range(max(number for number, step in enumerate(steps) if step.phase == "search")))
+
+    def stop(step: Step) -> None:
+        if next(left, None) is None:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(interactions, request, out=tmp_path, progress=stop)
+    assert len(entries(tmp_path)) == QUICK["iterations"]
+    assert same(train(interactions, request, out=tmp_path, resume=True), whole)
+
+
+def test_a_budget_in_bytes_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
+    run = train(interactions, **{**WANTED, "budget": "30KiB"})
+    done = export(from_run(run), tmp_path / "bundle", ExportOptions(layout="mixed"))
+    assert done.nbytes <= 30 * 1024
 
 
 @pytest.mark.parametrize("backbone", ["ials", "mf"])

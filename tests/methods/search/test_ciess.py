@@ -21,6 +21,7 @@ from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.visits import Visits
 from edgerec.tables import PrefixTable
 from edgerec.training import FitOptions, Run, Step
+from edgerec_export import Options, export, from_run
 
 QUICK: dict[str, Any] = {"episodes": 2, "iterations": 3, "batch": 64, "finals": 3, "updates": 2}
 OPTIONS = FitOptions(seed=3, threads=1, max_epochs=3)
@@ -54,10 +55,12 @@ def test_the_budget_is_met_exactly(protocol: str, budget: str, interactions: Int
     assert 1 <= run.items.sizes().min() <= run.items.sizes().max() <= 16
 
 
-def test_a_budget_in_bytes_has_few_widths(interactions: Interactions) -> None:
+def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
     run = train(interactions, request("30KiB"))
     assert run.users is not None
     assert max(np.unique(table.sizes()).size for table in (run.users, run.items)) <= 16
+    done = export(from_run(run), tmp_path / "bundle", Options(layout="mixed"))
+    assert done.nbytes <= 30 * 1024
 
 
 @pytest.mark.parametrize("backbone", ["lightgcn", "mf", "ncf", "ngcf"])

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edgerec.api import train
+from edgerec.budget import Budget
 from edgerec.data import Interactions
+from edgerec.errors import RunError
 from edgerec.methods.search.history import FILE_NAME, read_history
 from edgerec.methods.search.judge import Judge
 from edgerec.training import Run, Step
@@ -52,8 +54,10 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
         with pytest.raises(KilledError):
             train(interactions, wanted, out=out, progress=stop)
         assert same(train(interactions, wanted, out=out, resume=True), whole)
-        told = [entry["iteration"] for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
-        assert told == list(range(len(told)))
+        judged = [entry for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
+        assert [entry["iteration"] for entry in judged] == list(range(len(judged)))
+        allowed = Budget.parse("20%").values(500, 16) / (500 * 16)
+        assert [entry["within"] for entry in judged] == [entry["density"] <= allowed + 1e-12 for entry in judged]
 
     # And inside a judgement.
     out, judge = tmp_path / "inside", Judge.each
@@ -72,8 +76,9 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 
 
 def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interactions, tmp_path: Path) -> None:
-    """Before anything was judged: nothing but the history is in the folder."""
-    wanted = request(search=str(tmp_path / "searches"))
+    """Before anything was judged; with another command it does not."""
+    shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%"}
+    wanted = request(**shared)
     whole = train(interactions, wanted)
 
     def stop(step: Step) -> None:
@@ -81,4 +86,6 @@ def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interacti
 
     with pytest.raises(KilledError):
         train(interactions, wanted, out=tmp_path / "run", progress=stop)
+    with pytest.raises(RunError, match="another command"):
+        train(interactions, request("10%", **shared), out=tmp_path / "run", resume=True)
     assert same(train(interactions, wanted, out=tmp_path / "run", resume=True), whole)

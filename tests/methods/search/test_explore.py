@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgerec.api import TrainRequest, job_of
+from edgerec.budget import Budget
 from edgerec.data import split as split_interactions
 from edgerec.data import synthetic
 from edgerec.methods import Job
@@ -113,6 +114,15 @@ def test_a_strict_search_visits_what_it_may_spend() -> None:
         for users, items in visits.sizes[part]:
             assert users.sum() == round(share * D * 200 * 0.6)
             assert items.sum() == round(share * D * 200) - users.sum()
+
+
+@pytest.mark.parametrize("share", ["7.3%", "10.01%", "33.33%"])
+def test_what_a_strict_search_visits_is_within_the_budget_of_that_share(share: str) -> None:
+    """To the value, also where the share is no whole number of them: it may then ship as it is."""
+    budget = Budget.parse(share)
+    allowed = budget.values(200, D)
+    visits = run(Target(np.full(120, 26)), shares=(budget.amount,), strict=True, log=True, episodes=1, updates=1)
+    assert {int(users.sum() + items.sum()) for users, items in visits.sizes} == {allowed}
 
 
 class Tilted:
