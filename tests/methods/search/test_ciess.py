@@ -165,7 +165,7 @@ def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_pa
     bests = [step.values["best"] for step in searched]
     assert bests == sorted(bests)
     assert searched[-1].epoch == searched[-1].max_epochs == len(judged)
-    within = [entry["quality"] for entry in judged if entry["density"] <= 0.2 + 1e-9]
+    within = [entry["fitness"] for entry in judged if entry["within"]]
     assert bests[-1] == max(within)
     assert [entry["phase"] for entry in run.history].count("search") == len(told)
 
