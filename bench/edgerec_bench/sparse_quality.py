@@ -5,7 +5,7 @@ usage: python -m edgerec_bench.sparse_quality --data ml-1m [--backbones mf] [--w
 Every method has the same trials: the L2 whose NDCG@20 is best on the validation part at `TUNED_AT` with seed 0 is kept
 for all densities and seeds. All methods train for as many epochs at most, fewer than the backbones' own (`REDUCED`),
 PEP once more while it searches its mask, and nothing is chosen by the test part. Cells go through the grid
-runner: killed, the same command goes on from --grid, and what is there by then is written with `complete` false.
+runner: killed, the same command goes on from --grid.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from edgerec.budget import Budget
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
 from edgerec.request import settings_by_method
@@ -248,6 +249,7 @@ def main(
     data_names, backbone_names, method_names, budget_names = (
         tuple(text.split(",")) for text in (data, backbones, methods, budgets)
     )
+    budget_names = tuple(str(Budget.parse(text)) for text in budget_names)  # as the grid spells them
     kept = grid or out.with_suffix(".cells.jsonl")
     given = settings_by_method(method_settings, method_names)
     question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept, given)

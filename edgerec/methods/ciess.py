@@ -177,10 +177,11 @@ def search_of(job: Job, config: CIESSConfig) -> Search:
     """What decides the search; no budget does, but where the cost follows it. Raises BudgetError."""
     from edgerec.methods.search.agent import Exploring
     from edgerec.methods.search.explore import Search
+    from edgerec.methods.search.shortlist import allowed
 
     protocol = PROTOCOLS[config.protocol]
     cost = protocol.cost if config.cost is None else config.cost
-    own = config.shares() or (job.values() / (job.n_rows * job.d),)
+    own = config.shares() or (allowed(job)[0] / (job.n_rows * job.d),)
     return Search(
         episodes=config.episodes,
         iterations=config.iterations or protocol.iterations,
@@ -205,9 +206,14 @@ def search_of(job: Job, config: CIESSConfig) -> Search:
     )
 
 
+_RULES = 2
+"""Changes with what a search finds by the same settings."""
+
+
 def key_of(job: Job, config: CIESSConfig, search: Search) -> dict[str, Any]:
     """All that decides what a search finds, as JSON."""
     return {
+        "rules": _RULES,
         "train": job.split.train.fingerprint(),
         "validation": job.split.validation.fingerprint(),
         "backbone": job.backbone.name,

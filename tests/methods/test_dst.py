@@ -174,6 +174,22 @@ def test_sums_are_of_inactive_values_and_keep_the_strongest() -> None:
     assert np.allclose(np.sort(np.abs(one.sums), axis=1), strongest)
 
 
+def test_a_row_may_grow_by_more_than_its_share_of_the_budget(interactions: Interactions) -> None:
+    """By the last batch, which says wherever its gradients are largest."""
+    n = interactions.n_users + interactions.n_items
+    trainer = trainer_for(interactions, plan_for(interactions, counts=(2 * n,), grow="last-batch", fraction=0.5))
+    grown: list[int] = []
+    replaced = trainer.table.replace
+
+    def watched(dropped: Any, rows: Any, columns: Any) -> None:
+        grown.append(int(np.bincount(rows).max()))
+        replaced(dropped, rows, columns)
+
+    trainer.table.replace = watched  # type: ignore[method-assign]
+    trainer.epoch()
+    assert max(grown) > 2
+
+
 @given(slots=st.integers(1, 24), width=st.integers(1, 24), seed=st.integers(0, 1 << 32))
 def test_what_grows_does_not_depend_on_the_parts_that_gradients_come_in(slots: int, width: int, seed: int) -> None:
     """Of a step whose gradients come a few dimensions at a time the same sums are kept as of one that has them all, and
@@ -186,7 +202,7 @@ def test_what_grows_does_not_depend_on_the_parts_that_gradients_come_in(slots: i
     for _ in range(4):
         rows = np.sort(rng.choice(n, 15, replace=False))
         gradients = rng.standard_normal((15, d), np.float32)
-        once, last = LastBatch(bounds, counts), LastBatch(bounds, counts)
+        once, last = LastBatch(bounds, counts, d), LastBatch(bounds, counts, d)
         for of_all in (whole, once):
             of_all.add(table, rows, 0, gradients)
         for of_part in (parted, last):

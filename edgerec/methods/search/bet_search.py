@@ -92,12 +92,12 @@ class BETSearch:
     def _choose(self, number: int) -> _Choice:
         rng = self._rng(_DRAWS, number)
         turns = self._protocol.turns
-        strategy = turns[number % len(turns)] if self._config.selection == "predictor" and self._fitness else "random"
+        learnt = bool(self._fitness) and self._config.selection == "predictor"
+        strategy = turns[number % len(turns)] if learnt else "random"
         drawn = [self._sampler.draw(rng) for _ in range(1 if strategy == "random" else self._config.candidates)]
         members = self._members_of(drawn)
         predicted = self._predictor.predict(members)
         at = int(predicted.argmax()) if strategy != "nearest" else int(self._distances(members).argmin())
-        learnt = bool(self._fitness) and self._config.selection == "predictor"
         return _Choice(drawn[at], strategy, float(predicted[at]) if learnt else None)
 
     def _members_of(self, actions: Sequence[Action]) -> list[Members]:

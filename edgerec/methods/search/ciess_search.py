@@ -16,10 +16,9 @@ from edgerec.methods.search.explore import Explorer, Search, entry_of
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.retrain import retrained
-from edgerec.methods.search.shortlist import Candidate, candidates
+from edgerec.methods.search.shortlist import Candidate, allowed, candidates
 from edgerec.methods.search.visits import Visits
 from edgerec.training import FitResult, Step
-from edgerec.training.checkpoint import Snapshot
 
 _CHECKPOINT = 1
 """The number of the search's own checkpoint, beside that of the full model."""
@@ -47,12 +46,9 @@ class _Told:
     """Tells the history's file and whoever watches of each entry once, also where the search goes on after a kill."""
 
     def __init__(self, job: Job, visits: int, ranked_by: str) -> None:
-        if job.checkpoint is not None:
-            # Whatever else is there, this says that the run can be resumed.
-            job.checkpoint.of_search().folder.mkdir(parents=True, exist_ok=True)
         self.file = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
         self._job, self._total, self._ranked_by, self._best = job, visits, ranked_by, 0.0
-        self._within = job.values() / (job.n_rows * job.d)
+        self._within = allowed(job)[0] / (job.n_rows * job.d)
 
     def more(self, count: int) -> None:
         """There are so many more entries to come."""
@@ -74,15 +70,12 @@ def _visits(job: Job, config: CIESSConfig, search: Search, judge: Judge, history
     key = key_of(job, config, search)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = kept_at(job, config, name)
-    checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
     if config.search is not None and path is not None and path.exists():
-        if checkpoint is not None and checkpoint.load() is None:
-            # Nothing to go on from, but whose run this is: another command is refused where it is resumed.
-            checkpoint.save(Snapshot({}, {}))
         visits = Visits.load(path, key)
         for entry in visits.entries:
             history.add(entry)
         return visits
+    checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
     visits = Explorer(job, judge, search, checkpoint).run(history.add)
     if path is not None:
         visits.save(path, key)

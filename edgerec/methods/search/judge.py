@@ -25,8 +25,12 @@ from edgerec.methods.search.workers import Pool, pool
 from edgerec.models import SizePlan, State
 from edgerec.models import backbone as find_backbone
 from edgerec.tables import load_arrays
+from edgerec.training.checkpoint import Snapshot
 
 __all__ = ["Judge", "Judged", "Kind"]
+
+_OWNER = 2
+"""The number of the checkpoint that says whose search it is, behind the full model's and CIESS's own."""
 
 Kind = Literal["fine-tune", "fresh"]
 """Trainings go on from the full-size model (BET, section 4.3), or start from scratch (CIESS, section 3.2)."""
@@ -90,9 +94,6 @@ class Judge:
 
     def _full_model(self) -> FullModel:
         if self._found is None:
-            if len(self._backbone.candidates(self._config)) > 1:
-                # Settings that are left open are those that are best for full rows.
-                self._config = self._job.fit(SizePlan(self._job.d), final=False).config
             self._found = train_full(
                 self._backbone,
                 self._job.split,
@@ -140,11 +141,18 @@ class Judge:
                 np.savez(stream, users=users)
 
     def __enter__(self) -> Self:
-        """Raises as `train_full` does."""
+        """Choose open settings: those that are best for full rows.
+
+        Raises RunError where another command's search is here, and what a fit raises.
+        """
+        if self._job.checkpoint is not None:
+            whose = self._job.checkpoint.of_search().of_fit(_OWNER)
+            if whose.load() is None:
+                whose.save(Snapshot({}))
+        # Before all other fits, whatever is judged already: fits are numbered, and a run that is resumed counts them as
+        # before.
         if len(self._backbone.candidates(self._config)) > 1:
-            # The fit that chooses open settings comes before all others, whatever is judged already: fits are
-            # numbered, and a run that is resumed counts them as before.
-            self._full_model()
+            self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

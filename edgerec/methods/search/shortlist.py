@@ -67,7 +67,7 @@ def candidates(job: Job, visits: Visits, scores: Scores, origins: tuple[str, ...
 
 
 def _visited(job: Job, visits: Visits, scores: Scores) -> Iterator[Candidate]:
-    total, widths = _allowed(job)
+    total, widths = allowed(job)
     for number, pair in enumerate(visits.sizes):
         sizes = [side.astype(np.int64) for side in pair]
         few = widths is None or all(np.unique(side).size <= widths for side in sizes)
@@ -77,7 +77,7 @@ def _visited(job: Job, visits: Visits, scores: Scores) -> Iterator[Candidate]:
 
 
 def _promising(job: Job, origin: str, pairs: list[Pair], better: Scores, count: int) -> Iterator[Candidate]:
-    total, _ = _allowed(job)
+    total, _ = allowed(job)
     sums = np.array([sum(float(side.sum(dtype=np.float64)) for side in pair) for pair in pairs])
     order = np.argsort(np.abs(np.log(sums / total)) - better, kind="stable")
     for number in order[:count].tolist():
@@ -100,7 +100,7 @@ def projected(job: Job, pair: Pair) -> SizePlan:
 
     Raises BudgetError where the budget leaves less than one value a row.
     """
-    total, widths = _allowed(job)
+    total, widths = allowed(job)
     weights = np.concatenate([side.astype(np.float64) for side in pair]).clip(_LEAST)
     sizes = project_sizes(weights, total, 1, job.d)
     users, items = np.split(sizes, [len(pair[0])])
@@ -113,7 +113,7 @@ def projected(job: Job, pair: Pair) -> SizePlan:
     return SizePlan(job.d, users, items)
 
 
-def _allowed(job: Job) -> tuple[int, int | None]:
+def allowed(job: Job) -> tuple[int, int | None]:
     """Values in all, and distinct sizes a table, None for any number."""
     in_bytes = job.budget is not None and job.budget.kind == "bytes"
     return job.values(blocks=2 * _WIDTHS), _WIDTHS if in_bytes else None

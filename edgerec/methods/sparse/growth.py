@@ -13,7 +13,7 @@ from edgerec.models import State
 from edgerec.tables.checks import narrowest
 
 _BLOCK = 1024
-"""Rows that are summed at once: what they need beside is 12 bytes a dimension of each."""
+"""Rows that are looked at at once: what they need beside is at most 40 bytes a dimension of each."""
 
 
 class Accumulator:
@@ -100,9 +100,10 @@ class Accumulator:
 class LastBatch:
     """The strongest gradients of one step, of inactive values: where a table grows by that step alone."""
 
-    def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int]) -> None:
-        """`counts` of them for the rows within each of the `bounds`, (start, stop), wherever those stand."""
-        self._sides = [_Side(start, stop, count) for (start, stop), count in zip(bounds, counts, strict=True)]
+    def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int) -> None:
+        """`counts` of them for the rows within each of the `bounds`, (start, stop), wherever those stand; 8 bytes
+        each."""
+        self._sides = [_Side(start, stop, count, d) for (start, stop), count in zip(bounds, counts, strict=True)]
 
     def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
         """Take in the gradients (n, k) of those rows, ascending, by the dimensions `start`..`start + k - 1`."""
@@ -119,34 +120,37 @@ class LastBatch:
 
 
 class _Side:
-    """The `count` strongest of the rows `start`..`stop` - 1. What comes in waits until it is as much again."""
+    """The `count` strongest of the rows `start`..`stop` - 1, by their places in the full table. What comes in waits
+    until it is a quarter as much."""
 
-    def __init__(self, start: int, stop: int, count: int) -> None:
-        self.start, self.stop, self._count = start, stop, count
-        self._sizes, self._rows, self._columns = np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64)
-        self._waiting: list[tuple[Floats, Rows, Rows]] = []
+    def __init__(self, start: int, stop: int, count: int, d: int) -> None:
+        self.start, self.stop, self._count, self._d = start, stop, count, d
+        places = np.int32 if stop * d < 1 << 31 else np.int64
+        self._sizes, self._places = np.empty(0, np.float32), np.empty(0, places)
+        self._waiting: list[tuple[Floats, NDArray[Any]]] = []
         self._least = np.float32(0)
 
     def add(self, rows: Rows, start: int, sizes: Floats) -> None:
         first, last = np.searchsorted(rows, (self.start, self.stop))
         at, columns = np.nonzero(sizes[first:last] > self._least)
-        self._waiting.append((sizes[first:last][at, columns], rows[first:last][at], columns + start))
-        if sum(part[0].size for part in self._waiting) > self._count:
+        places = rows[first:last][at] * self._d + columns + start
+        self._waiting.append((sizes[first:last][at, columns], places.astype(self._places.dtype)))
+        if sum(part[0].size for part in self._waiting) > self._count // 4:
             self._cut()
 
     def _cut(self) -> None:
-        parts = [(self._sizes, self._rows, self._columns), *self._waiting]
-        sizes, rows, columns = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        kept = most(sizes, min(self._count, sizes.size))
-        self._sizes, self._rows, self._columns = sizes[kept], rows[kept], columns[kept]
-        self._waiting = []
+        waiting, self._waiting = self._waiting, []
+        self._sizes = np.concatenate([self._sizes, *(sizes for sizes, _ in waiting)])
+        self._places = np.concatenate([self._places, *(places for _, places in waiting)])
+        kept = most(self._sizes, min(self._count, self._sizes.size))
+        self._sizes, self._places = self._sizes[kept], self._places[kept]
         if 0 < self._sizes.size == self._count:
             self._least = self._sizes.min()
 
     def strongest(self, count: int) -> tuple[Rows, NDArray[Any]]:
         self._cut()
-        kept = most(self._sizes, min(count, self._sizes.size))
-        return self._rows[kept], self._columns[kept]
+        places = self._places[most(self._sizes, min(count, self._sizes.size))].astype(np.int64)
+        return places // self._d, places % self._d
 
 
 def _inactive(table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> Floats:

@@ -93,11 +93,9 @@ class SparseTrainer:
         """What looks at the gradients of the next step, to tell where the table grows."""
         if not self._moves():
             return None
-        return (
-            LastBatch(self._plan.bounds, self._leaving())
-            if due and self._plan.grow == "last-batch"
-            else self.accumulator
-        )
+        if self._plan.grow == "last-batch":
+            return LastBatch(self._plan.bounds, self._leaving(), self.table.d) if due else None
+        return self.accumulator
 
     def _step(self, batch: Any, lr: float, generator: torch.Generator, growth: Accumulator | LastBatch | None) -> float:
         rows = self._objective.touched(batch)

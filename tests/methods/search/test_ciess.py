@@ -56,7 +56,7 @@ def test_the_budget_is_met_exactly(protocol: str, budget: str, interactions: Int
 
 
 def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, request("30KiB"))
+    run = train(interactions, replace(request("30KiB"), dimensions=64))
     assert run.users is not None
     assert max(np.unique(table.sizes()).size for table in (run.users, run.items)) <= 16
     done = export(from_run(run), tmp_path / "bundle", Options(layout="mixed"))

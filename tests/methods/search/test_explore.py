@@ -116,7 +116,7 @@ def test_a_strict_search_visits_what_it_may_spend() -> None:
             assert items.sum() == round(share * D * 200) - users.sum()
 
 
-@pytest.mark.parametrize("share", ["7.3%", "10.01%", "33.33%"])
+@pytest.mark.parametrize("share", ["7.31%", "10.01%", "33.34%"])
 def test_what_a_strict_search_visits_is_within_the_budget_of_that_share(share: str) -> None:
     """To the value, also where the share is no whole number of them: it may then ship as it is."""
     budget = Budget.parse(share)
