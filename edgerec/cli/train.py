@@ -18,6 +18,7 @@ from edgerec.cli.options import FOLDER, filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_facts
+from edgerec.methods.pep import OF_BUDGET
 from edgerec.request import TrainRequest
 from edgerec.training import Progress as ProgressCallback
 from edgerec.training import Run, Step
@@ -28,6 +29,7 @@ PHASES = {
     "prune": ("pruning", "tries"),
     "full": ("training in full size", "epochs"),
     "search": ("searching", "actions"),
+    "mask": ("searching the mask", "epochs"),
 }
 """What a step is called and counted in, by its phase."""
 
@@ -85,6 +87,7 @@ def _progress_bar() -> Iterator[ProgressCallback]:
 
         def show(step: Step) -> None:
             what, unit = PHASES[step.phase]
+            _tell_of_mask(step)
             which = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
             values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
             bar.update(
@@ -97,6 +100,17 @@ def _progress_bar() -> Iterator[ProgressCallback]:
             )
 
         yield show
+
+
+def _tell_of_mask(step: Step) -> None:
+    """Where the search of a mask has ended above its budget."""
+    if step.phase == "mask" and step.epoch == step.max_epochs and (left := step.values[OF_BUDGET]) > 1:
+        messages.print(
+            f"pep's search ended with {left:.3g} times the budget's values, and keeps those that are furthest above "
+            "their thresholds; for a mask that is learnt give --method-set threshold=..., nearer to 0, or more "
+            "--method-set search_epochs=...",
+            markup=False,
+        )
 
 
 def _show(run: Run, out: Path, as_json: bool) -> None:

@@ -27,8 +27,10 @@ from edgerec.methods.sparse.plan import Plan, one_table
 from edgerec.methods.sparse.table import ActiveTable
 from edgerec.models import Trainer
 from edgerec.models.settings import check_range
-from edgerec.training import FitResult
+from edgerec.training import FitResult, Step
 
+OF_BUDGET = "of the budget"
+"""What a step of the search tells: how many values are left, over those that the budget allows."""
 GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
 
 
@@ -84,7 +86,11 @@ class PEP:
                 table = SoftTable(start.copy(), config.granularity, config.threshold, config.threshold_decay)
                 epochs = config.search_epochs or job.backbone.max_epochs
                 count = min(counts[0], start.size)
-                mask = searched_mask(objective, table, count, epochs, seed=seed, threads=threads)
+
+                def tell(epoch: int) -> None:
+                    job.progress(Step("mask", 1, 1, epoch, epochs, {OF_BUDGET: table.count / count}))
+
+                mask = searched_mask(objective, table, count, epochs, seed=seed, threads=threads, tell=tell)
                 objective.restore(before)
                 return with_values(mask, mask.of(start))
 

@@ -21,7 +21,7 @@ class Step:
 
     Attributes:
         phase: 'choose' (on validation), 'final' (again on all of train), 'prune' (how, on validation), 'full' (the
-            full-size model that a search compares with) or 'search' (actions that it judges).
+            full-size model that a search compares with), 'search' (actions that it judges) or 'mask' (what pep leaves).
         candidate, candidates: which settings, counted from 1, of how many.
         epoch, max_epochs: counted from 1; tries where a method searches.
         values: losses and validation metrics by name.

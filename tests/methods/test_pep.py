@@ -14,6 +14,7 @@ from edgerec.methods.sparse.mf import MFObjective
 from edgerec.methods.sparse.soft import SoftTable, searched_mask
 from edgerec.models.mf import MFConfig
 from edgerec.training import FitOptions, Step
+from tests.conftest import CommandLine
 from tests.methods.test_magnitude import resumes_to_the_bit, tables_of
 
 GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
@@ -74,7 +75,19 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     steps: list[Step] = []
     whole = train(interactions, request, progress=steps.append)
     assert sum(table.n_values for table in tables_of(whole)) == 2000
+    assert (steps[0].phase, steps[0].epoch, steps[0].max_epochs) == ("mask", 1, 2)
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
+
+
+def test_a_search_that_ends_above_the_budget_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "pep", "--budget", "20%"]
+    arguments += ["--dimensions", "16", "--epochs", "1", "--method-set", "search_epochs=1"]
+    above = command_line(*arguments, "--out", "above", cwd=tmp_path)
+    assert above.returncode == 0, above.stderr
+    assert "search ended with 5 times the budget's values" in " ".join(above.stderr.split())
+    within = command_line(*arguments, "--method-set", "threshold=-1", "--out", "within", cwd=tmp_path)
+    assert within.returncode == 0, within.stderr
+    assert "times the budget" not in within.stderr
 
 
 def test_what_cannot_be_is_refused(interactions: Interactions) -> None:

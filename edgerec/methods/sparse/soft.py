@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,20 +91,31 @@ def _shrunk(values: Floats, limits: Floats) -> Floats:
 
 
 def searched_mask(
-    objective: Objective, table: SoftTable, count: int, epochs: int, *, seed: int, threads: int | None
+    objective: Objective,
+    table: SoftTable,
+    count: int,
+    epochs: int,
+    *,
+    seed: int,
+    threads: int | None,
+    tell: Callable[[int], None] = lambda epoch: None,
 ) -> Mask:
     """Train until at most `count` values are left, or for so many epochs; the `count` values that are furthest above
-    their thresholds, or least below, and of each row one at least."""
+    their thresholds, or least below, and of each row one at least. `tell` of each epoch's end, counted from 1, and of
+    the search's."""
     generator = torch.Generator().manual_seed(seed)
     with torch_threads(threads):
-        for _ in range(epochs):
+        for epoch in range(1, epochs + 1):
             for batch in objective.batches(table, generator):
                 rows = objective.touched(batch)
                 _, gradients = objective.gradient(table, batch, rows)
                 table.step(rows, whole(gradients), objective.lr(0))
                 objective.step(objective.lr(0))
                 if table.count <= count:
-                    return _left(table, count)
+                    break
+            tell(epoch)
+            if table.count <= count:
+                break
     return _left(table, count)
 
 
