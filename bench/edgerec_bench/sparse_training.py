@@ -204,7 +204,9 @@ def main() -> None:
 @click.option("--data", default="synthetic:12000x8000x200000", show_default=True)
 @click.option("--dimensions", default=128, show_default=True)
 @click.option("--density", default=0.1, show_default=True)
-@click.option("--negatives", default=1, show_default=True, help="With 1 nothing is looked up of what users have.")
+@click.option(
+    "--negatives", default=8, show_default=True, help="Tried an interaction; with 1 no user's items are looked up."
+)
 @click.option("--note", default="", help="What else ran on the machine, for the record.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
 def memory(data: str, dimensions: int, density: float, negatives: int, note: str, out: Path | None) -> None:
