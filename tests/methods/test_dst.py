@@ -246,6 +246,7 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     request = TrainRequest.make(backbone, method, budget="50%", dimensions=D, options=OPTIONS)
     steps: list[Step] = []
     whole = train(interactions, request, progress=steps.append)
+    assert [step.epoch for step in steps if step.phase == "choose"] == list(range(1, (OPTIONS.max_epochs or 0) + 1))
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
 
