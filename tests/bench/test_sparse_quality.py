@@ -64,7 +64,7 @@ def test_the_best_trial_on_validation_is_kept_and_the_table_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second trial learns nothing: decay takes all away."""
-    monkeypatch.setitem(REDUCED, "mf", Reduced(2, {}, l2=(0.001, 1000.0)))
+    monkeypatch.setitem(REDUCED, "mf", Reduced(2, {}, -8.0, l2=(0.001, 1000.0)))
     grid = tmp_path / "cells.jsonl"
     question = Question(("synthetic:80x50x1500",), ("mf",), ("uniform",), ("10%",), 1, 16, 2, grid)
     rows, tuned = measured(question)

@@ -222,10 +222,23 @@ def test_what_gradients_of_all_rows_bring_is_that_of_the_results() -> None:
     lines = {line[2]: line[3:] for line in quality_table(beside)[1]}
     (line,) = quality_table(dense["rows"])[1]
     assert rows_of("sparse-quality-dense-backward", SPARSE) == [
-        ["`magnitude`", *lines["magnitude"]],
-        ["`sparserec`", *lines["sparserec"]],
+        *([f"`{name}`", *lines[name]] for name in ("magnitude", "pep", "sparserec")),
         ["`sparserec`, gradients of all rows", *line[3:]],
     ]
+
+
+def test_what_thresholds_bring_is_that_of_the_results() -> None:
+    folder = ROOT / "bench" / "results"
+    own, low = (json.loads((folder / f"sparse-quality{name}.json").read_text())["rows"] for name in ("", "-pep"))
+    expected = []
+    for backbone in ("mf", "lightgcn"):
+        for rows in (own, low):
+            here = [
+                row for row in rows if (row["data"], row["backbone"], row["method"]) == ("gowalla", backbone, "pep")
+            ]
+            (line,) = quality_table(here)[1]
+            expected.append([f"`{backbone}`", f"{here[0]['method_settings']['threshold']:g}", *line[3:]])
+    assert rows_of("sparse-quality-pep", SPARSE) == expected
 
 
 def test_what_decays_bring_is_that_of_the_results() -> None:
