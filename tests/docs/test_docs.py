@@ -25,6 +25,7 @@ from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.results_file import read_results
 from edgerec_bench.scale_result import ScaleResult
 from edgerec_bench.scale_rows import SHORT, scale_rows
+from edgerec_bench.search_oracles import cells as oracle_cells
 from edgerec_bench.sparse_quality import table as quality_table
 from edgerec_bench.sparse_training import ablation_cells, memory_cells
 from edgerec_bench.units import INSTRUCTIONS
@@ -265,6 +266,14 @@ def test_how_oracles_rank_is_that_of_the_result(path: Path) -> None:
         [c["of"], c["with"], f"{c['all']:.3f}", f"{c['better_half']:.3f}", str(c["place_of_best"])] for c in found
     ]
     assert rows_of(path.stem, SEARCHED) == expected
+
+
+def test_what_searches_end_with_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "search-oracles-ml-1m.json").read_text())
+    assert rows_of("search-oracles-ml-1m", SEARCHED) == oracle_cells(result["rows"])
+    ials, backbone = result["rows"]
+    assert ials["seconds"]["mean"] < 600
+    assert ials["ndcg@20"]["mean"] >= backbone["ndcg@20"]["mean"]  # as the page says
 
 
 def test_what_predictors_rank_is_that_of_the_result() -> None:
