@@ -37,8 +37,8 @@ class Reduced:
     """What every method has of training.
 
     Attributes:
-        settings: of the backbone; step sizes are as large as fewer epochs need, and fall over these.
         epochs: at most; of PEP's search, as many again.
+        settings: of the backbone; step sizes are as large as fewer epochs need, and fall over these.
         threshold: where PEP's begin, before the sigmoid: chosen by hand among a few (docs/sparse-training.md), by
             NDCG@20 on the validation part at `TUNED_AT` with seed 0.
         l2: one trial each.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,17 +104,20 @@ def searched_mask(
     their thresholds, or least below, and of each row one at least. `tell` of each epoch's end, counted from 1, and of
     the search's."""
     generator = torch.Generator().manual_seed(seed)
+
+    def reached(batch: Any) -> bool:
+        """Whether a step on this batch leaves no more than is wanted."""
+        rows = objective.touched(batch)
+        _, gradients = objective.gradient(table, batch, rows)
+        table.step(rows, whole(gradients), objective.lr(0))
+        objective.step(objective.lr(0))
+        return table.count <= count
+
     with torch_threads(threads):
         for epoch in range(1, epochs + 1):
-            for batch in objective.batches(table, generator):
-                rows = objective.touched(batch)
-                _, gradients = objective.gradient(table, batch, rows)
-                table.step(rows, whole(gradients), objective.lr(0))
-                objective.step(objective.lr(0))
-                if table.count <= count:
-                    break
+            ended = any(map(reached, objective.batches(table, generator)))
             tell(epoch)
-            if table.count <= count:
+            if ended:
                 break
     return _left(table, count)
 
