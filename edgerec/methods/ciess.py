@@ -8,6 +8,9 @@ validation after a short training from scratch, over that of the full-size model
 The paper's budget is soft: it filters what was visited. Here it is met: of the sizes that were visited those that spend
 it are taken as they are, others are projected on it exactly, and so is what the actors proposed without noise. What is
 projected is judged once more; the best are trained in full, and validation chooses.
+
+What agents see of a row's quality, and what they are paid for, are measured on different halves of the validation part:
+paid for what they see they learn that part by heart, row by row (docs/searched-sizes.md has the figures).
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Protocol:
         after: noise comes after the critic's choice, one number for all rows.
         common: rows have noise in common, as in edgerec/methods/search/agent.py.
         log: sizes and frequencies are seen by their logarithm, and noise follows the sizes.
+        apart: as in edgerec/methods/search/explore.py.
         gamma: discount.
         updates, batch: steps of the agents a visit, and transitions in each.
         ranked_by: what the best are best in: 'quality', the mean over users and items of their own ratio to the full
@@ -57,6 +61,7 @@ class Protocol:
     after: bool
     common: bool
     log: bool
+    apart: bool
     gamma: float
     updates: int
     batch: int
@@ -65,9 +70,9 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "own": Protocol(10, 5, None, True, False, False, True, True, 0.0, 20, 512, "fitness", ORIGINS),
-    "paper": Protocol(10, 5, 0.4, True, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
-    "code": Protocol(11, 20, 0.03, False, True, True, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
+    "own": Protocol(10, 5, None, True, False, False, True, True, True, 0.0, 20, 512, "fitness", ORIGINS),
+    "paper": Protocol(10, 5, 0.4, True, False, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
+    "code": Protocol(11, 20, 0.03, False, True, True, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
 }
 """By name."""
 
@@ -90,6 +95,7 @@ class CIESSConfig(SearchConfig):
         walk: whether the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
         common: whether rows have noise in common too; None for the protocol's.
+        apart: whether agents are paid for another half of the validation part than they see; None for the protocol's.
         updates: steps of each agent a visit; None for the protocol's.
         gamma: discount; None for the protocol's.
         batch: transitions in a step; None for the protocol's.
@@ -110,6 +116,7 @@ class CIESSConfig(SearchConfig):
     walk: bool = True
     noise: str = "gauss"
     common: bool | None = None
+    apart: bool | None = None
     updates: int | None = None
     gamma: float | None = None
     batch: int | None = None
@@ -197,6 +204,7 @@ def search_of(job: Job, config: CIESSConfig) -> Search:
         ratio=protocol.ratio,
         from_one=protocol.from_one,
         log=protocol.log,
+        apart=protocol.apart if config.apart is None else config.apart,
         gamma=protocol.gamma if config.gamma is None else config.gamma,
         updates=protocol.updates if config.updates is None else config.updates,
         batch=config.batch or protocol.batch,
@@ -206,7 +214,7 @@ def search_of(job: Job, config: CIESSConfig) -> Search:
     )
 
 
-_RULES = 2
+_RULES = 3
 """Changes with what a search finds by the same settings."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgerec_bench.by_heart import main as by_heart
 from edgerec_bench.oracle import _correlations
 from edgerec_bench.oracle import main as oracle
 from edgerec_bench.predictor import main as predictor
@@ -96,3 +97,17 @@ def test_searches_are_compared_by_who_judges_and_go_on_from_what_is_there(tmp_pa
         for oracle in ("ials", "backbone")
     ]
     assert [entry["eval"] for entry in judged[0]] != [entry["eval"] for entry in judged[1]]
+
+
+def test_what_searches_find_is_judged_on_interactions_that_they_have_not_seen(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 3 --episodes 1 --seeds 1 --note quiet --out"
+    done = CliRunner().invoke(by_heart, [*words.split(), str(tmp_path / "h.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "h.json").read_text())
+    assert [row["sizes"] for row in found["rows"]] == ["uniform", "bet", "ciess, apart=false", "ciess"]
+    for row in found["rows"]:
+        assert all(0 < value < 2 for part in ("validation", "test") for value in row[part]["seeds"])
+        assert row["validation"]["seeds"] != row["test"]["seeds"]
+    uniform, bet, *_ = (row["validation"]["seeds"] for row in found["rows"])
+    assert bet != uniform
+    assert found["note"] == "quiet"

@@ -80,8 +80,8 @@ class Agent:
         lanes: int,
         seed: int,
     ) -> None:
-        """`side` is 0 for users and 1 for items; `begin` the size that it proposes at first; `memory` the visits that
-        are replayed, of `lanes` episodes by turns."""
+        """`environment` is of the quality that is paid for; `side` is 0 for users and 1 for items; `begin` the size
+        that it proposes at first; `memory` the visits that are replayed, of `lanes` episodes by turns."""
         self._environment, self._side, self._d, self._exploring, self._log = environment, side, d, exploring, log
         high = float(np.log(d)) if log else d
         unit = (high - self._low) / (PAPER_D - 1)
@@ -149,9 +149,9 @@ class Agent:
             drawn = self.replay.draw(batch, rng)
             states, following = (
                 self._environment.states(self._side, drawn.rows, sizes, quality)
-                for sizes, quality in ((drawn.sizes_before, drawn.quality_before), (drawn.sizes, drawn.quality))
+                for sizes, quality in ((drawn.sizes_before, drawn.shown_before), (drawn.sizes, drawn.shown))
             )
-            rewards = self._environment.reward(self._side, drawn.quality, drawn.sizes)
+            rewards = self._environment.reward(self._side, drawn.paid, drawn.sizes)
             self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
 
     def state(self) -> State:

@@ -42,6 +42,9 @@ class Search:
         ratio, from_one: as in `Rules`.
         strict: sizes are brought to the share before they are judged, and costs follow what the agents wanted.
         log: actors and critics see sizes by their logarithm.
+        apart: the quality of a row that agents see, and the quality that they are paid for, are measured on different
+            halves of the validation part. Else they keep the sizes with which a row was lucky there, and learn the
+            validation part by heart, row by row.
         gamma, updates, batch, memory: of the agents' learning; `memory` in iterations.
         at_once: episodes that go on side by side, so that workers judge as many sizes in parallel.
         seed: of all of it; every judgement starts from the same initial values, so that only sizes differ.
@@ -56,6 +59,7 @@ class Search:
     from_one: bool
     strict: bool
     log: bool
+    apart: bool
     gamma: float
     updates: int
     batch: int
@@ -80,13 +84,18 @@ class Explorer:
         self._job, self._judge, self._search, self._checkpoint = job, judge, search, checkpoint
         found = checkpoint.load() if checkpoint else None
         state = found.trainer if found else {}
-        self.visits = Visits.from_state(_part(state, "visits")) if state else Visits(job.d, judge.full().users)
+        full = judge.full()
+        self.visits = Visits.from_state(_part(state, "visits")) if state else Visits(job.d, full.users)
         rules = Rules(1.0 if search.cost is None else search.cost, ratio=search.ratio, from_one=search.from_one)
-        self._environment = Environment(job.split.train, self.visits.full, job.d, (rules, rules), log=search.log)
+        self._parts = [0, 1, 2] if search.apart else [0, 0, 0]
+        self._whole, self._shown, self._paid = (
+            Environment(job.split.train, evals, job.d, (rules, rules), log=search.log)
+            for evals in full.evals[self._parts]
+        )
         begin = search.shares[0] * job.d if search.strict else (job.d + 1) / 2
         self._agents = [
             Agent(
-                self._environment,
+                self._paid,
                 side,
                 job.d,
                 search.exploring,
@@ -141,15 +150,20 @@ class Explorer:
         answers = self._judge.judge(plans)
         seconds = (time.monotonic() - begun) / len(plans)
         for lane, (plan, sides, judged) in enumerate(zip(plans, chosen, answers, strict=True)):
-            quality = self._environment.quality(judged.users)
+            whole, shown, paid = (
+                environment.quality(evals)
+                for environment, evals in zip(
+                    (self._whole, self._shown, self._paid), judged.evals[self._parts], strict=True
+                )
+            )
             sizes = _pair([own for own in (plan.users, plan.items) if own is not None])
-            for agent, new, own in zip(self._agents, sizes, quality, strict=True):
-                agent.replay.push(new, own, begins=iteration == 0)
-            mean = self._environment.mean_quality(quality)
+            for agent, *visit in zip(self._agents, sizes, shown, paid, strict=True):
+                agent.replay.push(*visit, begins=iteration == 0)
+            mean = self._whole.mean_quality(whole)
             told = entry_of(self._job, plan, judged, self.visits.full, mean)
             told |= {"iteration": first + lane, "episode": episodes[lane], "seconds": round(seconds, 3)}
             told |= {"strategy": "walk" if self._search.exploring.walk else "noise"}
-            told["action"]["cost"] = [rule.cost for rule in self._environment.rules]
+            told["action"]["cost"] = [rule.cost for rule in self._paid.rules]
             self.visits.add(sizes, _pair([choice.proposed for choice in sides]), mean, told)
         for agent in self._agents:
             agent.learn(self._search.updates * len(plans), self._search.batch, first)
@@ -193,10 +207,10 @@ class Explorer:
         """The more a side's actor wants beyond its total, the dearer is memory for it, and cheaper the less: it is kept
         from running into an end of its range."""
         rules = []
-        for rule, choice, total in zip(self._environment.rules, sides, totals, strict=True):
+        for rule, choice, total in zip(self._paid.rules, sides, totals, strict=True):
             wanted = choice.wanted * choice.sizes.size / total
             rules.append(replace(rule, cost=float(np.clip(wanted**2, _CHEAPEST, _DEAREST))))
-        self._environment.rules = rules[0], rules[1]
+        self._paid.rules = rules[0], rules[1]
 
     def _save(self) -> None:
         if self._checkpoint is None:

@@ -88,8 +88,8 @@ class Judge:
         answers = self._workers().answers(list(tasks.values())) if tasks else iter(())
         for key in keys:
             while key not in self._kept:
-                number, users = next(answers)
-                self._keep(asked[number], users)
+                number, evals = next(answers)
+                self._keep(asked[number], evals)
             yield self._kept[key]
 
     def _full_model(self) -> FullModel:
@@ -131,14 +131,14 @@ class Judge:
     def _has(self, key: str) -> bool:
         if key not in self._kept and self._folder is not None and (path := _path(self._folder, key)).exists():
             with suppress(TableError, KeyError):  # what a dying disk has damaged is asked again
-                self._kept[key] = Judged(load_arrays(path)["users"])
+                self._kept[key] = Judged(load_arrays(path)["evals"])
         return key in self._kept
 
-    def _keep(self, key: str, users: NDArray[np.float32]) -> None:
-        self._kept[key] = Judged(users)
+    def _keep(self, key: str, evals: NDArray[np.float32]) -> None:
+        self._kept[key] = Judged(evals)
         if self._folder is not None:
             with atomic_write(_path(self._folder, key)) as stream:
-                np.savez(stream, users=users)
+                np.savez(stream, evals=evals)
 
     def __enter__(self) -> Self:
         """Choose open settings: those that are best for full rows.
@@ -180,7 +180,7 @@ class _Shared:
 
 
 def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
-    """(n_users,) eval of a plan."""
+    """(3, n_users) evals of a plan."""
     backbone, train = find_backbone(shared.backbone), shared.split.train
     options: dict[str, Any] = {"seed": shared.seed, "threads": 1, "device": shared.device}
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
@@ -191,7 +191,7 @@ def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
             trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, anew=anew, **options)
         for _ in range(shared.epochs):
             trainer.epoch()
-        return judged(shared.split, trainer.vectors().remade(train), 1).users
+        return judged(shared.split, trainer.vectors().remade(train), 1).evals
 
 
 def _bare(split: Split) -> Split:

@@ -41,21 +41,23 @@ class Drawn:
     Attributes:
         rows: (b,) the entities.
         sizes_before, sizes: (b,) before and after the action; the latter are the action.
-        quality_before, quality: (b,) likewise.
+        shown_before, shown: (b,) the quality that an agent sees, likewise.
+        paid: (b,) the quality that it is paid for.
     """
 
     rows: NDArray[np.int64]
     sizes_before: Sizes
     sizes: Sizes
-    quality_before: Floats
-    quality: Floats
+    shown_before: Floats
+    shown: Floats
+    paid: Floats
 
 
 class Replay:
     """The last visits of a search over `n` entities with sizes 1..d; an episode begins with full rows of quality 1.
 
     Attributes:
-        known: (n,) whether anything is known of an entity's quality; of others nothing is learnt.
+        known: (n,) whether anything is known of the quality that is paid for; of other entities nothing is learnt.
         pushed: how many visits there have been.
     """
 
@@ -65,7 +67,7 @@ class Replay:
         # More than is drawn from: the oldest are only what the next ones began with.
         iterations = visits + lanes - 1
         self._sizes = np.zeros((iterations + 1, n), np.uint8 if d <= 255 else np.uint16 if d <= 65535 else np.uint32)
-        self._quality = np.zeros((iterations + 1, n), np.float32)
+        self._shown, self._paid = np.zeros((2, iterations + 1, n), np.float32)
         self._begins = np.zeros(iterations + 1, np.bool_)
         self._rows = np.flatnonzero(known)
         self.pushed = 0
@@ -73,18 +75,18 @@ class Replay:
     @property
     def nbytes(self) -> int:
         """Bytes that are held, however long the search."""
-        return self._sizes.nbytes + self._quality.nbytes + self._begins.nbytes
+        return self._sizes.nbytes + self._shown.nbytes + self._paid.nbytes + self._begins.nbytes
 
-    def push(self, sizes: Sizes, quality: Floats, *, begins: bool) -> None:
-        """Keep one visit, sizes (n,) and quality (n,); `begins` where it is the first of an episode."""
+    def push(self, sizes: Sizes, shown: Floats, paid: Floats, *, begins: bool) -> None:
+        """Keep one visit, sizes (n,) and both qualities (n,); `begins` where it is the first of an episode."""
         at = self.pushed % len(self._sizes)
-        self._sizes[at], self._quality[at], self._begins[at] = sizes, quality, begins
+        self._sizes[at], self._shown[at], self._paid[at], self._begins[at] = sizes, shown, paid, begins
         self.pushed += 1
 
     def last(self, lane: int) -> tuple[Sizes, Floats]:
-        """(n,) sizes and (n,) quality of the last visit of a lane, after as many of each lane."""
+        """(n,) sizes of the last visit of a lane, and (n,) the quality that is seen there, after as many of each."""
         at = (self.pushed - self._lanes + lane) % len(self._sizes)
-        return self._sizes[at].astype(np.int64), self._quality[at].copy()
+        return self._sizes[at].astype(np.int64), self._shown[at].copy()
 
     def _slots(self) -> NDArray[np.int64]:
         """Where there are whole transitions."""
@@ -105,20 +107,24 @@ class Replay:
             rows,
             np.where(begins, self._d, self._sizes[before, rows]).astype(np.int64),
             self._sizes[slots, rows].astype(np.int64),
-            np.where(begins, np.float32(1), self._quality[before, rows]),
-            self._quality[slots, rows],
+            np.where(begins, np.float32(1), self._shown[before, rows]),
+            self._shown[slots, rows],
+            self._paid[slots, rows],
         )
 
     def state(self) -> State:
         """All that is kept."""
         return {
             "sizes": self._sizes.copy(),
-            "quality": self._quality.copy(),
+            "shown": self._shown.copy(),
+            "paid": self._paid.copy(),
             "begins": self._begins.copy(),
             "pushed": np.array(self.pushed),
         }
 
     def restore(self, state: State) -> None:
         """Continue from `state()` of one that was made with the same arguments."""
-        self._sizes[:], self._quality[:], self._begins[:] = state["sizes"], state["quality"], state["begins"]
+        for name, kept in (("sizes", self._sizes), ("shown", self._shown), ("paid", self._paid)):
+            kept[:] = state[name]
+        self._begins[:] = state["begins"]
         self.pushed = int(state["pushed"])

@@ -32,6 +32,7 @@ SEARCH = Search(
     from_one=False,
     strict=False,
     log=False,
+    apart=False,
     gamma=0.0,
     updates=2,
     batch=64,
@@ -48,6 +49,11 @@ def job() -> Job:
     return job_of(request, parts, fit=None)  # type: ignore[arg-type]
 
 
+def on_all_parts(users: Any) -> Judged:
+    """Users that are as good on either half of the validation part as on the whole."""
+    return Judged(np.tile(np.asarray(users, np.float32), (3, 1)))
+
+
 class Target:
     """Users are the better, the nearer their sizes are to `best`; whatever the items have."""
 
@@ -55,10 +61,10 @@ class Target:
         self.best = best
 
     def full(self) -> Judged:
-        return Judged(np.ones(self.best.size, np.float32))
+        return on_all_parts(np.ones(self.best.size))
 
     def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
-        return [Judged((1 - np.abs(plan.users - self.best) / D).astype(np.float32)) for plan in plans]
+        return [on_all_parts(1 - np.abs(plan.users - self.best) / D) for plan in plans]
 
 
 def run(judge: Target, **changes: Any) -> Visits:
@@ -125,6 +131,36 @@ def test_what_a_strict_search_visits_is_within_the_budget_of_that_share(share: s
     assert {int(users.sum() + items.sum()) for users, items in visits.sizes} == {allowed}
 
 
+class Lucky:
+    """What a size is worth to a user is chance, another one on each half of the validation part."""
+
+    def __init__(self) -> None:
+        self.worth = np.random.default_rng(5).uniform(0, 1, (2, 120, D + 1)).astype(np.float32)
+
+    def full(self) -> Judged:
+        return on_all_parts(np.ones(120))
+
+    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
+        both = [self.worth[:, np.arange(120), plan.users] for plan in plans]
+        return [Judged(np.stack([halves.mean(0), *halves])) for halves in both]
+
+
+def test_agents_do_not_learn_the_validation_part_by_heart() -> None:
+    """An agent that is paid for what it sees keeps each row at sizes with which it was lucky."""
+    judge = Lucky()
+
+    def gain(seed: int, *, apart: bool) -> float:
+        """From the first episode to the last two, on the half that is seen."""
+        visits = run(judge, seed=seed, apart=apart, episodes=5, updates=8, batch=256)
+        plans = [SizePlan(D, users.astype(np.int64)) for users, _ in visits.sizes]
+        shown = np.array([judged.evals[1].mean() for judged in judge.judge(plans)])
+        return float(shown[-20:].mean() - shown[:10].mean())
+
+    for seed in range(2):
+        assert gain(seed, apart=False) > 0.01
+        assert gain(seed, apart=True) < 0.005
+
+
 class Tilted:
     """All users do the better, the nearer sizes are to a tilt of the items and a balance of the sides: no row's quality
     says anything of its own size, as with real items, whose quality is a mean over their users."""
@@ -134,10 +170,10 @@ class Tilted:
         self.popular = counts > np.median(counts)
 
     def full(self) -> Judged:
-        return Judged(np.ones(120, np.float32))
+        return on_all_parts(np.ones(120))
 
     def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
-        return [Judged(np.full(120, self.worth(plan.users, plan.items), np.float32)) for plan in plans]
+        return [on_all_parts(np.full(120, self.worth(plan.users, plan.items))) for plan in plans]
 
     def worth(self, users: Any, items: Any) -> float:
         tilt = np.log(items[self.popular].mean() / items[~self.popular].mean())

@@ -15,7 +15,7 @@ from edgerec.data.split import Split
 from edgerec.errors import DataError, RunError
 from edgerec.methods import Job
 from edgerec.methods.search import judge as judging
-from edgerec.methods.search.fitness import Judged, eval_of, judged
+from edgerec.methods.search.fitness import eval_of, halves, judged
 from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.warm import warm_state
 from edgerec.models import SizePlan, Vectors, backbone
@@ -52,7 +52,23 @@ def test_eval_is_the_mean_of_recall_and_ndcg_at_5_10_and_20() -> None:
     seventh = 1 / np.log2(8)
     assert found[[0, 1, 3]] == pytest.approx([1.0, np.mean([0, (1 + seventh) / 2, (1 + seventh) / 2]), 1.0])
     assert np.isnan(found[2])
-    assert Judged(found).mean == pytest.approx(found[[0, 1, 3]].mean())
+    assert judged(split, Vectors(users, items), 1).mean == pytest.approx(found[[0, 1, 3]].mean())
+
+
+def test_eval_is_told_of_both_halves_too() -> None:
+    """Each interaction is in one of them, and what ranks is the same."""
+    split = tiny([[0], [0], [0]], [[1, 2, 29], [], [3]], 30)
+    assert [part.indices.tolist() for part in halves(split.validation)] == [[1, 29], [2, 3]]
+    users, items = np.ones((3, 1), np.float32), -np.arange(30, dtype=np.float32)[:, None]
+    whole, first, second = judged(split, Vectors(users, items), 1).evals
+    # The item 29 stands last, 1 first, 2 second and 3 third.
+    found = (1 / 2 + 1 / (1 + 1 / np.log2(3))) / 2
+    second_and_third = [(1 + 1 / np.log2(3)) / 2, (1 + 1 / np.log2(4)) / 2]
+    assert first[0] == pytest.approx(found)
+    assert second[[0, 2]] == pytest.approx(second_and_third)
+    assert np.isnan(first[[1, 2]]).all()
+    assert np.isnan([whole[1], second[1]]).all()
+    assert whole[2] == second[2]
 
 
 def test_its_mean_is_that_of_the_metrics(make_job: MakeJob) -> None:

@@ -21,7 +21,8 @@ def filled(visits: int, lanes: int, iterations: int, episodes: int = 1, known: n
         for iteration in range(iterations):
             for lane in range(lanes):
                 sizes = size(lane, iteration)
-                replay.push(sizes, (sizes / 100).astype(np.float32), begins=iteration == 0)
+                shown, paid = (sizes / 100).astype(np.float32), (sizes / 50).astype(np.float32)
+                replay.push(sizes, shown, paid, begins=iteration == 0)
     return replay
 
 
@@ -31,13 +32,14 @@ def test_what_is_drawn_followed_on_what_stood_before(lanes: int, visits: int) ->
     drawn = filled(visits, lanes, iterations=5, episodes=3).draw(4000, np.random.default_rng(0))
     after = {(lane, iteration): size(lane, iteration) for lane in range(lanes) for iteration in range(5)}
     pairs = set()
-    for row, before, now, q_before, q in zip(
-        drawn.rows, drawn.sizes_before, drawn.sizes, drawn.quality_before, drawn.quality, strict=True
+    for row, before, now, q_before, q, paid in zip(
+        drawn.rows, drawn.sizes_before, drawn.sizes, drawn.shown_before, drawn.shown, drawn.paid, strict=True
     ):
         (lane, iteration) = next(key for key, sizes in after.items() if sizes[row] == now)
         pairs.add((lane, iteration))
         assert before == (D if iteration == 0 else after[lane, iteration - 1][row])
         assert q == np.float32(now / 100)
+        assert paid == np.float32(now / 50)
         assert q_before == (1 if iteration == 0 else np.float32(before / 100))
     assert len(pairs) == min(visits, 5 * lanes)
     assert set(drawn.rows.tolist()) == set(range(N))
@@ -53,10 +55,10 @@ def test_nothing_is_learnt_of_unknown_rows() -> None:
 def test_memory_is_bounded_however_long_the_search() -> None:
     replay, held = Replay(N, D, 5, np.ones(N, np.bool_)), set()
     for iteration in range(50):
-        replay.push(np.full(N, 1 + iteration % D), np.ones(N, np.float32), begins=False)
+        replay.push(np.full(N, 1 + iteration % D), *np.ones((2, N), np.float32), begins=False)
         held.add(replay.nbytes)
         assert len(replay) == N * min(iteration + 1, 5)
-    assert held == {6 * (5 * N + 1)}
+    assert held == {6 * (9 * N + 1)}
 
 
 def test_the_last_visit_is_that_of_its_lane() -> None:
@@ -72,13 +74,15 @@ def test_it_is_restored_to_the_bit() -> None:
     again = Replay(N, D, 4, np.ones(N, np.bool_), 2)
     again.restore(replay.state())
     for memory in (replay, again):
-        memory.push(size(0, 5), np.ones(N, np.float32), begins=True)
+        memory.push(size(0, 5), *np.ones((2, N), np.float32), begins=True)
     one, other = (memory.draw(300, np.random.default_rng(3)) for memory in (replay, again))
-    assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("rows", "sizes_before", "sizes"))
+    assert all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("rows", "sizes_before", "sizes", "paid")
+    )
 
 
 @pytest.mark.parametrize("d", [255, 256, 70_000])
 def test_large_sizes_are_kept(d: int) -> None:
     replay = Replay(N, d, 2, np.ones(N, np.bool_))
-    replay.push(np.full(N, d), np.ones(N, np.float32), begins=True)
+    replay.push(np.full(N, d), *np.ones((2, N), np.float32), begins=True)
     assert (replay.draw(5, np.random.default_rng(0)).sizes == d).all()

@@ -1,0 +1,123 @@
+"""Whether the sizes that a search finds are as good on interactions that it has never seen.
+
+usage: python -m edgerec_bench.by_heart [DATA] [--backbone ials] [--episodes 10] [--seeds 3] [--out result.json]
+
+The test part of 50/25/25 stands in the validation part's place: as large, and drawn alike. The same training on train
+is judged on either, train masked, over the full-size model there. What is better on the part that a search looked at
+than on the other has been learnt by heart. Of each search the sizes are those that it likes best: of `ciess`, as its
+protocol `own` has it; of `ciess, apart=false`, whose agents are paid for what they see, as in the paper; and of `bet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgerec.api import TrainRequest
+from edgerec.console import messages, print_table
+from edgerec.data import load_data
+from edgerec.methods import Job
+from edgerec.methods.bet import PROTOCOLS, BETConfig
+from edgerec.methods.ciess import CIESSConfig, epochs_of, search_of
+from edgerec.methods.search.history import SearchHistory
+from edgerec.methods.search.judge import Judge
+from edgerec.methods.search.sampler import Action, Sampler
+from edgerec.methods.search.shortlist import ORIGINS, candidates, projected
+from edgerec.models import SizePlan
+from edgerec.training import FitOptions
+from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import over_seeds, with_spread
+from edgerec_bench.search_job import search_job, search_options
+
+SIZES = ("uniform", "bet", "ciess, apart=false", "ciess")
+FIGURES = ("validation", "test")
+
+
+def measure(data: str, request: TrainRequest, iterations: int, episodes: int) -> dict[str, dict[str, float]]:
+    """FIGURES of each of SIZES: eval over that of the full-size model, on the same part."""
+    job, sampler = search_job(load_data(data), request)
+    unseen = replace(job, split=replace(job.split, validation=job.split.test, test=job.split.validation))
+    epochs = epochs_of(job, CIESSConfig())
+    with Judge(job, "fresh", epochs=epochs) as judge, Judge(unseen, "fresh", epochs=epochs) as other:
+        plans = {
+            "uniform": projected(job, (np.ones(sampler.user_counts.size), np.ones(sampler.item_counts.size))),
+            "bet": _bet(job, sampler, judge, BETConfig(iterations=iterations)),
+            "ciess, apart=false": _ciess(job, judge, CIESSConfig(episodes=episodes, apart=False)),
+            "ciess": _ciess(job, judge, CIESSConfig(episodes=episodes)),
+        }
+        found = [
+            [one.mean / asked.full().mean for one in asked.judge([plans[name] for name in SIZES])]
+            for asked in (judge, other)
+        ]
+    return {
+        name: dict(zip(FIGURES, own, strict=True)) for name, own in zip(SIZES, zip(*found, strict=True), strict=True)
+    }
+
+
+def _bet(job: Job, sampler: Sampler, judge: Judge, config: BETConfig) -> SizePlan:
+    from edgerec.methods.search.bet_search import BETSearch
+
+    history = SearchHistory(None)
+    BETSearch(job, config, PROTOCOLS["own"], sampler, judge, history).run()
+    best = max(history.judged, key=lambda entry: float(entry["fitness"]))
+    return sampler.plan(Action.from_json(best["action"]))
+
+
+def _ciess(job: Job, judge: Judge, config: CIESSConfig) -> SizePlan:
+    from edgerec.methods.search.explore import Explorer
+
+    visits = Explorer(job, judge, search_of(job, config), None).run(lambda entry: None)
+    scores = np.array([entry["fitness"] for entry in visits.entries])
+    plans = [found.plan for found in candidates(job, visits, scores, ORIGINS, config.finals)]
+    return plans[int(np.argmax([one.mean for one in judge.judge(plans)]))]
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for the sizes of each."""
+    return [[row["sizes"], *(with_spread(row[figure]) for figure in FIGURES)] for row in rows]
+
+
+@bench_command
+@click.argument("data", default="ml-1m")
+@click.option("--backbone", default="ials", show_default=True)
+@search_options()
+@click.option("--iterations", default=50, show_default=True, help="Actions that BET judges.")
+@click.option("--episodes", default=10, show_default=True, help="Of CIESS, ten judgements each.")
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+def main(
+    data: str,
+    backbone: str,
+    budget: str,
+    dimensions: int,
+    split: str,
+    iterations: int,
+    episodes: int,
+    seeds: int,
+    note: str,
+    out: Path | None,
+) -> None:
+    """Measure and print."""
+    request = TrainRequest.make(backbone, "ciess", budget=budget, dimensions=dimensions, split=split)
+    found = []
+    for seed in range(seeds):
+        own = replace(request, options=FitOptions(seed, threads=1), split=replace(request.split, seed=seed))
+        found.append(measure(data, own, iterations, episodes))
+        messages.print(f"seed {seed}: {found[-1]}", markup=False)
+    rows = [
+        {"sizes": name, **{figure: over_seeds([one[name][figure] for one in found]) for figure in FIGURES}}
+        for name in SIZES
+    ]
+    print_table(f"{data}, {backbone} at {budget}", ("sizes of", *FIGURES), cells(rows))
+    if out is not None:
+        write_figures(out, "by-heart", {"note": note, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
