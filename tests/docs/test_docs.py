@@ -253,7 +253,7 @@ def test_what_decays_bring_is_that_of_the_results() -> None:
     assert rows_of("sparse-quality-decays", SPARSE) == [[name, *cells] for name, cells in found.items()]
 
 
-@pytest.mark.parametrize("name", ["reproduce-ciess-ml-1m"])
+@pytest.mark.parametrize("name", ["reproduce-ciess-ml-1m", "reproduce-bet-gowalla"])
 def test_the_papers_protocol_gave_what_the_result_says(name: str) -> None:
     columns, cells = reproduced(json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())["rows"])
     picked = []
