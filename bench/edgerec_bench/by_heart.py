@@ -20,7 +20,7 @@ import numpy as np
 
 from edgerec.api import TrainRequest
 from edgerec.console import messages, print_table
-from edgerec.data import load_data
+from edgerec.data import Interactions, load_data
 from edgerec.methods import Job
 from edgerec.methods.bet import PROTOCOLS, BETConfig
 from edgerec.methods.ciess import CIESSConfig, epochs_of, search_of
@@ -31,16 +31,18 @@ from edgerec.methods.search.shortlist import ORIGINS, candidates, projected
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
 from edgerec_bench.command import bench_command, write_figures
-from edgerec_bench.record import over_seeds, with_spread
+from edgerec_bench.record import cells_with_spread, rows_over_seeds
 from edgerec_bench.search_job import search_job, search_options
 
 SIZES = ("uniform", "bet", "ciess, apart=false", "ciess")
 FIGURES = ("validation", "test")
 
 
-def measure(data: str, request: TrainRequest, iterations: int, episodes: int) -> dict[str, dict[str, float]]:
+def measure(
+    interactions: Interactions, request: TrainRequest, iterations: int, episodes: int
+) -> dict[str, dict[str, float]]:
     """FIGURES of each of SIZES: eval over that of the full-size model, on the same part."""
-    job, sampler = search_job(load_data(data), request)
+    job, sampler = search_job(interactions, request)
     unseen = replace(job, split=replace(job.split, validation=job.split.test, test=job.split.validation))
     epochs = epochs_of(job, CIESSConfig())
     with Judge(job, "fresh", epochs=epochs) as judge, Judge(unseen, "fresh", epochs=epochs) as other:
@@ -79,7 +81,7 @@ def _ciess(job: Job, judge: Judge, config: CIESSConfig) -> SizePlan:
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for the sizes of each."""
-    return [[row["sizes"], *(with_spread(row[figure]) for figure in FIGURES)] for row in rows]
+    return cells_with_spread(rows, "sizes", FIGURES)
 
 
 @bench_command
@@ -105,15 +107,12 @@ def main(
 ) -> None:
     """Measure and print."""
     request = TrainRequest.make(backbone, "ciess", budget=budget, dimensions=dimensions, split=split)
-    found = []
+    interactions, found = load_data(data), []
     for seed in range(seeds):
         own = replace(request, options=FitOptions(seed, threads=1), split=replace(request.split, seed=seed))
-        found.append(measure(data, own, iterations, episodes))
+        found.append(measure(interactions, own, iterations, episodes))
         messages.print(f"seed {seed}: {found[-1]}", markup=False)
-    rows = [
-        {"sizes": name, **{figure: over_seeds([one[name][figure] for one in found]) for figure in FIGURES}}
-        for name in SIZES
-    ]
+    rows = rows_over_seeds("sizes", {name: [one[name] for one in found] for name in SIZES}, FIGURES)
     print_table(f"{data}, {backbone} at {budget}", ("sizes of", *FIGURES), cells(rows))
     if out is not None:
         write_figures(out, "by-heart", {"note": note, "rows": rows})

@@ -19,14 +19,14 @@ import numpy as np
 
 from edgerec.api import TrainRequest
 from edgerec.console import messages, print_table
-from edgerec.data import load_data
+from edgerec.data import Interactions, load_data
 from edgerec.methods.bet import EPOCHS, PROTOCOLS, BETConfig
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.training import FitOptions
 from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.ranks import spearman
-from edgerec_bench.record import over_seeds, with_spread
+from edgerec_bench.record import cells_with_spread, rows_over_seeds
 from edgerec_bench.search_job import search_job, search_options
 
 COMPARED = ("own", "paper")
@@ -35,12 +35,14 @@ _UNSEEN = 7
 """Of the seed that actions are drawn with which no search draws."""
 
 
-def measure(data: str, request: TrainRequest, iterations: int, unseen: int) -> dict[str, dict[str, float]]:
+def measure(
+    interactions: Interactions, request: TrainRequest, iterations: int, unseen: int
+) -> dict[str, dict[str, float]]:
     """FIGURES of each protocol: the correlation, the fitness of the best judged action, and of the best that was drawn
     blindly among as many."""
     from edgerec.methods.search.bet_search import BETSearch
 
-    job, sampler = search_job(load_data(data), request)
+    job, sampler = search_job(interactions, request)
     rng = np.random.default_rng([job.seed, _UNSEEN])
     actions = [sampler.draw(rng) for _ in range(max(unseen, iterations))]
     found = {}
@@ -63,7 +65,7 @@ def measure(data: str, request: TrainRequest, iterations: int, unseen: int) -> d
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line a protocol."""
-    return [[row["protocol"], *(with_spread(row[figure]) for figure in FIGURES)] for row in rows]
+    return cells_with_spread(rows, "protocol", FIGURES)
 
 
 @bench_command
@@ -87,14 +89,11 @@ def main(
 ) -> None:
     """Measure and print."""
     request = TrainRequest.make(backbone, "bet", budget=budget, dimensions=dimensions, split=split)
-    found = []
+    interactions, found = load_data(data), []
     for seed in range(seeds):
-        found.append(measure(data, replace(request, options=FitOptions(seed, threads=1)), iterations, unseen))
+        found.append(measure(interactions, replace(request, options=FitOptions(seed, threads=1)), iterations, unseen))
         messages.print(f"seed {seed}: {found[-1]}", markup=False)
-    rows = [
-        {"protocol": name, **{figure: over_seeds([one[name][figure] for one in found]) for figure in FIGURES}}
-        for name in COMPARED
-    ]
+    rows = rows_over_seeds("protocol", {name: [one[name] for one in found] for name in COMPARED}, FIGURES)
     columns = ("protocol", "rank correlation", "best fitness", "best of as many drawn blindly")
     print_table(f"{data}, {backbone} at {budget}, {iterations} judged actions", columns, cells(rows))
     if out is not None:

@@ -27,7 +27,7 @@ from edgerec.methods.search.workers import parse_workers
 from edgerec.request import settings_of
 from edgerec.training import FitOptions, Step
 from edgerec_bench.command import bench_command, write_figures
-from edgerec_bench.record import over_seeds, with_spread
+from edgerec_bench.record import rows_over_seeds, with_spread
 from edgerec_bench.search_job import search_options
 
 ORACLES = ("ials", "backbone")
@@ -64,15 +64,6 @@ def _cpu() -> float:
     """Seconds of this process and of those that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """A row an oracle: each figure over the seeds."""
-    names = (*SECONDS, *METRICS)
-    return [
-        {"oracle": oracle, **{name: over_seeds([one[name] for one in by_seed]) for name in names}}
-        for oracle, by_seed in found.items()
-    ]
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -133,7 +124,7 @@ def main(
                 kept = (work or Path(temporary)) / f"{oracle}-{seed}"
                 found[oracle].append(_once(interactions, request, pool, kept))
                 messages.print(f"{oracle}, seed {seed}: {found[oracle][-1]}", markup=False)
-    rows = summary(found)
+    rows = rows_over_seeds("oracle", found, (*SECONDS, *METRICS))
     columns = ("judged by", "search, s", "all, s", "CPU, s", *METRICS)
     print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))
     if out is not None:
