@@ -58,7 +58,7 @@ def test_what_a_suite_types_is_what_the_record_will_say(step: Step) -> None:
 
 def test_what_a_reproduction_types_is_what_its_record_will_say() -> None:
     steps = [step for step in STEPS if step.command.startswith("edgerec reproduce ")]
-    assert len(steps) > 2
+    assert steps
     above = click.Context(group, **group.context_settings)  # click keeps the help option of a command's first context
     for step in steps:
         context = reproduce.make_context(None, shlex.split(step.command)[2:], parent=above)
