@@ -209,7 +209,9 @@ def _finished(
         if run.data_fingerprint != fingerprint or any(run.config.get(name) != value for name, value in command.items()):
             raise RunError(f"{folder} holds a finished run of another command; choose another --out, or --overwrite")
         return run
-    if state == "new":
+    if state == "begun":
+        checkpoint.check()
+    else:
         SearchHistory.clear(folder)
     return None
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -77,6 +78,19 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
             temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, where need be, and sure that files can be made in it: asked before long work that ends in one.
+
+    Raises StorageError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        storage_failure(folder, error, "write")
 
 
 def torn_files(folder: Path) -> list[Path]:

@@ -64,8 +64,11 @@ class Grid:
 
     @property
     def reasons(self) -> str:
-        """Why cells failed, in one line."""
-        return "; ".join(f"{name}: {reason}" for name, reason in self.failures.items())
+        """Why cells failed, in one line; a reason that several have is told once."""
+        cells: dict[str, list[str]] = {}
+        for name, reason in self.failures.items():
+            cells.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in cells.items())
 
 
 def run_grid(

@@ -48,7 +48,7 @@ def list_sets(as_json: bool) -> None:
 @filter_options
 @json_option
 def show(data: str, min_user: int, min_item: int, as_json: bool) -> None:
-    """Show what a data set holds. DATA is a name, or a file or folder.
+    """Show what a data set holds. DATA is a name, or a file or folder; else ml-100k.
 
     \b
     Example:

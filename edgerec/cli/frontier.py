@@ -43,7 +43,8 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
     """Draw which bundle is best at each size: methods, budgets and precisions on one data set.
 
     Every combination is trained, exported, and measured by its bundle's own answers; plain tables of any precision are
-    the rivals. Stopped at any point, the same command goes on, and what is there is not made again.
+    the rivals. DATA is a name, or a file or folder; else ml-100k. Stopped at any point, the same command goes on, and
+    what is there is not made again.
 
     \b
     Example:

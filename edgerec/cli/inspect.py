@@ -1,4 +1,4 @@
-"""edgerec inspect: what is in a run or a bundle, without opening its tables."""
+"""edgerec inspect: what is in a run or a bundle, without reading its tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgerec.cli.made import made_of
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts
-from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.bundle import Bundle, open_file
 from edgerec.runtime.manifest import FILE_NAME, Manifest, RowsEntry, read_manifest, section_name
 from edgerec.tables import Table
 from edgerec.training import Run
@@ -34,6 +34,9 @@ BYTES = ("sections", "files", "total bytes", "table bytes")
 def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     """Show what a run or a bundle holds and where its bytes go.
 
+    A bundle with a file that is missing or cut is refused; whether files are what the exporter wrote is compared where
+    --trusted is given, and whenever a bundle is opened to recommend.
+
     \b
     Example:
       edgerec inspect films.bundle
@@ -42,7 +45,10 @@ def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     if trusted:
         facts = _bundle(Bundle(subject, trusted=trusted).manifest, checked=True)
     elif (subject / FILE_NAME).exists():
-        facts = _bundle(read_manifest(subject), checked=False)
+        manifest = read_manifest(subject)
+        for entry in manifest.files:
+            open_file(subject, entry).close()
+        facts = _bundle(manifest, checked=False)
     else:
         facts = _run(Run.load(subject))
     if as_json:

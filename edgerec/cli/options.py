@@ -51,6 +51,12 @@ def settings_options(command: F) -> F:
     )
 
 
+def tell_of_nothing_to_resume(out: Path) -> None:
+    """Say that --resume finds nothing and all is made: the name may be mistyped."""
+    if not out.is_dir() or not any(out.iterdir()):
+        messages.print(f"{out} holds nothing to resume: starting anew", markup=False)
+
+
 def load(data: str, min_user: int = 1, min_item: int = 1) -> Interactions:
     """Load a data set by name or path, with its source and licence told on standard error."""
     interactions = load_data(data, progress=lambda line: messages.print(line, markup=False))

@@ -17,6 +17,7 @@ from edgerec.cli.options import (
     precision_option,
     seed_option,
     settings_options,
+    tell_of_nothing_to_resume,
     threads_option,
 )
 from edgerec.cli.output import json_option, print_json
@@ -75,12 +76,12 @@ PAGE = "stream.html"
     "active ones, or active ones and those of another size (touched), so that patches are small.",
 )
 @settings_options
-@click.option("--resume", is_flag=True, help="Go on from where it was stopped, to the same result.")
+@click.option("--resume", is_flag=True, help="Go on from where it was stopped, if it was, to the same result.")
 @click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a stream.")
 @filter_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Follow DATA (a name, or a file or folder, with timestamps) segment by segment, within one budget.
+    """Follow DATA (a name, or a file or folder, with timestamps; else ml-100k) segment by segment, within one budget.
 
     Each segment sizes all rows anew, trains, tests on its own last part, and leaves a run that 'edgerec export' takes;
     with --like the bundle before, 'edgerec diff' makes a patch of it, a small one where --refit active left most rows
@@ -113,6 +114,8 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     # What draws the page is missing now, or never.
     from edgerec_bench.stream_page import write_page
 
+    if resume:
+        tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])
     try:
         with _progress_bar() as progress:

@@ -14,7 +14,7 @@ from edgerec.api import train
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, filter_options, load
+from edgerec.cli.options import FOLDER, filter_options, load, tell_of_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_facts
@@ -38,12 +38,12 @@ PHASES = {
 @click.argument("data", default="ml-100k")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the run; checkpoints go there each epoch.")
 @training_options
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, to the same result.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, if there is one, to the same result.")
 @click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a run.")
 @filter_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Train a recommender on DATA (a name, or a file or folder) under a budget.
+    """Train a recommender on DATA (a name, or a file or folder; else ml-100k) under a budget.
 
     Epochs and settings are chosen on a held-back part of the training data. Ctrl-C leaves a run that --resume
     continues.
@@ -55,6 +55,8 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     """
     request = TrainRequest.make(**wanted_of(given))
     workers = workers_of(given)
+    if resume:
+        tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])
     try:
         with _progress_bar() as progress:

@@ -31,11 +31,11 @@ SHOWN = 10
 @filter_options
 @json_option
 def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> None:
-    """Find settings of a backbone and a method on DATA (a name, or a file or folder), by NDCG@20 on validation.
+    """Find settings on DATA (a name, or a file or folder; else ml-100k) by NDCG@20 on validation.
 
-    A setting that is given is fixed. The test part is never looked at. Trials that fall behind the median of those
-    before are pruned. The same command goes on where it was stopped, or adds trials where --trials is more than there
-    are. The best settings are printed as the command line that trains with them.
+    They are the backbone's and the method's. One that is given is fixed. The test part is never looked at. Trials that
+    fall behind the median of those before are pruned. The same command goes on where it was stopped, or adds trials
+    where --trials is more than there are. The best settings are printed as the command line that trains with them.
 
     \b
     Example:

@@ -17,7 +17,10 @@ _HELD_BACK = 0.05
 """Share of train that chooses epochs and settings where a split names no validation share."""
 
 _KINDS = ("random", "leave-last-out", "time")
-_EXPECTED = "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like"
+_EXPECTED = (
+    "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like, "
+    "with shares above 0 that sum to 100"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class SplitSpec:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
         valid = valid and (len(shares) == 3 or not self.again)
         if self.kind not in _KINDS or not valid or self.seed < 0:
-            raise DataError(f"there is no split {self.kind!r} with shares {shares} and seed {self.seed}; {_EXPECTED}")
+            seed = "" if self.seed >= 0 else f" with seed {self.seed}"
+            raise DataError(f"there is no split '{self}'{seed}; {_EXPECTED}")
 
     @classmethod
     def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:

@@ -23,6 +23,7 @@ from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
 from edgerec.methods.base import Job
 from edgerec.methods.search.config import SearchConfig
+from edgerec.methods.search.history import VISITS_NAME
 from edgerec.methods.search.noise import NOISES
 from edgerec.models.settings import check_choice, check_range
 from edgerec.training import FitResult
@@ -238,4 +239,4 @@ def kept_at(job: Job, config: CIESSConfig, name: str) -> Path | None:
     """Where a finished search is left: in the folder of searches by `name`, or beside the run."""
     if config.search is not None:
         return Path(config.search) / f"ciess-{name}.npz"
-    return None if job.checkpoint is None else job.checkpoint.folder / "visited.npz"
+    return None if job.checkpoint is None else job.checkpoint.folder / VISITS_NAME

@@ -65,6 +65,25 @@ def _most_memory() -> int:
         return 0
 
 
+def open_file(folder: Path, entry: FileEntry) -> BufferedReader:
+    """A file of the bundle in `folder`, opened, of the size that the manifest tells.
+
+    Raises BundleError where it is missing, cut or no plain file; StorageError.
+    """
+    path = folder / entry.name
+    try:
+        stream = open_plain(path)
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing: the bundle is incomplete; export it or copy it again") from None
+    except OSError as error:
+        unreadable(path, error)
+    size = os.fstat(stream.fileno()).st_size
+    if size != entry.bytes:
+        stream.close()
+        raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
+    return stream
+
+
 Interface = dict[str, tuple[str, int]]
 """The type and the number of axes of what a graph takes and gives, by name."""
 
@@ -128,23 +147,8 @@ class Bundle:
         self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
         if signed:
             for entry in self.manifest.other_files:
-                with self._plain(entry) as stream:
+                with open_file(self.folder, entry) as stream:
                     self._compare(entry, stream)
-
-    def _plain(self, entry: FileEntry) -> BufferedReader:
-        """A file of the bundle, opened, of the size that the manifest tells."""
-        path = self.folder / entry.name
-        try:
-            stream = open_plain(path)
-        except FileNotFoundError:
-            raise BundleError(f"{path} is missing: the bundle is incomplete; export it or copy it again") from None
-        except OSError as error:
-            unreadable(path, error)
-        size = os.fstat(stream.fileno()).st_size
-        if size != entry.bytes:
-            stream.close()
-            raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
-        return stream
 
     def _compare(self, entry: FileEntry, stream: BufferedReader) -> None:
         """Refuse a file that is not the manifest's, reading it through once for as long as it does not change."""
@@ -165,7 +169,7 @@ class Bundle:
         """The content of a graph's file. Raises BundleError for what is no graph of a bundle."""
         graph, manifest = self.manifest.graphs[name], self.manifest
         path = self.folder / graph.file.name
-        with self._plain(graph.file) as stream:
+        with open_file(self.folder, graph.file) as stream:
             try:
                 content = stream.read(graph.file.bytes)
             except OSError as error:
@@ -177,7 +181,7 @@ class Bundle:
         return content
 
     def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
-        with self._plain(entry) as stream:
+        with open_file(self.folder, entry) as stream:
             try:
                 if verify:  # of the very file that is mapped, whatever takes its name meanwhile
                     self._compare(entry, stream)

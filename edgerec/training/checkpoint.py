@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,16 @@ class Checkpoint:
             part, _, rest = name.partition(".")
             parts[part][rest] = value
         return Snapshot(loop, parts["trainer"], Vectors.from_arrays(parts["best"]) if parts["best"] else None)
+
+    def check(self) -> None:
+        """Make sure that all that is kept of the run is this command's: of every fit, and of the search.
+
+        Raises RunError where something is damaged or another command's; StorageError.
+        """
+        for folder in (self.folder, self.folder / SEARCH):
+            for path in sorted(folder.glob("checkpoint*.npz")):
+                if (named := re.fullmatch(r"checkpoint(?:-(\d+))?\.npz", path.name)) is not None:
+                    Checkpoint(folder, self._command, number=int(named[1] or 0)).load()
 
     def remove(self) -> None:
         """Forget every fit's checkpoint, and the search's: the run is finished. Raises StorageError."""

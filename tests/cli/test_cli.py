@@ -144,6 +144,30 @@ def test_inspect_adds_up(place: Path, command_line: CommandLine) -> None:
     assert command_line("inspect", "ials", cwd=place).returncode == 0
 
 
+def test_inspect_refuses_a_bundle_that_did_not_arrive_whole(
+    place: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    bundle = tmp_path / "b"
+    shutil.copytree(place / "ials.bundle", bundle)
+    (graph, *_), (tables,) = bundle.glob("*.onnx"), bundle.glob("tables-*.bin")
+    with tables.open("r+b") as stream:
+        stream.truncate(tables.stat().st_size - 100)
+    cut = command_line("inspect", "b", cwd=tmp_path)
+    assert (cut.returncode, cut.stdout) == (2, "")
+    assert f"{tables.name} has" in cut.stderr
+    shutil.copy(place / "ials.bundle" / tables.name, tables)
+    graph.unlink()
+    missing = command_line("inspect", "b", cwd=tmp_path)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert f"{graph.name} is missing" in missing.stderr
+
+
+def test_resuming_nothing_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    wanted = ("train", "synthetic:120x80x2500", "--backbone", "svd", "--budget", "50%", "--out", "run", "--resume")
+    assert "run holds nothing to resume: starting anew" in command_line(*wanted, cwd=tmp_path).stderr
+    assert "nothing to resume" not in command_line(*wanted, cwd=tmp_path).stderr
+
+
 def test_inspect_sums_blocks_of_one_width_and_shows_what_is_there(tmp_path: Path, command_line: CommandLine) -> None:
     table = PrefixTable.from_dense(np.random.default_rng(0).standard_normal((64, 4)), np.full(64, 4))
     source = Source(table, np.arange(64), encoder=LinearEncoder(np.ones(64, np.float32)))
@@ -270,6 +294,11 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "no plan": (call("grid", "plan.tml"), "plan.tml: No such file or directory; check the name"),
     "a bundle to report": (call("report", "BUNDLES/good"), "is a bundle; measure it first: edgerec bench "),
     "a bundle for a result": (call("compare", "BUNDLES/good", "r.json"), "is a folder; give a file"),
+    "no run to report": (call("report", "absent"), "absent does not exist; name a run's folder"),
+    "shares that sum to more": (
+        call("train", DATA, "--budget", "9%", "--split", "random:80/30", "--out", "run"),
+        "no split 'random:80/30'; expected random:80/20",
+    ),
     "no run": (call("export", "absent", "--out", "b"), "no run"),
     "export measured on other data": (
         call("export", "BUNDLES/run", "--out", "BUNDLES/good", "--data", DATA + "@7"),

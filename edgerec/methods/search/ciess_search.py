@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgerec.files import check_folder
 from edgerec.methods.base import Job
 from edgerec.methods.ciess import RETRAIN, CIESSConfig, Protocol, epochs_of, kept_at, key_of
 from edgerec.methods.search.environment import Environment, Rules
@@ -75,6 +77,8 @@ def _visits(job: Job, config: CIESSConfig, search: Search, judge: Judge, history
         for entry in visits.entries:
             history.add(entry)
         return visits
+    if config.search is not None:
+        check_folder(Path(config.search))
     checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
     visits = Explorer(job, judge, search, checkpoint).run(history.add)
     if path is not None:

@@ -18,6 +18,8 @@ from edgerec.models import SizePlan
 from edgerec.training.checkpoint import SEARCH
 
 FILE_NAME = "search.jsonl"
+VISITS_NAME = "visited.npz"
+"""Beside it: the sizes themselves, where a method keeps them."""
 DECILES = 10
 FIELDS = ("iteration", "action", "strategy", "predicted", "fitness", "density", "seconds", "sizes")
 """Of every entry; methods may add their own, such as the episode.
@@ -71,7 +73,8 @@ class SearchHistory:
     @staticmethod
     def clear(folder: Path) -> None:
         """Forget the search of the run in `folder`: it is to be trained anew. Raises StorageError."""
-        remove(folder / FILE_NAME)
+        for name in (FILE_NAME, VISITS_NAME):
+            remove(folder / name)
         shutil.rmtree(folder / SEARCH, ignore_errors=True)
 
 

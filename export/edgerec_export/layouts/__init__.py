@@ -17,7 +17,7 @@ BLOCKED = ("dense", "mixed")
 def layout(name: str) -> Layout:
     """Raises UnsupportedError where there is no such layout."""
     if name not in LAYOUTS:
-        raise UnsupportedError(f"there is no layout {name!r}; there are: {', '.join(sorted(LAYOUTS))}")
+        raise UnsupportedError(f"there is no layout {name!r}; there are: {', '.join(['auto', *sorted(LAYOUTS)])}")
     return LAYOUTS[name]
 
 

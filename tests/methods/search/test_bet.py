@@ -255,6 +255,10 @@ def test_an_unfinished_search_is_no_run_and_another_command_no_part_of_it(
         train(interactions, **WANTED, out=tmp_path)
     with pytest.raises(RunError, match="another command"):
         train(interactions, **{**WANTED, "budget": "30%"}, out=tmp_path, resume=True)
+    # A method that keeps nothing in the search's folder leaves it alone too.
+    other = {**WANTED, "method": "uniform", "method_settings": {}}
+    with pytest.raises(RunError, match="another command"):
+        train(interactions, **other, out=tmp_path, resume=True)
 
     def stop_behind(step: Step) -> None:
         if step.phase not in ("full", "search"):
@@ -266,7 +270,7 @@ def test_an_unfinished_search_is_no_run_and_another_command_no_part_of_it(
     assert len(entries(tmp_path)) == QUICK["iterations"]
     with pytest.raises(RunError, match="another command"):
         train(interactions, **{**WANTED, "budget": "30%"}, out=tmp_path, resume=True)
-    run = train(interactions, **{**WANTED, "method": "uniform", "method_settings": {}}, out=tmp_path, overwrite=True)
+    run = train(interactions, **other, out=tmp_path, overwrite=True)
     assert run.config["method"] == "uniform"
     assert not (tmp_path / FILE_NAME).exists()
 

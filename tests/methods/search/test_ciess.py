@@ -14,7 +14,7 @@ import pytest
 from edgerec.api import TrainRequest, train
 from edgerec.budget import Budget
 from edgerec.data import Interactions
-from edgerec.errors import BudgetError, DataError, RunError, SettingError
+from edgerec.errors import BudgetError, DataError, RunError, SettingError, StorageError
 from edgerec.methods.ciess import PROTOCOLS, CIESSConfig
 from edgerec.methods.search.history import FILE_NAME, read_history
 from edgerec.methods.search.judge import Judge
@@ -122,11 +122,23 @@ def test_one_search_serves_three_budgets(
     assert len(list((tmp_path / "searches").iterdir())) == 2
 
 
+def test_a_folder_of_searches_that_cannot_be_written_is_told_before_the_search(
+    interactions: Interactions, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    steps: list[Step] = []
+    with pytest.raises(StorageError, match=r"cannot write .*file/searches: Not a directory"):
+        train(interactions, request(search=str(tmp_path / "file" / "searches")), progress=steps.append)
+    assert {step.phase for step in steps} <= {"full"}
+
+
 def test_many_sizes_are_visited(interactions: Interactions, tmp_path: Path) -> None:
     train(interactions, request(cost=0.1), out=tmp_path)
     visits = np.load(tmp_path / "visited.npz")
     for side in ("users", "items"):
         assert np.unique(visits[f"sizes.{side}"]).size > 12
+    train(interactions, TrainRequest.make("ials", "uniform", budget="20%"), out=tmp_path, overwrite=True)
+    assert not (tmp_path / "visited.npz").exists()
 
 
 def test_walk_and_noise_change_the_search(interactions: Interactions, tmp_path: Path) -> None:
