@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edgerec.extras import require
@@ -14,6 +15,20 @@ from rich.table import Table  # noqa: E402
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress and notes: standard error, so that results can be piped."""
+
+
+class ResumableInterrupt(KeyboardInterrupt):
+    """Ctrl-C, and how to go on has been told."""
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """Long work that Ctrl-C does not lose: `how` to go on is told then. Raises ResumableInterrupt."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        messages.print(f"interrupted; {how}", markup=False)
+        raise ResumableInterrupt from interrupt
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

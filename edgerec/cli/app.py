@@ -75,8 +75,11 @@ def run(arguments: Sequence[str]) -> int:
         group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.Abort:
-        click.echo("interrupted", err=True)
+    except click.Abort as abort:
+        from edgerec.console import ResumableInterrupt
+
+        if not isinstance(abort.__cause__, ResumableInterrupt):
+            click.echo("interrupted", err=True)
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -10,7 +10,7 @@ import click
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
 from edgerec_bench.command import is_default, typed
@@ -59,12 +59,8 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
-    try:
-        with progress_bar() as progress:
-            grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
-        raise
+    with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
+        grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
     if not grid.rows:
         raise BenchError(f"no cell could be made: {grid.reasons}")
     frontier = Frontier(

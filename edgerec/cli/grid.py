@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
 from edgerec_bench.grid import Grid, Standing, run_grid
 from edgerec_bench.grid_plan import AXES, Plan
@@ -39,20 +39,16 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
       edgerec grid plan.toml --out results.jsonl --workers 2
     """
     out = out or plan.with_suffix(".jsonl")
-    try:
-        with progress_bar() as progress:
-            grid = run_grid(
-                Plan.read(plan),
-                out,
-                workers=workers,
-                verify=not no_verify,
-                bundles=bundles,
-                progress=progress,
-                tell=lambda line: messages.print(line, markup=False),
-            )
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; what is done is in {out}, and the same command goes on", markup=False)
-        raise
+    with resumable(f"what is done is in {out}, and the same command goes on"), progress_bar() as progress:
+        grid = run_grid(
+            Plan.read(plan),
+            out,
+            workers=workers,
+            verify=not no_verify,
+            bundles=bundles,
+            progress=progress,
+            tell=lambda line: messages.print(line, markup=False),
+        )
     _show(grid, as_json)
     if grid.failures:
         failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} cells failed"

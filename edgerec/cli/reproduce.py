@@ -9,7 +9,7 @@ import click
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.models import BACKBONES
 from edgerec.request import settings_by_method, settings_of
@@ -99,12 +99,8 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
         chosen |= {name: value for name, value in trial.items() if WHOSE.get(name, there) & there}
     workers = chosen.pop("workers")
     wanted, cells = _wanted(paper, out, **chosen), out.with_suffix(".jsonl")
-    try:
-        with progress_bar() as progress:
-            grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; what is done is in {cells}, and the same command goes on", markup=False)
-        raise
+    with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
+        grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
     if not grid.rows:
         raise BenchError(f"no cell could be made: {grid.reasons}")
     found = outcome(wanted, grid.rows)

@@ -22,7 +22,7 @@ from edgerec.cli.options import (
 )
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.train import PHASES
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
 from edgerec.followed import METRICS, Followed, Told
@@ -117,12 +117,8 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     if resume:
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])
-    try:
-        with _progress_bar() as progress:
-            followed = follow(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; go on with the same command and --resume ({out})", markup=False)
-        raise
+    with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
+        followed = follow(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
     write_page(out / PAGE, {str(out): followed})
     if as_json:
         print_json({"out": str(out), **followed.to_json()})

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec_bench.suites import Outcome, Step, Suite, read_suite, run_suite, suites
 
@@ -42,11 +42,8 @@ def command(name: str | None, out: Path | None, only: tuple[str, ...], listed: b
     if listed:
         _list_steps(suite, steps, folder, as_json)
         return
-    try:
+    with resumable(f"what is made is in {folder}, and the same command goes on"):
         outcome = run_suite(steps, folder, lambda line: messages.print(line, markup=False, style="bold"))
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; what is made is in {folder}, and the same command goes on", markup=False)
-        raise
     _show(steps, outcome, as_json)
     if outcome.failed or outcome.skipped:
         reasons = [f"{step}: {reason}" for step, reason in {**outcome.failed, **outcome.skipped}.items()]

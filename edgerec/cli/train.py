@@ -17,7 +17,7 @@ from edgerec.cli.made import made_of, made_text
 from edgerec.cli.options import FOLDER, filter_options, load, tell_of_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
-from edgerec.console import messages, print_facts
+from edgerec.console import messages, print_facts, resumable
 from edgerec.methods.pep import OF_BUDGET
 from edgerec.request import TrainRequest
 from edgerec.training import Progress as ProgressCallback
@@ -58,20 +58,16 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     if resume:
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])
-    try:
-        with _progress_bar() as progress:
-            run = train(
-                interactions,
-                request,
-                out=out,
-                resume=resume,
-                overwrite=overwrite,
-                progress=progress,
-                workers=workers,
-            )
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; go on with the same command and --resume ({out})", markup=False)
-        raise
+    with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
+        run = train(
+            interactions,
+            request,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            workers=workers,
+        )
     _show(run, out, as_json)
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgerec.cli.options import filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
-from edgerec.console import messages, print_table
+from edgerec.console import messages, print_table, resumable
 from edgerec.tune import Study, Trial, part_of, tune
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -43,12 +43,8 @@ def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> N
     """
     wanted, workers = wanted_of(given), workers_of(given)
     interactions = load(data, given["min_user"], given["min_item"])
-    try:
-        with _progress_bar(trials) as progress:
-            study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)
-    except KeyboardInterrupt:
-        messages.print(f"interrupted; the same command goes on ({out})", markup=False)
-        raise
+    with resumable(f"the same command goes on ({out})"), _progress_bar(trials) as progress:
+        study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)
 
 
