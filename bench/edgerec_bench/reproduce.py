@@ -31,6 +31,8 @@ PAPERS = {"ciess": "ml-1m", "bet": "gowalla"}
 """The papers, and the first of each one's data sets."""
 COMPARED = tuple(name for name in ("uniform", "random", "ciess", "bet") if name in METHODS)
 BUDGETS = ("20%", "10%", "5%")
+FULL = "full"
+"""In a budget's place, where a method has none."""
 SPLIT = "random:50+25/25"
 TOLERANCE = 1e-3
 """By which a bundle's own NDCG@20 may differ from its run's."""
@@ -109,8 +111,9 @@ def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
     printed = published(wanted.paper, name.lower(), wanted.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):
-        groups.setdefault((row["cell"]["budget"], row["cell"]["method"]), []).append(row)
-    budgets = dict.fromkeys(str(Budget.parse(budget)) for budget in wanted.budgets)  # as the grid spells them
+        groups.setdefault((row["cell"]["budget"] or FULL, row["cell"]["method"]), []).append(row)
+    # As the grid spells them; full rows know no budget.
+    budgets = dict.fromkeys([FULL, *(str(Budget.parse(budget)) for budget in wanted.budgets)])
     places = [(budget, name) for budget in budgets for name in wanted.methods]
     return {
         "paper": wanted.paper,

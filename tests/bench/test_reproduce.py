@@ -68,7 +68,7 @@ def test_settings_go_to_the_searches_that_know_them() -> None:
         for_searches(("uniform", "bet"), "mf", {"episodes": 5})
 
 
-def row(name: str, budget: str, seed: int, recall: float, ndcg: float, differs: float = 0.0) -> dict[str, Any]:
+def row(name: str, budget: str | None, seed: int, recall: float, ndcg: float, differs: float = 0.0) -> dict[str, Any]:
     run = {"recall@5": recall / 2, "recall@20": recall, "ndcg@5": ndcg, "ndcg@20": ndcg}
     return {
         "cell": {"method": name, "budget": budget, "seed": seed},
@@ -125,6 +125,21 @@ def test_rows_before_their_cut_are_what_the_paper_counts(monkeypatch: pytest.Mon
     assert cells[0][columns.index("R@20 uncut")] == "0.3000"
     assert cells[1][columns.index("R@20 uncut")] == "-"
     assert all(len(line) == len(columns) for line in cells)
+
+
+def test_full_rows_are_told_once_and_compared_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgerec_bench import reproduce
+
+    class Named:
+        name = "ml-1m"
+
+    monkeypatch.setattr(reproduce, "load_data", lambda data: Named())
+    rows = [row("uniform", "20%", 0, 0.2, 0.3), row("dense", None, 0, 0.3, 0.4)]
+    dense, uniform = outcome(Wanted("ciess", "any", methods=("dense", "uniform")), rows)["rows"]
+    assert (dense["budget"], dense["method"], dense["ndcg@20"]["mean"]) == ("full", "dense", 0.4)
+    assert dense["published"] is None
+    assert uniform["budget"] == "20%"
+    assert not any("dense" in line for line in verdicts([dense, uniform]))
 
 
 @pytest.mark.parametrize(("paper", "methods"), [("bet", ("uniform", "bet")), ("ciess", ("random", "ciess"))])
