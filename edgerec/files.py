@@ -10,7 +10,6 @@ import re
 import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -87,8 +86,9 @@ def check_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        probe = folder / f".{secrets.token_hex(4)}.part"
+        probe.touch(exist_ok=False)
+        probe.unlink()
     except OSError as error:
         storage_failure(folder, error, "write")
 

@@ -23,6 +23,8 @@ from edgerec.training import FitOptions
 from edgerec_export import Options
 from edgerec_export.layouts import layout
 
+FULL = "full"
+"""In a budget's place, where a method has none."""
 AXES: dict[str, tuple[type, ...]] = {
     "data": (str,),
     "backbone": (str,),
@@ -88,7 +90,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The six axes, for people."""
-        return f"{self.data}/{self.backbone}/{self.method}/{self.budget or 'full'}/{self.precision}/{self.seed}"
+        return f"{self.data}/{self.backbone}/{self.method}/{self.budget or FULL}/{self.precision}/{self.seed}"
 
     @cached_property
     def key(self) -> str:

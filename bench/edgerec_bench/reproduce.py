@@ -22,7 +22,7 @@ from edgerec.data import load_data
 from edgerec.errors import BenchError
 from edgerec.methods import METHODS, method
 from edgerec.methods.search.config import searches
-from edgerec_bench.grid_plan import Plan
+from edgerec_bench.grid_plan import FULL, Plan
 from edgerec_bench.grid_rows import Row
 from edgerec_bench.published import METRICS, published
 from edgerec_bench.record import over_seeds, with_spread
@@ -31,8 +31,6 @@ PAPERS = {"ciess": "ml-1m", "bet": "gowalla"}
 """The papers, and the first of each one's data sets."""
 COMPARED = tuple(name for name in ("uniform", "random", "ciess", "bet") if name in METHODS)
 BUDGETS = ("20%", "10%", "5%")
-FULL = "full"
-"""In a budget's place, where a method has none."""
 SPLIT = "random:50+25/25"
 TOLERANCE = 1e-3
 """By which a bundle's own NDCG@20 may differ from its run's."""

@@ -56,7 +56,7 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
     for path in subjects:
         if (path / FILE_NAME).exists():
             raise BenchError(f"{path} is a bundle; measure it first: edgerec bench {path} --out result.json")
-        if not path.suffix and not path.exists():
+        if not path.exists():
             raise BenchError(f"{path} does not exist; name a run's folder, or a file of 'edgerec bench --out'")
     runs, searches = _runs([path for path in subjects if path.is_dir()])
     if as_json:

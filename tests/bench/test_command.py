@@ -13,6 +13,7 @@ import pytest
 from edgerec.cli.app import group
 from edgerec.cli.reproduce import command as reproduce
 from edgerec_bench.command import ASIDE, typed
+from edgerec_bench.reproduce import PAPERS
 from edgerec_bench.suites import Step, read_suite, suites
 from tests.bench.conftest import status_of
 
@@ -58,7 +59,7 @@ def test_what_a_suite_types_is_what_the_record_will_say(step: Step) -> None:
 
 def test_what_a_reproduction_types_is_what_its_record_will_say() -> None:
     steps = [step for step in STEPS if step.command.startswith("edgerec reproduce ")]
-    assert steps
+    assert {shlex.split(step.command)[2] for step in steps} == set(PAPERS)
     above = click.Context(group, **group.context_settings)  # click keeps the help option of a command's first context
     for step in steps:
         context = reproduce.make_context(None, shlex.split(step.command)[2:], parent=above)

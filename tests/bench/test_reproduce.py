@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from edgerec.cli.app import run
 from edgerec.errors import BenchError, EdgeRecError, RequestError, SettingError
 from edgerec.methods import METHODS
+from edgerec_bench import reproduce
 from edgerec_bench.published import METRICS, published
 from edgerec_bench.reproduce import BUDGETS, COMPARED, PAPERS, Wanted, for_searches, outcome, shown, verdicts
 
@@ -68,6 +70,12 @@ def test_settings_go_to_the_searches_that_know_them() -> None:
         for_searches(("uniform", "bet"), "mf", {"episodes": 5})
 
 
+@pytest.fixture
+def named_ml_1m(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever data are asked for have MovieLens-1M's name, by which the papers' figures are found."""
+    monkeypatch.setattr(reproduce, "load_data", lambda data: SimpleNamespace(name="ml-1m"))
+
+
 def row(name: str, budget: str | None, seed: int, recall: float, ndcg: float, differs: float = 0.0) -> dict[str, Any]:
     run = {"recall@5": recall / 2, "recall@20": recall, "ndcg@5": ndcg, "ndcg@20": ndcg}
     return {
@@ -78,13 +86,8 @@ def row(name: str, budget: str | None, seed: int, recall: float, ndcg: float, di
     }
 
 
-def test_means_spreads_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgerec_bench import reproduce
-
-    class Named:
-        name = "ml-1m"
-
-    monkeypatch.setattr(reproduce, "load_data", lambda data: Named())
+@pytest.mark.usefixtures("named_ml_1m")
+def test_means_spreads_and_ratios() -> None:
     rows = [row("uniform", "20%", 1, 0.24, 0.40), row("uniform", "20%", 0, 0.22, 0.40)]
     rows += [row("bet", "20%", seed, 0.24, 0.39, differs=5e-4) for seed in (0, 1)]
     own = {"ciess": {"search": "here.searches", "episodes": 2}}
@@ -107,13 +110,8 @@ def test_means_spreads_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("0.0005" in line for line in said)
 
 
-def test_rows_before_their_cut_are_what_the_paper_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgerec_bench import reproduce
-
-    class Named:
-        name = "ml-1m"
-
-    monkeypatch.setattr(reproduce, "load_data", lambda data: Named())
+@pytest.mark.usefixtures("named_ml_1m")
+def test_rows_before_their_cut_are_what_the_paper_counts() -> None:
     rows = [row("uniform", "20%", 0, 0.2, 0.3), row("random", "20%", 0, 0.1, 0.2)]
     for one in rows:
         one["metrics"]["uncut"] = {name: value + 0.1 for name, value in one["metrics"]["run"].items()}
@@ -127,13 +125,8 @@ def test_rows_before_their_cut_are_what_the_paper_counts(monkeypatch: pytest.Mon
     assert all(len(line) == len(columns) for line in cells)
 
 
-def test_full_rows_are_told_once_and_compared_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgerec_bench import reproduce
-
-    class Named:
-        name = "ml-1m"
-
-    monkeypatch.setattr(reproduce, "load_data", lambda data: Named())
+@pytest.mark.usefixtures("named_ml_1m")
+def test_full_rows_are_told_once_and_compared_with_nothing() -> None:
     rows = [row("uniform", "20%", 0, 0.2, 0.3), row("dense", None, 0, 0.3, 0.4)]
     dense, uniform = outcome(Wanted("ciess", "any", methods=("dense", "uniform")), rows)["rows"]
     assert (dense["budget"], dense["method"], dense["ndcg@20"]["mean"]) == ("full", "dense", 0.4)
