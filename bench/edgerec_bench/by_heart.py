@@ -5,7 +5,8 @@ usage: python -m edgerec_bench.by_heart [DATA] [--backbone ials] [--episodes 10]
 The test part of 50/25/25 stands in the validation part's place: as large, and drawn alike. The same training on train
 is judged on either, train masked, over the full-size model there. What is better on the part that a search looked at
 than on the other has been learnt by heart. Of each search the sizes are those that it likes best: of `ciess`, as its
-protocol `own` has it; of `ciess, apart=false`, whose agents are paid for what they see, as in the paper; and of `bet`.
+protocol `own` has it; of `ciess, row by row`, what the same search visited, not smoothed; of `ciess, apart=false`,
+likewise, whose agents are paid for what they see, as in the paper; and of `bet`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from edgerec.methods.ciess import CIESSConfig, epochs_of, search_of
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.methods.search.shortlist import ORIGINS, candidates, projected
+from edgerec.methods.search.shortlist import SMOOTHED, VISITED, candidates, projected
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
 from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.record import cells_with_spread, rows_over_seeds
 from edgerec_bench.search_job import search_job, search_options
 
-SIZES = ("uniform", "bet", "ciess, apart=false", "ciess")
+SIZES = ("uniform", "bet", "ciess, apart=false", "ciess, row by row", "ciess")
 FIGURES = ("validation", "test")
 
 
@@ -49,9 +50,10 @@ def measure(
         plans = {
             "uniform": projected(job, (np.ones(sampler.user_counts.size), np.ones(sampler.item_counts.size))),
             "bet": _bet(job, sampler, judge, BETConfig(iterations=iterations)),
-            "ciess, apart=false": _ciess(job, judge, CIESSConfig(episodes=episodes, apart=False)),
-            "ciess": _ciess(job, judge, CIESSConfig(episodes=episodes)),
+            "ciess, apart=false": _ciess(job, judge, CIESSConfig(episodes=episodes, apart=False), (VISITED,))[0],
         }
+        both = _ciess(job, judge, CIESSConfig(episodes=episodes), (VISITED, SMOOTHED))
+        plans["ciess, row by row"], plans["ciess"] = both
         found = [
             [one.mean / asked.full().mean for one in asked.judge([plans[name] for name in SIZES])]
             for asked in (judge, other)
@@ -70,13 +72,17 @@ def _bet(job: Job, sampler: Sampler, judge: Judge, config: BETConfig) -> SizePla
     return sampler.plan(Action.from_json(best["action"]))
 
 
-def _ciess(job: Job, judge: Judge, config: CIESSConfig) -> SizePlan:
+def _ciess(job: Job, judge: Judge, config: CIESSConfig, origins: tuple[str, ...]) -> list[SizePlan]:
+    """The best of each origin of sizes in one search."""
     from edgerec.methods.search.explore import Explorer
 
     visits = Explorer(job, judge, search_of(job, config), None).run(lambda entry: None)
     scores = np.array([entry["fitness"] for entry in visits.entries])
-    plans = [found.plan for found in candidates(job, visits, scores, ORIGINS, config.finals)]
-    return plans[int(np.argmax([one.mean for one in judge.judge(plans)]))]
+    best = []
+    for origin in origins:
+        plans = [found.plan for found in candidates(job, visits, scores, (origin,), config.finals)]
+        best.append(plans[int(np.argmax([one.mean for one in judge.judge(plans)]))])
+    return best
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -118,7 +118,12 @@ def main(
                     dimensions=dimensions,
                     split=split,
                     settings=settings_of(settings),
-                    method_settings={"oracle": oracle, "iterations": iterations, "retrain": retrain},
+                    method_settings={
+                        "oracle": oracle,
+                        "iterations": iterations,
+                        "retrain": retrain,
+                        "even": False,
+                    },
                     options=FitOptions(seed, threads=1, max_epochs=epochs),
                 )
                 kept = (work or Path(temporary)) / f"{oracle}-{seed}"

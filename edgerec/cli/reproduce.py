@@ -140,6 +140,8 @@ def _wanted(
     """What is to be trained. Raises RequestError, BenchError, UnsupportedError."""
     common = {"oracle": oracle, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
+    for of_search in own.values():
+        of_search["even"] = False  # the table is of what searches find, the papers' searches ship nothing else
     if iterations is not None:
         if "bet" not in own:
             raise RequestError("--iterations are of bet, which is none of the methods; leave it out")

@@ -40,6 +40,7 @@ class Protocol:
         decay: factor on its step size after every step.
         by_rows: whether what it makes of a size counts by how many rows have it.
         retrain: actions that are trained in full.
+        even: and one size for all beside them (ours).
     """
 
     at_once: int
@@ -49,6 +50,7 @@ class Protocol:
     decay: float
     by_rows: bool
     retrain: int
+    even: bool
 
 
 _GREEDY, _RANDOM, _NEAREST = "greedy", "random", "nearest"
@@ -56,9 +58,9 @@ _PAPER_TURNS = (_GREEDY, _GREEDY, _GREEDY, _RANDOM, _NEAREST)
 _CODE_TURNS = (_GREEDY, _GREEDY, _GREEDY, _NEAREST, _RANDOM)
 
 PROTOCOLS = {
-    "own": Protocol(5, _PAPER_TURNS, updates=100, pairs=16, decay=1.0, by_rows=True, retrain=5),
-    "paper": Protocol(1, _PAPER_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=5),
-    "code": Protocol(1, _CODE_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=3),
+    "own": Protocol(5, _PAPER_TURNS, updates=100, pairs=16, decay=1.0, by_rows=True, retrain=5, even=True),
+    "paper": Protocol(1, _PAPER_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=5, even=False),
+    "code": Protocol(1, _CODE_TURNS, updates=2, pairs=1, decay=0.9, by_rows=False, retrain=3, even=False),
 }
 """By name."""
 
@@ -114,7 +116,8 @@ class BET:
         with Judge(job, "fine-tune", oracle=config.oracle, epochs=config.epochs or EPOCHS.get(trained, 10)) as judge:
             BETSearch(job, config, protocol, sampler, judge, history).run()
         best = sorted(history.judged, key=lambda entry: -entry["fitness"])[: config.retrain or protocol.retrain]
-        return retrained(job, [(entry, sampler.plan(Action.from_json(entry["action"]))) for entry in best], history)
+        plans = [(entry, sampler.plan(Action.from_json(entry["action"]))) for entry in best]
+        return retrained(job, plans, history, even=protocol.even if config.even is None else config.even)
 
 
 def _sampler(job: Job) -> Sampler:

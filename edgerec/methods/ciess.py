@@ -5,12 +5,12 @@ and one for items see a row's popularity, size and quality, and are paid its qua
 random walk leads from what the actor proposes to sizes near it, of which the critic chooses. Quality is eval on
 validation after a short training from scratch, over that of the full-size model.
 
-The paper's budget is soft: it filters what was visited. Here it is met: of the sizes that were visited those that spend
-it are taken as they are, others are projected on it exactly, and so is what the actors proposed without noise. What is
-projected is judged once more; the best are trained in full, and validation chooses.
+The paper's budget is soft: it filters what was visited. Here it is met: visited sizes are projected on it exactly and
+judged once more; the best are trained in full, and validation chooses.
 
 What agents see of a row's quality, and what they are paid for, are measured on different halves of the validation part:
-paid for what they see they learn that part by heart, row by row (docs/searched-sizes.md has the figures).
+paid for what they see they learn that part by heart, row by row. And of visited sizes only what rows of like popularity
+have in common ships: the fittest of many visits are those whose rows had luck (docs/searched-sizes.md has the figures).
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from edgerec.training import FitResult
 if TYPE_CHECKING:
     from edgerec.methods.search.explore import Search
 
-ORIGINS = ("visited", "projected", "proposed")
+ORIGINS = ("visited", "projected", "proposed", "smoothed")
+"""Of sizes: edgerec/methods/search/shortlist.py has what they are."""
+EVEN = "even"
+"""What ships where none of these is better on validation than one size for all."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Protocol:
         ranked_by: what the best are best in: 'quality', the mean over users and items of their own ratio to the full
             model, at most 1; or 'fitness', the mean metric of users.
         origins: of what may be trained in full.
+        even: one size for all may, too (ours).
     """
 
     iterations: int
@@ -68,12 +72,17 @@ class Protocol:
     batch: int
     ranked_by: str
     origins: tuple[str, ...]
+    even: bool
 
 
 PROTOCOLS = {
-    "own": Protocol(10, 5, None, True, False, False, True, True, True, 0.0, 20, 512, "fitness", ORIGINS),
-    "paper": Protocol(10, 5, 0.4, True, False, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
-    "code": Protocol(11, 20, 0.03, False, True, True, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2]),
+    "own": Protocol(10, 5, None, True, False, False, True, True, True, 0.0, 20, 512, "fitness", ORIGINS[3:], True),
+    "paper": Protocol(
+        10, 5, 0.4, True, False, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2], False
+    ),
+    "code": Protocol(
+        11, 20, 0.03, False, True, True, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2], False
+    ),
 }
 """By name."""
 
@@ -103,8 +112,9 @@ class CIESSConfig(SearchConfig):
         memory: visits whose transitions are replayed.
         at_once: episodes side by side, so that workers judge as many sizes in parallel; it changes what is found.
         finals: of each origin of sizes so many are projected on the budget and judged once more.
-        ship: what is trained in full: 'visited' sizes as they are, 'projected' ones, or 'proposed' by the actors and
-            projected; None for the best of all that the protocol knows. A run tells which it was.
+        ship: what is trained in full: 'visited' sizes as they are, 'projected' ones, 'proposed' by the actors and
+            projected, or visited ones 'smoothed' and projected; None for the best of all that the protocol knows, and
+            of 'even', one size for all. A run tells which it was.
         search: a folder of finished searches: one of the same data, seed and settings is taken from there, and
             otherwise left there for runs with other budgets. None keeps it beside the run alone.
         protocol: 'paper'; 'code', where the authors' code differs; or 'own'.
@@ -143,7 +153,7 @@ class CIESSConfig(SearchConfig):
         check_choice("noise", self.noise, NOISES)
         check_choice("protocol", self.protocol, tuple(PROTOCOLS))
         if self.ship is not None:
-            check_choice("ship", self.ship, ORIGINS)
+            check_choice("ship", self.ship, (*ORIGINS, EVEN))
         if self.episodes % self.at_once:
             raise SettingError(f"the setting at_once must divide the {self.episodes} episodes, got {self.at_once}")
         self.shares()

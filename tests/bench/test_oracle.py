@@ -104,7 +104,13 @@ def test_what_searches_find_is_judged_on_interactions_that_they_have_not_seen(tm
     done = CliRunner().invoke(by_heart, [*words.split(), str(tmp_path / "h.json")], catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads((tmp_path / "h.json").read_text())
-    assert [row["sizes"] for row in found["rows"]] == ["uniform", "bet", "ciess, apart=false", "ciess"]
+    assert [row["sizes"] for row in found["rows"]] == [
+        "uniform",
+        "bet",
+        "ciess, apart=false",
+        "ciess, row by row",
+        "ciess",
+    ]
     for row in found["rows"]:
         assert all(0 < value < 2 for part in ("validation", "test") for value in row[part]["seeds"])
         assert row["validation"]["seeds"] != row["test"]["seeds"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgerec.files import check_folder
 from edgerec.methods.base import Job
-from edgerec.methods.ciess import RETRAIN, CIESSConfig, Protocol, epochs_of, kept_at, key_of
+from edgerec.methods.ciess import EVEN, RETRAIN, CIESSConfig, Protocol, epochs_of, kept_at, key_of
 from edgerec.methods.search.environment import Environment, Rules
 from edgerec.methods.search.explore import Explorer, Search, entry_of
 from edgerec.methods.search.history import SearchHistory
@@ -32,6 +32,9 @@ Ranked = tuple[float, dict[str, Any], Candidate]
 def searched(job: Job, config: CIESSConfig, search: Search, protocol: Protocol) -> tuple[str, FitResult]:
     """The origin of the sizes that are best on validation, and the fit within them. Raises as `CIESS.fit` does."""
     history = _Told(job, search.visits, protocol.ranked_by)
+    if config.ship == EVEN:
+        return EVEN, retrained(job, [], history.file, even=True)
+    even = config.ship is None and (protocol.even if config.even is None else config.even)
     origins = protocol.origins if config.ship is None else (config.ship,)
     with Judge(job, "fresh", oracle=config.oracle, epochs=epochs_of(job, config)) as judge:
         visits = _visits(job, config, search, judge, history)
@@ -39,9 +42,8 @@ def searched(job: Job, config: CIESSConfig, search: Search, protocol: Protocol) 
         wanted = candidates(job, visits, scores, origins, config.finals)
         ranked = _ranked(job, search, visits, wanted, judge, history, protocol.ranked_by)
     best = ranked[: config.retrain or RETRAIN]
-    result = retrained(job, [(entry, candidate.plan) for _, entry, candidate in best], history.file)
-    chosen = next(candidate for _, _, candidate in best if candidate.plan is result.sizes)
-    return chosen.origin, result
+    result = retrained(job, [(entry, candidate.plan) for _, entry, candidate in best], history.file, even=even)
+    return next((candidate.origin for _, _, candidate in best if candidate.plan is result.sizes), EVEN), result
 
 
 class _Told:

@@ -23,11 +23,14 @@ class SearchConfig:
         epochs: of the training that judges an action; None for the method's own.
         retrain: so many of the best actions are trained in full, and the best of them on validation ships; None for
             the method's own.
+        even: whether one size for all is trained in full beside them, so that nothing ships that validation finds
+            worse; None for the protocol's.
     """
 
     oracle: str = "backbone"
     epochs: int | None = None
     retrain: int | None = None
+    even: bool | None = None
 
     def __post_init__(self) -> None:
         """Raises SettingError for values out of range."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,20 @@ from numpy.typing import NDArray
 from edgerec.budget import project_sizes, snap_sizes
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Job
+from edgerec.methods.ciess import ORIGINS
 from edgerec.methods.search.visits import Pair, Visits
 from edgerec.models import SizePlan
 
 Scores = NDArray[np.float64]
 
-VISITED, PROJECTED, PROPOSED = "visited", "projected", "proposed"
-ORIGINS = (VISITED, PROJECTED, PROPOSED)
+VISITED, PROJECTED, PROPOSED, SMOOTHED = ORIGINS
 _UNSPENT = 0.1
 """Of the budget, that visited sizes may leave: with less they had better be projected."""
 _WIDTHS = 16
 """Distinct sizes a table where the budget is of a bundle in bytes: each is a block, which costs bytes too."""
 _LEAST = 1e-3
+_GROUPS = 20
+"""Of rows of like popularity: with so few, what a visit did to single rows is lost in the mean of hundreds."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class Candidate:
 
     Attributes:
         plan: they keep to the budget; exactly, but for visited ones and where the budget is in bytes.
-        origin: 'visited' as they are; 'projected', visited sizes brought to the budget; or 'proposed', what the actors
-            proposed without noise, brought to the budget.
+        origin: 'visited' as they are; 'projected', visited sizes brought to the budget; 'proposed', what the actors
+            proposed without noise, brought to the budget; or 'smoothed', what visited sizes of rows of like popularity
+            have in common, brought to the budget.
         visit: their number in the search.
         score: as the search measured it; None where it has not, since they have been changed.
     """
@@ -55,7 +59,7 @@ def candidates(job: Job, visits: Visits, scores: Scores, origins: tuple[str, ...
     """
     better = _better_than_its_size(visits, scores)
     found = list(_visited(job, visits, scores)) if VISITED in origins else []
-    for origin, pairs in ((PROJECTED, visits.sizes), (PROPOSED, visits.proposed)):
+    for origin, pairs in ((PROJECTED, visits.sizes), (PROPOSED, visits.proposed), (SMOOTHED, visits.sizes)):
         if origin in origins:
             found += _promising(job, origin, pairs, better, count)
     if not found:
@@ -80,8 +84,26 @@ def _promising(job: Job, origin: str, pairs: list[Pair], better: Scores, count: 
     total, _ = allowed(job)
     sums = np.array([sum(float(side.sum(dtype=np.float64)) for side in pair) for pair in pairs])
     order = np.argsort(np.abs(np.log(sums / total)) - better, kind="stable")
+    counts = job.split.train.user_counts(), job.split.train.item_counts()
     for number in order[:count].tolist():
-        yield Candidate(projected(job, pairs[number]), origin, number, None)
+        pair = pairs[number]
+        if origin == SMOOTHED:
+            pair = smoothed(pair[0], counts[0]), smoothed(pair[1], counts[1])
+        yield Candidate(projected(job, pair), origin, number, None)
+
+
+def smoothed(sizes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) what the `sizes` (n,) of rows with about as many interactions have in common: the geometric means of 20
+    groups of rows by their `counts` (n,), and between these what lies on lines over the logarithm of the counts."""
+    order = np.argsort(counts, kind="stable")
+    seen, logs = np.log1p(counts.astype(np.float64)), np.log(sizes.astype(np.float64))
+    groups = [group for group in np.array_split(order, _GROUPS) if group.size]
+    # Groups that begin within one popularity end in it: they are one.
+    at, inverse = np.unique([float(seen[group].mean()) for group in groups], return_inverse=True)
+    rows = np.array([group.size for group in groups], np.float64)
+    totals = np.bincount(inverse, [float(logs[group].sum()) for group in groups])
+    level: NDArray[np.float64] = np.exp(np.interp(seen, at, totals / np.bincount(inverse, rows)))
+    return level
 
 
 def _better_than_its_size(visits: Visits, scores: Scores) -> Scores:

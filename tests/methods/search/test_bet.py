@@ -26,7 +26,7 @@ from edgerec_export import export, from_run
 from tests.conftest import CommandLine, interrupted
 
 D = 16
-QUICK: dict[str, Any] = {"iterations": 7, "candidates": 6, "epochs": 1, "retrain": 2}
+QUICK: dict[str, Any] = {"iterations": 7, "candidates": 6, "epochs": 1, "retrain": 2, "even": False}
 WANTED: dict[str, Any] = {
     "method": "bet",
     "budget": "25%",
@@ -70,12 +70,12 @@ def test_there_are_as_many_fine_tunings_as_iterations(
     protocol: str, interactions: Interactions, asked: list[int], tmp_path: Path
 ) -> None:
     """T, not m T: of the candidates one an iteration is judged."""
-    settings = {**QUICK, "iterations": 12, "protocol": protocol, "retrain": None}
+    settings = {**QUICK, "iterations": 12, "protocol": protocol, "retrain": None, "even": None}
     train(interactions, **{**WANTED, "method_settings": settings}, out=tmp_path)
     assert len(asked) == 12
     found = read_history(tmp_path / FILE_NAME)
     assert [entry["iteration"] for entry in found[:12]] == list(range(12))
-    assert len(found) == 12 + {"own": 5, "paper": 5, "code": 3}[protocol]
+    assert len(found) == 12 + {"own": 5 + 1, "paper": 5, "code": 3}[protocol]
     turns = [entry["strategy"] for entry in found[:12]]
     swapped = ["nearest", "random"] if protocol == "code" else ["random", "nearest"]
     # Before anything is judged there is nothing to predict from.
@@ -130,6 +130,15 @@ def test_what_is_judged_and_what_ships_keep_the_budget(interactions: Interaction
     assert all(entry["density"] == allowed / (rows * D) for entry in entries(tmp_path))
     assert run.items.sizes().min() >= 1
     assert run.items.sizes().max() <= D
+
+
+def test_one_size_for_all_is_trained_beside_the_best(interactions: Interactions, tmp_path: Path) -> None:
+    run = train(interactions, **{**WANTED, "method_settings": {**QUICK, "even": True}}, out=tmp_path)
+    full = read_history(tmp_path / FILE_NAME)[7:]
+    assert [list(entry["action"]) for entry in full[2:]] == [["even"]]
+    assert max(full, key=lambda entry: entry["eval"]) == full[2]
+    assert run.users is not None
+    assert np.ptp(np.concatenate([run.users.sizes(), run.items.sizes()])) == 0
 
 
 @pytest.mark.parametrize("split", ["random:50/25/25", "random:80/20"])

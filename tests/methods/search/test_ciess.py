@@ -23,7 +23,7 @@ from edgerec.tables import PrefixTable
 from edgerec.training import FitOptions, Run, Step
 from edgerec_export import Options, export, from_run
 
-QUICK: dict[str, Any] = {"episodes": 2, "iterations": 3, "batch": 64, "finals": 3, "updates": 2}
+QUICK: dict[str, Any] = {"episodes": 2, "iterations": 3, "batch": 64, "finals": 3, "updates": 2, "even": False}
 OPTIONS = FitOptions(seed=3, threads=1, max_epochs=3)
 SPLIT = "random:50/25/25"
 
@@ -67,9 +67,49 @@ def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions:
 @pytest.mark.parametrize("oracle", ["backbone", "ials"])
 def test_every_backbone_is_searched(backbone: str, oracle: str, interactions: Interactions) -> None:
     run = train(interactions, request(backbone=backbone, oracle=oracle, epochs=1, episodes=1, retrain=1))
-    assert run.method_settings["ship"] in ("projected", "proposed", "visited")
-    if run.method_settings["ship"] != "visited":
-        assert values(run) == Budget.parse("20%").values(500, 16)
+    assert run.method_settings["ship"] == "smoothed"
+    assert values(run) == Budget.parse("20%").values(500, 16)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "found"),
+    [("own", {"smoothed"}), ("paper", {"walk", "projected"}), ("code", {"walk", "projected"})],  # or one of them
+)
+def test_each_protocol_ships_its_kinds_of_sizes(
+    protocol: str, found: set[str], interactions: Interactions, tmp_path: Path
+) -> None:
+    """What was visited is judged already, as a 'walk'."""
+    run = train(interactions, request("60%", protocol=protocol, epochs=1, retrain=6), out=tmp_path)
+    told = read_history(tmp_path / FILE_NAME)
+    origin = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
+    assert {origin[entry["iteration"]] for entry in told if entry["strategy"] == "retrain"} <= found
+    assert run.method_settings["ship"].replace("visited", "walk") in found
+
+
+def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
+    """Nothing that the search has learned of single rows, but for the values that are left when sizes are rounded."""
+    run = train(interactions, request())
+    assert run.users is not None
+    for table, counts in ((run.users, run.user_counts), (run.items, run.item_counts)):
+        sizes = table.sizes()
+        assert np.unique(sizes).size > 1
+        assert all(np.ptp(sizes[np.asarray(counts) == count]) <= 1 for count in np.unique(counts))
+
+
+def test_one_size_for_all_ships_where_nothing_better_was_found(interactions: Interactions, tmp_path: Path) -> None:
+    """A search of one visit has found nothing yet."""
+    run = train(interactions, request(episodes=1, iterations=1, even=None), out=tmp_path)
+    full = [entry for entry in read_history(tmp_path / FILE_NAME) if entry["strategy"] == "retrain"]
+    assert max(full, key=lambda entry: entry["eval"]) == full[-1]
+    assert run.method_settings["ship"] == "even"
+    assert run.users is not None
+    sizes = np.concatenate([run.users.sizes(), run.items.sizes()])
+    assert np.ptp(sizes) == 1
+    assert sizes.mean() == pytest.approx(full[-1]["action"]["even"], abs=1e-4)
+    assert values(run) == Budget.parse("20%").values(500, 16)
+    # What a run tells of itself makes the same again, without a search.
+    again = train(interactions, request(**run.method_settings))
+    assert np.array_equal(again.items.dense(), run.items.dense())
 
 
 def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Path) -> None:
@@ -170,7 +210,7 @@ def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_pa
             assert len(quantiles) == 5
             assert len(entry["sizes"][side]) == 10
         json.dumps(entry, allow_nan=False)
-    finals = [entry for entry in judged if entry["strategy"] in ("projected", "proposed")]
+    finals = [entry for entry in judged if entry["strategy"] == "smoothed"]
     assert finals
     assert all(math.isclose(entry["density"], 0.2) for entry in finals)
     searched = [step for step in steps if step.phase == "search"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgerec.budget import Budget
 from edgerec.methods.search.history import RETRAIN, SearchHistory
 from edgerec.methods.search.retrain import retrained
 from edgerec.models import SizePlan, Vectors
@@ -49,6 +50,37 @@ def test_the_best_on_validation_ships(split: str, make_job: MakeJob, tmp_path: P
     assert [entry["phase"] for entry in found.history] == ["choose", *["search"] * 6]
     again = SearchHistory(tmp_path)
     assert retrained(job, best, again).history == found.history
+    assert again.entries == history.entries
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_one_size_for_all_ships_where_validation_finds_nothing_better(
+    better: bool, make_job: MakeJob, tmp_path: Path
+) -> None:
+    """It spends the whole budget, in sizes that differ by one at most, and the history tells of its training."""
+    asked: list[SizePlan] = []
+
+    def fit(plan: SizePlan, **_: Any) -> FitResult:
+        asked.append(plan)
+        return result(plan, 0.3 if plan.users is None else 0.4 if better else 0.3)
+
+    job = replace(make_job(), fit=fit, budget=Budget.parse("30%"))
+    history = SearchHistory(tmp_path)
+    history.add({**KEPT, "iteration": 0, "fitness": 0.9})
+    best = [(history.judged[0], SizePlan(5))]
+    found = retrained(job, best, history, even=True)
+    assert found.sizes is asked[1 if better else 0]
+    assert asked[1].users is not None
+    assert asked[1].items is not None
+    sizes = np.concatenate([asked[1].users, asked[1].items])
+    assert np.ptp(sizes) == 1
+    assert sizes.sum() == job.values()
+    told = history.entries[-1]
+    assert (told["strategy"], told["iteration"], told["fitness"]) == (RETRAIN, 1, None)
+    assert told["action"]["even"] == pytest.approx(sizes.mean(), abs=1e-4)
+    assert told["density"] == job.values() / (sizes.size * job.d)
+    again = SearchHistory(tmp_path)
+    assert retrained(job, best, again, even=True).history == found.history
     assert again.entries == history.entries
 
 
