@@ -113,8 +113,8 @@ class CIESSConfig(SearchConfig):
         at_once: episodes side by side, so that workers judge as many sizes in parallel; it changes what is found.
         finals: of each origin of sizes so many are projected on the budget and judged once more.
         ship: what is trained in full: 'visited' sizes as they are, 'projected' ones, 'proposed' by the actors and
-            projected, or visited ones 'smoothed' and projected; None for the best of all that the protocol knows, and
-            of 'even', one size for all. A run tells which it was.
+            projected, visited ones 'smoothed' and projected, or 'even', one size for all; several with commas, the
+            best of which ships. None for those of the protocol. A run tells which it was.
         search: a folder of finished searches: one of the same data, seed and settings is taken from there, and
             otherwise left there for runs with other budgets. None keeps it beside the run alone.
         protocol: 'paper'; 'code', where the authors' code differs; or 'own'.
@@ -152,11 +152,15 @@ class CIESSConfig(SearchConfig):
         check_range("finals", self.finals, 1, 1e6)
         check_choice("noise", self.noise, NOISES)
         check_choice("protocol", self.protocol, tuple(PROTOCOLS))
-        if self.ship is not None:
-            check_choice("ship", self.ship, (*ORIGINS, EVEN))
+        for name in self.kinds() or ():
+            check_choice("ship", name, (*ORIGINS, EVEN))
         if self.episodes % self.at_once:
             raise SettingError(f"the setting at_once must divide the {self.episodes} episodes, got {self.at_once}")
         self.shares()
+
+    def kinds(self) -> tuple[str, ...] | None:
+        """Those of `ship`."""
+        return None if self.ship is None else tuple(name.strip() for name in self.ship.split(","))
 
     def shares(self) -> tuple[float, ...]:
         """Those of `budgets`. Raises BudgetError."""

@@ -32,17 +32,18 @@ Ranked = tuple[float, dict[str, Any], Candidate]
 def searched(job: Job, config: CIESSConfig, search: Search, protocol: Protocol) -> tuple[str, FitResult]:
     """The origin of the sizes that are best on validation, and the fit within them. Raises as `CIESS.fit` does."""
     history = _Told(job, search.visits, protocol.ranked_by)
-    if config.ship == EVEN:
+    even = protocol.even if config.even is None else config.even
+    kinds = config.kinds() or (*protocol.origins, *([EVEN] if even else []))
+    origins = tuple(kind for kind in kinds if kind != EVEN)
+    if not origins:
         return EVEN, retrained(job, [], history.file, even=True)
-    even = config.ship is None and (protocol.even if config.even is None else config.even)
-    origins = protocol.origins if config.ship is None else (config.ship,)
     with Judge(job, "fresh", oracle=config.oracle, epochs=epochs_of(job, config)) as judge:
         visits = _visits(job, config, search, judge, history)
         scores = np.array([entry[protocol.ranked_by] for entry in visits.entries])
         wanted = candidates(job, visits, scores, origins, config.finals)
         ranked = _ranked(job, search, visits, wanted, judge, history, protocol.ranked_by)
     best = ranked[: config.retrain or RETRAIN]
-    result = retrained(job, [(entry, candidate.plan) for _, entry, candidate in best], history.file, even=even)
+    result = retrained(job, [(entry, candidate.plan) for _, entry, candidate in best], history.file, even=EVEN in kinds)
     return next((candidate.origin for _, _, candidate in best if candidate.plan is result.sizes), EVEN), result
 
 

@@ -86,6 +86,16 @@ def test_each_protocol_ships_its_kinds_of_sizes(
     assert run.method_settings["ship"].replace("visited", "walk") in found
 
 
+def test_kinds_of_sizes_compete_where_several_are_asked_for(interactions: Interactions, tmp_path: Path) -> None:
+    run = train(interactions, request(ship="visited, projected,proposed,even", retrain=3), out=tmp_path)
+    told = read_history(tmp_path / FILE_NAME)
+    kinds = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
+    full = [entry for entry in told if entry["strategy"] == "retrain"]
+    found = [kinds.get(entry["iteration"], "even").replace("walk", "visited") for entry in full]
+    assert {"visited", "proposed", "even"} <= set(found)
+    assert run.method_settings["ship"] == found[int(np.argmax([entry["eval"] for entry in full]))]
+
+
 def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
     """Nothing that the search has learned of single rows, but for the values that are left when sizes are rounded."""
     run = train(interactions, request())
@@ -243,6 +253,7 @@ def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_pa
         {"noise": "pink"},
         {"protocol": "mine"},
         {"ship": "nothing"},
+        {"ship": "smoothed,"},
         {"episodes": 0},
         {"cost": -1.0},
         {"episodes": 3, "at_once": 2},
