@@ -77,7 +77,7 @@ def test_json_is_what_the_history_holds(folder: Path, capsys: pytest.CaptureFixt
     assert found["best"] == np.maximum.accumulate(found["fitness"]).tolist()
     assert found["predicted"] == [entry["predicted"] for entry in judged]
     assert found["sizes"]["items"] == [entry["sizes"]["items"] for entry in judged]
-    assert len(found["trained"]) == 2
+    assert len(found["trained"]) == 2 + 1  # one size for all, too
     known = [number for number, value in enumerate(found["predicted"]) if value is not None]
     pairs = [[found[name][number] for number in known] for name in ("predicted", "fitness")]
     assert found["rank_correlation"] == pytest.approx(spearman(*pairs))
