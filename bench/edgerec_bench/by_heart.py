@@ -28,7 +28,7 @@ from edgerec.methods.ciess import CIESSConfig, epochs_of, search_of
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.methods.search.shortlist import SMOOTHED, VISITED, candidates, projected
+from edgerec.methods.search.shortlist import SMOOTHED, VISITED, candidates, even_sizes
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
 from edgerec_bench.command import bench_command, write_figures
@@ -48,12 +48,12 @@ def measure(
     epochs = epochs_of(job, CIESSConfig())
     with Judge(job, "fresh", epochs=epochs) as judge, Judge(unseen, "fresh", epochs=epochs) as other:
         plans = {
-            "uniform": projected(job, (np.ones(sampler.user_counts.size), np.ones(sampler.item_counts.size))),
+            "uniform": even_sizes(job),
             "bet": _bet(job, sampler, judge, BETConfig(iterations=iterations)),
             "ciess, apart=false": _ciess(job, judge, CIESSConfig(episodes=episodes, apart=False), (VISITED,))[0],
         }
-        both = _ciess(job, judge, CIESSConfig(episodes=episodes), (VISITED, SMOOTHED))
-        plans["ciess, row by row"], plans["ciess"] = both
+        own = CIESSConfig(episodes=episodes)
+        plans["ciess, row by row"], plans["ciess"] = _ciess(job, judge, own, (VISITED, SMOOTHED))
         found = [
             [one.mean / asked.full().mean for one in asked.judge([plans[name] for name in SIZES])]
             for asked in (judge, other)

@@ -72,17 +72,14 @@ class Protocol:
     batch: int
     ranked_by: str
     origins: tuple[str, ...]
-    even: bool
+    even: bool = False
 
 
+_OWN, _PAPERS = ("smoothed",), ("visited", "projected")
 PROTOCOLS = {
-    "own": Protocol(10, 5, None, True, False, False, True, True, True, 0.0, 20, 512, "fitness", ORIGINS[3:], True),
-    "paper": Protocol(
-        10, 5, 0.4, True, False, False, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2], False
-    ),
-    "code": Protocol(
-        11, 20, 0.03, False, True, True, False, False, False, 0.99, 1, 4096, "quality", ORIGINS[:2], False
-    ),
+    "own": Protocol(10, 5, None, True, False, False, True, True, True, 0.0, 20, 512, "fitness", _OWN, even=True),
+    "paper": Protocol(10, 5, 0.4, True, False, False, False, False, False, 0.99, 1, 4096, "quality", _PAPERS),
+    "code": Protocol(11, 20, 0.03, False, True, True, False, False, False, 0.99, 1, 4096, "quality", _PAPERS),
 }
 """By name."""
 
@@ -114,7 +111,7 @@ class CIESSConfig(SearchConfig):
         finals: of each origin of sizes so many are projected on the budget and judged once more.
         ship: what is trained in full: 'visited' sizes as they are, 'projected' ones, 'proposed' by the actors and
             projected, visited ones 'smoothed' and projected, or 'even', one size for all; several with commas, the
-            best of which ships. None for those of the protocol. A run tells which it was.
+            best of which ships, whatever `even` says. None for those of the protocol. A run tells which it was.
         search: a folder of finished searches: one of the same data, seed and settings is taken from there, and
             otherwise left there for runs with other budgets. None keeps it beside the run alone.
         protocol: 'paper'; 'code', where the authors' code differs; or 'own'.

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from edgerec.methods.base import Job
 from edgerec.methods.search.fitness import eval_of
 from edgerec.methods.search.history import RETRAIN, SearchHistory, size_deciles
-from edgerec.methods.search.shortlist import projected
+from edgerec.methods.search.shortlist import even_sizes
 from edgerec.models import SizePlan
 from edgerec.training import FitResult
 
@@ -45,9 +43,8 @@ def retrained(
 
 
 def _even(job: Job, history: SearchHistory) -> tuple[dict[str, Any], SizePlan]:
-    """Sizes that differ by one dimension at most, and what the history tells of them."""
-    counts = job.split.train.user_counts(), job.split.train.item_counts()
-    plan = projected(job, (np.ones(counts[0].size), np.ones(counts[1].size)))
+    """One size for all, and what the history tells of it."""
+    plan, counts = even_sizes(job), (job.split.train.user_counts(), job.split.train.item_counts())
     mean = sum(int(side.sum()) for side in (plan.users, plan.items) if side is not None) / job.n_rows
     entry = {"iteration": len(history.judged), "action": {"even": round(mean, 4)}, "strategy": RETRAIN}
     entry |= {"predicted": None, "fitness": None, "density": mean / plan.d, "seconds": 0.0}

@@ -84,11 +84,11 @@ def _promising(job: Job, origin: str, pairs: list[Pair], better: Scores, count: 
     total, _ = allowed(job)
     sums = np.array([sum(float(side.sum(dtype=np.float64)) for side in pair) for pair in pairs])
     order = np.argsort(np.abs(np.log(sums / total)) - better, kind="stable")
-    counts = job.split.train.user_counts(), job.split.train.item_counts()
+    users, items = job.split.train.user_counts(), job.split.train.item_counts()
     for number in order[:count].tolist():
         pair = pairs[number]
         if origin == SMOOTHED:
-            pair = smoothed(pair[0], counts[0]), smoothed(pair[1], counts[1])
+            pair = smoothed(pair[0], users), smoothed(pair[1], items)
         yield Candidate(projected(job, pair), origin, number, None)
 
 
@@ -133,6 +133,12 @@ def projected(job: Job, pair: Pair) -> SizePlan:
             for weight, side in zip(own, (users, items), strict=True)
         )
     return SizePlan(job.d, users, items)
+
+
+def even_sizes(job: Job) -> SizePlan:
+    """One size for all rows, with all of the job's budget: sizes that differ by one at most. Raises as `projected`."""
+    users, items = job.train.shape
+    return projected(job, (np.ones(users), np.ones(items)))
 
 
 def allowed(job: Job) -> tuple[int, int | None]:
