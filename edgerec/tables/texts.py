@@ -62,12 +62,12 @@ def join_texts(parts: Iterable[NDArray[Any]]) -> Texts:
     return text_array([text for part in listed for text in part.tolist()])
 
 
-def storable(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def storable(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """The arrays as an npz file holds them without pickle: of dtype object, which must be texts, as bytes and offsets.
 
     Raises ValueError where an array of dtype object holds anything else.
     """
-    stored: dict[str, NDArray[Any]] = {}
+    stored: dict[str, Any] = {}
     for name, array in arrays.items():
         if array.dtype.kind != "O":
             stored[name] = array
