@@ -20,6 +20,8 @@ Ours = Callable[[Path], bool]
 
 HTML_MARK = b'<meta name="generator" content="EdgeRec">'
 """In the head of every page that EdgeRec writes."""
+_OLD_TITLES = (b"<title>EdgeRec bench</title>", b"<title>Quality per byte: ")
+"""Of pages that were written before there was the mark."""
 _HEAD_BYTES = 4096
 _MOST_JSON_BYTES = 256 << 20
 
@@ -208,7 +210,8 @@ def lines_of(beginning: bytes) -> Ours:
 
 def page(path: Path) -> bool:
     """An HTML page of EdgeRec's."""
-    return HTML_MARK in _head(path)
+    head = _head(path)
+    return any(mark in head for mark in (HTML_MARK, *_OLD_TITLES))
 
 
 def folder_of(name: str, *formats: str) -> Ours:

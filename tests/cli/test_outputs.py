@@ -278,6 +278,17 @@ def test_a_manifest_that_is_not_ours_stays(tmp_path: Path, place: Path) -> None:
     assert len(held(folder)) > 3
 
 
+def test_commands_that_measure_keep_the_rule(tmp_path: Path) -> None:
+    """Every `python -m edgerec_bench...` with an --out, by the class that they share."""
+    from edgerec_bench.quality_per_byte import main
+
+    data = made("file", tmp_path / "ratings.csv")
+    for out, said in ((data, "is an input"), (made("file", tmp_path / "notes.json"), "was not written by this")):
+        with pytest.raises(click.ClickException, match=said):
+            main.main(["--data", str(data), "--out", str(out)], standalone_mode=False)
+        assert out.read_bytes() == MINE
+
+
 def test_links_and_other_spellings_name_the_same_file(tmp_path: Path) -> None:
     data = made("file", tmp_path / "ratings.csv")
     (tmp_path / "soft.csv").symlink_to(data)
