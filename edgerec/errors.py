@@ -15,6 +15,10 @@ class StorageError(EdgeRecError):
     """A file or folder could not be read or written: no space, no permission, not there."""
 
 
+class OutputError(EdgeRecError):
+    """An output is an input, lies inside one, or would replace a file that EdgeRec did not write."""
+
+
 class DataError(EdgeRecError):
     """Interactions are malformed, empty or inconsistent. Messages name the file and the line where known."""
 
@@ -89,3 +93,8 @@ class BenchError(EdgeRecError):
 
 class DoesNotFitError(BenchError):
     """What was measured took more memory than the device has, and was killed for it."""
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's text; its type's name where it has none, as MemoryError() and KeyboardInterrupt() have not."""
+    return str(error).strip() or type(error).__name__

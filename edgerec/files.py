@@ -8,28 +8,32 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from edgerec.errors import StorageError
+from edgerec.errors import StorageError, reason_of
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_LOCK = "lock"
+"""In a folder that is being written, where folders cannot be locked."""
 _MENDS = {errno.ENOENT: "check the name", errno.EISDIR: "name a file, not a folder"}
 """What to do, by the reason; else to free space, and so on."""
 
 
 def storage_failure(path: Path, error: OSError, doing: str) -> NoReturn:
     """Turn an OSError into a StorageError of one line that says what to do."""
-    reason = error.strerror or str(error)
+    reason = error.strerror or reason_of(error)
     usual = "free space there, mend its permissions or choose another place"
     raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(error.errno or 0, usual)}") from error
 
@@ -64,19 +68,110 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     if target.exists() and not target.is_file():
         yield from _written_through(path)
         return
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary: Path | None = None
     try:
         target.parent.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as stream:  # noqa: PTH123
+        remove_leftovers(target.parent, target.name)
+        temporary, stream = new_part(target, 0o600 if private else 0o666)
+        with stream:
             yield stream
             sync(stream)
-        temporary.replace(target)
+            if fcntl is None:
+                stream.close()  # Windows renames no open file
+            temporary.replace(target)  # locked until it has its name: nobody takes it for a leftover
     except OSError as error:
         storage_failure(path, error, "write")
     finally:
-        with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
+                temporary.unlink(missing_ok=True)
+
+
+def new_part(target: Path, mode: int = 0o666) -> tuple[Path, IO[bytes]]:
+    """A new file beside `target`, open for writing, and locked as long as it is: `remove_leftovers` leaves it alone.
+
+    Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        stream = open(os.open(path, flags, mode), "wb")  # noqa: PTH123, SIM115
+        if _lock_new(path, stream.fileno()):
+            return path, stream
+        stream.close()
+
+
+@contextmanager
+def new_part_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target`, locked while the block runs and removed with all that is left in it after that.
+
+    Raises OSError.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        handle = os.open(folder, os.O_RDONLY) if fcntl else os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY)
+        if _lock_new(folder, handle):
+            break
+        os.close(handle)
+    try:
+        yield folder
+    finally:
+        if fcntl is None:
+            os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+        if fcntl is not None:
+            os.close(handle)
+
+
+def _lock_new(path: Path, handle: int) -> bool:
+    """Lock what was just made; False where `remove_leftovers` was quicker, and removed it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # some network file systems know no locks, and there nothing is removed either
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove files and folders that processes which are no more were writing, of one target or of all in a folder."""
+    for path in _parts(folder, name):
+        with suppress(OSError):
+            _remove_leftover(path)
+
+
+def _parts(folder: Path, name: str | None) -> list[Path]:
+    # Names of folders are from `tempfile`.
+    some = r".+\.[0-9a-f]{8}" if name is None else rf"{re.escape(name)}\.[a-z0-9_]{{8}}"
+    named = re.compile(rf"\.{some}\.part", re.DOTALL)
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if named.fullmatch(entry.name) and not entry.is_symlink()]
+    except OSError:
+        return []
+
+
+def _remove_leftover(path: Path) -> None:
+    """Raises OSError where a process still writes it, or it cannot be removed."""
+    if fcntl is None:  # Windows removes no file that is open
+        if path.is_dir():
+            (path / _LOCK).unlink(missing_ok=True)
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
 
 
 def check_folder(folder: Path) -> None:
@@ -86,7 +181,7 @@ def check_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(4)}.part"
+        probe = folder / f".probe.{secrets.token_hex(4)}.part"
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
@@ -94,8 +189,8 @@ def check_folder(folder: Path) -> None:
 
 
 def torn_files(folder: Path) -> list[Path]:
-    """What `atomic_write` was writing in a folder when its process was killed."""
-    return [path for path in folder.glob(".*.part") if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file()]
+    """Files that are being written in a folder, or were when their process was killed."""
+    return [path for path in _parts(folder, None) if path.is_file()]
 
 
 def _written_through(path: Path) -> Iterator[IO[bytes]]:
@@ -115,7 +210,7 @@ def sync(stream: IO[bytes]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Bring a folder's names to the disk, where the system allows it."""
-    if os.name != "posix":
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

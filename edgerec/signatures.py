@@ -13,9 +13,7 @@ Needs the `cryptography` package, the extra `sign`, and only where something is 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 
 from edgerec.errors import SignatureError, SigningKeyError
 from edgerec.extras import require
-from edgerec.files import remove, storage_failure, sync, sync_folder
+from edgerec.files import new_part, remove, remove_leftovers, storage_failure, sync, sync_folder
 
 PUBLIC_BYTES = 32
 PublicKey = str | Path | bytes
@@ -210,10 +208,12 @@ def _taken(path: Path) -> SigningKeyError:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """A whole file that takes its name only where nothing has it: a link, unlike a rename, never replaces."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:  # noqa: PTH123
+        remove_leftovers(path.parent, path.name)
+        temporary, stream = new_part(path, mode)
+        with stream:
             stream.write(content)
             sync(stream)
         path.hardlink_to(temporary)
@@ -223,4 +223,5 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
     except OSError as error:
         storage_failure(path, error, "write")
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ n_items / d items, then the second; the third would be a graph more in every bun
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
 from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import load_average
 from edgerec_bench.scale_tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
 from edgerec_export.allow_input import allow_graph
@@ -131,7 +131,7 @@ def main(items: int, rounds: int, note: str, out: Path | None) -> None:
     if out is not None:
         figures = {
             "settings": {"items": items, "dimensions": DIMENSIONS, "k": K, "excluded": EXCLUDED, "threads": 1},
-            "load_average": round(os.getloadavg()[0], 2),
+            "load_average": load_average(),
             "note": note,
             "rows": rows,
         }

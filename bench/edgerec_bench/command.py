@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, reason_of
+from edgerec.outputs import Output, check_outputs, record
 from edgerec_bench.record import write_record
 
-ASIDE = ("out", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
+ASIDE = ("out", "overwrite", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
 """Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""
 
 
@@ -26,9 +27,19 @@ class BenchCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _check_out(ctx.params)
             return super().invoke(ctx)
         except EdgeRecError as error:
-            raise _Refused(str(error)) from error
+            raise _Refused(reason_of(error)) from error
+
+
+def _check_out(given: Mapping[str, Any]) -> None:
+    """Refuse, before anything is measured, an --out that is the data, or a file that holds no figures."""
+    out, data = given.get("out"), given.get("data")
+    if isinstance(out, Path):
+        is_folder = out.is_dir()
+        inputs = data.split(",") if isinstance(data, str) else []
+        check_outputs([Output(out, ours=record, folder=is_folder, shared=is_folder)], inputs, overwrite=None)
 
 
 def bench_command(function: Callable[..., Any]) -> click.Command:

@@ -26,6 +26,7 @@ from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.errors import BenchError
 from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import load_average
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -54,6 +55,8 @@ def measure(data: str) -> list[dict[str, Any]]:
 
 
 def _measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    if not hasattr(os, "wait4"):
+        raise BenchError("Windows does not say what a process took; measure evaluations on Linux or macOS")
     started = time.perf_counter()
     with (folder / "out.json").open("w+b") as out, (folder / "log.txt").open("w+b") as log:
         program = [sys.executable, "-m", "edgerec.cli", *words, "--json"]
@@ -102,7 +105,7 @@ def main(data: str, note: str, out: Path | None) -> None:
             "data_fingerprint": interactions.fingerprint(),
             "shape": interactions.shape,
             "interactions": len(interactions),
-            "load_average": round(os.getloadavg()[0], 2),
+            "load_average": load_average(),
             "note": note,
             "rows": rows,
         }

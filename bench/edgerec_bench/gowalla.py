@@ -30,6 +30,7 @@ from edgerec.files import cache_folder
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
 from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import load_average
 
 DIMENSIONS = 64
 SETTINGS: dict[str, Any] = {"lr": 0.04, "l2": 0.02, "negatives": 4096, "popular": 0.5, "horizon": 500}
@@ -113,14 +114,14 @@ class TimedRun:
         self._save()
 
     def _evaluate(self, loss: float) -> None:
-        started, load = time.perf_counter(), os.getloadavg()[0]
+        started, load = time.perf_counter(), load_average()
         vectors = self._trainer.vectors()
         metrics = evaluate_vectors(vectors.users, vectors.items, self._train, self._test, ks=(20,))
         at = self.at
         at["evaluate_seconds"] += time.perf_counter() - started
         point = {"epoch": at["epoch"], "loss": loss}
         point |= {name: round(at[name], 1) for name in ("train_seconds", "train_cpu_seconds")}
-        point |= {name: metrics[name] for name in PUBLISHED} | {"load_average": round(load, 2)}
+        point |= {name: metrics[name] for name in PUBLISHED} | {"load_average": load}
         at["curve"].append(point)
         click.echo(json.dumps(point))
 

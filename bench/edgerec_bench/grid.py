@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from edgerec_bench.grid_plan import Cell, Plan
 from edgerec_bench.grid_rows import ANSWER, ASKED, GridFile, Row, load_cell_data
 from edgerec_bench.record import now
 from edgerec_devices import Local
+from edgerec_devices.outcome import signal_name
 
 Tell = Callable[[str], None]
 
@@ -64,7 +64,7 @@ class Grid:
 
     @property
     def reasons(self) -> str:
-        """Why cells failed, in one line; a reason that several have is told once."""
+        """Why cells failed, in one line; a reason that several have is given once."""
         cells: dict[str, list[str]] = {}
         for name, reason in self.failures.items():
             cells.setdefault(reason, []).append(name)
@@ -95,7 +95,7 @@ def run_grid(
         tell: called with a line of text where data are fetched.
 
     Raises:
-        BenchError: threads and workers do not go together; `out` is damaged or in use.
+        BenchError: no cell is left to make; threads and workers do not go together; `out` is damaged or in use.
         UnsupportedError, BudgetError, DataError: a cell that could not be trained; before any is.
         StorageError: the file system refuses.
     """
@@ -105,6 +105,9 @@ def run_grid(
             "are for --workers 1"
         )
     cells, notes = plan.cells()
+    if not cells:
+        why = "; ".join(notes) or "skip leaves out every combination of data, backbone, method, budget and precision"
+        raise BenchError(f"there is no cell to make: {why}; give other values, or skip fewer")
     cells = _identified(cells, tell)
     with GridFile(out) as file:
         filling = _Filling(cells, file, progress)
@@ -189,7 +192,7 @@ class _Attempt:
         if late:
             return f"took longer than {self._minutes:g} minutes; the next call goes on from its last epoch"
         if status < 0:
-            return f"killed by {signal.Signals(-status).name}; is there enough memory?"
+            return f"killed by {signal_name(-status)}; is there enough memory?"
         lines = (self._folder / _LOG).read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"status {status}, and it said nothing"
 

@@ -22,9 +22,10 @@ from typing import IO, Any
 
 from edgerec.api import train
 from edgerec.data import Interactions, load_data
-from edgerec.errors import BenchError, DataError, EdgeRecError, RunError
+from edgerec.errors import BenchError, DataError, EdgeRecError, RunError, reason_of
 from edgerec.files import storage_failure, to_json, write_bytes, write_json
 from edgerec.measure import evaluate
+from edgerec.outputs import Output, lines_of
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec_bench.grid_plan import Cell, Shared
@@ -32,6 +33,9 @@ from edgerec_export import export, from_run
 
 FORMAT, VERSION = "edgerec.grid", 1
 ASKED, ANSWER = "cell.json", "row.json"
+
+_ROW_BEGINS = to_json({"format": FORMAT}, compact=True).rstrip(b"}\n")
+_TIMING_BEGINS = b'{"key":'
 
 Row = dict[str, Any]
 """One cell's outcome: format, version, key, cell, chosen_settings, epochs, metrics by what they are of ('validation',
@@ -54,11 +58,22 @@ def read_rows(path: Path) -> list[Row]:
     return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
 
 
+def grid_outputs(path: Path) -> list[Output]:
+    """The files that a grid writes: its result file, the timings and the folder of half-trained cells."""
+    file = GridFile(path)
+    return [
+        Output(file.path, ours=lines_of(_ROW_BEGINS)),
+        Output(file.timings, ours=lines_of(_TIMING_BEGINS)),
+        Output(file.work, folder=True, shared=True),
+    ]
+
+
 class GridFile:
     """The results of one grid, open for writing.
 
     Attributes:
         path: the result file.
+        timings: the file of every attempt.
         work: the folder of what is half done.
         rows: by key.
     """
@@ -66,16 +81,16 @@ class GridFile:
     def __init__(self, path: Path) -> None:
         stem = path.name.removesuffix(".jsonl")
         self.path, self.work = path, path.with_name(f"{stem}.work")
-        self._timings = path.with_name(f"{stem}.timings.jsonl")
+        self.timings = path.with_name(f"{stem}.timings.jsonl")
         self.rows: dict[str, Row] = {}
 
     def __enter__(self) -> GridFile:
         """Take the file and drop a torn last line. Raises as `read_rows` does, and BenchError where it is in use."""
         self._held = self._lock()
         try:
-            for path in (self.path, self._timings):
-                _drop_torn_line(path)
             self.rows = {row["key"]: row for row in read_rows(self.path)} if self.path.exists() else {}
+            _drop_torn_line(self.path, _ROW_BEGINS)
+            _drop_torn_line(self.timings, _TIMING_BEGINS)
         except BaseException:
             self._held.close()
             raise
@@ -91,7 +106,7 @@ class GridFile:
 
     def note(self, attempt: dict[str, Any]) -> None:
         """Append an attempt to the timings. Raises StorageError."""
-        _append(self._timings, attempt)
+        _append(self.timings, attempt)
 
     def sort(self) -> None:
         """Bring the rows into the order of their keys. Raises StorageError."""
@@ -102,8 +117,8 @@ class GridFile:
     def _lock(self) -> IO[bytes]:
         """The timings, held: unlike the results they are never replaced, and a lock goes with its process."""
         try:
-            self._timings.parent.mkdir(parents=True, exist_ok=True)
-            held = self._timings.open("ab")
+            self.timings.parent.mkdir(parents=True, exist_ok=True)
+            held = self.timings.open("ab")
             if sys.platform != "win32":
                 import fcntl
 
@@ -112,7 +127,7 @@ class GridFile:
             held.close()
             raise BenchError(f"another grid is writing {self.path}; wait for it, or choose another --out") from None
         except OSError as error:
-            storage_failure(self._timings, error, "write")
+            storage_failure(self.timings, error, "write")
         return held
 
 
@@ -144,10 +159,18 @@ def _whole(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_torn_line(path: Path, begins: bytes) -> None:
+    """Drop what a kill left of a last line. Raises BenchError where it is no beginning of a line of ours."""
     try:
-        if path.exists():
-            os.truncate(path, len(_whole(path.read_bytes())))
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        whole = _whole(content)
+        torn = content[len(whole) :]
+        if not lines_of(begins)(path) or not (torn.startswith(begins) or begins.startswith(torn)):
+            raise BenchError(f"{path} was not written by 'edgerec grid'; choose another --out")
+        if torn:
+            os.truncate(path, len(whole))
     except OSError as error:
         storage_failure(path, error, "mend")
 
@@ -231,7 +254,7 @@ def main(folder: Path) -> int:
         cell = Cell(**{**asked["cell"], "shared": Shared(**asked["cell"]["shared"])})
         write_json(folder / ANSWER, make(cell, folder, Path(asked["bundle"]), verify=asked["verify"]))
     except EdgeRecError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{reason_of(error)}\n")
         return 2
     return 0
 

@@ -10,7 +10,6 @@ come edgerec's import, the bundle's opening, and one `recommend`.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from edgerec.console import messages, print_table
 from edgerec.runtime import metadata
 from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.patch_tables import versions
+from edgerec_bench.record import load_average
 from edgerec_export import Options, export
 
 FORMS = (("dense", "int8", 145_000), ("mixed", "int8", 700_000))
@@ -104,7 +104,7 @@ def main(megabytes: float, processes: int, out: Path | None) -> None:
             rows.append({"layout": layout, "precision": precision, "bytes": metadata(bundle).bytes, **figures})
     print_table("from nothing to the first answer", COLUMNS, map(cells, rows))
     if out is not None:
-        write_figures(out, "load", {"load_average": round(os.getloadavg()[0], 2), "rows": rows})
+        write_figures(out, "load", {"load_average": load_average(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import edgerec
 from edgerec.budget import format_bytes
-from edgerec.errors import BenchError, DoesNotFitError
+from edgerec.errors import BenchError, DoesNotFitError, reason_of
 from edgerec_bench.figures import Measured
 from edgerec_bench.record import now
 from edgerec_bench.result import USUAL, BundleFacts, Result, Settings
@@ -86,7 +86,7 @@ def bench_all(
         return results(answers, machine.info(), None)
     except (BenchError, KeyboardInterrupt) as error:
         if keep and any(answers):
-            keep(results(answers, said, str(error) or "interrupted"))
+            keep(results(answers, said, "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)))
         if isinstance(error, DoesNotFitError):
             raise _with_memory(error, said) from error
         raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -65,7 +64,7 @@ def kill(old: Path, new: Path, patches: tuple[Path, Path], scratch: Path, count:
             if process.stdout is None or process.stdout.readline() != b"ready\n":
                 raise BenchError("the process that patches did not start; run its command to see why")
             time.sleep(float(rng.uniform(0, 2e-3 * takes)))
-            process.send_signal(signal.SIGKILL)
+            process.kill()
         found = contents(folder)
         whole = [all(found.get(name) == content for name, content in state.items()) for state in states]
         if whole[0] == whole[1] and states[0][FILE_NAME] != states[1][FILE_NAME]:

@@ -8,7 +8,6 @@ ours are timed beside them: a step costs its products, almost whatever it ranks.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -30,6 +29,7 @@ from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 from edgerec.models.torch_threads import torch_threads
 from edgerec_bench.command import bench_command, write_figures
+from edgerec_bench.record import load_average
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
@@ -137,7 +137,7 @@ def main(data: str, rounds: int, threads: int, note: str, out: Path | None) -> N
             "graph": {"nodes": train.n_users + train.n_items, "non_zeros": 2 * len(train), "dimensions": DIMENSIONS},
             "torch": require("torch", "train").__version__,
             "scipy": require("scipy", "train").__version__,
-            "load_average": round(os.getloadavg()[0], 2),
+            "load_average": load_average(),
             "note": note,
             "speedup": speedup,
             "rows": rows,

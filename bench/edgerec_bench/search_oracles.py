@@ -9,7 +9,7 @@ once more on train and validation. Figures are of the test part. Stopped, the sa
 from __future__ import annotations
 
 import json
-import resource
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,8 @@ def measure(
 
 def _cpu() -> float:
     """Seconds of this process and of those that it has waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 import subprocess
 import sys
 import time
@@ -33,7 +32,7 @@ from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
 from edgerec_bench.command import BenchCommand, write_figures
-from edgerec_bench.record import over_seeds, with_spread
+from edgerec_bench.record import load_average, over_seeds, with_spread
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
 
@@ -270,7 +269,7 @@ def ablation_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _record(out: Path, note: str, rows: list[dict[str, Any]]) -> None:
-    figures = {"load_average": round(os.getloadavg()[0], 2), "note": note, "rows": rows}
+    figures = {"load_average": load_average(), "note": note, "rows": rows}
     write_figures(out, "sparse-training", figures)
 
 

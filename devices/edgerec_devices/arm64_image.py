@@ -19,7 +19,7 @@ PYTHON = (3, 11)
 TARGET = Target(Platform("Linux", "aarch64", 64, PYTHON, musl=False), ("glibc", "2.36"))
 """What the far end describes when it is asked: Debian 12 on arm64."""
 USER = "pi"
-UID = os.getuid() or 1000
+UID = (os.getuid() if hasattr(os, "getuid") else 0) or 1000
 """mkfs keeps the owners of the files that it copies: nobody but root can give any away."""
 INSTALLED = (
     *("base-files", "libc6", "libc-bin", "dash", "coreutils", "tar", "libstdc++6", "openssh-server"),
@@ -152,7 +152,7 @@ class Image:
         (self._folder / "host").rename(root / "etc/ssh/host")
         shutil.copy(self._folder / "key.pub", home / ".ssh" / "authorized_keys")
         self._environment(home / ".cache" / "edgerec" / "environments" / TARGET.key)
-        if os.getuid() == 0:
+        if hasattr(os, "getuid") and os.getuid() == 0:
             for path in [home, *home.rglob("*")]:
                 os.chown(path, UID, UID, follow_symlinks=False)
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from edgerec.errors import RequestError, StorageError
+from edgerec.errors import RequestError
 from edgerec.files import remove
+from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec_devices import web_files
@@ -18,6 +19,14 @@ PAGE = web_files.WEB / "demo"
 PROGRAMS = {"page.mjs": "demo-page.mjs", "worker.mjs": "demo-worker.mjs"}
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _MARK = "sw.js"
+_BEGINS = "const SITE="
+
+
+def demo_output(folder: Path) -> Output:
+    """The folder of a page as an output: a page for another bundle may be replaced. Pages of others may have a service
+    worker of that name too, but not with this beginning."""
+    worker = text_of(_BEGINS.encode())
+    return Output(folder, ours=lambda place: worker(place / _MARK), folder=True)
 
 
 def demo_site(folder: Path) -> Files:
@@ -52,7 +61,7 @@ def _service_worker(page: dict[str, Path]) -> bytes:
         digest.update(page[name].read_bytes())
     kept = ["./", *sorted(page.keys() - {"index.html"}), *(f"ort/{name}" for name in RUNTIME)]
     site = json.dumps({"version": digest.hexdigest()[:12], "files": kept})
-    return f"const SITE={site};\n".encode() + (web_files.DIST / "demo-sw.mjs").read_bytes()
+    return f"{_BEGINS}{site};\n".encode() + (web_files.DIST / "demo-sw.mjs").read_bytes()
 
 
 def write_demo(bundle: Path, folder: Path) -> int:
@@ -62,12 +71,12 @@ def write_demo(bundle: Path, folder: Path) -> int:
         Bytes of all its files.
 
     Raises:
-        StorageError: something else is in the folder, or the file system refuses.
+        OutputError: something else is in the folder, or it lies in the bundle.
+        StorageError: the file system refuses.
         As `demo_site` does.
     """
+    check_outputs([demo_output(folder)], [bundle], overwrite=None)
     files = demo_site(bundle)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MARK).is_file())):
-        raise StorageError(f"{folder} is there already and is no demo; name a new folder")
     write_site(files, folder)
     for path in (folder / "bundle").iterdir():
         if f"bundle/{path.name}" not in files:

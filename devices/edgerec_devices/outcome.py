@@ -9,7 +9,8 @@ from typing import Any
 
 from edgerec.errors import BenchError, DoesNotFitError
 
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+_SIGKILL = 9  # Windows has no such signal, but may talk to devices that have
+KILLED = (-_SIGKILL, 128 + _SIGKILL)
 """Where memory runs out the kernel kills what takes most of it; a shell in between adds 128 to the signal."""
 OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 """What Python, C++, onnxruntime and the system say where it is refused instead."""
@@ -44,9 +45,17 @@ def took_too_long(seconds: float) -> BenchError:
     return BenchError(f"measuring took longer than {seconds:g} s and was stopped; ask for fewer calls or seconds")
 
 
+def signal_name(number: int) -> str:
+    """'SIGKILL'; 'signal 9' on systems that do not know it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _last_words(done: CompletedProcess[str]) -> str:
     """The last line of standard error; for a killed process, the signal."""
     if done.returncode < 0:
-        return f"killed by {signal.Signals(-done.returncode).name}"
+        return f"killed by {signal_name(-done.returncode)}"
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"status {done.returncode}, and it said nothing"

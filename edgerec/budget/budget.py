@@ -154,7 +154,7 @@ def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> in
 
 
 def _id_bytes(ids: NDArray[Any]) -> int:
-    if ids.dtype.kind == "U":
+    if ids.dtype.kind in "UO":
         return sum(len(text.encode()) for text in ids.tolist()) + 4 * (ids.size + 1)
     largest = int(ids.max())
     return ids.size * next((width for width in (1, 2, 4) if largest < 1 << (8 * width)), 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, reason_of
 from edgerec.extras import require
 
 INTERRUPTED = 130
@@ -22,7 +22,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except EdgeRecError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {reason_of(error)}\n")
         status = 2
     if status == INTERRUPTED:
         # Python ends `python -m` by the signal, whatever the status, where the last code that it compiled from a

@@ -9,7 +9,7 @@ import click
 
 from edgerec import __version__
 from edgerec.cli import INTERRUPTED
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, reason_of
 
 COMMANDS = {
     "data": "List and look at data sets.",
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         return INTERRUPTED
     except MemoryError as error:
-        raise EdgeRecError(f"out of memory ({error}); use a smaller data set, budget or batch") from error
+        raise EdgeRecError(f"out of memory ({reason_of(error)}); use a smaller data set, budget or batch") from error
     return 0
 
 

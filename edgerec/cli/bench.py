@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
+from edgerec.cli.options import overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
+from edgerec.outputs import Output, check_outputs, json_of
 from edgerec_bench import Result, Settings, bench_all, write_results
 from edgerec_bench.comparison import milliseconds
-from edgerec_bench.result import SCENARIOS, USUAL
+from edgerec_bench.result import FORMAT, SCENARIOS, USUAL
 from edgerec_bench.significance import STREAM_SECONDS, calls_needed
 from edgerec_devices import open_device
 from edgerec_devices.addresses import KINDS
@@ -63,6 +65,7 @@ Cell = Callable[[Result], str | None]
 @click.option("--device", default="local", show_default=True, help=f"Where to measure: {FORMS}.")
 @click.option("--offline", is_flag=True, help="Send the device its packages from here; it needs no internet.")
 @click.option("--memory", metavar="SIZE", help="Memory of a device that is started for this, such as 128M.")
+@overwrite_option
 @json_option
 def command(
     bundles: tuple[Path, ...],
@@ -73,6 +76,7 @@ def command(
     device: str,
     offline: bool,
     memory: str | None,
+    overwrite: bool,
     as_json: bool,
     **numbers: Any,
 ) -> None:
@@ -92,6 +96,8 @@ def command(
     """
     from edgerec_bench.console import show_progress
 
+    if out is not None:
+        check_outputs([Output(out, ours=json_of(FORMAT))], bundles, overwrite=overwrite)
     settings = _settings(Settings(**numbers), scenarios, sustained, strict=strict)
     nbytes = None if memory is None else parse_bytes(memory)
     kept: list[Result] = []

@@ -14,7 +14,7 @@ from edgerec.budget import parse_bytes
 from edgerec.cli.options import F
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table
-from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
+from edgerec.errors import BenchError, EdgeRecError, MissingExtraError, reason_of
 from edgerec_bench.device_check import check_bundle
 from edgerec_devices.addresses import KINDS, kind_of, open_device
 from edgerec_devices.kinds import Kind, Tell, set_up
@@ -138,7 +138,7 @@ def check(address: str, offline: bool, memory: str | None, as_json: bool) -> Non
         for step, found in _steps(address, offline, memory):
             checks.append({"step": step, "ok": True, "found": found})
     except EdgeRecError as error:
-        checks.append({"step": STEPS[len(checks)], "ok": False, "found": str(error)})
+        checks.append({"step": STEPS[len(checks)], "ok": False, "found": reason_of(error)})
     if as_json:
         print_json(checks)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.extras import require
 
@@ -18,8 +18,9 @@ from edgerec.extras import require
 @click.argument("new", type=FOLDER)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File of the patch.")
 @click.option("--no-verify", is_flag=True, help="Do not apply the patch to a copy of OLD and compare.")
+@overwrite_option
 @json_option
-def command(old: Path, new: Path, out: Path, no_verify: bool, as_json: bool) -> None:
+def command(old: Path, new: Path, out: Path, no_verify: bool, overwrite: bool, as_json: bool) -> None:
     """Write the patch that makes the bundle OLD the bundle NEW, for 'edgerec apply'.
 
     It is small where NEW was exported like OLD: rows that did not change then keep their bytes.
@@ -29,7 +30,8 @@ def command(old: Path, new: Path, out: Path, no_verify: bool, as_json: bool) -> 
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec diff monday.bundle tuesday.bundle --out tuesday.patch
     """
-    show_patch(require("edgerec_export", "export").diff(old, new, out, verify=not no_verify), as_json)
+    diff = require("edgerec_export", "export").diff
+    show_patch(diff(old, new, out, verify=not no_verify, overwrite=overwrite), as_json)
 
 
 def show_patch(patch: Any, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import click
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, filter_options, load
+from edgerec.cli.options import FOLDER, data_path, filter_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.console import print_table
@@ -20,6 +20,7 @@ from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.measure import check_data, evaluate, held_back
+from edgerec.outputs import Output, always, check_outputs
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import section_name
 from edgerec.training import Run
@@ -53,9 +54,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--no-users", is_flag=True, help="Ship no user's vector: it is made on the device from a history.")
 @click.option("--sign", type=FILE, help="Sign the bundle with this private key, made by 'edgerec keys new'.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the bundle with numpy in a fresh process.")
+@overwrite_option
 @filter_options
 @json_option
-def command(run: Path | None, out: Path, as_json: bool, **given: Any) -> None:
+def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Export RUN, or your own tables, as a bundle: ONNX graphs over one memory-mapped tables file.
 
     \b
@@ -67,12 +69,13 @@ def command(run: Path | None, out: Path, as_json: bool, **given: Any) -> None:
     """
     exporter = require("edgerec_export", "export")
     _refuse_what_does_not_go_together(run, given)
+    _check_outputs(run, out, given, overwrite=overwrite)
     trained = None if run is None else Run.load(run)
     source = _own_source(exporter, given) if trained is None else exporter.from_run(trained)
     interactions = None if given["data"] is None else load(given["data"], given["min_user"], given["min_item"])
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before a bundle that is there is replaced
-    done = exporter.export(source, out, _options(exporter, trained, given))
+    done = exporter.export(source, out, _options(exporter, trained, given), overwrite=overwrite)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     made = None if trained is None or not (given["no_users"] or trained.users is None) else made_of(trained)
     _show(done, None if trained is None else cut_of(trained), cost, made, as_json)
@@ -97,6 +100,16 @@ def _refuse_what_does_not_go_together(run: Path | None, given: dict[str, Any]) -
         raise RequestError("--data are what a RUN was trained on; your own tables do not say")
     if given["titles"]:
         raise RequestError("--titles are those of a RUN's data; your own tables have none")
+
+
+def _check_outputs(run: Path | None, out: Path, given: dict[str, Any], *, overwrite: bool) -> None:
+    """Raise OutputError, before anything is read."""
+    outputs = [Output(out, ours=always, folder=True)]  # `export` looks at what is there
+    if given["id_map"] is not None:
+        outputs.append(Output(given["id_map"], "--id-map"))
+    files = ("items", "users_file", "user_ids", "like", "calibration", "sign")
+    inputs = [run, _id_file(given), data_path(given["data"]), *(given[name] for name in files)]
+    check_outputs(outputs, inputs, overwrite=overwrite)
 
 
 def _id_file(given: dict[str, Any]) -> Path | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from edgerec.cli.diff import show_patch
-from edgerec.cli.options import FOLDER, load
+from edgerec.cli.options import FOLDER, data_path, load, overwrite_option
 from edgerec.cli.output import json_option
 from edgerec.errors import RequestError
 from edgerec.extras import require
+from edgerec.outputs import Output, check_outputs, folder_of
 from edgerec.runtime import Recommender
 from edgerec.training import Run
+from edgerec.training.run import FILE_NAME, FORMAT
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -25,9 +27,17 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=FILE, required=True, help="File of the patch.")
 @click.option("--save", type=FOLDER, help="Write the run with the new items here: the --run of the next fold-in.")
 @click.option("--sign", type=FILE, help="Sign the bundle that the patch leads to with this private key.")
+@overwrite_option
 @json_option
 def command(
-    bundle: Path, interactions: str, run_folder: Path, out: Path, save: Path | None, sign: Path | None, as_json: bool
+    bundle: Path,
+    interactions: str,
+    run_folder: Path,
+    out: Path,
+    save: Path | None,
+    sign: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write the patch that brings BUNDLE the new items of INTERACTIONS, without training again.
 
@@ -40,6 +50,12 @@ def command(
       edgerec apply films.bundle new.patch
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
+    from edgerec_export.diff import patch_output
+
+    outputs = [patch_output(out)]
+    if save is not None:
+        outputs.append(Output(save, "--save", ours=folder_of(FILE_NAME, FORMAT), folder=True))
+    check_outputs(outputs, [bundle, data_path(interactions), run_folder, sign], overwrite=overwrite)
     folded = folding.fold_in(Run.load(run_folder), load(interactions))
     base = Recommender.load(bundle)
     lost = set(base.item_ids(range(base.n_items))) - set(folded.run.item_ids.tolist())
@@ -51,7 +67,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="edgerec-fold-in-") as scratch:
         options = exporter.Options.like(bundle, sign=sign)
         exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", options)
-        patch = exporter.diff(bundle, Path(scratch) / "bundle", out)
+        patch = exporter.diff(bundle, Path(scratch) / "bundle", out, overwrite=overwrite)
     if save is not None:
         folded.run.save(save)
     show_patch(patch, as_json)

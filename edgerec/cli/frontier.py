@@ -9,15 +9,21 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
+from edgerec.cli.options import data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
+from edgerec.outputs import Output, check_outputs, json_of, page, text_of
 from edgerec_bench.command import is_default, typed
 from edgerec_bench.frontier import BUDGETS, METHODS, PRECISIONS, QUICK, Frontier, frontier_plan, points
 from edgerec_bench.frontier_text import COLUMNS, front_rows, to_csv, to_markdown
 from edgerec_bench.grid import Grid, run_grid
+from edgerec_bench.grid_rows import grid_outputs
 from edgerec_bench.record import write_record
+
+KIND = "frontier"
+"""Of the record, in its format."""
 
 
 @click.command("frontier")
@@ -37,9 +43,19 @@ from edgerec_bench.record import write_record
     show_default=True,
     help="The page; .json, .md, .csv and the grid's .jsonl stand beside it.",
 )
+@overwrite_option
 @json_option
 @click.pass_context
-def command(context: click.Context, /, data: str, workers: int | None, out: Path, as_json: bool, **chosen: Any) -> None:
+def command(
+    context: click.Context,
+    /,
+    data: str,
+    workers: int | None,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
     """Draw which bundle is best at each size: methods, budgets and precisions on one data set.
 
     Every combination is trained, exported, and measured by its bundle's own answers; plain tables of any precision are
@@ -59,6 +75,7 @@ def command(context: click.Context, /, data: str, workers: int | None, out: Path
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
+    check_outputs([*_drawn(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
     with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
     if not grid.rows:
@@ -88,10 +105,20 @@ def _failures(grid: Grid) -> list[str]:
     return [f"{name} failed: {reason}" for name, reason in grid.failures.items()]
 
 
+def _drawn(out: Path) -> list[Output]:
+    """The page, and the tables that stand beside it under the same name."""
+    return [
+        Output(out, ours=page),
+        Output(out.with_suffix(".md"), ours=text_of(to_markdown([]).encode())),
+        Output(out.with_suffix(".csv"), ours=text_of(to_csv([]).encode())),
+        Output(out.with_suffix(".json"), ours=json_of(f"edgerec.{KIND}")),
+    ]
+
+
 def _write(out: Path, frontier: Frontier) -> None:
     from edgerec_bench.frontier_page import write_page
 
     write_bytes(out.with_suffix(".md"), to_markdown(frontier.points).encode())
     write_bytes(out.with_suffix(".csv"), to_csv(frontier.points).encode())
     write_page(out, frontier)
-    write_record(out.with_suffix(".json"), "frontier", frontier.command, frontier.to_json())
+    write_record(out.with_suffix(".json"), KIND, frontier.command, frontier.to_json())

@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, data_path
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
+from edgerec.outputs import Output, check_outputs
 from edgerec_bench.grid import Grid, Standing, run_grid
 from edgerec_bench.grid_plan import AXES, Plan
-from edgerec_bench.grid_rows import Row
+from edgerec_bench.grid_rows import Row, grid_outputs
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
@@ -39,9 +40,15 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
       edgerec grid plan.toml --out results.jsonl --workers 2
     """
     out = out or plan.with_suffix(".jsonl")
+    outputs = grid_outputs(out)
+    if bundles is not None:
+        outputs.append(Output(bundles, "--bundles", folder=True, shared=True))
+    check_outputs(outputs, [plan], overwrite=None)
+    asked = Plan.read(plan)
+    check_outputs(outputs, map(data_path, asked.data), overwrite=None)
     with resumable(f"what is done is in {out}, and the same command goes on"), progress_bar() as progress:
         grid = run_grid(
-            Plan.read(plan),
+            asked,
             out,
             workers=workers,
             verify=not no_verify,

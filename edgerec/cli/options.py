@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from edgerec.console import messages
-from edgerec.data import Interactions, load_data
+from edgerec.data import Interactions, load_data, named_sets
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +29,17 @@ precision_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit."
 )
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace an output that exists and was not written by this command."
+)
+
+
+def data_path(data: str | None) -> Path | None:
+    """The file or folder that DATA names; None for named sets, which lie in the cache, and for made-up data."""
+    if data is None or data in named_sets() or data.partition(":")[0] == "synthetic":
+        return None
+    return Path(data)
 
 
 def filter_options(command: F) -> F:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edgerec.cli.options import overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages
 from edgerec.errors import BenchError
@@ -15,6 +16,7 @@ from edgerec.files import write_bytes
 from edgerec.followed import FILE_NAME as STREAM_FILE
 from edgerec.followed import Followed
 from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
+from edgerec.outputs import Output, check_outputs, page
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME as RUN_FILE
@@ -33,8 +35,9 @@ from edgerec_bench.text import FORMATS, report_text
 @click.option(
     "--format", "form", type=click.Choice(("html", *FORMATS)), default="html", show_default=True, help="What to write."
 )
+@overwrite_option
 @json_option
-def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bool) -> None:
+def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: bool, as_json: bool) -> None:
     """Show results of bench side by side on one self-contained HTML page, and runs by their embedding sizes.
 
     A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions; of a
@@ -48,8 +51,12 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
       edgerec report streams/scall streams/uniform --out streams.html
       edgerec report both.json --format csv --out both.csv
     """
+    if out is None and form == "html":
+        out = Path("report.html")
+    if out is not None and not as_json:
+        check_outputs([Output(out, ours=page if form == "html" else None)], subjects, overwrite=overwrite)
     if any((path / STREAM_FILE).exists() for path in subjects):
-        _report_streams(subjects, out or Path("report.html"), form, as_json)
+        _report_streams(subjects, out, form, as_json)
         return
     from edgerec_bench import report
 
@@ -66,8 +73,7 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
         return
     files = [path for path in subjects if not path.is_dir()]
     results = [result for path in files for result in read_results(path)]
-    if form == "html":
-        out = out or Path("report.html")
+    if out is not None and form == "html":
         report(results, out, runs=runs, searches=searches)
     else:
         if runs or searches:
@@ -80,11 +86,11 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, as_json: bo
     messages.print(f"wrote {out}", markup=False)
 
 
-def _report_streams(folders: Sequence[Path], out: Path, form: str, as_json: bool) -> None:
+def _report_streams(folders: Sequence[Path], out: Path | None, form: str, as_json: bool) -> None:
     """Streams side by side. Raises BenchError where something else is among them, RunError."""
     from edgerec_bench.stream_page import write_page
 
-    if form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
+    if out is None or form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
         raise BenchError("streams have an HTML page of their own: give streams alone, without --format")
     streams = {str(path): Followed.load(path) for path in folders}
     if as_json:

@@ -8,13 +8,16 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
+from edgerec.cli.options import data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.models import BACKBONES
+from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.request import settings_by_method, settings_of
 from edgerec_bench.command import ASIDE, is_default, typed
 from edgerec_bench.grid import run_grid
+from edgerec_bench.grid_rows import grid_outputs
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (
     BUDGETS,
@@ -40,6 +43,8 @@ QUICK: dict[str, Any] = {
     "retrain": 1,
 }
 """What a trial takes where nothing else is given: seconds, of made-up data."""
+KIND = "reproduce"
+"""Of the record, in its format."""
 WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
 """Methods that have a setting which not all have."""
 
@@ -75,9 +80,12 @@ WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "r
     help="The result, JSON; the grid's .jsonl stands beside it.  [default: reproduce-PAPER.json]",
 )
 @click.option("--note", default="", help="What else ran on the machine, for the record.")
+@overwrite_option
 @json_option
 @click.pass_context
-def command(context: click.Context, /, paper: str, out: Path | None, as_json: bool, **chosen: Any) -> None:
+def command(
+    context: click.Context, /, paper: str, out: Path | None, overwrite: bool, as_json: bool, **chosen: Any
+) -> None:
     """Train what the PAPER compares by its protocol, ours beside the published figures.
 
     Train, validation and test are 50/25/25 at random inside each user, and the final model is trained on the first two;
@@ -99,14 +107,15 @@ def command(context: click.Context, /, paper: str, out: Path | None, as_json: bo
         chosen |= {name: value for name, value in trial.items() if WHOSE.get(name, there) & there}
     workers = chosen.pop("workers")
     wanted, cells = _wanted(paper, out, **chosen), out.with_suffix(".jsonl")
+    searches = Output(searches_folder(out), folder=True, shared=True)
+    written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
+    check_outputs(written, [data_path(wanted.data)], overwrite=overwrite)
     with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
         grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
     if not grid.rows:
         raise BenchError(f"no cell could be made: {grid.reasons}")
     found = outcome(wanted, grid.rows)
-    write_record(
-        out, "reproduce", typed(context, "edgerec", "reproduce", aside=(*ASIDE, "minutes")), {"note": note, **found}
-    )
+    write_record(out, KIND, typed(context, "edgerec", "reproduce", aside=(*ASIDE, "minutes")), {"note": note, **found})
     if as_json:
         print_json(found)
     else:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.options import (
     FOLDER,
+    data_path,
     filter_options,
     load,
     precision_option,
@@ -28,6 +29,7 @@ from edgerec.data.stream import HOLDOUTS
 from edgerec.followed import METRICS, Followed, Told
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import BACKBONES, REFITS
+from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import settings_of
 from edgerec.streaming import StreamProgress, StreamRequest, follow
 from edgerec.training import Step
@@ -111,6 +113,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         following=given["epochs"],
         refit=given["refit"],
     )
+    check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
     # What draws the page is missing now, or never.
     from edgerec_bench.stream_page import write_page
 

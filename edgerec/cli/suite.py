@@ -9,6 +9,7 @@ import click
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
+from edgerec.outputs import Output, always, check_outputs
 from edgerec_bench.suites import Outcome, Step, Suite, read_suite, run_suite, suites
 
 
@@ -42,6 +43,10 @@ def command(name: str | None, out: Path | None, only: tuple[str, ...], listed: b
     if listed:
         _list_steps(suite, steps, folder, as_json)
         return
+    # A step's file that is there is kept, or refused as another command's; its command looks at the others.
+    made = [Output(folder / step.makes, ours=always) for step in steps]
+    given = None if name in suites() else name
+    check_outputs([Output(folder, folder=True, shared=True), *made], [given], overwrite=None)
     with resumable(f"what is made is in {folder}, and the same command goes on"):
         outcome = run_suite(steps, folder, lambda line: messages.print(line, markup=False, style="bold"))
     _show(steps, outcome, as_json)

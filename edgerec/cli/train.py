@@ -14,11 +14,12 @@ from edgerec.api import train
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, filter_options, load, tell_of_nothing_to_resume
+from edgerec.cli.options import FOLDER, data_path, filter_options, load, tell_of_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_facts, resumable
 from edgerec.methods.pep import OF_BUDGET
+from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import TrainRequest
 from edgerec.training import Progress as ProgressCallback
 from edgerec.training import Run, Step
@@ -55,6 +56,10 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     """
     request = TrainRequest.make(**wanted_of(given))
     workers = workers_of(given)
+    outputs = [Output(out, ours=always, folder=True)]
+    if (search := getattr(request.method_config, "search", None)) is not None:
+        outputs.append(Output(Path(search), "--method-set search", folder=True, shared=True))
+    check_outputs(outputs, [data_path(data)])
     if resume:
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])

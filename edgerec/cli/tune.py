@@ -11,11 +11,12 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import filter_options, load
+from edgerec.cli.options import data_path, filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_table, resumable
-from edgerec.tune import Study, Trial, part_of, tune
+from edgerec.outputs import Output, check_outputs, json_of
+from edgerec.tune import FORMAT, Study, Trial, part_of, tune
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 SHOWN = 10
@@ -41,6 +42,7 @@ def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> N
     Example:
       edgerec tune ml-100k --backbone ials --method popularity --budget 10% --trials 30 --out study.json
     """
+    check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
     wanted, workers = wanted_of(given), workers_of(given)
     interactions = load(data, given["min_user"], given["min_item"])
     with resumable(f"the same command goes on ({out})"), _progress_bar(trials) as progress:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgerec.data.text import split_line
 from edgerec.errors import DataError
+from edgerec.tables.texts import is_text, join_texts, text_array
 
 _LINES_AT_ONCE = 1 << 18
 """Bounds the memory of the text fields: about 0.3 GB, however long the file."""
@@ -124,9 +125,7 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
 
 
 def _join_ids(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    if any(part.dtype.kind == "U" for part in parts):
-        parts = [part.astype(np.str_) for part in parts]
-    return np.concatenate(parts)
+    return join_texts(parts) if any(map(is_text, parts)) else np.concatenate(parts)
 
 
 def to_ids(fields: list[str]) -> NDArray[Any]:
@@ -143,7 +142,7 @@ def to_ids(fields: list[str]) -> NDArray[Any]:
     if _is_plain(joined):
         with contextlib.suppress(OverflowError):
             return np.array(list(map(int, fields)), dtype=np.int64)
-    return np.array(fields, dtype=np.str_)
+    return text_array(fields)
 
 
 def is_id(field: str) -> bool:

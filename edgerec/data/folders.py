@@ -15,6 +15,7 @@ from edgerec.data.readers import read_parts
 from edgerec.data.titles import has_titles, read_titles
 from edgerec.errors import DataError
 from edgerec.files import write_bytes, write_json
+from edgerec.tables.texts import is_text
 
 _INTERACTIONS = (
     ("interactions.tsv.gz",),
@@ -59,7 +60,7 @@ def read_folder(folder: Path, *, name: str = "") -> Interactions:
 
 def with_titles_of(interactions: Interactions, titles: Mapping[Any, str]) -> Interactions:
     """Add titles from another file, whose ids may all be integers although the items' are texts."""
-    texts = interactions.item_ids.dtype.kind == "U"
+    texts = is_text(interactions.item_ids)
     return interactions.with_titles({str(key) if texts else key: title for key, title in titles.items()})
 
 
@@ -91,6 +92,7 @@ def _shortest(ratings: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def _table(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    rows = zip(*(column.astype(np.str_).tolist() for column in columns.values()), strict=True)
+    listed = (column if is_text(column) else column.astype(np.str_) for column in columns.values())
+    rows = zip(*(column.tolist() for column in listed), strict=True)
     text = "\n".join(["\t".join(columns), *map("\t".join, rows), ""])
     return gzip.compress(text.encode(), compresslevel=6, mtime=0)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import DataError
+from edgerec.tables.texts import Texts, as_texts, is_text, text_array
 
 if TYPE_CHECKING:
     import scipy.sparse
 
 Ids = NDArray[Any]
-"""Raw ids, sorted and unique: int64, or unicode strings (dtype U)."""
+"""Raw ids, sorted and unique: int64, or text, as `edgerec.tables.texts` keeps it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Interactions:
     indices: NDArray[np.int32]
     ratings: NDArray[np.float32] | None = None
     timestamps: NDArray[np.int64] | None = None
-    titles: NDArray[np.str_] | None = field(default=None, repr=False)
+    titles: Texts | None = field(default=None, repr=False)
     name: str = ""
 
     @classmethod
@@ -181,7 +182,7 @@ class Interactions:
     def with_titles(self, titles: dict[Any, str]) -> Interactions:
         """The same interactions with item titles looked up by raw id."""
         known = [titles.get(item, "") for item in self.item_ids.tolist()]
-        return replace(self, titles=np.array(known, dtype=np.str_))
+        return replace(self, titles=text_array(known))
 
     def fingerprint(self) -> str:
         """sha256 over ids, pairs, ratings and timestamps in one order and byte order; titles do not count."""
@@ -197,7 +198,7 @@ class Interactions:
             digest.update(f"\n{label}:".encode())
             if array is None:
                 digest.update(b"none")
-            elif array.dtype.kind == "U":
+            elif is_text(array):
                 for value in array.tolist():
                     encoded = value.encode()
                     digest.update(f"{len(encoded)}:".encode() + encoded)
@@ -207,20 +208,21 @@ class Interactions:
 
 
 def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
-    array = np.asarray(values)
+    texts = as_texts(values)
+    array = np.asarray(values) if texts is None else texts
     if array.size == 0:
         array = array.astype(np.int64)
     if array.ndim != 1:
         raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.tolist()):
-        array = array.astype(np.str_)  # as pandas keeps text
+    if texts is None and array.dtype.kind == "O" and (found := as_texts(array)) is not None:
+        array = texts = found  # as pandas keeps text
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
             raise DataError(f"{what} id {array.max()} does not fit 63 bits; give such ids as text")
         array = array.astype(np.int64)
         if array.size and array.min() < 0:
             raise DataError(f"{what} id {array.min()} is negative; ids are integers from 0 up, or strings")
-    elif array.dtype.kind == "U":
+    elif array.dtype.kind == "U" or texts is not None:
         if (array == "").any():
             raise DataError(f"an empty {what} id")
     else:

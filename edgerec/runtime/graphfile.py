@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgerec.errors import reason_of
 from edgerec.runtime.manifest import Section
 
 OPERATORS = frozenset((
@@ -100,7 +101,7 @@ def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], row
         _check_tensors(graph.get(5, []), tables, tensors)
         _check_nodes(graph, _constants(graph), rows)
     except (ValueError, KeyError, IndexError) as error:
-        return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        return f"{error} is missing" if isinstance(error, KeyError) else reason_of(error)
     return None
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgerec.errors import BundleError, PatchError
+from edgerec.errors import BundleError, PatchError, reason_of
 from edgerec.files import atomic_write, locked, open_plain, storage_failure, sync_folder, write_bytes
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import (
@@ -66,7 +66,7 @@ def apply_patch(
         try:
             return _Application(folder, file, before, base, keys).apply()
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            reason = f"{error} is missing" if isinstance(error, KeyError) else reason_of(error)
             raise file.damaged(reason) from error
         finally:
             clean(folder)

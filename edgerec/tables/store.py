@@ -15,6 +15,7 @@ from edgerec.files import atomic_write, storage_failure
 from edgerec.tables.dense import DenseTable
 from edgerec.tables.prefix import PrefixTable
 from edgerec.tables.sparse import SparseTable
+from edgerec.tables.texts import restored
 
 Table = DenseTable | PrefixTable | SparseTable
 
@@ -47,7 +48,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return restored({name: archive[name] for name in archive.files})
     except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise TableError(f"{path} is damaged ({error}); train again") from error
     except OSError as error:

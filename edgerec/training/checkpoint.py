@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.errors import RunError, TableError
 from edgerec.files import atomic_write, remove
 from edgerec.models import State, Vectors
 from edgerec.tables import load_arrays
+from edgerec.tables.texts import storable
 
 FILE_NAME = "checkpoint.npz"
 SEARCH = "search"
@@ -65,12 +67,12 @@ class Checkpoint:
     def save(self, snapshot: Snapshot) -> None:
         """Replace the checkpoint. Raises StorageError."""
         text = json.dumps({"key": self._key, "loop": snapshot.loop}).encode()
-        arrays: dict[str, Any] = {"loop": np.frombuffer(text, np.uint8)}
+        arrays: dict[str, NDArray[Any]] = {"loop": np.frombuffer(text, np.uint8)}
         arrays |= {f"trainer.{name}": value for name, value in snapshot.trainer.items()}
         if snapshot.best is not None:
             arrays |= {f"best.{name}": value for name, value in snapshot.best.arrays().items()}
         with atomic_write(self.path) as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, **storable(arrays))
 
     def load(self) -> Snapshot | None:
         """The last snapshot, or None where there is none.

@@ -13,6 +13,7 @@ from edgerec.errors import RequestError, UnsupportedError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.models.row_solver import RowSolver
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.tables.texts import Texts, is_text, join_texts
 from edgerec.training.run import Run
 
 
@@ -48,9 +49,9 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
             f"items are folded into runs of ials, and this is one of {run.config['backbone']}: train it again with them"
         )
     for known, new, what in ((run.item_ids, first.item_ids, "item"), (run.user_ids, first.user_ids, "user")):
-        if (known.dtype.kind == "U") != (new.dtype.kind == "U"):
+        if is_text(known) != is_text(new):
             raise RequestError(f"the run's {what} ids and those of {first.name or 'the interactions'} differ in kind")
-    new_items = np.flatnonzero(~np.isin(first.item_ids, run.item_ids))
+    new_items = np.flatnonzero(_rows_of(first.item_ids, run.item_ids) < 0)
     pairs_users, pairs_items = first.user_rows(), first.indices
     wanted = np.isin(pairs_items, new_items)
     rows = _rows_of(first.user_ids, run.user_ids)[pairs_users[wanted]]
@@ -71,8 +72,8 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
     made = replace(
         run,
         items=_appended(run.items, vectors, sizes),
-        item_ids=np.concatenate([run.item_ids, first.item_ids[found]]),
-        titles=None if run.titles is None else np.concatenate([run.titles, _titles(first, found)]),
+        item_ids=_joined(run.item_ids, first.item_ids[found]),
+        titles=None if run.titles is None else join_texts([run.titles, _titles(first, found)]),
         item_counts=None if run.item_counts is None else np.concatenate([run.item_counts, counts.astype(np.uint32)]),
     )
     return FoldedIn(made, found.size, int(known_users.size), int(wanted.sum() - known_users.size))
@@ -80,12 +81,19 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
 
 def _rows_of(ids: NDArray[Any], known: NDArray[Any]) -> NDArray[np.int64]:
     """(len(ids),) where each is among those known; -1 where it is not."""
+    if is_text(known):
+        places = {one: row for row, one in enumerate(known.tolist())}
+        return np.array([places.get(one, -1) for one in ids.tolist()], np.int64)
     order = np.argsort(known, kind="stable")
     at = order[np.minimum(np.searchsorted(known, ids, sorter=order), known.size - 1)]
     return np.where(known[at] == ids, at, -1)
 
 
-def _titles(first: Interactions, rows: NDArray[Any]) -> NDArray[np.str_]:
+def _joined(known: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    return join_texts([known, new]) if is_text(known) else np.concatenate([known, new])
+
+
+def _titles(first: Interactions, rows: NDArray[Any]) -> Texts:
     return np.full(rows.size, "") if first.titles is None else first.titles[rows]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgerec.errors import RunError
-from edgerec.files import remove, torn_files
+from edgerec.files import remove_leftovers, torn_files
 
 FolderState = Literal["new", "begun", "done"]
 
@@ -26,6 +26,8 @@ def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, 
 
     Raises RunError where something would be overwritten unasked.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, and a {what} is a folder; choose another --out")
     torn = set(torn_files(folder))
     if folder.is_dir() and not done and not begun and any(path not in torn for path in folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no {what}; choose another --out")
@@ -33,8 +35,7 @@ def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, 
         raise RunError(f"{folder} holds a finished {what}; choose another --out, or --overwrite it")
     if begun and not (resume or overwrite):
         raise RunError(f"{folder} holds an unfinished {what}; go on with --resume, or start anew with --overwrite")
-    for path in torn:
-        remove(path)
+    remove_leftovers(folder)
     if begun and resume:
         return "begun"
     return "done" if done and not overwrite else "new"

@@ -16,11 +16,13 @@ from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import Table, load_arrays, load_table, save_table
+from edgerec.tables.texts import Texts, storable
 from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
 from edgerec.training.checkpoint import SEARCH
 
-FORMAT, VERSION = "edgerec.run", 2
-"""Version 2 is of runs with a scorer, which version 1 would take for inner products."""
+FORMAT, VERSION = "edgerec.run", 3
+"""Version 2 is of runs with a scorer, which version 1 would take for inner products; version 3 of runs whose texts are
+stored as bytes and offsets. A run has the lowest version that can say what it holds."""
 FILE_NAME = "run.json"
 CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
 """What every run says of its making."""
@@ -56,7 +58,7 @@ class Run:
     encoder: Encoder | None
     user_ids: NDArray[Any]
     item_ids: NDArray[Any]
-    titles: NDArray[np.str_] | None
+    titles: Texts | None
     config: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     data_fingerprint: str
@@ -95,7 +97,7 @@ class Run:
         save_table(self.items, folder / "items.npz")
         if self.users is not None:
             save_table(self.users, folder / "users.npz")
-        ids: dict[str, Any] = {"users": self.user_ids, "items": self.item_ids}
+        ids: dict[str, NDArray[Any]] = {"users": self.user_ids, "items": self.item_ids}
         optional = {name: getattr(self, name) for name in OPTIONAL_ARRAYS}
         ids |= {name: array for name, array in optional.items() if array is not None}
         if self.encoder is not None:
@@ -103,12 +105,12 @@ class Run:
         if self.scorer is not None:
             ids |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
         with atomic_write(folder / "ids.npz") as stream:
-            np.savez_compressed(stream, **ids)
+            np.savez_compressed(stream, **storable(ids))
         write_json(
             folder / FILE_NAME,
             {
                 "format": FORMAT,
-                "version": 1 if self.scorer is None else VERSION,
+                "version": self._version(ids),
                 "has_users": self.users is not None,
                 "encoder": None
                 if self.encoder is None
@@ -119,6 +121,11 @@ class Run:
                 "history": self.history,
             },
         )
+
+    def _version(self, ids: dict[str, NDArray[Any]]) -> int:
+        if any(array.dtype.kind == "O" for array in ids.values()):
+            return 3
+        return 1 if self.scorer is None else 2
 
     @classmethod
     def load(cls, folder: Path) -> Run:

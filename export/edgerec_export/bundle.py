@@ -7,8 +7,7 @@ import csv
 import hashlib
 import io
 import json
-import shutil
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
-from edgerec.files import atomic_write, locked, sha256, storage_failure, sync, sync_folder
+from edgerec.files import (
+    atomic_write,
+    locked,
+    new_part_folder,
+    remove_leftovers,
+    sha256,
+    storage_failure,
+    sync,
+    sync_folder,
+)
+from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
@@ -59,8 +68,11 @@ class Export:
         return self.chosen.draft.raw_ids().get("user")
 
 
-def export(source: Source, out: str | Path, options: Options | None = None) -> Export:
+def export(source: Source, out: str | Path, options: Options | None = None, *, overwrite: bool = False) -> Export:
     """Write the bundle of `source` to the folder `out`, replacing a bundle that is there.
+
+    Args:
+        overwrite: replace an id map that is there, and a manifest that is damaged or no bundle's.
 
     Raises:
         BudgetError: it cannot fit `options.max_bytes`, and the message names the smallest size, or took more memory
@@ -68,26 +80,25 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
         UnsupportedError: layout, precision or table kind do not go together.
         VerificationError: the bundle does not answer as its tables do; nothing is kept.
         ExportError: `out` holds something that is no bundle, or the id map would lie in it.
+        OutputError: an output is an input, or the id map is a file that is there.
         SigningKeyError: `options.sign` is no file with an ed25519 private key.
         StorageError: the file system refuses.
     """
     options = options or Options()
     folder = Path(out)
-    _check_place(folder)
+    _check_place(folder, overwrite=overwrite)
     if options.id_map is not None and folder.resolve() in (options.id_map.resolve(), *options.id_map.resolve().parents):
         raise ExportError(
             f"{options.id_map} would lie in the bundle, which holds its own files alone; choose another --id-map"
         )
+    outputs = [Output(folder, ours=always, folder=True)]
+    if options.id_map is not None:
+        outputs.append(Output(options.id_map, "--id-map"))
+    check_outputs(outputs, [options.sign, options.calibration], overwrite=overwrite)
     signer = None if options.sign is None else read_signer(Path(options.sign))
     chosen = _choose(source, options)
     draft = chosen.draft
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        scratch.chmod(0o755)
-    except OSError as error:
-        storage_failure(folder, error, "write")
-    try:
+    with _scratch(folder) as scratch:
         names, packed = _write(scratch, draft, signer)
         sizes = {name: (scratch / name).stat().st_size for name in names}
         if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
@@ -99,12 +110,21 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
         if options.id_map is not None:
             _write_id_map(options.id_map, draft)
         _install(scratch, folder, names)
-    except OSError as error:
-        storage_failure(folder, error, "write")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
     return Export(folder, sum(sizes.values()), parts, verification, chosen, peak)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder to write the bundle in, beside its place; leftovers of killed exports go. Raises StorageError."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent, folder.name)
+        with new_part_folder(folder) as scratch:
+            scratch.chmod(0o755)
+            yield scratch
+    except OSError as error:
+        storage_failure(folder, error, "write")
 
 
 def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int) -> int:
@@ -131,8 +151,8 @@ def _choose(source: Source, options: Options) -> Chosen:
     return choose(source, options)
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse a place that holds anything but a bundle of ours, whole or damaged."""
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place that holds anything but a bundle of ours, whole or, with `overwrite`, damaged."""
     try:
         if folder.exists() and not folder.is_dir():
             raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
@@ -143,22 +163,25 @@ def _check_place(folder: Path) -> None:
         if FILE_NAME in names:
             read_manifest(folder)
     except BundleError as error:
-        if not all(OURS.fullmatch(name) for name in names) or _is_foreign(folder / FILE_NAME):
+        if not all(OURS.fullmatch(name) for name in names) or _is_newer(folder / FILE_NAME):
             raise ExportError(f"{folder} holds something else ({error}); choose another --out") from error
+        if not overwrite and not json_of(FORMAT)(folder / FILE_NAME):
+            raise ExportError(
+                f"{folder / FILE_NAME} is no bundle's ({error}); choose another --out, or give --overwrite"
+            ) from error
         return
     if names and FILE_NAME not in names and not all(OURS.fullmatch(name) for name in names):
         raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
 
 
-def _is_foreign(manifest: Path) -> bool:
-    """Whether a manifest that cannot be read is somebody else's, or a newer version's, and not a damaged one."""
+def _is_newer(manifest: Path) -> bool:
+    """Whether a manifest that cannot be read is a bundle's of a newer version."""
     try:
         fields = json.loads(manifest.read_bytes())
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            return True
-        return int(str(fields.get("version")).partition(".")[0]) > MAJOR
-    except ValueError:
+        version = int(str(fields.get("version")).partition(".")[0])
+    except (ValueError, AttributeError):
         return False
+    return fields.get("format") == FORMAT and version > MAJOR
 
 
 def _write(scratch: Path, draft: Draft, signer: Signer | None) -> tuple[list[str], Packed]:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgerec.errors import PatchError
 from edgerec.files import write_bytes
+from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, RowsEntry
-from edgerec.runtime.patchfile import FORMAT, MAJOR, MINOR, Copies, most_inflated, most_made, patch_bytes, planes
+from edgerec.runtime.patchfile import FORMAT, MAGIC, MAJOR, MINOR, Copies, most_inflated, most_made, patch_bytes, planes
 from edgerec.runtime.rebuild import Side
 from edgerec.runtime.rows import Rows, packed, unpacked
 from edgerec.runtime.updates import apply_patch
@@ -85,17 +86,25 @@ class _Version:
         return (self.bundle.folder / entry.name).read_bytes()
 
 
-def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = True) -> Patch:
+def patch_output(out: str | Path) -> Output:
+    """A patch as an output: another patch may be replaced."""
+    return Output(Path(out), ours=text_of(MAGIC))
+
+
+def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = True, overwrite: bool = False) -> Patch:
     """Write the patch that makes the bundle `old` the bundle `new`.
 
     Args:
         verify: apply it to a copy of `old`, and compare.
+        overwrite: replace a file `out` that is no patch.
 
     Raises:
+        OutputError: `out` lies in one of the bundles, or is a file that is no patch.
         PatchError: the bundles are equal, or so different that `new` ships better whole.
         BundleError: one of them is no whole bundle.
         StorageError: the file system refuses.
     """
+    check_outputs([patch_output(out)], [old, new], overwrite=overwrite)
     before, after = _Version.open(Path(old)), _Version.open(Path(new))
     if before.document == after.document:
         raise PatchError(f"{new} is the same bundle as {old}: there is nothing to patch")

@@ -14,6 +14,7 @@ from edgerec.models.encoder import Encoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import DenseTable, PrefixTable, Table
 from edgerec.tables.paging import forget_pages
+from edgerec.tables.texts import Texts, as_texts, is_text
 from edgerec.training import Run
 from edgerec_export.values import chunks
 
@@ -44,7 +45,7 @@ class Source:
     user_ids: NDArray[Any] | None = None
     encoder: Encoder | None = None
     item_counts: NDArray[Any] | None = None
-    titles: NDArray[np.str_] | None = None
+    titles: Texts | None = None
     budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
     scorer: NeuMFScorer | None = None
@@ -72,7 +73,7 @@ class Source:
         if ids is None or ids.shape != (table.n_rows,):
             got = 0 if ids is None else ids.size
             raise ExportError(f"{table.n_rows} {side} rows need as many ids, got {got}")
-        if ids.dtype.kind not in "iuU":
+        if ids.dtype.kind not in "iu" and not (is_text(ids) and _all_text(ids)):
             raise ExportError(f"{side} ids must be integers or text, got {ids.dtype}")
         if np.unique(ids).size != ids.size:
             raise ExportError(f"{side} ids repeat; every row needs an id of its own")
@@ -154,13 +155,20 @@ def from_implicit(model: Any, *, item_ids: Any = None, user_ids: Any = None) -> 
     return from_arrays(tables[0], tables[1], item_ids=item_ids, user_ids=user_ids, about=about)
 
 
+def _all_text(ids: NDArray[Any]) -> bool:
+    return ids.dtype.kind == "U" or all(isinstance(one, str) for one in ids.tolist())
+
+
 def _check_numbers(what: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     if array.shape != shape or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise ExportError(f"{what} must be finite numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
 
 
 def _ids(ids: Any, table: Table) -> NDArray[Any]:
-    return np.arange(table.n_rows) if ids is None else np.asarray(ids)
+    if ids is None:
+        return np.arange(table.n_rows)
+    texts = as_texts(ids)
+    return np.asarray(ids) if texts is None else texts
 
 
 def _table(values: ArrayLike) -> Table:

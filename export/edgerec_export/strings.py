@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import ExportError
+from edgerec.tables.texts import Texts, is_text
 
 
 def pack_ids(side: str, ids: NDArray[Any], order: NDArray[np.int64]) -> tuple[str, dict[str, NDArray[Any]]]:
@@ -16,7 +17,7 @@ def pack_ids(side: str, ids: NDArray[Any], order: NDArray[np.int64]) -> tuple[st
     Returns:
         The kind for the manifest, and the arrays by section name.
     """
-    if ids.dtype.kind == "U":
+    if is_text(ids):
         return "str", pack_strings(f"{side}_ids", f"{side}_id_offsets", ids[order])
     low, high = int(ids.min()), int(ids.max())
     for name in ("uint8", "uint16", "uint32", "int64"):
@@ -25,7 +26,7 @@ def pack_ids(side: str, ids: NDArray[Any], order: NDArray[np.int64]) -> tuple[st
     raise ExportError(f"{side} ids from {low} to {high} do not fit 64 bits")
 
 
-def pack_strings(blob: str, offsets: str, texts: NDArray[np.str_]) -> dict[str, NDArray[Any]]:
+def pack_strings(blob: str, offsets: str, texts: Texts) -> dict[str, NDArray[Any]]:
     """n texts as UTF-8, one after the other, and n + 1 offsets into them."""
     encoded = [text.encode() for text in texts.tolist()]
     ends = np.concatenate([[0], np.cumsum([len(piece) for piece in encoded], dtype=np.int64)])

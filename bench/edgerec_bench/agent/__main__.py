@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, reason_of
 from edgerec_bench.agent.tasks import TASKS
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     try:
         answer = task(request)
     except EdgeRecError as error:
-        sys.exit(str(error))
+        sys.exit(reason_of(error))
     json.dump(answer, sys.stdout, allow_nan=False)
 
 
