@@ -93,7 +93,8 @@ class Opened:
         asked = self._asked(self._subject(None, history))
         if not self.bundle.has_graph("encode"):
             raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        return self._encoded(asked["history"])[0]
+        vector: NDArray[np.float32] = self._encoded(asked["history"])[0]
+        return vector
 
     def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
