@@ -45,7 +45,7 @@ def rows_of(
         wrong = next(row for row in rows.ravel().tolist() if not -padded <= row < count)
         padding = ", or -1 for padding" if padded else "; leave out the -1 of padding" if wrong == -1 else ""
         raise RequestError(f"{side} row {wrong} of {name} is not in the bundle: rows are 0 to {count - 1}{padding}")
-    return rows.astype(np.int64)
+    return rows.astype(np.int64, copy=False)
 
 
 def vectors_of(values: ArrayLike, d: int) -> NDArray[np.float32]:
@@ -75,22 +75,24 @@ def once(history: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(again, -1, history)
 
 
-def scaled(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def scaled(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
     """Scale vectors (B, d) whose largest value is beyond 2^±32 to one below 1, by a power of two: exact, and without an
     effect on the order of their scores.
 
     Returns:
-        the vectors (B, d), and the exponents (B, 1) by which `unscaled` multiplies their scores.
+        the vectors (B, d), and the exponents (B, 1) by which `unscaled` multiplies their scores; None if no vector is
+        scaled.
     """
     _, exponents = np.frexp(np.abs(vectors).max(1, initial=0, keepdims=True))
-    exponents = np.where(np.abs(exponents) > ORDINARY, exponents, 0).astype(np.int32)
-    return (np.ldexp(vectors, -exponents) if exponents.any() else vectors), exponents
+    far = np.abs(exponents) > ORDINARY
+    if not far.any():
+        return vectors, None
+    exponents = np.where(far, exponents, 0).astype(np.int32)
+    return np.ldexp(vectors, -exponents), exponents
 
 
 def unscaled(scores: NDArray[np.float32], exponents: NDArray[np.int32]) -> NDArray[np.float32]:
     """Return the scores (B, n) of vectors as they were before `scaled`; inf for those beyond float32."""
-    if not exponents.any():
-        return scores
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(scores, exponents)
 

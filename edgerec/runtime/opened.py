@@ -32,12 +32,12 @@ class Subject(NamedTuple):
 
     Attributes:
         feed: what the graphs take for them.
-        exponents: (B, 1) their scores are to be multiplied by 2 to this power.
+        exponents: (B, 1) their scores are to be multiplied by 2 to this power; None for 0.
         given: they are vectors of the caller's.
     """
 
     feed: Feed
-    exponents: NDArray[np.int32]
+    exponents: NDArray[np.int32] | None
     given: bool
 
 
@@ -139,10 +139,10 @@ class Opened:
         # Without a sign, -1 is the largest number, and 0 with one more.
         if items.shape != wanted or scores.shape != wanted or (items.view(np.uint64) + 1).max(initial=0) > self.n_items:
             raise self._unsound(graph)
-        found = items >= 0
-        for one in np.flatnonzero(~found.all(1)):  # a score of -inf would pass for an item that is excluded
+        found = (items >= 0).sum(1)
+        for one in np.flatnonzero(found < k):
             left = self.n_items - np.setdiff1d(excluded[one], -1).size
-            if found[one].sum() != min(k, left):
+            if found[one] != min(k, left):  # a score of -inf would pass for an item that is excluded
                 raise self._unsound(graph)
         return items, scores
 
@@ -155,18 +155,19 @@ class Opened:
         self,
         graph: str,
         numbers: NDArray[np.float32],
-        meant: NDArray[np.bool_] | bool = True,
+        meant: NDArray[np.bool_] | np.bool_ = np.True_,
         subject: Subject | None = None,
     ) -> NDArray[np.float32]:
         """The numbers (B, n) that a graph answers, as they are for unscaled vectors; those that are `meant` are finite.
 
         Raises RequestError where a given vector is too large for them, BundleError for the bundle's own.
         """
-        if subject is not None:
+        if subject is not None and subject.exponents is not None:
             numbers = unscaled(numbers, subject.exponents)
-        wrong = np.argwhere(~np.isfinite(numbers) & meant)
-        if not len(wrong):
+        finite = np.isfinite(numbers)
+        if finite.all() or (finite | ~meant).all():
             return numbers
+        wrong = np.argwhere(~finite & meant)
         if subject is not None and subject.given:
             raise RequestError(f"vector[{wrong[0][0]}] has scores beyond float32 (3.4e38): give a smaller vector")
         raise BundleError(
@@ -227,7 +228,7 @@ class Opened:
         if "history" in asked and self.bundle.has_graph("encode"):
             asked = {"vector": self._encoded(asked["history"])}
         if "vector" not in asked:
-            return Subject(asked, np.zeros((_batch(asked), 1), np.int32), given)
+            return Subject(asked, None, given)
         vectors, exponents = scaled(asked["vector"])
         return Subject({"vector": vectors}, exponents, given)
 
