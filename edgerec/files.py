@@ -270,7 +270,8 @@ def write_json(path: Path, value: Any) -> None:
 def to_json(value: Any, *, compact: bool = False) -> bytes:
     """JSON with a newline at its end, stable to the byte for equal values; indented for people unless compact."""
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
-    return (json.dumps(value, ensure_ascii=False, allow_nan=False, **layout) + "\n").encode()
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, **layout) + "\n"
+    return text.encode(errors="backslashreplace")  # of half a character, which JSON escapes in the same way
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.errors import SettingError
 from edgerec.models.base import users_from_history
 from edgerec.models.row_solver import RowSolver
 from edgerec.models.settings import check_range
@@ -70,10 +71,12 @@ class Encoded:
 class LinearEncoder:
     """u = (sum over the history of weights[i] * items[i]) / length^power @ matrix + bias; 0 for an empty history.
 
+    Every number is finite.
+
     Attributes:
         weights: (n_items,) float32.
-        power: of the history's length; it changes no ranking, but brings the vectors of long and short histories to
-            the lengths that the matrix was fitted to.
+        power: of the history's length, in -4..4; it changes no ranking, but brings the vectors of long and short
+            histories to the lengths that the matrix was fitted to.
         matrix: (d, d) float32; None for the identity.
         bias: (d,) float32; None for zeros.
     """
@@ -84,6 +87,17 @@ class LinearEncoder:
     power: float = 0.0
     matrix: NDArray[np.float32] | None = None
     bias: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range, numbers that are not finite, and shapes that do not fit."""
+        check_range("power", self.power, -4, 4)
+        _check_array("weights", self.weights, ("n_items",))
+        d = None if self.bias is None else np.size(self.bias)
+        if self.matrix is not None:
+            d = np.shape(self.matrix)[-1] if np.ndim(self.matrix) else 0
+            _check_array("matrix", self.matrix, (d, d))
+        if self.bias is not None:
+            _check_array("bias", self.bias, (d,))
 
     def averages(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n_users, d) float32: what the matrix is applied to."""
@@ -151,8 +165,22 @@ class LeastSquaresEncoder:
         return {}
 
 
+def _check_array(name: str, array: Any, shape: tuple[int | str | None, ...]) -> None:
+    """Raise SettingError unless `array` has finite numbers, and this shape; a letter stands for any length."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        raise SettingError(
+            f"the encoder's {name} must be an array of numbers, got {getattr(array, 'dtype', type(array))}"
+        )
+    fits = [isinstance(wanted, str) or wanted == got for got, wanted in zip(array.shape, shape, strict=False)]
+    if array.ndim != len(shape) or not all(fits):
+        raise SettingError(f"the encoder's {name} has the shape {array.shape}, expected ({', '.join(map(str, shape))})")
+    if not np.isfinite(array).all():
+        raise SettingError(f"the encoder's {name} must be finite, got {array[~np.isfinite(array)][0]}")
+
+
 def encoder_from(kind: str, settings: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Encoder:
-    """The encoder of that kind, settings and arrays. Raises KeyError, TypeError where they do not make one."""
+    """The encoder of that kind, settings and arrays. Raises KeyError, TypeError, SettingError where they do
+    not make one."""
     kinds: dict[str, Any] = {made.kind: made for made in (LinearEncoder, LeastSquaresEncoder)}
     made: Encoder = kinds[kind](**settings, **arrays)
     return made

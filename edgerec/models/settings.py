@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from edgerec.errors import SettingError
 
 
 def check_range(name: str, value: float | None, low: float, high: float) -> None:
-    """Raise SettingError unless `value` is None or in low..high."""
+    """Raise SettingError unless `value` is None or a number in low..high."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise SettingError(f"the setting {name} must be a number in {low:g}..{high:g}, got {value!r}")
     if value is not None and not low <= value <= high:
         raise SettingError(f"the setting {name} must be in {low:g}..{high:g}, got {value:g}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,11 @@ from edgerec.errors import BundleError, RequestError
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
+from edgerec.runtime.inputs import once, rows_of, scaled, shown, unscaled, vectors_of, whole
 from edgerec.runtime.manifest import Manifest
+
+Feed = dict[str, NDArray[Any]]
+"""Inputs of a graph, by name."""
 
 
 class Recommendation(NamedTuple):
@@ -21,6 +25,20 @@ class Recommendation(NamedTuple):
 
     item: RawId
     score: float
+
+
+class Subject(NamedTuple):
+    """The users of a batch.
+
+    Attributes:
+        feed: what the graphs take for them.
+        exponents: (B, 1) their scores are to be multiplied by 2 to this power; None for 0.
+        given: they are vectors of the caller's.
+    """
+
+    feed: Feed
+    exponents: NDArray[np.int32] | None
+    given: bool
 
 
 class Opened:
@@ -72,53 +90,60 @@ class Opened:
         return self._recommendations(items[0], scores[0])
 
     def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
-        inputs = self._subject(None, history)
+        asked = self._asked(self._subject(None, history))
         if not self.bundle.has_graph("encode"):
             raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        vector: NDArray[np.float32] = self._subjects(inputs)["vector"][0]
+        vector: NDArray[np.float32] = self._encoded(asked["history"])[0]
         return vector
 
     def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        number, excluded = self._number(k), _rows(exclude, "item", self.n_items, padded=True)
-        allowed = None if allow is None else _rows(allow, "item", self.n_items, padded=True)
-        subject = self._subjects(inputs)
-        if "history" in inputs and ("vector" in subject or allowed is not None):
-            excluded = np.hstack([excluded, inputs["history"]])  # a `recommend` that sees the history does it itself
-        items, scores = self._best(subject, excluded, allowed, number)
-        if "history" in inputs:
-            for one in np.flatnonzero((inputs["history"] < 0).all(1)):
+        number, asked = self._number(k), self._asked(inputs)
+        batch = _batch(asked)
+        excluded = self._items_of(exclude, "exclude", (batch, "E"))
+        allowed = None if allow is None else self._items_of(allow, "allow", (batch, "A"))
+        if not batch:
+            return np.empty((0, int(number)), np.int64), np.empty((0, int(number)), np.float32)
+        history = asked.get("history")
+        if history is not None:
+            excluded = np.hstack([excluded, history])  # a `recommend` that sees the history does it itself, too
+        items, scores = self._best(self._subjects(asked), excluded, allowed, number)
+        if history is not None:
+            for one in np.flatnonzero((history < 0).all(1)):
                 gone = excluded[[one]]
                 gone = gone if allowed is None else the_rest(allowed[[one]], gone, self.n_items)
                 items[one], scores[one] = self._popular(gone[0], int(number))
         return items, scores
 
     def _best(
-        self,
-        subject: dict[str, NDArray[Any]],
-        excluded: NDArray[np.int64],
-        allowed: NDArray[np.int64] | None,
-        k: NDArray[np.int64],
+        self, subject: Subject, excluded: NDArray[np.int64], allowed: NDArray[np.int64] | None, k: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         d, n = self.manifest.d, self.n_items
         if allowed is not None and allowed.shape[1] * d <= n:
             looked_up = self.manifest.layout != "csc" or "l" in self.manifest.sections  # or all are scored at each call
             at_once = max(1, VALUES_AT_ONCE // d) if looked_up else n
-            return best_of(partial(self.score_rows, subject), allowed, excluded, int(k), at_once)
+            return best_of(partial(self._scores, subject), allowed, excluded, int(k), at_once)
         if allowed is not None:
             excluded = the_rest(allowed, excluded, n)
-        return self._ranked("recommend", {**subject, "exclude": excluded, "k": k}, len(excluded))
+        items, scores = self._ranked("recommend", {**subject.feed, "exclude": excluded, "k": k}, excluded)
+        return items, self._finite("recommend", scores, items >= 0, subject)
 
     def _ranked(
-        self, graph: str, feed: dict[str, NDArray[Any]], batch: int
+        self, graph: str, feed: Feed, excluded: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """What a graph ranks: (batch, k) rows of the bundle, or -1, and their scores."""
+        """What a graph ranks: (batch, k) rows of the bundle, -1 where fewer than k are left, and their scores."""
         items, scores = self.bundle.run(graph, ["items", "scores"], feed)
-        wanted = (batch, int(feed["k"]))
+        k = int(feed["k"])
+        wanted = (len(excluded), k)
         # Without a sign, -1 is the largest number, and 0 with one more.
         if items.shape != wanted or scores.shape != wanted or (items.view(np.uint64) + 1).max(initial=0) > self.n_items:
             raise self._unsound(graph)
+        found = (items >= 0).sum(1)
+        for one in np.flatnonzero(found < k):
+            left = self.n_items - np.setdiff1d(excluded[one], -1).size
+            if found[one] != min(k, left):  # a score of -inf would pass for an item that is excluded
+                raise self._unsound(graph)
         return items, scores
 
     def _unsound(self, graph: str) -> BundleError:
@@ -126,44 +151,93 @@ class Opened:
             f"the '{graph}' graph of {self.bundle.folder} answers what is not in the bundle; get the bundle again"
         )
 
+    def _finite(
+        self,
+        graph: str,
+        numbers: NDArray[np.float32],
+        meant: NDArray[np.bool_] | np.bool_ = np.True_,
+        subject: Subject | None = None,
+    ) -> NDArray[np.float32]:
+        """The numbers (B, n) that a graph answers, as they are for unscaled vectors; those that are `meant` are finite.
+
+        Raises RequestError where a given vector is too large for them, BundleError for the bundle's own.
+        """
+        if subject is not None and subject.exponents is not None:
+            numbers = unscaled(numbers, subject.exponents)
+        finite = np.isfinite(numbers)
+        if finite.all() or (finite | ~meant).all():
+            return numbers
+        wrong = np.argwhere(~finite & meant)
+        if subject is not None and subject.given:
+            raise RequestError(f"vector[{wrong[0][0]}] has scores beyond float32 (3.4e38): give a smaller vector")
+        raise BundleError(
+            f"the '{graph}' graph of {self.bundle.folder} answers with numbers that are not finite; "
+            "get the bundle again"
+        )
+
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
-        rows = _rows(candidates, "item", self.n_items, padded=False)
-        feed = {**self._subjects(inputs), "candidates": rows}
-        scores: NDArray[np.float32] = self.bundle.run("score", ["scores"], feed)[0]
+        asked = self._asked(inputs)
+        rows = rows_of(candidates, "candidates", "item", self.n_items, (_batch(asked), "C"), padded=False)
+        return self._scores(self._subjects(asked), rows) if rows.size else np.empty(rows.shape, np.float32)
+
+    def _scores(self, subject: Subject, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, C) scores of rows (B, C) of items."""
+        (scores,) = self.bundle.run("score", ["scores"], {**subject.feed, "candidates": rows})
         if scores.shape != rows.shape:
             raise self._unsound("score")
-        return scores
+        return self._finite("score", scores, subject=subject)
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
             raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
-        rows = _rows(items, "item", self.n_items, padded=False)
-        return self._ranked("similar", {"item": rows, "k": self._number(k)}, len(rows))
+        number, rows = self._number(k), rows_of(items, "items", "item", self.n_items, ("B",), padded=False)
+        if not rows.size:
+            return np.empty((0, int(number)), np.int64), np.empty((0, int(number)), np.float32)
+        found, scores = self._ranked("similar", {"item": rows, "k": number}, rows[:, None])
+        return found, self._finite("similar", scores, found >= 0)
 
     def _number(self, k: int) -> NDArray[np.int64]:
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_items:
-            raise RequestError(f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {k!r}")
+        if not whole(k, 1, self.n_items):
+            raise RequestError(
+                f"k must be a whole number in 1..{self.n_items}, the size of the catalogue, got {shown(k)}"
+            )
         return np.array(k, np.int64)
 
-    def _subjects(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """What the graphs take: with an 'encode' graph vectors instead of histories."""
+    def _items_of(self, values: ArrayLike, name: str, shape: tuple[int | str, ...]) -> NDArray[np.int64]:
+        return rows_of(values, name, "item", self.n_items, shape, padded=True)
+
+    def _asked(self, inputs: dict[str, NDArray[Any]]) -> Feed:
+        """Who asks: the one input, checked. A history has at least one place, and each item once."""
         encodes = self.bundle.has_graph("encode")
         taken = ["user"] if self._users is not None else ["history", "vector"] if encodes else ["history"]
-        if len(inputs) != 1 or not set(inputs) <= set(taken):
-            raise RequestError(f"this bundle takes {' or '.join(map(repr, taken))}, got {sorted(inputs)}")
+        given = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+        if given not in [[name] for name in taken]:
+            raise RequestError(f"this bundle takes {' or '.join(map(repr, taken))}, got {given}")
         if "vector" in inputs:
-            return inputs
+            return {"vector": vectors_of(inputs["vector"], self.manifest.d)}
         if "user" in inputs:
-            return {"user": _rows(inputs["user"], "user", self.n_users, padded=False)}
-        history = _once(_rows(inputs["history"], "item", self.n_items, padded=True))
+            return {"user": rows_of(inputs["user"], "user", "user", self.n_users, ("B",), padded=False)}
+        history = once(self._items_of(inputs["history"], "history", ("B", "H")))
         if history.shape[1] == 0:  # onnxruntime's products over nothing differ by version
             history = np.full((len(history), 1), -1)
-        if not encodes:
-            return {"history": history}
-        (vector,) = self.bundle.run("encode", ["vector"], {"history": history})
-        if vector.shape != (len(history), self.manifest.d):
+        return {"history": history}
+
+    def _subjects(self, asked: Feed) -> Subject:
+        """Who asks, as the graphs take it: with an 'encode' graph vectors instead of histories."""
+        given = "vector" in asked
+        if "history" in asked and self.bundle.has_graph("encode"):
+            asked = {"vector": self._encoded(asked["history"])}
+        if "vector" not in asked:
+            return Subject(asked, None, given)
+        vectors, exponents = scaled(asked["vector"])
+        return Subject({"vector": vectors}, exponents, given)
+
+    def _encoded(self, history: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, d) users' vectors of histories (B, H)."""
+        (vectors,) = self.bundle.run("encode", ["vector"], {"history": history})
+        if vectors.shape != (len(history), self.manifest.d):
             raise self._unsound("encode")
-        return {"vector": vector}
+        return self._finite("encode", vectors)
 
     def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k most popular items, then any others by row, all with score 0, as their scores are without a history."""
@@ -200,7 +274,7 @@ class Opened:
         return _known(self._items.rows(listed), listed, "item", self.n_items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
-        return self._items.raw(np.asarray(rows, np.int64))
+        return self._items.raw(rows_of(rows, "rows", "item", self.n_items, ("n",), padded=False))
 
     def known(self, items: Iterable[RawId]) -> list[RawId]:
         listed = _listed(items)
@@ -227,8 +301,10 @@ class Opened:
 
 def _listed(raw: Iterable[RawId]) -> Sequence[RawId]:
     """Ids in a sequence: sets and generators too. Raises RequestError for what is no list of ids."""
-    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim):
+    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim == 1):
         return cast(Sequence[RawId], raw)
+    if isinstance(raw, np.ndarray) and raw.ndim:
+        raise RequestError(f"expected a list of ids, got an array of the shape {raw.shape}")
     if isinstance(raw, (str, bytes, np.ndarray)) or not isinstance(raw, Iterable):
         raise RequestError(f"expected a list of ids, got {raw!r}: put it in brackets")
     return list(raw)
@@ -237,30 +313,10 @@ def _listed(raw: Iterable[RawId]) -> Sequence[RawId]:
 def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:
     unknown = np.flatnonzero(rows < 0)
     if unknown.size:
-        raise RequestError(f"{what} {_shown(raw[int(unknown[0])])} is not among the bundle's {count} {what}s")
+        raise RequestError(f"{what} {shown(raw[int(unknown[0])])} is not among the bundle's {count} {what}s")
     return rows
 
 
-def _shown(raw: object) -> str:
-    """An id as people write it: numpy's as plain ones, and no number of thousands of digits, which Python refuses."""
-    plain = raw.item() if isinstance(raw, np.generic) else raw
-    return hex(plain) if isinstance(plain, int) and plain.bit_length() > 128 else repr(plain)
-
-
-def _rows(values: ArrayLike, what: str, count: int, *, padded: bool) -> NDArray[np.int64]:
-    """Bundle rows as the graphs take them. Raises RequestError for one outside the bundle."""
-    rows = np.asarray(values, np.int64)
-    if rows.size and not (rows.min() >= -padded and rows.max() < count):
-        wrong = rows[(rows < -padded) | (rows >= count)][0]
-        padding = ", or -1 for padding" if padded else ""
-        raise RequestError(f"{what} row {wrong} is not in the bundle: rows are 0 to {count - 1}{padding}")
-    return rows
-
-
-def _once(history: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(B, H) with padding in place of items that came before in their history: solvers are built for distinct ones."""
-    order = np.argsort(history, axis=1, kind="stable")
-    ascending = np.take_along_axis(history, order, 1)
-    again = np.zeros(history.shape, bool)
-    np.put_along_axis(again, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], 1)
-    return np.where(again, -1, history)
+def _batch(asked: Feed) -> int:
+    (given,) = asked.values()
+    return len(given)

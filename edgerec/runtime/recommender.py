@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgerec.errors import RequestError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
+from edgerec.runtime.inputs import shown, whole
 from edgerec.runtime.manifest import Manifest
 from edgerec.runtime.metadata import Metadata
 from edgerec.runtime.opened import Opened, Recommendation
@@ -21,6 +22,9 @@ from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import PublicKey
 
 __all__ = ["Recommendation", "Recommender"]
+
+MOST_THREADS = 1024
+"""More than any machine makes use of; onnxruntime would start them all."""
 
 
 class Recommender:
@@ -59,16 +63,19 @@ class Recommender:
 
         Args:
             verify: compare the tables' sha256 too (costs a read of them); sizes, and the graphs' sha256, always are.
-            threads: onnxruntime's.
+            threads: onnxruntime's, for one answer; 0 for as many as it chooses.
             trusted: public keys (.pub files, or bytes), one of which must have signed the bundle: sha256 shows that a
                 bundle is whole, not who made it. Every file is compared then. Needs the extra 'sign'.
 
         Raises:
+            RequestError: threads outside 0..1024.
             SignatureError: a BundleError: unsigned, signed with another key, or altered since.
             SigningKeyError: one of `trusted` is no ed25519 public key.
             BundleError: not a bundle, incomplete, altered, or too new. The message names the file.
             StorageError: the file system refuses.
         """
+        if not whole(threads, 0, MOST_THREADS):
+            raise RequestError(f"threads must be a whole number in 0..{MOST_THREADS}, got {shown(threads)}")
         return cls(Bundle(path, verify=verify, threads=threads, trusted=trusted))
 
     @property
@@ -129,10 +136,10 @@ class Recommender:
 
         Args:
             path: a file to keep it in, readable by its owner alone; without one it is kept in memory.
-            limit: items that are remembered at most, the latest.
+            limit: items that are remembered at most, the latest; a whole number of 1 or more.
 
         Raises:
-            RequestError: a bundle with users, or a limit below 1.
+            RequestError: a bundle with users, or another limit.
             StorageError: what is in the file is no history, or it cannot be read.
         """
         if self.n_users:
@@ -172,6 +179,7 @@ class Recommender:
         Raises:
             RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user and history, or an empty
                 history where the bundle does not say which items are popular.
+            BundleError: the bundle answers what no bundle does: rows that it does not have, scores that are not finite.
         """
         return self._now.recommend(user, k, history=history, exclude=exclude, allow=allow)
 
@@ -211,16 +219,19 @@ class Recommender:
         """The same for a batch, in bundle rows.
 
         Args:
-            inputs: {'user': (B,) int64} or {'history': (B, H) int64 padded with -1, each item counted once}; in bundles
-                with an 'encode' graph also {'vector': (B, d) float32}.
+            inputs: {'user': (B,) whole numbers} or {'history': (B, H) padded with -1, each item counted once}; in
+                bundles with an 'encode' graph also {'vector': (B, d) float32}, finite.
             exclude: (B, E) item rows padded with -1.
             allow: (B, A) the only item rows that may come back, padded with -1; None for all.
 
         Returns:
-            items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left.
+            items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left. What is answered to
+            one of a batch does not depend on the others, beyond the rounding of float32.
 
         Raises:
-            RequestError: a row outside the bundle, the wrong kind of input, or as `recommend` does.
+            RequestError: numbers that are not whole or not finite, a shape that does not fit the others, a row outside
+                the bundle, a vector whose scores are beyond float32, the wrong kind of input, or as `recommend` does.
+            BundleError: as `recommend` does.
         """
         return self._now.recommend_rows(inputs, exclude, k, allow=allow)
 
@@ -237,15 +248,15 @@ class Recommender:
         return self._now.similar_rows(items, k)
 
     def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
-        """(number of users,) bundle rows. Raises RequestError for an unknown user."""
+        """Return the (number of users,) bundle rows. Raises RequestError for an unknown user."""
         return self._now.user_rows(users)
 
     def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
-        """(number of items,) bundle rows. Raises RequestError for an unknown item."""
+        """Return the (number of items,) bundle rows. Raises RequestError for an unknown item."""
         return self._now.item_rows(items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
-        """The raw ids of bundle rows."""
+        """Return the raw ids of (n,) bundle rows. Raises RequestError for others, the -1 of padding among them."""
         return self._now.item_ids(rows)
 
     def known(self, items: Iterable[RawId]) -> list[RawId]:

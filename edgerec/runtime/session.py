@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgerec.errors import RequestError, StorageError
 from edgerec.files import locked, open_plain, remove, storage_failure, to_json, write_bytes
 from edgerec.runtime.ids import RawId
+from edgerec.runtime.inputs import shown, whole
 from edgerec.runtime.opened import Recommendation
 
 if TYPE_CHECKING:
@@ -34,16 +35,17 @@ class Session:
     """
 
     def __init__(self, model: Recommender, path: str | Path | None, limit: int) -> None:
-        if limit < 1:
-            raise RequestError(f"a history remembers at least one item, got a limit of {limit}")
+        if not whole(limit, 1):
+            raise RequestError(f"a history remembers at least one item, a whole number, got a limit of {shown(limit)}")
         self._model, self._limit = model, limit
         self._path = None if path is None else Path(path).expanduser()
         self._changing = threading.Lock()
-        self._items = self._kept()
+        self._items = self._kept()[-limit:]
 
     @property
     def items(self) -> tuple[RawId, ...]:
-        """Raw ids, the latest last. Those that the bundle does not know (any more) are kept, and not asked with."""
+        """Raw ids, the latest last, `limit` of them at most. Those that the bundle does not know (any more) are kept,
+        and not asked with."""
         return self._items
 
     def add(self, item: RawId) -> None:
@@ -55,10 +57,17 @@ class Session:
         """
         self._model.item_rows([item])
         one = item.item() if isinstance(item, np.generic) else item
-        self._change(lambda items: items if one in items else (*items, one)[-self._limit :])
+        self._change(lambda items: items if one in items else (*items, one))
 
     def forget(self, item: RawId | None = None) -> None:
-        """Forget one item, or without one all of them, and then the file too. Raises StorageError."""
+        """Forget one item, or without one all of them, and then the file too.
+
+        Raises:
+            RequestError: what is given is no id.
+            StorageError: the history cannot be written.
+        """
+        if isinstance(item, bool) or not isinstance(item, (int, str, np.integer, type(None))):
+            raise RequestError(f"an item is one id, a whole number or text, got {item!r}")
         self._change(lambda items: () if item is None else tuple(one for one in items if one != item))
 
     def recommend(
@@ -77,7 +86,7 @@ class Session:
         """Replace the items, and the file where there is one: of what other processes have made of it meanwhile."""
         with self._changing:
             if self._path is None:
-                self._items = change(self._items)
+                self._items = change(self._items)[-self._limit :]
                 return
             folder = self._path.parent
             try:
@@ -86,7 +95,7 @@ class Session:
                 storage_failure(folder, error, "make")
             with locked(folder):
                 before = self._kept()
-                self._items = change(before)
+                self._items = change(before[-self._limit :])[-self._limit :]
                 if not self._items:
                     remove(self._path)
                 elif self._items != before:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import RunError
+from edgerec.errors import RunError, SettingError
 from edgerec.files import atomic_write, remove, storage_failure, write_json
 from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
@@ -151,7 +151,7 @@ class Run:
                 scorer=scorer_of(ids),
                 **{name: ids.get(name) for name in OPTIONAL_ARRAYS},
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, SettingError) as error:
             raise RunError(f"the run in {folder} is damaged ({error!r}); train it again") from error
 
 

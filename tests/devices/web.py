@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec.models.encoder import LinearEncoder
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec_devices import web_files
@@ -251,6 +251,29 @@ def make_patches(folder: Path) -> Path:
         old, new = bundles(kind, folder / name)
         diff(old, new, folder / name / "patch", verify=False)
     return folder
+
+
+def not_finite(folder: Path) -> None:
+    """Write bundles of 20 items whose answers are not finite, in folders of these names, into `folder`: nan (both
+    users, and all cosines), beyond (scores beyond float32, all negative), encoded (the vectors of histories)."""
+    rng = np.random.default_rng(0)
+    items = np.abs(rng.standard_normal((20, 4), np.float32)) + 1
+    options = Options(similar=True, verify=False)
+    whole = export(from_arrays(items, items[:2]), folder / "users", options).folder
+    histories = from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 2.0), item_counts=np.arange(20))
+    solved = export(histories, folder / "histories", options).folder
+    for name, bundle, changes in (
+        ("nan", whole, {"u": np.nan, "n": np.nan}),
+        ("beyond", whole, {"u": -3e38}),
+        ("encoded", solved, {"g": np.nan}),
+    ):
+        place = Path(shutil.copytree(bundle, folder / name))
+        manifest = Recommender.load(place).manifest
+        content = bytearray((place / manifest.tables.name).read_bytes())
+        for section, value in changes.items():
+            entry = manifest.sections[section]
+            np.frombuffer(content, entry.dtype, int(np.prod(entry.shape)), entry.offset).fill(value)
+        (place / manifest.tables.name).write_bytes(content)
 
 
 def large_bundle(folder: Path) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from edgerec.data import Interactions
+from edgerec.errors import SettingError
 from edgerec.models import BACKBONES, SizePlan, Vectors, backbone, users_from_history
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder, encoder_from
 from edgerec.models.fitted_encoder import fit_linear
@@ -113,3 +116,33 @@ def test_the_sum_is_what_svd_ships(random_data: Interactions) -> None:
     encoder = model.encode(vectors, random_data, model.config()).encoder
     expected = users_from_history(random_data, vectors.items, vectors.history_weights)
     assert np.array_equal(encoder.users(random_data, vectors.items), expected)
+
+
+ONES = np.ones(4, np.float32)
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no power": ({"power": np.nan}, r"power must be in -4\.\.4, got nan"),
+    "an endless power": ({"power": np.inf}, r"power must be in -4\.\.4, got inf"),
+    "a power too high": ({"power": 9}, r"power must be in -4\.\.4, got 9"),
+    "a power in words": ({"power": "1"}, "power must be a number in -4..4, got '1'"),
+    "a weight that is no number": ({"weights": ONES * np.nan}, "weights must be finite, got nan"),
+    "weights in a table": ({"weights": ONES[None]}, r"weights has the shape \(1, 4\), expected \(n_items\)"),
+    "weights in words": ({"weights": np.array(["a"])}, "weights must be an array of numbers, got <U1"),
+    "a list": ({"weights": [1.0, 2.0]}, "weights must be an array of numbers"),
+    "a matrix that is not square": ({"matrix": np.ones((2, 3))}, r"matrix has the shape \(2, 3\), expected \(3, 3\)"),
+    "an endless matrix": ({"matrix": np.full((2, 2), -np.inf)}, "matrix must be finite, got -inf"),
+    "a matrix and another bias": ({"matrix": np.eye(3), "bias": ONES}, r"bias has the shape \(4,\), expected \(3\)"),
+    "a bias that is no number": ({"bias": ONES * np.nan}, "bias must be finite, got nan"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_linear_encoder_out_of_range_is_refused(name: str) -> None:
+    fields, said = WRONG[name]
+    with pytest.raises(SettingError, match=said):
+        LinearEncoder(**{"weights": ONES, **fields})
+
+
+@pytest.mark.parametrize(("alpha", "reg"), [(np.nan, 1.0), (1.0, np.nan), (0.0, 1.0), (1.0, np.inf), (True, 1.0)])
+def test_a_least_squares_encoder_out_of_range_is_refused(alpha: float, reg: float) -> None:
+    with pytest.raises(SettingError, match=r"the setting (alpha|reg) must be"):
+        LeastSquaresEncoder(alpha, reg)

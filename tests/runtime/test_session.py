@@ -90,9 +90,44 @@ def test_the_latest_are_remembered_and_unknown_ones_refused(model: Recommender) 
     assert session.items == tuple(FILMS[2:5])
     with pytest.raises(RequestError, match="item 'film-300é' is not among"):
         session.add("film-300é")
-    with pytest.raises(RequestError, match="at least one"):
-        model.session(limit=0)
+    for limit in (0, -3, 2.5, float("nan"), "3", True, -(10**5000)):
+        with pytest.raises(RequestError, match="at least one item, a whole number"):
+            model.session(limit=limit)  # type: ignore[arg-type]
+    for item in (2.0, True, [FILMS[2]]):
+        with pytest.raises(RequestError, match="an item is one id"):
+            session.forget(item)  # type: ignore[arg-type]
     assert session.items == tuple(FILMS[2:5])
+
+
+def test_a_smaller_limit_holds_at_once_and_for_what_is_forgotten(model: Recommender, tmp_path: Path) -> None:
+    path = tmp_path / "history.json"
+    larger = model.session(path)
+    for film in FILMS[:6]:
+        larger.add(film)
+    session = model.session(path, limit=3)
+    assert session.items == tuple(FILMS[3:6])
+    assert session.recommend(5) == model.recommend(history=FILMS[3:6], k=5)
+    assert json.loads(path.read_text())["items"] == FILMS[:6]
+    session.forget(FILMS[1])  # which it does not show, and the file holds
+    assert json.loads(path.read_text())["items"] == FILMS[3:6]
+    larger.add(FILMS[7])
+    larger.add(FILMS[0])
+    session.add(FILMS[3])
+    assert session.items == (FILMS[7], FILMS[0], FILMS[3])
+    assert json.loads(path.read_text())["items"] == list(session.items)
+
+
+def test_half_a_character_in_a_history_is_kept_as_any_unknown_id(model: Recommender, tmp_path: Path) -> None:
+    """As Java and JavaScript write it, which have such texts."""
+    path = tmp_path / "history.json"
+    path.write_text('{"format": "edgerec.history", "version": 1, "items": ["\\ud800"]}')
+    session = model.session(path)
+    with pytest.raises(RequestError, match=r"item '\\ud800' is not among"):
+        session.add("\ud800")
+    session.add(FILMS[1])
+    assert model.session(path).items == ("\ud800", FILMS[1])
+    session.forget("\ud800")
+    assert model.session(path).items == (FILMS[1],)
 
 
 def test_items_that_a_bundle_does_not_know_any_more_are_kept_and_not_asked_with(

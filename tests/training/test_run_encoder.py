@@ -57,7 +57,15 @@ def test_an_old_run_with_users_has_no_encoder(interactions: Interactions, tmp_pa
     assert Run.load(tmp_path).encoder is None
 
 
-@pytest.mark.parametrize("damage", [{"kind": "no such", "settings": {}}, {"kind": "linear", "settings": {"x": 1}}, 7])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"kind": "no such", "settings": {}},
+        {"kind": "linear", "settings": {"x": 1}},
+        {"kind": "linear", "settings": {"power": 99}},
+        7,
+    ],
+)
 def test_a_damaged_encoder_is_named(damage: object, interactions: Interactions, tmp_path: Path) -> None:
     train(interactions, backbone="svd", method="dense", dimensions=8, options=OPTIONS, out=tmp_path)
     fields = json.loads((tmp_path / "run.json").read_text())

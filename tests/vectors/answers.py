@@ -37,6 +37,9 @@ class Answers:
 
     def requests(self) -> Iterator[Request]:
         """Every request."""
+        if self._case.wrong:
+            yield from self._wrong()
+            return
         yield from self._loads()
         for number, subject in enumerate(self._subjects()):
             yield from self._recommendations(subject, thorough=number == 0)
@@ -243,6 +246,29 @@ class Answers:
         asked += [{**other, "k": 3}, {**named, **other, "k": 3}, {"k": 3}]
         yield from ({"call": "recommend", **one, "error": "request"} for one in asked)
         yield from ({"call": "score", **named, "items": [some, one], "error": "request"} for one in unknown)
+
+    def _wrong(self) -> Iterator[Request]:
+        """What is no id, wherever one is asked for; vectors that are none; and one right request of each kind."""
+        subject = next(self._subjects())
+        named = subject[0]
+        yield self._ranked(*subject, 5)
+        yield self._score(subject)
+        some = self._items[0]
+        wrong: list[Any] = [0.5, 1e300, 2**64, True, False, [some], [], {"id": some}]
+        wrong += ["\ud800", f"{some}\udc00", f"{some} "] if self._case.ids == "str" else [some + 0.5, str(some), ""]
+        for one in wrong:
+            who = {"user": one} if self._users else {"history": [some, one]}
+            yield {"call": "recommend", **who, "k": 3, "error": "request"}
+            yield {"call": "recommend", **named, "k": 3, "exclude": [some, one], "error": "request"}
+            yield {"call": "recommend", **named, "k": 3, "allow": [some, one], "error": "request"}
+            yield {"call": "score", **named, "items": [some, one], "error": "request"}
+            yield {"call": "similar", "item": one, "k": 3, "error": "request"}
+            yield {"call": "title", "item": one, "error": "request"}
+        if self._solved:
+            d = self._reference.d
+            for vector in ([1.0] * (d - 1), [1.0] * (d + 1), [], [[1.0] * d], [1.0] * (d - 1) + [1e39], [3e38] * d):
+                yield {"call": "recommend", "vector": vector, "k": 3, "error": "request"}
+                yield {"call": "score", "vector": vector, "items": self._items, "error": "request"}
 
 
 def _short(value: float) -> float:

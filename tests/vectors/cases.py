@@ -40,6 +40,7 @@ class Case:
         signed: by the trusted key.
         run_rows: rows of a run at least; a real bundle has 32,768 or more.
         rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
+        wrong: it is asked with what is no id and no vector, which every runtime refuses.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Case:
     signed: bool = False
     run_rows: int = RUN_ROWS
     rows_a_step: int = ROWS_A_STEP
+    wrong: bool = False
 
     @property
     def has_users(self) -> bool:
@@ -84,6 +86,9 @@ def cases() -> Iterator[Case]:
     # A network sees some rows at a time, here in three rounds of a loop, the last one not full.
     for layout, precision in zip(LAYOUTS, cycle(PRECISIONS), strict=False):
         yield Case(f"{layout}-{precision}-ncf", Options(layout, precision), "ncf", rows_a_step=25)
+    whole = Options("dense", "fp32", similar=True)
+    yield Case("wrong-numbers", whole, n_items=20, wrong=True)
+    yield Case("wrong-texts", whole, "ials", "str", n_items=20, wrong=True)
 
 
 def source_of(case: Case, rng: np.random.Generator) -> Source:

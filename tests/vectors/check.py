@@ -100,7 +100,8 @@ def score(model: Recommender, request: Request) -> list[float]:
 
 
 def _vector(request: Request) -> dict[str, Any]:
-    return {"vector": np.array([request["vector"]], np.float32)}
+    with np.errstate(over="ignore"):  # to inf, which is refused
+        return {"vector": np.array([request["vector"]], np.float32)}
 
 
 def similar(model: Recommender, request: Request) -> list[tuple[Any, float]]:

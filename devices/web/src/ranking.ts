@@ -9,13 +9,8 @@ import type { EdgeRecError } from "./errors.ts";
 /** Rows and their scores, best first. */
 export type Ranking = [row: number, score: number][];
 
-/** Of the rows' scores the k best, of equal ones the lower row. */
-export async function bestOf(
-  rows: number[],
-  scored: (rows: number[]) => Promise<ArrayLike<number>>,
-  k: number,
-): Promise<Ranking> {
-  const scores = rows.length > 0 ? await scored(rows) : [];
+/** The k best of rows by their scores, of equal ones the lower row. */
+export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ranking {
   const ranking = rows.map((row, at): Ranking[0] => [row, scores[at]!]);
   return ranking.sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, k);
 }

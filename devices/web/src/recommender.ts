@@ -37,7 +37,8 @@ export interface Recommender {
    * items come first.
    *
    * @throws RequestError an unknown user or item, k outside 1..items, the wrong one of user and history, or an empty
-   *   history where the bundle does not say which items are popular.
+   *   history where the bundle does not say which items are popular. BundleError the bundle answers what no bundle does:
+   *   rows that it does not have, numbers that are not finite.
    */
   recommend(request: Subject & Limits): Promise<Recommendation[]>;
   /** Scores of the given items, in their order; zeros of an empty history. @throws RequestError as `recommend` does. */
@@ -52,7 +53,7 @@ export interface Recommender {
   has(item: Id): boolean;
   /** The id of every item, by row. */
   items(): Id[];
-  /** A history that grows. @throws RequestError in a bundle with users, MissingError of its store. */
+  /** A history that grows. @throws RequestError in a bundle with users, or for a limit below 1; MissingError of its store. */
   session(options?: SessionOptions): Promise<Session>;
   /** Release what onnxruntime holds; what is asked afterwards is refused. */
   close(): Promise<void>;
@@ -76,11 +77,10 @@ export function recommenderOf(bundle: Bundle): Recommender {
     return Array.from(ids, (id) => known(items, id, "item"));
   }
 
-  function scalar(k: number): Feed[string] {
-    if (!(Number.isInteger(k) && k > 0 && k <= rows)) {
-      throw new RequestError(`k must be a whole number in 1..${rows}, got ${k}`);
+  function demandWhole(name: string, value: number, most: number): void {
+    if (!(Number.isInteger(value) && value > 0 && value <= most)) {
+      throw new RequestError(`${name} must be a whole number in 1..${most}, got ${value}`);
     }
-    return [[k], []];
   }
 
   /** Histories are for bundles without users, and only they have them. */
@@ -104,33 +104,49 @@ export function recommenderOf(bundle: Bundle): Recommender {
     return [manifest.graphs.has("encode") ? { vector: [await encoded(feed), [1, d]] } : feed, past];
   }
 
-  const encoded = async (feed: Feed) => (await bundle.run("encode", feed))["vector"]!.data as Float32Array;
+  /** Refuse an answer that no bundle gives. */
+  function demand(sound: boolean): void {
+    if (!sound) {
+      throw new BundleError("the bundle answers with what no bundle does; export it again");
+    }
+  }
+
+  /** The one vector of numbers that a graph answers. */
+  async function numbers(graph: string, output: string, feed: Feed, count: number): Promise<Float32Array> {
+    const data = (await bundle.run(graph, feed))[output]!.data as Float32Array;
+    demand(data.length === count && data.every(Number.isFinite));
+    return data;
+  }
+
+  const encoded = (feed: Feed) => numbers("encode", "vector", feed, d);
 
   function answer(ranking: Ranking): Recommendation[] {
     return ranking.map(([row, score]) => {
-      if (!(row >= 0 && row < rows)) {
-        throw new BundleError("the bundle answers with items that are not there; export it again");
-      }
+      demand(row >= 0 && row < rows && Number.isFinite(score));
       return { item: items.id(row), score };
     });
   }
 
-  async function ranked(graph: string, feed: Feed): Promise<Recommendation[]> {
-    const { items, scores } = await bundle.run(graph, feed);
-    const found = Array.from(items!.data as BigInt64Array, Number);
+  /** The best k of what is left. */
+  async function ranked(graph: string, feed: Feed, k: number, left: number): Promise<Recommendation[]> {
+    const { items, scores } = await bundle.run(graph, { ...feed, k: [[k], []] });
+    const found = Array.from(items!.data as BigInt64Array, Number).filter((row) => row >= 0);
+    demand(found.length === Math.min(k, left)); // a score of -inf would pass for an item that is excluded
     // What is missing comes last.
-    return answer(found.filter((row) => row >= 0).map((row, at) => [row, scores!.data[at] as number]));
+    return answer(found.map((row, at) => [row, scores!.data[at] as number]));
   }
 
   const scored = async (feed: Feed, candidates: number[]) =>
-    (await bundle.run("score", { ...feed, candidates: matrix(candidates) }))["scores"]!.data as Float32Array;
+    candidates.length > 0
+      ? numbers("score", "scores", { ...feed, candidates: matrix(candidates) }, candidates.length)
+      : new Float32Array();
 
   const model: Recommender = {
     metadata: manifest.metadata,
     async recommend({ k = 10, exclude = [], allow, ...subject }) {
-      const number = scalar(k);
+      demandWhole("k", k, rows);
       const unwanted = rowsOf(exclude);
-      const allowed = allow && new Set(rowsOf(allow));
+      const allowed = allow == null ? null : new Set(rowsOf(allow));
       const [feed, past] = await asked(subject);
       const gone = new Set([...unwanted, ...(past ?? [])]);
       const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
@@ -139,16 +155,20 @@ export function recommenderOf(bundle: Bundle): Recommender {
       }
       // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
       if (allowed && allowed.size * d <= rows) {
-        return answer(await (await import("./ranking.ts")).bestOf([...allowed].filter(may), (left) => scored(feed, left), k));
+        const left = [...allowed].filter(may);
+        return answer((await import("./ranking.ts")).bestOf(left, await scored(feed, left), k));
       }
       const excluded = allowed ? allRows().filter((row) => !may(row)) : [...gone];
-      return ranked("recommend", { ...feed, exclude: matrix(excluded), k: number });
+      return ranked("recommend", { ...feed, exclude: matrix(excluded) }, k, rows - excluded.length);
     },
     async score({ items, ...subject }) {
       const candidates = rowsOf(items);
       return scored((await asked(subject))[0], candidates);
     },
-    similar: async (item, k = 10) => ranked("similar", { item: [rowsOf([item]), [1]], k: scalar(k) }),
+    async similar(item, k = 10) {
+      demandWhole("k", k, rows);
+      return ranked("similar", { item: [rowsOf([item]), [1]] }, k, rows - 1);
+    },
     async encode(history) {
       const [{ vector }] = await asked({ history });
       return (vector?.[0] as Float32Array) ?? encoded({}); // which there is no graph for
@@ -161,6 +181,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
     items: () => allRows().map(items.id),
     async session(options = {}) {
       demandUsers(false);
+      demandWhole("the limit", options.limit ?? 1, Infinity);
       try {
         return await (await import("./session.ts")).openSession(model, options);
       } catch (error) {

@@ -19,7 +19,7 @@ export interface SessionOptions {
 }
 
 export interface Session {
-  /** Raw ids, the latest last. Those that the bundle does not know (any more) are kept, and not asked with. */
+  /** Raw ids, the latest last, at most the limit. Those that the bundle does not know (any more) are kept, and not asked with. */
   readonly items: readonly Id[];
   /** Remember an item, once. @throws RequestError where the bundle does not know it. */
   add(item: Id): Promise<void>;
@@ -39,7 +39,7 @@ export interface Session {
 export async function openSession(model: Recommender, { store, limit = 1000 }: SessionOptions): Promise<Session> {
   const place = typeof store === "string" ? browserStore(store) : store;
   const text = await place?.read();
-  let items: readonly Id[] = text == null ? [] : parsed(text);
+  let items: readonly Id[] = text == null ? [] : parsed(text).slice(-limit);
   let last: Promise<unknown> = Promise.resolve();
   const known = () => items.filter(model.has);
 
@@ -56,15 +56,18 @@ export async function openSession(model: Recommender, { store, limit = 1000 }: S
     },
     async add(item) {
       model.title(item); // an unknown one is an error of its
-      if (!items.includes(item)) {
-        await become([...items, item].slice(-limit));
+      if (!items.includes(plain(item))) {
+        await become([...items, plain(item)].slice(-limit));
       }
     },
-    forget: (item) => become(item === undefined ? [] : items.filter((one) => one !== item)),
+    forget: (item) => become(item === undefined ? [] : items.filter((one) => one !== plain(item))),
     recommend: (limits) => model.recommend({ ...limits, history: known() }),
     score: (asked) => model.score({ items: asked, history: known() }),
   };
 }
+
+/** An id as answers have it: 7n is 7. */
+const plain = (item: Id) => (typeof item === "bigint" && Number.isSafeInteger(Number(item)) ? Number(item) : item);
 
 /** JSON; whole numbers that JavaScript's JSON would round are text of a kind of their own. */
 function written(items: Id[]): string {
@@ -76,7 +79,7 @@ function parsed(text: string): Id[] {
   try {
     const { format, version, items } = JSON.parse(text) as { format: string; version: number; items: (Id | { int: string })[] };
     if (format === "edgerec.history" && version === 1) {
-      return items.map((item) => (typeof item === "object" ? BigInt(item.int) : item));
+      return items.map((item) => (typeof item === "object" ? plain(BigInt(item.int)) : item));
     }
   } catch {
     // Told below.

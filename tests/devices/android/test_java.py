@@ -14,7 +14,7 @@ from edgerec.runtime.graphfile import OPERATORS
 from edgerec_devices.runner import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
-from tests.devices.web import films, hostile_graphs, large_bundle, make_patches
+from tests.devices.web import films, hostile_graphs, large_bundle, make_patches, not_finite
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
@@ -91,7 +91,8 @@ def test_the_vectors(java: list[str]) -> None:
 
 def test_what_apps_rely_on(java: list[str], tmp_path: Path) -> None:
     large = large_bundle(tmp_path)
-    assert ran(java, "Behaviour", FOLDER, tmp_path, large) == "all is as apps rely on"
+    not_finite(tmp_path / "damaged")
+    assert ran(java, "Behaviour", FOLDER, tmp_path, large, tmp_path / "damaged") == "all is as apps rely on"
 
 
 def test_damaged_bundles_are_refused_by_named_errors(java: list[str], tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from edgerec.runtime.manifest import MOST_GRAPH_BYTES
 from edgerec_devices import web_files
 from edgerec_devices.static_site import StaticServer
 from tests.devices.chrome import Chrome, Page, chrome
-from tests.devices.web import BUNDLES, hostile_graphs, native, need
+from tests.devices.web import BUNDLES, hostile_graphs, native, need, not_finite
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[1] / "web" / "src"
-MOST_BYTES = 12_000
+MOST_BYTES = 12_400
 """Of our own code, minified, that a page loads at first."""
 MOST_BYTES_IN_ALL = 23_000
 """With what it loads on first use."""
@@ -243,6 +243,71 @@ def test_a_history_that_grows_and_is_kept_until_it_is_forgotten(ready: None, tmp
     assert (left, after) == (2, [])
     assert "ENOENT" in gone
     assert not list(place.parent.iterdir())
+
+
+def test_a_history_shows_at_most_its_limit_at_once(ready: None, tmp_path: Path) -> None:
+    place = tmp_path / "history.json"
+    items = json.dumps([{"int": "7"}, 1, 2, 3])
+    place.write_text(f'{{"format": "edgerec.history", "version": 1, "items": {items}}}')
+    told = module(
+        f"const store = edgerec.fileStore({json.dumps(str(place))});\n"
+        "const model = await edgerec.load(`${vectors}/no-ids`, { runtime });\n"
+        "const session = await model.session({ store, limit: 2 });\n"
+        "const before = session.items; await session.add(4n); await session.add(4);\n"
+        "const after = session.items; await session.forget(4n);\n"
+        "const whole = await model.session({ limit: 9, store: { read: async () => "
+        f"JSON.stringify({{ format: 'edgerec.history', version: 1, items: {items} }}) }} }});\n"
+        "const wrong = [];\n"
+        "for (const limit of [0, -1, 1.5, NaN, '3']) wrong.push(await fails(model.session({ limit })));\n"
+        "tell([before, after, session.items, whole.items, wrong]);"
+    )
+    before, after, left, whole, wrong = json.loads(told)
+    assert (before, after, left, whole) == ([2, 3], [3, 4], [3], [7, 1, 2, 3])
+    assert json.loads(place.read_text())["items"] == [3]
+    assert len(wrong) == 5
+    assert all(said.startswith("RequestError: the limit must be a whole number in 1..Infinity, got ") for said in wrong)
+
+
+def test_requests_that_make_no_sense(ready: None) -> None:
+    told = module(
+        "const model = await edgerec.load(`${vectors}/no-ids`, { runtime });\n"
+        "const history = [1]; const wrong = [\n"
+        "  { history, k: 0 }, { history, k: 61 }, { history, k: 1.5 }, { history, k: NaN }, { history, k: '3' },\n"
+        "  { history: [0.9] }, { history: [NaN] }, { history: [-1] }, { history: [60] }, { history: ['1'] },\n"
+        "  { history: [[1]] }, { history: [null] }, { history: [true] }, { history: '1' }, { history: 1 },\n"
+        "  { history, exclude: [0.9] }, { history, exclude: 5 }, { history, allow: [1.5] }, { history, allow: '' },\n"
+        "  { history, allow: 0 }, { history, user: 1 }, { user: 1 },\n"
+        "  { history: ['\\ud800'] }, { history: [2n ** 64n] },\n"
+        "];\n"
+        "for (const request of wrong) tell([`${Object.entries(request)}`, await fails(model.recommend(request))]);\n"
+        "tell(['no scores of nothing', [...(await model.score({ history, items: [] }))]]);"
+    )
+    *refused, nothing = map(json.loads, told.splitlines())
+    assert len(refused) == 24
+    assert [one for one in refused if not one[1].startswith("RequestError: ")] == []
+    assert nothing[1] == []
+
+
+def test_answers_that_are_not_finite_are_refused(ready: None, tmp_path: Path) -> None:
+    not_finite(tmp_path)
+    told = module(
+        f"const folder = {json.dumps(str(tmp_path))}; const all = [...Array(20).keys()];\n"
+        "const load = (name) => edgerec.load(`${folder}/${name}`, { runtime, verify: false });\n"
+        "const nan = await load('nan'), beyond = await load('beyond'), encoded = await load('encoded');\n"
+        "for (const model of [nan, beyond]) {\n"
+        "  tell(await fails(model.recommend({ user: 1, k: 3 })));\n"
+        "  tell(await fails(model.recommend({ user: 1, k: 3, allow: [1, 2] })));\n"
+        "  tell(await fails(model.recommend({ user: 1, k: 3, exclude: [1, 2] })));\n"
+        "  tell(await fails(model.score({ user: 1, items: [4] })));\n"
+        "}\n"
+        "tell(await fails(nan.similar(1, 3)));\n"
+        "tell(await fails(encoded.encode([1]))); tell(await fails(encoded.recommend({ history: [1] })));\n"
+        "tell(await fails(encoded.score({ history: [1], items: [2] })));\n"
+        "tell([await beyond.recommend({ user: 1, k: 3, exclude: all })]);"
+    )
+    *refused, right = map(json.loads, told.splitlines())
+    assert refused == ["BundleError: the bundle answers with what no bundle does; export it again"] * 12
+    assert right == [[]]
 
 
 def test_numbers_beyond_two_to_the_53rd_are_exact(ready: None, tmp_path: Path) -> None:

@@ -19,17 +19,20 @@ import java.util.concurrent.Future;
 /**
  * What apps rely on beside right answers, which are the vectors' matter.
  *
- * <p>usage: java org.edgerec.Behaviour VECTORS SCRATCH LARGE      (a bundle with tables of 10 MiB and more)
+ * <p>usage: java org.edgerec.Behaviour VECTORS SCRATCH LARGE DAMAGED      (LARGE: a bundle with tables of 10 MiB and
+ * more; DAMAGED: a folder of bundles whose answers are not finite)
  */
 public final class Behaviour {
     private final File bundles;
     private final File scratch;
     private final File large;
+    private final File damaged;
 
     private Behaviour(String[] arguments) {
         bundles = new File(arguments[0], "bundles");
         scratch = new File(arguments[1]);
         large = new File(arguments[2]);
+        damaged = new File(arguments[3]);
     }
 
     public static void main(String[] arguments) throws Exception {
@@ -42,6 +45,7 @@ public final class Behaviour {
         behaviour.bundlesAreInstalledAsAWhole();
         behaviour.threadsAnswerAlikeAndNothingAfterClose();
         behaviour.requestsThatMakeNoSense();
+        behaviour.numbersThatAreNotFiniteAreRefused();
         System.out.println("all is as apps rely on");
         System.exit(0);
     }
@@ -183,12 +187,55 @@ public final class Behaviour {
                     + "\"items\":[\"\u00e9\",{\"int\":\"1152921504606846977\"},7]}";
             Files.write(store.toPath(), kept.getBytes(StandardCharsets.UTF_8));
             Session other = model.session(store);
+            other.forget(7.9); // no id, and not 7
             demand(other.items().equals(Arrays.asList("\u00e9", 1152921504606846977L, 7L)), other.items());
             other.forget(7);
             demand(Vectors.text(store).equals(kept.replace(",7", "")), Vectors.text(store));
         }
+        aHistoryShowsNoMoreThanItsLimit(store);
         try (Recommender model = Recommender.load(new File(bundles, "titles"))) {
             refuses(RequestException.class, "this bundle has users: give a user", () -> model.session());
+        }
+    }
+
+    /** Of a file that Python, whose limit is the app's, wrote with more. */
+    private void aHistoryShowsNoMoreThanItsLimit(File store) throws Exception {
+        StringBuilder numbers = new StringBuilder("0");
+        for (int n = 1; n < Session.LIMIT + 5; n++) {
+            numbers.append(',').append(n);
+        }
+        String kept = "{\"format\":\"edgerec.history\",\"version\":1,\"items\":[" + numbers + "]}";
+        Files.write(store.toPath(), kept.getBytes(StandardCharsets.UTF_8));
+        try (Recommender model = Recommender.load(new File(bundles, "no-ids"))) {
+            Session session = model.session(store);
+            demand(session.items().size() == Session.LIMIT && session.items().get(0).equals(5L), session.items().size());
+            session.forget(2); // which it does not show, and the file holds
+            demand(model.session(store).items().size() == Session.LIMIT, "the limit");
+            demand(!Vectors.text(store).contains("[0,1,2,"), "what was forgotten is in the file");
+        }
+    }
+
+    /** Users, vectors and cosines that a damaged bundle has: no answer is made of them. */
+    private void numbersThatAreNotFiniteAreRefused() throws Exception {
+        String said = "the bundle answers with what no bundle does";
+        Options unverified = new Options().verify(false);
+        for (String name : new String[] {"nan", "beyond"}) {
+            try (Recommender model = Recommender.load(new File(damaged, name), unverified)) {
+                Request who = Request.ofUser(1).k(3);
+                refuses(BundleException.class, said, () -> model.recommend(who));
+                refuses(BundleException.class, said, () -> model.recommend(who.exclude(Arrays.asList(1, 2))));
+                refuses(BundleException.class, said, () -> model.score(who, Arrays.asList(4)));
+                refuses(BundleException.class, said, () -> model.recommend(who.allow(Arrays.asList(4, 5))));
+            }
+        }
+        try (Recommender model = Recommender.load(new File(damaged, "nan"), unverified)) {
+            refuses(BundleException.class, said, () -> model.similar(1, 3));
+        }
+        try (Recommender model = Recommender.load(new File(damaged, "encoded"), unverified)) {
+            Request who = Request.ofHistory(Arrays.asList(1));
+            refuses(BundleException.class, said, () -> model.encode(Arrays.asList(1)));
+            refuses(BundleException.class, said, () -> model.recommend(who));
+            refuses(BundleException.class, said, () -> model.score(who, Arrays.asList(2)));
         }
     }
 
@@ -265,8 +312,25 @@ public final class Behaviour {
                     () -> model.recommend(Request.ofUser(null)));
             refuses(RequestException.class, "k must be a whole number in 1..60, got 0",
                     () -> model.recommend(Request.ofUser("a").k(0)));
-            refuses(RequestException.class, "user 3.5 is not in the bundle",
-                    () -> model.recommend(Request.ofUser(3.5)));
+            for (Object wrong : new Object[] {3.5, 1.0f, Double.NaN, true, "\ud800", Arrays.asList("a"), new Object()}) {
+                refuses(RequestException.class, "is not in the bundle", () -> model.recommend(Request.ofUser(wrong)));
+                List<?> wrongs = Arrays.asList(item, wrong);
+                refuses(RequestException.class, "is not in the bundle",
+                        () -> model.recommend(Request.ofUser("a").exclude(wrongs)));
+                refuses(RequestException.class, "is not in the bundle",
+                        () -> model.recommend(Request.ofUser("a").allow(wrongs)));
+                refuses(RequestException.class, "is not in the bundle",
+                        () -> model.score(Request.ofUser("a"), wrongs));
+                refuses(RequestException.class, "is not in the bundle", () -> model.title(wrong));
+                demand(!model.has(wrong), wrong);
+            }
+            refuses(RequestException.class, "is not in the bundle", () -> model.title(null));
+            refuses(RequestException.class, "expected a request, got null", () -> model.recommend(null));
+            refuses(RequestException.class, "expected a request, got null", () -> model.score(null, Arrays.asList(item)));
+            for (int threads : new int[] {-1, 1025}) {
+                refuses(RequestException.class, "threads must be a whole number in 0..1024, got " + threads,
+                        () -> new Options().threads(threads));
+            }
             refuses(RequestException.class, "expected a collection of item ids, got null",
                     () -> model.recommend(Request.ofUser("a").exclude(null)));
             refuses(RequestException.class, "no 'similar' graph: it was exported without",

@@ -49,11 +49,16 @@ final class Ids {
         if (texts != null) {
             return id instanceof String ? find((String) id) : -1;
         }
-        if (!(id instanceof Long || id instanceof Integer || id instanceof Short || id instanceof Byte)) {
+        if (!isWhole(id)) {
             return -1;
         }
         long wanted = ((Number) id).longValue();
         return find(row -> Long.compare(numbers.at(row), wanted));
+    }
+
+    /** Whether an id is a whole number. */
+    static boolean isWhole(Object id) {
+        return id instanceof Long || id instanceof Integer || id instanceof Short || id instanceof Byte;
     }
 
     private int find(String id) {

@@ -6,6 +6,9 @@ import java.util.List;
 
 /** How a bundle is opened. */
 public final class Options {
+    /** More than any machine makes use of; onnxruntime would start them all. */
+    private static final int MOST_THREADS = 1024;
+
     boolean verify = true;
     int threads = 1;
     List<byte[]> trusted;
@@ -16,8 +19,11 @@ public final class Options {
         return this;
     }
 
-    /** onnxruntime's threads for one answer; 1. */
+    /** onnxruntime's threads for one answer; 1. Throws RequestException outside 0..1024; 0 leaves it to onnxruntime. */
     public Options threads(int threads) {
+        if (threads < 0 || threads > MOST_THREADS) {
+            throw new RequestException("threads must be a whole number in 0.." + MOST_THREADS + ", got " + threads);
+        }
         this.threads = threads;
         return this;
     }

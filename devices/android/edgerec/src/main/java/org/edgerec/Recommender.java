@@ -80,9 +80,12 @@ public final class Recommender implements AutoCloseable {
      *
      * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user and history, or an
      *     empty history where the bundle does not say which items are popular.
+     * @throws BundleException the bundle answers what no bundle does: rows that it does not have, numbers that are not
+     *     finite.
      */
     public List<Recommendation> recommend(Request request) {
         return whileOpen(() -> {
+            demandRequest(request);
             checkK(request.k);
             BitSet gone = set(items.rows(request.exclude));
             BitSet allowed = request.allow == null ? null : set(items.rows(request.allow));
@@ -95,7 +98,7 @@ public final class Recommender implements AutoCloseable {
                 return popular(gone, allowed, request.k);
             }
             if (allowed == null) {
-                return ranked("recommend", feed.row("exclude", padded(rows(gone))), request.k);
+                return ranked(feed, gone, request.k);
             }
             // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
             if ((long) allowed.cardinality() * manifest.d <= manifest.items.rows) {
@@ -104,13 +107,14 @@ public final class Recommender implements AutoCloseable {
             }
             allowed.flip(0, manifest.items.rows);
             allowed.or(gone);
-            return ranked("recommend", feed.row("exclude", padded(rows(allowed))), request.k);
+            return ranked(feed, allowed, request.k);
         });
     }
 
     /** Scores of the given items, in their order; zeros of an empty history. Throws what recommend does. */
     public float[] score(Request who, Collection<?> asked) {
         return whileOpen(() -> {
+            demandRequest(who);
             long[] candidates = items.rows(asked);
             return scored(asked(who, past(who)), candidates);
         });
@@ -124,7 +128,8 @@ public final class Recommender implements AutoCloseable {
     public List<Recommendation> similar(Object item, int k) {
         return whileOpen(() -> {
             checkK(k);
-            return ranked("similar", new Bundle.Feed().put("item", new long[] {items.row(item)}, 1), k);
+            Bundle.Feed feed = new Bundle.Feed().put("item", new long[] {items.row(item)}, 1);
+            return ranked("similar", feed, k, manifest.items.rows - 1);
         });
     }
 
@@ -207,6 +212,12 @@ public final class Recommender implements AutoCloseable {
         }
     }
 
+    private static void demandRequest(Request request) {
+        if (request == null) {
+            throw new RequestException("expected a request, got null; make one by Request.ofUser or Request.ofHistory");
+        }
+    }
+
     private void demandUsers(boolean wanted) {
         if ((users != null) != wanted) {
             throw new RequestException("this bundle has "
@@ -235,7 +246,7 @@ public final class Recommender implements AutoCloseable {
     }
 
     private float[] vector(long[] past) {
-        return floats(bundle.run("encode", new Bundle.Feed().row("history", padded(past))), "vector");
+        return finite(bundle.run("encode", new Bundle.Feed().row("history", padded(past))), "vector", manifest.d);
     }
 
     /** Rows, and a -1 where there are none: products over nothing differ by version. */
@@ -243,7 +254,14 @@ public final class Recommender implements AutoCloseable {
         return rows.length == 0 ? PADDING : rows;
     }
 
-    private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k) {
+    /** The best k without those excluded. */
+    private List<Recommendation> ranked(Bundle.Feed feed, BitSet excluded, int k) {
+        int left = manifest.items.rows - excluded.cardinality();
+        return ranked("recommend", feed.row("exclude", padded(rows(excluded))), k, left);
+    }
+
+    /** @param left how many items the graph can answer at most. */
+    private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k, int left) {
         Map<String, Object> answer = bundle.run(graph, feed.put("k", new long[] {k}));
         Object found = answer.get("items");
         float[] scores = floats(answer, "scores");
@@ -257,10 +275,32 @@ public final class Recommender implements AutoCloseable {
                 throw broken();
             }
             if (row >= 0) {
+                demandFinite(scores[n]);
                 best.add(new Recommendation(items.id((int) row), scores[n]));
             }
         }
+        if (best.size() != Math.min(k, left)) { // a score of -inf would pass for an item that is excluded
+            throw broken();
+        }
         return best;
+    }
+
+    /** So many numbers, all of them finite. */
+    private static float[] finite(Map<String, Object> answer, String name, int count) {
+        float[] numbers = floats(answer, name);
+        if (numbers.length != count) {
+            throw broken();
+        }
+        for (float number : numbers) {
+            demandFinite(number);
+        }
+        return numbers;
+    }
+
+    private static void demandFinite(float number) {
+        if (Float.isNaN(number) || Float.isInfinite(number)) {
+            throw broken();
+        }
     }
 
     private static float[] floats(Map<String, Object> answer, String name) {
@@ -278,11 +318,7 @@ public final class Recommender implements AutoCloseable {
         if (candidates.length == 0) {
             return new float[0];
         }
-        float[] scores = floats(bundle.run("score", feed.row("candidates", candidates)), "scores");
-        if (scores.length != candidates.length) {
-            throw broken();
-        }
-        return scores;
+        return finite(bundle.run("score", feed.row("candidates", candidates)), "scores", candidates.length);
     }
 
     /** The best of a list that is scored, of equal ones the lower row. */

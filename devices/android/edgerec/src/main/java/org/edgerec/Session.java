@@ -29,11 +29,11 @@ public final class Session {
         this.model = model;
         this.store = store;
         if (store != null && store.exists()) {
-            items = read();
+            items = latest(read());
         }
     }
 
-    /** Raw ids, the latest last. Those that the bundle does not know (any more) are kept, and not asked with. */
+    /** Raw ids, the latest last, LIMIT of them at most. Those that the bundle does not know (any more) are kept, and not asked with. */
     public synchronized List<Object> items() {
         return Collections.unmodifiableList(new ArrayList<>(items));
     }
@@ -45,8 +45,12 @@ public final class Session {
         if (!items.contains(id)) {
             List<Object> now = new ArrayList<>(items);
             now.add(id);
-            become(now.subList(Math.max(0, now.size() - LIMIT), now.size()));
+            become(latest(now));
         }
+    }
+
+    private static List<Object> latest(List<Object> items) {
+        return items.subList(Math.max(0, items.size() - LIMIT), items.size());
     }
 
     /** Forget an item, in the store too. */
@@ -86,8 +90,9 @@ public final class Session {
         return known;
     }
 
+    /** An id as answers have it; what is none, a fraction say, is as it was. */
     private static Object id(Object item) {
-        return item instanceof Number ? (Object) ((Number) item).longValue() : item;
+        return Ids.isWhole(item) ? (Object) ((Number) item).longValue() : item;
     }
 
     private void become(List<Object> now) {
