@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
-from edgerec.runtime.graphfile import OPERATORS
+from edgerec.runtime.spec import OPERATORS
 from edgerec_devices.runner import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned

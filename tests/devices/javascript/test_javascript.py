@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgerec.runtime.graphfile import OPERATORS
+from edgerec.runtime.spec import OPERATORS
 from edgerec.runtime.manifest import MOST_BYTES as MOST_MANIFEST_BYTES
 from edgerec.runtime.manifest import MOST_GRAPH_BYTES
 from edgerec_devices import web_files
