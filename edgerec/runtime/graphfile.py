@@ -181,8 +181,8 @@ def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, with
 
 
 def _check_divisions(graph: Message, constants: Mapping[bytes, int]) -> None:
-    """Whole numbers are divided by constants of the file alone, neither 0 nor -1: those end the process (of INT64_MIN,
-    the second), in onnxruntime's folding of constants as in a run."""
+    """Whole numbers are divided by positive constants of the file alone: 0 ends the process, and of INT64_MIN -1 does,
+    when a graph is opened as in a run."""
     named = Counter[bytes](tensor[8][0] for tensor in graph.get(5, []))
     for one in _graphs(graph):
         named.update(output for node in one.get(1, []) for output in node.get(2, []))
@@ -196,8 +196,8 @@ def _check_divisions(graph: Message, constants: Mapping[bytes, int]) -> None:
             operator, taken = _text(node, 4), node.get(1, [])
             of_floats = any(name in known for name in _of_the_type(operator, taken))
             divided = operator == "Mod" or (operator == "Div" and not of_floats)
-            if divided and constants.get(taken[1], 0) in (0, -1):
-                raise ValueError("it divides whole numbers by what is no constant of it, or by 0 or -1")
+            if divided and constants.get(taken[1], 0) < 1:
+                raise ValueError("it divides whole numbers by something else than a positive constant")
             made = node.get(2, [])[:1]  # TopK's second output is whole numbers
             if (of_floats or _casts_to_float(node, operator)) and made and named[made[0]] == 1:
                 known.add(made[0])

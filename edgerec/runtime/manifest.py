@@ -156,7 +156,7 @@ def json_object(content: bytes) -> dict[str, Any]:
     """The JSON object in bytes from anywhere. A value of two bytes takes 70 when it is parsed, so that values are
     counted before, by the commas and brackets that they need.
 
-    Raises ValueError: no JSON object, or one of more values or levels than the specification allows.
+    Raises ValueError: no JSON object, or one of more values, levels or members than the specification allows.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > LIMITS["json_values"]:
         raise ValueError(f"more than {LIMITS['json_values']} values")
@@ -167,7 +167,9 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ValueError("no JSON object")
     level: list[Any] = [fields]
-    for _ in range(LIMITS["json_levels"] + 1):
+    for _ in range(LIMITS["json_levels"]):
+        if any(isinstance(value, dict) and len(value) > LIMITS["json_members"] for value in level):
+            raise ValueError(f"an object of more than {LIMITS['json_members']} members")
         level = [one for value in level for one in (value.values() if isinstance(value, dict) else value)]
         level = [value for value in level if isinstance(value, (dict, list))]
     if level:

@@ -35,6 +35,8 @@ GROWTH, ROOM = LIMITS["growth"], LIMITS["growth_room"]
 for, and so much is enough for an honest one. A bundle that outgrows it ships whole."""
 INFLATED = LIMITS["inflated"]
 """The inflated stream has at most 4 times the bytes of the base, and 1 MiB more."""
+BYTES_A_RUN = LIMITS["bytes_a_run"]
+"""Of bytes a run makes so many on average, but for one: a copy of fewer costs more than it saves."""
 _PIECE = 1 << 16
 _RUNS_AT_ONCE = 1 << 16
 
@@ -185,9 +187,13 @@ class Parts:
         planes = np.frombuffer(self.take(count * kind.itemsize), np.uint8).reshape(kind.itemsize, count)
         return np.ascontiguousarray(planes.T).reshape(-1).view(kind)
 
-    def copies(self, count: int, base: int, made: int) -> Copies:
-        """The next copies: of a base of that many units, to make that many. Raises PatchError."""
-        if count > made:
+    def copies(self, count: int, base: int, made: int, least: int = 1) -> Copies:
+        """The next copies: of a base of that many units, to make that many. Raises PatchError.
+
+        Args:
+            least: units that a run makes on average, but for one.
+        """
+        if count > made // least + 1:
             raise self._patch.damaged(f"{count} runs that make {made}")
         numbers = self.values(3 * count, "uint32").reshape(3, count).astype(np.int64)
         copies = Copies.of(*numbers)

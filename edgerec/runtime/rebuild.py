@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.runtime.manifest import Manifest, Section
-from edgerec.runtime.patchfile import Parts
+from edgerec.runtime.patchfile import BYTES_A_RUN, Parts
 from edgerec.runtime.rows import Form, Rows, packed, room_for, unpacked
 from edgerec.runtime.spec import LIMITS
 
@@ -88,7 +88,7 @@ class Rebuilding:
     def _copied(self, section: Section, source: str | None, count: int, parts: Parts) -> NDArray[Any]:
         """A section without rows, of its bytes."""
         base = memoryview(b"") if source is None else self._flat(source).view(np.uint8).data
-        copies = parts.copies(count, len(base), section.nbytes)
+        copies = parts.copies(count, len(base), section.nbytes, BYTES_A_RUN)
         content = copies.joined(base, parts.take(int(copies.inserted.sum())))
         return np.frombuffer(content, np.uint8)
 

@@ -30,7 +30,7 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patchfile import Parts, PatchFile, most_inflated, most_made
+from edgerec.runtime.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
 from edgerec.runtime.rebuild import Rebuilding, Side, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
@@ -160,7 +160,7 @@ class _Application:
         """The content of a file that is copied from another, but for what is inserted."""
         if not 0 <= size <= most:
             raise self.file.damaged(f"a file of {size} bytes")
-        copies = parts.copies(int(fields["copies"]), len(base), size)
+        copies = parts.copies(int(fields["copies"]), len(base), size, BYTES_A_RUN)
         return bytes(copies.joined(memoryview(base), parts.take(int(copies.inserted.sum()))))
 
     def _compare(self, name: str, content: bytes, sha256: str) -> None:

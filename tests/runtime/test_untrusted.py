@@ -70,7 +70,8 @@ def test_a_folder_may_be_a_link(bundle: Path, tmp_path: Path) -> None:
         lambda m: m["sections"].update({f"s{n}": m["sections"]["i"] for n in range(257)}),
         lambda m: m["graphs"]["score"]["tensors"].update({f"t{n}": [0, "int8", [1]] for n in range(4097)}),
         lambda m: m["about"].update(lists=[[]] * 300_000),
-        lambda m: m["about"].update(deep=json.loads("[" * 40 + "]" * 40)),
+        lambda m: m["about"].update(deep=json.loads("[" * 31 + "]" * 31)),  # in two objects
+        lambda m: m["about"].update({str(n): 0 for n in range(4097)}),
     ],
 )
 def test_a_hostile_manifest_is_refused(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
