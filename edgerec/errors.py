@@ -15,13 +15,18 @@ HIDDEN = re.compile(
 """Characters that a terminal obeys, or shows as nothing: controls, what turns the direction of text, halves."""
 
 
+def escaped(text: str) -> str:
+    """Text with its hidden characters as '\\x1b' or '\\u202e'."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def shown(text: str, most: int = LONGEST) -> str:
-    """Text from anywhere as one line that is safe to print: hidden characters as '\\x1b' or '\\u202e', the middle of
-    more than `most` characters left out."""
+    """Text from anywhere as one line that is safe to print: its hidden characters escaped, the middle of more than
+    `most` characters left out."""
     if len(text) > most:
         end = min(_KEPT_END, most // 4)
         text = f"{text[: most - end]} ... {text[len(text) - end :]}"
-    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return escaped(text)
 
 
 class EdgeRecError(Exception):
