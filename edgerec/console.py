@@ -6,14 +6,43 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from edgerec.errors import HIDDEN, LONGEST, escaped, shown
 from edgerec.extras import require
 
 require("rich", "cli")
 
-from rich.console import Console  # noqa: E402
+from rich.console import Console, ConsoleOptions, RenderableType  # noqa: E402
+from rich.segment import Segment  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+MOST_LINES = 1000
+"""Of one message or cell."""
+
+
+def printable(text: str, most: int = LONGEST) -> str:
+    """Text from anywhere as lines that are safe to print, as `shown` makes them: at most `most` characters each."""
+    lines = text.split("\n", MOST_LINES + 1)
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], "..."]
+    return "\n".join(shown(line, most) for line in lines)
+
+
+class Terminal(Console):
+    """Prints titles, names and notes from anywhere, of which a terminal obeys nothing and none fills it."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """What every table, bar and text is made of; rich's own controls are apart."""
+        for segment in super().render(renderable, options):
+            if segment.control or not HIDDEN.search(segment.text.replace("\n", "")):
+                yield segment
+            else:
+                yield Segment("\n".join(map(escaped, segment.text.split("\n"))), segment.style)
+
+
+messages = Terminal(stderr=True, highlight=False, soft_wrap=True)
 """Progress and notes: standard error, so that results can be piped."""
 
 
@@ -33,12 +62,12 @@ def resumable(how: str) -> Iterator[None]:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on standard output; numbers to the right."""
-    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=printable(title) or None, title_justify="left", show_edge=False, pad_edge=False)
     listed = [[_cell(value) for value in row] for row in rows]
     raw = [[_is_number(value) for value in row] for row in listed]
     for number, name in enumerate(columns):
         numeric = bool(raw) and all(row[number] for row in raw)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         table.add_row(*row)
     results().print(table)
@@ -46,24 +75,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Names and values on standard output, one pair a line."""
-    table = Table(title=title or None, title_justify="left", show_edge=False, show_header=False, box=None)
+    table = Table(title=printable(title) or None, title_justify="left", show_edge=False, show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, _cell(value))
+        table.add_row(printable(name), _cell(value))
     results().print(table)
 
 
 def results() -> Console:
     """Standard output as it is now; wide where nobody's screen sets the width."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=160)
+    console = Terminal(highlight=False, markup=False)
+    return console if console.is_terminal else Terminal(highlight=False, markup=False, width=160)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def _is_number(text: str) -> bool:

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import re
+
+LONGEST = 2000
+"""Characters of a message: file names, ids and what bundles hold stand in messages, and may be of any length."""
+_KEPT_END = 500
+"""Of those at the end, where a message says what to do."""
+HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+"""Characters that a terminal obeys, or shows as nothing: controls, what turns the direction of text, halves."""
+
+
+def escaped(text: str) -> str:
+    """Text with its hidden characters as '\\x1b' or '\\u202e'."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shown(text: str, most: int = LONGEST) -> str:
+    """Text from anywhere as one line that is safe to print: its hidden characters escaped, the middle of more than
+    `most` characters left out."""
+    if len(text) > most:
+        end = min(_KEPT_END, most // 4)
+        text = f"{text[: most - end]} ... {text[len(text) - end :]}"
+    return escaped(text)
+
 
 class EdgeRecError(Exception):
-    """Base of all of EdgeRec's errors. The command line prints its message as one line and exits with 2."""
+    """Base of all of EdgeRec's errors. The command line prints its message as one line and exits with 2.
+
+    The message is one line of at most a few thousand printable characters, whatever it names.
+    """
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__(shown(str(message)), *more)
 
 
 class MissingExtraError(EdgeRecError, ImportError):

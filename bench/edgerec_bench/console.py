@@ -20,7 +20,7 @@ from edgerec_bench.turns import Progress
 @contextmanager
 def show_progress(first: str) -> Iterator[Progress]:
     """A bar on standard error while the block runs; `first` stands there until the first measurement."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(first, total=None)
 

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgerec.runtime.graphfile import MESSAGES, OPERATORS
+from edgerec.runtime.graphfile import MESSAGES
 from edgerec.runtime.manifest import FILE_NAME, read_manifest
+from edgerec.runtime.spec import OPERATORS
 
 NUMBERS = (
     0,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
+from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Generic, TypeVar
 
@@ -32,11 +35,30 @@ HEADERS = {
 }
 
 
+def is_known(host: str, listens: str, told: str) -> bool:
+    """Whether a request's Host is an address of the server, not the name of somebody else.
+
+    Args:
+        host: with a port or without: one that is forwarded has another number here.
+        listens: the address that the server is bound to.
+        told: the host that it was told, which may be a name.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.strip("[]").lower()
+    if name in (told.lower(), "localhost"):
+        return True
+    with suppress(ValueError):
+        address = ipaddress.ip_address(name)
+        return address.is_loopback or not ipaddress.ip_address(listens).is_loopback
+    return False
+
+
 class LocalHttp(ThreadingHTTPServer, Generic[T]):
     """Serves from its making until `stop`.
 
     Attributes:
         site: what its handlers answer from.
+        host: that it was told to listen on.
         address: of its root, without a slash at the end.
     """
 
@@ -45,7 +67,7 @@ class LocalHttp(ThreadingHTTPServer, Generic[T]):
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], site: T) -> None:
         """Raises BenchError where it cannot listen there."""
-        self.site = site
+        self.site, self.host = site, host
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:
@@ -65,10 +87,37 @@ class LocalHttp(ThreadingHTTPServer, Generic[T]):
         self.server_close()
 
 
-class Quiet:
-    """Of a handler that keeps connections open, and says nothing: standard error is the command line's."""
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that keeps connections open, and says nothing: standard error is the command line's.
+
+    It answers pages of its own address alone. Any page of the web can name this machine's loopback address by a name of
+    its own (DNS rebinding), and then reads what is served: the name stands in Host. What a page of another address asks
+    has that one in Origin.
+    """
 
     protocol_version = "HTTP/1.1"
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self._is_ours():
+            return True
+        self.close_connection = True  # a body stays unread
+        self.send_response(HTTPStatus.MISDIRECTED_REQUEST)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return False
+
+    def _is_ours(self) -> bool:
+        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        if len(hosts) != 1 or not is_known(hosts[0], str(self.server.server_address[0]), self._told_host()):
+            return False
+        return all(origin == f"http://{hosts[0]}" for origin in origins)
+
+    def _told_host(self) -> str:
+        """The host that the server was told to listen on, which may be a name."""
+        server = self.server
+        return server.host if isinstance(server, LocalHttp) else ""
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""

@@ -37,7 +37,9 @@ def _sources() -> Iterator[tuple[str, Path]]:
         folder = module.replace(".", "/")
         yield (f"{folder}/__init__.py" if path.name == "__init__.py" else f"{folder}.py"), path
     for package in PACKAGES:
-        for path in _source(package).parent.glob("*.py"):
+        for path in _source(package).parent.iterdir():
+            if path.suffix not in (".py", ".json"):
+                continue
             yield f"{package.replace('.', '/')}/{path.name}", path
 
 

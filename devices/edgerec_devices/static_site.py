@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -54,7 +53,7 @@ class StaticServer:
         self._http.stop()
 
 
-class _Handler(Quiet, BaseHTTPRequestHandler):
+class _Handler(Quiet):
     server: LocalHttp[StaticServer]
 
     def do_GET(self) -> None:

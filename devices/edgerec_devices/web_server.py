@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -184,7 +183,7 @@ def _closed(connection: socket.socket) -> bool:
         return True
 
 
-class _Handler(Quiet, BaseHTTPRequestHandler):
+class _Handler(Quiet):
     server: LocalHttp[WebServer]
 
     def do_GET(self) -> None:

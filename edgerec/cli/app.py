@@ -9,7 +9,7 @@ import click
 
 from edgerec import __version__
 from edgerec.cli import INTERRUPTED
-from edgerec.errors import EdgeRecError, reason_of
+from edgerec.errors import EdgeRecError, reason_of, shown
 
 COMMANDS = {
     "data": "List and look at data sets.",
@@ -96,6 +96,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def _one_line(error: click.ClickException) -> str:
     """What click says of a mistyped command line in four lines, and where to look."""
-    said = " ".join(error.format_message().split())
+    said = shown(" ".join(error.format_message().split()))
     where = error.ctx if isinstance(error, click.UsageError) else None
     return said if where is None else f"{said}{'' if said[-1] in '.?)' else '.'} See '{where.command_path} --help'"

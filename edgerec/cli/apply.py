@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgerec.cli.options import FOLDER
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, say
 from edgerec.errors import RequestError
 from edgerec.runtime import metadata
 from edgerec.runtime.updates import apply_patch, undo_patch
@@ -45,4 +45,4 @@ def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, .
     if as_json:
         print_json({"bundle": str(bundle), "became": became, "bytes": metadata(bundle).bytes})
     else:
-        click.echo(said)
+        say(said)

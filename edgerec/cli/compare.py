@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages, print_table
 from edgerec_bench import compare, read_results
 from edgerec_bench.changes import UNSTABLE, Comparison
@@ -53,7 +53,7 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, for
     if as_json:
         print_json({"comparisons": [one.to_json() for one in comparisons], "failed": failed})
     elif form != "table":
-        sys.stdout.write(compare_text(comparisons, form))
+        print_text(compare_text(comparisons, form))
     else:
         _print(comparisons)
     for line in failed:

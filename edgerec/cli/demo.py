@@ -9,6 +9,7 @@ import click
 
 from edgerec.budget import format_bytes
 from edgerec.cli.options import FOLDER
+from edgerec.cli.output import say
 from edgerec.console import messages
 from edgerec_devices.demo import demo_site, write_demo
 from edgerec_devices.static_site import StaticServer
@@ -39,6 +40,6 @@ def command(bundle: Path, port: int, out: Path | None) -> None:
         messages.print(f"{out}: {format_bytes(nbytes)}, of which onnxruntime-web is nearly all", markup=False)
         return
     with StaticServer(demo_site(bundle), port=port) as server:
-        click.echo(server.address)
+        say(server.address)
         messages.print("open this address in a browser; Ctrl-C ends", markup=False)
         threading.Event().wait()

@@ -9,7 +9,7 @@ import click
 
 from edgerec.budget import format_bytes
 from edgerec.cli.options import FOLDER, overwrite_option
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, say
 from edgerec.extras import require
 
 
@@ -48,6 +48,6 @@ def show_patch(patch: Any, as_json: bool) -> None:
         )
         return
     share = patch.nbytes / patch.full_bytes
-    click.echo(f"{patch.path}: {format_bytes(patch.nbytes)}, {share:.1%} of the whole bundle")
+    say(f"{patch.path}: {format_bytes(patch.nbytes)}, {share:.1%} of the whole bundle")
     for side, changes in patch.changes.items():
-        click.echo(f"{side}s: " + ", ".join(f"{count:,} {what}" for what, count in vars(changes).items()))
+        say(f"{side}s: " + ", ".join(f"{count:,} {what}" for what, count in vars(changes).items()))

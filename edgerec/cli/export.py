@@ -13,7 +13,7 @@ from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
 from edgerec.cli.options import FOLDER, data_path, filter_options, load, overwrite_option
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.console import print_table
 from edgerec.data import Interactions
@@ -190,16 +190,16 @@ def _show(
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", alignment], ["total", total]])
     _show_choice(done.chosen)
     if cut is not None:
-        click.echo(f"cut after training: {cut_text(cut)}")
+        say(f"cut after training: {cut_text(cut)}")
     if made is not None:
-        click.echo(f"users from histories: {made_text(made)}")
+        say(f"users from histories: {made_text(made)}")
     if cost is not None:
         change = f" ({cost['bundle'] / cost['run'] - 1:+.2%})" if cost["run"] else ""
-        click.echo(f"{cost['metric']} on the {cost['part']} part: {cost['run']:.4f} -> {cost['bundle']:.4f}{change}")
+        say(f"{cost['metric']} on the {cost['part']} part: {cost['run']:.4f} -> {cost['bundle']:.4f}{change}")
     if done.peak_bytes is not None:
-        click.echo(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
+        say(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     if checked is not None:
-        click.echo(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
+        say(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 
 
 def _show_choice(chosen: Any) -> None:
@@ -218,9 +218,9 @@ def _show_choice(chosen: Any) -> None:
         ]
         columns = ["layout", "precision", "bytes", "expected ms", "peak memory", "score error"]
         print_table("compared, the chosen one first", columns, rows)
-        click.echo(f"{chosen.tried[0].layout} {chosen.tried[0].precision}: {chosen.why}")
+        say(f"{chosen.tried[0].layout} {chosen.tried[0].precision}: {chosen.why}")
     if chosen.kept < 1:
-        click.echo(f"fitted: {chosen.kept:.1%} of the item table's values are left")
+        say(f"fitted: {chosen.kept:.1%} of the item table's values are left")
 
 
 def _measured(ms: float) -> float | None:

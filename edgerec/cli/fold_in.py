@@ -9,7 +9,7 @@ import click
 
 from edgerec.cli.diff import show_patch
 from edgerec.cli.options import FOLDER, data_path, load, overwrite_option
-from edgerec.cli.output import json_option
+from edgerec.cli.output import json_option, say
 from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.outputs import Output, check_outputs, folder_of
@@ -73,6 +73,4 @@ def command(
     show_patch(patch, as_json)
     if not as_json:
         text = f"{folded.items:,} new items, from {folded.interactions:,} interactions"
-        click.echo(
-            text + (f"; {folded.unknown:,} more are by users whom the run does not know" if folded.unknown else "")
-        )
+        say(text + (f"; {folded.unknown:,} more are by users whom the run does not know" if folded.unknown else ""))

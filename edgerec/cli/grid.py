@@ -65,7 +65,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Standing], None]]:
     """A bar on standard error for `run_grid`, while the block runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgerec.cli.output import say
 from edgerec.signatures import new_key
 
 
@@ -31,4 +32,4 @@ def new(key: Path) -> None:
       edgerec inspect films.bundle --trusted films.key.pub
     """
     public = new_key(key)
-    click.echo(f"{key}: signs bundles; keep it to yourself\n{public}: ship it with the app that loads them")
+    say(f"{key}: signs bundles; keep it to yourself\n{public}: ship it with the app that loads them")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from edgerec.cli.options import overwrite_option
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_bytes
@@ -80,7 +79,7 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
             raise BenchError("runs are shown as charts; leave them out, or give --format html")
         text = report_text(results, form)
         if out is None:
-            sys.stdout.write(text)
+            print_text(text)
             return
         write_bytes(out, text.encode())
     messages.print(f"wrote {out}", markup=False)

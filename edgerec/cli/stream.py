@@ -21,7 +21,7 @@ from edgerec.cli.options import (
     tell_of_nothing_to_resume,
     threads_option,
 )
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table, resumable
 from edgerec.data import StreamSpec
@@ -133,7 +133,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 def _progress_bar() -> Iterator[StreamProgress]:
     columns = (
         TextColumn("segment {task.fields[number]}/{task.fields[of]}"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         TextColumn("{task.fields[values]}"),
@@ -166,7 +166,7 @@ def _show(followed: Followed, out: Path) -> None:
     title = f"{command['data']}, {command['backbone']}, {command['method']}, {command['budget']}"
     print_table(title, COLUMNS, [*map(_row, followed.segments)])
     means = ", ".join(f"{name} {value:.4f}" for name, value in followed.mean().items())
-    click.echo(f"mean of the segments after the first: {means}")
+    say(f"mean of the segments after the first: {means}")
     messages.print(f"wrote {out / PAGE}", markup=False)
 
 

@@ -79,7 +79,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 @contextmanager
 def _progress_bar() -> Iterator[ProgressCallback]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
         TextColumn("{task.fields[values]}"),

@@ -12,7 +12,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.options import data_path, filter_options, load
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_table, resumable
 from edgerec.outputs import Output, check_outputs, json_of
@@ -52,7 +52,7 @@ def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> N
 
 @contextmanager
 def _progress_bar(trials: int) -> Iterator[Callable[[Study], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("trying the defaults", total=trials)
 
@@ -94,5 +94,5 @@ def _show(study: Study, train_command: str, as_json: bool) -> None:
     rows = [[number, trial.score, trial.epochs, *map(str, trial.values.values())] for number, trial in scored[:SHOWN]]
     print_table("", ["trial", "validation ndcg@20", "epochs", *names.values()], rows)
     if study.pruned:
-        click.echo(f"{study.pruned} of {len(study.trials)} trials were pruned: below the median at the same epoch")
-    click.echo(train_command)
+        say(f"{study.pruned} of {len(study.trials)} trials were pruned: below the median at the same epoch")
+    say(train_command)

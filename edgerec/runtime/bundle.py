@@ -11,7 +11,6 @@ import hashlib
 import math
 import mmap
 import os
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -27,16 +26,16 @@ from edgerec.files import open_plain
 from edgerec.runtime.graphfile import graph_fault
 from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
+from edgerec.runtime.spec import SPEC
 from edgerec.signatures import PublicKey, read_public_keys
 
-SESSION_OPTIONS = frozenset({"session.disable_prepacking"})
+SESSION_OPTIONS = frozenset(SPEC["session_options"])
 """What a manifest may tell onnxruntime. Others could name files to write, or another format to read graphs in."""
+READER_OPTIONS: dict[str, str] = SPEC["reader_options"]
+"""What every session is told. Constants are not folded: a graph of a few KB would make gigabytes when it is opened,
+where no limit of the arena holds, and the exporter leaves nothing to fold that costs time."""
 MEMORY_SHARE = 2
 """Graphs get a half of this machine's memory together: one that asks for more fails, and the process goes on."""
-SETTLED_S = 2.0
-"""A file that was last changed longer ago is not read through again to compare its sha256."""
-_compared: set[tuple[int | str, ...]] = set()
-"""What was compared by this process: device, inode, bytes, times of change, and the sha256."""
 
 
 def onnxruntime() -> Any:
@@ -151,15 +150,10 @@ class Bundle:
                     self._compare(entry, stream)
 
     def _compare(self, entry: FileEntry, stream: BufferedReader) -> None:
-        """Refuse a file that is not the manifest's, reading it through once for as long as it does not change."""
-        state = os.fstat(stream.fileno())
-        known = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, entry.sha256)
-        if known in _compared:
-            return
+        """Refuse a file that is not the manifest's. It is read through each time: what a process maps and writes to
+        changes no time of the file on tmpfs, so that no time says that a file is still what it was."""
         if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
             raise self._altered(entry)
-        if time.time() - max(state.st_mtime, state.st_ctime) > SETTLED_S:
-            _compared.add(known)
 
     def _altered(self, entry: FileEntry) -> BundleError:
         path = self.folder / entry.name
@@ -258,8 +252,9 @@ class Bundle:
         options.enable_mem_pattern = False
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        for key in SESSION_OPTIONS & self.manifest.session.keys():
-            options.add_session_config_entry(key, self.manifest.session[key])
+        for key, value in {**self.manifest.session, **READER_OPTIONS}.items():
+            if key in SESSION_OPTIONS | READER_OPTIONS.keys():
+                options.add_session_config_entry(key, value)
         # Every tensor is handed over as a view of the one mapping: sessions that map the file themselves would
         # each count its pages again.
         shared = [(tensor, self._view(section)) for tensor, section in graph.tensors.items()]

@@ -8,6 +8,7 @@ Fields are those of onnx.proto; a file that says anything twice is refused, sinc
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,18 +16,12 @@ import numpy as np
 
 from edgerec.errors import reason_of
 from edgerec.runtime.manifest import Section
+from edgerec.runtime.spec import LIMITS, OPERATORS, SPEC
 
-OPERATORS = frozenset((
-    "Abs", "Add", "BitShift", "BitwiseAnd", "Cast", "Concat", "CumSum", "DequantizeLinear", "Div", "Equal", "Expand",
-    "Flatten", "Gather", "GatherElements", "Greater", "GreaterOrEqual", "Identity", "If", "Less", "LessOrEqual",
-    "Loop", "MatMul", "MatMulInteger", "Max", "Min", "Mod", "Mul", "NonZero", "Or", "Pad", "Pow", "Range",
-    "ReduceMax", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Scan", "ScatterElements",
-    "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose", "Unsqueeze", "Where",
-))  # fmt: skip
-"""Of bundles of version 1, in every minor version."""
 LOOPS = ("Loop", "Scan")
-_DEEPEST = 24
-"""Messages inside messages; the exporter's reach 12."""
+_TYPED_AS_ALL, _TYPED_AS_FIRST = frozenset(SPEC["typed_as_all"]), frozenset(SPEC["typed_as_first"])
+"""Operators that give values of the type of all their inputs, or of the first one."""
+_FLOATS = (1, 10, 11)
 _INT64, _EXTERNAL = 7, 1
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
@@ -93,13 +88,15 @@ def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], row
         rows: of the items: a loop takes one at a time at least.
     """
     try:
-        model = _read("model", content, 0)
+        model = _read("model", content, [LIMITS["graph_messages"]])
         for opset in model.get(8, []):
             if _text(opset, 1):
                 raise ValueError(f"it takes operators of {_text(opset, 1)!r}")
         (graph,) = model[7]
         _check_tensors(graph.get(5, []), tables, tensors)
-        _check_nodes(graph, _constants(graph), rows)
+        constants = _constants(graph)
+        _check_nodes(graph, constants, rows)
+        _check_divisions(graph, constants)
     except (ValueError, KeyError, IndexError) as error:
         return f"{error} is missing" if isinstance(error, KeyError) else reason_of(error)
     return None
@@ -184,6 +181,54 @@ def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, with
             _check_nodes(body, constants, rows, operator if operator in LOOPS else within)
 
 
+def _check_divisions(graph: Message, constants: Mapping[bytes, int]) -> None:
+    """Whole numbers are divided by positive constants of the file alone: 0 ends the process, and of INT64_MIN -1 does,
+    when a graph is opened as in a run."""
+    named = Counter[bytes](tensor[8][0] for tensor in graph.get(5, []))
+    for one in _graphs(graph):
+        named.update(output for node in one.get(1, []) for output in node.get(2, []))
+        named.update(value[1][0] for value in one.get(11, []) if 1 in value)
+    floats = {tensor[8][0] for tensor in graph.get(5, []) if _number(tensor, 2) in _FLOATS}
+    floats |= {value[1][0] for value in graph.get(11, []) if 1 in value and _element(value) in _FLOATS}
+    # What has its name twice is not known to be anything: which one a node takes depends on the reader.
+    known = {name for name in floats if named[name] == 1}
+    for one in _graphs(graph):
+        for node in one.get(1, []):
+            operator, taken = _text(node, 4), node.get(1, [])
+            of_floats = any(name in known for name in _of_the_type(operator, taken))
+            divided = operator == "Mod" or (operator == "Div" and not of_floats)
+            if divided and constants.get(taken[1], 0) < 1:
+                raise ValueError("it divides whole numbers by something else than a positive constant")
+            made = node.get(2, [])[:1]  # TopK's second output is whole numbers
+            if (of_floats or _casts_to_float(node, operator)) and made and named[made[0]] == 1:
+                known.add(made[0])
+
+
+def _of_the_type(operator: str, taken: list[bytes]) -> list[bytes]:
+    """The inputs of a node that have the type of its first output."""
+    if operator in _TYPED_AS_ALL:
+        return taken
+    if operator == "Where":
+        return taken[1:]
+    return taken[:1] if operator in _TYPED_AS_FIRST or operator == "TopK" else []
+
+
+def _casts_to_float(node: Message, operator: str) -> bool:
+    """Whether a node gives floats whatever it takes."""
+    if operator == "DequantizeLinear":
+        return True
+    kinds = [_number(attribute, 3) for attribute in node.get(5, []) if _text(attribute, 1) == "to"]
+    return operator == "Cast" and len(kinds) == 1 and kinds[0] in _FLOATS
+
+
+def _element(value: Message) -> int:
+    """The type of an input's entries; 0 where it tells none."""
+    for kind in value.get(2, []):
+        for tensor in kind.get(1, []):
+            return _number(tensor, 1)
+    return 0
+
+
 def _text(message: Message, field: int) -> str:
     """A field of text; empty where there is none."""
     content: bytes = message.get(field, [b""])[0]
@@ -195,10 +240,17 @@ def _number(message: Message, field: int) -> int:
     return number
 
 
-def _read(kind: str, content: bytes, depth: int) -> Message:
-    """A message and all inside it. Raises ValueError or IndexError for what no bundle has, or what is cut."""
-    if depth == _DEEPEST:
+def _read(kind: str, content: bytes, left: list[int], depth: int = 0) -> Message:
+    """A message and all inside it. Raises ValueError or IndexError for what no bundle has, or what is cut.
+
+    Args:
+        left: how many messages there may be, counted down.
+    """
+    if depth == LIMITS["graph_levels"]:
         raise ValueError("it is nested too deeply")
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"it holds more than {LIMITS['graph_messages']} messages")
     known, found, at = MESSAGES[kind], Message(), 0
     while at < len(content):
         key, at = _varint(content, at)
@@ -217,7 +269,7 @@ def _read(kind: str, content: bytes, depth: int) -> Message:
         if field.text and not value.isascii():
             raise ValueError(f"it holds a name {value[:40]!r}, and no bundle has one like it")
         if field.kind is not None:
-            value = _read(field.kind, value, depth + 1)
+            value = _read(field.kind, value, left, depth + 1)
         if number in found and not field.many:
             raise ValueError(f"it says field {number} of a {kind} twice")
         found.setdefault(number, []).append(value)

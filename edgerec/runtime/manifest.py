@@ -6,48 +6,31 @@ import errno
 import json
 import math
 import re
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import numpy as np
 
 from edgerec.errors import BundleError
 from edgerec.files import open_plain, storage_failure
+from edgerec.runtime.spec import LIMITS, SPEC
 from edgerec.signatures import check_signature, claimed_signer
 
 FORMAT = "edgerec.bundle"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = LIMITS["major"], 0
 """A newer minor version is readable, a newer major one is refused."""
-_SIDES = {"i": "item", "l": "item lookup", "u": "user"}
-_PARTS = {"": "values", "s": "scales", "c": "columns", "p": "pointers", "m": "bits", "r": "rows", "k": "stretches"}
-_LAYERS = {
-    f"h{layer}{part}": f"scorer layer {layer + 1} {what}"
-    for layer in range(16)
-    for part, what in (("w", "weights"), ("b", "biases"))
-}
-_SECTION_NAMES = (
-    {side + part: f"{of} {what}" for side, of in _SIDES.items() for part, what in _PARTS.items()}
-    | {
-        "h": "scorer product weights",
-        "n": "inverse item norms",
-        "w": "history weights",
-        "m": "encoder matrix",
-        "b": "encoder bias",
-        "g": "encoder Gram root",
-    }
-    | _LAYERS
-)
+_LAYERS = 16
+"""Of a scorer's perceptron, that are named."""
 FILE_NAME = "manifest.json"
-MOST_BYTES = 4 << 20
+MOST_BYTES = LIMITS["manifest_bytes"]
 """Of a manifest; one takes a few thousand."""
-MOST_GRAPH_BYTES = 1 << 20
+MOST_GRAPH_BYTES = LIMITS["graph_bytes"]
 """Of a graph; one takes a few thousand."""
-MOST_AXES = 4
-_DTYPES = frozenset(
-    f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64) if (kind, bits) != ("float", 8)
-)
+_DTYPES = frozenset(SPEC["dtypes"])
 PREVIOUS_NAME = "manifest.previous.json"
 """The manifest that a patch replaced, kept with its files so that the patch can be undone."""
 OURS = re.compile(
@@ -152,7 +135,46 @@ class Manifest:
 
 def section_name(name: str) -> str:
     """What a section holds, for people."""
-    return _SECTION_NAMES.get(name, name.replace("_", " "))
+    return _section_names().get(name, name.replace("_", " "))
+
+
+@cache
+def _section_names() -> dict[str, str]:
+    known = SPEC["sections"]
+    columns = {
+        side + part: f"{of} {what}" for side, of in known["sides"].items() for part, what in known["parts"].items()
+    }
+    layers = {
+        f"h{layer}{part}": f"scorer layer {layer + 1} {what}"
+        for layer in range(_LAYERS)
+        for part, what in known["layers"].items()
+    }
+    return {**columns, **known["others"], **layers}
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object in bytes from anywhere. A value of two bytes takes 70 when it is parsed, so that values are
+    counted before, by the commas and brackets that they need.
+
+    Raises ValueError: no JSON object, or one of more values, levels or members than the specification allows.
+    """
+    if sum(map(content.count, (b",", b"[", b"{"))) > LIMITS["json_values"]:
+        raise ValueError(f"more than {LIMITS['json_values']} values")
+    try:
+        fields = json.loads(content)
+    except RecursionError:
+        raise ValueError("too many levels") from None
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object")
+    level: list[Any] = [fields]
+    for _ in range(LIMITS["json_levels"]):
+        if any(isinstance(value, dict) and len(value) > LIMITS["json_members"] for value in level):
+            raise ValueError(f"an object of more than {LIMITS['json_members']} members")
+        level = [one for value in level for one in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, (dict, list))]
+    if level:
+        raise ValueError(f"more than {LIMITS['json_levels']} levels")
+    return fields
 
 
 def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manifest:
@@ -200,8 +222,8 @@ def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = 
     if trusted is not None:
         check_signature(content, trusted, path)
     try:
-        fields = json.loads(content)
-        if not isinstance(fields, dict) or fields["format"] != FORMAT:
+        fields = json_object(content)
+        if fields["format"] != FORMAT:
             raise BundleError(f"{path} is not the manifest of an EdgeRec bundle")
         if not re.fullmatch(r"\d{1,9}\.\d{1,9}", str(fields["version"]), re.ASCII):
             raise ValueError(f"version {fields['version']!r}")
@@ -220,12 +242,10 @@ def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = 
 
 def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> Manifest:
     tables = _file(fields["tables"])
-    sections = {str(name): _section(entry, tables) for name, entry in fields["sections"].items()}
+    sections = _sections(_few(fields["sections"], "sections"), tables)
     graphs = {
-        str(name): GraphEntry(
-            _file(entry), {str(tensor): _section(place, tables) for tensor, place in entry["tensors"].items()}
-        )
-        for name, entry in fields["graphs"].items()
+        str(name): GraphEntry(_file(entry), _sections(_few(entry["tensors"], "tensors"), tables))
+        for name, entry in _few(fields["graphs"], "graphs").items()
     }
     manifest = Manifest(
         version=version,
@@ -240,9 +260,11 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         session={str(key): str(value) for key, value in fields["session"].items()},
         own_bytes=own_bytes,
         empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
-        other_files=tuple(_file(entry) for entry in fields["other_files"]),
+        other_files=tuple(_file(entry) for entry in _few(fields["other_files"], "files")),
         about=dict(fields["about"]),
     )
+    if len({entry.name for entry in _few(manifest.files, "files")}) != len(manifest.files):
+        raise ValueError("a file that is named twice")
     for side, rows in (("item", manifest.items), ("user", manifest.users)):
         if rows is not None and rows.ids == "int":
             _demand(sections, f"{side}_ids", rows.rows)
@@ -266,6 +288,20 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if max(graph.file.bytes for graph in graphs.values()) > MOST_GRAPH_BYTES:
         raise ValueError(f"a graph of more than {MOST_GRAPH_BYTES} bytes")
     return manifest
+
+
+Entries = TypeVar("Entries", bound=Sized)
+
+
+def _few(entries: Entries, what: str) -> Entries:
+    """A part of a manifest that has no more entries than the specification allows."""
+    if len(entries) > LIMITS[what]:
+        raise ValueError(f"{len(entries)} {what} where {LIMITS[what]} are the most")
+    return entries
+
+
+def _sections(entries: dict[str, Any], tables: FileEntry) -> dict[str, Section]:
+    return {str(name): _section(place, tables) for name, place in entries.items()}
 
 
 def _demand(sections: dict[str, Section], name: str, length: int | None = None) -> None:
@@ -293,7 +329,7 @@ def _section(entry: list[Any], tables: FileEntry) -> Section:
     if dtype not in _DTYPES:
         raise ValueError(f"a section of type {dtype!r}")
     section = Section(int(offset), dtype, tuple(int(n) for n in shape))
-    if len(section.shape) > MOST_AXES or section.offset % np.dtype(dtype).itemsize:
+    if len(section.shape) > LIMITS["axes"] or section.offset % np.dtype(dtype).itemsize:
         raise ValueError(f"a section at {section.offset} of shape {section.shape}")
     if section.offset < 0 or min(section.shape, default=0) < 0 or section.offset + section.nbytes > tables.bytes:
         raise ValueError(f"a section at {section.offset} of {section.nbytes} bytes leaves {tables.name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -19,19 +20,25 @@ from numpy.typing import NDArray
 
 from edgerec.errors import PatchError
 from edgerec.files import storage_failure
+from edgerec.runtime.manifest import json_object
+from edgerec.runtime.spec import LIMITS
 
 FORMAT = "edgerec.patch"
 MAGIC = b"edgerecP"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = LIMITS["major"], 0
 """A newer minor version is readable, a newer major one is refused."""
 _HEAD = struct.Struct("<8sHH32sQ")
 _SIGNED_FROM = 44
 """The sha256 is of the bytes from here on."""
-GROWTH, ROOM = 8, 1 << 16
+GROWTH, ROOM = LIMITS["growth"], LIMITS["growth_room"]
 """What a patch makes is at most 8 times what it is made of, and 64 KiB more: so much may a damaged or hostile one ask
 for, and so much is enough for an honest one. A bundle that outgrows it ships whole."""
-INFLATED = 4
+INFLATED = LIMITS["inflated"]
 """The inflated stream has at most 4 times the bytes of the base, and 1 MiB more."""
+BYTES_A_RUN = LIMITS["bytes_a_run"]
+"""Of bytes a run makes so many on average, but for one: a copy of fewer costs more than it saves."""
+_PIECE = 1 << 16
+_RUNS_AT_ONCE = 1 << 16
 
 
 def most_made(base_bytes: int, patch_bytes: int) -> int:
@@ -41,7 +48,7 @@ def most_made(base_bytes: int, patch_bytes: int) -> int:
 
 def most_inflated(base_bytes: int) -> int:
     """The bytes that the inflated stream of a patch for a base may have."""
-    return INFLATED * base_bytes + (1 << 20)
+    return INFLATED * base_bytes + LIMITS["inflated_room"]
 
 
 def patch_bytes(header: dict[str, Any], parts: list[bytes]) -> bytes:
@@ -73,57 +80,106 @@ class PatchFile:
             raise PatchError(f"{name} is damaged (its sha256 differs); get it again")
 
     @classmethod
-    def read(cls, path: Path) -> PatchFile:
-        """The patch in a file. Raises PatchError; StorageError where it cannot be read."""
+    def read(cls, path: Path, base_bytes: int) -> PatchFile:
+        """The patch in a file, for a bundle of so many bytes. Raises PatchError; StorageError where it cannot be read."""
+        most = most_inflated(base_bytes)
+        most += most // 1000 + _PIECE  # what cannot be deflated takes a little more
         try:
-            return cls(path.read_bytes(), str(path))
+            with path.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                content = b"" if size > most else stream.read(most + 1)
         except OSError as error:
             storage_failure(path, error, "read")
+        if max(size, len(content)) > most:
+            raise PatchError(
+                f"{path} has {max(size, len(content))} bytes, and no patch for this bundle has; get it again"
+            )
+        return cls(content, str(path))
 
     def open(self, most: int) -> Parts:
-        """The inflated stream, of at most `most` bytes. Raises PatchError."""
+        """The stream, inflated as it is read, of at most `most` bytes. Raises PatchError."""
         if self.inflated_bytes > most:
             raise self.damaged(f"{self.inflated_bytes} bytes where {most} are the most for this bundle")
-        inflater = zlib.decompressobj()
-        try:
-            stream = inflater.decompress(memoryview(self._content)[_HEAD.size :], self.inflated_bytes + 1)
-        except zlib.error as error:
-            raise self.damaged(str(error)) from error
-        if len(stream) != self.inflated_bytes or not inflater.eof or inflater.unused_data:
-            raise self.damaged("its stream has another length than promised")
-        return Parts(stream, self)
+        return Parts(memoryview(self._content)[_HEAD.size :], self)
 
     def damaged(self, reason: str) -> PatchError:
         return PatchError(f"{self.name} is damaged ({reason}); get it again")
 
 
 class Parts:
-    """The inflated stream of a patch: its header, and the parts behind it, taken one after the other.
+    """The stream of a patch: its header, and the parts behind it, taken one after the other and inflated only then:
+    nothing is made of what stands behind a part that is refused.
 
     Attributes:
         header: the JSON object of the first line.
     """
 
-    def __init__(self, stream: bytes, patch: PatchFile) -> None:
-        self._stream, self._patch = memoryview(stream), patch
-        end = stream.find(b"\n")
-        self._at = end + 1
+    def __init__(self, deflated: memoryview, patch: PatchFile) -> None:
+        self._deflated, self._patch, self._inflater = deflated, patch, zlib.decompressobj()
+        self._fed, self._pending = 0, b""
+        self._left = patch.inflated_bytes
+        self._ahead = bytearray()
+        """Inflated with the header, and not taken yet."""
+        self.header = self._read_header()
+
+    def _read_header(self) -> dict[str, Any]:
+        found, end = bytearray(), -1
+        most = min(self._left, LIMITS["header_bytes"] + 1)
+        while end < 0 and len(found) < most:
+            found += self._inflate(min(_PIECE, most - len(found)))
+            end = found.find(b"\n")
+        if end < 0:
+            raise self._patch.damaged(f"it has no header of at most {LIMITS['header_bytes']} bytes")
+        self._left -= end + 1
+        self._ahead = found[end + 1 :]
         try:
-            fields = json.loads(stream[:end])
-        except (ValueError, RecursionError) as error:
-            raise patch.damaged(f"its header is no JSON: {error}") from error
-        if end < 0 or not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise patch.damaged("it has no header")
-        if fields.get("version") != patch.version:
-            raise patch.damaged("its header is of another version")
-        self.header: dict[str, Any] = fields
+            fields = json_object(bytes(found[:end]))
+        except ValueError as error:
+            raise self._patch.damaged(f"its header is refused: {error}") from error
+        if fields.get("format") != FORMAT:
+            raise self._patch.damaged("it has no header")
+        if fields.get("version") != self._patch.version:
+            raise self._patch.damaged("its header is of another version")
+        return fields
+
+    def _inflate(self, size: int) -> bytearray:
+        """The next `size` bytes of the stream. Raises PatchError where there are fewer."""
+        made = bytearray()
+        while len(made) < size:
+            part = self._inflate_some(size - len(made))
+            if not part:
+                raise self._patch.damaged("its stream has another length than promised")
+            made += part
+        return made
+
+    def _inflate_some(self, most: int) -> bytes:
+        """At most so many of the next bytes; none at the end."""
+        while True:
+            fresh = not self._pending and self._fed < len(self._deflated)
+            if fresh:
+                self._pending = bytes(self._deflated[self._fed : self._fed + _PIECE])
+                self._fed += len(self._pending)
+            try:
+                part = self._inflater.decompress(self._pending, most)
+            except zlib.error as error:
+                raise self._patch.damaged(str(error)) from error
+            self._pending = self._inflater.unconsumed_tail
+            if part or self._inflater.eof or not (self._pending or self._fed < len(self._deflated)):
+                return part
+
+    @property
+    def left(self) -> int:
+        """Bytes that are not taken yet."""
+        return self._left
 
     def take(self, size: int) -> memoryview:
         """The next `size` bytes. Raises PatchError where there are fewer."""
-        if not 0 <= size <= len(self._stream) - self._at:
-            raise self._patch.damaged(f"a part of {size} bytes where {len(self._stream) - self._at} are left")
-        self._at += size
-        return self._stream[self._at - size : self._at]
+        if not 0 <= size <= self._left:
+            raise self._patch.damaged(f"a part of {size} bytes where {self._left} are left")
+        self._left -= size
+        part, self._ahead = self._ahead[:size], self._ahead[size:]
+        part += self._inflate(size - len(part))
+        return memoryview(part)
 
     def values(self, count: int, dtype: str) -> NDArray[Any]:
         """(count,) unsigned integers, which lie byte by byte: all lowest bytes, then all second ones, and so on."""
@@ -131,8 +187,14 @@ class Parts:
         planes = np.frombuffer(self.take(count * kind.itemsize), np.uint8).reshape(kind.itemsize, count)
         return np.ascontiguousarray(planes.T).reshape(-1).view(kind)
 
-    def copies(self, count: int, base: int, made: int) -> Copies:
-        """The next copies: of a base of that many units, to make that many. Raises PatchError."""
+    def copies(self, count: int, base: int, made: int, least: int = 1) -> Copies:
+        """The next copies: of a base of that many units, to make that many. Raises PatchError.
+
+        Args:
+            least: units that a run makes on average, but for one.
+        """
+        if count > made // least + 1:
+            raise self._patch.damaged(f"{count} runs that make {made}")
         numbers = self.values(3 * count, "uint32").reshape(3, count).astype(np.int64)
         copies = Copies.of(*numbers)
         if not copies.fit(base, made):
@@ -141,8 +203,11 @@ class Parts:
 
     def end(self) -> None:
         """Raises PatchError where something is left."""
-        if self._at != len(self._stream):
-            raise self._patch.damaged(f"{len(self._stream) - self._at} bytes belong to nothing")
+        if self._left:
+            raise self._patch.damaged(f"{self._left} bytes belong to nothing")
+        more = self._inflate_some(1)
+        if more or not self._inflater.eof or self._inflater.unused_data or self._fed < len(self._deflated):
+            raise self._patch.damaged("its stream has another length than promised")
 
 
 class Copies:
@@ -189,13 +254,18 @@ class Copies:
         steps = np.arange(found.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.where(found < 0, -1, found + steps)
 
-    def joined(self, base: memoryview, literals: memoryview) -> bytes:
+    def joined(self, base: memoryview, literals: memoryview) -> bytearray:
         """What they make of bytes."""
-        pieces, at = [], 0
-        for start, count, new in zip(self.starts.tolist(), self.counts.tolist(), self.inserted.tolist(), strict=True):
-            pieces += [base[start : start + count], literals[at : at + new]]
-            at += new
-        return b"".join(pieces)
+        made, at, used = bytearray(int(self.counts.sum() + self.inserted.sum())), 0, 0
+        for first in range(0, len(self), _RUNS_AT_ONCE):
+            part = slice(first, first + _RUNS_AT_ONCE)
+            runs = (numbers[part].tolist() for numbers in (self.starts, self.counts, self.inserted))
+            for start, count, new in zip(*runs, strict=True):
+                made[at : at + count] = base[start : start + count]
+                at += count
+                made[at : at + new] = literals[used : used + new]
+                at, used = at + new, used + new
+        return made
 
 
 def planes(values: NDArray[Any]) -> bytes:

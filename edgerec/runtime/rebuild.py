@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.runtime.manifest import Manifest, Section
-from edgerec.runtime.patchfile import Parts
+from edgerec.runtime.patchfile import BYTES_A_RUN, Parts
 from edgerec.runtime.rows import Form, Rows, packed, room_for, unpacked
+from edgerec.runtime.spec import LIMITS
 
 ReadSection = Callable[[str], NDArray[Any]]
 """The array of a section of the base, by its name."""
@@ -36,7 +37,10 @@ class Side:
         it."""
         if rows > most:
             raise ValueError(f"{rows} rows in tables that have no room for them")
-        sources = parts.copies(int(fields["copies"]), base_rows, rows).sources()
+        copies = parts.copies(int(fields["copies"]), base_rows, rows)
+        if int(copies.inserted.sum()) > max(parts.left, base_rows) + LIMITS["new_rows_room"]:
+            raise ValueError("more new rows than it can tell of")
+        sources = copies.sources()
         kept = sources[sources >= 0]
         if np.unique(kept).size != kept.size:
             raise ValueError("a row is copied twice")
@@ -84,7 +88,7 @@ class Rebuilding:
     def _copied(self, section: Section, source: str | None, count: int, parts: Parts) -> NDArray[Any]:
         """A section without rows, of its bytes."""
         base = memoryview(b"") if source is None else self._flat(source).view(np.uint8).data
-        copies = parts.copies(count, len(base), section.nbytes)
+        copies = parts.copies(count, len(base), section.nbytes, BYTES_A_RUN)
         content = copies.joined(base, parts.take(int(copies.inserted.sum())))
         return np.frombuffer(content, np.uint8)
 

@@ -30,7 +30,7 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patchfile import PatchFile, most_inflated, most_made
+from edgerec.runtime.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
 from edgerec.runtime.rebuild import Rebuilding, Side, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
@@ -58,8 +58,8 @@ def apply_patch(
     """
     folder = Path(folder)
     keys = None if trusted is None else read_public_keys(trusted)
-    file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch))
-    read_manifest(folder, keys)  # says what is wrong with a folder that cannot be locked
+    whole = read_manifest(folder, keys).nbytes  # says what is wrong with a folder that cannot be locked
+    file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch), whole)
     with locked(folder):
         before = manifest_bytes(folder)
         base = parse_manifest(before, folder / FILE_NAME, keys)
@@ -135,7 +135,6 @@ class _Application:
                 f"{self.file.name} was made for another bundle than the one in {self.folder}; apply the patches in "
                 "their order, or get the whole bundle"
             )
-        opened = Bundle(self.folder, trusted=None)  # compares every sha256 that the patch relies on
         most = most_made(self.base.nbytes, self.file.inflated_bytes)
         fields = header["manifest"]
         manifest = self._joined(fields, self.before, int(fields["bytes"]), min(most, MOST_BYTES), parts)
@@ -143,6 +142,8 @@ class _Application:
         result = parse_manifest(manifest, self.folder / FILE_NAME, self.keys)
         if result.nbytes > most:
             raise self.file.damaged(f"it makes {result.nbytes} bytes where {most} are the most for this bundle")
+        # The new manifest is signed as it should be: only now is the rest of the stream inflated.
+        opened = Bundle(self.folder, trusted=None)  # compares every sha256 that the patch relies on
         for fields, entry in self._new_files(result, header):
             source = fields["from"]
             base = b"" if source is None else _read(self.folder / self._entry(self.base, source).name)
@@ -155,13 +156,12 @@ class _Application:
         self._replace(manifest)
         return True
 
-    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: Any) -> bytes:
+    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: Parts) -> bytes:
         """The content of a file that is copied from another, but for what is inserted."""
         if not 0 <= size <= most:
             raise self.file.damaged(f"a file of {size} bytes")
-        copies = parts.copies(int(fields["copies"]), len(base), size)
-        made: bytes = copies.joined(memoryview(base), parts.take(int(copies.inserted.sum())))
-        return made
+        copies = parts.copies(int(fields["copies"]), len(base), size, BYTES_A_RUN)
+        return bytes(copies.joined(memoryview(base), parts.take(int(copies.inserted.sum()))))
 
     def _compare(self, name: str, content: bytes, sha256: str) -> None:
         if hashlib.sha256(content).hexdigest() != sha256:
@@ -186,7 +186,7 @@ class _Application:
     def _entry(manifest: Manifest, name: str) -> FileEntry:
         return {entry.name: entry for entry in manifest.files}[name]
 
-    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: Any) -> None:
+    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: Parts) -> None:
         rows = {
             name: (0 if old is None else old.rows, 0 if new is None else new.rows)
             for name, old, new in (

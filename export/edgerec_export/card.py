@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgerec.errors import shown
+
 if TYPE_CHECKING:
     from edgerec_export.draft import Draft
 
@@ -26,7 +28,9 @@ def model_card(draft: Draft) -> bytes:
         *_metrics(about, "test", ""),
         *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),
     ]
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts if value is not None)
+    rows = "\n".join(
+        f"| {name} | {shown(str(value)).replace('|', chr(92) + '|')} |" for name, value in facts if value is not None
+    )
     return f"""# EdgeRec bundle
 
 | | |

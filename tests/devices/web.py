@@ -189,6 +189,14 @@ def hostile_graphs() -> dict[str, tuple[bytes, str]]:
     three, many = (
         helper.make_tensor("n", types.INT64, [], raw=True, vals=n.to_bytes(8, "little")) for n in (3, 1 << 40)
     )
+    numbers = [
+        helper.make_tensor(name, types.INT64, [], raw=True, vals=value.to_bytes(8, "little", signed=True))
+        for name, value in (("zero", 0), ("least", -1), ("one", 1))
+    ]
+    number = helper.make_tensor("float", types.FLOAT, [], raw=True, vals=bytes(4))
+    shadow = helper.make_graph([node("Identity", ["user"], ["one"])], "shadow", [], outputs)
+    cast = node("Cast", ["user"], ["x"], to=types.FLOAT)
+    cast.attribute.append(helper.make_attribute("to", types.INT64))
     return {
         "an unknown operator": (
             graph(node("Identity", ["user"], ["x"]), node("Mystery", ["x"], ["items"])),
@@ -240,6 +248,28 @@ def hostile_graphs() -> dict[str, tuple[bytes, str]]:
             ),
             "a loop without end",
         ),
+        **{
+            f"{operator} by {name}": (
+                graph(node(operator, ["user", name], ["items"]), tensors=[*numbers, number]),
+                "divides whole numbers",
+            )
+            for operator in ("Div", "Mod")
+            for name in ("zero", "least", "user", "float")
+            if (operator, name) != ("Div", "float")
+        },
+        "a division by what a branch makes": (
+            graph(
+                node("If", ["user"], ["x"], then_branch=shadow, else_branch=shadow),
+                node("Div", ["user", "one"], ["items"]),
+                tensors=numbers,
+            ),
+            "divides whole numbers",
+        ),
+        "a division by what is cast twice": (
+            graph(cast, node("Div", ["x", "user"], ["items"])),
+            "divides whole numbers",
+        ),
+        "messages without number": (graph(*[onnx.NodeProto(op_type="Abs")] * 66_000), "it is damaged"),
         "cut": (graph(node("Identity", ["user"], ["items"]))[:-3], "it is damaged"),
     }
 

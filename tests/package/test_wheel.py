@@ -47,6 +47,7 @@ def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
         "edgerec_devices",
         "edgerec_export",
     }
+    assert "edgerec/runtime/bundle-spec.json" in names
     assert not [name for name in names if name.endswith((".gz", ".npz", ".inter", ".dat"))]
     assert wheel.stat().st_size < 1_000_000
 
@@ -55,6 +56,8 @@ def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Pa
     """It holds every module of the runtime and what that needs, recommends, and says what it lacks."""
     assert runtime_wheel.stat().st_size < 100_000
     zipfile.ZipFile(runtime_wheel).extractall(tmp_path)
+    specification = Path("edgerec", "runtime", "bundle-spec.json")
+    assert (tmp_path / specification).read_bytes() == (ROOT / specification).read_bytes()
     here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").glob("*.py")}
     there = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "edgerec").rglob("*.py")}
     assert there == here | {f"edgerec/{name}.py" for name in ("__init__", "errors", "extras", "files", "signatures")}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommender
 from edgerec.runtime import bundle as bundle_module
-from edgerec.runtime.graphfile import OPERATORS, graph_fault
+from edgerec.runtime.graphfile import graph_fault
 from edgerec.runtime.manifest import read_manifest
+from edgerec.runtime.spec import OPERATORS
 from tests.loops import REFUSED, TAKEN, loops
 from tests.runtime.conftest import edited
 from tests.vectors.make import FOLDER as VECTORS
@@ -108,6 +111,23 @@ def tensor_of(**fields: Any) -> Change:
     return lambda model: model.graph.initializer.append(TensorProto(name="extra", **fields))
 
 
+def dividing(operator: str, by: int | None, *, cast: bool = False) -> Change:
+    """Whole numbers divided by a constant, or by what a node makes or an input is."""
+
+    def change(model: onnx.ModelProto) -> None:
+        initializers = {"least": -(1 << 63), "by": -1 if by is None else by}
+        for name, value in initializers.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        divisor = "by" if by is not None else "made" if cast else "k"
+        # A second 'to' would have readers differ in which one they believe.
+        made = helper.make_node("Cast", ["by"], ["made"], to=TensorProto.FLOAT)
+        made.attribute.append(helper.make_attribute("to", TensorProto.INT64))
+        model.graph.node.extend([made] * cast)
+        model.graph.node.append(helper.make_node(operator, ["least", divisor], ["divided"]))
+
+    return change
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "an absolute path": (placed("location", "/etc/passwd"), "lies elsewhere"),
     "a path upwards": (placed("location", "../tables.bin"), "lies elsewhere"),
@@ -162,6 +182,16 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a loop whose count is shadowed": (shadowed, "loop without a known end"),
     **{" in ".join(kinds[::-1]): (loops_inside(kinds), "a loop inside a loop") for kinds in REFUSED},
     "graphs inside graphs": (nested(20), "nested too deeply"),
+    **{
+        f"{operator} by {by}": (dividing(operator, by), "divides whole numbers")
+        for operator in ("Div", "Mod")
+        for by in (0, -1, None)
+    },
+    "Div by what two types are told of": (dividing("Div", None, cast=True), "divides whole numbers"),
+    "messages without number": (
+        lambda model: model.graph.node.extend([onnx.NodeProto()] * 70_000),
+        "more than 65536 messages",
+    ),
 }  # fmt: skip
 
 
@@ -189,6 +219,40 @@ def test_a_loop_may_scan(bundle: Path, kinds: tuple[str, ...]) -> None:
     graph = manifest.graphs["similar"]
     content = model.SerializeToString()
     assert graph_fault(content, manifest.tables.name, graph.tensors, manifest.items.rows) is None
+
+
+@pytest.mark.parametrize("operator", ["Div", "Mod"])
+def test_whole_numbers_are_divided_by_other_constants(bundle: Path, operator: str) -> None:
+    manifest, model = read_manifest(bundle), graph_of(bundle, "similar")
+    dividing(operator, 128)(model)
+    graph = manifest.graphs["similar"]
+    assert graph_fault(model.SerializeToString(), manifest.tables.name, graph.tensors, manifest.items.rows) is None
+
+
+LOADED = (
+    "import sys; from edgerec import Recommender; from edgerec.runtime.memory import memory_kib\n"
+    "Recommender.load(sys.argv[1])._now.bundle.session('similar'); print(memory_kib()['VmHWM'])"
+)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read in /proc")
+def test_constants_are_not_made_larger_when_a_graph_is_opened(bundle: Path) -> None:
+    """A graph of a few KB would take what it likes, 400 MB here, before any limit of its arena holds."""
+    model = graph_of(bundle, "similar")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([50_000_000]), "many"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0), "nothing"))
+    for node in model.graph.node:
+        node.input[:] = ["number" if name == "k" else name for name in node.input]
+    made = [
+        helper.make_node("Expand", ["nothing", "many"], ["large"]),
+        helper.make_node("ReduceMax", ["large"], ["largest"], keepdims=0),
+        helper.make_node("Add", ["k", "largest"], ["number"]),
+    ]
+    for place, node in enumerate(made):
+        model.graph.node.insert(place, node)
+    with_graph(bundle, model.SerializeToString(), "similar")
+    done = subprocess.run([sys.executable, "-c", LOADED, str(bundle)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 250_000
 
 
 def test_what_the_exporter_writes_is_taken() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import threading
+import tracemalloc
 import zlib
 from dataclasses import replace
 from hashlib import sha256
@@ -17,7 +18,8 @@ import pytest
 from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
-from edgerec.runtime.patchfile import PatchFile
+from edgerec.runtime.patchfile import Parts, PatchFile
+from edgerec.runtime.rebuild import Side
 from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import new_key
 from edgerec_bench.patch_trials import damage, kill
@@ -143,16 +145,71 @@ def test_no_room_is_made_for_what_a_patch_promises(made: Path, bundle: Path) -> 
     with pytest.raises(PatchError, match=r"1099511627776 bytes where \d+ are the most"):
         apply_patch(bundle, patch[:12] + sha256(body).digest() + body)
     body = struct.pack("<Q", 1000) + zlib.compress(bytes(10_000_000))
-    with pytest.raises(PatchError, match="another length than promised"):
+    with pytest.raises(PatchError, match="it has no header"):
         apply_patch(bundle, patch[:12] + sha256(body).digest() + body)
     stream = zlib.decompress(patch[52:])
+    for promised, told in ((len(stream), stream + bytes(10_000_000)), (len(stream) + 1, stream)):
+        body = struct.pack("<Q", promised) + zlib.compress(told)
+        with pytest.raises(PatchError, match=r"another length than promised|belong to nothing"):
+            apply_patch(bundle, patch[:12] + sha256(body).digest() + body)
     for wanted, huge in ((b'"copies":', b'"copies":999999999'), (b'"changed":', b'"changed":99999999999')):
-        with pytest.raises(PatchError, match="a part of"):
+        with pytest.raises(PatchError, match=r"a part of|runs that make"):
             apply_patch(bundle, rehashed(patch, stream.replace(wanted, huge, 1)))
     rows = stream.index(b'"blocks":[[') + len(b'"blocks":[[')
     end = stream.index(b",", rows)
     with pytest.raises(PatchError, match="take more"):
         apply_patch(bundle, rehashed(patch, stream[:rows] + b"99999999999" + stream[end:]))
+
+
+LISTS = b'{"format":"edgerec.patch","version":"1.0","x":[' + b"[]," * 300_000 + b"[]]}\n"
+LEVELS = b'{"format":"edgerec.patch","version":"1.0","x":' + b"[" * 40 + b"]" * 40 + b"}\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (LISTS, "more than 262144 values"),
+        (LEVELS, "more than 32 levels"),
+        (b"[" * 100_000 + b"\n", "too many levels"),
+        (b" " * (5 << 20) + b"{}\n", "no header of at most 4194304 bytes"),
+    ],
+    ids=["values", "levels", "recursion", "bytes"],
+)
+def test_a_header_is_small(made: Path, bundle: Path, header: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few KB inflate to as much as the bundle allows, and JSON takes 25 times that."""
+    monkeypatch.setattr("edgerec.runtime.updates.most_inflated", lambda _: 1 << 24)
+    patch = rehashed((made / "there").read_bytes(), header)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PatchError, match=said):
+            apply_patch(bundle, patch)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert contents(bundle) == contents(made / "old.bundle")
+
+
+def test_a_patch_in_a_file_is_no_longer_than_one_can_be(bundle: Path, tmp_path: Path) -> None:
+    with (tmp_path / "patch").open("wb") as stream:
+        stream.truncate(1 << 40)  # a hole: no disk is taken
+    with pytest.raises(PatchError, match="has 1099511627776 bytes, and no patch for this bundle has"):
+        apply_patch(bundle, tmp_path / "patch")
+
+
+def test_runs_and_new_rows_are_no_more_than_can_be(made: Path, bundle: Path) -> None:
+    patch = (made / "there").read_bytes()
+    header, parts = zlib.decompress(patch[52:]).split(b"\n", 1)
+    told = json.loads(header)
+    told["manifest"]["copies"] = told["manifest"]["bytes"] + 1  # runs of nothing
+    with pytest.raises(PatchError, match=r"\d+ runs that make \d+"):
+        apply_patch(bundle, rehashed(patch, json.dumps(told).encode() + b"\n" + parts + bytes(100_000)))
+    copies = np.array([0, 0, 1 << 30], "<u4").reshape(-1, 1).view(np.uint8).T.tobytes()
+    fields = {"copies": 1, "changed": 0}
+    short = zlib.compress(b'{"format":"edgerec.patch","version":"1.0"}\n' + copies)
+    head = PatchFile(patch)
+    head.inflated_bytes = 43 + len(copies)
+    with pytest.raises(ValueError, match="more new rows than it can tell of"):
+        Side.read(fields, Parts(memoryview(short), head), 100, 1 << 30, 1 << 40)
 
 
 def test_a_manifest_that_is_made_is_no_larger_than_one_that_is_read(made: Path, bundle: Path) -> None:
@@ -201,6 +258,26 @@ def test_only_what_trusted_keys_signed(tmp_path: Path) -> None:
     apply_patch(old, tmp_path / "unsigned.patch")
     undo_patch(old, trusted=mine)
     assert contents(old) == before
+
+
+def test_a_signature_is_checked_before_what_it_signs_is_inflated(tmp_path: Path) -> None:
+    """What stands behind the new manifest is no stream at all, and nobody comes to it."""
+    mine = new_key(tmp_path / "mine")
+    old = export(random_source(50, 9), tmp_path / "old", Options(verify=False, sign=tmp_path / "mine")).folder
+    unsigned = export(random_source(60, 9), tmp_path / "new", Options(verify=False)).folder
+    diff(old, unsigned, tmp_path / "patch")
+    patch = (tmp_path / "patch").read_bytes()
+    stream = zlib.decompress(patch[52:])
+    header, parts = stream.split(b"\n", 1)
+    told = json.loads(header)["manifest"]
+    runs = np.frombuffer(parts[: 12 * told["copies"]], np.uint8).reshape(4, -1).T.copy().view("<u4").reshape(3, -1)
+    end = len(header) + 1 + 12 * told["copies"] + int(runs[2].sum())
+    deflater = zlib.compressobj()
+    whole = stream[:end] + bytes(200_000)  # more than is inflated together with the header
+    deflated = deflater.compress(whole) + deflater.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 100_000
+    body = struct.pack("<Q", len(whole) + 1000) + deflated
+    with pytest.raises(SignatureError, match="is not signed"):
+        apply_patch(old, patch[:12] + sha256(body).digest() + body, trusted=mine)
 
 
 def test_requests_under_way_are_answered_by_one_version(made: Path, bundle: Path) -> None:

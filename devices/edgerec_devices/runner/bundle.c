@@ -12,9 +12,10 @@
 
 #include "common.h"
 #include "onnxruntime_c_api.h"
+#include "spec.h"
 
 static const char MANIFEST[] = "manifest.json";
-static const int64_t NEWEST_MAJOR = 1;
+static const int64_t NEWEST_MAJOR = SPEC_MAJOR;
 
 static const struct {
     const char *name;
@@ -69,7 +70,7 @@ Section bundle_section(const Bundle *bundle, const Json *entry) {
     const Json *offset = entry->first, *dtype = offset ? offset->next : NULL, *shape = dtype ? dtype->next : NULL;
     if (entry->kind != JSON_ARRAY || entry->count != 3 || dtype->kind != JSON_STRING || shape->kind != JSON_ARRAY)
         fail("%s is damaged: a section is no [offset, dtype, shape]", MANIFEST);
-    if (shape->count > MOST_DIMENSIONS) fail("%s is damaged: a section of %zu dimensions", MANIFEST, shape->count);
+    if (shape->count > SPEC_AXES) fail("%s is damaged: a section of %zu dimensions", MANIFEST, shape->count);
     Section found = {.offset = (size_t)json_integer("a section's offset", offset, 0, (int64_t)bundle->nbytes)};
     size_t size = 0;
     for (size_t known = 0; known < sizeof DTYPES / sizeof *DTYPES; known++)
@@ -106,14 +107,38 @@ static int64_t rows(const Json *side) {
     return json_integer("the rows of a side", json_find(side, "rows"), 1, INT32_MAX);
 }
 
+/* The manifest, of no more bytes and values than the specification allows: a value of two bytes takes many more parsed. */
+static Json *read_manifest(const char *path) {
+    size_t length, values = 0;
+    char *text = read_file(path, SPEC_MANIFEST_BYTES, &length);
+    for (size_t at = 0; at < length; at++) values += text[at] == ',' || text[at] == '[' || text[at] == '{';
+    if (values > SPEC_JSON_VALUES) fail("%s has more than %d values; copy the bundle again", path, SPEC_JSON_VALUES);
+    Json *manifest = json_parse(path, text, length);
+    free(text);
+    return manifest;
+}
+
+/* Refuse more of something than the specification allows. */
+static void few(const char *path, const Json *entries, const char *what, size_t most) {
+    if (entries && entries->count > most) fail("%s has %zu %s where %zu are the most", path, entries->count, what, most);
+}
+
+static void check_counts(const char *path, const Json *manifest) {
+    const Json *graphs = json_member(path, manifest, "graphs", JSON_OBJECT);
+    few(path, graphs, "graphs", SPEC_GRAPHS);
+    few(path, json_find(manifest, "sections"), "sections", SPEC_SECTIONS);
+    few(path, json_find(manifest, "other_files"), "files", SPEC_FILES);
+    for (const Json *graph = graphs->first; graph; graph = graph->next) {
+        few(path, json_find(graph, "tensors"), "tensors", SPEC_TENSORS);
+        json_integer("the bytes of a graph", json_find(graph, "bytes"), 1, SPEC_GRAPH_BYTES);
+    }
+}
+
 Bundle *bundle_open(const char *folder) {
     Bundle *bundle = allocate(1, sizeof *bundle);
     bundle->folder = strdup(folder);
     char *path = joined(folder, MANIFEST);
-    size_t length;
-    char *text = read_file(path, &length);
-    bundle->manifest = json_parse(path, text, length);
-    free(text);
+    bundle->manifest = read_manifest(path);
     const Json *format = json_member(path, bundle->manifest, "format", JSON_STRING);
     if (strcmp(format->text, "edgerec.bundle") != 0) fail("%s is not the manifest of an EdgeRec bundle", path);
     const char *version = json_member(path, bundle->manifest, "version", JSON_STRING)->text;
@@ -123,7 +148,7 @@ Bundle *bundle_open(const char *folder) {
     bundle->items = rows(json_member(path, bundle->manifest, "items", JSON_OBJECT));
     const Json *users = json_find(bundle->manifest, "users");
     if (users && users->kind != JSON_NULL) bundle->users = rows(users);
-    json_member(path, bundle->manifest, "graphs", JSON_OBJECT);
+    check_counts(path, bundle->manifest);
     free(path);
     map_tables(bundle);
     return bundle;

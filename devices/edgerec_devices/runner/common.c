@@ -17,7 +17,7 @@ void fail(const char *format, ...) {
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     for (char *at = line; *at; at++)
-        if (*at == '\n' || *at == '\r') *at = ' ';
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = ' '; /* what a terminal would obey */
     fprintf(stderr, "%s\n", line);
     exit(1);
 }
@@ -64,9 +64,12 @@ static char *read_all(int handle, size_t limit, size_t *length) {
     return content;
 }
 
-char *read_file(const char *path, size_t *length) {
+char *read_file(const char *path, size_t limit, size_t *length) {
     int handle = open(path, O_RDONLY | O_CLOEXEC);
-    char *content = handle < 0 ? NULL : read_all(handle, SIZE_MAX, length);
+    if (handle < 0) fail("cannot read %s: %s", path, strerror(errno));
+    errno = 0;
+    char *content = read_all(handle, limit, length);
+    if (content == NULL && errno == 0) fail("%s has more than %zu bytes; copy the bundle again", path, limit);
     if (content == NULL) fail("cannot read %s: %s", path, strerror(errno));
     close(handle);
     return content;

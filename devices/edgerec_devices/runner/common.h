@@ -18,10 +18,10 @@ void *grow(void *old, size_t count, size_t size);
 int64_t now_ns(void);
 int64_t worked_ns(void);
 
-/* A whole file, with a zero byte behind it. The process fails where it cannot be read. */
-char *read_file(const char *path, size_t *length);
+/* A whole file, with a zero byte behind it. The process fails where it cannot be read, or is longer than `limit`. */
+char *read_file(const char *path, size_t limit, size_t *length);
 
-/* The same of a file of /proc or /sys; NULL where it cannot be read, or is longer than `limit`. */
+/* The same of a file of /proc or /sys; NULL in place of the failures. */
 char *read_small(const char *path, size_t limit);
 
 #endif

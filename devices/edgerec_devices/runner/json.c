@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "common.h"
-
-enum { DEEPEST = 64 };
+#include "spec.h"
 
 typedef struct {
     const char *name, *start, *at, *end;
@@ -138,15 +137,16 @@ static void members(Reader *reader, Json *parent, char closing, int depth) {
         (*last)->key = key;
         last = &(*last)->next;
         parent->count++;
+        if (closing == '}' && parent->count > SPEC_JSON_MEMBERS) damaged(reader, "an object of too many members");
         space(reader);
     } while (take(reader, ','));
     if (!take(reader, closing)) damaged(reader, "a list without an end");
 }
 
 static Json *value(Reader *reader, int depth) {
-    if (depth > DEEPEST) damaged(reader, "too many levels");
     Json *found = allocate(1, sizeof *found);
     space(reader);
+    if ((peek(reader) == '{' || peek(reader) == '[') && depth >= SPEC_JSON_LEVELS) damaged(reader, "too many levels");
     switch (peek(reader)) {
     case '{':
         found->kind = JSON_OBJECT;

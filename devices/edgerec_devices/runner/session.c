@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "spec.h"
 
 enum { OLDEST_API = 18 }; /* of onnxruntime 1.18: later libraries still give it */
 
@@ -73,6 +74,14 @@ static void configure(const Runtime *runtime, OrtSessionOptions *options, const 
     runtime_check(runtime, runtime->api->AddSessionConfigEntry(options, key, value), key);
 }
 
+/* Whether a manifest may set it: others could name files to write. */
+static bool allowed(const char *option) {
+    static const char *const known[] = SPEC_SESSION_OPTIONS;
+    for (size_t one = 0; one < sizeof known / sizeof *known; one++)
+        if (strcmp(known[one], option) == 0) return true;
+    return false;
+}
+
 /* Options as the bundle's manifest and the runtime in Python have them. */
 static OrtSessionOptions *bundle_options(const Runtime *runtime, const Bundle *bundle, int threads) {
     OrtSessionOptions *options = plain_options(runtime, threads);
@@ -82,8 +91,10 @@ static OrtSessionOptions *bundle_options(const Runtime *runtime, const Bundle *b
     const Json *wanted = json_member("manifest.json", bundle->manifest, "session", JSON_OBJECT);
     for (const Json *entry = wanted->first; entry; entry = entry->next) {
         if (entry->kind != JSON_STRING) fail("manifest.json is damaged: the session option %s is no text", entry->key);
-        configure(runtime, options, entry->key, entry->text);
+        if (allowed(entry->key)) configure(runtime, options, entry->key, entry->text);
     }
+    static const char *const told[][2] = SPEC_READER_OPTIONS;
+    for (size_t one = 0; one < sizeof told / sizeof *told; one++) configure(runtime, options, told[one][0], told[one][1]);
     return options;
 }
 

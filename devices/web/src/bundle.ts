@@ -2,12 +2,13 @@
 
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 
+import { limits, reader_options } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError, EdgeRecError, firstLine, MissingError, PatchError, RequestError, SignatureError } from "./errors.ts";
 import { MANIFEST, MOST_BYTES, readManifest, type FileEntry, type Manifest } from "./manifest.ts";
 import { graphFault } from "./onnx.ts";
 import { canHash, sha256 } from "./sha256.ts";
 import type { PublicKey } from "./signature.ts";
-import type { Bytes, Progress, Source } from "./source.ts";
+import { jsonObject, type Bytes, type Progress, type Source } from "./source.ts";
 
 /** The parts of onnxruntime-web, or onnxruntime-node, that are used. */
 export type Runtime = Pick<typeof import("onnxruntime-common"), "InferenceSession" | "Tensor" | "env">;
@@ -52,7 +53,7 @@ export const openManifest = async (source: Source, trusted?: PublicKey[]) =>
 /** Make the bundle of a source the one that a patch leads to. */
 export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
   const parsed = (content: Bytes) => parse(content, trusted);
-  return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, sha256, EdgeRecError, PatchError });
+  return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, jsonObject, limits, sha256, EdgeRecError, PatchError });
 }
 
 /** A manifest, checked, and signed by one of the trusted keys. @throws BundleError, SignatureError */
@@ -120,7 +121,8 @@ export async function openBundle(source: Source, options: LoadOptions, importing
     const { InferenceSession, env } = await runtime();
     const options: InferenceSession.SessionOptions = {
       enableMemPattern: false,
-      extra: manifest.session,
+      // Constants are not folded: a graph of a few kB would make gigabytes when it is opened.
+      extra: { ...manifest.session, ...reader_options },
       logSeverityLevel: 3,
       executionProviders: providers!, // undefined leaves the choice to it
     };

@@ -2,7 +2,17 @@
 
 export class EdgeRecError extends Error {
   override name = "EdgeRecError";
+  constructor(message: string) {
+    super(shown(message));
+  }
 }
+
+/** One line, that names what came from anywhere: without what a terminal obeys, and the middle of a long one left out. */
+const shown = (text: string) =>
+  (text.length > 2000 ? `${text.slice(0, 1500)} ... ${text.slice(-500)}` : text).replace(
+    /[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
+    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 
 /** A bundle that is missing, incomplete, damaged, altered, or newer than this reader. Messages name the file. */
 export class BundleError extends EdgeRecError {

@@ -1,7 +1,8 @@
 /** A bundle's manifest: what is in it and where, checked before anything else is opened. */
 
+import { dtypes, limits, session_options } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError } from "./errors.ts";
-import { utf8, type Bytes } from "./source.ts";
+import { jsonObject, type Bytes } from "./source.ts";
 
 /** A file of the bundle. */
 export interface FileEntry {
@@ -63,12 +64,7 @@ export interface Manifest {
 
 export const MANIFEST = "manifest.json";
 /** One takes a few thousand. */
-export const MOST_BYTES = 4 << 20;
-/** Of a graph, which takes a few thousand too. */
-const MOST_GRAPH_BYTES = 1 << 20;
-const MAJOR = 1;
-/** Of onnxruntime's session options the only one that bundles need; others could name files. */
-const PREPACKING = "session.disable_prepacking";
+export const MOST_BYTES = limits.manifest_bytes;
 
 type Fields = Record<string, unknown>;
 
@@ -79,7 +75,7 @@ export function readManifest(content: Bytes): Manifest {
   }
   let fields: Fields | null = null;
   try {
-    fields = JSON.parse(utf8(content));
+    fields = jsonObject(content);
   } catch {
     // Told below.
   }
@@ -87,21 +83,25 @@ export function readManifest(content: Bytes): Manifest {
     throw new BundleError(`${MANIFEST} describes no bundle of EdgeRec; export one`);
   }
   const version = String(fields["version"]);
-  if (!(parseInt(version) <= MAJOR)) {
-    throw new BundleError(`the bundle has version ${version}, this reader knows ${MAJOR}.x; update edgerec`);
+  if (!(parseInt(version) <= limits.major)) {
+    throw new BundleError(`the bundle has version ${version}, this reader knows ${limits.major}.x; update edgerec`);
   }
   const tables = file(fields["tables"], "tables");
-  const places = (value: unknown, name: string) => mapped(value, name, (place, of) => section(place, of, tables));
-  const graphs = mapped(fields["graphs"], "graphs", (entry, name) => ({
-    ...file(entry, name, MOST_GRAPH_BYTES),
-    tensors: places((entry as Fields)["tensors"], name),
+  const places = (value: unknown, name: string, most: number) =>
+    mapped(value, name, most, (place, of) => section(place, of, tables));
+  const graphs = mapped(fields["graphs"], "graphs", limits.graphs, (entry, name) => ({
+    ...file(entry, name, limits.graph_bytes),
+    tensors: places((entry as Fields)["tensors"], name, limits["tensors"]),
   }));
   demand(graphs.has("recommend"), "recommend");
   const others = list(fields["other_files"], "other_files").map((entry) => file(entry, "other_files"));
   const items = side(fields["items"], "items");
   const users = fields["users"] === null ? null : side(fields["users"], "users");
-  const sections = places(fields["sections"], "sections");
+  const sections = places(fields["sections"], "sections", limits["sections"]);
   const ownFiles = [tables, ...graphs.values(), ...others];
+  const names = new Set(ownFiles.map(({ file }) => file));
+  demand(ownFiles.length <= limits.files && names.size === ownFiles.length, "other_files");
+  const wanted = object(fields["session"], "session");
   const manifest = {
     metadata: {
       version,
@@ -120,7 +120,8 @@ export function readManifest(content: Bytes): Manifest {
     tables,
     graphs,
     sections,
-    session: { [PREPACKING]: `${object(fields["session"], "session")[PREPACKING] ?? 0}` },
+    // Others of onnxruntime's options could name files.
+    session: Object.fromEntries(session_options.map((name) => [name, `${wanted[name] ?? 0}`])),
     popular: (fields["encoder"] as { empty_history?: string | null } | null)?.empty_history,
     others,
     ownFiles,
@@ -167,8 +168,11 @@ const object = (value: unknown, name: string) =>
 
 const list = (value: unknown, name: string) => demand(Array.isArray(value) && (value as unknown[]), name);
 
-const mapped = <T>(value: unknown, name: string, parse: (entry: unknown, name: string) => T): Map<string, T> =>
-  new Map(Object.entries(object(value, name)).map(([key, entry]) => [key, parse(entry, key)]));
+function mapped<T>(value: unknown, name: string, most: number, parse: (entry: unknown, name: string) => T): Map<string, T> {
+  const entries = Object.entries(object(value, name));
+  demand(entries.length <= most, name);
+  return new Map(entries.map(([key, entry]) => [key, parse(entry, key)]));
+}
 
 const whole = (value: unknown, name: string, least = 0) =>
   demand(Number.isSafeInteger(value) && (value as number) >= least && (value as number), name);
@@ -183,8 +187,9 @@ function file(value: unknown, name: string, most = Infinity): FileEntry {
 
 function section(value: unknown, name: string, tables: FileEntry): Section {
   const [offset, dtype, shape] = list(value, name) as [number, string, number[]];
-  const [, bits] = demand(/^(?:float(?=\d\d)|u?int)(8|16|32|64)$/.exec(dtype), name);
-  const bytes = list(shape, name).reduce<number>((product, length) => product * whole(length, name), +bits! / 8);
+  demand(dtypes.includes(dtype) && list(shape, name).length <= limits.axes, name);
+  const bits = +/\d+/.exec(dtype)![0];
+  const bytes = shape.reduce<number>((product, length) => product * whole(length, name), bits / 8);
   demand(whole(offset, name) + bytes <= tables.bytes, name);
   return [offset, dtype, shape, bytes];
 }

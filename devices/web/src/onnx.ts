@@ -3,14 +3,9 @@
  * protobuf's wire format, of the fields that are named here alone; all others are passed over.
  */
 
+import { limits, operators, typed_as_all, typed_as_first } from "../../../edgerec/runtime/bundle-spec.json";
 import type { Section } from "./manifest.ts";
 import { utf8, type Bytes } from "./source.ts";
-
-/** What the exporter uses, of ONNX's own operators alone. */
-const OPERATORS =
-  /^(Abs|Add|BitShift|BitwiseAnd|Cast|Concat|CumSum|DequantizeLinear|Div|Equal|Expand|Flatten|Gather(Elements)?|(Greater|Less)(OrEqual)?|Identity|If|Loop|MatMul(Integer)?|Max|Min|Mod|Mul|NonZero|Or|Pad|Pow|Range|Reduce(Max|Min|Sum(Square)?)|Relu|Reshape|Round|Scan|ScatterElements|Shape|Slice|Sqrt|(Uns|S)queeze|Sub|TopK|Transpose|Where)$/;
-/** Messages inside messages; the exporter's loops inside loops reach 8. */
-const DEEPEST = 24;
 
 const DAMAGED = "it is damaged, or no bundle's";
 /** A tensor's type. */
@@ -38,9 +33,10 @@ const MODEL: Kind = { 7: GRAPH, 20: null, 25: null };
 export function graphFault(content: Uint8Array, tables: string, tensors: Map<string, Section>, rows: number): string | undefined {
   /** Whole numbers of the graph itself, by name: onnxruntime refuses nodes that make what has the name of one. */
   const constants: Record<string, number> = {};
+  let messages = 0;
 
   function check(kind: Kind | null, message: Value, depth: number, scanning?: boolean): string | undefined {
-    const found = kind && depth < DEEPEST && fields(message);
+    const found = kind && depth < limits.graph_levels && messages++ < limits.graph_messages && fields(message);
     if (!found) {
       return DAMAGED;
     }
@@ -63,7 +59,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
     }
     const operator = kind === NODE ? text(last[4]) : "";
     if (kind === NODE) {
-      if (!OPERATORS.test(operator) || last[7]?.toString()) {
+      if (!operators.includes(operator) || last[7]?.toString()) {
         return `it calls ${text(last[7])} ${operator}`;
       }
       // A Loop stands in the graph itself, and what it runs may scan; a Scan has no other loop inside.
@@ -94,10 +90,71 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
   }
 
   try {
-    return check(MODEL, content, 0);
+    return check(MODEL, content, 0) ?? divisionFault(content, constants);
   } catch {
     return DAMAGED;
   }
+}
+
+/**
+ * Whole numbers are divided by positive constants of the graph alone: 0 ends the process, and of the least number -1
+ * does. What is divided is known for floats where what it is made of is; what has its name twice is not known to be
+ * anything.
+ */
+function divisionFault(model: Uint8Array, constants: Record<string, number>): string | undefined {
+  const named = new Map<string, number>();
+  const name = (value: Value | undefined) => named.set(text(value), (named.get(text(value)) ?? 0) + 1);
+  const floats = new Set<string>();
+  const nodes: [number, Value][][] = [];
+  const last = (message: Value | undefined) => new Map(message === undefined ? [] : fields(message));
+  const isFloat = (type: Value | undefined) => type === 1 || type === 10 || type === 11;
+  const all = (node: [number, Value][], wanted: number) => node.filter(([field]) => field === wanted).map(([, value]) => value);
+
+  function graph(message: Value, outer: boolean): void {
+    const bodies: Value[] = [];
+    for (const [field, value] of fields(message)!) {
+      if (field === 1) {
+        const node = fields(value)!;
+        nodes.push(node);
+        all(node, 2).forEach(name);
+        bodies.push(...all(node, 5).flatMap((attribute) => fields(attribute)!.filter(([f]) => f === 6 || f === 11).map(([, v]) => v)));
+      } else if (field === 5 || field === 11) {
+        const told = last(value);
+        const own = told.get(field === 5 ? 8 : 1);
+        name(own);
+        if (outer && isFloat(field === 5 ? told.get(2) : last(last(told.get(2)).get(1)).get(1))) {
+          floats.add(text(own));
+        }
+      }
+    }
+    bodies.forEach((body) => graph(body, false));
+  }
+
+  graph(last(model).get(7)!, true);
+  const known = (value: Value | undefined) => named.get(text(value)) === 1;
+  for (const node of nodes) {
+    const operator = text(all(node, 4).at(-1));
+    const taken = all(node, 1);
+    const typed = typed_as_all.includes(operator)
+      ? taken
+      : operator === "Where"
+        ? taken.slice(1)
+        : taken.slice(0, +(operator === "TopK" || typed_as_first.includes(operator)));
+    const ofFloats = typed.some((input) => known(input) && floats.has(text(input)));
+    const [, divisor] = taken;
+    if (operator === "Mod" || (operator === "Div" && !ofFloats)) {
+      const by = constants[text(divisor)]!;
+      if (!(known(divisor) && by > 0 && by < 2 ** 63)) {
+        return "it divides whole numbers by something else than a positive constant";
+      }
+    }
+    const casts = all(node, 5).map(last).filter((attribute) => text(attribute.get(1)) === "to");
+    const cast = operator === "Cast" && casts.length === 1 && isFloat(casts[0]!.get(3));
+    if (ofFloats || cast || operator === "DequantizeLinear") {
+      floats.add(text(all(node, 2)[0]));
+    }
+  }
+  return undefined;
 }
 
 const text = (value: Value | undefined) => (typeof value === "object" ? utf8(value) : "");
@@ -134,7 +191,9 @@ function fields(message: Value): [field: number, value: Value][] | undefined {
     if (!(at <= message.length)) {
       return undefined;
     }
-    found.push([Math.floor(key / 8), value]);
+    if (found.push([Math.floor(key / 8), value]) > limits.graph_messages) {
+      return undefined;
+    }
   }
   return found;
 }

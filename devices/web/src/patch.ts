@@ -1,5 +1,6 @@
 /** Patches: one bundle made of another one, as export/README.md says. Loaded when the first is applied. */
 
+import type { limits as specified } from "../../../edgerec/runtime/bundle-spec.json";
 import type { EdgeRecError } from "./errors.ts";
 import type { FileEntry, Manifest } from "./manifest.ts";
 import type { Bytes, Source } from "./source.ts";
@@ -9,6 +10,8 @@ export interface Tools {
   /** A manifest, checked, and its signature too where that is wanted. */
   parse(document: Bytes): Promise<Manifest>;
   checkFile(entry: FileEntry, content: Bytes, verify: boolean): Promise<void>;
+  jsonObject(content: Bytes): Record<string, unknown>;
+  limits: typeof specified;
   sha256(content: Bytes): Promise<string>;
   EdgeRecError: typeof EdgeRecError;
   PatchError: typeof EdgeRecError;
@@ -27,7 +30,8 @@ interface Base extends Tools {
 /** @throws PatchError, and what else `apply` in index.ts says. */
 export async function apply(source: Source, patch: Bytes, tools: Tools): Promise<boolean> {
   const { parse, checkFile, EdgeRecError, PatchError } = tools;
-  const document = await source.read("manifest.json", MOST_BYTES, false);
+  ({ limits } = tools);
+  const document = await source.read("manifest.json", limits.manifest_bytes, false);
   const manifest = await parse(document);
   const read = async (entry: FileEntry) => {
     const content = await source.read(entry.file, entry.bytes, false);
@@ -54,8 +58,10 @@ export async function apply(source: Source, patch: Bytes, tools: Tools): Promise
 
 const HEAD = 52;
 const SIGNED_FROM = 44;
-const MAJOR = 1;
-const MOST_BYTES = 4 << 20;
+/** Those of the specification, which the rest of the library holds. */
+let limits: typeof specified;
+/** Bytes that are inflated at once, to look for the end of the header. */
+const PIECE = 1 << 16;
 const OURS = /^(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\.(?:bin|onnx|md)$/;
 
 /** The build shortens the names of manifests' fields; those of this are a file's, and so some are quoted below. */
@@ -78,14 +84,14 @@ type Unit = number & bigint;
  * @throws Refusal what is wrong with it, or that it is for another base; SignatureError; anything where it is hostile.
  */
 async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content: Bytes][] | null> {
-  const { manifest, document, sha256 } = base;
+  const { manifest, sha256 } = base;
   const head = new DataView(patch.buffer, patch.byteOffset, patch.length);
   if (patch.length < HEAD || String.fromCharCode(...patch.subarray(0, 8)) !== "edgerecP") {
     throw new Refusal("this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'");
   }
   const major = head.getUint16(8, true);
-  if (major > MAJOR) {
-    throw new Refusal(`the patch has version ${major}.x, this reader knows ${MAJOR}.x; update edgerec`);
+  if (major > limits.major) {
+    throw new Refusal(`the patch has version ${major}.x, this reader knows ${limits.major}.x; update edgerec`);
   }
   const promised = Array.from(patch.subarray(12, SIGNED_FROM), (byte) => byte.toString(16).padStart(2, "0")).join("");
   if ((await sha256(patch.slice(SIGNED_FROM))) !== promised) {
@@ -93,9 +99,19 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
   }
   const inflated = Number(head.getBigUint64(SIGNED_FROM, true));
   const known = manifest.metadata.bytes;
-  need(inflated <= 4 * known + 2 ** 20, `${inflated} bytes for a bundle of ${known}`);
-  const parts = new Parts(await inflate(patch.slice(HEAD), inflated));
-  const header = parts.header();
+  need(inflated <= limits.inflated * known + limits.inflated_room, `${inflated} bytes for a bundle of ${known}`);
+  const parts = new Parts(patch.slice(HEAD), inflated);
+  try {
+    return await made(parts, inflated, base);
+  } finally {
+    await parts.close();
+  }
+}
+
+async function made(parts: Parts, inflated: number, base: Base): Promise<[file: string, content: Bytes][] | null> {
+  const { manifest, document, sha256 } = base;
+  const known = manifest.metadata.bytes;
+  const header = await parts.header(base.jsonObject);
   const digest = await sha256(document);
   if (digest === header["manifest"].sha256) {
     return null;
@@ -104,14 +120,19 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
     throw new Refusal("the patch was made for another bundle; apply patches in their order, or get the whole bundle");
   }
 
-  const most = 8 * (known + inflated) + 2 ** 16;
+  const most = limits.growth * (known + inflated) + limits.growth_room;
   const joined = (content: Bytes, bytes: number, copies: number) => {
     need(bytes >= 0 && bytes <= most, `a file of ${bytes} bytes`);
-    return parts.copies(copies, content.length, bytes).joined(content, parts, bytes);
+    return parts.copies(copies, content.length, bytes, limits.bytes_a_run).joined(content, parts, bytes);
   };
-  const made = joined(document, header["manifest"].bytes, header["manifest"].copies);
+  const { bytes, copies } = header["manifest"];
+  need(bytes <= limits.manifest_bytes, `a file of ${bytes} bytes`);
+  await parts.ready(RUN * (bytes / limits.bytes_a_run + 1) + bytes);
+  const made = joined(document, bytes, copies);
   need((await sha256(made)) === header["manifest"].sha256, "it makes another manifest than it promises");
   const result = await base.parse(made);
+  // The new manifest is signed as it should be: only now is the rest of the stream inflated.
+  await parts.ready(inflated);
   need(result.metadata.bytes <= most, `a bundle of ${result.metadata.bytes} bytes`);
 
   const before = files(manifest);
@@ -138,6 +159,7 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
     await take(result.tables.file, tables(header, parts, manifest, await base.read(manifest.tables), result));
   }
   need(wanted.size === 0 && parts.left() === 0, "it brings other files than its manifest names");
+  await parts.end();
   return [...found, ["manifest.json", made]];
 }
 
@@ -157,28 +179,49 @@ function files({ ownFiles }: Manifest): Map<string, FileEntry> {
   return new Map(ownFiles.map((entry) => [entry.file, entry]));
 }
 
-/** What a stream of zlib's holds, of so many bytes and no more. */
-async function inflate(content: Bytes, bytes: number): Promise<Bytes> {
-  const whole = new Uint8Array(bytes);
-  const reader = new Blob([content]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-  let at = 0;
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    need(at + part.value.length <= bytes, "its stream is longer than promised");
-    whole.set(part.value, at);
-    at += part.value.length;
-  }
-  need(at === bytes, "its stream is shorter than promised");
-  return whole;
-}
+/** Bytes of a run: three numbers. */
+const RUN = 12;
 
-/** The inflated stream: the header, and the parts behind it, taken one after the other. */
+/** The stream, inflated as it is asked for: the header, and the parts behind it, taken one after the other. */
 class Parts {
   private at = 0;
-  constructor(private readonly stream: Bytes) {}
+  private filled = 0;
+  private readonly stream: Bytes;
+  private readonly reader: ReadableStreamDefaultReader<Uint8Array>;
 
-  header(): Header {
-    const end = this.stream.indexOf(10);
-    const header = JSON.parse(new TextDecoder().decode(this.take(end))) as Header;
+  constructor(deflated: Bytes, bytes: number) {
+    this.stream = new Uint8Array(bytes);
+    this.reader = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  }
+
+  /** Inflate so many bytes behind what was taken, or all. */
+  async ready(bytes: number): Promise<void> {
+    const wanted = Math.min(this.at + bytes, this.stream.length);
+    while (this.filled < wanted) {
+      const { done, value } = await this.reader.read();
+      need(!done && this.filled + value!.length <= this.stream.length, "its stream has another length than promised");
+      this.stream.set(value!, this.filled);
+      this.filled += value!.length;
+    }
+  }
+
+  /** Refuse a stream that has more than was promised. */
+  async end(): Promise<void> {
+    need((await this.reader.read()).done, "its stream has another length than promised");
+  }
+
+  async close(): Promise<void> {
+    await this.reader.cancel().catch(() => undefined);
+  }
+
+  async header(parse: Tools["jsonObject"]): Promise<Header> {
+    let end = -1;
+    for (let bytes = PIECE; end < 0 && bytes < limits.header_bytes + PIECE; bytes += PIECE) {
+      await this.ready(bytes);
+      end = this.stream.subarray(0, Math.min(this.filled, limits.header_bytes + 1)).indexOf(10);
+    }
+    need(end >= 0, `it has no header of at most ${limits.header_bytes} bytes`);
+    const header = parse(this.take(end)) as unknown as Header;
     this.at = end + 1;
     need(header.format === "edgerec.patch", "it has no header");
     return header;
@@ -186,10 +229,12 @@ class Parts {
 
   take(size: number): Bytes {
     need(size >= 0 && size <= this.left(), `a part of ${size} bytes where ${this.left()} are left`);
+    need(this.at + size <= this.filled, "its manifest takes more than it can");
     this.at += size;
     return this.stream.subarray(this.at - size, this.at);
   }
 
+  /** Bytes that are not taken yet. */
   left(): number {
     return this.stream.length - this.at;
   }
@@ -206,7 +251,9 @@ class Parts {
     return units(bytes, size);
   }
 
-  copies(count: number, base: number, made: number): Copies {
+  /** @param least units that a run makes on average, but for one. */
+  copies(count: number, base: number, made: number, least = 1): Copies {
+    need(count <= made / least + 1, `${count} runs that make ${made}`);
     const numbers = this.values(3 * count, 4) as Uint32Array;
     const copies = new Copies(numbers, count);
     need(copies.fit(base, made), "it copies what is not there");
@@ -221,30 +268,45 @@ function units(bytes: Bytes, size: number): Units {
 
 /** How something is made of something like it: runs that are copied, and what is inserted between. */
 class Copies {
-  private readonly runs: [start: number, count: number, inserted: number][] = [];
+  constructor(
+    private readonly numbers: Uint32Array,
+    private readonly count: number,
+  ) {}
 
-  constructor(numbers: Uint32Array, count: number) {
+  *[Symbol.iterator](): Generator<[start: number, count: number, inserted: number]> {
     let end = 0;
-    for (let n = 0; n < count; n++) {
-      const skip = numbers[n]!;
+    for (let n = 0; n < this.count; n++) {
+      const skip = this.numbers[n]!;
       // 0, -1, 1, -2, 2, ... as 0, 1, 2, 3, 4, ...
       const start = end + (skip % 2 ? -(skip + 1) / 2 : skip / 2);
-      this.runs.push([start, numbers[count + n]!, numbers[2 * count + n]!]);
-      end = start + numbers[count + n]!;
+      const count = this.numbers[this.count + n]!;
+      end = start + count;
+      yield [start, count, this.numbers[2 * this.count + n]!];
     }
   }
 
   fit(base: number, made: number): boolean {
-    const inside = this.runs.every(([start, count]) => start >= 0 && start + count <= base);
-    return inside && this.runs.reduce((sum, [, count, inserted]) => sum + count + inserted, 0) === made;
+    let sum = 0;
+    for (const [start, count, inserted] of this) {
+      sum += count + inserted;
+      if (start < 0 || start + count > base) {
+        return false;
+      }
+    }
+    return sum === made;
+  }
+
+  /** Units that are new. */
+  inserted(): number {
+    return this.numbers.subarray(2 * this.count).reduce((sum, inserted) => sum + inserted, 0);
   }
 
   joined(base: Bytes, parts: Parts, bytes: number): Bytes {
     const made = new Uint8Array(bytes);
-    const literals = parts.take(this.runs.reduce((sum, [, , inserted]) => sum + inserted, 0));
+    const literals = parts.take(this.inserted());
     let at = 0;
     let used = 0;
-    for (const [start, count, inserted] of this.runs) {
+    for (const [start, count, inserted] of this) {
       made.set(base.subarray(start, start + count), at);
       made.set(literals.subarray(used, (used += inserted)), at + count);
       at += count + inserted;
@@ -256,7 +318,7 @@ class Copies {
   sources(made: number): Int32Array {
     const found = new Int32Array(made).fill(-1);
     let at = 0;
-    for (const [start, count, inserted] of this.runs) {
+    for (const [start, count, inserted] of this) {
       for (let n = 0; n < count; n++) {
         found[at + n] = start + n;
       }
@@ -274,10 +336,15 @@ interface Side {
 }
 
 function sideOf(fields: { copies: number; changed: number }, parts: Parts, base: number, rows: number): Side {
-  const sources = parts.copies(fields.copies, base, rows).sources(rows);
+  const copies = parts.copies(fields.copies, base, rows);
+  need(copies.inserted() <= Math.max(parts.left(), base) + limits.new_rows_room, "more new rows than it can tell of");
+  const sources = copies.sources(rows);
   const touched = Uint8Array.from(sources, (source) => +(source < 0));
-  const kept = sources.filter((source) => source >= 0);
-  need(new Set(kept).size === kept.length, "a row is copied twice");
+  const kept = new Uint8Array(base);
+  for (const source of sources) {
+    need(source < 0 || !kept[source], "a row is copied twice");
+    kept[source] = 1; // of -1 nothing
+  }
   let row = 0;
   for (const distance of parts.values(fields.changed, 4) as Uint32Array) {
     row += distance;
@@ -307,7 +374,7 @@ function tables(header: Header, parts: Parts, base: Manifest, content: Bytes, re
     const [offset, dtype, , bytes] = result.sections.get(name)!;
     if (side === undefined) {
       const source = from === null ? new Uint8Array() : stored(from).bytes;
-      made.set(parts.copies(copies, source.length, bytes).joined(source, parts, bytes), offset);
+      made.set(parts.copies(copies, source.length, bytes, limits.bytes_a_run).joined(source, parts, bytes), offset);
       continue;
     }
     const { sources, touched } = sides.get(side)!;

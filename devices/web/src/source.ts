@@ -1,11 +1,37 @@
 /** Where the files of a bundle lie: behind a URL here, in a folder in Node (`node.ts`), or wherever an app keeps them. */
 
+import { limits } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError, firstLine } from "./errors.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** @throws TypeError where it is none. */
 export const utf8 = (text: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
+
+/**
+ * The JSON object in bytes from anywhere. A value of two bytes takes many more when it is parsed, so that values are
+ * counted before, by the commas and brackets that they need.
+ *
+ * @throws Error where it is none, or one of more values, levels or members than the specification allows.
+ */
+export function jsonObject(content: Bytes): Record<string, unknown> {
+  let values = 0;
+  for (const byte of content) {
+    values += +(byte === 44 || byte === 91 || byte === 123);
+  }
+  let few = values <= limits.json_values;
+  const fields = few && JSON.parse(utf8(content));
+  let level = [fields];
+  for (let n = 0; few && n < limits.json_levels; n++) {
+    const members = level.map((value) => [Array.isArray(value), Object.values(value)] as const);
+    few = members.every(([list, { length }]) => list || length <= limits.json_members);
+    level = members.flatMap(([, values]) => values.filter((value) => Object(value) === value));
+  }
+  if (!few || level.length > 0 || Object(fields) !== fields) {
+    throw new Error("no JSON object, or one of too many parts");
+  }
+  return fields;
+}
 
 /** How much of the tables has arrived. */
 export interface Progress {

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
-from edgerec.runtime.graphfile import OPERATORS
 from edgerec_devices.runner import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
@@ -150,13 +149,6 @@ def test_the_example_compiles(library: Path, tmp_path: Path) -> None:
 def test_it_calls_nothing_that_android_7_has_not() -> None:
     for path in [*sources(SOURCES), *sources(PROJECT / "example")]:
         assert not re.search(TOO_NEW, path.read_text()), path
-
-
-def test_it_takes_the_operators_of_python_and_no_others() -> None:
-    """Which tests that they are the exporter's."""
-    code = (SOURCES / "org" / "edgerec" / "GraphCheck.java").read_text()
-    (listed,) = re.findall(r"OPERATORS = new HashSet<>\(Arrays\.asList\((.*?)\.split", code, re.DOTALL)
-    assert set(re.findall(r"[A-Z]\w+", listed)) == OPERATORS
 
 
 def test_the_gradle_files_name_the_official_archive_that_was_tested(api: Path) -> None:

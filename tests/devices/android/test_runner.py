@@ -183,7 +183,8 @@ def test_telemetry_is_off(runner: Path, pip_library: Path, tmp_path: Path) -> No
         ('{"task": 01}', "a list without an end"),
         ('{"task": 1.}', "no JSON value"),
         ('{"task": [1, 2}', "a list without an end"),
-        ("[" * 100, "too many levels at byte 65"),
+        ("[" * 100, "too many levels at byte 32"),
+        (json.dumps({str(n): 0 for n in range(4097)}), "an object of too many members"),
         ('{"task": 1}', "the request has no 'task', or not one of its kind"),
         ('{"task": "dance\\n\\u00e9\\ud83d\\ude00"}', "the runner knows no task 'dance é😀'"),
         ('{"task": "bare", "threads": 0}', "threads is 0, not in 1..1024"),
@@ -281,6 +282,16 @@ TENSOR = ("graphs", "recommend", "tensors", None)
         (set_at(*TENSOR, 7), "a section is no [offset, dtype, shape]"),
         (set_at(*TENSOR, [0, "float32", [1]]), "onnxruntime"),
         (set_at("session", "x", 1), "the session option x is no text"),
+        (
+            lambda m: m["graphs"].update({str(n): m["graphs"]["score"] for n in range(20)}),
+            "graphs where 16 are the most",
+        ),
+        (lambda m: m["sections"].update({str(n): m["sections"]["i"] for n in range(257)}), "where 256 are the most"),
+        (lambda m: m["other_files"].extend([m["tables"]] * 33), "files where 32 are the most"),
+        (set_at("graphs", "recommend", "bytes", (1 << 20) + 1), "the bytes of a graph is 1048577, not in 1..1048576"),
+        (set_at(*TENSOR, [0, "float32", [1] * 5]), "a section of 5 dimensions"),
+        (set_at("about", [[]] * 300_000), "more than 262144 values; copy the bundle again"),
+        (set_at("about", " " * (4 << 20)), "has more than 4194304 bytes; copy the bundle again"),
     ],
 )
 def test_bundles_that_are_damaged(
@@ -292,6 +303,17 @@ def test_bundles_that_are_damaged(
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert said in refused(checked, pip_library, {**QUESTION, "bundle": str(folder)})
+
+
+def test_options_of_onnxruntime_that_a_bundle_has_no_use_for_are_left_out(
+    checked: Path, pip_library: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "b"
+    shutil.copytree(BUNDLES / "dense-fp32-users", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["session"]["session.load_model_format"] = "ORT"  # of a file that is none: it would be refused
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert answered(checked, pip_library, {**QUESTION, "bundle": str(folder)})
 
 
 def test_a_graph_that_is_cut(checked: Path, pip_library: Path, tmp_path: Path) -> None:

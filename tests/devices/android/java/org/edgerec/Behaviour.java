@@ -128,6 +128,7 @@ public final class Behaviour {
         String tables = tablesOf(titles);
         Manifest.Entry recommend = Bundle.openManifest(titles, new Options()).graphs.get("recommend").entry;
         String graph = "\"file\":\"" + recommend.file + "\",\"bytes\":";
+        String one = "{" + graph + recommend.bytes + ",\"sha256\":\"" + recommend.sha256 + "\",\"tensors\":{}}";
         String[][] changes = {
             {"\"version\":\"1.0\"", "\"version\":\"2.0\"", "has version 2.0, this reader knows 1.x; update edgerec"},
             {"edgerec.bundle", "zip", "describes no bundle of EdgeRec"},
@@ -138,6 +139,14 @@ public final class Behaviour {
             {"{\"format\"", "[".repeat(100_000) + "{\"format\"", "describes no bundle"},
             {"{\"format\"", " ".repeat(4 << 20) + "{\"format\"", "has more than 4194304 bytes, which no manifest has"},
             {graph + recommend.bytes, graph + ((1 << 20) + 1), "is damaged at 'recommend'"},
+            {"{\"format\"", "{\"x\":[" + "[],".repeat(300_000) + "[]],\"format\"", "describes no bundle"},
+            {"{\"format\"", "{\"x\":" + "[".repeat(32) + "]".repeat(32) + ",\"format\"", "describes no bundle"},
+            {"{\"format\"", "{\"x\":{" + members(4097, "0") + "},\"format\"", "describes no bundle"},
+            {"\"graphs\":{", "\"graphs\":{" + members(17, one) + ",", "is damaged at 'graphs'"},
+            {"\"sections\":{", "\"sections\":{" + members(257, "[0,\"int8\",[1]]") + ",", "is damaged at 'sections'"},
+            {"\"other_files\":[", "\"other_files\":[" + one + ",", "is damaged at 'other_files'"},
+            {"\"version\":\"1.0\"", "\"version\":\"\\u001b[2J" + "x".repeat(9999) + "\"", "version \\u001b[2Jxxx"},
+            {"\"version\":\"1.0\"", "\"version\":\"" + "x".repeat(9999) + "\"", "xxx ... xxx"},
         };
         for (String[] change : changes) {
             Vectors.copy(titles, place);
@@ -146,6 +155,15 @@ public final class Behaviour {
             Files.write(new File(place, "manifest.json").toPath(), changed.getBytes(StandardCharsets.UTF_8));
             refuses(BundleException.class, change[2], () -> Recommender.load(place));
         }
+    }
+
+    /** Members of an object, so many, each of this value. */
+    private static String members(int count, String value) {
+        StringBuilder made = new StringBuilder("\"0\":" + value);
+        for (int n = 1; n < count; n++) {
+            made.append(",\"").append(n).append("\":").append(value);
+        }
+        return made.toString();
     }
 
     private void linksAreRefused() throws Exception {

@@ -15,7 +15,6 @@ import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.security.MessageDigest;
 import java.util.Arrays;
-import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Map;
@@ -23,9 +22,6 @@ import java.util.Set;
 
 /** An open bundle: files checked, graphs opened on first use over the same tables. */
 final class Bundle {
-    /** What a manifest may set of onnxruntime's; others are left alone, for they could name files. */
-    private static final Set<String> SETTINGS = Collections.singleton("session.disable_prepacking");
-
     final Manifest manifest;
     final Tables tables;
     private final File folder;
@@ -247,9 +243,14 @@ final class Bundle {
             options.setIntraOpNumThreads(threads);
             options.setMemoryPatternOptimization(false);
             for (Map.Entry<String, Object> setting : manifest.session.entrySet()) {
-                if (SETTINGS.contains(setting.getKey())) {
+                // Others are left alone, for they could name files.
+                if (Spec.SESSION_OPTIONS.contains(setting.getKey())) {
                     options.addConfigEntry(setting.getKey(), String.valueOf(setting.getValue()));
                 }
+            }
+            // Constants are not folded: a graph of a few kB would make gigabytes when it is opened.
+            for (Map.Entry<String, String> setting : Spec.READER_OPTIONS.entrySet()) {
+                options.addConfigEntry(setting.getKey(), setting.getValue());
             }
             return environment.createSession(new File(folder, file).getPath(), options);
         } catch (OrtException error) {

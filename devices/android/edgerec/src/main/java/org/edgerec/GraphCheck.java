@@ -19,15 +19,6 @@ import java.util.Set;
  * edgerec/runtime/graphfile.py, which is the one to read.
  */
 final class GraphCheck {
-    /** Of ONNX's own operators alone. */
-    static final Set<String> OPERATORS = new HashSet<>(Arrays.asList(
-            ("Abs Add BitShift BitwiseAnd Cast Concat CumSum DequantizeLinear Div Equal Expand Flatten Gather "
-                    + "GatherElements Greater GreaterOrEqual Identity If Less LessOrEqual Loop MatMul MatMulInteger "
-                    + "Max Min Mod Mul "
-                    + "NonZero Or Pad Pow Range ReduceMax ReduceMin ReduceSum ReduceSumSquare Relu Reshape Round Scan "
-                    + "ScatterElements Shape Slice Sqrt Squeeze Sub TopK Transpose Unsqueeze Where").split(" ")));
-    /** Messages inside messages; the exporter's reach 12. */
-    private static final int DEEPEST = 24;
     private static final int INT64 = 7;
     /** By their numbers in ONNX. */
     private static final String[] DTYPES = {
@@ -115,7 +106,7 @@ final class GraphCheck {
      */
     static String fault(byte[] content, String tables, Map<String, Manifest.Section> tensors, int rows) {
         try {
-            Message model = read("model", content, 0, content.length, 0);
+            Message model = read("model", content, 0, content.length, 0, new int[] {Spec.GRAPH_MESSAGES});
             for (Message opset : model.messages(8)) {
                 need(opset.text(1).isEmpty(), "it takes operators of " + opset.text(1));
             }
@@ -129,6 +120,7 @@ final class GraphCheck {
                 }
             }
             check.nodes(graph, false, null);
+            check.divisions(graph);
             return null;
         } catch (Fault fault) {
             return fault.getMessage();
@@ -198,7 +190,7 @@ final class GraphCheck {
     private void nodes(Message graph, boolean inside, String within) throws Fault {
         for (Message node : graph.messages(1)) {
             String operator = node.text(4);
-            need(OPERATORS.contains(operator), "it calls " + operator + ", which no bundle does");
+            need(Spec.OPERATORS.contains(operator), "it calls " + operator + ", which no bundle does");
             boolean loop = operator.equals("Loop");
             boolean scan = operator.equals("Scan");
             need(!(loop && within != null || scan && "Scan".equals(within)), "it has a loop inside a loop");
@@ -215,9 +207,111 @@ final class GraphCheck {
         }
     }
 
+    /**
+     * Whole numbers are divided by positive constants of the file alone: 0 ends the process, and of the least number -1
+     * does. What is divided is known for floats where what it is made of is; what has its name twice is not known to
+     * be anything.
+     */
+    private void divisions(Message outer) throws Fault {
+        List<Message> graphs = new ArrayList<>();
+        collect(outer, graphs);
+        Map<String, Integer> named = new HashMap<>();
+        Set<String> floats = new HashSet<>();
+        for (Message tensor : outer.messages(5)) {
+            named.merge(tensor.text(8), 1, Integer::sum);
+            if (isFloat(tensor.number(2))) {
+                floats.add(tensor.text(8));
+            }
+        }
+        for (Message graph : graphs) {
+            for (Message value : graph.messages(11)) {
+                named.merge(value.text(1), 1, Integer::sum);
+                if (graph == outer && isFloat(element(value))) {
+                    floats.add(value.text(1));
+                }
+            }
+            for (Message node : graph.messages(1)) {
+                for (Object made : node.all(2)) {
+                    named.merge(Message.text(made), 1, Integer::sum);
+                }
+            }
+        }
+        for (Message graph : graphs) {
+            for (Message node : graph.messages(1)) {
+                division(node, named, floats);
+            }
+        }
+    }
+
+    private void division(Message node, Map<String, Integer> named, Set<String> floats) throws Fault {
+        String operator = node.text(4);
+        List<Object> taken = node.all(1);
+        boolean ofFloats = false;
+        for (Object input : typed(operator, taken)) {
+            String name = Message.text(input);
+            ofFloats |= floats.contains(name) && named.getOrDefault(name, 0) == 1;
+        }
+        if (operator.equals("Mod") || operator.equals("Div") && !ofFloats) {
+            String divisor = taken.size() > 1 ? Message.text(taken.get(1)) : "";
+            boolean known = named.getOrDefault(divisor, 0) == 1 && constants.getOrDefault(divisor, 0L) > 0;
+            need(known, "it divides whole numbers by something else than a positive constant");
+        }
+        int casts = 0;
+        boolean toFloat = false;
+        for (Message attribute : node.messages(5)) {
+            if (attribute.text(1).equals("to")) {
+                casts++;
+                toFloat = isFloat(attribute.number(3));
+            }
+        }
+        boolean cast = operator.equals("Cast") && casts == 1 && toFloat;
+        if ((ofFloats || cast || operator.equals("DequantizeLinear")) && !node.all(2).isEmpty()) {
+            floats.add(Message.text(node.all(2).get(0)));
+        }
+    }
+
+    /** The inputs that have the type of the first output. */
+    private static List<Object> typed(String operator, List<Object> taken) {
+        if (Spec.TYPED_AS_ALL.contains(operator)) {
+            return taken;
+        }
+        if (operator.equals("Where")) {
+            return taken.subList(Math.min(1, taken.size()), taken.size());
+        }
+        boolean first = Spec.TYPED_AS_FIRST.contains(operator) || operator.equals("TopK");
+        return taken.subList(0, first ? Math.min(1, taken.size()) : 0);
+    }
+
+    /** A graph and those inside it. */
+    private static void collect(Message graph, List<Message> found) {
+        found.add(graph);
+        for (Message node : graph.messages(1)) {
+            for (Message attribute : node.messages(5)) {
+                for (Message body : attribute.messages(6)) {
+                    collect(body, found);
+                }
+            }
+        }
+    }
+
+    private static boolean isFloat(long type) {
+        return type == 1 || type == 10 || type == 11;
+    }
+
+    /** The type of an input's entries; 0 where it tells none. */
+    private static long element(Message value) {
+        for (Message type : value.messages(2)) {
+            for (Message tensor : type.messages(1)) {
+                return tensor.number(1);
+            }
+        }
+        return 0;
+    }
+
     /** A message and all inside it. */
-    private static Message read(String kind, byte[] content, int start, int end, int depth) throws Fault {
-        need(depth < DEEPEST, "it is nested too deeply");
+    private static Message read(String kind, byte[] content, int start, int end, int depth, int[] left) throws Fault {
+        need(depth < Spec.GRAPH_LEVELS, "it is nested too deeply");
+        need(left[0]-- > 0, "it holds more than " + Spec.GRAPH_MESSAGES + " messages");
         Message found = new Message();
         int[] at = {start};
         while (at[0] < end) {
@@ -236,7 +330,7 @@ final class GraphCheck {
                 need(size >= 0 && size <= end - at[0], "it is cut");
                 int from = at[0];
                 at[0] += (int) size;
-                value = KINDS.containsKey(what) ? read(what, content, from, at[0], depth + 1)
+                value = KINDS.containsKey(what) ? read(what, content, from, at[0], depth + 1, left)
                         : Arrays.copyOfRange(content, from, at[0]);
                 if (what.equals("text")) {
                     for (byte letter : (byte[]) value) {

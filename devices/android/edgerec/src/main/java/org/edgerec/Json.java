@@ -1,5 +1,8 @@
 package org.edgerec;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -7,8 +10,6 @@ import java.util.Map;
 
 /** JSON (RFC 8259): Android and other Javas have no reader in common. Of keys that repeat the last one counts. */
 final class Json {
-    private static final int DEEPEST = 64;
-
     private final String text;
     private int at;
 
@@ -17,8 +18,30 @@ final class Json {
     }
 
     /**
+     * The JSON in bytes from anywhere. A value of two bytes takes many more when it is parsed, so that values are
+     * counted before, by the commas and brackets that they need.
+     *
+     * @return as {@link #parse(String)}
+     * @throws IllegalArgumentException where it is none, or of more values, levels or members than are allowed.
+     */
+    static Object parse(byte[] content) {
+        int values = 0;
+        for (byte letter : content) {
+            values += letter == ',' || letter == '[' || letter == '{' ? 1 : 0;
+        }
+        if (values > Spec.JSON_VALUES) {
+            throw new IllegalArgumentException("JSON of more than " + Spec.JSON_VALUES + " values");
+        }
+        try {
+            return parse(StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(content)).toString());
+        } catch (CharacterCodingException error) {
+            throw new IllegalArgumentException("no UTF-8", error);
+        }
+    }
+
+    /**
      * @return null, Boolean, Long, Double, String, List or Map; whole numbers beyond 64 bits are Doubles.
-     * @throws IllegalArgumentException where it is no JSON, or deeper than 64 levels.
+     * @throws IllegalArgumentException where it is no JSON, or of too many levels or members.
      */
     static Object parse(String text) {
         Json json = new Json(text);
@@ -32,7 +55,7 @@ final class Json {
 
     private Object value(int depth) {
         space();
-        if (at == text.length() || depth > DEEPEST) {
+        if (at == text.length()) {
             throw wrong();
         }
         switch (text.charAt(at)) {
@@ -55,7 +78,7 @@ final class Json {
 
     private Map<String, Object> object(int depth) {
         Map<String, Object> fields = new LinkedHashMap<>();
-        at++;
+        enter(depth);
         if (next('}')) {
             return fields;
         }
@@ -64,6 +87,9 @@ final class Json {
             String key = string();
             demand(':');
             fields.put(key, value(depth));
+            if (fields.size() > Spec.JSON_MEMBERS) {
+                throw wrong();
+            }
         } while (next(','));
         demand('}');
         return fields;
@@ -71,7 +97,7 @@ final class Json {
 
     private List<Object> array(int depth) {
         List<Object> values = new ArrayList<>();
-        at++;
+        enter(depth);
         if (next(']')) {
             return values;
         }
@@ -80,6 +106,14 @@ final class Json {
         } while (next(','));
         demand(']');
         return values;
+    }
+
+    /** Go into an object or a list, `depth` of them around what is in it. */
+    private void enter(int depth) {
+        if (depth > Spec.JSON_LEVELS) {
+            throw wrong();
+        }
+        at++;
     }
 
     private String string() {

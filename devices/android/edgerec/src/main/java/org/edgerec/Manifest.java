@@ -1,12 +1,11 @@
 package org.edgerec;
 
-import java.nio.ByteBuffer;
-import java.nio.charset.CharacterCodingException;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -14,14 +13,10 @@ import java.util.regex.Pattern;
 final class Manifest {
     static final String NAME = "manifest.json";
     /** One takes a few thousand. */
-    static final long MOST_BYTES = 4 << 20;
-    /** Of a graph, which takes a few thousand too. */
-    private static final long MOST_GRAPH_BYTES = 1 << 20;
+    static final long MOST_BYTES = Spec.MANIFEST_BYTES;
 
-    private static final int MAJOR = 1;
     private static final Pattern FILE = Pattern.compile("(?!\\.\\.?$)[^/\\\\:\\x00]+");
     private static final Pattern SHA256 = Pattern.compile("[0-9a-f]{64}");
-    private static final Pattern DTYPE = Pattern.compile("(?:float(?=\\d\\d)|u?int)(8|16|32|64)");
     private static final Pattern VERSION = Pattern.compile("(\\d{1,9})\\.\\d{1,9}");
 
     /** A file of the bundle. */
@@ -53,8 +48,7 @@ final class Manifest {
 
         /** Bytes of an entry. */
         int size() {
-            Matcher matcher = DTYPE.matcher(dtype);
-            return matcher.matches() ? Integer.parseInt(matcher.group(1)) / 8 : 0;
+            return Manifest.size(dtype);
         }
     }
 
@@ -108,17 +102,18 @@ final class Manifest {
         Map<String, Object> fields = fields(content);
         version = String.valueOf(fields.get("version"));
         Matcher parts = VERSION.matcher(version);
-        if (!parts.matches() || Integer.parseInt(parts.group(1)) > MAJOR) {
+        if (!parts.matches() || Integer.parseInt(parts.group(1)) > Spec.MAJOR) {
             throw new BundleException(
-                    "the bundle has version " + version + ", this reader knows " + MAJOR + ".x; update edgerec");
+                    "the bundle has version " + version + ", this reader knows " + Spec.MAJOR + ".x; update edgerec");
         }
         tables = entry(fields.get("tables"), "tables");
         for (Map.Entry<String, Object> one : object(fields.get("graphs"), "graphs").entrySet()) {
             Map<String, Object> graph = object(one.getValue(), one.getKey());
             Entry entry = entry(graph, one.getKey());
-            demand(entry.bytes <= MOST_GRAPH_BYTES, one.getKey());
-            graphs.put(one.getKey(), new Graph(entry, places(graph.get("tensors"), one.getKey())));
+            demand(entry.bytes <= Spec.GRAPH_BYTES, one.getKey());
+            graphs.put(one.getKey(), new Graph(entry, places(graph.get("tensors"), one.getKey(), Spec.TENSORS)));
         }
+        demand(graphs.size() <= Spec.GRAPHS, "graphs");
         demand(graphs.containsKey("recommend"), "recommend");
         for (Object one : list(fields.get("other_files"), "other_files")) {
             others.add(entry(one, "other_files"));
@@ -128,12 +123,15 @@ final class Manifest {
         d = whole(fields.get("d"), "d", 1, Integer.MAX_VALUE);
         items = side(fields.get("items"), "items");
         users = fields.get("users") == null ? null : side(fields.get("users"), "users");
-        sections = places(fields.get("sections"), "sections");
+        sections = places(fields.get("sections"), "sections", Spec.SECTIONS);
         session = object(fields.get("session"), "session");
         about = object(fields.get("about"), "about");
         popular = popular(fields.get("encoder"));
         long sum = content.length;
+        Set<String> names = new HashSet<>();
         for (Entry entry : files()) {
+            boolean few = names.add(entry.file) && names.size() <= Spec.FILES;
+            demand(few && entry.bytes <= Long.MAX_VALUE - sum, "other_files");
             sum += entry.bytes;
         }
         bytes = sum;
@@ -152,12 +150,11 @@ final class Manifest {
 
     private static Map<String, Object> fields(byte[] content) {
         try {
-            String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(content)).toString();
-            Map<String, Object> fields = object(Json.parse(text), NAME);
+            Map<String, Object> fields = object(Json.parse(content), NAME);
             if ("edgerec.bundle".equals(fields.get("format"))) {
                 return fields;
             }
-        } catch (CharacterCodingException | IllegalArgumentException | BundleException none) {
+        } catch (IllegalArgumentException | BundleException none) {
             // Told below.
         }
         throw new BundleException(NAME + " describes no bundle of EdgeRec; export one");
@@ -234,8 +231,9 @@ final class Manifest {
         return new Entry(file, whole(fields.get("bytes"), name), sha256);
     }
 
-    private Map<String, Section> places(Object value, String name) {
+    private Map<String, Section> places(Object value, String name, int most) {
         Map<String, Section> found = new LinkedHashMap<>();
+        demand(object(value, name).size() <= most, name);
         for (Map.Entry<String, Object> one : object(value, name).entrySet()) {
             found.put(one.getKey(), section(one.getValue(), one.getKey()));
         }
@@ -245,11 +243,11 @@ final class Manifest {
     private Section section(Object value, String name) {
         List<?> place = list(value, name);
         demand(place.size() == 3 && place.get(1) instanceof String, name);
-        Matcher dtype = DTYPE.matcher((String) place.get(1));
-        demand(dtype.matches(), name);
+        demand(Spec.DTYPES.contains(place.get(1)), name);
         List<?> lengths = list(place.get(2), name);
+        demand(lengths.size() <= Spec.AXES, name);
         long[] shape = new long[lengths.size()];
-        long bytes = Integer.parseInt(dtype.group(1)) / 8;
+        long bytes = size((String) place.get(1));
         for (int n = 0; n < shape.length; n++) {
             shape[n] = whole(lengths.get(n), name);
             demand(shape[n] == 0 || bytes <= Long.MAX_VALUE / shape[n], name);
@@ -258,6 +256,11 @@ final class Manifest {
         long offset = whole(place.get(0), name);
         demand(offset <= tables.bytes && bytes <= tables.bytes - offset, name);
         return new Section(offset, (String) place.get(1), shape, bytes);
+    }
+
+    /** Bytes of an entry. */
+    private static int size(String dtype) {
+        return Integer.parseInt(dtype.replaceAll("\\D+", "")) / 8;
     }
 
     private static Side side(Object value, String name) {

@@ -15,12 +15,15 @@ import java.util.zip.Inflater;
 final class PatchParts {
     private static final int HEAD = 52;
     private static final int SIGNED_FROM = 44;
-    private static final int MAJOR = 1;
+    private static final int PIECE = 1 << 16;
 
     final Map<?, ?> header;
     /** Bytes of the inflated stream. */
     final long inflated;
-    private final byte[] stream;
+    private final Inflater inflater = new Inflater();
+    /** What is inflated, up to `filled`; it grows to the whole stream when that is asked for. */
+    private byte[] stream = new byte[0];
+    private int filled;
     private int at;
 
     /** @param baseBytes of the bundle that it is for: what is made of less is limited by it. */
@@ -30,45 +33,64 @@ final class PatchParts {
         }
         ByteBuffer head = ByteBuffer.wrap(patch).order(ByteOrder.LITTLE_ENDIAN);
         int major = head.getShort(8) & 0xFFFF;
-        if (major > MAJOR) {
+        if (major > Spec.MAJOR) {
             throw new PatchException(
-                    "the patch has version " + major + ".x, this reader knows " + MAJOR + ".x; update edgerec");
+                    "the patch has version " + major + ".x, this reader knows " + Spec.MAJOR + ".x; update edgerec");
         }
         byte[] signed = Arrays.copyOfRange(patch, SIGNED_FROM, patch.length);
         String promised = Signatures.hexadecimal(Arrays.copyOfRange(patch, 12, SIGNED_FROM));
         need(Signatures.sha256(signed).equals(promised), "its sha256 differs");
         inflated = head.getLong(SIGNED_FROM);
-        long most = Math.min(4 * baseBytes + (1 << 20), Integer.MAX_VALUE - 8);
+        long most = Math.min(Spec.INFLATED * baseBytes + Spec.INFLATED_ROOM, Integer.MAX_VALUE - 8);
         need(inflated >= 0 && inflated <= most, inflated + " bytes for a bundle of " + baseBytes);
-        stream = inflate(patch, (int) inflated);
-        int end = 0;
-        while (end < stream.length && stream[end] != '\n') {
-            end++;
+        inflater.setInput(patch, HEAD, patch.length - HEAD);
+        int end = -1;
+        for (int bytes = PIECE; end < 0 && bytes < Spec.HEADER_BYTES + PIECE; bytes += PIECE) {
+            int searched = filled;
+            ready(bytes);
+            for (int n = searched; n < filled && end < 0; n++) {
+                end = stream[n] == '\n' ? n : -1;
+            }
         }
-        header = parsed(new String(take(end), StandardCharsets.UTF_8));
-        at = Math.min(end + 1, stream.length);
+        need(end >= 0 && end <= Spec.HEADER_BYTES, "it has no header of at most " + Spec.HEADER_BYTES + " bytes");
+        header = parsed(take(end));
+        at = end + 1;
     }
 
-    private static byte[] inflate(byte[] patch, int bytes) {
-        Inflater inflater = new Inflater();
+    /** Inflate so many bytes behind what was taken, or all. */
+    void ready(long bytes) {
+        int wanted = (int) Math.min(at + bytes, inflated);
+        if (wanted > stream.length) {
+            stream = Arrays.copyOf(stream, wanted);
+        }
         try {
-            inflater.setInput(patch, HEAD, patch.length - HEAD);
-            byte[] whole = new byte[bytes];
-            int made = 0;
-            for (int more = 1; made < bytes && more > 0; made += more) {
-                more = inflater.inflate(whole, made, bytes - made);
+            while (filled < wanted) {
+                int more = inflater.inflate(stream, filled, wanted - filled);
+                need(more > 0, "its stream has another length than promised");
+                filled += more;
             }
-            boolean over = inflater.finished() || inflater.inflate(new byte[1]) == 0 && inflater.finished();
-            need(made == bytes && over && inflater.getRemaining() == 0, "its stream has another length than promised");
-            return whole;
         } catch (DataFormatException error) {
             throw PatchException.damaged(String.valueOf(error.getMessage()));
-        } finally {
-            inflater.end();
         }
     }
 
-    private static Map<?, ?> parsed(String text) {
+    /** Refuse a stream that has more than was promised, or in which something is left. */
+    void end() {
+        need(left() == 0, "it brings other files than its manifest names");
+        try {
+            boolean over = inflater.finished() || inflater.inflate(new byte[1]) == 0 && inflater.finished();
+            need(over && inflater.getRemaining() == 0, "its stream has another length than promised");
+        } catch (DataFormatException error) {
+            throw PatchException.damaged(String.valueOf(error.getMessage()));
+        }
+    }
+
+    /** Let go of what the inflater holds. */
+    void close() {
+        inflater.end();
+    }
+
+    private static Map<?, ?> parsed(byte[] text) {
         Object fields;
         try {
             fields = Json.parse(text);
@@ -79,12 +101,14 @@ final class PatchParts {
         return (Map<?, ?>) fields;
     }
 
+    /** Bytes that are not taken yet. */
     long left() {
-        return stream.length - at;
+        return inflated - at;
     }
 
     byte[] take(long size) {
         need(size >= 0 && size <= left(), "a part of " + size + " bytes where " + left() + " are left");
+        need(at + size <= filled, "its manifest takes more than it can");
         at += (int) size;
         return Arrays.copyOfRange(stream, at - (int) size, at);
     }
@@ -102,8 +126,9 @@ final class PatchParts {
         return new Units(bytes, size);
     }
 
-    /** Copies of a base of so many units, to make that many. */
-    Copies copies(long count, long base, long made) {
+    /** Copies of a base of so many units, to make that many; a run makes `least` on average, but for one. */
+    Copies copies(long count, long base, long made, int least) {
+        need(count <= made / least + 1, count + " runs that make " + made);
         need(count >= 0 && count <= left() / 12, count + " copies where there are fewer");
         Copies copies = new Copies(values(3 * count, 4), (int) count);
         need(copies.fit(base, made), "it copies what is not there");
@@ -187,13 +212,18 @@ final class PatchParts {
             return sum == made;
         }
 
+        /** Units that are new. */
+        long inserted() {
+            long sum = 0;
+            for (long count : inserted) {
+                sum += count;
+            }
+            return sum;
+        }
+
         /** What they make of bytes, with the literals that come next. */
         void write(ByteBuffer base, PatchParts parts, ByteBuffer made) {
-            long literals = 0;
-            for (long count : inserted) {
-                literals += count;
-            }
-            ByteBuffer between = ByteBuffer.wrap(parts.take(literals));
+            ByteBuffer between = ByteBuffer.wrap(parts.take(inserted()));
             for (int n = 0; n < starts.length; n++) {
                 ByteBuffer run = base.duplicate();
                 run.limit((int) (starts[n] + counts[n])).position((int) starts[n]);

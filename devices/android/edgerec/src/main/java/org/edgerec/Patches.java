@@ -21,6 +21,9 @@ public final class Patches {
     private static final Pattern OURS =
             Pattern.compile("(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\\.(?:bin|onnx|md)");
 
+    /** Bytes of a run of copies: three numbers. */
+    private static final int RUN = 12;
+
     private Patches() {}
 
     /** As {@link #apply(File, byte[], Options)}, without trusted keys. */
@@ -44,8 +47,9 @@ public final class Patches {
     public static boolean apply(File folder, byte[] patch, Options options) {
         byte[] document = Bundle.document(folder, options);
         Manifest base = new Manifest(document);
+        PatchParts parts = null;
         try {
-            PatchParts parts = new PatchParts(patch, base.bytes);
+            parts = new PatchParts(patch, base.bytes);
             Map<String, byte[]> made = new Patches.Application(folder, base, document, parts, options).files();
             if (made == null) {
                 return false;
@@ -64,6 +68,10 @@ public final class Patches {
         } catch (IOException error) {
             throw new MissingException("the bundle in " + folder + " cannot be replaced (" + error.getMessage()
                     + "); free space there", error);
+        } finally {
+            if (parts != null) {
+                parts.close();
+            }
         }
     }
 
@@ -144,8 +152,9 @@ public final class Patches {
                 throw new PatchException(
                         "the patch was made for another bundle; apply patches in their order, or get the whole bundle");
             }
-            long most = 8 * (base.bytes + parts.inflated) + (1 << 16);
+            long most = Spec.GROWTH * (base.bytes + parts.inflated) + Spec.GROWTH_ROOM;
             long largest = Math.min(most, Manifest.MOST_BYTES);
+            parts.ready(RUN * ((Long) target.get("bytes") / Spec.BYTES_A_RUN + 1) + (Long) target.get("bytes"));
             byte[] manifest = joined(ByteBuffer.wrap(document), (Long) target.get("bytes"), target, largest);
             boolean right = Signatures.sha256(manifest).equals(target.get("sha256"));
             need(right, "it makes another manifest than it promises");
@@ -155,6 +164,8 @@ public final class Patches {
             Manifest result = new Manifest(manifest);
             boolean fits = result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8;
             need(fits, "a bundle of " + result.bytes + " bytes");
+            // The new manifest is signed as it should be: only now is the rest of the stream inflated.
+            parts.ready(parts.inflated);
             Map<String, Manifest.Entry> before = new HashMap<>();
             for (Manifest.Entry entry : base.files()) {
                 before.put(entry.file, entry);
@@ -175,7 +186,8 @@ public final class Patches {
             if (wanted.containsKey(result.tables.file)) {
                 take(result.tables.file, tables(result));
             }
-            need(wanted.isEmpty() && parts.left() == 0, "it brings other files than its manifest names");
+            need(wanted.isEmpty(), "it brings other files than its manifest names");
+            parts.end();
             made.put(Manifest.NAME, manifest);
             return made;
         }
@@ -183,7 +195,8 @@ public final class Patches {
         private byte[] joined(ByteBuffer source, long bytes, Map<?, ?> fields, long most) {
             need(bytes >= 0 && bytes <= Math.min(most, Integer.MAX_VALUE - 8), "a file of " + bytes + " bytes");
             ByteBuffer content = ByteBuffer.allocate((int) bytes);
-            parts.copies((Long) fields.get("copies"), source.remaining(), bytes).write(source, parts, content);
+            long copies = (Long) fields.get("copies");
+            parts.copies(copies, source.remaining(), bytes, Spec.BYTES_A_RUN).write(source, parts, content);
             return content.array();
         }
 
@@ -207,7 +220,10 @@ public final class Patches {
                 Map<?, ?> fields = (Map<?, ?>) side.getValue();
                 // A row takes half a byte at least.
                 need(now.rows <= 2L * whole.length, now.rows + " rows in tables that have no room for them");
-                int[] rows = parts.copies((Long) fields.get("copies"), old.rows, now.rows).sources(now.rows);
+                PatchParts.Copies copies = parts.copies((Long) fields.get("copies"), old.rows, now.rows, 1);
+                boolean told = copies.inserted() <= Math.max(parts.left(), old.rows) + Spec.NEW_ROWS_ROOM;
+                need(told, "more new rows than it can tell of");
+                int[] rows = copies.sources(now.rows);
                 sources.put((String) side.getKey(), rows);
                 touched.put((String) side.getKey(), touched(rows, parts.values((Long) fields.get("changed"), 4)));
             }
@@ -224,7 +240,8 @@ public final class Patches {
                         : part(content, base.sections.get(fields.get("from")));
                 if (!fields.containsKey("side")) {
                     long copies = (Long) fields.get("copies");
-                    parts.copies(copies, source.remaining(), section.bytes).write(source, parts, target);
+                    parts.copies(copies, source.remaining(), section.bytes, Spec.BYTES_A_RUN)
+                            .write(source, parts, target);
                     continue;
                 }
                 int[] rows = sources.get(fields.get("side"));

@@ -1,0 +1,32 @@
+/** What readers take, in every language: edgerec/runtime/bundle-spec.json, which export/README.md explains. */
+declare module "*/bundle-spec.json" {
+  export const operators: string[];
+  export const typed_as_all: string[];
+  export const typed_as_first: string[];
+  export const session_options: string[];
+  export const reader_options: Record<string, string>;
+  export const dtypes: string[];
+  export const limits: Record<
+    | "major"
+    | "manifest_bytes"
+    | "json_values"
+    | "json_levels"
+    | "json_members"
+    | "files"
+    | "graphs"
+    | "sections"
+    | "tensors"
+    | "axes"
+    | "graph_bytes"
+    | "graph_levels"
+    | "graph_messages"
+    | "header_bytes"
+    | "growth"
+    | "growth_room"
+    | "inflated"
+    | "inflated_room"
+    | "bytes_a_run"
+    | "new_rows_room",
+    number
+  >;
+}
