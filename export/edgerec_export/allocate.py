@@ -8,6 +8,7 @@ spends the budget: the points of equal slope on all rows' curves (Shoham and Ger
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -108,10 +109,11 @@ class _Side:
         self._table, self._precisions = table, tuple(precisions)
         weight = np.ones(table.d) if other is None else np.diag(gram(other))
         self._weight = (weight / table.n_rows).astype(np.float32)
-        self._most = table.sizes() if table.kind != "sparse" else np.full(table.n_rows, table.d)
+        self._most = _most(table)
+        self.widest = int(self._most.max())
 
-    def share(self, price: float) -> Share:
-        """What every row takes where a byte costs `price` of distortion."""
+    def share(self, price: float, width: int | None) -> Share:
+        """What every row takes where a byte costs `price` of distortion; with a `width`, all as many dimensions."""
         n = self._table.n_rows
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
@@ -125,7 +127,11 @@ class _Side:
                 step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
                 lost = np.maximum(tail, 0) + np.square(step) / 12 * spent
                 cost = lost + price * BYTES[precision] * np.arange(1, self._table.d + 1)
-                cost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
+                most = self._most[part, None]
+                cost[np.arange(self._table.d) >= most] = np.inf
+                if width is not None:
+                    cost[np.arange(self._table.d) < np.minimum(most, width) - 1] = np.inf
+                    cost[:, width:] = np.inf
                 size = cost.argmin(1)
                 here = np.take_along_axis(cost, size[:, None], 1)[:, 0]
                 better = here < best
@@ -138,21 +144,26 @@ class _Side:
         return Share(sizes, self._precisions, which, distortion, nbytes)
 
 
-def allocate(source: Source, precisions: Sequence[str], nbytes: float, *, users: bool) -> Allocation:
+def allocate(
+    source: Source, precisions: Sequence[str], nbytes: float, *, users: bool, width: int | None = None
+) -> Allocation:
     """The least distortion that `nbytes` of values buy, in some precisions of which every row takes one.
 
-    Where even one value a row is more than `nbytes`, that is what is returned.
+    Where even the least is more than `nbytes`, that is what is returned.
+
+    Args:
+        width: dimensions of every row that has so many; None to give each row dimensions of its own.
     """
     sides = [_Side(source.items, source.users, precisions)]
     if users and source.users is not None:
         sides.append(_Side(source.users, source.items, precisions))
 
     def at(price: float) -> Allocation:
-        shares = [side.share(price) for side in sides]
+        shares = [side.share(price, width) for side in sides]
         return Allocation(shares[0], shares[1] if len(shares) > 1 else None)
 
     if (whole := at(0.0)).nbytes <= nbytes:
-        return replace(whole, whole=True)
+        return replace(whole, whole=width is None or all(side.widest <= width for side in sides))
     low, high = 1e-30, 1.0
     while (found := at(high)).nbytes > nbytes and high < 1e30:
         low, high = high, high * 1e4
@@ -165,6 +176,26 @@ def allocate(source: Source, precisions: Sequence[str], nbytes: float, *, users:
         if found.nbytes > 0.998 * nbytes or high / low < 1.001:
             break
     return found
+
+
+def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocation:
+    """The first `width` dimensions of every row, in one precision; its distortion is not known."""
+
+    def share(table: Table) -> Share:
+        sizes = np.minimum(_most(table), width)
+        return Share(
+            sizes, (precision,), np.zeros(len(sizes), np.int8), math.nan, float(sizes.sum()) * BYTES[precision]
+        )
+
+    tables = [source.items, *([source.users] if users and source.users is not None else [])]
+    shares = [share(table) for table in tables]
+    whole = all(int(_most(table).max()) <= width for table in tables)
+    return Allocation(shares[0], shares[1] if len(shares) > 1 else None, whole)
+
+
+def _most(table: Table) -> NDArray[np.int64]:
+    """(n_rows,) leading dimensions that each row has at most."""
+    return table.sizes() if table.kind != "sparse" else np.full(table.n_rows, table.d)
 
 
 def pruned(source: Source, n_values: float) -> Source:

@@ -13,7 +13,7 @@ from edgerec_export.allocate import rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft
 from edgerec_export.drafting import draft_within
-from edgerec_export.fitting import WELL_USED, fit_blocks, fit_sparse, within_memory
+from edgerec_export.fitting import WELL_USED, fit_blocks, fit_dense, fit_sparse, within_memory
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.options import Options
 from edgerec_export.source import Source
@@ -143,7 +143,8 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
             one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
             try:
                 if layout in BLOCKED:
-                    fit = partial(fit_blocks, turned, precisions, calibration)
+                    fit_to = fit_dense if layout == "dense" else fit_blocks
+                    fit = partial(fit_to, turned, precisions, calibration)
                 else:
                     fit = partial(fit_sparse, source, calibration)
                 found.append(within_memory(fit, one))

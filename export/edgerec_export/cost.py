@@ -17,14 +17,15 @@ from edgerec.files import storage_failure
 from edgerec_export.draft import Draft
 from edgerec_export.layouts.base import Plan
 from edgerec_export.layouts.ell import VALUES_AT_ONCE
-from edgerec_export.layouts.slots import ROWS_A_STEP
+from edgerec_export.layouts.slots import rows_a_step
+from edgerec_export.scorers import ShippedScorer
 from edgerec_export.values import STORED
 
 FORMAT = "edgerec.calibration"
 RUNTIME_BYTES = 2 << 20
 """Of onnxruntime for one open graph, above a bare session: 1.0 to 1.8 MiB measured on small bundles."""
-DECODED_BYTES = 32
-"""Of a place of a row that is decoded, in all steps from its bits to its value."""
+DECODED_BYTES = {"csr": 64, "bitmask": 32}
+"""Of a place of a row that is decoded, in all steps to its value; in other layouts at most 32 (4,096 rows of 512)."""
 TERMS = ("fixed_us", "us_per_block", "ns_per_row", "ns_per_value")
 
 
@@ -101,7 +102,9 @@ def estimate(draft: Draft, calibration: Calibration) -> Estimate:
     """The expected cost of a drafted bundle."""
     nbytes = draft.nbytes()
     return Estimate(
-        nbytes, calibration.ms(draft.items, active_share(draft)), nbytes + working_bytes(draft.items) + RUNTIME_BYTES
+        nbytes,
+        calibration.ms(draft.items, active_share(draft)),
+        nbytes + working_bytes(draft.items, draft.scorer) + RUNTIME_BYTES,
     )
 
 
@@ -112,21 +115,31 @@ def active_share(draft: Draft) -> float:
     return min(1.0, draft.users.n_values / (draft.users.n_rows * draft.users.d))
 
 
-def working_bytes(plan: Plan) -> int:
+def working_bytes(plan: Plan, scorer: ShippedScorer | None = None) -> int:
     """Bytes of intermediate values of one `recommend`, one user at a time.
 
     All layouts hold the scores twice, as pieces and joined; integers with several scales once more, as products. What
-    a layout decodes comes on top: a part of ELL (columns as int32, values as float32 and the user's values at those
-    columns), the rows of CSR and bitmask that are decoded together, a block of fp16 or int4 as it is computed with,
-    the active blocks of CSC, at most all.
+    is decoded comes on top.
     """
     scores = (12 if plan.is_integer and not plan.has_one_scale else 8) * plan.n_rows
+    return scores + decoded_bytes(plan, scorer)
+
+
+def decoded_bytes(plan: Plan, scorer: ShippedScorer | None = None, batch: int = 1) -> int:
+    """Bytes of what one `recommend` decodes at a time.
+
+    A part of ELL (columns as int32, values as float32 and the user's values at those columns), the rows of CSR and
+    bitmask that are decoded together, a block of fp16 or int4 as it is computed with, the active blocks of CSC, at most
+    all; for a scorer some rows, and its widest layer before and after the ReLU for each of `batch` users.
+    """
     largest = max(block.n_values for block in plan.blocks)
-    if plan.layout in ("csr", "bitmask"):
-        return scores + DECODED_BYTES * min(ROWS_A_STEP, plan.n_rows) * plan.d
+    together = rows_a_step(plan.n_rows, plan.d)
+    if scorer is not None or plan.layout in ("csr", "bitmask"):
+        hidden = 0 if scorer is None else 8 * batch * scorer.widest
+        return together * (DECODED_BYTES.get(plan.layout, 32) * plan.d + hidden)
     if plan.layout == "ell":
         together = largest if plan.precision == "int4" else min(largest, VALUES_AT_ONCE)
-        return scores + (12 + np.dtype(STORED[plan.precision]).itemsize) * together
+        return (12 + np.dtype(STORED[plan.precision]).itemsize) * together
     if plan.layout == "csc":
-        return scores + 20 * largest
-    return scores + {"fp16": 6, "int4": 1}.get(plan.precision, 0) * largest
+        return 20 * largest
+    return {"fp16": 6, "int4": 1}.get(plan.precision, 0) * largest

@@ -79,11 +79,10 @@ class Wishes:
         if options.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max()) if of_users is None else int(min(items.sizes.max(), of_users.sizes.max()))
         items = replace(items, d=d)
-        lookup = (
-            None
-            if items_layout.scores_rows or not options.lookup
-            else replace(items, scored=False, widths=widths.get("l", ()))
-        )
+        lookup = None
+        if not items_layout.scores_rows and options.lookup:
+            # Both copies decide scores, so both have the one scale of the items: see `pack`.
+            lookup = replace(items, scored=False, scales="table", widths=widths.get("l", ()))
         kind = "dense" if users is None else users.kind
         of_users = None if of_users is None else replace(of_users, d=d)
         return cls(items, items_layout, lookup, of_users, lookup_layout(options.layout, kind))

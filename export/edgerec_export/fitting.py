@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError
-from edgerec_export.allocate import Allocation, allocate, pruned
+from edgerec_export.allocate import Allocation, allocate, cut, pruned
 from edgerec_export.cost import Calibration, Estimate, estimate
 from edgerec_export.draft import Draft
 from edgerec_export.drafting import draft_within
@@ -18,6 +22,9 @@ from edgerec_export.source import Source
 WELL_USED = 0.95
 """A fitted bundle uses at least this share of its budget, unless the whole table is smaller."""
 TURNS = 12
+WIDTHS_TRIED = 5
+FULLY_USED = 0.97
+"""What a dense bundle of two precisions uses: how many rows have the dearer one is free to choose."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,55 @@ def fit_blocks(
     Raises BudgetError where one value a row is too much.
     """
 
-    def drafted(room: float) -> tuple[Draft, Estimate, Allocation]:
+    def drafted(room: float) -> Drafted:
         allocation = allocate(source, precisions, room, users=options.users)
-        draft = draft_within(source, replace(options, max_bytes=limit), allocation)
-        return draft, estimate(draft, calibration), allocation
+        return _drafted(source, calibration, options, limit, allocation)
 
+    return _fit(source, _closest(drafted, limit))
+
+
+def fit_dense(
+    source: Source, precisions: tuple[str, ...], calibration: Calibration, options: Options, limit: int
+) -> Fit:
+    """Cut all rows to the same number of dimensions, as many as fit. Of two precisions, rows of the first take what
+    rows of the second leave.
+
+    Raises BudgetError where one value a row is too much.
+    """
+
+    def whole(precision: str, width: int) -> Drafted:
+        allocation = cut(source, precision, width, users=options.users)
+        return _drafted(source, calibration, options, limit, allocation)
+
+    def in_part(width: int, room: float) -> Drafted:
+        allocation = allocate(source, precisions, room, users=options.users, width=width)
+        return _drafted(source, calibration, options, limit, allocation)
+
+    *dearer, cheapest = (partial(whole, precision) for precision in precisions)
+    most = _widest(cheapest, source)
+    if not dearer:
+        return _fit(source, cheapest(most))
+    least = 1
+    with contextlib.suppress(BudgetError):
+        least = _widest(dearer[0], source)
+    widths = sorted({round(width) for width in np.linspace(least, most, WIDTHS_TRIED)})
+    found = [_closest(partial(in_part, width), limit, FULLY_USED) for width in widths]
+    return _fit(source, min(found, key=lambda one: one[2].distortion))
+
+
+Drafted = tuple[Draft, Estimate, Allocation]
+
+
+def _drafted(
+    source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation
+) -> Drafted:
+    """The draft of an allocation. Raises BudgetError where it takes more than `limit` bytes."""
+    draft = draft_within(source, replace(options, max_bytes=limit), allocation)
+    return draft, estimate(draft, calibration), allocation
+
+
+def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float = WELL_USED) -> Drafted:
+    """The draft of as much room for values as the limit leaves, to a share of it. Raises BudgetError where the least is too much."""
     best = drafted(0.0)
     low, high = best[2].nbytes, float(limit)
     # What is no value takes about as much in every bundle.
@@ -84,9 +135,32 @@ def fit_blocks(
             continue
         best, low = found, room
         _, cost, allocation = found
-        if cost.nbytes >= WELL_USED * limit or allocation.nbytes < 0.9 * room:
+        if cost.nbytes >= well_used * limit or allocation.nbytes < 0.9 * room:
             break
         room = min(room + (limit - cost.nbytes), (room + high) / 2)
+    return best
+
+
+def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
+    """The most dimensions that a draft keeps to its limit with. Raises BudgetError where one is too much."""
+    drafted(1)
+
+    def fits(width: int) -> bool:
+        try:
+            drafted(width)
+        except BudgetError:
+            return False
+        return True
+
+    low, high = 1, source.items.d + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    # In int4 a pair of dimensions takes as much as the odd one before it, whose graph is larger.
+    return next((width for width in (low + 2, low + 1) if width <= source.items.d and fits(width)), low)
+
+
+def _fit(source: Source, best: Drafted) -> Fit:
     draft, cost, allocation = best
     kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
     return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
 from edgerec_export.encoders import ShippedEncoder
-from edgerec_export.kept import FARTHEST
+from edgerec_export.kept import FARTHEST, KeptScales
 from edgerec_export.packed import PackedTable
 from edgerec_export.reference import Reference
 from edgerec_export.scales import Coder, gram
@@ -84,11 +84,13 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
     shipped = draft.options.shipped
-    kept = {} if shipped is None else shipped.scales
+    kept = {} if shipped is None else dict(shipped.scales)
     tables = {}
     for name, plan in draft.plans().items():
         table = source.users if name == "u" and source.users is not None else source.items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
+        if name == "l":  # `recommend` reads one copy and `score` the other: equal codes make their scores equal
+            kept[name] = KeptScales((), tables["i"].scales.blocks, None)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), kept.get(name))))
     for name, array in draft.fixed.items():
         arrays[name][...] = array

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
+from edgerec_export.cost import decoded_bytes
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.packed import PackedTable
+from edgerec_export.scorers import ShippedScorer
 from edgerec_export.values import LARGEST, TINY, chunks, spread
 
 ROWS_AT_ONCE = 1 << 16
@@ -44,6 +46,11 @@ class Reference:
     @property
     def n_items(self) -> int:
         return self._items.plan.n_rows
+
+    def decoded_bytes(self, batch: int) -> int:
+        """Bytes of what the graphs decode of the items at a time, for so many users."""
+        scorer = None if self._scorer is None else ShippedScorer(self._scorer)
+        return decoded_bytes(self._items.plan, scorer, batch)
 
     @property
     def takes_vectors(self) -> bool:

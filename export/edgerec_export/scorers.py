@@ -31,6 +31,11 @@ class ShippedScorer:
         widths = [weights.shape[0] for weights, _ in self._scorer.layers]
         return {"kind": "neumf", "products": self._scorer.gmf.size, "layers": widths}
 
+    @property
+    def widest(self) -> int:
+        """Values of its widest hidden layer."""
+        return max(weights.shape[1] for weights, _ in self._scorer.layers)
+
     def add_scores(self, g: Graph, tensors: Mapping[str, Tensor], user: Name, items: Name) -> Name:
         """user [B, d], items [1 or B, n, d] float32  ->  [B, n] float32
 
@@ -59,7 +64,7 @@ class ShippedScorer:
             items = plan.add_rows(body, placed, rows).as_float(body)
             return self.add_scores(body, tensors, user, body.op("Unsqueeze", items, body.ints(0)))
 
-        return add_by_decoding(g, plan.n_rows, score)
+        return add_by_decoding(g, plan.n_rows, plan.d, score)
 
     def _table(self, g: Graph, tensors: Mapping[str, Tensor], name: str) -> Name:
         """An array of the tables file; one value is a constant of the graph. onnxruntime looks at load whether such a

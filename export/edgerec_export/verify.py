@@ -26,13 +26,14 @@ USERS = 32
 CANDIDATES = 50
 BYTES_AN_ITEM = 16
 NORM_BYTES_AN_ITEM = 6
-BYTES_A_CANDIDATE_VALUE = 48
+BYTES_A_CANDIDATE_VALUE = 64
 ALL_CHECKED = 500_000
 SAMPLE = 200_000
 """Items whose scores are compared where there are more than `ALL_CHECKED`."""
 MARGIN = 32 << 20
-"""Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch), by the inverse norms as `similar`
-copies and decodes them, by decoded candidates (places and values) and by this much for onnxruntime."""
+"""Peak memory may exceed the bundle by scores (16 bytes an item and user of a batch), by what a catalogue is decoded to
+at a time, by the inverse norms as `similar` copies and decodes them, by decoded candidates (places and values) and by
+this much for onnxruntime."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
     allowed = sum(entry.bytes for entry in read_manifest(folder).files) + MARGIN
     batch = max(len(_subject(feed)) for feed in questions.values())
     allowed += batch * (BYTES_AN_ITEM * reference.n_items + BYTES_A_CANDIDATE_VALUE * CANDIDATES * reference.d)
+    allowed += reference.decoded_bytes(batch)
     allowed += NORM_BYTES_AN_ITEM * reference.n_items if reference.has_similar else 0
     if peak is not None and peak > allowed:
         raise VerificationError(f"opening {folder} took {peak} bytes of memory, expected at most {allowed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,36 @@ def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: fl
     assert used <= limit
     assert used >= WELL_USED * limit or chosen.kept == 1
     assert chosen.tried[0].cost.nbytes == used
+
+
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 7), ("fp16", 7), ("int8", 1), ("int4", 6)])
+def test_of_a_fitted_dense_bundle_no_larger_choice_fits(precision: str, width: int) -> None:
+    """Its choices are the dimensions of all rows: a limit is met by as many as take a byte less than one more."""
+    source, options = low_rank_source(300, 40, d=10), Options("dense", precision, similar=False)
+    larger = width + (2 if precision == "int4" else 1)  # two dimensions share the bytes of int4
+    least, most = (drafted(cut_to(source, w), options).nbytes() for w in (width, larger))
+    for limit in (least, most - 1):
+        draft = drafted(source, replace(options, max_bytes=limit, fit=True))
+        assert draft.items.d == draft.items.blocks[0].width == width
+        assert draft.nbytes() <= limit
+
+
+def cut_to(source: Source, width: int) -> Source:
+    assert source.users is not None
+    tables = [DenseTable(table.dense()[:, :width]) for table in (source.items, source.users)]
+    return Source(tables[0], source.item_ids, tables[1], source.user_ids)
+
+
+def test_a_dense_bundle_of_two_precisions_uses_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, limit = low_rank_source(1000, 100, d=12), 16_000
+    errors = {}
+    for coding in (("int8", "int4"), ("int8",), ("int4",)):
+        monkeypatch.setattr(choosing, "_codings", lambda layout, options, coding=coding: iter([(coding, "row")]))
+        chosen = choose(source, Options("dense", "auto", max_bytes=limit, similar=False))
+        errors[coding] = chosen.tried[0].score_error
+        assert chosen.draft.nbytes() <= limit
+        assert len(coding) == 1 or chosen.draft.nbytes() >= 0.97 * limit
+    assert errors["int8", "int4"] <= 1.01 * min(errors["int8",], errors["int4",])
 
 
 def test_without_fit_a_table_that_is_too_large_is_refused() -> None:

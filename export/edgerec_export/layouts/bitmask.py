@@ -75,4 +75,4 @@ class BitmaskPlan(Plan):
         def decode(body: Graph, rows: Name) -> Rows:
             return self.add_rows(body, placed, rows)
 
-        return [add_scores_by_decoding(g, user, self.n_rows, decode, self.has_one_scale)]
+        return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]

@@ -13,7 +13,14 @@ from edgerec_export.layouts.base import Slots
 
 AddRows = Callable[[Graph, Name], Rows]
 ROWS_A_STEP = 4096
-"""Rows that are decoded at once where a whole catalogue is scored by decoding: 1 MiB of codes at 256 dimensions."""
+"""Rows that are decoded at once where a whole catalogue is scored by decoding, at most."""
+VALUES_A_STEP = 1 << 20
+"""Values that are decoded at once, at most: of wide rows fewer are decoded together, as csr takes 64 bytes a value."""
+
+
+def rows_a_step(n_rows: int, d: int) -> int:
+    """Rows of `d` dimensions that are decoded at once."""
+    return min(ROWS_A_STEP, max(1, VALUES_A_STEP // d), n_rows)
 
 
 def slots(rows: NDArray[np.float32], width: int) -> Slots:
@@ -42,7 +49,7 @@ def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name
     return full if valid is None else g.leading(full, d)
 
 
-def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, decode: AddRows, one_scale: bool) -> Name:
+def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, d: int, decode: AddRows, one_scale: bool) -> Name:
     """Score every row by decoding it.
 
     user [B, d]  ->  [B, n_rows] float32, without the user's scale, or that of a table with one
@@ -55,13 +62,13 @@ def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, decode: AddRows, o
             return products
         return body.op("Mul", products, body.op("Transpose", found.scale, perm=[1, 0]))
 
-    return add_by_decoding(g, n_rows, score)
+    return add_by_decoding(g, n_rows, d, score)
 
 
-def add_by_decoding(g: Graph, n_rows: int, score: Callable[[Graph, Name], Name]) -> Name:
-    """Score rows (some,) -> [B, some], for all rows a few thousand at a time: memory stays bounded, time is that of
+def add_by_decoding(g: Graph, n_rows: int, d: int, score: Callable[[Graph, Name], Name]) -> Name:
+    """Score rows (some,) -> [B, some], for all rows of `d` dimensions a few thousand at a time: memory stays bounded, time is that of
     decoding. -> [B, n_rows] float32"""
-    at_once = min(ROWS_A_STEP, n_rows)
+    at_once = rows_a_step(n_rows, d)
     steps = -(-n_rows // at_once)
 
     def step(body: Graph, number: Name) -> Name:
