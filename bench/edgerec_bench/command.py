@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from edgerec.errors import EdgeRecError
-from edgerec_bench.record import write_record
 
 ASIDE = ("out", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
 """Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""
@@ -52,17 +50,3 @@ def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE)
         for one in value if isinstance(value, tuple) else (value,):
             words += option if one is True else [*option, f"{one:g}" if isinstance(one, float) else str(one)]
     return shlex.join(words)
-
-
-def write_figures(out: Path, kind: str, figures: dict[str, Any]) -> None:
-    """As `write_record`, of the bench command that runs: what was typed, and 'options', its defaults among them.
-
-    Raises StorageError.
-    """
-    context = click.get_current_context()
-    assert context.command.callback is not None
-    module = context.command.callback.__globals__["__spec__"].name  # also where it runs as __main__
-    within = [] if context.parent is None else [str(context.info_name)]
-    options = {name: value for name, value in context.params.items() if name not in ASIDE}
-    command = typed(context, "python", "-m", module, *within)
-    write_record(out, kind, command, {"options": options, **figures})

@@ -14,9 +14,11 @@ from edgerec.cli.app import group
 from tests.docs.test_docs import ROOT
 
 PAGES = sorted(
-    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")] if path.name != "cli.md"
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    if path.name not in ("cli.md", "CHANGELOG.md")  # generated; and a history, which names commands that left
 )
-OURS = r"(?:edgerec|python -m edgerec_bench\.\w+) "
+OURS = r"(?:edgerec|python -m (?:edgerec_bench|bench\.experiments)\.\w+) "
 WHOLE = re.compile(rf"^(?: {{4,}}|\$ )(?:\$ )?({OURS}.*(?:\n +--.*)*)$", re.MULTILINE)
 """A line of its own, and those that go on with an option."""
 NAMED = re.compile(rf"`({OURS}[^`]*)`")
