@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
+from edgerec.console import messages
 from edgerec.errors import EdgeRecError
+from edgerec_bench.turns import Progress
 
 ASIDE = ("out", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
 """Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""
@@ -50,3 +55,16 @@ def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE)
         for one in value if isinstance(value, tuple) else (value,):
             words += option if one is True else [*option, f"{one:g}" if isinstance(one, float) else str(one)]
     return shlex.join(words)
+
+
+@contextmanager
+def show_progress(first: str) -> Iterator[Progress]:
+    """A bar on standard error while the block runs; `first` stands there until the first measurement."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task(first, total=None)
+
+        def update(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name, completed=done, total=total)
+
+        yield update

@@ -8,7 +8,7 @@ from io import StringIO
 
 from edgerec.budget import format_bytes
 from edgerec_bench.frontier import Point, front
-from edgerec_bench.scale_rows import markdown
+from edgerec_bench.scale.rows import markdown
 
 COLUMNS = ("", "bytes", "NDCG@20", "seeds", "best plain", "layout")
 

@@ -15,9 +15,8 @@ from edgerec.training import Run
 from edgerec_bench import comparison
 from edgerec_bench.result import Result
 from edgerec_bench.results_file import AnyResult
-from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
-from edgerec_bench.scale_targets import targets
+from edgerec_bench.scale.result import ScaleResult, targets
+from edgerec_bench.scale.rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
 from edgerec_bench.search_figures import SearchFigures
 from edgerec_bench.units import INSTRUCTIONS
 from edgerec_devices.facts import MOMENTARY

@@ -10,9 +10,10 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
-from edgerec_bench import result, scale_result
+from edgerec_bench import result
 from edgerec_bench.result import Result
-from edgerec_bench.scale_result import ScaleResult
+from edgerec_bench.scale import result as scale_result
+from edgerec_bench.scale.result import ScaleResult
 
 AnyResult = Result | ScaleResult
 

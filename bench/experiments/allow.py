@@ -28,7 +28,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
-from edgerec_bench.scale_tables import dense_users, mixed_items
+from edgerec_bench.scale.tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
 from edgerec_export.allow_input import allow_graph
 from edgerec_export.packing import packed_in_memory

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from edgerec_bench.command import bench_command
-from edgerec_bench.scale_forms import FORMS, Workshop
+from edgerec_bench.scale.forms import FORMS, Workshop
 from edgerec_devices import Local
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment, kept, rows_over_seeds, with_spread
+from bench.experiments.harness import Figures, experiment, kept, rows_over_seeds
 from bench.experiments.search_job import search_options
 from edgerec.api import TrainRequest, train
 from edgerec.console import messages, print_table
@@ -27,6 +27,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.methods.search.workers import parse_workers
 from edgerec.request import settings_of
 from edgerec.training import FitOptions, Step
+from edgerec_bench.record import with_spread
 
 ORACLES = ("ials", "backbone")
 METRICS = ("ndcg@20", "recall@20")

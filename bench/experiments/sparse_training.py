@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import ROOT, Figures, experiment, over_seeds, with_spread
+from bench.experiments.harness import ROOT, Figures, experiment
 from edgerec.api import train
 from edgerec.budget import format_bytes
 from edgerec.console import print_table
@@ -33,6 +33,7 @@ from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
 from edgerec.training import FitOptions
+from edgerec_bench.record import over_seeds, with_spread
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment, next_to_out, over_seeds, with_spread
+from bench.experiments.harness import Figures, experiment, next_to_out
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, StreamSpec, load_data
@@ -29,6 +29,7 @@ from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.training import REFITS
 from edgerec.streaming import StreamRequest, follow
 from edgerec.training import Run
+from edgerec_bench.record import over_seeds, with_spread
 from edgerec_export import Options, diff, export, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64

@@ -90,7 +90,7 @@ def command(
       edgerec bench films.bundle --device ssh://pi@raspberrypi.local --sustained 10 --out pi.json
       edgerec report both.json --out report.html
     """
-    from edgerec_bench.console import show_progress
+    from edgerec_bench.command import show_progress
 
     settings = _settings(Settings(**numbers), scenarios, sustained, strict=strict)
     nbytes = None if memory is None else parse_bytes(memory)

@@ -35,7 +35,8 @@ def words_of(line: str) -> list[str]:
 def command_of(words: list[str]) -> tuple[click.Command, click.Context, list[str]]:
     """The command that words name, its parent's context, and its arguments."""
     if words[0] == "python":
-        main = import_module(words[2]).main
+        module = import_module(words[2])
+        main = (import_module(f"{words[2]}.__main__") if hasattr(module, "__path__") else module).main
         return main, click.Context(main), words[3:]
     command: click.Command = group
     # As click makes it: a command keeps the names of its help option from the first context that asks.

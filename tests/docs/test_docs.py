@@ -27,8 +27,8 @@ from edgerec.runtime import Recommender
 from edgerec_bench import Result
 from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.results_file import read_results
-from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import SHORT, scale_rows
+from edgerec_bench.scale.result import ScaleResult
+from edgerec_bench.scale.rows import SHORT, scale_rows
 from edgerec_bench.units import INSTRUCTIONS
 from tests.conftest import CommandLine
 

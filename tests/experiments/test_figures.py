@@ -121,7 +121,7 @@ def test_what_a_reproduction_types_is_what_its_record_will_say() -> None:
         ("bench.experiments.no_users", ["--data", "no-such"], "no-such"),
         ("bench.experiments.sparse_quality", ["--data", "no-such", "--out", "never.json"], "no-such"),
         ("bench.experiments.sparse_training", ["ablation", "--data", "no-such"], "no-such"),
-        ("edgerec_bench.scale", ["--growth", "--profile", "mixed int8"], "give one of them"),
+        ("edgerec_bench.scale.__main__", ["--growth", "--profile", "mixed int8"], "give one of them"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

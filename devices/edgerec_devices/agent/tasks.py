@@ -1,4 +1,4 @@
-"""The tasks: measure a bundle, a plain ONNX model or another library, or only say what a bare session takes."""
+"""The tasks: measure a bundle or a plain ONNX model, or only say what a bare session takes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import numpy as np
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_bench.agent.apart import APART
-from edgerec_bench.agent.clock import Limits, time_calls, timed
-from edgerec_bench.agent.counters import Instructions, instruction_counter
-from edgerec_bench.agent.memory import bare, faults_since, memory_figures, page_faults
-from edgerec_bench.agent.peers import build_index, measure_peer
-from edgerec_bench.agent.profile import profile_bundle
-from edgerec_bench.agent.questions import Feed, Questions, asker
-from edgerec_bench.agent.scenarios import DEFAULT, Opened, Taken
-from edgerec_bench.agent.yardstick import yardstick_ms
+from edgerec_devices.agent.apart import APART
+from edgerec_devices.agent.clock import Limits, time_calls, timed, yardstick_ms
+from edgerec_devices.agent.counters import (
+    Instructions,
+    bare,
+    faults_since,
+    instruction_counter,
+    memory_figures,
+    page_faults,
+)
+from edgerec_devices.agent.profile import profile_bundle
+from edgerec_devices.agent.scenarios import DEFAULT, Feed, Opened, Questions, Taken, asker
 
 Request = dict[str, Any]
 
@@ -132,12 +135,12 @@ def open_graphs(request: Request) -> dict[str, Any]:
     return {"graphs": seen}
 
 
-TASKS: dict[str, Callable[[Request], dict[str, Any]]] = {
+Task = Callable[[Request], dict[str, Any]]
+"""From a request to its answer."""
+TASKS: dict[str, Task] = {
     "bundle": measure_bundle,
     "plain": measure_plain,
     "bare": bare,
     "graphs": open_graphs,
     "profile": profile_bundle,
-    "index": build_index,
-    "peer": measure_peer,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from statistics import median
 from time import perf_counter_ns, process_time_ns
 from typing import Any, NamedTuple
 
@@ -101,3 +102,19 @@ def warm_up(times: ArrayLike) -> int:
         if np.all(np.median(windows, axis=1) <= limit):
             return start
     return half
+
+
+VALUES = 2**18
+CALLS = 100
+
+
+def yardstick_ms() -> float:
+    """Milliseconds, the median of 100 passes over 1 MiB of float32 in numpy, which uses one thread for it."""
+    values = np.linspace(0, 1, VALUES, dtype=np.float32)
+    room = np.empty_like(values)
+
+    def work() -> float:
+        np.multiply(values, values, out=room)
+        return float(room.sum())
+
+    return median(timed(work)[1] for _ in range(CALLS))

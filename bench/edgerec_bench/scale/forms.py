@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError
-from edgerec_bench.scale_plain import TOOLS, rounded
-from edgerec_bench.scale_tables import Pair, dense_users, mixed_items, sparse_users, unstructured_items
+from edgerec.extras import require
+from edgerec_bench.scale.tables import Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices import Device
 from edgerec_export import Options, Source, export
 from edgerec_export.plain import plain_dense
@@ -228,3 +229,36 @@ class Workshop:
         request = {"task": "peer", **ask, "settings": made["settings"]}
         made_with = {"version": made["version"], **made["settings"]}
         return Entry(form, request, int(made["nbytes"]), made_with=made_with)
+
+
+EXTRA = "peers"
+BLOCK = 32
+"""Values a scale of int4: the default of 128 is more than a row of 64 has."""
+TOOLS = {"int8": "quantize_dynamic", "int4": f"MatMulNBitsQuantizer, block_size {BLOCK}"}
+"""Of onnxruntime, by precision."""
+
+
+def rounded(plain: Path, precision: str, path: Path) -> int:
+    """Write `plain`, an fp32 ONNX file, with its tables in int8 or int4; its bytes.
+
+    int8 is `quantize_dynamic`: both tables in 8 bits with one scale each, the query rounded at each call
+    (MatMulInteger). int4 is `MatMulNBitsQuantizer`: the items in 4 bits with a scale for every BLOCK values, the
+    operator MatMulNBits of onnxruntime's own domain.
+
+    Raises MissingExtraError where a package of theirs is absent.
+    """
+    for package in ("onnx", "onnx_ir"):
+        require(package, EXTRA)
+    said = logging.root.level
+    logging.root.setLevel(logging.ERROR)  # both advise on the root logger
+    try:
+        if precision == "int8":
+            require("onnxruntime.quantization", EXTRA).quantize_dynamic(str(plain), str(path))
+        else:
+            tool = require("onnxruntime.quantization.matmul_nbits_quantizer", EXTRA)
+            quantizer = tool.MatMulNBitsQuantizer(str(plain), block_size=BLOCK)
+            quantizer.process()
+            quantizer.model.save_model_to_file(str(path))
+    finally:
+        logging.root.setLevel(said)
+    return path.stat().st_size

@@ -1,5 +1,4 @@
-"""What runs on the device, in a fresh process: standard library, numpy, onnxruntime and edgerec.runtime only; the last
-two tasks also need the libraries of the extra 'peers'.
+"""What runs on the device, in a fresh process: standard library, numpy, onnxruntime and edgerec.runtime only.
 
 It reads one request, a JSON object, from standard input and writes one answer to standard output:
 
@@ -12,9 +11,6 @@ It reads one request, a JSON object, from standard input and writes one answer t
     {"task": "graphs", "bundle": FOLDER, "graphs": ["recommend", "score", "similar"], "calls": 5, "k": 20,
      "exclude": 20, "history": 20, "threads": 1, "seed": 0}
     {"task": "profile", "bundle": FOLDER, "calls": 20, "k": 20, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
-    {"task": "index", "peer": NAME, "items": FILE.npy, "users": FILE.npy, "index": FOLDER, "k": 20}
-    {"task": "peer", "peer": NAME, "index": FOLDER, "settings": {...}, "users": FILE.npy, "k": 20, "calls": ...,
-     "seconds": ..., "threads": 1, "seed": 0, "ask": [ROW, ...]}
 
 More scenarios are "load", "sustained" and "offline", each in a request of its own. Agents that are not Python answer
 "bundle" and "bare" with the same fields; of a scenario they may answer {"first_ns": ..., "times_ns": [...]}, every

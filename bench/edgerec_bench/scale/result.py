@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgerec.budget import format_bytes
 from edgerec_bench.figures import Measured
-from edgerec_bench.scale_targets import targets
+
+if TYPE_CHECKING:  # results carry their targets
+    from edgerec_bench.scale.result import Contender, ScaleResult
+
 
 FORMAT, VERSION = "edgerec.scale", 2
 
@@ -156,3 +161,102 @@ class ScaleResult:
             str(fields["finished"]),
             str(fields["command"]),
         )
+
+
+SHAPE = (1_000_000, 64)
+FIXED_BYTES = 4_000_000
+LOAD_MS = 50.0
+CANDIDATES = 1000
+SCORE_MS = {"mixed": 0.3}
+OTHER_SCORE_MS = 0.9
+GRAPH_BYTES = 15_000_000
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Of one contender.
+
+    Attributes:
+        faster: times, than the plain dense export with default options.
+        share: of dense fp32 tables, in bytes without ids and norms.
+        bundles, per_item: the peak may take so many times the bundle, so many bytes an item, and 4 MB.
+    """
+
+    faster: float
+    share: float
+    bundles: int
+    per_item: int
+
+    def peak(self, one: Contender, items: int) -> int:
+        """Bytes that the peak may take above a bare session, one graph open."""
+        return self.bundles * one.nbytes + self.per_item * items + FIXED_BYTES
+
+
+PROMISES = {
+    "EdgeRec mixed fp32": Promise(12, 0.104, 1, 10),
+    "EdgeRec mixed int8": Promise(18, 0.028, 1, 14),
+    "EdgeRec ell int8": Promise(1.8, 0.06, 3, 10),
+    "EdgeRec csc int8": Promise(5, 0.08, 2, 10),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure of a contender against its bound.
+
+    Attributes:
+        figure: what it is of.
+        got, bound: in milliseconds, bytes, times or shares.
+        met: whether it keeps the bound.
+        shown: got and bound for people.
+    """
+
+    contender: str
+    figure: str
+    got: float
+    bound: float
+    met: bool
+    shown: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.contender}: {self.figure} {self.shown}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def targets(result: ScaleResult) -> list[Target]:
+    """Every promise that the result can tell of; none of another number of items or dimensions."""
+    if (result.items, result.dimensions) != SHAPE:
+        return []
+    return [target for one in result.contenders if one.kind == "bundle" for target in _of(result, one)]
+
+
+def _of(result: ScaleResult, one: Contender) -> Iterator[Target]:
+    promise = PROMISES.get(one.name)
+    if promise:
+        times = result.faster(one)
+        shown = f"{times:.1f}, at least {promise.faster:g}"
+        yield Target(one.name, "times faster", times, promise.faster, times >= promise.faster, shown)
+        share = result.share(one)
+        shown = f"{share:.2%}, at most {promise.share:.1%}"
+        yield Target(one.name, "bytes of dense", share, promise.share, share <= promise.share, shown)
+        if one.peak is not None:
+            yield _bytes(one, "peak memory", one.peak, promise.peak(one, result.items))
+        if one.measured.load_ms is not None:
+            yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
+    score = one.score_ms(CANDIDATES)
+    if score is not None:
+        layout = one.name.split()[1]
+        yield _at_most(one, f"score of {CANDIDATES} candidates", score, SCORE_MS.get(layout, OTHER_SCORE_MS))
+    if one.a_graph is not None:
+        yield _bytes(one, "one more graph", one.a_graph, GRAPH_BYTES)
+
+
+def _at_most(one: Contender, figure: str, got: float, bound: float) -> Target:
+    return Target(one.name, figure, got, bound, got <= bound, f"{got:.2f} ms, at most {bound:g}")
+
+
+def _bytes(one: Contender, figure: str, got: float, bound: float) -> Target:
+    return Target(one.name, figure, got, bound, got <= bound, f"{format_bytes(got)}, at most {format_bytes(bound)}")

@@ -1,38 +1,23 @@
-"""A large synthetic catalogue against the dense model that most people would export, and against other libraries.
-
-usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out result.json]
-       python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
-       python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
-       python -m edgerec_bench.scale --profile 'csc int8'              its time by operator
-       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several --show as a growth
-
-Every contender answers for the same users in fresh processes, one after the other in rounds, so that a drift of the
-machine hits all alike. One thread, batch 1, k = 20. Bundles exclude 20 random items a call inside the graph; the plain
-models and other libraries have nothing to exclude with, which favours them.
-"""
+"""Contenders at scale, made from the same tables and measured in turns."""
 
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError, MissingExtraError
-from edgerec_bench import scale_rows
-from edgerec_bench.command import bench_command
 from edgerec_bench.figures import Measured
 from edgerec_bench.process import KIB
 from edgerec_bench.record import now
-from edgerec_bench.results_file import read_results, write_results
-from edgerec_bench.scale_forms import RIVAL, Entry, Form, K, Workshop, forms_named
-from edgerec_bench.scale_result import Contender, ScaleResult
+from edgerec_bench.scale import peers as peer_agent
+from edgerec_bench.scale.forms import Entry, Form, K, Workshop, forms_named
+from edgerec_bench.scale.result import Contender, ScaleResult
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 
@@ -45,7 +30,6 @@ GRAPHS = {"task": "graphs", "graphs": ["recommend", "score", "similar"], "calls"
 PROFILED_CALLS = 20
 TIMEOUT = 3600.0
 """Seconds: an approximate index of a million items takes minutes to build."""
-GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
 def compare(
@@ -70,7 +54,7 @@ def compare(
         BenchError: a process failed, or an fp32 contender does not return numpy's exact best.
     """
     _check(items, dimensions, users, rounds)
-    machine, started = device or Local(timeout=TIMEOUT), now()
+    machine, started = device or Local(timeout=TIMEOUT, agent=peer_agent.__name__), now()
     forms = forms_named(only, peers=peers)
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         workshop = Workshop(items, dimensions, users, Path(scratch), machine)
@@ -89,11 +73,11 @@ def compare(
         left_out=tuple(left_out),
         started=started,
         finished=now(),
-        command=_command(items=items, dimensions=dimensions, users=users, rounds=rounds, only=only, peers=peers),
+        command=command_of(items=items, dimensions=dimensions, users=users, rounds=rounds, only=only, peers=peers),
     )
 
 
-def _command(*, items: int, dimensions: int, users: int, rounds: int, only: Sequence[str], peers: bool) -> str:
+def command_of(*, items: int, dimensions: int, users: int, rounds: int, only: Sequence[str], peers: bool) -> str:
     """What measures one size, as others type it."""
     words = ["--items", items, "--dimensions", dimensions, "--users", users, "--rounds", rounds]
     words += ["--peers"] if peers else []
@@ -173,78 +157,3 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         entry = Workshop(items, dimensions, users, Path(scratch), machine).make(form)
         return machine.run({**QUESTION, **entry.request, "task": "profile", "calls": PROFILED_CALLS})
-
-
-@bench_command
-@click.option("--items", default=1_000_000, show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--users", default=1000, show_default=True)
-@click.option("--rounds", default=5, show_default=True, help="Fresh processes of each contender.")
-@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {RIVAL.name}; may be repeated.")
-@click.option("--peers", is_flag=True, help="Other libraries and roundings: pip install 'edgerec[peers]'.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON.")
-@click.option("--growth", is_flag=True, help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one.")
-@click.option("--profile", "profiled", metavar="NAME", help="Print onnxruntime's time by operator of a bundle.")
-@click.option(
-    "--show",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Print what was measured before; may be repeated.",
-)
-@click.option("--markdown", is_flag=True, help="Print the tables as the documentation has them.")
-def main(
-    out: Path | None, growth: bool, profiled: str | None, show: tuple[Path, ...], markdown: bool, **chosen: Any
-) -> None:
-    """Measure a large catalogue against the dense model that most people would export, or other libraries."""
-    from edgerec_bench.console import print_profile
-
-    if growth + bool(profiled) + bool(show) > 1:
-        raise BenchError("--growth, --profile and --show are three things to do; give one of them")
-    if profiled:
-        print_profile(profiled, profile(profiled, **{name: chosen[name] for name in ("items", "dimensions", "users")}))
-    elif show:
-        _print([result for path in show for result in _kept(path)], markdown)
-    else:
-        _print(_measured(chosen, GROWTH if growth else (chosen["items"],), out), markdown)
-
-
-def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) -> list[ScaleResult]:
-    """Each size's result, in `out` as soon as it is there. Of several sizes, those that `out` holds are taken from it:
-    the largest takes longest, and what was measured before it is kept."""
-    from edgerec_bench.console import show_progress
-
-    before = {result.command: result for result in _kept(out)} if out and out.exists() and len(sizes) > 1 else {}
-    results: list[ScaleResult] = []
-    for items in sizes:
-        wanted = {**chosen, "items": items}
-        result = before.get(_command(**wanted))
-        if result is None:
-            with show_progress("making the tables") as progress:
-                result = compare(**wanted, progress=progress)
-        results.append(result)
-        if out:
-            write_results(out, results)
-    return results
-
-
-def _kept(path: Path) -> list[ScaleResult]:
-    return [result for result in read_results(path) if isinstance(result, ScaleResult)]
-
-
-def _print(results: Sequence[ScaleResult], markdown: bool) -> None:
-    from edgerec_bench.console import print_growth, print_scale
-
-    if len(results) > 1:
-        print_growth(results, markdown=markdown)
-    for result in results if len(results) == 1 else ():
-        if markdown and "--peers" in result.command.split():
-            sys.stdout.write(
-                scale_rows.markdown(scale_rows.PEERS, scale_rows.scale_rows(result, scale_rows.PEERS)) + "\n"
-            )
-        else:
-            print_scale(result, markdown=markdown)
-
-
-if __name__ == "__main__":
-    main()

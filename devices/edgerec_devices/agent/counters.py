@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from edgerec.runtime.memory import memory_kib, run_bare_session
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -113,3 +116,96 @@ def _text(path: Path) -> str:
 
 def _number(path: Path) -> int:
     return int(path.read_text())
+
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+SMAPS_ROLLUP = Path("/proc/self/smaps_rollup")
+SHARED = ("Pss", "Pss_Anon", "Pss_File")
+
+
+def memory_figures() -> dict[str, int]:
+    """KiB: VmHWM (peak), VmRSS, RssAnon, RssFile, RssShmem, VmSwap, and Pss, Pss_Anon, Pss_File where readable.
+
+    Empty where there is no /proc. Pss counts a page that n processes share as one n-th.
+    """
+    figures = memory_kib()
+    try:
+        lines = SMAPS_ROLLUP.read_text().splitlines()
+    except OSError:
+        return figures
+    pairs = (line.split(":") for line in lines if ":" in line)
+    return figures | {name: int(rest.split()[0]) for name, rest in pairs if name in SHARED}
+
+
+def page_faults() -> dict[str, int]:
+    """Pages that this process had to be given so far: minor without the disk, major from it; empty where not told."""
+    if resource is None:
+        return {}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"minor": usage.ru_minflt, "major": usage.ru_majflt}
+
+
+def faults_since(before: dict[str, int]) -> dict[str, int]:
+    """The same since it was asked before."""
+    return {name: count - before[name] for name, count in page_faults().items()}
+
+
+def bare(request: dict[str, Any]) -> dict[str, Any]:
+    """{"memory": figures} of a process that only runs the bare session."""
+    run_bare_session(int(request["threads"]))
+    return {"memory": memory_figures()}
+
+
+NO_MAPPING = ctypes.c_void_p(-1).value
+PROT_READ = MAP_SHARED = 1
+"""Of every system that has mincore(2)."""
+
+
+def put_out(files: Sequence[Path]) -> str | None:
+    """Put files out of the page cache. Why they are not all out of it, or None where nothing stayed."""
+    if not hasattr(os, "posix_fadvise"):
+        return "this system has no posix_fadvise"
+    try:
+        for path in files:
+            _drop(path)
+        stayed = sum(resident_pages(path) for path in files)
+    except (OSError, AttributeError) as error:
+        return f"what stays in the page cache cannot be told here ({error})"
+    return f"{stayed} pages stayed in the page cache; another program may use them" if stayed else None
+
+
+def _drop(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())  # pages that are not yet on the disk would stay
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def resident_pages(path: Path) -> int:
+    """How many of a file's pages are in the page cache: mincore(2) over a mapping that reads nothing.
+
+    For a file that this user may not write, Linux says that all of them are. Raises OSError, or AttributeError where
+    there is no such call.
+    """
+    size = path.stat().st_size
+    if not size:
+        return 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
+    with path.open("rb") as stream:
+        place = libc.mmap(None, size, PROT_READ, MAP_SHARED, stream.fileno(), 0)
+    if place == NO_MAPPING:
+        raise OSError(ctypes.get_errno(), "mmap failed")
+    try:
+        if libc.mincore(place, size, pages):
+            raise OSError(ctypes.get_errno(), "mincore failed")
+    finally:
+        libc.munmap(place, size)
+    return sum(page & 1 for page in pages.raw)

@@ -8,8 +8,7 @@ from typing import Any
 from edgerec.budget import format_bytes
 from edgerec_bench.comparison import milliseconds
 from edgerec_bench.figures import CONTESTED, UNSTEADY
-from edgerec_bench.scale_result import Contender, ScaleResult
-from edgerec_bench.scale_targets import PROMISES
+from edgerec_bench.scale.result import PROMISES, Contender, ScaleResult
 
 _CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
     "": lambda result, one: one.name,

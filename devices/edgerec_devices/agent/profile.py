@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_bench.agent.questions import Questions, encoded
+from edgerec_devices.agent.scenarios import Questions, encoded
 
 WARM_UP = 5
 Event = dict[str, Any]

@@ -12,10 +12,9 @@ from typing import Any
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
-from edgerec_bench.agent.clock import timed
-from edgerec_bench.agent.memory import faults_since, page_faults
-from edgerec_bench.agent.page_cache import put_out
-from edgerec_bench.agent.questions import Questions, asker
+from edgerec_devices.agent.clock import timed
+from edgerec_devices.agent.counters import faults_since, page_faults, put_out
+from edgerec_devices.agent.scenarios import Questions, asker
 from edgerec_devices.facts import machine_facts
 
 Request = dict[str, Any]
