@@ -28,8 +28,8 @@ from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_bench.command import bench_command
-from edgerec_bench.figures import CONTESTED
 from edgerec_bench.record import now
+from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local

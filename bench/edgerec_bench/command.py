@@ -28,6 +28,7 @@ class BenchCommand(click.Command):
     """Ends with status 2 and a line where a user erred."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an EdgeRecError becomes one line and exit status 2."""
         try:
             return super().invoke(ctx)
         except EdgeRecError as error:

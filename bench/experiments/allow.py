@@ -30,8 +30,10 @@ from edgerec.runtime.bundle import onnxruntime
 from edgerec.tables import SparseTable
 from edgerec_bench.scale.tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
-from edgerec_export.allow_input import allow_graph
+from edgerec_export.graph import Graph
+from edgerec_export.graphs import Model, joined
 from edgerec_export.packing import packed_in_memory
+from edgerec_export.topk import NOTHING, add_answer, add_best, tail_slots
 
 DIMENSIONS, USERS, K, EXCLUDED = 64, 1000, 20, 20
 DENSITY = 0.1
@@ -101,6 +103,38 @@ def _ways(
     if not all(np.allclose(scores[0], other, rtol=1e-4, atol=1e-4) for other in scores[1:]):
         raise BenchError("the ways do not answer alike, so their times mean nothing; please report this")
     return ways
+
+
+def allow_graph(model: Model) -> Graph:
+    """Build the recommend graph with an input of the allowed items, for a model with users.
+
+    No bundle has it: its input has to be given even where every item is allowed.
+
+    inputs   user int64 [B]; exclude int64 [B, E] padded with -1; allow int64 [B, A]; k int64 scalar
+    outputs  items int64 [B, k], scores float32 [B, k]; item -1 and score -inf where fewer are left
+
+    numpy: s = U[user] @ V.T; t = full(-inf); t[b, allow[b]] = s[b, allow[b]]; t[b, exclude[b]] = -inf; then as
+    `recommend_graph`
+    """
+    if model.users is None:
+        raise ValueError("made for bundles with users")
+    g, n = Graph("allow"), model.n_items
+    asked = g.input("user", "int64", ["B"])
+    g.depend_on(asked)
+    user = model.users.add_rows(g, asked)
+    exclude = g.input("exclude", "int64", ["B", "E"])
+    allow = g.input("allow", "int64", ["B", "A"])
+    k = g.input("k", "int64", [])
+    pieces, dtype = model.items.add_scores(g, user), model.items.plan.sums_type
+    scores = joined(g, pieces)
+    shape = g.op("Concat", g.op("Shape", user.values, start=0, end=1), g.ints(n + tail_slots(n)), axis=0)
+    nothing = g.shaped(g.op("Expand", g.constant(NOTHING[dtype], dtype), shape), dtype, ["B", n + tail_slots(n)])
+    kept = g.op("ScatterElements", nothing, allow, g.op("GatherElements", scores, allow, axis=1), axis=1)
+    kept = g.shaped(kept, dtype, ["B", n + tail_slots(n)])
+    best, items = add_answer(g, add_best(g, kept, exclude, k, range(n), n, dtype), dtype)
+    g.output(items, "items", "int64", ["B", "K"])
+    g.output(model.items.add_scale(g, best, user), "scores", "float32", ["B", "K"])
+    return g
 
 
 @experiment("allow")

@@ -14,8 +14,7 @@ import click
 
 from bench.experiments.harness import Figures, experiment, grid_rows, next_to_out
 from edgerec.console import print_table
-from edgerec_bench.grid_plan import Plan
-from edgerec_bench.grid_rows import Row
+from edgerec_bench.grid import Plan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 BACKBONES = ("lightgcn", "ncf", "ngcf", "mf")

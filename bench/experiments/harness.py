@@ -28,9 +28,7 @@ from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec_bench.command import ASIDE, BenchCommand, typed
-from edgerec_bench.grid import Standing, run_grid
-from edgerec_bench.grid_plan import Plan
-from edgerec_bench.grid_rows import Row
+from edgerec_bench.grid import Plan, Row, Standing, run_grid
 from edgerec_bench.record import over_seeds, with_spread, write_record
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +101,8 @@ def next_to_out(suffix: str) -> Path:
 def _write(out: Path, kind: str, module: str, figures: Figures) -> None:
     context = click.get_current_context()
     within = [] if context.parent is None else [str(context.info_name)]
-    options = {name: value for name, value in context.params.items() if name not in ASIDE}
+    given = ((name, value) for name, value in context.params.items() if name not in ASIDE)
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in given}
     about = {"options": options, "load_average": round(os.getloadavg()[0], 2)}
     write_record(out, kind, typed(context, "python", "-m", module, *within), {**about, **figures})
 

@@ -32,7 +32,7 @@ from edgerec.methods.search.shortlist import projected
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
-from edgerec_bench.ranks import spearman
+from edgerec_bench.reports.search import spearman
 
 ORACLE, TUNED, FULL = "ials", "fine-tuned", "in full"
 

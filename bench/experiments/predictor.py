@@ -25,7 +25,7 @@ from edgerec.methods.bet import EPOCHS, PROTOCOLS, BETConfig
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.search.judge import Judge
 from edgerec.training import FitOptions
-from edgerec_bench.ranks import spearman
+from edgerec_bench.reports.search import spearman
 
 COMPARED = ("own", "paper")
 FIGURES = ("correlation", "best", "best_blind")

@@ -22,8 +22,7 @@ from bench.experiments.harness import Figures, experiment, grid_rows, next_to_ou
 from edgerec.budget import Budget
 from edgerec.console import messages, print_table
 from edgerec.request import settings_by_method
-from edgerec_bench.grid_plan import Plan
-from edgerec_bench.grid_rows import Row
+from edgerec_bench.grid import Plan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 SPLIT = "random:70/10/20"

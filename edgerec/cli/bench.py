@@ -13,9 +13,7 @@ from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec_bench import Result, Settings, bench_all, write_results
-from edgerec_bench.comparison import milliseconds
-from edgerec_bench.result import SCENARIOS, USUAL
-from edgerec_bench.significance import STREAM_SECONDS, calls_needed
+from edgerec_bench.result import SCENARIOS, STREAM_SECONDS, USUAL, calls_needed, milliseconds
 from edgerec_devices import open_device
 from edgerec_devices.addresses import KINDS
 

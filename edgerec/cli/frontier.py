@@ -14,8 +14,19 @@ from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
 from edgerec_bench.command import is_default, typed
-from edgerec_bench.frontier import BUDGETS, METHODS, PRECISIONS, QUICK, Frontier, frontier_plan, points
-from edgerec_bench.frontier_text import COLUMNS, front_rows, to_csv, to_markdown
+from edgerec_bench.frontier import (
+    BUDGETS,
+    COLUMNS,
+    METHODS,
+    PRECISIONS,
+    QUICK,
+    Frontier,
+    front_rows,
+    frontier_plan,
+    points,
+    to_csv,
+    to_markdown,
+)
 from edgerec_bench.grid import Grid, run_grid
 from edgerec_bench.record import write_record
 
@@ -89,7 +100,7 @@ def _failures(grid: Grid) -> list[str]:
 
 
 def _write(out: Path, frontier: Frontier) -> None:
-    from edgerec_bench.frontier_page import write_page
+    from edgerec_bench.reports.frontier_page import write_page
 
     write_bytes(out.with_suffix(".md"), to_markdown(frontier.points).encode())
     write_bytes(out.with_suffix(".csv"), to_csv(frontier.points).encode())

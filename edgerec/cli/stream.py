@@ -112,7 +112,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         refit=given["refit"],
     )
     # What draws the page is missing now, or never.
-    from edgerec_bench.stream_page import write_page
+    from edgerec_bench.reports.stream_page import write_page
 
     if resume:
         tell_of_nothing_to_resume(out)

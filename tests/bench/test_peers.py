@@ -11,6 +11,9 @@ import pytest
 
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
 from edgerec_bench import read_results, write_results
+from edgerec_bench.result.scale import ScaleResult
+from edgerec_bench.result.scale_table import PEERS as PEERS_COLUMNS
+from edgerec_bench.result.scale_table import markdown, scale_rows
 from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale import peers
@@ -18,9 +21,6 @@ from edgerec_bench.scale.__main__ import main
 from edgerec_bench.scale.forms import FORMS, RIVAL, forms_named, rounded
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
-from edgerec_bench.scale.result import ScaleResult
-from edgerec_bench.scale.rows import PEERS as PEERS_COLUMNS
-from edgerec_bench.scale.rows import markdown, scale_rows
 from edgerec_bench.scale.tables import Pair, dense_users, mixed_items
 from edgerec_devices import Local
 from edgerec_export.plain import plain_dense

@@ -12,14 +12,14 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import read_results, report, write_results
+from edgerec_bench.result.scale import PROMISES, ScaleResult, targets
+from edgerec_bench.result.scale_table import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
 from edgerec_bench.scale import __main__ as program
 from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale.__main__ import main
 from edgerec_bench.scale.forms import FORMS, MIXED, RIVAL, forms_named
 from edgerec_bench.scale.measure import compare
-from edgerec_bench.scale.result import PROMISES, ScaleResult, targets
-from edgerec_bench.scale.rows import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
 from edgerec_bench.scale.tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices.agent.profile import summary
 from edgerec_export.plain import plain_dense

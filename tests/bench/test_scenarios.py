@@ -12,9 +12,9 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench
-from edgerec_bench.apart import Sustained, Window
 from edgerec_bench.measure import command
-from edgerec_bench.result import SCENARIOS
+from edgerec_bench.result.process import Sustained, Window
+from edgerec_bench.result.result import SCENARIOS
 from edgerec_devices import Local
 from edgerec_devices.agent import apart, counters
 from edgerec_devices.agent.counters import Energy, faults_since, instruction_counter, page_faults

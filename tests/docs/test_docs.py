@@ -26,10 +26,10 @@ from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
 from edgerec_bench.reproduce import shown as reproduced
-from edgerec_bench.results_file import read_results
-from edgerec_bench.scale.result import ScaleResult
-from edgerec_bench.scale.rows import SHORT, scale_rows
-from edgerec_bench.units import INSTRUCTIONS
+from edgerec_bench.result.file import read_results
+from edgerec_bench.result.process import INSTRUCTIONS
+from edgerec_bench.result.scale import ScaleResult
+from edgerec_bench.result.scale_table import SHORT, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from bench.experiments import sparse_quality
 from bench.experiments.sparse_quality import METHODS, REDUCED, Question, Reduced, leads, measured, reduced, trials
-from edgerec_bench.grid_rows import read_rows
+from edgerec_bench.grid.rows import read_rows
 
 
 def test_every_method_has_as_many_trials_and_the_same_epochs() -> None:

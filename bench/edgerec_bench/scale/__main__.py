@@ -23,25 +23,27 @@ import click
 from edgerec.console import print_table, results
 from edgerec.errors import BenchError
 from edgerec_bench.command import bench_command, show_progress
-from edgerec_bench.results_file import read_results, write_results
-from edgerec_bench.scale.forms import RIVAL
-from edgerec_bench.scale.measure import command_of, compare, profile
-from edgerec_bench.scale.result import ScaleResult, targets
-from edgerec_bench.scale.rows import (
+from edgerec_bench.result import (
     MORE,
     NOTES,
     PEERS,
     PROFILE_COLUMNS,
     SHORT,
     SPEED,
+    ScaleResult,
     growth_columns,
     growth_rows,
     heading,
     profile_rows,
+    read_results,
     scale_rows,
     scale_warnings,
+    targets,
+    write_results,
 )
-from edgerec_bench.scale.rows import markdown as markdown_table
+from edgerec_bench.result import markdown as markdown_table
+from edgerec_bench.scale.forms import RIVAL
+from edgerec_bench.scale.measure import command_of, compare, profile
 
 GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
 

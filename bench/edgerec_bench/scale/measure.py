@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError, MissingExtraError
-from edgerec_bench.figures import Measured
-from edgerec_bench.process import KIB
 from edgerec_bench.record import now
+from edgerec_bench.result import KIB, Contender, Measured, ScaleResult
 from edgerec_bench.scale import peers as peer_agent
 from edgerec_bench.scale.forms import Entry, Form, K, Workshop, forms_named
-from edgerec_bench.scale.result import Contender, ScaleResult
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 

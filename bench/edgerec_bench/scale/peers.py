@@ -110,6 +110,7 @@ class Faiss:
         self._faiss: Any = require("faiss", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Train the index on a sample where it needs one, add the items, and write it."""
         faiss, d = self._faiss, items.shape[1]
         if self._kind == "SQ8":
             index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
@@ -122,6 +123,7 @@ class Faiss:
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Read the index and search it with `threads` threads."""
         self._faiss.omp_set_num_threads(threads)
         index = self._faiss.read_index(str(folder / "index"))
         return lambda query: index.search(query[None], k)[1][0]
@@ -136,10 +138,12 @@ class Usearch:
         self._index: Any = require("usearch.index", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Write the items as .npy; there is no index."""
         np.save(folder / "items.npy", items)
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Map the items and search them exactly."""
         items, product = np.load(folder / "items.npy", mmap_mode="r"), self._index.MetricKind.IP
         return lambda query: self._index.search(items, query, k, product, exact=True, threads=threads).keys
 
@@ -157,6 +161,7 @@ class Hnswlib:
         self._hnswlib: Any = require("hnswlib", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Build the graph, and find the least `ef` that reaches the recall."""
         index = self._hnswlib.Index(space="ip", dim=items.shape[1])
         index.init_index(max_elements=len(items), **self.BUILD)
         for start in range(0, len(items), ROWS_AT_ONCE):
@@ -177,6 +182,7 @@ class Hnswlib:
         return {"ef": ef, "recall": round(found, 4)}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Load the graph with the settings that `build` chose."""
         index = self._hnswlib.Index(space="ip", dim=settings["dim"])
         index.load_index(str(folder / "index"))
         index.set_ef(settings["ef"])
@@ -194,10 +200,12 @@ class Implicit:
         self._limits: Any = require("threadpoolctl", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Write the items as .npy; there is no index."""
         np.save(folder / "items.npy", items)
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Load the items; a call is `implicit.cpu.topk`."""
         self._limits.threadpool_limits(threads)  # its products are scipy's BLAS
         items = np.load(folder / "items.npy")
         return lambda query: self._topk(items, query[None], k, num_threads=threads)[0][0]

@@ -36,6 +36,7 @@ class OpenVino:
         self._openvino: Any = require("openvino", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Write the model: the product, with int8 weights where asked for, and the top k."""
         ops: Any = require("openvino.opset15", EXTRA)
         query = ops.parameter([1, items.shape[1]], np.float32)
         if self._precision == "int8":
@@ -50,6 +51,7 @@ class OpenVino:
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Compile the model for the CPU, tuned for latency."""
         config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         if self._precision == "fp32":
             config["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it
@@ -67,11 +69,13 @@ class LiteRt:
         self._interpreter: Any = require("ai_edge_litert.interpreter", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Write the model in LiteRT's own schema."""
         values, scales = rounded(items) if self._precision == "int8" else (items, None)
         write_tflite(values, scales, k, folder / "model.tflite", EXTRA)
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Open the interpreter with `threads` threads."""
         interpreter = self._interpreter.Interpreter(str(folder / "model.tflite"), num_threads=threads)
         interpreter.allocate_tensors()
         asked, rows = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
@@ -94,6 +98,7 @@ class ExecuTorch:
         self._runtime: Any = require("executorch.runtime", EXECUTORCH_EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Export the module and lower its product to XNNPACK."""
         torch = self._torch
         exir: Any = require("executorch.exir", EXECUTORCH_EXTRA)
         xnnpack: Any = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", EXECUTORCH_EXTRA)
@@ -114,6 +119,7 @@ class ExecuTorch:
         return {}
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
+        """Load the program; the process is pinned to `threads` cores."""
         if hasattr(os, "sched_setaffinity"):  # its pool has a thread a processor that it may use, and no setting
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         method = self._runtime.Runtime.get().load_program(folder / "model.pte").load_method("forward")

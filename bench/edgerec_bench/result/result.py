@@ -10,9 +10,8 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
-from edgerec_bench.figures import Measured
-from edgerec_bench.trust import doubts
-from edgerec_bench.units import Clock, clock_of
+from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.process import Clock, clock_of
 
 FORMAT, VERSION = "edgerec.result", 2
 """Version 2 has lookup in place of 'score 1', figures that may be null, and scenarios in processes of their own."""

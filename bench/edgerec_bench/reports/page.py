@@ -12,17 +12,27 @@ from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.files import write_bytes
 from edgerec.training import Run
-from edgerec_bench import comparison
-from edgerec_bench.result import Result
-from edgerec_bench.results_file import AnyResult
-from edgerec_bench.scale.result import ScaleResult, targets
-from edgerec_bench.scale.rows import COLUMNS, NOTES, heading, scale_rows, scale_warnings
-from edgerec_bench.search_figures import SearchFigures
-from edgerec_bench.units import INSTRUCTIONS
+from edgerec_bench.reports.search import SearchFigures
+from edgerec_bench.result import (
+    COLUMNS,
+    INSTRUCTIONS,
+    NOTES,
+    AnyResult,
+    Result,
+    ScaleResult,
+    heading,
+    lines,
+    reference,
+    scale_rows,
+    scale_warnings,
+    targets,
+    told_apart,
+    unlike_devices,
+)
 from edgerec_devices.facts import MOMENTARY
 
 if TYPE_CHECKING:
-    from edgerec_bench.plots import Plot
+    from edgerec_bench.reports.plots import Plot
 
 require("jinja2", "bench")
 
@@ -52,9 +62,9 @@ def report(
     """
     if not results and not runs and not searches:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
-    bundles = comparison.told_apart([result for result in results if isinstance(result, Result)])
+    bundles = told_apart([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
-    templates = Environment(loader=PackageLoader("edgerec_bench"), autoescape=True, undefined=StrictUndefined)
+    templates = Environment(loader=PackageLoader("edgerec_bench.reports"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     page = templates.get_template("report.html.jinja").render(
         bundles=_side_by_side(bundles) if bundles else None,
@@ -70,16 +80,16 @@ def report(
 
 
 def _side_by_side(results: list[Result]) -> dict[str, Any]:
-    from edgerec_bench.plots import plots
+    from edgerec_bench.reports.plots import plots
 
-    listed = comparison.lines(results)
+    listed = lines(results)
     return {
         "heads": [_head(result) for result in results],
         "counted": [result.bundle.name for result in results if result.clock is INSTRUCTIONS],
         "groups": [(name, list(group)) for name, group in groupby(listed, key=lambda line: line.group)],
-        "reference": results[comparison.reference(results)].bundle.name,
+        "reference": results[reference(results)].bundle.name,
         "plots": plots(results),
-        "unlike": comparison.unlike_devices(results),
+        "unlike": unlike_devices(results),
     }
 
 
@@ -104,7 +114,7 @@ def _scale(result: ScaleResult) -> dict[str, Any]:
 
 def _runs(runs: Mapping[str, Run]) -> dict[str, Any]:
     """Charts of the runs that keep the counts of interactions, and the names of the others."""
-    from edgerec_bench.plots import size_plot
+    from edgerec_bench.reports.plots import size_plot
 
     drawn = {name: size_plot(name, run) for name, run in runs.items()}
     return {
@@ -114,7 +124,7 @@ def _runs(runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def _searches(searches: Mapping[str, SearchFigures]) -> list[Plot]:
-    from edgerec_bench.search_charts import search_plots
+    from edgerec_bench.reports.plots import search_plots
 
     return [plot for name, search in searches.items() for plot in search_plots(name, search)]
 

@@ -1,6 +1,6 @@
 """Rows of a grid: how one is made, in a process of its own, and the file that keeps them, JSON lines whole or dropped.
 
-usage: python -m edgerec_bench.grid_rows FOLDER      (from FOLDER/cell.json to FOLDER/row.json: what run_grid starts)
+usage: python -m edgerec_bench.grid FOLDER      (from FOLDER/cell.json to FOLDER/row.json: what run_grid starts)
 
 Beside FILE.jsonl stand FILE.timings.jsonl, every attempt with its seconds and its machine, and FILE.work, the
 half-trained cells. What varies from call to call is in the timings alone, so that the results do not.
@@ -27,7 +27,7 @@ from edgerec.files import storage_failure, to_json, write_bytes, write_json
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import Run
-from edgerec_bench.grid_plan import Cell, Shared
+from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_export import export, from_run
 
 FORMAT, VERSION = "edgerec.grid", 1
@@ -234,7 +234,3 @@ def main(folder: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

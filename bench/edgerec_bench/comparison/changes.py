@@ -1,21 +1,23 @@
-"""From one result to the next: the ratio of every figure with its confidence interval, and what may be said of it."""
+"""From one result to the next: the ratio of every figure with its confidence interval, and what may be said of it.
+
+The unit of replication is the fresh process, not the call. Calls of one process share its memory layout, its moment and
+its neighbours: a thousand of them say little more about the next process than one does. Each process therefore gives
+one value, and there are few of them: 3 to 10.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, fsum, inf, log, sqrt
-from typing import Any
+from statistics import fmean, variance
+from typing import Any, NamedTuple
 
 from edgerec.errors import BenchError
-from edgerec_bench.comparison import differences
-from edgerec_bench.figures import CONTESTED
-from edgerec_bench.process import Process
-from edgerec_bench.result import Result
-from edgerec_bench.results_file import AnyResult
-from edgerec_bench.significance import Interval, ratio_interval
-from edgerec_bench.trust import more_processes
+from edgerec.extras import require
+from edgerec_bench.result import CONTESTED, AnyResult, Process, Result, differences, more_processes
 
 SAME, UNSTABLE = "no difference found", "unstable"
 
@@ -44,6 +46,49 @@ TIMED = ("ms", "users/s")
 
 RSS_BATCH = 64 * 4096
 """Linux counts resident pages in batches of up to 64 a thread: a reading may be off by that many bytes."""
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """The ratio of two measurements and the limits of its 95 % confidence interval; high is inf where unknown."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A limit that is unknown is null."""
+        known = math.isfinite(self.high)
+        return {"ratio": self.ratio, "low": self.low if known else None, "high": self.high if known else None}
+
+
+def ratio_interval(base: Sequence[float], new: Sequence[float], step: float = 0.0) -> Interval:
+    """The ratio new / base of geometric means, with Welch's t-interval on the logarithms.
+
+    A bootstrap over 3 to 10 processes resamples the same few values and comes out too narrow; t allows for not knowing
+    the spread. Logarithms, because processes disturb each other by factors; Welch, because the slower of two is often
+    also the more restless.
+
+    Args:
+        base, new: one positive value a process.
+        step: what a reading may be off, whatever the number of processes; its rounding error widens the interval.
+
+    Returns:
+        An interval from 0 to inf where one side has a single process.
+    """
+    logs, more = [math.log(value) for value in base], [math.log(value) for value in new]
+    stdtrit = require("scipy.special", "bench").stdtrit
+    ratio = fmean(more) - fmean(logs)
+    if min(len(logs), len(more)) < 2:
+        return Interval(math.exp(ratio), 0.0, math.inf)
+    errors = [(variance(values) / len(values), len(values) - 1) for values in (logs, more)]
+    sampled = sum(square for square, _ in errors)
+    spare = sum(square**2 / freedom for square, freedom in errors)
+    freedom = sampled**2 / spare if spare else float(min(freedom for _, freedom in errors))
+    rounding = sum((step / fmean(values)) ** 2 / 12 for values in (base, new))
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(sampled + rounding)
+    return Interval(*(math.exp(value) for value in (ratio, ratio - half, ratio + half)))
 
 
 @dataclass(frozen=True)
@@ -278,3 +323,49 @@ def _each(result: Result, figure: Callable[[Process], float | None], unit: str) 
     values = [value for value in map(figure, result.measured.processes) if value is not None]
     whole = len(values) == len(result.measured.processes)
     return Sample(tuple(values) if whole else (), unit, waits=unit == "ms")
+
+
+GRAMMAR = re.compile(r"\s*(?P<figure>[a-z][a-z0-9 ]*?)\s*>\s*(?P<times>\d+(\.\d+)?)\s*x\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure, and the ratio to the base that it must not surely exceed."""
+
+    figure: str
+    times: float
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read 'FIGURE > NUMBERx'. Raises BenchError where it is anything else."""
+        match = GRAMMAR.fullmatch(text)
+        if match is None or float(match["times"]) == 0:
+            raise BenchError(f"{text!r} is no condition; write FIGURE > NUMBERx, such as 'p50 > 1.1x'")
+        return cls(match["figure"], float(match["times"]))
+
+    def __str__(self) -> str:
+        return f"{self.figure} > {self.times:g}x"
+
+    def change(self, comparison: Comparison) -> Change:
+        """The change that the limit is about. Raises BenchError where the comparison has no such figure."""
+        for change in comparison.changes:
+            if change.figure == self.figure:
+                return change
+        known = ", ".join(change.figure for change in comparison.changes)
+        raise BenchError(f"no figure {self.figure!r} in both results of {comparison.new}; there is {known}")
+
+    def exceeded(self, comparison: Comparison) -> bool:
+        """Whether the whole interval lies above the limit, by more than the same thing may differ there."""
+        change = self.change(comparison)
+        return change.interval.low > self.times * change.allowed
+
+
+def failures(limits: Sequence[Limit], comparisons: Sequence[Comparison]) -> list[str]:
+    """One line for each limit that a bundle exceeds. Raises BenchError for a figure that is not compared."""
+    return [
+        f"{comparison.new}: {limit} holds: {(ratio := limit.change(comparison).interval).ratio:.3f}x, "
+        f"at least {ratio.low:.3f}x"
+        for comparison in comparisons
+        for limit in limits
+        if limit.exceeded(comparison)
+    ]

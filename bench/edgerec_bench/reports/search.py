@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
-from edgerec_bench.ranks import spearman
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class SearchFigures:
         return None if last is None else int(np.argmax(np.array(self.fitness) == last))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields, the rank correlation and the number of the best action."""
         return {**asdict(self), "rank_correlation": self.rank_correlation, "best_at": self.best_at}
 
 
@@ -86,3 +87,20 @@ def search_figures(folder: Path) -> SearchFigures | None:
     path = folder / FILE_NAME
     entries = read_history(path) if path.exists() else []
     return SearchFigures.of(entries) if entries else None
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Spearman's rank correlation of two equally long sequences; equal values share their mean rank.
+
+    None where there is none: fewer than two values, or all equal on one side.
+    """
+    one, other = (_ranks(np.asarray(values, np.float64)) for values in (a, b))
+    if one.size < 2 or one.std() == 0 or other.std() == 0:
+        return None
+    return float(((one - one.mean()) * (other - other.mean())).mean() / (one.std() * other.std()))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    ordered = np.sort(values)
+    first, behind = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return np.asarray(first + behind - 1) / 2

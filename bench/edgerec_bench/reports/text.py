@@ -9,11 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from edgerec.errors import BenchError
-from edgerec_bench.changes import Change, Comparison
-from edgerec_bench.comparison import differences, lines, shown, told_apart
-from edgerec_bench.result import Result
-from edgerec_bench.results_file import AnyResult
-from edgerec_bench.scale.rows import markdown as markdown_table
+from edgerec_bench.comparison import Change, Comparison
+from edgerec_bench.result import AnyResult, Result, differences, lines, shown, told_apart
+from edgerec_bench.result import markdown as markdown_table
 
 COMPARED = ("figure", "unit", "base", "new", "ratio", "low", "high", "verdict")
 FORMATS = ("markdown", "csv")

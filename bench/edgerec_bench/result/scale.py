@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgerec.budget import format_bytes
-from edgerec_bench.figures import Measured
-
-if TYPE_CHECKING:  # results carry their targets
-    from edgerec_bench.scale.result import Contender, ScaleResult
-
+from edgerec_bench.result.figures import Measured
 
 FORMAT, VERSION = "edgerec.scale", 2
 
@@ -60,12 +56,14 @@ class Contender:
         return self.measured.latency(name) if name in self.measured.scenarios else None
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as a result on disk has them."""
         plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes", "apart", "same_top", "pss")}
         more = {"made_with": self.made_with} if self.made_with else {}
         return {**plain, **more, **self.measured.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Contender:
+        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
         return cls(
             str(fields["name"]),
             str(fields["kind"]),
@@ -220,9 +218,11 @@ class Target:
 
     @property
     def text(self) -> str:
+        """One line: contender, figure, value and bound."""
         return f"{self.contender}: {self.figure} {self.shown}"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
         return asdict(self)
 
 

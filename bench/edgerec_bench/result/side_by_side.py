@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from edgerec.budget import format_bytes
-from edgerec_bench.apart import Sustained
-from edgerec_bench.process import Process
-from edgerec_bench.result import Result
-from edgerec_bench.units import CLOCKS, TIME, Clock
+from edgerec_bench.result.process import CLOCKS, TIME, Clock, Process, Sustained
+from edgerec_bench.result.result import Result
 
 Figure = Callable[[Result], float | None]
 

@@ -19,8 +19,8 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.training.fit import SELECTION
-from edgerec_bench.grid_plan import Cell, Plan
-from edgerec_bench.grid_rows import ANSWER, ASKED, GridFile, Row, load_cell_data
+from edgerec_bench.grid.plan import Cell, Plan
+from edgerec_bench.grid.rows import ANSWER, ASKED, GridFile, Row, load_cell_data
 from edgerec_bench.record import now
 from edgerec_devices import Local
 
@@ -148,7 +148,7 @@ class _Attempt:
         limits = dict.fromkeys(_THREAD_LIMITS, str(cell.shared.threads))
         with (folder / _LOG).open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edgerec_bench.grid_rows", str(folder)],
+                [sys.executable, "-m", "edgerec_bench.grid", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

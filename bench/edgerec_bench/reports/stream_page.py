@@ -10,8 +10,8 @@ from edgerec.budget import format_bytes
 from edgerec.extras import require
 from edgerec.files import write_bytes
 from edgerec.followed import METRICS, Followed, Told
-from edgerec_bench.charts import by_step
-from edgerec_bench.plots import Plot
+from edgerec_bench.reports.charts import by_step
+from edgerec_bench.reports.plots import Plot
 
 require("jinja2", "bench")
 
@@ -26,7 +26,7 @@ _SIZES = "mean sizes of the tenth of the rows with the most interactions, and of
 
 def write_page(out: Path, streams: Mapping[str, Followed]) -> None:
     """Write the page `out` of streams by their names. Raises StorageError."""
-    templates = Environment(loader=PackageLoader("edgerec_bench"), autoescape=True, undefined=StrictUndefined)
+    templates = Environment(loader=PackageLoader("edgerec_bench.reports"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
     page = templates.get_template("stream.html.jinja").render(
         plots=stream_plots(streams),

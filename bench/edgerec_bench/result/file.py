@@ -10,10 +10,10 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
-from edgerec_bench import result
-from edgerec_bench.result import Result
-from edgerec_bench.scale import result as scale_result
-from edgerec_bench.scale.result import ScaleResult
+from edgerec_bench.result import result
+from edgerec_bench.result import scale as scale_result
+from edgerec_bench.result.result import Result
+from edgerec_bench.result.scale import ScaleResult
 
 AnyResult = Result | ScaleResult
 
@@ -25,7 +25,7 @@ _KINDS: dict[str, tuple[int, type[Result] | type[ScaleResult]]] = {
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the results of 'edgerec bench', of the version that is written."""
-    read: dict[str, Any] = json.loads(files(__package__ or "").joinpath("schema", "result.schema.json").read_bytes())
+    read: dict[str, Any] = json.loads(files("edgerec_bench").joinpath("schema", "result.schema.json").read_bytes())
     return read
 
 

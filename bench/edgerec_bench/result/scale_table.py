@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgerec.budget import format_bytes
-from edgerec_bench.comparison import milliseconds
-from edgerec_bench.figures import CONTESTED, UNSTEADY
-from edgerec_bench.scale.result import PROMISES, Contender, ScaleResult
+from edgerec_bench.result.figures import CONTESTED, UNSTEADY
+from edgerec_bench.result.scale import PROMISES, Contender, ScaleResult
+from edgerec_bench.result.side_by_side import milliseconds
 
 _CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
     "": lambda result, one: one.name,

@@ -207,12 +207,14 @@ def by_step(series: Mapping[str, Sequence[float]], *, y_label: str, x_label: str
 
 @contextmanager
 def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of the page's style, `height` inches high, with one pair of axes."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
 
 
 def with_legend(figure: Figure, title: str) -> str:
+    """Return the figure as inline SVG, with its legend below the axes."""
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
     return _inline(figure, title)
 
@@ -230,6 +232,7 @@ def legend_height(entries: int) -> float:
 
 
 def colour_of(number: int) -> str:
+    """Return the colour of a series by its number; after the last colour the first follows."""
     return SERIES[number % len(SERIES)]
 
 
