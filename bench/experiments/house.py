@@ -1,6 +1,6 @@
 """Size of the code, and how many files a reader opens: lines in the wheel, docstrings, closures of imports.
 
-usage: python -m bench.experiments.house [--root CHECKOUT] [--out house.json]
+usage: python -m bench.experiments.house [--root CHECKOUT] [--before EARLIER.json] [--out house.json]
 
 Files are those of the wheel: every .py below the packages that the checkout's pyproject.toml names for hatch.
 
@@ -31,7 +31,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import ROOT, Figures, experiment
+from bench.experiments.harness import Figures, experiment
 from edgerec.console import print_facts, print_table
 from edgerec.errors import BenchError
 
@@ -187,7 +187,7 @@ def cells(figures: Figures, before: Mapping[str, Any] | None = None) -> list[lis
 
 
 @experiment("house")
-@click.option("--root", type=click.Path(path_type=Path), default=ROOT, help="A checkout.  [default: this one]")
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), show_default=True, help="A checkout.")
 @click.option("--before", type=click.Path(path_type=Path), help="Figures of an earlier checkout, shown next to these.")
 def main(root: Path, before: Path | None) -> Figures:
     """Count the lines of the wheel, its docstrings, and the files that a reader opens."""
