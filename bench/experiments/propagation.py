@@ -23,7 +23,8 @@ from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.models import SizePlan
-from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
+from edgerec.models.graph_trainer import GraphTrainer
+from edgerec.models.lightgcn import LightGCN, LightGCNConfig
 from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 from edgerec.models.torch_threads import torch_threads
@@ -93,7 +94,7 @@ def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, An
     return rows
 
 
-def _trainer(train: Interactions, config: LightGCNConfig, threads: int) -> LightGCNTrainer:
+def _trainer(train: Interactions, config: LightGCNConfig, threads: int) -> GraphTrainer:
     return LightGCN().trainer(train, SizePlan(DIMENSIONS), config, seed=0, threads=threads)
 
 

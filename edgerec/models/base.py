@@ -132,8 +132,8 @@ class Backbone(Protocol):
     patience: ClassVar[int]
 
     def candidates(self, config: Any) -> Sequence[Any]:
-        """The settings to choose among on validation; [config] where nothing is left open."""
-        ...
+        """The settings to choose among on validation; [config] if nothing is left open, as by default."""
+        return [config]
 
     def trainer(
         self,

@@ -1,12 +1,12 @@
-"""What trainers over the user-item graph share: a table of ego rows, all made into the rows that score at a step."""
+"""The part that LightGCN and NGCF share: a table of ego rows, all made into the rows that score at each step."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,12 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.adam import adam_state, restore_adam
-from edgerec.models.base import SizePlan, State, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
+from edgerec.models.encoder import Encoded
+from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
-from edgerec.models.prefix import prefix_mask
+from edgerec.models.prefix import check_sizes, prefix_mask
 from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
@@ -204,6 +206,41 @@ class GraphTrainer(ABC):
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
         restore_adam(self._optimizer, self._trained.items(), state)
+
+
+class GraphBackbone(Backbone):
+    """A backbone whose rows a `GraphTrainer` makes; subclasses name themselves, their config and their trainer."""
+
+    user_table: ClassVar[bool] = True
+    max_epochs: ClassVar[int] = 100
+    patience: ClassVar[int] = 15
+    trainer_class: ClassVar[Callable[..., GraphTrainer]]
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: Any,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> GraphTrainer:
+        """Start a fit. `threads` None: one a core for the sparse products, one for torch.
+
+        Raises:
+            UnsupportedError: a device other than the CPU.
+            TableError: sizes that do not fit the rows.
+        """
+        if device != "cpu":
+            raise UnsupportedError(f"{self.name} runs on the CPU only, not on {device!r}; leave the device out")
+        check_sizes(sizes.users, train.n_users, sizes.d, "user")
+        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        return self.trainer_class(train, sizes, config, seed, threads)
+
+    def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
+        """A linear encoder, fitted to the users' vectors."""
+        return fit_linear(vectors, train)
 
 
 def _cut(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

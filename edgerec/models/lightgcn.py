@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, Vectors
-from edgerec.models.encoder import Encoded
-from edgerec.models.fitted_encoder import fit_linear
-from edgerec.models.graph_trainer import GraphConfig, GraphTrainer
+from edgerec.models.base import SizePlan
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
 from edgerec.models.graph_trainer import singular_vectors as singular_vectors
-from edgerec.models.prefix import check_sizes
 from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
 
 if TYPE_CHECKING:
@@ -72,42 +67,9 @@ class LightGCNTrainer(GraphTrainer):
         return propagate(ego, self._propagation)
 
 
-class LightGCN(Backbone):
+class LightGCN(GraphBackbone):
     """Light graph convolution (He, Deng, Wang, Li, Zhang and Wang 2020, arXiv 2002.02126)."""
 
     name: ClassVar[str] = "lightgcn"
     config: ClassVar[type[Any]] = LightGCNConfig
-    user_table: ClassVar[bool] = True
-    max_epochs: ClassVar[int] = 100
-    patience: ClassVar[int] = 15
-
-    def candidates(self, config: LightGCNConfig) -> Sequence[LightGCNConfig]:
-        return [config]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: LightGCNConfig,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> LightGCNTrainer:
-        """Start a fit. `threads` None: one a core for the sparse products, one for torch.
-
-        Raises:
-            UnsupportedError: a device other than the CPU.
-            TableError: sizes that do not fit the rows.
-        """
-        if device != "cpu":
-            raise UnsupportedError(f"lightgcn runs on the CPU only, not on {device!r}; leave the device out")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
-        return LightGCNTrainer(train, sizes, config, seed, threads)
-
-    def encode(
-        self, vectors: Vectors, train: Interactions, config: LightGCNConfig, *, threads: int | None = None
-    ) -> Encoded:
-        """A linear encoder, fitted to the users' vectors."""
-        return fit_linear(vectors, train)
+    trainer_class = LightGCNTrainer

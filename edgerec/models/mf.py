@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -186,23 +185,23 @@ class MF(Backbone):
     user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 25
     patience: ClassVar[int] = 5
-
-    def candidates(self, config: MFConfig) -> Sequence[MFConfig]:
-        return [config]
+    trainer_class: ClassVar[type[MFTrainer]] = MFTrainer
 
     def trainer(
         self,
         train: Interactions,
         sizes: SizePlan,
-        config: MFConfig,
+        config: Any,
         *,
         seed: int,
         threads: int | None = None,
         device: str = "cpu",
     ) -> MFTrainer:
         """Start a fit on the CPU or on "cuda". Raises as `MFTrainer` does."""
-        return MFTrainer(train, sizes, config, seed, threads, device)
+        return self.trainer_class(train, sizes, config, seed, threads, device)
 
-    def encode(self, vectors: Vectors, train: Interactions, config: MFConfig, *, threads: int | None = None) -> Encoded:
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
+    ) -> Encoded | None:
         """A linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)

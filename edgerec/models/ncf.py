@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, Vectors
-from edgerec.models.mf import MFConfig, MFTrainer
+from edgerec.models.base import SizePlan, Vectors
+from edgerec.models.mf import MF, MFConfig, MFTrainer
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.models.settings import check_range
 
@@ -144,32 +143,15 @@ class NCFTrainer(MFTrainer):
         return *super()._trained(), *self._network.arrays.items()
 
 
-class NCF(Backbone):
+class NCF(MF):
     """Neural collaborative filtering (He, Liao, Zhang, Nie, Hu and Chua 2017, arXiv 1708.05031), as NeuMF."""
 
     name: ClassVar[str] = "ncf"
     config: ClassVar[type[Any]] = NCFConfig
-    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 40
-    patience: ClassVar[int] = 5
+    trainer_class: ClassVar[type[MFTrainer]] = NCFTrainer
 
-    def candidates(self, config: NCFConfig) -> Sequence[NCFConfig]:
-        return [config]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: NCFConfig,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> NCFTrainer:
-        """Start a fit on the CPU or on "cuda". Raises as `MFTrainer` does."""
-        return NCFTrainer(train, sizes, config, seed, threads, device)
-
-    def encode(self, vectors: Vectors, train: Interactions, config: NCFConfig, *, threads: int | None = None) -> None:
+    def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> None:
         """None: no way is known to make a user's row for the network from a history."""
 
     def beside(self, d: int, config: NCFConfig) -> int:

@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, Vectors
-from edgerec.models.encoder import Encoded
-from edgerec.models.fitted_encoder import fit_linear
-from edgerec.models.graph_trainer import GraphConfig, GraphTrainer
-from edgerec.models.prefix import check_sizes
+from edgerec.models.base import SizePlan
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
 from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
 
 if TYPE_CHECKING:
@@ -89,45 +86,12 @@ class NGCFTrainer(GraphTrainer):
         return rows[:, : self._d]
 
 
-class NGCF(Backbone):
+class NGCF(GraphBackbone):
     """Neural graph collaborative filtering (Wang, He, Wang, Feng and Chua 2019, arXiv 1905.08108)."""
 
     name: ClassVar[str] = "ngcf"
     config: ClassVar[type[Any]] = NGCFConfig
-    user_table: ClassVar[bool] = True
-    max_epochs: ClassVar[int] = 100
-    patience: ClassVar[int] = 15
-
-    def candidates(self, config: NGCFConfig) -> Sequence[NGCFConfig]:
-        return [config]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: NGCFConfig,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> NGCFTrainer:
-        """Start a fit. `threads` None: one a core for the sparse products, one for torch.
-
-        Raises:
-            UnsupportedError: a device other than the CPU.
-            TableError: sizes that do not fit the rows.
-        """
-        if device != "cpu":
-            raise UnsupportedError(f"ngcf runs on the CPU only, not on {device!r}; leave the device out")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
-        return NGCFTrainer(train, sizes, config, seed, threads)
-
-    def encode(
-        self, vectors: Vectors, train: Interactions, config: NGCFConfig, *, threads: int | None = None
-    ) -> Encoded:
-        """A linear encoder, fitted to the users' vectors."""
-        return fit_linear(vectors, train)
+    trainer_class = NGCFTrainer
 
 
 @dataclass(frozen=True)
