@@ -1,6 +1,6 @@
 """From a bundle and a device to figures: measured in fresh processes, kept as results, compared on one page.
 
-Names are resolved on first use: the agent lives in this package and must load nothing that it does not measure.
+Names are resolved on first use: reading a result loads no exporter, and measuring no charts.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgerec_bench.changes import compare
+    from edgerec_bench.comparison import compare
     from edgerec_bench.measure import bench, bench_all
-    from edgerec_bench.page import report
-    from edgerec_bench.result import Result, Settings
-    from edgerec_bench.results_file import read_results, write_results
+    from edgerec_bench.reports.page import report
+    from edgerec_bench.result import Result, Settings, read_results, write_results
 
 _HOME = {
-    "Result": "edgerec_bench.result",
-    "Settings": "edgerec_bench.result",
+    "Result": "edgerec_bench.result.result",
+    "Settings": "edgerec_bench.result.result",
     "bench": "edgerec_bench.measure",
     "bench_all": "edgerec_bench.measure",
-    "compare": "edgerec_bench.changes",
-    "read_results": "edgerec_bench.results_file",
-    "report": "edgerec_bench.page",
-    "write_results": "edgerec_bench.results_file",
+    "compare": "edgerec_bench.comparison.changes",
+    "read_results": "edgerec_bench.result.file",
+    "report": "edgerec_bench.reports.page",
+    "write_results": "edgerec_bench.result.file",
 }
 
 __all__ = ["Result", "Settings", "bench", "bench_all", "compare", "read_results", "report", "write_results"]

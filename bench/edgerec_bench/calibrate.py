@@ -28,9 +28,9 @@ from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_bench.command import bench_command
-from edgerec_bench.figures import CONTESTED
 from edgerec_bench.record import now
-from edgerec_bench.scale_tables import dense_users, sparse_users
+from edgerec_bench.result import CONTESTED
+from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 from edgerec_export import Options, Source, export
@@ -223,7 +223,7 @@ def rows(fitted: Iterable[Fitted]) -> list[list[str]]:
 def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
     """Measure what bundles cost on this machine."""
     from edgerec.console import print_table
-    from edgerec_bench.console import show_progress
+    from edgerec_bench.command import show_progress
 
     device = Local()
     with show_progress("") as progress:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
+from edgerec.console import messages
 from edgerec.errors import EdgeRecError, reason_of
 from edgerec.outputs import Output, check_outputs, record
-from edgerec_bench.record import write_record
+from edgerec_bench.turns import Progress
 
 ASIDE = ("out", "overwrite", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
 """Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""
@@ -26,6 +30,7 @@ class BenchCommand(click.Command):
     """Ends with status 2 and a line where a user erred."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an EdgeRecError becomes one line and exit status 2."""
         try:
             _check_out(ctx.params)
             return super().invoke(ctx)
@@ -65,15 +70,14 @@ def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE)
     return shlex.join(words)
 
 
-def write_figures(out: Path, kind: str, figures: dict[str, Any]) -> None:
-    """As `write_record`, of the bench command that runs: what was typed, and 'options', its defaults among them.
+@contextmanager
+def show_progress(first: str) -> Iterator[Progress]:
+    """A bar on standard error while the block runs; `first` stands there until the first measurement."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task(first, total=None)
 
-    Raises StorageError.
-    """
-    context = click.get_current_context()
-    assert context.command.callback is not None
-    module = context.command.callback.__globals__["__spec__"].name  # also where it runs as __main__
-    within = [] if context.parent is None else [str(context.info_name)]
-    options = {name: value for name, value in context.params.items() if name not in ASIDE}
-    command = typed(context, "python", "-m", module, *within)
-    write_record(out, kind, command, {"options": options, **figures})
+        def update(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name, completed=done, total=total)
+
+        yield update

@@ -7,13 +7,16 @@ Fitted are dense tables that export cuts and quantises (`--precision auto --fit`
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from io import StringIO
 from statistics import mean, median
 from typing import Any
 
-from edgerec_bench.grid_plan import AUTO, Plan
-from edgerec_bench.grid_rows import Row
+from edgerec.budget import format_bytes
+from edgerec_bench.grid import AUTO, Plan, Row
+from edgerec_bench.result import markdown
 
 METRIC = "ndcg@20"
 PLAIN = ("dense", "uniform")
@@ -74,6 +77,7 @@ class Point:
         return self.kind in PLAIN
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields; `scores` is a list."""
         return {**asdict(self), "scores": list(self.scores)}
 
     @classmethod
@@ -102,6 +106,7 @@ class Frontier:
 
     @property
     def title(self) -> str:
+        """Heading of the page and of the tables."""
         settings = self.settings
         return f"Quality per byte: {self.data}, {settings['backbone']}, {settings['dimensions']} dimensions"
 
@@ -155,3 +160,57 @@ def front(among: Iterable[Point]) -> list[Point]:
         if not kept or point.score > kept[-1].score:
             kept.append(point)
     return kept
+
+
+COLUMNS = ("", "bytes", "NDCG@20", "seeds", "best plain", "layout")
+
+
+BEATEN = tuple("beaten by" if name == "best plain" else name for name in COLUMNS)
+"""The columns of the others."""
+
+
+def front_rows(points: Sequence[Point]) -> list[list[str]]:
+    """One row a point of the front, numbered; beside it the best plain bundle of at most its bytes."""
+    rows = []
+    for number, point in enumerate(front(points), 1):
+        plain = [rival.score for rival in points if rival.plain and rival.nbytes <= point.nbytes]
+        rows.append(_row(f"{number}. {point.name}", point, f"{max(plain):.4f}" if plain else ""))
+    return rows
+
+
+def _row(name: str, point: Point, beside: str) -> list[str]:
+    return [name, format_bytes(point.nbytes), f"{point.score:.4f}", spread(point), beside, point.layout]
+
+
+def spread(point: Point) -> str:
+    """'0.3841 to 0.3902', of the seeds; empty for one."""
+    low, high = min(point.scores), max(point.scores)
+    return f"{low:.4f} to {high:.4f}" if len(point.scores) > 1 else ""
+
+
+def dominated_rows(points: Sequence[Point]) -> list[list[str]]:
+    """The others, each with the point of the front that beats it in place of the best plain one."""
+    best = front(points)
+    rows = []
+    for point in points:
+        if point not in best:
+            over = max((other for other in best if other.nbytes <= point.nbytes), key=lambda other: other.score)
+            rows.append(_row(point.name, point, f"{best.index(over) + 1}. {over.name}"))
+    return rows
+
+
+def to_markdown(points: Sequence[Point]) -> str:
+    """The front as the documentation has it."""
+    return markdown(COLUMNS, front_rows(points)) + "\n"
+
+
+def to_csv(points: Sequence[Point]) -> str:
+    """Every point, for spreadsheets: numbers in full."""
+    best, stream = front(points), StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["method", "budget", "precision", "layout", "bytes", "ndcg@20", "least", "most", "front", "plain"])
+    for point in points:
+        scores = point.score, min(point.scores), max(point.scores)
+        about = point.method, point.budget or "", point.precision, point.layout, point.nbytes
+        table.writerow([*about, *scores, int(point in best), int(point.plain)])
+    return stream.getvalue()

@@ -12,11 +12,9 @@ from typing import Any
 import edgerec
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError, reason_of
-from edgerec_bench.figures import Measured
 from edgerec_bench.record import now
-from edgerec_bench.result import USUAL, BundleFacts, Result, Settings
+from edgerec_bench.result import TIME, USUAL, BundleFacts, Measured, Result, Settings, clock_of
 from edgerec_bench.turns import Answers, Progress, measure_in_turns
-from edgerec_bench.units import TIME, clock_of
 from edgerec_devices import Device, Local
 
 Keep = Callable[[list[Result]], None]

@@ -28,25 +28,6 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"seeds": list(values), "mean": mean(values), "stdev": stdev(values) if len(values) > 1 else None}
 
 
-def rows_over_seeds(
-    label: str, found: Mapping[str, Sequence[Mapping[str, float]]], figures: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row for each name that `found` has, which stands under `label`: each of the figures over the seeds.
-
-    Args:
-        found: by name, what each seed gave.
-    """
-    return [
-        {label: name, **{figure: over_seeds([one[figure] for one in by_seed]) for figure in figures}}
-        for name, by_seed in found.items()
-    ]
-
-
-def cells_with_spread(rows: Sequence[Mapping[str, Any]], label: str, figures: Sequence[str]) -> list[list[str]]:
-    """Such rows as a table's cells: the name, and each of the figures as `with_spread` shows it."""
-    return [[row[label], *(with_spread(row[figure]) for figure in figures)] for row in rows]
-
-
 def with_spread(metric: Mapping[str, Any]) -> str:
     """A metric's 'mean', and in brackets its 'stdev' over the seeds where there were several."""
     spread = metric["stdev"]

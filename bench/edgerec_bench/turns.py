@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec_bench.agent.clock import summary
 from edgerec_devices import Device, Request
+from edgerec_devices.agent.clock import summary
 
 Progress = Callable[[str, int, int], None]
 """Called with what is measured now, and how many of how many measurements are done."""

@@ -80,10 +80,12 @@ class Machine:
 
     @property
     def ssh_config(self) -> Path:
+        """Path of the configuration with which `ssh` reaches the machine."""
         return self._place / "ssh_config"
 
     @property
     def running(self) -> bool:
+        """True while the emulator's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:

@@ -25,13 +25,14 @@ class Local:
     Attributes:
         name: 'local'.
         timeout: seconds that one request may take.
+        agent: the module that measures; by default the agent of every device.
     """
 
     name = "local"
     memory: int | None = None
 
-    def __init__(self, *, timeout: float = 600.0) -> None:
-        self.timeout = timeout
+    def __init__(self, *, timeout: float = 600.0, agent: str | None = None) -> None:
+        self.timeout, self.agent = timeout, agent or AGENT
 
     def info(self) -> dict[str, Any]:
         """See `machine_facts`."""
@@ -48,7 +49,7 @@ class Local:
             BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or
                 answered something that is no JSON object.
         """
-        command = [sys.executable, "-P", "-m", AGENT]
+        command = [sys.executable, "-P", "-m", self.agent]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
         try:
             done = subprocess.run(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-Request = dict[str, Any]
-"""What the agent is asked to measure: JSON, described in `edgerec_bench.agent`."""
+from edgerec_devices import agent
 
-AGENT = "edgerec_bench.agent"
+Request = dict[str, Any]
+"""What the agent is asked to measure: JSON, described in `edgerec_devices.agent`."""
+
+AGENT = agent.__name__
 """The module that measures; it needs the standard library, numpy, onnxruntime and edgerec.runtime."""
 
 

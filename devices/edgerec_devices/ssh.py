@@ -44,6 +44,7 @@ class File(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the file."""
         return self.path.stat().st_size
 
     @property

@@ -10,7 +10,7 @@ from edgerec_devices.facts import machine_facts
 from edgerec_devices.protocol import Request
 
 TASKS = ("bundle", "bare", "answers", "facts")
-"""Those of `edgerec_bench.agent`, single questions in bundle rows, and what the browser or Node is."""
+"""Those of `edgerec_devices.agent`, single questions in bundle rows, and what the browser or Node is."""
 OF_PYTHON = ("python", "numpy", "onnxruntime", "usable_cores", "clock_ns")
 """Facts of this process, which measures nothing there."""
 

@@ -48,6 +48,7 @@ class Turn:
 
     @property
     def over(self) -> bool:
+        """True if nothing more comes: the page is gone, or has answered."""
         return self.gone or self.answer is not None
 
 

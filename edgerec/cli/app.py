@@ -31,7 +31,6 @@ COMMANDS = {
     "bench": "Measure memory and latency of bundles.",
     "compare": "Compare two results of bench: ratios with confidence intervals.",
     "report": "Make one self-contained HTML page of results.",
-    "suite": "Make the measurements of a named suite, as the documentation quotes them.",
     "devices": "List devices, bring what they need, and check that they measure.",
     "demo": "Try a bundle in the browser: a page that recommends as you click.",
     "doctor": "Say what this machine has, what is missing, and the command that brings it.",

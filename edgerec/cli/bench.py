@@ -15,9 +15,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec_bench import Result, Settings, bench_all, write_results
-from edgerec_bench.comparison import milliseconds
-from edgerec_bench.result import FORMAT, SCENARIOS, USUAL
-from edgerec_bench.significance import STREAM_SECONDS, calls_needed
+from edgerec_bench.result import FORMAT, SCENARIOS, STREAM_SECONDS, USUAL, calls_needed, milliseconds
 from edgerec_devices import open_device
 from edgerec_devices.addresses import KINDS
 
@@ -94,7 +92,7 @@ def command(
       edgerec bench films.bundle --device ssh://pi@raspberrypi.local --sustained 10 --out pi.json
       edgerec report both.json --out report.html
     """
-    from edgerec_bench.console import show_progress
+    from edgerec_bench.command import show_progress
 
     if out is not None:
         check_outputs([Output(out, ours=json_of(FORMAT))], bundles, overwrite=overwrite)

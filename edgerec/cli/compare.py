@@ -11,9 +11,8 @@ import click
 from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages, print_table
 from edgerec_bench import compare, read_results
-from edgerec_bench.changes import UNSTABLE, Comparison
-from edgerec_bench.limits import Limit, failures
-from edgerec_bench.text import FORMATS, change_row, compare_text
+from edgerec_bench.comparison import UNSTABLE, Comparison, Limit, failures
+from edgerec_bench.reports.text import FORMATS, change_row, compare_text
 
 COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from edgerec_bench.grid_rows import grid_outputs
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.options import data_path, overwrite_option
@@ -16,10 +17,20 @@ from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
 from edgerec.outputs import Output, check_outputs, json_of, page, text_of
 from edgerec_bench.command import is_default, typed
-from edgerec_bench.frontier import BUDGETS, METHODS, PRECISIONS, QUICK, Frontier, frontier_plan, points
-from edgerec_bench.frontier_text import COLUMNS, front_rows, to_csv, to_markdown
+from edgerec_bench.frontier import (
+    BUDGETS,
+    COLUMNS,
+    METHODS,
+    PRECISIONS,
+    QUICK,
+    Frontier,
+    front_rows,
+    frontier_plan,
+    points,
+    to_csv,
+    to_markdown,
+)
 from edgerec_bench.grid import Grid, run_grid
-from edgerec_bench.grid_rows import grid_outputs
 from edgerec_bench.record import write_record
 
 KIND = "frontier"
@@ -116,7 +127,7 @@ def _drawn(out: Path) -> list[Output]:
 
 
 def _write(out: Path, frontier: Frontier) -> None:
-    from edgerec_bench.frontier_page import write_page
+    from edgerec_bench.reports.frontier_page import write_page
 
     write_bytes(out.with_suffix(".md"), to_markdown(frontier.points).encode())
     write_bytes(out.with_suffix(".csv"), to_csv(frontier.points).encode())

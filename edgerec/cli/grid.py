@@ -14,9 +14,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
-from edgerec_bench.grid import Grid, Standing, run_grid
-from edgerec_bench.grid_plan import AXES, Plan
-from edgerec_bench.grid_rows import Row, grid_outputs
+from edgerec_bench.grid import AXES, Grid, Plan, Row, Standing, grid_outputs, run_grid
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 METRICS = ("ndcg@20", "recall@20", "coverage@20")

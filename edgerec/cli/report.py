@@ -20,8 +20,8 @@ from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME as RUN_FILE
 from edgerec_bench import read_results
-from edgerec_bench.search_figures import SearchFigures, search_figures
-from edgerec_bench.text import FORMATS, report_text
+from edgerec_bench.reports.search import SearchFigures, search_figures
+from edgerec_bench.reports.text import FORMATS, report_text
 
 
 @click.command("report")
@@ -87,7 +87,7 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
 
 def _report_streams(folders: Sequence[Path], out: Path | None, form: str, as_json: bool) -> None:
     """Streams side by side. Raises BenchError where something else is among them, RunError."""
-    from edgerec_bench.stream_page import write_page
+    from edgerec_bench.reports.stream_page import write_page
 
     if out is None or form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
         raise BenchError("streams have an HTML page of their own: give streams alone, without --format")

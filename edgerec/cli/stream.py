@@ -115,7 +115,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     )
     check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
     # What draws the page is missing now, or never.
-    from edgerec_bench.stream_page import write_page
+    from edgerec_bench.reports.stream_page import write_page
 
     if resume:
         tell_of_nothing_to_resume(out)

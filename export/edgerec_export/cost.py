@@ -31,7 +31,7 @@ TERMS = ("fixed_us", "us_per_block", "ns_per_row", "ns_per_value")
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `recommend` costs on a device, one user at a time: `python -m edgerec_bench.calibrate` measures it.
+    """What `recommend` costs on a device, one user at a time, as bench measures it (docs/layouts.md).
 
     Attributes:
         device: in words.
@@ -50,7 +50,7 @@ class Calibration:
             storage_failure(path, error, "read")
         except (ValueError, KeyError, TypeError) as error:
             raise ExportError(
-                f"{path} is no calibration ({error}); make one on the device: python -m edgerec_bench.calibrate"
+                f"{path} is no calibration ({error}); measure one on the device, as docs/layouts.md says"
             ) from error
 
     @classmethod

@@ -111,9 +111,7 @@ def fit_dense(
 Drafted = tuple[Draft, Estimate, Allocation]
 
 
-def _drafted(
-    source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation
-) -> Drafted:
+def _drafted(source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation) -> Drafted:
     """The draft of an allocation. Raises BudgetError where it takes more than `limit` bytes."""
     draft = draft_within(source, replace(options, max_bytes=limit), allocation)
     return draft, estimate(draft, calibration), allocation

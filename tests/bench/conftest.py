@@ -13,7 +13,7 @@ import pytest
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
 from edgerec_bench import Result, Settings, bench, bench_all
-from edgerec_bench.result import SCENARIOS
+from edgerec_bench.result.result import SCENARIOS
 from edgerec_export import Options, Source, export, from_arrays
 
 QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(50,))

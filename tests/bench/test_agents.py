@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench, compare, read_results, report, write_results
-from edgerec_bench.agent.clock import summary
-from edgerec_bench.comparison import lines
-from edgerec_bench.plots import plots
-from edgerec_bench.text import report_text
+from edgerec_bench.reports.plots import plots
+from edgerec_bench.reports.text import report_text
+from edgerec_bench.result.side_by_side import lines
 from edgerec_bench.turns import measure_in_turns
+from edgerec_devices.agent.clock import summary
 from tests.bench.devices import Changed
 
 QUICK = Settings(2, 20, 0.0, candidates=(50,))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from edgerec.cli import bench as cli
 from edgerec.cli.app import group
 from edgerec_bench import Settings, read_results
-from edgerec_bench.result import USUAL
+from edgerec_bench.result.result import USUAL
 from edgerec_devices.addresses import KINDS
 
 

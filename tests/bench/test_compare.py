@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import variance
 
 import numpy as np
 import pytest
@@ -14,12 +16,20 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench_all, compare, write_results
-from edgerec_bench.changes import AGREE, SAME, UNSTABLE, Comparison, verdict
-from edgerec_bench.figures import Measured
-from edgerec_bench.limits import Limit, failures
-from edgerec_bench.process import Latency, Process
-from edgerec_bench.significance import Interval, calls_needed, ratio_interval, t_quantile
-from edgerec_bench.trust import doubts
+from edgerec_bench.comparison.changes import (
+    AGREE,
+    SAME,
+    UNSTABLE,
+    Comparison,
+    Interval,
+    Limit,
+    failures,
+    ratio_interval,
+    verdict,
+)
+from edgerec_bench.result import calls_needed
+from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.process import Latency, Process
 from tests.conftest import CommandLine
 
 Made = Callable[..., Result]
@@ -153,8 +163,14 @@ def test_a_bootstrap_over_so_few_processes_would_not() -> None:
     assert np.mean((low <= 0) & (high >= 0)) < 0.93
 
 
-def test_students_t() -> None:
-    assert [round(t_quantile(0.975, freedom), 3) for freedom in (1, 2, 4, 30)] == [12.706, 4.303, 2.776, 2.042]
+@pytest.mark.parametrize(("processes", "quantile"), [(2, 4.303), (3, 2.776), (16, 2.042)])
+def test_the_interval_is_students_t(processes: int, quantile: float) -> None:
+    """Two equal samples of n values have 2 (n - 1) degrees of freedom."""
+    values = [1.0 + number % 2 for number in range(processes)]
+    error = math.sqrt(2 * variance([math.log(value) for value in values]) / processes)
+    interval = ratio_interval(values, values)
+    assert math.log(interval.high) / error == pytest.approx(quantile, abs=5e-4)
+    assert interval.low == pytest.approx(1 / interval.high)
 
 
 def test_calls_that_a_percentile_needs_are_mlperfs() -> None:

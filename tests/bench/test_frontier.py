@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 
 from edgerec.errors import EdgeRecError
-from edgerec_bench.frontier import Frontier, Point, front, frontier_plan, points
-from edgerec_bench.frontier_text import COLUMNS, dominated_rows, front_rows, to_csv, to_markdown
-from edgerec_bench.grid import run_grid
-from edgerec_bench.grid_plan import Plan
-from edgerec_bench.grid_rows import read_rows
+from edgerec_bench.frontier import (
+    COLUMNS,
+    Frontier,
+    Point,
+    dominated_rows,
+    front,
+    front_rows,
+    frontier_plan,
+    points,
+    to_csv,
+    to_markdown,
+)
+from edgerec_bench.grid.plan import Plan
+from edgerec_bench.grid.rows import read_rows
+from edgerec_bench.grid.run import run_grid
 from tests.conftest import CommandLine, interrupted
 
 SMALL = ["--backbone", "svd", "--method", "dense", "--method", "popularity", "--budget", "50%", "--precision", "int8"]

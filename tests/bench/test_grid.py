@@ -20,9 +20,9 @@ import pytest
 from edgerec.errors import BenchError, BudgetError, DataError, EdgeRecError, StorageError, UnsupportedError
 from edgerec.files import to_json
 from edgerec.runtime import Recommender
-from edgerec_bench.grid import Standing, run_grid
-from edgerec_bench.grid_plan import Plan
-from edgerec_bench.grid_rows import FORMAT, GridFile, read_rows
+from edgerec_bench.grid.plan import Plan
+from edgerec_bench.grid.rows import FORMAT, GridFile, read_rows
+from edgerec_bench.grid.run import Standing, run_grid
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import CommandLine, interrupted
 

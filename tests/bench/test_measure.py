@@ -13,11 +13,11 @@ from edgerec.errors import BenchError, BundleError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.memory import one_node_model, run_bare_session
 from edgerec_bench import Result, Settings, bench
-from edgerec_bench.agent.clock import Limits, time_calls, warm_up
-from edgerec_bench.figures import Measured
 from edgerec_bench.measure import command
-from edgerec_bench.process import Latency, Process
+from edgerec_bench.result.figures import Measured
+from edgerec_bench.result.process import Latency, Process
 from edgerec_devices import Local
+from edgerec_devices.agent.clock import Limits, time_calls, warm_up
 from edgerec_export import Options, export, from_arrays
 from tests.bench.conftest import QUICK
 from tests.bench.devices import Answer, Changed

@@ -108,7 +108,7 @@ def test_ctrl_c_writes_it_and_exits_with_130(bundles: tuple[Path, Path], tmp_pat
         """A round is two processes: a bare session and the bundle."""
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if (folder / "cwd").readlink() == tmp_path and b"edgerec_bench.agent" in (
+                if (folder / "cwd").readlink() == tmp_path and b"edgerec_devices.agent" in (
                     folder / "cmdline"
                 ).read_bytes():
                     seen.add(folder.name)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
-from edgerec_bench import read_results, scale, scale_forms, write_results
-from edgerec_bench.agent.peers import PEERS, build_index, measure_peer
-from edgerec_bench.agent.peers_indexes import Hnswlib
-from edgerec_bench.scale import compare, main
-from edgerec_bench.scale_forms import FORMS, RIVAL, forms_named
-from edgerec_bench.scale_plain import rounded
-from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import PEERS as PEERS_COLUMNS
-from edgerec_bench.scale_rows import markdown, scale_rows
-from edgerec_bench.scale_tables import Pair, dense_users, mixed_items
+from edgerec_bench import read_results, write_results
+from edgerec_bench.result.scale import ScaleResult
+from edgerec_bench.result.scale_table import PEERS as PEERS_COLUMNS
+from edgerec_bench.result.scale_table import markdown, scale_rows
+from edgerec_bench.scale import forms as scale_forms
+from edgerec_bench.scale import measure as scale
+from edgerec_bench.scale import peers
+from edgerec_bench.scale.__main__ import main
+from edgerec_bench.scale.forms import FORMS, RIVAL, forms_named, rounded
+from edgerec_bench.scale.measure import compare
+from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
+from edgerec_bench.scale.tables import Pair, dense_users, mixed_items
 from edgerec_devices import Local
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
@@ -55,7 +57,7 @@ def files(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 def test_a_library_finds_the_best(name: str, pair: Pair, files: dict[str, str], tmp_path: Path) -> None:
     """In processes of its own, as it is measured: some libraries warn, and one pins its process to a core."""
     asked: dict[str, Any] = {"peer": name, "index": str(tmp_path / "index"), **files, "k": K}
-    device = Local()
+    device = Local(agent=peers.__name__)
     try:
         made = device.run({"task": "index", **asked})
     except BenchError as error:
@@ -132,7 +134,9 @@ def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
             return super().run(request)
 
     only = ["mixed int8", "implicit topk", "LiteRT fp32"]
-    result = compare(500, dimensions=16, users=40, rounds=1, only=only, peers=True, device=Without())
+    result = compare(
+        500, dimensions=16, users=40, rounds=1, only=only, peers=True, device=Without(agent=peers.__name__)
+    )
     assert result.left_out == (("LiteRT fp32", "it is not installed: pip install 'edgerec[peers]'"),)
     assert "--peers --only" in result.command
     assert [one.made_with for one in result.contenders][:2] == [{}, {}]

@@ -10,10 +10,10 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import Result, report
-from edgerec_bench.comparison import lines, milliseconds, reference, unlike_devices
-from edgerec_bench.figures import Measured
-from edgerec_bench.plots import plots
-from edgerec_bench.process import Process
+from edgerec_bench.reports.plots import plots
+from edgerec_bench.result.figures import Measured
+from edgerec_bench.result.process import Process
+from edgerec_bench.result.side_by_side import lines, milliseconds, reference, unlike_devices
 
 
 class References(HTMLParser):

@@ -13,8 +13,18 @@ from edgerec.cli.app import run
 from edgerec.errors import BenchError, EdgeRecError, RequestError, SettingError
 from edgerec.methods import METHODS
 from edgerec_bench import reproduce
-from edgerec_bench.published import METRICS, published
-from edgerec_bench.reproduce import BUDGETS, COMPARED, PAPERS, Wanted, for_searches, outcome, shown, verdicts
+from edgerec_bench.reproduce import (
+    BUDGETS,
+    COMPARED,
+    METRICS,
+    PAPERS,
+    Wanted,
+    for_searches,
+    outcome,
+    published,
+    shown,
+    verdicts,
+)
 
 SMALL = "synthetic:60x50x1200"
 

@@ -15,7 +15,7 @@ from edgerec.errors import RunError
 from edgerec.tables import PrefixTable
 from edgerec.training import FitOptions, Run
 from edgerec_bench import Result, report
-from edgerec_bench.run_sizes import size_bands, unseen_rows
+from edgerec_bench.reports.plots import size_bands, unseen_rows
 from tests.conftest import CommandLine
 
 

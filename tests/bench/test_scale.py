@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_bench import read_results, report, scale, scale_forms, write_results
-from edgerec_bench.agent.profile import summary
-from edgerec_bench.scale import compare, main
-from edgerec_bench.scale_forms import FORMS, MIXED, RIVAL, forms_named
-from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
-from edgerec_bench.scale_tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
-from edgerec_bench.scale_targets import PROMISES, targets
+from edgerec_bench import read_results, report, write_results
+from edgerec_bench.result.scale import PROMISES, ScaleResult, targets
+from edgerec_bench.result.scale_table import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
+from edgerec_bench.scale import __main__ as program
+from edgerec_bench.scale import forms as scale_forms
+from edgerec_bench.scale import measure as scale
+from edgerec_bench.scale.__main__ import main
+from edgerec_bench.scale.forms import FORMS, MIXED, RIVAL, forms_named
+from edgerec_bench.scale.measure import compare
+from edgerec_bench.scale.tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
+from edgerec_devices.agent.profile import summary
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
@@ -146,10 +149,10 @@ def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(scale_forms, "CALLS", 5)
     words = ["--growth", "--dimensions", "8", "--users", "5", "--rounds", "1", "--only", "mixed int8"]
     words += ["--out", str(tmp_path / "growth.json")]
-    monkeypatch.setattr(scale, "GROWTH", (500,))
+    monkeypatch.setattr(program, "GROWTH", (500,))
     assert status_of(main, words) == 0
     (first,) = read_results(tmp_path / "growth.json")
-    monkeypatch.setattr(scale, "GROWTH", (500, 600))
+    monkeypatch.setattr(program, "GROWTH", (500, 600))
     assert status_of(main, words) == 0
     kept, second = read_results(tmp_path / "growth.json")
     assert kept == first

@@ -12,13 +12,12 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench
-from edgerec_bench.agent import apart, counters, page_cache
-from edgerec_bench.agent.counters import Energy, instruction_counter
-from edgerec_bench.agent.memory import faults_since, page_faults
-from edgerec_bench.apart import Sustained, Window
 from edgerec_bench.measure import command
-from edgerec_bench.result import SCENARIOS
+from edgerec_bench.result.process import Sustained, Window
+from edgerec_bench.result.result import SCENARIOS
 from edgerec_devices import Local
+from edgerec_devices.agent import apart, counters
+from edgerec_devices.agent.counters import Energy, faults_since, instruction_counter, page_faults
 from tests.bench.conftest import EVERYTHING
 from tests.bench.devices import Changed
 
@@ -59,19 +58,19 @@ def test_a_load_is_cold_or_says_why_it_is_not(everything: Result) -> None:
 def test_files_leave_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(os.urandom(1 << 20))
-    assert page_cache.resident_pages(path) > 0
-    if page_cache.put_out([path]) is None:
-        assert page_cache.resident_pages(path) == 0
+    assert counters.resident_pages(path) > 0
+    if counters.put_out([path]) is None:
+        assert counters.resident_pages(path) == 0
     path.read_bytes()
-    assert page_cache.resident_pages(path) > 0
+    assert counters.resident_pages(path) > 0
     (tmp_path / "empty").touch()
-    assert page_cache.resident_pages(tmp_path / "empty") == 0
+    assert counters.resident_pages(tmp_path / "empty") == 0
 
 
 def test_files_that_stay_make_a_warm_load(
     bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, everything: Result
 ) -> None:
-    monkeypatch.setattr(page_cache, "resident_pages", lambda path: 3)
+    monkeypatch.setattr(counters, "resident_pages", lambda path: 3)
     answer = apart.cold_load({"bundle": str(bundles[0]), "threads": 1})
     assert list(answer) == ["warm_because"]
     process = replace(everything.measured.processes[0], cold=None, **answer)

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edgerec_bench import Result, read_results
-from edgerec_bench.result import SCENARIOS, VERSION
-from edgerec_bench.results_file import schema
+from edgerec_bench.result.file import schema
+from edgerec_bench.result.result import SCENARIOS, VERSION
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,7 @@ from edgerec.data import Interactions
 from edgerec.errors import BenchError, RunError
 from edgerec.methods.search.history import FILE_NAME, SearchHistory
 from edgerec.training import FitOptions
-from edgerec_bench.ranks import spearman
-from edgerec_bench.search_figures import SearchFigures, search_figures
+from edgerec_bench.reports.search import SearchFigures, search_figures, spearman
 
 
 def entry(number: int, fitness: float | None, **changes: Any) -> dict[str, Any]:

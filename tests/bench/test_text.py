@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, write_results
-from edgerec_bench.text import report_text
+from edgerec_bench.reports.text import report_text
 
 
 def test_csv_has_plain_numbers(everything: Result, tmp_path: Path) -> None:

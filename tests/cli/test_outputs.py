@@ -88,7 +88,6 @@ WRITES = {
     "bench": Writes("bench {bundles} --out {out}", {"bundles": "folder"}, {"out": "file"}),
     "report": Writes("report {subjects} --out {out}", {"subjects": "folder"}, {"out": "file"}),
     "report FILE": Writes("report {subjects} --format csv --out {out}", {"subjects": "file"}, {"out": "file"}),
-    "suite": Writes("suite {name} --out {out}", {"name": "file"}, {"out": "folder"}, shared=("out",), suffix=".toml"),
     "demo": Writes("demo {bundle} --out {out}", {"bundle": "folder"}, {"out": "folder"}),
 }
 """Every command that writes, by its name and, where it takes several kinds of inputs, which."""

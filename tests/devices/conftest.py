@@ -79,7 +79,7 @@ class Server:
                 command = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"edgerec_bench.agent" in command and str(self.kept).encode() in command:
+            if b"edgerec_devices.agent" in command and str(self.kept).encode() in command:
                 found.append(int(folder.name))
         return found
 

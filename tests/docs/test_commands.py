@@ -14,9 +14,11 @@ from edgerec.cli.app import group
 from tests.docs.test_docs import ROOT
 
 PAGES = sorted(
-    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")] if path.name != "cli.md"
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    if path.name not in ("cli.md", "CHANGELOG.md")  # generated; and a history, which names commands that left
 )
-OURS = r"(?:edgerec|python -m edgerec_bench\.\w+) "
+OURS = r"(?:edgerec|python -m (?:edgerec_bench|bench\.experiments)\.\w+) "
 WHOLE = re.compile(rf"^(?: {{4,}}|\$ )(?:\$ )?({OURS}.*(?:\n +--.*)*)$", re.MULTILINE)
 """A line of its own, and those that go on with an option."""
 NAMED = re.compile(rf"`({OURS}[^`]*)`")
@@ -33,7 +35,8 @@ def words_of(line: str) -> list[str]:
 def command_of(words: list[str]) -> tuple[click.Command, click.Context, list[str]]:
     """The command that words name, its parent's context, and its arguments."""
     if words[0] == "python":
-        main = import_module(words[2]).main
+        module = import_module(words[2])
+        main = (import_module(f"{words[2]}.__main__") if hasattr(module, "__path__") else module).main
         return main, click.Context(main), words[3:]
     command: click.Command = group
     # As click makes it: a command keeps the names of its help option from the first context that asks.

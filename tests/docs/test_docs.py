@@ -11,6 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.experiments.by_heart import cells as by_heart_cells
+from bench.experiments.no_users import cells as no_users_cells
+from bench.experiments.predictor import cells as predictor_cells
+from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
+from bench.experiments.search_oracles import cells as oracle_cells
+from bench.experiments.sparse_quality import table as quality_table
+from bench.experiments.sparse_training import ablation_cells, memory_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
@@ -18,18 +25,11 @@ from edgerec.methods import METHODS, method
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
-from edgerec_bench.by_heart import cells as by_heart_cells
-from edgerec_bench.no_users import cells as no_users_cells
-from edgerec_bench.predictor import cells as predictor_cells
-from edgerec_bench.quality_per_byte import rows as quality_per_byte_rows
 from edgerec_bench.reproduce import shown as reproduced
-from edgerec_bench.results_file import read_results
-from edgerec_bench.scale_result import ScaleResult
-from edgerec_bench.scale_rows import SHORT, scale_rows
-from edgerec_bench.search_oracles import cells as oracle_cells
-from edgerec_bench.sparse_quality import table as quality_table
-from edgerec_bench.sparse_training import ablation_cells, memory_cells
-from edgerec_bench.units import INSTRUCTIONS
+from edgerec_bench.result.file import read_results
+from edgerec_bench.result.process import INSTRUCTIONS
+from edgerec_bench.result.scale import ScaleResult
+from edgerec_bench.result.scale_table import SHORT, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from bench.experiments.load import cells
 from edgerec.runtime import Recommender
-from edgerec_bench.load import cells
 from edgerec_export import Options, Source, export
 from tests.conftest import history_source, random_source
 from tests.docs.test_docs import ROOT, blocks, rows_of

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from bench.experiments.stream_hindsight import cells as hindsight_cells
+from bench.experiments.streams import cells, segment_cells
 from edgerec.followed import Followed
-from edgerec_bench.stream_hindsight import cells as hindsight_cells
-from edgerec_bench.streams import cells, segment_cells
 from tests.docs.test_docs import ROOT, blocks, rows_of
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.experiments import patch_stream
+from bench.experiments.patches import cells
 from edgerec.cli.app import run
 from edgerec.data import synthetic
 from edgerec.runtime import Recommender
-from edgerec_bench import patch_stream
-from edgerec_bench.patches import cells
 from tests.docs.test_docs import ROOT, blocks, rows_of
 
 PAGE = (ROOT / "docs" / "updates.md").read_text()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.experiments.patch_trials import damage, kill
 from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
@@ -22,7 +23,6 @@ from edgerec.runtime.patchfile import Parts, PatchFile
 from edgerec.runtime.rebuild import Side
 from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import new_key
-from edgerec_bench.patch_trials import damage, kill
 from edgerec_export import Options, diff, export
 from tests.conftest import CommandLine, random_source
 from tests.patches import Kind, bundles, contents

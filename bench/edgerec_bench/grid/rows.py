@@ -1,0 +1,259 @@
+"""Rows of a grid: how one is made, in a process of its own, and the file that keeps them, JSON lines whole or dropped.
+
+usage: python -m edgerec_bench.grid FOLDER      (from FOLDER/cell.json to FOLDER/row.json: what run_grid starts)
+
+Beside FILE.jsonl stand FILE.timings.jsonl, every attempt with its seconds and its machine, and FILE.work, the
+half-trained cells. What varies from call to call is in the timings alone, so that the results do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from edgerec.api import train
+from edgerec.data import Interactions, load_data
+from edgerec.errors import BenchError, DataError, EdgeRecError, RunError, reason_of
+from edgerec.files import storage_failure, to_json, write_bytes, write_json
+from edgerec.measure import evaluate
+from edgerec.outputs import Output, lines_of
+from edgerec.runtime import Recommender
+from edgerec.training import Run
+from edgerec_bench.grid.plan import Cell, Shared
+from edgerec_export import export, from_run
+
+FORMAT, VERSION = "edgerec.grid", 1
+ASKED, ANSWER = "cell.json", "row.json"
+
+_ROW_BEGINS = to_json({"format": FORMAT}, compact=True).rstrip(b"}\n")
+_TIMING_BEGINS = b'{"key":'
+
+Row = dict[str, Any]
+"""One cell's outcome: format, version, key, cell, chosen_settings, epochs, metrics by what they are of ('validation',
+'run', 'bundle', and 'uncut' where runs have it), table_bytes, bundle_bytes, layout (of the bundle), versions."""
+
+_PACKAGES = ("edgerec", "numpy", "scipy", "torch", "onnx", "onnxruntime")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a result file; a last line that a kill has torn does not count.
+
+    Raises:
+        BenchError: the file is damaged, or was written by a newer edgerec; names the line.
+        StorageError: it cannot be read.
+    """
+    try:
+        lines = _whole(path.read_bytes()).splitlines()
+    except OSError as error:
+        storage_failure(path, error, "read")
+    return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def grid_outputs(path: Path) -> list[Output]:
+    """The files that a grid writes: its result file, the timings and the folder of half-trained cells."""
+    file = GridFile(path)
+    return [
+        Output(file.path, ours=lines_of(_ROW_BEGINS)),
+        Output(file.timings, ours=lines_of(_TIMING_BEGINS)),
+        Output(file.work, folder=True, shared=True),
+    ]
+
+
+class GridFile:
+    """The results of one grid, open for writing.
+
+    Attributes:
+        path: the result file.
+        timings: the file of every attempt.
+        work: the folder of what is half done.
+        rows: by key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        stem = path.name.removesuffix(".jsonl")
+        self.path, self.work = path, path.with_name(f"{stem}.work")
+        self.timings = path.with_name(f"{stem}.timings.jsonl")
+        self.rows: dict[str, Row] = {}
+
+    def __enter__(self) -> GridFile:
+        """Take the file and drop a torn last line. Raises as `read_rows` does, and BenchError where it is in use."""
+        self._held = self._lock()
+        try:
+            self.rows = {row["key"]: row for row in read_rows(self.path)} if self.path.exists() else {}
+            _drop_torn_line(self.path, _ROW_BEGINS)
+            _drop_torn_line(self.timings, _TIMING_BEGINS)
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._held.close()
+
+    def add(self, row: Row) -> None:
+        """Append a row: it is on disk when this returns. Raises StorageError."""
+        _append(self.path, row)
+        self.rows[row["key"]] = row
+
+    def note(self, attempt: dict[str, Any]) -> None:
+        """Append an attempt to the timings. Raises StorageError."""
+        _append(self.timings, attempt)
+
+    def sort(self) -> None:
+        """Bring the rows into the order of their keys. Raises StorageError."""
+        ordered = [self.rows[key] for key in sorted(self.rows)]
+        if ordered:
+            write_bytes(self.path, b"".join(to_json(row, compact=True) for row in ordered))
+
+    def _lock(self) -> IO[bytes]:
+        """The timings, held: unlike the results they are never replaced, and a lock goes with its process."""
+        try:
+            self.timings.parent.mkdir(parents=True, exist_ok=True)
+            held = self.timings.open("ab")
+            if sys.platform != "win32":
+                import fcntl
+
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            raise BenchError(f"another grid is writing {self.path}; wait for it, or choose another --out") from None
+        except OSError as error:
+            storage_failure(self.timings, error, "write")
+        return held
+
+
+def _append(path: Path, value: dict[str, Any]) -> None:
+    try:
+        with path.open("ab") as stream:
+            stream.write(to_json(value, compact=True))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        storage_failure(path, error, "write")
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Row:
+    try:
+        row: Row = json.loads(line)
+        known = row["format"] == FORMAT and isinstance(row["key"], str)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BenchError(f"{path} is damaged in line {number} ({error!r}); delete that line") from error
+    if not known:
+        raise BenchError(f"{path} holds no result of 'edgerec grid' in line {number}; choose another --out")
+    if row.get("version", 0) > VERSION:
+        raise BenchError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
+    return row
+
+
+def _whole(content: bytes) -> bytes:
+    """What ends with a newline: all lines do, so that the rest is the beginning of one."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _drop_torn_line(path: Path, begins: bytes) -> None:
+    """Drop what a kill left of a last line. Raises BenchError where it is no beginning of a line of ours."""
+    try:
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        whole = _whole(content)
+        torn = content[len(whole) :]
+        if not lines_of(begins)(path) or not (torn.startswith(begins) or begins.startswith(torn)):
+            raise BenchError(f"{path} was not written by 'edgerec grid'; choose another --out")
+        if torn:
+            os.truncate(path, len(whole))
+    except OSError as error:
+        storage_failure(path, error, "mend")
+
+
+def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, Any]:
+    """Make one cell here and now: its `row`, and `seconds` by part.
+
+    Args:
+        folder: keeps the run, and its checkpoint while it trains.
+        bundle: the folder to export to.
+
+    Raises as `train`, `export` and `evaluate` do; DataError where the data have changed since the cell was planned.
+    """
+    interactions = load_cell_data(cell)
+    if interactions.fingerprint() != cell.data_fingerprint:
+        raise DataError(f"{cell.data} has changed since the grid was started; start it again")
+    marks = [time.perf_counter()]
+    run = _trained(interactions, cell, folder / "run")
+    marks.append(time.perf_counter())
+    exported = export(from_run(run), bundle, cell.options(run.nbytes, verify=verify))
+    marks.append(time.perf_counter())
+    model = Recommender.load(bundle, threads=cell.shared.threads)
+    answered = evaluate(model, interactions, threads=cell.shared.threads)
+    marks.append(time.perf_counter())
+    row = {
+        "format": FORMAT,
+        "version": VERSION,
+        "key": cell.key,
+        "cell": asdict(cell),
+        "chosen_settings": run.config["chosen_settings"],
+        "epochs": run.config["epochs"],
+        "metrics": {
+            "validation": run.metrics.get("validation"),
+            "run": run.metrics["test"],
+            "bundle": answered,
+            **({"uncut": run.metrics["uncut"]} if "uncut" in run.metrics else {}),
+        },
+        "table_bytes": run.nbytes,
+        "bundle_bytes": exported.nbytes,
+        "layout": model.manifest.layout,
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+    parts = zip(("train", "export", "evaluate"), marks, marks[1:], strict=False)
+    return {"row": row, "seconds": {name: round(end - begin, 3) for name, begin, end in parts}}
+
+
+def _trained(interactions: Interactions, cell: Cell, folder: Path) -> Run:
+    try:
+        return train(interactions, cell.request(), out=folder, resume=True)
+    except RunError:
+        # Half trained by another edgerec, or damaged by a dying disk: the folder is the grid's own, to be replaced.
+        return train(interactions, cell.request(), out=folder, overwrite=True)
+
+
+def load_cell_data(cell: Cell, tell: Callable[[str], None] | None = None) -> Interactions:
+    """The interactions of a cell; `tell` is told what is fetched. Raises as `load_data` does."""
+    interactions, shared = load_data(cell.data, progress=tell), cell.shared
+    if shared.min_user > 1 or shared.min_item > 1:
+        interactions = interactions.filter(min_user=shared.min_user, min_item=shared.min_item)
+    return interactions
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _end_with_the_grid() -> None:
+    """Standard input is a pipe whose other end only the grid's process holds: it closes when that is killed."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def main(folder: Path) -> int:
+    """Make the cell that the folder asks for. Returns the exit status; the last line of the log is the reason."""
+    threading.Thread(target=_end_with_the_grid, daemon=True).start()
+    asked = json.loads((folder / ASKED).read_bytes())
+    try:
+        cell = Cell(**{**asked["cell"], "shared": Shared(**asked["cell"]["shared"])})
+        write_json(folder / ANSWER, make(cell, folder, Path(asked["bundle"]), verify=asked["verify"]))
+    except EdgeRecError as error:
+        sys.stderr.write(f"{reason_of(error)}\n")
+        return 2
+    return 0

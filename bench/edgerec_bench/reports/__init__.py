@@ -1,0 +1,1 @@
+"""Results, runs, searches, streams and frontiers as HTML pages, Markdown and CSV."""

@@ -1,0 +1,265 @@
+"""Charts as inline SVG that takes the page's colours, light or dark. They know numbers and names, no results."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.budget import format_bytes
+from edgerec.extras import require
+
+require("matplotlib", "bench")
+
+from matplotlib import rc_context  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: E402
+
+INK, POINT = "#010203", "#040506"
+"""Stand-ins that the page's own colours replace."""
+SERIES = [f"#0a0b0{number}" for number in range(8)]
+"""The same, one a bundle or a part; more of them begin again."""
+
+MARKERS = "osD^vPX*"
+LEGEND_COLUMNS = 2
+"""Of 22 letters a name: three would leave the chart."""
+
+NARROW = 4
+"""Times that the smallest value of a curve is below the largest, up to which its axis is linear."""
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgerec",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+}
+
+WIDTH = 5.2
+"""Inches; the page scales charts to their place."""
+
+
+def scatter(
+    names: Sequence[str],
+    x: Sequence[float],
+    y: Sequence[float | None],
+    *,
+    x_label: str,
+    y_label: str,
+    scale: float = 1.0,
+) -> str:
+    """One point a bundle, of a colour and a shape of its own: an <svg> element.
+
+    Args:
+        x: bytes, above 0.
+        y: divided by `scale` before it is shown; None leaves the bundle out, and its colour to it in other charts.
+    """
+    points = [
+        (number, name, right, high / scale)
+        for number, (name, right, high) in enumerate(zip(names, x, y, strict=True))
+        if high is not None
+    ]
+    with drawing(3.2 + legend_height(len(points))) as (figure, axes):
+        for number, name, right, high in points:
+            marker = MARKERS[number % len(MARKERS)]
+            axes.scatter(right, high, s=64, marker=marker, color=colour_of(number), label=_short(name), zorder=3)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        # Bundles differ by powers of two; a linear axis would heap the small ones up.
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(*whole_powers([right for _, _, right, _ in points]))
+        axes.xaxis.set_major_formatter(lambda size, place: format_bytes(int(size)).replace(".0 ", " "))
+        axes.set_ylim(bottom=0, top=max([*(high for *_, high in points), 1e-9]) * 1.2)
+        axes.grid(alpha=0.18, color=INK)
+        return with_legend(figure, f"{y_label} against {x_label}")
+
+
+def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: str) -> str:
+    """One line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... stand equally far apart.
+
+    A bundle with an empty curve is left out, and its colour to it in other charts.
+    """
+    with drawing(3.2 + legend_height(len(curves))) as (figure, axes):
+        for number, (name, curve) in enumerate(curves.items()):
+            if not curve:
+                continue
+            across = [_nines(percentile) for percentile in curve]
+            axes.plot(across, list(curve.values()), color=colour_of(number), label=_short(name), linewidth=2)
+        axes.set_xticks([_nines(percentile) for percentile in (1, 50, 90, 95, 99)], ["1", "50", "90", "95", "99"])
+        axes.set_xlabel("percentile of the warm calls")
+        axes.set_ylabel(y_label)
+        reached = [value for curve in curves.values() for value in curve.values()]
+        if max(reached) > NARROW * min(reached):  # on a narrower logarithmic axis no number would stand
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.18, color=INK)
+        axes.minorticks_off()
+        return with_legend(figure, f"{y_label} by percentile")
+
+
+def stacked_bars(
+    names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str, scale: float = 1.0
+) -> str:
+    """One bar a bundle, its parts one after the other, divided by `scale`; what is below zero is shown as zero."""
+    with drawing(1.2 + 0.42 * len(names) + legend_height(len(parts))) as (figure, axes):
+        reached = [0.0] * len(names)
+        for number, (part, sizes) in enumerate(parts.items()):
+            lengths = [max(size, 0.0) / scale for size in sizes]
+            axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=colour_of(number), label=part)
+            reached = [before + length for before, length in zip(reached, lengths, strict=True)]
+        _name_bars(axes, names)
+        axes.set_xlabel(x_label)
+        axes.grid(axis="x", alpha=0.18, color=INK)
+        return with_legend(figure, x_label)
+
+
+def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: str) -> str:
+    """One bar a bundle: which share of its rows has which width; wider rows are drawn stronger.
+
+    Args:
+        blocks: by bundle, (width, rows) of each block.
+    """
+    widest = max(width for pairs in blocks.values() for width, _ in pairs)
+    with drawing(1.1 + 0.42 * len(blocks)) as (figure, axes):
+        for place, pairs in enumerate(blocks.values()):
+            total, reached = sum(rows for _, rows in pairs), 0.0
+            for width, rows in sorted(pairs):
+                share = 100 * rows / max(total, 1)
+                strength = 0.15 + 0.75 * math.log1p(width) / math.log1p(max(widest, 1))
+                axes.barh(place, share, left=reached, height=0.6, color=POINT, alpha=strength, linewidth=0)
+                if share >= 4:
+                    axes.text(reached + share / 2, place, str(width), ha="center", va="center", fontsize=10)
+                reached += share
+        _name_bars(axes, list(blocks))
+        axes.set_xlim(0, 100)
+        axes.set_xlabel(x_label)
+        return _inline(figure, x_label)
+
+
+def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str) -> str:
+    """One line a series, and the band around it, over a logarithmic axis: an <svg> element.
+
+    Args:
+        series: by name, (4, n): places on the axis, above 0, the band's lower ends, the line, the upper ends.
+    """
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+        for number, (name, (across, low, middle, high)) in enumerate(series.items()):
+            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
+            axes.fill_between(across, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(across, middle, color=colour, marker=marker, label=_short(name), linewidth=2)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.set_ylim(bottom=0, top=1.1 * max(band.max() for _, *ends in series.values() for band in ends))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+        axes.grid(alpha=0.18, color=INK)
+        axes.minorticks_off()
+        return with_legend(figure, f"{y_label} against {x_label}")
+
+
+def over_time(series: Mapping[str, Sequence[tuple[float, float]]], *, y_label: str) -> str:
+    """One line a bundle, of (seconds, value); an empty one leaves the bundle out, and its colour to it elsewhere."""
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+        for number, (name, points) in enumerate(series.items()):
+            if points:
+                across, up = zip(*points, strict=True)
+                axes.plot(across, up, color=colour_of(number), label=_short(name), linewidth=2)
+        axes.set_xlabel("seconds")
+        axes.set_ylabel(y_label)
+        axes.set_ylim(bottom=0, top=1.15 * max(value for points in series.values() for _, value in points))
+        axes.grid(alpha=0.18, color=INK)
+        return with_legend(figure, f"{y_label} over time")
+
+
+def by_step(series: Mapping[str, Sequence[float]], *, y_label: str, x_label: str = "segment") -> str:
+    """One line a series, its values at 0, 1, ...: an <svg> element."""
+    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+        for number, (name, values) in enumerate(series.items()):
+            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
+            axes.plot(range(len(values)), values, color=colour, marker=marker, label=_short(name), linewidth=2)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_ylim(bottom=0, top=1.1 * max([1e-9, *(value for values in series.values() for value in values)]))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+        axes.grid(alpha=0.18, color=INK)
+        return with_legend(figure, f"{y_label} by {x_label}")
+
+
+@contextmanager
+def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of the page's style, `height` inches high, with one pair of axes."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def with_legend(figure: Figure, title: str) -> str:
+    """Return the figure as inline SVG, with its legend below the axes."""
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
+    return _inline(figure, title)
+
+
+def whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis just outside the powers of two around the sizes, so that two at least have their ticks."""
+    low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
+    margin = 0.06 * max(high - low, 1)
+    return 2 ** (low - margin), 2 ** (max(high, low + 1) + margin)
+
+
+def legend_height(entries: int) -> float:
+    """Inches."""
+    return 0.22 * math.ceil(entries / LEGEND_COLUMNS)
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of a series by its number; after the last colour the first follows."""
+    return SERIES[number % len(SERIES)]
+
+
+def _nines(percentile: float) -> float:
+    """How many nines: 90 is one, 99 is two."""
+    return -math.log10(1 - percentile / 100)
+
+
+def _short(name: str, letters: int = 22) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
+def _name_bars(axes: Axes, names: Sequence[str]) -> None:
+    """The first bundle on top, as in the table."""
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+
+
+def _inline(figure: Figure, title: str) -> str:
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    opening = rf'<svg viewBox="\1" role="img" aria-label="{escape(title)}">'
+    text = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', opening, text, count=1)
+    for number, colour in enumerate(SERIES):
+        text = text.replace(colour, f"var(--series-{number})")
+    # Without its own namespaces (inline SVG needs none) the page names no address at all.
+    return text.replace("xlink:href", "href").replace(INK, "currentColor").replace(POINT, "var(--accent)")

@@ -1,0 +1,262 @@
+"""What the comparison at scale writes: contenders for the same work, measured in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from edgerec.budget import format_bytes
+from edgerec_bench.result.figures import Measured
+
+FORMAT, VERSION = "edgerec.scale", 2
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to ship the same tables.
+
+    Attributes:
+        name: as it is shown.
+        kind: 'plain', 'bundle' or 'peer'.
+        tables: which tables it holds.
+        nbytes: of all its files.
+        apart: bytes of ids and norms among them.
+        same_top: the share of its answers that are among numpy's exact best, ties apart.
+        pss: bytes of proportional memory with one, two, ... of its graphs open in one process, by the last opened;
+            empty where there are none, or no /proc.
+        made_with: of another library: its 'version', and what was chosen for it, such as 'ef'.
+    """
+
+    name: str
+    kind: str
+    tables: str
+    nbytes: int
+    apart: int
+    same_top: float
+    measured: Measured
+    pss: dict[str, int]
+    made_with: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def peak(self) -> float | None:
+        """Bytes of peak resident memory above a bare session; None where it cannot be read."""
+        return self.measured.above_bare("VmHWM")
+
+    @property
+    def a_graph(self) -> int | None:
+        """The most bytes of memory that one more graph took; None where it was not measured."""
+        return max((after - before for before, after in pairwise(self.pss.values())), default=None)
+
+    def score_ms(self, candidates: int) -> float | None:
+        """Median milliseconds of the score graph; None where there is none."""
+        name = f"score {candidates}"
+        return self.measured.latency(name) if name in self.measured.scenarios else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a result on disk has them."""
+        plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes", "apart", "same_top", "pss")}
+        more = {"made_with": self.made_with} if self.made_with else {}
+        return {**plain, **more, **self.measured.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Contender:
+        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        return cls(
+            str(fields["name"]),
+            str(fields["kind"]),
+            str(fields["tables"]),
+            int(fields["nbytes"]),
+            int(fields["apart"]),
+            float(fields["same_top"]),
+            Measured.from_json(fields),
+            {str(name): int(value) for name, value in fields["pss"].items()},
+            dict(fields.get("made_with", {})),
+        )
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """The whole comparison.
+
+    Attributes:
+        items, dimensions, users: of the tables.
+        kept: the share of the values that is kept, by the tables' name.
+        settings: rounds, calls, seconds, k, exclude, threads, seed.
+        device: what the machine said of itself.
+        contenders: the rival first: every ratio is to it.
+        left_out: name and reason of those that were not measured.
+    """
+
+    items: int
+    dimensions: int
+    users: int
+    kept: dict[str, float]
+    settings: dict[str, Any]
+    device: dict[str, Any]
+    contenders: tuple[Contender, ...]
+    left_out: tuple[tuple[str, str], ...]
+    started: str
+    finished: str
+    command: str
+
+    @property
+    def dense_nbytes(self) -> int:
+        """Bytes of both tables in dense fp32."""
+        return 4 * self.dimensions * (self.items + self.users)
+
+    def share(self, contender: Contender) -> float:
+        """Its bytes without ids and norms, of the dense fp32 tables'."""
+        return (contender.nbytes - contender.apart) / self.dense_nbytes
+
+    def ratios(self, contender: Contender) -> list[float]:
+        """How many times faster than the rival, by the medians of each round."""
+        both = zip(self.contenders[0].measured.each(), contender.measured.each(), strict=True)
+        return [rival / own for rival, own in both]
+
+    def faster(self, contender: Contender) -> float:
+        """How many times faster than the rival: the median over the rounds."""
+        return median(self.ratios(contender))
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written; targets and ratios are for readers of the JSON and never read back."""
+        plain = {name: getattr(self, name) for name in ("items", "dimensions", "users", "kept", "settings", "device")}
+        made = {name: getattr(self, name) for name in ("started", "finished", "command")}
+        listed = [
+            {**one.to_json(), "times_faster": self.faster(one), "share_of_dense": self.share(one)}
+            for one in self.contenders
+        ]
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **plain,
+            "contenders": listed,
+            "left_out": [list(pair) for pair in self.left_out],
+            "targets": [target.to_json() for target in targets(self)],
+            **made,
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ScaleResult:
+        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        if fields["version"] != VERSION:
+            raise ValueError(f"version {fields['version']} is no longer read")
+        contenders = tuple(Contender.from_json(entry) for entry in fields["contenders"])
+        if not contenders:
+            raise ValueError("no contender")
+        return cls(
+            int(fields["items"]),
+            int(fields["dimensions"]),
+            int(fields["users"]),
+            {str(name): float(share) for name, share in fields["kept"].items()},
+            dict(fields["settings"]),
+            dict(fields["device"]),
+            contenders,
+            tuple((str(name), str(reason)) for name, reason in fields["left_out"]),
+            str(fields["started"]),
+            str(fields["finished"]),
+            str(fields["command"]),
+        )
+
+
+SHAPE = (1_000_000, 64)
+FIXED_BYTES = 4_000_000
+LOAD_MS = 50.0
+CANDIDATES = 1000
+SCORE_MS = {"mixed": 0.3}
+OTHER_SCORE_MS = 0.9
+GRAPH_BYTES = 15_000_000
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Of one contender.
+
+    Attributes:
+        faster: times, than the plain dense export with default options.
+        share: of dense fp32 tables, in bytes without ids and norms.
+        bundles, per_item: the peak may take so many times the bundle, so many bytes an item, and 4 MB.
+    """
+
+    faster: float
+    share: float
+    bundles: int
+    per_item: int
+
+    def peak(self, one: Contender, items: int) -> int:
+        """Bytes that the peak may take above a bare session, one graph open."""
+        return self.bundles * one.nbytes + self.per_item * items + FIXED_BYTES
+
+
+PROMISES = {
+    "EdgeRec mixed fp32": Promise(12, 0.104, 1, 10),
+    "EdgeRec mixed int8": Promise(18, 0.028, 1, 14),
+    "EdgeRec ell int8": Promise(1.8, 0.06, 3, 10),
+    "EdgeRec csc int8": Promise(5, 0.08, 2, 10),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure of a contender against its bound.
+
+    Attributes:
+        figure: what it is of.
+        got, bound: in milliseconds, bytes, times or shares.
+        met: whether it keeps the bound.
+        shown: got and bound for people.
+    """
+
+    contender: str
+    figure: str
+    got: float
+    bound: float
+    met: bool
+    shown: str
+
+    @property
+    def text(self) -> str:
+        """One line: contender, figure, value and bound."""
+        return f"{self.contender}: {self.figure} {self.shown}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+def targets(result: ScaleResult) -> list[Target]:
+    """Every promise that the result can tell of; none of another number of items or dimensions."""
+    if (result.items, result.dimensions) != SHAPE:
+        return []
+    return [target for one in result.contenders if one.kind == "bundle" for target in _of(result, one)]
+
+
+def _of(result: ScaleResult, one: Contender) -> Iterator[Target]:
+    promise = PROMISES.get(one.name)
+    if promise:
+        times = result.faster(one)
+        shown = f"{times:.1f}, at least {promise.faster:g}"
+        yield Target(one.name, "times faster", times, promise.faster, times >= promise.faster, shown)
+        share = result.share(one)
+        shown = f"{share:.2%}, at most {promise.share:.1%}"
+        yield Target(one.name, "bytes of dense", share, promise.share, share <= promise.share, shown)
+        if one.peak is not None:
+            yield _bytes(one, "peak memory", one.peak, promise.peak(one, result.items))
+        if one.measured.load_ms is not None:
+            yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
+    score = one.score_ms(CANDIDATES)
+    if score is not None:
+        layout = one.name.split()[1]
+        yield _at_most(one, f"score of {CANDIDATES} candidates", score, SCORE_MS.get(layout, OTHER_SCORE_MS))
+    if one.a_graph is not None:
+        yield _bytes(one, "one more graph", one.a_graph, GRAPH_BYTES)
+
+
+def _at_most(one: Contender, figure: str, got: float, bound: float) -> Target:
+    return Target(one.name, figure, got, bound, got <= bound, f"{got:.2f} ms, at most {bound:g}")
+
+
+def _bytes(one: Contender, figure: str, got: float, bound: float) -> Target:
+    return Target(one.name, figure, got, bound, got <= bound, f"{format_bytes(got)}, at most {format_bytes(bound)}")

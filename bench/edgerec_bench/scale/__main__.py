@@ -1,0 +1,156 @@
+"""A large synthetic catalogue against the dense model that most people would export, and against other libraries.
+
+usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out result.json]
+       python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
+       python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
+       python -m edgerec_bench.scale --profile 'csc int8'              its time by operator
+       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several --show as a growth
+
+Every contender answers for the same users in fresh processes, one after the other in rounds, so that a drift of the
+machine hits all alike. One thread, batch 1, k = 20. Bundles exclude 20 random items a call inside the graph; the plain
+models and other libraries have nothing to exclude with, which favours them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgerec.console import print_table, results
+from edgerec.errors import BenchError
+from edgerec_bench.command import bench_command, show_progress
+from edgerec_bench.result import (
+    MORE,
+    NOTES,
+    PEERS,
+    PROFILE_COLUMNS,
+    SHORT,
+    SPEED,
+    ScaleResult,
+    growth_columns,
+    growth_rows,
+    heading,
+    profile_rows,
+    read_results,
+    scale_rows,
+    scale_warnings,
+    targets,
+    write_results,
+)
+from edgerec_bench.result import markdown as markdown_table
+from edgerec_bench.scale.forms import RIVAL
+from edgerec_bench.scale.measure import command_of, compare, profile
+
+GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
+
+
+@bench_command
+@click.option("--items", default=1_000_000, show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--users", default=1000, show_default=True)
+@click.option("--rounds", default=5, show_default=True, help="Fresh processes of each contender.")
+@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {RIVAL.name}; may be repeated.")
+@click.option("--peers", is_flag=True, help="Other libraries and roundings: pip install 'edgerec[peers]'.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON.")
+@click.option("--growth", is_flag=True, help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one.")
+@click.option("--profile", "profiled", metavar="NAME", help="Print onnxruntime's time by operator of a bundle.")
+@click.option(
+    "--show",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Print what was measured before; may be repeated.",
+)
+@click.option("--markdown", is_flag=True, help="Print the tables as the documentation has them.")
+def main(
+    out: Path | None, growth: bool, profiled: str | None, show: tuple[Path, ...], markdown: bool, **chosen: Any
+) -> None:
+    """Measure a large catalogue against the dense model that most people would export, or other libraries."""
+    if growth + bool(profiled) + bool(show) > 1:
+        raise BenchError("--growth, --profile and --show are three things to do; give one of them")
+    if profiled:
+        _print_profile(profiled, profile(profiled, **{name: chosen[name] for name in ("items", "dimensions", "users")}))
+    elif show:
+        _print([result for path in show for result in _kept(path)], markdown)
+    else:
+        _print(_measured(chosen, GROWTH if growth else (chosen["items"],), out), markdown)
+
+
+def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) -> list[ScaleResult]:
+    """Each size's result, in `out` as soon as it is there. Of several sizes, those that `out` holds are taken from it:
+    the largest takes longest, and what was measured before it is kept."""
+    before = {result.command: result for result in _kept(out)} if out and out.exists() and len(sizes) > 1 else {}
+    results: list[ScaleResult] = []
+    for items in sizes:
+        wanted = {**chosen, "items": items}
+        result = before.get(command_of(**wanted))
+        if result is None:
+            with show_progress("making the tables") as progress:
+                result = compare(**wanted, progress=progress)
+        results.append(result)
+        if out:
+            write_results(out, results)
+    return results
+
+
+def _kept(path: Path) -> list[ScaleResult]:
+    return [result for result in read_results(path) if isinstance(result, ScaleResult)]
+
+
+def _print(results: Sequence[ScaleResult], markdown: bool) -> None:
+    if len(results) > 1:
+        _print_growth(results, markdown=markdown)
+    for result in results if len(results) == 1 else ():
+        if markdown and "--peers" in result.command.split():
+            sys.stdout.write(markdown_table(PEERS, scale_rows(result, PEERS)) + "\n")
+        else:
+            _print_scale(result, markdown=markdown)
+
+
+def _print_scale(result: ScaleResult, *, markdown: bool = False) -> None:
+    """Print the table, how to read it, and each target; or only the documentation's table."""
+    if markdown:
+        _print_markdown(SHORT, scale_rows(result, SHORT))
+        return
+    print_table(heading(result), SPEED, scale_rows(result, SPEED))
+    console = results()
+    console.print()
+    print_table("", MORE, scale_rows(result, MORE))
+    for note in NOTES:
+        console.print(note, style="dim")
+    for target in targets(result):
+        console.print(f"{'met' if target.met else 'missed':6}  {target.text}")
+    for warning in scale_warnings(result):
+        console.print(f"warning  {warning}")
+
+
+def _print_growth(measured: Sequence[ScaleResult], *, markdown: bool = False) -> None:
+    """Print milliseconds and times faster by number of items."""
+    columns, rows = growth_columns(measured), growth_rows(measured)
+    if markdown:
+        _print_markdown(columns, rows)
+        return
+    print_table("milliseconds a call (times faster than the first row)", columns, rows)
+    for result in measured:
+        for name, reason in result.left_out:
+            results().print(f"{result.items:,} items: {name}: {reason}")
+        for warning in scale_warnings(result):
+            results().print(f"warning  {result.items:,} items: {warning}")
+
+
+def _print_profile(name: str, profile: dict[str, Any]) -> None:
+    """Print a bundle's time by operator."""
+    title = f"{name}: {profile['p50_ms']:.2f} ms a call under the profiler"
+    print_table(title, PROFILE_COLUMNS, profile_rows(profile))
+
+
+def _print_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    sys.stdout.write(markdown_table(columns, rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Writes a bundle of every layout of synthetic tables, to be measured on any device.
+
+usage: python -m bench.experiments.bundles --items 100000 --out FOLDER
+       edgerec bench FOLDER/*.bundle --device arm64 --memory 256M --out arm64.json
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgerec_bench.command import bench_command
+from edgerec_bench.scale.forms import FORMS, Workshop
+from edgerec_devices import Local
+
+
+@bench_command
+@click.option("--items", default=100_000, show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--users", default=1000, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder of the bundles.")
+def main(items: int, dimensions: int, users: int, out: Path) -> None:
+    """The bundles of `edgerec_bench.scale`: a tenth of the values kept, users with all dimensions, with few for csc."""
+    out.mkdir(parents=True, exist_ok=True)
+    workshop = Workshop(items, dimensions, users, out, Local())
+    for form in FORMS:
+        if form.kind == "bundle":
+            click.echo(f"{form.name}: {workshop.make(form).nbytes:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The harness of the experiments: their command line, timing in turns, rows over seeds, and the file of figures.
+
+    @experiment("load")
+    @click.option("--processes", default=15, show_default=True)
+    def main(processes: int) -> Figures:
+        ...
+        return {"rows": rows}
+
+`python -m bench.experiments.NAME --out FILE` writes what the function returns as JSON of format 'edgerec.KIND', with
+the command, the options (seeds among them), the time, the load and the machine. Rows that take long are kept as they
+are made: in a grid's file (`grid_rows`), or in a folder (`kept`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from statistics import median
+from typing import Any, ParamSpec
+
+import click
+
+from edgerec.console import messages
+from edgerec.errors import BenchError
+from edgerec.files import write_json
+from edgerec_bench.command import ASIDE, BenchCommand, typed
+from edgerec_bench.grid import Plan, Row, Standing, run_grid
+from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
+
+ROOT = Path(__file__).parents[2]
+"""The checkout: where `python -m bench.experiments.NAME` runs."""
+Figures = dict[str, Any]
+P = ParamSpec("P")
+
+
+def experiment(
+    kind: str, *, needs_out: bool = False, command: Callable[..., Any] = click.command
+) -> Callable[[Callable[P, Figures]], click.Command]:
+    """Make a command of a function that returns figures; add the options --note and --out.
+
+    The command ends with status 1 if the figures hold 'faults', and with 2 and one line for an error of the user.
+
+    Args:
+        kind: the file's format is 'edgerec.KIND'.
+        needs_out: whether --out must be given: rows that are made are kept next to it.
+        command: `click.command`, or the same of a group.
+    """
+
+    def decorate(function: Callable[P, Figures]) -> click.Command:
+        module = function.__globals__["__spec__"].name  # also where it runs as __main__
+
+        @wraps(function)
+        def measured(*args: P.args, **kwargs: P.kwargs) -> Figures:
+            values: dict[str, Any] = dict(kwargs)
+            note = values.pop("note")
+            figures = function(*args, **values)
+            if (out := out_path()) is not None:
+                _write(out, kind, module, {"note": note, **figures})
+            if figures.get("faults"):
+                raise SystemExit(1)
+            return figures
+
+        measured = click.option("--note", default="", help="What else runs on the machine, for the record.")(measured)
+        measured = click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            required=needs_out,
+            expose_value=False,
+            callback=_remember_out,
+            help="Write the figures to this file as JSON.",
+        )(measured)
+        made: click.Command = command(cls=BenchCommand)(measured)
+        return made
+
+    return decorate
+
+
+def _remember_out(context: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    context.meta[__name__] = value
+    return value
+
+
+def out_path() -> Path | None:
+    """The file of figures of the running command; None without --out."""
+    found: Path | None = click.get_current_context().meta[__name__]
+    return found
+
+
+def next_to_out(suffix: str) -> Path:
+    """A path next to the file of figures, for rows that are kept. Raises BenchError without --out."""
+    out = out_path()
+    if out is None:
+        raise BenchError("rows are kept next to the file of figures; name it with --out FILE")
+    return out.with_suffix(suffix)
+
+
+def _write(out: Path, kind: str, module: str, figures: Figures) -> None:
+    context = click.get_current_context()
+    within = [] if context.parent is None else [str(context.info_name)]
+    given = ((name, value) for name, value in context.params.items() if name not in ASIDE)
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in given}
+    about = {"options": options, "load_average": load_average()}
+    write_record(out, kind, typed(context, "python", "-m", module, *within), {**about, **figures})
+
+
+def timed_in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
+    """Milliseconds of each call, one round after the other, after one round that warms up."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds + 1):
+        for call, times in zip(calls, taken, strict=True):
+            started = time.perf_counter()
+            call()
+            if number:
+                times.append(1e3 * (time.perf_counter() - started))
+    return taken
+
+
+def median_seconds(call: Callable[[], Any], rounds: int) -> float:
+    """The median over several calls, the first among them."""
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return median(taken)
+
+
+def rows_over_seeds(
+    label: str, found: Mapping[str, Sequence[Mapping[str, float]]], figures: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Make a row for each name in `found`, which stands under `label`: each of the figures over the seeds.
+
+    Args:
+        found: by name, the figures of each seed.
+    """
+    return [
+        {label: name, **{figure: over_seeds([one[figure] for one in by_seed]) for figure in figures}}
+        for name, by_seed in found.items()
+    ]
+
+
+def cells_with_spread(rows: Sequence[Mapping[str, Any]], label: str, figures: Sequence[str]) -> list[list[str]]:
+    """Format such rows as a table's cells: the name, and each of the figures as `with_spread` shows it."""
+    return [[row[label], *(with_spread(row[figure]) for figure in figures)] for row in rows]
+
+
+def grid_rows(plan: Plan, path: Path, *, workers: int) -> list[Row]:
+    """Train the cells of a plan, or take those that `path` holds; a line on standard error for each that begins.
+
+    Raises BenchError if a cell fails.
+    """
+    begun: set[str] = set()
+
+    def show(standing: Standing) -> None:
+        for name in standing.running:
+            if name not in begun:
+                messages.print(name, markup=False)
+                begun.add(name)
+
+    made = run_grid(plan, path, workers=workers, verify=False, progress=show, tell=_tell)
+    if made.failures:
+        raise BenchError(made.reasons)
+    return made.rows
+
+
+def _tell(line: str) -> None:
+    messages.print(line, markup=False)
+
+
+def kept(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:
+    """Return what `measure` returns; if `path` holds it for the same request, without measuring."""
+    if path.exists() and (known := json.loads(path.read_text()))["request"] == request:
+        return dict(known["found"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = measure()
+    write_json(path, {"request": request, "found": found})
+    return found

@@ -1,0 +1,107 @@
+"""What bundles without users cost in quality: users made from histories beside those of the table.
+
+usage: python -m bench.experiments.no_users [--data ml-1m] [--runs FOLDER] [--out result.json]
+
+Full tables of 64 dimensions, random 80/20 split per user, seed 0, metrics on the test part. 'table' ranks with the
+users' table; 'encoder' with users made from what they have in train, each by an encoder that was fitted without that
+user's vector; 'bundle' is what bundles exported with --no-users answer to those histories, int8 by int8 products.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.experiments.harness import Figures, experiment
+from edgerec.api import train
+from edgerec.console import messages, print_table
+from edgerec.data import Interactions, load_data
+from edgerec.measure import evaluate
+from edgerec.models import BACKBONES
+from edgerec.runtime import Recommender
+from edgerec.training import FitOptions, Run
+from edgerec_export import Options, export, from_run
+
+SPLIT = "random:80/20"
+METRICS = ("ndcg@20", "recall@20")
+PRECISIONS = ("fp32", "int8")
+COLUMNS = ("backbone", "encoder", "table", "encoder", "bundle fp32", "bundle int8", "bytes with users", "bytes without")
+
+
+def measure(interactions: Interactions, run: Run) -> dict[str, Any]:
+    """One backbone: metrics by who makes the users, and bytes of bundles with and without them, by precision."""
+    row: dict[str, Any] = {
+        "backbone": run.config["backbone"],
+        "kind": None if run.encoder is None else run.encoder.kind,
+        "epochs": run.config["epochs"],
+        "settings": run.config["chosen_settings"],
+        "table": None if run.users is None else _of(run.metrics["test"]),
+        "encoder": _of(run.metrics["encoder" if run.users is not None else "test"]),
+        "bundles": {},
+    }
+    source = from_run(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        for precision in PRECISIONS:
+            options = Options(precision=precision, users=False)
+            without = export(source, Path(scratch, f"{precision}.without"), options)
+            made: dict[str, Any] = {
+                "bytes": without.nbytes,
+                **_of(evaluate(Recommender.load(without.folder), interactions)),
+            }
+            if run.users is not None:
+                with_users = Options(precision=precision, verify=False)
+                made["bytes_with_users"] = export(source, Path(scratch, f"{precision}.with"), with_users).nbytes
+            row["bundles"][precision] = made
+    return row
+
+
+def _of(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: metrics[name] for name in METRICS}
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row for people: NDCG@20 throughout, bytes of the int8 bundles."""
+    fp32, int8 = (row["bundles"][precision] for precision in PRECISIONS)
+    scores = [row["table"], row["encoder"], fp32, int8]
+    shown = ["" if score is None else f"{score['ndcg@20']:.4f}" for score in scores]
+    with_users = int8.get("bytes_with_users")
+    return [row["backbone"], row["kind"], *shown, "" if with_users is None else f"{with_users:,}", f"{int8['bytes']:,}"]
+
+
+@experiment("no_users")
+@click.option("--data", default="ml-1m", show_default=True)
+@click.option("--backbones", default=",".join(BACKBONES), show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the runs: finished ones are not trained again."
+)
+def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
+    """Train, export without users and measure."""
+    interactions, rows = load_data(data), []
+    for name in backbones.split(","):
+        run = train(
+            interactions,
+            backbone=name,
+            method="dense",
+            dimensions=dimensions,
+            split=SPLIT,
+            options=FitOptions(threads=threads),
+            out=None if runs is None else runs / name,
+            resume=True,
+        )
+        rows.append(measure(interactions, run))
+        messages.print(", ".join(map(str, cells(rows[-1]))), markup=False)
+    print_table(f"{data}, {SPLIT}, d={dimensions}, NDCG@20, bytes of int8", COLUMNS, [cells(row) for row in rows])
+    return {
+        "split": f"{SPLIT}, seed 0",
+        "data_fingerprint": interactions.fingerprint(),
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    main()

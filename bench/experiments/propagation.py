@@ -1,0 +1,141 @@
+"""A LightGCN training step against the way that it is usually written: torch's sparse product under autograd.
+
+usage: python -m bench.experiments.propagation [--data gowalla] [--rounds 20] [--out result.json]
+
+Both take the same BPR batches of 2,048 from the same start, in turns, and must come to the same losses. Larger steps of
+ours are timed beside them: a step costs its products, almost whatever it ranks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+from bench.experiments.harness import Figures, experiment
+from edgerec.console import print_table
+from edgerec.data import Interactions, load_data
+from edgerec.errors import BenchError
+from edgerec.extras import require
+from edgerec.models import SizePlan
+from edgerec.models.graph_trainer import GraphTrainer
+from edgerec.models.lightgcn import LightGCN, LightGCNConfig
+from edgerec.models.losses import Batch, by_interaction
+from edgerec.models.propagation import normalised_adjacency
+from edgerec.models.torch_threads import torch_threads
+
+DIMENSIONS, BATCH = 64, 2048
+PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
+TOLERANCE = 1e-3
+"""Two losses further apart than this, relative to the larger, are not those of the same model."""
+REFERENCE, OURS = "torch sparse COO, autograd", "edgerec, the same step"
+
+
+class Reference:
+    """LightGCN as the authors' PyTorch code writes a step; `Batch` counts items behind the users."""
+
+    def __init__(self, train: Interactions, start: Any, config: LightGCNConfig) -> None:
+        """`start`: (n_users + n_items, d) initial ego rows."""
+        self._torch = require("torch", "train")
+        graph = normalised_adjacency(train).tocoo()
+        places = self._torch.from_numpy(np.stack(graph.coords).astype(np.int64))
+        self._graph = self._torch.sparse_coo_tensor(places, self._torch.from_numpy(graph.data), graph.shape).coalesce()
+        self._ego = self._torch.from_numpy(start.copy()).requires_grad_()
+        self._optimizer = self._torch.optim.Adam([self._ego], lr=config.lr)
+        self._config = config
+
+    def step(self, batch: Batch) -> float:
+        """One step of Adam; the ranking loss before it."""
+        layers = [self._ego]
+        for _ in range(self._config.layers):
+            layers.append(self._torch.sparse.mm(self._graph, layers[-1]))
+        output = self._torch.stack(layers, dim=1).mean(dim=1)
+        p, q, r = output[batch.users], output[batch.items], output[batch.negatives]
+        ranking = self._torch.nn.functional.softplus((p * r).sum(1) - (p * q).sum(1)).mean()
+        touched = (self._ego[rows] for rows in (batch.users, batch.items, batch.negatives))
+        decay = sum(rows.norm(2).pow(2) for rows in touched) / len(batch.users)
+        self._optimizer.zero_grad()
+        (ranking + self._config.l2 * decay).backward()
+        self._optimizer.step()
+        return float(ranking.detach())
+
+
+def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, Any]]:
+    """One row a contender: name, median and least milliseconds of a step, interactions in it, last loss.
+
+    Raises BenchError where the two do not come to the same loss.
+    """
+    ours = _trainer(train, PAPER, threads)
+    reference = Reference(train, ours.state()["ego"], PAPER)
+    large = _trainer(train, LightGCNConfig(loss="bpr"), threads)
+    soft = _trainer(train, LightGCNConfig(), threads)
+    shared = list(
+        _first(by_interaction(train, BATCH, require("torch", "train").Generator().manual_seed(0)), rounds + 1)
+    )
+    contenders: list[tuple[str, Callable[[Batch], Any], Iterator[Batch]]] = [
+        (REFERENCE, reference.step, iter(shared)),
+        (OURS, ours.step, iter(shared)),
+        ("edgerec, BPR with 65,536", large.step, cycle(large.batches())),
+        ("edgerec, softmax", soft.step, cycle(soft.batches())),
+    ]
+    with torch_threads(threads):
+        taken = [[_timed(step, next(batches)) for _, step, batches in contenders] for _ in range(rounds + 1)]
+    rows = [
+        _row(name, list(turns)) for (name, _, _), turns in zip(contenders, zip(*taken[1:], strict=True), strict=True)
+    ]
+    theirs, mine = (np.array([turn[column]["loss"] for turn in taken]) for column in (0, 1))
+    if (np.abs(theirs - mine) > TOLERANCE * theirs).any():
+        raise BenchError(f"the two losses differ: {theirs.tolist()} and {mine.tolist()}; the times mean nothing")
+    return rows
+
+
+def _trainer(train: Interactions, config: LightGCNConfig, threads: int) -> GraphTrainer:
+    return LightGCN().trainer(train, SizePlan(DIMENSIONS), config, seed=0, threads=threads)
+
+
+def _first(batches: Iterator[Batch], n: int) -> Iterator[Batch]:
+    return (batch for _, batch in zip(range(n), batches, strict=False))
+
+
+def _timed(step: Callable[[Batch], Any], batch: Batch) -> dict[str, float]:
+    started = time.perf_counter()
+    loss = float(step(batch))
+    return {"ms": 1e3 * (time.perf_counter() - started), "interactions": len(batch.users), "loss": loss}
+
+
+def _row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
+    times = [turn["ms"] for turn in turns]
+    size = round(median(turn["interactions"] for turn in turns))
+    return {"name": name, "median_ms": median(times), "least_ms": min(times), "interactions": size, "all_ms": times}
+
+
+@experiment("propagation")
+@click.option("--data", default="gowalla", show_default=True)
+@click.option("--rounds", default=20, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def main(data: str, rounds: int, threads: int) -> Figures:
+    """Time the steps in turns."""
+    train = load_data(data)
+    rows = measure(train, rounds, threads)
+    pairs = zip(rows[0]["all_ms"], rows[1]["all_ms"], strict=True)
+    speedup = median(theirs / mine for theirs, mine in pairs)
+    shown = ("name", "interactions", "median_ms", "least_ms")
+    print_table(f"{data}, a training step", shown, [[row[s] for s in shown] for row in rows])
+    click.echo(f"{OURS}: {speedup:.2f} times as fast, the median of {rounds} turns")
+    return {
+        "data_fingerprint": train.fingerprint(),
+        "graph": {"nodes": train.n_users + train.n_items, "non_zeros": 2 * len(train), "dimensions": DIMENSIONS},
+        "torch": require("torch", "train").__version__,
+        "scipy": require("scipy", "train").__version__,
+        "speedup": speedup,
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    main()

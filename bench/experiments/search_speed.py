@@ -1,0 +1,69 @@
+"""How long BET's parts take on tables of Gowalla's size.
+
+usage: python -m bench.experiments.search_speed [--users 29858] [--items 40981] [--candidates 100] [--out result.json]
+
+Made-up frequencies of a long tail, 810,128 interactions' worth for the sizes above. Seconds are medians of five rounds,
+one thread: drawing and projecting actions, counting which rows they give which size, predicting, and one step of
+learning from sixteen of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import numpy as np
+
+from bench.experiments.harness import Figures, experiment, median_seconds
+from edgerec.console import print_facts
+from edgerec.methods.search.sampler import Sampler
+
+ROUNDS = 5
+_MEAN = (27.1, 19.8)
+"""Interactions of a user and of an item of Gowalla's training part."""
+
+
+def measure(users: int, items: int, d: int, candidates: int) -> dict[str, Any]:
+    """Median seconds by part for so many candidates at a tenth of the values, and how many frequencies there are."""
+    from edgerec.methods.search.predictor import Groups, Predictor
+
+    rng = np.random.default_rng(0)
+    of_users, of_items = (
+        np.floor(mean * rng.lognormal(-0.5, 1.0, n)).astype(np.int64)
+        for mean, n in zip(_MEAN, (users, items), strict=True)
+    )
+    sampler = Sampler(of_users, of_items, (users + items) * d // 10, d)
+    groups = Groups.of(of_users, of_items)
+    predictor = Predictor(groups, d, seed=0)
+    actions = [sampler.draw(rng) for _ in range(candidates)]
+    plans = [sampler.plan(action) for action in actions]
+    members = [groups.members(plan) for plan in plans]
+    few = members[:16]
+    parts: dict[str, Callable[[], Any]] = {
+        "sampling and projection": lambda: [sampler.plan(action) for action in actions],
+        "counting": lambda: [groups.members(plan) for plan in plans],
+        "predicting": lambda: predictor.predict(members),
+        "one step of learning": lambda: predictor.update(few, [0.9] * len(few)),
+    }
+    seconds = {name: median_seconds(part, ROUNDS) for name, part in parts.items()}
+    scoring = seconds["counting"] + seconds["predicting"]
+    return {"rows": users + items, "frequencies": groups.frequencies.size, "seconds": seconds, "scoring_s": scoring}
+
+
+@experiment("search-speed")
+@click.option("--users", default=29_858, show_default=True)
+@click.option("--items", default=40_981, show_default=True)
+@click.option("--dimensions", default=128, show_default=True)
+@click.option("--candidates", default=100, show_default=True)
+def main(users: int, items: int, dimensions: int, candidates: int) -> Figures:
+    """Measure and print."""
+    found = measure(users, items, dimensions, candidates)
+    facts = {"rows": found["rows"], "frequencies": found["frequencies"]}
+    facts |= {f"{name}, s": round(value, 3) for name, value in found["seconds"].items()}
+    print_facts("", {**facts, f"scoring {candidates} candidates, s": round(found["scoring_s"], 3)})
+    return found
+
+
+if __name__ == "__main__":
+    main()

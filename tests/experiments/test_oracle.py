@@ -1,0 +1,119 @@
+"""The benches of a search: how well an oracle and a predictor rank, and how long BET's parts take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench.experiments.by_heart import main as by_heart
+from bench.experiments.oracle import _correlations
+from bench.experiments.oracle import main as oracle
+from bench.experiments.predictor import main as predictor
+from bench.experiments.search_oracles import main as search_oracles
+from bench.experiments.search_speed import main as search_speed
+
+
+def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --actions 6 --epochs 1 --full --out"
+    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "oracle.json").read_text())
+    assert [(pair["of"], pair["with"]) for pair in found["correlations"]] == [
+        ("ials", "fine-tuned"),
+        ("ials", "in full"),
+        ("fine-tuned", "in full"),
+    ]
+    assert all(len(judge["eval"]) == len(found["actions"]) == 6 for judge in found["judges"].values())
+    assert all(-1 <= pair["all"] <= 1 for pair in found["correlations"])
+    assert found["format"] == "edgerec.oracle"
+    assert found["command"].startswith("python -m bench.experiments.oracle synthetic:80x60x2000 --backbone mf")
+
+
+def test_powers_are_drawn_in_their_place(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --draw powers --actions 4 --epochs 1 --out"
+    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "oracle.json").read_text())
+    assert "--draw powers --actions 4" in found["command"]
+    assert len({tuple(action["powers"]) for action in found["actions"]}) == 4
+    assert len(set(found["judges"]["ials"]["eval"])) == 4
+
+
+def test_correlations_are_of_all_and_of_the_better_half() -> None:
+    dear = np.arange(10.0)
+    cheap = dear.copy()
+    cheap[5:] = cheap[5:][::-1]  # the better half upside down
+    found = _correlations(cheap.tolist(), dear.tolist())
+    assert found["better_half"] == pytest.approx(-1)
+    assert 0 < found["all"] < 1
+    assert found["place_of_best"] == 5
+
+
+def test_parts_are_timed(tmp_path: Path) -> None:
+    words = ["--users", "50", "--items", "60", "--dimensions", "16", "--candidates", "3", "--out"]
+    done = CliRunner().invoke(search_speed, [*words, str(tmp_path / "s.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["rows"] == 110
+    assert found["scoring_s"] == pytest.approx(found["seconds"]["counting"] + found["seconds"]["predicting"])
+    assert "--candidates 3" in found["command"]
+
+
+def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 6 --unseen 8 --seeds 2 --out"
+    done = CliRunner().invoke(predictor, [*words.split(), str(tmp_path / "p.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "p.json").read_text())
+    own, paper = found["rows"]
+    assert (own["protocol"], paper["protocol"]) == ("own", "paper")
+    assert own["best_blind"] == paper["best_blind"]  # the same draws, judged once
+    assert own["correlation"]["seeds"] != paper["correlation"]["seeds"]
+    assert all(-1 <= value <= 1 for row in found["rows"] for value in row["correlation"]["seeds"])
+    assert "--unseen 8 --seeds 2" in found["command"]
+
+
+def test_searches_are_compared_by_who_judges_and_go_on_from_what_is_there(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --iterations 3 --retrain 1 --epochs 2"
+    words += f" --seeds 2 --work {tmp_path / 'work'} --out"
+    found = []
+    for name in ("first.json", "again.json"):
+        done = CliRunner().invoke(search_oracles, [*words.split(), str(tmp_path / name)], catch_exceptions=False)
+        assert done.exit_code == 0
+        found.append(json.loads((tmp_path / name).read_text()))
+    first, again = found
+    assert [row["oracle"] for row in first["rows"]] == ["ials", "backbone"]
+    assert first["rows"] == again["rows"]  # seconds too: nothing was searched again
+    for row in first["rows"]:
+        assert len(row["ndcg@20"]["seeds"]) == 2
+        assert all(
+            0 < part <= whole for part, whole in zip(row["search_s"]["seeds"], row["seconds"]["seeds"], strict=True)
+        )
+    judged = [
+        [json.loads(line) for line in (tmp_path / "work" / f"{oracle}-0" / "search.jsonl").read_text().splitlines()]
+        for oracle in ("ials", "backbone")
+    ]
+    assert [entry["eval"] for entry in judged[0]] != [entry["eval"] for entry in judged[1]]
+
+
+def test_what_searches_find_is_judged_on_interactions_that_they_have_not_seen(tmp_path: Path) -> None:
+    words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 3 --episodes 1 --seeds 1 --note quiet --out"
+    done = CliRunner().invoke(by_heart, [*words.split(), str(tmp_path / "h.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "h.json").read_text())
+    assert [row["sizes"] for row in found["rows"]] == [
+        "uniform",
+        "bet",
+        "ciess, apart=false",
+        "ciess, row by row",
+        "ciess",
+    ]
+    for row in found["rows"]:
+        assert all(0 < value < 2 for part in ("validation", "test") for value in row[part]["seeds"])
+        assert row["validation"]["seeds"] != row["test"]["seeds"]
+    uniform, bet, *_ = (row["validation"]["seeds"] for row in found["rows"])
+    assert bet != uniform
+    assert found["note"] == "quiet"
