@@ -8,6 +8,7 @@ once more on train and validation. Figures are of the test part. Stopped, the sa
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
