@@ -17,7 +17,7 @@ from edgerec_bench.comparison import milliseconds
 from edgerec_bench.result import SCENARIOS, USUAL
 from edgerec_bench.significance import STREAM_SECONDS, calls_needed
 from edgerec_devices import open_device
-from edgerec_devices.addresses import KINDS
+from edgerec_devices.registry import KINDS
 
 DEFAULT = Settings()
 FORMS = ", ".join(kind.form for kind in KINDS.values())
