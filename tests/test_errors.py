@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from edgerec_bench.grid_plan import Plan
 
 import edgerec.cli
 from edgerec.cli import app
@@ -15,7 +16,6 @@ from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, P
 from edgerec.files import atomic_write
 from edgerec.runtime import updates
 from edgerec_bench.grid import run_grid
-from edgerec_bench.grid_plan import Plan
 from edgerec_export import Options, export
 from tests.conftest import random_source
 

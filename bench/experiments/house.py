@@ -43,7 +43,7 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "SCALL": (("edgerec.methods.stream.scall",),),
     "a layout (mixed)": (("edgerec_export.layouts.mixed", "edgerec_export.layouts.kinds"),),
     "bundle load": (("edgerec.runtime.recommender",),),
-    "ssh device": (("edgerec_devices.ssh",),),
+    "ssh device": (("edgerec_devices.ssh.device",),),
     "report page": (("edgerec_bench.reports.page", "edgerec_bench.page"),),
 }
 """Entries by subject; of the names of one entry the first that the checkout has. `Recommender.load` opens a bundle."""

@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgerec_devices.addresses import open_device
     from edgerec_devices.local import Local
     from edgerec_devices.protocol import Device, Request
-    from edgerec_devices.ssh import Ssh
+    from edgerec_devices.registry import open_device
+    from edgerec_devices.ssh.device import Ssh
 
 _HOME = {
     "Device": "edgerec_devices.protocol",
     "Local": "edgerec_devices.local",
     "Request": "edgerec_devices.protocol",
-    "Ssh": "edgerec_devices.ssh",
-    "open_device": "edgerec_devices.addresses",
+    "Ssh": "edgerec_devices.ssh.device",
+    "open_device": "edgerec_devices.registry",
 }
 
 __all__ = ["Device", "Local", "Request", "Ssh", "open_device"]

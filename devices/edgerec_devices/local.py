@@ -14,9 +14,8 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
 from edgerec_devices.facts import machine_facts
-from edgerec_devices.kinds import Kind, Options
-from edgerec_devices.outcome import answer_of, took_too_long
-from edgerec_devices.protocol import AGENT, Request
+from edgerec_devices.process import answer_of, took_too_long
+from edgerec_devices.protocol import AGENT, Kind, Options, Request
 
 
 class Local:

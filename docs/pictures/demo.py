@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgerec_devices.demo import demo_site
-from edgerec_devices.static_site import StaticServer
+from edgerec_devices.web.demo_site import demo_site
+from edgerec_devices.web.static_site import StaticServer
 from tests.devices.chrome import Page, chrome
 
 HERE = Path(__file__).parent

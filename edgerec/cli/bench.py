@@ -17,7 +17,7 @@ from edgerec.outputs import Output, check_outputs, json_of
 from edgerec_bench import Result, Settings, bench_all, write_results
 from edgerec_bench.result import FORMAT, SCENARIOS, STREAM_SECONDS, USUAL, calls_needed, milliseconds
 from edgerec_devices import open_device
-from edgerec_devices.addresses import KINDS
+from edgerec_devices.registry import KINDS
 
 DEFAULT = Settings()
 FORMS = ", ".join(kind.form for kind in KINDS.values())

@@ -11,8 +11,8 @@ from edgerec.budget import format_bytes
 from edgerec.cli.options import FOLDER
 from edgerec.cli.output import say
 from edgerec.console import messages
-from edgerec_devices.demo import demo_site, write_demo
-from edgerec_devices.static_site import StaticServer
+from edgerec_devices.web.demo_site import demo_site, write_demo
+from edgerec_devices.web.static_site import StaticServer
 
 
 @click.command()

@@ -16,9 +16,8 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError, reason_of
 from edgerec_bench.device_check import check_bundle
-from edgerec_devices.addresses import KINDS, kind_of, open_device
-from edgerec_devices.kinds import Kind, Tell, set_up
-from edgerec_devices.protocol import Device
+from edgerec_devices.protocol import Device, Kind, Tell, set_up
+from edgerec_devices.registry import KINDS, kind_of, open_device
 
 FORMS = ", ".join(kind.form for kind in KINDS.values())
 

@@ -13,7 +13,7 @@ from edgerec.cli import bench as cli
 from edgerec.cli.app import group
 from edgerec_bench import Settings, read_results
 from edgerec_bench.result.result import USUAL
-from edgerec_devices.addresses import KINDS
+from edgerec_devices.registry import KINDS
 
 
 def edgerec(*words: str) -> subprocess.CompletedProcess[str]:

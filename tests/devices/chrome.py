@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from edgerec_devices.web_chromium import find_chromium, own_flags
+from edgerec_devices.web.chromium import find_chromium, own_flags
 
 ANSWER_S = 300.0
 KEYS = {

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from edgerec_devices.web_chromium import find_chromium, own_flags
+from edgerec_devices.web.chromium import find_chromium, own_flags
 
 CONSOLE = re.compile(r":(INFO|WARNING|ERROR):CONSOLE[:(]\d+\)?\] \"(.*)\", source: ")
 

@@ -8,9 +8,9 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_devices import Local, Ssh, open_device
-from edgerec_devices.connection import Address
 from edgerec_devices.doctor import Platform
-from edgerec_devices.environment import Target, download, pins, pip_failure
+from edgerec_devices.ssh.connection import Address
+from edgerec_devices.ssh.environment import Target, download, pins, pip_failure
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,11 @@ import pytest
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
 from edgerec_bench import Result, read_results
-from edgerec_devices import arm64, arm64_setup, open_device
-from edgerec_devices.arm64 import Arm64
-from edgerec_devices.arm64_vm import EMULATOR, Machine
+from edgerec_devices import open_device
+from edgerec_devices.arm64 import device as arm64
+from edgerec_devices.arm64 import setup as arm64_setup
+from edgerec_devices.arm64.device import Arm64
+from edgerec_devices.arm64.vm import EMULATOR, Machine
 from edgerec_export import Options, export, from_arrays
 from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import awaited, lacking, one_line
@@ -170,8 +172,8 @@ def test_ctrl_c_ends_the_machine(
 
 def test_a_machine_ends_with_the_process_that_started_it(made: list[str], tmp_path: Path) -> None:
     code = (
-        "from edgerec_devices import arm64, arm64_setup; from edgerec_devices.arm64_vm import Machine; import time\n"
-        "with Machine(arm64_setup.home(), arm64.MEMORY): time.sleep(600)"
+        "from edgerec_devices.arm64 import device, setup, vm; import time\n"
+        "with vm.Machine(setup.home(), device.MEMORY): time.sleep(600)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)

@@ -25,10 +25,11 @@ import pytest
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
 from edgerec_bench import Settings, bench, read_results
-from edgerec_devices import open_device, web_files
-from edgerec_devices.browser import Address, Browser
-from edgerec_devices.web_chromium import chromium
-from edgerec_devices.web_server import OTHER, OVER, WebServer
+from edgerec_devices import open_device
+from edgerec_devices.web import chromium
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.browser import Address, Browser
+from edgerec_devices.web.server import OTHER, OVER, WebServer
 from tests.conftest import CommandLine
 from tests.devices.conftest import awaited
 from tests.devices.netlog import log_flags, requested
@@ -121,7 +122,7 @@ def test_a_page_that_somebody_opens(ready: None, capsys: pytest.CaptureFixture[s
         assert isinstance(device, Browser)
         address = capsys.readouterr().err.split()[1]
         assert address == device.server.address
-        with chromium(address):
+        with chromium.launch(address):
             place = device.push(MIXED)
             first, second = (device.run({**ONCE, "bundle": place, "ask": [3]}) for _ in range(2))
             assert first["rows"] == second["rows"]
@@ -156,7 +157,7 @@ def test_a_page_that_is_not_isolated(ready: None) -> None:
     with Browser("browser:open") as device:
         place = device.push(MIXED)
         address = device.server.address.replace("127.0.0.1", "laptop.test")
-        with chromium(address, ["--host-resolver-rules=MAP laptop.test 127.0.0.1"]):
+        with chromium.launch(address, ["--host-resolver-rules=MAP laptop.test 127.0.0.1"]):
             answer = device.run({**ONCE, "bundle": place})
             assert answer["verify_ms"] is None
             assert answer["scenarios"]["recommend"]["batch"] > 1

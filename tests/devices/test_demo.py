@@ -22,8 +22,8 @@ from edgerec.files import cache_folder
 from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
-from edgerec_devices import web_files
-from edgerec_devices.demo import write_demo
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.demo_site import write_demo
 from edgerec_export import Options, Source, export
 from tests.conftest import CommandLine
 from tests.devices.chrome import Chrome, Page, chrome

@@ -13,8 +13,8 @@ import pytest
 from edgerec.cli.app import group
 from edgerec.errors import BenchError, StorageError
 from edgerec_bench.device_check import check_bundle
-from edgerec_devices.addresses import KINDS
-from edgerec_devices.kinds import Kind, Tell, kept, set_up, silent
+from edgerec_devices.protocol import Kind, Tell, kept, set_up, silent
+from edgerec_devices.registry import KINDS
 from tests.bench.devices import Answer, Changed
 from tests.conftest import CommandLine
 from tests.devices.conftest import one_line

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgerec_devices.local_http import is_known
-from edgerec_devices.static_site import StaticServer
-from edgerec_devices.web_server import WebServer
+from edgerec_devices.web.local_http import is_known
+from edgerec_devices.web.server import WebServer
+from edgerec_devices.web.static_site import StaticServer
 
 
 @pytest.fixture(params=["static", "measuring"])

@@ -13,14 +13,15 @@ import pytest
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
 from edgerec_bench import Settings, bench
-from edgerec_devices import open_device, web_files
-from edgerec_devices.node import Node
-from edgerec_devices.web_files import Package, packages, runtime_folder, set_up
+from edgerec_devices import open_device
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.files import Package, packages, runtime_folder, set_up
+from edgerec_devices.web.node import Node
 from tests.devices.conftest import write_script
 from tests.devices.web import BUNDLES, QUICK, damaged, large_bundle, need, questions
 from tests.vectors.check import names
 
-SOURCES = Path(web_files.__file__).parents[1] / "web"
+SOURCES = Path(web_files.__file__).parents[2] / "web"
 
 
 @pytest.fixture(scope="module")

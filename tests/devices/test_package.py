@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgerec_devices.package import agent_zip
+from edgerec_devices.ssh.environment import agent_zip
 
 
 def test_the_same_sources_make_the_same_bytes() -> None:

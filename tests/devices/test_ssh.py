@@ -14,7 +14,7 @@ from edgerec.errors import BenchError
 from edgerec.runtime.memory import memory_kib
 from edgerec_bench import read_results
 from edgerec_devices import Local, Ssh
-from edgerec_devices.connection import NoAnswerError
+from edgerec_devices.ssh.connection import NoAnswerError
 from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import Server, awaited, client, one_line, write_script
 

@@ -20,9 +20,9 @@ from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
-from edgerec_devices import web_files
-from edgerec_devices.kinds import silent
-from edgerec_devices.web_files import Package
+from edgerec_devices.protocol import silent
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.files import Package
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.diff import diff
 from tests.devices.android.parts import kept

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
-from edgerec_devices import web_files
-from edgerec_devices.static_site import Files, StaticServer
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.static_site import Files, StaticServer
 from tests.devices.chrome import chrome
 from tests.devices.web import films, native, need
 
 DOCS = Path(__file__).parents[2] / "docs"
-PACKAGE = Path(web_files.__file__).parents[1] / "web" / "package.json"
+PACKAGE = Path(web_files.__file__).parents[2] / "web" / "package.json"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from edgerec_bench.grid.plan import Cell, Plan
 from edgerec_bench.grid.rows import ANSWER, ASKED, GridFile, Row, load_cell_data
 from edgerec_bench.record import now
 from edgerec_devices import Local
-from edgerec_devices.outcome import signal_name
+from edgerec_devices.process import signal_name
 
 Tell = Callable[[str], None]
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from edgerec_devices.adb import KIND
-from edgerec_devices.android import AAR_VARIABLE, NDK_VARIABLES, RUNNER_VARIABLE
-from edgerec_devices.kinds import set_up, silent
-from edgerec_devices.runner import LIBRARY, build
+from edgerec_devices.adb.device import KIND
+from edgerec_devices.adb.parts import AAR_VARIABLE, LIBRARY, NDK_VARIABLES, RUNNER_VARIABLE, build
+from edgerec_devices.protocol import set_up, silent
 from tests.devices.android.parts import ABI, android_archive, linux_archive, need, shim_libraries
 from tests.devices.android.phone import Phone, switched_on
 

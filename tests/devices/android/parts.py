@@ -21,8 +21,8 @@ from typing import NoReturn
 import pytest
 
 from edgerec.files import cache_folder, sha256
-from edgerec_devices.arm64_packages import KEYS, command, is_debian, mirror
-from edgerec_devices.runner import LIBRARY
+from edgerec_devices.adb.parts import LIBRARY
+from edgerec_devices.arm64.image import KEYS, command, is_debian, mirror
 from tests.devices.android.unversion import unversioned
 
 PACKAGE, PACKAGE_SHA256 = (

@@ -17,7 +17,7 @@ import pytest
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_bench import Settings, bench, read_results
 from edgerec_devices import Local, open_device
-from edgerec_devices.adb import Adb
+from edgerec_devices.adb.device import Adb
 from tests.conftest import CommandLine, interrupted
 from tests.devices.android.conftest import use
 from tests.devices.android.phone import SERIAL, Phone, switched_on

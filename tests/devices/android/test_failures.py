@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_devices import android_bridge, open_device
-from edgerec_devices.adb import Adb, lacks
+from edgerec_devices import open_device
+from edgerec_devices.adb import bridge as android_bridge
+from edgerec_devices.adb.device import Adb, lacks
 from tests.conftest import CommandLine
 from tests.devices.conftest import write_script
 

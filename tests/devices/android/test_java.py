@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
-from edgerec_devices.runner import LIBRARY
+from edgerec_devices.adb.parts import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
 from tests.devices.web import films, hostile_graphs, large_bundle, make_patches, not_finite

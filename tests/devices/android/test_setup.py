@@ -12,12 +12,20 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError, DownloadError
-from edgerec_devices import android
-from edgerec_devices.android import AAR_VARIABLE, COMPILERS, NDK_VARIABLES, RUNNER_VARIABLE, Archive, parts, set_up
-from edgerec_devices.android_facts import android_facts, read_answer
-from edgerec_devices.kinds import kept, silent
-from edgerec_devices.runner import LIBRARY
-from edgerec_devices.runner import NAME as RUNNER
+from edgerec_devices.adb import parts as android
+from edgerec_devices.adb.facts import android_facts, read_answer
+from edgerec_devices.adb.parts import (
+    AAR_VARIABLE,
+    COMPILERS,
+    LIBRARY,
+    NDK_VARIABLES,
+    RUNNER,
+    RUNNER_VARIABLE,
+    Archive,
+    parts,
+    set_up,
+)
+from edgerec_devices.protocol import kept, silent
 from tests.data.conftest import Host, host  # noqa: F401
 from tests.devices.android.parts import ABI, need
 from tests.devices.conftest import write_script

@@ -12,15 +12,15 @@ import pytest
 
 from edgerec.runtime.manifest import MOST_BYTES as MOST_MANIFEST_BYTES
 from edgerec.runtime.manifest import MOST_GRAPH_BYTES
-from edgerec_devices import web_files
-from edgerec_devices.static_site import StaticServer
+from edgerec_devices.web import files as web_files
+from edgerec_devices.web.static_site import StaticServer
 from tests.devices.chrome import Chrome, Page, chrome
 from tests.devices.web import BUNDLES, hostile_graphs, native, need, not_finite
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
-SOURCES = Path(web_files.__file__).parents[1] / "web" / "src"
+SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
 MOST_BYTES = 15_600
 """Of our own code, minified, that a page loads at first."""
 MOST_BYTES_IN_ALL = 28_000

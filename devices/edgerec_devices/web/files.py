@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.kinds import Lack, Tell, kept
+from edgerec_devices.protocol import Lack, Tell, kept
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
 RUNTIME = (
     *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),

@@ -15,7 +15,7 @@ from typing import Self
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
-from edgerec_devices.arm64_image import FIRST, MADE, OUT_OF_MEMORY, READY, USER
+from edgerec_devices.arm64.image import FIRST, MADE, OUT_OF_MEMORY, READY, USER
 
 EMULATOR = "qemu-system-aarch64"
 CPU = "cortex-a72"

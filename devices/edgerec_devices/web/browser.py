@@ -16,14 +16,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from edgerec.errors import BenchError
-from edgerec_devices import web_chromium, web_files
-from edgerec_devices.kinds import Kind, Lack, Options, Tell, silent
 from edgerec_devices.local import Local
-from edgerec_devices.local_http import LOOPBACK
-from edgerec_devices.protocol import Request
-from edgerec_devices.web_agent import answer_in, facts_here, refuse_others, runtime_facts
-from edgerec_devices.web_chromium import chromium
-from edgerec_devices.web_server import WebServer
+from edgerec_devices.protocol import Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.web import chromium, files
+from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
+from edgerec_devices.web.local_http import LOOPBACK
+from edgerec_devices.web.server import WebServer
 
 FORM = "browser[:webgpu][:open[@host[:port]]]"
 START_S = 60.0
@@ -98,12 +96,12 @@ class Browser:
             self._flags.append("--enable-unsafe-webgpu")
         self._provider, self.memory = "webgpu" if self._address.webgpu else "wasm", heap
         self._folders: dict[str, Path] = {}
-        runtime = web_files.installed()
+        runtime = files.installed()
         if not self._address.opened:
-            web_chromium.find_chromium()
+            chromium.find_chromium()
         self.server = WebServer(self._address.host, self._address.port)
-        self.server.serve([*web_files.PAGE.glob("*.html"), *web_files.DIST.glob("*.mjs")])
-        self.server.serve([runtime / name for name in web_files.RUNTIME], "ort/", lasting=True)
+        self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs")])
+        self.server.serve([runtime / name for name in files.RUNTIME], "ort/", lasting=True)
         if self._address.opened:
             # On a line of its own: what `tell` shows may be cut, or replaced before it is read.
             print(f"open {self.server.address} in the browser that is to be measured", file=sys.stderr, flush=True)
@@ -137,7 +135,7 @@ class Browser:
         refuse_others(request, "a browser")
         asked = {**request, "provider": self._provider, "heap": self.memory}
         # A browser that somebody opened stays.
-        started = nullcontext() if self._address.opened else chromium(self.server.address, self._flags)
+        started = nullcontext() if self._address.opened else chromium.launch(self.server.address, self._flags)
         with started as browser:
             answer = self.server.ask(
                 asked,
@@ -172,7 +170,7 @@ def _open(address: str, options: Options) -> Browser:
 
 def lacks() -> list[Lack]:
     """A browser and onnxruntime-web, where they are missing."""
-    return [*web_chromium.lacks(), *web_files.lacks()]
+    return [*chromium.lacks(), *files.lacks()]
 
 
 KIND = Kind(
@@ -181,6 +179,6 @@ KIND = Kind(
     "headless Chromium, or any browser that opens the printed page",
     _open,
     lacks,
-    web_files.set_up,
-    place=web_files.runtime_folder,
+    files.set_up,
+    place=files.runtime_folder,
 )

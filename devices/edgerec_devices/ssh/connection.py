@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from edgerec.errors import BenchError
 from edgerec.files import atomic_write, storage_failure
-from edgerec_devices import far
-from edgerec_devices.conversation import converse
+from edgerec_devices.process import exchange
+from edgerec_devices.ssh import remote_agent
 
 OLDEST_PYTHON = (3, 11)
 OPTIONS = {
@@ -39,7 +39,7 @@ SILENT = "it said nothing"
 GRACE_S = 10
 """Seconds for the far end to kill what it runs and to remove what is unfinished."""
 
-SOURCE = inspect.getsource(far).encode()
+SOURCE = inspect.getsource(remote_agent).encode()
 BOOTSTRAP = (
     "import sys;"
     f'sys.version_info<{OLDEST_PYTHON}and sys.exit("too old: "+sys.version.split()[0]);'
@@ -148,7 +148,7 @@ class Connection:
         """What the far end answers to a request.
 
         Args:
-            fields: of the request, as `far` describes them.
+            fields: of the request, as `remote_agent` describes them.
             sent: files whose bytes follow it.
             seconds: in which nothing moves, until the link is given up. ssh itself notices one that is dead, but not a
                 device that does nothing any more.
@@ -169,7 +169,7 @@ class Connection:
                     raise BenchError(f"{self.name} sent a file named {name!r}, which would leave {folder}")
                 digest, left = hashlib.sha256(), nbytes
                 with atomic_write(target) as stream:
-                    while piece := out.read(min(left, far.PIECE)):
+                    while piece := out.read(min(left, remote_agent.PIECE)):
                         digest.update(piece)
                         left -= stream.write(piece)
                     if digest.hexdigest() != sha256:
@@ -186,8 +186,8 @@ class Connection:
             status = self._talk(command, [head, *sent], out, said, seconds)
             out.seek(0)
             for line in out:
-                if line.startswith(far.MARK.encode()):
-                    answer = json.loads(line[len(far.MARK) :])
+                if line.startswith(remote_agent.MARK.encode()):
+                    answer = json.loads(line[len(remote_agent.MARK) :])
                     if "error" in answer:
                         raise BenchError(f"{self.name}: {answer['error']}")
                     return answer["ok"]
@@ -208,7 +208,7 @@ class Connection:
         except FileNotFoundError:
             raise BenchError("there is no ssh on this machine; install OpenSSH's client (openssh-client)") from None
         try:
-            return converse(process, _pieces(sent), seconds, GRACE_S, lambda: os.fstat(out.fileno()).st_size)
+            return exchange(process, _pieces(sent), seconds, GRACE_S, lambda: os.fstat(out.fileno()).st_size)
         except subprocess.TimeoutExpired:
             raise NoAnswerError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
 
@@ -264,5 +264,5 @@ def _pieces(sent: Iterable[Path | bytes]) -> Iterator[bytes]:
         except OSError as error:
             storage_failure(one, error, "read")
         with source:
-            while piece := source.read(far.PIECE):
+            while piece := source.read(remote_agent.PIECE):
                 yield piece

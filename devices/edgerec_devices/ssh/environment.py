@@ -1,19 +1,24 @@
-"""What a device needs beside the agent: numpy and onnxruntime, at this machine's versions, and the wheels of them."""
+"""The software that a device gets: numpy and onnxruntime at this machine's versions, and the agent as one zip."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from edgerec import errors, extras, files, runtime, signatures
 from edgerec.errors import BenchError
+from edgerec_devices import agent, facts
 from edgerec_devices.doctor import Platform, wheel_advice
 
 PACKAGES = ("numpy", "onnxruntime")
@@ -118,3 +123,39 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
         advice = wheel_advice(target.platform) or otherwise
         return BenchError(f"there is no wheel of {missing[1]} for {target}: {advice}")
     return BenchError(f"pip failed on {where}: {last}")
+
+
+AGENT_MODULES = (errors, extras, files, signatures, facts)
+AGENT_PACKAGES = (runtime, agent)
+"""Whole folders; the modules above, each with the `__init__` of its package, are what they import of the rest."""
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The oldest date that a zip holds: equal sources make equal bytes, which are not sent again."""
+
+
+def agent_zip() -> tuple[str, bytes]:
+    """Its name, which holds its sha256, and its bytes. Raises BenchError where a module has no source file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, source in sorted(set(_sources())):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), source.read_bytes(), zipfile.ZIP_DEFLATED)
+    content = buffer.getvalue()
+    return f"agent-{hashlib.sha256(content).hexdigest()[:32]}.zip", content
+
+
+def _sources() -> Iterator[tuple[str, Path]]:
+    for module in AGENT_MODULES:
+        path, (package, _, name) = _source(module), module.__name__.partition(".")
+        yield f"{package}/{name}.py", path
+        yield f"{package}/__init__.py", path.with_name("__init__.py")
+    for folder in AGENT_PACKAGES:
+        for path in _source(folder).parent.iterdir():
+            if path.suffix in (".py", ".json"):
+                yield f"{folder.__name__.replace('.', '/')}/{path.name}", path
+
+
+def _source(module: ModuleType) -> Path:
+    if module.__file__ is None or not Path(module.__file__).is_file():
+        raise BenchError(
+            f"the source of {module.__name__} is not here; install EdgeRec whole: pip install --force-reinstall edgerec"
+        )
+    return Path(module.__file__)

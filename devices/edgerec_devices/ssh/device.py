@@ -21,12 +21,10 @@ from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME
-from edgerec_devices.connection import Address, Connection
-from edgerec_devices.environment import Target, download, pins, pip_failure
-from edgerec_devices.kinds import Kind, Lack, Options, Tell, silent
-from edgerec_devices.outcome import answer_of, took_too_long
-from edgerec_devices.package import agent_zip
-from edgerec_devices.protocol import AGENT, Request
+from edgerec_devices.process import answer_of, took_too_long
+from edgerec_devices.protocol import AGENT, Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.ssh.connection import Address, Connection
+from edgerec_devices.ssh.environment import Target, agent_zip, download, pins, pip_failure
 
 FACTS = "edgerec_devices.facts"
 SETUP_S = 3600.0

@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from edgerec.errors import BenchError
-from edgerec_devices import web_files
-from edgerec_devices.kinds import Kind, Lack, Options
 from edgerec_devices.local import Local
-from edgerec_devices.outcome import answer_of, took_too_long
-from edgerec_devices.protocol import Request
-from edgerec_devices.web_agent import answer_in, facts_here, refuse_others, runtime_facts
+from edgerec_devices.process import answer_of, took_too_long
+from edgerec_devices.protocol import Kind, Lack, Options, Request
+from edgerec_devices.web import files
+from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
 
 OLDEST = 18
 MISSING = Lack(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
@@ -41,7 +40,7 @@ class Node(Local):
             BenchError: no Node, an old one, or nothing set up.
         """
         super().__init__(timeout=timeout)
-        self._command = [_program(), str(web_files.DIST / "node.mjs"), str(web_files.installed())]
+        self._command = [_program(), str(files.DIST / "node.mjs"), str(files.installed())]
         self.memory = heap
 
     def info(self) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def _open(_: str, options: Options) -> AbstractContextManager[Node]:
 
 def lacks() -> list[Lack]:
     """Node and onnxruntime-web, where they are missing."""
-    return [*([] if shutil.which("node") else [MISSING]), *web_files.lacks()]
+    return [*([] if shutil.which("node") else [MISSING]), *files.lacks()]
 
 
 KIND = Kind(
@@ -108,6 +107,6 @@ KIND = Kind(
     "Node.js on this machine, with onnxruntime-web",
     _open,
     lacks,
-    web_files.set_up,
-    place=web_files.runtime_folder,
+    files.set_up,
+    place=files.runtime_folder,
 )

@@ -1,4 +1,4 @@
-"""What Android devices are measured with: onnxruntime's library for them, and the runner, kept by their processor."""
+"""The parts that Android devices get: onnxruntime's library and the native runner in C, kept by processor."""
 
 from __future__ import annotations
 
@@ -6,16 +6,54 @@ import os
 import secrets
 import shutil
 import struct
+import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.kinds import Lack, Tell, kept
-from edgerec_devices.runner import LIBRARY, build
-from edgerec_devices.runner import NAME as RUNNER
+from edgerec_devices.protocol import Lack, Tell, kept
+
+SOURCES = Path(__file__).parents[1] / "runner"
+RUNNER = "edgerec-runner"
+LIBRARY = "libonnxruntime.so"
+FLAGS = (
+    *("-std=c11", "-O2", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64"),
+    *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"),
+)
+
+
+def build(compiler: Sequence[str], headers: Path, out: Path, *flags: str) -> Path:
+    """Compile the runner.
+
+    Args:
+        compiler: its command: ['cc'], or one of Android's NDK.
+        headers: the folder with onnxruntime_c_api.h, 1.18 or newer. It is no part of EdgeRec: Android's archive of
+            onnxruntime brings it.
+        out: the program.
+        flags: more of them.
+
+    Returns:
+        `out`.
+
+    Raises:
+        BenchError: no such compiler, or it failed.
+    """
+    sources = sorted(map(str, SOURCES.glob("*.c")))
+    command = [*compiler, *FLAGS, *flags, "-isystem", str(headers), *sources, "-ldl", "-o", str(out)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BenchError(f"there is no {compiler[0]} to build the runner with") from None
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        reason = next((line for line in lines if "error" in line), lines[-1] if lines else f"status {done.returncode}")
+        raise BenchError(f"{compiler[0]} cannot build the runner: {reason}")
+    return out
+
 
 NAME = "adb"
 AAR_VARIABLE, RUNNER_VARIABLE = "EDGEREC_ANDROID_AAR", "EDGEREC_ANDROID_RUNNER"

@@ -1,18 +1,26 @@
-"""Android's debug bridge: one device through the system's `adb`, and what its failures mean in one line."""
+"""Android's debug bridge: one device through the system's `adb`, its failures in one line, the files kept there."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import secrets
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import IO
 
+from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
-from edgerec_devices.conversation import converse
+from edgerec.files import sha256
+from edgerec.runtime.manifest import FILE_NAME
+from edgerec_devices.process import exchange
+from edgerec_devices.protocol import Tell
 
 ROOT = "/data/local/tmp/edgerec"
 """All that is ours on a device: adb's user may write there, and start programs."""
@@ -94,7 +102,7 @@ class Bridge:
         except FileNotFoundError:
             raise _no_client() from None
         try:
-            return converse(process, [line.encode() + b"\n"], seconds, GRACE_S)
+            return exchange(process, [line.encode() + b"\n"], seconds, GRACE_S)
         except subprocess.TimeoutExpired:
             raise BenchError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
 
@@ -165,3 +173,60 @@ def connected() -> list[str]:
 
 def _no_client() -> BenchError:
     return BenchError(f"there is no adb on this machine; {CLIENT_MEND}")
+
+
+class Store:
+    """What is kept on a device, in folders below `/data/local/tmp/edgerec`."""
+
+    def __init__(self, bridge: Bridge, tell: Tell) -> None:
+        self._bridge, self._tell = bridge, tell
+
+    def send(self, kind: str, paths: list[Path]) -> str:
+        """Those of the files that are not there, whole, yet.
+
+        Args:
+            kind: the folder that the files' own folder is made in.
+
+        Returns:
+            Their folder; it is named by all their contents.
+
+        Raises:
+            BenchError: no connection, no space there, or a damaged arrival.
+            StorageError: a file cannot be read here.
+        """
+        content = {path: sha256(path) for path in paths}
+        named = sorted((path.name, digest) for path, digest in content.items())
+        place = f"{ROOT}/{kind}/{hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]}"
+        wanted = self._missing(place, content)
+        if wanted:
+            nbytes = sum(path.stat().st_size for path in wanted)
+            self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
+            self._put(place, {path: content[path] for path in wanted})
+        return place
+
+    def _put(self, place: str, content: Mapping[Path, str]) -> None:
+        part = f"{ROOT}/parts/{secrets.token_hex(8)}"
+        # Without a manifest a folder is no bundle: it comes last.
+        paths = sorted(content, key=lambda path: (path.name == FILE_NAME, path))
+        try:
+            self._bridge.shell(f"mkdir -p {part} {place}")
+            self._bridge.push(paths, part)
+            if damaged := self._missing(part, content):
+                raise BenchError(f"{self._bridge.name}: {damaged[0].name} arrived damaged or in part; try again")
+            self._bridge.shell(" && ".join(f"mv -f {part}/{shlex.quote(path.name)} {place}/" for path in paths))
+        finally:
+            with suppress(BenchError):  # what went wrong has been told, or will be the next time
+                self._bridge.shell(f"rm -rf {part}")
+
+    def _missing(self, folder: str, content: Mapping[Path, str]) -> list[Path]:
+        """Those that are not in a folder there with these bytes; of this size, where it has no sha256sum."""
+        script = (
+            f"cd {folder} 2>/dev/null || exit 0; if command -v sha256sum >/dev/null; then sha256sum *; else wc -c *; fi"
+        )
+        lines = (
+            line.split(maxsplit=1) for line in self._bridge.shell(f"{{ {script}; }} 2>/dev/null; true").splitlines()
+        )
+        seen = {words[1]: words[0] for words in lines if len(words) == 2}
+        return [
+            path for path, digest in content.items() if seen.get(path.name) not in (digest, str(path.stat().st_size))
+        ]

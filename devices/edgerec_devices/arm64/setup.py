@@ -13,11 +13,10 @@ from pathlib import Path
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
-from edgerec_devices.arm64_image import TARGET, Image, sources
-from edgerec_devices.arm64_packages import PLACES, SUITE, is_debian
-from edgerec_devices.arm64_vm import EMULATOR, first_start
-from edgerec_devices.environment import pins
-from edgerec_devices.kinds import Lack, Tell, kept
+from edgerec_devices.arm64.image import PLACES, SUITE, TARGET, Image, is_debian, sources
+from edgerec_devices.arm64.vm import EMULATOR, first_start
+from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.ssh.environment import pins
 
 NAME = "arm64"
 COMMAND = f"edgerec devices setup {NAME}"

@@ -14,14 +14,13 @@ from typing import Any
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec_devices.arm64_packages import command
-from edgerec_devices.arm64_setup import NAME, home, lacks, set_up
-from edgerec_devices.arm64_vm import CPU, EMULATOR, HOST, Machine
-from edgerec_devices.connection import NoAnswerError
-from edgerec_devices.kinds import Kind, Options, Tell
-from edgerec_devices.outcome import took_too_long
-from edgerec_devices.protocol import Request
-from edgerec_devices.ssh import Ssh
+from edgerec_devices.arm64.image import command
+from edgerec_devices.arm64.setup import NAME, home, lacks, set_up
+from edgerec_devices.arm64.vm import CPU, EMULATOR, HOST, Machine
+from edgerec_devices.process import took_too_long
+from edgerec_devices.protocol import Kind, Options, Request, Tell
+from edgerec_devices.ssh.connection import NoAnswerError
+from edgerec_devices.ssh.device import Ssh
 
 MEMORY = 512 << 20
 LEAST_MEMORY, MOST_MEMORY = 96 << 20, 64 << 30

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from edgerec.errors import BenchError
-from edgerec_devices import adb, arm64, browser, local, node, ssh
-from edgerec_devices.kinds import Kind, Options, Tell, silent
-from edgerec_devices.protocol import Device
+from edgerec_devices import local
+from edgerec_devices.adb import device as adb
+from edgerec_devices.arm64 import device as arm64
+from edgerec_devices.protocol import Device, Kind, Options, Tell, silent
+from edgerec_devices.ssh import device as ssh
+from edgerec_devices.web import browser, node
 
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (local.KIND, ssh.KIND, arm64.KIND, adb.KIND, browser.KIND, node.KIND)

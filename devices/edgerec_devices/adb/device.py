@@ -22,15 +22,11 @@ from edgerec.errors import BenchError
 from edgerec.files import storage_failure
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
-from edgerec_devices.android import NAME, MissingPartError, lacks, parts, set_up
-from edgerec_devices.android_bridge import Bridge, connected
-from edgerec_devices.android_facts import SCRIPT, abi_of, android_facts, read_answer
-from edgerec_devices.android_store import Store
-from edgerec_devices.kinds import Kind, Options, Tell, silent
-from edgerec_devices.outcome import answer_of, took_too_long
-from edgerec_devices.protocol import Request
-from edgerec_devices.runner import LIBRARY
-from edgerec_devices.runner import NAME as RUNNER
+from edgerec_devices.adb.bridge import Bridge, Store, connected
+from edgerec_devices.adb.facts import SCRIPT, abi_of, android_facts, read_answer
+from edgerec_devices.adb.parts import LIBRARY, NAME, RUNNER, MissingPartError, lacks, parts, set_up
+from edgerec_devices.process import answer_of, took_too_long
+from edgerec_devices.protocol import Kind, Options, Request, Tell, silent
 
 TASKS = ("bundle", "bare")
 SLACK_S = 60.0

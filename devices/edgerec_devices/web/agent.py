@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec_devices import web_files
 from edgerec_devices.facts import machine_facts
 from edgerec_devices.protocol import Request
+from edgerec_devices.web import files
 
 TASKS = ("bundle", "bare", "answers", "facts")
 """Those of `edgerec_devices.agent`, single questions in bundle rows, and what the browser or Node is."""
@@ -41,5 +41,5 @@ def facts_here() -> dict[str, Any]:
 
 def runtime_facts(runtime: str, provider: str, heap: int | None) -> dict[str, Any]:
     """onnxruntime-web has no telemetry that could be on; heap_limit_bytes where one was set."""
-    facts = {"runtime": runtime, "onnxruntime": web_files.version(), "provider": provider, "ort_telemetry": "off"}
+    facts = {"runtime": runtime, "onnxruntime": files.version(), "provider": provider, "ort_telemetry": "off"}
     return facts if heap is None else {**facts, "heap_limit_bytes": heap}

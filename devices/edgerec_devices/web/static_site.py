@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from edgerec.files import atomic_write
-from edgerec_devices.local_http import HEADERS, LOOPBACK, TYPES, LocalHttp, Quiet
+from edgerec_devices.web.local_http import HEADERS, LOOPBACK, TYPES, LocalHttp, Quiet
 
 Files = Mapping[str, Path | bytes]
 """Files, or their content, by path below the site's root: 'ort/a.wasm'."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from edgerec.errors import BenchError
-from edgerec_devices.kinds import Lack
-from edgerec_devices.local_http import LOOPBACK
+from edgerec_devices.protocol import Lack
+from edgerec_devices.web.local_http import LOOPBACK
 
 PROGRAMS = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge"),
@@ -75,7 +75,7 @@ class Chromium:
 
 
 @contextmanager
-def chromium(address: str, flags: Sequence[str] = ()) -> Iterator[Chromium]:
+def launch(address: str, flags: Sequence[str] = ()) -> Iterator[Chromium]:
     """A fresh browser with a profile of its own at an address, until the block ends. Raises BenchError."""
     program = find_chromium()
     with (

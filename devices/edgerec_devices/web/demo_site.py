@@ -11,11 +11,11 @@ from edgerec.files import remove
 from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
-from edgerec_devices import web_files
-from edgerec_devices.static_site import Files, write_site
+from edgerec_devices.web import files
+from edgerec_devices.web.static_site import Files, write_site
 
-PAGE = web_files.WEB / "demo"
-"""What is written by hand; the programs are built into `web_files.DIST`."""
+PAGE = files.WEB / "demo"
+"""What is written by hand; the programs are built into `files.DIST`."""
 PROGRAMS = {"page.mjs": "demo-page.mjs", "worker.mjs": "demo-worker.mjs"}
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _MARK = "sw.js"
@@ -43,9 +43,9 @@ def demo_site(folder: Path) -> Files:
             f"{folder} knows its own users only, and has no 'similar' graph: whoever opens the page is none of them; "
             "export it with --no-users"
         )
-    runtime = web_files.installed()
+    runtime = files.installed()
     page = {path.name: path for path in PAGE.iterdir()}
-    page |= {name: web_files.DIST / built for name, built in PROGRAMS.items()}
+    page |= {name: files.DIST / built for name, built in PROGRAMS.items()}
     return {
         **page,
         _MARK: _service_worker(page),
@@ -56,12 +56,12 @@ def demo_site(folder: Path) -> Files:
 
 def _service_worker(page: dict[str, Path]) -> bytes:
     """The program that keeps the page's files for a visit without a network; a changed page makes another one."""
-    digest = hashlib.sha256(web_files.version().encode())
+    digest = hashlib.sha256(files.version().encode())
     for name in sorted(page):
         digest.update(page[name].read_bytes())
     kept = ["./", *sorted(page.keys() - {"index.html"}), *(f"ort/{name}" for name in RUNTIME)]
     site = json.dumps({"version": digest.hexdigest()[:12], "files": kept})
-    return f"{_BEGINS}{site};\n".encode() + (web_files.DIST / "demo-sw.mjs").read_bytes()
+    return f"{_BEGINS}{site};\n".encode() + (files.DIST / "demo-sw.mjs").read_bytes()
 
 
 def write_demo(bundle: Path, folder: Path) -> int:
@@ -76,9 +76,9 @@ def write_demo(bundle: Path, folder: Path) -> int:
         As `demo_site` does.
     """
     check_outputs([demo_output(folder)], [bundle], overwrite=None)
-    files = demo_site(bundle)
-    write_site(files, folder)
+    pages = demo_site(bundle)
+    write_site(pages, folder)
     for path in (folder / "bundle").iterdir():
-        if f"bundle/{path.name}" not in files:
+        if f"bundle/{path.name}" not in pages:
             remove(path)
-    return sum((folder / name).stat().st_size for name in files)
+    return sum((folder / name).stat().st_size for name in pages)

@@ -22,9 +22,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edgerec.errors import BenchError
-from edgerec_devices.local_http import HEADERS, LOOPBACK, TICK_S, TYPES, LocalHttp, Quiet
-from edgerec_devices.outcome import took_too_long
+from edgerec_devices.process import took_too_long
 from edgerec_devices.protocol import Request
+from edgerec_devices.web.local_http import HEADERS, LOOPBACK, TICK_S, TYPES, LocalHttp, Quiet
 
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 POLL_S = 20.0

@@ -1,0 +1,1 @@
+"""The emulated Raspberry Pi stand-in, behind the same SSH."""

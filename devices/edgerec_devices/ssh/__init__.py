@@ -1,0 +1,1 @@
+"""A Linux machine behind sshd, such as a Raspberry Pi."""

@@ -1,0 +1,1 @@
+"""Browsers and Node: onnxruntime-web, the agent that runs there, and the demo page."""
