@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import pytest
-from edgerec_bench.grid_plan import Plan
 
 import edgerec.cli
 from edgerec.cli import app
@@ -15,7 +14,7 @@ from edgerec.data.named import named_sets
 from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, PatchError, StorageError, reason_of
 from edgerec.files import atomic_write
 from edgerec.runtime import updates
-from edgerec_bench.grid import run_grid
+from edgerec_bench.grid import Plan, run_grid
 from edgerec_export import Options, export
 from tests.conftest import random_source
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from edgerec_bench.grid_rows import grid_outputs
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.options import data_path, overwrite_option
@@ -30,7 +29,7 @@ from edgerec_bench.frontier import (
     to_csv,
     to_markdown,
 )
-from edgerec_bench.grid import Grid, run_grid
+from edgerec_bench.grid import Grid, grid_outputs, run_grid
 from edgerec_bench.record import write_record
 
 KIND = "frontier"

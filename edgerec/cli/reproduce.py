@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from edgerec_bench.grid_rows import grid_outputs
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.options import data_path, overwrite_option
@@ -17,7 +16,7 @@ from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.request import settings_by_method, settings_of
 from edgerec_bench.command import ASIDE, is_default, typed
-from edgerec_bench.grid import run_grid
+from edgerec_bench.grid import grid_outputs, run_grid
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (
     BUDGETS,

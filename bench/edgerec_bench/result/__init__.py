@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgerec_bench.result.figures import CONTESTED, STREAM_SECONDS, Measured, calls_needed, more_processes
 from edgerec_bench.result.file import AnyResult, read_results, schema, write_results
 from edgerec_bench.result.process import CLOCKS, INSTRUCTIONS, KIB, TIME, Clock, Process, clock_of
-from edgerec_bench.result.result import SCENARIOS, USUAL, BundleFacts, Result, Settings
+from edgerec_bench.result.result import FORMAT, SCENARIOS, USUAL, BundleFacts, Result, Settings
 from edgerec_bench.result.scale import Contender, ScaleResult, targets
 from edgerec_bench.result.scale_table import (
     COLUMNS,
@@ -37,6 +37,7 @@ __all__ = [
     "CLOCKS",
     "COLUMNS",
     "CONTESTED",
+    "FORMAT",
     "INSTRUCTIONS",
     "KIB",
     "MORE",
