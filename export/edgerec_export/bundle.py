@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
     """Write the bundle of `source` to the folder `out`, replacing a bundle that is there.
 
     Args:
-        overwrite: replace an id map that is there, and a manifest that is damaged or no bundle's.
+        overwrite: replace an id map that is there, and a manifest that is not a bundle's.
 
     Raises:
         BudgetError: it cannot fit `options.max_bytes`, and the message names the smallest size, or took more memory
@@ -152,7 +152,7 @@ def _choose(source: Source, options: Options) -> Chosen:
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a place that holds anything but a bundle of ours, whole or, with `overwrite`, damaged."""
+    """Refuse a place that holds anything but a bundle, whole or damaged, or with `overwrite` some manifest."""
     try:
         if folder.exists() and not folder.is_dir():
             raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
@@ -165,13 +165,25 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
     except BundleError as error:
         if not all(OURS.fullmatch(name) for name in names) or _is_newer(folder / FILE_NAME):
             raise ExportError(f"{folder} holds something else ({error}); choose another --out") from error
-        if not overwrite and not json_of(FORMAT)(folder / FILE_NAME):
+        if not overwrite and not _is_damaged(folder, names):
             raise ExportError(
-                f"{folder / FILE_NAME} is no bundle's ({error}); choose another --out, or give --overwrite"
+                f"{folder} holds something else ({error}); choose another --out, or give --overwrite"
             ) from error
         return
     if names and FILE_NAME not in names and not all(OURS.fullmatch(name) for name in names):
         raise ExportError(f"{folder} is not empty and holds no bundle; choose another --out")
+
+
+def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a manifest that cannot be read is a bundle's: it says so, or is cut and has a tables file beside it."""
+    manifest = folder / FILE_NAME
+    if json_of(FORMAT)(manifest):
+        return True
+    try:
+        json.loads(manifest.read_bytes())
+    except (ValueError, RecursionError):
+        return any(name.startswith("tables-") and OURS.fullmatch(name) for name in names)
+    return False
 
 
 def _is_newer(manifest: Path) -> bool:
@@ -179,7 +191,7 @@ def _is_newer(manifest: Path) -> bool:
     try:
         fields = json.loads(manifest.read_bytes())
         version = int(str(fields.get("version")).partition(".")[0])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return False
     return fields.get("format") == FORMAT and version > MAJOR
 

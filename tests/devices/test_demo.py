@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from edgerec.errors import RequestError, StorageError
+from edgerec.errors import OutputError, RequestError
 from edgerec.files import cache_folder
 from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
@@ -288,7 +288,7 @@ def test_it_can_be_written_for_any_web_server(bundle: Path, tmp_path: Path, comm
     assert kept == {path.name for path in (OTHER).iterdir()}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
-    with pytest.raises(StorageError, match=r"is there already and is no demo; name a new folder"):
+    with pytest.raises(OutputError, match="was not written by this command; choose another --out"):
         write_demo(bundle, tmp_path / "other")
     with pytest.raises(RequestError, match=r"has no 'similar' graph: .*; export it with --no-users"):
         write_demo(BUNDLES / "no-similar", tmp_path / "new")
