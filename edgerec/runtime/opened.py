@@ -123,11 +123,11 @@ class Opened:
         if allowed is not None and allowed.shape[1] * d <= n:
             looked_up = self.manifest.layout != "csc" or "l" in self.manifest.sections  # or all are scored at each call
             at_once = max(1, VALUES_AT_ONCE // d) if looked_up else n
-            return best_of(partial(self._scores, subject), allowed, excluded, int(k), at_once)
-        if allowed is not None:
-            excluded = the_rest(allowed, excluded, n)
-        items, scores = self._ranked("recommend", {**subject.feed, "exclude": excluded, "k": k}, excluded)
-        return items, self._finite("recommend", scores, items >= 0, subject)
+            items, scores = best_of(partial(self._scores, subject), allowed, excluded, int(k), at_once)
+        else:
+            excluded = excluded if allowed is None else the_rest(allowed, excluded, n)
+            items, scores = self._ranked("recommend", {**subject.feed, "exclude": excluded, "k": k}, excluded)
+        return items, self._unscaled("recommend", scores, items >= 0, subject)
 
     def _ranked(
         self, graph: str, feed: Feed, excluded: NDArray[np.int64]
@@ -156,36 +156,46 @@ class Opened:
         graph: str,
         numbers: NDArray[np.float32],
         meant: NDArray[np.bool_] | np.bool_ = np.True_,
-        subject: Subject | None = None,
+        *,
+        given: bool = False,
     ) -> NDArray[np.float32]:
-        """The numbers (B, n) that a graph answers, as they are for unscaled vectors; those that are `meant` are finite.
+        """The numbers (B, n) that a graph answers, of which those that are `meant` are finite.
 
-        Raises RequestError where a given vector is too large for them, BundleError for the bundle's own.
+        Raises RequestError if they are of a given vector, BundleError if everything is the bundle's own.
         """
-        if subject is not None and subject.exponents is not None:
-            numbers = unscaled(numbers, subject.exponents)
         finite = np.isfinite(numbers)
         if finite.all() or (finite | ~meant).all():
             return numbers
         wrong = np.argwhere(~finite & meant)
-        if subject is not None and subject.given:
+        if given:
             raise RequestError(f"vector[{wrong[0][0]}] has scores beyond float32 (3.4e38): give a smaller vector")
         raise BundleError(
             f"the '{graph}' graph of {self.bundle.folder} answers with numbers that are not finite; "
             "get the bundle again"
         )
 
+    def _unscaled(
+        self, graph: str, scores: NDArray[np.float32], meant: NDArray[np.bool_] | np.bool_, subject: Subject
+    ) -> NDArray[np.float32]:
+        """The scores (B, n) that a graph answers, as they are for vectors that were not scaled."""
+        if subject.exponents is not None:
+            scores = unscaled(scores, subject.exponents)
+        return self._finite(graph, scores, meant, given=subject.given)
+
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         asked = self._asked(inputs)
         rows = rows_of(candidates, "candidates", "item", self.n_items, (_batch(asked), "C"), padded=False)
-        return self._scores(self._subjects(asked), rows) if rows.size else np.empty(rows.shape, np.float32)
+        if not rows.size:
+            return np.empty(rows.shape, np.float32)
+        subject = self._subjects(asked)
+        return self._unscaled("score", self._scores(subject, rows), np.True_, subject)
 
     def _scores(self, subject: Subject, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, C) scores of rows (B, C) of items."""
+        """(B, C) scores of rows (B, C) of items, for vectors as the graph takes them."""
         (scores,) = self.bundle.run("score", ["scores"], {**subject.feed, "candidates": rows})
         if scores.shape != rows.shape:
             raise self._unsound("score")
-        return self._finite("score", scores, subject=subject)
+        return self._finite("score", scores, given=subject.given)
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
