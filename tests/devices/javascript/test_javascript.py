@@ -244,7 +244,8 @@ def test_a_history_that_grows_and_is_kept_until_it_is_forgotten(ready: None, tmp
 
 def test_constants_are_not_folded_and_messages_are_short(ready: None) -> None:
     told = module(
-        "let told; const InferenceSession = { create: async (_, options) => { told = options.extra; throw Error(long); } };\n"
+        "let told;\n"
+        "const InferenceSession = { create: async (_, { extra }) => { told = extra; throw Error(long); } };\n"
         "const long = '\\x1b[2J\\u202e' + 'x'.repeat(1e6);\n"
         "const options = { runtime: { ...runtime, InferenceSession } };\n"
         "const model = await edgerec.load(`${vectors}/mixed-int8-linear`, options);\n"
