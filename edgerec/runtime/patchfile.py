@@ -81,7 +81,7 @@ class PatchFile:
 
     @classmethod
     def read(cls, path: Path, base_bytes: int) -> PatchFile:
-        """The patch in a file, for a bundle of so many bytes. Raises PatchError; StorageError where it cannot be read."""
+        """The patch in a file, for a bundle of so many bytes. Raises PatchError, StorageError."""
         most = most_inflated(base_bytes)
         most += most // 1000 + _PIECE  # what cannot be deflated takes a little more
         try:
@@ -117,7 +117,7 @@ class Parts:
     def __init__(self, deflated: memoryview, patch: PatchFile) -> None:
         self._deflated, self._patch, self._inflater = deflated, patch, zlib.decompressobj()
         self._fed, self._pending = 0, b""
-        self._left = patch.inflated_bytes
+        self._left: int = patch.inflated_bytes
         self._ahead = bytearray()
         """Inflated with the header, and not taken yet."""
         self.header = self._read_header()

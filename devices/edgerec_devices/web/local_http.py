@@ -40,7 +40,7 @@ def is_known(host: str, listens: str, told: str) -> bool:
 
     Args:
         host: with a port or without: one that is forwarded has another number here.
-        listens: the address that the server is bound to.
+        listens: the address of this machine that was asked.
         told: the host that it was told, which may be a name.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
@@ -110,14 +110,10 @@ class Quiet(BaseHTTPRequestHandler):
 
     def _is_ours(self) -> bool:
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        if len(hosts) != 1 or not is_known(hosts[0], str(self.server.server_address[0]), self._told_host()):
-            return False
-        return all(origin == f"http://{hosts[0]}" for origin in origins)
-
-    def _told_host(self) -> str:
-        """The host that the server was told to listen on, which may be a name."""
-        server = self.server
-        return server.host if isinstance(server, LocalHttp) else ""
+        told = self.server.host if isinstance(self.server, LocalHttp) else ""
+        listens = self.connection.getsockname()[0]
+        known = len(hosts) == 1 and is_known(hosts[0], listens, told)
+        return known and all(origin == f"http://{hosts[0]}" for origin in origins)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""

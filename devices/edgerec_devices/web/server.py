@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -184,7 +185,7 @@ def _closed(connection: socket.socket) -> bool:
         return True
 
 
-class _Handler(Quiet):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     server: LocalHttp[WebServer]
 
     def do_GET(self) -> None:

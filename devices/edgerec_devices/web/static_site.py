@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -53,7 +54,7 @@ class StaticServer:
         self._http.stop()
 
 
-class _Handler(Quiet):
+class _Handler(Quiet, BaseHTTPRequestHandler):
     server: LocalHttp[StaticServer]
 
     def do_GET(self) -> None:

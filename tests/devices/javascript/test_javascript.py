@@ -309,7 +309,8 @@ def test_answers_that_are_not_finite_are_refused(ready: None, tmp_path: Path) ->
 
 def test_constants_are_not_folded_and_messages_are_short(ready: None) -> None:
     told = module(
-        "let told; const InferenceSession = { create: async (_, options) => { told = options.extra; throw Error(long); } };\n"
+        "let told;\n"
+        "const InferenceSession = { create: async (_, { extra }) => { told = extra; throw Error(long); } };\n"
         "const long = '\\x1b[2J\\u202e' + 'x'.repeat(1e6);\n"
         "const options = { runtime: { ...runtime, InferenceSession } };\n"
         "const model = await edgerec.load(`${vectors}/mixed-int8-linear`, options);\n"

@@ -15,6 +15,7 @@ from edgerec_devices.web.static_site import StaticServer
 from tests.devices.chrome import Chrome, chrome
 from tests.devices.javascript.test_javascript import LIBRARY, library_files, module, node
 from tests.devices.web import make_patches, need
+from tests.runtime.test_updates import LEVELS, LISTS, rehashed
 
 HERE = Path(__file__).parent
 
@@ -56,6 +57,30 @@ def test_python_undoes_what_javascript_applied(patches: Path, tmp_path: Path) ->
     assert nothing.startswith("BundleError: ")
     undo_patch(work)
     assert (work / "manifest.json").read_bytes() == (old / "manifest.json").read_bytes()
+
+
+def test_a_header_is_small(patches: Path, tmp_path: Path) -> None:
+    """A few kB inflate to as much as the bundle allows, and JSON takes many times that."""
+    work, old = tmp_path / "films.bundle", patches / "csr fp16" / "old.bundle"
+    shutil.copytree(old, work)
+    patch = (old.parent / "patch").read_bytes()
+    headers = {
+        "lists": (LISTS, "one of too many parts"),
+        "levels": (LEVELS, "one of too many parts"),
+        "no end": (b" " * 500_000, "it has no header of at most 4194304 bytes"),
+    }
+    for name, (header, _) in headers.items():
+        (tmp_path / name).write_bytes(rehashed(patch, header))
+    told = module(
+        "import { readFile } from 'node:fs/promises';\n"
+        f"for (const name of {json.dumps(list(headers))}) {{\n"
+        f"  const patch = new Uint8Array(await readFile({json.dumps(str(tmp_path))} + '/' + name));\n"
+        f"  tell(await fails(edgerec.apply({json.dumps(str(work))}, patch)));\n"
+        "}\n"
+    )
+    for said, (_, reason) in zip(map(json.loads, told.splitlines()), headers.values(), strict=True):
+        assert said.startswith("PatchError: the patch is damaged (")
+        assert reason in said
 
 
 def test_a_patch_is_undone_once_and_only_to_a_whole_bundle(patches: Path, tmp_path: Path) -> None:
