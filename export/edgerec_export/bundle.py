@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
+from edgerec.errors import BudgetError, BundleError, ExportError, RangeError, UnsupportedError
 from edgerec.files import atomic_write, locked, sha256, storage_failure, sync, sync_folder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
@@ -68,6 +68,7 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
         UnsupportedError: layout, precision or table kind do not go together.
         VerificationError: the bundle does not answer as its tables do; nothing is kept.
         ExportError: `out` holds something that is no bundle, or the id map would lie in it.
+        RangeError: values are too large or too small for float32 scores, or for the precision; a row is named.
         SigningKeyError: `options.sign` is no file with an ed25519 private key.
         StorageError: the file system refuses.
     """
@@ -79,6 +80,19 @@ def export(source: Source, out: str | Path, options: Options | None = None) -> E
             f"{options.id_map} would lie in the bundle, which holds its own files alone; choose another --id-map"
         )
     signer = None if options.sign is None else read_signer(Path(options.sign))
+    try:
+        return _export(source, folder, options, signer)
+    except RangeError as error:
+        finer = options.with_finer_scales(error.side)
+        if finer is None:
+            raise
+        try:
+            return _export(source, folder, finer, signer)
+        except BudgetError:
+            raise error from None
+
+
+def _export(source: Source, folder: Path, options: Options, signer: Signer | None) -> Export:
     chosen = _choose(source, options)
     draft = chosen.draft
     try:

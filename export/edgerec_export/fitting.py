@@ -111,16 +111,17 @@ def fit_dense(
 Drafted = tuple[Draft, Estimate, Allocation]
 
 
-def _drafted(
-    source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation
-) -> Drafted:
+def _drafted(source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation) -> Drafted:
     """The draft of an allocation. Raises BudgetError where it takes more than `limit` bytes."""
     draft = draft_within(source, replace(options, max_bytes=limit), allocation)
     return draft, estimate(draft, calibration), allocation
 
 
 def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float = WELL_USED) -> Drafted:
-    """The draft of as much room for values as the limit leaves, to a share of it. Raises BudgetError where the least is too much."""
+    """The draft of as much room for values as the limit leaves, to a share of it.
+
+    Raises BudgetError where the least is too much.
+    """
     best = drafted(0.0)
     low, high = best[2].nbytes, float(limit)
     # What is no value takes about as much in every bundle.
