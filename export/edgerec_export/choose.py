@@ -141,7 +141,7 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
         raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes or --max-rss")
     found: list[Fit] = []
     refusals: list[BudgetError | RangeError] = []
-    turned = rotated(source)
+    turned = in_range(rotated(source), options)
     for layout in layouts(source, options):
         for precisions, scales in _codings(layout, options):
             one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)

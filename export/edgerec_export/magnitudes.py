@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RangeError
 from edgerec.models.encoder import LinearEncoder
-from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.tables import Table
 from edgerec_export.options import Options
 from edgerec_export.packed import PackedTable
-from edgerec_export.source import Source
+from edgerec_export.source import NEAR, Source, times
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
 USUAL = {"fp16": (2.0**-10, 65_504.0)}
-"""Largest values of tables that ship as they are; of other precisions than these, `USUAL_FLOATS`."""
-USUAL_FLOATS = (2.0**-30, 2.0**30)
+"""Largest values of tables that ship as they are; of other precisions, `NEAR`."""
 WITHOUT_USERS = (2.0**-40, 2.0**40)
 """Largest values of items, and of an encoder's arrays, where nothing can be moved to the users."""
 LARGEST_SCORE = 2.0**126
@@ -83,7 +82,7 @@ def in_range(source: Source, options: Options) -> Source:
 
 def _moved(source: Source, options: Options, a: float, b: float) -> Source:
     """The same scores from tables whose largest values, now `a` and `b`, are nearer to 1."""
-    least, most = USUAL.get(options.precision, USUAL_FLOATS)
+    least, most = USUAL.get(options.precision, NEAR)
     usual = least <= a <= most
     power = -round(math.log2(a))
     if options.precision == "fp16":  # both must be halves
@@ -95,15 +94,7 @@ def _moved(source: Source, options: Options, a: float, b: float) -> Source:
             f"item values up to {a:.3g} are brought near 1 at export, by which the scales of an older bundle do not "
             "fit; export without --like"
         )
-    return replace(source, items=_times(source.items, power), users=_times(source.users, -power))
-
-
-def _times(table: Table, power: int) -> Table:
-    """A table times a power of two."""
-    values = np.ldexp(table.values, power)
-    if isinstance(table, SparseTable):
-        return SparseTable(values, table.columns, table.pointers, table.d)
-    return DenseTable(values) if isinstance(table, DenseTable) else PrefixTable(values, table.row_sizes, table.d)
+    return replace(source, items=times(source.items, power), users=times(source.users, -power))
 
 
 def _check_without_users(source: Source, items: NDArray[np.float32]) -> None:

@@ -247,3 +247,32 @@ def test_verification_sees_wrong_scores_of_small_tables(precision: str, tmp_path
 
 def reference_of(source: Source, precision: str) -> Reference:
     return packed_in_memory(choose(source, Options("mixed", precision)).draft).reference()
+
+
+@pytest.mark.parametrize(("precision", "scales"), [("int8", "auto"), ("int4", "auto"), ("int4", "row")])
+@pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
+def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: int, b: int) -> None:
+    """Squares of errors that vanish in float32 would make every scale as good as the first that is tried."""
+    options = Options("mixed", precision, scales=scales, similar=False)
+    items, users = values(ITEMS, 7), values(USERS, 8)
+    usual, far = (
+        packed_in_memory(choose(one, options).draft).tables
+        for one in (source(items, users), source(items * 2.0**a, users * 2.0**b))
+    )
+    for name in ("i", "u"):
+        places = np.arange(usual[name].plan.n_rows)
+        np.testing.assert_array_equal(usual[name].values(places), far[name].values(places))
+
+
+@pytest.mark.parametrize("layout", ["mixed", "csr"])
+@pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
+def test_what_is_fitted_does_not_depend_on_the_magnitude(layout: str, a: int, b: int) -> None:
+    items, users = values(ITEMS, 7), values(USERS, 8)
+    options = Options(layout, fit=True, max_bytes=14_000, similar=False)
+    usual, far = (
+        choose(source(*tables, sparse=layout == "csr"), options).draft
+        for tables in ((items, users), (items * 2.0**a, users * 2.0**b))
+    )
+    assert far.nbytes() > 13_000
+    np.testing.assert_array_equal(usual.items.order, far.items.order)
+    assert [block.width for block in usual.items.blocks] == [block.width for block in far.items.blocks]
