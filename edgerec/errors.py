@@ -95,6 +95,18 @@ class ExportError(EdgeRecError):
     """A table cannot be exported as asked."""
 
 
+class RangeError(ExportError):
+    """Values of a table are too large or too small for float32 scores or for a precision. Messages name a row.
+
+    Attributes:
+        side: 'item' or 'user', where a scale for each row of that table may help; else None.
+    """
+
+    def __init__(self, message: str, side: str | None = None) -> None:
+        super().__init__(message)
+        self.side = side
+
+
 class VerificationError(ExportError):
     """An exported bundle does not answer as its tables do. Messages give got, expected and tolerance."""
 

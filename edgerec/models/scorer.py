@@ -64,6 +64,11 @@ class NeuMFScorer:
             total[start : start + step] += hidden[..., 0]
         return total
 
+    def magnitudes(self) -> NeuMFScorer:
+        """The scorer whose scores of the magnitudes of rows bound every sum on the way to this one's scores."""
+        layers = tuple((np.abs(weights), np.abs(biases)) for weights, biases in self.layers)
+        return NeuMFScorer(np.abs(self.gmf), layers)
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Its arrays by name, as `from_arrays` takes them."""
         named = {"gmf": self.gmf}

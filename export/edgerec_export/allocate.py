@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec_export.scales import gram
-from edgerec_export.source import Source
+from edgerec_export.source import Source, near_one
 from edgerec_export.values import BYTES, LARGEST, chunks
 
 ROWS_AT_ONCE = 1 << 15
@@ -92,7 +92,7 @@ def _factor(table: Table) -> NDArray[np.float64]:
     for part in chunks(table.n_rows, ROWS_AT_ONCE):
         rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
         product += rows.T @ rows
-    damped = product + np.eye(table.d) * (1e-9 * np.trace(product) / table.d + 1e-30)
+    damped = product + np.eye(table.d) * (1e-9 * np.trace(product) / table.d or 1e-30)
     factor: NDArray[np.float64] = np.linalg.cholesky(damped).T
     return factor
 
@@ -154,6 +154,7 @@ def allocate(
     Args:
         width: dimensions of every row that has so many; None to give each row dimensions of its own.
     """
+    source = near_one(source)
     sides = [_Side(source.items, source.users, precisions)]
     if users and source.users is not None:
         sides.append(_Side(source.users, source.items, precisions))
@@ -206,12 +207,13 @@ def pruned(source: Source, n_values: float) -> Source:
     tables = {"items": source.items} | ({} if source.users is None else {"users": source.users})
     if sum(table.n_values for table in tables.values()) <= n_values:
         return source
+    near = near_one(source)
     effects: dict[str, NDArray[np.float32]] = {}
     protected: dict[str, NDArray[np.bool_]] = {}
     for name, table in tables.items():
-        other = source.users if name == "items" else source.items
+        own, other = (near.items, near.users) if name == "items" else (near.users or near.items, near.items)
         weight = np.ones(table.d) if other is None else np.diag(gram(other))
-        effect = np.square(table.dense()) * (weight / table.n_rows).astype(np.float32)
+        effect = np.square(own.dense()) * (weight / table.n_rows).astype(np.float32)
         protected[name] = np.zeros(effect.shape, bool)
         protected[name][np.arange(len(effect)), effect.argmax(1)] = True
         effects[name] = effect

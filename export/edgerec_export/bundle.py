@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
+from edgerec.errors import BudgetError, BundleError, ExportError, RangeError, UnsupportedError
 from edgerec.files import (
     atomic_write,
     locked,
@@ -81,6 +81,7 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
         VerificationError: the bundle does not answer as its tables do; nothing is kept.
         ExportError: `out` holds something that is no bundle, or the id map would lie in it.
         OutputError: an output is an input, or the id map is a file that is there.
+        RangeError: values are too large or too small for float32 scores, or for the precision; a row is named.
         SigningKeyError: `options.sign` is no file with an ed25519 private key.
         StorageError: the file system refuses.
     """
@@ -96,6 +97,19 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
         outputs.append(Output(options.id_map, "--id-map"))
     check_outputs(outputs, [options.sign, options.calibration], overwrite=overwrite)
     signer = None if options.sign is None else read_signer(Path(options.sign))
+    try:
+        return _export(source, folder, options, signer)
+    except RangeError as error:
+        finer = options.with_finer_scales(error.side)
+        if finer is None:
+            raise
+        try:
+            return _export(source, folder, finer, signer)
+        except BudgetError:
+            raise error from None
+
+
+def _export(source: Source, folder: Path, options: Options, signer: Signer | None) -> Export:
     chosen = _choose(source, options)
     draft = chosen.draft
     with _scratch(folder) as scratch:

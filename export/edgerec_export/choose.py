@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from edgerec.budget import format_bytes
-from edgerec.errors import BudgetError, UnsupportedError
+from edgerec.errors import BudgetError, RangeError, UnsupportedError
 from edgerec_export.allocate import rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft
 from edgerec_export.drafting import draft_within
-from edgerec_export.fitting import WELL_USED, fit_blocks, fit_dense, fit_sparse, within_memory
+from edgerec_export.fitting import WELL_USED, Fit, FitTo, fit_blocks, fit_dense, fit_sparse, within_memory
 from edgerec_export.layouts import BLOCKED
+from edgerec_export.magnitudes import in_range
 from edgerec_export.options import Options
 from edgerec_export.source import Source
 
@@ -63,6 +64,7 @@ def choose(source: Source, options: Options) -> Chosen:
         UnsupportedError: there is no such layout, or parts that do not go together.
         BudgetError: none fits; the message names the smallest size there is, what takes the space, and what would
             make it smaller.
+        RangeError: scores, or values in every precision that is tried, leave the range of what holds them.
     """
     if source.scorer is not None:
         options = _for_a_scorer(options)
@@ -74,6 +76,7 @@ def choose(source: Source, options: Options) -> Chosen:
             )
         # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
         source = replace(source, users=None, user_ids=None)
+    source = in_range(source, options)
     calibration = default_calibration() if options.calibration is None else Calibration.read(options.calibration)
     if options.precision != "auto":
         try:
@@ -136,8 +139,9 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
     limit = options.max_bytes or options.max_rss
     if limit is None:
         raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes or --max-rss")
-    found, refusals = [], []
-    turned = rotated(source)
+    found: list[Fit] = []
+    refusals: list[BudgetError | RangeError] = []
+    turned = in_range(rotated(source), options)
     for layout in layouts(source, options):
         for precisions, scales in _codings(layout, options):
             one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
@@ -147,8 +151,8 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
                     fit = partial(fit_to, turned, precisions, calibration)
                 else:
                     fit = partial(fit_sparse, source, calibration)
-                found.append(within_memory(fit, one))
-            except BudgetError as refusal:
+                found.append(_kept_to(fit, one))
+            except (BudgetError, RangeError) as refusal:
                 refusals.append(refusal)
     if not found:
         raise min(refusals, key=_smallest)
@@ -159,6 +163,17 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
     )
     why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
     return Chosen(found[0].draft, tried, why, found[0].kept)
+
+
+def _kept_to(fit: FitTo, options: Options) -> Fit:
+    """A fit within bytes and memory, with a scale a row where others keep nothing of some."""
+    try:
+        return within_memory(fit, options)
+    except RangeError as error:
+        finer = options.with_finer_scales(error.side)
+        if finer is None:
+            raise
+        return _kept_to(fit, finer)
 
 
 def _codings(layout: str, options: Options) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -173,8 +188,9 @@ def _codings(layout: str, options: Options) -> Iterator[tuple[tuple[str, ...], s
         yield ("int8", "int4"), "row"
 
 
-def _smallest(refusal: BudgetError) -> float:
-    return float("inf") if refusal.smallest is None else refusal.smallest
+def _smallest(refusal: BudgetError | RangeError) -> float:
+    smallest = refusal.smallest if isinstance(refusal, BudgetError) else None
+    return float("inf") if smallest is None else smallest
 
 
 def _for_a_scorer(options: Options) -> Options:

@@ -20,6 +20,7 @@ from edgerec_export.graph import IR_VERSION, OPSET, Tensor
 from edgerec_export.graphs import Model, build_graphs, placeholder_scales
 from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
 from edgerec_export.layouts.base import Bounds, Placed, Scales
+from edgerec_export.magnitudes import needs_care
 from edgerec_export.options import Options
 from edgerec_export.scorers import ShippedScorer
 from edgerec_export.side import Side
@@ -60,7 +61,7 @@ class Wishes:
         widths = {} if options.shipped is None else options.shipped.widths
 
         def wish(name: str, table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
-            scales = options.scales
+            scales = options.user_scales or options.scales if name == "u" else options.scales
             if scales == "auto":
                 # On ML-1M at 10 %, NDCG@20 .3014 with one scale and .3018 with one a block for int8; for int4 .253
                 # and .263. Users are not scored: for them one scale saves no time.
@@ -114,6 +115,7 @@ class Draft:
         if self.users is None and source.encoder is not None:
             self.encoder = shipped(source.encoder, self.items.order, self.items.d)
         self.scorer = None if source.scorer is None else ShippedScorer(source.scorer)
+        self._careful = self.in_runs() and self.items.precision == "fp32" and needs_care(source, options)
         self._lookup_is_dear = not wishes.items_layout.scores_rows and self.lookup is None
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
@@ -192,6 +194,7 @@ class Draft:
             {} if self.encoder is None else {name: self._tensor(name) for name in self.encoder.sections()},
             self.scorer,
             {} if self.scorer is None else {name: self._tensor(name) for name in self.scorer.arrays()},
+            self._careful,
         )
 
     def _tensor(self, name: str) -> Tensor:

@@ -118,7 +118,10 @@ def _drafted(source: Source, calibration: Calibration, options: Options, limit: 
 
 
 def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float = WELL_USED) -> Drafted:
-    """The draft of as much room for values as the limit leaves, to a share of it. Raises BudgetError where the least is too much."""
+    """The draft of as much room for values as the limit leaves, to a share of it.
+
+    Raises BudgetError where the least is too much.
+    """
     best = drafted(0.0)
     low, high = best[2].nbytes, float(limit)
     # What is no value takes about as much in every bundle.

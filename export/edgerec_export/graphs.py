@@ -34,6 +34,7 @@ class Model:
         scorer_tensors: its arrays, by section.
         inverse_norms: (n_items,) float16 of item rows, for cosines; None without them.
         top_inverse_norm: what those are multiplied by.
+        careful: bounds of scores avoid squares of users' values, which may leave float32's range.
     """
 
     items: Side
@@ -46,6 +47,7 @@ class Model:
     encoder_tensors: Mapping[str, Tensor] = field(default_factory=dict)
     scorer: ShippedScorer | None = None
     scorer_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    careful: bool = False
 
     @property
     def n_items(self) -> int:
@@ -86,7 +88,7 @@ def recommend_graph(model: Model) -> Graph:
         if bounds is None:
             best, items = _add_ranking(g, model.items.add_scores(g, user), dtype, exclude, k, model.n_items)
         else:
-            found = add_best_of_runs(g, model.items, user, exclude, k, bounds.products, dtype)
+            found = add_best_of_runs(g, model.items, user, exclude, k, bounds.products, dtype, careful=model.careful)
             best, items = add_answer(g, found, dtype)
         best = model.items.add_scale(g, best, user)
     g.output(items, "items", "int64", ["B", "K"])

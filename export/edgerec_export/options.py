@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Options:
             takes what changes scores least within `max_bytes`, of all precisions and sizes of rows.
         scales: of integers: one for the whole 'table' of items, the fastest to score with; one a 'block' of rows; one
             a 'row' (two bytes each); 'auto': 'table' for int8, whose scores differ by a few thousandths, and 'block'
-            for int4.
+            for int4. Where codes would keep nothing of a row, 'auto' gives each row of that table its own.
+        user_scales: of the integers of users, where they have others than `scales` says; as 'auto' chooses it.
         max_bytes: of the whole bundle, every file counted; None for no limit.
         fit: shorten or prune a table that is too large for `max_bytes`, so as to change its scores least.
         max_rss: peak bytes of memory above a bare session, one graph open, as measured in a fresh process.
@@ -60,6 +61,7 @@ class Options:
     calibration: Path | None = None
     sign: Path | None = None
     shipped: Shipped | None = None
+    user_scales: str | None = None
 
     @classmethod
     def like(cls, bundle: str | Path, **changes: Any) -> Options:
@@ -83,9 +85,18 @@ class Options:
             shipped.layout,
             shipped.precision,
             scales=shipped.scaled,
+            user_scales=shipped.users_scaled,
             shipped=shipped,
             **{**parts, "ids": ids, **changes},
         )
+
+    def with_finer_scales(self, side: str | None) -> Options | None:
+        """The same with a scale for each row of a side, 'item' or 'user', or None where that was decided otherwise."""
+        if side is None or self.scales != "auto" or self.shipped is not None or self.user_scales is not None:
+            return None
+        if side == "user":
+            return replace(self, user_scales="row")
+        return None if self.layout == "csc" else replace(self, scales="row")
 
     def __post_init__(self) -> None:
         """Raises UnsupportedError for an unknown precision, or scales or ids that do not exist."""

@@ -14,6 +14,8 @@ from edgerec_export.layouts.base import Bounds, Plan, Scales
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
+SQUARES_VANISH = np.float32(1e-15)
+"""Of rows shorter than this, the squares of smaller values are 0 or inexact in float32."""
 LARGE = 1 << 26
 """Bytes of a table that may come into memory whole."""
 RUNS_AT_ONCE = 8
@@ -72,5 +74,13 @@ class PackedTable:
         """(n_rows,) the length of each row."""
         found = np.empty(self.plan.n_rows, np.float32)
         for part in chunks(self.plan.n_rows, ROWS_AT_ONCE):
-            found[part] = np.linalg.norm(self.rows(np.arange(part.start, part.stop)), axis=1)
+            found[part] = lengths_of(self.rows(np.arange(part.start, part.stop)))
         return found
+
+
+def lengths_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) the length of each row (n, d), of those too whose squares are no float32."""
+    found: NDArray[np.float32] = np.linalg.norm(rows, axis=1)
+    short = np.flatnonzero(found < SQUARES_VANISH)
+    found[short] = np.linalg.norm(rows[short].astype(np.float64), axis=1)
+    return found

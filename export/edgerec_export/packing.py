@@ -12,6 +12,7 @@ from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.kept import FARTHEST, KeptScales
+from edgerec_export.magnitudes import check_codes, check_halves
 from edgerec_export.packed import PackedTable
 from edgerec_export.reference import Reference
 from edgerec_export.scales import Coder, gram
@@ -79,7 +80,10 @@ def distortion(packed: Packed, source: Source) -> float:
 
 
 def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
-    """Fill the mapped tables file."""
+    """Fill the mapped tables file.
+
+    Raises RangeError where a precision keeps nothing of a row, or cannot hold it.
+    """
     source = draft.source
     other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
@@ -91,7 +95,13 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
         if name == "l":  # `recommend` reads one copy and `score` the other: equal codes make their scores equal
             kept[name] = KeptScales((), tables["i"].scales.blocks, None)
+        side, ids = ("user", source.user_ids) if name == "u" else ("item", source.item_ids)
+        ids = np.arange(table.n_rows) if ids is None else ids
+        if plan.precision == "fp16":
+            check_halves(side, ids, table)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), kept.get(name))))
+        if plan.is_integer:
+            check_codes(side, ids, table, tables[name])
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,18 @@ class Reference:
             return self._made(self._scorer, subject, places)
         return self._products(*self._vectors(subject), places)
 
-    def _made(self, scorer: NeuMFScorer, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _made(
+        self,
+        scorer: NeuMFScorer,
+        subject: NDArray[Any],
+        places: NDArray[np.int64],
+        of: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
+    ) -> NDArray[np.float64]:
         vectors, scale = self._vectors(subject)
-        users = vectors.astype(np.float64) * scale[:, None]
+        users = of(vectors.astype(np.float64) * scale[:, None])
         found = np.empty((len(users), len(places)))
         for part in chunks(len(places), SCORED_AT_ONCE):
-            found[:, part] = scorer.scores(users, self._items.rows(places[part]).astype(np.float64))
+            found[:, part] = scorer.scores(users, of(self._items.rows(places[part]).astype(np.float64)))
         return found
 
     def cosines(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -95,27 +102,31 @@ class Reference:
         return dots * inverse[items][:, None] * inverse[places]
 
     def _products(
-        self, vectors: NDArray[Any], scale: NDArray[np.float32], places: NDArray[np.int64]
+        self,
+        vectors: NDArray[Any],
+        scale: NDArray[np.float32],
+        places: NDArray[np.int64],
+        of: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
     ) -> NDArray[np.float64]:
+        """(B, len(places)) products with the item rows, of the values as they are or of their magnitudes."""
         found = np.empty((len(vectors), len(places)))
-        wide = vectors.astype(np.float64)
+        wide = of(vectors.astype(np.float64))
         for part in chunks(len(places), ROWS_AT_ONCE):
-            rows = self._items.values(places[part]).astype(np.float64)
+            rows = of(self._items.values(places[part]).astype(np.float64))
             found[:, part] = wide @ rows.T * self._items.row_scales(places[part]).astype(np.float64)
         found *= scale[:, None].astype(np.float64)
         return found
 
-    def slack(self, subject: NDArray[Any]) -> NDArray[np.float64]:
-        """(B,) how far a score may be off: rounding, and one step of a quantised history vector."""
+    def slack(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, len(places)) how far scores may be off: by the rounding of what they are sums of, and one step of a
+        vector that is quantised in the graph."""
         if self._scorer is not None:
-            some = self._made(self._scorer, subject, spread(self.n_items, SCORED_AT_ONCE))
-            made: NDArray[np.float64] = 1e-5 * np.abs(some).max(1) + 1e-5
+            made: NDArray[np.float64] = 1e-5 * self._made(self._scorer.magnitudes(), subject, places, np.abs)
             return made
         vectors, scale = self._vectors(subject)
-        size = np.abs(vectors.astype(np.float64) * scale[:, None]).sum(1) * self._largest
-        quantised_here = self._users is None and self._integer
-        step = scale.astype(np.float64) * self._largest if quantised_here else 0.0
-        allowed: NDArray[np.float64] = 1e-5 * size + 1e-6 + step
+        allowed = 1e-5 * self._products(vectors, scale, places, np.abs)
+        if self._users is None and self._integer:
+            allowed += scale.astype(np.float64)[:, None] * self._largest
         return allowed
 
     def _vectors(self, subject: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:

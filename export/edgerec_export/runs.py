@@ -25,9 +25,12 @@ from edgerec_export.graph import Graph, Name
 from edgerec_export.layouts.base import Run
 from edgerec_export.side import Side
 from edgerec_export.topk import NOTHING, Best, add_best, with_tail
+from edgerec_export.values import TINY
 
 ROUNDING = np.float32(1 + 1e-4)
 """A bound is this much above: a sum of 1,024 products of float32 is off by less."""
+UNSEEN = np.float32(2.0**-100)
+"""Of a vector whose largest value is 1: above the sum of all squares that are 0 in float32."""
 
 
 def add_best_of_runs(
@@ -39,6 +42,8 @@ def add_best_of_runs(
     bounds: NDArray[np.float32],
     dtype: str,
     finished: Callable[[Graph, list[Name], range], list[Name]] = lambda _, pieces, __: pieces,
+    *,
+    careful: bool = False,
 ) -> Best:
     """The best k of all items that are not excluded: what `add_best` finds.
 
@@ -46,6 +51,8 @@ def add_best_of_runs(
         bounds: (blocks,) what a finished score of a row is at most, for a user of length 1.
         dtype: of finished scores.
         finished: makes them of pieces of `add_scores` and the rows that these are of.
+        careful: users' values may be any numbers: none is squared before it is brought near 1, and no user of a batch
+            hides a run that another needs.
     """
     plan, n_items = items.plan, items.plan.n_rows
 
@@ -57,7 +64,12 @@ def add_best_of_runs(
     first, *others = plan.runs()
     found = [best_of(g, first)]
     threshold = _threshold(g, found[0], k, first, dtype)
-    beyond = g.op("ReduceMax", g.op("Sub", _bounds(g, items, user, bounds), threshold), g.ints(0), keepdims=0)
+    if careful:  # a bound that is no number is at most nothing: its run is scored
+        below = g.op("LessOrEqual", _careful_bounds(g, items, user, bounds), threshold)
+        above = g.op("Where", below, g.constant(0.0, "float32"), g.constant(1.0, "float32"))
+        beyond = g.op("ReduceMax", above, g.ints(0), keepdims=0)
+    else:
+        beyond = g.op("ReduceMax", g.op("Sub", _bounds(g, items, user, bounds), threshold), g.ints(0), keepdims=0)
     for run in others:
         some = g.op("Slice", beyond, g.ints(run.blocks.start), g.ints(run.blocks.stop))
         needed = g.op("Greater", g.op("ReduceMax", some, keepdims=0), g.constant(0.0, "float32"))
@@ -86,10 +98,23 @@ def _threshold(g: Graph, best: Best, k: Name, run: Run, dtype: str) -> Name:
 
 def _bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
     """[B, blocks] float32 what no score of a block is above."""
-    vector = user.centred(g)
+    lengths = g.op("Sqrt", _squares(g, items, user.centred(g)))
+    return g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32"))
+
+
+def _careful_bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
+    """`_bounds` of users of any length: their largest value is taken out of the squares."""
+    largest = g.op("ReduceMax", g.op("Abs", user.values), g.ints(-1), keepdims=1)
+    largest = g.op("Max", largest, g.constant(TINY, "float32"))
+    squares = _squares(g, items, g.op("Div", user.values, largest))
+    lengths = g.op("Sqrt", g.op("Add", squares, g.constant(UNSEEN, "float32")))
+    return g.op("Mul", g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32")), largest)
+
+
+def _squares(g: Graph, items: Side, vector: Name) -> Name:
+    """[B, blocks] float32 the squared length of what a row of each block meets of a vector [B, d], at most."""
     squares = g.op("Mul", vector, vector)
     if not items.plan.leading:  # a row's values may meet the user's largest
         squares = g.ops("TopK", squares, g.ints(items.plan.d), count=2)[0]
     squares = g.op("CumSum", squares, g.constant(1))
-    lengths = g.op("Sqrt", g.op("Gather", squares, g.ints(*(block.width - 1 for block in items.plan.blocks)), axis=1))
-    return g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32"))
+    return g.op("Gather", squares, g.ints(*(block.width - 1 for block in items.plan.blocks)), axis=1)

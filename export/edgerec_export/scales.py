@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ SAMPLE = 16_384
 """Rows that a block's scale is chosen on."""
 CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15)}
 """Largest codes tried for a block, as shares of its largest value: what is larger is cut to it."""
+FAR = 30
+"""Binary exponents of values that are squared as they are."""
 DAMPING = 0.01
 GRAM_ROWS = 1 << 17
 ROWS_AT_ONCE = 1 << 12
@@ -45,7 +48,7 @@ class Coder:
             gram: (d, d) the mean of u u' over users; None where there are none: then every direction counts alike.
             shipped: scales of an older bundle to keep.
         """
-        self._gram, self.shipped = gram, shipped
+        self._gram, self.shipped = None if gram is None else _near_one(gram), shipped
 
     def plain(self) -> Coder:
         """The same where no direction is known to matter more."""
@@ -56,6 +59,9 @@ class Coder:
         most, largest = LARGEST[precision], max(float(np.abs(values).max(initial=0)) for values in rows)
         if largest <= TINY * most:
             return np.float32(TINY)
+        if power := int(_far(np.float32(largest))):
+            near = self.scale([np.ldexp(values, -power) for values in rows], precision)
+            return np.float32(np.ldexp(near, power))
         tried = [np.float32(largest * cut / most) for cut in CUTS[precision]]
         errors = np.zeros(len(tried))
         for values in rows:
@@ -69,7 +75,11 @@ class Coder:
         root = self._root(values.shape[1])
         best = np.empty(len(values), np.float32)
         for part in chunks(len(values), ROWS_AT_ONCE):
-            best[part] = _best_row_scales(values[part], root, precision)
+            powers = _far(np.abs(values[part]).max(1, initial=0))
+            near = np.ldexp(values[part], -powers[:, None]) if powers.any() else values[part]
+            best[part] = _best_row_scales(near, root, precision)
+            if powers.any():
+                best[part] = np.maximum(np.ldexp(best[part], powers), TINY)
         return best
 
     def codes(self, values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
@@ -103,6 +113,19 @@ class Coder:
     def _feedback(self, width: int) -> NDArray[np.float32]:
         """(w, w) the upper Cholesky factor of G's inverse: row j spreads the error of dimension j over later ones."""
         return np.linalg.cholesky(np.linalg.inv(self._damped(width))).T.astype(np.float32)
+
+
+def _far(largest: Any) -> NDArray[np.int32]:
+    """The binary exponent of values whose squares leave float32's range, or nearly; 0 for all others."""
+    exponent: NDArray[np.int32] = np.frexp(largest)[1]
+    return np.where(np.abs(exponent) > FAR, exponent, 0).astype(np.int32)
+
+
+def _near_one(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix times a power of four where its trace is far from 1: no choice depends on its scale."""
+    trace = float(np.trace(gram))
+    exponent = math.frexp(trace)[1]
+    return np.ldexp(gram, -2 * (exponent // 2)) if trace and abs(exponent) > 2 * FAR else gram
 
 
 def _best_row_scales(values: NDArray[np.float32], root: NDArray[np.float32], precision: str) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ class Shipped:
     Attributes:
         layout, precision: of its items.
         scaled: what of integers has a scale of its own: 'table', 'block', 'row', or 'auto' of floats.
+        users_scaled: 'row' where the users' do and the items' do not; else None.
         widths: of the blocks of each table, ascending, by the name of its values.
         scales: of each table of integers.
         top_inverse_norm: what stored inverse norms are multiplied by; None without `similar`.
@@ -46,6 +47,7 @@ class Shipped:
     scales: dict[str, KeptScales]
     top_inverse_norm: np.float32 | None
     parts: frozenset[str]
+    users_scaled: str | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> Shipped:
@@ -86,12 +88,17 @@ class Shipped:
             scales,
             graphs.top_inverse_norm(),
             frozenset(name for name, is_there in there.items() if is_there),
+            _by_row(scales, "u") if _by_row(scales, "i") is None else None,
         )
+
+
+def _by_row(scales: dict[str, KeptScales], name: str) -> str | None:
+    return "row" if name in scales and scales[name].top is not None else None
 
 
 def _scaled(scales: dict[str, KeptScales]) -> str:
     """What the option `scales` was, or one that comes to the same."""
-    if any(one.top is not None for one in scales.values()):
+    if _by_row(scales, "i"):
         return "row"
     each = {name: len(one.blocks) > 1 and one.scales is not None and len(one.scales) for name, one in scales.items()}
     if each.get("i", 0) > 1:

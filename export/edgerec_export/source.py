@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from edgerec.budget import Budget
 from edgerec.errors import ExportError
 from edgerec.models.encoder import Encoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.tables import DenseTable, PrefixTable, Table
+from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, as_texts, is_text
 from edgerec.training import Run
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
+NEAR = (2.0**-30, 2.0**30)
+"""Largest values whose squares, and products of those with others, are float32 numbers."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,30 @@ class Source:
             raise ExportError(f"{side} ids must be integers or text, got {ids.dtype}")
         if np.unique(ids).size != ids.size:
             raise ExportError(f"{side} ids repeat; every row needs an id of its own")
+
+
+def near_one(source: Source) -> Source:
+    """The source, with tables times powers of two if their largest values are far from 1.
+
+    Scores are multiplied by their product: for what compares them, and squares them in float32.
+    """
+    users = None if source.users is None else _near_one(source.users)
+    return replace(source, items=_near_one(source.items), users=users)
+
+
+def _near_one(table: Table) -> Table:
+    largest = float(np.abs(table.values).max(initial=0))
+    if not largest or NEAR[0] <= largest <= NEAR[1]:
+        return table
+    return times(table, -round(math.log2(largest)))
+
+
+def times(table: Table, power: int) -> Table:
+    """A table times 2^power."""
+    values = np.ldexp(table.values, power)
+    if isinstance(table, SparseTable):
+        return SparseTable(values, table.columns, table.pointers, table.d)
+    return DenseTable(values) if isinstance(table, DenseTable) else PrefixTable(values, table.row_sizes, table.d)
 
 
 def from_run(run: Run) -> Source:

@@ -66,8 +66,8 @@ def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, d: int, decode: Ad
 
 
 def add_by_decoding(g: Graph, n_rows: int, d: int, score: Callable[[Graph, Name], Name]) -> Name:
-    """Score rows (some,) -> [B, some], for all rows of `d` dimensions a few thousand at a time: memory stays bounded, time is that of
-    decoding. -> [B, n_rows] float32"""
+    """Score rows (some,) -> [B, some], for all rows of `d` dimensions a few thousand at a time: memory stays bounded,
+    time is that of decoding. -> [B, n_rows] float32"""
     at_once = rows_a_step(n_rows, d)
     steps = -(-n_rows // at_once)
 

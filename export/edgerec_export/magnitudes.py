@@ -1,0 +1,178 @@
+"""How large and how small the values of a bundle may be: float32 scores, and rows that a precision holds.
+
+Tables far from 1 are brought near it where scores allow: for a power of two t, the items t V and the users U / t have
+the scores of V and U, to the bit but for values that leave the range of float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import RangeError
+from edgerec.models.encoder import LinearEncoder
+from edgerec.tables import Table
+from edgerec_export.options import Options
+from edgerec_export.packed import PackedTable
+from edgerec_export.source import NEAR, Source, times
+from edgerec_export.values import chunks
+
+ROWS_AT_ONCE = 1 << 16
+USUAL = {"fp16": (2.0**-10, 65_504.0)}
+"""Largest values of tables that ship as they are; of other precisions, `NEAR`."""
+WITHOUT_USERS = (2.0**-40, 2.0**40)
+"""Largest values of items, and of an encoder's arrays, where nothing can be moved to the users."""
+LARGEST_SCORE = 2.0**126
+SMALLEST_SCORE = 2.0**-100
+"""Of the largest score of a user: below it the products of smaller values are no normal numbers in float32, which some
+processors take for 0."""
+SAFE_SQUARES = (2.0**-60, 2.0**60)
+LARGEST_HALF = 65_520.0
+"""From here on a value rounds to infinity in float16."""
+NO_HALF = 2.0**-25
+"""Up to here a value rounds to 0 in float16."""
+FAR = 32
+"""A row whose values are all below a step, by so much, has no value left with four bits more either."""
+
+
+def largest_values(table: Table) -> NDArray[np.float32]:
+    """(n_rows,) the largest absolute value of each row."""
+    found = np.empty(table.n_rows, np.float32)
+    for part in chunks(table.n_rows, ROWS_AT_ONCE):
+        found[part] = np.abs(table.rows(np.arange(part.start, part.stop))).max(1)
+    return found
+
+
+def in_range(source: Source, options: Options) -> Source:
+    """The source, with tables that are far from 1 brought near it.
+
+    Raises RangeError where scores cannot be float32 numbers; the message names a row.
+    """
+    items = largest_values(source.items)
+    if source.users is None or source.user_ids is None or not options.users:
+        _check_without_users(source, items)
+        return source
+    users = largest_values(source.users)
+    if source.scorer is not None:
+        for side, ids, largest in (("item", source.item_ids, items), ("user", source.user_ids, users)):
+            _check_between(side, ids, largest, WITHOUT_USERS)
+        return source
+    a, b = float(items.max()), float(users.max())
+    if not a or not b:
+        return source
+    if a * b * source.items.d > LARGEST_SCORE:
+        item, user = source.item_ids[items.argmax()], source.user_ids[users.argmax()]
+        raise RangeError(
+            f"scores of user {user} (values up to {b:.3g}) and item {item} (values up to {a:.3g}) may exceed float32's "
+            f"3.4e38; divide the tables so that their largest values multiply to at most {LARGEST_SCORE:.0e} / d"
+        )
+    small = np.flatnonzero((users > 0) & (users.astype(np.float64) * a < SMALLEST_SCORE))
+    if small.size:
+        user, most = source.user_ids[small[0]], float(users[small[0]])
+        raise RangeError(
+            f"the values of user {user} are at most {most:.3g} and those of the items {a:.3g}: scores below "
+            f"{SMALLEST_SCORE:.0e} are not exact in float32; multiply a table, or make the row zeros"
+        )
+    return _moved(source, options, a, b)
+
+
+def _moved(source: Source, options: Options, a: float, b: float) -> Source:
+    """The same scores from tables whose largest values, now `a` and `b`, are nearer to 1."""
+    least, most = USUAL.get(options.precision, NEAR)
+    usual = least <= a <= most
+    power = -round(math.log2(a))
+    if options.precision == "fp16":  # both must be halves
+        usual, power = usual and least <= b <= most, round((math.log2(b) - math.log2(a)) / 2)
+    if usual or power == 0 or source.users is None:
+        return source
+    if options.shipped is not None:
+        raise RangeError(
+            f"item values up to {a:.3g} are brought near 1 at export, by which the scales of an older bundle do not "
+            "fit; export without --like"
+        )
+    return replace(source, items=times(source.items, power), users=times(source.users, -power))
+
+
+def _check_without_users(source: Source, items: NDArray[np.float32]) -> None:
+    _check_between("item", source.item_ids, items, WITHOUT_USERS)
+    if isinstance(source.encoder, LinearEncoder):
+        least, most = WITHOUT_USERS
+        for name, array in source.encoder.arrays().items():
+            largest = float(np.abs(array).max(initial=0))
+            if largest and not least <= largest <= most:
+                raise RangeError(
+                    f"the encoder's {name} are at most {largest:.3g}, and users would leave float32's range; bring "
+                    f"them between {least:.0e} and {most:.0e}"
+                )
+
+
+def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], bounds: tuple[float, float]) -> None:
+    row = int(largest.argmax())
+    if largest[row] and not bounds[0] <= largest[row] <= bounds[1]:
+        raise RangeError(
+            f"the largest value of the {side} table is {largest[row]:.3g}, of {side} {ids[row]}; scores stay exact in "
+            f"float32 between {bounds[0]:.0e} and {bounds[1]:.0e}: scale the table"
+        )
+
+
+def needs_care(source: Source, options: Options) -> bool:
+    """Whether the squares of a user's values may leave float32's range, which bounds of scores then have to avoid."""
+    if source.users is None or not options.users:
+        encoder = source.encoder
+        if not isinstance(encoder, LinearEncoder):
+            return True  # apps may bring vectors of their own
+        weights = np.abs(encoder.weights[encoder.weights != 0])
+        return bool((weights < WITHOUT_USERS[0]).any())
+    least, most = SAFE_SQUARES
+    for part in chunks(source.users.n_rows, ROWS_AT_ONCE):
+        values = np.abs(source.users.rows(np.arange(part.start, part.stop)))
+        if values.max() > most or ((values > 0) & (values < least)).any():
+            return True
+    return False
+
+
+def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
+    """Raises RangeError where a row has a value that float16 does not hold, or none that it holds."""
+    largest = largest_values(table)
+    row = int(largest.argmax())
+    if largest[row] >= LARGEST_HALF:
+        raise RangeError(
+            f"{side} {ids[row]} has a value of {largest[row]:.6g}, and fp16 ends at 65504; export in fp32 or int8, or "
+            "divide the table"
+        )
+    lost = np.flatnonzero((largest > 0) & (largest <= NO_HALF))
+    if lost.size:
+        raise RangeError(
+            f"the largest value of {side} {ids[lost[0]]} is {largest[lost[0]]:.3g}, which fp16 rounds to 0 "
+            f"({_rows(lost.size)} in all); export in fp32 or int8, or multiply the table"
+        )
+
+
+def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable) -> None:
+    """Raises RangeError where the step was made for rows that are far larger than a user, or than half of the items.
+
+    Codes of zero are within half a step of a row, as those of all rows are: in long tails of unpopular items that is
+    ordinary. Far below a step a user's ranking is lost, and with more than half of the items the catalogue's.
+    """
+    order = packed.plan.order
+    largest = largest_values(table)[order]
+    step = packed.row_scales(np.arange(order.size))
+    lost = np.flatnonzero((largest > 0) & (largest < step / FAR))
+    if side == "item" and 2 * lost.size <= (largest > 0).sum():
+        return
+    if lost.size:
+        top = ids[order[largest.argmax()]]
+        raise RangeError(
+            f"the largest value of {side} {ids[order[lost[0]]]} is {largest[lost[0]]:.3g}, which "
+            f"{packed.plan.precision} in steps of {step[lost[0]]:.3g} rounds to 0 ({_rows(lost.size)} in all; "
+            f"{side} {top} has {largest.max():.3g}); export with --scales row, or in fp32",
+            side,
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

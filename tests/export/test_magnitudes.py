@@ -1,0 +1,278 @@
+"""Tables of any magnitude: answers are those of the tables, or the export is refused by the name of a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgerec.errors import RangeError, VerificationError
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
+from edgerec.runtime import Recommender
+from edgerec.tables import PrefixTable, SparseTable, Table
+from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export.choose import choose
+from edgerec_export.layouts import LAYOUTS, choice
+from edgerec_export.packing import packed_in_memory
+from edgerec_export.reference import Reference
+from edgerec_export.values import PRECISIONS
+from edgerec_export.verify import verify
+
+D, ITEMS, USERS = 8, 300, 12
+RUN = 64
+ERROR = {"fp32": 1e-5, "fp16": 2e-3, "int8": 0.05, "int4": 0.5}
+"""Of a score, of the product of its rows' largest values and D."""
+FORMS = [
+    *((layout, precision, "auto", False) for layout in LAYOUTS for precision in PRECISIONS),
+    *(("mixed", precision, "row", False) for precision in ("int8", "int4")),
+    *(("csc", precision, "auto", True) for precision in PRECISIONS),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a million items would be laid out: searched without reading all."""
+    monkeypatch.setattr(choice, "RUN_ROWS", RUN)
+
+
+def values(n: int, seed: int) -> NDArray[np.float64]:
+    """Rows of different lengths and widths, so that runs have bounds of their own."""
+    rng = np.random.default_rng(seed)
+    found = rng.standard_normal((n, D)) * np.exp(rng.normal(0, 0.7, (n, 1)))
+    found[np.arange(D) >= rng.choice([2, 4, 8], (n, 1), p=[0.5, 0.3, 0.2])] = 0
+    return found
+
+
+def source(items: NDArray[np.float64], users: NDArray[np.float64], *, sparse: bool = False) -> Source:
+    tables: list[Table] = []
+    for one in (items, users):
+        rows = one.astype(np.float32)
+        sizes = np.maximum(D - (rows != 0)[:, ::-1].argmax(1), 1)
+        tables.append(SparseTable.from_dense(rows) if sparse else PrefixTable.from_dense(rows, sizes))
+    return Source(tables[0], np.arange(len(items)), tables[1], np.arange(len(users)))
+
+
+def check(source: Source, folder: Path, precision: str) -> None:
+    """Every answer of `recommend` is that of `score`, and about that of the tables; none that is better is left out."""
+    assert source.users is not None
+    items, users = source.items.dense().astype(np.float64), source.users.dense().astype(np.float64)
+    model = Recommender.load(folder)
+    for user, vector in enumerate(users):
+        scores = items @ vector
+        sizes = np.abs(items) @ np.abs(vector)
+        found = model.recommend(user=user, k=10)
+        rows = [int(one.item) for one in found]
+        said = np.array([one.score for one in found])
+        np.testing.assert_allclose(model.score(user, rows), said, rtol=1e-5, atol=1e-6 * sizes.max())
+        allowed = ERROR[precision] * np.abs(items).max() * np.abs(vector).max() * D
+        np.testing.assert_allclose(said, scores[rows], rtol=0, atol=allowed)
+        np.testing.assert_allclose(said, np.sort(scores)[::-1][:10], rtol=0, atol=allowed)
+
+
+@given(st.sampled_from(FORMS), st.floats(-30, 30), st.floats(-30, 30), st.integers(0, 1 << 16))
+@settings(max_examples=40, deadline=None)
+def test_any_magnitude_is_answered_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, form: tuple[str, str, str, bool], a: float, b: float, seed: int
+) -> None:
+    layout, precision, scales, lookup = form
+    one = source(
+        values(ITEMS, seed) * 10.0**a, values(USERS, seed + 1) * 10.0**b, sparse=layout not in ("dense", "mixed")
+    )
+    folder = tmp_path_factory.mktemp("magnitudes") / "b"
+    refused = ""
+    try:
+        export(one, folder, Options(layout, precision, scales=scales, lookup=lookup, verify=False))
+    except RangeError as error:
+        refused = str(error)
+    if not refused:
+        check(one, folder, precision)
+        return
+    assert "\n" not in refused
+    assert not folder.exists()
+    assert precision == "fp16" or not -27 < a + b < 33
+
+
+@pytest.mark.parametrize("layout", ["mixed", "ell"])
+@pytest.mark.parametrize(("a", "b"), [(-25, 0), (0, -25), (-13, -13), (0, 20), (20, 0), (25, -25), (20, -22)])
+def test_block_bounds_hold_at_any_magnitude(layout: str, a: int, b: int, tmp_path: Path) -> None:
+    users = values(USERS, 2)
+    users[:, 2:] *= 1e-3  # narrow rows, which have the low bounds, are among the best
+    one = source(values(1500, 1) * 10.0**a, users * 10.0**b, sparse=layout == "ell")
+    done = export(one, tmp_path / "b", Options(layout, verify=(a, b) == (25, -25)))
+    check(one, done.folder, "fp32")
+
+
+def test_zero_rows_beside_large_users(tmp_path: Path) -> None:
+    """0 times the infinite length of a user would be no number, and hide a run."""
+    items = -np.abs(values(1500, 3))
+    items[:900] = 0
+    one = source(items, np.abs(values(USERS, 4)) * 1e25)
+    check(one, export(one, tmp_path / "b", Options("mixed", verify=False)).folder, "fp32")
+
+
+@pytest.mark.parametrize("large", [3e38, -3e38, 1e-30])
+@pytest.mark.parametrize("first", [False, True])
+def test_no_vector_changes_the_answer_of_another_in_its_batch(large: float, first: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    encoder = LeastSquaresEncoder(alpha=3, reg=1)
+    items = values(1500, 5).astype(np.float32)
+    model = Recommender.load(export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed")).folder)
+    nothing = np.array([[-1]])
+    for _ in range(30):
+        vector = rng.standard_normal((1, D)).astype(np.float32)
+        alone = model.recommend_rows({"vector": vector}, nothing, 10)
+        both = [np.full((1, D), large, np.float32), vector]
+        batch = np.vstack(both if first else both[::-1])
+        found = model.recommend_rows({"vector": batch}, nothing.repeat(2, 0), 10)
+        np.testing.assert_allclose(found[1][int(first)], alone[1][0], rtol=1e-5)
+
+
+def test_small_vectors_have_the_ranking_of_large_ones(tmp_path: Path) -> None:
+    """Vectors are the app's to bring: their squares may be no float32."""
+    rng = np.random.default_rng(0)
+    items = values(1500, 6).astype(np.float32)
+    done = export(
+        from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=3, reg=1)), tmp_path / "b", Options("mixed")
+    )
+    model = Recommender.load(done.folder)
+    vectors = rng.standard_normal((20, D)).astype(np.float32)
+    nothing = np.full((20, 1), -1)
+    usual = model.recommend_rows({"vector": vectors}, nothing, 10)
+    small = model.recommend_rows({"vector": vectors * np.float32(2.0**-80)}, nothing, 10)
+    np.testing.assert_array_equal(small[0], usual[0])
+
+
+def test_fp16_brings_large_values_into_its_range(tmp_path: Path) -> None:
+    users = values(USERS, 8)
+    users[7, 1] = 70_000
+    one = source(values(ITEMS, 7), users)
+    check(one, export(one, tmp_path / "b", Options("mixed", "fp16")).folder, "fp16")
+
+
+@pytest.mark.parametrize(
+    ("items", "users", "factor", "named"),
+    [
+        (1, 1, 1e-12, r"user 3 is .*, which fp16 rounds to 0 \(1 row in all\)"),
+        (1e-9, 1e-9, 1, r"item \d+ is .*, which fp16 rounds to 0 \(300 rows in all\)"),
+        (3e5, 3e5, 1, r"item \d+ has a value of .*65504"),
+        (1, 1, 1e12, r"item|user 3"),
+    ],
+)
+def test_fp16_refuses_rows_that_it_cannot_hold(
+    items: float, users: float, factor: float, named: str, tmp_path: Path
+) -> None:
+    vectors = values(USERS, 8) * users
+    vectors[3] *= factor
+    with pytest.raises(RangeError, match=named):
+        export(source(values(ITEMS, 7) * items, vectors), tmp_path / "b", Options("mixed", "fp16", verify=False))
+    assert not (tmp_path / "b").exists()
+
+
+def test_fp16_without_users_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    items = values(ITEMS, 7).astype(np.float32)
+    items[11, 0] = 70_000
+    encoder = LinearEncoder(np.ones(ITEMS, np.float32))
+    with pytest.raises(RangeError, match=r"item 11 has a value of 70000.*fp32"):
+        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed", "fp16", verify=False))
+
+
+@pytest.mark.parametrize("layout", ["mixed", "ell", "csc"])
+@pytest.mark.parametrize(("precision", "share"), [("int8", 5e-5), ("int4", 5e-4)])
+def test_a_user_far_below_the_step_has_a_scale_of_its_own(
+    layout: str, precision: str, share: float, tmp_path: Path
+) -> None:
+    users = values(USERS, 8)
+    users[3] = np.abs(users).max()
+    users[4] = share * users[3] * np.arange(1, D + 1) / D
+    one = source(values(ITEMS, 7), users, sparse=layout != "mixed")
+    done = export(one, tmp_path / "b", Options(layout, precision))
+    check(one, done.folder, precision)
+    assert done.chosen.draft.users is not None
+    assert done.chosen.draft.users.scaled == "row"
+    assert done.chosen.draft.items.scaled != "row"
+    again = export(one, tmp_path / "like", Options.like(done.folder))
+    assert again.chosen.draft.users is not None
+    assert again.chosen.draft.users.scaled == "row"
+    assert again.chosen.draft.items.scaled != "row"
+
+
+def test_a_user_that_no_code_holds_is_refused_where_scales_are_given(tmp_path: Path) -> None:
+    users = values(USERS, 8)
+    users[4] *= 1e-4
+    with pytest.raises(RangeError, match=r"user 4 is .* rounds to 0 \(1 row in all.*--scales row"):
+        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8", scales="block"))
+    users[4] *= 1e-10
+    with pytest.raises(RangeError, match="user 4"):
+        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8"))
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_one_large_item_leaves_the_others_their_values(precision: str, tmp_path: Path) -> None:
+    items = values(ITEMS, 7)
+    items[9] *= 1e4
+    one = source(items, values(USERS, 8))
+    done = export(one, tmp_path / "b", Options("dense", precision))
+    assert done.chosen.draft.items.scaled == "row"
+    with pytest.raises(RangeError, match=r"item .* rows in all; item 9 has"):
+        export(one, tmp_path / "b", Options("dense", precision, scales="table"))
+
+
+@pytest.mark.parametrize(("a", "b", "named"), [(30, 30, "item .*3.4e38"), (-30, -10, "user 0")])
+def test_scores_that_are_no_float32_are_refused(a: int, b: int, named: str, tmp_path: Path) -> None:
+    with pytest.raises(RangeError, match=named):
+        export(source(values(50, 1) * 10.0**a, values(USERS, 2) * 10.0**b), tmp_path / "b", Options(verify=False))
+
+
+@pytest.mark.parametrize(("factor", "weights"), [(1e-20, 1.0), (1e20, 1.0), (1.0, 1e-20)])
+def test_items_without_users_are_refused_out_of_range(factor: float, weights: float, tmp_path: Path) -> None:
+    encoder = LinearEncoder(np.full(50, weights, np.float32))
+    items = (values(50, 1) * factor).astype(np.float32)
+    with pytest.raises(RangeError, match=r"scale the table|the encoder's weights"):
+        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options(verify=False))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_verification_sees_wrong_scores_of_small_tables(precision: str, tmp_path: Path) -> None:
+    """Their scores are all below the 1e-6 that was allowed whatever they are."""
+    right = source(values(50, 1) * 1e-6, values(USERS, 2) * 1e-4)
+    wrong = source(values(50, 1) * 1e-6 * 1.2, values(USERS, 2) * 1e-4)
+    done = export(right, tmp_path / "b", Options("mixed", precision))
+    with pytest.raises(VerificationError, match="the score at"):
+        verify(done.folder, reference_of(wrong, precision), USERS)
+
+
+def reference_of(source: Source, precision: str) -> Reference:
+    return packed_in_memory(choose(source, Options("mixed", precision)).draft).reference()
+
+
+@pytest.mark.parametrize(("precision", "scales"), [("int8", "auto"), ("int4", "auto"), ("int4", "row")])
+@pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
+def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: int, b: int) -> None:
+    """Squares of errors that vanish in float32 would make every scale as good as the first that is tried."""
+    options = Options("mixed", precision, scales=scales, similar=False)
+    items, users = values(ITEMS, 7), values(USERS, 8)
+    usual, far = (
+        packed_in_memory(choose(one, options).draft).tables
+        for one in (source(items, users), source(items * 2.0**a, users * 2.0**b))
+    )
+    for name in ("i", "u"):
+        places = np.arange(usual[name].plan.n_rows)
+        np.testing.assert_array_equal(usual[name].values(places), far[name].values(places))
+
+
+@pytest.mark.parametrize("layout", ["mixed", "csr"])
+@pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
+def test_what_is_fitted_does_not_depend_on_the_magnitude(layout: str, a: int, b: int) -> None:
+    items, users = values(ITEMS, 7), values(USERS, 8)
+    options = Options(layout, fit=True, max_bytes=14_000, similar=False)
+    usual, far = (
+        choose(source(*tables, sparse=layout == "csr"), options).draft
+        for tables in ((items, users), (items * 2.0**a, users * 2.0**b))
+    )
+    assert far.nbytes() > 13_000
+    np.testing.assert_array_equal(usual.items.order, far.items.order)
+    assert [block.width for block in usual.items.blocks] == [block.width for block in far.items.blocks]
