@@ -15,6 +15,10 @@ class StorageError(EdgeRecError):
     """A file or folder could not be read or written: no space, no permission, not there."""
 
 
+class InUseError(StorageError):
+    """Another process is writing the folder or file. Messages name it."""
+
+
 class DataError(EdgeRecError):
     """Interactions are malformed, empty or inconsistent. Messages name the file and the line where known."""
 

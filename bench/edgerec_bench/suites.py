@@ -13,13 +13,11 @@ one, or, where that is told in other words, those of `records`.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,8 @@ from typing import Any
 from edgerec.data import named_sets
 from edgerec.data.folders import find_interactions
 from edgerec.errors import BenchError
-from edgerec.files import cache_folder, storage_failure
+from edgerec.files import cache_folder, read_bytes, storage_failure
+from edgerec.json_records import parse_json, parse_toml
 
 FOLDERS = (Path(__file__).with_name("suites"), Path(__file__).parents[1] / "suites")
 """In an installed package, and in a checkout."""
@@ -93,7 +92,7 @@ def commands_in(path: Path) -> list[str] | None:
     if path.suffix != ".json":
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     results = content if isinstance(content, list) else [content]
@@ -124,10 +123,9 @@ def read_suite(name: str) -> Suite:
     path = known.get(name, Path(name))
     if name not in known and path.suffix != ".toml":
         raise BenchError(f"there is no suite {name!r}; there are: {', '.join(known)}, or give a TOML file")
+    text = read_bytes(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        storage_failure(path, error, "read")
+        content = parse_toml(text)
     except ValueError as error:
         raise BenchError(f"{path} is no TOML ({error}); mend that line") from error
     about = content.pop("about", "")

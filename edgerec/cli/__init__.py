@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from edgerec.errors import EdgeRecError
@@ -14,6 +15,9 @@ INTERRUPTED = 130
 def main() -> None:
     """Run `edgerec`. A user's error is one line on standard error and status 2; Ctrl-C is status 130."""
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A title, or the name of a file, may hold what the terminal or UTF-8 has no bytes for.
+            sys.stdout.reconfigure(errors="backslashreplace")
         require("click", "cli")
         require("rich", "cli")
         from edgerec.cli.app import run
@@ -22,7 +26,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except EdgeRecError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {' '.join(str(error).splitlines())}\n")
         status = 2
     if status == INTERRUPTED:
         # Python ends `python -m` by the signal, whatever the status, where the last code that it compiled from a

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError, BundleError, ExportError, UnsupportedError
 from edgerec.files import atomic_write, locked, sha256, storage_failure, sync, sync_folder
+from edgerec.json_records import parse_json
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
@@ -153,7 +154,7 @@ def _check_place(folder: Path) -> None:
 def _is_foreign(manifest: Path) -> bool:
     """Whether a manifest that cannot be read is somebody else's, or a newer version's, and not a damaged one."""
     try:
-        fields = json.loads(manifest.read_bytes())
+        fields = parse_json(manifest.read_bytes())
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             return True
         return int(str(fields.get("version")).partition(".")[0]) > MAJOR
