@@ -79,7 +79,7 @@ def record(kind: type[T], value: Any, where: str = "it") -> T:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} must be an object, got {_shown(value)}")
-    hints, required, closed = _form(kind)
+    hints, required, closed = _form(kind)  # type: ignore[arg-type]  # every type is hashable
     for name in required:
         if name not in value:
             raise ValueError(f"{where} has no {name}")

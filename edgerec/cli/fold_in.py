@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from edgerec.cli.diff import show_patch
-from edgerec.cli.options import FOLDER, load
+from edgerec.cli.options import FOLDER, PathType, encoding_option, load
 from edgerec.cli.output import json_option
 from edgerec.errors import RequestError
 from edgerec.extras import require
+from edgerec.files import filling
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = PathType(dir_okay=False)
 
 
 @click.command()
@@ -25,9 +27,17 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=FILE, required=True, help="File of the patch.")
 @click.option("--save", type=FOLDER, help="Write the run with the new items here: the --run of the next fold-in.")
 @click.option("--sign", type=FILE, help="Sign the bundle that the patch leads to with this private key.")
+@encoding_option
 @json_option
 def command(
-    bundle: Path, interactions: str, run_folder: Path, out: Path, save: Path | None, sign: Path | None, as_json: bool
+    bundle: Path,
+    interactions: str,
+    run_folder: Path,
+    out: Path,
+    save: Path | None,
+    sign: Path | None,
+    encoding: str | None,
+    as_json: bool,
 ) -> None:
     """Write the patch that brings BUNDLE the new items of INTERACTIONS, without training again.
 
@@ -40,20 +50,21 @@ def command(
       edgerec apply films.bundle new.patch
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
-    folded = folding.fold_in(Run.load(run_folder), load(interactions))
-    base = Recommender.load(bundle)
-    lost = set(base.item_ids(range(base.n_items))) - set(folded.run.item_ids.tolist())
-    if lost:
-        raise RequestError(
-            f"{bundle} holds {len(lost)} items that {run_folder} does not know, such as {min(lost)}: give the run that "
-            "the last fold-in was told to --save"
-        )
-    with tempfile.TemporaryDirectory(prefix="edgerec-fold-in-") as scratch:
-        options = exporter.Options.like(bundle, sign=sign)
-        exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", options)
-        patch = exporter.diff(bundle, Path(scratch) / "bundle", out)
-    if save is not None:
-        folded.run.save(save)
+    with nullcontext() if save is None else filling(save):
+        folded = folding.fold_in(Run.load(run_folder), load(interactions, encoding=encoding))
+        base = Recommender.load(bundle)
+        lost = set(base.item_ids(range(base.n_items))) - set(folded.run.item_ids.tolist())
+        if lost:
+            raise RequestError(
+                f"{bundle} holds {len(lost)} items that {run_folder} does not know, such as {min(lost)}: give the run "
+                "that the last fold-in was told to --save"
+            )
+        with tempfile.TemporaryDirectory(prefix="edgerec-fold-in-") as scratch:
+            options = exporter.Options.like(bundle, sign=sign)
+            exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", options)
+            patch = exporter.diff(bundle, Path(scratch) / "bundle", out)
+        if save is not None:
+            folded.run.write(save)
     show_patch(patch, as_json)
     if not as_json:
         text = f"{folded.items:,} new items, from {folded.interactions:,} interactions"

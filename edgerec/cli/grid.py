@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
@@ -17,7 +17,7 @@ from edgerec_bench.grid import Grid, Standing, run_grid
 from edgerec_bench.grid_plan import AXES, Plan
 from edgerec_bench.grid_rows import Row
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = PathType(dir_okay=False)
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 
 

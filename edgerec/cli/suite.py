@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgerec.cli.options import PathType
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -14,9 +15,7 @@ from edgerec_bench.suites import Outcome, Step, Suite, read_suite, run_suite, su
 
 @click.command("suite")
 @click.argument("name", metavar="[NAME|FILE.toml]", required=False)
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of what is made.  [default: NAME]"
-)
+@click.option("--out", type=PathType(file_okay=False), help="Folder of what is made.  [default: NAME]")
 @click.option("--only", multiple=True, metavar="STEP", help="A step; may be repeated.")
 @click.option("--list", "listed", is_flag=True, help="List the suites, or the steps of one, and run nothing.")
 @json_option
