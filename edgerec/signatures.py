@@ -17,13 +17,14 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgerec.errors import SignatureError, SigningKeyError
 from edgerec.extras import require
-from edgerec.files import remove, storage_failure, sync, sync_folder
+from edgerec.files import remove, shortened, storage_failure, sync, sync_folder
 
 PUBLIC_BYTES = 32
 PublicKey = str | Path | bytes
@@ -111,10 +112,15 @@ def new_key(path: Path) -> Path:
     """
     serialization = _serialization()
     key = _ed25519().Ed25519PrivateKey.generate()
+    if not path.name:
+        raise SigningKeyError(f"{str(path)!r} names no file; name the key, such as films.key")
     public = path.with_name(path.name + ".pub")
-    for one in (path, public):
-        if one.exists():
-            raise _taken(one)
+    try:
+        taken = next((one for one in (path, public) if one.exists()), None)
+    except OSError as error:
+        storage_failure(path, error, "write")
+    if taken is not None:
+        raise _taken(taken)
     private_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -210,7 +216,7 @@ def _taken(path: Path) -> SigningKeyError:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """A whole file that takes its name only where nothing has it: a link, unlike a rename, never replaces."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{shortened(path.name)}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:  # noqa: PTH123
@@ -220,7 +226,8 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         sync_folder(path.parent)
     except FileExistsError:
         raise _taken(path) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         storage_failure(path, error, "write")
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):  # what kept it from being made has been said
+            temporary.unlink(missing_ok=True)
