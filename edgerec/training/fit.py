@@ -180,7 +180,7 @@ class Fit:
             return False
         if leader is not None and not (0 <= leader["candidate"] <= last and SELECTION in leader["metrics"]):
             return False
-        return 0 <= loop["candidate"] <= last + (loop["phase"] == "choose")
+        return bool(0 <= loop["candidate"] <= last + (loop["phase"] == "choose"))
 
     def _begun(self, chosen: FitResult | None) -> Snapshot:
         if chosen is None:

@@ -234,7 +234,6 @@ def _read_json(folder: Path) -> dict[str, Any]:
             raise RunError(f"{path} is not an EdgeRec run")
         if type(version := fields.get("version")) is int and version > VERSION:
             raise RunError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
-        read: dict[str, Any] = record(_File, fields)
+        return dict(record(_File, fields))
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}); train the run again") from error
-    return read

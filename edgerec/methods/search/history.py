@@ -105,7 +105,7 @@ class _Entry(TypedDict):
 
 def _entry(fields: Any) -> dict[str, Any]:
     """Check an entry. Raises ValueError."""
-    entry: dict[str, Any] = record(_Entry, fields)
+    entry = dict[str, Any](record(_Entry, fields))
     for side in ("users", "items"):
         if len(entry["sizes"].get(side, ())) != DECILES:
             raise ValueError(f"it must have {DECILES} sizes of the {side}")
