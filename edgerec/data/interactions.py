@@ -228,12 +228,12 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     elif array.dtype.kind == "U":
         if (array == "").any():
             raise DataError(f"an empty {what} id")
-        if (missing := np.isin(array, sorted(MISSING_IDS))).any():
-            raise DataError(f"the {what} id {array[missing][0]!s} stands for a missing value; leave such rows out")
     else:
         raise DataError(f"{what} ids must be integers or strings, got {array.dtype}")
     ids, rows = np.unique(array, return_inverse=True)
     if ids.dtype.kind == "U":
+        if (missing := np.isin(ids, sorted(MISSING_IDS))).any():
+            raise DataError(f"the {what} id {ids[missing][0]!s} stands for a missing value; leave such rows out")
         try:
             "".join(ids.tolist()).encode()
         except UnicodeEncodeError as error:
