@@ -14,6 +14,7 @@ from edgerec.budget import BITS_PER_VALUE, bundle_overhead
 from edgerec.data import Interactions, Split
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError
+from edgerec.files import filling
 from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search.history import SearchHistory
@@ -58,6 +59,7 @@ def train(
         BudgetError: a budget that cannot be kept; the smallest possible is named.
         DataError: the split leaves nothing, or training diverges.
         RunError: `out` holds another run, or a finished one.
+        InUseError: another process trains into `out`; at once, before anything is trained.
         StorageError: the file system refuses.
         WorkerError: workers cannot be had, or one was lost.
     """
@@ -65,18 +67,18 @@ def train(
     check_workers(request, workers)
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()
-    checkpoint = None
-    if out is not None:
-        key = {**command, "data_fingerprint": fingerprint}
-        checkpoint = Checkpoint(Path(out), key, fresh=overwrite and not resume)
-        finished = _finished(Path(out), command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
+    if out is None:
+        return _fit(interactions, request, None, progress, command, fingerprint, workers)
+    folder, key = Path(out), {**command, "data_fingerprint": fingerprint}
+    with filling(folder):
+        checkpoint = Checkpoint(folder, key, fresh=overwrite and not resume)
+        finished = _finished(folder, command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
         if finished is not None:
             return finished
-    run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers)
-    if out is not None and checkpoint is not None:
-        run.save(Path(out))
+        run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers)
+        run.write(folder)
         checkpoint.remove()
-    return run
+        return run
 
 
 def _fit(

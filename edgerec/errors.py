@@ -51,6 +51,10 @@ class OutputError(EdgeRecError):
     """An output is an input, lies inside one, or would replace a file that EdgeRec did not write."""
 
 
+class InUseError(StorageError):
+    """Another process is writing the folder or file. Messages name it."""
+
+
 class DataError(EdgeRecError):
     """Interactions are malformed, empty or inconsistent. Messages name the file and the line where known."""
 

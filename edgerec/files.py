@@ -12,13 +12,13 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from edgerec.errors import StorageError, reason_of
+from edgerec.errors import InUseError, StorageError, reason_of
 
 try:
     import fcntl
@@ -27,15 +27,26 @@ except ImportError:  # Windows
 
 _LOCK = "lock"
 """In a folder that is being written, where folders cannot be locked."""
-_MENDS = {errno.ENOENT: "check the name", errno.EISDIR: "name a file, not a folder"}
+_MENDS = {
+    errno.ENOENT: "check the name",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EINVAL: "choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "remove the links that lead to themselves, or name the file itself",
+}
 """What to do, by the reason; else to free space, and so on."""
 
 
-def storage_failure(path: Path, error: OSError, doing: str) -> NoReturn:
-    """Turn an OSError into a StorageError of one line that says what to do."""
-    reason = error.strerror or reason_of(error)
+def storage_failure(path: Path, error: OSError | ValueError | RuntimeError, doing: str) -> NoReturn:
+    """Turn an error of the file system into a StorageError of one line that says what to do.
+
+    Args:
+        error: a ValueError is of a name that no file can have, a RuntimeError of links that lead in a circle.
+    """
+    number = error.errno or 0 if isinstance(error, OSError) else errno.EINVAL
+    reason = (error.strerror if isinstance(error, OSError) else None) or reason_of(error)
     usual = "free space there, mend its permissions or choose another place"
-    raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(error.errno or 0, usual)}") from error
+    raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(number, usual)}") from error
 
 
 def open_plain(path: Path) -> BufferedReader:
@@ -64,8 +75,12 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
     Raises StorageError where the file system refuses; what stood at `path` before is then untouched.
     """
-    target = path.resolve()  # a link keeps pointing to what is written
-    if target.exists() and not target.is_file():
+    try:
+        target = path.resolve()  # a link keeps pointing to what is written
+        is_device = target.exists() and not target.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        storage_failure(path, error, "write")
+    if is_device:
         yield from _written_through(path)
         return
     temporary: Path | None = None
@@ -94,7 +109,7 @@ def new_part(target: Path, mode: int = 0o666) -> tuple[Path, IO[bytes]]:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
-        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        path = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(4)}.part")
         stream = open(os.open(path, flags, mode), "wb")  # noqa: PTH123, SIM115
         if _lock_new(path, stream.fileno()):
             return path, stream
@@ -108,7 +123,7 @@ def new_part_folder(target: Path) -> Iterator[Path]:
     Raises OSError.
     """
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.", suffix=".part", dir=target.parent))
         handle = os.open(folder, os.O_RDONLY) if fcntl else os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY)
         if _lock_new(folder, handle):
             break
@@ -145,7 +160,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 def _parts(folder: Path, name: str | None) -> list[Path]:
     # Names of folders are from `tempfile`.
-    some = r".+\.[0-9a-f]{8}" if name is None else rf"{re.escape(name)}\.[a-z0-9_]{{8}}"
+    some = r".+\.[0-9a-f]{8}" if name is None else rf"{re.escape(shortened(name))}\.[a-z0-9_]{{8}}"
     named = re.compile(rf"\.{some}\.part", re.DOTALL)
     try:
         with os.scandir(folder) as entries:
@@ -172,6 +187,11 @@ def _remove_leftover(path: Path) -> None:
             path.unlink()
     finally:
         os.close(handle)
+
+
+def shortened(name: str) -> str:
+    """The beginning of a name, so that one of nearly 255 bytes leaves room for what a temporary name adds."""
+    return os.fsdecode(os.fsencode(name)[:200])
 
 
 def check_folder(folder: Path) -> None:
@@ -233,6 +253,111 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # some network file systems know no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file. Raises StorageError."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        storage_failure(path, error, "read")
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Read a whole file; None if there is none. Raises StorageError."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        storage_failure(path, error, "read")
+
+
+@contextmanager
+def filling(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Make a folder and be the only process that fills it until the block ends.
+
+    A killed process leaves no lock behind. Where the system locks no folders (Windows), nobody is kept out. Folders
+    that were made here are removed if they are still empty at the end.
+
+    Args:
+        waiting: called if another process fills the folder, before this one waits for it; without it, none waits.
+
+    Raises InUseError at once where another process fills the folder and `waiting` is not given; StorageError.
+    """
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        handle = _claimed(folder, waiting)
+    except (OSError, ValueError) as error:
+        storage_failure(folder, error, "write")
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty: it was filled
+            for path in made:
+                path.rmdir()
+        if handle is not None:
+            os.close(handle)
+
+
+def _claimed(folder: Path, waiting: Callable[[], None] | None) -> int | None:
+    """A folder that is there and locked, as an open handle; None where the system locks no folders."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if fcntl is None:
+            return None
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(handle, folder, waiting)
+            if folder.is_dir() and os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # whoever had it removed it: once more, with the folder that has the name now
+
+
+def _lock(handle: int, path: Path, waiting: Callable[[], None] | None) -> None:
+    """Lock what is open. Raises InUseError as `filling` does."""
+    with suppress(OSError):  # some network file systems know no locks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise InUseError(
+                    f"{path} is being written by another process; wait for it to end, or choose another place"
+                ) from None
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file again and again until the block ends, by a lock file beside it.
+
+    The lock file is `.NAME.lock`; it is removed at the end. Windows keeps nobody out, as with `filling`.
+
+    Raises InUseError at once where another process writes the file; StorageError.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        lock = path.with_name(f".{shortened(path.name)}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except (OSError, ValueError) as error:
+        storage_failure(path, error, "write")
+    try:
+        _lock(handle, path, None)
+        if not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
+            raise InUseError(f"{path} was being written by another process; try again")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
     finally:
         os.close(handle)
 

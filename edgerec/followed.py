@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from edgerec.errors import RunError
-from edgerec.files import storage_failure, write_json
+from edgerec.files import read_if_there, write_json
+from edgerec.json_records import parse_json, record
 
 FORMAT, VERSION = "edgerec.stream", 1
 FILE_NAME = "stream.json"
@@ -49,6 +49,20 @@ class Told:
     metrics: dict[str, float]
     chosen: dict[str, Any]
     tries: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where something that every segment has is missing."""
+        parts = {
+            "rows": ("users", "items", "new_users", "new_items"),
+            "interactions": ("train", "replay", "test"),
+            "sizes": ("users", "items"),
+            "metrics": METRICS,
+        }
+        for part, names in parts.items():
+            if missing := [name for name in names if name not in getattr(self, part)]:
+                raise ValueError(f"the {part} of segment {self.number} have no {', '.join(missing)}")
+        if not all(self.sizes.values()):
+            raise ValueError(f"the sizes of segment {self.number} are empty")
 
     @property
     def mean_sizes(self) -> dict[str, float]:
@@ -97,16 +111,34 @@ class Followed:
     def load(cls, folder: Path) -> Followed:
         """Read `stream.json`. Raises RunError where there is none, or it is damaged; StorageError."""
         path = folder / FILE_NAME
+        content = read_if_there(path)
+        if content is None:
+            raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'")
         try:
-            fields = json.loads(path.read_bytes())
-            if fields["format"] != FORMAT or fields["version"] > VERSION:
+            file = record(_File, parse_json(content))
+            if file["format"] != FORMAT or file["version"] > VERSION:
                 raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
-            segments = [Told(**told) for told in fields["segments"]]
-            return cls(fields["command"], fields["data_fingerprint"], fields["of"], segments)
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'") \
-                from None  # fmt: skip
-        except OSError as error:
-            storage_failure(path, error, "read")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error!r}); give its command again with --resume") from error
+            return cls(cast("dict[str, Any]", file["command"]), file["data_fingerprint"], file["of"], file["segments"])
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); give its command again with --resume") from error
+
+
+class _Command(TypedDict):
+    """What a page shows of the command; there is more."""
+
+    data: str
+    backbone: str
+    method: str
+    budget: str
+    seed: int
+
+
+class _File(TypedDict):
+    """What is read of `stream.json`."""
+
+    format: str
+    version: int
+    command: _Command
+    data_fingerprint: str
+    of: int
+    segments: list[Told]

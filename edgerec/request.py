@@ -17,6 +17,8 @@ from edgerec.models import Backbone
 from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions
 
+MOST_DIMENSIONS = 1 << 20
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -101,8 +103,8 @@ def check_numbers(precision: str, dimensions: int, seed: int) -> None:
     """Raise UnsupportedError or SettingError for what no training can have."""
     if precision not in BITS_PER_VALUE:
         raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
-    if dimensions < 1:
-        raise UnsupportedError(f"a table needs at least one dimension, got {dimensions}")
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise UnsupportedError(f"a table needs at least one dimension and at most {MOST_DIMENSIONS}, got {dimensions}")
     if not 0 <= seed < 1 << 63:
         raise SettingError(f"a seed is a whole number from 0 to 2^63 - 1, got {seed}")
 
@@ -161,4 +163,4 @@ def _fits(value: Any, annotation: str) -> bool:
         return "int" in kinds or "float" in kinds
     if isinstance(value, float):
         return "float" in kinds and math.isfinite(value)
-    return "str" in kinds or "Literal" in annotation
+    return isinstance(value, str) and ("str" in kinds or "Literal" in annotation)

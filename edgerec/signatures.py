@@ -109,10 +109,15 @@ def new_key(path: Path) -> Path:
     """
     serialization = _serialization()
     key = _ed25519().Ed25519PrivateKey.generate()
+    if not path.name:
+        raise SigningKeyError(f"{str(path)!r} names no file; name the key, such as films.key")
     public = path.with_name(path.name + ".pub")
-    for one in (path, public):
-        if one.exists():
-            raise _taken(one)
+    try:
+        taken = next((one for one in (path, public) if one.exists()), None)
+    except OSError as error:
+        storage_failure(path, error, "write")
+    if taken is not None:
+        raise _taken(taken)
     private_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -220,7 +225,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         sync_folder(path.parent)
     except FileExistsError:
         raise _taken(path) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         storage_failure(path, error, "write")
     finally:
         if temporary is not None:

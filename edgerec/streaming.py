@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from edgerec.api import stored_table
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
 from edgerec.errors import BudgetError, RunError
-from edgerec.files import remove
+from edgerec.files import filling, remove
 from edgerec.followed import FILE_NAME, Followed, Told
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream import Chooser, Moment, StreamMethod, stream_method
@@ -140,6 +140,7 @@ def follow(
         BudgetError: a budget that the last segment's rows cannot keep; the smallest possible is named.
         DataError: interactions that make no stream.
         RunError: `out` holds another stream, or a finished one.
+        InUseError: another process follows a stream into `out`; at once, before anything is trained.
         StorageError: the file system refuses.
     """
     request = request or StreamRequest.make(**wanted)
@@ -149,11 +150,13 @@ def follow(
     fingerprint = interactions.fingerprint()
     checkpoint = Checkpoint(folder, {**command, "data_fingerprint": fingerprint}, fresh=overwrite and not resume)
     begun = Followed(command, fingerprint, len(segments))
-    finished = _finished(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
-    if finished is not None:
-        return finished
-    _check_budget(request, segments)
-    return _Follower(request, segments, begun, folder, checkpoint, progress or (lambda number, of, step: None)).run()
+    with filling(folder):
+        finished = _finished(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
+        if finished is not None:
+            return finished
+        _check_budget(request, segments)
+        show = progress or (lambda number, of, step: None)
+        return _Follower(request, segments, begun, folder, checkpoint, show).run()
 
 
 def _finished(
@@ -185,6 +188,12 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
         raise BudgetError(f"in the end the stream has {sum(last.shape):,} rows: {error}") from error
 
 
+class _Loop(TypedDict):
+    """Where a stream stands, as its checkpoint has it."""
+
+    segments: list[Told]
+
+
 class _Follower:
     """Follows one stream; after each segment all that the next needs is on disk."""
 
@@ -206,7 +215,7 @@ class _Follower:
 
     def run(self) -> Followed:
         """From where the checkpoint stands to the end."""
-        found = self._checkpoint.load()
+        found = self._checkpoint.load(_Loop)
         if found is None:
             self._save()
         else:
@@ -324,7 +333,7 @@ class _Follower:
         self._checkpoint.save(Snapshot({"segments": segments}, state))
 
     def _restore(self, found: Snapshot) -> None:
-        self._followed.segments.extend(Told(**told) for told in found.loop["segments"])
+        self._followed.segments.extend(found.loop["segments"])
         parts: dict[str, State] = {"chooser": {}, "carry": {}, "earlier": {}}
         for name, array in found.trainer.items():
             part, _, rest = name.partition(".")

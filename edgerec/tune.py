@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
 from edgerec.extras import require
-from edgerec.files import storage_failure, write_json
+from edgerec.files import read_if_there, write_json, writing
+from edgerec.json_records import parse_json, record
 from edgerec.methods import Workers
 from edgerec.models import SizePlan
 from edgerec.request import TrainRequest, check_workers
@@ -141,21 +142,46 @@ class Study:
         write_json(path, {"format": FORMAT, "version": VERSION, "command": self.command, "trials": trials})
 
     @classmethod
-    def opened(cls, path: Path | None, command: dict[str, Any]) -> Study:
+    def opened(cls, path: Path | None, command: dict[str, Any], space: Space) -> Study:
         """The study in `path`, or a new one. Raises RunError where it is another's, or damaged; StorageError."""
-        if path is None or not path.exists():
+        content = None if path is None else read_if_there(path)
+        if content is None:
             return cls(command)
         try:
-            fields = json.loads(path.read_bytes())
-            known = fields["format"] == FORMAT and fields["version"] <= VERSION
-            study = cls(fields["command"], [Trial(**trial) for trial in fields["trials"]])
-        except OSError as error:
-            storage_failure(path, error, "read")
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} is no study, or damaged ({error!r}); choose another --out") from error
-        if not known or study.command != command:
-            raise RunError(f"{path} holds the study of another command, or of other data; choose another --out")
-        return study
+            file = record(_File, parse_json(content))
+            if file["format"] != FORMAT or file["version"] > VERSION or file["command"] != command:
+                raise RunError(f"{path} holds the study of another command, or of other data; choose another --out")
+            for number, trial in enumerate(file["trials"], 1):
+                _check_values(number, trial, space)
+        except ValueError as error:
+            raise RunError(f"{path} is no study, or damaged ({error}); choose another --out") from error
+        return cls(file["command"], file["trials"])
+
+
+class _File(TypedDict):
+    """What is read of a study's file."""
+
+    format: str
+    version: int
+    command: dict[str, Any]
+    trials: list[Trial]
+
+
+def _check_values(number: int, trial: Trial, space: Space) -> None:
+    """Raise ValueError where a trial has other settings than are tuned, or values outside their ranges."""
+    if set(trial.values) != set(space):
+        raise ValueError(f"trial {number} has other settings than are tuned")
+    for name, value in trial.values.items():
+        area = space[name]
+        if value is None:
+            continue
+        if isinstance(area, Range):
+            kinds = int if isinstance(area.low, int) else (int, float)
+            inside = isinstance(value, kinds) and not isinstance(value, bool) and area.low <= value <= area.high
+        else:
+            inside = value in area
+        if not inside:
+            raise ValueError(f"trial {number} has {name} = {value!r}")
 
 
 def part_of(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +216,7 @@ def tune(
         wanted: further arguments of `TrainRequest.make`.
 
     Raises as `train` does; MissingExtraError without Optuna, UnsupportedError where nothing is left to tune, RunError
-    where `out` holds another study.
+    where `out` holds another study, InUseError where another process tunes into `out`.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -198,15 +224,16 @@ def tune(
     check_workers(request, workers)
     space = _space(request, settings or {}, method_settings or {})
     command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}
-    study = Study.opened(out, {**command, "tuned": sorted(space)})
     parts = _without_test(split_interactions(interactions, request.split))
-    while len(study.trials) < trials:
-        study.trials.append(_tried(parts, request, space, study.trials, workers))
-        if out is not None:
-            study.save(out)
-        if progress is not None:
-            progress(study)
-    return study
+    with nullcontext() if out is None else writing(out):
+        study = Study.opened(out, {**command, "tuned": sorted(space)}, space)
+        while len(study.trials) < trials:
+            study.trials.append(_tried(parts, request, space, study.trials, workers))
+            if out is not None:
+                study.save(out)
+            if progress is not None:
+                progress(study)
+        return study
 
 
 def _space(request: TrainRequest, fixed: Mapping[str, Any], method_fixed: Mapping[str, Any]) -> Space:

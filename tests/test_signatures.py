@@ -230,3 +230,17 @@ def test_the_command_line_makes_keys_signs_and_checks(command_line: CommandLine,
     assert "plain/manifest.json is not signed" in refused.stderr
     wrong = command_line("inspect", "b", "--trusted", "films.key", cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["", ".", "n" * 300, "a\0b", "loop/x"])
+def test_a_key_that_no_file_can_be_named_by_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises((SigningKeyError, StorageError)):
+        new_key(Path(name) if name in ("", ".") else tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
+def test_a_key_may_have_the_longest_name(tmp_path: Path) -> None:
+    public = new_key(tmp_path / ("n" * 251))
+    assert public.name == "n" * 251 + ".pub"
+    assert public.exists()

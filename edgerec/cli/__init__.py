@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from edgerec.errors import EdgeRecError, reason_of
@@ -14,6 +15,9 @@ INTERRUPTED = 130
 def main() -> None:
     """Run `edgerec`. A user's error is one line on standard error and status 2; Ctrl-C is status 130."""
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A title, or the name of a file, may hold what the terminal or UTF-8 has no bytes for.
+            sys.stdout.reconfigure(errors="backslashreplace")
         require("click", "cli")
         require("rich", "cli")
         from edgerec.cli.app import run

@@ -9,7 +9,7 @@ import click
 
 from edgerec import __version__
 from edgerec.cli import INTERRUPTED
-from edgerec.errors import EdgeRecError, reason_of, shown
+from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
 COMMANDS = {
     "data": "List and look at data sets.",
@@ -88,6 +88,12 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except (KeyboardInterrupt, BrokenPipeError):
         return INTERRUPTED
+    except OSError as error:
+        # What the library itself says of files is an EdgeRecError; this is of a place that it has not thought of.
+        if error.errno is None:
+            raise
+        where = "the system" if error.filename is None else error.filename
+        raise StorageError(f"cannot use {where}: {error.strerror}") from error
     except MemoryError as error:
         raise EdgeRecError(f"out of memory ({reason_of(error)}); use a smaller data set, budget or batch") from error
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.errors import RequestError
 from edgerec.runtime import metadata
@@ -15,11 +15,11 @@ from edgerec.runtime.updates import apply_patch, undo_patch
 
 @click.command()
 @click.argument("bundle", type=FOLDER)
-@click.argument("patch", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("patch", type=PathType(dir_okay=False), required=False)
 @click.option("--undo", is_flag=True, help="Make BUNDLE what it was before the last patch.")
 @click.option(
     "--trusted",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     multiple=True,
     help="A .pub file: only what its key signed is taken.",
 )

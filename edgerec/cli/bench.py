@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
-from edgerec.cli.options import overwrite_option
+from edgerec.cli.options import FiniteRange, PathType, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.outputs import Output, check_outputs, json_of
@@ -26,13 +26,13 @@ Cell = Callable[[Result], str | None]
 
 
 @click.command("bench")
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write JSON: one result as an object, several as a list.")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=PathType())
+@click.option("--out", type=PathType(), help="Write JSON: one result as an object, several as a list.")
 @click.option("--processes", default=DEFAULT.processes, show_default=True, help="Fresh processes a bundle.")
 @click.option("--calls", default=DEFAULT.calls, show_default=True, help="Warm calls a scenario at least.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600),
+    type=FiniteRange(0, 3600),
     default=DEFAULT.seconds,
     show_default=True,
     help="Seconds a scenario at least.",
@@ -51,7 +51,7 @@ Cell = Callable[[Result], str | None]
 )
 @click.option(
     "--sustained",
-    type=click.FloatRange(0, 600, min_open=True),
+    type=FiniteRange(0, 600, min_open=True),
     metavar="MINUTES",
     help="Load the device for so long too, and watch its speed, clock and temperature.",
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edgerec.cli.options import PathType
 from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages, print_table
 from edgerec_bench import compare, read_results
@@ -18,8 +19,8 @@ COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 
 
 @click.command("compare")
-@click.argument("base", metavar="BASE.json", type=click.Path(path_type=Path))
-@click.argument("new", metavar="NEW.json", type=click.Path(path_type=Path))
+@click.argument("base", metavar="BASE.json", type=PathType())
+@click.argument("new", metavar="NEW.json", type=PathType())
 @click.option(
     "--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 1 where 'FIGURE > NUMBERx' is sure."
 )

@@ -47,7 +47,7 @@ def list_sets(as_json: bool) -> None:
 @click.argument("data", default="ml-100k")
 @filter_options
 @json_option
-def show(data: str, min_user: int, min_item: int, as_json: bool) -> None:
+def show(data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool) -> None:
     """Show what a data set holds. DATA is a name, or a file or folder; else ml-100k.
 
     \b
@@ -55,7 +55,7 @@ def show(data: str, min_user: int, min_item: int, as_json: bool) -> None:
       edgerec data show ml-100k
       edgerec data show ratings.csv --min-user 5
     """
-    interactions = load(data, min_user, min_item)
+    interactions = load(data, min_user, min_item, encoding)
     facts: dict[str, Any] = {
         "name": interactions.name,
         "users": interactions.n_users,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import say
 from edgerec.console import messages
 from edgerec_devices.web.demo_site import demo_site, write_demo
@@ -20,7 +20,7 @@ from edgerec_devices.web.static_site import StaticServer
 @click.option("--port", default=8080, show_default=True, help="Of this machine's loopback address; 0 for any free one.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(file_okay=False),
     help="Write the page into this folder instead, for any web server with https.",
 )
 def command(bundle: Path, port: int, out: Path | None) -> None:

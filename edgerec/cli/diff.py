@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.options import FOLDER, overwrite_option
+from edgerec.cli.options import FOLDER, PathType, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.extras import require
 
@@ -16,7 +16,7 @@ from edgerec.extras import require
 @click.command()
 @click.argument("old", type=FOLDER)
 @click.argument("new", type=FOLDER)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File of the patch.")
+@click.option("--out", type=PathType(dir_okay=False), required=True, help="File of the patch.")
 @click.option("--no-verify", is_flag=True, help="Do not apply the patch to a copy of OLD and compare.")
 @overwrite_option
 @json_option

@@ -22,7 +22,9 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 @click.option("--data", default="ml-100k", show_default=True, help="The data that they were trained on.")
 @filter_options
 @json_option
-def command(subjects: tuple[Path, ...], data: str, min_user: int, min_item: int, as_json: bool) -> None:
+def command(
+    subjects: tuple[Path, ...], data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool
+) -> None:
     """Measure runs and bundles on the test part of their split, side by side.
 
     Full ranking over all items; what a user has seen is masked. A bundle is measured by its own answers,
@@ -32,7 +34,7 @@ def command(subjects: tuple[Path, ...], data: str, min_user: int, min_item: int,
     Example:
       edgerec evaluate dense.bundle films.bundle --data ml-100k
     """
-    interactions = load(data, min_user, min_item)
+    interactions = load(data, min_user, min_item, encoding)
     results: list[dict[str, Any]] = []
     for subject in subjects:
         opened = load_subject(subject)

@@ -12,7 +12,7 @@ import click
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, data_path, filter_options, load, overwrite_option
+from edgerec.cli.options import FOLDER, PathType, data_path, filter_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.console import print_table
@@ -28,7 +28,7 @@ from edgerec.training import Run
 METRIC = "ndcg@20"
 NO_IDS = "none"
 """What --ids takes in place of a file."""
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = PathType(dir_okay=False)
 
 
 @click.command()
@@ -72,7 +72,9 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **given
     _check_outputs(run, out, given, overwrite=overwrite)
     trained = None if run is None else Run.load(run)
     source = _own_source(exporter, given) if trained is None else exporter.from_run(trained)
-    interactions = None if given["data"] is None else load(given["data"], given["min_user"], given["min_item"])
+    interactions = (
+        None if given["data"] is None else load(given["data"], given["min_user"], given["min_item"], given["encoding"])
+    )
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before a bundle that is there is replaced
     done = exporter.export(source, out, _options(exporter, trained, given), overwrite=overwrite)
@@ -85,8 +87,11 @@ def _refuse_what_does_not_go_together(run: Path | None, given: dict[str, Any]) -
     """Raise RequestError, before anything is read."""
     if (run is None) == (given["items"] is None):
         raise RequestError("give either a RUN or --items, your own table")
-    if given["data"] is None and (given["min_user"], given["min_item"]) != (1, 1):
-        raise RequestError("--min-user and --min-item filter --data, the data that RUN was trained on: give them too")
+    if given["data"] is None and (given["min_user"], given["min_item"], given["encoding"]) != (1, 1, None):
+        raise RequestError(
+            "--min-user and --min-item filter --data, the data that RUN was trained on, and --encoding is of its "
+            "files: give them too"
+        )
     if given["ids"] == NO_IDS and given["id_map"] is None:
         raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
     if run is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import data_path, overwrite_option
+from edgerec.cli.options import PathType, data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -48,7 +48,7 @@ KIND = "frontier"
 @click.option("--workers", type=click.IntRange(1), help="Cells at a time.  [default: one a processor]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     default="frontier.html",
     show_default=True,
     help="The page; .json, .md, .csv and the grid's .jsonl stand beside it.",

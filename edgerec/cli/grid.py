@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER, data_path
+from edgerec.cli.options import FOLDER, PathType, data_path
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
 from edgerec_bench.grid import AXES, Grid, Plan, Row, Standing, grid_outputs, run_grid
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = PathType(dir_okay=False)
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 
 

@@ -10,7 +10,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of
 from edgerec.cli.made import made_of
-from edgerec.cli.options import FOLDER
+from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts
 from edgerec.runtime.bundle import Bundle, open_file
@@ -27,7 +27,7 @@ BYTES = ("sections", "files", "total bytes", "table bytes")
 @click.option(
     "--trusted",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="A .pub file: refuse a bundle that this key, or another one given so, did not sign as it is.",
 )
 @json_option

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgerec.cli.options import PathType
 from edgerec.cli.output import say
 from edgerec.signatures import new_key
 
@@ -21,7 +22,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("key", type=PathType(dir_okay=False))
 def new(key: Path) -> None:
     """Make a pair of ed25519 keys: KEY, which signs and stays with you, and KEY.pub, which apps check against.
 

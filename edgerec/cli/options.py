@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,37 @@ from edgerec.data import Interactions, load_data, named_sets
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class PathType(click.Path):
+    """The name of a file or folder, there or not, that the file system can have."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("a name is needed, and this one is empty", param, ctx)
+        try:
+            os.stat(value)  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # said where it is read or written
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.fail(f"{str(value)[:80]!r} cannot be a name here ({reason}); choose another", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, without NaN, which lies outside no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+FOLDER = PathType()
 
 seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice."
@@ -42,8 +74,14 @@ def data_path(data: str | None) -> Path | None:
     return Path(data)
 
 
+encoding_option = click.option(
+    "--encoding", help="Of text files of data.  [default: UTF-8, or Latin-1 for a file that is not]"
+)
+
+
 def filter_options(command: F) -> F:
-    """--min-user and --min-item: the k-core filter."""
+    """--min-user and --min-item, the k-core filter, and --encoding: how data are read, as `load` takes it."""
+    command = encoding_option(command)
     command = click.option(
         "--min-item", default=1, show_default=True, help="Drop items with fewer interactions (k-core)."
     )(command)
@@ -68,9 +106,9 @@ def tell_of_nothing_to_resume(out: Path) -> None:
         messages.print(f"{out} holds nothing to resume: starting anew", markup=False)
 
 
-def load(data: str, min_user: int = 1, min_item: int = 1) -> Interactions:
-    """Load a data set by name or path, with its source and licence told on standard error."""
-    interactions = load_data(data, progress=lambda line: messages.print(line, markup=False))
+def load(data: str, min_user: int = 1, min_item: int = 1, encoding: str | None = None) -> Interactions:
+    """Load a data set by name or path; its source, its licence and how it was read are told on standard error."""
+    interactions = load_data(data, encoding=encoding, progress=lambda line: messages.print(line, markup=False))
     if min_user > 1 or min_item > 1:
         interactions = interactions.filter(min_user=min_user, min_item=min_item)
     return interactions

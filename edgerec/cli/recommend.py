@@ -36,6 +36,7 @@ def command(
     data: str | None,
     min_user: int,
     min_item: int,
+    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Recommend items from a bundle.
@@ -50,12 +51,12 @@ def command(
         raise RequestError("--user and --history are two ways to say who asks: give one of them")
     if data is not None and user is None:
         raise RequestError("--data needs --user: whose interactions are meant?")
-    if data is None and (min_user, min_item) != (1, 1):
-        raise RequestError("--min-user and --min-item filter --data: give them too")
+    if data is None and (min_user, min_item, encoding) != (1, 1, None):
+        raise RequestError("--min-user and --min-item filter --data, and --encoding is of its files: give them too")
     model = Recommender.load(bundle)
     excluded, past = _items(model, exclude), None if history is None else _items(model, history)
     if data is not None and user is not None:
-        seen = _seen(model, load(data, min_user, min_item), user)
+        seen = _seen(model, load(data, min_user, min_item, encoding), user)
         if model.n_users:
             excluded = [*excluded, *seen]
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.options import overwrite_option
+from edgerec.cli.options import PathType, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages
 from edgerec.errors import BenchError
@@ -25,12 +25,8 @@ from edgerec_bench.reports.text import FORMATS, report_text
 
 
 @click.command("report")
-@click.argument(
-    "subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The file to write: report.html, or standard output for text."
-)
+@click.argument("subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=PathType())
+@click.option("--out", type=PathType(), help="The file to write: report.html, or standard output for text.")
 @click.option(
     "--format", "form", type=click.Choice(("html", *FORMATS)), default="html", show_default=True, help="What to write."
 )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import data_path, overwrite_option
+from edgerec.cli.options import FiniteRange, PathType, data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -70,12 +70,18 @@ WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "r
 @click.option(
     "--method-set", "method_settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A setting of one method."
 )
-@click.option("--minutes", type=float, default=60.0, show_default=True, help="That a cell may take in one call.")
+@click.option(
+    "--minutes",
+    type=FiniteRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="That a cell may take in one call.",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
 @click.option("--quick", is_flag=True, help="A trial in half a minute: made-up data and iALS, unless others are given.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(dir_okay=False),
     help="The result, JSON; the grid's .jsonl stands beside it.  [default: reproduce-PAPER.json]",
 )
 @click.option("--note", default="", help="What else ran on the machine, for the record.")

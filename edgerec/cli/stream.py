@@ -39,7 +39,12 @@ PAGE = "stream.html"
 
 @click.command()
 @click.argument("data", default="ml-100k")
-@click.option("--out", type=FOLDER, required=True, help="Folder: a run for each segment, stream.json, stream.html.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="Folder, of one stream at a time: a run for each segment, stream.json, stream.html.",
+)
 @click.option("--method", type=click.Choice(STREAM_METHODS), default="scall", show_default=True, help="Who sets sizes.")
 @click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score.")
 @click.option(
@@ -119,7 +124,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 
     if resume:
         tell_of_nothing_to_resume(out)
-    interactions = load(data, given["min_user"], given["min_item"])
+    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
         followed = follow(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
     write_page(out / PAGE, {str(out): followed})

@@ -37,7 +37,12 @@ PHASES = {
 
 @click.command()
 @click.argument("data", default="ml-100k")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the run; checkpoints go there each epoch.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="Folder for the run; checkpoints go there each epoch. One training at a time.",
+)
 @training_options
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, if there is one, to the same result.")
 @click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a run.")
@@ -62,7 +67,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     check_outputs(outputs, [data_path(data)])
     if resume:
         tell_of_nothing_to_resume(out)
-    interactions = load(data, given["min_user"], given["min_item"])
+    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
         run = train(
             interactions,

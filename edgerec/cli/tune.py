@@ -11,14 +11,14 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import data_path, filter_options, load
+from edgerec.cli.options import PathType, data_path, filter_options, load
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_table, resumable
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.tune import FORMAT, Study, Trial, part_of, tune
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = PathType(dir_okay=False)
 SHOWN = 10
 
 
@@ -44,7 +44,7 @@ def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> N
     """
     check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
     wanted, workers = wanted_of(given), workers_of(given)
-    interactions = load(data, given["min_user"], given["min_item"])
+    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"the same command goes on ({out})"), _progress_bar(trials) as progress:
         study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)

@@ -24,6 +24,22 @@ _LINES_AT_ONCE = 1 << 18
 _FIRST_TIME = 100_000_000
 """Seconds since 1970 of a day in 1973: no timestamp of a rating is smaller, and hardly an item's number is larger."""
 
+_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+"""Units of timestamps, and how many are a second. From 1973 on a unit's numbers are a thousand times `_FIRST_TIME` of
+the unit before; those of its numbers that lie in the range of the next are of the year 5138."""
+
+MISSING_IDS = frozenset({"nan", "NaN", "NAN", "<NA>", "NaT", "null", "NULL", "None"})
+"""Texts that programs write where a value is missing: no id."""
+_MISSING = re.compile(r"\n(?:" + "|".join(sorted(MISSING_IDS)) + r")\n")
+
+
+class UnitsError(ValueError):
+    """Timestamps of several units: the row of the first that differs from those before, and what was found."""
+
+    def __init__(self, row: int, found: str) -> None:
+        super().__init__(found)
+        self.row = row
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -101,7 +117,7 @@ def parse_adjacency(lines: list[str], path: Path, first_number: int) -> Columns:
         if not row or not _is_plain(_join(row)):
             found = next((repr(field) for field in row if not _is_plain(_join([field]))), "a blank line")
             raise DataError(f"{path}, line {number}: expected 'user item item ...', integers from 0 up, found {found}")
-    if all(len(row) == 4 and int(row[3]) >= _FIRST_TIME for row in rows):
+    if all(len(row) == 4 and (len(row[3]) > 18 or int(row[3]) >= _FIRST_TIME) for row in rows):
         raise DataError(
             f"{path} looks like 'user item rating timestamp' between spaces, and would be read as 'user item item ...';"
             " separate the columns by tabs or commas"
@@ -129,7 +145,7 @@ def _join_ids(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def to_ids(fields: list[str]) -> NDArray[Any]:
-    """(n,) int64 if every field is a plain integer, else str. Raises ValueError at an empty or negative one.
+    """(n,) int64 if every field is a plain integer, else str. Raises ValueError at one that `is_id` refuses.
 
     An integer with leading zeros is a code (an ISBN, say): as a number it could not be written back.
     """
@@ -137,17 +153,18 @@ def to_ids(fields: list[str]) -> NDArray[Any]:
     if not _is_plain(joined):
         fields = [field.strip() for field in fields]
         joined = _join(fields)
-    if "\n\n" in joined or re.search(r"\n-\d+\n", joined):
+    if "\n\n" in joined or "\0" in joined or re.search(r"\n-\d+\n", joined) or _MISSING.search(joined):
         raise ValueError("id")
-    if _is_plain(joined):
+    if _is_plain(joined) and not re.search(r"\d{20}", joined):
         with contextlib.suppress(OverflowError):
             return np.array(list(map(int, fields)), dtype=np.int64)
     return text_array(fields)
 
 
 def is_id(field: str) -> bool:
-    """Whether one field can be an id: not empty, and no negative integer."""
-    return bool(field.strip()) and not re.fullmatch(r"-\d+", field.strip())
+    """Whether one field can be an id: no negative integer, not empty or another text for a missing value, no NUL."""
+    text = field.strip()
+    return bool(text) and text not in MISSING_IDS and "\0" not in text and not re.fullmatch(r"-\d+", text)
 
 
 def _join(fields: list[str]) -> str:
@@ -160,7 +177,30 @@ def _is_plain(joined: str) -> bool:
     return digits.isascii() and digits.isdigit() and not re.search(r"\n0\d", joined)
 
 
+def to_seconds(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
+    """Timestamps since 1970 in seconds, those in a smaller unit rounded down, and the unit that they were in.
+
+    The unit is told by the range of the values, which are taken to be later than 1973; smaller ones tell nothing.
+
+    Raises UnitsError where values are of several units.
+    """
+    sizes = np.abs(values.astype(np.float64))
+    unit = np.zeros(values.size, np.int8)
+    for number, per_second in enumerate(_UNITS.values()):
+        unit[sizes >= _FIRST_TIME * float(per_second)] = number
+    telling = np.flatnonzero(sizes >= _FIRST_TIME)
+    if not telling.size:
+        return values, "seconds"
+    units, first = tuple(_UNITS), unit[telling[0]]
+    if (others := telling[unit[telling] != first]).size:
+        row = int(others[0])
+        raise UnitsError(row, f"{units[unit[row]]} ({values[row]}) after {units[first]} ({values[telling[0]]})")
+    return values // _UNITS[units[first]], units[first]
+
+
 def _to_ratings(fields: list[str]) -> NDArray[np.float64]:
+    if any("_" in field for field in fields):  # Python's own way to write numbers
+        raise ValueError("rating")
     values = np.array(list(map(float, fields)), dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("rating")
@@ -168,10 +208,12 @@ def _to_ratings(fields: list[str]) -> NDArray[np.float64]:
 
 
 def _to_timestamps(fields: list[str]) -> NDArray[np.int64]:
-    return np.array(list(map(_to_second, fields)), dtype=np.int64)
+    return np.array(list(map(_to_time, fields)), dtype=np.int64)
 
 
-def _to_second(field: str) -> int:
+def _to_time(field: str) -> int:
+    if "_" in field:
+        raise ValueError("timestamp")
     try:
         return int(field)
     except ValueError:
@@ -192,20 +234,20 @@ def _table_fault(line: str, layout: Layout) -> str:
             return f"expected a {role} id, an integer from 0 up or a text, found {fields[column].strip()!r}"
     if layout.rating is not None and not _is_finite(fields[layout.rating]):
         return f"expected a finite number as rating, found {fields[layout.rating]!r}"
-    if layout.timestamp is not None and not _is_second(fields[layout.timestamp]):
+    if layout.timestamp is not None and not _is_time(fields[layout.timestamp]):
         return f"expected whole seconds since 1970 as timestamp, found {fields[layout.timestamp]!r}"
     return ""
 
 
 def _is_finite(field: str) -> bool:
     try:
-        return math.isfinite(float(field))
+        return "_" not in field and math.isfinite(float(field))
     except ValueError:
         return False
 
 
-def _is_second(field: str) -> bool:
+def _is_time(field: str) -> bool:
     try:
-        return abs(_to_second(field)) < 1 << 63
+        return abs(_to_time(field)) < 1 << 63
     except (ValueError, OverflowError):
         return False

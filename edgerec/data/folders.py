@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgerec.data.interactions import Interactions
 from edgerec.data.readers import read_parts
+from edgerec.data.text import Reading
 from edgerec.data.titles import has_titles, read_titles
 from edgerec.errors import DataError
 from edgerec.files import write_bytes, write_json
@@ -41,7 +42,7 @@ def find_interactions(folder: Path) -> list[Path]:
     return []
 
 
-def read_folder(folder: Path, *, name: str = "") -> Interactions:
+def read_folder(folder: Path, reading: Reading | None = None, *, name: str = "") -> Interactions:
     """Read a folder: train and test parts are united, titles are taken along where there are some.
 
     Raises:
@@ -52,10 +53,11 @@ def read_folder(folder: Path, *, name: str = "") -> Interactions:
     if not parts:
         known = "; ".join(" + ".join(layout) for layout in _INTERACTIONS)
         raise DataError(f"{folder} holds no interactions that can be read; expected one of: {known}")
-    interactions = read_parts(parts, name=name)
+    reading = reading or Reading()
+    interactions = read_parts(parts, reading, name=name)
     found = (path for pattern in _TITLES for path in sorted(folder.glob(pattern)))
-    titles = next((path for path in found if has_titles(path)), None)
-    return interactions if titles is None else with_titles_of(interactions, read_titles(titles))
+    titles = next((path for path in found if has_titles(path, reading)), None)
+    return interactions if titles is None else with_titles_of(interactions, read_titles(titles, reading))
 
 
 def with_titles_of(interactions: Interactions, titles: Mapping[Any, str]) -> Interactions:

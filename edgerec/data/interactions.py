@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.data.columns import MISSING_IDS
 from edgerec.errors import DataError
 from edgerec.tables.texts import Texts, as_texts, is_text, text_array
 
@@ -208,6 +209,8 @@ class Interactions:
 
 
 def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
+    if isinstance(values, list | tuple) and any(isinstance(value, str) and "\0" in value for value in values):
+        raise DataError(f"{what} ids must not hold the character NUL")  # NumPy drops it at the end of a text
     texts = as_texts(values)
     array = np.asarray(values) if texts is None else texts
     if array.size == 0:
@@ -215,6 +218,8 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     if array.ndim != 1:
         raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
     if texts is None and array.dtype.kind == "O" and (found := as_texts(array)) is not None:
+        if any("\0" in value for value in array.tolist()):
+            raise DataError(f"{what} ids must not hold the character NUL")
         array = texts = found  # as pandas keeps text
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
@@ -228,6 +233,13 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     else:
         raise DataError(f"{what} ids must be integers or strings, got {array.dtype}")
     ids, rows = np.unique(array, return_inverse=True)
+    if ids.dtype.kind == "U":
+        if (missing := np.isin(ids, sorted(MISSING_IDS))).any():
+            raise DataError(f"the {what} id {ids[missing][0]!s} stands for a missing value; leave such rows out")
+        try:
+            "".join(ids.tolist()).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{what} ids must be text of whole characters: {error}") from error
     return ids, rows.astype(np.int64)
 
 
@@ -236,12 +248,16 @@ def _column(values: Any, n: int, what: str, dtype: type[np.generic]) -> NDArray[
         return None
     given = np.asarray(values)
     if given.dtype.kind == "M":
+        if np.isnat(given).any():
+            raise DataError(f"{what} must be known: {int(np.isnat(given).argmax()) + 1} of {n} is missing")
         given = given.astype("datetime64[s]").astype(np.int64)
+    if dtype is np.int64 and given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{what} must fit 63 bits, got {given.max()}")
     try:
         # What does not fit becomes infinite, or another integer, and is refused by its value.
         with np.errstate(over="ignore", invalid="ignore"):
             array = given.astype(dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{what} must be numbers: {error}") from error
     if dtype is np.int64 and given.dtype.kind == "f" and not np.array_equal(array, given):
         raise DataError(f"{what} must be whole numbers")

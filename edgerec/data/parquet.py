@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data.columns import Columns
+from edgerec.data.columns import MISSING_IDS, Columns
 from edgerec.data.text import ITEM_NAMES, RATING_NAMES, TIME_NAMES, USER_NAMES, FirstLine
 from edgerec.errors import DataError
 from edgerec.extras import require
@@ -24,14 +24,14 @@ def is_parquet(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             return stream.read(4) == MAGIC
-    except OSError as error:
+    except (OSError, ValueError) as error:
         storage_failure(path, error, "read")
 
 
 def read_parquet(path: Path) -> Columns:
     """The raw columns of one Parquet file; columns are found by name as in text files.
 
-    Ids are integers or text; a timestamp is whole seconds, or of Parquet's own time type.
+    Ids are integers or text; a timestamp is whole seconds (or a smaller unit), or of Parquet's own time type.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -55,7 +55,7 @@ def read_parquet(path: Path) -> Columns:
         _ids(columns[names.user], "user", path),
         _ids(columns[names.item], "item", path),
         None if names.rating is None else _ratings(columns[names.rating], path),
-        None if names.timestamp is None else _seconds(columns[names.timestamp], path),
+        None if names.timestamp is None else _times(columns[names.timestamp], path),
     )
 
 
@@ -92,7 +92,7 @@ def _ids(values: NDArray[Any], role: str, path: Path) -> NDArray[Any]:
         faults = np.flatnonzero((values < 0) | (values > np.iinfo(np.int64).max))
         ids = values.astype(np.int64)
     elif values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
-        faults = np.flatnonzero(values == "")
+        faults = np.flatnonzero([value == "" or value in MISSING_IDS or "\0" in value for value in values.tolist()])
         ids = text_array(values.tolist())
     else:
         raise DataError(f"{path} has {role} ids of type {values.dtype}; expected integers or text")
@@ -114,11 +114,16 @@ def _ratings(values: NDArray[Any], path: Path) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _seconds(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
+def _times(values: NDArray[Any], path: Path) -> NDArray[np.int64]:
     if values.dtype.kind == "M":
         return values.astype("datetime64[s]").astype(np.int64)
     if values.dtype.kind not in "iu":
         raise DataError(
             f"{path} has timestamps of type {values.dtype}; expected whole seconds since 1970, or a time type"
         )
+    most = np.iinfo(np.int64).max
+    faults = np.flatnonzero(values > most) if values.dtype.kind == "u" else values[:0]
+    if faults.size:
+        row = int(faults[0])
+        raise DataError(f"{path}, row {row + 1}: expected a timestamp of at most {most}, found {values[row]}")
     return values.astype(np.int64)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from edgerec.data.columns import Columns, Layout, batches, concatenate, parse_adjacency, parse_table
+from edgerec.data.columns import (
+    Columns,
+    Layout,
+    UnitsError,
+    batches,
+    concatenate,
+    parse_adjacency,
+    parse_table,
+    to_seconds,
+)
 from edgerec.data.interactions import Interactions
 from edgerec.data.parquet import is_parquet, read_parquet
 from edgerec.data.text import (
@@ -15,46 +26,79 @@ from edgerec.data.text import (
     TIME_NAMES,
     USER_NAMES,
     FirstLine,
+    Reading,
     parse,
     read_first_line,
 )
 from edgerec.errors import DataError
 
+_logger = logging.getLogger(__name__)
 
-def read(path: str | Path, *, name: str = "") -> Interactions:
+
+def read(
+    path: str | Path, *, name: str = "", encoding: str | None = None, tell: Callable[[str], None] | None = None
+) -> Interactions:
     """Read interactions from a text file, plain or gzip, or from Parquet (extra 'parquet').
 
     What is known: MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or
     `::`) with a header that names a user and an item column, tables without one in the order user, item,
     rating, timestamp, and LightGCN's lines `user item item ...`. The content decides, not the name.
 
+    Timestamps are since 1970, in seconds, milliseconds, microseconds or nanoseconds, which their range tells apart;
+    seconds are kept.
+
     Args:
         path: the file.
         name: what the data set shall be called.
+        encoding: of a text file, by its name in Python; by default UTF-8, or Latin-1 for a file that is not UTF-8.
+        tell: called with one line of text where the file is not UTF-8, or its timestamps are not in seconds; by default
+            they are logged.
 
     Raises:
-        DataError: the file is empty, damaged, or has a malformed line; the message gives the line.
+        DataError: the file is empty, damaged, not in its encoding, or has a malformed line; the message gives the line.
         StorageError: the file is not there or cannot be read.
     """
-    return read_parts([Path(path)], name=name)
+    return read_parts([Path(path)], Reading(encoding, tell or _logger.info), name=name)
 
 
-def read_parts(paths: Sequence[Path], *, name: str = "") -> Interactions:
+def read_parts(paths: Sequence[Path], reading: Reading, *, name: str = "") -> Interactions:
     """Read interactions that are spread over several files, train and test say. Raises as `read` does."""
-    columns = concatenate([read_columns(path) for path in paths])
+    columns = concatenate([read_columns(path, reading) for path in paths])
     return Interactions.from_pairs(
         columns.users, columns.items, ratings=columns.ratings, timestamps=columns.timestamps, name=name
     )
 
 
-def read_columns(path: Path) -> Columns:
-    """The raw columns of one file, in its order, repeated pairs included. Raises as `read` does."""
+def read_columns(path: Path, reading: Reading) -> Columns:
+    """The raw columns of one file, in its order, repeated pairs included; timestamps in seconds.
+
+    Raises as `read` does.
+    """
     if is_parquet(path):
-        return read_parquet(path)
+        columns, where, first_row = read_parquet(path), "row", 1
+    else:
+        columns, first_row = _read_text(path, reading)
+        where = "line"
+    if columns.timestamps is None:
+        return columns
+    try:
+        seconds, unit = to_seconds(columns.timestamps)
+    except UnitsError as error:
+        raise DataError(
+            f"{path}, {where} {first_row + error.row}: expected one unit for all timestamps, found {error}"
+        ) from error
+    if unit != "seconds":
+        reading.tell(f"{path}: the timestamps are taken as {unit} since 1970, and kept in seconds")
+    return replace(columns, timestamps=seconds)
+
+
+def _read_text(path: Path, reading: Reading) -> tuple[Columns, int]:
+    """The columns of a text file, and the number of its first line of values."""
+    numbers = [1]
 
     def parser(stream: TextIO) -> Columns:
         first = read_first_line(stream, path)
-        number = 2 if first.is_header else 1
+        number = numbers[0] = 2 if first.is_header else 1
         if not first.is_header:
             stream.seek(0)
         if first.separator == " " and not first.is_header:
@@ -66,7 +110,7 @@ def read_columns(path: Path) -> Columns:
             raise DataError(f"{path} holds no interactions, only {'a header' if first.is_header else 'users'}")
         return concatenate(parts)
 
-    return parse(path, parser)
+    return parse(path, parser, reading), numbers[0]
 
 
 def _layout(first: FirstLine, path: Path) -> Layout:

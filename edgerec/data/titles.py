@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from edgerec.data.columns import batches, is_id, to_ids
-from edgerec.data.text import ITEM_NAMES, TITLE_NAMES, FirstLine, parse, read_first_line, split_line
+from edgerec.data.text import ITEM_NAMES, TITLE_NAMES, FirstLine, Reading, parse, read_first_line, split_line
 from edgerec.errors import DataError
 
 
-def read_titles(path: str | Path) -> dict[Any, str]:
+def read_titles(path: str | Path, reading: Reading | None = None) -> dict[Any, str]:
     """Read the title of every item, by its raw id (int if all of them are integers, else str).
 
     What is known: tables with a header that names an item column (item, item_id, movieId, id) and a title or
@@ -31,12 +32,12 @@ def read_titles(path: str | Path) -> dict[Any, str]:
         pairs = _pairs(stream, first, path)
         return dict(zip(to_ids([item for item, _ in pairs]).tolist(), [title for _, title in pairs], strict=True))
 
-    return parse(path, parser)
+    return parse(path, parser, reading or Reading())
 
 
-def has_titles(path: Path) -> bool:
+def has_titles(path: Path, reading: Reading) -> bool:
     """Whether a file of items names a title column or has no header. Raises as `read_titles` does."""
-    first = parse(path, lambda stream: read_first_line(stream, path))
+    first = parse(path, lambda stream: read_first_line(stream, path), replace(reading, tell=lambda line: None))
     return not first.is_header or first.find(TITLE_NAMES) is not None
 
 

@@ -8,13 +8,14 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError, TableError
 from edgerec.files import atomic_write, remove
+from edgerec.json_records import parse_json, record
 from edgerec.models import State, Vectors
 from edgerec.tables import load_arrays
 from edgerec.tables.texts import storable
@@ -37,6 +38,13 @@ class Snapshot:
     loop: dict[str, Any]
     trainer: State = field(default_factory=dict)
     best: Vectors | None = None
+
+
+class _File(TypedDict):
+    """What a checkpoint holds beside its arrays."""
+
+    key: str
+    loop: dict[str, Any]
 
 
 class Checkpoint:
@@ -74,8 +82,11 @@ class Checkpoint:
         with atomic_write(self.path) as stream:
             np.savez(stream, **storable(arrays))
 
-    def load(self) -> Snapshot | None:
+    def load(self, form: type[Any] | None = None) -> Snapshot | None:
         """The last snapshot, or None where there is none.
+
+        Args:
+            form: TypedDict that the snapshot's loop is checked against; None to check nothing.
 
         Raises RunError where it is damaged or was written by another command; StorageError.
         """
@@ -83,8 +94,13 @@ class Checkpoint:
             return None
         try:
             arrays = load_arrays(self.path)
-            fields = json.loads(arrays.pop("loop").tobytes())
+            fields = record(_File, parse_json(arrays.pop("loop").tobytes()))
             key, loop = fields["key"], fields["loop"]
+            parts: dict[str, dict[str, Any]] = {"trainer": {}, "best": {}}
+            for name, value in arrays.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = value
+            best = Vectors.from_arrays(parts["best"]) if parts["best"] else None
         except (TableError, KeyError, ValueError, TypeError) as error:
             raise RunError(f"{self.path} is damaged ({error}); train again with --overwrite") from error
         if key != self._key:
@@ -92,11 +108,11 @@ class Checkpoint:
                 f"{self.path} was written by another command, or for other data; give the same options to resume, "
                 "or --overwrite"
             )
-        parts: dict[str, dict[str, Any]] = {"trainer": {}, "best": {}}
-        for name, value in arrays.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        return Snapshot(loop, parts["trainer"], Vectors.from_arrays(parts["best"]) if parts["best"] else None)
+        try:
+            checked = loop if form is None else record(form, loop, "the loop")
+        except ValueError as error:
+            raise RunError(f"{self.path} is damaged ({error}); train again with --overwrite") from error
+        return Snapshot(checked, parts["trainer"], best)
 
     def check(self) -> None:
         """Make sure that all that is kept of the run is this command's: of every fit, and of the search.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from edgerec.data import Split, evaluate_vectors
-from edgerec.errors import DataError
+from edgerec.errors import DataError, RunError
 from edgerec.models import Backbone, SizePlan, Trainer, Vectors
 from edgerec.training.checkpoint import Checkpoint, Snapshot
 
@@ -94,6 +94,32 @@ def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, f
     )
 
 
+class _Peak(TypedDict):
+    score: float
+    epoch: int
+
+
+class _Leader(TypedDict):
+    candidate: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+class _Loop(TypedDict):
+    """Where a fit stands, as its checkpoint has it."""
+
+    phase: Literal["choose", "final"]
+    candidate: int
+    epoch: int
+    leader: _Leader | None
+    history: list[dict[str, Any]]
+    peak: NotRequired[_Peak]
+
+
+def _diverged() -> DataError:
+    return DataError("no epoch gave a finite validation score: training diverged; lower the learning rate")
+
+
 class Fit:
     """One fit of a backbone within sizes; `run` may be killed at any point and continued by a new Fit."""
 
@@ -129,7 +155,9 @@ class Fit:
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
-        found = checkpoint.load() if checkpoint else None
+        found = checkpoint.load(_Loop) if checkpoint else None
+        if checkpoint and found and not self._goes_on(found.loop):
+            raise RunError(f"{checkpoint.path} is damaged (no such place in a fit); train again with --overwrite")
         self._at = found or self._begun(chosen)
 
     def run(self) -> FitResult:
@@ -144,6 +172,15 @@ class Fit:
         if self._at.loop["phase"] == "choose":
             self._choose()
         return self._train_final() if self._split.fit_all else self._result(self._best())
+
+    def _goes_on(self, loop: dict[str, Any]) -> bool:
+        """Whether there is such a place in this fit."""
+        leader, last = loop["leader"], len(self._candidates) - 1
+        if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final"):
+            return False
+        if leader is not None and not (0 <= leader["candidate"] <= last and SELECTION in leader["metrics"]):
+            return False
+        return bool(0 <= loop["candidate"] <= last + (loop["phase"] == "choose"))
 
     def _begun(self, chosen: FitResult | None) -> Snapshot:
         if chosen is None:
@@ -169,6 +206,8 @@ class Fit:
                 self._at.trainer = trainer.state()
                 self._save()
             self._next(phase="choose", candidate=candidate + 1)
+        if self._at.loop["leader"] is None:
+            raise _diverged()
         self._next(phase="final", candidate=self._at.loop["leader"]["candidate"])
 
     def _is_over(self, loop: dict[str, Any]) -> bool:
@@ -227,7 +266,7 @@ class Fit:
 
     def _best(self) -> Vectors:
         if self._at.best is None:
-            raise DataError("no epoch gave a finite validation score: training diverged; lower the learning rate")
+            raise _diverged()
         return self._at.best
 
     def _result(self, vectors: Vectors) -> FitResult:

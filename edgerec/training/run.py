@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError, SettingError
-from edgerec.files import atomic_write, remove, storage_failure, write_json
+from edgerec.files import atomic_write, filling, read_if_there, remove, write_json
+from edgerec.json_records import parse_json, record
 from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
 from edgerec.models.scorer import NeuMFScorer
@@ -24,12 +24,43 @@ FORMAT, VERSION = "edgerec.run", 3
 """Version 2 is of runs with a scorer, which version 1 would take for inner products; version 3 of runs whose texts are
 stored as bytes and offsets. A run has the lowest version that can say what it holds."""
 FILE_NAME = "run.json"
-CONFIG_KEYS = ("data", "backbone", "method", "budget", "split", "precision", "seed", "epochs", "chosen_settings")
-"""What every run says of its making."""
 OPTIONAL_ARRAYS = ("titles", "user_counts", "item_counts")
 """Attributes that are kept beside the ids, where a run has them."""
 ENCODER_PREFIX = "encoder_"
 """Of the encoder's arrays beside the ids."""
+
+
+class _Config(TypedDict):
+    """What every run says of its making; there may be more."""
+
+    data: str
+    backbone: str
+    method: str
+    budget: str | None
+    split: dict[str, Any]
+    precision: str
+    seed: int
+    epochs: int
+    chosen_settings: dict[str, Any]
+    method_settings: NotRequired[dict[str, Any]]
+    chosen_method_settings: NotRequired[dict[str, Any]]
+
+
+class _Encoder(TypedDict):
+    kind: str
+    settings: dict[str, Any]
+
+
+class _File(TypedDict):
+    """What is read of `run.json`."""
+
+    version: int
+    has_users: bool
+    encoder: NotRequired[_Encoder | None]
+    config: _Config
+    metrics: dict[str, dict[str, float]]
+    data_fingerprint: str
+    history: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -87,8 +118,17 @@ class Run:
         return {**self.config, "metrics": self.metrics, "data_fingerprint": self.data_fingerprint}
 
     def save(self, folder: Path) -> None:
-        """Write the run over the one that is there; `run.json` goes first and comes last, so that a half-written run
-        is never taken for a whole one.
+        """Write the run over the one that is there.
+
+        Raises InUseError where another process writes a run there, StorageError.
+        """
+        with filling(folder):
+            self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the run as `save` does, into a folder that the caller keeps others out of with `filling`.
+
+        `run.json` is removed first and written last, so that a half-written run is never taken for a whole one.
 
         Raises StorageError.
         """
@@ -135,10 +175,11 @@ class Run:
             RunError: no run there, an unfinished or damaged one, or one of a newer version.
             TableError, StorageError: a table is damaged or cannot be read.
         """
+        stamp = _stamp(folder)
         fields = _read_json(folder)
         ids = load_arrays(folder / "ids.npz")
         try:
-            return cls(
+            run = cls(
                 items=load_table(folder / "items.npz"),
                 users=load_table(folder / "users.npz") if fields["has_users"] else None,
                 encoder=_encoder(fields, ids),
@@ -151,8 +192,32 @@ class Run:
                 scorer=scorer_of(ids),
                 **{name: ids.get(name) for name in OPTIONAL_ARRAYS},
             )
+            run.check_rows()
         except (KeyError, ValueError, TypeError, SettingError) as error:
             raise RunError(f"the run in {folder} is damaged ({error!r}); train it again") from error
+        if _stamp(folder) != stamp:
+            raise RunError(f"the run in {folder} was replaced while it was read; read it again")
+        return run
+
+    def check_rows(self) -> None:
+        """Raise ValueError where the parts are not of the same rows and dimensions."""
+        rows = {"items": (self.items.n_rows, self.item_ids, self.titles, self.item_counts)}
+        if self.users is not None:
+            rows["users"] = (self.users.n_rows, self.user_ids, None, self.user_counts)
+            if self.users.d != self.items.d:
+                raise ValueError(f"the users have {self.users.d} dimensions and the items {self.items.d}")
+        for side, (count, *parts) in rows.items():
+            if any(part is not None and part.shape != (count,) for part in parts):
+                raise ValueError(f"the table, the ids and the counts of the {side} are of different rows")
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Which `run.json` is there: another one has another stamp, even of the same content."""
+    try:
+        found = (folder / FILE_NAME).stat()
+    except (OSError, ValueError):
+        return None  # what is wrong is said by those who read it
+    return found.st_ino, found.st_mtime_ns
 
 
 def _encoder(fields: dict[str, Any], ids: dict[str, NDArray[Any]]) -> Encoder | None:
@@ -166,24 +231,16 @@ def _encoder(fields: dict[str, Any], ids: dict[str, NDArray[Any]]) -> Encoder | 
 
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
-    try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if (content := read_if_there(path)) is None:
         if any((folder / name).exists() for name in (CHECKPOINT, SEARCH)):
-            raise RunError(
-                f"the run in {folder} is unfinished; give its 'edgerec train' command again with --resume"
-            ) from None
-        raise RunError(f"{folder} is no run: there is no {FILE_NAME} in it; make one with 'edgerec train'") from None
-    except OSError as error:
-        storage_failure(path, error, "read")
+            raise RunError(f"the run in {folder} is unfinished; give its 'edgerec train' command again with --resume")
+        raise RunError(f"{folder} is no run: there is no {FILE_NAME} in it; make one with 'edgerec train'")
+    try:
+        fields = parse_json(content)
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise RunError(f"{path} is not an EdgeRec run")
+        if type(version := fields.get("version")) is int and version > VERSION:
+            raise RunError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
+        return dict(record(_File, fields))
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}); train the run again") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise RunError(f"{path} is not an EdgeRec run")
-    config = fields.get("config")
-    missing = [key for key in CONFIG_KEYS if key not in config] if isinstance(config, dict) else ["config"]
-    if missing or not isinstance(fields.get("version"), int):
-        raise RunError(f"{path} is damaged ({', '.join(missing or ['version'])} is missing); train the run again")
-    if fields["version"] > VERSION:
-        raise RunError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
-    return fields

@@ -25,6 +25,7 @@ from edgerec.files import (
     sync,
     sync_folder,
 )
+from edgerec.json_records import parse_json
 from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
@@ -194,8 +195,8 @@ def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
     if json_of(FORMAT)(manifest):
         return True
     try:
-        json.loads(manifest.read_bytes())
-    except (ValueError, RecursionError):
+        parse_json(manifest.read_bytes())
+    except ValueError:
         return any(name.startswith("tables-") and OURS.fullmatch(name) for name in names)
     return False
 
@@ -203,9 +204,9 @@ def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
 def _is_newer(manifest: Path) -> bool:
     """Whether a manifest that cannot be read is a bundle's of a newer version."""
     try:
-        fields = json.loads(manifest.read_bytes())
+        fields = parse_json(manifest.read_bytes())
         version = int(str(fields.get("version")).partition(".")[0])
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return False
     return fields.get("format") == FORMAT and version > MAJOR
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from edgerec.errors import ExportError
-from edgerec.files import storage_failure
+from edgerec.files import read_bytes
+from edgerec.json_records import parse_json, record
 from edgerec_export.draft import Draft
 from edgerec_export.layouts.base import Plan
 from edgerec_export.layouts.ell import VALUES_AT_ONCE
@@ -27,6 +28,14 @@ RUNTIME_BYTES = 2 << 20
 DECODED_BYTES = {"csr": 64, "bitmask": 32}
 """Of a place of a row that is decoded, in all steps to its value; in other layouts at most 32 (4,096 rows of 512)."""
 TERMS = ("fixed_us", "us_per_block", "ns_per_row", "ns_per_value")
+
+
+class _File(TypedDict):
+    """What a calibration's file holds."""
+
+    format: str
+    device: str
+    terms: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -45,21 +54,20 @@ class Calibration:
     def read(cls, path: Path) -> Calibration:
         """Raises ExportError where the file is no calibration; StorageError where it cannot be read."""
         try:
-            return cls.parse(json.loads(path.read_bytes()))
-        except OSError as error:
-            storage_failure(path, error, "read")
-        except (ValueError, KeyError, TypeError) as error:
+            return cls.parse(parse_json(read_bytes(path)))
+        except (ValueError, KeyError) as error:
             raise ExportError(
                 f"{path} is no calibration ({error}); measure one on the device, as docs/layouts.md says"
             ) from error
 
     @classmethod
     def parse(cls, fields: Any) -> Calibration:
-        """Raises ValueError, KeyError or TypeError where the fields are not those of a calibration."""
-        if fields["format"] != FORMAT:
-            raise ValueError(f"its format is {fields['format']!r}")
-        terms = {name: tuple(float(value[term]) for term in TERMS) for name, value in fields["terms"].items()}
-        return cls(str(fields["device"]), terms)
+        """Raises ValueError or KeyError where the fields are not those of a calibration."""
+        file = record(_File, fields)
+        if file["format"] != FORMAT:
+            raise ValueError(f"its format is {file['format']!r}")
+        terms = {name: tuple(value[term] for term in TERMS) for name, value in file["terms"].items()}
+        return cls(file["device"], terms)
 
     def ms(self, plan: Plan, active: float) -> float:
         """Expected milliseconds of one `recommend` over a table, for users with a share of active dimensions.

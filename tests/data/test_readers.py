@@ -201,7 +201,7 @@ def test_ids_of_a_late_group_turn_all_to_text(tmp_path: Path, monkeypatch: pytes
             st.integers(0, 2**62),
             st.integers(0, 99),
             st.floats(-5, 5, width=32),
-            st.integers(-(2**40), 2**40),
+            st.integers(-(2**36), 2**36),
         ),
         min_size=1,
         unique_by=lambda row: row[:2],

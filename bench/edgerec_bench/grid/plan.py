@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -14,7 +13,8 @@ from typing import Any
 
 from edgerec.budget import Budget
 from edgerec.errors import BenchError, UnsupportedError
-from edgerec.files import storage_failure, to_json
+from edgerec.files import read_bytes, to_json
+from edgerec.json_records import parse_toml
 from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
@@ -160,12 +160,12 @@ class Plan:
     @classmethod
     def read(cls, path: Path) -> Plan:
         """Read a TOML file. Raises BenchError or BudgetError where it is no plan, StorageError."""
+        content = read_bytes(path)
         try:
-            return cls.parse(tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            storage_failure(path, error, "read")
+            fields = parse_toml(content)
         except ValueError as error:
             raise BenchError(f"{path} is no TOML ({error}); mend that line") from error
+        return cls.parse(fields)
 
     @classmethod
     def parse(cls, wanted: Mapping[str, Any]) -> Plan:
@@ -184,7 +184,7 @@ class Plan:
             **{name: _axis(name, wanted[name]) for name in AXES if name in wanted},
             settings=_settings(wanted, "settings", "backbone"),
             method_settings=_settings(wanted, "method_settings", "method"),
-            skip=tuple(map(_skip, wanted.get("skip", ()))),
+            skip=_skips(wanted.get("skip", [])),
             shared=Shared(**{name: _shared(name, wanted[name]) for name in _SHARED if name in wanted}),
             timeout_minutes=minutes,
         )
@@ -263,6 +263,12 @@ def _settings(wanted: Mapping[str, Any], name: str, axis: str) -> dict[str, dict
         whose: {setting: None if value == "none" else value for setting, value in table.items()}
         for whose, table in tables.items()
     }
+
+
+def _skips(entries: Any) -> tuple[dict[str, tuple[Any, ...]], ...]:
+    if not isinstance(entries, list):
+        raise BenchError(f"the plan's skip takes a list such as [{{ method = 'bet' }}], got {entries!r}")
+    return tuple(map(_skip, entries))
 
 
 def _skip(entry: Any) -> dict[str, tuple[Any, ...]]:

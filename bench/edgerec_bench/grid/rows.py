@@ -18,12 +18,13 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NotRequired, TypedDict
 
 from edgerec.api import train
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError, DataError, EdgeRecError, RunError, reason_of
-from edgerec.files import storage_failure, to_json, write_bytes, write_json
+from edgerec.files import read_bytes, storage_failure, to_json, write_bytes, write_json
+from edgerec.json_records import parse_json, record
 from edgerec.measure import evaluate
 from edgerec.outputs import Output, lines_of
 from edgerec.runtime import Recommender
@@ -51,10 +52,7 @@ def read_rows(path: Path) -> list[Row]:
         BenchError: the file is damaged, or was written by a newer edgerec; names the line.
         StorageError: it cannot be read.
     """
-    try:
-        lines = _whole(path.read_bytes()).splitlines()
-    except OSError as error:
-        storage_failure(path, error, "read")
+    lines = _whole(read_bytes(path)).splitlines()
     return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
 
 
@@ -143,15 +141,40 @@ def _append(path: Path, value: dict[str, Any]) -> None:
 
 def _parsed(path: Path, number: int, line: bytes) -> Row:
     try:
-        row: Row = json.loads(line)
-        known = row["format"] == FORMAT and isinstance(row["key"], str)
-    except (ValueError, TypeError, KeyError) as error:
-        raise BenchError(f"{path} is damaged in line {number} ({error!r}); delete that line") from error
-    if not known:
-        raise BenchError(f"{path} holds no result of 'edgerec grid' in line {number}; choose another --out")
-    if row.get("version", 0) > VERSION:
-        raise BenchError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
+        row = parse_json(line)
+        if not isinstance(row, dict) or row.get("format") != FORMAT:
+            raise BenchError(f"{path} holds no result of 'edgerec grid' in line {number}; choose another --out")
+        if type(version := row.get("version")) is int and version > VERSION:
+            raise BenchError(f"{path} was written by a newer EdgeRec; upgrade: pip install -U 'edgerec[all]'")
+        record(_Row, row, "the row")
+    except ValueError as error:
+        raise BenchError(f"{path} is damaged in line {number} ({error}); delete that line") from error
     return row
+
+
+_Metrics = TypedDict("_Metrics", {"ndcg@20": float, "recall@20": float, "coverage@20": float})
+
+
+class _Of(TypedDict):
+    """Metrics by what they are of."""
+
+    validation: dict[str, float] | None
+    run: _Metrics
+    bundle: _Metrics
+    uncut: NotRequired[dict[str, float]]
+
+
+class _Row(TypedDict):
+    """What is read of a row."""
+
+    version: int
+    key: str
+    cell: Cell
+    chosen_settings: dict[str, Any]
+    epochs: int
+    metrics: _Of
+    table_bytes: int
+    bundle_bytes: int
 
 
 def _whole(content: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
+from edgerec.json_records import parse_json
 from edgerec_bench.result import result
 from edgerec_bench.result import scale as scale_result
 from edgerec_bench.result.result import Result
@@ -48,10 +49,10 @@ def read_results(path: Path) -> list[AnyResult]:
         raise BenchError(f"{path} does not exist; make it with 'edgerec bench BUNDLE --out {path}'") from None
     except IsADirectoryError:
         raise BenchError(f"{path} is a folder; give a file that 'edgerec bench {path} --out FILE' wrote") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         storage_failure(path, error, "read")
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError as error:
         raise BenchError(f"{path} is damaged ({error}); measure again") from error
     entries = value if isinstance(value, list) else [value]

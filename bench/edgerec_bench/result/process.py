@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
+from edgerec.json_records import checked
+
 KIB = 1024
 
 
@@ -82,16 +84,16 @@ class Process:
         return cls(
             _optional(fields.get("load_ms")),
             _optional(fields.get("verify_ms")),
-            {str(name): Latency(**values) for name, values in fields["scenarios"].items()},
+            checked(dict[str, Latency], fields["scenarios"], "scenarios"),
             _whole(fields.get("memory", {})),
             _whole(fields.get("bare", {})),
             _optional(fields.get("yardstick_ms")),
             {str(name): _whole(counts) for name, counts in _by_scenario(fields.get("faults", {})).items()},
-            {str(name): dict(costs) for name, costs in fields.get("cost", {}).items()},
-            None if fields.get("cold") is None else Cold(**fields["cold"]),
-            fields.get("warm_because"),
-            tuple(Throughput(**point) for point in fields.get("offline", ())),
-            tuple(Window(**window) for window in fields.get("sustained", ())),
+            checked(dict[str, dict[str, float]], fields.get("cost", {}), "cost"),
+            checked(Cold | None, fields.get("cold"), "cold"),
+            checked(str | None, fields.get("warm_because"), "warm_because"),
+            checked(tuple[Throughput, ...], fields.get("offline", ()), "offline"),
+            checked(tuple[Window, ...], fields.get("sustained", ()), "sustained"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -125,11 +127,11 @@ class Process:
 
 
 def _optional(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else float(checked(float, value, "a figure"))
 
 
-def _whole(counts: dict[str, Any]) -> dict[str, int]:
-    return {str(name): int(count) for name, count in counts.items()}
+def _whole(counts: Any) -> dict[str, int]:
+    return {name: int(count) for name, count in checked(dict[str, float], counts, "counts").items()}
 
 
 def _by_scenario(faults: dict[str, Any]) -> dict[str, Any]:

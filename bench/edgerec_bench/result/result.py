@@ -9,6 +9,7 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec.files import sha256
+from edgerec.json_records import checked, record
 from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
 from edgerec_bench.result.figures import Measured, doubts
 from edgerec_bench.result.process import Clock, clock_of
@@ -225,9 +226,9 @@ class Result:
             fields = _of_version_1(fields)
         partial = fields["partial"]
         return cls(
-            BundleFacts(**fields["bundle"]),
-            Settings(**fields["settings"]),
-            dict(fields["device"]),
+            record(BundleFacts, fields["bundle"], "bundle"),
+            record(Settings, fields["settings"], "settings"),
+            checked(dict[str, Any], fields["device"], "device"),
             Measured.from_json(fields),
             str(fields["started"]),
             str(fields["finished"]),

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from edgerec.budget import format_bytes
+from edgerec.json_records import checked
 from edgerec_bench.result.figures import Measured
 
 FORMAT, VERSION = "edgerec.scale", 2
@@ -65,15 +66,12 @@ class Contender:
     def from_json(cls, fields: dict[str, Any]) -> Contender:
         """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
         return cls(
-            str(fields["name"]),
-            str(fields["kind"]),
-            str(fields["tables"]),
-            int(fields["nbytes"]),
-            int(fields["apart"]),
-            float(fields["same_top"]),
+            *(checked(str, fields[name], name) for name in ("name", "kind", "tables")),
+            *(checked(int, fields[name], name) for name in ("nbytes", "apart")),
+            checked(float, fields["same_top"], "same_top"),
             Measured.from_json(fields),
-            {str(name): int(value) for name, value in fields["pss"].items()},
-            dict(fields.get("made_with", {})),
+            checked(dict[str, int], fields["pss"], "pss"),
+            checked(dict[str, Any], fields.get("made_with", {}), "made_with"),
         )
 
 
@@ -147,14 +145,12 @@ class ScaleResult:
         if not contenders:
             raise ValueError("no contender")
         return cls(
-            int(fields["items"]),
-            int(fields["dimensions"]),
-            int(fields["users"]),
-            {str(name): float(share) for name, share in fields["kept"].items()},
-            dict(fields["settings"]),
-            dict(fields["device"]),
+            *(checked(int, fields[name], name) for name in ("items", "dimensions", "users")),
+            checked(dict[str, float], fields["kept"], "kept"),
+            checked(dict[str, Any], fields["settings"], "settings"),
+            checked(dict[str, Any], fields["device"], "device"),
             contenders,
-            tuple((str(name), str(reason)) for name, reason in fields["left_out"]),
+            checked(tuple[tuple[str, str], ...], fields["left_out"], "left_out"),
             str(fields["started"]),
             str(fields["finished"]),
             str(fields["command"]),

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from edgerec.files import atomic_write
+from edgerec.files import atomic_write, filling
 from edgerec_devices.web.local_http import HEADERS, LOOPBACK, TYPES, LocalHttp, Quiet
 
 Files = Mapping[str, Path | bytes]
@@ -18,14 +18,18 @@ Files = Mapping[str, Path | bytes]
 
 
 def write_site(files: Files, folder: Path) -> None:
-    """Copy a site into a folder, each file whole or not at all. Raises StorageError."""
-    for name, content in files.items():
-        with atomic_write(folder / name) as stream:
-            if isinstance(content, bytes):
-                stream.write(content)
-            else:
-                with content.open("rb") as source:
-                    shutil.copyfileobj(source, stream)
+    """Copy a site into a folder, each file whole or not at all.
+
+    Raises InUseError where another process writes a site there, StorageError.
+    """
+    with filling(folder):
+        for name, content in files.items():
+            with atomic_write(folder / name) as stream:
+                if isinstance(content, bytes):
+                    stream.write(content)
+                else:
+                    with content.open("rb") as source:
+                        shutil.copyfileobj(source, stream)
 
 
 class StaticServer:

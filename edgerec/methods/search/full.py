@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from edgerec.data import Split
 from edgerec.errors import DataError
@@ -42,7 +42,7 @@ def train_full(
 
     Raises DataError where training diverges, RunError where the checkpoint is another command's, StorageError.
     """
-    at = (checkpoint.load() if checkpoint else None) or Snapshot({"epoch": 0, "peak": None})
+    at = (checkpoint.load(_Loop) if checkpoint else None) or Snapshot({"epoch": 0, "peak": None})
     trainer = backbone.trainer(
         split.train, SizePlan(d), config, seed=options.seed, threads=options.threads, device=options.device
     )
@@ -66,6 +66,18 @@ def train_full(
     if at.best is None:
         raise DataError("no epoch of the full-size model gave a score: training diverged; lower the learning rate")
     return FullModel(best, at.best)
+
+
+class _Peak(TypedDict):
+    score: float
+    epoch: int
+
+
+class _Loop(TypedDict):
+    """Where the training stands, as its checkpoint has it."""
+
+    epoch: int
+    peak: _Peak | None
 
 
 def _is_over(loop: dict[str, Any], most: int, patience: int) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError
-from edgerec.files import remove, storage_failure, to_json
+from edgerec.files import read_bytes, remove, storage_failure, to_json
+from edgerec.json_records import parse_json, record
 from edgerec.models import SizePlan
 from edgerec.training.checkpoint import SEARCH
 
@@ -21,14 +21,6 @@ FILE_NAME = "search.jsonl"
 VISITS_NAME = "visited.npz"
 """Beside it: the sizes themselves, where a method keeps them."""
 DECILES = 10
-FIELDS = ("iteration", "action", "strategy", "predicted", "fitness", "density", "seconds", "sizes")
-"""Of every entry; methods may add their own, such as the episode.
-
-iteration: from 0. action: what was chosen, in the method's terms. strategy: why. predicted: fitness, or None. fitness:
-eval over that of full-size tables; None of a training in full, which has `eval` itself. density: kept share of the
-values. seconds: since the action before. sizes: mean sizes, by 'users' and 'items', of ten parts of the rows, the least
-popular first.
-"""
 RETRAIN = "retrain"
 """The strategy of entries that tell of a training in full, at a search's end."""
 
@@ -80,21 +72,46 @@ class SearchHistory:
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The entries of a history file, without a torn last line. Raises RunError where it is damaged, StorageError."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        storage_failure(path, error, "read")
+    content = read_bytes(path)
     entries = []
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            entry = json.loads(line)
-            missing = [name for name in FIELDS if name not in entry]
-        except (ValueError, TypeError) as error:
+            entries.append(_entry(parse_json(line)))
+        except ValueError as error:
             raise RunError(f"{path} is damaged in line {number} ({error}); train again with --overwrite") from error
-        if missing:
-            raise RunError(f"{path} has no {', '.join(missing)} in line {number}; train again with --overwrite")
-        entries.append(entry)
     return entries
+
+
+class _Entry(TypedDict):
+    """What every entry holds; methods may add their own, such as the episode.
+
+    iteration: from 0. action: what was chosen, in the method's terms. strategy: why. predicted: fitness, or None.
+    fitness: eval over that of full-size tables; None of a training in full, which has `eval` itself. density: kept
+    share of the values. seconds: since the action before. sizes: mean sizes, by 'users' and 'items', of ten parts of
+    the rows, the least popular first.
+    """
+
+    iteration: int
+    action: Any
+    strategy: str
+    predicted: float | None
+    fitness: float | None
+    density: float
+    seconds: float
+    sizes: dict[str, list[float]]
+    eval: NotRequired[float]
+    within: NotRequired[bool]
+
+
+def _entry(fields: Any) -> dict[str, Any]:
+    """Check an entry. Raises ValueError."""
+    entry = dict[str, Any](record(_Entry, fields))
+    for side in ("users", "items"):
+        if len(entry["sizes"].get(side, ())) != DECILES:
+            raise ValueError(f"it must have {DECILES} sizes of the {side}")
+    if entry["fitness"] is None and entry["strategy"] != RETRAIN:
+        raise ValueError("a judged action must have a fitness")
+    return entry
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import project_sizes, snap_sizes
+from edgerec.errors import RunError
 from edgerec.extras import require
+from edgerec.json_records import record
 from edgerec.models import SizePlan
 
 _TINY = 1e-300
@@ -67,13 +69,26 @@ class Action:
     share: float
     seed: int
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the sampler draws no such action."""
+        if unknown := [name for name in self.families if name not in FAMILIES]:
+            raise ValueError(f"there is no family {unknown[0]!r}")
+        most = (FAMILIES[name][1] for name in self.families)
+        if not all(0 <= shape <= limit for shape, limit in zip(self.shapes, most, strict=True)):
+            raise ValueError(f"there are no such shapes: {self.shapes}")
+        if not (0 <= self.share <= 1 and self.seed >= 0):
+            raise ValueError(f"there is no action with the share {self.share} and the seed {self.seed}")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Action:
-        """Raises KeyError, TypeError where something is missing."""
-        return cls(tuple(fields["families"]), tuple(fields["shapes"]), float(fields["share"]), int(fields["seed"]))
+    def from_json(cls, fields: Any) -> Action:
+        """Read the action of a history's entry. Raises RunError where it is none."""
+        try:
+            return record(cls, fields, "an action")
+        except ValueError as error:
+            raise RunError(f"the history of the search is damaged ({error}); train again with --overwrite") from error
 
 
 @dataclass(frozen=True)

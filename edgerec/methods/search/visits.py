@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError, TableError
 from edgerec.files import atomic_write
+from edgerec.json_records import parse_json, record
 from edgerec.models import State
 from edgerec.tables import load_arrays
 
@@ -20,6 +21,14 @@ SIDES = ("users", "items")
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 """Something of the users, and of the items."""
+
+
+class _Told(TypedDict):
+    """What is kept beside the arrays."""
+
+    d: int
+    quality: list[float]
+    entries: list[dict[str, Any]]
 
 
 @dataclass
@@ -69,7 +78,7 @@ class Visits:
     @classmethod
     def from_state(cls, state: State) -> Visits:
         """The inverse of `state`. Raises KeyError, ValueError where the arrays do not make any."""
-        told = json.loads(state["visits"].tobytes())
+        told = record(_Told, parse_json(state["visits"].tobytes()))
 
         def pairs(name: str) -> list[Pair]:
             return list(zip(*(state[f"{name}.{side}"] for side in SIDES), strict=True)) if told["quality"] else []
@@ -91,7 +100,7 @@ class Visits:
         """
         try:
             arrays = load_arrays(path)
-            about = json.loads(arrays.pop("about").tobytes())
+            about = parse_json(arrays.pop("about").tobytes())
             if about != {"format": FORMAT, "version": VERSION, "key": json.loads(json.dumps(key))}:
                 raise RunError(f"{path} holds another search; delete it, or give search another folder")
             return cls.from_state(arrays)
