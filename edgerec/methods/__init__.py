@@ -9,12 +9,12 @@ from edgerec.methods.base import FitWithin, Job, Method, Workers
 from edgerec.methods.bet import BET
 from edgerec.methods.ciess import CIESS
 from edgerec.methods.dense import Dense
-from edgerec.methods.dst import SET, RigL
 from edgerec.methods.magnitude import Magnitude
-from edgerec.methods.pep import PEP
 from edgerec.methods.popularity import Popularity
 from edgerec.methods.random import Random
-from edgerec.methods.sparserec import SparseRec
+from edgerec.methods.sparse.dst import SET, RigL
+from edgerec.methods.sparse.pep import PEP
+from edgerec.methods.sparse.sparserec import SparseRec
 from edgerec.methods.uniform import Uniform
 
 _METHODS: dict[str, Method] = {

@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgerec.data import Interactions, synthetic
 from edgerec.methods.sparse.growth import Accumulator
-from edgerec.methods.sparse.lightgcn import LightGCNObjective
+from edgerec.methods.sparse.lightgcn_ngcf import LightGCNObjective
 from edgerec.methods.sparse.masks import Mask, mask_of_largest, nmf, nmf_rows, random_mask
-from edgerec.methods.sparse.mf import MFObjective
-from edgerec.methods.sparse.sampling import RowSampler
+from edgerec.methods.sparse.mf_ncf import MFObjective
 from edgerec.methods.sparse.table import ActiveTable, Parts, whole
+from edgerec.methods.sparse.trainer import RowSampler
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig
 from edgerec.models.losses import draw
@@ -85,7 +85,7 @@ def test_rows_have_the_gradient_that_they_have_among_all(which: int, interaction
     objective = objectives(interactions)[which]
     table = random_table(500, D, 2500)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     loss, parts = objective.gradient(table, batch, rows)
     dense = whole(parts)
     chosen = np.sort(np.random.default_rng(1).choice(rows.size, rows.size // 5, replace=False))
@@ -99,10 +99,10 @@ def test_the_sampled_gradient_is_right_on_average(which: int, interactions: Inte
     objective = objectives(interactions)[which]
     table = random_table(500, D, 2500)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     dense = whole(objective.gradient(table, batch, rows)[1])
     sampler = RowSampler(np.concatenate([interactions.user_counts(), interactions.item_counts()]), 0.1)
-    sampler.told(rows, np.linalg.norm(dense, axis=1))
+    sampler.update(rows, np.linalg.norm(dense, axis=1))
     chances = sampler.chances(rows, rows.size // 4)
     assert chances.sum() == pytest.approx(rows.size // 4)
     total, generator, draws = np.zeros_like(dense), torch.Generator().manual_seed(0), 3000
@@ -129,7 +129,7 @@ def test_lightgcn_has_the_gradient_of_the_dense_trainer(config: LightGCNConfig, 
     objective = LightGCNObjective(interactions, D, config, 1, None)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
     trainer = LightGCN().trainer(interactions, SizePlan(D), config, seed=0, threads=1)
-    objective.settle(table)
+    objective.refresh_mask(table)
     if config.mask_at == "output":
         vectors = objective.vectors(table)
         shipped = np.concatenate([vectors.users, vectors.items])
@@ -168,7 +168,7 @@ def test_no_array_of_all_rows_is_made_for_gradients(which: int) -> None:
     )[which]
     table = random_table(n, d, n * d // 10)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     assert rows.size == n if which == 1 else rows.size < n // 10
     accumulator = Accumulator(n, d, d // 10)
 

@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgerec.methods.base import Job
-from edgerec.methods.sparse.fitting import train_within
-from edgerec.methods.sparse.objective import SPARSE_BACKBONES
-from edgerec.methods.sparse.plan import Plan, check_config, horizon_of, one_table
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Plan, check_config, horizon_of, one_table, train_within
 from edgerec.training import FitResult
 
 _ON_A_GRAPH = frozenset({"lightgcn", "ngcf"})

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgerec.extras import require
 from edgerec.methods.sparse.masks import Mask, largest_mask
-from edgerec.methods.sparse.objective import Objective
+from edgerec.methods.sparse.plan import Objective
 from edgerec.methods.sparse.table import Floats, Rows, whole
 from edgerec.models.torch_threads import torch_threads
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 else:
     torch = require("torch", "train")
+
 
 _BLOCK = 2048
 _SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
@@ -107,7 +108,7 @@ def searched_mask(
 
     def reached(batch: Any) -> bool:
         """Whether a step on this batch leaves no more than is wanted."""
-        rows = objective.touched(batch)
+        rows = objective.active_rows(batch)
         _, gradients = objective.gradient(table, batch, rows)
         table.step(rows, whole(gradients), objective.lr(0))
         objective.step(objective.lr(0))

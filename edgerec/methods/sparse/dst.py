@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from edgerec.methods.base import Job, check_user_share
-from edgerec.methods.sparse.fitting import train_within
-from edgerec.methods.sparse.objective import SPARSE_BACKBONES
-from edgerec.methods.sparse.plan import Plan, check_config, horizon_of, two_tables
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Plan, check_config, horizon_of, train_within, two_tables
 from edgerec.training import FitResult
 
 _LAST_FRACTION = 0.01

@@ -15,7 +15,7 @@ else:
     torch = require("torch", "train")
 
 
-class Weights:
+class DenseWeights:
     """Named arrays with an Adam of their own; there may be none."""
 
     def __init__(self, named: dict[str, torch.Tensor]) -> None:
@@ -34,7 +34,7 @@ class Weights:
         """Values of all."""
         return sum(tensor.numel() for tensor in self.tensors)
 
-    def told(self, gradients: Sequence[torch.Tensor]) -> None:
+    def set_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
         """Keep the gradients by `tensors` for the next step."""
         for tensor, gradient in zip(self.tensors, gradients, strict=True):
             tensor.grad = gradient

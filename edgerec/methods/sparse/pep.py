@@ -21,9 +21,7 @@ import numpy as np
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
 from edgerec.methods.base import Job
-from edgerec.methods.sparse.fitting import fit_sparse
-from edgerec.methods.sparse.objective import SPARSE_BACKBONES, Objective
-from edgerec.methods.sparse.plan import Plan, one_table
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, Plan, fit_sparse, one_table
 from edgerec.methods.sparse.table import ActiveTable
 from edgerec.models import Trainer
 from edgerec.models.settings import check_range
@@ -75,8 +73,8 @@ class PEP:
         plan = Plan.still(bounds, counts)
 
         def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
-            from edgerec.methods.sparse.soft import SoftTable, searched_mask
-            from edgerec.methods.sparse.start import with_values
+            from edgerec.methods.sparse.masks import with_values
+            from edgerec.methods.sparse.soft_threshold import SoftTable, searched_mask
             from edgerec.methods.sparse.trainer import SparseTrainer
 
             def begin(rng: np.random.Generator) -> ActiveTable:
