@@ -12,9 +12,9 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_bytes
-from edgerec.followed import FILE_NAME as STREAM_FILE
-from edgerec.followed import Followed
 from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
+from edgerec.methods.stream.result import FILE_NAME as STREAM_FILE
+from edgerec.methods.stream.result import StreamResult
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME as RUN_FILE
@@ -86,7 +86,7 @@ def _report_streams(folders: Sequence[Path], out: Path, form: str, as_json: bool
 
     if form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
         raise BenchError("streams have an HTML page of their own: give streams alone, without --format")
-    streams = {str(path): Followed.load(path) for path in folders}
+    streams = {str(path): StreamResult.load(path) for path in folders}
     if as_json:
         print_json({name: followed.to_json() for name, followed in streams.items()})
         return

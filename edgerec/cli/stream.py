@@ -25,9 +25,9 @@ from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table, resumable
 from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
-from edgerec.followed import METRICS, Followed, Told
 from edgerec.methods.stream import STREAM_METHODS
-from edgerec.methods.stream.training import BACKBONES, REFITS
+from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
+from edgerec.methods.stream.warm_start import BACKBONES, REFITS
 from edgerec.request import settings_of
 from edgerec.streaming import StreamProgress, StreamRequest, follow
 from edgerec.training import Step
@@ -158,7 +158,7 @@ def _progress_bar() -> Iterator[StreamProgress]:
 COLUMNS = ("segment", "users", "items", "new", "values", "a user", "an item", "table bytes", *METRICS)
 
 
-def _show(followed: Followed, out: Path) -> None:
+def _show(followed: StreamResult, out: Path) -> None:
     command = followed.command
     title = f"{command['data']}, {command['backbone']}, {command['method']}, {command['budget']}"
     print_table(title, COLUMNS, [*map(_row, followed.segments)])
@@ -167,7 +167,7 @@ def _show(followed: Followed, out: Path) -> None:
     messages.print(f"wrote {out / PAGE}", markup=False)
 
 
-def _row(told: Told) -> list[Any]:
+def _row(told: SegmentResult) -> list[Any]:
     sizes = [f"{size:.1f}" for size in told.mean_sizes.values()]
     new = told.rows["new_users"] + told.rows["new_items"]
     counts = [told.rows["users"], told.rows["items"], new, told.values]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgerec.followed import Followed
+from edgerec.methods.stream.result import StreamResult
 from edgerec_bench.stream_hindsight import cells as hindsight_cells
 from edgerec_bench.streams import cells, segment_cells
 from tests.docs.test_docs import ROOT, blocks, rows_of
@@ -32,7 +32,7 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(PAGE, "python")
     exec(code.replace("ml-100k", "visits.csv").replace('"8"', '"3"'), {})
-    assert Followed.load(tmp_path / "streams" / "films").done
+    assert StreamResult.load(tmp_path / "streams" / "films").done
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

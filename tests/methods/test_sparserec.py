@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgerec.api import TrainRequest
 from edgerec.data import Interactions, synthetic
+from edgerec.errors import SettingError
 from edgerec.methods.sparse.growth import Accumulator
 from edgerec.methods.sparse.lightgcn_ngcf import LightGCNObjective
 from edgerec.methods.sparse.masks import Mask, mask_of_largest, nmf, nmf_rows, random_mask
@@ -227,7 +229,8 @@ def test_what_grows_does_not_follow_the_last_batch_where_sums_are_kept(interacti
 def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "sparserec", "--budget", "10%"]
     arguments += ["--dimensions", "32", "--epochs", "2", "--out", "run"]
-    arguments += ["--mask-init", "random", "--grow", "last-batch", "--backward", "dense"]
+    for setting in ("mask_init=random", "grow=last-batch", "backward=dense"):
+        arguments += ["--method-set", setting]
     trained = command_line(*arguments, "--json", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     told = json.loads(trained.stdout)["method settings"]
@@ -236,18 +239,7 @@ def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_lin
     assert exported.returncode == 0, exported.stderr
 
 
-@pytest.mark.parametrize("flag", ["--mask-init", "--grow", "--backward"])
-def test_the_switches_are_for_sparserec(flag: str, tmp_path: Path, command_line: CommandLine) -> None:
-    arguments = [
-        "train",
-        "synthetic:300x200x9000",
-        "--method",
-        "rigl",
-        "--backbone",
-        "mf",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    refused = command_line(*arguments, flag, "random")
-    assert refused.returncode == 2
-    assert f"{flag} is for the methods sparserec, not for rigl" in refused.stderr
+@pytest.mark.parametrize("setting", ["mask_init", "grow", "backward"])
+def test_the_switches_are_for_sparserec(setting: str) -> None:
+    with pytest.raises(SettingError, match=f"the method rigl has no setting {setting}"):
+        TrainRequest.make("mf", "rigl", budget="10%", method_settings={setting: "random"})

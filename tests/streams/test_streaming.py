@@ -16,8 +16,8 @@ import pytest
 from edgerec.data import Interactions, stream
 from edgerec.errors import BudgetError, DataError, RunError, SettingError, UnsupportedError
 from edgerec.files import sha256
-from edgerec.followed import Followed
 from edgerec.measure import evaluate
+from edgerec.methods.stream.result import StreamResult
 from edgerec.runtime import Recommender
 from edgerec.streaming import StreamRequest, follow
 from edgerec.tables import PrefixTable
@@ -45,7 +45,7 @@ def drifting(seed: int = 0, n: int = 1500) -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Followed]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StreamResult]:
     folder = tmp_path_factory.mktemp("whole") / "stream"
     return folder, follow(drifting(), out=folder, **WANTED)
 
@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, Followed]) -> None:
+def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, StreamResult]) -> None:
     folder, followed = whole
     parts = list(stream(drifting(), "3"))
     assert followed.done
@@ -83,10 +83,10 @@ def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, Followed]) -
     assert followed.segments[-1].tries == 3 + 2  # equal sizes before, the actor's after
     assert followed.mean()["ndcg@20"] == np.mean([told.metrics["ndcg@20"] for told in followed.segments[1:]])
     assert not list(folder.rglob("checkpoint*"))
-    assert Followed.load(folder) == followed
+    assert StreamResult.load(folder) == followed
 
 
-def test_the_same_command_finds_what_is_done(whole: tuple[Path, Followed]) -> None:
+def test_the_same_command_finds_what_is_done(whole: tuple[Path, StreamResult]) -> None:
     folder, followed = whole
     before = contents(folder)
     assert follow(drifting(), out=folder, resume=True, **WANTED) == followed
@@ -140,7 +140,7 @@ print("done", flush=True)
 """
 
 
-def test_it_survives_kills(whole: tuple[Path, Followed], tmp_path: Path) -> None:
+def test_it_survives_kills(whole: tuple[Path, StreamResult], tmp_path: Path) -> None:
     """A process is killed at a step, again and again; what it leaves is the same to the bit."""
     folder, out, kills = whole[0], tmp_path / "killed", 0
     for allowed in (1, 3, 5, 1000):
@@ -182,10 +182,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no stream"):
         follow(drifting(), out=tmp_path, overwrite=True, **WANTED)
     with pytest.raises(RunError, match="make one with 'edgerec stream'"):
-        Followed.load(tmp_path)
+        StreamResult.load(tmp_path)
     (tmp_path / "stream.json").write_text('{"format": "edgerec.stream", "version": 1}')
     with pytest.raises(RunError, match="damaged"):
-        Followed.load(tmp_path)
+        StreamResult.load(tmp_path)
 
 
 def test_a_budget_that_the_end_cannot_keep_is_refused_at_the_beginning(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_does_not_exist_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def bundles(whole: tuple[Path, Followed], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def bundles(whole: tuple[Path, StreamResult], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of the segments, each like the one before."""
     folder, made = tmp_path_factory.mktemp("bundles"), list[Path]()
     for told in whole[1].segments:
@@ -221,7 +221,7 @@ def bundles(whole: tuple[Path, Followed], tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Followed], tmp_path: Path) -> None:
+def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, StreamResult], tmp_path: Path) -> None:
     data = drifting()
     for told in whole[1].segments:
         run = Run.load(whole[0] / told.run)

@@ -52,7 +52,7 @@ class SearchHistory:
             _drop_torn_line(self._path)
 
     @property
-    def judged(self) -> list[dict[str, Any]]:
+    def evaluated(self) -> list[dict[str, Any]]:
         """The entries of judged actions, without those of trainings in full."""
         return [entry for entry in self.entries if entry["strategy"] != RETRAIN]
 

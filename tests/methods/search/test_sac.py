@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from edgerec.errors import SettingError
-from edgerec.methods.search.replay import Batch
-from edgerec.methods.search.sac import SAC, SACConfig
+from edgerec.methods.search.actor_critic import SAC, Batch, SACConfig
 
 TOY = SACConfig(gamma=0.0, tau=0.05, entropy=0.01, actor_lr=3e-3, critic_lr=3e-3, decay=0.0, norm=10.0, hidden=32)
 

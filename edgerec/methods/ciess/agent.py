@@ -8,15 +8,86 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.search.environment import Environment
-from edgerec.methods.search.noise import PAPER_D, noise
-from edgerec.methods.search.replay import Batch, Replay
-from edgerec.methods.search.td3 import TD3, TD3Config
-from edgerec.methods.search.walk import Walk, nearest_size
+from edgerec.methods.ciess.environment import Environment, Replay
+from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
 from edgerec.models import State
+from edgerec.models.settings import check_range
+
+Sizes = NDArray[np.int64]
+
+
+class Walk:
+    """A walk on the sizes 1..d_max, where those at most `reach` apart are neighbours.
+
+    A step goes to a neighbour with a probability proportional to 1 / distance, as the authors' code has it; it never
+    stays where it is, but where there is no other size.
+    """
+
+    def __init__(self, d_max: int, reach: int = 5) -> None:
+        """Raises SettingError for less than one size, or a reach below one."""
+        check_range("d_max", d_max, 1, 1e9)
+        check_range("reach", reach, 1, 1e9)
+        self.d_max = d_max
+        self._offsets = np.array([s for s in range(-min(reach, d_max), min(reach, d_max) + 1) if s != 0])
+        ends = np.arange(1, d_max + 1)[:, None] + self._offsets
+        weights = np.where((ends >= 1) & (ends <= d_max), 1 / np.abs(self._offsets), 0.0)
+        total = weights.sum(1, keepdims=True)
+        self._cumulated = np.cumsum(weights / np.where(total > 0, total, 1), axis=1)
+
+    def step(self, sizes: Sizes, rng: np.random.Generator) -> Sizes:
+        """(n,) sizes, one step on from (n,) sizes in 1..d_max, each drawn on its own."""
+        if self.d_max == 1:
+            return sizes.copy()
+        rows = self._cumulated[sizes - 1]
+        # Strictly above, and below the row's end: an offset of no weight is never drawn, whatever rounding leaves.
+        drawn = rng.random(sizes.size) * rows[:, -1]
+        ends: Sizes = sizes + self._offsets[(rows <= drawn[:, None]).sum(1)]
+        return ends
+
+    def visited(self, start: Sizes, steps: int, rng: np.random.Generator) -> Sizes:
+        """(n, steps + 1) sizes: the start, and where `steps` steps lead one after another."""
+        at = [start]
+        for _ in range(steps):
+            at.append(self.step(at[-1], rng))
+        return np.stack(at, axis=1)
+
+
+def nearest_size(actions: NDArray[np.floating], d_max: int) -> Sizes:
+    """(n,) sizes in 1..d_max nearest to (n,) real actions."""
+    sizes: Sizes = np.clip(np.rint(actions), 1, d_max).astype(np.int64)
+    return sizes
+
+
+PAPER_D = 128
+"""Dimensions that the paper's noise is meant for; with others it is scaled."""
+_GAUSS = 6.0
+_UNIFORM = 11.0
+_OU_STD, _OU_PULL, _OU_STEP = 40.0, 0.15, 0.01
+
+
+def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float64]:
+    """(n,) noise on sizes 1..d.
+
+    'gauss' has a standard deviation of 6, 'uniform' reaches from -11 to 11, and 'ou' is an Ornstein-Uhlenbeck process
+    (deviation 40, pull 0.15, step 0.01) that begins with the episode: CIESS's, for 128 dimensions.
+
+    Args:
+        seeds: one for each iteration of the episode up to this one.
+    """
+    scale = d / PAPER_D
+    rng = np.random.default_rng(seeds[-1])
+    if kind == "gauss":
+        return rng.normal(0, _GAUSS * scale, n)
+    if kind == "uniform":
+        return rng.uniform(-_UNIFORM * scale, _UNIFORM * scale, n)
+    at = np.zeros(n)
+    for seed in seeds:
+        drawn = np.random.default_rng(seed).standard_normal(n)
+        at += -_OU_PULL * at * _OU_STEP + _OU_STD * np.sqrt(_OU_STEP) * drawn
+    return at * scale
+
 
 Floats = NDArray[np.float32]
-Sizes = NDArray[np.int64]
 
 WALK_STEPS, WALK_REACH = 5, 5
 """CIESS, section 3.3: with where it starts, six sizes."""
@@ -31,17 +102,17 @@ class Exploring:
     Attributes:
         noise: 'gauss', 'ou' or 'uniform'.
         walk: whether a critic chooses among the sizes of a walk.
-        after: noise is added to what the critic chose, one number for all rows, as in the authors' code; else to what
-            the actor proposes, one a row, as in the paper.
-        common: noise that rows have in common comes first (ours): the more popular are made larger, or smaller, by one
+        after_critic: noise is added to what the critic chose, one number for all rows, as in the authors' code; else
+            to what the actor proposes, one a row, as in the paper.
+        shared: noise that rows have in common comes first (ours): the more popular are made larger, or smaller, by one
             factor a visit, and users as a whole against items. Of thousands of rows with noise of their own the sums
             are always alike, and no visit says more of any size than another; that of common noise differs.
     """
 
     noise: str = "gauss"
     walk: bool = True
-    after: bool = False
-    common: bool = False
+    after_critic: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,14 +202,14 @@ class Agent:
         )
         spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
         chosen = nearest_size(level, self._d)
-        if not exploring.after:
+        if not exploring.after_critic:
             chosen = nearest_size(level + spread * noise(exploring.noise, sizes.size, self._d, seeds), self._d)
         if exploring.walk:
             walk = Walk(self._d, max(round(WALK_REACH * min(float(spread.mean()), 1)), 1))
             visited = walk.visited(chosen, WALK_STEPS, np.random.default_rng([*seeds[-1], 1]))
             best = self._td3.value(states, self._seen(visited)).argmax(1)
             chosen = visited[np.arange(sizes.size), best]
-        if exploring.after:
+        if exploring.after_critic:
             chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
         return Choice(chosen, plain.astype(np.float32), float(proposed.mean()))
 

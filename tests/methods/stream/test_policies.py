@@ -11,13 +11,13 @@ import pytest
 from edgerec.budget import Budget
 from edgerec.data import Stream
 from edgerec.errors import SettingError, UnsupportedError
+from edgerec.methods.rules import PopularityStreamConfig
 from edgerec.methods.search.history import SearchHistory
-from edgerec.methods.stream import STREAM_METHODS, Moment, stream_method
-from edgerec.methods.stream.base import Scene, Try, Worth
-from edgerec.methods.stream.fixed import PopularityStreamConfig
-from edgerec.methods.stream.room import Room, sides_of, values_of
-from edgerec.methods.stream.scall import SCALLChooser, SCALLConfig
+from edgerec.methods.stream import STREAM_METHODS, DecisionContext, stream_method
+from edgerec.methods.stream.policy import SegmentContext, Trial, UserMetric, size_budget, values_of
+from edgerec.methods.stream.scall import VARIANTS, SCALLConfig, SCALLPolicy
 from edgerec.methods.stream.static import StaticStreamConfig, cut_off
+from edgerec.methods.stream.warm_start import sides_of
 from edgerec.models import SizePlan
 from tests.methods.stream.conftest import STAR, D, Follow
 
@@ -31,8 +31,8 @@ def test_the_budget_holds_at_every_segment_and_in_every_try(follow: Follow, name
     previous = None
     for now, plan in follow(name, budget, config=FEW.get(name), rehearsals=tried):
         # A static table leaves unspent what a budget that grows with the rows would give to newcomers.
-        assert values_of(plan) == now.room.total or (name == "static" and budget == "25%")
-        assert values_of(plan) <= now.room.total
+        assert values_of(plan) == now.budget.total or (name == "static" and budget == "25%")
+        assert values_of(plan) <= now.budget.total
         assert plan.users is not None
         assert plan.items is not None
         assert (plan.users.size, plan.items.size) == now.segment.known.shape
@@ -42,18 +42,18 @@ def test_the_budget_holds_at_every_segment_and_in_every_try(follow: Follow, name
             assert sizes.max() <= D
         for one in tried:  # tries are of the segment before
             assert previous is not None
-            assert values_of(one) == previous.room.total
+            assert values_of(one) == previous.budget.total
         assert (len(tried) > 0) == (now.segment.number in {"scall": range(2, 9), "static": {1}}.get(name, {}))
         tried.clear()
         previous = now
 
 
-def moment(stream: Stream, number: int, rehearse: object, history: SearchHistory | None = None) -> Moment:
+def context(stream: Stream, number: int, rehearse: object, history: SearchHistory | None = None) -> DecisionContext:
     scenes = []
     for at in (number - 1, number):
         segment = stream.segment(at)
-        scenes.append(Scene(segment, Room.of(Budget.parse("50%"), segment.known, D), None))
-    return Moment(scenes[1], scenes[0], rehearse, history or SearchHistory(None), lambda step: None)  # type: ignore[arg-type]
+        scenes.append(SegmentContext(segment, size_budget(Budget.parse("50%"), segment.known, D), None))
+    return DecisionContext(scenes[1], scenes[0], rehearse, history or SearchHistory(None), lambda step: None)  # type: ignore[arg-type]
 
 
 def share_of_users(plan: SizePlan) -> float:
@@ -64,23 +64,23 @@ def share_of_users(plan: SizePlan) -> float:
 def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: float) -> None:
     """What a plan is worth is planted here: it falls with the distance of the users' share from `wanted`."""
 
-    def worth(plan: SizePlan) -> Worth:
+    def worth(plan: SizePlan) -> UserMetric:
         return np.full(9, 1 - (share_of_users(plan) - wanted) ** 2)
 
-    chooser = SCALLChooser(SCALLConfig(steps=60, least=60, groups=8, deploy="actor"), D, seed=0)
-    plan = chooser.plan(moment(rise_and_fall, 2, worth))
+    policy = SCALLPolicy(SCALLConfig(steps=60, least=60, groups=8, deploy="actor"), D, seed=0)
+    plan = policy.plan(context(rise_and_fall, 2, worth))
     assert share_of_users(plan) == pytest.approx(wanted, abs=0.12)
 
 
-def test_equal_sizes_stay_where_nothing_is_better(rise_and_fall: Stream) -> None:
-    def worth(plan: SizePlan) -> Worth:
+def test_uniform_sizes_stay_where_nothing_is_better(rise_and_fall: Stream) -> None:
+    def worth(plan: SizePlan) -> UserMetric:
         return np.full(9, 1.0 - np.ptp(sides_of(plan)[0]))
 
-    chooser = SCALLChooser(SCALLConfig(steps=5, groups=8), D, seed=0)
-    now = moment(rise_and_fall, 2, worth)
-    for ours, equal in zip(sides_of(chooser.plan(now)), sides_of(now.now.equal_sizes()), strict=True):
+    policy = SCALLPolicy(SCALLConfig(steps=5, groups=8), D, seed=0)
+    now = context(rise_and_fall, 2, worth)
+    for ours, equal in zip(sides_of(policy.plan(now)), sides_of(now.now.uniform_sizes()), strict=True):
         assert np.array_equal(ours, equal)
-    assert chooser.told() == {}
+    assert policy.report() == {}
 
 
 def test_what_is_better_by_chance_is_not_deployed(rise_and_fall: Stream) -> None:
@@ -88,15 +88,15 @@ def test_what_is_better_by_chance_is_not_deployed(rise_and_fall: Stream) -> None
     chosen = {}
     for deploy in ("best", "sure"):
         rng = np.random.default_rng(0)
-        chooser = SCALLChooser(SCALLConfig(steps=12, groups=8, deploy=deploy), D, seed=0)
-        chooser.plan(moment(rise_and_fall, 2, lambda plan, rng=rng: rng.random(30)))
-        chosen[deploy] = chooser.told()
+        policy = SCALLPolicy(SCALLConfig(steps=12, groups=8, deploy=deploy), D, seed=0)
+        policy.plan(context(rise_and_fall, 2, lambda plan, rng=rng: rng.random(30)))
+        chosen[deploy] = policy.report()
     assert chosen["sure"] == {}
     assert chosen["best"] != {}
 
 
 def test_doubt_takes_standard_errors_off() -> None:
-    found = Try(value=0.6, gain=0.1, error=0.04)
+    found = Trial(value=0.6, gain=0.1, error=0.04)
     assert found.ratio == pytest.approx(1.2)
     assert found.surely(0) == 0.1
     assert found.surely(2.0) == pytest.approx(0.02)
@@ -105,34 +105,42 @@ def test_doubt_takes_standard_errors_off() -> None:
 def test_exploring_stops_when_the_actor_says_the_same_again_and_again(rise_and_fall: Stream) -> None:
     history = SearchHistory(None)
     config = SCALLConfig(steps=30, least=6, settled=1.0, groups=8)
-    SCALLChooser(config, D, seed=0).plan(moment(rise_and_fall, 2, lambda plan: np.ones(9), history))
+    SCALLPolicy(config, D, seed=0).plan(context(rise_and_fall, 2, lambda plan: np.ones(9), history))
     # Equal sizes, six tries, and what the actor says in the end.
-    assert [entry["strategy"] for entry in history.judged] == ["equal", *["random"] * 6, "actor"]
+    assert [entry["strategy"] for entry in history.evaluated] == ["equal", *["random"] * 6, "actor"]
 
 
-@pytest.mark.parametrize("protocol", ["own", "code"])
-def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, protocol: str) -> None:
-    config = SCALLConfig(steps=5, groups=8, protocol=protocol, deploy="actor")
+def test_a_search_may_stop_as_soon_as_the_actor_has_said_enough(rise_and_fall: Stream) -> None:
+    """The first search begins with no action of the actor: nothing of it is compared."""
+    history = SearchHistory(None)
+    config = SCALLConfig(steps=30, least=2, settled=1.0, groups=8)
+    SCALLPolicy(config, D, seed=0).plan(context(rise_and_fall, 2, lambda plan: np.ones(9), history))
+    assert [entry["strategy"] for entry in history.evaluated] == ["equal", *["random"] * 5, "actor"]
 
-    def worth(plan: SizePlan) -> Worth:
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, variant: str) -> None:
+    config = replace(VARIANTS[variant], steps=5, groups=8, deploy="actor")
+
+    def worth(plan: SizePlan) -> UserMetric:
         return np.full(9, 1 - (share_of_users(plan) - 0.7) ** 2)
 
-    whole = SCALLChooser(config, D, seed=3)
-    plans = [whole.plan(moment(rise_and_fall, number, worth)) for number in (2, 3)]
+    whole = SCALLPolicy(config, D, seed=3)
+    plans = [whole.plan(context(rise_and_fall, number, worth)) for number in (2, 3)]
     # Another process: the state after segment 2, and a history that knows the first four tries of segment 3.
-    first, again, history = SCALLChooser(config, D, seed=3), SCALLChooser(config, D, seed=3), SearchHistory(None)
-    first.plan(moment(rise_and_fall, 2, worth))
+    first, again, history = SCALLPolicy(config, D, seed=3), SCALLPolicy(config, D, seed=3), SearchHistory(None)
+    first.plan(context(rise_and_fall, 2, worth))
     again.restore(first.state())
     full = SearchHistory(None)
-    first.plan(moment(rise_and_fall, 3, worth, full))
+    first.plan(context(rise_and_fall, 3, worth, full))
     history.entries.extend(full.entries[:4])
     asked = []
 
-    def counted(plan: SizePlan) -> Worth:
+    def counted(plan: SizePlan) -> UserMetric:
         asked.append(plan)
         return worth(plan)
 
-    resumed = again.plan(moment(rise_and_fall, 3, counted, history))
+    resumed = again.plan(context(rise_and_fall, 3, counted, history))
     assert len(asked) == len(full.entries) - 4 + 1  # equal sizes again, which others are compared with
     assert np.array_equal(resumed.users, plans[1].users)
     assert np.array_equal(resumed.items, plans[1].items)
@@ -145,7 +153,7 @@ def test_scall_lets_a_star_rise_and_fall(follow: Follow) -> None:
     """Section 9.4, by a real search: rewards are of real trainings."""
     sizes = []
     for now, plan in follow("scall", "450", config={**FEW["scall"], "steps": 6}):
-        assert values_of(plan) == now.room.total == 450
+        assert values_of(plan) == now.budget.total == 450
         assert plan.items is not None
         sizes.append(int(plan.items[np.searchsorted(now.segment.known.item_ids, STAR)]))
     assert max(sizes[2:7]) > max(sizes[7:])
@@ -188,7 +196,7 @@ def test_popularity_follows_the_counts_it_is_told(follow: Follow) -> None:
 def test_names_and_settings_that_do_not_exist_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="uniform, popularity"):
         stream_method("bet")
-    for wrong in ({"deploy": "worst"}, {"counts": "none"}, {"protocol": "mine"}, {"steps": 0}, {"low": 2.0, "high": 1}):
+    for wrong in ({"deploy": "worst"}, {"counts": "none"}, {"first_segment": 0}, {"steps": 0}, {"low": 2.0, "high": 1}):
         with pytest.raises(SettingError):
             SCALLConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingError):
@@ -198,7 +206,7 @@ def test_names_and_settings_that_do_not_exist_are_refused() -> None:
 
 
 def test_rooms_of_a_fixed_mean_grow_and_of_a_fixed_total_stay(follow: Follow) -> None:
-    grown = [now.room.total for now, _ in follow("uniform", "25%")]
-    kept = {now.room.total for now, _ in follow("uniform", "450")}
+    grown = [now.budget.total for now, _ in follow("uniform", "25%")]
+    kept = {now.budget.total for now, _ in follow("uniform", "450")}
     assert all(one < two for one, two in pairwise(grown))
     assert kept == {450}

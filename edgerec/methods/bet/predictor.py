@@ -26,6 +26,7 @@ else:
     torch = require("torch", "train")
     leaky_relu = torch.nn.functional.leaky_relu
 
+
 Members = NDArray[np.float32]
 """(d, n_groups) rows of each frequency that have each size: an action as the predictor sees it."""
 

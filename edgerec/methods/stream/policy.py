@@ -10,31 +10,29 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import Segment
+from edgerec.budget import BLOCK_OVERHEAD, MOST_WIDTHS, Budget, SizeBudget, bundle_overhead
+from edgerec.data import Interactions, Segment
 from edgerec.methods.search.history import SearchHistory, size_deciles
-from edgerec.methods.stream.carry import Carry
-from edgerec.methods.stream.room import Room, values_of
+from edgerec.methods.stream.warm_start import Carry, sides_of
 from edgerec.models import SizePlan, State
-from edgerec.models.settings import check_choice
 from edgerec.training import Progress, Step
 
 Counts = NDArray[np.int64]
-Worth = NDArray[np.float64]
-COUNTS = ("segment", "all")
+UserMetric = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Scene:
+class SegmentContext:
     """Where sizes are needed.
 
     Attributes:
         segment: its test part is not to be looked at while it is the current one.
-        room: what the budget leaves its tables.
+        budget: what is left to its tables.
         carry: what the segment before it has left; None at the first.
     """
 
     segment: Segment
-    room: Room
+    budget: SizeBudget
     carry: Carry | None
 
     def counts(self, of: str) -> tuple[Counts, Counts]:
@@ -50,22 +48,22 @@ class Scene:
             np.lexsort((np.arange(first[1].size), -then[1], -first[1])),
         )
 
-    def equal_sizes(self) -> SizePlan:
+    def uniform_sizes(self) -> SizePlan:
         """The same size for all rows; what the division leaves goes to the most frequent, so that the budget is spent
         as everywhere."""
-        room, n = self.room, self.room.n_users + self.room.n_items
-        size, rest = divmod(room.total, n)
-        for_users = min(round(rest * room.n_users / n), room.n_users)
+        budget = self.budget
+        size, rest = divmod(budget.total, budget.n_rows)
+        for_users = min(round(rest * budget.n_users / budget.n_rows), budget.n_users)
         sides = []
         for order, extra in zip(self.ranked("all"), (for_users, rest - for_users), strict=True):
             sizes = np.full(order.size, size, np.int64)
             sizes[order[:extra]] += 1
             sides.append(sizes)
-        return SizePlan(room.d, *sides)
+        return SizePlan(budget.d, *sides)
 
 
 @dataclass(frozen=True)
-class Moment:
+class DecisionContext:
     """What a method may know when a segment begins to train.
 
     Attributes:
@@ -76,21 +74,21 @@ class Moment:
         progress: called once a try that is judged.
     """
 
-    now: Scene
-    before: Scene | None
-    rehearse: Callable[[SizePlan], Worth]
+    now: SegmentContext
+    before: SegmentContext | None
+    rehearse: Callable[[SizePlan], UserMetric]
     history: SearchHistory
     progress: Progress
 
 
-class Chooser(Protocol):
+class SizePolicy(Protocol):
     """A method that follows one stream. All that it remembers is its state."""
 
-    def plan(self, moment: Moment) -> SizePlan:
-        """Sizes of all rows: within the moment's room."""
+    def plan(self, context: DecisionContext) -> SizePlan:
+        """Sizes of all rows: within the budget of the segment."""
         ...
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """What is worth telling of the last plan, as JSON."""
         ...
 
@@ -114,13 +112,13 @@ class StreamMethod(Protocol):
     name: ClassVar[str]
     config: ClassVar[type[Any]]
 
-    def follow(self, config: Any, d: int, seed: int) -> Chooser:
+    def policy(self, config: Any, d: int, seed: int) -> SizePolicy:
         """Start to follow a stream whose full rows have `d` dimensions."""
         ...
 
 
 @dataclass(frozen=True)
-class Try:
+class Trial:
     """What a plan was worth at the segment before.
 
     Attributes:
@@ -143,17 +141,17 @@ class Try:
         return self.gain - doubt * self.error
 
 
-def rehearsed(
-    moment: Moment,
-    before: Scene,
+def evaluate_on_previous(
+    context: DecisionContext,
+    before: SegmentContext,
     plan: SizePlan,
     number: int,
     of: int,
     why: str,
     action: dict[str, Any] | None,
-    reference: Worth | None = None,
-    worth: Worth | None = None,
-) -> Try:
+    reference: UserMetric | None = None,
+    worth: UserMetric | None = None,
+) -> Trial:
     """What a plan would have been worth at the segment before. The history keeps it, and what it holds is not judged
     again.
 
@@ -163,13 +161,13 @@ def rehearsed(
         reference: (n,) what the plan that this one is compared with is worth; None where this is it.
         worth: (n,) what this one is worth, where that is known.
     """
-    judged = moment.history.judged
+    judged = context.history.evaluated
     if number < len(judged):
-        return Try(*(judged[number][name] for name in ("eval", "gain", "error")))
+        return Trial(*(judged[number][name] for name in ("eval", "gain", "error")))
     started = time.perf_counter()
-    worth = moment.rehearse(plan) if worth is None else worth
+    worth = context.rehearse(plan) if worth is None else worth
     found = _compared(worth, worth if reference is None else reference)
-    moment.history.add(
+    context.history.add(
         {
             "iteration": number,
             "action": action,
@@ -179,22 +177,38 @@ def rehearsed(
             "eval": found.value,
             "gain": found.gain,
             "error": found.error,
-            "density": values_of(plan) / ((before.room.n_users + before.room.n_items) * before.room.d),
+            "density": values_of(plan) / ((before.budget.n_users + before.budget.n_items) * before.budget.d),
             "seconds": round(time.perf_counter() - started, 3),
             "sizes": size_deciles(plan, *before.counts("all")),
         }
     )
-    moment.progress(Step("search", 1, 1, number, of, {"ratio": found.ratio}))
+    context.progress(Step("search", 1, 1, number, of, {"ratio": found.ratio}))
     return found
 
 
-def _compared(worth: Worth, reference: Worth) -> Try:
+def _compared(worth: UserMetric, reference: UserMetric) -> Trial:
     gains = worth - reference
     error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else np.inf
     # A single user says nothing of others.
-    return Try(float(worth.mean()), float(gains.mean()), float(min(error, 1.0)))
+    return Trial(float(worth.mean()), float(gains.mean()), float(min(error, 1.0)))
 
 
-def check_counts(value: str) -> None:
-    """Raise SettingError unless `value` is one of `COUNTS`."""
-    check_choice("counts", value, COUNTS)
+def size_budget(budget: Budget, known: Interactions, d: int, *, bytes_per_value: float = 4.0) -> SizeBudget:
+    """Return what `budget` leaves the users and items of `known`.
+
+    A share or bytes a row fix the mean size, and the total grows with the rows; bytes of a bundle or a parameter count
+    fix the total, and the mean size falls.
+
+    Raises BudgetError where it is less than one value a row.
+    """
+    in_bytes = budget.kind == "bytes"
+    blocks = 2 * MOST_WIDTHS * BLOCK_OVERHEAD
+    overhead = bundle_overhead(known.item_ids, known.user_ids) + blocks if in_bytes else 0
+    total = budget.values(sum(known.shape), d, bytes_per_value=bytes_per_value, overhead=overhead)
+    widths = MOST_WIDTHS if in_bytes else None
+    return SizeBudget(known.n_users, known.n_items, total, d, widths, widths)
+
+
+def values_of(plan: SizePlan) -> int:
+    """Return the values of a plan that sizes both sides."""
+    return sum(int(sizes.sum()) for sizes in sides_of(plan))

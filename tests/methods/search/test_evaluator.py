@@ -14,10 +14,8 @@ from edgerec.data import Interactions, SplitSpec, evaluate_vectors
 from edgerec.data.split import Split
 from edgerec.errors import DataError, RunError
 from edgerec.methods import Job
-from edgerec.methods.search import judge as judging
-from edgerec.methods.search.fitness import eval_of, halves, judged
-from edgerec.methods.search.judge import Judge
-from edgerec.methods.search.warm import warm_state
+from edgerec.methods.search import evaluator as evaluating
+from edgerec.methods.search.evaluator import SizeEvaluator, eval_of, evaluation_of, halves, warm_state
 from edgerec.models import SizePlan, Vectors, backbone
 from edgerec.models.prefix import prefix_mask
 from edgerec.training import Step
@@ -48,11 +46,11 @@ def test_eval_is_the_mean_of_recall_and_ndcg_at_5_10_and_20() -> None:
     split = tiny([[0], [0], [0], [0]], [[1], [7], [], [1, 2]], 30)
     users = np.ones((4, 1), np.float32)
     items = -np.arange(30, dtype=np.float32)[:, None]
-    found = judged(split, Vectors(users, items), 1).users
+    found = evaluation_of(split, Vectors(users, items), 1).users
     seventh = 1 / np.log2(8)
     assert found[[0, 1, 3]] == pytest.approx([1.0, np.mean([0, (1 + seventh) / 2, (1 + seventh) / 2]), 1.0])
     assert np.isnan(found[2])
-    assert judged(split, Vectors(users, items), 1).mean == pytest.approx(found[[0, 1, 3]].mean())
+    assert evaluation_of(split, Vectors(users, items), 1).mean == pytest.approx(found[[0, 1, 3]].mean())
 
 
 def test_eval_is_told_of_both_halves_too() -> None:
@@ -60,7 +58,7 @@ def test_eval_is_told_of_both_halves_too() -> None:
     split = tiny([[0], [0], [0]], [[1, 2, 29], [], [3]], 30)
     assert [part.indices.tolist() for part in halves(split.validation)] == [[1, 29], [2, 3]]
     users, items = np.ones((3, 1), np.float32), -np.arange(30, dtype=np.float32)[:, None]
-    whole, first, second = judged(split, Vectors(users, items), 1).evals
+    whole, first, second = evaluation_of(split, Vectors(users, items), 1).evals
     # The item 29 stands last, 1 first, 2 second and 3 third.
     found = (1 / 2 + 1 / (1 + 1 / np.log2(3))) / 2
     second_and_third = [(1 + 1 / np.log2(3)) / 2, (1 + 1 / np.log2(4)) / 2]
@@ -76,22 +74,22 @@ def test_its_mean_is_that_of_the_metrics(make_job: MakeJob) -> None:
     rng = np.random.default_rng(0)
     vectors = Vectors(*(rng.standard_normal((n, 4), np.float32) for n in job.train.shape))
     metrics = evaluate_vectors(vectors.users, vectors.items, job.split.train, job.split.validation)
-    assert judged(job.split, vectors, 1).mean == pytest.approx(float(eval_of(metrics)), abs=1e-6)
+    assert evaluation_of(job.split, vectors, 1).mean == pytest.approx(float(eval_of(metrics)), abs=1e-6)
 
 
 def test_vectors_that_diverged_are_worth_nothing(make_job: MakeJob) -> None:
     job = make_job()
     vectors = Vectors(*(np.full((n, 4), np.nan, np.float32) for n in job.train.shape))
-    assert judged(job.split, vectors, 1).mean == 0
+    assert evaluation_of(job.split, vectors, 1).mean == 0
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_full_sizes_without_training_are_worth_as_much_as_the_full_model(name: str, make_job: MakeJob) -> None:
     """A fine-tuning begins with the tables of the full model."""
     job = make_job(name)
-    with Judge(job, "fine-tune", epochs=0) as judge:
-        full = judge.full()
-        (same,) = judge.judge([SizePlan(job.d, *(np.full(n, job.d) for n in job.train.shape))])
+    with SizeEvaluator(job, "fine-tune", epochs=0) as evaluator:
+        full = evaluator.full()
+        (same,) = evaluator.evaluate([SizePlan(job.d, *(np.full(n, job.d) for n in job.train.shape))])
     assert np.allclose(same.users, full.users, atol=0.02, equal_nan=True)
     assert same.mean == pytest.approx(full.mean, abs=2e-3)
 
@@ -152,12 +150,12 @@ def test_a_fresh_training_is_that_of_the_backbone(name: str, mask_at: str | None
     """Singular vectors are computed once for all, and change nothing by it."""
     job = make_job(name, settings={"mask_at": mask_at} if mask_at else None)
     (plan,) = plans(job, 1)
-    with Judge(job, "fresh", epochs=2) as judge:
-        (one,) = judge.judge([plan])
+    with SizeEvaluator(job, "fresh", epochs=2) as evaluator:
+        (one,) = evaluator.evaluate([plan])
     trainer = backbone(name).trainer(job.split.train, plan, job.config, seed=job.seed, threads=1)
     for _ in range(2):
         trainer.epoch()
-    expected = judged(job.split, trainer.vectors().remade(job.split.train), 1)
+    expected = evaluation_of(job.split, trainer.vectors().remade(job.split.train), 1)
     assert np.array_equal(one.users, expected.users, equal_nan=True)
 
 
@@ -165,8 +163,11 @@ def test_workers_judge_as_this_process_does(make_job: MakeJob) -> None:
     """A training on one thread, here and there, to the bit."""
     job = make_job("mf")
     wanted = plans(job)
-    with Judge(job, "fresh", epochs=2) as alone, Judge(replace(job, workers=2), "fresh", epochs=2) as many:
-        here, there = (judge.judge(wanted) for judge in (alone, many))
+    with (
+        SizeEvaluator(job, "fresh", epochs=2) as alone,
+        SizeEvaluator(replace(job, workers=2), "fresh", epochs=2) as many,
+    ):
+        here, there = (evaluator.evaluate(wanted) for evaluator in (alone, many))
     assert all(np.array_equal(a.users, b.users, equal_nan=True) for a, b in zip(here, there, strict=True))
     assert len({a.mean for a in here}) == 3
 
@@ -174,23 +175,23 @@ def test_workers_judge_as_this_process_does(make_job: MakeJob) -> None:
 def test_the_oracle_judges_in_the_backbones_place(make_job: MakeJob) -> None:
     own, swapped = make_job("ials"), make_job("mf", options=replace(make_job().options, max_epochs=None))
     with (
-        Judge(replace(own, options=swapped.options), "fresh", epochs=1) as one,
-        Judge(swapped, "fresh", oracle="ials", epochs=1) as other,
+        SizeEvaluator(replace(own, options=swapped.options), "fresh", epochs=1) as one,
+        SizeEvaluator(swapped, "fresh", proxy="ials", epochs=1) as other,
     ):
         assert one.full().mean == other.full().mean
-        assert one.judge(plans(own))[1].mean == other.judge(plans(own))[1].mean
+        assert one.evaluate(plans(own))[1].mean == other.evaluate(plans(own))[1].mean
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a training from now on."""
     made: list[int] = []
-    answer = judging._answer
+    answer = evaluating._answer
 
     def count(shared: Any, plan: Any) -> Any:
         made.append(1)
         return answer(shared, plan)
 
-    monkeypatch.setattr(judging, "_answer", count)
+    monkeypatch.setattr(evaluating, "_answer", count)
     return made
 
 
@@ -198,16 +199,18 @@ def test_nothing_is_asked_twice(make_job: MakeJob, tmp_path: Path, monkeypatch: 
     made = counted(monkeypatch)
     job = make_job(folder=tmp_path)
     wanted = plans(job, 4)
-    with Judge(job, "fresh", epochs=1) as judge:
-        before = judge.judge([*wanted, wanted[0]])
+    with SizeEvaluator(job, "fresh", epochs=1) as evaluator:
+        before = evaluator.evaluate([*wanted, wanted[0]])
         assert before[4] is before[0]
         assert len(made) == 4
-    with Judge(replace(job, options=replace(job.options, seed=job.options.seed + 1)), "fresh", epochs=1) as judge:
-        judge.judge([wanted[0]])  # another seed is another training
+    with SizeEvaluator(
+        replace(job, options=replace(job.options, seed=job.options.seed + 1)), "fresh", epochs=1
+    ) as evaluator:
+        evaluator.evaluate([wanted[0]])  # another seed is another training
         assert len(made) == 5
     next(iter((tmp_path / "search").glob("judged-*"))).write_bytes(b"torn")
-    with Judge(job, "fresh", epochs=1) as judge:
-        after = judge.judge(wanted)
+    with SizeEvaluator(job, "fresh", epochs=1) as evaluator:
+        after = evaluator.evaluate(wanted)
     assert len(made) <= 6
     assert all(np.array_equal(a.users, b.users, equal_nan=True) for a, b in zip(before, after, strict=False))
 
@@ -217,7 +220,7 @@ class KilledError(Exception):
 
 
 def test_the_full_model_goes_on_from_its_last_epoch(make_job: MakeJob, tmp_path: Path) -> None:
-    whole = Judge(make_job("mf"), "fresh").full()
+    whole = SizeEvaluator(make_job("mf"), "fresh").full()
     epochs: list[int] = []
 
     def stop(step: Step) -> None:
@@ -227,16 +230,16 @@ def test_the_full_model_goes_on_from_its_last_epoch(make_job: MakeJob, tmp_path:
 
     for _ in range(4):
         with pytest.raises(KilledError):
-            Judge(replace(make_job("mf", folder=tmp_path), progress=stop), "fresh").full()
+            SizeEvaluator(replace(make_job("mf", folder=tmp_path), progress=stop), "fresh").full()
     assert epochs == [1, 2, 3, 4]
     job = replace(make_job("mf", folder=tmp_path), progress=stop)
-    assert np.array_equal(Judge(job, "fresh").full().users, whole.users, equal_nan=True)
+    assert np.array_equal(SizeEvaluator(job, "fresh").full().users, whole.users, equal_nan=True)
     with pytest.raises(RunError, match="another command"):
-        Judge(make_job("mf", folder=tmp_path, dimensions=8), "fresh").full()
+        SizeEvaluator(make_job("mf", folder=tmp_path, dimensions=8), "fresh").full()
 
 
 def test_a_split_that_holds_nothing_back_is_refused(make_job: MakeJob) -> None:
     job = make_job()
     nothing = job.split.validation.select(np.zeros(len(job.split.validation), np.bool_))
     with pytest.raises(DataError, match="leaves nothing for a search"):
-        Judge(replace(job, split=replace(job.split, validation=nothing)), "fresh")
+        SizeEvaluator(replace(job, split=replace(job.split, validation=nothing)), "fresh")

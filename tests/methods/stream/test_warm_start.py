@@ -10,9 +10,8 @@ import pytest
 from edgerec.budget import Budget
 from edgerec.data import Stream
 from edgerec.errors import SettingError, UnsupportedError
-from edgerec.methods.stream.base import Scene
-from edgerec.methods.stream.room import Room
-from edgerec.methods.stream.training import Rehearsal, StreamTraining
+from edgerec.methods.stream.policy import SegmentContext, size_budget
+from edgerec.methods.stream.warm_start import Rehearsal, StreamTraining
 from edgerec.models import SizePlan, Vectors, backbone
 from edgerec.models.ials import IALSConfig, IALSTrainer
 from edgerec.models.ials_refit import IALSRefit
@@ -28,7 +27,7 @@ def training(refit: str = "touched") -> StreamTraining:
 
 def plan_of(stream: Stream, number: int, budget: str = "50%") -> SizePlan:
     segment = stream.segment(number)
-    return Scene(segment, Room.of(Budget.parse(budget), segment.known, D), None).equal_sizes()
+    return SegmentContext(segment, size_budget(Budget.parse(budget), segment.known, D), None).uniform_sizes()
 
 
 def test_a_refit_of_all_rows_is_the_trainers_own_epoch(rise_and_fall: Stream) -> None:
@@ -82,7 +81,7 @@ def test_a_rehearsal_is_what_the_segment_would_have_been(rise_and_fall: Stream) 
     carry = own.kept(own.trained(before, first, None), before, first)
     vectors = own.trained(segment, plan, carry).vectors()
     metrics = segment.measure(vectors.users, vectors.items, threads=1)
-    worth = Rehearsal(own, segment, carry).judge(plan)
+    worth = Rehearsal(own, segment, carry).evaluate(plan)
     assert worth.shape == (np.count_nonzero(segment.test.user_counts()),)
     assert worth.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
     assert worth.mean() > 0.1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgerec.data import Interactions, Segment
-from edgerec.methods.stream.carry import Carry
+from edgerec.methods.stream.warm_start import Carry
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction, by_user

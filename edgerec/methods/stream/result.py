@@ -18,7 +18,7 @@ METRICS = ("recall@20", "ndcg@20")
 
 
 @dataclass(frozen=True)
-class Told:
+class SegmentResult:
     """What is told of a segment.
 
     Attributes:
@@ -57,7 +57,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Followed:
+class StreamResult:
     """A stream that was followed, or a part of it: what `stream.json` holds.
 
     Attributes:
@@ -70,7 +70,7 @@ class Followed:
     command: dict[str, Any]
     data_fingerprint: str
     of: int
-    segments: list[Told] = field(default_factory=list)
+    segments: list[SegmentResult] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -94,14 +94,14 @@ class Followed:
         write_json(folder / FILE_NAME, self.to_json())
 
     @classmethod
-    def load(cls, folder: Path) -> Followed:
+    def load(cls, folder: Path) -> StreamResult:
         """Read `stream.json`. Raises RunError where there is none, or it is damaged; StorageError."""
         path = folder / FILE_NAME
         try:
             fields = json.loads(path.read_bytes())
             if fields["format"] != FORMAT or fields["version"] > VERSION:
                 raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
-            segments = [Told(**told) for told in fields["segments"]]
+            segments = [SegmentResult(**told) for told in fields["segments"]]
             return cls(fields["command"], fields["data_fingerprint"], fields["of"], segments)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'") \
