@@ -112,7 +112,7 @@ class StreamRequest:
         return size_budget(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
 
 
-def follow(
+def train_stream(
     interactions: Interactions,
     request: StreamRequest | None = None,
     *,
@@ -125,7 +125,8 @@ def follow(
     """Follow a stream under a budget: sizes, a training and a run for each segment.
 
     Example:
-        >>> followed = edgerec.follow(edgerec.load_data("ml-100k"), method="scall", budget="10%", out="streams/films")
+        >>> films = edgerec.load_data("ml-100k")
+        >>> result = edgerec.train_stream(films, method="scall", budget="10%", out="streams/films")
 
     Args:
         request: what to follow; without one, `wanted` are the arguments of `StreamRequest.make`.
@@ -152,7 +153,7 @@ def follow(
     if finished is not None:
         return finished
     _check_budget(request, segments)
-    return _Follower(request, segments, begun, folder, checkpoint, progress or (lambda number, of, step: None)).run()
+    return _StreamLoop(request, segments, begun, folder, checkpoint, progress or (lambda number, of, step: None)).run()
 
 
 def _finished(
@@ -184,7 +185,7 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
         raise BudgetError(f"in the end the stream has {sum(last.shape):,} rows: {error}") from error
 
 
-class _Follower:
+class _StreamLoop:
     """Follows one stream; after each segment all that the next needs is on disk."""
 
     def __init__(

@@ -26,7 +26,7 @@ from edgerec.data import Interactions, StreamSpec, load_data
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.result import METRICS, StreamResult
 from edgerec.methods.stream.warm_start import REFITS
-from edgerec.streaming import StreamRequest, follow
+from edgerec.streaming import StreamRequest, train_stream
 from edgerec.training import Run
 from edgerec_bench.command import bench_command, write_figures
 from edgerec_bench.record import over_seeds, with_spread
@@ -74,7 +74,7 @@ class Question:
         for seed in range(self.seeds):
             folder = self.folder(budget, method, seed)
             messages.print(f"{folder.name}", markup=False)
-            found.append(follow(interactions, self.request(budget, method, seed), out=folder, resume=True))
+            found.append(train_stream(interactions, self.request(budget, method, seed), out=folder, resume=True))
         return found
 
 

@@ -29,7 +29,7 @@ from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
 from edgerec.methods.stream.warm_start import BACKBONES, REFITS
 from edgerec.request import settings_of
-from edgerec.streaming import StreamProgress, StreamRequest, follow
+from edgerec.streaming import StreamProgress, StreamRequest, train_stream
 from edgerec.training import Step
 
 PAGE = "stream.html"
@@ -118,7 +118,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
-        followed = follow(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+        followed = train_stream(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
     write_page(out / PAGE, {str(out): followed})
     if as_json:
         print_json({"out": str(out), **followed.to_json()})

@@ -2,8 +2,8 @@
 
 Budgeted embedding table (Qu, Chen, Nguyen and Yin 2024, arXiv 2310.14884). An action sets all sizes at once and keeps
 to the budget by construction; its fitness is eval on validation, over that of the full-size model, after a short
-training that goes on from it. Of `candidates` actions an iteration one is judged: by turns three times the one that is
-predicted to be fittest, one at random, and one whose embedding is nearest to the fittest so far (section 4.3).
+training that goes on from it. Of `candidates` actions an iteration one is evaluated: by turns three times the one that
+is predicted to be fittest, one at random, and one whose embedding is nearest to the fittest so far (section 4.3).
 
 Ours: sizes are projected onto the budget exactly (edgerec/methods/search/sampler.py); the final trainings stop on
 validation, the authors' on users of the test part; items' frequencies are what the predictor sees of them, where the
@@ -128,7 +128,7 @@ _DRAWS, _LEARNING, _WEIGHTS = range(3)
 
 @dataclass(frozen=True)
 class _Choice:
-    """An action that is to be judged, and why."""
+    """An action that is to be evaluated, and why."""
 
     action: Action
     strategy: str
@@ -168,7 +168,7 @@ class BETSearch:
         return self._predictor.predict(self._members_of(actions))
 
     def _evaluate_all(self, iterations: range) -> None:
-        """Choose an action for each iteration, by the predictor as it is now, and judge them."""
+        """Choose an action for each iteration, by the predictor as it is now, and evaluate them."""
         known = self._history.evaluated[iterations.start : iterations.stop]
         new = iterations[len(known) :]
         choices = [self._choose(number) for number in new]

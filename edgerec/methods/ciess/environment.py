@@ -21,7 +21,7 @@ class Rules:
     Attributes:
         cost: lambda, what a full row's memory costs.
         ratio: quality is the share of the full model's metric, at most 1, as in the paper; else the metric itself.
-        from_one: a row of one dimension costs nothing, as in the code; else as much as it has, as in the paper.
+        zero_based_cost: a row of one dimension costs nothing, as in the code; else as much as it has, as in the paper.
     """
 
     cost: float

@@ -197,7 +197,7 @@ class Explorer:
 def entry_of(
     job: Job, plan: SizePlan, evaluation: Evaluation, full: NDArray[np.float32], quality: float
 ) -> dict[str, Any]:
-    """What the history tells of sizes that were judged; who judged them adds when and why.
+    """Return the history's entry of sizes that were evaluated; the caller adds when and why.
 
     fitness: mean eval of users over the full model's; quality: what CIESS ranks by, the mean over users and items of
     each one's own ratio, at most 1.
@@ -311,7 +311,7 @@ def _ranked(
 ) -> list[Ranked]:
     """The candidates by their score, the best of each origin before all others: what a short training, of another model
     perhaps, makes of sizes with noise and of smooth ones is not always what a full one does (ours). What was changed
-    since it was judged is judged now."""
+    since it was evaluated is evaluated now."""
     rules = Rules(0.0, ratio=config.ratio, zero_based_cost=config.zero_based_cost)
     environment = Environment(job.split.train, visits.full, job.d, (rules, rules))
     found: list[Ranked] = [

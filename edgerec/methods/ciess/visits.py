@@ -28,7 +28,7 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass
 class Visits:
-    """Sizes that were trained and judged, in the order of the search.
+    """Sizes that were trained and evaluated, in the order of the search.
 
     Attributes:
         d: dimensions of a full row.
@@ -73,12 +73,12 @@ class Visits:
     @classmethod
     def from_state(cls, state: State) -> Visits:
         """The inverse of `state`. Raises KeyError, ValueError where the arrays do not make any."""
-        told = json.loads(state["visits"].tobytes())
+        fields = json.loads(state["visits"].tobytes())
 
         def pairs(name: str) -> list[Pair]:
-            return list(zip(*(state[f"{name}.{side}"] for side in SIDES), strict=True)) if told["quality"] else []
+            return list(zip(*(state[f"{name}.{side}"] for side in SIDES), strict=True)) if fields["quality"] else []
 
-        return cls(told["d"], state["full"], pairs("sizes"), pairs("proposed"), told["quality"], told["entries"])
+        return cls(fields["d"], state["full"], pairs("sizes"), pairs("proposed"), fields["quality"], fields["entries"])
 
     def save(self, path: Path, key: dict[str, Any]) -> None:
         """Write a finished search that `key` decides. Raises StorageError."""

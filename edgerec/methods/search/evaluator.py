@@ -37,24 +37,24 @@ Kind = Literal["fine-tune", "fresh"]
 
 
 class SizeEvaluator:
-    """Judges sizes on the validation part, in parallel where the job has workers.
+    """Evaluates sizes on the validation part, in parallel where the job has workers.
 
-    Every answer is kept beside the run, so that a search that was stopped asks nothing twice. It is used as a context:
-    at its end the workers are gone. One thread a training, here and in workers, so that they make the same; and all
-    have the job's seed, so that what differs is the sizes' doing.
+    Every answer is kept in the run's folder, so that a search that was stopped evaluates nothing twice. It is used as a
+    context: at its end the workers are gone. One thread a training, here and in workers, so that they make the same;
+    and all have the job's seed, so that what differs is the sizes' doing.
     """
 
     def __init__(self, job: Job, kind: Kind, *, proxy: str = "backbone", epochs: int = 5) -> None:
-        """A judge of the job's sizes.
+        """An evaluator of the job's sizes.
 
         Args:
-            oracle: what is trained: the job's 'backbone', or 'ials' with its own settings in its place.
+            proxy: what is trained: the job's 'backbone', or 'ials' with its own settings.
             epochs: of each training.
 
         Raises DataError where the split holds nothing back.
         """
         if not len(job.split.validation):
-            raise DataError(f"{job.split.spec} leaves nothing for a search to judge by; use a split with more")
+            raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
         self._job, self._kind, self._epochs = job, kind, epochs
         self._backbone, self._config, self._options = job.backbone, job.config, job.options
         if proxy == "ials" != job.backbone.name:
@@ -78,7 +78,7 @@ class SizeEvaluator:
         return list(self.each(plans))
 
     def each(self, plans: Sequence[SizePlan]) -> Iterator[Evaluation]:
-        """As `judge`, one after the other in order, each as soon as it is there.
+        """As `evaluate`, one after the other in order, each as soon as it is there.
 
         Raises as `train_full` does, and WorkerError where a worker is lost.
         """
@@ -149,8 +149,8 @@ class SizeEvaluator:
             whose = self._job.checkpoint.of_search().of_fit(_OWNER)
             if whose.load() is None:
                 whose.save(Snapshot({}))
-        # Before all other fits, whatever is judged already: fits are numbered, and a run that is resumed counts them as
-        # before.
+        # Before all other fits, whatever is evaluated already: fits are numbered, and a run that is resumed counts them
+        # as before.
         if len(self._backbone.candidates(self._config)) > 1:
             self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
@@ -205,7 +205,7 @@ def _bare(split: Split) -> Split:
 
 
 def _key(plan: SizePlan, seed: int) -> str:
-    """The name of a judgement."""
+    """Return the name of an evaluation."""
     digest = hashlib.sha256(str((plan.d, seed)).encode())
     for sizes in (plan.users, plan.items):
         digest.update(b"full" if sizes is None else np.ascontiguousarray(sizes, np.int64).tobytes())

@@ -62,7 +62,7 @@ def retrained(
 ) -> FitResult:
     """The fit within the plan that is best on validation, by eval, each trained until it gets no better.
 
-    Each is told in the history. Where the split trains once more on all of train, only the best is.
+    Each has an entry in the history. Where the split trains once more on all of train, only the best is.
 
     Args:
         best: plans, each with its entry in the history, the best first.
@@ -73,12 +73,12 @@ def retrained(
     """
     if include_uniform_baseline:
         best = [*best, _uniform(job, history)]
-    told = len(history.entries) - len(history.evaluated)
+    known = len(history.entries) - len(history.evaluated)
     results, scores = [], []
     for number, (entry, plan) in enumerate(best):
         results.append(job.fit(plan, final=False))
         scores.append(float(eval_of(results[-1].validation)))
-        if number >= told:
+        if number >= known:
             history.add({**entry, "strategy": RETRAIN, "predicted": None, "fitness": None, "eval": scores[-1]})
     first = max(range(len(best)), key=lambda number: scores[number])
     result = job.fit(best[first][1], chosen=results[first]) if job.split.fit_all else results[first]

@@ -53,7 +53,7 @@ class SearchHistory:
 
     @property
     def evaluated(self) -> list[dict[str, Any]]:
-        """The entries of judged actions, without those of trainings in full."""
+        """The entries of evaluated actions, without those of trainings in full."""
         return [entry for entry in self.entries if entry["strategy"] != RETRAIN]
 
     def add(self, entry: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What an objective trains beside a table: a few weights, in full."""
+"""Weights that an objective trains in full, in addition to its table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DenseWeights:
             tensor.grad = gradient
 
     def step(self, lr: float) -> None:
-        """One step of Adam with what was told last."""
+        """Make one step of Adam with the gradients that were set last."""
         if self._optimizer is not None:
             self._optimizer.param_groups[0]["lr"] = lr
             self._optimizer.step()

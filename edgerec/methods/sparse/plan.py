@@ -182,7 +182,7 @@ class Objective(Protocol):
         ...
 
     def refresh_mask(self, table: Source) -> None:
-        """Choose anew, before an epoch, what depends on the whole table, such as what of a propagated table ships."""
+        """Choose again, before an epoch, what depends on the whole table, such as what of a propagated table ships."""
         ...
 
     def batches(self, table: Source, generator: Any) -> Iterator[Any]:
@@ -194,7 +194,7 @@ class Objective(Protocol):
         ...
 
     def gradient(self, table: Source, batch: Any, rows: Rows) -> tuple[float, Parts]:
-        """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of those that are touched,
+        """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of the active rows,
         ascending; parts are made when their turn comes, and the table must not change before. What it trains beside
         the table keeps its own for `step`."""
         ...

@@ -122,9 +122,9 @@ class SparseTrainer:
                 losses.append(self._step(batch, lr, generator, growth))
                 moved += self._change(growth) if due else 0
         self._epochs += 1
-        told = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+        values = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
         weights = self._objective.weights
-        return {**told, "weights": weights} if weights else told
+        return {**values, "weights": weights} if weights else values
 
     def _growth(self, due: bool) -> Accumulator | LastBatch | None:
         """What looks at the gradients of the next step, to tell where the table grows."""

@@ -1,4 +1,4 @@
-"""What a method that follows a stream is: it sizes all rows anew when a segment begins."""
+"""Policies of a stream: a method sizes all rows again when a segment begins."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ class DecisionContext:
     Attributes:
         now: the segment.
         before: the one before, which is wholly known; None at the first.
-        rehearse: what a plan would have been worth at `before`, to each user of its test part.
-        history: what was tried so far, also before a kill: the same is not judged twice.
-        progress: called once a try that is judged.
+        evaluate: each test user's metric at `before` if a plan had been deployed there.
+        history: what was tried so far, also before a kill: the same is not evaluated twice.
+        progress: called once for each trial that is evaluated.
     """
 
     now: SegmentContext
     before: SegmentContext | None
-    rehearse: Callable[[SizePlan], UserMetric]
+    evaluate: Callable[[SizePlan], UserMetric]
     history: SearchHistory
     progress: Progress
 
@@ -152,8 +152,7 @@ def evaluate_on_previous(
     reference: UserMetric | None = None,
     worth: UserMetric | None = None,
 ) -> Trial:
-    """What a plan would have been worth at the segment before. The history keeps it, and what it holds is not judged
-    again.
+    """Return the trial of a plan on the segment before. The history keeps it, and what it holds is not evaluated again.
 
     Args:
         of: tries that are planned.
@@ -161,11 +160,11 @@ def evaluate_on_previous(
         reference: (n,) what the plan that this one is compared with is worth; None where this is it.
         worth: (n,) what this one is worth, where that is known.
     """
-    judged = context.history.evaluated
-    if number < len(judged):
-        return Trial(*(judged[number][name] for name in ("eval", "gain", "error")))
+    evaluated = context.history.evaluated
+    if number < len(evaluated):
+        return Trial(*(evaluated[number][name] for name in ("eval", "gain", "error")))
     started = time.perf_counter()
-    worth = context.rehearse(plan) if worth is None else worth
+    worth = context.evaluate(plan) if worth is None else worth
     found = _compared(worth, worth if reference is None else reference)
     context.history.add(
         {

@@ -1,4 +1,4 @@
-"""What is told of a stream that was followed: `stream.json`, written after each segment."""
+"""The result of training on a stream: `stream.json`, written after each segment."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgerec.files import storage_failure, write_json
 FORMAT, VERSION = "edgerec.stream", 1
 FILE_NAME = "stream.json"
 METRICS = ("recall@20", "ndcg@20")
-"""What a stream is told by, averaged over its segments (SCALL)."""
+"""Metrics of a stream, averaged over its segments (SCALL)."""
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What is told of a segment.
+    """The result of a segment.
 
     Attributes:
         number: from 0.
@@ -58,7 +58,7 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """A stream that was followed, or a part of it: what `stream.json` holds.
+    """The result of a stream, or of a part of it: what `stream.json` holds.
 
     Attributes:
         command: what decides it.
@@ -80,10 +80,10 @@ class StreamResult:
     def mean(self) -> dict[str, float]:
         """METRICS over the segments after the first (SCALL); empty before there is one."""
         later = self.segments[1:]
-        return {name: mean(told.metrics[name] for told in later) for name in METRICS} if later else {}
+        return {name: mean(segment.metrics[name] for segment in later) for name in METRICS} if later else {}
 
     def to_json(self) -> dict[str, Any]:
-        segments = [asdict(told) for told in self.segments]
+        segments = [asdict(segment) for segment in self.segments]
         about = {"format": FORMAT, "version": VERSION, "command": self.command}
         return {
             **about, "data_fingerprint": self.data_fingerprint, "of": self.of, "mean": self.mean(), "segments": segments
@@ -101,7 +101,7 @@ class StreamResult:
             fields = json.loads(path.read_bytes())
             if fields["format"] != FORMAT or fields["version"] > VERSION:
                 raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
-            segments = [SegmentResult(**told) for told in fields["segments"]]
+            segments = [SegmentResult(**segment) for segment in fields["segments"]]
             return cls(fields["command"], fields["data_fingerprint"], fields["of"], segments)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{folder} holds no stream: there is no {FILE_NAME} in it; make one with 'edgerec stream'") \

@@ -250,7 +250,7 @@ class SCALLPolicy:
         config, number = self._config, before.segment.number
         equal = before.uniform_sizes()
         # Also where a kill has left tries: each is compared with equal sizes user by user.
-        reference = context.rehearse(equal)
+        reference = context.evaluate(equal)
         tried = [
             (evaluate_on_previous(context, before, equal, 0, config.steps, "equal", None, worth=reference), NOTHING)
         ]

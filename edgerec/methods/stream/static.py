@@ -26,7 +26,7 @@ class StaticStreamConfig:
     """How sizes are searched.
 
     Attributes:
-        actions: that are drawn and judged on the first segment; the best is kept.
+        actions: that are drawn and evaluated on the first segment; the best is kept.
     """
 
     actions: int = 30

@@ -48,7 +48,7 @@ def rise_and_fall() -> Stream:
 
 
 @pytest.fixture(scope="session")
-def policy(rise_and_fall: Stream) -> Follow:
+def follow(rise_and_fall: Stream) -> Follow:
     """Follow the stream by a method: yields each segment's scene and plan; each is really trained."""
 
     def result(
