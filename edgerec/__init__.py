@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgerec.budget import Budget
     from edgerec.data import Interactions, load_data
     from edgerec.runtime import Recommender, metadata
-    from edgerec.streaming import follow
+    from edgerec.streaming import train_stream
     from edgerec.training import Run
 
 __version__ = "0.1.0"
@@ -26,10 +26,10 @@ _HOME = {
     "Recommender": "edgerec.runtime",
     "Run": "edgerec.training",
     "evaluate": "edgerec.api",
-    "follow": "edgerec.streaming",
     "load_data": "edgerec.data",
     "metadata": "edgerec.runtime",
     "train": "edgerec.api",
+    "train_stream": "edgerec.streaming",
 }
 
 __all__ = [
@@ -39,10 +39,10 @@ __all__ = [
     "Recommender",
     "Run",
     "evaluate",
-    "follow",
     "load_data",
     "metadata",
     "train",
+    "train_stream",
 ]
 
 

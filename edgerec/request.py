@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import SplitSpec
 from edgerec.errors import RequestError, SettingError, UnsupportedError
-from edgerec.methods import Method, Workers
+from edgerec.methods import VARIANT, Method, Workers, variants_of
 from edgerec.methods import method as find_method
-from edgerec.methods.search.config import searches
+from edgerec.methods.search import searches
 from edgerec.models import Backbone
 from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions
@@ -72,7 +72,7 @@ class TrainRequest:
             SplitSpec.parse(split, seed=options.seed) if isinstance(split, str) else split,
             precision,
             configured(model.config, settings, f"backbone {backbone}"),
-            configured(technique.config, method_settings, f"method {method}"),
+            configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
             options,
         )
 
@@ -143,15 +143,32 @@ def _value(text: str) -> Any:
     return text
 
 
-def configured(config: type[Any], settings: Mapping[str, Any] | None, whose: str) -> Any:
-    """A config with these settings; `whose` names it in errors. Raises SettingError for what it has not, or refuses."""
-    known = {field.name: str(field.type) for field in fields(config)}
-    for name, value in (settings or {}).items():
+def configured(
+    config: type[Any], settings: Mapping[str, Any] | None, whose: str, variants: Mapping[str, Any] | None = None
+) -> Any:
+    """Return a config with these settings; those that are not given are the variant's, or else the defaults.
+
+    Args:
+        settings: by name; 'variant' names one of `variants`.
+        whose: the config is, in errors.
+        variants: whole configs by name, 'default' among them; None if there are none to choose from.
+
+    Raises SettingError for a setting that the config does not have, or a value that it refuses.
+    """
+    known, given = {field.name: str(field.type) for field in fields(config)}, dict(settings or {})
+    start = config()
+    if variants and VARIANT in given:
+        name = given.pop(VARIANT)
+        if name not in variants:
+            raise SettingError(f"the setting {VARIANT} must be one of {', '.join(variants)}, got {name!r}")
+        start = variants[name]
+    for name, value in given.items():
         if name not in known:
-            raise SettingError(f"the {whose} has no setting {name}; it has: {', '.join(sorted(known)) or 'none'}")
+            names = sorted([*known, VARIANT] if variants else known)
+            raise SettingError(f"the {whose} has no setting {name}; it has: {', '.join(names) or 'none'}")
         if not _fits(value, known[name]):
             raise SettingError(f"the setting {name} of the {whose} takes {known[name]}, got {value!r}")
-    return config(**(settings or {}))
+    return replace(start, **given)
 
 
 def _fits(value: Any, annotation: str) -> bool:

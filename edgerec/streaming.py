@@ -13,17 +13,16 @@ from typing import Any, TypedDict
 import numpy as np
 
 from edgerec.api import stored_table
-from edgerec.budget import BITS_PER_VALUE, Budget
+from edgerec.budget import BITS_PER_VALUE, Budget, SizeBudget
 from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
 from edgerec.errors import BudgetError, RunError
 from edgerec.files import filling, remove
-from edgerec.followed import FILE_NAME, Followed, Told
+from edgerec.methods import variants_of
 from edgerec.methods.search.history import SearchHistory, size_deciles
-from edgerec.methods.stream import Chooser, Moment, StreamMethod, stream_method
-from edgerec.methods.stream.base import Scene, Worth
-from edgerec.methods.stream.carry import Carry
-from edgerec.methods.stream.room import Room, values_of
-from edgerec.methods.stream.training import Rehearsal, StreamTraining
+from edgerec.methods.stream import DecisionContext, SizePolicy, StreamMethod, stream_method
+from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget, values_of
+from edgerec.methods.stream.result import FILE_NAME, SegmentResult, StreamResult
+from edgerec.methods.stream.warm_start import Carry, Rehearsal, StreamTraining
 from edgerec.models import SizePlan, State, Trainer
 from edgerec.models import backbone as find_backbone
 from edgerec.request import check_numbers, configured
@@ -81,7 +80,7 @@ class StreamRequest:
         model, technique = find_backbone(backbone), stream_method(method)
         return cls(
             technique,
-            configured(technique.config, method_settings, f"method {method}"),
+            configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
             Budget.parse(budget) if isinstance(budget, str) else budget,
             dimensions,
             StreamSpec.parse(segments, seed=seed) if isinstance(segments, str) else segments,
@@ -107,13 +106,13 @@ class StreamRequest:
             "method_settings": asdict(self.method_config),
         }
 
-    def room(self, known: Interactions) -> Room:
+    def size_budget(self, known: Interactions) -> SizeBudget:
         """What the budget leaves tables of these rows. Raises BudgetError."""
         bytes_per_value = BITS_PER_VALUE[self.precision] / 8
-        return Room.of(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
+        return size_budget(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
 
 
-def follow(
+def train_stream(
     interactions: Interactions,
     request: StreamRequest | None = None,
     *,
@@ -122,11 +121,12 @@ def follow(
     overwrite: bool = False,
     progress: StreamProgress | None = None,
     **wanted: Any,
-) -> Followed:
+) -> StreamResult:
     """Follow a stream under a budget: sizes, a training and a run for each segment.
 
     Example:
-        >>> followed = edgerec.follow(edgerec.load_data("ml-100k"), method="scall", budget="10%", out="streams/films")
+        >>> films = edgerec.load_data("ml-100k")
+        >>> result = edgerec.train_stream(films, method="scall", budget="10%", out="streams/films")
 
     Args:
         request: what to follow; without one, `wanted` are the arguments of `StreamRequest.make`.
@@ -149,25 +149,25 @@ def follow(
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()
     checkpoint = Checkpoint(folder, {**command, "data_fingerprint": fingerprint}, fresh=overwrite and not resume)
-    begun = Followed(command, fingerprint, len(segments))
+    begun = StreamResult(command, fingerprint, len(segments))
     with filling(folder):
         finished = _finished(folder, begun, checkpoint, resume=resume, overwrite=overwrite)
         if finished is not None:
             return finished
         _check_budget(request, segments)
         show = progress or (lambda number, of, step: None)
-        return _Follower(request, segments, begun, folder, checkpoint, show).run()
+        return _StreamLoop(request, segments, begun, folder, checkpoint, show).run()
 
 
 def _finished(
-    folder: Path, asked: Followed, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
-) -> Followed | None:
+    folder: Path, asked: StreamResult, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
+) -> StreamResult | None:
     """The stream of this command that `out` holds, finished; else makes way for it. Raises RunError."""
     begun = checkpoint.path.exists()
     done = (folder / FILE_NAME).exists() and not begun
     state = state_of(folder, "stream", done=done, begun=begun, resume=resume, overwrite=overwrite)
     if state == "done":
-        found = Followed.load(folder)
+        found = StreamResult.load(folder)
         if (found.command, found.data_fingerprint) != (asked.command, asked.data_fingerprint):
             raise RunError(f"{folder} holds a stream of another command; choose another --out, or --overwrite")
         return found
@@ -183,7 +183,7 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
     """Raise BudgetError where the last segment, which has the most rows, cannot keep the budget."""
     last = segments.segment(len(segments) - 1).known
     try:
-        request.room(last)
+        request.size_budget(last)
     except BudgetError as error:
         raise BudgetError(f"in the end the stream has {sum(last.shape):,} rows: {error}") from error
 
@@ -191,29 +191,31 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
 class _Loop(TypedDict):
     """Where a stream stands, as its checkpoint has it."""
 
-    segments: list[Told]
+    segments: list[SegmentResult]
 
 
-class _Follower:
+class _StreamLoop:
     """Follows one stream; after each segment all that the next needs is on disk."""
 
     def __init__(
         self,
         request: StreamRequest,
         segments: Stream,
-        begun: Followed,
+        begun: StreamResult,
         folder: Path,
         checkpoint: Checkpoint,
         progress: StreamProgress,
     ) -> None:
         self._request, self._stream, self._folder, self._checkpoint = request, segments, folder, checkpoint
         self._progress, self._followed = progress, begun
-        self._chooser: Chooser = request.method.follow(request.method_config, request.dimensions, request.training.seed)
+        self._policy: SizePolicy = request.method.policy(
+            request.method_config, request.dimensions, request.training.seed
+        )
         # What the last segment, and the one before it, have left.
         self._carry: Carry | None = None
         self._earlier: Carry | None = None
 
-    def run(self) -> Followed:
+    def run(self) -> StreamResult:
         """From where the checkpoint stands to the end."""
         found = self._checkpoint.load(_Loop)
         if found is None:
@@ -224,39 +226,41 @@ class _Follower:
             Checkpoint(self._folder / told.run, {}).remove()
         before = None
         for number in range(len(self._followed.segments), len(self._stream)):
-            before = before or self._scene_before(number)
+            before = before or self._context_before(number)
             before = self._follow(self._stream.segment(number), before)
         self._followed.save(self._folder)
         self._checkpoint.remove()
         return self._followed
 
-    def _scene_before(self, number: int) -> Scene | None:
+    def _context_before(self, number: int) -> SegmentContext | None:
         if number == 0:
             return None
         segment = self._stream.segment(number - 1)
-        return Scene(segment, self._request.room(segment.known), self._earlier)
+        return SegmentContext(segment, self._request.size_budget(segment.known), self._earlier)
 
-    def _follow(self, segment: Segment, before: Scene | None) -> Scene:
+    def _follow(self, segment: Segment, before: SegmentContext | None) -> SegmentContext:
         folder = self._folder / f"segment-{segment.number:02}"
-        now = Scene(segment, self._request.room(segment.known), self._carry)
+        now = SegmentContext(segment, self._request.size_budget(segment.known), self._carry)
         history = SearchHistory(folder)
         show = partial(self._progress, segment.number, len(self._stream))
-        plan = self._chooser.plan(Moment(now, before, partial(self._rehearse, before), history, show))
+        plan = self._policy.plan(DecisionContext(now, before, partial(self._rehearse, before), history, show))
         trainer, run = self._trained(now, plan, folder, show)
         run.save(folder)
         self._earlier, self._carry = self._carry, self._request.training.kept(trainer, segment, plan)
-        self._followed.segments.append(self._told(now, plan, run, folder, len(history.judged)))
+        self._followed.segments.append(self._told(now, plan, run, folder, len(history.evaluated)))
         self._save()
         self._followed.save(self._folder)
         Checkpoint(folder, {}).remove()
         return now
 
-    def _rehearse(self, before: Scene | None, plan: SizePlan) -> Worth:
+    def _rehearse(self, before: SegmentContext | None, plan: SizePlan) -> UserMetric:
         if before is None:
             raise RunError("the first segment has none before it to rehearse on; choose equal sizes there")
-        return Rehearsal(self._request.training, before.segment, before.carry).judge(plan)
+        return Rehearsal(self._request.training, before.segment, before.carry).evaluate(plan)
 
-    def _trained(self, now: Scene, plan: SizePlan, folder: Path, show: Callable[[Step], None]) -> tuple[Trainer, Run]:
+    def _trained(
+        self, now: SegmentContext, plan: SizePlan, folder: Path, show: Callable[[Step], None]
+    ) -> tuple[Trainer, Run]:
         training, segment = self._request.training, now.segment
         started: list[Trainer] = []
 
@@ -301,9 +305,9 @@ class _Follower:
         )
         return started[-1], run
 
-    def _told(self, now: Scene, plan: SizePlan, run: Run, folder: Path, tries: int) -> Told:
+    def _told(self, now: SegmentContext, plan: SizePlan, run: Run, folder: Path, tries: int) -> SegmentResult:
         segment = now.segment
-        return Told(
+        return SegmentResult(
             segment.number,
             folder.name,
             segment.begins,
@@ -315,17 +319,17 @@ class _Follower:
                 "new_items": segment.new_items.size,
             },
             {"train": len(segment.train), "replay": len(segment.replay), "test": len(segment.test)},
-            now.room.total,
+            now.budget.total,
             values_of(plan),
             run.nbytes,
             size_deciles(plan, *now.counts("all")),
             run.metrics["test"],
-            self._chooser.told(),
+            self._policy.report(),
             tries,
         )
 
     def _save(self) -> None:
-        state: State = {f"chooser.{name}": array for name, array in self._chooser.state().items()}
+        state: State = {f"chooser.{name}": array for name, array in self._policy.state().items()}
         for name, carry in (("carry", self._carry), ("earlier", self._earlier)):
             if carry is not None:
                 state |= {f"{name}.{part}": array for part, array in carry.state().items()}
@@ -339,7 +343,7 @@ class _Follower:
             part, _, rest = name.partition(".")
             parts[part][rest] = array
         if self._followed.segments:
-            self._chooser.restore(parts["chooser"])
+            self._policy.restore(parts["chooser"])
         self._carry = Carry.from_state(parts["carry"]) if parts["carry"] else None
         self._earlier = Carry.from_state(parts["earlier"]) if parts["earlier"] else None
 

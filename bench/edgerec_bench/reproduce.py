@@ -21,7 +21,7 @@ from edgerec.budget import Budget
 from edgerec.data import load_data
 from edgerec.errors import BenchError
 from edgerec.methods import METHODS, method
-from edgerec.methods.search.config import searches
+from edgerec.methods.search import searches
 from edgerec_bench.grid import FULL, Plan, Row
 from edgerec_bench.record import over_seeds, with_spread
 

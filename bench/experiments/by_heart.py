@@ -24,12 +24,13 @@ from edgerec.api import TrainRequest
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
 from edgerec.methods import Job
-from edgerec.methods.bet import PROTOCOLS, BETConfig
-from edgerec.methods.ciess import CIESSConfig, epochs_of, search_of
+from edgerec.methods.bet.search import BETConfig
+from edgerec.methods.ciess.config import CIESSConfig, epochs_of
+from edgerec.methods.ciess.visits import SMOOTHED, VISITED, candidates
+from edgerec.methods.search.evaluator import SizeEvaluator
+from edgerec.methods.search.finalists import uniform_sizes
 from edgerec.methods.search.history import SearchHistory
-from edgerec.methods.search.judge import Judge
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.methods.search.shortlist import SMOOTHED, VISITED, candidates, even_sizes
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
 
@@ -43,17 +44,16 @@ def measure(
     """FIGURES of each of SIZES: eval over that of the full-size model, on the same part."""
     job, sampler = search_job(interactions, request)
     unseen = replace(job, split=replace(job.split, validation=job.split.test, test=job.split.validation))
-    epochs = epochs_of(job, CIESSConfig())
-    with Judge(job, "fresh", epochs=epochs) as judge, Judge(unseen, "fresh", epochs=epochs) as other:
+    epochs, own = epochs_of(job, CIESSConfig()), CIESSConfig(episodes=episodes)
+    with SizeEvaluator(job, "fresh", epochs=epochs) as judge, SizeEvaluator(unseen, "fresh", epochs=epochs) as other:
         plans = {
-            "uniform": even_sizes(job),
+            "uniform": uniform_sizes(job),
             "bet": _bet(job, sampler, judge, BETConfig(iterations=iterations)),
-            "ciess, apart=false": _ciess(job, judge, CIESSConfig(episodes=episodes, apart=False), (VISITED,))[0],
+            "ciess, apart=false": _ciess(job, judge, replace(own, holdout_reward=False), (VISITED,))[0],
         }
-        own = CIESSConfig(episodes=episodes)
         plans["ciess, row by row"], plans["ciess"] = _ciess(job, judge, own, (VISITED, SMOOTHED))
         found = [
-            [one.mean / asked.full().mean for one in asked.judge([plans[name] for name in SIZES])]
+            [one.mean / asked.full().mean for one in asked.evaluate([plans[name] for name in SIZES])]
             for asked in (judge, other)
         ]
     return {
@@ -61,25 +61,25 @@ def measure(
     }
 
 
-def _bet(job: Job, sampler: Sampler, judge: Judge, config: BETConfig) -> SizePlan:
-    from edgerec.methods.search.bet_search import BETSearch
+def _bet(job: Job, sampler: Sampler, judge: SizeEvaluator, config: BETConfig) -> SizePlan:
+    from edgerec.methods.bet.search import BETSearch
 
     history = SearchHistory(None)
-    BETSearch(job, config, PROTOCOLS["own"], sampler, judge, history).run()
-    best = max(history.judged, key=lambda entry: float(entry["fitness"]))
+    BETSearch(job, config, sampler, judge, history).run()
+    best = max(history.evaluated, key=lambda entry: float(entry["fitness"]))
     return sampler.plan(Action.from_json(best["action"]))
 
 
-def _ciess(job: Job, judge: Judge, config: CIESSConfig, origins: tuple[str, ...]) -> list[SizePlan]:
+def _ciess(job: Job, judge: SizeEvaluator, config: CIESSConfig, origins: tuple[str, ...]) -> list[SizePlan]:
     """The best of each origin of sizes in one search."""
-    from edgerec.methods.search.explore import Explorer
+    from edgerec.methods.ciess.search import Explorer
 
-    visits = Explorer(job, judge, search_of(job, config), None).run(lambda entry: None)
+    visits = Explorer(job, judge, config, None).run(lambda entry: None)
     scores = np.array([entry["fitness"] for entry in visits.entries])
     best = []
     for origin in origins:
-        plans = [found.plan for found in candidates(job, visits, scores, (origin,), config.finals)]
-        best.append(plans[int(np.argmax([one.mean for one in judge.judge(plans)]))])
+        plans = [found.plan for found in candidates(job, visits, scores, (origin,), config.n_finalists)]
+        best.append(plans[int(np.argmax([one.mean for one in judge.evaluate(plans)]))])
     return best
 
 

@@ -24,11 +24,10 @@ from edgerec.api import TrainRequest
 from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.methods import Job
-from edgerec.methods.bet import EPOCHS
-from edgerec.methods.search.fitness import eval_of
-from edgerec.methods.search.judge import Judge
+from edgerec.methods.bet.search import EPOCHS
+from edgerec.methods.search.evaluator import SizeEvaluator, eval_of
+from edgerec.methods.search.finalists import projected
 from edgerec.methods.search.sampler import Sampler
-from edgerec.methods.search.shortlist import projected
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
 from edgerec.training import FitOptions
@@ -89,11 +88,11 @@ def _powers(job: Job, sampler: Sampler, rng: np.random.Generator, count: int) ->
 
 def _judged(job: Job, plans: list[SizePlan], oracle: str, epochs: int) -> dict[str, Any]:
     """Eval over that of full sizes, and the seconds that it took, those of the full-size model apart."""
-    with Judge(job, "fine-tune", oracle=oracle, epochs=epochs) as judge:
+    with SizeEvaluator(job, "fine-tune", proxy=oracle, epochs=epochs) as judge:
         started = time.perf_counter()
         full = judge.full().mean
         trained = time.perf_counter()
-        values = [one.mean for one in judge.judge(plans)]
+        values = [one.mean for one in judge.evaluate(plans)]
     judged = time.perf_counter()
     return {
         "eval": values,

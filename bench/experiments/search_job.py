@@ -11,6 +11,7 @@ from edgerec.api import job_of
 from edgerec.data import Interactions
 from edgerec.data import split as split_interactions
 from edgerec.methods import Job, Workers
+from edgerec.methods.search.finalists import searched_budget
 from edgerec.methods.search.sampler import Sampler
 from edgerec.models import SizePlan
 from edgerec.request import TrainRequest
@@ -27,7 +28,7 @@ def search_job(interactions: Interactions, request: TrainRequest, workers: Worke
         return Fit(request.backbone, parts.without_final(), sizes, request.config, request.options).run()
 
     job = job_of(request, parts, fit, workers=workers)
-    return job, Sampler(job.train.user_counts(), job.train.item_counts(), job.values(), job.d)
+    return job, Sampler(job.train.user_counts(), job.train.item_counts(), searched_budget(job))
 
 
 def search_options(split: str = "random:50/25/25") -> Callable[[F], F]:

@@ -114,10 +114,10 @@ def main(
                     split=split,
                     settings=settings_of(settings),
                     method_settings={
-                        "oracle": oracle,
+                        "proxy": oracle,
                         "iterations": iterations,
                         "retrain": retrain,
-                        "even": False,
+                        "include_uniform_baseline": False,
                     },
                     options=FitOptions(seed, threads=1, max_epochs=epochs),
                 )

@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from bench.experiments.harness import Figures, experiment, median_seconds
+from edgerec.budget import SizeBudget
 from edgerec.console import print_facts
 from edgerec.methods.search.sampler import Sampler
 
@@ -26,14 +27,14 @@ _MEAN = (27.1, 19.8)
 
 def measure(users: int, items: int, d: int, candidates: int) -> dict[str, Any]:
     """Median seconds by part for so many candidates at a tenth of the values, and how many frequencies there are."""
-    from edgerec.methods.search.predictor import Groups, Predictor
+    from edgerec.methods.bet.predictor import Groups, Predictor
 
     rng = np.random.default_rng(0)
     of_users, of_items = (
         np.floor(mean * rng.lognormal(-0.5, 1.0, n)).astype(np.int64)
         for mean, n in zip(_MEAN, (users, items), strict=True)
     )
-    sampler = Sampler(of_users, of_items, (users + items) * d // 10, d)
+    sampler = Sampler(of_users, of_items, SizeBudget(users, items, (users + items) * d // 10, d))
     groups = Groups.of(of_users, of_items)
     predictor = Predictor(groups, d, seed=0)
     actions = [sampler.draw(rng) for _ in range(candidates)]

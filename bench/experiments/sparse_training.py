@@ -28,7 +28,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
-from edgerec.methods.sparserec import SparseRecConfig, backward_of
+from edgerec.methods.sparse.sparserec import SparseRecConfig, backward_of
 from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
@@ -94,7 +94,7 @@ def measured(name: str, data: str, dimensions: int, density: float, negatives: i
 
 
 def _sparse(interactions: Interactions, dimensions: int, density: float, rows: int, config: MFConfig) -> dict[str, Any]:
-    from edgerec.methods.sparse.mf import MFObjective
+    from edgerec.methods.sparse.mf_ncf import MFObjective
     from edgerec.methods.sparse.plan import Plan
     from edgerec.methods.sparse.trainer import trainer_of
 

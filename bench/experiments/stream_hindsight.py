@@ -20,9 +20,9 @@ from bench.experiments.harness import Figures, experiment
 from bench.experiments.streams import DIMENSIONS, HOLDOUT, SEGMENTS
 from edgerec.console import messages, print_facts
 from edgerec.data import StreamSpec, load_data, stream
-from edgerec.methods.stream.base import Scene
-from edgerec.methods.stream.observation import SizeAction
-from edgerec.methods.stream.training import Rehearsal
+from edgerec.methods.stream.policy import SegmentContext
+from edgerec.methods.stream.scall import SizeAction
+from edgerec.methods.stream.warm_start import Rehearsal
 from edgerec.streaming import StreamRequest
 
 
@@ -36,9 +36,9 @@ def measure(data: str, budget: str, actions: int) -> dict[str, Any]:
         if segment.number == 0:
             continue
         messages.print(f"segment {segment.number}")
-        scene = Scene(segment, request.room(segment.known), None)
-        judge = Rehearsal(request.training, segment, None).judge
-        equal = judge(scene.equal_sizes()).mean()
+        scene = SegmentContext(segment, request.size_budget(segment.known), None)
+        judge = Rehearsal(request.training, segment, None).evaluate
+        equal = judge(scene.uniform_sizes()).mean()
         ratios.append([float(judge(action.plan(scene)).mean() / equal) for action in drawn])
     return told(np.array(ratios), drawn)
 

@@ -24,10 +24,10 @@ from bench.experiments.harness import Figures, experiment, next_to_out
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, StreamSpec, load_data
-from edgerec.followed import METRICS, Followed
 from edgerec.methods.stream import STREAM_METHODS
-from edgerec.methods.stream.training import REFITS
-from edgerec.streaming import StreamRequest, follow
+from edgerec.methods.stream.result import METRICS, StreamResult
+from edgerec.methods.stream.warm_start import REFITS
+from edgerec.streaming import StreamRequest, train_stream
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds, with_spread
 from edgerec_export import Options, diff, export, from_run
@@ -68,13 +68,13 @@ class Question:
         )
         return self.work / name
 
-    def followed(self, interactions: Interactions, budget: str, method: str) -> list[Followed]:
+    def followed(self, interactions: Interactions, budget: str, method: str) -> list[StreamResult]:
         """Of each seed."""
         found = []
         for seed in range(self.seeds):
             folder = self.folder(budget, method, seed)
             messages.print(f"{folder.name}", markup=False)
-            found.append(follow(interactions, self.request(budget, method, seed), out=folder, resume=True))
+            found.append(train_stream(interactions, self.request(budget, method, seed), out=folder, resume=True))
         return found
 
 
@@ -90,7 +90,7 @@ def measured(question: Question) -> Iterator[dict[str, Any]]:
         yield {**row, "segments": list(_segments(found)), "bundles": bundles}
 
 
-def _segments(found: Sequence[Followed]) -> Iterator[dict[str, Any]]:
+def _segments(found: Sequence[StreamResult]) -> Iterator[dict[str, Any]]:
     """Means over the seeds; rows and values are the same for all."""
     for told in zip(*(followed.segments for followed in found), strict=True):
         first = told[0]
@@ -98,7 +98,7 @@ def _segments(found: Sequence[Followed]) -> Iterator[dict[str, Any]]:
         yield {"rows": first.rows, "interactions": first.interactions, "values": first.values, **metrics}
 
 
-def line(folder: Path, followed: Followed) -> list[dict[str, int]]:
+def line(folder: Path, followed: StreamResult) -> list[dict[str, int]]:
     """Bytes of each segment's bundle, of one that is like the bundle before, and of the patch that leads to that (0 for
     the first). What is there is not made again."""
     alone, alike = ([folder / f"{told.run}{end}" for told in followed.segments] for end in (".whole", ".bundle"))

@@ -12,15 +12,18 @@ from edgerec.budget.budget import (
 from edgerec.budget.positions import PREFIX, Positions, sparse_positions
 from edgerec.budget.precision import BITS_PER_VALUE
 from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
+from edgerec.budget.split import MOST_WIDTHS, SizeBudget
 
 __all__ = [
     "BITS_PER_VALUE",
     "BLOCK_OVERHEAD",
     "MOST_POPULAR",
+    "MOST_WIDTHS",
     "PREFIX",
     "Budget",
     "BudgetKind",
     "Positions",
+    "SizeBudget",
     "bundle_overhead",
     "format_bytes",
     "merge_sizes",

@@ -93,7 +93,11 @@ def filter_options(command: F) -> F:
 def settings_options(command: F) -> F:
     """--set and --method-set: settings of the backbone and of the method, which `settings_of` reads."""
     command = click.option(
-        "--method-set", "method_settings", multiple=True, metavar="NAME=VALUE", help="A setting of the method."
+        "--method-set",
+        "method_settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the method; variant=paper starts from the config of its paper.",
     )(command)
     return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")(
         command

@@ -12,9 +12,9 @@ from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_bytes
-from edgerec.followed import FILE_NAME as STREAM_FILE
-from edgerec.followed import Followed
 from edgerec.methods.search.history import FILE_NAME as SEARCH_FILE
+from edgerec.methods.stream.result import FILE_NAME as STREAM_FILE
+from edgerec.methods.stream.result import StreamResult
 from edgerec.outputs import Output, check_outputs, page
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.training import Run
@@ -87,7 +87,7 @@ def _report_streams(folders: Sequence[Path], out: Path | None, form: str, as_jso
 
     if out is None or form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
         raise BenchError("streams have an HTML page of their own: give streams alone, without --format")
-    streams = {str(path): Followed.load(path) for path in folders}
+    streams = {str(path): StreamResult.load(path) for path in folders}
     if as_json:
         print_json({name: followed.to_json() for name, followed in streams.items()})
         return

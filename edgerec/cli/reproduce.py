@@ -12,6 +12,9 @@ from edgerec.cli.options import FiniteRange, PathType, data_path, overwrite_opti
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
+from edgerec.methods import VARIANT
+from edgerec.methods.ciess.config import UNIFORM
+from edgerec.methods.ciess.config import VARIANTS as CIESS_VARIANTS
 from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.request import settings_by_method, settings_of
@@ -60,7 +63,7 @@ WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "r
 @click.option("--dimensions", type=click.IntRange(1), default=128, show_default=True, help="Of a full row.")
 @click.option("--epochs", type=click.IntRange(1), help="Of a training in full, at most.")
 @click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops.")
-@click.option("--oracle", help="What judges sizes in searches: backbone, or ials, which is far quicker.")
+@click.option("--proxy", help="Model that evaluates sizes in searches: backbone, or ials, which is far quicker.")
 @click.option("--iterations", type=click.IntRange(1), help="Actions that BET judges.")
 @click.option("--candidates", type=click.IntRange(1), help="Actions that BET draws for one that it judges.")
 @click.option("--episodes", type=click.IntRange(1), help="Of CIESS.")
@@ -99,7 +102,7 @@ def command(
 
     \b
     Example:
-      edgerec reproduce ciess --data ml-1m --oracle ials --out ciess-ml-1m.json
+      edgerec reproduce ciess --data ml-1m --proxy ials --out ciess-ml-1m.json
       edgerec reproduce bet --quick
     """
     out = out or Path(f"reproduce-{paper}.json")
@@ -144,7 +147,7 @@ def _wanted(
     settings: tuple[str, ...],
     method_settings: tuple[str, ...],
     judge_epochs: int | None,
-    oracle: str | None,
+    proxy: str | None,
     iterations: int | None,
     candidates: int | None,
     episodes: int | None,
@@ -152,10 +155,11 @@ def _wanted(
     **others: Any,
 ) -> Wanted:
     """What is to be trained. Raises RequestError, BenchError, UnsupportedError."""
-    common = {"oracle": oracle, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
+    common = {"proxy": proxy, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
-    for of_search in own.values():
-        of_search["even"] = False  # the table is of what searches find, the papers' searches ship nothing else
+    # The table is of what searches find: the papers' searches ship nothing else.
+    if "bet" in own:
+        own["bet"]["include_uniform_baseline"] = False
     if iterations is not None:
         if "bet" not in own:
             raise RequestError("--iterations are of bet, which is none of the methods; leave it out")
@@ -165,6 +169,8 @@ def _wanted(
         own["ciess"] |= {"budgets": ",".join(budgets), "search": str(searches_folder(out))}
     for method, given in settings_by_method(method_settings, methods).items():
         own.setdefault(method, {}).update(given)
+    if "ciess" in own:
+        own["ciess"].setdefault("candidate_sources", _searched_sources(own["ciess"].get(VARIANT, "default")))
     return Wanted(
         paper,
         data or PAPERS[paper],
@@ -175,6 +181,12 @@ def _wanted(
         method_settings=own,
         **others,
     )
+
+
+def _searched_sources(variant: str) -> str:
+    """Return the sources of a variant of CIESS without the uniform one: the table is of what searches find."""
+    config = CIESS_VARIANTS.get(variant, CIESS_VARIANTS["default"])
+    return ",".join(name for name in config.sources() if name != UNIFORM)
 
 
 def _tell(line: str) -> None:

@@ -26,12 +26,12 @@ from edgerec.cli.train import PHASES
 from edgerec.console import messages, print_table, resumable
 from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
-from edgerec.followed import METRICS, Followed, Told
 from edgerec.methods.stream import STREAM_METHODS
-from edgerec.methods.stream.training import BACKBONES, REFITS
+from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
+from edgerec.methods.stream.warm_start import BACKBONES, REFITS
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import settings_of
-from edgerec.streaming import StreamProgress, StreamRequest, follow
+from edgerec.streaming import StreamProgress, StreamRequest, train_stream
 from edgerec.training import Step
 
 PAGE = "stream.html"
@@ -126,7 +126,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
-        followed = follow(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+        followed = train_stream(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
     write_page(out / PAGE, {str(out): followed})
     if as_json:
         print_json({"out": str(out), **followed.to_json()})
@@ -166,7 +166,7 @@ def _progress_bar() -> Iterator[StreamProgress]:
 COLUMNS = ("segment", "users", "items", "new", "values", "a user", "an item", "table bytes", *METRICS)
 
 
-def _show(followed: Followed, out: Path) -> None:
+def _show(followed: StreamResult, out: Path) -> None:
     command = followed.command
     title = f"{command['data']}, {command['backbone']}, {command['method']}, {command['budget']}"
     print_table(title, COLUMNS, [*map(_row, followed.segments)])
@@ -175,7 +175,7 @@ def _show(followed: Followed, out: Path) -> None:
     messages.print(f"wrote {out / PAGE}", markup=False)
 
 
-def _row(told: Told) -> list[Any]:
+def _row(told: SegmentResult) -> list[Any]:
     sizes = [f"{size:.1f}" for size in told.mean_sizes.values()]
     new = told.rows["new_users"] + told.rows["new_items"]
     counts = [told.rows["users"], told.rows["items"], new, told.values]

@@ -18,7 +18,7 @@ from edgerec.cli.options import FOLDER, data_path, filter_options, load, tell_of
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import training_options, wanted_of, workers_of
 from edgerec.console import messages, print_facts, resumable
-from edgerec.methods.pep import OF_BUDGET
+from edgerec.methods.sparse.pep import OF_BUDGET
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import TrainRequest
 from edgerec.training import Progress as ProgressCallback

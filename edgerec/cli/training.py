@@ -10,8 +10,7 @@ import click
 
 from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
-from edgerec.methods import METHODS, methods_with
-from edgerec.methods import method as find_method
+from edgerec.methods import METHODS
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
@@ -20,8 +19,6 @@ from edgerec.training import FitOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-METHOD_FLAGS = ("oracle", "protocol", "mask_init", "grow", "backward")
-"""Settings of methods that have an option of their own."""
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score."),
     click.option(
@@ -47,16 +44,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Where sizes cut lightgcn and ngcf in training: output, what ships (the default), or ego, the rows before "
         "propagation.",
     ),
-    click.option("--oracle", help="What judges sizes in a search: backbone, or ials, which is far quicker."),
-    click.option("--protocol", help="Of bet and ciess: own (the default), paper, or code, where the authors' differs."),
     click.option(
         "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
     ),
-    click.option("--mask-init", help="Of sparserec: where values stand at first: nmf or random."),
-    click.option(
-        "--grow", help="Of sparserec: which values grow, by gradients: accumulated, last-batch, or at random."
-    ),
-    click.option("--backward", help="Of sparserec: gradients of sampled rows, or of all: dense."),
     settings_options,
 )
 
@@ -71,11 +61,10 @@ def training_options(command: F) -> F:
 def wanted_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
     names = ("backbone", "method", "budget", "dimensions", "split", "precision")
-    flags = {name: given[name] for name in METHOD_FLAGS}
     return {
         **{name: given[name] for name in names},
         "settings": _backbone_settings(given["backbone"], given["settings"], given["mask_at"]),
-        "method_settings": _method_settings(given["method"], given["backbone"], given["method_settings"], flags),
+        "method_settings": settings_of(given["method_settings"]),
         "options": FitOptions(*(given[name] for name in ("seed", "threads", "device", "epochs", "patience"))),
     }
 
@@ -97,21 +86,3 @@ def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None)
             f"--mask-at is for backbones that propagate, such as lightgcn, not for {backbone}; leave it out"
         )
     return {**settings, "mask_at": mask_at}
-
-
-def _method_settings(
-    method: str, backbone: str, pairs: Sequence[str], flags: Mapping[str, str | None]
-) -> dict[str, Any]:
-    """What --method-set and the flags of single settings give. Raises RequestError, SettingError."""
-    settings = settings_of(pairs)
-    for name, value in flags.items():
-        if value is None:
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        if name in settings:
-            raise RequestError(f"{flag} and --method-set {name}=... are the same setting; give one of them")
-        if name not in {setting.name for setting in fields(find_method(method, backbone).config)}:
-            takers = ", ".join(methods_with(name))
-            raise SettingError(f"{flag} is for the methods {takers}, not for {method}; leave it out")
-        settings[name] = value
-    return settings

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from edgerec.errors import UnsupportedError
-from edgerec.methods.base import FitWithin, Job, Method, Workers
-from edgerec.methods.bet import BET
-from edgerec.methods.ciess import CIESS
-from edgerec.methods.dense import Dense
-from edgerec.methods.dst import SET, RigL
+from edgerec.methods.base import VARIANT, FitWithin, Job, Method, Workers, variants_of
+from edgerec.methods.bet.search import BET
+from edgerec.methods.ciess.config import CIESS
 from edgerec.methods.magnitude import Magnitude
-from edgerec.methods.pep import PEP
-from edgerec.methods.popularity import Popularity
-from edgerec.methods.random import Random
-from edgerec.methods.sparserec import SparseRec
-from edgerec.methods.uniform import Uniform
+from edgerec.methods.rules import Dense, Popularity, Random, Uniform
+from edgerec.methods.sparse.dst import SET, RigL
+from edgerec.methods.sparse.pep import PEP
+from edgerec.methods.sparse.sparserec import SparseRec
 
 _METHODS: dict[str, Method] = {
     method.name: method
@@ -37,7 +32,7 @@ _METHODS: dict[str, Method] = {
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names that `method` knows."""
 
-__all__ = ["METHODS", "FitWithin", "Job", "Method", "Workers", "method", "methods_with"]
+__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "method", "variants_of"]
 
 
 def method(name: str, backbone: str) -> Method:
@@ -54,8 +49,3 @@ def method(name: str, backbone: str) -> Method:
             f"it works with: {', '.join(sorted(found.backbones))}"
         )
     return found
-
-
-def methods_with(setting: str) -> list[str]:
-    """Names of the methods that have that setting."""
-    return [name for name in METHODS if setting in {field.name for field in fields(_METHODS[name].config)}]

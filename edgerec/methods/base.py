@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-
-from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, sparse_positions
+from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, SizeBudget, sparse_positions
 from edgerec.data import Interactions, Split
 from edgerec.errors import BudgetError
 from edgerec.models import Backbone, SizePlan, Vectors
@@ -108,16 +106,20 @@ class Job:
             positions=sparse_positions(rows, self.d) if sparse else (PREFIX,),
         )
 
-    def users_part(self, total: int, share: float | None) -> int:
-        """How many of `total` values go to users: that share of them, or with None their share of the rows.
+    def size_budget(self, *, user_widths: int | None = None, item_widths: int | None = None) -> SizeBudget:
+        """Return what the budget leaves tables of at most so many distinct sizes each; None for any number.
 
-        What one side cannot hold, or needs to have one a row, is the other's to give; 0 where users have no table.
+        Raises BudgetError if no budget is given or it is too small.
         """
-        if not self.user_table:
-            return 0
-        users, items = self.train.n_users, self.train.n_items
-        wanted = round(total * (users / self.n_rows if share is None else share))
-        return int(np.clip(wanted, max(users, total - items * self.d), min(users * self.d, total - items)))
+        blocks = (item_widths or 0) + (user_widths or 0 if self.user_table else 0)
+        return replace(self._split(self.values(blocks=blocks)), user_widths=user_widths, item_widths=item_widths)
+
+    def users_part(self, total: int, share: float | None) -> int:
+        """Return how many of `total` values go to users, as `SizeBudget.users_part` does."""
+        return self._split(total).users_part(share)
+
+    def _split(self, total: int) -> SizeBudget:
+        return SizeBudget(self.train.n_users if self.user_table else 0, self.train.n_items, total, self.d)
 
 
 class Method(Protocol):
@@ -138,3 +140,13 @@ class Method(Protocol):
     def fit(self, job: Job, config: Any) -> FitResult:
         """Train within the budget. Raises BudgetError."""
         ...
+
+
+VARIANT = "variant"
+"""The setting that names the config which all other settings of a method change."""
+
+
+def variants_of(method: Any) -> Mapping[str, Any]:
+    """Return whole configs of a method of tables or of streams by name, such as the paper's; empty if it has one."""
+    found: Mapping[str, Any] = getattr(method, "variants", {})
+    return found

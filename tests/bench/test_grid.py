@@ -240,7 +240,7 @@ def test_the_pages_plan_and_code_run(whole: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_pair_that_does_not_exist_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgerec.methods.uniform import Uniform
+    from edgerec.methods.rules import Uniform
 
     monkeypatch.setattr(Uniform, "backbones", frozenset({"ials"}))
     cells, notes = Plan.parse({**SMALL, "backbone": ["svd", "ials"]}).cells()

@@ -60,7 +60,7 @@ def test_both_papers_share_uniform_and_random_on_yelp() -> None:
 
 
 def test_the_plan_is_the_papers() -> None:
-    settings = for_searches(COMPARED, "lightgcn", {"oracle": "ials", "retrain": 2, "episodes": None})
+    settings = for_searches(COMPARED, "lightgcn", {"proxy": "ials", "retrain": 2, "episodes": None})
     cells, notes = Wanted("ciess", SMALL, method_settings=settings).plan().cells()
     assert not notes
     assert len(cells) == len(COMPARED) * 3 * 3
@@ -69,13 +69,13 @@ def test_the_plan_is_the_papers() -> None:
     assert {cell.shared.split for cell in cells} == {"random:50+25/25"}
     assert {cell.shared.dimensions for cell in cells} == {128}
     (bet,) = {json.dumps(cell.method_settings) for cell in cells if cell.method == "bet"}
-    assert json.loads(bet) == {"oracle": "ials", "retrain": 2}
+    assert json.loads(bet) == {"proxy": "ials", "retrain": 2}
     assert all(not cell.method_settings for cell in cells if cell.method == "uniform")
 
 
 def test_settings_go_to_the_searches_that_know_them() -> None:
-    found = for_searches(("uniform", "bet"), "mf", {"candidates": 5, "oracle": "ials"})
-    assert found == {"bet": {"candidates": 5, "oracle": "ials"}}
+    found = for_searches(("uniform", "bet"), "mf", {"candidates": 5, "proxy": "ials"})
+    assert found == {"bet": {"candidates": 5, "proxy": "ials"}}
     with pytest.raises(BenchError, match="none of the methods uniform, bet has a setting episodes"):
         for_searches(("uniform", "bet"), "mf", {"episodes": 5})
 
@@ -184,7 +184,7 @@ def test_a_trial_from_end_to_end(
         (["--method-set", "iterations=3"], RequestError, r"METHOD\.NAME=VALUE"),
         (["--method-set", "svd.iterations=3"], RequestError, r"METHOD\.NAME=VALUE"),
         (["--method-set", "bet.speed=3"], SettingError, "no setting speed"),
-        (["--oracle", "delphi"], SettingError, "oracle must be one of"),
+        (["--proxy", "delphi"], SettingError, "proxy must be one of"),
         (["--method", "no such"], EdgeRecError, "no method"),
     ],
 )

@@ -71,7 +71,7 @@ def test_predictions_are_compared_where_there_are_any() -> None:
 def test_json_is_what_the_history_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(folder), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
-    judged = SearchHistory(folder).judged
+    judged = SearchHistory(folder).evaluated
     assert found["fitness"] == [entry["fitness"] for entry in judged]
     assert found["best"] == np.maximum.accumulate(found["fitness"]).tolist()
     assert found["predicted"] == [entry["predicted"] for entry in judged]

@@ -53,8 +53,16 @@ def data() -> Interactions:
 SETTINGS = {(name, "mf"): {"l2": 0.002} for name in ("set", "rigl", "ciess")}
 # Searches that take seconds; what ships is what they found.
 METHOD_SETTINGS = {
-    "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2, "even": False},
-    "ciess": {"episodes": 2, "iterations": 2, "updates": 2, "finals": 2, "epochs": 2, "retrain": 2, "even": False},
+    "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2, "include_uniform_baseline": False},
+    "ciess": {
+        "episodes": 2,
+        "iterations": 2,
+        "updates": 2,
+        "n_finalists": 2,
+        "epochs": 2,
+        "retrain": 2,
+        "candidate_sources": "smoothed",
+    },
 }
 
 

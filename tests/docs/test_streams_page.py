@@ -10,7 +10,7 @@ import pytest
 
 from bench.experiments.stream_hindsight import cells as hindsight_cells
 from bench.experiments.streams import cells, segment_cells
-from edgerec.followed import Followed
+from edgerec.methods.stream.result import StreamResult
 from tests.docs.test_docs import ROOT, blocks, rows_of
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting
@@ -32,7 +32,7 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(PAGE, "python")
     exec(code.replace("ml-100k", "visits.csv").replace('"8"', '"3"'), {})
-    assert Followed.load(tmp_path / "streams" / "films").done
+    assert StreamResult.load(tmp_path / "streams" / "films").done
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

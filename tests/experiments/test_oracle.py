@@ -69,7 +69,7 @@ def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Pat
     assert done.exit_code == 0
     found = json.loads((tmp_path / "p.json").read_text())
     own, paper = found["rows"]
-    assert (own["protocol"], paper["protocol"]) == ("own", "paper")
+    assert (own["protocol"], paper["protocol"]) == ("default", "paper")
     assert own["best_blind"] == paper["best_blind"]  # the same draws, judged once
     assert own["correlation"]["seeds"] != paper["correlation"]["seeds"]
     assert all(-1 <= value <= 1 for row in found["rows"] for value in row["correlation"]["seeds"])

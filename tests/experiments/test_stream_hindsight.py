@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.experiments import stream_hindsight
-from edgerec.methods.stream.observation import SizeAction
+from edgerec.methods.stream.scall import SizeAction
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting
 
@@ -18,11 +18,11 @@ ACTIONS = [SizeAction(0.5, 1.0, 1.0), SizeAction(0.6, 2.0, 1.0), SizeAction(0.7,
 
 
 def test_what_ratios_say() -> None:
-    found = stream_hindsight.told(np.array([[1.2, 0.9, 1.0], [0.7, 1.1, 1.3], [1.0, 1.2, 1.1]]), ACTIONS)
+    found = stream_hindsight.report(np.array([[1.2, 0.9, 1.0], [0.7, 1.1, 1.3], [1.0, 1.2, 1.1]]), ACTIONS)
     assert found["best_of_each_segment"] == [1.2, 1.3, 1.2]
     assert found["best_of_all"] == {"ratio": pytest.approx(3.4 / 3), "action": ACTIONS[2].to_json()}
     assert found["best_of_the_segment_before"] == [0.7, 1.1]
-    agreeing = stream_hindsight.told(np.array([[1.0, 1.1, 1.2], [0.8, 1.0, 1.2]]), ACTIONS)
+    agreeing = stream_hindsight.report(np.array([[1.0, 1.1, 1.2], [0.8, 1.0, 1.2]]), ACTIONS)
     assert agreeing["correlation_with_the_next"] == pytest.approx([1.0])
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.experiments.streams import cells, leads, main, segment_cells
-from edgerec.followed import Followed
+from edgerec.methods.stream.result import StreamResult
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting
 
@@ -36,7 +36,8 @@ def test_rows_are_of_the_streams_that_were_followed(made: tuple[Path, dict[str, 
     assert [row["method"] for row in figures["rows"]] == ["uniform", "popularity"]
     for row in figures["rows"]:
         streams = [
-            Followed.load(out.with_suffix(".work") / f"visits-full-25pc-{row['method']}-{seed}") for seed in range(2)
+            StreamResult.load(out.with_suffix(".work") / f"visits-full-25pc-{row['method']}-{seed}")
+            for seed in range(2)
         ]
         assert row["ndcg@20"]["seeds"] == [followed.mean()["ndcg@20"] for followed in streams]
         assert row["ndcg@20"]["mean"] == pytest.approx(sum(row["ndcg@20"]["seeds"]) / 2)

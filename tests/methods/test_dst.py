@@ -16,11 +16,11 @@ from edgerec.data import Interactions
 from edgerec.errors import BudgetError, SettingError, UnsupportedError
 from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, most, weakest
 from edgerec.methods.sparse.masks import random_mask
-from edgerec.methods.sparse.mf import MFObjective
+from edgerec.methods.sparse.mf_ncf import MFObjective
 from edgerec.methods.sparse.plan import Plan
+from edgerec.methods.sparse.sparserec import SparseRecConfig
 from edgerec.methods.sparse.table import ActiveTable, Floats, active_at
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
-from edgerec.methods.sparserec import SparseRecConfig
 from edgerec.models.mf import MFConfig
 from edgerec.tables import SparseTable
 from edgerec.training import FitOptions, Run, Step

@@ -15,7 +15,7 @@ from edgerec.budget import bundle_overhead
 from edgerec.budget.budget import BLOCK_OVERHEAD
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, SettingError
-from edgerec.methods.pruning import prune
+from edgerec.methods.magnitude import prune
 from edgerec.models import BACKBONES
 from edgerec.tables import SparseTable, Table
 from edgerec.training import FitOptions, Run, Step

@@ -10,8 +10,8 @@ import pytest
 from edgerec.api import TrainRequest, train
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
-from edgerec.methods.sparse.mf import MFObjective
-from edgerec.methods.sparse.soft import SoftTable, searched_mask
+from edgerec.methods.sparse.mf_ncf import MFObjective
+from edgerec.methods.sparse.soft_threshold import SoftTable, searched_mask
 from edgerec.models.mf import MFConfig
 from edgerec.training import FitOptions, Step
 from tests.conftest import CommandLine

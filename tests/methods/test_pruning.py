@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edgerec.errors import BudgetError
-from edgerec.methods.pruning import best_protection, largest, prune
+from edgerec.methods.magnitude import best_protection, largest, prune
 
 # Few distinct values, so that ties and zeros are common.
 matrices = npst.arrays(

@@ -13,8 +13,8 @@ import torch
 
 from edgerec.api import TrainRequest, evaluate, train
 from edgerec.data import Interactions, synthetic
-from edgerec.methods.sparse.ncf import NCFObjective
-from edgerec.methods.sparse.soft import SoftTable, searched_mask
+from edgerec.methods.sparse.mf_ncf import NCFObjective
+from edgerec.methods.sparse.soft_threshold import SoftTable, searched_mask
 from edgerec.methods.sparse.table import whole
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
 from edgerec.models import SizePlan
@@ -53,7 +53,7 @@ def test_it_has_the_gradients_of_the_dense_trainer(share: float, interactions: I
         *(torch.from_numpy(rows) for rows in (batch.users, batch.items - 300, batch.negatives[None] - 300))
     )
     expected = dense.state()
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     loss, gradients = objective.gradient(table, batch, rows)
     assert loss == pytest.approx(float(found), rel=1e-5)
     both = 10 * np.concatenate([expected["users.exp_avg"], expected["items.exp_avg"]])
@@ -73,7 +73,7 @@ def test_rows_have_the_gradient_that_they_have_among_all(interactions: Interacti
     for share in (1, 5):
         objective = started(interactions, batch=200)
         batch = first_batch(objective, table)
-        rows = objective.touched(batch)
+        rows = objective.active_rows(batch)
         chosen = np.sort(np.random.default_rng(1).choice(rows.size, rows.size // share, replace=False))
         loss, gradients = objective.gradient(table, batch, rows[chosen])
         objective.step(0.01)
@@ -104,7 +104,7 @@ def test_no_array_of_all_rows_is_made_for_gradients() -> None:
     objective = started(data, d, batch=100)
     table = random_table(n, d, n * d // 10)
     batch = first_batch(objective, table)
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     objective.gradient(table, batch, rows)
     tracemalloc.start()
     try:

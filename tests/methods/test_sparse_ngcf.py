@@ -12,7 +12,7 @@ import torch
 
 from edgerec.api import TrainRequest, train
 from edgerec.data import Interactions, synthetic
-from edgerec.methods.sparse.ngcf import NGCFObjective
+from edgerec.methods.sparse.lightgcn_ngcf import NGCFObjective
 from edgerec.methods.sparse.table import whole
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
 from edgerec.models import SizePlan, Vectors
@@ -58,7 +58,7 @@ def test_it_has_the_gradients_of_the_dense_trainer(settings: dict[str, Any], int
     dense._weights = [
         (weights[f"layer{layer}.sum"], weights[f"layer{layer}.product"]) for layer in range(objective._config.layers)
     ]
-    objective.settle(table)
+    objective.refresh_mask(table)
     output = shipped(objective.vectors(table))
     assert output.shape == (500, D)
     assert np.count_nonzero(output) == 2500
@@ -85,7 +85,7 @@ def test_rows_have_the_gradient_that_they_have_among_all(layers: int, interactio
     for share in (1, 5):
         objective = started(interactions, layers=layers, dropout=0.3)
         table = random_table(500, objective.width, 1500)
-        objective.settle(table)
+        objective.refresh_mask(table)
         batch = first_batch(objective, table)
         rows = np.sort(np.random.default_rng(1).choice(500, 500 // share, replace=False))
         loss, gradients = objective.gradient(table, batch, rows)
@@ -101,7 +101,7 @@ def test_steps_leave_out_different_values_and_what_ships_none(interactions: Inte
     objective = started(interactions, dropout=0.4, mask_at="ego")
     table = random_table(500, objective.width, 1500)
     batches = iter(objective.batches(table, torch.Generator().manual_seed(0)))
-    rows = [objective._made(table, EVERYTHING, batch)[0] for batch in (next(batches), next(batches), None)]
+    rows = [objective._forward(table, EVERYTHING, batch)[0] for batch in (next(batches), next(batches), None)]
     assert 0.3 < (rows[0][:, 1::2] == 0).mean() < 0.5
     assert not np.array_equal(rows[0] == 0, rows[1] == 0)
     assert (rows[2][:, 1::2] != 0).all()
@@ -115,7 +115,7 @@ def test_no_array_of_all_rows_is_made_for_gradients() -> None:
     objective = started(data, d, values=n * d // 10, loss="bpr", batch=100)
     table = random_table(n, objective.width, n * d // 10)
     batch = first_batch(objective, table)
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     assert rows.size == n
 
     def step() -> None:

@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgerec.api import TrainRequest
 from edgerec.data import Interactions, synthetic
+from edgerec.errors import SettingError
 from edgerec.methods.sparse.growth import Accumulator
-from edgerec.methods.sparse.lightgcn import LightGCNObjective
+from edgerec.methods.sparse.lightgcn_ngcf import LightGCNObjective
 from edgerec.methods.sparse.masks import Mask, mask_of_largest, nmf, nmf_rows, random_mask
-from edgerec.methods.sparse.mf import MFObjective
-from edgerec.methods.sparse.sampling import RowSampler
+from edgerec.methods.sparse.mf_ncf import MFObjective
 from edgerec.methods.sparse.table import ActiveTable, Parts, whole
+from edgerec.methods.sparse.trainer import RowSampler
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig
 from edgerec.models.losses import draw
@@ -85,7 +87,7 @@ def test_rows_have_the_gradient_that_they_have_among_all(which: int, interaction
     objective = objectives(interactions)[which]
     table = random_table(500, D, 2500)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     loss, parts = objective.gradient(table, batch, rows)
     dense = whole(parts)
     chosen = np.sort(np.random.default_rng(1).choice(rows.size, rows.size // 5, replace=False))
@@ -99,10 +101,10 @@ def test_the_sampled_gradient_is_right_on_average(which: int, interactions: Inte
     objective = objectives(interactions)[which]
     table = random_table(500, D, 2500)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     dense = whole(objective.gradient(table, batch, rows)[1])
     sampler = RowSampler(np.concatenate([interactions.user_counts(), interactions.item_counts()]), 0.1)
-    sampler.told(rows, np.linalg.norm(dense, axis=1))
+    sampler.update(rows, np.linalg.norm(dense, axis=1))
     chances = sampler.chances(rows, rows.size // 4)
     assert chances.sum() == pytest.approx(rows.size // 4)
     total, generator, draws = np.zeros_like(dense), torch.Generator().manual_seed(0), 3000
@@ -129,7 +131,7 @@ def test_lightgcn_has_the_gradient_of_the_dense_trainer(config: LightGCNConfig, 
     objective = LightGCNObjective(interactions, D, config, 1, None)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
     trainer = LightGCN().trainer(interactions, SizePlan(D), config, seed=0, threads=1)
-    objective.settle(table)
+    objective.refresh_mask(table)
     if config.mask_at == "output":
         vectors = objective.vectors(table)
         shipped = np.concatenate([vectors.users, vectors.items])
@@ -168,7 +170,7 @@ def test_no_array_of_all_rows_is_made_for_gradients(which: int) -> None:
     )[which]
     table = random_table(n, d, n * d // 10)
     batch = next(iter(objective.batches(table, torch.Generator().manual_seed(0))))
-    rows = objective.touched(batch)
+    rows = objective.active_rows(batch)
     assert rows.size == n if which == 1 else rows.size < n // 10
     accumulator = Accumulator(n, d, d // 10)
 
@@ -227,7 +229,8 @@ def test_what_grows_does_not_follow_the_last_batch_where_sums_are_kept(interacti
 def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "sparserec", "--budget", "10%"]
     arguments += ["--dimensions", "32", "--epochs", "2", "--out", "run"]
-    arguments += ["--mask-init", "random", "--grow", "last-batch", "--backward", "dense"]
+    for setting in ("mask_init=random", "grow=last-batch", "backward=dense"):
+        arguments += ["--method-set", setting]
     trained = command_line(*arguments, "--json", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     told = json.loads(trained.stdout)["method settings"]
@@ -236,18 +239,7 @@ def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_lin
     assert exported.returncode == 0, exported.stderr
 
 
-@pytest.mark.parametrize("flag", ["--mask-init", "--grow", "--backward"])
-def test_the_switches_are_for_sparserec(flag: str, tmp_path: Path, command_line: CommandLine) -> None:
-    arguments = [
-        "train",
-        "synthetic:300x200x9000",
-        "--method",
-        "rigl",
-        "--backbone",
-        "mf",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    refused = command_line(*arguments, flag, "random")
-    assert refused.returncode == 2
-    assert f"{flag} is for the methods sparserec, not for rigl" in refused.stderr
+@pytest.mark.parametrize("setting", ["mask_init", "grow", "backward"])
+def test_the_switches_are_for_sparserec(setting: str) -> None:
+    with pytest.raises(SettingError, match=f"the method rigl has no setting {setting}"):
+        TrainRequest.make("mf", "rigl", budget="10%", method_settings={setting: "random"})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.data import Interactions
-from edgerec.followed import Followed
+from edgerec.methods.stream.result import StreamResult
 from tests.bench.test_report import read
 from tests.conftest import CommandLine
 from tests.streams.test_streaming import drifting
@@ -42,7 +42,7 @@ def test_a_stream_is_shown_in_a_table_a_page_and_json(
     place: Path, made: subprocess.CompletedProcess[str], command_line: CommandLine
 ) -> None:
     assert made.returncode == 0, made.stderr
-    followed = Followed.load(place / "stream")
+    followed = StreamResult.load(place / "stream")
     assert f"ndcg@20 {followed.mean()['ndcg@20']:.4f}" in made.stdout
     page = read(place / "stream" / "stream.html")
     assert not page.outside
@@ -79,7 +79,7 @@ def test_segments_export_and_differ_by_a_patch(
     new = command_line("export", "stream/segment-02", "--out", "new", "--like", "old", cwd=place)
     assert new.returncode == 0, new.stderr
     patch = command_line("diff", "old", "new", "--out", "patch", "--json", cwd=place)
-    _, before, after = (told.rows for told in Followed.load(place / "stream").segments)
+    _, before, after = (told.rows for told in StreamResult.load(place / "stream").segments)
     for side in ("user", "item"):
         inserted = json.loads(patch.stdout)["changes"][side]["inserted"]
         assert inserted == after[f"{side}s"] - before[f"{side}s"] > 0

@@ -16,10 +16,10 @@ import pytest
 from edgerec.data import Interactions, stream
 from edgerec.errors import BudgetError, DataError, RunError, SettingError, UnsupportedError
 from edgerec.files import sha256
-from edgerec.followed import Followed
 from edgerec.measure import evaluate
+from edgerec.methods.stream.result import StreamResult
 from edgerec.runtime import Recommender
-from edgerec.streaming import StreamRequest, follow
+from edgerec.streaming import StreamRequest, train_stream
 from edgerec.tables import PrefixTable
 from edgerec.training import Run
 from edgerec_export import Options, diff, export, from_run
@@ -45,9 +45,9 @@ def drifting(seed: int = 0, n: int = 1500) -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Followed]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StreamResult]:
     folder = tmp_path_factory.mktemp("whole") / "stream"
-    return folder, follow(drifting(), out=folder, **WANTED)
+    return folder, train_stream(drifting(), out=folder, **WANTED)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -63,7 +63,7 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, Followed]) -> None:
+def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, StreamResult]) -> None:
     folder, followed = whole
     parts = list(stream(drifting(), "3"))
     assert followed.done
@@ -83,20 +83,20 @@ def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, Followed]) -
     assert followed.segments[-1].tries == 3 + 2  # equal sizes before, the actor's after
     assert followed.mean()["ndcg@20"] == np.mean([told.metrics["ndcg@20"] for told in followed.segments[1:]])
     assert not list(folder.rglob("checkpoint*"))
-    assert Followed.load(folder) == followed
+    assert StreamResult.load(folder) == followed
 
 
-def test_the_same_command_finds_what_is_done(whole: tuple[Path, Followed]) -> None:
+def test_the_same_command_finds_what_is_done(whole: tuple[Path, StreamResult]) -> None:
     folder, followed = whole
     before = contents(folder)
-    assert follow(drifting(), out=folder, resume=True, **WANTED) == followed
+    assert train_stream(drifting(), out=folder, resume=True, **WANTED) == followed
     assert contents(folder) == before
     with pytest.raises(RunError, match="--overwrite"):
-        follow(drifting(), out=folder, **WANTED)
+        train_stream(drifting(), out=folder, **WANTED)
     with pytest.raises(RunError, match="another command"):
-        follow(drifting(), out=folder, resume=True, **{**WANTED, "budget": "50%"})
+        train_stream(drifting(), out=folder, resume=True, **{**WANTED, "budget": "50%"})
     with pytest.raises(RunError, match="another command"):
-        follow(drifting(1), out=folder, resume=True, **WANTED)
+        train_stream(drifting(1), out=folder, resume=True, **WANTED)
 
 
 class StopHere(Exception):  # noqa: N818
@@ -108,7 +108,7 @@ def test_it_goes_on_after_a_stop_at_any_step_to_the_same_bits(backbone: str, tmp
     wanted = {**WANTED, "backbone": backbone, "first": 2, "following": 2}
     wanted["method_settings"] = {**WANTED["method_settings"], "steps": 2}
     steps: list[Any] = []
-    follow(drifting(), out=tmp_path / "whole", progress=lambda *step: steps.append(step), **wanted)
+    train_stream(drifting(), out=tmp_path / "whole", progress=lambda *step: steps.append(step), **wanted)
     assert {step.phase for _, _, step in steps} == {"search", "final"}
     asked, seen = 0, 0
 
@@ -122,7 +122,7 @@ def test_it_goes_on_after_a_stop_at_any_step_to_the_same_bits(backbone: str, tmp
     while True:
         asked, seen = asked + 1, 0
         try:
-            follow(drifting(), out=tmp_path / "stopped", resume=True, progress=stop, **wanted)
+            train_stream(drifting(), out=tmp_path / "stopped", resume=True, progress=stop, **wanted)
             break
         except StopHere:
             continue
@@ -134,13 +134,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests.streams.test_streaming import WANTED, drifting
-from edgerec.streaming import follow
-follow(drifting(), out=Path(sys.argv[1]), resume=True, progress=lambda *step: print("step", flush=True), **WANTED)
+from edgerec.streaming import train_stream
+train_stream(drifting(), out=Path(sys.argv[1]), resume=True, progress=lambda *step: print("step", flush=True), **WANTED)
 print("done", flush=True)
 """
 
 
-def test_it_survives_kills(whole: tuple[Path, Followed], tmp_path: Path) -> None:
+def test_it_survives_kills(whole: tuple[Path, StreamResult], tmp_path: Path) -> None:
     """A process is killed at a step, again and again; what it leaves is the same to the bit."""
     folder, out, kills = whole[0], tmp_path / "killed", 0
     for allowed in (1, 3, 5, 1000):
@@ -165,32 +165,32 @@ def test_a_stream_of_another_command_is_left_alone(tmp_path: Path) -> None:
         raise StopHere
 
     with pytest.raises(StopHere):
-        follow(drifting(), out=tmp_path, progress=stop, **WANTED)
+        train_stream(drifting(), out=tmp_path, progress=stop, **WANTED)
     before = contents(tmp_path)
     with pytest.raises(RunError, match="go on with --resume"):
-        follow(drifting(), out=tmp_path, **WANTED)
+        train_stream(drifting(), out=tmp_path, **WANTED)
     with pytest.raises(RunError, match="another command"):
-        follow(drifting(), out=tmp_path, resume=True, **{**WANTED, "seed": 1})
+        train_stream(drifting(), out=tmp_path, resume=True, **{**WANTED, "seed": 1})
     assert contents(tmp_path) == before
     other = {**WANTED, "method": "uniform", "method_settings": {}, "segments": "2"}
-    assert follow(drifting(), out=tmp_path, overwrite=True, **other).of == 2
+    assert train_stream(drifting(), out=tmp_path, overwrite=True, **other).of == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["segment-00", "segment-01", "stream.json"]
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="holds no stream"):
-        follow(drifting(), out=tmp_path, overwrite=True, **WANTED)
+        train_stream(drifting(), out=tmp_path, overwrite=True, **WANTED)
     with pytest.raises(RunError, match="make one with 'edgerec stream'"):
-        Followed.load(tmp_path)
+        StreamResult.load(tmp_path)
     (tmp_path / "stream.json").write_text('{"format": "edgerec.stream", "version": 1}')
     with pytest.raises(RunError, match="damaged"):
-        Followed.load(tmp_path)
+        StreamResult.load(tmp_path)
 
 
 def test_a_budget_that_the_end_cannot_keep_is_refused_at_the_beginning(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"in the end the stream has 1.. rows.*the smallest budget is 1.."):
-        follow(drifting(), out=tmp_path / "stream", **{**WANTED, "budget": "100"})
+        train_stream(drifting(), out=tmp_path / "stream", **{**WANTED, "budget": "100"})
     assert not (tmp_path / "stream").exists()
 
 
@@ -210,7 +210,7 @@ def test_what_does_not_exist_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def bundles(whole: tuple[Path, Followed], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def bundles(whole: tuple[Path, StreamResult], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of the segments, each like the one before."""
     folder, made = tmp_path_factory.mktemp("bundles"), list[Path]()
     for told in whole[1].segments:
@@ -221,7 +221,7 @@ def bundles(whole: tuple[Path, Followed], tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Followed], tmp_path: Path) -> None:
+def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, StreamResult], tmp_path: Path) -> None:
     data = drifting()
     for told in whole[1].segments:
         run = Run.load(whole[0] / told.run)
@@ -236,7 +236,7 @@ def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Fol
 def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_path: Path) -> None:
     settings = WANTED["method_settings"] if method == "scall" else {}
     wanted = {**WANTED, "method": method, "budget": "24KiB", "dimensions": 64, "method_settings": settings}
-    followed = follow(drifting(n=6000), out=tmp_path / "stream", **wanted)
+    followed = train_stream(drifting(n=6000), out=tmp_path / "stream", **wanted)
     for told in followed.segments:
         run = Run.load(tmp_path / "stream" / told.run)
         done = export(from_run(run), tmp_path / told.run, Options(precision="fp32"))

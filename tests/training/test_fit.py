@@ -19,7 +19,7 @@ from edgerec.data import Interactions
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RunError, SettingError, TableError, UnsupportedError
 from edgerec.methods import Job
-from edgerec.methods.uniform import Uniform, UniformConfig
+from edgerec.methods.rules import Uniform, UniformConfig
 from edgerec.models import BACKBONES, SizePlan
 from edgerec.models import backbone as find_backbone
 from edgerec.training import Fit, FitOptions, FitResult, Run, Step

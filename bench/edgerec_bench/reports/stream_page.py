@@ -9,7 +9,7 @@ from typing import Any
 from edgerec.budget import format_bytes
 from edgerec.extras import require
 from edgerec.files import write_bytes
-from edgerec.followed import METRICS, Followed, Told
+from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
 from edgerec_bench.reports.charts import by_step
 from edgerec_bench.reports.plots import Plot
 
@@ -24,7 +24,7 @@ _TENTHS = {"top tenth": -1, "bottom tenth": 0}
 _SIZES = "mean sizes of the tenth of the rows with the most interactions, and of that with the fewest."
 
 
-def write_page(out: Path, streams: Mapping[str, Followed]) -> None:
+def write_page(out: Path, streams: Mapping[str, StreamResult]) -> None:
     """Write the page `out` of streams by their names. Raises StorageError."""
     templates = Environment(loader=PackageLoader("edgerec_bench.reports"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True
@@ -39,9 +39,9 @@ def write_page(out: Path, streams: Mapping[str, Followed]) -> None:
     write_bytes(out, page.encode())
 
 
-def stream_plots(streams: Mapping[str, Followed]) -> list[Plot]:
+def stream_plots(streams: Mapping[str, StreamResult]) -> list[Plot]:
     """Quality, bytes and sizes by segment, a line a stream."""
-    curves: list[tuple[str, str, Callable[[Told], float]]] = [
+    curves: list[tuple[str, str, Callable[[SegmentResult], float]]] = [
         ("NDCG@20", "Quality on each segment's test part.", lambda told: told.metrics["ndcg@20"]),
         ("recall@20", "The same by recall.", lambda told: told.metrics["recall@20"]),
         ("tables, KiB", "Bytes of the stored tables: values and sizes.", lambda told: told.table_bytes / 1024),
@@ -54,7 +54,7 @@ def stream_plots(streams: Mapping[str, Followed]) -> list[Plot]:
     return [*drawn, *(Plot(f"{name}: {_SIZES}", _sizes(followed)) for name, followed in streams.items())]
 
 
-def _sizes(followed: Followed) -> str:
+def _sizes(followed: StreamResult) -> str:
     series = {
         f"{side}, {tenth}": [told.sizes[side][place] for told in followed.segments]
         for side in ("users", "items")
@@ -63,13 +63,13 @@ def _sizes(followed: Followed) -> str:
     return by_step(series, y_label="values of a row")
 
 
-def _origin(followed: Followed) -> str:
+def _origin(followed: StreamResult) -> str:
     command = followed.command
     said = [command["data"], command["backbone"], command["method"], command["budget"]]
     return ", ".join([*map(str, said), f"seed {command['seed']}"])
 
 
-def _row(told: Told) -> Sequence[Any]:
+def _row(told: SegmentResult) -> Sequence[Any]:
     sizes = [f"{size:.1f}" for size in told.mean_sizes.values()]
     new = told.rows["new_users"] + told.rows["new_items"]
     counts = [told.rows["users"], told.rows["items"], new, told.values, told.room]

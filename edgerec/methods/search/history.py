@@ -44,8 +44,8 @@ class SearchHistory:
             _drop_torn_line(self._path)
 
     @property
-    def judged(self) -> list[dict[str, Any]]:
-        """The entries of judged actions, without those of trainings in full."""
+    def evaluated(self) -> list[dict[str, Any]]:
+        """The entries of evaluated actions, without those of trainings in full."""
         return [entry for entry in self.entries if entry["strategy"] != RETRAIN]
 
     def add(self, entry: dict[str, Any]) -> None:

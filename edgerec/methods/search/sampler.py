@@ -7,14 +7,14 @@ can miss the budget by 5 %; sizes here are projected onto it exactly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import project_sizes, snap_sizes
+from edgerec.budget import SizeBudget
 from edgerec.errors import RunError
 from edgerec.extras import require
 from edgerec.json_records import record
@@ -97,16 +97,12 @@ class Sampler:
 
     Attributes:
         user_counts, item_counts: (n,) interactions: the larger sizes go to the more frequent rows.
-        total: values of both tables, kept exactly.
-        d: the largest size; the smallest is 1.
-        widths: at most so many distinct sizes a table, for a sum of at most `total`; None for any, and exactly it.
+        budget: of both tables.
     """
 
     user_counts: NDArray[np.int64]
     item_counts: NDArray[np.int64]
-    total: int
-    d: int
-    widths: int | None = None
+    budget: SizeBudget
 
     def draw(self, rng: np.random.Generator) -> Action:
         """An action: families by equal chances, shapes uniform up to the family's largest, the share uniform."""
@@ -119,18 +115,16 @@ class Sampler:
     def plan(self, action: Action, *, exact: bool = False) -> SizePlan:
         """The sizes of an action; with `exact` as if there were no limit of `widths`, which takes twenty times less."""
         rng = np.random.default_rng(action.seed)
-        users, items = self.user_counts.size, self.item_counts.size
-        # What one side cannot hold, or needs to have one a row, is the other's to give.
-        least, most = max(users, self.total - items * self.d), min(users * self.d, self.total - items)
-        for_users = int(np.clip(round(action.share * self.total), least, most))
-        totals = (for_users, self.total - for_users)
+        budget = replace(self.budget, user_widths=None, item_widths=None) if exact else self.budget
+        for_users = budget.users_part(action.share)
+        parts = ((budget.user_sizes, for_users), (budget.item_sizes, budget.total - for_users))
         sides = [
-            self._sizes(
-                FAMILIES[family][0](_open(rng, order.size), shape), order, total, None if exact else self.widths
+            self._sizes(FAMILIES[family][0](_open(rng, order.size), shape), order, partial(sized, total=total))
+            for family, shape, order, (sized, total) in zip(
+                action.families, action.shapes, self._orders, parts, strict=True
             )
-            for family, shape, order, total in zip(action.families, action.shapes, self._orders, totals, strict=True)
         ]
-        return SizePlan(self.d, *sides)
+        return SizePlan(budget.d, *sides)
 
     @cached_property
     def _orders(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -138,14 +132,13 @@ class Sampler:
         return np.argsort(-self.user_counts, kind="stable"), np.argsort(-self.item_counts, kind="stable")
 
     def _sizes(
-        self, values: NDArray[np.float64], order: NDArray[np.int64], total: int, widths: int | None
+        self,
+        values: NDArray[np.float64],
+        order: NDArray[np.int64],
+        sized: Callable[[NDArray[np.float64]], NDArray[np.int64]],
     ) -> NDArray[np.int64]:
         """(n,) sizes that follow the values, the n-th largest for the n-th most frequent row."""
-        weights = np.maximum(np.sort(values)[::-1], _TINY)
-        if widths is None:
-            ordered = project_sizes(weights, total, 1, self.d)
-        else:
-            ordered = snap_sizes(weights, total, 1, self.d, widths)
+        ordered = sized(np.maximum(np.sort(values)[::-1], _TINY))
         sizes = np.empty_like(ordered)
         sizes[order] = ordered
         return sizes

@@ -1,4 +1,4 @@
-"""Where a table's values stand at the start: anywhere, or where a non-negative factorisation is large."""
+"""The mask and the values that a sparse table starts with: drawn at random, or from a non-negative factorisation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.methods.sparse.growth import most
-from edgerec.methods.sparse.table import Floats, Rows, active_at
+from edgerec.methods.sparse.plan import Objective, Plan
+from edgerec.methods.sparse.table import ActiveTable, Floats, Rows, active_at
 from edgerec.models.low_rank import scaled_matrix
 from edgerec.tables.checks import narrowest
 
 if TYPE_CHECKING:
     import scipy.sparse
+
 
 _BLOCK = 2048
 """Rows that are updated at once: their products are all that the factorisation needs beside its factors."""
@@ -161,3 +163,35 @@ def nmf(matrix: scipy.sparse.csr_array[Any, Any], d: int, iterations: int, rng: 
 
 def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))
+
+
+def begin(train: Interactions, objective: Objective, plan: Plan, rng: np.random.Generator) -> ActiveTable:
+    """A table whose mask is the plan's; where it comes from a factorisation, so may the values, scaled to the size of
+    the objective's own.
+
+    Rows that are narrower than what ships hold no more than fits.
+    """
+    d = objective.width
+    counts = [min(count, (stop - start) * d) for (start, stop), count in zip(plan.bounds, plan.counts, strict=True)]
+    if plan.mask_init == "random":
+        mask = random_mask(plan.bounds, counts, d, rng)
+        return with_values(mask, initial_values(objective, mask, rng))
+    rows = nmf_rows(train, d, plan.iterations, rng)
+    mask = mask_of_largest(rows, sum(counts))
+    if plan.start == "backbone":
+        return with_values(mask, initial_values(objective, mask, rng))
+    values = mask.of(rows)
+    return with_values(mask, values * np.float32(objective.std / max(float(np.sqrt(np.square(values).mean())), 1e-12)))
+
+
+def initial_values(objective: Objective, mask: Mask, rng: np.random.Generator) -> Floats:
+    """(B,) the objective's initial values where the mask is active."""
+    start = objective.start()
+    if isinstance(start, float):
+        return np.float32(start) * rng.standard_normal(mask.columns.size, np.float32)
+    return mask.of(start)
+
+
+def with_values(mask: Mask, values: Floats) -> ActiveTable:
+    """The mask's table, with values (B,)."""
+    return ActiveTable(values, mask.columns, mask.pointers, mask.d)

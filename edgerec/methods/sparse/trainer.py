@@ -12,19 +12,56 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, weakest
-from edgerec.methods.sparse.objective import Objective
-from edgerec.methods.sparse.plan import Plan
-from edgerec.methods.sparse.sampling import RowSampler
-from edgerec.methods.sparse.start import begin
-from edgerec.methods.sparse.table import ActiveTable, Parts
+from edgerec.methods.sparse.masks import begin
+from edgerec.methods.sparse.plan import Objective, Plan
+from edgerec.methods.sparse.table import ActiveTable, Floats, Parts, Rows
 from edgerec.models import State, Vectors
-from edgerec.models.losses import draw
+from edgerec.models.losses import draw, inclusion_chances
 from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = require("torch", "train")
+
+
+_MEMORY = 0.9
+"""What an importance keeps of itself when its row has a gradient."""
+
+
+class RowSampler:
+    """Draws rows by the running mean of their gradients' norms, which begins as their popularity.
+
+    Importances are mixed with a uniform share, so that every row has a chance. Choices of ours: the paper says that a
+    subset of important vectors is sampled, not how.
+
+    Attributes:
+        importance: (n_rows,) float32, positive.
+    """
+
+    def __init__(self, popularity: NDArray[np.int64], uniform: float) -> None:
+        """`uniform`: the share, 0 to 1, that is drawn whatever the importance."""
+        self.importance = np.maximum(popularity, 1).astype(np.float32)
+        self._uniform = uniform
+
+    def chances(self, rows: Rows, count: int) -> NDArray[np.float64]:
+        """(n,) with which each of `rows` is drawn where `count` are: proportional to its weight, at most 1."""
+        own = self.importance[rows].astype(np.float64)
+        return inclusion_chances((1 - self._uniform) * own / own.sum() + self._uniform / rows.size, count)
+
+    def update(self, rows: Rows, norms: Floats) -> None:
+        """Learn from the norms (n,) of rows' gradients: what these rows hold together is shared out by them."""
+        if (total := norms.sum()) > 0:
+            own = self.importance[rows]
+            self.importance[rows] = _MEMORY * own + (1 - _MEMORY) * norms * (own.sum() / total)
+
+    def state(self) -> State:
+        """A copy of the importances."""
+        return {"importance": self.importance.copy()}
+
+    def restore(self, state: State) -> None:
+        """Become what `state()` was of."""
+        self.importance = state["importance"].copy()
 
 
 Begin = Callable[[np.random.Generator], ActiveTable]
@@ -78,16 +115,16 @@ class SparseTrainer:
         generator = torch.Generator().manual_seed(int(self._rng().integers(1 << 63)))
         lr, losses, moved = self._objective.lr(self._epochs), [], 0
         with torch_threads(self._threads):
-            self._objective.settle(self.table)
+            self._objective.refresh_mask(self.table)
             for batch in self._objective.batches(self.table, generator):
                 due = self._is_due(self.table.steps + 1)
                 growth = self._growth(due)
                 losses.append(self._step(batch, lr, generator, growth))
                 moved += self._change(growth) if due else 0
         self._epochs += 1
-        told = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+        values = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
         weights = self._objective.weights
-        return {**told, "weights": weights} if weights else told
+        return {**values, "weights": weights} if weights else values
 
     def _growth(self, due: bool) -> Accumulator | LastBatch | None:
         """What looks at the gradients of the next step, to tell where the table grows."""
@@ -98,7 +135,7 @@ class SparseTrainer:
         return self.accumulator
 
     def _step(self, batch: Any, lr: float, generator: torch.Generator, growth: Accumulator | LastBatch | None) -> float:
-        rows = self._objective.touched(batch)
+        rows = self._objective.active_rows(batch)
         chances = np.ones(rows.size)
         sampled = self._plan.backward == "sampled"
         if sampled and rows.size > self._plan.rows:
@@ -120,7 +157,7 @@ class SparseTrainer:
 
         self.table.step(rows, seen(), lr, lazy=sampled)
         if sampled:
-            self.sampler.told(rows, np.sqrt(squares))
+            self.sampler.update(rows, np.sqrt(squares))
         self._objective.step(lr)
         return loss
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec.methods.stream.base import Chooser, Moment, StreamMethod
-from edgerec.methods.stream.fixed import PopularityStream, UniformStream
+from edgerec.methods.rules import PopularityStream, UniformStream
+from edgerec.methods.stream.policy import DecisionContext, SizePolicy, StreamMethod
 from edgerec.methods.stream.scall import SCALL
 from edgerec.methods.stream.static import StaticStream
 
@@ -15,7 +15,7 @@ _METHODS: dict[str, StreamMethod] = {
 STREAM_METHODS: tuple[str, ...] = tuple(_METHODS)
 """Names that `stream_method` knows."""
 
-__all__ = ["STREAM_METHODS", "Chooser", "Moment", "StreamMethod", "stream_method"]
+__all__ = ["STREAM_METHODS", "DecisionContext", "SizePolicy", "StreamMethod", "stream_method"]
 
 
 def stream_method(name: str) -> StreamMethod:

@@ -5,28 +5,112 @@ Scalable dynamic embedding size search for streaming recommendation (Qu, Qu, Che
 on the one before: each is a short training there, paid by what it gets over what the deployed sizes get. Then it sizes
 the new segment's rows, known or not, by their frequencies in it.
 
-Ours: sizes are projected onto the budget exactly, while exploring too (edgerec/methods/stream/room.py), from quantiles
+Ours: sizes are projected onto the budget exactly, while exploring too (edgerec/budget/split.py), from quantiles
 in place of samples; a try is trained as the segment is (its code: from scratch); rewards are scaled by what was seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.search.replay import Batch
-from edgerec.methods.stream.base import Chooser, Moment, Scene, Try, Worth, check_counts, rehearsed
-from edgerec.methods.stream.observation import SizeAction, length, observed
+from edgerec.methods.rules import check_counts, plan_by_weight
+from edgerec.methods.stream.policy import (
+    DecisionContext,
+    SegmentContext,
+    SizePolicy,
+    Trial,
+    UserMetric,
+    evaluate_on_previous,
+)
 from edgerec.models import SizePlan, State
 from edgerec.models.settings import check_choice, check_range
 
 if TYPE_CHECKING:
-    from edgerec.methods.search.sac import SAC
+    from edgerec.methods.search.actor_critic import SAC, Batch
+
 
 Floats = NDArray[np.float32]
+
+SHAPES = (0.1, 30.0)
+"""Smallest and largest shape of the power law (SCALL's code)."""
+_TINY = 1e-300
+"""The smallest weight: a power law of a small shape underflows to zero, and a weight is positive."""
+
+
+@dataclass(frozen=True)
+class SizeAction:
+    """Sizes of whole tables in three numbers.
+
+    Attributes:
+        share: of the budget that goes to users, in 0..1.
+        users, items: shapes of the power laws that sizes follow: 0.1 gives nearly all to few rows, 30 nearly the same
+            to each.
+    """
+
+    share: float
+    users: float
+    items: float
+
+    @classmethod
+    def of(cls, action: NDArray[Any], *, log: bool = True) -> SizeAction:
+        """Of (3,) numbers in 0..1. With `log` (ours) shapes are read on a logarithmic scale: on the authors' linear
+        one, 24 actions of 25 are nearly uniform, with a shape above 1.3."""
+        low, high = SHAPES
+        unit = np.clip(np.asarray(action, np.float64), 0, 1)
+        shapes = low * (high / low) ** unit if log else low + (high - low) * unit
+        return cls(float(unit[0]), float(shapes[1]), float(shapes[2]))
+
+    def to_json(self) -> dict[str, float]:
+        return {"share": self.share, "users": self.users, "items": self.items}
+
+    def plan(self, segment_context: SegmentContext, counts: str = "segment") -> SizePlan:
+        """Sizes within the segment's budget, the n-th largest for the n-th most frequent row: a row that was never seen
+        before is sized as any other."""
+        sides = []
+        for order, shape in zip(segment_context.ranked(counts), (self.users, self.items), strict=True):
+            weights = np.empty(order.size)
+            weights[order] = power_law(order.size, shape)
+            sides.append(weights)
+        return plan_by_weight(segment_context.budget, sides[0], sides[1], self.share)
+
+
+def power_law(n: int, shape: float) -> NDArray[np.float64]:
+    """(n,) quantiles of the power law with density a x^(a - 1) on 0..1, descending: what the mean of many sorted
+    samples comes to, which the authors' code draws a hundred times."""
+    return np.maximum(((n - np.arange(n) - 0.5) / n) ** (1 / shape), _TINY)
+
+
+def length(d: int, groups: int) -> int:
+    """Of an observation."""
+    return 2 * groups + 2 + 2 * d + 2
+
+
+def observed(segment_context: SegmentContext, ratio: float, plan: SizePlan, *, groups: int, counts: str) -> Floats:
+    """(length,) float32: pooled frequencies of users and items, the last reward's ratio, the users' share of the rows,
+    the mean user and item as they were kept, and the spread of the last sizes of each side (SCALL's code)."""
+    budget = segment_context.budget
+    frequencies = [pooled(side, groups) for side in segment_context.counts(counts)]
+    means = np.zeros(2 * budget.d) if segment_context.carry is None else segment_context.carry.means()
+    spreads = [np.ptp(sizes) / max(budget.d - 1, 1) for sizes in (plan.users, plan.items) if sizes is not None]
+    share = budget.n_users / budget.n_rows
+    return np.concatenate([*frequencies, [ratio, share], means, spreads]).astype(np.float32)
+
+
+def pooled(counts: NDArray[np.int64], groups: int) -> Floats:
+    """(groups,) float32: frequencies in descending order, scaled to 0..1, the means of so many parts of equal length. A
+    part may have a fraction of a row: there is no least number of rows."""
+    ordered = np.sort(counts)[::-1].astype(np.float64)
+    scaled = (ordered - ordered[-1]) / max(float(np.ptp(ordered)), 1e-9)
+    summed = np.concatenate([[0], np.cumsum(scaled)])
+    ends = np.interp(np.linspace(0, scaled.size, groups + 1), np.arange(scaled.size + 1), summed)
+    parts: Floats = (np.diff(ends) * (groups / scaled.size)).astype(np.float32)
+    return parts
+
 
 NOTHING = np.zeros(0, np.float32)
 """The action of the first segment, before the agent has said anything: equal sizes."""
@@ -41,45 +125,12 @@ _DRAW, _REPLAY, _WEIGHTS = range(3)
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What differs between the authors' code and this.
-
-    Attributes:
-        log: shapes are read on a logarithmic scale.
-        random: tries of the first search that are drawn uniformly, before the agent explores.
-        updates, batch: steps of the agent after each try, each on so many transitions; one alone until there are
-            `alone`.
-        alone: see `batch`.
-        recent: transitions are drawn in proportion to their number, the last ones most; else by equal chances.
-        agent: settings of SAC.
-    """
-
-    log: bool
-    first: int
-    random: int
-    updates: int
-    batch: int
-    alone: int
-    recent: bool
-    agent: dict[str, Any]
-
-
-PROTOCOLS = {
-    "own": Protocol(
-        True, 2, 10, 10, 32, 0, False, {"gamma": 0.0, "actor_lr": 1e-3, "critic_lr": 1e-3, "hidden": 64, "spread": 0.6}
-    ),
-    "code": Protocol(False, 1, 0, 3, 8, 12, True, {}),
-}
-"""By name."""
-
-
-@dataclass(frozen=True)
 class SCALLConfig:
     """How sizes are searched.
 
     Attributes:
-        steps: tries before each segment, at most.
-        least: tries after which exploring may stop: it does when the actor's last five actions differ by less than
+        steps: trials before each segment, at most.
+        least: trials after which exploring may stop: it does when the actor's last five actions differ by less than
             `settled`.
         settled: see `least`; the authors look at the users' share alone.
         low, high: ratios that rewards are 0 and 10 at; None for the tenth and the ninetieth percentile of all that the
@@ -87,10 +138,16 @@ class SCALLConfig:
         groups: parts that frequencies are pooled in.
         counts: frequencies are of the 'segment', or of 'all' that is known.
         deploy: 'actor', what the agent says, as in the authors' code; 'best', what was best on the segment before, of
-            this, of all tries, of what is deployed and of equal sizes; 'sure', the same with `doubt`: the best of many
-            tries is partly so by chance, and small segments have few users to tell by.
-        doubt: standard errors, over the users, that are taken off what a try gained over equal sizes.
-        protocol: 'own', or 'code'.
+            this, of all trials, of what is deployed and of uniform sizes; 'sure', the same with `doubt`: the best of
+            many trials is partly so by chance, and small segments have few users to tell by.
+        doubt: standard errors, over the users, that are taken off what a trial gained over uniform sizes.
+        log_shapes: shapes are read on a logarithmic scale.
+        first_segment: number of the first segment, from 1, before which the agent searches.
+        random_steps: trials of the first search that are drawn uniformly, before the agent explores.
+        updates, batch: steps of the agent after each trial, each on so many transitions.
+        single_until: transitions up to which a step is on one alone.
+        recent: transitions are drawn in proportion to their number, the last ones most; else by equal chances.
+        gamma, actor_lr, critic_lr, hidden, spread: of the agent, as `SACConfig` has them.
     """
 
     steps: int = 30
@@ -102,7 +159,18 @@ class SCALLConfig:
     counts: str = "segment"
     deploy: str = "sure"
     doubt: float = 2.0
-    protocol: str = "own"
+    log_shapes: bool = True
+    first_segment: int = 2
+    random_steps: int = 10
+    updates: int = 10
+    batch: int = 32
+    single_until: int = 0
+    recent: bool = False
+    gamma: float = 0.0
+    actor_lr: float = 1e-3
+    critic_lr: float = 1e-3
+    hidden: int = 64
+    spread: float | None = 0.6
 
     def __post_init__(self) -> None:
         """Raises SettingError for values out of range."""
@@ -115,7 +183,36 @@ class SCALLConfig:
         check_range("groups", self.groups, 1, 1e6)
         check_counts(self.counts)
         check_choice("deploy", self.deploy, ("actor", "best", "sure"))
-        check_choice("protocol", self.protocol, tuple(PROTOCOLS))
+        check_range("first_segment", self.first_segment, 1, 1e6)
+        check_range("random_steps", self.random_steps, 0, 1e6)
+        check_range("updates", self.updates, 0, 1e6)
+        check_range("batch", self.batch, 1, 1e6)
+        check_range("single_until", self.single_until, 0, 1e6)
+        check_range("gamma", self.gamma, 0, 1)
+        check_range("actor_lr", self.actor_lr, 0, 1e3)
+        check_range("critic_lr", self.critic_lr, 0, 1e3)
+        check_range("hidden", self.hidden, 1, 1e6)
+        check_range("spread", self.spread, 1e-6, 7)
+
+
+VARIANTS: Mapping[str, SCALLConfig] = {
+    "default": SCALLConfig(),
+    "authors_code": SCALLConfig(
+        log_shapes=False,
+        first_segment=1,
+        random_steps=0,
+        updates=3,
+        batch=8,
+        single_until=12,
+        recent=True,
+        gamma=0.99,
+        actor_lr=2e-4,
+        critic_lr=3e-4,
+        hidden=512,
+        spread=None,
+    ),
+}
+"""By name: this project's, and the authors' code where it differs; of the paper the abstract alone was readable."""
 
 
 class SCALL:
@@ -123,47 +220,50 @@ class SCALL:
 
     name: ClassVar[str] = "scall"
     config: ClassVar[type[SCALLConfig]] = SCALLConfig
+    variants: ClassVar[Mapping[str, SCALLConfig]] = VARIANTS
 
-    def follow(self, config: SCALLConfig, d: int, seed: int) -> Chooser:
-        return SCALLChooser(config, d, seed)
+    def policy(self, config: SCALLConfig, d: int, seed: int) -> SizePolicy:
+        return SCALLPolicy(config, d, seed)
 
 
-class SCALLChooser:
+class SCALLPolicy:
     """Follows one stream; the agent and all transitions stay from segment to segment."""
 
     def __init__(self, config: SCALLConfig, d: int, seed: int) -> None:
-        self._config, self._protocol, self._d, self._seed = config, PROTOCOLS[config.protocol], d, seed
+        self._config, self._d, self._seed = config, d, seed
         self._made: SAC | None = None
         self._memory = Memory(length(d, config.groups))
         self._ratio, self._action = 1.0, NOTHING
 
-    def plan(self, moment: Moment) -> SizePlan:
+    def plan(self, context: DecisionContext) -> SizePlan:
         """Equal sizes at the first segment; then what the agent says after a search on the segment before."""
-        if moment.before is None or moment.now.segment.number < self._protocol.first:
-            return moment.now.equal_sizes()
-        self._action = self._search(moment, moment.before)
-        return self._sized(self._action, moment.now)
+        if context.before is None or context.now.segment.number < self._config.first_segment:
+            return context.now.uniform_sizes()
+        self._action = self._search(context, context.before)
+        return self._sized(self._action, context.now)
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         return {} if self._action is NOTHING else {"action": self._read(self._action).to_json()}
 
-    def _search(self, moment: Moment, before: Scene) -> Floats:
+    def _search(self, context: DecisionContext, before: SegmentContext) -> Floats:
         """Try actions on the segment before, and learn; the action to deploy."""
         config, number = self._config, before.segment.number
-        equal = before.equal_sizes()
+        equal = before.uniform_sizes()
         # Also where a kill has left tries: each is compared with equal sizes user by user.
-        reference = moment.rehearse(equal)
-        tried = [(rehearsed(moment, before, equal, 0, config.steps, "equal", None, worth=reference), NOTHING)]
+        reference = context.evaluate(equal)
+        tried = [
+            (evaluate_on_previous(context, before, equal, 0, config.steps, "equal", None, worth=reference), NOTHING)
+        ]
 
         def rehearse(why: str, action: Floats) -> SizePlan:
             plan = self._sized(action, before)
-            found = self._try(moment, before, len(tried), why, action, plan, reference)
+            found = self._try(context, before, len(tried), why, action, plan, reference)
             tried.append((found, action))
             self._ratio = found.ratio
             return plan
 
         plan = equal if self._action is NOTHING else rehearse("deployed", self._action)
-        state, middles = self._observed(before, plan), [self._action]
+        state, middles = self._observed(before, plan), [] if self._action is NOTHING else [self._action]
         for step in range(1, config.steps + 1):
             action, why = self._choose(state, number, step)
             plan = rehearse(why, action)
@@ -174,7 +274,7 @@ class SCALLChooser:
             middles.append(self._agent().act(state[None])[0])
             if step >= config.least and self._is_settled(middles[-_SETTLED:]):
                 break
-        final: Floats = self._agent().act(self._observed(moment.now, plan)[None])[0]
+        final: Floats = self._agent().act(self._observed(context.now, plan)[None])[0]
         if config.deploy == "actor":
             return final
         rehearse("actor", final)
@@ -184,16 +284,16 @@ class SCALLChooser:
     def _choose(self, state: Floats, segment: int, step: int) -> tuple[Floats, str]:
         """An action to try, and why."""
         rng = self._rng(_DRAW, segment, step)
-        if segment == self._protocol.first - 1 and step <= self._protocol.random:
+        if segment == self._config.first_segment - 1 and step <= self._config.random_steps:
             return rng.random(3, np.float32), "random"
         return self._agent().explore(state[None], rng)[0], "agent"
 
     def _learn(self, segment: int, step: int) -> None:
-        protocol, rng = self._protocol, self._rng(_REPLAY, segment, step)
-        size = protocol.batch if len(self._memory) > protocol.alone else 1
+        config, rng = self._config, self._rng(_REPLAY, segment, step)
+        size = config.batch if len(self._memory) > config.single_until else 1
         rewards = self._rewards()
-        for _ in range(protocol.updates):
-            self._agent().update(self._memory.draw(size, rewards, rng, recent=protocol.recent))
+        for _ in range(config.updates):
+            self._agent().update(self._memory.draw(size, rewards, rng, recent=config.recent))
 
     def _rewards(self) -> Floats:
         """Of all transitions: 0 and 10 at the ends of the range that ratios are seen in."""
@@ -209,26 +309,39 @@ class SCALLChooser:
         return len(middles) == _SETTLED and bool(np.ptp(np.stack(middles), axis=0).max() < self._config.settled)
 
     def _try(
-        self, moment: Moment, before: Scene, step: int, why: str, action: Floats, plan: SizePlan, reference: Worth
-    ) -> Try:
+        self,
+        context: DecisionContext,
+        before: SegmentContext,
+        step: int,
+        why: str,
+        action: Floats,
+        plan: SizePlan,
+        reference: UserMetric,
+    ) -> Trial:
         told = None if action is NOTHING else self._read(action).to_json()
-        return rehearsed(moment, before, plan, step, self._config.steps, why, told, reference)
+        return evaluate_on_previous(context, before, plan, step, self._config.steps, why, told, reference)
 
-    def _sized(self, action: Floats, scene: Scene) -> SizePlan:
-        return scene.equal_sizes() if action is NOTHING else self._read(action).plan(scene, self._config.counts)
+    def _sized(self, action: Floats, segment_context: SegmentContext) -> SizePlan:
+        return (
+            segment_context.uniform_sizes()
+            if action is NOTHING
+            else self._read(action).plan(segment_context, self._config.counts)
+        )
 
     def _read(self, action: Floats) -> SizeAction:
-        return SizeAction.of(action, log=self._protocol.log)
+        return SizeAction.of(action, log=self._config.log_shapes)
 
-    def _observed(self, scene: Scene, plan: SizePlan) -> Floats:
-        return observed(scene, self._ratio, plan, groups=self._config.groups, counts=self._config.counts)
+    def _observed(self, segment_context: SegmentContext, plan: SizePlan) -> Floats:
+        return observed(segment_context, self._ratio, plan, groups=self._config.groups, counts=self._config.counts)
 
     def _agent(self) -> SAC:
         if self._made is None:
             # torch comes with the first search; methods are listed without it.
-            from edgerec.methods.search.sac import SAC, SACConfig
+            from edgerec.methods.search.actor_critic import SAC, SACConfig
 
-            settings = SACConfig(**self._protocol.agent)
+            settings = SACConfig(
+                **{name: getattr(self._config, name) for name in ("gamma", "actor_lr", "critic_lr", "hidden", "spread")}
+            )
             self._made = SAC(self._memory.n_state, 3, settings, int(self._rng(_WEIGHTS).integers(1 << 62)))
         return self._made
 
@@ -281,6 +394,8 @@ class Memory:
 
     def draw(self, count: int, rewards: Floats, rng: np.random.Generator, *, recent: bool) -> Batch:
         """`count` transitions with replacement, with `rewards` of all; `recent` ones more often."""
+        from edgerec.methods.search.actor_critic import Batch
+
         weights = np.arange(1.0, len(self) + 1) if recent else np.ones(len(self))
         chosen = rng.choice(len(self), count, p=weights / weights.sum())
         return Batch(self._states[chosen], self._actions[chosen], rewards[chosen], self._following[chosen])

@@ -6,15 +6,15 @@ ones need: no table of one size can stay as it is in a stream that grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.methods.stream.base import Chooser, Moment, Scene, rehearsed
-from edgerec.methods.stream.room import sides_of
+from edgerec.methods.stream.policy import DecisionContext, SegmentContext, SizePolicy, evaluate_on_previous
+from edgerec.methods.stream.warm_start import sides_of
 from edgerec.models import SizePlan, State
 from edgerec.models.settings import check_range
 
@@ -26,7 +26,7 @@ class StaticStreamConfig:
     """How sizes are searched.
 
     Attributes:
-        actions: that are drawn and judged on the first segment; the best is kept.
+        actions: that are drawn and evaluated on the first segment; the best is kept.
     """
 
     actions: int = 30
@@ -42,8 +42,8 @@ class StaticStream:
     name: ClassVar[str] = "static"
     config: ClassVar[type[StaticStreamConfig]] = StaticStreamConfig
 
-    def follow(self, config: StaticStreamConfig, d: int, seed: int) -> Chooser:
-        return StaticChooser(config, seed)
+    def policy(self, config: StaticStreamConfig, d: int, seed: int) -> SizePolicy:
+        return StaticPolicy(config, seed)
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Chosen:
     ids: tuple[NDArray[Any], NDArray[Any]]
     sizes: tuple[Sizes, Sizes]
 
-    def plan(self, scene: Scene) -> SizePlan:
+    def plan(self, segment_context: SegmentContext) -> SizePlan:
         """The same sizes, and the smallest for all rows that are not among them."""
-        known, room = scene.segment.known, scene.room
+        known, budget = segment_context.segment.known, segment_context.budget
         sides = [np.ones(n, np.int64) for n in known.shape]
         sizes = np.concatenate(self.sizes)
-        left = room.total - (sum(known.shape) - sizes.size)
-        parts = np.split(cut_off(sizes, left, exactly=room.widths is None), [self.sizes[0].size])
+        left = budget.total - (sum(known.shape) - sizes.size)
+        parts = np.split(cut_off(sizes, left, exactly=budget.exact), [self.sizes[0].size])
         for side, all_ids, own, part in zip(sides, (known.user_ids, known.item_ids), self.ids, parts, strict=True):
             side[np.searchsorted(all_ids, own)] = part
-        return SizePlan(room.d, *sides)
+        return SizePlan(budget.d, *sides)
 
 
 def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
@@ -84,35 +84,36 @@ def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
     return cut
 
 
-class StaticChooser:
+class StaticPolicy:
     """Follows one stream."""
 
     def __init__(self, config: StaticStreamConfig, seed: int) -> None:
         self._config, self._seed = config, seed
         self._chosen: Chosen | None = None
 
-    def plan(self, moment: Moment) -> SizePlan:
+    def plan(self, context: DecisionContext) -> SizePlan:
         """Equal sizes at the first segment; at the second those that are best on the first, kept from then on."""
-        if moment.before is None:
-            return moment.now.equal_sizes()
+        if context.before is None:
+            return context.now.uniform_sizes()
         if self._chosen is None:
-            self._chosen = self._search(moment, moment.before)
-        return self._chosen.plan(moment.now)
+            self._chosen = self._search(context, context.before)
+        return self._chosen.plan(context.now)
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         return {}
 
-    def _search(self, moment: Moment, before: Scene) -> Chosen:
-        room, known = before.room, before.segment.known
+    def _search(self, context: DecisionContext, before: SegmentContext) -> Chosen:
+        budget, known = before.budget, before.segment.known
         # Rows that come later have a width of their own.
-        widths = None if room.widths is None else room.widths - 1
-        sampler = Sampler(*before.counts("segment"), room.total, room.d, widths)
+        if budget.user_widths is not None and budget.item_widths is not None:
+            budget = replace(budget, user_widths=budget.user_widths - 1, item_widths=budget.item_widths - 1)
+        sampler = Sampler(*before.counts("segment"), budget)
         rng = np.random.default_rng(self._seed)
         tried: list[tuple[float, Action]] = []
         for number in range(self._config.actions):
             action = sampler.draw(rng)
             plan, of = sampler.plan(action), self._config.actions
-            found = rehearsed(moment, before, plan, number, of, "random", action.to_json())
+            found = evaluate_on_previous(context, before, plan, number, of, "random", action.to_json())
             tried.append((found.value, action))
         _, best = max(tried, key=lambda pair: pair[0])
         return Chosen((known.user_ids, known.item_ids), sides_of(sampler.plan(best)))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from edgerec.api import TrainRequest, train
-from edgerec.budget import Budget
+from edgerec.budget import Budget, SizeBudget
 from edgerec.data import Interactions
 from edgerec.errors import RunError, SettingError, UnsupportedError
-from edgerec.methods.bet import BET, BETConfig
-from edgerec.methods.search import bet_search
-from edgerec.methods.search import judge as judging
+from edgerec.methods.bet.predictor import Predictor
+from edgerec.methods.bet.search import BET, VARIANTS, BETConfig, BETSearch
+from edgerec.methods.search import evaluator as evaluating
 from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.training import FitOptions, Run, Step
@@ -26,7 +26,7 @@ from edgerec_export import export, from_run
 from tests.conftest import CommandLine, interrupted
 
 D = 16
-QUICK: dict[str, Any] = {"iterations": 7, "candidates": 6, "epochs": 1, "retrain": 2, "even": False}
+QUICK: dict[str, Any] = {"iterations": 7, "candidates": 6, "epochs": 1, "retrain": 2, "include_uniform_baseline": False}
 WANTED: dict[str, Any] = {
     "method": "bet",
     "budget": "25%",
@@ -60,26 +60,26 @@ def same(a: Run, b: Run) -> bool:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each training that judges."""
     made: list[int] = []
-    answer = judging._answer
-    monkeypatch.setattr(judging, "_answer", lambda shared, plan: (made.append(1), answer(shared, plan))[1])
+    answer = evaluating._answer
+    monkeypatch.setattr(evaluating, "_answer", lambda shared, plan: (made.append(1), answer(shared, plan))[1])
     return made
 
 
-@pytest.mark.parametrize("protocol", ["own", "paper", "code"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_there_are_as_many_fine_tunings_as_iterations(
-    protocol: str, interactions: Interactions, asked: list[int], tmp_path: Path
+    variant: str, interactions: Interactions, asked: list[int], tmp_path: Path
 ) -> None:
     """T, not m T: of the candidates one an iteration is judged."""
-    settings = {**QUICK, "iterations": 12, "protocol": protocol, "retrain": None, "even": None}
+    settings = {"iterations": 12, "candidates": 6, "epochs": 1, "variant": variant}
     train(interactions, **{**WANTED, "method_settings": settings}, out=tmp_path)
     assert len(asked) == 12
     found = read_history(tmp_path / FILE_NAME)
     assert [entry["iteration"] for entry in found[:12]] == list(range(12))
-    assert len(found) == 12 + {"own": 5 + 1, "paper": 5, "code": 3}[protocol]
+    assert len(found) == 12 + {"default": 5 + 1, "paper": 5, "authors_code": 3}[variant]
     turns = [entry["strategy"] for entry in found[:12]]
-    swapped = ["nearest", "random"] if protocol == "code" else ["random", "nearest"]
+    swapped = ["nearest", "random"] if variant == "authors_code" else ["random", "nearest"]
     # Before anything is judged there is nothing to predict from.
-    first = ["random"] * 5 if protocol == "own" else ["random", "greedy", "greedy", *swapped]
+    first = ["random"] * 5 if variant == "default" else ["random", "greedy", "greedy", *swapped]
     assert turns == [*first, "greedy", "greedy", "greedy", *swapped, "greedy", "greedy"]
 
 
@@ -93,7 +93,7 @@ def test_turns_choose_by_their_rule(
 ) -> None:
     """Greedy takes the highest prediction, nearest the smallest distance, of candidates that are drawn anew."""
     looked: list[tuple[str, int]] = []
-    predict, distances = bet_search.Predictor.predict, bet_search.BETSearch._distances
+    predict, distances = Predictor.predict, BETSearch._distances
 
     def watched(self: Any, members: Any) -> Any:
         found = predict(self, members)
@@ -105,8 +105,8 @@ def test_turns_choose_by_their_rule(
         looked.append(("near", int(found.argmin())))
         return found
 
-    monkeypatch.setattr(bet_search.Predictor, "predict", watched)
-    monkeypatch.setattr(bet_search.BETSearch, "_distances", watched_distances)
+    monkeypatch.setattr(Predictor, "predict", watched)
+    monkeypatch.setattr(BETSearch, "_distances", watched_distances)
     settings = {**QUICK, "iterations": 10, "candidates": 20}
     train(interactions, **{**WANTED, "method_settings": settings}, out=tmp_path)
     found = entries(tmp_path)[5:10]
@@ -114,7 +114,7 @@ def test_turns_choose_by_their_rule(
     assert kinds == ["predicted", "predicted", "predicted", "predicted", "predicted", "near"]
     chosen = [looked[5][1], looked[6][1], looked[7][1], 0, looked[10][1]]
     counts = interactions.user_counts(), interactions.item_counts()
-    sampler = Sampler(*counts, total=1000, d=D)
+    sampler = Sampler(*counts, SizeBudget(*interactions.shape, 1000, D))
     for number, (entry, at) in enumerate(zip(found, chosen, strict=True), 5):
         rng = np.random.default_rng([3, 0, number])
         drawn = [sampler.draw(rng) for _ in range(20)]
@@ -133,9 +133,11 @@ def test_what_is_judged_and_what_ships_keep_the_budget(interactions: Interaction
 
 
 def test_one_size_for_all_is_trained_beside_the_best(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, **{**WANTED, "method_settings": {**QUICK, "even": True}}, out=tmp_path)
+    run = train(
+        interactions, **{**WANTED, "method_settings": {**QUICK, "include_uniform_baseline": True}}, out=tmp_path
+    )
     full = read_history(tmp_path / FILE_NAME)[7:]
-    assert [list(entry["action"]) for entry in full[2:]] == [["even"]]
+    assert [list(entry["action"]) for entry in full[2:]] == [["uniform"]]
     assert max(full, key=lambda entry: entry["eval"]) == full[2]
     assert run.users is not None
     assert np.ptp(np.concatenate([run.users.sizes(), run.items.sizes()])) == 0
@@ -146,15 +148,16 @@ def test_the_best_of_those_trained_in_full_ships(split: str, interactions: Inter
     settings = {**QUICK, "retrain": 4}
     run = train(interactions, **{**WANTED, "method_settings": settings}, split=split, out=tmp_path)
     found = read_history(tmp_path / FILE_NAME)
-    judged, full = found[:7], found[7:]
+    evaluation, full = found[:7], found[7:]
     assert [entry["iteration"] for entry in full] == [
-        entry["iteration"] for entry in sorted(judged, key=lambda entry: -entry["fitness"])[:4]
+        entry["iteration"] for entry in sorted(evaluation, key=lambda entry: -entry["fitness"])[:4]
     ]
     assert [entry["strategy"] for entry in full] == [RETRAIN] * 4
     best = max(full, key=lambda entry: entry["eval"])
     counts = (run.user_counts, run.item_counts)
     rows = interactions.n_users + interactions.n_items
-    sampler = Sampler(*(np.asarray(side, np.int64) for side in counts), total=Budget.parse("25%").values(rows, D), d=D)
+    budget = SizeBudget(*interactions.shape, Budget.parse("25%").values(rows, D), D)
+    sampler = Sampler(*(np.asarray(side, np.int64) for side in counts), budget)
     plan = sampler.plan(Action.from_json(best["action"]))
     assert np.array_equal(run.items.sizes(), plan.items)
     validation = run.metrics["validation"]
@@ -224,7 +227,7 @@ def test_a_stop_inside_a_judgement_loses_that_judgement_alone(
 ) -> None:
     whole = train(interactions, **WANTED)
     made: list[int] = []
-    answer = judging._answer
+    answer = evaluating._answer
 
     def stop_in_third(shared: Any, plan: Any) -> Any:
         made.append(1)
@@ -232,7 +235,7 @@ def test_a_stop_inside_a_judgement_loses_that_judgement_alone(
             raise StoppedError
         return answer(shared, plan)
 
-    monkeypatch.setattr(judging, "_answer", stop_in_third)
+    monkeypatch.setattr(evaluating, "_answer", stop_in_third)
     with pytest.raises(StoppedError):
         train(interactions, **WANTED, out=tmp_path)
     assert len(entries(tmp_path)) == 2
@@ -292,10 +295,10 @@ def test_a_search_that_is_made_anew_has_a_new_history(interactions: Interactions
     assert entries(tmp_path) != before
 
 
-def test_the_oracle_searches_and_the_backbone_ships(
+def test_the_proxy_searches_and_the_backbone_ships(
     interactions: Interactions, asked: list[int], tmp_path: Path
 ) -> None:
-    settings = {**QUICK, "oracle": "ials"}
+    settings = {**QUICK, "proxy": "ials"}
     run = train(interactions, backbone="mf", **{**WANTED, "method_settings": settings}, out=tmp_path)
     own = train(interactions, backbone="ials", **WANTED, out=tmp_path / "ials")
     assert run.config["backbone"] == "mf"
@@ -306,8 +309,8 @@ def test_the_oracle_searches_and_the_backbone_ships(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"oracle": "svd"}, "oracle must be one of backbone, ials"),
-        ({"protocol": "mine"}, "protocol must be one of own, paper, code"),
+        ({"proxy": "svd"}, "proxy must be one of backbone, ials"),
+        ({"turns": "greedy,lucky"}, "turns must be one of greedy, random, nearest"),
         ({"selection": "best"}, "selection"),
         ({"iterations": 0}, "iterations"),
         ({"candidates": 0}, "candidates"),
@@ -318,6 +321,14 @@ def test_the_oracle_searches_and_the_backbone_ships(
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         BETConfig(**settings)
+
+
+def test_a_variant_is_a_whole_config_that_other_settings_change() -> None:
+    chosen = TrainRequest.make("ials", "bet", budget="25%", method_settings={"variant": "paper", "updates": 9})
+    assert chosen.method_config == replace(VARIANTS["paper"], updates=9)
+    assert TrainRequest.make("ials", "bet", budget="25%").method_config == VARIANTS["default"] == BETConfig()
+    with pytest.raises(SettingError, match="variant must be one of default, paper, authors_code, got 'mine'"):
+        TrainRequest.make("ials", "bet", budget="25%", method_settings={"variant": "mine"})
 
 
 def test_workers_are_for_searches(interactions: Interactions) -> None:
@@ -333,7 +344,7 @@ class TestCommandLine:
     def test_a_search_that_ctrl_c_stops_goes_on(
         self, interactions: Interactions, tmp_path: Path, command_line: CommandLine
     ) -> None:
-        arguments = [*self.COMMAND, *self.SEARCH, "--oracle", "ials", "--backbone", "mf", "--epochs", "2"]
+        arguments = [*self.COMMAND, *self.SEARCH, "--method-set", "proxy=ials", "--backbone", "mf", "--epochs", "2"]
         out = ["--out", str(tmp_path / "run"), "--workers", "2", "--json"]
         stopped = interrupted([*arguments, *out], (tmp_path / "run" / FILE_NAME).exists)
         assert stopped.returncode == 130
@@ -342,7 +353,7 @@ class TestCommandLine:
         resumed = command_line(*arguments, *out, "--resume")
         assert resumed.returncode == 0, resumed.stderr
         options = FitOptions(seed=0, threads=1, max_epochs=2)
-        settings = {**QUICK, "oracle": "ials"}
+        settings = {**QUICK, "proxy": "ials"}
         asked = {**WANTED, "backbone": "mf", "method_settings": settings, "options": options}
         whole = train(interactions, **asked, out=tmp_path / "whole")
         assert json.loads(resumed.stdout)["metrics"] == whole.metrics
@@ -351,17 +362,14 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (
-                ["--method", "popularity", "--oracle", "ials"],
-                "--oracle is for the methods bet, ciess, not",
-            ),
-            (["--method", "popularity", "--protocol", "paper"], "--protocol is for the methods bet, ciess, not"),
+            (["--method", "popularity", "--method-set", "proxy=ials"], "popularity has no setting proxy"),
+            (["--method", "popularity", "--method-set", "variant=paper"], "popularity has no setting variant"),
+            (["--method", "bet", "--method-set", "variant=mine"], "variant must be one of default, paper"),
             (["--method", "popularity", "--workers", "2"], "no use for workers"),
             (["--method", "bet", "--workers", "some"], "give a number"),
-            (["--method", "bet", "--oracle", "ials", "--method-set", "oracle=ials"], "the same setting"),
         ],
     )
-    def test_flags_that_do_not_fit_are_refused(
+    def test_options_that_do_not_fit_are_refused(
         self, options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         from edgerec.cli.app import run

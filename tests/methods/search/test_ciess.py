@@ -15,15 +15,22 @@ from edgerec.api import TrainRequest, train
 from edgerec.budget import Budget
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, DataError, RunError, SettingError, StorageError
-from edgerec.methods.ciess import PROTOCOLS, CIESSConfig
+from edgerec.methods.ciess.config import VARIANTS, CIESSConfig
+from edgerec.methods.ciess.visits import Visits
+from edgerec.methods.search.evaluator import SizeEvaluator
 from edgerec.methods.search.history import FILE_NAME, read_history
-from edgerec.methods.search.judge import Judge
-from edgerec.methods.search.visits import Visits
 from edgerec.tables import PrefixTable
 from edgerec.training import FitOptions, Run, Step
 from edgerec_export import Options, export, from_run
 
-QUICK: dict[str, Any] = {"episodes": 2, "iterations": 3, "batch": 64, "finals": 3, "updates": 2, "even": False}
+QUICK: dict[str, Any] = {
+    "episodes": 2,
+    "iterations": 3,
+    "batch": 64,
+    "n_finalists": 3,
+    "updates": 2,
+    "candidate_sources": "smoothed",
+}
 OPTIONS = FitOptions(seed=3, threads=1, max_epochs=3)
 SPLIT = "random:50/25/25"
 
@@ -45,12 +52,12 @@ def values(run: Run) -> int:
     return run.items.n_values + run.users.n_values
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("budget", ["20%", "10%", "1234"])
-def test_the_budget_is_met_exactly(protocol: str, budget: str, interactions: Interactions) -> None:
-    run = train(interactions, request(budget, protocol=protocol, epochs=1, iterations=2, ship="projected"))
+def test_the_budget_is_met_exactly(variant: str, budget: str, interactions: Interactions) -> None:
+    run = train(interactions, request(budget, variant=variant, epochs=1, iterations=2, candidate_sources="projected"))
     assert values(run) == Budget.parse(budget).values(500, 16)
-    assert run.method_settings["ship"] == "projected"
+    assert run.method_settings["candidate_sources"] == "projected"
     assert isinstance(run.items, PrefixTable)
     assert 1 <= run.items.sizes().min() <= run.items.sizes().max() <= 16
 
@@ -64,36 +71,40 @@ def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions:
 
 
 @pytest.mark.parametrize("backbone", ["lightgcn", "mf", "ncf", "ngcf"])
-@pytest.mark.parametrize("oracle", ["backbone", "ials"])
-def test_every_backbone_is_searched(backbone: str, oracle: str, interactions: Interactions) -> None:
-    run = train(interactions, request(backbone=backbone, oracle=oracle, epochs=1, episodes=1, retrain=1))
-    assert run.method_settings["ship"] == "smoothed"
+@pytest.mark.parametrize("proxy", ["backbone", "ials"])
+def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Interactions) -> None:
+    run = train(interactions, request(backbone=backbone, proxy=proxy, epochs=1, episodes=1, retrain=1))
+    assert run.method_settings["candidate_sources"] == "smoothed"
     assert values(run) == Budget.parse("20%").values(500, 16)
 
 
 @pytest.mark.parametrize(
-    ("protocol", "found"),
-    [("own", {"smoothed"}), ("paper", {"walk", "projected"}), ("code", {"walk", "projected"})],  # or one of them
+    ("variant", "found"),
+    [
+        ("default", {"smoothed"}),
+        ("paper", {"walk", "projected"}),
+        ("authors_code", {"walk", "projected"}),
+    ],  # or one of them
 )
 def test_each_protocol_ships_its_kinds_of_sizes(
-    protocol: str, found: set[str], interactions: Interactions, tmp_path: Path
+    variant: str, found: set[str], interactions: Interactions, tmp_path: Path
 ) -> None:
     """What was visited is judged already, as a 'walk'."""
-    run = train(interactions, request("60%", protocol=protocol, epochs=1, retrain=6), out=tmp_path)
+    run = train(interactions, request("60%", variant=variant, epochs=1, retrain=6), out=tmp_path)
     told = read_history(tmp_path / FILE_NAME)
     origin = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
     assert {origin[entry["iteration"]] for entry in told if entry["strategy"] == "retrain"} <= found
-    assert run.method_settings["ship"].replace("visited", "walk") in found
+    assert run.method_settings["candidate_sources"].replace("visited", "walk") in found
 
 
 def test_kinds_of_sizes_compete_where_several_are_asked_for(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, request(ship="visited, projected,proposed,even", retrain=3), out=tmp_path)
+    run = train(interactions, request(candidate_sources="visited, projected,proposed,uniform", retrain=3), out=tmp_path)
     told = read_history(tmp_path / FILE_NAME)
     kinds = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
     full = [entry for entry in told if entry["strategy"] == "retrain"]
-    found = [kinds.get(entry["iteration"], "even").replace("walk", "visited") for entry in full]
-    assert {"visited", "proposed", "even"} <= set(found)
-    assert run.method_settings["ship"] == found[int(np.argmax([entry["eval"] for entry in full]))]
+    found = [kinds.get(entry["iteration"], "uniform").replace("walk", "visited") for entry in full]
+    assert {"visited", "proposed", "uniform"} <= set(found)
+    assert run.method_settings["candidate_sources"] == found[int(np.argmax([entry["eval"] for entry in full]))]
 
 
 def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
@@ -108,14 +119,14 @@ def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
 
 def test_one_size_for_all_ships_where_nothing_better_was_found(interactions: Interactions, tmp_path: Path) -> None:
     """A search of one visit has found nothing yet."""
-    run = train(interactions, request(episodes=1, iterations=1, even=None), out=tmp_path)
+    run = train(interactions, request(episodes=1, iterations=1, candidate_sources="smoothed,uniform"), out=tmp_path)
     full = [entry for entry in read_history(tmp_path / FILE_NAME) if entry["strategy"] == "retrain"]
     assert max(full, key=lambda entry: entry["eval"]) == full[-1]
-    assert run.method_settings["ship"] == "even"
+    assert run.method_settings["candidate_sources"] == "uniform"
     assert run.users is not None
     sizes = np.concatenate([run.users.sizes(), run.items.sizes()])
     assert np.ptp(sizes) == 1
-    assert sizes.mean() == pytest.approx(full[-1]["action"]["even"], abs=1e-4)
+    assert sizes.mean() == pytest.approx(full[-1]["action"]["uniform"], abs=1e-4)
     assert values(run) == Budget.parse("20%").values(500, 16)
     # What a run tells of itself makes the same again, without a search.
     again = train(interactions, request(**run.method_settings))
@@ -129,7 +140,7 @@ def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Pa
     (path,) = (tmp_path / "searches").iterdir()
     visited = [np.load(path)[f"sizes.{side}"].astype(int) for side in ("users", "items")]
     spent = int(visited[0][0].sum() + visited[1][0].sum())
-    run = train(interactions, request(str(spent + 20), ship="visited", **shared))
+    run = train(interactions, request(str(spent + 20), candidate_sources="visited", **shared))
     assert run.users is not None
     shipped = [
         np.array_equal(users, run.users.sizes()) and np.array_equal(items, run.items.sizes())
@@ -137,35 +148,35 @@ def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Pa
     ]
     assert sum(shipped) == 1
     assert 0.9 * (spent + 20) <= values(run) <= spent + 20
-    with pytest.raises(BudgetError, match="ship"):
-        train(interactions, request("97%", ship="visited", **shared))
+    with pytest.raises(BudgetError, match="candidate_sources"):
+        train(interactions, request("97%", candidate_sources="visited", **shared))
 
 
 def test_one_search_serves_three_budgets(
     interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    judge = Judge.each
+    evaluator = SizeEvaluator.each
 
-    def counting(self: Judge, plans: Any) -> Any:
+    def counting(self: SizeEvaluator, plans: Any) -> Any:
         asked.append(len(plans))
-        return judge(self, plans)
+        return evaluator(self, plans)
 
-    monkeypatch.setattr(Judge, "each", counting)
+    monkeypatch.setattr(SizeEvaluator, "each", counting)
     shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%,5%"}
     alone = {budget: train(interactions, request(budget, budgets=shared["budgets"])) for budget in ("20%", "10%")}
     asked.clear()
-    finals = []
+    n_finalists = []
     for budget in ("10%", "20%", "7%"):
         run = train(interactions, request(budget, **shared), out=tmp_path / budget.strip("%"))
-        finals.append(asked[-1])
+        n_finalists.append(asked[-1])
         told = read_history(tmp_path / budget.strip("%") / FILE_NAME)
         assert [entry["strategy"] for entry in told[:6]] == ["walk"] * 6
         assert abs(values(run) - Budget.parse(budget).values(500, 16)) <= 0.1 * values(run)
         if budget in alone:  # the same as where nothing was there
             assert np.array_equal(run.items.dense(), alone[budget].items.dense())
             assert run.metrics == alone[budget].metrics
-    assert sum(asked) == 6 + sum(finals)
+    assert sum(asked) == 6 + sum(n_finalists)
     assert len(list((tmp_path / "searches").iterdir())) == 1
     # Another seed is another search, beside the first.
     train(interactions, replace(request("10%", **shared), options=replace(OPTIONS, seed=4)))
@@ -208,10 +219,10 @@ def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_pa
     steps: list[Step] = []
     run = train(interactions, request(), out=tmp_path, progress=steps.append)
     told = read_history(tmp_path / FILE_NAME)
-    judged = [entry for entry in told if entry["strategy"] != "retrain"]
-    assert len(judged) == 6 + sum(entry["strategy"] != "walk" for entry in judged)
-    assert len(told) - len(judged) == 3
-    for entry in judged:
+    evaluation = [entry for entry in told if entry["strategy"] != "retrain"]
+    assert len(evaluation) == 6 + sum(entry["strategy"] != "walk" for entry in evaluation)
+    assert len(told) - len(evaluation) == 3
+    for entry in evaluation:
         assert 0 < entry["density"] <= 1
         assert 0 <= entry["quality"] <= 1
         for side in ("users", "items"):
@@ -220,14 +231,14 @@ def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_pa
             assert len(quantiles) == 5
             assert len(entry["sizes"][side]) == 10
         json.dumps(entry, allow_nan=False)
-    finals = [entry for entry in judged if entry["strategy"] == "smoothed"]
-    assert finals
-    assert all(math.isclose(entry["density"], 0.2) for entry in finals)
+    n_finalists = [entry for entry in evaluation if entry["strategy"] == "smoothed"]
+    assert n_finalists
+    assert all(math.isclose(entry["density"], 0.2) for entry in n_finalists)
     searched = [step for step in steps if step.phase == "search"]
     bests = [step.values["best"] for step in searched]
     assert bests == sorted(bests)
-    assert searched[-1].epoch == searched[-1].max_epochs == len(judged)
-    within = [entry["fitness"] for entry in judged if entry["within"]]
+    assert searched[-1].epoch == searched[-1].max_epochs == len(evaluation)
+    within = [entry["fitness"] for entry in evaluation if entry["within"]]
     assert bests[-1] == max(within)
     assert [entry["phase"] for entry in run.history].count("search") == len(told)
 
@@ -251,13 +262,13 @@ def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_pa
     "wrong",
     [
         {"noise": "pink"},
-        {"protocol": "mine"},
-        {"ship": "nothing"},
-        {"ship": "smoothed,"},
+        {"ranked_by": "luck"},
+        {"candidate_sources": "nothing"},
+        {"candidate_sources": "smoothed,"},
         {"episodes": 0},
         {"cost": -1.0},
-        {"episodes": 3, "at_once": 2},
-        {"oracle": "svd"},
+        {"episodes": 3, "parallel_episodes": 2},
+        {"proxy": "svd"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:

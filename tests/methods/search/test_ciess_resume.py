@@ -13,8 +13,8 @@ from edgerec.api import train
 from edgerec.budget import Budget
 from edgerec.data import Interactions
 from edgerec.errors import RunError
+from edgerec.methods.search.evaluator import SizeEvaluator
 from edgerec.methods.search.history import FILE_NAME, read_history
-from edgerec.methods.search.judge import Judge
 from edgerec.training import Run, Step
 from tests.methods.search.test_ciess import SPLIT, request
 
@@ -34,11 +34,11 @@ def same(a: Run, b: Run) -> bool:
     )
 
 
-@pytest.mark.parametrize(("at_once", "split"), [(1, SPLIT), (2, "random:80/20")])
+@pytest.mark.parametrize(("parallel_episodes", "split"), [(1, SPLIT), (2, "random:80/20")])
 def test_stopped_at_any_point_it_ends_as_one_that_was_not(
-    at_once: int, split: str, interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parallel_episodes: int, split: str, interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request(split=split, at_once=at_once)
+    wanted = request(split=split, parallel_episodes=parallel_episodes)
     steps: list[Step] = []
     whole = train(interactions, wanted, progress=steps.append)
     assert {step.phase for step in steps} >= {"full", "search", "choose"}
@@ -54,21 +54,23 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
         with pytest.raises(KilledError):
             train(interactions, wanted, out=out, progress=stop)
         assert same(train(interactions, wanted, out=out, resume=True), whole)
-        judged = [entry for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
-        assert [entry["iteration"] for entry in judged] == list(range(len(judged)))
+        evaluation = [entry for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
+        assert [entry["iteration"] for entry in evaluation] == list(range(len(evaluation)))
         allowed = Budget.parse("20%").values(500, 16) / (500 * 16)
-        assert [entry["within"] for entry in judged] == [entry["density"] <= allowed + 1e-12 for entry in judged]
+        assert [entry["within"] for entry in evaluation] == [
+            entry["density"] <= allowed + 1e-12 for entry in evaluation
+        ]
 
     # And inside a judgement.
-    out, judge = tmp_path / "inside", Judge.each
+    out, evaluator = tmp_path / "inside", SizeEvaluator.each
     calls = iter(range(3))
 
-    def dying(self: Judge, plans: Any) -> Any:
+    def dying(self: SizeEvaluator, plans: Any) -> Any:
         if next(calls, None) is None:
             raise KilledError
-        return judge(self, plans)
+        return evaluator(self, plans)
 
-    monkeypatch.setattr(Judge, "each", dying)
+    monkeypatch.setattr(SizeEvaluator, "each", dying)
     with pytest.raises(KilledError):
         train(interactions, wanted, out=out)
     monkeypatch.undo()

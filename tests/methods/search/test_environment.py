@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgerec.data import Interactions
-from edgerec.methods.search.environment import Environment, Rules
-from edgerec.methods.search.noise import noise
+from edgerec.methods.ciess.agent import noise
+from edgerec.methods.ciess.environment import Environment, Rules
 
 D = 8
 FULL = np.array([0.5, 0.0, np.nan], np.float32)
@@ -49,7 +49,7 @@ def test_the_reward_is_quality_less_memory(train: Interactions) -> None:
     sizes, quality = np.array([1, 4, 8]), np.array([0.2, 0.5, 1.0], np.float32)
     paper = Environment(train, FULL, D, pair(Rules(0.4))).reward(0, quality, sizes)
     assert paper == pytest.approx(quality - 0.4 * np.array([1 / 64, 1 / 4, 1]))
-    code = Environment(train, FULL, D, pair(Rules(0.4, from_one=True))).reward(0, quality, sizes)
+    code = Environment(train, FULL, D, pair(Rules(0.4, zero_based_cost=True))).reward(0, quality, sizes)
     assert code == pytest.approx(quality - 0.4 * np.array([0, 9 / 64, 49 / 64]))
 
 
@@ -66,8 +66,8 @@ def test_states_are_popularity_size_and_quality_from_minus_one_to_one(train: Int
 
 
 def test_rows_of_equal_popularity_are_no_division_by_zero() -> None:
-    even = Interactions.from_pairs([0, 1], [0, 1])
-    environment = Environment(even, np.ones(2, np.float32), 1, pair(Rules(0.4)), log=True)
+    include_uniform_baseline = Interactions.from_pairs([0, 1], [0, 1])
+    environment = Environment(include_uniform_baseline, np.ones(2, np.float32), 1, pair(Rules(0.4)), log=True)
     assert np.isfinite(environment.states(0, slice(None), np.ones(2, np.int64), np.ones(2, np.float32))).all()
 
 

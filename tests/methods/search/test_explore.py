@@ -15,30 +15,16 @@ from edgerec.budget import Budget
 from edgerec.data import split as split_interactions
 from edgerec.data import synthetic
 from edgerec.methods import Job
-from edgerec.methods.search.agent import Exploring, levelled
-from edgerec.methods.search.explore import Explorer, Search
-from edgerec.methods.search.fitness import Judged
-from edgerec.methods.search.visits import Visits
+from edgerec.methods.ciess.agent import levelled
+from edgerec.methods.ciess.config import CIESSConfig
+from edgerec.methods.ciess.search import Explorer
+from edgerec.methods.ciess.visits import Visits
+from edgerec.methods.search.evaluator import Evaluation
 from edgerec.models import SizePlan
 
 D = 32
-SEARCH = Search(
-    episodes=4,
-    iterations=10,
-    cost=0.0,
-    shares=(),
-    exploring=Exploring(),
-    ratio=True,
-    from_one=False,
-    strict=False,
-    log=False,
-    apart=False,
-    gamma=0.0,
-    updates=2,
-    batch=64,
-    memory=100,
-    at_once=1,
-    seed=0,
+SEARCH = CIESSConfig(
+    episodes=4, cost=0.0, log_sizes=False, shared_noise=False, holdout_reward=False, updates=2, batch=64
 )
 
 
@@ -49,9 +35,9 @@ def job() -> Job:
     return job_of(request, parts, fit=None)  # type: ignore[arg-type]
 
 
-def on_all_parts(users: Any) -> Judged:
+def on_all_parts(users: Any) -> Evaluation:
     """Users that are as good on either half of the validation part as on the whole."""
-    return Judged(np.tile(np.asarray(users, np.float32), (3, 1)))
+    return Evaluation(np.tile(np.asarray(users, np.float32), (3, 1)))
 
 
 class Target:
@@ -60,27 +46,27 @@ class Target:
     def __init__(self, best: np.ndarray) -> None:
         self.best = best
 
-    def full(self) -> Judged:
+    def full(self) -> Evaluation:
         return on_all_parts(np.ones(self.best.size))
 
-    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
+    def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
         return [on_all_parts(1 - np.abs(plan.users - self.best) / D) for plan in plans]
 
 
-def run(judge: Target, **changes: Any) -> Visits:
-    explorer = Explorer(job(), judge, replace(SEARCH, **changes), None)  # type: ignore[arg-type]
+def run(evaluator: Target, *, seed: int = 0, **changes: Any) -> Visits:
+    explorer = Explorer(replace(job(), seed=seed), evaluator, replace(SEARCH, **changes), None)  # type: ignore[arg-type]
     return explorer.run(lambda entry: None)
 
 
-def users_quality(judge: Target, visits: Visits, last: int) -> float:
+def users_quality(evaluator: Target, visits: Visits, last: int) -> float:
     """Of the users, in the last visits."""
     plans = [SizePlan(D, users.astype(np.int64)) for users, _ in visits.sizes[-last:]]
-    return float(np.mean([judged.mean for judged in judge.judge(plans)]))
+    return float(np.mean([evaluation.mean for evaluation in evaluator.evaluate(plans)]))
 
 
 def test_it_finds_the_size_that_is_best() -> None:
-    judge = Target(np.full(120, 26))
-    visits = run(judge, episodes=3, updates=4)
+    evaluator = Target(np.full(120, 26))
+    visits = run(evaluator, episodes=3, updates=4)
     proposed = np.array([users.astype(np.float64).mean() for users, _ in visits.proposed])
     assert proposed[0] == pytest.approx((D + 1) / 2, abs=0.5)
     assert proposed[-10:].mean() == pytest.approx(26, abs=2.5)
@@ -88,8 +74,8 @@ def test_it_finds_the_size_that_is_best() -> None:
 
 def test_memory_has_its_price() -> None:
     """Where nothing is lost by small sizes, and with the price the smaller the better."""
-    judge = Target(np.full(120, 16))
-    free, dear = (run(judge, cost=cost, episodes=3, updates=4) for cost in (0.0, 4.0))
+    evaluator = Target(np.full(120, 16))
+    free, dear = (run(evaluator, cost=cost, episodes=3, updates=4) for cost in (0.0, 4.0))
     means = [np.mean([users.mean() for users, _ in visits.sizes[-10:]]) for visits in (free, dear)]
     assert means[1] < means[0] - 3
 
@@ -98,11 +84,11 @@ def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
     """The critic knows of better sizes before the actor follows: with the same seeds, noise and steps, what is visited
     with the walk is nearer to the best. Rows of two kinds that the state does not tell apart: no actor gets all right.
     """
-    judge = Target(np.where(np.arange(120) % 2, 20, 28))
+    evaluator = Target(np.where(np.arange(120) % 2, 20, 28))
     gains = []
     for seed in range(3):
         with_walk, without = (
-            users_quality(judge, run(judge, seed=seed, exploring=Exploring(walk=walk)), 10) for walk in (True, False)
+            users_quality(evaluator, run(evaluator, seed=seed, walk=walk), 10) for walk in (True, False)
         )
         gains.append(with_walk - without)
     assert sum(gain > 0 for gain in gains) >= 2
@@ -110,9 +96,7 @@ def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
 
 
 def test_a_strict_search_visits_what_it_may_spend() -> None:
-    visits = run(
-        Target(np.full(120, 26)), cost=None, shares=(0.4, 0.2, 0.1), strict=True, log=True, episodes=6, updates=1
-    )
+    visits = run(Target(np.full(120, 26)), cost=None, budgets="40%,20%,10%", log_sizes=True, episodes=6, updates=1)
     kept = visits.kept()
     for number, share in enumerate((0.4, 0.2, 0.1)):
         part = slice(20 * number, 20 * number + 20)
@@ -127,7 +111,7 @@ def test_what_a_strict_search_visits_is_within_the_budget_of_that_share(share: s
     """To the value, also where the share is no whole number of them: it may then ship as it is."""
     budget = Budget.parse(share)
     allowed = budget.values(200, D)
-    visits = run(Target(np.full(120, 26)), shares=(budget.amount,), strict=True, log=True, episodes=1, updates=1)
+    visits = run(Target(np.full(120, 26)), cost=None, budgets=share, log_sizes=True, episodes=1, updates=1)
     assert {int(users.sum() + items.sum()) for users, items in visits.sizes} == {allowed}
 
 
@@ -137,28 +121,28 @@ class Lucky:
     def __init__(self) -> None:
         self.worth = np.random.default_rng(5).uniform(0, 1, (2, 120, D + 1)).astype(np.float32)
 
-    def full(self) -> Judged:
+    def full(self) -> Evaluation:
         return on_all_parts(np.ones(120))
 
-    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
+    def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
         both = [self.worth[:, np.arange(120), plan.users] for plan in plans]
-        return [Judged(np.stack([halves.mean(0), *halves])) for halves in both]
+        return [Evaluation(np.stack([halves.mean(0), *halves])) for halves in both]
 
 
-def test_agents_do_not_learn_the_validation_part_by_heart() -> None:
+def test_agents_do_not_overfit_to_the_validation_part() -> None:
     """An agent that is paid for what it sees keeps each row at sizes with which it was lucky."""
-    judge = Lucky()
+    evaluator = Lucky()
 
-    def gain(seed: int, *, apart: bool) -> float:
+    def gain(seed: int, *, holdout_reward: bool) -> float:
         """From the first episode to the last two, on the half that is seen."""
-        visits = run(judge, seed=seed, apart=apart, episodes=5, updates=8, batch=256)
+        visits = run(evaluator, seed=seed, holdout_reward=holdout_reward, episodes=5, updates=8, batch=256)
         plans = [SizePlan(D, users.astype(np.int64)) for users, _ in visits.sizes]
-        shown = np.array([judged.evals[1].mean() for judged in judge.judge(plans)])
+        shown = np.array([evaluation.evals[1].mean() for evaluation in evaluator.evaluate(plans)])
         return float(shown[-20:].mean() - shown[:10].mean())
 
     for seed in range(2):
-        assert gain(seed, apart=False) > 0.01
-        assert gain(seed, apart=True) < 0.005
+        assert gain(seed, holdout_reward=False) > 0.01
+        assert gain(seed, holdout_reward=True) < 0.005
 
 
 class Tilted:
@@ -169,10 +153,10 @@ class Tilted:
         counts = job().split.train.item_counts()
         self.popular = counts > np.median(counts)
 
-    def full(self) -> Judged:
+    def full(self) -> Evaluation:
         return on_all_parts(np.ones(120))
 
-    def judge(self, plans: Sequence[SizePlan]) -> list[Judged]:
+    def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
         return [on_all_parts(np.full(120, self.worth(plan.users, plan.items))) for plan in plans]
 
     def worth(self, users: Any, items: Any) -> float:
@@ -183,20 +167,20 @@ class Tilted:
 
 def test_noise_in_common_finds_what_no_row_knows() -> None:
     """With noise of their own alone all tables are alike, and there is nothing to learn from."""
-    judge = Tilted()
-    wanted: dict[str, Any] = {"cost": None, "shares": (0.25,), "strict": True, "log": True, "episodes": 6, "updates": 4}
-    alone, common = (run(judge, exploring=Exploring(common=common), **wanted) for common in (False, True))
+    evaluator = Tilted()
+    wanted: dict[str, Any] = {"cost": None, "budgets": "25%", "log_sizes": True, "episodes": 6, "updates": 4}
+    alone, common = (run(evaluator, shared_noise=common, **wanted) for common in (False, True))
     for visits in (alone, common):
         assert visits.kept() == pytest.approx(0.25, abs=0.5 / D)
-    bests = [max(judge.worth(*pair) for pair in visits.sizes) for visits in (alone, common)]
+    bests = [max(evaluator.worth(*pair) for pair in visits.sizes) for visits in (alone, common)]
     assert 1 - bests[1] < (1 - bests[0]) / 2
-    proposed = [np.mean([judge.worth(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
+    proposed = [np.mean([evaluator.worth(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
     assert proposed[1] > proposed[0] + 0.05
 
 
 def test_one_lane_or_two_visit_all_episodes() -> None:
-    judge = Target(np.full(120, 20))
-    one, two = (run(judge, at_once=lanes, updates=1) for lanes in (1, 2))
+    evaluator = Target(np.full(120, 20))
+    one, two = (run(evaluator, parallel_episodes=lanes, updates=1) for lanes in (1, 2))
     assert [entry["episode"] for entry in one.entries] == np.repeat(np.arange(4), 10).tolist()
     assert [entry["episode"] for entry in two.entries] == [0, 1] * 10 + [2, 3] * 10
     assert [entry["iteration"] for entry in two.entries] == list(range(40))
@@ -206,9 +190,9 @@ def test_one_lane_or_two_visit_all_episodes() -> None:
 
 def test_in_the_code_all_rows_have_the_same_noise() -> None:
     """One number an iteration, after the walk; at first the actor proposes nearly the same for all."""
-    judge = Target(np.full(120, 20))
+    evaluator = Target(np.full(120, 20))
     for after, spread in ((True, 1), (False, 4)):
-        first = run(judge, episodes=1, exploring=Exploring(walk=False, after=after)).sizes[0][0]
+        first = run(evaluator, episodes=1, walk=False, noise_after_critic=after).sizes[0][0]
         assert (np.ptp(first) <= 1) == after
         assert np.ptp(first) >= 0 if after else np.ptp(first) > spread
 

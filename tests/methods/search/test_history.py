@@ -55,7 +55,7 @@ def test_without_a_folder_it_is_in_memory() -> None:
     history.add(entry(0))
     history.add(entry(0, strategy=RETRAIN))
     assert len(history.entries) == 2
-    assert history.judged == [entry(0)]
+    assert history.evaluated == [entry(0)]
 
 
 def test_clearing_forgets_the_search(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from edgerec.methods.search.predictor import Groups, Predictor
+from edgerec.methods.bet.predictor import Groups, Predictor
 from edgerec.methods.search.sampler import Sampler
 from edgerec.models import SizePlan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgerec.methods.search.replay import Replay
+from edgerec.methods.ciess.environment import Replay
 
 N, D = 7, 40
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgerec.budget import Budget
+from edgerec.methods.search.finalists import retrained
 from edgerec.methods.search.history import RETRAIN, SearchHistory
-from edgerec.methods.search.retrain import retrained
 from edgerec.models import SizePlan, Vectors
 from edgerec.training import FitResult
 from tests.methods.search.conftest import MakeJob
@@ -39,7 +39,7 @@ def test_the_best_on_validation_ships(split: str, make_job: MakeJob, tmp_path: P
     history = SearchHistory(tmp_path)
     for number in range(3):
         history.add({**KEPT, "iteration": number, "fitness": 0.9 - 0.1 * number})
-    best = [(entry, SizePlan(4 + entry["iteration"])) for entry in history.judged]
+    best = [(entry, SizePlan(4 + entry["iteration"])) for entry in history.evaluated]
     found = retrained(job, best, history)
     assert found.sizes.d == 5
     assert made == [(4, False), (5, False), (6, False), *([(5, True)] if split == "random:80/20" else [])]
@@ -67,8 +67,8 @@ def test_one_size_for_all_ships_where_validation_finds_nothing_better(
     job = replace(make_job(), fit=fit, budget=Budget.parse("30%"))
     history = SearchHistory(tmp_path)
     history.add({**KEPT, "iteration": 0, "fitness": 0.9})
-    best = [(history.judged[0], SizePlan(5))]
-    found = retrained(job, best, history, even=True)
+    best = [(history.evaluated[0], SizePlan(5))]
+    found = retrained(job, best, history, include_uniform_baseline=True)
     assert found.sizes is asked[1 if better else 0]
     assert asked[1].users is not None
     assert asked[1].items is not None
@@ -77,10 +77,10 @@ def test_one_size_for_all_ships_where_validation_finds_nothing_better(
     assert sizes.sum() == job.values()
     told = history.entries[-1]
     assert (told["strategy"], told["iteration"], told["fitness"]) == (RETRAIN, 1, None)
-    assert told["action"]["even"] == pytest.approx(sizes.mean(), abs=1e-4)
+    assert told["action"]["uniform"] == pytest.approx(sizes.mean(), abs=1e-4)
     assert told["density"] == job.values() / (sizes.size * job.d)
     again = SearchHistory(tmp_path)
-    assert retrained(job, best, again, even=True).history == found.history
+    assert retrained(job, best, again, include_uniform_baseline=True).history == found.history
     assert again.entries == history.entries
 
 
@@ -88,7 +88,7 @@ def test_what_was_told_before_a_kill_is_not_told_again(make_job: MakeJob, tmp_pa
     job = replace(make_job(), fit=lambda plan, **how: result(plan, 0.1 * plan.d))
     history = SearchHistory(tmp_path)
     history.add({**KEPT, "iteration": 0, "fitness": 0.9})
-    best = [(history.judged[0], SizePlan(d)) for d in (4, 5)]
+    best = [(history.evaluated[0], SizePlan(d)) for d in (4, 5)]
     retrained(job, best[:1], history)
     retrained(job, best, SearchHistory(tmp_path))
     assert [entry["eval"] for entry in SearchHistory(tmp_path).entries if entry["strategy"] == RETRAIN] == [

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from edgerec.errors import SettingError
-from edgerec.methods.search.replay import Batch
-from edgerec.methods.search.sac import SAC, SACConfig
+from edgerec.methods.search.actor_critic import SAC, Batch, SACConfig
 
 TOY = SACConfig(gamma=0.0, tau=0.05, entropy=0.01, actor_lr=3e-3, critic_lr=3e-3, decay=0.0, norm=10.0, hidden=32)
 
@@ -122,7 +121,7 @@ def test_a_seed_decides_and_a_state_goes_on_to_the_bit() -> None:
     assert whole.keys() == again.keys()
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
     other = trained(SAC(2, 3, TOY, seed=7), np.random.default_rng(6), 20).state()
-    assert not np.array_equal(whole["actor-0"], other["actor-0"])
+    assert not np.array_equal(whole["actor.0"], other["actor.0"])
 
 
 @pytest.mark.parametrize("settings", [{"gamma": 2}, {"tau": 0}, {"entropy": -1}, {"hidden": 0}, {"spread": 0.0}])

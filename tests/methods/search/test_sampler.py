@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgerec.budget import SizeBudget
 from edgerec.methods.search.sampler import FAMILIES, Action, Sampler
 from edgerec.models import SizePlan
 
@@ -26,10 +27,10 @@ def both(plan: SizePlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def test_thousands_of_actions_keep_the_budget_and_the_bounds(density: float) -> None:
     """700 each at 80, 90 and 95 % sparsity; their authors' rounding exceeds the budget in 3 to 9.5 % of actions."""
     d, rng = 128, np.random.default_rng(0)
-    sampler = Sampler(counts(150, 1), counts(200, 2), int(density * d * 350), d)
+    sampler = Sampler(counts(150, 1), counts(200, 2), SizeBudget(150, 200, int(density * d * 350), d))
     for _ in range(700):
         users, items = both(sampler.plan(sampler.draw(rng)))
-        assert users.sum() + items.sum() == sampler.total
+        assert users.sum() + items.sum() == sampler.budget.total
         assert min(users.min(), items.min()) >= 1
         assert max(users.max(), items.max()) <= d
 
@@ -57,7 +58,7 @@ def test_any_action_keeps_any_budget(
     total = data.draw(st.integers(sum(rows), sum(rows) * d))
     scaled = (shapes[0] * FAMILIES[families[0]][1], shapes[1] * FAMILIES[families[1]][1])
     user_counts, item_counts = counts(rows[0], 1), counts(rows[1], 2)
-    sampler = Sampler(user_counts, item_counts, total, d)
+    sampler = Sampler(user_counts, item_counts, SizeBudget(*rows, total, d))
     users, items = both(sampler.plan(Action(families, scaled, share, seed)))
     assert users.sum() + items.sum() == total
     for sizes, frequencies in ((users, user_counts), (items, item_counts)):
@@ -66,7 +67,7 @@ def test_any_action_keeps_any_budget(
 
 
 def test_an_action_is_its_parameters() -> None:
-    sampler, rng = Sampler(counts(50, 1), counts(70, 2), 1000, 32), np.random.default_rng(0)
+    sampler, rng = Sampler(counts(50, 1), counts(70, 2), SizeBudget(50, 70, 1000, 32)), np.random.default_rng(0)
     action = sampler.draw(rng)
     again = Action.from_json(action.to_json())
     assert again == action
@@ -75,7 +76,7 @@ def test_an_action_is_its_parameters() -> None:
 
 
 def test_all_families_are_drawn_and_the_shares_are_uniform() -> None:
-    sampler, rng = Sampler(counts(5, 1), counts(5, 2), 50, 8), np.random.default_rng(0)
+    sampler, rng = Sampler(counts(5, 1), counts(5, 2), SizeBudget(5, 5, 50, 8)), np.random.default_rng(0)
     drawn = [sampler.draw(rng) for _ in range(4000)]
     pairs, often = np.unique([action.families for action in drawn], axis=0, return_counts=True)
     assert len(pairs) == 16
@@ -101,7 +102,8 @@ def test_values_follow_their_distribution(family: str) -> None:
 
 
 def test_few_widths_where_a_bundles_bytes_are_the_budget() -> None:
-    sampler, rng = Sampler(counts(400, 1), counts(500, 2), 9000, 64, widths=4), np.random.default_rng(0)
+    sampler = Sampler(counts(400, 1), counts(500, 2), SizeBudget(400, 500, 9000, 64, 4, 4))
+    rng = np.random.default_rng(0)
     for _ in range(20):
         users, items = both(sampler.plan(sampler.draw(rng)))
         assert max(np.unique(users).size, np.unique(items).size) <= 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerec.methods.search.shortlist import smoothed
+from edgerec.methods.ciess.visits import smoothed
 
 
 @pytest.mark.parametrize("power", [-0.4, 0.0, 0.5])

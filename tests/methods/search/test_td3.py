@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from edgerec.errors import SettingError
-from edgerec.methods.search.replay import Batch
-from edgerec.methods.search.td3 import TD3, TD3Config
+from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
 
 TOY = TD3Config(1, 21, gamma=0.0, hidden=32, norm=1.0, tau=0.05, smoothing=0.3, clip=0.8)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.errors import SettingError
-from edgerec.methods.search.walk import Walk, nearest_size
+from edgerec.methods.ciess.agent import Walk, nearest_size
 
 
 def share(d_max: int, at: int, n: int = 200_000) -> np.ndarray:

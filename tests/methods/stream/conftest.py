@@ -11,10 +11,9 @@ import pytest
 from edgerec.budget import Budget
 from edgerec.data import Interactions, Stream, StreamSpec, stream
 from edgerec.methods.search.history import SearchHistory
-from edgerec.methods.stream import Chooser, Moment, stream_method
-from edgerec.methods.stream.base import Scene, Worth
-from edgerec.methods.stream.room import Room
-from edgerec.methods.stream.training import Rehearsal, StreamTraining
+from edgerec.methods.stream import DecisionContext, SizePolicy, stream_method
+from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget
+from edgerec.methods.stream.warm_start import Rehearsal, StreamTraining
 from edgerec.models import SizePlan, backbone
 from edgerec.models.ials import IALSConfig
 
@@ -25,7 +24,7 @@ FAME = (0.05, 0.05, 0.3, 0.6, 0.95, 0.6, 0.3, 0.05, 0.02)
 """The share of a day's users that touch it."""
 D = 8
 
-Follow = Callable[..., Iterator[tuple[Scene, SizePlan]]]
+Follow = Callable[..., Iterator[tuple[SegmentContext, SizePlan]]]
 
 
 @pytest.fixture(scope="session")
@@ -52,34 +51,34 @@ def rise_and_fall() -> Stream:
 def follow(rise_and_fall: Stream) -> Follow:
     """Follow the stream by a method: yields each segment's scene and plan; each is really trained."""
 
-    def followed(
+    def result(
         name: str,
         budget: str = "25%",
         *,
-        chooser: Chooser | None = None,
+        policy: SizePolicy | None = None,
         config: dict[str, Any] | None = None,
         seed: int = 0,
         rehearsals: list[SizePlan] | None = None,
         until: int | None = None,
-    ) -> Iterator[tuple[Scene, SizePlan]]:
+    ) -> Iterator[tuple[SegmentContext, SizePlan]]:
         method = stream_method(name)
-        chooser = chooser or method.follow(method.config(**(config or {})), D, seed)
+        policy = policy or method.policy(method.config(**(config or {})), D, seed)
         training = StreamTraining(backbone("ials"), IALSConfig(alpha=4.0, reg=1.0), threads=1)
-        before: Scene | None = None
+        before: SegmentContext | None = None
         carry = None
         for segment in rise_and_fall:
-            now = Scene(segment, Room.of(Budget.parse(budget), segment.known, D), carry)
+            now = SegmentContext(segment, size_budget(Budget.parse(budget), segment.known, D), carry)
 
-            def rehearse(plan: SizePlan, before: Scene | None = before) -> Worth:
+            def rehearse(plan: SizePlan, before: SegmentContext | None = before) -> UserMetric:
                 assert before is not None
                 if rehearsals is not None:
                     rehearsals.append(plan)
-                return Rehearsal(training, before.segment, before.carry).judge(plan)
+                return Rehearsal(training, before.segment, before.carry).evaluate(plan)
 
-            plan = chooser.plan(Moment(now, before, rehearse, SearchHistory(None), lambda step: None))
+            plan = policy.plan(DecisionContext(now, before, rehearse, SearchHistory(None), lambda step: None))
             yield now, plan
             if segment.number == until:
                 return
             before, carry = now, training.kept(training.trained(segment, plan, carry), segment, plan)
 
-    return followed
+    return result

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.data import Interactions
-from edgerec.methods.stream.carry import NOISE, Carry, Side
+from edgerec.methods.stream.warm_start import NOISE, Carry, Side
 from edgerec.models import SizePlan
 
 D = 12

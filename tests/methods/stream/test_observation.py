@@ -7,15 +7,14 @@ import pytest
 
 from edgerec.budget import Budget
 from edgerec.data import Stream
-from edgerec.methods.stream.base import Scene
-from edgerec.methods.stream.observation import SizeAction, length, observed, pooled, power_law
-from edgerec.methods.stream.room import Room, values_of
+from edgerec.methods.stream.policy import SegmentContext, size_budget, values_of
+from edgerec.methods.stream.scall import SizeAction, length, observed, pooled, power_law
 from tests.methods.stream.conftest import STAR, D, Follow
 
 
-def scene(stream: Stream, number: int, budget: str = "25%") -> Scene:
+def segment_context(stream: Stream, number: int, budget: str = "25%") -> SegmentContext:
     segment = stream.segment(number)
-    return Scene(segment, Room.of(Budget.parse(budget), segment.known, D), None)
+    return SegmentContext(segment, size_budget(Budget.parse(budget), segment.known, D), None)
 
 
 @pytest.mark.parametrize("groups", [4, 256])
@@ -23,7 +22,7 @@ def test_the_state_is_of_one_length_whatever_the_rows(rise_and_fall: Stream, fol
     seen, rows = [], set()
     for now, plan in follow("popularity", until=3):
         seen.append(observed(now, 1.0, plan, groups=groups, counts="segment"))
-        rows.add((now.room.n_users, now.room.n_items))
+        rows.add((now.budget.n_users, now.budget.n_items))
     assert len(rows) == 4
     assert {state.shape for state in seen} == {(length(D, groups),)}
     assert all(np.isfinite(state).all() for state in seen)
@@ -53,9 +52,9 @@ def test_an_action_in_the_middle_is_in_the_middle_of_the_logarithms() -> None:
 def test_rows_never_seen_are_sized_by_their_rank(rise_and_fall: Stream, budget: str) -> None:
     action = SizeAction(0.6, 0.4, 0.4)
     for number in range(1, len(rise_and_fall)):
-        now = scene(rise_and_fall, number, budget)
+        now = segment_context(rise_and_fall, number, budget)
         plan = action.plan(now)
-        assert values_of(plan) == now.room.total
+        assert values_of(plan) == now.budget.total
         sides = ((plan.users, now.segment.train.user_counts(), now.segment.new_users),)
         sides += ((plan.items, now.segment.train.item_counts(), now.segment.new_items),)
         for sizes, counts, new in sides:
@@ -76,16 +75,16 @@ def test_a_star_grows_and_shrinks_within_the_budget(rise_and_fall: Stream, budge
     """Section 4.5's acceptance: one action, and the frequencies of each segment."""
     sizes = []
     for number in range(len(rise_and_fall)):
-        now = scene(rise_and_fall, number, budget)
+        now = segment_context(rise_and_fall, number, budget)
         plan = SizeAction(0.6, 1.0, 0.5).plan(now)
-        assert values_of(plan) == now.room.total
+        assert values_of(plan) == now.budget.total
         assert plan.items is not None
         sizes.append(int(plan.items[np.searchsorted(now.segment.known.item_ids, STAR)]))
     assert min(sizes[2:7]) > max(sizes[:2] + sizes[7:])
 
 
 def test_scenes_rank_by_the_segment_or_by_all(rise_and_fall: Stream) -> None:
-    last = scene(rise_and_fall, len(rise_and_fall) - 1)
+    last = segment_context(rise_and_fall, len(rise_and_fall) - 1)
     star = int(np.searchsorted(last.segment.known.item_ids, STAR))
     now, ever = (last.ranked(by)[1].tolist().index(star) for by in ("segment", "all"))
     assert ever < now  # it was popular once

@@ -1,0 +1,1 @@
+"""BET: a budgeted search over the sizes of whole tables."""

@@ -1,0 +1,1 @@
+"""CIESS: a continuous search of each row's size by reinforcement learning."""

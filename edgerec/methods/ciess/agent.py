@@ -1,0 +1,251 @@
+"""One side's agent: an actor proposes a size, a walk goes to others near it, and a critic chooses among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.methods.ciess.environment import Environment, Replay
+from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
+from edgerec.models import State
+from edgerec.models.settings import check_range
+
+Sizes = NDArray[np.int64]
+
+
+class Walk:
+    """A walk on the sizes 1..d_max, where those at most `reach` apart are neighbours.
+
+    A step goes to a neighbour with a probability proportional to 1 / distance, as the authors' code has it; it never
+    stays where it is, but where there is no other size.
+    """
+
+    def __init__(self, d_max: int, reach: int = 5) -> None:
+        """Raises SettingError for less than one size, or a reach below one."""
+        check_range("d_max", d_max, 1, 1e9)
+        check_range("reach", reach, 1, 1e9)
+        self.d_max = d_max
+        self._offsets = np.array([s for s in range(-min(reach, d_max), min(reach, d_max) + 1) if s != 0])
+        ends = np.arange(1, d_max + 1)[:, None] + self._offsets
+        weights = np.where((ends >= 1) & (ends <= d_max), 1 / np.abs(self._offsets), 0.0)
+        total = weights.sum(1, keepdims=True)
+        self._cumulated = np.cumsum(weights / np.where(total > 0, total, 1), axis=1)
+
+    def step(self, sizes: Sizes, rng: np.random.Generator) -> Sizes:
+        """(n,) sizes, one step on from (n,) sizes in 1..d_max, each drawn on its own."""
+        if self.d_max == 1:
+            return sizes.copy()
+        rows = self._cumulated[sizes - 1]
+        # Strictly above, and below the row's end: an offset of no weight is never drawn, whatever rounding leaves.
+        drawn = rng.random(sizes.size) * rows[:, -1]
+        ends: Sizes = sizes + self._offsets[(rows <= drawn[:, None]).sum(1)]
+        return ends
+
+    def visited(self, start: Sizes, steps: int, rng: np.random.Generator) -> Sizes:
+        """(n, steps + 1) sizes: the start, and where `steps` steps lead one after another."""
+        at = [start]
+        for _ in range(steps):
+            at.append(self.step(at[-1], rng))
+        return np.stack(at, axis=1)
+
+
+def nearest_size(actions: NDArray[np.floating], d_max: int) -> Sizes:
+    """(n,) sizes in 1..d_max nearest to (n,) real actions."""
+    sizes: Sizes = np.clip(np.rint(actions), 1, d_max).astype(np.int64)
+    return sizes
+
+
+PAPER_D = 128
+"""Dimensions that the paper's noise is meant for; with others it is scaled."""
+_GAUSS = 6.0
+_UNIFORM = 11.0
+_OU_STD, _OU_PULL, _OU_STEP = 40.0, 0.15, 0.01
+
+
+def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float64]:
+    """(n,) noise on sizes 1..d.
+
+    'gauss' has a standard deviation of 6, 'uniform' reaches from -11 to 11, and 'ou' is an Ornstein-Uhlenbeck process
+    (deviation 40, pull 0.15, step 0.01) that begins with the episode: CIESS's, for 128 dimensions.
+
+    Args:
+        seeds: one for each iteration of the episode up to this one.
+    """
+    scale = d / PAPER_D
+    rng = np.random.default_rng(seeds[-1])
+    if kind == "gauss":
+        return rng.normal(0, _GAUSS * scale, n)
+    if kind == "uniform":
+        return rng.uniform(-_UNIFORM * scale, _UNIFORM * scale, n)
+    at = np.zeros(n)
+    for seed in seeds:
+        drawn = np.random.default_rng(seed).standard_normal(n)
+        at += -_OU_PULL * at * _OU_STEP + _OU_STD * np.sqrt(_OU_STEP) * drawn
+    return at * scale
+
+
+Floats = NDArray[np.float32]
+
+WALK_STEPS, WALK_REACH = 5, 5
+"""CIESS, section 3.3: with where it starts, six sizes."""
+_LEAST_NOISE = 1 / 6
+"""Of the paper's noise, whatever the sizes: one dimension of 128."""
+
+
+@dataclass(frozen=True)
+class Exploring:
+    """How an agent tries what its actor does not propose.
+
+    Attributes:
+        noise: 'gauss', 'ou' or 'uniform'.
+        walk: whether a critic chooses among the sizes of a walk.
+        after_critic: noise is added to what the critic chose, one number for all rows, as in the authors' code; else
+            to what the actor proposes, one a row, as in the paper.
+        shared: noise that rows have in common comes first (ours): the more popular are made larger, or smaller, by one
+            factor a visit, and users as a whole against items. Of thousands of rows with noise of their own the sums
+            are always alike, and no visit says more of any size than another; that of common noise differs.
+    """
+
+    noise: str = "gauss"
+    walk: bool = True
+    after_critic: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an agent does with all rows at once.
+
+    Attributes:
+        sizes: (n,) that are to be tried.
+        proposed: (n,) float32 of the actor, without noise and walk, brought to the mean that was asked for.
+        wanted: their mean before that.
+    """
+
+    sizes: Sizes
+    proposed: Floats
+    wanted: float
+
+
+class Agent:
+    """Sizes for the users, or the items, of an environment, and what it learns from.
+
+    Where it sees sizes by their logarithm (ours), noise and walk shrink with the sizes that it proposes: noise of 6
+    dimensions suits rows of 64, and leaves nothing of sizes about 6.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        side: int,
+        d: int,
+        exploring: Exploring,
+        *,
+        log: bool,
+        begin: float,
+        gamma: float,
+        memory: int,
+        lanes: int,
+        seed: int,
+    ) -> None:
+        """`environment` is of the quality that is paid for; `side` is 0 for users and 1 for items; `begin` the size
+        that it proposes at first; `memory` the visits that are replayed, of `lanes` episodes by turns."""
+        self._environment, self._side, self._d, self._exploring, self._log = environment, side, d, exploring, log
+        high = float(np.log(d)) if log else d
+        unit = (high - self._low) / (PAPER_D - 1)
+        config = TD3Config(self._low, high, gamma=gamma, smoothing=2 * unit, clip=5 * unit)
+        self._td3, self._seed = TD3(3, config, seed, begin=float(self._seen(np.array(begin)))), seed
+        popularity = environment.popularity[side]
+        self._popularity = popularity - popularity.mean()
+        known = environment.known[side]
+        self.replay = Replay(known.size, d, memory, known, lanes)
+
+    @property
+    def _low(self) -> float:
+        return 0.0 if self._log else 1.0
+
+    def _seen(self, sizes: NDArray[Any]) -> Floats:
+        """Sizes as the networks see them."""
+        return (np.log(sizes) if self._log else sizes).astype(np.float32)
+
+    def full(self) -> tuple[Sizes, Floats]:
+        """What an episode begins with: full rows of quality 1."""
+        n = self._environment.known[self._side].size
+        return np.full(n, self._d, np.int64), np.ones(n, np.float32)
+
+    def choose(
+        self,
+        sizes: Sizes,
+        quality: Floats,
+        episode: int,
+        iteration: int,
+        *,
+        mean: float | None = None,
+        tilt: float = 0.0,
+    ) -> Choice:
+        """For all rows, that have `sizes` (n,) and `quality` (n,) now.
+
+        Args:
+            mean: of the sizes, where they are to keep to one.
+            tilt: by e^tilt is the most popular row, of popularity 1, made larger beside one of popularity 0.
+        """
+        states = self._environment.states(self._side, slice(None), sizes, quality)
+        seeds = [[self._seed, episode, at] for at in range(iteration + 1)]
+        acted, exploring = self._td3.act(states), self._exploring
+        proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
+        plain, level = (
+            np.clip(wanted, 1, self._d) if mean is None else levelled(wanted, mean, self._d)
+            for wanted in (proposed, proposed * np.exp(tilt * self._popularity))
+        )
+        spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
+        chosen = nearest_size(level, self._d)
+        if not exploring.after_critic:
+            chosen = nearest_size(level + spread * noise(exploring.noise, sizes.size, self._d, seeds), self._d)
+        if exploring.walk:
+            walk = Walk(self._d, max(round(WALK_REACH * min(float(spread.mean()), 1)), 1))
+            visited = walk.visited(chosen, WALK_STEPS, np.random.default_rng([*seeds[-1], 1]))
+            best = self._td3.value(states, self._seen(visited)).argmax(1)
+            chosen = visited[np.arange(sizes.size), best]
+        if exploring.after_critic:
+            chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
+        return Choice(chosen, plain.astype(np.float32), float(proposed.mean()))
+
+    def learn(self, updates: int, batch: int, number: int) -> None:
+        """So many steps on transitions of the replay memory, where it holds any; `number` tells calls apart."""
+        rng = np.random.default_rng([self._seed, number])
+        for _ in range(updates if len(self.replay) else 0):
+            drawn = self.replay.draw(batch, rng)
+            states, following = (
+                self._environment.states(self._side, drawn.rows, sizes, quality)
+                for sizes, quality in ((drawn.sizes_before, drawn.shown_before), (drawn.sizes, drawn.shown))
+            )
+            rewards = self._environment.reward(self._side, drawn.paid, drawn.sizes)
+            self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
+
+    def state(self) -> State:
+        """Networks and replay memory."""
+        parts = {"td3": self._td3.state(), "replay": self.replay.state()}
+        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    def restore(self, state: State) -> None:
+        """Continue from `state()` of one that was made with the same arguments, to the same result to the bit."""
+        for part, restore in (("td3", self._td3.restore), ("replay", self.replay.restore)):
+            restore(
+                {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
+            )
+
+
+def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:
+    """(n,) real sizes in 1..d in proportion to `sizes` (n,), of that mean, which is in 1..d."""
+    low, high = np.log(1 / sizes.max()), np.log(d / sizes.min())
+    for _ in range(60):
+        middle = (low + high) / 2
+        if np.clip(np.exp(middle) * sizes, 1, d).mean() > mean:
+            high = middle
+        else:
+            low = middle
+    level: NDArray[np.float64] = np.clip(np.exp(low) * sizes, 1, d)
+    return level

@@ -1,0 +1,345 @@
+"""CIESS's search: agents change all sizes, a fresh model is trained within them, and they learn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.budget import project_sizes
+from edgerec.files import check_folder
+from edgerec.methods.base import Job
+from edgerec.methods.ciess.agent import Agent, Choice, Exploring
+from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, kept_at, key_of, shares_of
+from edgerec.methods.ciess.environment import Environment, Rules
+from edgerec.methods.ciess.visits import SIDES, Candidate, Pair, Visits, candidates
+from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
+from edgerec.methods.search.finalists import retrained, searched_budget
+from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.models import SizePlan, State
+from edgerec.training import Checkpoint, FitResult, Step
+from edgerec.training.checkpoint import Snapshot
+
+_CHEAPEST, _DEAREST = 0.01, 100.0
+_TILT, _BALANCE = 2.0, 0.25
+"""Standard deviations of noise in common: of the logarithm of a popular row's size over a rare one's, and of a mean
+user's over a mean item's."""
+QUANTILES = (0, 0.25, 0.5, 0.75, 1)
+
+OnEntry = Callable[[dict[str, Any]], None]
+"""Called with an entry of the history."""
+
+
+class Explorer:
+    """A search in progress; `run` may be killed at any point, and continued by a new one with the same checkpoint."""
+
+    def __init__(self, job: Job, evaluator: SizeEvaluator, config: CIESSConfig, checkpoint: Checkpoint | None) -> None:
+        self._job, self._evaluator, self._config, self._checkpoint = job, evaluator, config, checkpoint
+        self._shares = shares_of(job, config)
+        found = checkpoint.load() if checkpoint else None
+        state = found.trainer if found else {}
+        full = evaluator.full()
+        self.visits = Visits.from_state(_part(state, "visits")) if state else Visits(job.d, full.users)
+        rules = Rules(
+            1.0 if config.cost is None else config.cost, ratio=config.ratio, zero_based_cost=config.zero_based_cost
+        )
+        self._parts = [0, 1, 2] if config.holdout_reward else [0, 0, 0]
+        self._whole, self._shown, self._paid = (
+            Environment(job.split.train, evals, job.d, (rules, rules), log=config.log_sizes)
+            for evals in full.evals[self._parts]
+        )
+        exploring = Exploring(config.noise, config.walk, config.noise_after_critic, config.shared_noise)
+        begin = self._shares[0] * job.d if self._strict else (job.d + 1) / 2
+        self._agents = [
+            Agent(
+                self._paid,
+                side,
+                job.d,
+                exploring,
+                log=config.log_sizes,
+                begin=begin,
+                gamma=config.gamma,
+                memory=config.memory,
+                lanes=config.parallel_episodes,
+                seed=int(np.random.default_rng([job.seed, side]).integers(1 << 62)),
+            )
+            for side in range(len(SIDES))
+        ]
+        if state:
+            for side, agent in zip(SIDES, self._agents, strict=True):
+                agent.restore(_part(state, side))
+
+    @property
+    def _strict(self) -> bool:
+        """Whether sizes are brought to a share before they are evaluated, and costs follow what the agents wanted."""
+        return self._config.cost is None
+
+    def _share(self, visit: int) -> float:
+        """Return the share that a visit is to come near: the search's time is divided among them evenly."""
+        return self._shares[visit * len(self._shares) // self._config.visits]
+
+    def run(self, on_entry: OnEntry) -> Visits:
+        """Continue to the search's end; `on_entry` gets each visit's history entry, those before too."""
+        for entry in self.visits.entries:
+            on_entry(entry)
+        while len(self.visits) < self._config.visits:
+            self._step()
+            self._save()
+            for entry in self.visits.entries[-self._config.parallel_episodes :]:
+                on_entry(entry)
+        return self.visits
+
+    def _step(self) -> None:
+        """One iteration of as many episodes as go on at once."""
+        begun, first, lanes = time.monotonic(), len(self.visits), range(self._config.parallel_episodes)
+        group, iteration = divmod(first // self._config.parallel_episodes, self._config.iterations)
+        episodes = [group * self._config.parallel_episodes + lane for lane in lanes]
+        noise = [self._common_noise(first + lane) for lane in lanes]
+        totals = [self._totals(first + lane, noise[lane][0]) if self._strict else None for lane in lanes]
+        chosen = [
+            [
+                agent.choose(
+                    *(agent.replay.last(lane) if iteration else agent.full()),
+                    episodes[lane],
+                    iteration,
+                    mean=None if (of_lane := totals[lane]) is None else of_lane[side] / agent.replay.known.size,
+                    tilt=noise[lane][1 + side],
+                )
+                for side, agent in enumerate(self._agents)
+            ]
+            for lane in lanes
+        ]
+        for sides, of_lane in zip(chosen, totals, strict=True):
+            if of_lane is not None:
+                self._price(sides, of_lane)
+        plans = [self._plan(sides, of_lane) for sides, of_lane in zip(chosen, totals, strict=True)]
+        answers = self._evaluator.evaluate(plans)
+        seconds = (time.monotonic() - begun) / len(plans)
+        for lane, (plan, sides, evaluation) in enumerate(zip(plans, chosen, answers, strict=True)):
+            whole, shown, paid = (
+                environment.quality(evals)
+                for environment, evals in zip(
+                    (self._whole, self._shown, self._paid), evaluation.evals[self._parts], strict=True
+                )
+            )
+            sizes = _pair([own for own in (plan.users, plan.items) if own is not None])
+            for agent, *visit in zip(self._agents, sizes, shown, paid, strict=True):
+                agent.replay.push(*visit, begins=iteration == 0)
+            mean = self._whole.mean_quality(whole)
+            entry = entry_of(self._job, plan, evaluation, self.visits.full, mean)
+            entry |= {"iteration": first + lane, "episode": episodes[lane], "seconds": round(seconds, 3)}
+            entry |= {"strategy": "walk" if self._config.walk else "noise"}
+            entry["action"]["cost"] = [rule.cost for rule in self._paid.rules]
+            self.visits.add(sizes, _pair([choice.proposed for choice in sides]), mean, entry)
+        for agent in self._agents:
+            agent.learn(self._config.updates * len(plans), self._config.batch, first)
+
+    def _common_noise(self, visit: int) -> tuple[float, float, float]:
+        """Of the balance of the sides, and of the tilts of users and of items; zeros where there is none in common."""
+        if not self._config.shared_noise:
+            return 0.0, 0.0, 0.0
+        drawn = np.random.default_rng([self._job.seed, visit]).normal(0, (_BALANCE, _TILT, _TILT))
+        return float(drawn[0]), float(drawn[1]), float(drawn[2])
+
+    def _totals(self, visit: int, noise: float) -> tuple[int, int]:
+        """Values of users and of items, whose sum is the visit's share: each its part by rows, or around the balance
+        that was best at this share so far."""
+        d, share = self._job.d, self._share(visit)
+        users, items = (agent.replay.known.size for agent in self._agents)
+        # Rounded as a budget is: a value more, and what is visited could not ship as it is.
+        total = max(int(share * d * (users + items) + 1e-6), users + items)
+        factor = np.exp(noise + (self._best_balance(share) if self._config.shared_noise else 0.0))
+        wanted = total * users * factor / (users * factor + items)
+        for_users = int(np.clip(round(wanted), max(users, total - items * d), min(users * d, total - items)))
+        return for_users, total - for_users
+
+    def _best_balance(self, share: float) -> float:
+        """The logarithm of a mean user's size over a mean item's, at the fittest visit of the share; 0 before any."""
+        visits = [number for number in range(len(self.visits)) if self._share(number) == share]
+        if not visits:
+            return 0.0
+        best = max(visits, key=lambda number: float(self.visits.entries[number]["fitness"]))
+        users, items = (float(side.mean()) for side in self.visits.sizes[best])
+        return float(np.log(users / items))
+
+    def _plan(self, sides: list[Choice], totals: tuple[int, int] | None) -> SizePlan:
+        """What the agents chose; where the search is strict, brought to the totals of users and items."""
+        sizes = [choice.sizes for choice in sides]
+        if totals is not None:
+            sizes = [project_sizes(own, total, 1, self._job.d) for own, total in zip(sizes, totals, strict=True)]
+        return SizePlan(self._job.d, *sizes)
+
+    def _price(self, sides: list[Choice], totals: tuple[int, int]) -> None:
+        """The more a side's actor wants beyond its total, the dearer is memory for it, and cheaper the less: it is kept
+        from running into an end of its range."""
+        rules = []
+        for rule, choice, total in zip(self._paid.rules, sides, totals, strict=True):
+            wanted = choice.wanted * choice.sizes.size / total
+            rules.append(replace(rule, cost=float(np.clip(wanted**2, _CHEAPEST, _DEAREST))))
+        self._paid.rules = rules[0], rules[1]
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        parts = {"visits": self.visits.state()}
+        parts |= {side: agent.state() for side, agent in zip(SIDES, self._agents, strict=True)}
+        state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        self._checkpoint.save(Snapshot({}, state))
+
+
+def entry_of(
+    job: Job, plan: SizePlan, evaluation: Evaluation, full: NDArray[np.float32], quality: float
+) -> dict[str, Any]:
+    """Return the history's entry of sizes that were evaluated; the caller adds when and why.
+
+    fitness: mean eval of users over the full model's; quality: what CIESS ranks by, the mean over users and items of
+    each one's own ratio, at most 1.
+    """
+    sides = _pair(
+        [
+            np.full(n, plan.d) if own is None else own
+            for n, own in zip(job.train.shape, (plan.users, plan.items), strict=True)
+        ]
+    )
+    mean = sum(int(side.sum()) for side in sides) / job.n_rows
+    counts = job.split.train.user_counts(), job.split.train.item_counts()
+    return {
+        "action": {
+            "mean_size": round(mean, 4),
+            "quantiles": {
+                side: np.quantile(own, QUANTILES).round(2).tolist() for side, own in zip(SIDES, sides, strict=True)
+            },
+        },
+        "predicted": None,
+        "fitness": evaluation.mean / max(float(np.nanmean(full, dtype=np.float64)), 1e-9),
+        "quality": quality,
+        "density": mean / plan.d,
+        "sizes": size_deciles(plan, *counts),
+    }
+
+
+def _pair(sides: Sequence[Any]) -> Pair:
+    users, items = sides
+    return users, items
+
+
+def _part(state: State, name: str) -> State:
+    return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
+
+
+_CHECKPOINT = 1
+"""The number of the search's own checkpoint, beside that of the full model."""
+
+Ranked = tuple[float, dict[str, Any], Candidate]
+"""The score, the entry in the history, and the sizes."""
+
+
+def searched(job: Job, config: CIESSConfig) -> tuple[str, FitResult]:
+    """Return the source of the sizes that are best on validation, and the fit within them. Raises as `CIESS.fit`."""
+    logger = _SearchLogger(job, config)
+    sources = config.sources()
+    origins = tuple(name for name in sources if name != UNIFORM)
+    if not origins:
+        return UNIFORM, retrained(job, [], logger.file, include_uniform_baseline=True)
+    with SizeEvaluator(job, "fresh", proxy=config.proxy, epochs=epochs_of(job, config)) as evaluator:
+        visits = _visits(job, config, evaluator, logger)
+        scores = np.array([entry[config.ranked_by] for entry in visits.entries])
+        wanted = candidates(job, visits, scores, origins, config.n_finalists)
+        ranked = _ranked(job, config, visits, wanted, evaluator, logger)
+    best = ranked[: config.retrain]
+    plans = [(entry, candidate.plan) for _, entry, candidate in best]
+    result = retrained(job, plans, logger.file, include_uniform_baseline=UNIFORM in sources)
+    return next((candidate.origin for _, _, candidate in best if candidate.plan is result.sizes), UNIFORM), result
+
+
+class _SearchLogger:
+    """Passes each entry once to the history's file and the job's progress, also if the search resumes after a kill."""
+
+    def __init__(self, job: Job, config: CIESSConfig) -> None:
+        self.file = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
+        self._job, self._total, self._ranked_by, self._best = job, config.visits, config.ranked_by, 0.0
+        self._within = searched_budget(job).total / (job.n_rows * job.d)
+
+    def more(self, count: int) -> None:
+        """There are so many more entries to come."""
+        self._total += count
+
+    def add(self, entry: dict[str, Any]) -> None:
+        number, value = int(entry["iteration"]), float(entry[self._ranked_by])
+        within = entry["density"] <= self._within + 1e-12
+        if within:
+            self._best = max(self._best, value)
+        if number >= len(self.file.evaluated):
+            self.file.add({**entry, "within": within})
+        values = {self._ranked_by: value, "best": self._best, "kept": entry["density"]}
+        self._job.progress(Step("search", 1, 1, number + 1, self._total, values))
+
+
+def _visits(job: Job, config: CIESSConfig, evaluator: SizeEvaluator, history: _SearchLogger) -> Visits:
+    """Those of the search, which is made where it is not kept."""
+    key = key_of(job, config)
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = kept_at(job, config, name)
+    if config.search is not None and path is not None and path.exists():
+        visits = Visits.load(path, key)
+        for entry in visits.entries:
+            history.add(entry)
+        return visits
+    if config.search is not None:
+        check_folder(Path(config.search))
+    checkpoint = job.checkpoint.of_search().of_fit(_CHECKPOINT) if job.checkpoint else None
+    visits = Explorer(job, evaluator, config, checkpoint).run(history.add)
+    if path is not None:
+        visits.save(path, key)
+    return visits
+
+
+def _ranked(
+    job: Job,
+    config: CIESSConfig,
+    visits: Visits,
+    wanted: list[Candidate],
+    evaluator: SizeEvaluator,
+    history: _SearchLogger,
+) -> list[Ranked]:
+    """The candidates by their score, the best of each origin before all others: what a short training, of another model
+    perhaps, makes of sizes with noise and of smooth ones is not always what a full one does (ours). What was changed
+    since it was evaluated is evaluated now."""
+    rules = Rules(0.0, ratio=config.ratio, zero_based_cost=config.zero_based_cost)
+    environment = Environment(job.split.train, visits.full, job.d, (rules, rules))
+    found: list[Ranked] = [
+        (known.score, visits.entries[known.visit], known) for known in wanted if known.score is not None
+    ]
+    changed = [candidate for candidate in wanted if candidate.score is None]
+    history.more(len(changed))
+    answers = evaluator.each([candidate.plan for candidate in changed])
+    for number, (candidate, evaluation) in enumerate(zip(changed, answers, strict=True), len(visits)):
+        quality = environment.mean_quality(environment.quality(evaluation.users))
+        entry = entry_of(job, candidate.plan, evaluation, visits.full, quality)
+        entry |= {"iteration": number, "strategy": candidate.origin, "visit": candidate.visit, "seconds": 0.0}
+        history.add(entry)
+        found.append((entry[config.ranked_by], entry, replace(candidate, score=entry[config.ranked_by])))
+    ordered = _distinct(sorted(found, key=lambda one: -one[0]))
+    first = {candidate.origin: place for place, (_, _, candidate) in reversed(list(enumerate(ordered)))}
+    leading = sorted(first.values())
+    return [ordered[place] for place in leading] + [one for place, one in enumerate(ordered) if place not in leading]
+
+
+def _distinct(found: list[Ranked]) -> list[Ranked]:
+    """One of each plan, the first."""
+    seen: set[bytes] = set()
+    kept = []
+    for one in found:
+        plan = one[2].plan
+        sizes = np.concatenate([np.asarray(side) for side in (plan.users, plan.items)]).tobytes()
+        if sizes not in seen:
+            seen.add(sizes)
+            kept.append(one)
+    return kept

@@ -1,0 +1,214 @@
+"""What a search over sizes has visited, and the sizes within one budget that come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import BudgetError, RunError, TableError
+from edgerec.files import atomic_write
+from edgerec.json_records import parse_json, record
+from edgerec.methods.base import Job
+from edgerec.methods.ciess.config import ORIGINS
+from edgerec.methods.search.finalists import projected, searched_budget
+from edgerec.models import SizePlan, State
+from edgerec.tables import load_arrays
+
+FORMAT, VERSION = "edgerec.visits", 1
+SIDES = ("users", "items")
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+"""Something of the users, and of the items."""
+
+
+class _Search(TypedDict):
+    """The part of a search that is stored next to its arrays."""
+
+    d: int
+    quality: list[float]
+    entries: list[dict[str, Any]]
+
+
+@dataclass
+class Visits:
+    """Sizes that were trained and evaluated, in the order of the search.
+
+    Attributes:
+        d: dimensions of a full row.
+        full: (n_users,) float32 metric of the full model by user, NaN where nothing is known.
+        sizes: of users and items at each visit.
+        proposed: what the actors proposed there before any noise, in float16.
+        quality: mean quality at each visit.
+        entries: of the search's history.
+    """
+
+    d: int
+    full: NDArray[np.float32]
+    sizes: list[Pair] = field(default_factory=list)
+    proposed: list[Pair] = field(default_factory=list)
+    quality: list[float] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def add(self, sizes: Pair, proposed: Pair, quality: float, entry: dict[str, Any]) -> None:
+        """Keep one visit: sizes in the narrowest integers, proposals in float16."""
+        narrow = np.uint8 if self.d <= 255 else np.uint16 if self.d <= 65535 else np.uint32
+        self.sizes.append((sizes[0].astype(narrow), sizes[1].astype(narrow)))
+        self.proposed.append((proposed[0].astype(np.float16), proposed[1].astype(np.float16)))
+        self.quality.append(quality)
+        self.entries.append(entry)
+
+    def kept(self) -> NDArray[np.float64]:
+        """(visits,) the share of the values of full rows that each had."""
+        return np.array([_sum(pair) / (self.d * sum(map(len, pair))) for pair in self.sizes], np.float64)
+
+    def state(self) -> State:
+        """All of it as arrays."""
+        text = json.dumps({"d": self.d, "quality": self.quality, "entries": self.entries}).encode()
+        state: State = {"visits": np.frombuffer(text, np.uint8), "full": self.full}
+        for name, pairs in (("sizes", self.sizes), ("proposed", self.proposed)):
+            for side, rows in zip(SIDES, zip(*pairs, strict=True), strict=False):
+                state[f"{name}.{side}"] = np.stack(rows)
+        return state
+
+    @classmethod
+    def from_state(cls, state: State) -> Visits:
+        """The inverse of `state`. Raises KeyError, ValueError where the arrays do not make any."""
+        fields = record(_Search, parse_json(state["visits"].tobytes()))
+
+        def pairs(name: str) -> list[Pair]:
+            return list(zip(*(state[f"{name}.{side}"] for side in SIDES), strict=True)) if fields["quality"] else []
+
+        return cls(fields["d"], state["full"], pairs("sizes"), pairs("proposed"), fields["quality"], fields["entries"])
+
+    def save(self, path: Path, key: dict[str, Any]) -> None:
+        """Write a finished search that `key` decides. Raises StorageError."""
+        text = json.dumps({"format": FORMAT, "version": VERSION, "key": key}).encode()
+        with atomic_write(path) as stream:
+            arrays: dict[str, Any] = {"about": np.frombuffer(text, np.uint8), **self.state()}
+            np.savez_compressed(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, key: dict[str, Any]) -> Visits:
+        """Read the finished search that `key` decides.
+
+        Raises RunError where the file is damaged, or of another search; StorageError.
+        """
+        try:
+            arrays = load_arrays(path)
+            about = parse_json(arrays.pop("about").tobytes())
+            if about != {"format": FORMAT, "version": VERSION, "key": json.loads(json.dumps(key))}:
+                raise RunError(f"{path} holds another search; delete it, or give search another folder")
+            return cls.from_state(arrays)
+        except (TableError, KeyError, ValueError, TypeError) as error:
+            raise RunError(f"{path} is damaged ({error}); delete it") from error
+
+
+def _sum(pair: Pair) -> int:
+    return int(sum(side.sum(dtype=np.int64) for side in pair))
+
+
+Scores = NDArray[np.float64]
+
+VISITED, PROJECTED, PROPOSED, SMOOTHED = ORIGINS
+_UNSPENT = 0.1
+"""Of the budget, that visited sizes may leave: with less they had better be projected."""
+_GROUPS = 20
+"""Of rows of like popularity: with so few, what a visit did to single rows is lost in the mean of hundreds."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Sizes within the budget.
+
+    Attributes:
+        plan: they keep to the budget; exactly, but for visited ones and where the budget is in bytes.
+        origin: 'visited' as they are; 'projected', visited sizes brought to the budget; 'proposed', what the actors
+            proposed without noise, brought to the budget; or 'smoothed', what visited sizes of rows of like popularity
+            have in common, brought to the budget.
+        visit: their number in the search.
+        score: as the search measured it; None where it has not, since they have been changed.
+    """
+
+    plan: SizePlan
+    origin: str
+    visit: int
+    score: float | None
+
+
+def candidates(job: Job, visits: Visits, scores: Scores, origins: tuple[str, ...], count: int) -> list[Candidate]:
+    """Visited sizes that are within the budget and spend it, and of each other origin the `count` that did best for
+    their size and were near to the budget: a factor of e off it weighs as much as a standard deviation of
+    scores (ours).
+
+    Args:
+        scores: (visits,) by which visits are ranked.
+
+    Raises BudgetError where there is none: nothing visited spends the budget, and no other origin is asked for.
+    """
+    better = _better_than_its_size(visits, scores)
+    found = list(_visited(job, visits, scores)) if VISITED in origins else []
+    for origin, pairs in ((PROJECTED, visits.sizes), (PROPOSED, visits.proposed), (SMOOTHED, visits.sizes)):
+        if origin in origins:
+            found += _promising(job, origin, pairs, better, count)
+    if not found:
+        raise BudgetError(
+            "the search visited no sizes that spend this budget; let candidate_sources name others, which are "
+            "projected on it, or give the search more episodes"
+        )
+    return found
+
+
+def _visited(job: Job, visits: Visits, scores: Scores) -> Iterator[Candidate]:
+    budget = searched_budget(job)
+    total, widths = budget.total, budget.item_widths
+    for number, pair in enumerate(visits.sizes):
+        sizes = [side.astype(np.int64) for side in pair]
+        few = widths is None or all(np.unique(side).size <= widths for side in sizes)
+        spent = sum(int(side.sum()) for side in sizes)
+        if few and (1 - _UNSPENT) * total <= spent <= total:
+            yield Candidate(SizePlan(job.d, *sizes), VISITED, number, float(scores[number]))
+
+
+def _promising(job: Job, origin: str, pairs: list[Pair], better: Scores, count: int) -> Iterator[Candidate]:
+    total = searched_budget(job).total
+    sums = np.array([sum(float(side.sum(dtype=np.float64)) for side in pair) for pair in pairs])
+    order = np.argsort(np.abs(np.log(sums / total)) - better, kind="stable")
+    users, items = job.split.train.user_counts(), job.split.train.item_counts()
+    for number in order[:count].tolist():
+        pair = pairs[number]
+        if origin == SMOOTHED:
+            pair = smoothed(pair[0], users), smoothed(pair[1], items)
+        yield Candidate(projected(job, pair), origin, number, None)
+
+
+def smoothed(sizes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) what the `sizes` (n,) of rows with about as many interactions have in common: the geometric means of 20
+    groups of rows by their `counts` (n,), and between these what lies on lines over the logarithm of the counts."""
+    order = np.argsort(counts, kind="stable")
+    seen, logs = np.log1p(counts.astype(np.float64)), np.log(sizes.astype(np.float64))
+    groups = [group for group in np.array_split(order, _GROUPS) if group.size]
+    # Groups that begin within one popularity end in it: they are one.
+    at, inverse = np.unique([float(seen[group].mean()) for group in groups], return_inverse=True)
+    rows = np.array([group.size for group in groups], np.float64)
+    totals = np.bincount(inverse, [float(logs[group].sum()) for group in groups])
+    level: NDArray[np.float64] = np.exp(np.interp(seen, at, totals / np.bincount(inverse, rows)))
+    return level
+
+
+def _better_than_its_size(visits: Visits, scores: Scores) -> Scores:
+    """(visits,) by how many standard deviations the score of a visit is above that of others as large: above a
+    parabola over the logarithm of the kept share."""
+    x = np.log(visits.kept())
+    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    beyond = scores - design @ np.linalg.lstsq(design, scores, rcond=None)[0]
+    better: Scores = beyond / max(float(beyond.std()), 1e-9)
+    return better

@@ -1,0 +1,413 @@
+"""Actor-critic learners of one continuous action, TD3, and of a few, SAC: an actor and twin critics on one thread.
+
+TD3, twin delayed deterministic policy gradient (Fujimoto, van Hoof and Meger 2018, arXiv 1802.09477, algorithm 1): the
+smaller of two target critics is what is learnt from, the target action is smoothed by noise, and the actor and the
+targets follow every other step of the critics. Sizes of networks, step sizes and clipping are those of CIESS (Qu et al.
+2023, authors' code).
+
+SAC, soft actor-critic (Haarnoja, Zhou, Abbeel and Levine 2018, arXiv 1801.01290; the form without a value network and
+with twin critics, arXiv 1812.05905, algorithm 1): the policy is a normal distribution squashed by tanh; the smaller of
+two target critics less the policy's log density is what is learnt from; the actor climbs the critics and its own
+entropy. Sizes of networks, step sizes, clipping and the fixed weight of the entropy are those of SCALL (Qu et al. 2024,
+authors' code).
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.extras import require
+from edgerec.models import State
+from edgerec.models.adam import adam_state, restore_adam
+from edgerec.models.settings import check_range
+from edgerec.models.torch_threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = require("torch", "train")
+    nn = torch.nn
+
+Floats = NDArray[np.float32]
+
+_LOG_STD = (-20.0, 2.0)
+"""Where the logarithm of SAC's standard deviation is cut."""
+_EDGE = 0.95
+"""As near to an end of the scaled actions as an actor begins: nearer, it hardly moves."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions.
+
+    Attributes:
+        states: (b, n_state) float32 before the action.
+        actions: (b,) float32, or (b, n_action) where they are of several numbers.
+        rewards: (b,) float32.
+        following: (b, n_state) float32 states after it.
+    """
+
+    states: Floats
+    actions: Floats
+    rewards: Floats
+    following: Floats
+
+
+class _Learner:
+    """Networks by name, of which those that train have an Adam, and the generator of all that is drawn."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._networks: dict[str, nn.Module] = {}
+        self._adams: dict[str, torch.optim.Adam] = {}
+
+    def state(self) -> State:
+        """Networks, targets, Adam's moments, the generator."""
+        state: State = {"generator": self._generator.get_state().numpy().copy()}
+        for name, network in self._networks.items():
+            if name in self._adams:
+                state |= adam_state(self._adams[name], _named(name, network))
+            else:
+                state |= {key: tensor.detach().numpy().copy() for key, tensor in _named(name, network)}
+        return state
+
+    def restore(self, state: State) -> None:
+        """Continue from `state()` of one that was made with the same arguments, to the same result to the bit."""
+        self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        for name, network in self._networks.items():
+            if name in self._adams:
+                restore_adam(self._adams[name], _named(name, network), state)
+            else:
+                for key, tensor in _named(name, network):
+                    tensor.data.copy_(torch.from_numpy(state[key]))
+
+
+@dataclass(frozen=True)
+class TD3Config:
+    """How it learns.
+
+    Attributes:
+        low, high: of an action; networks see it scaled to -1..1.
+        gamma: discount of the next state's value.
+        tau: share of the networks that enters their targets at an update of these.
+        delay: steps of the critics for one of the actor and of all targets.
+        smoothing, clip: standard deviation of the noise on target actions and where it is cut, in units of the action.
+        actor_lr, critic_lr: of Adam.
+        norm: that gradients are clipped to.
+        hidden: units of each of the two hidden layers.
+        twins: critics, 2, whose smaller value is learnt from; 1 leaves this out, and overestimates.
+    """
+
+    low: float
+    high: float
+    gamma: float = 0.99
+    tau: float = 0.005
+    delay: int = 2
+    smoothing: float = 2.0
+    clip: float = 5.0
+    actor_lr: float = 1e-3
+    critic_lr: float = 3e-3
+    norm: float = 0.01
+    hidden: int = 256
+    twins: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("high", self.high, self.low, 1e9)
+        check_range("gamma", self.gamma, 0, 1)
+        check_range("tau", self.tau, 1e-9, 1)
+        check_range("delay", self.delay, 1, 1e6)
+        check_range("smoothing", self.smoothing, 0, 1e9)
+        check_range("clip", self.clip, 0, 1e9)
+        check_range("actor_lr", self.actor_lr, 0, 1e3)
+        check_range("critic_lr", self.critic_lr, 0, 1e3)
+        check_range("norm", self.norm, 1e-12, 1e12)
+        check_range("hidden", self.hidden, 1, 1e6)
+        check_range("twins", self.twins, 1, 2)
+
+
+class TD3(_Learner):
+    """Learns actions for states of `n_state` numbers, on one thread: bit-reproducible for a seed."""
+
+    def __init__(self, n_state: int, config: TD3Config, seed: int, *, begin: float | None = None) -> None:
+        """`begin`: the action that every state has at first, nearly; None for the middle one."""
+        super().__init__(seed)
+        self.config, generator = config, self._generator
+        self._actor = _network(n_state, config.hidden, 1, generator)
+        with torch.no_grad():
+            for parameter in self._actor[-1].parameters():
+                parameter.uniform_(-3e-3, 3e-3, generator=generator)
+            if begin is not None:
+                scaled = self._scaled(torch.tensor(float(begin))).clamp(-_EDGE, _EDGE)
+                list(self._actor.parameters())[-1].add_(torch.atanh(scaled))
+        self._critics = nn.ModuleList(_network(n_state + 1, config.hidden, 1, generator) for _ in range(config.twins))
+        self._actor_target, self._critics_target = deepcopy(self._actor), deepcopy(self._critics)
+        self._networks = {
+            "actor": self._actor,
+            "critics": self._critics,
+            "actor_target": self._actor_target,
+            "critics_target": self._critics_target,
+        }
+        self._actor_adam = torch.optim.Adam(self._actor.parameters(), lr=config.actor_lr)
+        self._critics_adam = torch.optim.Adam(self._critics.parameters(), lr=config.critic_lr)
+        self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
+        self.steps = 0
+
+    def act(self, states: Floats) -> Floats:
+        """(n,) actions in low..high, without noise, of states (n, n_state)."""
+        with torch_threads(1), torch.no_grad():
+            return self._unscaled(_acted(self._actor, torch.from_numpy(states))).numpy()
+
+    def value(self, states: Floats, actions: Floats) -> Floats:
+        """(n, k) the first critic's values of actions (n, k) in states (n, n_state)."""
+        k = actions.shape[1]
+        with torch_threads(1), torch.no_grad():
+            scaled = self._scaled(torch.from_numpy(np.ascontiguousarray(actions, np.float32)).reshape(-1))
+            repeated = torch.from_numpy(states).repeat_interleave(k, dim=0)
+            return _valued(self._critics[0], repeated, scaled).reshape(-1, k).numpy()
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One step of the critics, and with every `delay`-th one of the actor and the targets.
+
+        `critic`: the sum of the critics' mean squared errors; `value`: the mean target.
+        """
+        self.steps += 1
+        states, rewards, following = (
+            torch.from_numpy(np.ascontiguousarray(part, np.float32))
+            for part in (batch.states, batch.rewards, batch.following)
+        )
+        with torch_threads(1):
+            actions = self._scaled(torch.from_numpy(np.ascontiguousarray(batch.actions, np.float32)))
+            target = self._target(rewards, following)
+            losses = [nn.functional.mse_loss(_valued(critic, states, actions), target) for critic in self._critics]
+            loss = torch.stack(losses).sum()
+            _descend(loss, self._critics, self._critics_adam, self.config.norm)
+            if self.steps % self.config.delay == 0:
+                gain = _valued(self._critics[0], states, _acted(self._actor, states)).mean()
+                _descend(-gain, self._actor, self._actor_adam, self.config.norm)
+                _follow(self._actor, self._actor_target, self.config.tau)
+                _follow(self._critics, self._critics_target, self.config.tau)
+        return {"critic": float(loss.detach()), "value": float(target.mean())}
+
+    def _target(self, rewards: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """(n,) r + gamma min over the target critics of the smoothed target action's value."""
+        config = self.config
+        with torch.no_grad():
+            action = self._unscaled(_acted(self._actor_target, following))
+            noise = torch.randn(action.shape, generator=self._generator) * config.smoothing
+            action = (action + noise.clamp(-config.clip, config.clip)).clamp(config.low, config.high)
+            scaled = self._scaled(action)
+            values = torch.stack([_valued(critic, following, scaled) for critic in self._critics_target])
+            return rewards + config.gamma * values.amin(0)
+
+    def _scaled(self, actions: torch.Tensor) -> torch.Tensor:
+        """low..high to -1..1."""
+        low, high = self.config.low, self.config.high
+        return (actions - low) / max((high - low) / 2, 1e-9) - 1
+
+    def _unscaled(self, scaled: torch.Tensor) -> torch.Tensor:
+        low, high = self.config.low, self.config.high
+        return low + (scaled + 1) * (high - low) / 2
+
+    def state(self) -> State:
+        """Networks, targets, Adam's moments, the generator, the step count."""
+        return {**super().state(), "steps": np.array(self.steps)}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.steps = int(state["steps"])
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """How it learns.
+
+    Attributes:
+        gamma: discount of the next state's value.
+        tau: share of the critics that enters their targets at an update.
+        entropy: weight of the policy's entropy beside the reward.
+        actor_lr, critic_lr: of Adam.
+        decay: weight decay of both.
+        norm: that the actor's gradient is clipped to.
+        hidden: units of each of the two hidden layers.
+        spread: standard deviation of the policy at first, before tanh; None for what random weights make of it.
+    """
+
+    gamma: float = 0.99
+    tau: float = 0.005
+    entropy: float = 0.2
+    actor_lr: float = 2e-4
+    critic_lr: float = 3e-4
+    decay: float = 1e-4
+    norm: float = 1.0
+    hidden: int = 512
+    spread: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        check_range("gamma", self.gamma, 0, 1)
+        check_range("tau", self.tau, 1e-9, 1)
+        check_range("entropy", self.entropy, 0, 1e6)
+        check_range("actor_lr", self.actor_lr, 0, 1e3)
+        check_range("critic_lr", self.critic_lr, 0, 1e3)
+        check_range("decay", self.decay, 0, 1e3)
+        check_range("norm", self.norm, 1e-12, 1e12)
+        check_range("hidden", self.hidden, 1, 1e6)
+        check_range("spread", self.spread, 1e-6, 7)
+
+
+class SAC(_Learner):
+    """Learns actions of `n_action` numbers in 0..1 for states of `n_state` numbers, on one thread: bit-reproducible for
+    a seed."""
+
+    def __init__(
+        self, n_state: int, n_action: int, config: SACConfig, seed: int, *, begin: Floats | None = None
+    ) -> None:
+        """`begin`: (n_action,) what every state's policy has its middle at, nearly, at first; None for 0.5."""
+        super().__init__(seed)
+        self.config, self._n_action, generator = config, n_action, self._generator
+        self._actor = _network(n_state, config.hidden, 2 * n_action, generator)
+        self._begin_at(begin)
+        self._critics = nn.ModuleList(_network(n_state + n_action, config.hidden, 1, generator) for _ in range(2))
+        self._targets = deepcopy(self._critics)
+        adam = torch.optim.Adam
+        self._actor_adam = adam(self._actor.parameters(), lr=config.actor_lr, weight_decay=config.decay, fused=True)
+        self._critics_adam = adam(
+            self._critics.parameters(), lr=config.critic_lr, weight_decay=config.decay, fused=True
+        )
+        self._networks = {"actor": self._actor, "critics": self._critics, "targets": self._targets}
+        self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
+
+    def _begin_at(self, begin: Floats | None) -> None:
+        """Small weights and the wanted biases in the actor's last layer."""
+        weight, bias = list(self._actor.parameters())[-2:]
+        with torch.no_grad():
+            if begin is not None:
+                weight.mul_(0.1)
+                scaled = torch.from_numpy(2 * np.asarray(begin, np.float32) - 1).clamp(-_EDGE, _EDGE)
+                bias[: self._n_action] = torch.atanh(scaled)
+            if self.config.spread is not None:
+                weight[self._n_action :].mul_(0.1)
+                bias[self._n_action :] = math.log(self.config.spread)
+
+    def act(self, states: Floats) -> Floats:
+        """(n, n_action) the policy's middle for states (n, n_state): its deterministic action."""
+        with torch_threads(1), torch.no_grad():
+            mean, _ = self._policy(torch.from_numpy(states))
+            return _unit(torch.tanh(mean)).numpy()
+
+    def explore(self, states: Floats, rng: np.random.Generator) -> Floats:
+        """(n, n_action) drawn from the policy, with noise of `rng`."""
+        noise = torch.from_numpy(rng.standard_normal((len(states), self._n_action)).astype(np.float32))
+        with torch_threads(1), torch.no_grad():
+            mean, log_std = self._policy(torch.from_numpy(states))
+            return _unit(torch.tanh(mean + log_std.exp() * noise)).numpy()
+
+    def value(self, states: Floats, actions: Floats) -> Floats:
+        """(n,) the smaller of the critics' values of actions (n, n_action) in states (n, n_state)."""
+        with torch_threads(1), torch.no_grad():
+            scaled = 2 * torch.from_numpy(np.ascontiguousarray(actions, np.float32)) - 1
+            return self._least(self._critics, torch.from_numpy(states), scaled).numpy()
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One step of the critics, of the actor and of the targets; `batch.actions` are (n, n_action) in 0..1.
+
+        `critic`: the sum of the critics' mean squared errors; `entropy`: the policy's, per state.
+        """
+        states, rewards, following, actions = (
+            torch.from_numpy(np.ascontiguousarray(part, np.float32))
+            for part in (batch.states, batch.rewards, batch.following, batch.actions)
+        )
+        config = self.config
+        with torch_threads(1):
+            with torch.no_grad():
+                then, density = self._draw(following)
+                soft = self._least(self._targets, following, then) - config.entropy * density
+                target = rewards + config.gamma * soft
+            inputs = torch.cat([states, 2 * actions - 1], 1)
+            errors = [nn.functional.mse_loss(critic(inputs).squeeze(1), target) for critic in self._critics]
+            loss = torch.stack(errors).sum()
+            _descend(loss, self._critics, self._critics_adam)
+            drawn, density = self._draw(states)
+            gain = (self._least(self._critics, states, drawn) - config.entropy * density).mean()
+            _descend(-gain, self._actor, self._actor_adam, config.norm)
+            _follow(self._critics, self._targets, config.tau)
+        return {"critic": float(loss.detach()), "entropy": -float(density.detach().mean())}
+
+    def _policy(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, n_action) means and logarithms of standard deviations, before tanh."""
+        mean, log_std = self._actor(states).chunk(2, 1)
+        return mean, log_std.clamp(*_LOG_STD)
+
+    def _draw(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, n_action) scaled actions drawn with a gradient, and (n,) the logarithms of their densities."""
+        mean, log_std = self._policy(states)
+        noise = torch.randn(mean.shape, generator=self._generator)
+        raw = mean + log_std.exp() * noise
+        normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(x)^2), without the cancellation (arXiv 1812.05905, appendix C).
+        squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
+        return torch.tanh(raw), (normal - squash).sum(1)
+
+    def _least(self, critics: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+        """(n,) the smaller value of two critics."""
+        inputs = torch.cat([states, scaled], 1)
+        first, second = (critic(inputs).squeeze(1) for critic in critics.children())
+        return torch.minimum(first, second)
+
+
+def _named(what: str, network: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [(f"{what}.{number}", tensor) for number, tensor in enumerate(network.parameters())]
+
+
+def _descend(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, norm: float | None = None) -> None:
+    """One step of Adam on the network's own parameters, whatever else the loss depends on."""
+    parameters = list(network.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    if norm is not None:
+        nn.utils.clip_grad_norm_(parameters, norm)
+    adam.step()
+
+
+def _follow(network: nn.Module, target: nn.Module, tau: float) -> None:
+    """Move the target's parameters by the share `tau` towards the network's."""
+    with torch.no_grad():
+        for new, old in zip(network.parameters(), target.parameters(), strict=True):
+            old.lerp_(new, tau)
+
+
+def _network(n: int, hidden: int, out: int, generator: torch.Generator) -> nn.Sequential:
+    """(b, n) to (b, out); torch's usual initial values, drawn from `generator`."""
+    layers = [nn.Linear(n, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out)]
+    with torch.no_grad():
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=generator)
+    return nn.Sequential(*layers)
+
+
+def _acted(actor: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """(b,) scaled actions."""
+    acted: torch.Tensor = torch.tanh(actor(states)).squeeze(1)
+    return acted
+
+
+def _valued(critic: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+    """(b,) values."""
+    valued: torch.Tensor = critic(torch.cat([states, scaled[:, None]], 1)).squeeze(1)
+    return valued
+
+
+def _unit(scaled: torch.Tensor) -> torch.Tensor:
+    """-1..1 to 0..1."""
+    return (scaled + 1) / 2

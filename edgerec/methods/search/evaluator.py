@@ -1,0 +1,421 @@
+"""The evaluator of a search: what sizes are worth, by short trainings on train and eval on the validation part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions, Split
+from edgerec.data.metrics import KS, metrics_per_user
+from edgerec.data.ranking import top_k_of_vectors
+from edgerec.errors import DataError, TableError
+from edgerec.extras import require
+from edgerec.files import atomic_write
+from edgerec.methods.base import Job
+from edgerec.methods.search.workers import Pool, pool
+from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models import backbone as find_backbone
+from edgerec.models.prefix import cut
+from edgerec.tables import load_arrays
+from edgerec.training import Checkpoint, FitOptions, Progress, Step, validate
+from edgerec.training.checkpoint import Snapshot
+from edgerec.training.fit import SELECTION
+
+_OWNER = 2
+"""The number of the checkpoint that says whose search it is, behind the full model's and CIESS's own."""
+
+Kind = Literal["fine-tune", "fresh"]
+"""Trainings go on from the full-size model (BET, section 4.3), or start from scratch (CIESS, section 3.2)."""
+
+
+class SizeEvaluator:
+    """Evaluates sizes on the validation part, in parallel where the job has workers.
+
+    Every answer is kept in the run's folder, so that a search that was stopped evaluates nothing twice. It is used as a
+    context: at its end the workers are gone. One thread a training, here and in workers, so that they make the same;
+    and all have the job's seed, so that what differs is the sizes' doing.
+    """
+
+    def __init__(self, job: Job, kind: Kind, *, proxy: str = "backbone", epochs: int = 5) -> None:
+        """An evaluator of the job's sizes.
+
+        Args:
+            proxy: what is trained: the job's 'backbone', or 'ials' with its own settings.
+            epochs: of each training.
+
+        Raises DataError where the split holds nothing back.
+        """
+        if not len(job.split.validation):
+            raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
+        self._job, self._kind, self._epochs = job, kind, epochs
+        self._backbone, self._config, self._options = job.backbone, job.config, job.options
+        if proxy == "ials" != job.backbone.name:
+            self._backbone = find_backbone("ials")
+            self._config = self._backbone.config()
+            self._options = replace(job.options, device="cpu", max_epochs=None, patience=None)
+        self._folder = job.checkpoint.of_search().folder if job.checkpoint else None
+        self._found: FullModel | None = None
+        self._full: Evaluation | None = None
+        self._pool: Pool | None = None
+        self._kept: dict[str, Evaluation] = {}
+
+    def full(self) -> Evaluation:
+        """Of the full-size model, which is trained once, until it gets no better. Raises as `train_full` does."""
+        if self._full is None:
+            self._full = evaluation_of(self._job.split, self._full_model().vectors, self._options.threads)
+        return self._full
+
+    def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
+        """Each plan's, in order. Raises as `each` does."""
+        return list(self.each(plans))
+
+    def each(self, plans: Sequence[SizePlan]) -> Iterator[Evaluation]:
+        """As `evaluate`, one after the other in order, each as soon as it is there.
+
+        Raises as `train_full` does, and WorkerError where a worker is lost.
+        """
+        keys = [_key(plan, self._options.seed) for plan in plans]
+        tasks = {key: plan for key, plan in zip(keys, plans, strict=True) if not self._has(key)}
+        asked = list(tasks)
+        answers = self._workers().answers(list(tasks.values())) if tasks else iter(())
+        for key in keys:
+            while key not in self._kept:
+                number, evals = next(answers)
+                self._keep(asked[number], evals)
+            yield self._kept[key]
+
+    def _full_model(self) -> FullModel:
+        if self._found is None:
+            self._found = train_full(
+                self._backbone,
+                self._job.split,
+                self._job.d,
+                self._config,
+                self._options,
+                checkpoint=self._job.checkpoint.of_search() if self._job.checkpoint else None,
+                progress=self._job.progress,
+            )
+        return self._found
+
+    def _workers(self) -> Pool:
+        if self._pool is None:
+            shared = _Shared(
+                _bare(self._job.split),
+                self._backbone.name,
+                self._config,
+                self._full_model().state if self._kind == "fine-tune" else self._first(),
+                self._kind,
+                self._epochs,
+                self._options.seed,
+                self._options.device,
+            )
+            self._pool = pool(self._job.workers, _answer, shared).__enter__()
+        return self._pool
+
+    def _first(self) -> State | None:
+        """Of a full-size model before its first epoch where singular vectors make it: they are the same for all."""
+        if getattr(self._config, "start", None) != "svd":
+            return None
+        how: dict[str, Any] = {"seed": self._options.seed, "threads": 1, "device": self._options.device}
+        trainer = self._backbone.trainer(self._job.split.train, SizePlan(self._job.d), self._config, **how)
+        return trainer.state()
+
+    def _has(self, key: str) -> bool:
+        if key not in self._kept and self._folder is not None and (path := _path(self._folder, key)).exists():
+            with suppress(TableError, KeyError):  # what a dying disk has damaged is asked again
+                self._kept[key] = Evaluation(load_arrays(path)["evals"])
+        return key in self._kept
+
+    def _keep(self, key: str, evals: NDArray[np.float32]) -> None:
+        self._kept[key] = Evaluation(evals)
+        if self._folder is not None:
+            with atomic_write(_path(self._folder, key)) as stream:
+                np.savez(stream, evals=evals)
+
+    def __enter__(self) -> Self:
+        """Choose open settings: those that are best for full rows.
+
+        Raises RunError where another command's search is here, and what a fit raises.
+        """
+        if self._job.checkpoint is not None:
+            whose = self._job.checkpoint.of_search().of_fit(_OWNER)
+            if whose.load() is None:
+                whose.save(Snapshot({}))
+        # Before all other fits, whatever is evaluated already: fits are numbered, and a run that is resumed counts them
+        # as before.
+        if len(self._backbone.candidates(self._config)) > 1:
+            self._config = self._job.fit(SizePlan(self._job.d), final=False).config
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.__exit__(kind, error, at)
+            self._pool = None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all trainings of a search have in common.
+
+    Attributes:
+        full: the state of a full-size model that trainings begin with, cut to their sizes; None for one of their own.
+    """
+
+    split: Split
+    backbone: str
+    config: Any
+    full: State | None
+    kind: Kind
+    epochs: int
+    seed: int
+    device: str
+
+
+def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
+    """(3, n_users) evals of a plan."""
+    backbone, train = find_backbone(shared.backbone), shared.split.train
+    options: dict[str, Any] = {"seed": shared.seed, "threads": 1, "device": shared.device}
+    with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
+        if shared.full is None:
+            trainer = backbone.trainer(train, plan, shared.config, **options)
+        else:
+            anew = shared.kind == "fine-tune"
+            trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, anew=anew, **options)
+        for _ in range(shared.epochs):
+            trainer.epoch()
+        return evaluation_of(shared.split, trainer.vectors().remade(train), 1).evals
+
+
+def _bare(split: Split) -> Split:
+    """Train and validation, with nothing that a training does not look at."""
+
+    def bare(part: Interactions) -> Interactions:
+        return replace(part, ratings=None, timestamps=None, titles=None)
+
+    nothing = split.test.select(np.zeros(len(split.test), np.bool_))
+    return replace(split, train=bare(split.train), validation=bare(split.validation), test=bare(nothing))
+
+
+def _key(plan: SizePlan, seed: int) -> str:
+    """Return the name of an evaluation."""
+    digest = hashlib.sha256(str((plan.d, seed)).encode())
+    for sizes in (plan.users, plan.items):
+        digest.update(b"full" if sizes is None else np.ascontiguousarray(sizes, np.int64).tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / f"judged-{key}.npz"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well tables of some sizes do on the validation part.
+
+    Attributes:
+        evals: (3, n_users) float32, eval(e_u): the mean over k of 5, 10 and 20 of (Recall@k + NDCG@k) / 2, on the whole
+            validation part and on either half of it; NaN for users that have no interaction there. Items have none
+            of their own: CIESS takes the mean over their users.
+    """
+
+    evals: NDArray[np.float32]
+
+    @property
+    def users(self) -> NDArray[np.float32]:
+        """(n_users,) on the whole validation part."""
+        whole: NDArray[np.float32] = self.evals[0]
+        return whole
+
+    @property
+    def mean(self) -> float:
+        """Over the users that have one."""
+        return float(np.nanmean(self.users, dtype=np.float64))
+
+
+def evaluation_of(split: Split, vectors: Vectors, threads: int | None) -> Evaluation:
+    """What vectors that were trained on `split.train` do on `split.validation`; train is masked.
+
+    Vectors that are not finite rank nothing, and get 0: a search goes on where one training diverges.
+    """
+    parts = (split.validation, *halves(split.validation))
+    evals = np.full((len(parts), split.validation.n_users), np.nan, np.float32)
+    known = [part.user_counts() > 0 for part in parts]
+    for of_part, has in zip(evals, known, strict=True):
+        of_part[has] = 0
+    if not (np.isfinite(vectors.users).all() and np.isfinite(vectors.items).all()):
+        return Evaluation(evals)
+    rows = np.flatnonzero(known[0])
+    scores = None if vectors.scorer is None else vectors.scorer.scores
+    rankings = top_k_of_vectors(
+        vectors.users, vectors.items, rows, max(KS), seen=(split.train,), threads=threads, scores=scores
+    )
+    for part, of_part, has in zip(parts, evals, known, strict=True):
+        of_part[has] = eval_of(metrics_per_user(rankings[has[rows]], part, rows=np.flatnonzero(has)))
+    return Evaluation(evals)
+
+
+def halves(validation: Interactions) -> tuple[Interactions, Interactions]:
+    """A user's items by turns: neither half says anything of the other that a model does not."""
+    second = np.arange(len(validation)) % 2 == 1
+    return validation.select(~second), validation.select(second)
+
+
+def eval_of(metrics: dict[str, NDArray[np.float64]] | dict[str, float]) -> NDArray[np.float64]:
+    """Eval of metrics by name, or of as many as they are arrays of (CIESS, section 3.2; BET, section 4.3)."""
+    each = [np.add(metrics[f"recall@{k}"], metrics[f"ndcg@{k}"]) / 2 for k in KS]
+    return np.asarray(np.mean(each, axis=0), np.float64)
+
+
+@dataclass(frozen=True)
+class FullModel:
+    """A trained full-size model.
+
+    Attributes:
+        state: of its trainer after the epoch that was best on validation.
+        vectors: of that epoch.
+    """
+
+    state: State
+    vectors: Vectors
+
+
+def train_full(
+    backbone: Backbone,
+    split: Split,
+    d: int,
+    config: Any,
+    options: FitOptions,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> FullModel:
+    """Train full rows on `split.train` until NDCG@20 on validation has not got better for the backbone's patience.
+
+    Stopped at any epoch, it goes on from `checkpoint`, which also keeps the finished model.
+
+    Raises DataError where training diverges, RunError where the checkpoint is another command's, StorageError.
+    """
+    at = (checkpoint.load(_Loop) if checkpoint else None) or Snapshot({"epoch": 0, "peak": None})
+    trainer = backbone.trainer(
+        split.train, SizePlan(d), config, seed=options.seed, threads=options.threads, device=options.device
+    )
+    now, best = (_part(at.trainer, name) for name in ("now", "best"))
+    if now:
+        trainer.restore(now)
+    most, patience = options.max_epochs or backbone.max_epochs, options.patience or backbone.patience
+    while not _is_over(at.loop, most, patience):
+        values = trainer.epoch()
+        vectors = trainer.vectors()
+        score = validate(split, vectors.remade(split.train), options.threads)[SELECTION]
+        at.loop["epoch"] += 1
+        now = trainer.state()
+        if at.loop["peak"] is None or score > at.loop["peak"]["score"]:
+            at.loop["peak"], best, at.best = {"score": score, "epoch": at.loop["epoch"]}, now, vectors
+        at.trainer = {f"{part}.{name}": a for part, s in (("now", now), ("best", best)) for name, a in s.items()}
+        if checkpoint is not None:
+            checkpoint.save(at)
+        if progress is not None:
+            progress(Step("full", 1, 1, at.loop["epoch"], most, {**values, SELECTION: score}))
+    if at.best is None:
+        raise DataError("no epoch of the full-size model gave a score: training diverged; lower the learning rate")
+    return FullModel(best, at.best)
+
+
+class _Peak(TypedDict):
+    score: float
+    epoch: int
+
+
+class _Loop(TypedDict):
+    """State of the training loop, as its checkpoint stores it."""
+
+    epoch: int
+    peak: _Peak | None
+
+
+def _is_over(loop: dict[str, Any], most: int, patience: int) -> bool:
+    waited = loop["epoch"] - (loop["peak"]["epoch"] if loop["peak"] else 0)
+    return bool(loop["epoch"] >= most or waited >= patience)
+
+
+def _part(state: State, name: str) -> State:
+    return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
+
+
+_SCHEDULE = ("generator", "epochs")
+"""What is as in a training from scratch: draws follow the seed, and step sizes begin anew, as the authors' do."""
+
+
+def warm_trainer(
+    backbone: Backbone, train: Interactions, plan: SizePlan, config: Any, full: State, *, anew: bool, **options: Any
+) -> Trainer:
+    """A trainer within `plan` whose tables are those of `full`, cut to their sizes.
+
+    Args:
+        full: the state of the backbone's trainer of full rows, with the same `config`.
+        anew: whether draws, step sizes and moments begin anew; else all is as in `full`.
+        options: further arguments of `Backbone.trainer`.
+    """
+    names = {field.name for field in fields(config)}
+    # Where the tables come from elsewhere, the singular vectors that they would start from are not worth their time.
+    quick = replace(config, start="normal") if "start" in names else config
+    trainer = backbone.trainer(train, plan, quick, **options)
+    trainer.restore(warm_state(trainer.state() if anew else full, full, plan, train, config))
+    return trainer
+
+
+def warm_state(fresh: State, full: State, plan: SizePlan, train: Interactions, config: Any) -> State:
+    """The state of a trainer that begins, with the tables and weights of the full-size model; no moments of Adam.
+
+    Args:
+        fresh: of a trainer within `plan` that has not trained.
+    """
+    kept = {name for name in fresh if name in _SCHEDULE}
+    state = {name: fresh[name] if name in kept else full[name].copy() for name in fresh}
+    if "gmf" in fresh:
+        state |= _neumf(fresh, full, plan.d)
+    for name, sizes in _masked(plan, train, config).items():
+        if name in state:
+            state[name] = cut(state[name], sizes)
+    return state
+
+
+def _masked(plan: SizePlan, train: Interactions, config: Any) -> dict[str, NDArray[np.int64] | None]:
+    """Sizes by the name of a table that holds nothing past them."""
+    masks: dict[str, NDArray[np.int64] | None] = {"users": plan.users, "items": plan.items}
+    if getattr(config, "mask_at", "output") == "ego":
+        # A row of NGCF is shared by the ego row and its layers; LightGCN's is the ego row.
+        parts = config.layers + 1 if config.backbone == "ngcf" else 1
+        pairs = ((plan.users, train.n_users), (plan.items, train.n_items))
+        full = [np.full(n, plan.d) if sizes is None else sizes for sizes, n in pairs]
+        masks["ego"] = -(-np.concatenate(full) // parts)
+    return masks
+
+
+def _neumf(fresh: State, full: State, d: int) -> State:
+    """NeuMF's tables and weights where the products take fewer dimensions than in full rows.
+
+    The first of the full model's products stay, as in the authors' code, and its perceptron's dimensions move up
+    behind them. Dimensions that are then free begin at zero: they change no score until they are trained.
+    """
+    old, new = len(full["gmf"]), len(fresh["gmf"])
+    products, rest = min(old, new), min(d - old, d - new)
+    state = {name: full[name].copy() for name in ("biases0", "weights1")}
+    state["gmf"] = fresh["gmf"].copy()
+    state["gmf"][:products] = full["gmf"][:products]
+    for name in ("users", "items"):
+        state[name] = np.zeros_like(fresh[name])
+        state[name][:, :products] = full[name][:, :products]
+        state[name][:, new : new + rest] = full[name][:, old : old + rest]
+    state["weights0"] = fresh["weights0"].copy()
+    for side in range(2):
+        state["weights0"][side * (d - new) :][:rest] = full["weights0"][side * (d - old) :][:rest]
+    return state

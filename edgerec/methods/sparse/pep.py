@@ -1,0 +1,98 @@
+"""PEP: learnt thresholds shrink a dense table until few values are left, and those are trained again from the start.
+
+Plug-in embedding pruning (Liu et al. 2021, arXiv 2101.07577): values are soft-thresholded by the sigmoid of a learnt
+s, one for each value, row, column or the table; the mask is taken where the count first falls under the target, and
+what it leaves is trained again from the initial values of the search (the lottery ticket). Weight decay pulls s
+towards zero, and so thresholds upwards.
+
+Choices of ours: the mask is taken after the first step, not the first check, that leaves no more than the budget, and
+filled up to it exactly by the values that are least below their thresholds; every row keeps a value; the step size of
+the search does not decay, for with it thresholds would stand still. The search is part of the first epoch: a run that
+is stopped inside makes it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgerec.data import Interactions
+from edgerec.errors import SettingError
+from edgerec.methods.base import Job
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, Plan, fit_sparse, one_table
+from edgerec.methods.sparse.table import ActiveTable
+from edgerec.models import Trainer
+from edgerec.models.settings import check_range
+from edgerec.training import FitResult, Step
+
+OF_BUDGET = "of the budget"
+"""What a step of the search tells: how many values are left, over those that the budget allows."""
+GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
+
+
+@dataclass(frozen=True)
+class PEPConfig:
+    """How thresholds are learnt.
+
+    Attributes:
+        granularity: what has a threshold of its own: the 'global' table, a 'dimension', a 'feature' (a row), or each
+            value ('feature-dim').
+        threshold: s at first.
+        threshold_decay: weight decay of s.
+        search_epochs: of the search at most; None for the backbone's.
+    """
+
+    granularity: str = "feature-dim"
+    threshold: float = -15.0
+    threshold_decay: float = 1e-4
+    search_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for values out of range."""
+        if self.granularity not in GRANULARITIES:
+            known = ", ".join(GRANULARITIES)
+            raise SettingError(f"the setting granularity must be one of {known}, got {self.granularity!r}")
+        check_range("threshold", self.threshold, -1e3, 0)
+        check_range("threshold_decay", self.threshold_decay, 0, 1e3)
+        check_range("search_epochs", self.search_epochs, 1, 1e9)
+
+
+class PEP:
+    """Finds a mask by training, and trains what it leaves."""
+
+    name: ClassVar[str] = "pep"
+    config: ClassVar[type[PEPConfig]] = PEPConfig
+    backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
+    budgeted: ClassVar[bool] = True
+
+    def fit(self, job: Job, config: PEPConfig) -> FitResult:
+        """Raises BudgetError where the budget leaves less than one value a row."""
+        bounds, counts = one_table(job)
+        plan = Plan.still(bounds, counts)
+
+        def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
+            from edgerec.methods.sparse.masks import with_values
+            from edgerec.methods.sparse.soft_threshold import SoftTable, searched_mask
+            from edgerec.methods.sparse.trainer import SparseTrainer
+
+            def begin(rng: np.random.Generator) -> ActiveTable:
+                start, before = objective.start(), objective.state()
+                if isinstance(start, float):
+                    start = np.float32(start) * rng.standard_normal((job.n_rows, objective.width), np.float32)
+                table = SoftTable(start.copy(), config.granularity, config.threshold, config.threshold_decay)
+                epochs = config.search_epochs or job.backbone.max_epochs
+                count = min(counts[0], start.size)
+
+                def tell(epoch: int) -> None:
+                    job.progress(Step("mask", 1, 1, epoch, epochs, {OF_BUDGET: table.count / count}))
+
+                mask = searched_mask(objective, table, count, epochs, seed=seed, threads=threads, tell=tell)
+                objective.restore(before)
+                return with_values(mask, mask.of(start))
+
+            popularity = np.concatenate([train.user_counts(), train.item_counts()])
+            return SparseTrainer(objective, plan, popularity, begin, seed=seed, threads=threads)
+
+        return fit_sparse(job, make, counts[0])

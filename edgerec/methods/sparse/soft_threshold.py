@@ -1,0 +1,129 @@
+"""A dense table whose values are shrunk by thresholds that are learnt with them, until few are left (PEP)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgerec.extras import require
+from edgerec.methods.sparse.masks import Mask, largest_mask
+from edgerec.methods.sparse.plan import Objective
+from edgerec.methods.sparse.table import Floats, Rows, whole
+from edgerec.models.torch_threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", "train")
+
+
+_BLOCK = 2048
+_SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
+"""Whether each row, and each column, has a threshold of its own."""
+
+
+class SoftTable:
+    """sign(E) max(|E| - sigmoid(s), 0), E (n_rows, d) and s both trained by Adam."""
+
+    def __init__(self, values: Floats, granularity: str, threshold: float, decay: float) -> None:
+        """`threshold`: the initial s; `decay`: its weight decay, which pulls s to 0 and so raises thresholds."""
+        by_row, by_column = _SHAPES[granularity]
+        shape = (values.shape[0] if by_row else 1, values.shape[1] if by_column else 1)
+        self._values = torch.from_numpy(values)
+        self._thresholds = torch.full(shape, float(threshold))
+        self._decay = decay
+        self._optimizer = torch.optim.Adam([self._values, self._thresholds], fused=True)
+        self._limits = torch.sigmoid(self._thresholds)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._values)
+
+    @property
+    def count(self) -> int:
+        """Values that are left."""
+        return sum(int(np.count_nonzero(block > 0)) for block in self.margins())
+
+    def margins(self) -> list[Floats]:
+        """Of consecutive rows, (n, d) each, how far values are above their thresholds; below zero they are gone."""
+        blocks = (slice(start, start + _BLOCK) for start in range(0, self.n_rows, _BLOCK))
+        return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
+
+    def rows(self, rows: Rows) -> Floats:
+        return _shrunk(*self._of(rows))
+
+    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+        products: Floats = np.einsum("nd,nd->n", vectors, self.rows(rows))
+        return products
+
+    def dimensions(self, start: int, stop: int) -> Floats:
+        own = self._limits if self._limits.shape[1] == 1 else self._limits[:, start:stop]
+        return _shrunk(self._values[:, start:stop].numpy(), own.numpy())
+
+    def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
+        """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
+        at = torch.from_numpy(rows)
+        values, limits = map(torch.from_numpy, self._of(rows))
+        own = torch.from_numpy(gradients) * (values.abs() > limits)
+        of_values = torch.zeros_like(self._values).index_copy_(0, at, own)
+        of_limits = torch.zeros_like(self._values).index_copy_(0, at, -own * values.sign())
+        slope = torch.addcmul(self._limits, self._limits, self._limits, value=-1)
+        of_thresholds = of_limits.sum_to_size(self._thresholds.shape).mul_(slope)
+        self._thresholds.grad = of_thresholds.add_(self._thresholds, alpha=self._decay)
+        self._values.grad = of_values
+        self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.step()
+        self._limits = torch.sigmoid(self._thresholds)
+
+    def _of(self, rows: Rows | slice) -> tuple[Floats, Floats]:
+        """Values and thresholds of those rows."""
+        if isinstance(rows, slice):
+            return self._values[rows].numpy(), self._limits[rows if len(self._limits) > 1 else slice(None)].numpy()
+        at = torch.from_numpy(rows)
+        own = self._limits.index_select(0, at) if len(self._limits) > 1 else self._limits
+        return self._values.index_select(0, at).numpy(), own.numpy()
+
+
+def _shrunk(values: Floats, limits: Floats) -> Floats:
+    shrunk: Floats = np.sign(values) * np.maximum(np.abs(values) - limits, 0)
+    return shrunk
+
+
+def searched_mask(
+    objective: Objective,
+    table: SoftTable,
+    count: int,
+    epochs: int,
+    *,
+    seed: int,
+    threads: int | None,
+    tell: Callable[[int], None] = lambda epoch: None,
+) -> Mask:
+    """Train until at most `count` values are left, or for so many epochs; the `count` values that are furthest above
+    their thresholds, or least below, and of each row one at least. `tell` of each epoch's end, counted from 1, and of
+    the search's."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def reached(batch: Any) -> bool:
+        """Whether a step on this batch leaves no more than is wanted."""
+        rows = objective.active_rows(batch)
+        _, gradients = objective.gradient(table, batch, rows)
+        table.step(rows, whole(gradients), objective.lr(0))
+        objective.step(objective.lr(0))
+        return table.count <= count
+
+    with torch_threads(threads):
+        for epoch in range(1, epochs + 1):
+            ended = any(map(reached, objective.batches(table, generator)))
+            tell(epoch)
+            if ended:
+                break
+    return _left(table, count)
+
+
+def _left(table: SoftTable, count: int) -> Mask:
+    margins = table.margins()
+    least = min(float(block.min()) for block in margins)
+    return largest_mask(lambda: (block - np.float32(least) for block in margins), count)
