@@ -8,10 +8,8 @@ import json
 import os
 import re
 import secrets
-import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -123,7 +121,8 @@ def new_part_folder(target: Path) -> Iterator[Path]:
     Raises OSError.
     """
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{shortened(target.name)}.", suffix=".part", dir=target.parent))
+        folder = target.with_name(f".{shortened(target.name)}.{secrets.token_hex(4)}.part")
+        folder.mkdir(0o700)
         handle = os.open(folder, os.O_RDONLY) if fcntl else os.open(folder / _LOCK, os.O_CREAT | os.O_WRONLY)
         if _lock_new(folder, handle):
             break
@@ -133,7 +132,8 @@ def new_part_folder(target: Path) -> Iterator[Path]:
     finally:
         if fcntl is None:
             os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _remove_tree(folder)
         if fcntl is not None:
             os.close(handle)
 
@@ -158,8 +158,14 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             _remove_leftover(path)
 
 
+def _remove_tree(folder: Path) -> None:
+    import shutil  # takes the runtime time to import, which makes no folders
+
+    shutil.rmtree(folder)
+
+
 def _parts(folder: Path, name: str | None) -> list[Path]:
-    # Names of folders are from `tempfile`.
+    # Older versions named folders by `tempfile`.
     some = r".+\.[0-9a-f]{8}" if name is None else rf"{re.escape(shortened(name))}\.[a-z0-9_]{{8}}"
     named = re.compile(rf"\.{some}\.part", re.DOTALL)
     try:
@@ -174,7 +180,7 @@ def _remove_leftover(path: Path) -> None:
     if fcntl is None:  # Windows removes no file that is open
         if path.is_dir():
             (path / _LOCK).unlink(missing_ok=True)
-            shutil.rmtree(path)
+            _remove_tree(path)
         else:
             path.unlink()
         return
@@ -182,7 +188,7 @@ def _remove_leftover(path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.is_dir():
-            shutil.rmtree(path)
+            _remove_tree(path)
         else:
             path.unlink()
     finally:
