@@ -248,11 +248,13 @@ class Answers:
         yield from ({"call": "score", **named, "items": [some, one], "error": "request"} for one in unknown)
 
     def _wrong(self) -> Iterator[Request]:
-        """What is no id, wherever one is asked for; vectors that are none; and one right request of each kind."""
-        subject = next(self._subjects())
-        named = subject[0]
-        yield self._ranked(*subject, 5)
-        yield self._score(subject)
+        """What is no id, wherever one is asked for; vectors that are none; and right requests of each kind."""
+        subjects = list(self._subjects())[:2]
+        for subject in subjects:
+            yield self._ranked(*subject, 5)
+            yield self._score(subject)
+        yield from self._similar()
+        named = subjects[0][0]
         some = self._items[0]
         wrong: list[Any] = [0.5, 1e300, 2**64, True, False, [some], [], {"id": some}]
         wrong += ["\ud800", f"{some}\udc00", f"{some} "] if self._case.ids == "str" else [some + 0.5, str(some), ""]
