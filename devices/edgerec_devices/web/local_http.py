@@ -35,17 +35,17 @@ HEADERS = {
 }
 
 
-def is_known(host: str, listens: str, told: str) -> bool:
+def is_known(host: str, listens: str, given: str) -> bool:
     """Whether a request's Host is an address of the server, not the name of somebody else.
 
     Args:
         host: with a port or without: one that is forwarded has another number here.
         listens: the address of this machine that was asked.
-        told: the host that it was told, which may be a name.
+        given: the host that it was given, which may be a name.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
-    if name in (told.lower(), "localhost"):
+    if name in (given.lower(), "localhost"):
         return True
     with suppress(ValueError):
         address = ipaddress.ip_address(name)
@@ -58,7 +58,7 @@ class LocalHttp(ThreadingHTTPServer, Generic[T]):
 
     Attributes:
         site: what its handlers answer from.
-        host: that it was told to listen on.
+        host: that it listens on, as it was given.
         address: of its root, without a slash at the end.
     """
 
@@ -110,9 +110,9 @@ class Quiet(BaseHTTPRequestHandler):
 
     def _is_ours(self) -> bool:
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        told = self.server.host if isinstance(self.server, LocalHttp) else ""
+        given = self.server.host if isinstance(self.server, LocalHttp) else ""
         listens = self.connection.getsockname()[0]
-        known = len(hosts) == 1 and is_known(hosts[0], listens, told)
+        known = len(hosts) == 1 and is_known(hosts[0], listens, given)
         return known and all(origin == f"http://{hosts[0]}" for origin in origins)
 
     def log_message(self, format: str, *args: Any) -> None:
