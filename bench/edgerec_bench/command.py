@@ -1,4 +1,4 @@
-"""Commands that measure: what was typed, for the record; a user's error in one line."""
+"""Commands that measure: the words that were typed, for the record; a user's error in one line; a progress bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every result of a `python -m edgerec_bench...` command says of itself: the command, the time, the machine."""
+"""Facts of every record: the command, the time and the machine; metrics over seeds."""
 
 from __future__ import annotations
 

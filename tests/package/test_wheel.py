@@ -48,6 +48,10 @@ def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
         "edgerec_export",
     }
     assert "edgerec/runtime/bundle-spec.json" in names
+    assert {"edgerec_bench/schema/result.schema.json", "edgerec_bench/reports/templates/report.html.jinja"} <= set(
+        names
+    )
+    assert not [name for name in names if "experiments" in name]
     assert not [name for name in names if name.endswith((".gz", ".npz", ".inter", ".dat"))]
     assert wheel.stat().st_size < 1_000_000
 

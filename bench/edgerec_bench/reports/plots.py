@@ -1,4 +1,4 @@
-"""Which charts a page shows, of results and of runs: each only where enough of them have its figures."""
+"""Charts of a page, of results, runs and searches: each only if enough of them have its figures."""
 
 from __future__ import annotations
 

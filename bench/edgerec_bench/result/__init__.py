@@ -1,4 +1,4 @@
-"""The fourth artefact: what bench writes, how it is read again, and its figures as the rows of a table."""
+"""The fourth artefact, the result: written by bench, read again, and shown as the rows of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured figures, over the fresh processes that were measured alike."""
+"""Measured figures, over the fresh processes that were measured alike, and the reasons to doubt them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the comparison at scale writes: contenders for the same work, measured in turns."""
+"""The result of the comparison at scale: contenders for the same work, and the promises that they keep or miss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared at scale: plain ONNX models, EdgeRec's bundles and other libraries, made from the same tables."""
+"""Contenders at scale: plain ONNX models, EdgeRec's bundles and other libraries, made from the same tables."""
 
 from __future__ import annotations
 

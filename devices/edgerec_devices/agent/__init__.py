@@ -1,4 +1,4 @@
-"""What runs on the device, in a fresh process: standard library, numpy, onnxruntime and edgerec.runtime only.
+"""The program that measures on a device, in a fresh process: standard library, numpy, onnxruntime and edgerec.runtime.
 
 It reads one request, a JSON object, from standard input and writes one answer to standard output:
 

@@ -1,4 +1,7 @@
-"""Timing calls: the first apart, warm-up found afterwards and left out, percentiles of the rest."""
+"""Timing calls: the first apart, warm-up found afterwards and left out, percentiles of the rest; and the yardstick.
+
+The yardstick is a fixed piece of work that every process times: it tells a slower machine from a slower bundle.
+"""
 
 from __future__ import annotations
 

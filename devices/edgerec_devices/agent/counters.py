@@ -1,4 +1,4 @@
-"""What a call costs whatever else runs: instructions, where the kernel counts them; energy, where a device tells it."""
+"""Costs other than time, where the kernel counts them: instructions, energy, memory and page faults; the page cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each scenario asks of an open bundle, one call after the other."""
+"""Scenarios: the questions that each asks of an open bundle, one call after the other."""
 
 from __future__ import annotations
 
