@@ -354,7 +354,7 @@ def called(arguments: tuple[str, ...], folder: Path) -> str:
     try:
         with (
             contextlib.chdir(folder),
-            contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")),
+            contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")),
             contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")),
             mock.patch("edgerec_bench.grid._attempt", _no_cell),
         ):
@@ -365,7 +365,7 @@ def called(arguments: tuple[str, ...], folder: Path) -> str:
     except TooLongError:
         return "late"
     except EdgeRecError as error:
-        return "refused" if str(error) and "\n" not in str(error) else f"message {str(error)!r}"
+        return "refused" if str(error) else f"no message: {error!r}"  # `main` makes one line of it
     except SystemExit:
         return "well"
     except BaseException:

@@ -66,8 +66,11 @@ class Contender:
     def from_json(cls, fields: dict[str, Any]) -> Contender:
         """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
         return cls(
-            *(checked(str, fields[name], name) for name in ("name", "kind", "tables")),
-            *(checked(int, fields[name], name) for name in ("nbytes", "apart")),
+            checked(str, fields["name"], "name"),
+            checked(str, fields["kind"], "kind"),
+            checked(str, fields["tables"], "tables"),
+            checked(int, fields["nbytes"], "nbytes"),
+            checked(int, fields["apart"], "apart"),
             checked(float, fields["same_top"], "same_top"),
             Measured.from_json(fields),
             checked(dict[str, int], fields["pss"], "pss"),
@@ -145,7 +148,9 @@ class ScaleResult:
         if not contenders:
             raise ValueError("no contender")
         return cls(
-            *(checked(int, fields[name], name) for name in ("items", "dimensions", "users")),
+            checked(int, fields["items"], "items"),
+            checked(int, fields["dimensions"], "dimensions"),
+            checked(int, fields["users"], "users"),
             checked(dict[str, float], fields["kept"], "kept"),
             checked(dict[str, Any], fields["settings"], "settings"),
             checked(dict[str, Any], fields["device"], "device"),
