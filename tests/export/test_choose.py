@@ -83,11 +83,13 @@ def cut_to(source: Source, width: int) -> Source:
 
 def test_a_dense_bundle_of_two_precisions_uses_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     source, limit = low_rank_source(1000, 100, d=12), 16_000
-    errors = {}
+    errors: dict[tuple[str, ...], float] = {}
     for coding in (("int8", "int4"), ("int8",), ("int4",)):
         monkeypatch.setattr(choosing, "_codings", lambda layout, options, coding=coding: iter([(coding, "row")]))
         chosen = choose(source, Options("dense", "auto", max_bytes=limit, similar=False))
-        errors[coding] = chosen.tried[0].score_error
+        error = chosen.tried[0].score_error
+        assert error is not None
+        errors[coding] = error
         assert chosen.draft.nbytes() <= limit
         assert len(coding) == 1 or chosen.draft.nbytes() >= 0.97 * limit
     assert errors["int8", "int4"] <= 1.01 * min(errors["int8",], errors["int4",])

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export import Options, export, from_arrays
 from edgerec_export.layouts.slots import VALUES_A_STEP, rows_a_step
 
 
-def tables(n_items: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+def tables(n_items: int, d: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     return rng.standard_normal((n_items, d), np.float32), rng.standard_normal((50, d), np.float32)
 
