@@ -41,16 +41,16 @@ def test_tables_answer_as_the_specification_says(tmp_path: Path) -> None:
 
 
 def test_odd_command_lines_end_in_one_line(tmp_path: Path) -> None:
-    result = attacked(tmp_path, "commands", "--seed", "1", "--count", "40")
+    result = attacked(tmp_path, "commands", "--seed", "1", "--count", "24")
     assert result["findings"] == {}
-    assert result["outcomes"]["exit status 2"] > 20
+    assert result["outcomes"]["exit status 2"] > 10
 
 
 def test_mutants_are_refused_or_are_bundles(tmp_path: Path) -> None:
-    result = attacked(tmp_path, "mutants", "--seed", "32", "--count", "300")
+    result = attacked(tmp_path, "mutants", "--seed", "32", "--count", "250")
     assert result["findings"] == {}
-    assert result["outcomes"]["damage, does not fit: refused"] > 50
-    assert result["outcomes"]["graph, fits: refused"] > 10
+    assert result["outcomes"]["damage, does not fit: refused"] > 40
+    assert result["outcomes"]["graph, fits: refused"] > 5
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,14 @@ def java(sources: Path, jar: Path, native: Path, shim: Path | None, out: Path) -
     files = [str(path) for path in sorted(sources.rglob("*.java"))]
     subprocess.run(["javac", "-nowarn", "-cp", str(jar), "-d", str(out), *files, str(HERE / "Drive.java")], check=True)
     environment = {"LD_LIBRARY_PATH": str(shim)} if shim else None
-    options = ["-Xmx256m", "-XX:+UseSerialGC", f"-Donnxruntime.native.path={native}", "-cp", f"{jar}:{out}"]
+    options = [
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:ErrorFile=/dev/null",
+        f"-Donnxruntime.native.path={native}",
+        "-cp",
+        f"{jar}:{out}",
+    ]
     return Runtime(["java", *options, "org.edgerec.Drive"], environment)
 
 
