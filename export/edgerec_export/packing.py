@@ -89,7 +89,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
     shipped = draft.options.shipped
     kept = {} if shipped is None else dict(shipped.scales)
-    tables = {}
+    tables: dict[str, PackedTable] = {}
     for name, plan in draft.plans().items():
         table = source.users if name == "u" and source.users is not None else source.items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}

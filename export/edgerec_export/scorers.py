@@ -34,7 +34,7 @@ class ShippedScorer:
     @property
     def widest(self) -> int:
         """Values of its widest hidden layer."""
-        return max(weights.shape[1] for weights, _ in self._scorer.layers)
+        return max(int(weights.shape[1]) for weights, _ in self._scorer.layers)
 
     def add_scores(self, g: Graph, tensors: Mapping[str, Tensor], user: Name, items: Name) -> Name:
         """user [B, d], items [1 or B, n, d] float32  ->  [B, n] float32
