@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE, bundle_overhead
-from edgerec.data import Interactions, Split
+from edgerec.budget import BITS_PER_VALUE, Budget, bundle_overhead
+from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError
 from edgerec.files import filling
@@ -26,19 +27,30 @@ from edgerec.training.checkpoint import SEARCH
 from edgerec.training.folder import state_of
 from edgerec.training.run import FILE_NAME
 
-__all__ = ["TrainRequest", "evaluate", "train"]
+__all__ = ["TrainRequest", "evaluate", "train", "train_request"]
 
 
 def train(
     interactions: Interactions,
-    request: TrainRequest | None = None,
     *,
+    backbone: str = "ials",
+    method: str = "popularity",
+    budget: Budget | str | None = None,
+    dimensions: int = 64,
+    split: SplitSpec | str = "random:80/20",
+    precision: str = "fp32",
+    settings: Mapping[str, Any] | None = None,
+    method_settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "cpu",
+    max_epochs: int | None = None,
+    patience: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     workers: Workers = None,
-    **wanted: Any,
 ) -> Run:
     """Train tables under a budget.
 
@@ -46,12 +58,29 @@ def train(
         >>> run = edgerec.train(edgerec.load_data("ml-100k"), backbone="ials", method="popularity", budget="10%")
 
     Args:
-        request: what to train; without one, `wanted` are the arguments of `TrainRequest.make`.
-        out: folder for the run; a checkpoint is kept there after each epoch.
-        resume: go on from the checkpoint in `out`; a finished run is returned as it is.
-        overwrite: start anew where `out` holds a run.
-        progress: called once an epoch, and once an action that a search has judged.
-        workers: who makes the trainings of a search: so many processes, or a Ray cluster as 'ray://HOST:PORT', or
+        interactions: users, items and their interactions.
+        backbone: the model that scores: one of `edgerec.models.BACKBONES`.
+        method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`.
+        budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
+            for a method that takes none, such as 'dense'.
+        dimensions: of a full row.
+        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out' or 'time:80/20'. Without a
+            validation share, settings and epochs are chosen on a held-back part of the training share.
+        precision: of the bundle to come: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values a budget in
+            bytes buys.
+        settings: of the backbone, by name.
+        method_settings: of the method, by name; 'variant' names a whole set of them.
+        seed: of every random choice.
+        threads: maximum number of threads; None for the backbone's own choice. One thread makes the result
+            reproducible to the bit.
+        device: 'cpu' or 'cuda', for backbones on torch.
+        max_epochs: maximum number of training epochs; None for the backbone's own.
+        patience: epochs without a better validation NDCG@20 before training stops; None for the backbone's own.
+        out: folder for the run; a checkpoint is written there after each epoch.
+        resume: continue from the checkpoint in `out`; a finished run is returned as it is.
+        overwrite: replace a run that `out` holds.
+        progress: called after each epoch, and after each action that a search has evaluated.
+        workers: number of processes that make the trainings of a search, or a Ray cluster as 'ray://HOST:PORT', or
             'ray' for one on this machine. They change no result.
 
     Raises:
@@ -63,7 +92,37 @@ def train(
         StorageError: the file system refuses.
         WorkerError: workers cannot be had, or one was lost.
     """
-    request = request or TrainRequest.make(**wanted)
+    request = TrainRequest.make(
+        backbone,
+        method,
+        budget=budget,
+        dimensions=dimensions,
+        split=split,
+        precision=precision,
+        settings=settings,
+        method_settings=method_settings,
+        seed=seed,
+        threads=threads,
+        device=device,
+        max_epochs=max_epochs,
+        patience=patience,
+    )
+    return train_request(
+        interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress, workers=workers
+    )
+
+
+def train_request(
+    interactions: Interactions,
+    request: TrainRequest,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    workers: Workers = None,
+) -> Run:
+    """Train the tables of a checked request; the other arguments and the errors are those of `train`."""
     check_workers(request, workers)
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()

@@ -58,22 +58,25 @@ class TrainRequest:
         precision: str = "fp32",
         settings: Mapping[str, Any] | None = None,
         method_settings: Mapping[str, Any] | None = None,
-        options: FitOptions | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+        device: str = "cpu",
+        max_epochs: int | None = None,
+        patience: int | None = None,
     ) -> TrainRequest:
         """Read names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
-        options = options or FitOptions()
-        check_numbers(precision, dimensions, options.seed)
+        check_numbers(precision, dimensions, seed)
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
             model,
             technique,
             Budget.parse(budget) if isinstance(budget, str) else budget,
             dimensions,
-            SplitSpec.parse(split, seed=options.seed) if isinstance(split, str) else split,
+            SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split,
             precision,
             configured(model.config, settings, f"backbone {backbone}"),
             configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
-            options,
+            FitOptions(seed, threads, device, max_epochs, patience),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -70,14 +70,18 @@ class StreamRequest:
         settings: Mapping[str, Any] | None = None,
         method_settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        **training: Any,
+        threads: int | None = None,
+        first_epochs: int | None = None,
+        epochs: int | None = None,
+        refit: str = "full",
     ) -> StreamRequest:
-        """Read names, spellings and settings; `training` are further arguments of `StreamTraining`.
+        """Read names, spellings and settings.
 
         Raises UnsupportedError, BudgetError, SettingError, DataError.
         """
         check_numbers(precision, dimensions, seed)
         model, technique = find_backbone(backbone), stream_method(method)
+        config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
             technique,
             configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
@@ -85,7 +89,7 @@ class StreamRequest:
             dimensions,
             StreamSpec.parse(segments, seed=seed) if isinstance(segments, str) else segments,
             precision,
-            StreamTraining(model, configured(model.config, settings, f"backbone {backbone}"), seed, **training),
+            StreamTraining(model, config, seed, threads, first_epochs, epochs, refit),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,36 +118,89 @@ class StreamRequest:
 
 def train_stream(
     interactions: Interactions,
-    request: StreamRequest | None = None,
     *,
     out: str | Path,
+    budget: Budget | str,
+    backbone: str = "ials",
+    method: str = "scall",
+    dimensions: int = 64,
+    segments: StreamSpec | str = "8",
+    precision: str = "fp32",
+    settings: Mapping[str, Any] | None = None,
+    method_settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    first_epochs: int | None = None,
+    epochs: int | None = None,
+    refit: str = "full",
     resume: bool = False,
     overwrite: bool = False,
     progress: StreamProgress | None = None,
-    **wanted: Any,
 ) -> StreamResult:
-    """Follow a stream under a budget: sizes, a training and a run for each segment.
+    """Train on a stream under a budget: sizes, a training and a run for each segment.
 
     Example:
         >>> films = edgerec.load_data("ml-100k")
         >>> result = edgerec.train_stream(films, method="scall", budget="10%", out="streams/films")
 
     Args:
-        request: what to follow; without one, `wanted` are the arguments of `StreamRequest.make`.
-        out: folder; segment n's run is in `segment-NN`, what is told of all in `stream.json`. Killed at any moment, it
+        interactions: with timestamps.
+        out: folder; segment n's run is in `segment-NN`, the results of all in `stream.json`. Killed at any moment, it
             is resumed to the same bits where trainings have one thread.
-        resume: go on from what `out` holds; a finished stream is returned as it is.
-        overwrite: start anew where `out` holds a stream.
+        budget: of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the rows;
+            '512KiB' of a default bundle and a parameter count fix the total.
+        backbone: the model that scores: 'ials' or 'lightgcn'.
+        method: the rule that sizes rows: one of `edgerec.methods.stream.STREAM_METHODS`.
+        dimensions: of a full row.
+        segments: '8' for that number of segments with about as many new users and items each, 'new:1000' for segments
+            of that many new users and items, 'days:30' for segments of that length.
+        precision: of the bundles to come; decides how many values a budget in bytes buys.
+        settings, method_settings: of the backbone and of the method, by name; the method's 'variant' names a whole set.
+        seed: of every random choice.
+        threads: maximum number of threads; one makes the result reproducible to the bit.
+        first_epochs, epochs: of the first segment's training, and of each later one's; None for the backbone's own.
+        refit: how iALS trains a later segment: 'full' from the start; 'all', 'active' or 'touched' rows from the
+            tables before.
+        resume: continue from what `out` holds; a finished stream is returned as it is.
+        overwrite: replace a stream that `out` holds.
+        progress: called after each epoch and each trial with the segment's number from 0, their count and the step.
 
     Raises:
         UnsupportedError, SettingError: no such method, backbone or setting.
         BudgetError: a budget that the last segment's rows cannot keep; the smallest possible is named.
         DataError: interactions that make no stream.
         RunError: `out` holds another stream, or a finished one.
-        InUseError: another process follows a stream into `out`; at once, before anything is trained.
+        InUseError: another process trains into `out`; at once, before anything is trained.
         StorageError: the file system refuses.
     """
-    request = request or StreamRequest.make(**wanted)
+    request = StreamRequest.make(
+        backbone,
+        method,
+        budget=budget,
+        dimensions=dimensions,
+        segments=segments,
+        precision=precision,
+        settings=settings,
+        method_settings=method_settings,
+        seed=seed,
+        threads=threads,
+        first_epochs=first_epochs,
+        epochs=epochs,
+        refit=refit,
+    )
+    return train_stream_request(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def train_stream_request(
+    interactions: Interactions,
+    request: StreamRequest,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: StreamProgress | None = None,
+) -> StreamResult:
+    """Train on the stream of a checked request; the other arguments and the errors are those of `train_stream`."""
     folder = Path(out)
     segments = stream(interactions, request.spec)
     command = {"data": interactions.name, **request.to_dict()}

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from edgerec.api import job_of
+from edgerec.budget import Budget
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
@@ -194,33 +195,58 @@ def tune(
     *,
     trials: int,
     out: Path | None = None,
+    backbone: str = "ials",
+    method: str = "popularity",
+    budget: Budget | str | None = None,
+    dimensions: int = 64,
+    split: SplitSpec | str = "random:80/20",
+    precision: str = "fp32",
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "cpu",
+    max_epochs: int | None = None,
+    patience: int | None = None,
     progress: Callable[[Study], None] | None = None,
     workers: Workers = None,
-    **wanted: Any,
 ) -> Study:
     """Try settings of a backbone and a method; the test part of the split is never looked at.
 
     The first trial has the defaults, the next are proposed by a tree-structured Parzen estimator (Bergstra et al.
     2011) from all before. A trial is pruned where its best epoch so far is below the median of what the finished
     trials had at the same epoch. Both depend on the seed, the trial's number and those before alone, so that a study
-    that was stopped goes on to the same trials.
+    that was stopped continues to the same trials.
 
     Args:
         trials: in all, those that `out` holds already included.
         out: a JSON file that holds the study after each trial.
-        settings, method_settings: what is fixed, and so not tuned.
+        backbone, method, budget, dimensions, split, precision: as of `train`.
+        settings, method_settings: fixed ones, which are not tuned.
+        seed, threads, device, max_epochs, patience: as of `train`.
         progress: called after each trial.
         workers: as of `train`.
-        wanted: further arguments of `TrainRequest.make`.
 
     Raises as `train` does; MissingExtraError without Optuna, UnsupportedError where nothing is left to tune, RunError
     where `out` holds another study, InUseError where another process tunes into `out`.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request = TrainRequest.make(settings=settings, method_settings=method_settings, **wanted)
+    request = TrainRequest.make(
+        backbone,
+        method,
+        budget=budget,
+        dimensions=dimensions,
+        split=split,
+        precision=precision,
+        settings=settings,
+        method_settings=method_settings,
+        seed=seed,
+        threads=threads,
+        device=device,
+        max_epochs=max_epochs,
+        patience=patience,
+    )
     check_workers(request, workers)
     space = _space(request, settings or {}, method_settings or {})
     command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}

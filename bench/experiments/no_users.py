@@ -22,7 +22,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
-from edgerec.training import FitOptions, Run
+from edgerec.training import Run
 from edgerec_export import Options, export, from_run
 
 SPLIT = "random:80/20"
@@ -89,7 +89,7 @@ def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | 
             method="dense",
             dimensions=dimensions,
             split=SPLIT,
-            options=FitOptions(threads=threads),
+            threads=threads,
             out=None if runs is None else runs / name,
             resume=True,
         )

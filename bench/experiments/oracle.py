@@ -30,7 +30,6 @@ from edgerec.methods.search.finalists import projected
 from edgerec.methods.search.sampler import Sampler
 from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
-from edgerec.training import FitOptions
 from edgerec_bench.reports.search import spearman
 
 ORACLE, TUNED, FULL = "ials", "fine-tuned", "in full"
@@ -140,7 +139,7 @@ def main(
 ) -> Figures:
     """Measure and print."""
     request = TrainRequest.make(
-        backbone, "bet", budget=budget, dimensions=dimensions, split=split, options=FitOptions(seed, threads=1)
+        backbone, "bet", budget=budget, dimensions=dimensions, split=split, seed=seed, threads=1
     )
     epochs = epochs or EPOCHS.get(backbone, 10)
     found = measure(

@@ -39,7 +39,7 @@ def measure(interactions: Interactions, names: tuple[str, ...], dimensions: int,
 def _ours(interactions: Interactions, name: str, dimensions: int, threads: int) -> dict[str, Any]:
     started = time.perf_counter()
     options = FitOptions(threads=threads)
-    run = train(interactions, backbone=name, method="dense", dimensions=dimensions, split=SPLIT, options=options)
+    run = train(interactions, backbone=name, method="dense", dimensions=dimensions, split=SPLIT, **vars(options))
     total = time.perf_counter() - started
     return {
         "name": f"edgerec {name}",

@@ -87,7 +87,7 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int) -> Fi
     interactions = load_data(data)
     options = FitOptions(seed=seed, threads=1)
     runs = {
-        d: train(interactions, backbone=backbone, method="dense", dimensions=d, options=options) for d in dimensions
+        d: train(interactions, backbone=backbone, method="dense", dimensions=d, **vars(options)) for d in dimensions
     }
     plain = [
         measure(

@@ -21,12 +21,12 @@ import click
 
 from bench.experiments.harness import Figures, experiment, kept, rows_over_seeds
 from bench.experiments.search_job import search_options
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train_request
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
 from edgerec.methods.search.workers import parse_workers
 from edgerec.request import settings_of
-from edgerec.training import FitOptions, Step
+from edgerec.training import Step
 from edgerec_bench.record import with_spread
 
 ORACLES = ("ials", "backbone")
@@ -54,7 +54,7 @@ def measure(
         last = now
 
     before = _cpu()
-    run = train(interactions, request, out=folder, resume=True, progress=told, workers=workers)
+    run = train_request(interactions, request, out=folder, resume=True, progress=told, workers=workers)
     found = {"search_s": seconds["search_s"], "seconds": time.perf_counter() - started, "cpu_s": _cpu() - before}
     return {**found, **{metric: run.metrics["test"][metric] for metric in METRICS}}
 
@@ -119,7 +119,9 @@ def main(
                         "retrain": retrain,
                         "include_uniform_baseline": False,
                     },
-                    options=FitOptions(seed, threads=1, max_epochs=epochs),
+                    seed=seed,
+                    threads=1,
+                    max_epochs=epochs,
                 )
                 folder = (work or Path(temporary)) / f"{oracle}-{seed}"
                 once = partial(measure, interactions, request, pool, folder)

@@ -32,7 +32,6 @@ from edgerec.methods.sparse.sparserec import SparseRecConfig, backward_of
 from edgerec.models import SizePlan, backbone
 from edgerec.models.mf import MFConfig
 from edgerec.runtime.memory import memory_kib
-from edgerec.training import FitOptions
 from edgerec_bench.record import over_seeds, with_spread
 
 CONTENDERS = ("dense", "dense, same batch", "sparserec")
@@ -183,7 +182,9 @@ def ablation(
                 budget=budget,
                 dimensions=dimensions,
                 method_settings=method_settings,
-                options=FitOptions(seed, threads=1, max_epochs=epochs),
+                seed=seed,
+                threads=1,
+                max_epochs=epochs,
             )
             for seed in range(seeds)
         ]

@@ -27,7 +27,7 @@ from edgerec.data import Interactions, StreamSpec, load_data
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.result import METRICS, StreamResult
 from edgerec.methods.stream.warm_start import REFITS
-from edgerec.streaming import StreamRequest, train_stream
+from edgerec.streaming import StreamRequest, train_stream_request
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds, with_spread
 from edgerec_export import Options, diff, export, from_run
@@ -74,7 +74,9 @@ class Question:
         for seed in range(self.seeds):
             folder = self.folder(budget, method, seed)
             messages.print(f"{folder.name}", markup=False)
-            found.append(train_stream(interactions, self.request(budget, method, seed), out=folder, resume=True))
+            found.append(
+                train_stream_request(interactions, self.request(budget, method, seed), out=folder, resume=True)
+            )
         return found
 
 

@@ -31,7 +31,7 @@ from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
 from edgerec.methods.stream.warm_start import BACKBONES, REFITS
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import settings_of
-from edgerec.streaming import StreamProgress, StreamRequest, train_stream
+from edgerec.streaming import StreamProgress, StreamRequest, train_stream_request
 from edgerec.training import Step
 
 PAGE = "stream.html"
@@ -114,8 +114,8 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         method_settings=settings_of(given["method_settings"]),
         seed=given["seed"],
         threads=given["threads"],
-        first=given["first_epochs"],
-        following=given["epochs"],
+        first_epochs=given["first_epochs"],
+        epochs=given["epochs"],
         refit=given["refit"],
     )
     check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
@@ -126,7 +126,9 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
-        followed = train_stream(interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress)
+        followed = train_stream_request(
+            interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress
+        )
     write_page(out / PAGE, {str(out): followed})
     if as_json:
         print_json({"out": str(out), **followed.to_json()})

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.api import train
+from edgerec.api import train_request
 from edgerec.budget import format_bytes
 from edgerec.cli.cut import cut_of, cut_text
 from edgerec.cli.made import made_of, made_text
 from edgerec.cli.options import FOLDER, data_path, filter_options, load, tell_of_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
-from edgerec.cli.training import training_options, wanted_of, workers_of
+from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_facts, resumable
 from edgerec.methods.sparse.pep import OF_BUDGET
 from edgerec.outputs import Output, always, check_outputs
@@ -59,7 +59,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
       edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
       edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
     """
-    request = TrainRequest.make(**wanted_of(given))
+    request = TrainRequest.make(**train_kwargs(given))
     workers = workers_of(given)
     outputs = [Output(out, ours=always, folder=True)]
     if (search := getattr(request.method_config, "search", None)) is not None:
@@ -69,7 +69,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         tell_of_nothing_to_resume(out)
     interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
-        run = train(
+        run = train_request(
             interactions,
             request,
             out=out,

@@ -15,7 +15,6 @@ from edgerec.methods.search.workers import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import settings_of
-from edgerec.training import FitOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,20 +51,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def training_options(command: F) -> F:
-    """The options that `wanted_of` and `workers_of` read."""
+    """The options that `train_kwargs` and `workers_of` read."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def wanted_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def train_kwargs(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
     names = ("backbone", "method", "budget", "dimensions", "split", "precision")
     return {
         **{name: given[name] for name in names},
         "settings": _backbone_settings(given["backbone"], given["settings"], given["mask_at"]),
         "method_settings": settings_of(given["method_settings"]),
-        "options": FitOptions(*(given[name] for name in ("seed", "threads", "device", "epochs", "patience"))),
+        **{name: given[name] for name in ("seed", "threads", "device", "patience")},
+        "max_epochs": given["epochs"],
     }
 
 

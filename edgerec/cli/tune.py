@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edgerec.cli.options import PathType, data_path, filter_options, load
 from edgerec.cli.output import json_option, print_json, say
-from edgerec.cli.training import training_options, wanted_of, workers_of
+from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_table, resumable
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.tune import FORMAT, Study, Trial, part_of, tune
@@ -43,7 +43,7 @@ def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> N
       edgerec tune ml-100k --backbone ials --method popularity --budget 10% --trials 30 --out study.json
     """
     check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
-    wanted, workers = wanted_of(given), workers_of(given)
+    wanted, workers = train_kwargs(given), workers_of(given)
     interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
     with resumable(f"the same command goes on ({out})"), _progress_bar(trials) as progress:
         study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)

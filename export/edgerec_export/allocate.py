@@ -93,8 +93,7 @@ def _factor(table: Table) -> NDArray[np.float64]:
         rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
         product += rows.T @ rows
     damped = product + np.eye(table.d) * (1e-9 * np.trace(product) / table.d or 1e-30)
-    factor = np.asarray(np.linalg.cholesky(damped).T, np.float64)
-    return factor
+    return np.asarray(np.linalg.cholesky(damped).T, np.float64)
 
 
 def _turned(table: Table, matrix: NDArray[np.float64]) -> DenseTable:

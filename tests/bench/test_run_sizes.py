@@ -13,7 +13,7 @@ from edgerec.api import train
 from edgerec.data import Interactions, split
 from edgerec.errors import RunError
 from edgerec.tables import PrefixTable
-from edgerec.training import FitOptions, Run
+from edgerec.training import Run
 from edgerec_bench import Result, report
 from edgerec_bench.reports.plots import size_bands, unseen_rows
 from tests.conftest import CommandLine
@@ -22,7 +22,7 @@ from tests.conftest import CommandLine
 @pytest.fixture(scope="module")
 def run(interactions: Interactions) -> Run:
     """iALS with popularity's sizes."""
-    return train(interactions, budget="50%", dimensions=8, options=FitOptions(threads=1, max_epochs=1))
+    return train(interactions, budget="50%", dimensions=8, threads=1, max_epochs=1)
 
 
 def older(run: Run) -> Run:
@@ -32,7 +32,7 @@ def older(run: Run) -> Run:
 
 @pytest.mark.parametrize("parts", ["random:80/20", "random:50/25/25"])
 def test_a_run_counts_what_its_rows_were_trained_on(parts: str, interactions: Interactions, tmp_path: Path) -> None:
-    wanted = {"split": parts, "budget": "50%", "dimensions": 4, "options": FitOptions(threads=1, max_epochs=1)}
+    wanted = {"split": parts, "budget": "50%", "dimensions": 4, "threads": 1, "max_epochs": 1}
     train(interactions, out=tmp_path / "ials", **wanted)
     stored, made = Run.load(tmp_path / "ials"), split(interactions, parts)
     trained = made.train_all if parts == "random:80/20" else made.train

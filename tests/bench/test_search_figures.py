@@ -30,7 +30,7 @@ def folder(interactions: Interactions, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("runs") / "films"
     settings = {"iterations": 12, "candidates": 5, "retrain": 2}
     options = FitOptions(threads=1, max_epochs=2)
-    train(interactions, method="bet", budget="25%", dimensions=16, method_settings=settings, options=options, out=out)
+    train(interactions, method="bet", budget="25%", dimensions=16, method_settings=settings, **vars(options), out=out)
     return out
 
 
@@ -117,7 +117,7 @@ def test_other_subjects_have_no_such_figures(
     folder: Path, interactions: Interactions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = FitOptions(threads=1, max_epochs=1)
-    train(interactions, budget="25%", dimensions=8, options=options, out=tmp_path / "plain")
+    train(interactions, budget="25%", dimensions=8, **vars(options), out=tmp_path / "plain")
     assert search_figures(tmp_path / "plain") is None
     with pytest.raises(BenchError, match="methods that search"):
         run(["report", str(folder), str(tmp_path / "plain"), "--json"])

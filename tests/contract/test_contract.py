@@ -77,7 +77,7 @@ def trained(method_name: str, backbone_name: str) -> Run:
         dimensions=16,
         settings=SETTINGS.get((method_name, backbone_name)),
         method_settings=METHOD_SETTINGS.get(method_name),
-        options=OPTIONS,
+        **vars(OPTIONS),
     )
 
 
@@ -204,7 +204,7 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
             dimensions=16,
             precision=precision,
             method_settings={"widths": widths, "exponent": 0.6},
-            options=OPTIONS,
+            **vars(OPTIONS),
         )
         done = export(from_run(run), tmp_path / "b", Options(precision=precision, verify=False))
         assert done.nbytes <= limit
@@ -214,14 +214,14 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
 @pytest.mark.parametrize("backbone_name", BACKBONES)
 def test_a_bundle_is_measured_as_its_run(backbone_name: str, split: str, tmp_path: Path) -> None:
     """A history is what the final model was trained on, whatever the split."""
-    run = train(data(), backbone=backbone_name, method="dense", dimensions=16, split=split, options=OPTIONS)
+    run = train(data(), backbone=backbone_name, method="dense", dimensions=16, split=split, **vars(OPTIONS))
     model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
     assert evaluate(model, data())["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
 
 
 def test_a_small_catalogue_is_measured(tmp_path: Path) -> None:
     few = synthetic(n_users=60, n_items=15, n=400, seed=1)
-    run = train(few, backbone="svd", method="dense", dimensions=4, options=OPTIONS)
+    run = train(few, backbone="svd", method="dense", dimensions=4, **vars(OPTIONS))
     model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
     assert evaluate(model, few)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
 
@@ -229,7 +229,7 @@ def test_a_small_catalogue_is_measured(tmp_path: Path) -> None:
 def test_a_large_budgeted_table_fits_without_being_told(tmp_path: Path) -> None:
     """Above 10,000 rows a table has more widths, and the exporter would pad to save nodes: not past the budget."""
     large = synthetic(n_users=11_000, n_items=12_000, n=60_000, seed=2)
-    run = train(large, backbone="svd", budget="300KiB", dimensions=32, options=OPTIONS)
+    run = train(large, backbone="svd", budget="300KiB", dimensions=32, **vars(OPTIONS))
     done = export(from_run(run), tmp_path / "b", Options(verify=False))
     assert 0.9 * 300 * 1024 < done.nbytes <= 300 * 1024
 

@@ -43,7 +43,7 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(ratings: Path) -> Run:
-    return train(load_data(ratings), backbone="ials", method="dense", dimensions=4, options=ONCE,
+    return train(load_data(ratings), backbone="ials", method="dense", dimensions=4, **vars(ONCE),
                  settings={"alpha": 1.0, "reg": 1.0})  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_the_kind_of_an_array_changes_no_answer(tmp_path: Path, monkeypatch: pyt
         folder = tmp_path / str(small)
         write_folder(folder / "data", data, {})
         assert read_folder(folder / "data").fingerprint() == data.fingerprint()
-        trained = train(data, backbone="ials", method="dense", dimensions=4, options=ONCE, out=folder / "run")
+        trained = train(data, backbone="ials", method="dense", dimensions=4, **vars(ONCE), out=folder / "run")
         again = Run.load(folder / "run")
         assert is_text(again.user_ids)
         assert again.titles is not None

@@ -14,7 +14,6 @@ from edgerec.data import Interactions
 from edgerec.errors import ExportError, RequestError, StorageError, UnsupportedError
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
-from edgerec.training import FitOptions
 from edgerec_export import Options, export, from_run
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import CommandLine, history_source, random_source
@@ -75,7 +74,7 @@ def test_the_map_stands_outside_and_before_the_bundle(tmp_path: Path) -> None:
 
 
 def test_what_needs_ids_says_so(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, backbone="svd", method="dense", dimensions=4, options=FitOptions(max_epochs=1))
+    run = train(interactions, backbone="svd", method="dense", dimensions=4, max_epochs=1)
     model = Recommender.load(export(from_run(run), tmp_path / "b", Options(ids="none", verify=False)).folder)
     with pytest.raises(RequestError, match="ships no ids"):
         evaluate(model, interactions)

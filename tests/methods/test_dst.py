@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, SettingError, UnsupportedError
 from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, most, weakest
@@ -230,7 +230,7 @@ def spread(accumulator: Accumulator, d: int) -> Floats:
 
 @pytest.mark.parametrize("method", ["set", "rigl"])
 def test_each_table_keeps_its_share(method: str, interactions: Interactions) -> None:
-    wanted: dict[str, Any] = {"backbone": "mf", "dimensions": D, "options": OPTIONS, "budget": "50%"}
+    wanted: dict[str, Any] = {"backbone": "mf", "dimensions": D, **vars(OPTIONS), "budget": "50%"}
     run = train(interactions, method=method, method_settings={"user_share": 0.7, "fraction": 0.2}, **wanted)
     assert run.users is not None
     assert run.users.n_values <= 1400
@@ -243,9 +243,9 @@ def test_each_table_keeps_its_share(method: str, interactions: Interactions) -> 
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     method: str, backbone: str, interactions: Interactions, tmp_path: Path
 ) -> None:
-    request = TrainRequest.make(backbone, method, budget="50%", dimensions=D, options=OPTIONS)
+    request = TrainRequest.make(backbone, method, budget="50%", dimensions=D, **vars(OPTIONS))
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     assert [step.epoch for step in steps if step.phase == "choose"] == list(range(1, (OPTIONS.max_epochs or 0) + 1))
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
@@ -270,7 +270,7 @@ def test_what_it_stores_is_about_its_budget(tmp_path: Path, interactions: Intera
     sizes = {}
     for method, budget in (("dense", None), *((name, "10%") for name in METHODS)):
         out = tmp_path / method
-        train(interactions, backbone="mf", method=method, budget=budget, dimensions=64, options=OPTIONS, out=out)
+        train(interactions, backbone="mf", method=method, budget=budget, dimensions=64, **vars(OPTIONS), out=out)
         sizes[method] = sum((out / f"{side}.npz").stat().st_size for side in ("items", "users"))
     for method in METHODS:
         run = Run.load(tmp_path / method)
@@ -280,7 +280,7 @@ def test_what_it_stores_is_about_its_budget(tmp_path: Path, interactions: Intera
 
 
 def test_what_cannot_be_is_refused(interactions: Interactions) -> None:
-    wanted: dict[str, Any] = {"backbone": "mf", "dimensions": D, "options": OPTIONS}
+    wanted: dict[str, Any] = {"backbone": "mf", "dimensions": D, **vars(OPTIONS)}
     with pytest.raises(BudgetError, match="smallest budget is"):
         train(interactions, method="rigl", budget="5%", **wanted)
     with pytest.raises(BudgetError, match="--budget"):
@@ -294,4 +294,4 @@ def test_what_cannot_be_is_refused(interactions: Interactions) -> None:
     with pytest.raises(UnsupportedError, match="lightgcn, mf"):
         train(interactions, method="sparserec", backbone="svd", budget="50%")
     with pytest.raises(UnsupportedError, match="CPU"):
-        train(interactions, method="rigl", backbone="mf", budget="50%", options=FitOptions(device="cuda"))
+        train(interactions, method="rigl", backbone="mf", budget="50%", device="cuda")

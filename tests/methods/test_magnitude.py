@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.budget import bundle_overhead
 from edgerec.budget.budget import BLOCK_OVERHEAD
 from edgerec.data import Interactions
@@ -18,7 +18,7 @@ from edgerec.errors import BudgetError, SettingError
 from edgerec.methods.magnitude import prune
 from edgerec.models import BACKBONES
 from edgerec.tables import SparseTable, Table
-from edgerec.training import FitOptions, Run, Step
+from edgerec.training import Run, Step
 from edgerec.tune import tune
 from tests.conftest import CommandLine
 
@@ -26,7 +26,9 @@ DATA = "synthetic:300x200x9000"
 WANTED: dict[str, Any] = {
     "method": "magnitude",
     "dimensions": 8,
-    "options": FitOptions(seed=3, threads=1, max_epochs=4),
+    "seed": 3,
+    "threads": 1,
+    "max_epochs": 4,
 }
 
 
@@ -61,8 +63,8 @@ def resumes_to_the_bit(
 
         out = folder / str(number)
         with pytest.raises(StoppedError):
-            train(interactions, request, out=out, progress=stop)
-        assert same(train(interactions, request, out=out, resume=True), whole)
+            train_request(interactions, request, out=out, progress=stop)
+        assert same(train_request(interactions, request, out=out, resume=True), whole)
         assert not list(out.glob("checkpoint*"))
 
 
@@ -193,7 +195,7 @@ def test_stopped_at_any_step_it_ends_as_if_it_was_not(
 ) -> None:
     request = TrainRequest.make(backbone, budget="50%", split=split, **WANTED)
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     assert steps[-1].phase == "prune"
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 

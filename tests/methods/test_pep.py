@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
 from edgerec.methods.sparse.mf_ncf import MFObjective
@@ -69,11 +69,11 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
         "pep",
         budget="50%",
         dimensions=8,
-        options=OPTIONS,
+        **vars(OPTIONS),
         method_settings={"search_epochs": 2, "threshold": -3.0},
     )
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     assert sum(table.n_values for table in tables_of(whole)) == 2000
     assert (steps[0].phase, steps[0].epoch, steps[0].max_epochs) == ("mask", 1, 2)
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)

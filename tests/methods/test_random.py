@@ -15,7 +15,7 @@ D, N_VALUES = 32, 5000
 
 def trained(interactions: Interactions, seed: int = 0) -> Run:
     options = FitOptions(seed, threads=1, max_epochs=1)
-    return train(interactions, method="random", budget=str(N_VALUES), dimensions=D, options=options)
+    return train(interactions, method="random", budget=str(N_VALUES), dimensions=D, **vars(options))
 
 
 def sizes_of(run: Run) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgerec.api import TrainRequest, evaluate, train
+from edgerec.api import TrainRequest, evaluate, train, train_request
 from edgerec.data import Interactions, synthetic
 from edgerec.methods.sparse.mf_ncf import NCFObjective
 from edgerec.methods.sparse.soft_threshold import SoftTable, searched_mask
@@ -166,9 +166,9 @@ def test_the_seed_draws_the_network(interactions: Interactions) -> None:
 @pytest.mark.parametrize("method", ["pep", "set", "sparserec"])
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(method: str, interactions: Interactions, tmp_path: Path) -> None:
     of_method = {"search_epochs": 2, "threshold": -3.0} if method == "pep" else {}
-    request = TrainRequest.make("ncf", method, budget="50%", dimensions=8, options=OPTIONS, method_settings=of_method)
+    request = TrainRequest.make("ncf", method, budget="50%", dimensions=8, **vars(OPTIONS), method_settings=of_method)
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     assert sum(table.n_values for table in tables_of(whole)) <= 2000
     assert whole.metrics["training"]["weights"] > 0
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
@@ -180,7 +180,7 @@ def test_a_ticket_is_trained_from_the_network_that_was_drawn(interactions: Inter
     one, more = (
         train(
             interactions,
-            options=replace(OPTIONS, max_epochs=1),
+            **vars(replace(OPTIONS, max_epochs=1)),
             settings={"rate": 0.0},
             method_settings={"search_epochs": epochs, "threshold": -1.0},
             **request,
@@ -203,7 +203,7 @@ def test_a_ticket_is_trained_from_the_network_that_was_drawn(interactions: Inter
 @pytest.mark.parametrize("layout", ["csr", "ell", "csc", "bitmask"])
 def test_layouts_score_as_the_network_does(layout: str, interactions: Interactions, tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"backbone": "ncf", "method": "sparserec", "budget": "20%", "dimensions": D}
-    run = train(interactions, options=OPTIONS, **wanted)
+    run = train(interactions, **vars(OPTIONS), **wanted)
     done = export(from_run(run), tmp_path / "b", Options(layout, verify=False))
     model = Recommender.load(done.folder)
     assert evaluate(model, interactions)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train_request
 from edgerec.data import Interactions, synthetic
 from edgerec.methods.sparse.lightgcn_ngcf import NGCFObjective
 from edgerec.methods.sparse.table import whole
@@ -177,8 +177,8 @@ def test_a_resumed_trainer_has_all_that_it_had(interactions: Interactions) -> No
 @pytest.mark.parametrize("method", ["pep", "set", "sparserec"])
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(method: str, interactions: Interactions, tmp_path: Path) -> None:
     of_method = {"search_epochs": 2, "threshold": -3.0} if method == "pep" else {}
-    request = TrainRequest.make("ngcf", method, budget="60%", dimensions=8, options=OPTIONS, method_settings=of_method)
+    request = TrainRequest.make("ngcf", method, budget="60%", dimensions=8, **vars(OPTIONS), method_settings=of_method)
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     assert sum(table.n_values for table in tables_of(whole)) == 2400
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)

@@ -17,7 +17,7 @@ from edgerec.models import SizePlan, Vectors
 from edgerec.models import scorer as scorers
 from edgerec.models.ncf import NCF, NCFConfig, NCFTrainer, products
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.training import Checkpoint, FitOptions, Run
+from edgerec.training import Checkpoint, Run
 from edgerec.training.checkpoint import Snapshot
 
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_keeps_the_best_scorer(random_data: Interactions, tmp_path:
 @pytest.mark.parametrize("split_by", ["random:80/20", "random:50/25/25"])
 def test_a_killed_run_goes_on_to_the_same_bits(random_data: Interactions, tmp_path: Path, split_by: str) -> None:
     wanted: dict[str, Any] = {"backbone": "ncf", "method": "popularity", "budget": "40%", "dimensions": 8}
-    wanted |= {"split": split_by, "options": FitOptions(max_epochs=4, threads=1)}
+    wanted |= {"split": split_by, "max_epochs": 4, "threads": 1}
 
     def killed(step: Any) -> None:
         if step.epoch == 3:

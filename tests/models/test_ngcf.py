@@ -18,7 +18,6 @@ from edgerec.models import SizePlan, Vectors
 from edgerec.models.ngcf import NGCF, NGCFConfig, NGCFTrainer
 from edgerec.models.prefix import prefix_mask
 from edgerec.models.propagation import Propagation, normalised_adjacency
-from edgerec.training import FitOptions
 
 TINY = Interactions.from_pairs([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, 3])
 SIZES = SizePlan(6, np.array([1, 4, 6]), np.array([2, 5, 6, 3]))
@@ -165,7 +164,7 @@ def test_restore_continues_to_the_same_bits(
 
 def test_a_killed_run_goes_on_to_the_same_bits(random_data: Interactions, tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"backbone": "ngcf", "method": "popularity", "budget": "40%", "dimensions": 8}
-    wanted |= {"options": FitOptions(max_epochs=4, threads=1)}
+    wanted |= {"max_epochs": 4, "threads": 1}
 
     def killed(step: Any) -> None:
         if step.epoch == 3:

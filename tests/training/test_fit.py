@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.data import Interactions
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RunError, SettingError, TableError, UnsupportedError
@@ -53,7 +53,7 @@ def train_in_pieces(interactions: Interactions, request: TrainRequest, out: Path
                 raise KilledError
 
         try:
-            run = train(interactions, request, out=out, resume=True, progress=stop_at_second)
+            run = train_request(interactions, request, out=out, resume=True, progress=stop_at_second)
         except KilledError:
             after = {path.name: path.read_bytes() for path in out.glob("checkpoint*")}
             assert after != before, "each attempt gets one epoch further"
@@ -68,8 +68,8 @@ def train_in_pieces(interactions: Interactions, request: TrainRequest, out: Path
 def test_a_fit_stopped_after_every_epoch_ends_as_one_that_was_not(
     backbone: str, split: str, interactions: Interactions, tmp_path: Path
 ) -> None:
-    request = TrainRequest.make(backbone, "uniform", budget="50%", dimensions=8, split=split, options=ONE_THREAD)
-    whole = train(interactions, request)
+    request = TrainRequest.make(backbone, "uniform", budget="50%", dimensions=8, split=split, **vars(ONE_THREAD))
+    whole = train_request(interactions, request)
 
     resumed = train_in_pieces(interactions, request, tmp_path)
     assert same(whole, resumed)
@@ -79,19 +79,19 @@ def test_a_fit_stopped_after_every_epoch_ends_as_one_that_was_not(
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(interactions: Interactions) -> None:
     for backbone in ("ials", "mf"):
         runs = [
-            train(interactions, backbone=backbone, method="dense", dimensions=8, split=split, options=options)
+            train(interactions, backbone=backbone, method="dense", dimensions=8, split=split, **vars(options))
             for options, split in ((ONE_THREAD, "random:80/20"), (ONE_THREAD, "random:80/20"))
         ]
         assert same(*runs)
         other = FitOptions(seed=4, threads=1, max_epochs=4)
-        assert not same(runs[0], train(interactions, backbone=backbone, method="dense", dimensions=8, options=other))
+        assert not same(runs[0], train(interactions, backbone=backbone, method="dense", dimensions=8, **vars(other)))
 
 
 def test_the_final_model_knows_the_validation_part(interactions: Interactions) -> None:
     """80/20 and 50+25/25 train again on all of train for as many epochs as were best; 50/25/25 keeps the best epoch's
     vectors."""
     two, again, kept = (
-        train(interactions, method="dense", dimensions=8, split=split, options=ONE_THREAD)
+        train(interactions, method="dense", dimensions=8, split=split, **vars(ONE_THREAD))
         for split in ("random:80/20", "random:50+25/25", "random:50/25/25")
     )
     for run in (two, again):
@@ -126,7 +126,7 @@ def test_what_was_chosen_before_is_not_chosen_again(name: str, interactions: Int
 
 def test_patience_ends_a_fit(interactions: Interactions) -> None:
     options = FitOptions(threads=1, max_epochs=500, patience=2)
-    run = train(interactions, backbone="mf", method="dense", dimensions=8, options=options)
+    run = train(interactions, backbone="mf", method="dense", dimensions=8, **vars(options))
     epochs = [entry["epoch"] for entry in run.history if entry["phase"] == "choose"]
     assert max(epochs) == run.config["epochs"] + 2
 
@@ -136,7 +136,7 @@ def test_patience_waits_for_the_epochs_that_a_method_needs(interactions: Interac
     options = FitOptions(threads=1, max_epochs=30, patience=2)
     wanted = {"backbone": "mf", "method": "set", "budget": "50%", "dimensions": 8, "settings": {"lr": 1e-6}}
     for horizon in (1, 12):
-        run = train(interactions, **wanted, method_settings={"horizon": horizon}, options=options)
+        run = train(interactions, **wanted, method_settings={"horizon": horizon}, **vars(options))
         epochs = [entry["epoch"] for entry in run.history if entry["phase"] == "choose"]
         assert max(epochs) == max(run.config["epochs"], horizon) + 2
 
@@ -234,7 +234,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Path) -> None:
-    wanted = {"method": "dense", "dimensions": 4, "options": ONE_THREAD}
+    wanted = {"method": "dense", "dimensions": 4, **vars(ONE_THREAD)}
     first = train(interactions, out=tmp_path, **wanted)
     with pytest.raises(RunError, match="--overwrite"):
         train(interactions, out=tmp_path, **wanted)
@@ -246,9 +246,9 @@ def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Pa
 
 
 def test_a_failed_overwrite_leaves_the_run_that_was_there(interactions: Interactions, tmp_path: Path) -> None:
-    first = train(interactions, method="dense", dimensions=4, options=ONE_THREAD, out=tmp_path)
+    first = train(interactions, method="dense", dimensions=4, **vars(ONE_THREAD), out=tmp_path)
     with pytest.raises(BudgetError):
-        train(interactions, method="uniform", budget="1B", options=ONE_THREAD, out=tmp_path, overwrite=True)
+        train(interactions, method="uniform", budget="1B", **vars(ONE_THREAD), out=tmp_path, overwrite=True)
     assert same(first, Run.load(tmp_path))
     svd = train(interactions, backbone="svd", method="dense", dimensions=4, out=tmp_path, overwrite=True)
     assert same(svd, Run.load(tmp_path))
@@ -271,8 +271,8 @@ def test_a_method_may_fit_more_than_once(interactions: Interactions, tmp_path: P
             job.fit(SizePlan(4))
             return job.fit(SizePlan(8))
 
-    request = replace(TrainRequest.make(method="uniform", budget="50%", options=ONE_THREAD), method=Twice())
-    whole = train(interactions, request)
+    request = replace(TrainRequest.make(method="uniform", budget="50%", **vars(ONE_THREAD)), method=Twice())
+    whole = train_request(interactions, request)
     assert whole.items.d == 8
     resumed = train_in_pieces(interactions, request, tmp_path)
     assert same(whole, resumed)
@@ -283,7 +283,7 @@ def test_a_checkpoint_belongs_to_its_command(interactions: Interactions, tmp_pat
         if step.epoch == 2:
             raise KilledError
 
-    wanted = {"method": "dense", "dimensions": 4, "options": ONE_THREAD, "out": tmp_path}
+    wanted = {"method": "dense", "dimensions": 4, **vars(ONE_THREAD), "out": tmp_path}
     with pytest.raises(KilledError):
         train(interactions, progress=stop, **wanted)
     with pytest.raises(RunError, match="unfinished"):
@@ -299,7 +299,7 @@ def test_a_checkpoint_belongs_to_its_command(interactions: Interactions, tmp_pat
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"flip"])
 def test_damaged_ids_are_named(damage: bytes, interactions: Interactions, tmp_path: Path) -> None:
-    train(interactions, method="dense", dimensions=4, options=ONE_THREAD, out=tmp_path)
+    train(interactions, method="dense", dimensions=4, **vars(ONE_THREAD), out=tmp_path)
     path = tmp_path / "ids.npz"
     content = bytearray(path.read_bytes())
     content[60:90] = bytes(30)
@@ -347,7 +347,7 @@ def test_settings_of_the_wrong_kind_are_refused(backbone: str, settings: dict[st
 
 def test_settings_are_checked(interactions: Interactions) -> None:
     with pytest.raises(SettingError, match="seed"):
-        TrainRequest.make(options=FitOptions(seed=1 << 70))
+        TrainRequest.make(seed=1 << 70)
     with pytest.raises(SettingError, match="widths"):
         TrainRequest.make(method_settings={"widths": 2.5})
     with pytest.raises(UnsupportedError, match=r"no setting speed; it has: .*reg"):

@@ -22,7 +22,7 @@ OPTIONS = FitOptions(max_epochs=2, threads=1)
 
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "ncf"])
 def test_an_encoder_is_stored_with_its_run(backbone: str, interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, backbone=backbone, method="dense", dimensions=8, options=OPTIONS, out=tmp_path)
+    run = train(interactions, backbone=backbone, method="dense", dimensions=8, **vars(OPTIONS), out=tmp_path)
     again = Run.load(tmp_path)
     assert run.encoder is not None
     assert again.encoder is not None
@@ -34,7 +34,7 @@ def test_an_encoder_is_stored_with_its_run(backbone: str, interactions: Interact
 
 
 def test_an_old_run_with_history_weights_is_read(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, backbone="svd", method="dense", dimensions=8, options=OPTIONS, out=tmp_path)
+    run = train(interactions, backbone="svd", method="dense", dimensions=8, **vars(OPTIONS), out=tmp_path)
     assert isinstance(run.encoder, LinearEncoder)
     ids = dict(np.load(tmp_path / "ids.npz"))
     ids["history_weights"] = ids.pop("encoder_weights")
@@ -49,7 +49,7 @@ def test_an_old_run_with_history_weights_is_read(interactions: Interactions, tmp
 
 
 def test_an_old_run_with_users_has_no_encoder(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, backbone="ials", method="dense", dimensions=8, options=OPTIONS)
+    run = train(interactions, backbone="ials", method="dense", dimensions=8, **vars(OPTIONS))
     replace(run, encoder=None).save(tmp_path)
     fields = json.loads((tmp_path / "run.json").read_text())
     del fields["encoder"]
@@ -67,7 +67,7 @@ def test_an_old_run_with_users_has_no_encoder(interactions: Interactions, tmp_pa
     ],
 )
 def test_a_damaged_encoder_is_named(damage: object, interactions: Interactions, tmp_path: Path) -> None:
-    train(interactions, backbone="svd", method="dense", dimensions=8, options=OPTIONS, out=tmp_path)
+    train(interactions, backbone="svd", method="dense", dimensions=8, **vars(OPTIONS), out=tmp_path)
     fields = json.loads((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps({**fields, "encoder": damage}))
     with pytest.raises(RunError, match="damaged"):

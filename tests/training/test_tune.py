@@ -28,7 +28,9 @@ WANTED: dict[str, Any] = {
     "method": "popularity",
     "budget": "50%",
     "dimensions": 8,
-    "options": FitOptions(seed=3, threads=1, max_epochs=3),
+    "seed": 3,
+    "threads": 1,
+    "max_epochs": 3,
 }
 
 
@@ -67,7 +69,7 @@ def test_the_test_part_is_never_looked_at(interactions: Interactions, monkeypatc
 
     monkeypatch.setattr(home, "evaluate_vectors", watched)
     monkeypatch.setattr("edgerec.api.measure_vectors", refused)
-    tune(interactions, trials=2, **{**WANTED, "options": FitOptions(threads=1, max_epochs=2)})
+    tune(interactions, trials=2, **{**WANTED, "threads": 1, "max_epochs": 2})
     assert set(asked) == {parts.validation.fingerprint()}
 
 
@@ -77,7 +79,7 @@ def test_a_stopped_study_goes_on_to_the_same_trials(
 ) -> None:
     """To the same prunings too, which eight epochs are enough for."""
     whole, stopped = tmp_path / "whole.json", tmp_path / "stopped.json"
-    wanted = {**WANTED, "backbone": name, "options": FitOptions(seed=3, threads=1, max_epochs=epochs)}
+    wanted = {**WANTED, "backbone": name, "seed": 3, "threads": 1, "max_epochs": epochs}
     assert (tune(interactions, trials=14, out=whole, **wanted).pruned > 0) == (name == "mf")
 
     def stop(study: Study) -> None:
@@ -126,7 +128,7 @@ def test_a_trial_behind_the_median_is_pruned(
     pruned = [*curves[:5], [0.4] * 5, recovers]
     scores = (score for curve in pruned for score in curve)
     monkeypatch.setattr("edgerec.training.fit.evaluate_vectors", lambda *given, **more: {"ndcg@20": next(scores)})
-    wanted = {**WANTED, "backbone": "mf", "options": FitOptions(threads=1, max_epochs=6, patience=6)}
+    wanted = {**WANTED, "backbone": "mf", "threads": 1, "max_epochs": 6, "patience": 6}
     study = tune(interactions, trials=7, out=tmp_path / "study.json", **wanted)
     assert [trial.curves for trial in study.trials] == [[curve] for curve in pruned]
     assert [trial.pruned for trial in study.trials] == [False] * 5 + [True, False]
@@ -158,7 +160,7 @@ def test_the_number_of_pruned_trials_is_told(capsys: pytest.CaptureFixture[str])
 
 def test_lightgcns_schedule_and_negatives_are_tuned(interactions: Interactions) -> None:
     options = FitOptions(threads=1, max_epochs=1)
-    study = tune(interactions, trials=2, **{**WANTED, "backbone": "lightgcn", "options": options})
+    study = tune(interactions, trials=2, **{**WANTED, "backbone": "lightgcn", **vars(options)})
     first, second = ([trial.values[f"settings.{name}"] for name in ("horizon", "negatives")] for trial in study.trials)
     assert first == [100, 2048]
     assert all(isinstance(value, int) for value in second)
@@ -180,8 +182,7 @@ def test_what_is_given_is_fixed(interactions: Interactions) -> None:
 
 def test_another_seed_proposes_otherwise(interactions: Interactions) -> None:
     studies = [
-        tune(interactions, trials=2, **{**WANTED, "options": FitOptions(seed=seed, threads=1, max_epochs=1)})
-        for seed in (0, 1)
+        tune(interactions, trials=2, **{**WANTED, "seed": seed, "threads": 1, "max_epochs": 1}) for seed in (0, 1)
     ]
     assert studies[0].trials[1].values != studies[1].trials[1].values
 
@@ -198,7 +199,7 @@ def test_a_trial_that_diverges_is_no_end(interactions: Interactions, monkeypatch
         return real(*given, **more)
 
     monkeypatch.setattr(home, "evaluate_vectors", sometimes)
-    study = tune(interactions, trials=3, **{**WANTED, "options": FitOptions(threads=1, max_epochs=1)})
+    study = tune(interactions, trials=3, **{**WANTED, "threads": 1, "max_epochs": 1})
     assert [trial.score is None for trial in study.trials] == [False, True, False]
     with pytest.raises(DataError, match="every trial"):
         _ = Study({}, study.trials[1:2]).best

@@ -19,7 +19,6 @@ from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
 from edgerec.request import TrainRequest
-from edgerec.training import FitOptions
 from edgerec_export import Options
 from edgerec_export.layouts import layout
 
@@ -121,7 +120,10 @@ class Cell:
             precision="fp32" if fitted else self.precision,
             settings=self.settings,
             method_settings=self.method_settings,
-            options=FitOptions(self.seed, shared.threads, max_epochs=shared.epochs, patience=shared.patience),
+            seed=self.seed,
+            threads=shared.threads,
+            max_epochs=shared.epochs,
+            patience=shared.patience,
         )
 
     def options(self, dense_bytes: int, *, verify: bool) -> Options:

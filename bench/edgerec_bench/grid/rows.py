@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NotRequired, TypedDict
 
-from edgerec.api import train
+from edgerec.api import train_request
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError, DataError, EdgeRecError, RunError, reason_of
 from edgerec.files import read_bytes, storage_failure, to_json, write_bytes, write_json
@@ -242,10 +242,10 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
 
 def _trained(interactions: Interactions, cell: Cell, folder: Path) -> Run:
     try:
-        return train(interactions, cell.request(), out=folder, resume=True)
+        return train_request(interactions, cell.request(), out=folder, resume=True)
     except RunError:
         # Half trained by another edgerec, or damaged by a dying disk: the folder is the grid's own, to be replaced.
-        return train(interactions, cell.request(), out=folder, overwrite=True)
+        return train_request(interactions, cell.request(), out=folder, overwrite=True)
 
 
 def load_cell_data(cell: Cell, tell: Callable[[str], None] | None = None) -> Interactions:

@@ -26,7 +26,7 @@ def make_job(interactions: Interactions) -> MakeJob:
 
     def make(backbone: str = "ials", *, folder: Path | None = None, workers: int | None = None, **wanted: Any) -> Job:
         options = FitOptions(seed=1, threads=1, max_epochs=4)
-        asked: dict[str, Any] = {"budget": "25%", "dimensions": 16, "split": "random:50/25/25", "options": options}
+        asked: dict[str, Any] = {"budget": "25%", "dimensions": 16, "split": "random:50/25/25", **vars(options)}
         request = TrainRequest.make(backbone, "bet", **{**asked, **wanted})
         checkpoint = None if folder is None else Checkpoint(folder, request.to_dict())
         return job_of(request, split(interactions, request.split), no_fit, None, checkpoint, workers)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.budget import Budget, SizeBudget
 from edgerec.data import Interactions
 from edgerec.errors import RunError, SettingError, UnsupportedError
@@ -32,7 +32,9 @@ WANTED: dict[str, Any] = {
     "budget": "25%",
     "dimensions": D,
     "method_settings": QUICK,
-    "options": FitOptions(seed=3, threads=1, max_epochs=3),
+    "seed": 3,
+    "threads": 1,
+    "max_epochs": 3,
 }
 TIMES = ("seconds",)
 """What of an entry differs from run to run."""
@@ -179,7 +181,7 @@ def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions
     """Stopped when all is judged, it has nothing left to ask of the full-size model but its settings."""
     request = TrainRequest.make("ials", settings={"alpha": None}, **WANTED)
     steps: list[Step] = []
-    whole = train(interactions, request, progress=steps.append)
+    whole = train_request(interactions, request, progress=steps.append)
     left = iter(range(max(number for number, step in enumerate(steps) if step.phase == "search")))
 
     def stop(step: Step) -> None:
@@ -187,9 +189,9 @@ def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(interactions, request, out=tmp_path, progress=stop)
+        train_request(interactions, request, out=tmp_path, progress=stop)
     assert len(entries(tmp_path)) == QUICK["iterations"]
-    assert same(train(interactions, request, out=tmp_path, resume=True), whole)
+    assert same(train_request(interactions, request, out=tmp_path, resume=True), whole)
 
 
 def test_a_budget_in_bytes_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_a_budget_in_bytes_holds_for_the_bundle(interactions: Interactions, tmp_
 def test_it_is_resumed_to_the_bit_wherever_it_stops(backbone: str, interactions: Interactions, tmp_path: Path) -> None:
     request = TrainRequest.make(backbone, **WANTED)
     steps: list[Step] = []
-    whole = train(interactions, request, out=tmp_path / "whole", progress=steps.append)
+    whole = train_request(interactions, request, out=tmp_path / "whole", progress=steps.append)
     search = [number for number, step in enumerate(steps) if step.phase == "search"]
     # Inside the full model's training, before, inside and behind a cycle of five actions, and in the last trainings.
     places = [search[2], 1, search[0], search[4], search[6], len(steps) - 3, len(steps) - 1]
@@ -215,8 +217,8 @@ def test_it_is_resumed_to_the_bit_wherever_it_stops(backbone: str, interactions:
 
         out = tmp_path / str(number)
         with pytest.raises(StoppedError):
-            train(interactions, request, out=out, progress=stop)
-        assert same(train(interactions, request, out=out, resume=True), whole)
+            train_request(interactions, request, out=out, progress=stop)
+        assert same(train_request(interactions, request, out=out, resume=True), whole)
         assert entries(out) == entries(tmp_path / "whole")
         assert not list(out.glob("checkpoint*"))
         assert not (out / "search").exists()
@@ -290,7 +292,7 @@ def test_an_unfinished_search_is_no_run_and_another_command_no_part_of_it(
 def test_a_search_that_is_made_anew_has_a_new_history(interactions: Interactions, tmp_path: Path) -> None:
     train(interactions, **WANTED, out=tmp_path)
     before = entries(tmp_path)
-    train(interactions, **{**WANTED, "options": replace(WANTED["options"], seed=4)}, out=tmp_path, overwrite=True)
+    train(interactions, **{**WANTED, "seed": 4}, out=tmp_path, overwrite=True)
     assert len(entries(tmp_path)) == len(before)
     assert entries(tmp_path) != before
 
@@ -354,7 +356,7 @@ class TestCommandLine:
         assert resumed.returncode == 0, resumed.stderr
         options = FitOptions(seed=0, threads=1, max_epochs=2)
         settings = {**QUICK, "proxy": "ials"}
-        asked = {**WANTED, "backbone": "mf", "method_settings": settings, "options": options}
+        asked = {**WANTED, "backbone": "mf", "method_settings": settings, **vars(options)}
         whole = train(interactions, **asked, out=tmp_path / "whole")
         assert json.loads(resumed.stdout)["metrics"] == whole.metrics
         assert entries(tmp_path / "run") == entries(tmp_path / "whole")

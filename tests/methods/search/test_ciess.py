@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgerec.api import TrainRequest, train
+from edgerec.api import TrainRequest, train_request
 from edgerec.budget import Budget
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, DataError, RunError, SettingError, StorageError
@@ -43,7 +43,7 @@ def request(budget: str = "20%", backbone: str = "ials", split: str = SPLIT, **s
         dimensions=16,
         split=split,
         method_settings={**QUICK, **settings},
-        options=OPTIONS,
+        **vars(OPTIONS),
     )
 
 
@@ -55,7 +55,9 @@ def values(run: Run) -> int:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("budget", ["20%", "10%", "1234"])
 def test_the_budget_is_met_exactly(variant: str, budget: str, interactions: Interactions) -> None:
-    run = train(interactions, request(budget, variant=variant, epochs=1, iterations=2, candidate_sources="projected"))
+    run = train_request(
+        interactions, request(budget, variant=variant, epochs=1, iterations=2, candidate_sources="projected")
+    )
     assert values(run) == Budget.parse(budget).values(500, 16)
     assert run.method_settings["candidate_sources"] == "projected"
     assert isinstance(run.items, PrefixTable)
@@ -63,7 +65,7 @@ def test_the_budget_is_met_exactly(variant: str, budget: str, interactions: Inte
 
 
 def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, replace(request("30KiB"), dimensions=64))
+    run = train_request(interactions, replace(request("30KiB"), dimensions=64))
     assert run.users is not None
     assert max(np.unique(table.sizes()).size for table in (run.users, run.items)) <= 16
     done = export(from_run(run), tmp_path / "bundle", Options(layout="mixed"))
@@ -73,7 +75,7 @@ def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions:
 @pytest.mark.parametrize("backbone", ["lightgcn", "mf", "ncf", "ngcf"])
 @pytest.mark.parametrize("proxy", ["backbone", "ials"])
 def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Interactions) -> None:
-    run = train(interactions, request(backbone=backbone, proxy=proxy, epochs=1, episodes=1, retrain=1))
+    run = train_request(interactions, request(backbone=backbone, proxy=proxy, epochs=1, episodes=1, retrain=1))
     assert run.method_settings["candidate_sources"] == "smoothed"
     assert values(run) == Budget.parse("20%").values(500, 16)
 
@@ -90,7 +92,7 @@ def test_each_protocol_ships_its_kinds_of_sizes(
     variant: str, found: set[str], interactions: Interactions, tmp_path: Path
 ) -> None:
     """What was visited is judged already, as a 'walk'."""
-    run = train(interactions, request("60%", variant=variant, epochs=1, retrain=6), out=tmp_path)
+    run = train_request(interactions, request("60%", variant=variant, epochs=1, retrain=6), out=tmp_path)
     told = read_history(tmp_path / FILE_NAME)
     origin = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
     assert {origin[entry["iteration"]] for entry in told if entry["strategy"] == "retrain"} <= found
@@ -98,7 +100,9 @@ def test_each_protocol_ships_its_kinds_of_sizes(
 
 
 def test_kinds_of_sizes_compete_where_several_are_asked_for(interactions: Interactions, tmp_path: Path) -> None:
-    run = train(interactions, request(candidate_sources="visited, projected,proposed,uniform", retrain=3), out=tmp_path)
+    run = train_request(
+        interactions, request(candidate_sources="visited, projected,proposed,uniform", retrain=3), out=tmp_path
+    )
     told = read_history(tmp_path / FILE_NAME)
     kinds = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
     full = [entry for entry in told if entry["strategy"] == "retrain"]
@@ -109,7 +113,7 @@ def test_kinds_of_sizes_compete_where_several_are_asked_for(interactions: Intera
 
 def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
     """Nothing that the search has learned of single rows, but for the values that are left when sizes are rounded."""
-    run = train(interactions, request())
+    run = train_request(interactions, request())
     assert run.users is not None
     for table, counts in ((run.users, run.user_counts), (run.items, run.item_counts)):
         sizes = table.sizes()
@@ -119,7 +123,9 @@ def test_rows_as_popular_ship_as_large(interactions: Interactions) -> None:
 
 def test_one_size_for_all_ships_where_nothing_better_was_found(interactions: Interactions, tmp_path: Path) -> None:
     """A search of one visit has found nothing yet."""
-    run = train(interactions, request(episodes=1, iterations=1, candidate_sources="smoothed,uniform"), out=tmp_path)
+    run = train_request(
+        interactions, request(episodes=1, iterations=1, candidate_sources="smoothed,uniform"), out=tmp_path
+    )
     full = [entry for entry in read_history(tmp_path / FILE_NAME) if entry["strategy"] == "retrain"]
     assert max(full, key=lambda entry: entry["eval"]) == full[-1]
     assert run.method_settings["candidate_sources"] == "uniform"
@@ -129,18 +135,18 @@ def test_one_size_for_all_ships_where_nothing_better_was_found(interactions: Int
     assert sizes.mean() == pytest.approx(full[-1]["action"]["uniform"], abs=1e-4)
     assert values(run) == Budget.parse("20%").values(500, 16)
     # What a run tells of itself makes the same again, without a search.
-    again = train(interactions, request(**run.method_settings))
+    again = train_request(interactions, request(**run.method_settings))
     assert np.array_equal(again.items.dense(), run.items.dense())
 
 
 def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Path) -> None:
     """Where they spend the budget and no more, in the paper's sense."""
     shared = {"budgets": "40%", "search": str(tmp_path / "searches")}
-    train(interactions, request(**shared), out=tmp_path / "run")
+    train_request(interactions, request(**shared), out=tmp_path / "run")
     (path,) = (tmp_path / "searches").iterdir()
     visited = [np.load(path)[f"sizes.{side}"].astype(int) for side in ("users", "items")]
     spent = int(visited[0][0].sum() + visited[1][0].sum())
-    run = train(interactions, request(str(spent + 20), candidate_sources="visited", **shared))
+    run = train_request(interactions, request(str(spent + 20), candidate_sources="visited", **shared))
     assert run.users is not None
     shipped = [
         np.array_equal(users, run.users.sizes()) and np.array_equal(items, run.items.sizes())
@@ -149,7 +155,7 @@ def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Pa
     assert sum(shipped) == 1
     assert 0.9 * (spent + 20) <= values(run) <= spent + 20
     with pytest.raises(BudgetError, match="candidate_sources"):
-        train(interactions, request("97%", candidate_sources="visited", **shared))
+        train_request(interactions, request("97%", candidate_sources="visited", **shared))
 
 
 def test_one_search_serves_three_budgets(
@@ -164,11 +170,13 @@ def test_one_search_serves_three_budgets(
 
     monkeypatch.setattr(SizeEvaluator, "each", counting)
     shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%,5%"}
-    alone = {budget: train(interactions, request(budget, budgets=shared["budgets"])) for budget in ("20%", "10%")}
+    alone = {
+        budget: train_request(interactions, request(budget, budgets=shared["budgets"])) for budget in ("20%", "10%")
+    }
     asked.clear()
     n_finalists = []
     for budget in ("10%", "20%", "7%"):
-        run = train(interactions, request(budget, **shared), out=tmp_path / budget.strip("%"))
+        run = train_request(interactions, request(budget, **shared), out=tmp_path / budget.strip("%"))
         n_finalists.append(asked[-1])
         told = read_history(tmp_path / budget.strip("%") / FILE_NAME)
         assert [entry["strategy"] for entry in told[:6]] == ["walk"] * 6
@@ -179,7 +187,7 @@ def test_one_search_serves_three_budgets(
     assert sum(asked) == 6 + sum(n_finalists)
     assert len(list((tmp_path / "searches").iterdir())) == 1
     # Another seed is another search, beside the first.
-    train(interactions, replace(request("10%", **shared), options=replace(OPTIONS, seed=4)))
+    train_request(interactions, replace(request("10%", **shared), options=replace(OPTIONS, seed=4)))
     assert len(list((tmp_path / "searches").iterdir())) == 2
 
 
@@ -189,16 +197,16 @@ def test_a_folder_of_searches_that_cannot_be_written_is_told_before_the_search(
     (tmp_path / "file").touch()
     steps: list[Step] = []
     with pytest.raises(StorageError, match=r"cannot write .*file/searches: Not a directory"):
-        train(interactions, request(search=str(tmp_path / "file" / "searches")), progress=steps.append)
+        train_request(interactions, request(search=str(tmp_path / "file" / "searches")), progress=steps.append)
     assert {step.phase for step in steps} <= {"full"}
 
 
 def test_many_sizes_are_visited(interactions: Interactions, tmp_path: Path) -> None:
-    train(interactions, request(cost=0.1), out=tmp_path)
+    train_request(interactions, request(cost=0.1), out=tmp_path)
     visits = np.load(tmp_path / "visited.npz")
     for side in ("users", "items"):
         assert np.unique(visits[f"sizes.{side}"]).size > 12
-    train(interactions, TrainRequest.make("ials", "uniform", budget="20%"), out=tmp_path, overwrite=True)
+    train_request(interactions, TrainRequest.make("ials", "uniform", budget="20%"), out=tmp_path, overwrite=True)
     assert not (tmp_path / "visited.npz").exists()
 
 
@@ -207,7 +215,7 @@ def test_walk_and_noise_change_the_search(interactions: Interactions, tmp_path: 
     firsts = []
     for number, settings in enumerate(({}, {"walk": False}, {"noise": "ou"}, {"noise": "uniform"})):
         out = tmp_path / str(number)
-        train(interactions, request(**settings), out=out)
+        train_request(interactions, request(**settings), out=out)
         sizes = np.load(out / "visited.npz")["sizes.users"]
         assert sizes.min() >= 1
         assert sizes.max() <= 16
@@ -217,7 +225,7 @@ def test_walk_and_noise_change_the_search(interactions: Interactions, tmp_path: 
 
 def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_path: Path) -> None:
     steps: list[Step] = []
-    run = train(interactions, request(), out=tmp_path, progress=steps.append)
+    run = train_request(interactions, request(), out=tmp_path, progress=steps.append)
     told = read_history(tmp_path / FILE_NAME)
     evaluation = [entry for entry in told if entry["strategy"] != "retrain"]
     assert len(evaluation) == 6 + sum(entry["strategy"] != "walk" for entry in evaluation)
@@ -244,7 +252,7 @@ def test_the_history_tells_of_every_judgement(interactions: Interactions, tmp_pa
 
 
 def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_path: Path) -> None:
-    train(interactions, request(search=str(tmp_path)))
+    train_request(interactions, request(search=str(tmp_path)))
     (path,) = tmp_path.iterdir()
     with np.load(path) as arrays:
         key = json.loads(arrays["about"].tobytes())["key"]
@@ -286,6 +294,6 @@ def test_budgets_are_shares() -> None:
 def test_nothing_to_judge_by_is_refused(interactions: Interactions) -> None:
     few = Interactions.from_pairs(np.arange(40) % 8, np.arange(40) // 8)
     with pytest.raises(DataError):
-        train(few, request("50%", split="leave-last-out", backbone="ials"))
+        train_request(few, request("50%", split="leave-last-out", backbone="ials"))
     with pytest.raises(BudgetError, match="smallest"):
-        train(interactions, request("1%"))
+        train_request(interactions, request("1%"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgerec.api import train
+from edgerec.api import train_request
 from edgerec.budget import Budget
 from edgerec.data import Interactions
 from edgerec.errors import RunError
@@ -40,7 +40,7 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 ) -> None:
     wanted = request(split=split, parallel_episodes=parallel_episodes)
     steps: list[Step] = []
-    whole = train(interactions, wanted, progress=steps.append)
+    whole = train_request(interactions, wanted, progress=steps.append)
     assert {step.phase for step in steps} >= {"full", "search", "choose"}
     searching = [key for key in range(len(steps)) if steps[key].phase == "search"]
     for number in (0, searching[1], searching[4], searching[-2], len(steps) - 2):
@@ -52,8 +52,8 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 
         out = tmp_path / str(number)
         with pytest.raises(KilledError):
-            train(interactions, wanted, out=out, progress=stop)
-        assert same(train(interactions, wanted, out=out, resume=True), whole)
+            train_request(interactions, wanted, out=out, progress=stop)
+        assert same(train_request(interactions, wanted, out=out, resume=True), whole)
         evaluation = [entry for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
         assert [entry["iteration"] for entry in evaluation] == list(range(len(evaluation)))
         allowed = Budget.parse("20%").values(500, 16) / (500 * 16)
@@ -72,22 +72,22 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 
     monkeypatch.setattr(SizeEvaluator, "each", dying)
     with pytest.raises(KilledError):
-        train(interactions, wanted, out=out)
+        train_request(interactions, wanted, out=out)
     monkeypatch.undo()
-    assert same(train(interactions, wanted, out=out, resume=True), whole)
+    assert same(train_request(interactions, wanted, out=out, resume=True), whole)
 
 
 def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interactions, tmp_path: Path) -> None:
     """Before anything was judged; with another command it does not."""
     shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%"}
     wanted = request(**shared)
-    whole = train(interactions, wanted)
+    whole = train_request(interactions, wanted)
 
     def stop(step: Step) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
-        train(interactions, wanted, out=tmp_path / "run", progress=stop)
+        train_request(interactions, wanted, out=tmp_path / "run", progress=stop)
     with pytest.raises(RunError, match="another command"):
-        train(interactions, request("10%", **shared), out=tmp_path / "run", resume=True)
-    assert same(train(interactions, wanted, out=tmp_path / "run", resume=True), whole)
+        train_request(interactions, request("10%", **shared), out=tmp_path / "run", resume=True)
+    assert same(train_request(interactions, wanted, out=tmp_path / "run", resume=True), whole)

@@ -173,7 +173,7 @@ def test_workers_judge_as_this_process_does(make_job: MakeJob) -> None:
 
 
 def test_the_oracle_judges_in_the_backbones_place(make_job: MakeJob) -> None:
-    own, swapped = make_job("ials"), make_job("mf", options=replace(make_job().options, max_epochs=None))
+    own, swapped = make_job("ials"), make_job("mf", max_epochs=None)
     with (
         SizeEvaluator(replace(own, options=swapped.options), "fresh", epochs=1) as one,
         SizeEvaluator(swapped, "fresh", proxy="ials", epochs=1) as other,

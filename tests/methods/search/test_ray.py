@@ -15,7 +15,6 @@ from edgerec.api import train
 from edgerec.data import synthetic
 from edgerec.errors import DataError, WorkerError
 from edgerec.methods.search.workers import pool
-from edgerec.training import FitOptions
 from tests.methods.search.tasks import met, product, refuse, stumble
 
 if os.environ.get("CI") != "true":
@@ -75,7 +74,8 @@ def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
         "budget": "25%",
         "dimensions": 8,
         "method_settings": {"iterations": 2, "candidates": 2, "epochs": 1, "retrain": 1},
-        "options": FitOptions(threads=1, max_epochs=2),
+        "threads": 1,
+        "max_epochs": 2,
     }
     data = synthetic(n_users=60, n_items=40, n=1200, seed=1)
     there, here = train(data, workers=cluster, **wanted), train(data, **wanted)
