@@ -47,7 +47,10 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "report page": (("edgerec_bench.reports.page", "edgerec_bench.page"),),
 }
 """Entries by subject; of the names of one entry the first that the checkout has. `Recommender.load` opens a bundle."""
-FOUNDATION = ("edgerec.errors", "edgerec.files", "edgerec.extras", "edgerec.console", "edgerec.signatures")
+FOUNDATION = (
+    *("edgerec.errors", "edgerec.files", "edgerec.extras", "edgerec.json_records", "edgerec.outputs"),
+    *("edgerec.console", "edgerec.signatures"),
+)
 AIM = 8
 """Files that a subject may take."""
 

@@ -2,9 +2,9 @@
 
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.interactions import Interactions
-from edgerec.data.metrics import evaluate_vectors, metrics_of_rankings, metrics_per_user, popularity_of
+from edgerec.data.metrics import KS, evaluate_vectors, metrics_of_rankings, metrics_per_user, popularity_of
 from edgerec.data.named import load_data
-from edgerec.data.ranking import top_k
+from edgerec.data.ranking import ScorePairs, top_k, top_k_of_vectors
 from edgerec.data.readers import read
 from edgerec.data.split import Split, SplitSpec, merge, split
 from edgerec.data.stream import Segment, Stream, StreamSpec, stream
@@ -12,8 +12,10 @@ from edgerec.data.synthetic import synthetic
 from edgerec.data.titles import read_titles
 
 __all__ = [
+    "KS",
     "Interactions",
     "NamedSet",
+    "ScorePairs",
     "Segment",
     "Split",
     "SplitSpec",
@@ -32,4 +34,5 @@ __all__ = [
     "stream",
     "synthetic",
     "top_k",
+    "top_k_of_vectors",
 ]

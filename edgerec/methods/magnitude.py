@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Job, check_user_share
-from edgerec.models import SizePlan, Vectors
-from edgerec.models.settings import check_range
-from edgerec.training import FitResult, Step
-from edgerec.training.fit import SELECTION
+from edgerec.models import SizePlan, Vectors, check_range
+from edgerec.training import SELECTION, FitResult, Step
 
 
 def largest(values: NDArray[Any], count: int) -> NDArray[np.bool_]:

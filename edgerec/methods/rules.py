@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from edgerec.budget import SizeBudget
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Job, check_user_share
-from edgerec.models import SizePlan, State
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models import SizePlan, State, check_choice, check_range
 from edgerec.training import FitResult
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from importlib import import_module
 
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors, users_from_history
+from edgerec.models.prefix import check_sizes, cut, prefix_mask
+from edgerec.models.settings import check_choice, check_range
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -22,7 +24,21 @@ _HOME = {
 BACKBONES: tuple[str, ...] = tuple(sorted(_HOME))
 """Names that `backbone` knows."""
 
-__all__ = ["BACKBONES", "Backbone", "SizePlan", "State", "Trainer", "Vectors", "backbone", "users_from_history"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "SizePlan",
+    "State",
+    "Trainer",
+    "Vectors",
+    "backbone",
+    "check_choice",
+    "check_range",
+    "check_sizes",
+    "cut",
+    "prefix_mask",
+    "users_from_history",
+]
 
 
 def backbone(name: str) -> Backbone:

@@ -26,8 +26,7 @@ from edgerec.methods.search.evaluator import SizeEvaluator
 from edgerec.methods.search.finalists import retrained, searched_budget
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.models import SizePlan
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models import SizePlan, check_choice, check_range
 from edgerec.training import FitResult, Step
 
 if TYPE_CHECKING:

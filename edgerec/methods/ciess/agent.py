@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.methods.ciess.environment import Environment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
-from edgerec.models import State
-from edgerec.models.settings import check_range
+from edgerec.models import State, check_range
 
 Sizes = NDArray[np.int64]
 

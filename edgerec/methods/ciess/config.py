@@ -26,7 +26,7 @@ from edgerec.methods.base import Job
 from edgerec.methods.search import SearchConfig
 from edgerec.methods.search.finalists import searched_budget
 from edgerec.methods.search.history import VISITS_NAME
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models import check_choice, check_range
 from edgerec.training import FitResult
 
 ORIGINS = ("visited", "projected", "proposed", "smoothed")

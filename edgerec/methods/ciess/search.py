@@ -24,8 +24,7 @@ from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
 from edgerec.methods.search.finalists import retrained, searched_budget
 from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.models import SizePlan, State
-from edgerec.training import Checkpoint, FitResult, Step
-from edgerec.training.checkpoint import Snapshot
+from edgerec.training import Checkpoint, FitResult, Snapshot, Step
 
 _CHEAPEST, _DEAREST = 0.01, 100.0
 _TILT, _BALANCE = 2.0, 0.25

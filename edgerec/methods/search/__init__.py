@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models import check_choice, check_range
 
 if TYPE_CHECKING:
     from edgerec.methods.base import Method

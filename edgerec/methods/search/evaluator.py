@@ -13,21 +13,16 @@ from typing import Any, Literal, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import Interactions, Split
-from edgerec.data.metrics import KS, metrics_per_user
-from edgerec.data.ranking import top_k_of_vectors
+from edgerec.data import KS, Interactions, Split, metrics_per_user, top_k_of_vectors
 from edgerec.errors import DataError, TableError
 from edgerec.extras import require
 from edgerec.files import atomic_write
 from edgerec.methods.base import Job
 from edgerec.methods.search.workers import Pool, pool
-from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, cut
 from edgerec.models import backbone as find_backbone
-from edgerec.models.prefix import cut
 from edgerec.tables import load_arrays
-from edgerec.training import Checkpoint, FitOptions, Progress, Step, validate
-from edgerec.training.checkpoint import Snapshot
-from edgerec.training.fit import SELECTION
+from edgerec.training import SELECTION, Checkpoint, FitOptions, Progress, Snapshot, Step, validate
 
 _OWNER = 2
 """The number of the checkpoint that says whose search it is, behind the full model's and CIESS's own."""

@@ -15,7 +15,7 @@ from edgerec.errors import RunError
 from edgerec.files import read_bytes, remove, storage_failure, to_json
 from edgerec.json_records import parse_json, record
 from edgerec.models import SizePlan
-from edgerec.training.checkpoint import SEARCH
+from edgerec.training import SEARCH
 
 FILE_NAME = "search.jsonl"
 VISITS_NAME = "visited.npz"

@@ -23,8 +23,7 @@ from edgerec.errors import SettingError
 from edgerec.methods.base import Job
 from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, Plan, fit_sparse, one_table
 from edgerec.methods.sparse.table import ActiveTable
-from edgerec.models import Trainer
-from edgerec.models.settings import check_range
+from edgerec.models import Trainer, check_range
 from edgerec.training import FitResult, Step
 
 OF_BUDGET = "of the budget"

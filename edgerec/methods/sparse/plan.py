@@ -11,8 +11,7 @@ from edgerec.data import Interactions
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.base import Job
 from edgerec.methods.sparse.table import Floats, Parts, Rows
-from edgerec.models import SizePlan, State, Trainer, Vectors
-from edgerec.models.settings import check_range
+from edgerec.models import SizePlan, State, Trainer, Vectors, check_range
 from edgerec.training import FitResult
 
 if TYPE_CHECKING:

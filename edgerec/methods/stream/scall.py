@@ -27,8 +27,7 @@ from edgerec.methods.stream.policy import (
     UserMetric,
     evaluate_on_previous,
 )
-from edgerec.models import SizePlan, State
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models import SizePlan, State, check_choice, check_range
 
 if TYPE_CHECKING:
     from edgerec.methods.search.actor_critic import SAC, Batch

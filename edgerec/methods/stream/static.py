@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.methods.stream.policy import DecisionContext, SegmentContext, SizePolicy, evaluate_on_previous
 from edgerec.methods.stream.warm_start import sides_of
-from edgerec.models import SizePlan, State
-from edgerec.models.settings import check_range
+from edgerec.models import SizePlan, State, check_range
 
 Sizes = NDArray[np.int64]
 

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions, Segment
 from edgerec.errors import SettingError, UnsupportedError
-from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, check_choice, check_range, cut, prefix_mask
 from edgerec.models.ials_refit import IALSRefit
-from edgerec.models.prefix import cut, prefix_mask
-from edgerec.models.settings import check_choice, check_range
 from edgerec.tables import PrefixTable
 from edgerec.training import Start
 
