@@ -1,4 +1,4 @@
-"""Writing bundles: whole or not at all, an old one replaced by renaming the manifest last."""
+"""Exporting: a bundle is chosen, written and verified, and takes its place whole or not at all."""
 
 from __future__ import annotations
 
