@@ -15,15 +15,24 @@ from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
 from edgerec_export.allocate import Allocation, Share
 from edgerec_export.card import model_card
-from edgerec_export.encoders import POPULAR, ShippedEncoder, popular_items, shipped
-from edgerec_export.graph import IR_VERSION, OPSET, Tensor
-from edgerec_export.graphs import Model, build_graphs, placeholder_scales
 from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
 from edgerec_export.layouts.base import Bounds, Placed, Scales
 from edgerec_export.magnitudes import needs_care
+from edgerec_export.onnx import (
+    IR_VERSION,
+    OPSET,
+    POPULAR,
+    Model,
+    ShippedEncoder,
+    ShippedScorer,
+    Side,
+    Tensor,
+    build_graphs,
+    placeholder_scales,
+    popular_items,
+    shipped,
+)
 from edgerec_export.options import Options
-from edgerec_export.scorers import ShippedScorer
-from edgerec_export.side import Side
 from edgerec_export.source import Source
 from edgerec_export.strings import id_order, pack_ids, pack_strings
 from edgerec_export.tables_file import TablesFile

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
-from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.kept import FARTHEST, KeptScales
 from edgerec_export.magnitudes import check_codes, check_halves
+from edgerec_export.onnx import ShippedEncoder
 from edgerec_export.packed import PackedTable
 from edgerec_export.reference import Reference
 from edgerec_export.scales import Coder, gram

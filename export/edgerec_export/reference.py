@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.cost import decoded_bytes
-from edgerec_export.encoders import ShippedEncoder
+from edgerec_export.onnx import ShippedEncoder, ShippedScorer
 from edgerec_export.packed import PackedTable
-from edgerec_export.scorers import ShippedScorer
 from edgerec_export.values import LARGEST, TINY, chunks, spread
 
 ROWS_AT_ONCE = 1 << 16

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections, Slots
-from edgerec_export.layouts.slots import add_scores_by_decoding, slots
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.onnx import Graph, Name, Rows, Slots, add_scores_by_decoding, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import Block, fetch, store
 

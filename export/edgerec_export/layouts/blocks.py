@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Flat, Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Slots
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales
 from edgerec_export.layouts.groups import runs_of
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
 

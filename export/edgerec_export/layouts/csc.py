@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Rows, centred
-from edgerec_export.graph import Graph, Name, Tensor
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.onnx import Graph, Name, Rows, Tensor, centred
 from edgerec_export.scales import SAMPLE, Coder
 from edgerec_export.values import STORED, ZERO, ZERO4, chunks
 

@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Flat, Rows, centred
-from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections, Slots
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
 from edgerec_export.layouts.groups import runs_of
-from edgerec_export.layouts.slots import add_scattered, slots
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
 
