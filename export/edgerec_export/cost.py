@@ -16,8 +16,7 @@ from edgerec.errors import ExportError
 from edgerec.files import read_bytes
 from edgerec.json_records import parse_json, record
 from edgerec_export.draft import Draft
-from edgerec_export.layouts.base import Plan
-from edgerec_export.layouts.ell import VALUES_AT_ONCE
+from edgerec_export.layouts import VALUES_AT_ONCE, Plan
 from edgerec_export.onnx import ShippedScorer, rows_a_step
 from edgerec_export.values import STORED
 

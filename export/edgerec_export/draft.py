@@ -13,10 +13,21 @@ from edgerec.files import to_json
 from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
-from edgerec_export.allocate import Allocation, Share
+from edgerec_export.allocate import Allocation
 from edgerec_export.card import model_card
-from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
-from edgerec_export.layouts.base import Bounds, Placed, Scales
+from edgerec_export.layouts import (
+    BLOCKED,
+    Bounds,
+    Choice,
+    Layout,
+    Placed,
+    Plan,
+    Scales,
+    Share,
+    Wish,
+    layout,
+    lookup_layout,
+)
 from edgerec_export.magnitudes import needs_care
 from edgerec_export.onnx import (
     IR_VERSION,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables.paging import forget_pages
-from edgerec_export.layouts.base import Bounds, Plan, Scales
+from edgerec_export.layouts import Bounds, Plan, Scales
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16

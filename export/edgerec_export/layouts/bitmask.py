@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.choice import ByCount, Price
 from edgerec_export.onnx import Graph, Name, Rows, Slots, add_scores_by_decoding, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import Block, fetch, store
@@ -74,3 +75,7 @@ class BitmaskPlan(Plan):
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]
+
+
+BITMASK = ByCount("bitmask", Price(10.0, 2000), BitmaskPlan)
+"""A bit for each position."""

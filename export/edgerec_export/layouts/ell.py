@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
-from edgerec_export.layouts.groups import runs_of
+from edgerec_export.layouts.choice import ByCount, Price, runs_of
 from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
 from edgerec_export.scales import Coder
 from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
@@ -124,3 +124,7 @@ class EllPlan(Plan):
         if block.precision == "int8":
             return g.op("DequantizeLinear", table, g.one(), g.constant(ZERO, "uint8"))
         return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table
+
+
+ELL = ByCount("ell", Price(1.4, 8000), EllPlan, in_runs=True)
+"""Each value with its column."""

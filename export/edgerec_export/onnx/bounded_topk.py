@@ -27,7 +27,7 @@ from edgerec_export.onnx.topk import NOTHING, Best, add_best, with_tail
 from edgerec_export.values import TINY
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts.base import Run
+    from edgerec_export.layouts import Run
     from edgerec_export.onnx.graphs import Side
 
 ROUNDING = np.float32(1 + 1e-4)

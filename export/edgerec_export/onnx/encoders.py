@@ -22,7 +22,7 @@ from edgerec_export.onnx.decode import Rows, add_by_decoding
 from edgerec_export.values import TINY, chunks
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts.base import Placed, Plan, Sections
+    from edgerec_export.layouts import Placed, Plan, Sections
     from edgerec_export.packed import PackedTable
 
 POPULAR = "popular_items"

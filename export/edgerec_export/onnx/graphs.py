@@ -17,7 +17,7 @@ from edgerec_export.onnx.topk import Best, add_answer, add_best, with_tail
 from edgerec_export.values import ONE, ZERO
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts.base import Placed, Plan
+    from edgerec_export.layouts import Placed, Plan
 
 
 @dataclass(frozen=True)
