@@ -1,7 +1,7 @@
 """Which dimensions of which rows a byte budget should buy, and in how many bits: rate and distortion of scores.
 
 The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
-(`scales.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
+(`values.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
 (dimensions taken as uncorrelated). Every row takes what minimises distortion + lambda * bytes, and lambda is what
 spends the budget: the points of equal slope on all rows' curves (Shoham and Gersho 1988).
 """
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec_export.layouts import Share
-from edgerec_export.scales import gram
 from edgerec_export.source import Source, near_one
-from edgerec_export.values import BYTES, LARGEST, chunks
+from edgerec_export.values import BYTES, LARGEST, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40

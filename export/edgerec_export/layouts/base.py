@@ -14,10 +14,20 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec_export.kept import FARTHEST
 from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor
-from edgerec_export.scales import SAMPLE, Coder
-from edgerec_export.values import LARGEST, NO_VALUE, ONE, STORED, TINY, Block, chunks, is_integer
+from edgerec_export.values import (
+    FARTHEST,
+    LARGEST,
+    NO_VALUE,
+    ONE,
+    SAMPLE,
+    STORED,
+    TINY,
+    Block,
+    Coder,
+    chunks,
+    is_integer,
+)
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""

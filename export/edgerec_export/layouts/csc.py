@@ -20,8 +20,7 @@ from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
 from edgerec_export.layouts.choice import Choice, Wish
 from edgerec_export.onnx import Graph, Name, Rows, Tensor, centred
-from edgerec_export.scales import SAMPLE, Coder
-from edgerec_export.values import STORED, ZERO, ZERO4, Block, chunks
+from edgerec_export.values import SAMPLE, STORED, ZERO, ZERO4, Block, Coder, chunks
 
 BLOCK = 256
 """Values a block: 1M x 64 at 10 % with blocks of 1,024 takes 8.2 % of dense, with 256 7.8 %."""

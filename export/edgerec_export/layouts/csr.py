@@ -18,8 +18,7 @@ from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
 from edgerec_export.layouts.choice import Choice, Wish
 from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, add_scattered, add_scores_by_decoding, slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import Block, fetch, store
+from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
 from edgerec_export.layouts.choice import ByCount, Price, runs_of
 from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
+from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
 
 VALUES_AT_ONCE = 1 << 17
 """Values that are scored together: what is made of them stays in the cache, which takes two thirds of the time."""

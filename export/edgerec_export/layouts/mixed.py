@@ -23,8 +23,7 @@ from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales
 from edgerec_export.layouts.choice import Choice, Price, Search, Wish, block_choices, group, runs_of
 from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import BYTES, ZERO, ZERO4, Block, fetch, store
+from edgerec_export.values import BYTES, ZERO, ZERO4, Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)

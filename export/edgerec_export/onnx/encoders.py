@@ -23,7 +23,7 @@ from edgerec_export.values import TINY, chunks
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import Placed, Plan, Sections
-    from edgerec_export.packed import PackedTable
+    from edgerec_export.pack import PackedTable
 
 POPULAR = "popular_items"
 """The section of an empty history's answer."""

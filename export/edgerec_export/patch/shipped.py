@@ -22,9 +22,8 @@ from edgerec.errors import PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.rows import Block, Form
-from edgerec_export.kept import KeptScales
 from edgerec_export.layouts import BLOCKED
-from edgerec_export.values import NO_VALUE, STORED, ZERO4, block_of, is_integer
+from edgerec_export.values import NO_VALUE, STORED, ZERO4, KeptScales, block_of, is_integer
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
 """Sections with one number a row, and whose rows they are."""
