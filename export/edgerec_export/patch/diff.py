@@ -24,8 +24,8 @@ from edgerec.runtime.patchfile import FORMAT, MAGIC, MAJOR, MINOR, Copies, most_
 from edgerec.runtime.rebuild import Side
 from edgerec.runtime.rows import Rows, packed, unpacked
 from edgerec.runtime.updates import apply_patch
-from edgerec_export.forms import SectionForm, forms_of
-from edgerec_export.matches import byte_copies
+from edgerec_export.patch.matches import byte_copies
+from edgerec_export.patch.shipped import SectionForm, forms_of
 
 
 @dataclass(frozen=True)
