@@ -2,7 +2,7 @@
 
 A bundle may come from anywhere: nothing in it is believed before it is checked. Files are plain ones inside the folder,
 sizes are compared before anything is mapped, sha256 before anything is read, graphs hold known operators and no path
-(`graphfile`), they take and give what they are promised to, and get no more than a part of this machine's memory.
+(`graph_check`), they take and give what they are promised to, and get no more than a part of this machine's memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BundleError
 from edgerec.files import open_plain
-from edgerec.runtime.graphfile import graph_fault
+from edgerec.runtime.graph_check import graph_fault
 from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
 from edgerec.runtime.spec import SPEC

@@ -17,8 +17,8 @@ from edgerec.runtime.inputs import shown, whole
 from edgerec.runtime.manifest import Manifest
 from edgerec.runtime.metadata import Metadata
 from edgerec.runtime.opened import Opened, Recommendation
+from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.session import Session
-from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import PublicKey
 
 __all__ = ["Recommendation", "Recommender"]

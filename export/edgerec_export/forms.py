@@ -9,7 +9,7 @@ import numpy as np
 
 from edgerec.errors import PatchError
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.rows import Block, Form
+from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.values import NO_VALUE, STORED, ZERO4, block_of
 

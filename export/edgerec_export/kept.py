@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.runtime.rows import Block
+from edgerec.runtime.patch.rows import Block
 from edgerec_export import values
 
 FARTHEST = np.float32(1 << 12)

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from edgerec.errors import UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
-from edgerec.runtime.rows import Block
+from edgerec.runtime.patch.rows import Block
 from edgerec_export.forms import forms_of, tables_of
 from edgerec_export.kept import KeptScales
 from edgerec_export.values import is_integer

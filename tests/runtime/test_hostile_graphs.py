@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommender
 from edgerec.runtime import bundle as bundle_module
-from edgerec.runtime.graphfile import graph_fault
+from edgerec.runtime.graph_check import graph_fault
 from edgerec.runtime.manifest import read_manifest
 from edgerec.runtime.spec import OPERATORS
 from tests.loops import REFUSED, TAKEN, loops

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.runtime.manifest import Manifest, Section
-from edgerec.runtime.patchfile import BYTES_A_RUN, Parts
-from edgerec.runtime.rows import Form, Rows, packed, room_for, unpacked
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts
+from edgerec.runtime.patch.rows import Form, Rows, packed, room_for, unpacked
 from edgerec.runtime.spec import LIMITS
 
 ReadSection = Callable[[str], NDArray[Any]]
