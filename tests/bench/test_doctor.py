@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_devices import doctor
-from edgerec_devices.doctor import Check, Platform, examine, exit_status, wheel_advice
+from edgerec_devices.doctor import Check, examine, exit_status
+from edgerec_devices.facts import Platform, wheel_advice
 
 
 def found(checks: list[Check]) -> dict[str, Check]:

@@ -19,7 +19,7 @@ from typing import Any
 from edgerec import errors, extras, files, runtime, signatures
 from edgerec.errors import BenchError
 from edgerec_devices import agent, facts
-from edgerec_devices.doctor import Platform, wheel_advice
+from edgerec_devices.facts import Platform, wheel_advice
 
 PACKAGES = ("numpy", "onnxruntime")
 OLDEST_GLIBC = 17
