@@ -67,6 +67,7 @@ def examine() -> list[Check]:
         _platform(here),
         runtime,
         *_packages(runtime.level == "ok"),
+        *_distributions(),
         Check("cpu", "ok", f"{facts.get('cpu', 'unknown')}, {_features() or 'features unknown'}"),
         Check("cores", "ok", f"{facts.get('usable_cores', facts.get('cores', 'unknown'))} usable"),
         Check("memory", "ok", _gibibytes(facts.get("memory_bytes"))),
@@ -121,6 +122,18 @@ def _packages(runtime_works: bool) -> Iterator[Check]:
             yield Check(name, "warning", f"{version}, {needed} or newer is needed", f"pip install -U {name}")
         else:
             yield Check(name, "ok", version)
+
+
+def _distributions() -> Iterator[Check]:
+    """Warn of two distributions with the same files: pip knows nothing of it, and removing one breaks the other."""
+    both, runtime = _version("edgerec"), _version("edgerec-runtime")
+    if both is not None and runtime is not None:
+        yield Check(
+            "distributions",
+            "warning",
+            f"edgerec {both} and edgerec-runtime {runtime} are both installed, and share files",
+            "pip uninstall edgerec-runtime; pip install --force-reinstall --no-deps edgerec",
+        )
 
 
 def _extras() -> Iterator[Check]:

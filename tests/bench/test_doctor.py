@@ -86,6 +86,16 @@ def test_a_governor_that_saves_power_is_a_warning(monkeypatch: pytest.MonkeyPatc
     assert "cpupower" in str(found(examine())["cpu governor"].advice)
 
 
+def test_both_distributions_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.Local, "run", lambda self, request: {"memory": {}})
+    assert "distributions" not in found(examine())
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "0.2.0" if name == "edgerec-runtime" else "0.1.0")
+    check = found(examine())["distributions"]
+    assert check.level == "warning"
+    assert check.found.startswith("edgerec 0.1.0 and edgerec-runtime 0.2.0 are both installed")
+    assert str(check.advice).startswith("pip uninstall edgerec-runtime;")
+
+
 def test_it_runs_without_click_and_rich() -> None:
     program = (
         "import runpy, sys\n"
