@@ -24,7 +24,7 @@ from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
-from edgerec.runtime.allowed import padded
+from edgerec.runtime.ranking import padded
 from edgerec.training import Run
 
 Part = Literal["validation", "test"]

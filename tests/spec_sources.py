@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgerec.runtime.spec import LIMITS, SPEC
+from edgerec.runtime.manifest import LIMITS, SPEC
 
 ROOT = Path(__file__).parents[1]
 MADE = "Made by `python -m tests.spec_sources` of edgerec/runtime/bundle-spec.json; a test compares the two."

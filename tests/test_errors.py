@@ -13,7 +13,7 @@ from edgerec.data import named
 from edgerec.data.named import named_sets
 from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, PatchError, StorageError, reason_of
 from edgerec.files import atomic_write
-from edgerec.runtime import updates
+from edgerec.runtime.patch import updates
 from edgerec_bench.grid import Plan, run_grid
 from edgerec_export import Options, export
 from tests.conftest import random_source
@@ -58,7 +58,7 @@ def test_errors_of_the_system_without_a_text_are_named(tmp_path: Path, monkeypat
     export(random_source(20, 10), tmp_path / "b", Options(verify=False))
     monkeypatch.setattr(updates._Application, "apply", none_left)
     (tmp_path / "p").write_bytes(b"edgerecP" + bytes(44))
-    monkeypatch.setattr(updates.PatchFile, "read", lambda path: updates.PatchFile.__new__(updates.PatchFile))
+    monkeypatch.setattr(updates.PatchFile, "read", lambda *_: updates.PatchFile.__new__(updates.PatchFile))
     monkeypatch.setattr(updates.PatchFile, "damaged", lambda self, reason: PatchError(f"damaged: {reason}"))
     with pytest.raises(PatchError, match="damaged: MemoryError"):
         updates.apply_patch(tmp_path / "b", tmp_path / "p")

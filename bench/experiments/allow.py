@@ -25,8 +25,8 @@ from bench.experiments.harness import Figures, experiment, timed_in_turns
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
-from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import onnxruntime
+from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.tables import SparseTable
 from edgerec_bench.scale.tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export

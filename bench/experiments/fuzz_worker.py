@@ -25,9 +25,8 @@ import numpy as np
 
 from edgerec.errors import EdgeRecError
 from edgerec.runtime import Recommender, metadata
-from edgerec.runtime.graphfile import MESSAGES
-from edgerec.runtime.manifest import FILE_NAME, read_manifest
-from edgerec.runtime.spec import OPERATORS
+from edgerec.runtime.graph_check import MESSAGES
+from edgerec.runtime.manifest import FILE_NAME, OPERATORS, read_manifest
 
 NUMBERS = (
     0,

@@ -24,7 +24,7 @@ import numpy as np
 from edgerec.errors import BenchError, EdgeRecError, PatchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import FILE_NAME, PREVIOUS_NAME
-from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec.runtime.patch import apply_patch, undo_patch
 
 Contents = dict[str, bytes]
 HEAD = struct.Struct("<8sHH32sQ")

@@ -25,7 +25,7 @@ from bench.experiments.patch_tables import export_line, versions
 from bench.experiments.patch_trials import damage, kill
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_facts, print_table
-from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec_export import Options, diff
 
 FORMS = (

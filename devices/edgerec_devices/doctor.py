@@ -10,15 +10,14 @@ import os
 import platform
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from edgerec.errors import BenchError
-from edgerec_devices.facts import machine_facts
+from edgerec_devices.facts import Platform, machine_facts, wheel_advice
 from edgerec_devices.local import Local
 
 Level = Literal["ok", "warning", "failure"]
@@ -34,10 +33,6 @@ FEATURES = {
     "dotprod": ("asimddp",),
 }
 """Ours: the kernel's names in /proc/cpuinfo, any of which will do."""
-
-# Asked of PyPI with pip in November 2026, when onnxruntime 1.32.0 was the newest.
-NEWEST_PYTHON = (3, 14)
-LAST_INTEL_MAC = "1.23.2"
 
 SUPPORT = {
     ("Linux", "x86_64"): "supported and tested",
@@ -64,22 +59,6 @@ class Check:
     advice: str | None = None
 
 
-@dataclass(frozen=True)
-class Platform:
-    """What decides which wheels there are; a test makes one up."""
-
-    system: str = field(default_factory=platform.system)
-    machine: str = field(default_factory=platform.machine)
-    bits: int = 64 if sys.maxsize > 2**32 else 32
-    python: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])
-    musl: bool = "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE"))
-
-    @property
-    def is_32_bit_arm(self) -> bool:
-        """A 32-bit Raspberry Pi OS runs 32-bit programs on a 64-bit kernel too: the machine's name does not tell."""
-        return self.bits == 32 and self.machine.startswith(("arm", "aarch64"))
-
-
 def examine() -> list[Check]:
     """Look at everything; nothing is changed, and nothing is fetched."""
     here, facts = Platform(), machine_facts()
@@ -88,6 +67,7 @@ def examine() -> list[Check]:
         _platform(here),
         runtime,
         *_packages(runtime.level == "ok"),
+        *_distributions(),
         Check("cpu", "ok", f"{facts.get('cpu', 'unknown')}, {_features() or 'features unknown'}"),
         Check("cores", "ok", f"{facts.get('usable_cores', facts.get('cores', 'unknown'))} usable"),
         Check("memory", "ok", _gibibytes(facts.get("memory_bytes"))),
@@ -96,25 +76,6 @@ def examine() -> list[Check]:
         _telemetry(),
         *_extras(),
     ]
-
-
-def wheel_advice(here: Platform) -> str | None:
-    """How to come by onnxruntime where PyPI has no wheel of it; None where it has one."""
-    if here.is_32_bit_arm:
-        return (
-            "PyPI has no onnxruntime for 32-bit ARM: install a 64-bit Raspberry Pi OS, "
-            "or Debian's own package: sudo apt install python3-onnxruntime (armhf, from sid)"
-        )
-    if here.bits == 32:
-        return "PyPI has no onnxruntime for 32-bit Python: install a 64-bit one"
-    if here.musl:
-        return "PyPI has no onnxruntime for musl (Alpine): use a system with glibc, such as Debian"
-    if here.python > NEWEST_PYTHON:
-        newest = ".".join(map(str, NEWEST_PYTHON))
-        return f"PyPI had no onnxruntime for Python newer than {newest} when this was written: use Python {newest}"
-    if (here.system, here.machine) == ("Darwin", "x86_64"):
-        return f"the last onnxruntime for Intel Macs is {LAST_INTEL_MAC}: pip install 'onnxruntime<={LAST_INTEL_MAC}'"
-    return None
 
 
 def _platform(here: Platform) -> Check:
@@ -161,6 +122,18 @@ def _packages(runtime_works: bool) -> Iterator[Check]:
             yield Check(name, "warning", f"{version}, {needed} or newer is needed", f"pip install -U {name}")
         else:
             yield Check(name, "ok", version)
+
+
+def _distributions() -> Iterator[Check]:
+    """Warn of two distributions with the same files: pip knows nothing of it, and removing one breaks the other."""
+    both, runtime = _version("edgerec"), _version("edgerec-runtime")
+    if both is not None and runtime is not None:
+        yield Check(
+            "distributions",
+            "warning",
+            f"edgerec {both} and edgerec-runtime {runtime} are both installed, and share files",
+            "pip uninstall edgerec-runtime; pip install --force-reinstall --no-deps edgerec",
+        )
 
 
 def _extras() -> Iterator[Check]:

@@ -11,7 +11,9 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
 import time
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,46 @@ MOMENTARY = ("mhz", "clocks", "temperature_c", "throttled", "memory_available_by
 
 THROTTLE_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 """Of vcgencmd get_throttled; 16 bits further up, the same since boot."""
+
+
+# Asked of PyPI with pip in November 2026, when onnxruntime 1.32.0 was the newest.
+NEWEST_PYTHON = (3, 14)
+LAST_INTEL_MAC = "1.23.2"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What decides which wheels there are; a test makes one up."""
+
+    system: str = field(default_factory=platform.system)
+    machine: str = field(default_factory=platform.machine)
+    bits: int = 64 if sys.maxsize > 2**32 else 32
+    python: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])
+    musl: bool = "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE"))
+
+    @property
+    def is_32_bit_arm(self) -> bool:
+        """A 32-bit Raspberry Pi OS runs 32-bit programs on a 64-bit kernel too: the machine's name does not tell."""
+        return self.bits == 32 and self.machine.startswith(("arm", "aarch64"))
+
+
+def wheel_advice(here: Platform) -> str | None:
+    """How to come by onnxruntime where PyPI has no wheel of it; None where it has one."""
+    if here.is_32_bit_arm:
+        return (
+            "PyPI has no onnxruntime for 32-bit ARM: install a 64-bit Raspberry Pi OS, "
+            "or Debian's own package: sudo apt install python3-onnxruntime (armhf, from sid)"
+        )
+    if here.bits == 32:
+        return "PyPI has no onnxruntime for 32-bit Python: install a 64-bit one"
+    if here.musl:
+        return "PyPI has no onnxruntime for musl (Alpine): use a system with glibc, such as Debian"
+    if here.python > NEWEST_PYTHON:
+        newest = ".".join(map(str, NEWEST_PYTHON))
+        return f"PyPI had no onnxruntime for Python newer than {newest} when this was written: use Python {newest}"
+    if (here.system, here.machine) == ("Darwin", "x86_64"):
+        return f"the last onnxruntime for Intel Macs is {LAST_INTEL_MAC}: pip install 'onnxruntime<={LAST_INTEL_MAC}'"
+    return None
 
 
 def machine_facts() -> dict[str, Any]:

@@ -23,14 +23,23 @@ const common = {
 /** Names that no caller sees. */
 const internal = /^(manifest|sections|tensors|tables|popular|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
 
+/** Node's own folders and onnxruntime, for what pages have. */
+const nodeHost = {
+  name: "host",
+  setup: ({ onResolve }) => onResolve({ filter: /^\.\/host\.ts$/ }, () => ({ path: join(here, "src/host-node.ts") })),
+};
+
 /**
  * The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. Both share
  * these files, and so the short names of what they hand over.
  */
 async function library(outdir) {
   let mangleCache = {};
-  for (const entryPoints of [{ edgerec: "src/index.ts" }, { "edgerec-node": "src/node.ts" }]) {
-    const options = { ...common, entryPoints, outdir, splitting: true, chunkNames: "edgerec-[name]" };
+  for (const [entryPoints, plugins] of [
+    [{ edgerec: "src/index.ts" }, []],
+    [{ "edgerec-node": "src/node.ts" }, [nodeHost]],
+  ]) {
+    const options = { ...common, entryPoints, plugins, outdir, splitting: true, chunkNames: "edgerec-[name]" };
     ({ mangleCache } = await build({ ...options, mangleProps: internal, mangleCache }));
   }
 }

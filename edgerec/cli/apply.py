@@ -10,7 +10,7 @@ from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.errors import RequestError
 from edgerec.runtime import metadata
-from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec.runtime.patch import apply_patch, undo_patch
 
 
 @click.command()

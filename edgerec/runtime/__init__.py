@@ -1,6 +1,6 @@
 """What runs on the device: opens a bundle and answers. Needs numpy and onnxruntime, nothing else."""
 
-from edgerec.runtime.metadata import Metadata, metadata
+from edgerec.runtime.bundle import Metadata, metadata
 from edgerec.runtime.recommender import Recommendation, Recommender
 from edgerec.runtime.session import Session
 

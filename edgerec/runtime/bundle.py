@@ -2,7 +2,7 @@
 
 A bundle may come from anywhere: nothing in it is believed before it is checked. Files are plain ones inside the folder,
 sizes are compared before anything is mapped, sha256 before anything is read, graphs hold known operators and no path
-(`graphfile`), they take and give what they are promised to, and get no more than a part of this machine's memory.
+(`graph_check`), they take and give what they are promised to, and get no more than a part of this machine's memory.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import mmap
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -23,10 +24,9 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BundleError
 from edgerec.files import open_plain
-from edgerec.runtime.graphfile import graph_fault
+from edgerec.runtime.graph_check import graph_fault
 from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
-from edgerec.runtime.manifest import FILE_NAME, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
-from edgerec.runtime.spec import SPEC
+from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
 from edgerec.signatures import PublicKey, read_public_keys
 
 SESSION_OPTIONS = frozenset(SPEC["session_options"])
@@ -314,3 +314,56 @@ def _interface(session: Any) -> Interface:
     """The inputs of a session, then its outputs."""
     places = [*session.get_inputs(), *session.get_outputs()]
     return {place.name: (place.type.removeprefix("tensor(").removesuffix(")"), len(place.shape)) for place in places}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What apps ask about a bundle.
+
+    Attributes:
+        version: of the format, such as "1.0".
+        layout, precision: of the items.
+        d: dimensions of a row.
+        items, users: rows; 0 users where a user's vector is computed from a history.
+        bytes: of all files.
+        graphs: "recommend" and "score", and where there is room "similar" and "encode".
+        titles: whether items have them.
+        about: data, backbone, method, budget, metrics; all optional.
+    """
+
+    version: str
+    layout: str
+    precision: str
+    d: int
+    items: int
+    users: int
+    bytes: int
+    graphs: tuple[str, ...]
+    titles: bool
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Metadata:
+        return cls(
+            version=".".join(map(str, manifest.version)),
+            layout=manifest.layout,
+            precision=manifest.precision,
+            d=manifest.d,
+            items=manifest.items.rows,
+            users=0 if manifest.users is None else manifest.users.rows,
+            bytes=manifest.nbytes,
+            graphs=tuple(manifest.graphs),
+            titles="item_titles" in manifest.sections,
+            about=manifest.about,
+        )
+
+
+def metadata(path: str | Path, *, trusted: PublicKey | Iterable[PublicKey] | None = None) -> Metadata:
+    """What the bundle in folder `path` is, read from its manifest; no other file is looked at.
+
+    Raises:
+        SignatureError: none of the trusted keys signed it.
+        BundleError: no bundle there, a damaged manifest, or one of a newer major version.
+        StorageError: the file system refuses.
+    """
+    return Metadata.of(read_manifest(Path(path), None if trusted is None else read_public_keys(trusted)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import BundleError
+from edgerec.errors import BundleError, RequestError
+from edgerec.runtime.inputs import shown
 from edgerec.runtime.manifest import RowsEntry
 
 RawId = int | str
@@ -111,6 +112,32 @@ class StrIds:
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
         return [self._ids.text(row) for row in rows]
+
+
+def listed(raw: Iterable[RawId]) -> Sequence[RawId]:
+    """Return ids as a sequence: of sets and generators too. Raises RequestError for what is no list of ids."""
+    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim == 1):
+        return cast(Sequence[RawId], raw)
+    if isinstance(raw, np.ndarray) and raw.ndim:
+        raise RequestError(f"expected a list of ids, got an array of the shape {raw.shape}")
+    if isinstance(raw, (str, bytes, np.ndarray)) or not isinstance(raw, Iterable):
+        raise RequestError(f"expected a list of ids, got {raw!r}: put it in brackets")
+    return list(raw)
+
+
+def rows_of_ids(index: IdIndex, raw: Iterable[RawId], side: str, count: int) -> NDArray[np.int64]:
+    """Return the (number of ids,) bundle rows of raw ids. Raises RequestError for an unknown one.
+
+    Args:
+        side: 'item' or 'user', for messages.
+        count: rows of that side, for messages.
+    """
+    asked = listed(raw)
+    rows = index.rows(asked)
+    unknown = np.flatnonzero(rows < 0)
+    if unknown.size:
+        raise RequestError(f"{side} {shown(asked[int(unknown[0])])} is not among the bundle's {count} {side}s")
+    return rows
 
 
 def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -1,4 +1,9 @@
-"""A bundle's manifest: what is in it and where, checked before anything else is opened."""
+"""A bundle's manifest: what is in it and where, checked before anything else is opened.
+
+What readers in every language take is `bundle-spec.json`, which this reads and others are built from: TypeScript
+imports the file when it is built; Java and C have sources that `python -m tests.spec_sources` makes of it.
+export/README.md explains each limit.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from pkgutil import get_data
 from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar, get_args
 
@@ -17,8 +23,24 @@ import numpy as np
 
 from edgerec.errors import BundleError
 from edgerec.files import open_plain, storage_failure
-from edgerec.runtime.spec import LIMITS, SPEC
 from edgerec.signatures import check_signature, claimed_signer
+
+SPEC_NAME = "bundle-spec.json"
+
+
+def _specification() -> dict[str, Any]:
+    """The specification; from a zip too, where the agent of a device lies in one."""
+    content = get_data("edgerec.runtime", SPEC_NAME)
+    if content is None:  # a loader that holds no data
+        raise ImportError(f"edgerec/runtime/{SPEC_NAME} is missing; install EdgeRec whole")
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+SPEC = _specification()
+LIMITS: dict[str, int] = SPEC["limits"]
+OPERATORS = frozenset(SPEC["operators"])
+"""Of bundles of version 1, in every minor version."""
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = LIMITS["major"], 0

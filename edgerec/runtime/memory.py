@@ -1,12 +1,21 @@
-"""This process's memory as the kernel counts it, and the bare session that every figure is compared with."""
+"""This process's memory as the kernel counts it, and the bare session that every figure is compared with.
+
+usage: python -m edgerec.runtime.memory BUNDLE QUESTIONS.npz ANSWERS.npz
+
+Answers questions from a bundle in a process of its own, and measures the memory that this took above a bare session.
+Questions are the graphs' inputs, named 'recommend.0.user', 'score.1.candidates'; answers are their outputs.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edgerec.runtime.bundle import onnxruntime
+from edgerec.runtime.bundle import Bundle, onnxruntime
 
 PROC_STATUS = Path("/proc/self/status")
 
@@ -54,3 +63,29 @@ def _number(field: int, value: int) -> bytes:
 def _message(field: int, content: bytes) -> bytes:
     """A protobuf field that holds fewer than 128 bytes of text or message."""
     return bytes([field << 3 | 2, len(content)]) + content
+
+
+def main(bundle: str, questions: str, answers: str) -> None:
+    """Answer and write; errors go to standard error with a traceback, for the parent to show."""
+    with np.load(questions, allow_pickle=False) as archive:
+        asked: dict[str, dict[str, Any]] = defaultdict(dict)
+        for name in archive.files:
+            call, _, tensor = name.rpartition(".")
+            asked[call][tensor] = archive[name]
+    run_bare_session(1)
+    before = memory_kib()
+    opened = Bundle(bundle, verify=False)
+    results: dict[str, Any] = {}
+    for call, feed in asked.items():
+        session = opened.session(call.partition(".")[0])
+        names = [output.name for output in session.get_outputs()]
+        for name, value in zip(names, session.run(names, feed), strict=True):
+            results[f"{call}.{name}"] = value
+    after = memory_kib()
+    if after:
+        results["peak_bytes"] = np.array((after["VmHWM"] - before["VmRSS"]) * 1024)
+    np.savez(answers, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

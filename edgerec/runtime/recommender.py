@@ -5,26 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import RequestError
-from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.ids import RawId
-from edgerec.runtime.inputs import shown, whole
+from edgerec.runtime.bundle import Bundle, Metadata
+from edgerec.runtime.ids import RawId, listed, rows_of_ids
+from edgerec.runtime.inputs import rows_of, shown, whole
 from edgerec.runtime.manifest import Manifest
-from edgerec.runtime.metadata import Metadata
-from edgerec.runtime.opened import Opened, Recommendation
+from edgerec.runtime.patch import apply_patch, undo_patch
+from edgerec.runtime.ranking import Ranker
 from edgerec.runtime.session import Session
-from edgerec.runtime.updates import apply_patch, undo_patch
 from edgerec.signatures import PublicKey
-
-__all__ = ["Recommendation", "Recommender"]
 
 MOST_THREADS = 1024
 """More than any machine makes use of; onnxruntime would start them all."""
+
+
+class Recommendation(NamedTuple):
+    """One answer: the item's raw id and its score."""
+
+    item: RawId
+    score: float
 
 
 class Recommender:
@@ -40,15 +44,16 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._opened: Opened | None = Opened(bundle)
+        self._ranker: Ranker | None = Ranker(bundle)
         self._changing = threading.Lock()
 
     @property
-    def _now(self) -> Opened:
-        opened = self._opened
-        if opened is None:
+    def _now(self) -> Ranker:
+        """The version that answers. A method reads it once: `apply` may put another here at any time."""
+        ranker = self._ranker
+        if ranker is None:
             raise RequestError("this bundle was closed; load it again")
-        return opened
+        return ranker
 
     @classmethod
     def load(
@@ -111,7 +116,7 @@ class Recommender:
         with self._changing:
             bundle = self._now.bundle
             apply_patch(bundle.folder, patch, trusted=bundle.trusted)
-            self._opened = Opened(bundle.again())
+            self._ranker = Ranker(bundle.again())
 
     def undo(self) -> None:
         """Make the bundle, on disk and here, what it was before the last patch.
@@ -123,12 +128,12 @@ class Recommender:
         with self._changing:
             bundle = self._now.bundle
             undo_patch(bundle.folder, trusted=bundle.trusted)
-            self._opened = Opened(bundle.again())
+            self._ranker = Ranker(bundle.again())
 
     def snapshot(self) -> Recommender:
         """What stays with this version, whatever is applied here: for calls whose rows belong together."""
         pinned = Recommender.__new__(Recommender)
-        pinned._opened, pinned._changing = self._now, threading.Lock()
+        pinned._ranker, pinned._changing = self._now, threading.Lock()
         return pinned
 
     def session(self, path: str | Path | None = None, *, limit: int = 1000) -> Session:
@@ -149,7 +154,7 @@ class Recommender:
     def close(self) -> None:
         """Let go of the tables and the graphs. Requests under way are answered; those that follow are refused."""
         with self._changing:
-            self._opened = None
+            self._ranker = None
 
     def __enter__(self) -> Recommender:
         return self
@@ -181,7 +186,11 @@ class Recommender:
                 history where the bundle does not say which items are popular.
             BundleError: the bundle answers what no bundle does: rows that it does not have, scores that are not finite.
         """
-        return self._now.recommend(user, k, history=history, exclude=exclude, allow=allow)
+        now = self._now
+        inputs = _subject(now, user, history)
+        allowed = None if allow is None else _item_rows(now, allow)[None]
+        items, scores = now.recommend(inputs, _item_rows(now, exclude)[None], k, allow=allowed)
+        return _recommendations(now, items[0], scores[0])
 
     def score(
         self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
@@ -190,7 +199,10 @@ class Recommender:
 
         Raises RequestError as `recommend` does.
         """
-        return self._now.score(user, items, history=history)
+        now = self._now
+        inputs = _subject(now, user, history)
+        scores: NDArray[np.float32] = now.score(inputs, _item_rows(now, items)[None])[0]
+        return scores
 
     def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
         """The k items most like an item, itself left out, by the cosine of their vectors.
@@ -199,7 +211,9 @@ class Recommender:
             RequestError: an unknown item, k outside 1..n_items, or a bundle that was exported without its 'similar'
                 graph.
         """
-        return self._now.similar(item, k)
+        now = self._now
+        items, scores = now.similar(_item_rows(now, [item]), k)
+        return _recommendations(now, items[0], scores[0])
 
     def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
         """(d,) float32: the user's vector that a history of raw item ids makes; zeros of an empty one.
@@ -211,7 +225,9 @@ class Recommender:
             RequestError: an unknown item, or a bundle without an 'encode' graph: one with users, or one whose graphs
                 take histories themselves.
         """
-        return self._now.encode(history)
+        now = self._now
+        vector: NDArray[np.float32] = now.encode(_subject(now, None, history))[0]
+        return vector
 
     def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
@@ -233,7 +249,7 @@ class Recommender:
                 the bundle, a vector whose scores are beyond float32, the wrong kind of input, or as `recommend` does.
             BundleError: as `recommend` does.
         """
-        return self._now.recommend_rows(inputs, exclude, k, allow=allow)
+        return self._now.recommend(inputs, exclude, k, allow=allow)
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         """The same for a batch, in bundle rows: (B, C) scores of candidates (B, C), for inputs as `recommend_rows`
@@ -241,28 +257,63 @@ class Recommender:
 
         Raises RequestError as that does.
         """
-        return self._now.score_rows(inputs, candidates)
+        return self._now.score(inputs, candidates)
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The same for a batch, in bundle rows: of (B,) items the k most like each, as `recommend_rows` gives them."""
-        return self._now.similar_rows(items, k)
+        return self._now.similar(items, k)
 
     def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
         """Return the (number of users,) bundle rows. Raises RequestError for an unknown user."""
-        return self._now.user_rows(users)
+        return _user_rows(self._now, users)
 
     def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
         """Return the (number of items,) bundle rows. Raises RequestError for an unknown item."""
-        return self._now.item_rows(items)
+        return _item_rows(self._now, items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
         """Return the raw ids of (n,) bundle rows. Raises RequestError for others, the -1 of padding among them."""
-        return self._now.item_ids(rows)
+        now = self._now
+        return now.items.raw(rows_of(rows, "rows", "item", now.n_items, ("n",), padded=False))
 
     def known(self, items: Iterable[RawId]) -> list[RawId]:
         """Those of the given item ids that are in the bundle."""
-        return self._now.known(items)
+        asked = listed(items)
+        return [item for item, row in zip(asked, self._now.items.rows(asked).tolist(), strict=True) if row >= 0]
 
     def title(self, item: RawId) -> str | None:
         """The item's title, or None where the bundle carries none."""
-        return self._now.title(item)
+        now = self._now
+        (row,) = _item_rows(now, [item]).tolist()
+        if "item_titles" not in now.manifest.sections:
+            return None
+        return now.bundle.strings("item_titles", "item_title_offsets").text(row) or None
+
+
+def _user_rows(now: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:
+    if now.users is None:
+        raise RequestError("this bundle has no users: give the history of item ids instead of a user")
+    return rows_of_ids(now.users, users, "user", now.n_users)
+
+
+def _item_rows(now: Ranker, items: Iterable[RawId]) -> NDArray[np.int64]:
+    return rows_of_ids(now.items, items, "item", now.n_items)
+
+
+def _subject(now: Ranker, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
+    """Who asks, in rows: the one of user and history that the bundle takes."""
+    if not isinstance(user, (int, str, np.integer, type(None))):
+        raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
+    if user is not None and history is None:
+        return {"user": _user_rows(now, [user])}
+    if history is None or user is not None:
+        raise RequestError("give either a user or a history of item ids")
+    if now.users is not None:
+        raise RequestError("this bundle has users: give a user instead of a history")
+    rows = _item_rows(now, history)
+    return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
+
+
+def _recommendations(now: Ranker, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
+    left = items >= 0
+    return list(map(Recommendation, now.items.raw(items[left]), scores[left].tolist()))

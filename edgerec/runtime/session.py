@@ -15,10 +15,9 @@ from edgerec.errors import RequestError, StorageError
 from edgerec.files import locked, open_plain, remove, storage_failure, to_json, write_bytes
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.inputs import shown, whole
-from edgerec.runtime.opened import Recommendation
 
 if TYPE_CHECKING:
-    from edgerec.runtime.recommender import Recommender
+    from edgerec.runtime.recommender import Recommendation, Recommender
 
 FORMAT, VERSION = "edgerec.history", 1
 EXACT = 1 << 53

@@ -26,7 +26,7 @@ from edgerec.budget import BITS_PER_VALUE
 from edgerec.tables import Table
 
 if TYPE_CHECKING:
-    from edgerec.runtime.rows import Block as ShippedBlock
+    from edgerec.runtime.patch.rows import Block as ShippedBlock
 
 ZERO = 128
 """The code of zero, of int8 and of decoded int4."""

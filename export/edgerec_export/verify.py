@@ -135,7 +135,7 @@ def _ask(folder: Path, questions: dict[str, Feed]) -> dict[str, NDArray[Any]]:
         asked, answered = Path(scratch, "questions.npz"), Path(scratch, "answers.npz")
         flat = {f"{call}.{name}": value for call, feed in questions.items() for name, value in feed.items()}
         np.savez(asked, **flat)  # type: ignore[arg-type]  # numpy's stubs take a keyword for allow_pickle
-        command = [sys.executable, "-P", "-m", "edgerec.runtime.answer", str(folder), str(asked), str(answered)]
+        command = [sys.executable, "-P", "-m", "edgerec.runtime.memory", str(folder), str(asked), str(answered)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]

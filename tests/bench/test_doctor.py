@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_devices import doctor
-from edgerec_devices.doctor import Check, Platform, examine, exit_status, wheel_advice
+from edgerec_devices.doctor import Check, examine, exit_status
+from edgerec_devices.facts import Platform, wheel_advice
 
 
 def found(checks: list[Check]) -> dict[str, Check]:
@@ -83,6 +84,16 @@ def test_a_governor_that_saves_power_is_a_warning(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doctor, "machine_facts", lambda: {"governor": "powersave"})
     monkeypatch.setattr(doctor.Local, "run", lambda self, request: {"memory": {}})
     assert "cpupower" in str(found(examine())["cpu governor"].advice)
+
+
+def test_both_distributions_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.Local, "run", lambda self, request: {"memory": {}})
+    assert "distributions" not in found(examine())
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "0.2.0" if name == "edgerec-runtime" else "0.1.0")
+    check = found(examine())["distributions"]
+    assert check.level == "warning"
+    assert check.found.startswith("edgerec 0.1.0 and edgerec-runtime 0.2.0 are both installed")
+    assert str(check.advice).startswith("pip uninstall edgerec-runtime;")
 
 
 def test_it_runs_without_click_and_rich() -> None:

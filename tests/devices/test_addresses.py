@@ -8,7 +8,7 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_devices import Local, Ssh, open_device
-from edgerec_devices.doctor import Platform
+from edgerec_devices.facts import Platform
 from edgerec_devices.ssh.connection import Address
 from edgerec_devices.ssh.environment import Target, download, pins, pip_failure
 

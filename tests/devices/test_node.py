@@ -18,6 +18,7 @@ from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package, packages, runtime_folder, set_up
 from edgerec_devices.web.node import Node
 from tests.devices.conftest import write_script
+from tests.devices.exchanges import CheckedNode
 from tests.devices.web import BUNDLES, QUICK, damaged, large_bundle, need, questions
 from tests.vectors.check import names
 
@@ -27,7 +28,7 @@ SOURCES = Path(web_files.__file__).parents[2] / "web"
 @pytest.fixture(scope="module")
 def node() -> Node:
     need("node")
-    return Node()
+    return CheckedNode()
 
 
 def test_every_layout_and_precision_answers_as_numpy_does(node: Node) -> None:

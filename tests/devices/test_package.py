@@ -21,7 +21,7 @@ def test_every_module_of_ours_comes_from_the_file(tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     code = (
         "import importlib, json, pkgutil, sys\n"
-        "packages = 'edgerec', 'edgerec.runtime', 'edgerec_devices', 'edgerec_devices.agent'\n"
+        "packages = 'edgerec', 'edgerec.runtime', 'edgerec.runtime.patch', 'edgerec_devices', 'edgerec_devices.agent'\n"
         "for package in packages:\n"
         "    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + '.'):\n"
         "        importlib.import_module(module.name)\n"

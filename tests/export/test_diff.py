@@ -16,8 +16,8 @@ from bench.experiments.patch_tables import versions as line
 from edgerec.errors import PatchError, UnsupportedError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import PREVIOUS_NAME
-from edgerec.runtime.patchfile import Copies
-from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec.runtime.patch import apply_patch, undo_patch
+from edgerec.runtime.patch.patchfile import Copies
 from edgerec_export import Options, diff, export, from_arrays
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.patch import Shipped

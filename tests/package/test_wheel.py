@@ -62,7 +62,7 @@ def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Pa
     zipfile.ZipFile(runtime_wheel).extractall(tmp_path)
     specification = Path("edgerec", "runtime", "bundle-spec.json")
     assert (tmp_path / specification).read_bytes() == (ROOT / specification).read_bytes()
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").glob("*.py")}
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").rglob("*.py")}
     there = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "edgerec").rglob("*.py")}
     assert there == here | {f"edgerec/{name}.py" for name in ("__init__", "errors", "extras", "files", "signatures")}
     bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgerec.errors import RequestError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime import Recommender
-from edgerec.runtime.allowed import best_of, the_rest
+from edgerec.runtime.ranking import best_of, the_rest
 from edgerec_export import Options, export
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import history_source, random_source

@@ -18,9 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommender
 from edgerec.runtime import bundle as bundle_module
-from edgerec.runtime.graphfile import graph_fault
-from edgerec.runtime.manifest import read_manifest
-from edgerec.runtime.spec import OPERATORS
+from edgerec.runtime.graph_check import graph_fault
+from edgerec.runtime.manifest import OPERATORS, read_manifest
 from tests.loops import REFUSED, TAKEN, loops
 from tests.runtime.conftest import edited
 from tests.vectors.make import FOLDER as VECTORS

@@ -17,7 +17,7 @@ import pytest
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommender, metadata
 from edgerec.runtime.manifest import MOST_BYTES, read_manifest
-from edgerec.runtime.updates import undo_patch
+from edgerec.runtime.patch import undo_patch
 from edgerec_export import Options, export
 from tests.conftest import history_source
 from tests.runtime.conftest import edited

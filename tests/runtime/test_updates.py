@@ -19,9 +19,9 @@ from bench.experiments.patch_trials import damage, kill
 from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
-from edgerec.runtime.patchfile import Parts, PatchFile
-from edgerec.runtime.rebuild import Side
-from edgerec.runtime.updates import apply_patch, undo_patch
+from edgerec.runtime.patch import apply_patch, undo_patch
+from edgerec.runtime.patch.patchfile import Parts, PatchFile
+from edgerec.runtime.patch.rebuild import Side
 from edgerec.signatures import new_key
 from edgerec_export import Options, diff, export
 from tests.conftest import CommandLine, random_source
@@ -177,7 +177,7 @@ LEVELS = b'{"format":"edgerec.patch","version":"1.0","x":' + b"[" * 40 + b"]" * 
 )
 def test_a_header_is_small(made: Path, bundle: Path, header: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few KB inflate to as much as the bundle allows, and JSON takes 25 times that."""
-    monkeypatch.setattr("edgerec.runtime.updates.most_inflated", lambda _: 1 << 24)
+    monkeypatch.setattr("edgerec.runtime.patch.updates.most_inflated", lambda _: 1 << 24)
     patch = rehashed((made / "there").read_bytes(), header)
     tracemalloc.start()
     try:

@@ -12,7 +12,7 @@ from edgerec.data import Interactions, synthetic
 from edgerec.errors import RequestError, UnsupportedError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime import Recommender
-from edgerec.runtime.updates import apply_patch
+from edgerec.runtime.patch import apply_patch
 from edgerec.tables import DenseTable, PrefixTable, SparseTable
 from edgerec.training import Run
 from edgerec.training.fold_in import fold_in

@@ -1,6 +1,7 @@
 """The program that measures on a device, in a fresh process: standard library, numpy, onnxruntime and edgerec.runtime.
 
-It reads one request, a JSON object, from standard input and writes one answer to standard output:
+It reads one request, a JSON object, from standard input and writes one answer to standard output. protocol.schema.json
+has every field of both, for this agent and the others:
 
     {"task": "bundle", "bundle": FOLDER, "scenarios": ["recommend", "score", "lookup", "history"], "calls": 200,
      "seconds": 1, "k": 20, "exclude": 20, "history": 20, "candidates": [50, 1000], "threads": 1, "seed": 0,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgerec.errors import BenchError
-from edgerec_devices.doctor import Platform
+from edgerec_devices.facts import Platform
 from edgerec_devices.ssh.environment import Target, download
 
 SUITE = "bookworm"

@@ -10,10 +10,10 @@
      {"task": "bundle", ...}
      {"task": "answer", "bundle": FOLDER, "threads": 1, "questions": [QUESTION, ...]}
 
-   'bare' and 'bundle' are described in edgerec_devices.agent; a scenario is answered with the nanoseconds of each call in
-   place of percentiles, and `ask` takes users' rows and is answered with `rows` of items. A question has a user, history
-   or vector with `exclude` and `k`, or with `candidates`; an item with `k`; or a history alone, which is encoded. An error
-   is one line on standard error, and status 1. */
+   edgerec_devices/agent/protocol.schema.json describes requests and answers. A scenario is answered with the nanoseconds
+   of each call instead of percentiles, and `ask` takes users' rows and is answered with `rows` of items. A question has
+   a user, history or vector with `exclude` and `k`, or with `candidates`; an item with `k`; or a history alone, which is
+   encoded. An error is one line on standard error, and status 1. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

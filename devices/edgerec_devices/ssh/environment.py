@@ -19,7 +19,7 @@ from typing import Any
 from edgerec import errors, extras, files, runtime, signatures
 from edgerec.errors import BenchError
 from edgerec_devices import agent, facts
-from edgerec_devices.doctor import Platform, wheel_advice
+from edgerec_devices.facts import Platform, wheel_advice
 
 PACKAGES = ("numpy", "onnxruntime")
 OLDEST_GLIBC = 17
@@ -127,7 +127,8 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
 
 AGENT_MODULES = (errors, extras, files, signatures, facts)
 AGENT_PACKAGES = (runtime, agent)
-"""Whole folders; the modules above, each with the `__init__` of its package, are what they import of the rest."""
+"""Folders, sent with all that is below them. The modules above, each with the `__init__` of its package, are what they
+import of the rest."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The oldest date that a zip holds: equal sources make equal bytes, which are not sent again."""
 
@@ -148,9 +149,10 @@ def _sources() -> Iterator[tuple[str, Path]]:
         yield f"{package}/{name}.py", path
         yield f"{package}/__init__.py", path.with_name("__init__.py")
     for folder in AGENT_PACKAGES:
-        for path in _source(folder).parent.iterdir():
+        root = _source(folder).parent
+        for path in root.rglob("*"):
             if path.suffix in (".py", ".json"):
-                yield f"{folder.__name__.replace('.', '/')}/{path.name}", path
+                yield f"{folder.__name__.replace('.', '/')}/{path.relative_to(root).as_posix()}", path
 
 
 def _source(module: ModuleType) -> Path:

@@ -1,4 +1,4 @@
-/** What is measured, in a page's worker and in Node alike; requests and answers are those of edgerec_devices.agent. */
+/** What is measured, in a page's worker and in Node alike; requests and answers are those of protocol.schema.json. */
 
 import type { Source } from "../src/source.ts";
 import { clockStep, Stopwatch, timeCalls, timed, type Limits, type Times } from "./clock.ts";

@@ -1,9 +1,10 @@
-/** EdgeRec in the browser: pages and workers. In Node `node.ts` takes this place. */
+/** EdgeRec in pages and workers; `node.ts` adds what Node has. What differs between the two is in `host.ts`. */
 
-import { applyTo, openBundle, openManifest, type LoadOptions, type Runtime } from "./bundle.ts";
+import { applyTo, openBundle, openManifest, type LoadOptions } from "./bundle.ts";
+import { importing, sourceOf } from "./host.ts";
 import type { Metadata } from "./manifest.ts";
 import { recommenderOf, type Recommender } from "./recommender.ts";
-import { web, type Bytes, type Source } from "./source.ts";
+import type { Bytes, Source } from "./source.ts";
 
 export { BundleError, EdgeRecError, MissingError, PatchError, RequestError, SignatureError } from "./errors.ts";
 export type { HistoryStore, Session, SessionOptions } from "./session.ts";
@@ -15,9 +16,9 @@ export type { Limits, Recommendation, Recommender, Subject } from "./recommender
 export type { PublicKey } from "./signature.ts";
 
 /**
- * Open a bundle: its files are fetched, checked by sha256 and kept in the browser's cache.
+ * Open a bundle. Its files are checked by sha256; a page fetches them and keeps them in the browser's cache.
  *
- * @param source the bundle's address, or a `Source` of the app's own.
+ * @param source the bundle's address, in Node a folder's path or an address, or a `Source` of the app's own.
  * @throws BundleError, SignatureError, MissingError
  */
 export async function load(source: string | URL | Source, options: LoadOptions = {}): Promise<Recommender> {
@@ -30,12 +31,13 @@ export async function metadata(source: string | URL | Source, options: Pick<Load
 }
 
 /**
- * Make the bundle of a source the one that a patch leads to: what was kept of it, and in Node the folder. Recommenders
- * that are open answer on from the old one; `load` opens the new one.
+ * Make the bundle of a source the one that a patch leads to: what was kept of it, and in Node the folder, by one process
+ * at a time (`undo` takes it back). Recommenders that are open answer on from the old one; `load` opens the new one.
  *
  * @param patch the bytes of a file that `edgerec diff` made.
  * @returns whether anything was to be done.
- * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new.
+ * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new;
+ *   MissingError where a folder cannot be written.
  */
 export async function apply(
   source: string | URL | Source,
@@ -44,7 +46,3 @@ export async function apply(
 ): Promise<boolean> {
   return applyTo(sourceOf(source), patch, options.trusted);
 }
-
-const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;
-
-const sourceOf = (source: string | URL | Source) => ("read" in Object(source) ? (source as Source) : web(source as URL));

@@ -153,7 +153,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
       if (past && past[0] == null) {
         return answer((await import("./ranking.ts")).popularOf(bundle, may, k, RequestError));
       }
-      // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
+      // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/ranking.py).
       if (allowed && allowed.size * d <= rows) {
         const left = [...allowed].filter(may);
         return answer((await import("./ranking.ts")).bestOf(left, await scored(feed, left), k));

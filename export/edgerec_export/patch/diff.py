@@ -20,10 +20,20 @@ from edgerec.files import write_bytes
 from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, RowsEntry
-from edgerec.runtime.patchfile import FORMAT, MAGIC, MAJOR, MINOR, Copies, most_inflated, most_made, patch_bytes, planes
-from edgerec.runtime.rebuild import Side
-from edgerec.runtime.rows import Rows, packed, unpacked
-from edgerec.runtime.updates import apply_patch
+from edgerec.runtime.patch.patchfile import (
+    FORMAT,
+    MAGIC,
+    MAJOR,
+    MINOR,
+    Copies,
+    most_inflated,
+    most_made,
+    patch_bytes,
+    planes,
+)
+from edgerec.runtime.patch.rebuild import Side
+from edgerec.runtime.patch.rows import Rows, packed, unpacked
+from edgerec.runtime.patch.updates import apply_patch
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.shipped import SectionForm, forms_of
 

@@ -7,7 +7,7 @@ from bisect import bisect_left
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.runtime.patchfile import Copies
+from edgerec.runtime.patch.patchfile import Copies
 
 KEY = 8
 """Bytes that must agree before a run is copied: a copy costs about 4 after deflating."""

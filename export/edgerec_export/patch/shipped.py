@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from edgerec.errors import PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
-from edgerec.runtime.rows import Block, Form
+from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.values import NO_VALUE, STORED, ZERO4, KeptScales, block_of, is_integer
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgerec.runtime.bundle import Bundle
+from tests.devices.exchanges import checked as checked_answer
 from tests.vectors.check import FOLDER, names, ranking_failure, values_failure
 
 Request = dict[str, Any]
@@ -35,11 +36,11 @@ def ran(runner: Path, library: Path, line: str, **variables: str) -> subprocess.
 
 
 def answered(runner: Path, library: Path, request: Request, **variables: str) -> Any:
-    """The answer to a request that is right."""
+    """The answer to a request that is right; it follows the agents' protocol."""
     done = ran(runner, library, json.dumps(request), **variables)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    return json.loads(done.stdout)
+    return checked_answer(request, json.loads(done.stdout))
 
 
 def refused(runner: Path, library: Path, request: Request | str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgerec.runtime.updates import undo_patch
+from edgerec.runtime.patch import undo_patch
 from edgerec_devices.web.static_site import StaticServer
 from tests.devices.chrome import Chrome, chrome
 from tests.devices.javascript.test_javascript import LIBRARY, library_files, module, node

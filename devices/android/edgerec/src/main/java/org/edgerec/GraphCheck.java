@@ -16,7 +16,7 @@ import java.util.Set;
  * What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere. Taken
  * are the operators that the exporter uses, tables that lie where the manifest says, and the few fields of the format
  * that this needs; what says anything twice is refused, since readers differ in which they believe. As
- * edgerec/runtime/graphfile.py, which is the one to read.
+ * edgerec/runtime/graph_check.py, which is the one to read.
  */
 final class GraphCheck {
     private static final int INT64 = 7;

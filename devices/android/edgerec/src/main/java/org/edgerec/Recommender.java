@@ -100,7 +100,7 @@ public final class Recommender implements AutoCloseable {
             if (allowed == null) {
                 return ranked(feed, gone, request.k);
             }
-            // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/allowed.py).
+            // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/ranking.py).
             if ((long) allowed.cardinality() * manifest.d <= manifest.items.rows) {
                 allowed.andNot(gone);
                 return best(rows(allowed), feed, request.k);

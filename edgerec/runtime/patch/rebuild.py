@@ -10,10 +10,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.runtime.manifest import Manifest, Section
-from edgerec.runtime.patchfile import BYTES_A_RUN, Parts
-from edgerec.runtime.rows import Form, Rows, packed, room_for, unpacked
-from edgerec.runtime.spec import LIMITS
+from edgerec.runtime.manifest import LIMITS, Manifest, Section
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts
+from edgerec.runtime.patch.rows import Form, Rows, packed, room_for, unpacked
 
 ReadSection = Callable[[str], NDArray[Any]]
 """The array of a section of the base, by its name."""

@@ -1,30 +1,33 @@
-"""One version of a bundle, opened: what `Recommender` asks, and goes on asking while another takes its place."""
+"""Questions in bundle rows, answered by one version of a bundle: inputs checked, graphs asked, answers checked.
+
+What no graph does is done here: allow-lists, which graphs know nothing of, and the answer to an empty history.
+
+**Allow-lists.** A short list is scored by the `score` graph and its best are kept; of a long one, everything else is
+excluded from the `recommend` graph. Where one becomes cheaper than the other follows from both costs, at a million
+items: a candidate is looked up and multiplied for 5 to 13 ns a dimension, the rest of the catalogue is excluded for
+8 ns an item, so that they meet about where the list has as many values as the catalogue has items
+(bench/results/allow-1m.json).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import BundleError, RequestError
-from edgerec.runtime.allowed import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.ids import RawId
 from edgerec.runtime.inputs import once, rows_of, scaled, shown, unscaled, vectors_of, whole
-from edgerec.runtime.manifest import Manifest
 
 Feed = dict[str, NDArray[Any]]
 """Inputs of a graph, by name."""
-
-
-class Recommendation(NamedTuple):
-    """One answer: the item's raw id and its score."""
-
-    item: RawId
-    score: float
+VALUES_AT_ONCE = 1 << 17
+"""Of candidates that are looked up in one call: 6 MB at work, and quicker than all at once."""
+Score = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""(B, C) candidates to their scores."""
 
 
 class Subject(NamedTuple):
@@ -41,62 +44,24 @@ class Subject(NamedTuple):
     given: bool
 
 
-class Opened:
-    """A bundle that answers; its methods are those of `Recommender`, which says what they do."""
+class Ranker:
+    """Ranks and scores the rows of one version of a bundle, and keeps answering while another takes its place.
+
+    `Recommender`, which asks it, says what its questions are and what they raise.
+
+    Attributes:
+        items, users: from raw ids to rows and back; no users where their vectors are computed from histories.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        manifest = bundle.manifest
-        self._items = bundle.ids("item", manifest.items)
-        self._users = None if manifest.users is None else bundle.ids("user", manifest.users)
+        self.bundle, self.manifest = bundle, bundle.manifest
+        users = self.manifest.users
+        self.n_items, self.n_users = self.manifest.items.rows, 0 if users is None else users.rows
+        self.items = bundle.ids("item", self.manifest.items)
+        self.users = None if users is None else bundle.ids("user", users)
         bundle.session("recommend")
 
-    @property
-    def manifest(self) -> Manifest:
-        return self.bundle.manifest
-
-    @property
-    def n_items(self) -> int:
-        return self.manifest.items.rows
-
-    @property
-    def n_users(self) -> int:
-        return 0 if self.manifest.users is None else self.manifest.users.rows
-
     def recommend(
-        self,
-        user: RawId | None = None,
-        k: int = 10,
-        *,
-        history: Iterable[RawId] | None = None,
-        exclude: Iterable[RawId] = (),
-        allow: Iterable[RawId] | None = None,
-    ) -> list[Recommendation]:
-        inputs = self._subject(user, history)
-        allowed = None if allow is None else self.item_rows(allow)[None]
-        items, scores = self.recommend_rows(inputs, self.item_rows(exclude)[None], k, allow=allowed)
-        return self._recommendations(items[0], scores[0])
-
-    def score(
-        self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
-    ) -> NDArray[np.float32]:
-        inputs = self._subject(user, history)
-        candidates = self.item_rows(items)[None]
-        scores: NDArray[np.float32] = self.score_rows(inputs, candidates)[0]
-        return scores
-
-    def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
-        items, scores = self.similar_rows(self.item_rows([item]), k)
-        return self._recommendations(items[0], scores[0])
-
-    def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
-        asked = self._asked(self._subject(None, history))
-        if not self.bundle.has_graph("encode"):
-            raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        vector: NDArray[np.float32] = self._encoded(asked["history"])[0]
-        return vector
-
-    def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         number, asked = self._number(k), self._asked(inputs)
@@ -182,7 +147,7 @@ class Opened:
             scores = unscaled(scores, subject.exponents)
         return self._finite(graph, scores, meant, given=subject.given)
 
-    def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
+    def score(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         asked = self._asked(inputs)
         rows = rows_of(candidates, "candidates", "item", self.n_items, (_batch(asked), "C"), padded=False)
         if not rows.size:
@@ -197,7 +162,7 @@ class Opened:
             raise self._unsound("score")
         return self._finite("score", scores, given=subject.given)
 
-    def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def similar(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
             raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
         number, rows = self._number(k), rows_of(items, "items", "item", self.n_items, ("B",), padded=False)
@@ -205,6 +170,13 @@ class Opened:
             return np.empty((0, int(number)), np.int64), np.empty((0, int(number)), np.float32)
         found, scores = self._ranked("similar", {"item": rows, "k": number}, rows[:, None])
         return found, self._finite("similar", scores, found >= 0)
+
+    def encode(self, inputs: Feed) -> NDArray[np.float32]:
+        """(B, d) vectors of histories."""
+        asked = self._asked(inputs)
+        if not self.bundle.has_graph("encode"):
+            raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
+        return self._encoded(asked["history"])
 
     def _number(self, k: int) -> NDArray[np.int64]:
         if not whole(k, 1, self.n_items):
@@ -219,7 +191,7 @@ class Opened:
     def _asked(self, inputs: dict[str, NDArray[Any]]) -> Feed:
         """Who asks: the one input, checked. A history has at least one place, and each item once."""
         encodes = self.bundle.has_graph("encode")
-        taken = ["user"] if self._users is not None else ["history", "vector"] if encodes else ["history"]
+        taken = ["user"] if self.users is not None else ["history", "vector"] if encodes else ["history"]
         given = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
         if given not in [[name] for name in taken]:
             raise RequestError(f"this bundle takes {' or '.join(map(repr, taken))}, got {given}")
@@ -269,64 +241,49 @@ class Opened:
         scores = np.zeros(len(left), np.float32)
         return np.pad(left, padding, constant_values=-1), np.pad(scores, padding, constant_values=-np.inf)
 
-    def _recommendations(self, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
-        left = items >= 0
-        return list(map(Recommendation, self._items.raw(items[left]), scores[left].tolist()))
-
-    def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
-        if self._users is None:
-            raise RequestError("this bundle has no users: give the history of item ids instead of a user")
-        listed = _listed(users)
-        return _known(self._users.rows(listed), listed, "user", self.n_users)
-
-    def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
-        listed = _listed(items)
-        return _known(self._items.rows(listed), listed, "item", self.n_items)
-
-    def item_ids(self, rows: ArrayLike) -> list[RawId]:
-        return self._items.raw(rows_of(rows, "rows", "item", self.n_items, ("n",), padded=False))
-
-    def known(self, items: Iterable[RawId]) -> list[RawId]:
-        listed = _listed(items)
-        return [item for item, row in zip(listed, self._items.rows(listed).tolist(), strict=True) if row >= 0]
-
-    def title(self, item: RawId) -> str | None:
-        row = self.item_rows([item])[0]
-        if "item_titles" not in self.manifest.sections:
-            return None
-        return self.bundle.strings("item_titles", "item_title_offsets").text(int(row)) or None
-
-    def _subject(self, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
-        if not isinstance(user, (int, str, np.integer, type(None))):
-            raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
-        if user is not None and history is None:
-            return {"user": self.user_rows([user])}
-        if history is None or user is not None:
-            raise RequestError("give either a user or a history of item ids")
-        if self._users is not None:
-            raise RequestError("this bundle has users: give a user instead of a history")
-        rows = self.item_rows(history)
-        return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
-
-
-def _listed(raw: Iterable[RawId]) -> Sequence[RawId]:
-    """Ids in a sequence: sets and generators too. Raises RequestError for what is no list of ids."""
-    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim == 1):
-        return cast(Sequence[RawId], raw)
-    if isinstance(raw, np.ndarray) and raw.ndim:
-        raise RequestError(f"expected a list of ids, got an array of the shape {raw.shape}")
-    if isinstance(raw, (str, bytes, np.ndarray)) or not isinstance(raw, Iterable):
-        raise RequestError(f"expected a list of ids, got {raw!r}: put it in brackets")
-    return list(raw)
-
-
-def _known(rows: NDArray[np.int64], raw: Sequence[RawId], what: str, count: int) -> NDArray[np.int64]:
-    unknown = np.flatnonzero(rows < 0)
-    if unknown.size:
-        raise RequestError(f"{what} {shown(raw[int(unknown[0])])} is not among the bundle's {count} {what}s")
-    return rows
-
 
 def _batch(asked: Feed) -> int:
     (given,) = asked.values()
     return len(given)
+
+
+def best_of(
+    score: Score, allowed: NDArray[np.int64], excluded: NDArray[np.int64], k: int, at_once: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k best of those allowed that are not excluded, best first, of equal scores the lower row.
+
+    Args:
+        allowed: (B, A) item rows padded with -1; repetitions count once.
+        excluded: (B, E) item rows padded with -1.
+        at_once: candidates of one call.
+
+    Returns:
+        items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left.
+    """
+    left = [np.setdiff1d(rows, [*gone, -1]) for rows, gone in zip(allowed, excluded, strict=True)]
+    candidates = padded(left)
+    best, best_scores = np.empty((len(left), 0), np.int64), np.empty((len(left), 0), np.float32)
+    for start in range(0, candidates.shape[1], at_once):
+        part = candidates[:, start : start + at_once]
+        scores = np.where(part < 0, np.float32(-np.inf), score(np.maximum(part, 0)))
+        part, scores = np.hstack([best, part]), np.hstack([best_scores, scores])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best, best_scores = np.take_along_axis(part, order, 1), np.take_along_axis(scores, order, 1)
+    missing = ((0, 0), (0, k - best.shape[1]))
+    return np.pad(best, missing, constant_values=-1), np.pad(best_scores, missing, constant_values=-np.inf)
+
+
+def the_rest(allowed: NDArray[np.int64], excluded: NDArray[np.int64], n_items: int) -> NDArray[np.int64]:
+    """(B, E') what to exclude where these are allowed (B, A) and those are excluded (B, E); padded with -1."""
+    out = np.ones((len(allowed), n_items + 1), bool)  # the last one stands for padding
+    np.put_along_axis(out, allowed, False, 1)
+    np.put_along_axis(out, excluded, True, 1)
+    return padded([np.flatnonzero(row[:-1]) for row in out])
+
+
+def padded(lists: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """(n, longest) with -1 behind the shorter ones."""
+    full = np.full((len(lists), max(map(len, lists), default=0)), -1, np.int64)
+    for row, values in zip(full, lists, strict=True):
+        row[: len(values)] = values
+    return full

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgerec.errors import reason_of
-from edgerec.runtime.manifest import Section
-from edgerec.runtime.spec import LIMITS, OPERATORS, SPEC
+from edgerec.runtime.manifest import LIMITS, OPERATORS, SPEC, Section
 
 LOOPS = ("Loop", "Scan")
 _TYPED_AS_ALL, _TYPED_AS_FIRST = frozenset(SPEC["typed_as_all"]), frozenset(SPEC["typed_as_first"])

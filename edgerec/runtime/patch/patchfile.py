@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import PatchError
 from edgerec.files import storage_failure
-from edgerec.runtime.manifest import json_object
-from edgerec.runtime.spec import LIMITS
+from edgerec.runtime.manifest import LIMITS, json_object
 
 FORMAT = "edgerec.patch"
 MAGIC = b"edgerecP"

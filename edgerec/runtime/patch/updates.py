@@ -30,8 +30,8 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
-from edgerec.runtime.rebuild import Rebuilding, Side, write_tables
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
+from edgerec.runtime.patch.rebuild import Rebuilding, Side, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
 _UNFINISHED = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]+\.part")

@@ -1,0 +1,152 @@
+/** What Node has: bundles in folders too, histories in files, and either onnxruntime. Pages have `host.ts` instead. */
+
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { checkFile, parse, type LoadOptions, type Runtime } from "./bundle.ts";
+import { BundleError, MissingError, PatchError } from "./errors.ts";
+import { MANIFEST, MOST_BYTES } from "./manifest.ts";
+import type { HistoryStore } from "./session.ts";
+import { web, type Source } from "./source.ts";
+
+/**
+ * Make the bundle in a folder what it was before the last patch. One process at a time.
+ *
+ * @throws PatchError there is nothing to undo; BundleError there is no whole bundle, or what it was is not whole;
+ *   SignatureError what it was is not signed by a trusted key; MissingError where the folder cannot be written.
+ */
+export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
+  const path = placeOf(String(bundle));
+  const source = folder(path);
+  const now = await source.read(MANIFEST, MOST_BYTES, true);
+  await parse(now);
+  const before = (await stat(join(path, PREVIOUS)).catch(() => null))?.isFile() && (await source.read(PREVIOUS, MOST_BYTES, true));
+  if (!before || Buffer.compare(before, now) === 0) {
+    throw new PatchError(`${path} holds no bundle before this one: no patch was applied, or it was undone`);
+  }
+  const { ownFiles } = await parse(before, options.trusted);
+  for (const entry of ownFiles) {
+    await checkFile(entry, await source.read(entry.file, entry.bytes, true), true);
+  }
+  await replacing(path, async () => {
+    await rename(join(path, PREVIOUS), join(path, MANIFEST));
+    await clean(path, ownFiles.map(({ file }) => file));
+  });
+}
+
+/** onnxruntime-node, or where it is not installed onnxruntime-web. */
+export async function importing(): Promise<Runtime> {
+  process.env["ORT_DISABLE_TELEMETRY"] = "1"; // read when it is imported
+  const [native, web] = ["onnxruntime-node", "onnxruntime-web"] as const; // names, that no bundler looks for
+  const found = (await import(native).catch(() => import(web))) as Runtime & { default?: Runtime };
+  return found.InferenceSession ? found : found.default!; // one is CommonJS
+}
+
+/** Where a bundle is: in a folder, or behind an address. */
+export function sourceOf(source: string | URL | Source): Source {
+  if (typeof source !== "string" && !(source instanceof URL)) {
+    return source;
+  }
+  const text = String(source);
+  if (/^https?:/.test(text)) {
+    return web(text);
+  }
+  return folder(placeOf(text));
+}
+
+const placeOf = (text: string) => (text.startsWith("file:") ? fileURLToPath(text) : text);
+
+/** The bundle in a folder. */
+export function folder(path: string): Source {
+  return {
+    async read(file, most) {
+      const place = join(path, file);
+      try {
+        // Of a bundle that came from anywhere, a link could lead anywhere.
+        if ((await realpath(place)) !== join(await realpath(path), file)) {
+          throw new BundleError(`${place} is a link; copy the file itself`);
+        }
+        const info = await stat(place);
+        if (!info.isFile()) {
+          throw new BundleError(`${place} is no plain file; copy the bundle again`);
+        }
+        if (info.size > most) {
+          throw new BundleError(`${place} has ${info.size} bytes where at most ${most} are expected; copy the bundle again`);
+        }
+        // Its buffer is its own: a view of onnxruntime's.
+        return Uint8Array.from(await readFile(place));
+      } catch (error) {
+        if (error instanceof BundleError) {
+          throw error;
+        }
+        throw new BundleError(`${place} cannot be read (${code(error)}); export the bundle or copy it again`);
+      }
+    },
+    path: (file) => resolve(path, file),
+    replace: (files, before, kept) =>
+      replacing(path, async () => {
+        const last = files.pop()!;
+        for (const [file, content] of [...files, [PREVIOUS, before] as const, last]) {
+          await whole(join(path, file), content);
+        }
+        await clean(path, kept);
+      }),
+  };
+}
+
+/** The manifest that a patch replaced, kept with its files so that the patch can be undone. */
+const PREVIOUS = "manifest.previous.json";
+
+async function replacing(path: string, act: () => Promise<void>): Promise<void> {
+  await act().catch((error: unknown) => {
+    throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or mend its permissions`);
+  });
+}
+
+/** Remove what bundles left behind and none of those that are kept names. */
+async function clean(path: string, kept: string[]): Promise<void> {
+  for (const file of await readdir(path)) {
+    if (OURS.test(file) && !kept.includes(file)) {
+      await rm(join(path, file), { force: true });
+    }
+  }
+}
+
+/** Files that bundles leave behind when they are replaced. */
+const OURS = /^(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)(\.part)?$/;
+
+/** A file that is whole or not there: on the disk under another name before it takes its own. */
+async function whole(place: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
+  const part = `${place}.part`;
+  await rm(part, { force: true });
+  const handle = await open(part, "wx", mode);
+  await handle
+    .writeFile(content)
+    .then(() => handle.sync())
+    .finally(() => handle.close());
+  await rename(part, place);
+}
+
+/** A history in a file that only its owner may read; written under another name first, so that it is whole. */
+export function fileStore(path: string): HistoryStore {
+  const fail = (error: unknown): never => {
+    throw new MissingError(`the history in ${path} cannot be kept (${code(error)}); free space there, or mend its permissions`);
+  };
+  return {
+    read: () => readFile(path, "utf8").catch((error: unknown) => (code(error) === "ENOENT" ? null : fail(error))),
+    async write(text) {
+      try {
+        await mkdir(dirname(path), { recursive: true });
+        await whole(path, text, 0o600);
+      } catch (error) {
+        fail(error);
+      }
+    },
+    remove: () => rm(path, { force: true }).catch(fail),
+  };
+}
+
+function code(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
+}
