@@ -35,8 +35,7 @@ from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 from edgerec_export import Options, Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
-from edgerec_export.layouts import LAYOUTS
-from edgerec_export.layouts.base import Plan
+from edgerec_export.layouts import LAYOUTS, Plan
 from edgerec_export.values import PRECISIONS
 
 D, USERS, K = 64, 200, 20

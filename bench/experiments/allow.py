@@ -30,10 +30,9 @@ from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.tables import SparseTable
 from edgerec_bench.scale.tables import dense_users, mixed_items
 from edgerec_export import Options, Source, export
-from edgerec_export.graph import Graph
-from edgerec_export.graphs import Model, joined
-from edgerec_export.packing import packed_in_memory
-from edgerec_export.topk import NOTHING, add_answer, add_best, tail_slots
+from edgerec_export.onnx import Graph, Model, joined
+from edgerec_export.onnx.topk import NOTHING, add_answer, add_best, tail_slots
+from edgerec_export.pack import packed_in_memory
 
 DIMENSIONS, USERS, K, EXCLUDED = 64, 1000, 20, 20
 DENSITY = 0.1

@@ -54,7 +54,7 @@ def command(
       edgerec apply films.bundle new.patch
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
-    from edgerec_export.diff import patch_output
+    from edgerec_export.patch import patch_output
 
     outputs = [patch_output(out)]
     if save is not None:

@@ -1,7 +1,7 @@
 """Which dimensions of which rows a byte budget should buy, and in how many bits: rate and distortion of scores.
 
 The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
-(`scales.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
+(`values.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
 (dimensions taken as uncorrelated). Every row takes what minimises distortion + lambda * bytes, and lambda is what
 spends the budget: the points of equal slope on all rows' curves (Shoham and Gersho 1988).
 """
@@ -16,31 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export.scales import gram
+from edgerec_export.layouts import Share
 from edgerec_export.source import Source, near_one
-from edgerec_export.values import BYTES, LARGEST, chunks
+from edgerec_export.values import BYTES, LARGEST, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a budget buys of one table.
-
-    Attributes:
-        sizes: (n_rows,) leading dimensions of each row.
-        precisions: that rows may have, and
-        which: (n_rows,) the number of each row's.
-        distortion: mean squared error of a score, as far as this table causes it.
-        nbytes: of the values.
-    """
-
-    sizes: NDArray[np.int64]
-    precisions: tuple[str, ...]
-    which: NDArray[np.int8]
-    distortion: float
-    nbytes: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ def _factor(table: Table) -> NDArray[np.float64]:
         rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
         product += rows.T @ rows
     damped = product + np.eye(table.d) * (1e-9 * np.trace(product) / table.d or 1e-30)
-    factor = np.asarray(np.linalg.cholesky(damped).T, np.float64)
+    factor: NDArray[np.float64] = np.asarray(np.linalg.cholesky(damped).T, np.float64)
     return factor
 
 

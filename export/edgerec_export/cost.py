@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from edgerec.errors import ExportError
 from edgerec.files import read_bytes
 from edgerec.json_records import parse_json, record
-from edgerec_export.draft import Draft
-from edgerec_export.layouts.base import Plan
-from edgerec_export.layouts.ell import VALUES_AT_ONCE
-from edgerec_export.layouts.slots import rows_a_step
-from edgerec_export.scorers import ShippedScorer
+from edgerec_export.layouts import VALUES_AT_ONCE, Plan
+from edgerec_export.onnx import ShippedScorer, rows_a_step
 from edgerec_export.values import STORED
+
+if TYPE_CHECKING:
+    from edgerec_export.draft import Draft
 
 FORMAT = "edgerec.calibration"
 RUNTIME_BYTES = 2 << 20

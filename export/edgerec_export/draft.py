@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.budget import format_bytes
+from edgerec.errors import BudgetError, shown
 from edgerec.files import to_json
-from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR
+from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR, section_name
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
-from edgerec_export.allocate import Allocation, Share
-from edgerec_export.card import model_card
-from edgerec_export.encoders import POPULAR, ShippedEncoder, popular_items, shipped
-from edgerec_export.graph import IR_VERSION, OPSET, Tensor
-from edgerec_export.graphs import Model, build_graphs, placeholder_scales
-from edgerec_export.layouts import BLOCKED, Choice, Layout, Plan, Wish, layout, lookup_layout
-from edgerec_export.layouts.base import Bounds, Placed, Scales
+from edgerec_export.layouts import BLOCKED, Bounds, Choice, Layout, Placed, Plan, Scales, Wish, layout, lookup_layout
 from edgerec_export.magnitudes import needs_care
+from edgerec_export.onnx import (
+    IR_VERSION,
+    OPSET,
+    POPULAR,
+    Model,
+    ShippedEncoder,
+    ShippedScorer,
+    Side,
+    Tensor,
+    build_graphs,
+    placeholder_scales,
+    popular_items,
+    shipped,
+)
 from edgerec_export.options import Options
-from edgerec_export.scorers import ShippedScorer
-from edgerec_export.side import Side
+from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
 from edgerec_export.source import Source
-from edgerec_export.strings import id_order, pack_ids, pack_strings
-from edgerec_export.tables_file import TablesFile
+
+if TYPE_CHECKING:
+    from edgerec_export.allocate import Allocation
+    from edgerec_export.layouts import Share
 
 HASH_DIGITS = 12
 ONNXRUNTIME = ">=1.18"
@@ -173,6 +184,7 @@ class Draft:
 
     @property
     def tables(self) -> TablesFile:
+        """The places of all arrays."""
         return self._tables
 
     @property
@@ -299,3 +311,88 @@ def _named(stem: str, digest: str, suffix: str) -> str:
 
 def _entry(file: str, size: int, digest: str) -> dict[str, Any]:
     return {"file": file, "bytes": size, "sha256": digest}
+
+
+def draft_within(source: Source, options: Options, allocation: Allocation | None = None) -> Draft:
+    """The fastest draft of a layout that keeps to `options.max_bytes`.
+
+    Raises BudgetError where there is none.
+    """
+    if options.similar is None:
+        try:
+            return draft_within(source, replace(options, similar=True), allocation)
+        except BudgetError:
+            return draft_within(source, replace(options, similar=False), allocation)
+    wishes = Wishes.of(source, options, allocation)
+    user_choices = wishes.user_choices()
+    limit = options.max_bytes
+    drafts = []
+    for choice in wishes.items_layout.choices(wishes.items):
+        draft = Draft(source, options, wishes, choice, user_choices[0])
+        if limit is None or draft.nbytes() <= limit:
+            return draft
+        drafts.append(draft)
+    smallest = min(drafts, key=Draft.nbytes)
+    # Items and users add up, so the smallest of each is the smallest of both.
+    others = [Draft(source, options, wishes, smallest.choice, choice) for choice in user_choices]
+    smallest = min(others, key=Draft.nbytes)
+    if limit is not None and smallest.nbytes() <= limit:
+        return smallest
+    raise BudgetError(_refusal(smallest, options), smallest.nbytes())
+
+
+def _refusal(draft: Draft, options: Options) -> str:
+    total = draft.nbytes()
+    parts = draft.tables.parts()
+    parts["graphs, manifest and card"] = total - draft.tables.nbytes
+    largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
+    takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
+    advice = ["train with a smaller --budget"]
+    if not options.fit:
+        advice = [*(["--precision int8"] if options.precision in ("fp32", "fp16") else []), "--fit", *advice]
+    if "item_titles" in parts:
+        advice.insert(0, "leave --titles out")
+    fitted = ", with one value a row," if options.fit else ""
+    return (
+        f"the bundle does not fit {options.max_bytes} bytes; the smallest that layout {options.layout} in "
+        f"{options.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
+    )
+
+
+def model_card(draft: Draft) -> bytes:
+    """The file README-<hash>.md: what this is, how good it was measured to be, how to use it."""
+    about, options, precisions = draft.source.about, draft.options, "+".join(sorted(draft.precisions()))
+    subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
+    facts = [
+        ("data", about.get("data")),
+        ("backbone", about.get("backbone")),
+        ("method", about.get("method")),
+        ("budget", about.get("budget")),
+        ("items", draft.items.n_rows),
+        ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
+        ("ids", "none: items and users are known by their rows" if options.ids == "none" else None),
+        ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
+        ("layout, precision", f"{options.layout}, {precisions}"),
+        ("table bytes", draft.tables.nbytes),
+        *_metrics(about, "test", ""),
+        *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),
+    ]
+    rows = "\n".join(
+        f"| {name} | {shown(str(value)).replace('|', chr(92) + '|')} |" for name, value in facts if value is not None
+    )
+    return f"""# EdgeRec bundle
+
+| | |
+|---|---|
+{rows}
+
+Metrics are those of the trained tables, before quantisation.
+
+    pip install edgerec
+    python -c "from edgerec import Recommender; print(Recommender.load('.').recommend({subject}, k=10))"
+""".encode()
+
+
+def _metrics(about: dict[str, Any], part: str, whose: str) -> list[tuple[str, str]]:
+    found = about.get("metrics", {}).get(part, {})
+    return [(f"{name} (test{whose})", f"{found[name]:.4f}") for name in ("ndcg@20", "recall@20") if name in found]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from edgerec.errors import RangeError
 from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import Table
 from edgerec_export.options import Options
-from edgerec_export.packed import PackedTable
 from edgerec_export.source import NEAR, Source, times
 from edgerec_export.values import chunks
+
+if TYPE_CHECKING:
+    from edgerec_export.pack import PackedTable
 
 ROWS_AT_ONCE = 1 << 16
 USUAL = {"fp16": (2.0**-10, 65_504.0)}

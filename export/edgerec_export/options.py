@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.errors import UnsupportedError
-from edgerec_export.shipped import Shipped
+from edgerec_export.patch import Shipped
 from edgerec_export.values import PRECISIONS
 
 SCALES = ("auto", "table", "block", "row")

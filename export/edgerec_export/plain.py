@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgerec.files import storage_failure, write_bytes
-from edgerec_export.graph import IR_VERSION, OPSET
+from edgerec_export.onnx import IR_VERSION, OPSET
 
 BY_COLUMN = "items_by_column"
 LARGEST_FILE = (1 << 31) - (1 << 20)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.cost import decoded_bytes
-from edgerec_export.encoders import ShippedEncoder
-from edgerec_export.packed import PackedTable
-from edgerec_export.scorers import ShippedScorer
+from edgerec_export.onnx import ShippedEncoder, ShippedScorer
 from edgerec_export.values import LARGEST, TINY, chunks, spread
+
+if TYPE_CHECKING:
+    from edgerec_export.pack import PackedTable
 
 ROWS_AT_ONCE = 1 << 16
 """Bounds the memory of float64 copies."""
@@ -66,6 +67,7 @@ class Reference:
 
     @property
     def has_similar(self) -> bool:
+        """Whether the inverse lengths of items ship, which cosines take."""
         return self._inverse_norms is not None
 
     def scores(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:

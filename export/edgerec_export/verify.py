@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import VerificationError
 from edgerec.runtime.manifest import read_manifest
-from edgerec_export.encoders import TOLERANCE
+from edgerec_export.onnx import TOLERANCE
 from edgerec_export.reference import Reference
 from edgerec_export.values import TINY, spread
 

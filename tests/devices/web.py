@@ -24,7 +24,7 @@ from edgerec_devices.protocol import silent
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package
 from edgerec_export import Options, Source, export, from_arrays
-from edgerec_export.diff import diff
+from edgerec_export.patch import diff
 from tests.devices.android.parts import kept
 from tests.loops import REFUSED, loops
 from tests.patches import Kind, bundles

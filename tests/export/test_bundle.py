@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
 from edgerec.runtime import Recommender
 from edgerec_export import Options, Source, export, from_arrays
-from edgerec_export.choose import draft_within as choose_draft
 from edgerec_export.draft import Draft, Wishes
+from edgerec_export.draft import draft_within as choose_draft
 from edgerec_export.layouts import LAYOUTS
-from edgerec_export.packing import packed_in_memory
+from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
 from edgerec_export.verify import verify
 from tests.conftest import history_source, random_source

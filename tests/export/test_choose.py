@@ -16,11 +16,10 @@ from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec_export import Options, Source, export
 from edgerec_export import choose as choosing
-from edgerec_export.choose import choose
+from edgerec_export.choose import WELL_USED, choose
 from edgerec_export.draft import Draft
-from edgerec_export.fitting import WELL_USED
 from edgerec_export.layouts import LAYOUTS
-from edgerec_export.packing import distortion, packed_in_memory
+from edgerec_export.pack import distortion, packed_in_memory
 from edgerec_export.values import PRECISIONS
 from tests.conftest import random_source
 

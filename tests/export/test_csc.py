@@ -13,7 +13,7 @@ from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable, SparseTable
 from edgerec_export import Options, Source, export
 from edgerec_export.layouts import csc
-from edgerec_export.packing import packed_in_memory
+from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
 
 D, USERS = 16, 30

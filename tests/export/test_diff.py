@@ -19,10 +19,10 @@ from edgerec.runtime.manifest import PREVIOUS_NAME
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.patch.patchfile import Copies
 from edgerec_export import Options, diff, export, from_arrays
-from edgerec_export.diff import copies_of
 from edgerec_export.layouts import LAYOUTS
-from edgerec_export.matches import byte_copies
-from edgerec_export.shipped import Shipped
+from edgerec_export.patch import Shipped
+from edgerec_export.patch.diff import copies_of
+from edgerec_export.patch.matches import byte_copies
 from edgerec_export.values import PRECISIONS
 from tests.conftest import random_source
 from tests.patches import Kind, bundles, contents, versions

@@ -20,7 +20,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.choose import choose
-from edgerec_export.packing import packed_in_memory
+from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
 
 N_ITEMS, D = 600, 24

@@ -17,7 +17,7 @@ from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export.choose import choose
 from edgerec_export.layouts import LAYOUTS, choice
-from edgerec_export.packing import packed_in_memory
+from edgerec_export.pack import packed_in_memory
 from edgerec_export.reference import Reference
 from edgerec_export.values import PRECISIONS
 from edgerec_export.verify import verify

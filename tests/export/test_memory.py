@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export import Options, export, from_arrays
-from edgerec_export.layouts.slots import VALUES_A_STEP, rows_a_step
+from edgerec_export.onnx import rows_a_step
+from edgerec_export.onnx.decode import VALUES_A_STEP
 
 
 def tables(n_items: int, d: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

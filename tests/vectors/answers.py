@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec_export import Export, Source
-from edgerec_export.encoders import TOLERANCE
-from edgerec_export.packing import Packed, packed_in_memory
+from edgerec_export.onnx import TOLERANCE
+from edgerec_export.pack import Packed, packed_in_memory
 from edgerec_export.values import LARGEST, is_integer
 from tests.vectors.cases import ALIKE, N_ITEMS, N_USERS, ZERO, Case
 

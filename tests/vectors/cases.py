@@ -16,7 +16,7 @@ from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import Options, Source
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.layouts.choice import RUN_ROWS
-from edgerec_export.layouts.slots import ROWS_A_STEP
+from edgerec_export.onnx.decode import ROWS_A_STEP
 from edgerec_export.values import PRECISIONS
 
 N_ITEMS, N_USERS, D = 60, 40, 8

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec_export.layouts.base import Plan
-from edgerec_export.layouts.choice import Choice, Layout, Wish
-from edgerec_export.layouts.kinds import BITMASK, ELL, Csc, Csr, Dense, Mixed
+from edgerec_export.layouts.base import Bounds, Placed, Plan, Run, Scales, Sections
+from edgerec_export.layouts.bitmask import BITMASK
+from edgerec_export.layouts.choice import Choice, Layout, Share, Wish
+from edgerec_export.layouts.csc import Csc
+from edgerec_export.layouts.csr import Csr
+from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
+from edgerec_export.layouts.mixed import Dense, Mixed
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), ELL, Csc(), BITMASK)}
 
@@ -31,4 +35,20 @@ def lookup_layout(name: str, kind: str) -> Layout:
     return LAYOUTS["ell" if name == "csc" else name]
 
 
-__all__ = ["BLOCKED", "LAYOUTS", "Choice", "Layout", "Plan", "Wish", "layout", "lookup_layout"]
+__all__ = [
+    "BLOCKED",
+    "LAYOUTS",
+    "VALUES_AT_ONCE",
+    "Bounds",
+    "Choice",
+    "Layout",
+    "Placed",
+    "Plan",
+    "Run",
+    "Scales",
+    "Sections",
+    "Share",
+    "Wish",
+    "layout",
+    "lookup_layout",
+]

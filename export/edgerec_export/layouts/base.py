@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec_export.flat import Flat, Rows
-from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.kept import FARTHEST
-from edgerec_export.scales import SAMPLE, Coder
-from edgerec_export.values import LARGEST, NO_VALUE, ONE, STORED, TINY, Block, chunks, is_integer
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor
+from edgerec_export.values import (
+    FARTHEST,
+    LARGEST,
+    NO_VALUE,
+    ONE,
+    SAMPLE,
+    STORED,
+    TINY,
+    Block,
+    Coder,
+    chunks,
+    is_integer,
+)
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""
@@ -26,18 +35,6 @@ Arrays = Mapping[str, NDArray[Any]]
 ROWS_AT_ONCE = 1 << 16
 """Bounds the memory of copies while a table is packed."""
 SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
-
-
-class Slots(NamedTuple):
-    """Rows of a table as a block holds them.
-
-    Attributes:
-        values: (m, width) float32.
-        columns: (m, width) int64, the values' dimensions; (1, width) where all rows have the same.
-    """
-
-    values: NDArray[np.float32]
-    columns: NDArray[np.int64]
 
 
 RowsOf = Callable[[NDArray[np.int64], Block], Slots]

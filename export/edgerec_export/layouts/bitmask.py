@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections, Slots
-from edgerec_export.layouts.slots import add_scores_by_decoding, slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import Block, fetch, store
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.choice import ByCount, Price
+from edgerec_export.onnx import Graph, Name, Rows, Slots, add_scores_by_decoding, slots
+from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
@@ -76,3 +74,7 @@ class BitmaskPlan(Plan):
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]
+
+
+BITMASK = ByCount("bitmask", Price(10.0, 2000), BitmaskPlan)
+"""A bit for each position."""

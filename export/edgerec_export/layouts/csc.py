@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Rows, centred
-from edgerec_export.graph import Graph, Name, Tensor
 from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
-from edgerec_export.scales import SAMPLE, Coder
-from edgerec_export.values import STORED, ZERO, ZERO4, chunks
+from edgerec_export.layouts.choice import Choice, Wish
+from edgerec_export.onnx import Graph, Name, Rows, Tensor, centred
+from edgerec_export.values import SAMPLE, STORED, ZERO, ZERO4, Block, Coder, chunks
 
 BLOCK = 256
 """Values a block: 1M x 64 at 10 % with blocks of 1,024 takes 8.2 % of dense, with 256 7.8 %."""
@@ -210,3 +209,18 @@ def _zero(g: Graph) -> Name:
     if g.zero is None:
         raise ValueError("name an input with depend_on first")
     return g.zero
+
+
+class Csc:
+    """Values by dimension; rows in the order of their ids."""
+
+    name = "csc"
+    scores_rows = False
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice()]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        lengths = list_lengths(wish.table, wish.rows_by_id)
+        block = Block(wish.d, wish.table.n_rows, 0, 0, int(lengths.sum()), 0, wish.precision)
+        return CscPlan(self.name, (block,), wish.rows_by_id, wish.d, "table", lengths)

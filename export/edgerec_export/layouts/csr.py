@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Flat, Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections, Slots
-from edgerec_export.layouts.slots import add_scattered, add_scores_by_decoding, slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import Block, fetch, store
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.choice import Choice, Wish
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, add_scattered, add_scores_by_decoding, slots
+from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
@@ -83,3 +81,23 @@ class CsrPlan(Plan):
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]
+
+
+class Csr:
+    """Rows in the order of their ids, with pointers."""
+
+    name = "csr"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice()]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        counts = wish.counts[wish.rows_by_id]
+        block = _csr_block(len(counts), int(counts.sum()), wish.d, wish.precision)
+        return CsrPlan(self.name, (block,), wish.rows_by_id, wish.d, wish.scales, counts)
+
+
+def _csr_block(rows: int, n_values: int, d: int, precision: str) -> Block:
+    stored = -(-n_values // 2) if precision == "int4" else n_values
+    return Block(d, rows, 0, 0, n_values, stored, precision)

@@ -17,13 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Flat, Rows, centred
-from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections, Slots
-from edgerec_export.layouts.groups import runs_of
-from edgerec_export.layouts.slots import add_scattered, slots
-from edgerec_export.scales import Coder
-from edgerec_export.values import ZERO, ZERO4, Block, chunks, fetch, store
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
+from edgerec_export.layouts.choice import ByCount, Price, runs_of
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
+from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
 
 VALUES_AT_ONCE = 1 << 17
 """Values that are scored together: what is made of them stays in the cache, which takes two thirds of the time."""
@@ -126,3 +123,7 @@ class EllPlan(Plan):
         if block.precision == "int8":
             return g.op("DequantizeLinear", table, g.one(), g.constant(ZERO, "uint8"))
         return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table
+
+
+ELL = ByCount("ell", Price(1.4, 8000), EllPlan, in_runs=True)
+"""Each value with its column."""

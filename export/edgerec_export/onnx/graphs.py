@@ -4,19 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec_export.encoders import ShippedEncoder
-from edgerec_export.flat import Rows
-from edgerec_export.graph import Graph, Name, Tensor
-from edgerec_export.runs import add_best_of_runs
-from edgerec_export.scorers import ShippedScorer
-from edgerec_export.scoring import add_pair_scores, add_quantised
-from edgerec_export.side import Side
-from edgerec_export.topk import Best, add_answer, add_best, with_tail
-from edgerec_export.values import ONE
+from edgerec_export.onnx.bounded_topk import add_best_of_runs
+from edgerec_export.onnx.builder import Graph, Name, Tensor
+from edgerec_export.onnx.decode import Rows
+from edgerec_export.onnx.encoders import ShippedEncoder, ShippedScorer
+from edgerec_export.onnx.topk import Best, add_answer, add_best, with_tail
+from edgerec_export.values import ONE, ZERO
+
+if TYPE_CHECKING:
+    from edgerec_export.layouts import Placed, Plan
+
+
+@dataclass(frozen=True)
+class Side:
+    """A table with its place: the pieces from which graphs are made."""
+
+    plan: Plan
+    placed: Placed
+
+    def add_rows(self, g: Graph, rows: Name) -> Rows:
+        """Look rows up: [...] int64 -> [..., d]."""
+        return self.plan.add_rows(g, self.placed, rows)
+
+    def add_scores(self, g: Graph, user: Rows, blocks: range | None = None) -> list[Name]:
+        """Score every row, or those of some blocks: [B, d] -> pieces [B, rows of the piece], in row order."""
+        return self.plan.add_scores(g, self.placed, user, blocks)
+
+    def add_scale(self, g: Graph, sums: Name, user: Rows) -> Name:
+        """What some of the scores are worth: [B, k], of the type of sums or float32  ->  [B, k] float32."""
+        if self.plan.has_one_scale and self.placed.scales is not None:
+            sums = g.op("Mul", g.cast(sums, "float32"), g.constant(self.placed.scales[0], "float32"))
+        return sums if user.scale is None else g.op("Mul", sums, user.scale)
+
+
+def add_quantised(g: Graph, values: Name) -> Rows:
+    """Quantise float rows in the graph, each with its own scale, so that an answer never depends on the batch.
+
+    values [..., d] float32  ->  codes [..., d] uint8 around 128, scale [..., 1]
+    numpy: scale = max(abs(values).max(-1) / 127, tiny); codes = rint(values / scale) + 128
+    """
+    largest = g.op("ReduceMax", g.op("Abs", values), g.ints(-1), keepdims=1)
+    smallest = g.constant(np.finfo(np.float32).tiny, "float32")
+    scale = g.op("Max", g.op("Div", largest, g.constant(127.0, "float32")), smallest)
+    steps = g.op("Round", g.op("Div", values, scale))
+    return Rows(g.cast(g.op("Add", steps, g.constant(float(ZERO), "float32")), "uint8"), scale)
+
+
+def add_pair_scores(g: Graph, user: Rows, candidates: Rows) -> Name:
+    """Score each user's own candidates.
+
+    user [B, d], candidates [B, C, d]  ->  [B, C] float32
+    numpy: (candidates * user[:, None]).sum(-1)
+    """
+    column = g.op("Unsqueeze", user.values, g.ints(2))
+    if user.scale is None or candidates.scale is None:
+        return g.op("Squeeze", g.op("MatMul", candidates.values, column), g.ints(2))
+    zero = g.constant(ZERO, "uint8")
+    products = g.cast(g.op("MatMulInteger", candidates.values, column, zero, zero), "float32")
+    scores = g.op("Squeeze", g.op("Mul", products, candidates.scale), g.ints(2))
+    return g.op("Mul", scores, user.scale)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgerec_export.graph import Graph, Name
+from edgerec_export.onnx.builder import Graph, Name
 
 CHUNK = 128
 SMALL_CATALOGUE = 4096

@@ -11,6 +11,7 @@ a few. Rows are renumbered by width at export: no permutation is stored and none
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.flat import Flat, Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Slots
-from edgerec_export.layouts.groups import runs_of
-from edgerec_export.scales import Coder
-from edgerec_export.values import ZERO, ZERO4, Block, fetch, store
+from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales
+from edgerec_export.layouts.choice import Choice, Price, Search, Wish, block_choices, group, runs_of
+from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots
+from edgerec_export.values import BYTES, ZERO, ZERO4, Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
@@ -145,3 +144,42 @@ class BlockPlan(Plan):
 def _columns(g: Graph, user: Name, start: int, stop: int, of: int) -> Name:
     """Some of the `of` columns of user vectors."""
     return user if (start, stop) == (0, of) else g.op("Slice", user, g.ints(start), g.ints(stop), g.ints(-1))
+
+
+class Dense:
+    """One block as wide as the widest row. What every other layout has to beat."""
+
+    name = "dense"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        return [Choice(tuple((int(wish.sizes.max()),) for _ in wish.classes))]
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        return _block_plan(self.name, wish, choice)
+
+
+class Mixed:
+    """Rows by their number of leading values."""
+
+    name = "mixed"
+    scores_rows = True
+
+    def choices(self, wish: Wish) -> list[Choice]:
+        # A block more costs a Slice, a MatMul and a share of Concat, a byte more the memory's bandwidth.
+        return block_choices(wish.sizes, wish, Price(0.045 * BYTES[wish.precision], 1300))
+
+    def plan(self, wish: Wish, choice: Choice) -> Plan:
+        return _block_plan(self.name, wish, choice)
+
+
+def _block_plan(name: str, wish: Wish, choice: Choice) -> BlockPlan:
+    blocks, order = group(
+        wish.sizes,
+        wish.classes,
+        choice.widths,
+        by_column=wish.scored,
+        rows_by_id=wish.rows_by_id,
+        search=Search(wish.lengths, math.sqrt) if wish.is_large and name == Mixed.name else None,
+    )
+    return BlockPlan(name, blocks, order, wish.d, wish.scales, by_column=wish.scored)

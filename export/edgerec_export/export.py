@@ -1,4 +1,4 @@
-"""Writing bundles: whole or not at all, an old one replaced by renaming the manifest last."""
+"""Exporting: a bundle is chosen, written and verified, and takes its place whole or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft
 from edgerec_export.options import Options
-from edgerec_export.packing import Packed, pack
+from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one, verify

@@ -16,16 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec_export.flat import Rows
-from edgerec_export.graph import Graph, Name
-from edgerec_export.layouts.base import Run
-from edgerec_export.side import Side
-from edgerec_export.topk import NOTHING, Best, add_best, with_tail
+from edgerec_export.onnx.builder import Graph, Name
+from edgerec_export.onnx.decode import Rows
+from edgerec_export.onnx.topk import NOTHING, Best, add_best, with_tail
 from edgerec_export.values import TINY
+
+if TYPE_CHECKING:
+    from edgerec_export.layouts import Run
+    from edgerec_export.onnx.graphs import Side
 
 ROUNDING = np.float32(1 + 1e-4)
 """A bound is this much above: a sum of 1,024 products of float32 is off by less."""
