@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,13 @@ def test_every_subject_is_found_here_and_the_report_page_is_short() -> None:
     figures = measure(Checkout(ROOT))
     assert set(figures["subjects"]) == set(SUBJECTS)
     assert figures["subjects"]["report page"]["files"] <= AIM
+
+
+def test_a_layout_is_short_and_contributing_lists_the_files_that_export_takes() -> None:
+    checkout = Checkout(ROOT)
+    assert len(checkout.opened(["edgerec_export.layouts.mixed"])) <= AIM
+    walked = [name for name in checkout.opened(["edgerec_export.export"]) if name.startswith("edgerec_export.")]
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("**`export` → bundle.**")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)\.py` \|", section, re.MULTILINE)
+    assert sorted(walked) == sorted(f"edgerec_export.{name}" for name in listed)
+    assert len(walked) <= 12
