@@ -184,6 +184,7 @@ class Draft:
 
     @property
     def tables(self) -> TablesFile:
+        """The places of all arrays."""
         return self._tables
 
     @property

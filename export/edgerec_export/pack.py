@@ -60,6 +60,7 @@ class TablesFile:
 
     @property
     def nbytes(self) -> int:
+        """Of the whole file."""
         return max(self._end, 1)  # an empty file cannot be mapped
 
     def describe(self) -> dict[str, list[Any]]:

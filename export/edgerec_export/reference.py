@@ -67,6 +67,7 @@ class Reference:
 
     @property
     def has_similar(self) -> bool:
+        """Whether the inverse lengths of items ship, which cosines take."""
         return self._inverse_norms is not None
 
     def scores(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:

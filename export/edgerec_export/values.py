@@ -56,6 +56,7 @@ ROWS_AT_ONCE = 1 << 12
 
 
 def is_integer(precision: str) -> bool:
+    """Whether values are stored as codes."""
     return precision in LARGEST
 
 

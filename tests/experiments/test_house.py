@@ -65,7 +65,16 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
         measure(Checkout(tmp_path))
 
 
-def test_every_subject_is_found_here_and_the_report_page_is_short() -> None:
+def test_every_subject_is_found_here_and_these_are_short() -> None:
     figures = measure(Checkout(ROOT))
     assert set(figures["subjects"]) == set(SUBJECTS)
-    assert figures["subjects"]["report page"]["files"] <= AIM
+    for subject in ("popularity", "bundle load", "ssh device", "report page"):
+        assert figures["subjects"][subject]["files"] <= AIM, subject
+
+
+def test_a_layout_and_export_are_short() -> None:
+    """Layouts, graphs and patches are packages, which a reader of export() takes by their interfaces."""
+    checkout = Checkout(ROOT)
+    assert len(checkout.opened(["edgerec_export.layouts.mixed"])) <= AIM
+    walked = [name for name in checkout.opened(["edgerec_export.export"]) if name.startswith("edgerec_export.")]
+    assert 1 < len(walked) <= 12

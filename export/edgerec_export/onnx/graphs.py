@@ -28,9 +28,11 @@ class Side:
     placed: Placed
 
     def add_rows(self, g: Graph, rows: Name) -> Rows:
+        """Look rows up: [...] int64 -> [..., d]."""
         return self.plan.add_rows(g, self.placed, rows)
 
     def add_scores(self, g: Graph, user: Rows, blocks: range | None = None) -> list[Name]:
+        """Score every row, or those of some blocks: [B, d] -> pieces [B, rows of the piece], in row order."""
         return self.plan.add_scores(g, self.placed, user, blocks)
 
     def add_scale(self, g: Graph, sums: Name, user: Rows) -> Name:

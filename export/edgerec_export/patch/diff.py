@@ -20,6 +20,7 @@ from edgerec.files import write_bytes
 from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME, FileEntry, RowsEntry
+from edgerec.runtime.patch import apply_patch
 from edgerec.runtime.patch.patchfile import (
     FORMAT,
     MAGIC,
@@ -33,7 +34,6 @@ from edgerec.runtime.patch.patchfile import (
 )
 from edgerec.runtime.patch.rebuild import Side
 from edgerec.runtime.patch.rows import Rows, packed, unpacked
-from edgerec.runtime.patch.updates import apply_patch
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.shipped import SectionForm, forms_of
 
