@@ -12,7 +12,7 @@ from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.draft import Draft
 from edgerec_export.encoders import ShippedEncoder
 from edgerec_export.kept import FARTHEST, KeptScales
-from edgerec_export.magnitudes import check_codes, check_halves
+from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.packed import PackedTable
 from edgerec_export.reference import Reference
 from edgerec_export.scales import Coder, gram
@@ -54,6 +54,13 @@ class Packed:
         return Reference(
             self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
         )
+
+    def rounded_to_zero(self, source: Source) -> dict[str, int]:
+        """By side, "item" and "user", the number of rows of which codes keep nothing, where there are some."""
+        counts = {"item": rounded_to_zero(source.items, self.tables["i"])}
+        if "u" in self.tables and source.users is not None:
+            counts["user"] = rounded_to_zero(source.users, self.tables["u"])
+        return {side: count for side, count in counts.items() if count}
 
 
 def packed_in_memory(draft: Draft) -> Packed:
