@@ -206,7 +206,7 @@ def _show(
         say(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     for side, count in done.rounded_to_zero.items():
         rows = "row ships" if count == 1 else "rows ship"
-        say(f"{count} {side} {rows} as zeros, all values being below a step; --scales row or --precision fp32 keeps them")
+        say(f"{count} {side} {rows} as zeros, all values below a step; --scales row or --precision fp32 keeps them")
     if checked is not None:
         say(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 
