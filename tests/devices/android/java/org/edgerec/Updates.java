@@ -58,11 +58,11 @@ public final class Updates {
                 wrong++;
             }
         }
-        byte[] other = Files.readAllBytes(new File(cases[0], "patch").toPath());
-        other[10] = 1; // its minor version, which its header does not have
+        byte[] newer = Files.readAllBytes(new File(cases[0], "patch").toPath());
+        newer[10] = 1; // its minor version, which its header does not have
         Vectors.copy(new File(cases[0], "old.bundle"), place);
         try {
-            Patches.apply(place, other);
+            Patches.apply(place, newer);
             wrong++;
         } catch (PatchException named) {
             wrong += named.getMessage().contains("its header is of another version") ? 0 : 1;
