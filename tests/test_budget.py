@@ -103,7 +103,9 @@ def test_four_spellings(text: str, values: int) -> None:
     assert Budget.parse(str(budget)) == budget
 
 
-@pytest.mark.parametrize("text", ["", "ten", "-3", "0", "0%", "101%", "5 bananas", "1e3", "8B/col", "nan", "10%%"])
+@pytest.mark.parametrize(
+    "text", ["", "ten", "-3", "0", "0%", "101%", "5 bananas", "1e3", "8B/col", "nan", "10%%", "9" * 400]
+)
 def test_malformed_budgets_are_refused(text: str) -> None:
     with pytest.raises(BudgetError, match="budget"):
         Budget.parse(text)
@@ -165,6 +167,6 @@ def test_overhead_counts_ids_in_their_narrowest_type() -> None:
 def test_sizes_in_bytes_are_read() -> None:
     assert [parse_bytes(text) for text in ("200KiB", "4096", "1.5MB", "7 B")] == [204800, 4096, 1500000, 7]
     assert [parse_bytes(text) for text in ("128M", "1 G", "0.5K")] == [128 << 20, 1 << 30, 512]
-    for text in ("", "10%", "-1", "0", "many"):
+    for text in ("", "10%", "-1", "0", "many", "9" * 400, f"{'9' * 400}GiB"):
         with pytest.raises(BudgetError):
             parse_bytes(text)

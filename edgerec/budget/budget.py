@@ -18,6 +18,9 @@ BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SPELLINGS = "'10%' of the dense fp32 table, '512KiB' of bundle, '8B/row', or a parameter count such as '250000'"
 
+_LARGEST_NUMBER = 1e18
+"""Of a size or a budget, whatever its unit: the bytes of so many GiB are still finite in float64."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -40,6 +43,8 @@ class Budget:
         if match is None:
             raise BudgetError(f"cannot read the budget {text!r}: give {_SPELLINGS}")
         number, unit = float(match[1]), match[2]
+        if number >= _LARGEST_NUMBER:
+            raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
         if unit == "%":
             budget = cls("share", number / 100)
         elif unit == "B/row":
@@ -112,7 +117,7 @@ class Budget:
 def parse_bytes(text: str) -> int:
     """A size such as '200KiB', '128M' or '4096' in bytes; K, M and G are KiB, MiB and GiB. Raises BudgetError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|[KMGB])?", text.strip())
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < _LARGEST_NUMBER:
         raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
     unit = match[2] or "B"
     return int(float(match[1]) * _UNITS[f"{unit}iB" if unit in "KMG" else unit])

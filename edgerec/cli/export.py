@@ -182,6 +182,7 @@ def _show(
                 "why": done.chosen.why,
                 "kept": done.chosen.kept,
                 "peak_bytes": done.peak_bytes,
+                "rounded_to_zero": done.rounded_to_zero,
                 "cost": cost,
                 "cut": cut,
                 "users from histories": made,
@@ -203,6 +204,9 @@ def _show(
         say(f"{cost['metric']} on the {cost['part']} part: {cost['run']:.4f} -> {cost['bundle']:.4f}{change}")
     if done.peak_bytes is not None:
         say(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
+    for side, count in done.rounded_to_zero.items():
+        rows = "row ships" if count == 1 else "rows ship"
+        say(f"{count} {side} {rows} as zeros, all values below a step; --scales row or --precision fp32 keeps them")
     if checked is not None:
         say(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 

@@ -86,10 +86,13 @@ class Wishes:
         of_users = None
         if users is not None and source.user_ids is not None:
             of_users = wish("u", users, source.user_ids, False, None if allocation is None else allocation.users)
-        # Values past the narrower side's widest row would only meet zeros; columns stay what they are.
+        # Values past the narrower side's widest row would only meet zeros, but cosines of items are made of them too;
+        # columns stay what they are.
         d = source.items.d
         if options.layout in BLOCKED and source.scorer is None:
-            d = int(items.sizes.max()) if of_users is None else int(min(items.sizes.max(), of_users.sizes.max()))
+            d = int(items.sizes.max())
+            if of_users is not None and (not options.similar or allocation is not None):
+                d = min(d, int(of_users.sizes.max()))
         items = replace(items, d=d)
         lookup = None
         if not items_layout.scores_rows and options.lookup:

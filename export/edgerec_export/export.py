@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Export:
         verification: what it showed against numpy, or None where that was not wanted.
         chosen: how layout and precision were come to.
         peak_bytes: of one request above a bare session, measured in a fresh process where there was a limit.
+        rounded_to_zero: rows by side, "item" and "user", that have values and ship as zeros, because all values
+            are below a step of the codes; sides without such rows are left out.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Export:
     verification: Verification | None
     chosen: Chosen
     peak_bytes: int | None = None
+    rounded_to_zero: dict[str, int] = field(default_factory=dict)
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -124,9 +127,10 @@ def _export(source: Source, folder: Path, options: Options, signer: Signer | Non
         peak = None if options.max_rss is None else _check_memory(scratch, packed.reference(), draft, options.max_rss)
         if options.id_map is not None:
             _write_id_map(options.id_map, draft)
+        lost = packed.rounded_to_zero(draft.source)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
-    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak)
+    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost)
 
 
 @contextlib.contextmanager

@@ -176,5 +176,16 @@ def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable)
         )
 
 
+def rounded_to_zero(table: Table, packed: PackedTable) -> int:
+    """The number of rows that have values, and of which the codes keep none."""
+    if not packed.plan.is_integer:
+        return 0
+    order = packed.plan.order
+    largest = largest_values(table)[order]
+    # Error feedback may move a value by more than half a step.
+    near = np.flatnonzero((largest > 0) & (largest < 2 * packed.row_scales(np.arange(order.size))))
+    return sum(int((~packed.values(near[part]).any(1)).sum()) for part in chunks(near.size, ROWS_AT_ONCE))
+
+
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"

@@ -16,7 +16,7 @@ from edgerec.errors import ExportError
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, is_text
 from edgerec_export.layouts import Bounds, Plan, Scales
-from edgerec_export.magnitudes import check_codes, check_halves
+from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference
 from edgerec_export.values import FARTHEST, ONE, Coder, KeptScales, chunks, gram
 
@@ -213,6 +213,13 @@ class Packed:
         return Reference(
             self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
         )
+
+    def rounded_to_zero(self, source: Source) -> dict[str, int]:
+        """By side, "item" and "user", the number of rows of which codes keep nothing, where there are some."""
+        counts = {"item": rounded_to_zero(source.items, self.tables["i"])}
+        if "u" in self.tables and source.users is not None:
+            counts["user"] = rounded_to_zero(source.users, self.tables["u"])
+        return {side: count for side, count in counts.items() if count}
 
 
 def packed_in_memory(draft: Draft) -> Packed:

@@ -197,6 +197,20 @@ def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> N
     assert "what it was trained on" in evaluated.stderr
 
 
+def test_rows_that_ship_as_zeros_are_shown(command_line: CommandLine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((30, 4))
+    items[:3] /= 2000
+    np.save(tmp_path / "items.npy", items)
+    np.save(tmp_path / "users.npy", rng.standard_normal((5, 4)))
+    own = ("export", "--items", "items.npy", "--users", "users.npy", "--precision", "int8", "--out", "b", "--no-verify")
+    shown = " ".join(command_line(*own, cwd=tmp_path).stdout.split())
+    assert "3 item rows ship as zeros" in shown
+    assert json_of(command_line(*own, "--json", cwd=tmp_path))["rounded_to_zero"] == {"item": 3}
+    kept = command_line(*own, "--scales", "row", "--json", cwd=tmp_path)
+    assert json_of(kept)["rounded_to_zero"] == {}
+
+
 def test_a_cut_after_training_is_told_where_it_is_made(place: Path, tmp_path: Path, command_line: CommandLine) -> None:
     """With --mask-at ego: by train, export and inspect, as text and as JSON, of the epoch that ships."""
     given = ("train", DATA, "--backbone", "lightgcn", "--budget", "20%", "--dimensions", "8", "--epochs", "3")

@@ -103,6 +103,25 @@ def test_what_is_like_a_row_that_vanishes_is_answered_to_the_last_item(short: fl
         assert scores[1, 0] > 0.1
 
 
+@pytest.mark.parametrize("layout", ["dense", "mixed"])
+def test_cosines_are_of_dimensions_too_that_no_user_has(layout: str, tmp_path: Path) -> None:
+    """Scores do without them, and a bundle without `similar` leaves them out."""
+    items = np.array([[1, 0], [1, 5], [1, -5], [2, 0.1]], np.float32)
+    source = from_arrays(items, np.array([[1, 0], [2, 0]], np.float32))
+    done = export(source, tmp_path / "b", Options(layout))
+    model = Recommender.load(done.folder)
+    lengths = np.linalg.norm(items, axis=1)
+    found = {one.item: one.score for one in model.similar(0, 3)}
+    for item, cosine in enumerate(items @ items[0] / lengths / lengths[0]):
+        assert found.get(item, 1) == pytest.approx(cosine, abs=2e-3)
+    assert model.score(1, [0, 1, 2, 3]).tolist() == [2, 2, 2, 4]
+    like = export(source, tmp_path / "like", Options.like(done.folder, verify=False))
+    assert {one.item: one.score for one in Recommender.load(like.folder).similar(0, 3)} == found
+    without = choose_draft(source, Options(layout, similar=False))
+    assert (without.items.d, choose_draft(source, Options(layout)).items.d) == (1, 2)
+    assert choose_draft(source, Options(layout, max_bytes=without.nbytes())).items.d == 1
+
+
 def test_the_graph_is_standard_checked_and_old(tmp_path: Path) -> None:
     done = export(random_source(5000, 40), tmp_path / "b", Options(precision="int8"))
     for path in done.folder.glob("*.onnx"):

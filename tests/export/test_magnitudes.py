@@ -221,6 +221,20 @@ def test_one_large_item_leaves_the_others_their_values(precision: str, tmp_path:
         export(one, tmp_path / "b", Options("dense", precision, scales="table"))
 
 
+@pytest.mark.parametrize("layout", [*LAYOUTS])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_that_ship_as_zeros_are_counted(layout: str, precision: str, tmp_path: Path) -> None:
+    items, users = values(ITEMS, 7), np.sign(values(USERS, 8)) + 0.5
+    items[::3] *= 1e-3 / np.abs(items[::3]).max(1, keepdims=True)
+    items[1] = 0  # has no values to lose
+    one = source(items, users, sparse=layout not in ("dense", "mixed"))
+    done = export(one, tmp_path / "b", Options(layout, precision, verify=False))
+    model = Recommender.load(done.folder)
+    zeros = int((~model.score_rows({"user": np.arange(USERS)}, [[*range(ITEMS)]] * USERS).any(0)).sum())
+    assert done.rounded_to_zero == ({"item": zeros - 1} if zeros > 1 else {})
+    assert bool(done.rounded_to_zero) == (precision in ("int8", "int4"))
+
+
 @pytest.mark.parametrize(("a", "b", "named"), [(30, 30, "item .*3.4e38"), (-30, -10, "user 0")])
 def test_scores_that_are_no_float32_are_refused(a: int, b: int, named: str, tmp_path: Path) -> None:
     with pytest.raises(RangeError, match=named):

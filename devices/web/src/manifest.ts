@@ -82,7 +82,8 @@ export function readManifest(content: Bytes): Manifest {
   if (fields?.["format"] !== "edgerec.bundle") {
     throw new BundleError(`${MANIFEST} describes no bundle of EdgeRec; export one`);
   }
-  const version = String(fields["version"]);
+  const version = fields["version"] as string;
+  demand(typeof version === "string" && /^\d{1,9}\.\d{1,9}$/.test(version), "version");
   if (!(parseInt(version) <= limits.major)) {
     throw new BundleError(`the bundle has version ${version}, this reader knows ${limits.major}.x; update edgerec`);
   }
@@ -105,8 +106,8 @@ export function readManifest(content: Bytes): Manifest {
   const manifest = {
     metadata: {
       version,
-      layout: `${fields["layout"]}`,
-      precision: `${fields["precision"]}`,
+      layout: `${demand(fields["layout"], "layout")}`,
+      precision: `${demand(fields["precision"], "precision")}`,
       d: whole(fields["d"], "d", 1),
       items: items.rows,
       users: users?.rows ?? 0,
@@ -122,12 +123,18 @@ export function readManifest(content: Bytes): Manifest {
     sections,
     // Others of onnxruntime's options could name files.
     session: Object.fromEntries(session_options.map((name) => [name, `${wanted[name] ?? 0}`])),
-    popular: (fields["encoder"] as { empty_history?: string | null } | null)?.empty_history,
+    popular: fields["encoder"] === null ? null : emptyHistory(object(fields["encoder"], "encoder")),
     others,
     ownFiles,
   };
   checkSections(manifest);
   return manifest;
+}
+
+function emptyHistory(encoder: Fields): string | null {
+  const name = encoder["empty_history"];
+  demand(name === null || typeof name === "string", "empty_history");
+  return name as string | null;
 }
 
 /** Refuse sections that are not there, or are no vectors of whole numbers of the length that readers rely on. */
@@ -180,7 +187,7 @@ const whole = (value: unknown, name: string, least = 0) =>
 /** File names never contain a path. */
 function file(value: unknown, name: string, most = Infinity): FileEntry {
   const entry = object(value, name) as unknown as FileEntry;
-  demand(/^(?!\.\.?$)[^/\\:\0]+$/.test(entry.file) && /^[0-9a-f]{64}$/.test(entry.sha256), entry.file);
+  demand(/^(?!\.)[\w.-]{1,255}$/.test(entry.file) && /^[0-9a-f]{64}$/.test(entry.sha256), entry.file);
   demand(whole(entry.bytes, name) <= most, name);
   return entry;
 }
@@ -190,7 +197,7 @@ function section(value: unknown, name: string, tables: FileEntry): Section {
   demand(dtypes.includes(dtype) && list(shape, name).length <= limits.axes, name);
   const bits = +/\d+/.exec(dtype)![0];
   const bytes = shape.reduce<number>((product, length) => product * whole(length, name), bits / 8);
-  demand(whole(offset, name) + bytes <= tables.bytes, name);
+  demand(whole(offset, name) + bytes <= tables.bytes && offset % (bits / 8) === 0, name);
   return [offset, dtype, shape, bytes];
 }
 

@@ -67,6 +67,7 @@ const OURS = /^(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\.
 /** The build shortens the names of manifests' fields; those of this are a file's, and so some are quoted below. */
 interface Header {
   format: string;
+  version: string;
   base: { manifest: string };
   manifest: { bytes: number; sha256: string; copies: number };
   files: { file: string; from: string | null; copies: number }[];
@@ -102,16 +103,16 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
   need(inflated <= limits.inflated * known + limits.inflated_room, `${inflated} bytes for a bundle of ${known}`);
   const parts = new Parts(patch.slice(HEAD), inflated);
   try {
-    return await made(parts, inflated, base);
+    return await made(parts, inflated, `${major}.${head.getUint16(10, true)}`, base);
   } finally {
     await parts.close();
   }
 }
 
-async function made(parts: Parts, inflated: number, base: Base): Promise<[file: string, content: Bytes][] | null> {
+async function made(parts: Parts, inflated: number, version: string, base: Base): Promise<[file: string, content: Bytes][] | null> {
   const { manifest, document, sha256 } = base;
   const known = manifest.metadata.bytes;
-  const header = await parts.header(base.jsonObject);
+  const header = await parts.header(base.jsonObject, version);
   const digest = await sha256(document);
   if (digest === header["manifest"].sha256) {
     return null;
@@ -189,9 +190,12 @@ class Parts {
   private readonly stream: Bytes;
   private readonly reader: ReadableStreamDefaultReader<Uint8Array>;
 
-  constructor(deflated: Bytes, bytes: number) {
+  constructor(
+    private readonly deflated: Bytes,
+    bytes: number,
+  ) {
     this.stream = new Uint8Array(bytes);
-    this.reader = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+    this.reader = inflated(deflated);
   }
 
   /** Inflate so many bytes behind what was taken, or all. */
@@ -205,16 +209,26 @@ class Parts {
     }
   }
 
-  /** Refuse a stream that has more than was promised. */
+  /** Refuse a stream that has more than was promised, or bytes behind its end. */
   async end(): Promise<void> {
-    need((await this.reader.read()).done, "its stream has another length than promised");
+    let more = !(await this.reader.read()).done;
+    // Some platforms pass over what stands behind a stream; where nothing does, one without its last byte is cut.
+    const shorter = inflated(this.deflated.subarray(0, -1));
+    try {
+      while (!more && !(await shorter.read()).done);
+      more = true;
+    } catch {
+      // It is cut.
+    }
+    await shorter.cancel().catch(() => undefined);
+    need(!more, "its stream has another length than promised");
   }
 
   async close(): Promise<void> {
     await this.reader.cancel().catch(() => undefined);
   }
 
-  async header(parse: Tools["jsonObject"]): Promise<Header> {
+  async header(parse: Tools["jsonObject"], version: string): Promise<Header> {
     let end = -1;
     for (let bytes = PIECE; end < 0 && bytes < limits.header_bytes + PIECE; bytes += PIECE) {
       await this.ready(bytes);
@@ -224,6 +238,7 @@ class Parts {
     const header = parse(this.take(end)) as unknown as Header;
     this.at = end + 1;
     need(header.format === "edgerec.patch", "it has no header");
+    need(header["version"] === version, "its header is of another version");
     return header;
   }
 
@@ -259,6 +274,10 @@ class Parts {
     need(copies.fit(base, made), "it copies what is not there");
     return copies;
   }
+}
+
+function inflated(deflated: Bytes): ReadableStreamDefaultReader<Uint8Array> {
+  return new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
 }
 
 function units(bytes: Bytes, size: number): Units {

@@ -108,6 +108,13 @@ def test_damaged_bundles_are_refused_by_named_errors(runtime: Path) -> None:
 
 CHANGES = {
     "m.version = '2.0'": "has version 2.0, this reader knows 1.x; update edgerec",
+    **{f"m.version = {said}": "damaged at 'version'" for said in ("'0'", "'1'", "1.5", "'1.0.0'", "null")},
+    **{f"delete m.{name}": f"damaged at '{name}'" for name in ("version", "layout", "precision", "encoder", "users")},
+    "m.encoder = {}": "damaged at 'empty_history'",
+    "m.encoder = 3": "damaged at 'encoder'",
+    "m.sections.i[0] += 1": "damaged at 'i'",
+    "m.tables.file = '.tables.bin'": "manifest.json is damaged at '.tables.bin'",
+    "m.tables.file = 'f'.repeat(256)": "manifest.json is damaged at 'fff",
     "m.format = 'zip'": "describes no bundle of EdgeRec",
     "m.tables.file = '../tables.bin'": "manifest.json is damaged at '../tables.bin'",
     "m.tables.file = '/etc/passwd'": "damaged at '/etc/passwd'",

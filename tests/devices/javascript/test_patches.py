@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,26 @@ def test_a_page_fetches_the_patch_and_nothing_of_the_new_tables(browser: Chrome,
         "tell((await m.recommend({ history: [], k: 5 })).map((one) => one.item));"
     )
     assert answer == json.loads(model)
+
+
+def test_a_patch_is_its_stream_and_of_one_version(patches: Path, tmp_path: Path) -> None:
+    work, old = tmp_path / "films.bundle", patches / "csr fp16" / "old.bundle"
+    shutil.copytree(old, work)
+    patch = (old.parent / "patch").read_bytes()
+    longer = patch[44:] + b"more"
+    other = struct.pack("<HH", 1, 1)
+    files = {
+        "behind": (patch[:12] + sha256(longer).digest() + longer, "its stream has another length than promised"),
+        "version": (patch[:8] + other + patch[12:], "its header is of another version"),
+    }
+    for name, (content, _) in files.items():
+        (tmp_path / name).write_bytes(content)
+    told = module(
+        "import { readFile } from 'node:fs/promises';\n"
+        f"for (const name of {json.dumps(list(files))}) {{\n"
+        f"  const patch = new Uint8Array(await readFile({json.dumps(str(tmp_path))} + '/' + name));\n"
+        f"  tell(await fails(edgerec.apply({json.dumps(str(work))}, patch)));\n"
+        "}\n"
+    )
+    for said, (_, reason) in zip(map(json.loads, told.splitlines()), files.values(), strict=True):
+        assert said == f"PatchError: the patch is damaged ({reason}); get it again"

@@ -145,8 +145,17 @@ public final class Behaviour {
             {"\"graphs\":{", "\"graphs\":{" + members(17, one) + ",", "is damaged at 'graphs'"},
             {"\"sections\":{", "\"sections\":{" + members(257, "[0,\"int8\",[1]]") + ",", "is damaged at 'sections'"},
             {"\"other_files\":[", "\"other_files\":[" + one + ",", "is damaged at 'other_files'"},
-            {"\"version\":\"1.0\"", "\"version\":\"\\u001b[2J" + "x".repeat(9999) + "\"", "version \\u001b[2Jxxx"},
-            {"\"version\":\"1.0\"", "\"version\":\"" + "x".repeat(9999) + "\"", "xxx ... xxx"},
+            {"\"file\":\"" + tables, "\"file\":\"\\u001b[2J" + "x".repeat(9999), "damaged at '\\u001b[2Jxxx"},
+            {"\"file\":\"" + tables, "\"file\":\"" + "x".repeat(9999), "xxx ... xxx"},
+            {"\"file\":\"" + tables, "\"file\":\"." + tables, "is damaged at '.tables-"},
+            {"\"version\":\"1.0\"", "\"version\":\"0\"", "is damaged at 'version'"},
+            {"\"version\":\"1.0\"", "\"version\":1.0", "is damaged at 'version'"},
+            {"\"version\":\"1.0\",", "", "is damaged at 'version'"},
+            {"\"layout\":\"mixed\",\"precision\"", "\"precision\"", "is damaged at 'layout'"},
+            {"\"precision\":\"fp32\",", "", "is damaged at 'precision'"},
+            {"\"encoder\":null,", "", "is damaged at 'encoder'"},
+            {"\"encoder\":null,", "\"encoder\":{},", "is damaged at 'empty_history'"},
+            {"\"i\":[0,", "\"i\":[1,", "is damaged at 'i'"},
         };
         for (String[] change : changes) {
             Vectors.copy(titles, place);

@@ -58,6 +58,15 @@ public final class Updates {
                 wrong++;
             }
         }
+        byte[] newer = Files.readAllBytes(new File(cases[0], "patch").toPath());
+        newer[10] = 1; // its minor version, which its header does not have
+        Vectors.copy(new File(cases[0], "old.bundle"), place);
+        try {
+            Patches.apply(place, newer);
+            wrong++;
+        } catch (PatchException named) {
+            wrong += named.getMessage().contains("its header is of another version") ? 0 : 1;
+        }
         Random random = new Random(Long.parseLong(arguments[2]));
         int refused = 0;
         for (int n = 0; n < Integer.parseInt(arguments[3]); n++) {

@@ -15,7 +15,7 @@ final class Manifest {
     /** One takes a few thousand. */
     static final long MOST_BYTES = Spec.MANIFEST_BYTES;
 
-    private static final Pattern FILE = Pattern.compile("(?!\\.\\.?$)[^/\\\\:\\x00]+");
+    private static final Pattern FILE = Pattern.compile("(?!\\.)[\\w.-]{1,255}");
     private static final Pattern SHA256 = Pattern.compile("[0-9a-f]{64}");
     private static final Pattern VERSION = Pattern.compile("(\\d{1,9})\\.\\d{1,9}");
 
@@ -102,9 +102,13 @@ final class Manifest {
         Map<String, Object> fields = fields(content);
         version = String.valueOf(fields.get("version"));
         Matcher parts = VERSION.matcher(version);
-        if (!parts.matches() || Integer.parseInt(parts.group(1)) > Spec.MAJOR) {
+        demand(fields.get("version") instanceof String && parts.matches(), "version");
+        if (Integer.parseInt(parts.group(1)) > Spec.MAJOR) {
             throw new BundleException(
                     "the bundle has version " + version + ", this reader knows " + Spec.MAJOR + ".x; update edgerec");
+        }
+        for (String name : new String[] {"layout", "precision", "users", "encoder"}) {
+            demand(fields.containsKey(name), name);
         }
         tables = entry(fields.get("tables"), "tables");
         for (Map.Entry<String, Object> one : object(fields.get("graphs"), "graphs").entrySet()) {
@@ -254,6 +258,7 @@ final class Manifest {
             bytes *= shape[n];
         }
         long offset = whole(place.get(0), name);
+        demand(offset % size((String) place.get(1)) == 0, name);
         demand(offset <= tables.bytes && bytes <= tables.bytes - offset, name);
         return new Section(offset, (String) place.get(1), shape, bytes);
     }
@@ -283,8 +288,12 @@ final class Manifest {
     }
 
     private static String popular(Object encoder) {
-        Object name = encoder == null ? null : object(encoder, "encoder").get("empty_history");
-        demand(name == null || name instanceof String, "empty_history");
+        if (encoder == null) {
+            return null;
+        }
+        Object name = object(encoder, "encoder").get("empty_history");
+        boolean known = object(encoder, "encoder").containsKey("empty_history");
+        demand(known && (name == null || name instanceof String), "empty_history");
         return (String) name;
     }
 }

@@ -54,6 +54,8 @@ final class PatchParts {
         }
         need(end >= 0 && end <= Spec.HEADER_BYTES, "it has no header of at most " + Spec.HEADER_BYTES + " bytes");
         header = parsed(take(end));
+        String version = major + "." + (head.getShort(10) & 0xFFFF);
+        need(version.equals(header.get("version")), "its header is of another version");
         at = end + 1;
     }
 
