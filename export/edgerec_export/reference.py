@@ -126,6 +126,9 @@ class Reference:
             made: NDArray[np.float64] = 1e-5 * self._made(self._scorer.magnitudes(), subject, places, np.abs)
             return made
         vectors, scale = self._vectors(subject)
+        if self._users is None and not self.takes_vectors:
+            # The graph sums each value over the history: one that cancels is as far off as the largest is.
+            vectors = np.broadcast_to(np.abs(vectors).max(1, keepdims=True), vectors.shape)
         allowed = 1e-5 * self._products(vectors, scale, places, np.abs)
         if self._users is None and self._integer:
             allowed += scale.astype(np.float64)[:, None] * self._largest

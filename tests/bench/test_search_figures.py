@@ -104,10 +104,10 @@ def test_a_search_that_is_not_finished_is_drawn_alone(folder: Path, tmp_path: Pa
 
 
 def test_densities_are_drawn_where_they_differ(tmp_path: Path) -> None:
-    history = SearchHistory(tmp_path)
+    history = SearchHistory(tmp_path / "search")
     for number in range(6):
         history.add(entry(number, 0.5 + 0.05 * number, strategy="walk", density=0.1 + 0.1 * number))
-    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    assert run(["report", str(tmp_path / "search"), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
     assert "density against iteration" in page
     assert "predicted fitness" not in page
