@@ -32,13 +32,13 @@ class BenchCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an EdgeRecError becomes one line and exit status 2."""
         try:
-            _check_out(ctx.params)
+            check_out(ctx.params)
             return super().invoke(ctx)
         except EdgeRecError as error:
             raise _Refused(reason_of(error)) from error
 
 
-def _check_out(given: Mapping[str, Any]) -> None:
+def check_out(given: Mapping[str, Any]) -> None:
     """Refuse, before anything is measured, an --out that is the data, or a file that holds no figures."""
     out, data = given.get("out"), given.get("data")
     if isinstance(out, Path):

@@ -26,7 +26,7 @@ import click
 from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_json
-from edgerec_bench.command import ASIDE, BenchCommand, typed
+from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
 from edgerec_bench.grid import Plan, Row, Standing, run_grid
 from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
 
@@ -56,6 +56,7 @@ def experiment(
         def measured(*args: P.args, **kwargs: P.kwargs) -> Figures:
             values: dict[str, Any] = dict(kwargs)
             note = values.pop("note")
+            check_out({**values, "out": out_path()})
             figures = function(*args, **values)
             if (out := out_path()) is not None:
                 _write(out, kind, module, {"note": note, **figures})

@@ -278,8 +278,8 @@ def test_a_manifest_that_is_not_ours_stays(tmp_path: Path, place: Path) -> None:
 
 
 def test_commands_that_measure_keep_the_rule(tmp_path: Path) -> None:
-    """Every `python -m edgerec_bench...` with an --out, by the class that they share."""
-    from edgerec_bench.quality_per_byte import main
+    """Every experiment with an --out, by the harness that they share."""
+    from bench.experiments.quality_per_byte import main
 
     data = made("file", tmp_path / "ratings.csv")
     for out, said in ((data, "is an input"), (made("file", tmp_path / "notes.json"), "was not written by this")):
