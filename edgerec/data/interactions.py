@@ -209,7 +209,8 @@ class Interactions:
 
 
 def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
-    if isinstance(values, list | tuple) and any(isinstance(value, str) and "\0" in value for value in values):
+    listed = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind == "O" else values
+    if isinstance(listed, list | tuple) and any(isinstance(value, str) and "\0" in value for value in listed):
         raise DataError(f"{what} ids must not hold the character NUL")  # NumPy drops it at the end of a text
     texts = as_texts(values)
     array = np.asarray(values) if texts is None else texts
@@ -218,8 +219,6 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     if array.ndim != 1:
         raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
     if texts is None and array.dtype.kind == "O" and (found := as_texts(array)) is not None:
-        if any("\0" in value for value in array.tolist()):
-            raise DataError(f"{what} ids must not hold the character NUL")
         array = texts = found  # as pandas keeps text
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
@@ -233,7 +232,7 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     else:
         raise DataError(f"{what} ids must be integers or strings, got {array.dtype}")
     ids, rows = np.unique(array, return_inverse=True)
-    if ids.dtype.kind == "U":
+    if is_text(ids):
         if (missing := np.isin(ids, sorted(MISSING_IDS))).any():
             raise DataError(f"the {what} id {ids[missing][0]!s} stands for a missing value; leave such rows out")
         try:

@@ -14,7 +14,7 @@ import pytest
 from edgerec import train
 from edgerec.data import Interactions, load_data, merge
 from edgerec.data.folders import read_folder, write_folder
-from edgerec.errors import ExportError
+from edgerec.errors import DataError, ExportError
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable, load_arrays
 from edgerec.tables.texts import is_text, join_texts, restored, storable, text_array
@@ -146,3 +146,10 @@ def test_what_is_no_text_is_refused() -> None:
     table = np.ones((2, 2), np.float32)
     with pytest.raises(ExportError, match="integers or text"):
         from_arrays(table, table, item_ids=np.array(["a", 1], object))
+
+
+@pytest.mark.parametrize(("wrong", "says"), [("nan", "missing value"), ("\ud800", "whole characters"), ("a\0", "NUL")])
+def test_ids_of_any_length_are_refused_for_the_same_reasons(wrong: str, says: str) -> None:
+    users = np.array(["u" * LONG, wrong, *(f"user-{number}" for number in range(2000))], object)
+    with pytest.raises(DataError, match=says):
+        Interactions.from_pairs(users, np.arange(users.size))
