@@ -22,6 +22,7 @@ from tests.bench.conftest import status_of
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "bench" / "experiments"
+RENAMED = {"--oracle ials": "--proxy ials", "ciess.ship=": "ciess.candidate_sources="}
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
 GROUPS = ("paper", "scale", "peers", "robustness", "streams", "arm64", "smoke")
 
@@ -49,7 +50,9 @@ def commands_in(path: Path) -> list[str]:
 
 
 def today(command: str) -> str:
-    """As bench/README.md says: modules of edgerec_bench that are experiments now."""
+    """Return a command as it is typed today: bench/README.md says which names are new."""
+    for before, now in RENAMED.items():
+        command = command.replace(before, now)
     found = re.match(r"python -m edgerec_bench\.(\w+)", command)
     if found and (EXPERIMENTS / f"{found[1]}.py").exists():
         return command.replace("edgerec_bench.", "bench.experiments.", 1)
