@@ -205,8 +205,8 @@ def _show(
     if done.peak_bytes is not None:
         say(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     for side, count in done.rounded_to_zero.items():
-        rows = "row ships" if count == 1 else "rows ship"
-        say(f"{count} {side} {rows} as zeros, all values below a step; --scales row or --precision fp32 keeps them")
+        which = "row ships" if count == 1 else "rows ship"
+        say(f"{count} {side} {which} as zeros, all values below a step; --scales row or --precision fp32 keeps them")
     if checked is not None:
         say(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 
