@@ -40,10 +40,10 @@ def measure(data: str, budget: str, actions: int) -> dict[str, Any]:
         judge = Rehearsal(request.training, segment, None).evaluate
         equal = judge(scene.uniform_sizes()).mean()
         ratios.append([float(judge(action.plan(scene)).mean() / equal) for action in drawn])
-    return told(np.array(ratios), drawn)
+    return report(np.array(ratios), drawn)
 
 
-def told(ratios: np.ndarray[Any, np.dtype[np.float64]], drawn: list[SizeAction]) -> dict[str, Any]:
+def report(ratios: np.ndarray[Any, np.dtype[np.float64]], drawn: list[SizeAction]) -> dict[str, Any]:
     """What ratios (segments, actions) say."""
     best = int(ratios.mean(0).argmax())
     return {
