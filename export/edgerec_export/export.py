@@ -50,7 +50,7 @@ class Export:
         chosen: how layout and precision were come to.
         peak_bytes: of one request above a bare session, measured in a fresh process where there was a limit.
         rounded_to_zero: rows by side, "item" and "user", that have values and ship as zeros, because all values
-            are below a step of the codes; sides without such rows are left out.
+            are below a step of the codes or the smallest float; sides without such rows are left out.
     """
 
     folder: Path
@@ -127,7 +127,7 @@ def _export(source: Source, folder: Path, options: Options, signer: Signer | Non
         peak = None if options.max_rss is None else _check_memory(scratch, packed.reference(), draft, options.max_rss)
         if options.id_map is not None:
             _write_id_map(options.id_map, draft)
-        lost = packed.rounded_to_zero(draft.source)
+        lost = packed.rounded_to_zero(source, draft.source)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
     return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost)

@@ -138,7 +138,11 @@ def needs_care(source: Source, options: Options) -> bool:
 
 
 def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
-    """Raises RangeError where a row has a value that float16 does not hold, or none that it holds."""
+    """Raises RangeError where a row has a value that float16 does not hold, or a user, or more than half of the items,
+    none that it holds.
+
+    A few items whose values vanish next to the others', such as a stream's newcomers, score 0 up to rounding.
+    """
     largest = largest_values(table)
     row = int(largest.argmax())
     if largest[row] >= LARGEST_HALF:
@@ -147,7 +151,7 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
             "divide the table"
         )
     lost = np.flatnonzero((largest > 0) & (largest <= NO_HALF))
-    if lost.size:
+    if lost.size and (side == "user" or 2 * lost.size > (largest > 0).sum()):
         raise RangeError(
             f"the largest value of {side} {ids[lost[0]]} is {largest[lost[0]]:.3g}, which fp16 rounds to 0 "
             f"({_rows(lost.size)} in all); export in fp32 or int8, or multiply the table"
@@ -176,15 +180,23 @@ def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable)
         )
 
 
-def rounded_to_zero(table: Table, packed: PackedTable) -> int:
-    """The number of rows that have values, and of which the codes keep none."""
-    if not packed.plan.is_integer:
-        return 0
+def rounded_to_zero(given: Table, table: Table, packed: PackedTable) -> int:
+    """The number of rows that have values, and of which a bundle keeps none.
+
+    Args:
+        given: the table before it was moved by a power of two, by which float32 may lose its smallest rows.
+        table: the table that was packed.
+    """
     order = packed.plan.order
     largest = largest_values(table)[order]
+    gone = 0 if given is table else int(((largest == 0) & (largest_values(given)[order] > 0)).sum())
+    if packed.plan.precision == "fp16":
+        return gone + int(((largest > 0) & (largest <= NO_HALF)).sum())
+    if not packed.plan.is_integer:
+        return gone
     # Error feedback may move a value by more than half a step.
     near = np.flatnonzero((largest > 0) & (largest < 2 * packed.row_scales(np.arange(order.size))))
-    return sum(int((~packed.values(near[part]).any(1)).sum()) for part in chunks(near.size, ROWS_AT_ONCE))
+    return gone + sum(int((~packed.values(near[part]).any(1)).sum()) for part in chunks(near.size, ROWS_AT_ONCE))
 
 
 def _rows(count: int) -> str:

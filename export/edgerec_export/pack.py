@@ -214,11 +214,16 @@ class Packed:
             self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
         )
 
-    def rounded_to_zero(self, source: Source) -> dict[str, int]:
-        """By side, "item" and "user", the number of rows of which codes keep nothing, where there are some."""
-        counts = {"item": rounded_to_zero(source.items, self.tables["i"])}
-        if "u" in self.tables and source.users is not None:
-            counts["user"] = rounded_to_zero(source.users, self.tables["u"])
+    def rounded_to_zero(self, given: Source, source: Source) -> dict[str, int]:
+        """By side, "item" and "user", the number of rows of which nothing is kept, where there are some.
+
+        Args:
+            given: what was exported, before it was moved by a power of two.
+            source: what was packed.
+        """
+        counts = {"item": rounded_to_zero(given.items, source.items, self.tables["i"])}
+        if "u" in self.tables and source.users is not None and given.users is not None:
+            counts["user"] = rounded_to_zero(given.users, source.users, self.tables["u"])
         return {side: count for side, count in counts.items() if count}
 
 
