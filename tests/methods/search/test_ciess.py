@@ -85,14 +85,16 @@ def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Int
     [
         ("default", {"smoothed"}),
         ("paper", {"walk", "projected"}),
-        ("authors_code", {"walk", "projected"}),
-    ],  # or one of them
+        ("authors_code", {"walk", "projected"}),  # or one of them
+    ],
 )
-def test_each_protocol_ships_its_kinds_of_sizes(
+def test_each_variant_ships_its_kinds_of_sizes(
     variant: str, found: set[str], interactions: Interactions, tmp_path: Path
 ) -> None:
     """What was visited is judged already, as a 'walk'."""
-    run = train_request(interactions, request("60%", variant=variant, epochs=1, retrain=6), out=tmp_path)
+    sources = VARIANTS[variant].candidate_sources.removesuffix(",uniform")
+    settings = {"variant": variant, "epochs": 1, "retrain": 6, "candidate_sources": sources}
+    run = train_request(interactions, request("60%", **settings), out=tmp_path)
     told = read_history(tmp_path / FILE_NAME)
     origin = {entry["iteration"]: entry["strategy"] for entry in told if entry["strategy"] != "retrain"}
     assert {origin[entry["iteration"]] for entry in told if entry["strategy"] == "retrain"} <= found
