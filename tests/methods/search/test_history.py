@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 
 from edgerec.errors import RunError
-from edgerec.methods.search.history import FILE_NAME, RETRAIN, SearchHistory, read_history, size_deciles
+from edgerec.methods.search.history import DECILES, FILE_NAME, RETRAIN, SearchHistory, read_history, size_deciles
 from edgerec.models import SizePlan
 
 
 def entry(number: int, **changes: Any) -> dict[str, Any]:
     fields = {"iteration": number, "action": {}, "strategy": "greedy", "predicted": None, "fitness": 0.1 * number}
-    return {**fields, "density": 0.1, "seconds": 1.0, "sizes": {"users": [], "items": []}, **changes}
+    return {
+        **fields,
+        "density": 0.1,
+        "seconds": 1.0,
+        "sizes": {"users": [1.0] * DECILES, "items": [2.0] * DECILES},
+        **changes,
+    }
 
 
 def test_entries_are_there_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from edgerec.budget import SizeBudget
 from edgerec.methods.bet.predictor import Groups, Predictor
 from edgerec.methods.search.sampler import Sampler
 from edgerec.models import SizePlan
@@ -22,7 +23,7 @@ def counts(n: int, seed: int) -> NDArray[np.int64]:
 
 @pytest.fixture
 def sampler() -> Sampler:
-    return Sampler(counts(200, 1), counts(150, 2), 350 * D // 10, D)
+    return Sampler(counts(200, 1), counts(150, 2), SizeBudget(200, 150, 350 * D // 10, D))
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import pytest
 
 from edgerec.budget import Budget
 from edgerec.methods.search.finalists import retrained
-from edgerec.methods.search.history import RETRAIN, SearchHistory
+from edgerec.methods.search.history import DECILES, RETRAIN, SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.training import FitResult
 from tests.methods.search.conftest import MakeJob
 
-KEPT = {"action": {}, "strategy": "greedy", "predicted": 0.5, "density": 0.1, "seconds": 1.0, "sizes": {}}
+SIZES = {side: [1.0] * DECILES for side in ("users", "items")}
+KEPT = {"action": {}, "strategy": "greedy", "predicted": 0.5, "density": 0.1, "seconds": 1.0, "sizes": SIZES}
 
 
 def result(plan: SizePlan, recall: float) -> FitResult:
