@@ -398,11 +398,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, to_json(value))
 
 
-def to_json(value: Any, *, compact: bool = False) -> bytes:
-    """JSON with a newline at its end, stable to the byte for equal values; indented for people unless compact."""
+def to_json(value: Any, *, compact: bool = False, surrogates: str = "replace") -> bytes:
+    """JSON with a newline at its end, stable to the byte for equal values; indented for people unless compact.
+
+    Args:
+        surrogates: how half a character is written: 'replace' by a question mark, since names of files that are not
+            UTF-8 have some and no reader takes them; 'backslashreplace' to escape it.
+    """
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, **layout) + "\n"
-    return text.encode(errors="backslashreplace")  # of half a character, which JSON escapes in the same way
+    return text.encode(errors=surrogates)
 
 
 def sha256(path: Path) -> str:

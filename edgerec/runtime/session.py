@@ -114,7 +114,8 @@ class Session:
 
 def _written(items: tuple[RawId, ...]) -> bytes:
     plain = [{"int": str(one)} if isinstance(one, int) and abs(one) >= EXACT else one for one in items]
-    return to_json({"format": FORMAT, "version": VERSION, "items": plain}, compact=True)
+    history = {"format": FORMAT, "version": VERSION, "items": plain}
+    return to_json(history, compact=True, surrogates="backslashreplace")  # ids of apps whose texts have half characters
 
 
 def _parsed(content: bytes, path: Path) -> tuple[RawId, ...]:
