@@ -4,3 +4,6 @@
 `mutants` and `summary`. Nothing here imports the exporter's or the runtime's internals: `oracle` decodes a bundle by
 export/README.md alone.
 """
+
+MOST_MESSAGE = 2200
+"""Characters of a message of ours, by docs/python.md."""

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.experiments.attack import MOST_MESSAGE
 from bench.experiments.attack.world import DIGITS, snapshot
 
 MOST_ADDRESSES = 8 << 30
 MOST_S = 120.0
-MOST_MESSAGE = 2000
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LONG = "n" * 300
 RESUMABLE = ("train", "tune", "grid", "frontier", "stream", "reproduce", "suite")

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.experiments.attack import MOST_MESSAGE
 from bench.experiments.attack.mutants import Base, Mutant, make_bases, mutant
 
 HERE = Path(__file__).parent
@@ -187,7 +188,9 @@ def findings(
         return
     if reply.outcome == "unnamed":
         yield f"unnamed {reply.name} by {one.way}", reply.text
-    if reply.outcome == "refused" and (len(reply.text) > 2000 or re.search(r"[\x00-\x1f\x7f-\x9f]", reply.text)):
+    if reply.outcome == "refused" and (
+        len(reply.text) > MOST_MESSAGE or re.search(r"[\x00-\x1f\x7f-\x9f]", reply.text)
+    ):
         yield (
             f"an error of several lines, control characters or {len(reply.text) // 1000} thousand characters",
             reply.text[:200],

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.experiments.attack import MOST_MESSAGE
 from bench.experiments.attack.oracle import Floats, Oracle, Side, SpecificationError
 from bench.experiments.attack.requests import ask
 from edgerec import Recommender
@@ -49,8 +50,6 @@ PROMISED = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.06, "int4": 0.6}
 """Relative Frobenius error of the items of plain tables."""
 
 
-LONGEST = 2200
-"""Characters of a message, by docs/python.md."""
 ORDINARY = (1e-3, 60_000.0)
 """Largest values of tables that no precision moves; others are multiplied by a power of two (export/README.md)."""
 
@@ -213,7 +212,7 @@ def _attack(case: Case, scratch: Path) -> str:
         said = by_command(case, scratch, out) if case.command_line else by_api(case, out)
     except EdgeRecError as error:
         text = str(error)
-        if "\n" in text or len(text) > LONGEST or re.search(r"[\x00-\x1f\x7f]", text):
+        if "\n" in text or len(text) > MOST_MESSAGE or re.search(r"[\x00-\x1f\x7f]", text):
             case.find("error of several lines", text)
         said = type(error).__name__
         if case.values in PLAIN and said == "TableError":
