@@ -35,7 +35,7 @@ from edgerec.errors import BenchError, EdgeRecError
 DATA = "synthetic:80x50x1200"
 SMALL = ("--budget", "50%", "--dimensions", "8", "--epochs", "2", "--threads", "1")
 SEARCH = (
-    *("--method", "bet", "--oracle", "ials"),
+    *("--method", "bet", "--method-set", "proxy=ials"),
     *(word for pair in ("iterations=3", "candidates=5", "retrain=1") for word in ("--method-set", pair)),
 )
 STREAM = (
@@ -272,7 +272,6 @@ CALLS = (
     ("report", "result.json", "run", "--out", "new.html"),
     ("report", "stream", "search", "--out", "new.html"),
     ("data", "show", "visits.csv", "--min-user", "2", "--encoding", "latin-1"),
-    ("suite", "smoke", "--list", "--only", "x"),
     ("bench", "bundle", "--seconds", "nan", "--processes", "0", "--calls", "0", "-k", "0", "--sustained", "0"),
     ("reproduce", "bet", "--minutes", "nan", "--seeds", "0", "--dimensions", "0", "--out", "new.json"),
 )
@@ -356,7 +355,7 @@ def called(arguments: tuple[str, ...], folder: Path) -> str:
             contextlib.chdir(folder),
             contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")),
             contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")),
-            mock.patch("edgerec_bench.grid._attempt", _no_cell),
+            mock.patch("edgerec_bench.grid.run._attempt", _no_cell),
         ):
             try:
                 return "refused" if run(arguments) else "well"
