@@ -156,6 +156,7 @@ def test_a_page_that_is_not_isolated(ready: None) -> None:
     """As on a phone that opens it over the network: no threads, a coarse clock, and no checksums."""
     with Browser("browser:open") as device:
         place = device.push(MIXED)
+        device.server._http.host = "laptop.test"  # as with browser:open@laptop.test
         address = device.server.address.replace("127.0.0.1", "laptop.test")
         with chromium.launch(address, ["--host-resolver-rules=MAP laptop.test 127.0.0.1"]):
             answer = device.run({**ONCE, "bundle": place})
