@@ -69,7 +69,7 @@ def test_the_test_part_is_never_looked_at(interactions: Interactions, monkeypatc
 
     monkeypatch.setattr(home, "evaluate_vectors", watched)
     monkeypatch.setattr("edgerec.api.measure_vectors", refused)
-    tune(interactions, trials=2, **{**WANTED, "threads": 1, "max_epochs": 2})
+    tune(interactions, trials=2, **{**WANTED, "seed": 0, "threads": 1, "max_epochs": 2})
     assert set(asked) == {parts.validation.fingerprint()}
 
 
@@ -128,14 +128,17 @@ def test_a_trial_behind_the_median_is_pruned(
     pruned = [*curves[:5], [0.4] * 5, recovers]
     scores = (score for curve in pruned for score in curve)
     monkeypatch.setattr("edgerec.training.fit.evaluate_vectors", lambda *given, **more: {"ndcg@20": next(scores)})
-    wanted = {**WANTED, "backbone": "mf", "threads": 1, "max_epochs": 6, "patience": 6}
+    wanted = {**WANTED, "backbone": "mf", "seed": 0, "threads": 1, "max_epochs": 6, "patience": 6}
     study = tune(interactions, trials=7, out=tmp_path / "study.json", **wanted)
     assert [trial.curves for trial in study.trials] == [[curve] for curve in pruned]
     assert [trial.pruned for trial in study.trials] == [False] * 5 + [True, False]
     assert (study.trials[5].score, study.trials[5].epochs) == (None, 0)
     assert study.best.score == 0.9
     assert study.pruned == 1
-    assert Study.opened(tmp_path / "study.json", study.command) == study
+    space = {f"settings.{name}": area for name, area in BACKBONE_SPACES["mf"].items()}
+    space |= {f"method_settings.{name}": area for name, area in METHOD_SPACES[study.command["method"]].items()}
+    tuned = {name: space[name] for name in study.command["tuned"]}
+    assert Study.opened(tmp_path / "study.json", study.command, tuned) == study
 
 
 def test_a_study_of_an_older_version_goes_on(interactions: Interactions, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_a_trial_that_diverges_is_no_end(interactions: Interactions, monkeypatch
         return real(*given, **more)
 
     monkeypatch.setattr(home, "evaluate_vectors", sometimes)
-    study = tune(interactions, trials=3, **{**WANTED, "threads": 1, "max_epochs": 1})
+    study = tune(interactions, trials=3, **{**WANTED, "seed": 0, "threads": 1, "max_epochs": 1})
     assert [trial.score is None for trial in study.trials] == [False, True, False]
     with pytest.raises(DataError, match="every trial"):
         _ = Study({}, study.trials[1:2]).best
