@@ -176,9 +176,11 @@ class Fit:
     def _goes_on(self, loop: dict[str, Any]) -> bool:
         """Whether there is such a place in this fit."""
         leader, last = loop["leader"], len(self._candidates) - 1
-        if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final"):
+        if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final" and len(self._split.validation)):
             return False
-        if leader is not None and not (0 <= leader["candidate"] <= last and SELECTION in leader["metrics"]):
+        if leader is not None and not (
+            0 <= leader["candidate"] <= last and (SELECTION in leader["metrics"] or not len(self._split.validation))
+        ):
             return False
         return bool(0 <= loop["candidate"] <= last + (loop["phase"] == "choose"))
 

@@ -110,14 +110,14 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
         try:
             return _export(source, folder, finer, signer)
         except BudgetError:
-            raise error from None
+            return _export(source, folder, options, signer, few=True)  # no room for scales of their own
 
 
-def _export(source: Source, folder: Path, options: Options, signer: Signer | None) -> Export:
+def _export(source: Source, folder: Path, options: Options, signer: Signer | None, *, few: bool = False) -> Export:
     chosen = _choose(source, options)
     draft = chosen.draft
     with _scratch(folder) as scratch:
-        names, packed = _write(scratch, draft, signer)
+        names, packed = _write(scratch, draft, signer, few=few)
         sizes = {name: (scratch / name).stat().st_size for name in names}
         if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
             raise BudgetError(f"{sum(sizes.values())} bytes were written where {options.max_bytes} were promised")
@@ -215,10 +215,10 @@ def _is_newer(manifest: Path) -> bool:
     return fields.get("format") == FORMAT and version > MAJOR
 
 
-def _write(scratch: Path, draft: Draft, signer: Signer | None) -> tuple[list[str], Packed]:
+def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = False) -> tuple[list[str], Packed]:
     """Every file of the bundle; their names, the manifest's last."""
     partial = scratch / "tables.part"
-    packed = pack(draft, draft.tables.create(partial))
+    packed = pack(draft, draft.tables.create(partial), few=few)
     with partial.open("rb+") as stream:
         sync(stream)
     scales = {name: table.scales for name, table in packed.tables.items()}

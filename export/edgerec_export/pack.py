@@ -250,7 +250,7 @@ def distortion(packed: Packed, source: Source) -> float:
     return total
 
 
-def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
+def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) -> Packed:
     """Fill the mapped tables file.
 
     Raises RangeError where a precision keeps nothing of a row, or cannot hold it.
@@ -272,7 +272,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
             check_halves(side, ids, table)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), kept.get(name))))
         if plan.is_integer:
-            check_codes(side, ids, table, tables[name])
+            check_codes(side, ids, table, tables[name], like=few or shipped is not None)
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

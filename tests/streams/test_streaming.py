@@ -105,7 +105,7 @@ class StopHere(Exception):  # noqa: N818
 
 @pytest.mark.parametrize("backbone", ["ials", "lightgcn"])
 def test_it_goes_on_after_a_stop_at_any_step_to_the_same_bits(backbone: str, tmp_path: Path) -> None:
-    wanted = {**WANTED, "backbone": backbone, "first": 2, "following": 2}
+    wanted = {**WANTED, "backbone": backbone, "first_epochs": 2, "epochs": 2}
     wanted["method_settings"] = {**WANTED["method_settings"], "steps": 2}
     steps: list[Any] = []
     train_stream(drifting(), out=tmp_path / "whole", progress=lambda *step: steps.append(step), **wanted)
