@@ -109,7 +109,7 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
             raise
         try:
             return _export(source, folder, finer, signer)
-        except BudgetError:
+        except (BudgetError, RangeError):
             return _export(source, folder, options, signer, few=True)  # no room for scales of their own
 
 
