@@ -108,9 +108,9 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
         if finer is None:
             raise
         try:
-            return _export(source, folder, finer, signer)
-        except (BudgetError, RangeError):
-            return _export(source, folder, options, signer, few=True)  # no room for scales of their own
+            return _export(source, folder, finer, signer, few=source.trained)
+        except BudgetError:
+            raise error from None
 
 
 def _export(source: Source, folder: Path, options: Options, signer: Signer | None, *, few: bool = False) -> Export:

@@ -158,18 +158,21 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
         )
 
 
-def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable, *, like: bool) -> None:
+def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable, *, few: bool) -> None:
     """Raises RangeError where the step was made for rows that are far larger than a user, or than half of the items.
 
     Codes of zero are within half a step of a row, as those of all rows are: in long tails of unpopular items that is
-    ordinary. Far below a step a user's ranking is lost, and with more than half of the items the catalogue's. Scales of
-    an older bundle, with `like`, are not chosen anew: a few users, such as a stream's newcomers, may then be lost too.
+    ordinary. Far below a step a user's ranking is lost, and with more than half of the items the catalogue's.
+
+    Args:
+        few: up to half of the users may be lost too. Training leaves such rows, as a stream's newcomers; in tables that
+            are brought along they are a mistake of scale.
     """
     order = packed.plan.order
     largest = largest_values(table)[order]
     step = packed.row_scales(np.arange(order.size))
     lost = np.flatnonzero((largest > 0) & (largest < step / FAR))
-    if like or (side == "item" and 2 * lost.size <= (largest > 0).sum()):
+    if (few or side == "item") and 2 * lost.size <= (largest > 0).sum():
         return
     if lost.size:
         top = ids[order[largest.argmax()]]

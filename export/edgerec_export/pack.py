@@ -253,6 +253,9 @@ def distortion(packed: Packed, source: Source) -> float:
 def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) -> Packed:
     """Fill the mapped tables file.
 
+    Args:
+        few: as `check_codes` has it; for a run whose scales are an older bundle's it holds anyway.
+
     Raises RangeError where a precision keeps nothing of a row, or cannot hold it.
     """
     source = draft.source
@@ -272,7 +275,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
             check_halves(side, ids, table)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), kept.get(name))))
         if plan.is_integer:
-            check_codes(side, ids, table, tables[name], like=few or shipped is not None)
+            check_codes(side, ids, table, tables[name], few=few or (source.trained and shipped is not None))
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

@@ -40,6 +40,7 @@ class Source:
         budget_bytes: of the whole bundle, that the tables were trained for; None without one.
         about: for the manifest and the model card; JSON.
         scorer: of the rows of NCF models; None for inner products.
+        trained: whether a run left the tables, and no one brought them along.
     """
 
     items: Table
@@ -52,6 +53,7 @@ class Source:
     budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
     scorer: NeuMFScorer | None = None
+    trained: bool = False
 
     def __post_init__(self) -> None:
         """Raises ExportError where the parts do not fit together."""
@@ -121,6 +123,7 @@ def from_run(run: Run) -> Source:
         None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),
         run.scorer,
+        trained=True,
     )
 
 
