@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.errors import UnsupportedError
+from edgerec.models.prefix import check_sizes
 from edgerec.models.scorer import NeuMFScorer
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class SizePlan:
     d: int
     users: NDArray[np.int64] | None = None
     items: NDArray[np.int64] | None = None
+
+    def check(self, train: Interactions) -> None:
+        """Raises TableError for sizes that do not fit the rows of `train`."""
+        check_sizes(self.users, train.n_users, self.d, "user")
+        check_sizes(self.items, train.n_items, self.d, "item")
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,12 @@ def users_from_history(
 ) -> NDArray[np.float32]:
     """(n_users, d) float32: each user's sum over its history of weights[i] * items[i]."""
     return np.asarray(history.matrix() @ (weights[:, None] * items), np.float32)
+
+
+def check_cpu(backbone: str, device: str) -> None:
+    """Raises UnsupportedError for another device, of a backbone that trains on the CPU alone."""
+    if device != "cpu":
+        raise UnsupportedError(f"{backbone} runs on the CPU only, not on {device!r}; leave the device out")
 
 
 class Trainer(Protocol):

@@ -15,12 +15,12 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.adam import adam_state, restore_adam
-from edgerec.models.base import Backbone, SizePlan, State, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
-from edgerec.models.prefix import check_sizes, prefix_mask
+from edgerec.models.prefix import prefix_mask
 from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
@@ -232,10 +232,8 @@ class GraphBackbone(Backbone):
             UnsupportedError: a device other than the CPU.
             TableError: sizes that do not fit the rows.
         """
-        if device != "cpu":
-            raise UnsupportedError(f"{self.name} runs on the CPU only, not on {device!r}; leave the device out")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        check_cpu(self.name, device)
+        sizes.check(train)
         return self.trainer_class(train, sizes, config, seed, threads)
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
-from edgerec.models.prefix import check_sizes, cut
+from edgerec.models.prefix import cut
 from edgerec.models.row_solver import RowSolver
 from edgerec.models.settings import check_choice, check_range
 
@@ -122,10 +121,8 @@ class IALS(Backbone):
             UnsupportedError: a device other than the CPU.
             TableError: sizes that do not fit the rows.
         """
-        if device != "cpu":
-            raise UnsupportedError(f"ials runs on the CPU only, not on {device!r}; leave the device out")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        check_cpu(self.name, device)
+        sizes.check(train)
         return IALSTrainer(train, sizes, config, seed, threads)
 
     def encode(

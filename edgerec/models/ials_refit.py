@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.models.base import SizePlan, State, Vectors
 from edgerec.models.ials import IALSConfig, fixed
-from edgerec.models.prefix import check_sizes, cut
+from edgerec.models.prefix import cut
 from edgerec.models.row_solver import RowSolver
 
 Chosen = NDArray[np.int64]
@@ -39,8 +39,7 @@ class IALSRefit:
 
         Raises TableError for sizes that do not fit the rows.
         """
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        sizes.check(train)
         self._threads, self._chosen = threads, chosen
         self._alpha, self._reg = fixed(config)
         columns = train.matrix().T.tocsr()

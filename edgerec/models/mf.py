@@ -17,7 +17,7 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.observed import Observed
-from edgerec.models.prefix import check_sizes, prefix_mask
+from edgerec.models.prefix import prefix_mask
 from edgerec.models.settings import check_range
 from edgerec.models.torch_threads import torch_threads
 
@@ -86,8 +86,7 @@ class MFTrainer:
         """
         if device != "cpu" and not torch.cuda.is_available():
             raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
-        check_sizes(sizes.users, train.n_users, sizes.d, "user")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        sizes.check(train)
         self._config, self._threads, self._device = config, threads, torch.device(device)
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)

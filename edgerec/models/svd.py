@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, users_from_history
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu, users_from_history
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
-from edgerec.models.prefix import check_sizes, cut
+from edgerec.models.prefix import cut
 from edgerec.models.settings import check_range
 
 _A_GRID = (0.2, 0.5)
@@ -107,9 +107,8 @@ class SVD(Backbone):
         """
         if sizes.users is not None:
             raise UnsupportedError("svd has no user table, so users take no sizes: give SizePlan(users=None)")
-        if device != "cpu":
-            raise UnsupportedError(f"svd runs on the CPU only, not on {device!r}; leave the device out")
-        check_sizes(sizes.items, train.n_items, sizes.d, "item")
+        check_cpu(self.name, device)
+        sizes.check(train)
         return SVDTrainer(train, sizes, config, seed)
 
     def encode(
