@@ -170,7 +170,7 @@ BEATEN = tuple("beaten by" if name == "best plain" else name for name in COLUMNS
 
 
 def front_rows(points: Sequence[Point]) -> list[list[str]]:
-    """One row a point of the front, numbered; beside it the best plain bundle of at most its bytes."""
+    """A numbered row for each point of the front, with the best plain bundle that is no larger."""
     rows = []
     for number, point in enumerate(front(points), 1):
         plain = [rival.score for rival in points if rival.plain and rival.nbytes <= point.nbytes]
@@ -189,7 +189,7 @@ def spread(point: Point) -> str:
 
 
 def dominated_rows(points: Sequence[Point]) -> list[list[str]]:
-    """The others, each with the point of the front that beats it in place of the best plain one."""
+    """A row for each dominated point, with the point of the front that beats it."""
     best = front(points)
     rows = []
     for point in points:

@@ -200,7 +200,7 @@ def searches_folder(out: Path) -> Path:
 
 
 METRICS = ("recall@5", "recall@20", "ndcg@5", "ndcg@20")
-"""Of every cell, in order."""
+"""The figures of every cell, in this order."""
 BACKBONES = ("lightgcn", "ngcf", "ncf")
 """Columns of a table, METRICS each."""
 

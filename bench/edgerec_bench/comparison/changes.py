@@ -355,7 +355,7 @@ class Limit:
         raise BenchError(f"no figure {self.figure!r} in both results of {comparison.new}; there is {known}")
 
     def exceeded(self, comparison: Comparison) -> bool:
-        """Whether the whole interval lies above the limit, by more than the same thing may differ there."""
+        """Whether the whole interval lies above the limit, noise between equal runs allowed for."""
         change = self.change(comparison)
         return change.interval.low > self.times * change.allowed
 

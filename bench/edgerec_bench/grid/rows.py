@@ -165,7 +165,7 @@ class _Of(TypedDict):
 
 
 class _Row(TypedDict):
-    """What is read of a row."""
+    """The fields of a row that are read."""
 
     version: int
     key: str

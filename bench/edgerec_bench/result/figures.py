@@ -18,7 +18,7 @@ DRIFTING = 0.05
 TAIL_CONFIDENCE = 0.99
 """MLPerf LoadGen's confidence for its early-stopping estimate of a percentile."""
 STREAM_SECONDS = 600
-"""What MLPerf's inference rules ask of a single stream at least (section 3, table of scenarios)."""
+"""The least that MLPerf's inference rules require of a single stream (section 3, table of scenarios)."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ class Measured:
         return self.median(lambda process: process.above_bare(name))
 
     def faults(self, scenario: str, kind: str) -> float | None:
-        """Minor or major page faults; None where they are not told."""
+        """Minor or major page faults; None where they were not measured."""
         return self.median(lambda process: process.faults.get(scenario, {}).get(kind))
 
     def cost(self, scenario: str, kind: str) -> float | None:
-        """Instructions or joules a call; None where they are not told."""
+        """Instructions or joules per call; None where they were not measured."""
         return self.median(lambda process: process.cost.get(scenario, {}).get(kind))
 
     def unsteady(self) -> list[str]:
@@ -187,14 +187,14 @@ class Measured:
 
 
 FALLING = 0.10
-"""A sustained load whose calls became slower by more than this share of their speed is told."""
+"""A sustained load that loses more than this share of its speed is reported."""
 
 CLOCK_STEPS = 100
 """A call that lasts fewer steps of the timer than this is read to no better than a hundredth."""
 
 
 def doubts(measured: Measured, device: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each reason, with the flag of `edgerec bench` that mends it."""
+    """Yield a sentence for each reason to doubt the figures, with the flag of `edgerec bench` that helps."""
     timed = clock_of(device) is TIME
     if unsteady := measured.unsteady():
         processes = more_processes(len(measured.processes))
@@ -246,7 +246,7 @@ def _fell(sustained: Sustained) -> str:
 
 
 def more_processes(processes: int) -> int:
-    """How many to measure with next, where so many did not suffice."""
+    """The number of processes to suggest when `processes` were too few."""
     return max(10, 2 * processes)
 
 

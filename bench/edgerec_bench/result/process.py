@@ -149,7 +149,7 @@ class Cold:
 
     Attributes:
         first_ms: the first recommendation after the load.
-        faults: minor and major pages of both; empty where they are not told.
+        faults: minor and major page faults of both; empty where they were not measured.
     """
 
     load_ms: float
@@ -192,7 +192,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Sustained:
-    """What became of a sustained load from its beginning to its end.
+    """Speed, clock and temperature at the start and the end of a sustained load.
 
     Attributes:
         seconds: how long it lasted.
@@ -215,7 +215,7 @@ class Sustained:
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> Sustained:
-        """Of one window or more, in their order."""
+        """Summarise one or more windows, given in order of time."""
         edge = -(-len(windows) // EDGE)
         flags = (flag for window in windows if window.throttled for flag in window.throttled.split(", "))
         return cls(
@@ -267,5 +267,5 @@ CLOCKS: dict[str, Clock] = {clock.name: clock for clock in (TIME, INSTRUCTIONS)}
 
 
 def clock_of(device: Mapping[str, Any]) -> Clock:
-    """What the clock of a device counts, by its facts: time, unless they say otherwise."""
+    """The unit that a device's clock counts: time, unless its facts name another."""
     return CLOCKS.get(str(device.get("clock", "time")), TIME)

@@ -173,12 +173,12 @@ GRAPH_BYTES = 15_000_000
 
 @dataclass(frozen=True)
 class Promise:
-    """Of one contender.
+    """The limits that one contender is held to.
 
     Attributes:
         faster: times, than the plain dense export with default options.
         share: of dense fp32 tables, in bytes without ids and norms.
-        bundles, per_item: the peak may take so many times the bundle, so many bytes an item, and 4 MB.
+        bundles, per_item: the peak may be `bundles` times the bundle, plus `per_item` bytes per item, plus 4 MB.
     """
 
     faster: float

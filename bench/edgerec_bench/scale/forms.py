@@ -235,7 +235,7 @@ EXTRA = "peers"
 BLOCK = 32
 """Values a scale of int4: the default of 128 is more than a row of 64 has."""
 TOOLS = {"int8": "quantize_dynamic", "int4": f"MatMulNBitsQuantizer, block_size {BLOCK}"}
-"""Of onnxruntime, by precision."""
+"""The onnxruntime tool for each precision."""
 
 
 def rounded(plain: Path, precision: str, path: Path) -> int:

@@ -35,7 +35,7 @@ class Peer(Protocol):
     """One library, imported when this is made.
 
     Attributes:
-        package: its name on PyPI, whose version is told.
+        package: its name on PyPI, whose version is recorded.
     """
 
     package: str
