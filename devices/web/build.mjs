@@ -50,7 +50,8 @@ if (process.argv[2] === "--package") {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
   await library(outdir);
-  await build({ ...common, entryPoints: agent, outdir });
+  // Worker and Node share the library, in a file beside them.
+  await build({ ...common, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
   const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
   // onnxruntime-web is beside the page, as `edgerec devices setup browser` fetched it.
   const beside = {

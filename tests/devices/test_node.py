@@ -22,7 +22,9 @@ from tests.devices.exchanges import CheckedNode
 from tests.devices.web import BUNDLES, QUICK, damaged, large_bundle, need, questions
 from tests.vectors.check import names
 
-SOURCES = Path(web_files.__file__).parents[2] / "web"
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "devices" / "web"
+SPEC = ROOT / "edgerec" / "runtime" / "bundle-spec.json"
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +170,11 @@ def test_setting_up_takes_the_expected_bytes_or_none(tmp_path: Path, monkeypatch
 @pytest.mark.slow
 def test_what_ships_is_built_from_these_sources(tmp_path: Path) -> None:
     need("node")
-    copy = tmp_path / "web"
+    copy = tmp_path / "devices" / "web"
     shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("node_modules"))
+    spec = SPEC.relative_to(ROOT)
+    (tmp_path / spec.parent).mkdir(parents=True)
+    shutil.copyfile(SPEC, tmp_path / spec)
 
     def npm(*words: str) -> None:
         done = subprocess.run(["npm", *words], cwd=copy, capture_output=True, text=True, check=False)

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgerec_devices.static_site import write_site
 
 import edgerec
 from edgerec import files
@@ -29,11 +28,11 @@ from edgerec.data.folders import write_folder
 from edgerec.data.named import load_named
 from edgerec.errors import InUseError, RunError, StorageError
 from edgerec.files import filling, writing
-from edgerec.streaming import follow
 from edgerec.tables import save_table
 from edgerec.training import Run
 from edgerec.training import run as run_module
 from edgerec.tune import Study, tune
+from edgerec_devices.web.static_site import write_site
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no folders")
 
@@ -82,8 +81,8 @@ def test_a_second_stream_into_a_folder_is_refused(tmp_path: Path) -> None:
     users, items = rng.integers(0, 10 + numbers // 20), rng.integers(0, 10 + numbers // 30)
     data, refusals = Interactions.from_pairs(users, items, timestamps=numbers), list[str]()
     wanted: dict[str, Any] = {**SMALL, "method": "uniform", "segments": "2", "out": tmp_path / "stream"}
-    again = inside(lambda: follow(data, overwrite=True, **wanted), refusals)
-    assert follow(data, progress=again, **wanted).done
+    again = inside(lambda: edgerec.train_stream(data, overwrite=True, **wanted), refusals)
+    assert edgerec.train_stream(data, progress=again, **wanted).done
     assert len(refusals) == 1
 
 

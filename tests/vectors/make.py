@@ -51,7 +51,8 @@ def make(folder: Path) -> None:
 
 def _lines(content: dict[str, Any]) -> bytes:
     """JSON with one request a line: readable, and a change shows where it is."""
-    requests = b",\n  ".join(to_json(request, compact=True).strip() for request in content["requests"])
+    compact = (to_json(request, compact=True, surrogates="backslashreplace") for request in content["requests"])
+    requests = b",\n  ".join(request.strip() for request in compact)
     head = to_json({**content, "requests": []}).decode().removesuffix("[]\n}\n")
     return head.encode() + b"[\n  " + requests + b"\n ]\n}\n"
 

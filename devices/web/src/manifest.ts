@@ -83,7 +83,7 @@ export function readManifest(content: Bytes): Manifest {
     throw new BundleError(`${MANIFEST} describes no bundle of EdgeRec; export one`);
   }
   const version = fields["version"] as string;
-  demand(typeof version === "string" && /^\d{1,9}\.\d{1,9}$/.test(version), "version");
+  demand(matches(version, /^\d{1,9}\.\d{1,9}$/), "version");
   if (!(parseInt(version) <= limits.major)) {
     throw new BundleError(`the bundle has version ${version}, this reader knows ${limits.major}.x; update edgerec`);
   }
@@ -170,6 +170,9 @@ function demand<T>(holds: T, name: unknown): Exclude<T, null | undefined | false
   return holds as Exclude<T, null | undefined | false>;
 }
 
+/** `test` alone takes a missing value for the text "undefined". */
+const matches = (value: unknown, pattern: RegExp) => typeof value === "string" && pattern.test(value);
+
 const object = (value: unknown, name: string) =>
   demand(Object(value) === value && !Array.isArray(value) && (value as Fields), name);
 
@@ -187,7 +190,7 @@ const whole = (value: unknown, name: string, least = 0) =>
 /** File names never contain a path. */
 function file(value: unknown, name: string, most = Infinity): FileEntry {
   const entry = object(value, name) as unknown as FileEntry;
-  demand(/^(?!\.)[\w.-]{1,255}$/.test(entry.file) && /^[0-9a-f]{64}$/.test(entry.sha256), entry.file);
+  demand(matches(entry.file, /^(?!\.)[\w.-]{1,255}$/) && matches(entry.sha256, /^[0-9a-f]{64}$/), entry.file ?? name);
   demand(whole(entry.bytes, name) <= most, name);
   return entry;
 }
@@ -203,7 +206,7 @@ function section(value: unknown, name: string, tables: FileEntry): Section {
 
 function side(value: unknown, name: string): Side {
   const one = object(value, name) as unknown as Side;
-  demand(/^(int|str|none)$/.test(one.ids), name);
+  demand(matches(one.ids, /^(int|str|none)$/), name);
   const sum = list(one.blocks, name).reduce<number>((total, block) => {
     const [width, count] = list(block, name);
     whole(width, name, 1);
