@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from edgerec import __version__
-from edgerec.cli import INTERRUPTED
+from edgerec.cli import INTERRUPTED, PIPE_CLOSED
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
 COMMANDS = {
@@ -86,8 +86,15 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         click.echo(f"Error: {_one_line(error)}", err=True)
         return 2
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as stop:
+        # No command ends the process: click and rich do, with status 1, when they meet a BrokenPipeError.
+        if stop.code == 1:
+            return PIPE_CLOSED
+        raise
+    except BrokenPipeError:
+        return PIPE_CLOSED
     except OSError as error:
         # What the library itself says of files is an EdgeRecError; this is of a place that it has not thought of.
         if error.errno is None:
