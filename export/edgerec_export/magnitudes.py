@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RangeError
-from edgerec.models.encoder import LinearEncoder
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import Table
 from edgerec_export.options import Options
 from edgerec_export.source import NEAR, Source, times
@@ -62,6 +62,7 @@ def in_range(source: Source, options: Options) -> Source:
     if source.scorer is not None:
         for side, ids, largest in (("item", source.item_ids, items), ("user", source.user_ids, users)):
             _check_between(side, ids, largest, WITHOUT_USERS)
+        _check_scorer(source, items, users)
         return source
     a, b = float(items.max()), float(users.max())
     if not a or not b:
@@ -110,6 +111,56 @@ def _check_without_users(source: Source, items: NDArray[np.float32]) -> None:
                     f"the encoder's {name} are at most {largest:.3g}, and users would leave float32's range; bring "
                     f"them between {least:.0e} and {most:.0e}"
                 )
+    _check_encoded(source, items)
+
+
+def _check_encoded(source: Source, items: NDArray[np.float32]) -> None:
+    """Raises RangeError if scores of users that the encoder makes may exceed float32, by a bound over all histories,
+    or if none of them is exact."""
+    encoder, largest = source.encoder, items.astype(np.float64)
+    row, a = int(items.argmax()), float(items.max())
+    if isinstance(encoder, LinearEncoder):
+        products = np.abs(encoder.weights.astype(np.float64)) * largest
+        row = int(products.argmax())
+        sums = float(products.sum())
+        user = float(products[row]) * max(1.0, float(items.size) ** (1 - encoder.power))
+        if encoder.matrix is not None:
+            user *= float(np.abs(encoder.matrix.astype(np.float64)).sum(0).max())
+        if encoder.bias is not None:
+            user += float(np.abs(encoder.bias).max())
+    elif isinstance(encoder, LeastSquaresEncoder):
+        # |(reg I + (1 + alpha) X'X)^-1 X'| is at most 1 / (2 sqrt((1 + alpha) reg)), and at most |X| / reg.
+        sums = a * items.size
+        user = math.sqrt((1 + encoder.alpha) * items.size / encoder.reg) / 2
+        user = min(user, (1 + encoder.alpha) * sums * math.sqrt(source.items.d) / encoder.reg)
+    else:
+        return
+    score = user * a * source.items.d
+    if max(sums, user, score) > LARGEST_SCORE:
+        raise RangeError(
+            f"scores of histories with item {source.item_ids[row]} (values up to {items[row]:.3g}) may reach "
+            f"{max(sums, user, score):.3g}, and float32 ends at 3.4e38; divide the items or the encoder's arrays"
+        )
+    if 0 < score < SMALLEST_SCORE:
+        raise RangeError(
+            f"scores are at most {score:.3g}, of item {source.item_ids[row]} (values up to {items[row]:.3g}), and "
+            f"below {SMALLEST_SCORE:.0e} not exact in float32; multiply the items or the encoder's arrays"
+        )
+
+
+def _check_scorer(source: Source, items: NDArray[np.float32], users: NDArray[np.float32]) -> None:
+    """Raises RangeError if a scorer's scores, or sums on the way to them, may exceed float32."""
+    if source.scorer is None or source.user_ids is None:
+        return
+    rows = (np.full((1, source.items.d), side.max(), np.float32) for side in (users, items))
+    with np.errstate(over="ignore", invalid="ignore"):
+        score = float(source.scorer.magnitudes().scores(*rows)[0, 0])
+    if not score <= LARGEST_SCORE:
+        item, user = source.item_ids[items.argmax()], source.user_ids[users.argmax()]
+        raise RangeError(
+            f"scores of user {user} (values up to {users.max():.3g}) and item {item} (values up to {items.max():.3g}) "
+            "may exceed float32's 3.4e38; divide the tables or the scorer's weights"
+        )
 
 
 def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], bounds: tuple[float, float]) -> None:
