@@ -356,10 +356,16 @@ def _refusal(draft: Draft, options: Options) -> str:
     if "item_titles" in parts:
         advice.insert(0, "leave --titles out")
     fitted = ", with one value a row," if options.fit else ""
-    return (
-        f"the bundle does not fit {options.max_bytes} bytes; the smallest that layout {options.layout} in "
-        f"{options.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
+    return too_large(
+        options.max_bytes,
+        f"the smallest that layout {options.layout} in {options.precision} allows{fitted} is {total} bytes ({takes}): "
+        f"{', or '.join(advice)}",
     )
+
+
+def too_large(limit: int | None, why: str) -> str:
+    """A refusal of a limit; `why` names the smallest size."""
+    return f"the bundle does not fit {limit} bytes; {why}"
 
 
 def model_card(draft: Draft) -> bytes:

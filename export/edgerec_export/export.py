@@ -7,10 +7,10 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -30,12 +30,14 @@ from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
-from edgerec_export.draft import Draft
+from edgerec_export.draft import Draft, too_large
 from edgerec_export.options import Options
 from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one, verify
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,45 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
     check_outputs(outputs, [options.sign, options.calibration], overwrite=overwrite)
     signer = None if options.sign is None else read_signer(Path(options.sign))
     try:
-        return _export(source, folder, options, signer)
+        return _in_scales(source, options, lambda one, few: _export(source, folder, one, signer, few=few))
+    except BudgetError as refusal:
+        raise _sufficient(source, folder, options, refusal) from None
+
+
+def _in_scales(source: Source, options: Options, make: Callable[[Options, bool], Made]) -> Made:
+    """What `make` makes of the options, with finer scales where a precision keeps nothing of some rows."""
+    try:
+        return make(options, False)
     except RangeError as error:
         finer = options.with_finer_scales(error.side)
         if finer is None:
             raise
+        return make(finer, source.trained)
+
+
+def _sufficient(source: Source, folder: Path, options: Options, refusal: BudgetError) -> BudgetError:
+    """The refusal, with a size that is enough: which scales must be finer, and take bytes, only packing shows.
+
+    Raises RangeError if rows are lost at that size, whatever the scales.
+    """
+    limit, why = options.max_bytes, ""
+    if limit is None or (refusal.smallest or 0) <= limit:
+        return refusal
+    smallest = limit
+
+    def pack_alone(one: Options, few: bool) -> None:
+        draft = _choose(source, one).draft
+        if draft.precisions() != {"fp32"}:
+            with _scratch(folder) as scratch:
+                pack(draft, draft.tables.create(scratch / "tables.part"), few=few)
+
+    while (refusal.smallest or 0) > smallest:
+        why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            return _export(source, folder, finer, signer, few=source.trained)
-        except BudgetError:
-            raise error from None
+            _in_scales(source, replace(options, max_bytes=smallest), pack_alone)
+        except BudgetError as larger:
+            refusal = larger
+    return BudgetError(too_large(limit, why), smallest)
 
 
 def _export(source: Source, folder: Path, options: Options, signer: Signer | None, *, few: bool = False) -> Export:

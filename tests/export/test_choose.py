@@ -14,7 +14,7 @@ from edgerec.errors import BudgetError, ExportError, UnsupportedError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export import Options, Source, export
+from edgerec_export import Options, Source, export, from_arrays
 from edgerec_export import choose as choosing
 from edgerec_export.choose import WELL_USED, choose
 from edgerec_export.draft import Draft
@@ -235,6 +235,29 @@ def test_fit_goes_down_to_one_value_a_row(layout: str, precision: str) -> None:
     assert drafted(source, Options(layout, precision, max_bytes=smallest, fit=True)).nbytes() <= smallest
     with pytest.raises(BudgetError):
         choose(source, Options(layout, precision, max_bytes=smallest - 1, fit=True))
+
+
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "precision"), [("csr", "int4"), ("mixed", "int8"), ("ell", "int8"), ("dense", "auto"), ("csc", "auto")]
+)
+def test_the_size_that_is_named_is_enough_where_scales_must_be_finer(
+    layout: str, precision: str, fit: bool, tmp_path: Path
+) -> None:
+    """Which rows a scale loses shows when they are packed: scales of their own then take bytes."""
+    rng = np.random.default_rng(2)
+    items = rng.standard_normal((700, 6)) * 10.0 ** rng.uniform(-3, 3, (700, 1))
+    users = rng.standard_normal((40, 6))
+    users[3] *= 1e-4
+    one = from_arrays(items.astype(np.float32), users.astype(np.float32))
+    options = Options(layout, precision, max_bytes=5000, fit=fit, verify=False)
+    with pytest.raises(BudgetError, match=r"does not fit 5000 bytes; the smallest .* is \d+ bytes") as refused:
+        export(one, tmp_path / "b", options)
+    assert list(tmp_path.iterdir()) == []
+    smallest = refused.value.smallest
+    assert smallest is not None
+    assert f" {smallest} bytes" in str(refused.value)
+    assert export(one, tmp_path / "b", replace(options, max_bytes=smallest)).nbytes <= smallest
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
