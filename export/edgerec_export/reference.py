@@ -65,6 +65,12 @@ class Reference:
             raise ValueError("without users there must be an encoder")
         return self._encoder.vectors(history, self._lookup)
 
+    def rounding(self, history: NDArray[np.int64], found: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(B,) the error (L2) of the vectors `found` that float32 explains and scores do not see."""
+        if self._encoder is None:
+            raise ValueError("without users there must be an encoder")
+        return self._encoder.rounding(history, found, self._lookup)
+
     @property
     def has_similar(self) -> bool:
         """Whether the inverse lengths of items ship, which cosines take."""

@@ -247,6 +247,12 @@ class Oracle:
         gram = table.T @ table + encoder["reg"] * np.eye(table.shape[1]) + encoder["alpha"] * kept.T @ kept
         return np.linalg.solve(gram, (1 + encoder["alpha"]) * kept.sum(0))
 
+    def system(self, rows: Ints, vector: Floats) -> float:
+        """Return the square of a vector's norm by the matrix of the least squares of a history."""
+        encoder, table = self.manifest["encoder"], self.items.values
+        products = np.square(table @ vector)
+        return float(products.sum() + encoder["reg"] * vector @ vector + encoder["alpha"] * products[rows].sum())
+
     def quantised(self, vector: Floats) -> tuple[Floats, Floats]:
         """Return a history's vector as the graphs use it, and what each of its values may differ by."""
         largest = np.abs(vector).max(initial=0.0)

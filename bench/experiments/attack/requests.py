@@ -177,8 +177,13 @@ def solved(oracle: Oracle, history: Ints, vector: Floats) -> Iterator[Finding]:
     norm = np.linalg.norm(expected)
     if not np.isfinite(vector).all():
         yield "encode is not finite", ""
-    elif norm > FLOAT32_LEAST and not np.linalg.norm(vector - expected) <= 1.1e-3 * norm:
-        yield "encode differs from the solve", f"relative {np.linalg.norm(vector - expected) / norm:.3g}"
+        return
+    error = vector - expected
+    if norm > FLOAT32_LEAST and not np.linalg.norm(error) <= 1.1e-3 * norm:
+        # In directions that no item has, rounding may take up to 5 %: the norm of the system hardly sees those.
+        unseen = oracle.system(history, error) <= (1.1e-3) ** 2 * oracle.system(history, expected)
+        if not (unseen and np.linalg.norm(error) <= 0.051 * norm):
+            yield "encode differs from the solve", f"relative {np.linalg.norm(error) / norm:.3g}"
 
 
 def empty_history(model: Recommender, oracle: Oracle, ids: list[Any]) -> Iterator[Finding]:

@@ -31,6 +31,10 @@ ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Of a solved vector: what the number of steps is chosen for, and the relative error (L2) that verification allows."""
 MOST_STEPS = 64
+ROUNDINGS = 4
+"""Of a solved vector in float32: of the matrix and of the product, for each of the two products with it."""
+MOST_ROUNDED = 0.05
+"""Of a solved vector, relative (L2): a larger error would coarsen the steps of a vector that is quantised."""
 
 
 class ShippedEncoder(ABC):
@@ -73,6 +77,12 @@ class ShippedEncoder(ABC):
     @abstractmethod
     def vectors(self, history: NDArray[np.int64], items: PackedTable) -> NDArray[np.float64]:
         """(B, d) what the graph must make of histories (B, H) padded with -1."""
+
+    def rounding(
+        self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
+    ) -> NDArray[np.float64]:
+        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores."""
+        return np.zeros(len(history))
 
 
 class ShippedLinear(ShippedEncoder):
@@ -192,6 +202,33 @@ class ShippedLeastSquares(ShippedEncoder):
         left = self._gram + self._alpha * x.transpose(0, 2, 1) @ x
         found: NDArray[np.float64] = np.linalg.solve(left, (1 + self._alpha) * x.sum(1)[..., None])[..., 0]
         return found
+
+    def rounding(
+        self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
+    ) -> NDArray[np.float64]:
+        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores.
+
+        In dimensions that no item spans R is sqrt(alpha / reg), and large parts of R R X' 1 cancel: what is left of
+        them is rounding. Scores do not see it, so none is allowed where the norm of the system does.
+        """
+        if self._gram is None:
+            raise ValueError("the rows are not packed yet")
+        x = items.rows(np.maximum(history, 0)).astype(np.float64) * (history >= 0)[..., None]
+        expected = self.vectors(history, items)
+
+        def squares(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+            of_history = np.square(np.einsum("bhd,bd->bh", x, vectors)).sum(1)
+            total: NDArray[np.float64] = (vectors @ self._gram * vectors).sum(1) + self._alpha * of_history
+            return total
+
+        unseen = squares(found - expected) <= TOLERANCE**2 * squares(expected)
+        values, vectors = np.linalg.eigh(self._gram)
+        root = np.abs((vectors / np.sqrt(np.maximum(values, self._reg))) @ vectors.T)
+        parts = np.linalg.norm(np.abs(x.sum(1)) @ root @ root, axis=1) * (1 + self._alpha)
+        allowed = np.minimum(
+            ROUNDINGS * np.finfo(np.float32).epsneg * parts, MOST_ROUNDED * np.linalg.norm(expected, axis=1)
+        )
+        return np.where(unseen, allowed, 0)
 
 
 def steps_for(alpha: float) -> int:
