@@ -128,11 +128,13 @@ def frontier_plan(
     precision: Iterable[str] = PRECISIONS,
     seeds: int = 3,
     dimensions: int = 64,
+    encoding: str | None = None,
 ) -> Plan:
     """The grid to make: every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
-    return Plan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
+    shared = {"dimensions": dimensions} | ({} if encoding is None else {"encoding": encoding})
+    return Plan.parse({"data": data, "backbone": backbone, **axes, **shared, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

@@ -48,6 +48,7 @@ class Wanted:
         settings: of the backbone.
         method_settings: by method.
         minutes: that a cell may take in one call.
+        encoding: of the data's text files; None for UTF-8, or Latin-1.
     """
 
     paper: str
@@ -62,10 +63,11 @@ class Wanted:
     settings: Mapping[str, Any] = field(default_factory=dict)
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minutes: float = 60.0
+    encoding: str | None = None
 
     def plan(self) -> Plan:
         """The grid. Raises BenchError, BudgetError."""
-        limits = {"epochs": self.epochs, "patience": self.patience}
+        limits = {"epochs": self.epochs, "patience": self.patience, "encoding": self.encoding}
         return Plan.parse(
             {
                 "data": self.data,
@@ -103,7 +105,7 @@ def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any
 
 def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
     """Figures of a grid's rows: means and spreads over the seeds, and those of the paper where it has them."""
-    name = load_data(wanted.data).name
+    name = load_data(wanted.data, encoding=wanted.encoding).name
     printed = published(wanted.paper, name.lower(), wanted.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):

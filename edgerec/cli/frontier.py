@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import PathType, data_path, overwrite_option
+from edgerec.cli.options import PathType, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -38,6 +38,7 @@ KIND = "frontier"
 
 @click.command("frontier")
 @click.argument("data", default="ml-100k")
+@encoding_option
 @click.option("--backbone", default="ials", show_default=True, help="What is trained.")
 @click.option("--method", multiple=True, default=METHODS, show_default=True, help="May be repeated.")
 @click.option("--budget", multiple=True, default=BUDGETS, show_default=True, help="May be repeated.")
@@ -60,6 +61,7 @@ def command(
     context: click.Context,
     /,
     data: str,
+    encoding: str | None,
     workers: int | None,
     out: Path,
     overwrite: bool,
@@ -84,7 +86,7 @@ def command(
         given = {name for name in ("data", *chosen) if not is_default(context, name)}
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
-    plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
+    plan, cells = frontier_plan(data, encoding=encoding, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_drawn(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
     with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)

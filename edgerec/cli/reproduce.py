@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import FiniteRange, PathType, data_path, overwrite_option
+from edgerec.cli.options import FiniteRange, PathType, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -54,6 +54,7 @@ WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "r
 @click.command("reproduce")
 @click.argument("paper", type=click.Choice(tuple(PAPERS)))
 @click.option("--data", help="A name, or a file or folder.  [default: ml-1m for ciess, gowalla for bet]")
+@encoding_option
 @click.option(
     "--backbone", type=click.Choice(BACKBONES), default="lightgcn", show_default=True, help="What is trained."
 )

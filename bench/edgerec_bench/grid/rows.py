@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -222,7 +221,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
         "format": FORMAT,
         "version": VERSION,
         "key": cell.key,
-        "cell": asdict(cell),
+        "cell": cell.to_json(),
         "chosen_settings": run.config["chosen_settings"],
         "epochs": run.config["epochs"],
         "metrics": {
@@ -250,7 +249,8 @@ def _trained(interactions: Interactions, cell: Cell, folder: Path) -> Run:
 
 def load_cell_data(cell: Cell, tell: Callable[[str], None] | None = None) -> Interactions:
     """The interactions of a cell; `tell` is told what is fetched. Raises as `load_data` does."""
-    interactions, shared = load_data(cell.data, progress=tell), cell.shared
+    shared = cell.shared
+    interactions = load_data(cell.data, encoding=shared.encoding, progress=tell)
     if shared.min_user > 1 or shared.min_item > 1:
         interactions = interactions.filter(min_user=shared.min_user, min_item=shared.min_item)
     return interactions
