@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_bench import Result, Settings, bench
+from edgerec_bench import Result, Settings, bench, bench_request
 from edgerec_bench.measure import command
 from edgerec_bench.result.process import Sustained, Window
 from edgerec_bench.result.result import SCENARIOS
@@ -161,7 +161,7 @@ def test_the_ends_of_a_long_load_are_a_tenth_of_it() -> None:
 
 def test_scenarios_are_chosen(bundles: tuple[Path, Path]) -> None:
     device = Changed()
-    result = bench(bundles[0], Settings(1, 5, 0.0, scenarios=("lookup",)), device=device)
+    result = bench(bundles[0], processes=1, calls=5, seconds=0.0, scenarios=("lookup",), device=device)
     assert list(result.measured.scenarios) == ["lookup"]
     assert [request["scenarios"] for request in device.asked if request["task"] == "bundle"] == [["lookup"]]
     assert result.measured.figure("recommend", "p50_ms") is None
@@ -173,7 +173,7 @@ def test_scenarios_are_chosen(bundles: tuple[Path, Path]) -> None:
 def test_scenarios_of_their_own_have_processes_of_their_own(bundles: tuple[Path, Path]) -> None:
     device = Changed()
     settings = Settings(2, 5, 0.0, candidates=(), scenarios=("load", "sustained"), sustained_seconds=0.1)
-    result = bench(bundles[0], settings, device=device)
+    result = bench_request(bundles[0], settings, device=device)
     asked = [request["scenarios"] for request in device.asked if request["task"] == "bundle"]
     assert asked == [[], ["load"], [], ["load"], ["sustained"]]
     assert result.measured.scenarios == ()
@@ -185,7 +185,7 @@ def test_what_an_agent_does_not_tell_is_said(bundles: tuple[Path, Path]) -> None
         return {name: value for name, value in answer.items() if name not in ("offline", "cold", "warm_because")}
 
     settings = Settings(1, 5, 0.0, candidates=(), scenarios=("load", "offline"))
-    warnings = bench(bundles[0], settings, device=Changed(mute)).warnings
+    warnings = bench_request(bundles[0], settings, device=Changed(mute)).warnings
     assert [name for name in ("load", "offline") if any(f"{name} was asked for" in one for one in warnings)] == [
         "load",
         "offline",

@@ -26,7 +26,7 @@ from edgerec_devices.arm64 import device as arm64
 from edgerec_devices.arm64 import setup as arm64_setup
 from edgerec_devices.arm64.device import Arm64
 from edgerec_devices.arm64.vm import EMULATOR, Machine
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import awaited, lacking, one_line
 from tests.vectors.check import FOLDER, names
@@ -142,7 +142,7 @@ def test_two_boots_count_the_same(made: list[str], bundle: Path, command_line: C
 def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], command_line: CommandLine, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     items, users = rng.standard_normal((300_000, 64), np.float32), rng.standard_normal((40, 64), np.float32)
-    large = export(from_arrays(items, users), tmp_path / "large.bundle", Options(ids="none", verify=False)).folder
+    large = export(from_arrays(items, users), tmp_path / "large.bundle", ids="none", verify=False).folder
     line = one_line(command_line("bench", large, *QUICK, "--device", "arm64", "--memory", "128M"))
     assert "the bundle does not fit into the device's memory of 128.0 MiB" in line
 

@@ -24,7 +24,7 @@ import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
-from edgerec_bench import Settings, bench, read_results
+from edgerec_bench import Settings, bench_request, read_results
 from edgerec_devices import open_device
 from edgerec_devices.web import chromium
 from edgerec_devices.web import files as web_files
@@ -56,7 +56,7 @@ def browser(ready: None) -> Iterator[Browser]:
 def test_a_real_bench(browser: Browser, name: str) -> None:
     scenarios = ("recommend", "score", "lookup", "history", "sustained")
     settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench(BUNDLES / name, settings, device=browser)
+    result = bench_request(BUNDLES / name, settings, device=browser)
     encodes = name.endswith("ials")
     assert result.measured.scenarios == ("recommend", "score 20", "lookup", *(["history"] if encodes else []))
     (process,) = result.measured.processes
