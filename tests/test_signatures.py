@@ -57,13 +57,13 @@ def test_a_new_key_is_the_owners_alone_and_never_replaces_one(tmp_path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_bytes()
     for one in (path, made):
-        with pytest.raises(SigningKeyError, match="is there already"):
+        with pytest.raises(SigningKeyError, match="exists already"):
             new_key(path)
         one.unlink()
         one.write_bytes(before)
     assert {entry.name for entry in path.parent.iterdir()} == {path.name, made.name}
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SigningKeyError, match="is there already"):
+    with pytest.raises(SigningKeyError, match="exists already"):
         new_key(tmp_path / "dangling")
     assert not (tmp_path / "nowhere").exists()
 
@@ -89,7 +89,7 @@ def test_what_is_no_key_is_refused_by_name(key: Path, tmp_path: Path) -> None:
             read_public_keys(name)
     with pytest.raises(SigningKeyError, match="given as bytes"):
         read_public_keys(b"neither a PEM file nor 32 bytes long")
-    with pytest.raises(SigningKeyError, match="no key is given"):
+    with pytest.raises(SigningKeyError, match="no trusted key is given"):
         read_public_keys([])
     with pytest.raises(StorageError, match="nowhere"):
         read_public_keys([public(key), tmp_path / "nowhere"])

@@ -195,7 +195,7 @@ def untrained_ndcg() -> float:
 def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
     """Training reserves what is no table value, so that the default export fits."""
     model = backbone(backbone_name)
-    limit = 24_000 + 4 * model.beside(16, model.config())
+    limit = 24_000 + 4 * model.extra_parameters(16, model.config())
     for widths in (2, 16):
         run = train(
             data(),
