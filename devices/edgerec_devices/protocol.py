@@ -71,11 +71,11 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Lack:
-    """A part that is missing here, and the command that brings it."""
+class Missing:
+    """A part that is missing on this machine, and the command that installs it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -83,30 +83,30 @@ class Kind:
     """A kind of device.
 
     Attributes:
-        name: what an address begins with, up to a colon.
-        form: how an address is written.
-        about: what it is, in a line.
-        open: the device of an address, as a context; raises BenchError.
-        lacks: what this machine needs for it and has not; nothing is changed, nothing fetched.
-        set_up: brings what `edgerec devices setup NAME` can bring, to `place`, as a whole or not at all, and
-            does nothing where it is there; None where nothing is to be set up.
-        here: addresses of devices of this kind that are there now, attached to this machine; asked where nothing is
-            lacking.
-        place: what set_up makes; None for `kept(NAME)`.
+        name: the part of an address before the first colon.
+        form: the syntax of an address.
+        about: a one-line description.
+        open: opens the device of an address as a context manager; raises BenchError.
+        missing: lists the requirements that this machine does not meet. It changes nothing and fetches nothing.
+        set_up: installs what `edgerec devices setup NAME` can install into `place`, completely or not at all, and
+            does nothing if it is installed already; None if there is nothing to set up.
+        discover: lists the addresses of the devices of this kind that are attached to this machine; called only if
+            nothing is missing.
+        place: the path that `set_up` creates; None for `setup_folder(NAME)`.
     """
 
     name: str
     form: str
     about: str
     open: Callable[[str, Options], AbstractContextManager[Device]]
-    lacks: Callable[[], list[Lack]] = list
+    missing: Callable[[], list[Missing]] = list
     set_up: Callable[[Tell], None] | None = None
-    here: Callable[[], list[str]] = list
+    discover: Callable[[], list[str]] = list
     place: Callable[[], Path] | None = None
 
 
-def kept(name: str) -> Path:
-    """Where a kind keeps what it was set up with; it can be made again."""
+def setup_folder(name: str) -> Path:
+    """Return the cache folder of a kind's installed files; `set_up` can create it again."""
     return cache_folder("devices") / name
 
 
@@ -122,7 +122,7 @@ def set_up(kind: Kind, tell: Tell, *, again: bool = False) -> None:
     """
     if kind.set_up is None:
         raise BenchError(f"for {kind.name} nothing is set up; what it needs: edgerec devices list")
-    place = kind.place() if kind.place else kept(kind.name)
+    place = kind.place() if kind.place else setup_folder(kind.name)
     aside = place.with_name(f".{place.name}.before")
     try:
         if again and place.exists():

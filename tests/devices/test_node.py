@@ -136,9 +136,9 @@ def test_not_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_files, "kept", tmp_path.joinpath)
     with pytest.raises(BenchError, match=r"onnxruntime-web \S+ is not here; fetch it: edgerec devices setup browser"):
         Node()
-    assert [lack.mend for lack in web_files.lacks()] == ["edgerec devices setup browser"]
+    assert [part.fix for part in web_files.missing()] == ["edgerec devices setup browser"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert len(web_files.lacks()) == 2
+    assert len(web_files.missing()) == 2
     with pytest.raises(BenchError, match=r"there is no npm on this machine, .*: sudo apt-get install npm"):
         set_up(lambda _: None)
 

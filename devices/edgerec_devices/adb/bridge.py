@@ -24,7 +24,7 @@ from edgerec_devices.protocol import Tell
 
 ROOT = "/data/local/tmp/edgerec"
 """All that is ours on a device: adb's user may write there, and start programs."""
-CLIENT_MEND = "sudo apt-get install adb (or Android's platform-tools)"
+INSTALL_CLIENT = "sudo apt-get install adb (or Android's platform-tools)"
 SHELL_S = 120.0
 """Seconds for a request that only looks, or hashes what is there."""
 SLOWEST = 64 << 10
@@ -172,7 +172,7 @@ def connected() -> list[str]:
 
 
 def _no_client() -> BenchError:
-    return BenchError(f"there is no adb on this machine; {CLIENT_MEND}")
+    return BenchError(f"there is no adb on this machine; {INSTALL_CLIENT}")
 
 
 class Store:

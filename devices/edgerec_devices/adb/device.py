@@ -24,7 +24,7 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
 from edgerec_devices.adb.bridge import Bridge, Store, connected
 from edgerec_devices.adb.facts import SCRIPT, abi_of, android_facts, read_answer
-from edgerec_devices.adb.parts import LIBRARY, NAME, RUNNER, MissingPartError, lacks, parts, set_up
+from edgerec_devices.adb.parts import LIBRARY, NAME, RUNNER, MissingPartError, missing, parts, set_up
 from edgerec_devices.process import answer_of, took_too_long
 from edgerec_devices.protocol import Kind, Options, Request, Tell, silent
 
@@ -164,4 +164,4 @@ def _open(address: str, options: Options) -> Adb:
 
 
 ABOUT = "an Android device behind adb: no app is installed"
-KIND = Kind(NAME, "adb[:serial]", ABOUT, _open, lacks, set_up, connected)
+KIND = Kind(NAME, "adb[:serial]", ABOUT, _open, missing, set_up, connected)

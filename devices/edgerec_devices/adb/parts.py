@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 SOURCES = Path(__file__).parents[1] / "runner"
 RUNNER = "edgerec-runner"
@@ -99,21 +99,23 @@ class Parts(NamedTuple):
 
 def parts(abi: str) -> Parts:
     """The parts for a device's ABI. Raises MissingPartError where one is missing, with the command that brings it."""
-    found = Parts(kept(NAME) / abi / RUNNER, kept(NAME) / abi / LIBRARY)
-    if not kept(NAME).exists():
-        raise MissingPartError(f"onnxruntime's library for Android is not here: {_mend()}")
+    found = Parts(setup_folder(NAME) / abi / RUNNER, setup_folder(NAME) / abi / LIBRARY)
+    if not setup_folder(NAME).exists():
+        raise MissingPartError(f"onnxruntime's library for Android is not here: {_setup_command()}")
     if not found.library.exists():
         raise MissingPartError(f"the device is {abi!r}, and onnxruntime has no library for that; there are: {_known()}")
     if not found.runner.exists():
-        raise MissingPartError(f"there is no runner for {abi!r} here, only for: {_known()}; {_mend(again=True)}")
+        raise MissingPartError(
+            f"there is no runner for {abi!r} here, only for: {_known()}; {_setup_command(again=True)}"
+        )
     return found
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """What this machine needs for Android devices and has not."""
-    client = [] if shutil.which("adb") else [Lack("Android's client adb", "sudo apt-get install adb")]
-    ready = any(kept(NAME).glob(f"*/{RUNNER}"))
-    return client + ([] if ready else [Lack("onnxruntime's library for Android, and the runner", _mend())])
+    client = [] if shutil.which("adb") else [Missing("Android's client adb", "sudo apt-get install adb")]
+    ready = any(setup_folder(NAME).glob(f"*/{RUNNER}"))
+    return client + ([] if ready else [Missing("onnxruntime's library for Android, and the runner", _setup_command())])
 
 
 def set_up(tell: Tell) -> None:
@@ -125,7 +127,7 @@ def set_up(tell: Tell) -> None:
         DownloadError: the library cannot be fetched, or is another one.
         StorageError: the file system refuses.
     """
-    place = kept(NAME)
+    place = setup_folder(NAME)
     if place.exists():
         return
     given, compilers = os.environ.get(RUNNER_VARIABLE), _compilers()
@@ -155,7 +157,7 @@ def _archive(tell: Tell) -> Path:
         return Path(named)
     from edgerec.data.download import download  # with all of edgerec.data: not for those who only measure
 
-    path = kept(NAME).with_name(ONNXRUNTIME.url.rpartition("/")[2])
+    path = setup_folder(NAME).with_name(ONNXRUNTIME.url.rpartition("/")[2])
     return path if path.exists() else download(ONNXRUNTIME.url, path, digest=ONNXRUNTIME.digest, progress=tell)
 
 
@@ -220,8 +222,8 @@ def _take(runner: Path, folder: Path) -> None:
 
 
 def _known() -> str:
-    return ", ".join(sorted(path.parent.name for path in kept(NAME).glob(f"*/{RUNNER}"))) or "none"
+    return ", ".join(sorted(path.parent.name for path in setup_folder(NAME).glob(f"*/{RUNNER}"))) or "none"
 
 
-def _mend(*, again: bool = False) -> str:
+def _setup_command(*, again: bool = False) -> str:
     return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/android.md)"

@@ -15,7 +15,7 @@ from typing import Any
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_devices.arm64.image import command
-from edgerec_devices.arm64.setup import NAME, home, lacks, set_up
+from edgerec_devices.arm64.setup import NAME, home, missing, set_up
 from edgerec_devices.arm64.vm import CPU, EMULATOR, HOST, Machine
 from edgerec_devices.process import took_too_long
 from edgerec_devices.protocol import Kind, Options, Request, Tell
@@ -104,12 +104,12 @@ def _open(address: str, options: Options) -> Iterator[Arm64]:
     if not LEAST_MEMORY <= memory <= MOST_MEMORY:
         least, most = format_bytes(LEAST_MEMORY), format_bytes(MOST_MEMORY)
         raise BenchError(f"the device arm64 has {least} to {most} of memory; give another --memory")
-    for lack in lacks():
-        raise BenchError(f"the device arm64 lacks {lack.what}: {lack.mend}")
+    for part in missing():
+        raise BenchError(f"the device arm64 needs {part.what}: {part.fix}")
     options.tell(f"starting an emulated machine with {format_bytes(memory)} of memory")
     with Machine(home(), memory) as machine, Arm64(machine, memory, tell=options.tell) as device:
         yield device
 
 
 ABOUT = "an emulated Raspberry Pi, started here: real memory figures, instructions in place of seconds"
-KIND = Kind("arm64", "arm64", ABOUT, _open, lacks, set_up)
+KIND = Kind("arm64", "arm64", ABOUT, _open, missing, set_up)

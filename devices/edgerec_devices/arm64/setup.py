@@ -15,7 +15,7 @@ from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
 from edgerec_devices.arm64.image import PLACES, SUITE, TARGET, Image, is_debian, sources
 from edgerec_devices.arm64.vm import EMULATOR, first_start
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 from edgerec_devices.ssh.environment import pins
 
 NAME = "arm64"
@@ -38,16 +38,16 @@ BYTES = 1 << 30
 
 def home() -> Path:
     """Where the stand-in is kept."""
-    return kept(NAME)
+    return setup_folder(NAME)
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """Programs, and the stand-in itself."""
     if (foreign := _not_debian()) is not None:
         return [foreign]
     found = _missing_programs()
     if not is_made():
-        found.append(Lack("the emulated machine, with this machine's versions of numpy and onnxruntime", COMMAND))
+        found.append(Missing("the emulated machine, with this machine's versions of numpy and onnxruntime", COMMAND))
     return found
 
 
@@ -70,9 +70,9 @@ def key() -> str:
 def set_up(tell: Tell) -> None:
     """Make the stand-in, unless it is there. Raises BenchError, StorageError."""
     if (foreign := _not_debian()) is not None:
-        raise BenchError(f"{foreign.what}: {foreign.mend}")
-    for lack in _missing_programs():
-        raise BenchError(f"there is no {lack.what} on this machine: {lack.mend}")
+        raise BenchError(f"{foreign.what}: {foreign.fix}")
+    for part in _missing_programs():
+        raise BenchError(f"there is no {part.what} on this machine: {part.fix}")
     if is_made():
         return
     place = home()
@@ -115,20 +115,20 @@ def _put(made: Path, place: Path) -> None:
             raise
 
 
-def _missing_programs() -> list[Lack]:
+def _missing_programs() -> list[Missing]:
     found = [(name, package) for name, package in PROGRAMS.items() if shutil.which(name, path=PLACES) is None]
     if not found:
         return []
     packages = " ".join(dict.fromkeys(package for _, package in found))
     command = f"sudo apt-get install --no-install-recommends {packages}"
-    return [Lack(", ".join(name for name, _ in found), command)]
+    return [Missing(", ".join(name for name, _ in found), command)]
 
 
-def _not_debian() -> Lack | None:
+def _not_debian() -> Missing | None:
     if is_debian():
         return None
     system = f"{platform.system()} {platform.machine()}"
-    return Lack(
+    return Missing(
         f"the emulated machine is made of Debian's packages, by Debian's apt, and this is {system}",
         "use Debian 12 or newer",
     )

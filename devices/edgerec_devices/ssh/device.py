@@ -22,7 +22,7 @@ from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec_devices.process import answer_of, took_too_long
-from edgerec_devices.protocol import AGENT, Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.protocol import AGENT, Kind, Missing, Options, Request, Tell, silent
 from edgerec_devices.ssh.connection import Address, Connection
 from edgerec_devices.ssh.environment import Target, agent_zip, download, pins, pip_failure
 
@@ -217,9 +217,9 @@ def _open(address: str, options: Options) -> Ssh:
     return Ssh(address, offline=options.offline, tell=options.tell)
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """OpenSSH's client, where it is missing."""
-    return [] if shutil.which("ssh") else [Lack("OpenSSH's client", "sudo apt-get install openssh-client")]
+    return [] if shutil.which("ssh") else [Missing("OpenSSH's client", "sudo apt-get install openssh-client")]
 
 
-KIND = Kind("ssh", "ssh://[user@]host[:port]", "a Linux machine behind sshd: a Raspberry Pi, a server", _open, lacks)
+KIND = Kind("ssh", "ssh://[user@]host[:port]", "a Linux machine behind sshd: a Raspberry Pi, a server", _open, missing)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from edgerec.errors import BenchError
 from edgerec_devices.local import Local
-from edgerec_devices.protocol import Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.protocol import Kind, Missing, Options, Request, Tell, silent
 from edgerec_devices.web import chromium, files
 from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
 from edgerec_devices.web.local_http import LOOPBACK
@@ -168,9 +168,9 @@ def _open(address: str, options: Options) -> Browser:
     return Browser(address, heap=options.memory, tell=options.tell)
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """A browser and onnxruntime-web, where they are missing."""
-    return [*chromium.lacks(), *files.lacks()]
+    return [*chromium.missing(), *files.missing()]
 
 
 KIND = Kind(
@@ -178,7 +178,7 @@ KIND = Kind(
     FORM,
     "headless Chromium, or any browser that opens the printed page",
     _open,
-    lacks,
+    missing,
     files.set_up,
     place=files.runtime_folder,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from edgerec.errors import BenchError
-from edgerec_devices.protocol import Lack
+from edgerec_devices.protocol import Missing
 from edgerec_devices.web.local_http import LOOPBACK
 
 PROGRAMS = (
@@ -21,7 +21,7 @@ PROGRAMS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-MISSING = Lack("Chromium or Chrome", "sudo apt-get install chromium")
+MISSING = Missing("Chromium or Chrome", "sudo apt-get install chromium")
 FLAGS = (
     "--headless",
     *("--no-first-run", "--no-default-browser-check", "--disable-extensions", "--disable-sync"),
@@ -41,12 +41,12 @@ def find_chromium() -> str:
         if found := shutil.which(name):
             return found
     raise BenchError(
-        f"there is no {MISSING.what} on this machine; install it: {MISSING.mend}; or open a page in any browser: "
+        f"there is no {MISSING.what} on this machine; install it: {MISSING.fix}; or open a page in any browser: "
         "--device browser:open"
     )
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """A browser, where there is none."""
     return [] if any(map(shutil.which, PROGRAMS)) else [MISSING]
 

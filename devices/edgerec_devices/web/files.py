@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
@@ -31,7 +31,7 @@ RUNTIME = (
 )
 """Files of onnxruntime-web: for the processor, for WebGPU, and for Node."""
 SETUP = "edgerec devices setup browser"
-NPM = Lack("npm", "sudo apt-get install npm")
+NPM = Missing("npm", "sudo apt-get install npm")
 FETCH_S = 600.0
 
 
@@ -64,7 +64,7 @@ def version() -> str:
 
 def runtime_folder() -> Path:
     """Where the files of onnxruntime-web are, or would be: one place for browsers and Node."""
-    return kept("browser") / f"onnxruntime-web-{version()}"
+    return setup_folder("browser") / f"onnxruntime-web-{version()}"
 
 
 def installed() -> Path:
@@ -75,11 +75,11 @@ def installed() -> Path:
     return folder
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """onnxruntime-web, where it was not fetched, and npm where that could not fetch it."""
     if runtime_folder().is_dir():
         return []
-    return [*([] if shutil.which("npm") else [NPM]), Lack(f"onnxruntime-web {version()}", SETUP)]
+    return [*([] if shutil.which("npm") else [NPM]), Missing(f"onnxruntime-web {version()}", SETUP)]
 
 
 def set_up(tell: Tell) -> None:
@@ -114,7 +114,7 @@ def fetch(package: Package, folder: Path) -> Path:
     named = f"{package.name}@{package.version}"
     npm = shutil.which("npm")
     if npm is None:
-        raise BenchError(f"there is no npm on this machine, which fetches {named}; install it: {NPM.mend}")
+        raise BenchError(f"there is no npm on this machine, which fetches {named}; install it: {NPM.fix}")
     command = [npm, "pack", named, "--json", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False)

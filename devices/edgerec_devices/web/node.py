@@ -13,12 +13,12 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec_devices.local import Local
 from edgerec_devices.process import answer_of, took_too_long
-from edgerec_devices.protocol import Kind, Lack, Options, Request
+from edgerec_devices.protocol import Kind, Missing, Options, Request
 from edgerec_devices.web import files
 from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
 
 OLDEST = 18
-MISSING = Lack(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
+MISSING = Missing(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
 
 
 class Node(Local):
@@ -69,9 +69,7 @@ class Node(Local):
         except subprocess.TimeoutExpired:
             raise took_too_long(self.timeout) from None
         except OSError as error:
-            raise BenchError(
-                f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.mend}"
-            ) from error
+            raise BenchError(f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.fix}") from error
         return answer_in(answer_of(done), "node")
 
 
@@ -79,7 +77,7 @@ def _program() -> str:
     """Node's path. Raises BenchError."""
     found = shutil.which("node")
     if found is None:
-        raise BenchError(f"there is no Node.js on this machine; install it: {MISSING.mend}")
+        raise BenchError(f"there is no Node.js on this machine; install it: {MISSING.fix}")
     try:
         said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -96,9 +94,9 @@ def _open(_: str, options: Options) -> AbstractContextManager[Node]:
     return nullcontext(Node(heap=options.memory))
 
 
-def lacks() -> list[Lack]:
+def missing() -> list[Missing]:
     """Node and onnxruntime-web, where they are missing."""
-    return [*([] if shutil.which("node") else [MISSING]), *files.lacks()]
+    return [*([] if shutil.which("node") else [MISSING]), *files.missing()]
 
 
 KIND = Kind(
@@ -106,7 +104,7 @@ KIND = Kind(
     "node",
     "Node.js on this machine, with onnxruntime-web",
     _open,
-    lacks,
+    missing,
     files.set_up,
     place=files.runtime_folder,
 )

@@ -11,7 +11,7 @@ import pytest
 from edgerec.errors import BenchError
 from edgerec_devices import open_device
 from edgerec_devices.adb import bridge as android_bridge
-from edgerec_devices.adb.device import Adb, lacks
+from edgerec_devices.adb.device import Adb, missing
 from tests.conftest import CommandLine
 from tests.devices.conftest import write_script
 
@@ -109,7 +109,7 @@ def test_no_adb_and_nothing_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with Adb() as device, pytest.raises(BenchError, match="there is no adb on this machine; sudo apt-get install adb"):
         device.info()
-    assert [lack.mend.partition(" (")[0] for lack in lacks()] == [
+    assert [part.fix.partition(" (")[0] for part in missing()] == [
         "sudo apt-get install adb",
         "edgerec devices setup adb",
     ]

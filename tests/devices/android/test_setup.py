@@ -25,7 +25,7 @@ from edgerec_devices.adb.parts import (
     parts,
     set_up,
 )
-from edgerec_devices.protocol import kept, silent
+from edgerec_devices.protocol import setup_folder, silent
 from tests.data.conftest import Host, host  # noqa: F401
 from tests.devices.android.parts import ABI, need
 from tests.devices.conftest import write_script
@@ -61,7 +61,7 @@ def archive_of(path: Path, **files: bytes) -> Path:
 
 
 def leftovers() -> list[str]:
-    return [path.name for path in kept("adb").parent.glob("*") if path.name != "onnxruntime.aar"]
+    return [path.name for path in setup_folder("adb").parent.glob("*") if path.name != "onnxruntime.aar"]
 
 
 def test_the_published_archive_and_the_ndk(
@@ -180,8 +180,8 @@ def test_a_runner_that_is_built_is_taken(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.library.read_bytes() == b"arm64-v8a"
     assert found.runner.read_bytes() == built.read_bytes()
     assert found.runner.stat().st_mode & 0o111
-    assert [path.parent.name for path in kept("adb").glob(f"*/{RUNNER}")] == ["arm64-v8a"]
-    shutil.rmtree(kept("adb"))
+    assert [path.parent.name for path in setup_folder("adb").glob(f"*/{RUNNER}")] == ["arm64-v8a"]
+    shutil.rmtree(setup_folder("adb"))
 
 
 ANSWER = """
