@@ -55,7 +55,7 @@ def works(scenario: str, opened: Opened, candidates: tuple[int, ...]) -> Iterato
         yield "history", Work(questions.history, asker(bundle, "encode"))
 
 
-class Taken:
+class Measurements:
     """What the scenarios showed so far.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_devices.agent.apart import APART
+from edgerec_devices.agent.isolated import ISOLATED
 from edgerec_devices.agent.clock import Limits, time_calls, timed, yardstick_ms
 from edgerec_devices.agent.counters import (
     Instructions,
@@ -22,7 +22,7 @@ from edgerec_devices.agent.counters import (
     page_faults,
 )
 from edgerec_devices.agent.profile import profile_bundle
-from edgerec_devices.agent.scenarios import DEFAULT, Feed, Opened, Questions, Taken, asker
+from edgerec_devices.agent.scenarios import DEFAULT, Feed, Opened, Questions, Measurements, asker
 
 Request = dict[str, Any]
 
@@ -30,10 +30,10 @@ Request = dict[str, Any]
 def measure_bundle(request: Request) -> dict[str, Any]:
     """Open a bundle, answer from it, and say what that took.
 
-    Scenarios that `apart` holds come first; where only such are asked for, their answers are all.
+    Scenarios that `isolated` holds come first; where only such are asked for, their answers are all.
 
     Returns:
-        What `apart` says of its scenarios, and:
+        What `isolated` says of its scenarios, and:
         load_ms: the bundle opened without verification and the recommend graph's session made.
         scenarios: by name, what `time_calls` says. 'recommend' is the graph, one random user (or history) a call,
             in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is the
@@ -49,12 +49,12 @@ def measure_bundle(request: Request) -> dict[str, Any]:
     onnxruntime()
     wanted = request.get("scenarios", DEFAULT)
     alone: dict[str, Any] = {}
-    for name in filter(APART.__contains__, wanted):
-        alone |= APART[name](request)
-    if wanted and set(wanted) <= set(APART):
+    for name in filter(ISOLATED.__contains__, wanted):
+        alone |= ISOLATED[name](request)
+    if wanted and set(wanted) <= set(ISOLATED):
         return alone
     with instruction_counter() as counter:
-        return {**_measure(request, [name for name in wanted if name not in APART], counter), **alone}
+        return {**_measure(request, [name for name in wanted if name not in ISOLATED], counter), **alone}
 
 
 def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> dict[str, Any]:
@@ -66,16 +66,16 @@ def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> 
 
     before = page_faults()
     (bundle, model), load_ms = timed(load)
-    taken = Taken(
+    measurements = Measurements(
         Opened(bundle, model, Questions(bundle, request)),
         tuple(int(count) for count in request.get("candidates", ())),
         Limits(int(request["calls"]), float(request["seconds"])),
     )
-    taken.faults["load"] = faults_since(before)
-    taken.take(wanted[:1])
+    measurements.faults["load"] = faults_since(before)
+    measurements.take(wanted[:1])
     memory, yardstick = memory_figures(), yardstick_ms()
-    taken.take(wanted[1:])
-    taken.count(counter)
+    measurements.take(wanted[1:])
+    measurements.count(counter)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
     asked = request.get("ask", ())
     return {
@@ -83,10 +83,10 @@ def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> 
         "verify_ms": verify_ms,
         "yardstick_ms": yardstick,
         "memory": memory,
-        "faults": {name: faults for name, faults in taken.faults.items() if faults},
-        "scenarios": taken.figures,
-        "cost": {name: cost for name, cost in taken.cost.items() if cost},
-        "answers": [[best.item for best in model.recommend(user, k=taken.opened.questions.k)] for user in asked],
+        "faults": {name: faults for name, faults in measurements.faults.items() if faults},
+        "scenarios": measurements.figures,
+        "cost": {name: cost for name, cost in measurements.cost.items() if cost},
+        "answers": [[best.item for best in model.recommend(user, k=measurements.opened.questions.k)] for user in asked],
     }
 
 

@@ -83,7 +83,7 @@ function reason(error: unknown, heap: number, webgpu: boolean): Answer {
 /** The ONNX file of y = Relu(x), x float32 [1]. */
 const ONE_NODE = "CAg6NgoMCgF4EgF5IgRSZWx1EgRiYXJlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUICEA4=";
 /** Scenarios that come in requests of their own. */
-const APART = ["load", "sustained", "offline"];
+const ISOLATED = ["load", "sustained", "offline"];
 const PROVIDERS: Record<string, string[]> = { wasm: ["wasm"], webgpu: ["webgpu", "wasm"] };
 
 class Agent {
@@ -146,9 +146,9 @@ class Agent {
 
   async #bundle(request: BundleRequest): Promise<unknown> {
     const wanted = new Set(request.scenarios ?? ["recommend", "score"]);
-    const apart = APART.filter((name) => wanted.has(name));
-    if (apart.length > 0 && apart.length === wanted.size) {
-      return this.#apart(request, wanted);
+    const isolated = ISOLATED.filter((name) => wanted.has(name));
+    if (isolated.length > 0 && isolated.length === wanted.size) {
+      return this.#isolated(request, wanted);
     }
     const [ort, runtime_ms] = await timed(() => this.#start());
     const [bundle, load_ms] = await timed(() => this.#load(ort, request));
@@ -171,8 +171,8 @@ class Agent {
     return { runtime_ms, load_ms, verify_ms, memory, scenarios, rows };
   }
 
-  /** Scenarios that come in requests of their own. Throughput is none of a page's. */
-  async #apart(request: BundleRequest, wanted: Set<string>): Promise<unknown> {
+  /** Run the scenarios that come in requests of their own. A page has no throughput scenario. */
+  async #isolated(request: BundleRequest, wanted: Set<string>): Promise<unknown> {
     const answer: { warm_because?: string; sustained?: Window[] } = {};
     if (wanted.has("load")) {
       answer.warm_because = "this agent cannot put files out of the page cache";

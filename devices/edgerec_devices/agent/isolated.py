@@ -118,4 +118,4 @@ def _per_second(batch: int, calls: int, spent: int) -> dict[str, Any]:
     return {"calls": calls, "users_per_second": 1e9 * batch * calls / spent}
 
 
-APART: dict[str, Callable[[Request], dict[str, Any]]] = {"load": cold_load, "offline": offline, "sustained": sustained}
+ISOLATED: dict[str, Callable[[Request], dict[str, Any]]] = {"load": cold_load, "offline": offline, "sustained": sustained}
