@@ -59,7 +59,7 @@ def test_files_leave_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(os.urandom(1 << 20))
     assert counters.resident_pages(path) > 0
-    if counters.put_out([path]) is None:
+    if counters.evict([path]) is None:
         assert counters.resident_pages(path) == 0
     path.read_bytes()
     assert counters.resident_pages(path) > 0
