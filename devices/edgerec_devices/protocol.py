@@ -1,4 +1,4 @@
-"""The interface of every device, and of every kind of device: how it is written, opened, set up and found."""
+"""Interfaces of devices and of kinds of devices: their addresses, how they are opened, set up and discovered."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgerec.files import cache_folder, storage_failure
 from edgerec_devices import agent
 
 Request = dict[str, Any]
-"""What the agent is asked to measure: JSON, described in `edgerec_devices.agent`."""
+"""A request to the agent: a JSON object, described in `edgerec_devices.agent`."""
 
 AGENT = agent.__name__
-"""The module that measures; it needs the standard library, numpy, onnxruntime and edgerec.runtime."""
+"""Name of the module that measures; it needs numpy, onnxruntime and edgerec.runtime."""
 
 
 class Device(Protocol):
-    """A machine, near or far. Every verb raises BenchError where it cannot be done.
+    """A local or remote machine. Every method raises BenchError if it cannot be done.
 
     Attributes:
-        name: its address, as --device takes it.
-        timeout: seconds that one request may take.
+        name: the address, as --device takes it.
+        timeout: maximum seconds of one request.
     """
 
     name: str
@@ -33,36 +33,36 @@ class Device(Protocol):
 
     @property
     def memory(self) -> int | None:
-        """Bytes that it was given where it was opened with so many."""
+        """The memory limit in bytes that the device was opened with; None without a limit."""
 
     def info(self) -> dict[str, Any]:
-        """What the machine is: JSON; a fact that cannot be read is absent."""
+        """Return facts about the machine as JSON values; facts that cannot be read are absent."""
 
     def push(self, folder: Path) -> str:
-        """Bring a bundle's folder there and return its path on the device."""
+        """Copy a bundle's folder to the device and return its path there."""
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of the device and return the agent's answer."""
 
     def pull(self, place: str, folder: Path) -> None:
-        """Fetch what lies at `place` on the device into the folder `folder` here."""
+        """Copy the folder `place` of the device into the local folder `folder`."""
 
 
 Tell = Callable[[str], None]
-"""Called with what takes long now: 'sending 3 files'."""
+"""A callback for progress messages of long steps: 'sending 3 files'."""
 
 
 def silent(_: str) -> None:
-    """The Tell of those who do not listen."""
+    """Ignore progress messages."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a device is opened.
+    """Options for opening a device.
 
     Attributes:
-        offline: the device fetches nothing itself.
-        memory: bytes of memory of a device that is started here; None for its own default.
+        offline: the device downloads nothing itself.
+        memory: bytes of memory of a device that is started on this machine; None for the device's default.
     """
 
     offline: bool = False
@@ -111,17 +111,17 @@ def setup_folder(name: str) -> Path:
 
 
 def set_up(kind: Kind, tell: Tell, *, again: bool = False) -> None:
-    """Bring what a kind of device needs.
+    """Install what a kind of device needs.
 
     Args:
-        again: even if it is there; where that fails, what was there stays.
+        again: install even if it is installed already; if that fails, the existing files stay.
 
     Raises:
-        BenchError: it has nothing that is set up, or could not be.
-        StorageError: the file system refuses.
+        BenchError: this kind has nothing to set up, or the setup failed.
+        StorageError: a file system operation failed.
     """
     if kind.set_up is None:
-        raise BenchError(f"for {kind.name} nothing is set up; what it needs: edgerec devices list")
+        raise BenchError(f"{kind.name} has nothing to set up; `edgerec devices list` shows what it needs")
     place = kind.place() if kind.place else setup_folder(kind.name)
     aside = place.with_name(f".{place.name}.before")
     try:

@@ -154,7 +154,7 @@ def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
         (emulator,) = emulators(quick.ssh_config.parent)
         cutting = threading.Timer(2, os.kill, (emulator, signal.SIGKILL))
         cutting.start()
-        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the same again$"):
+        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the command again$"):
             device.run(request)
         cutting.join()
 
@@ -201,7 +201,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path, monkeypatch: 
         arm64_setup.set_up(print)
     monkeypatch.setattr(arm64_setup, "is_debian", lambda: False)
     (part,) = arm64_setup.missing()
-    with pytest.raises(BenchError, match="made of Debian's packages"), open_device("arm64"):
+    with pytest.raises(BenchError, match="built from Debian's packages"), open_device("arm64"):
         pass
     assert "\n" not in part.what + part.fix
     assert DoesNotFitError.__mro__[1] is BenchError

@@ -121,7 +121,7 @@ def test_setting_up_again_keeps_what_works(cache: Path) -> None:
         set_up(Kind("toy", "toy", "a toy", KINDS["local"].open, set_up=fail), silent, again=True)
     assert (setup_folder("toy") / "version").read_text() == "2"
     assert [path.name for path in cache.iterdir()] == ["toy"]
-    with pytest.raises(BenchError, match="for local nothing is set up"):
+    with pytest.raises(BenchError, match="local has nothing to set up"):
         set_up(KINDS["local"], silent)
 
 

@@ -24,7 +24,7 @@ static void look(void) {
     watch.looked = now_ns();
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     char byte;
-    if (watch.host && poll(&input, 1, 0) > 0 && read(STDIN_FILENO, &byte, 1) <= 0) fail("the host has gone");
+    if (watch.host && poll(&input, 1, 0) > 0 && read(STDIN_FILENO, &byte, 1) <= 0) fail("the host is gone");
     if (!battery_watts(&watts)) return;
     watch.watts += watts;
     watch.samples++;

@@ -80,7 +80,7 @@ def test_a_transfer_that_never_ends(verb: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(android_bridge, "SHELL_S", 2.0)
     (tmp_path / "a file").write_text("of a bundle")
     bridge = android_bridge.Bridge()
-    with pytest.raises(BenchError, match=r"^adb gave no answer for 2\S* s; start adb anew: adb kill-server$"):
+    with pytest.raises(BenchError, match=r"^adb gave no answer for 2\S* s; restart adb: adb kill-server$"):
         bridge.push([tmp_path / "a file"], "/there") if verb == "push" else bridge.pull("/there", tmp_path)
 
 
