@@ -150,7 +150,7 @@ public final class Patches {
             }
             if (!digest.equals(((Map<?, ?>) parts.header.get("base")).get("manifest"))) {
                 throw new PatchException(
-                        "the patch was made for another bundle; apply patches in their order, or get the whole bundle");
+                        "the patch is for another bundle; apply patches in their order, or get the whole bundle");
             }
             long most = Spec.GROWTH * (base.bytes + parts.inflated) + Spec.GROWTH_ROOM;
             long largest = Math.min(most, Manifest.MOST_BYTES);
