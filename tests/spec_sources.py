@@ -35,7 +35,10 @@ import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
 
-/** Limits of a bundle that readers enforce. {GENERATED} */
+/**
+ * Limits of a bundle that readers enforce.
+ * {GENERATED}
+ */
 final class Spec {{
 {sets}
     static final Map<String, String> READER_OPTIONS = new HashMap<>();
@@ -55,7 +58,8 @@ def c() -> str:
     limits = "\n".join(f"#define SPEC_{name.upper()} {value}" for name, value in LIMITS.items())
     wanted = ", ".join(f'"{name}"' for name in SPEC["session_options"])
     told = ", ".join(f'{{"{key}", "{value}"}}' for key, value in SPEC["reader_options"].items())
-    return f"""/* Limits of a bundle that readers enforce. {GENERATED} */
+    return f"""/* Limits of a bundle that readers enforce.
+   {GENERATED} */
 #ifndef EDGEREC_SPEC_H
 #define EDGEREC_SPEC_H
 

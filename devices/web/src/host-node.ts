@@ -131,7 +131,7 @@ async function whole(place: string, content: string | Uint8Array, mode = 0o666):
 /** A store for a history in a file that only its owner may read, written completely or not at all. */
 export function fileStore(path: string): HistoryStore {
   const fail = (error: unknown): never => {
-    throw new MissingError(`the history in ${path} cannot be stored (${code(error)}); free space there, or fix its permissions`);
+    throw new MissingError(`the history in ${path} cannot be read or written (${code(error)}); free space there, or fix its permissions`);
   };
   return {
     read: () => readFile(path, "utf8").catch((error: unknown) => (code(error) === "ENOENT" ? null : fail(error))),

@@ -435,7 +435,7 @@ interface PatchRows {
   zero: Uint32Array;
 }
 
-/** The number of units of a block with the padding of its last byte; 4-bit blocks by column pad each half column. */
+/** Return the number of units of a block with padding to whole bytes; each half of a 4-bit block has whole columns. */
 function unitsOf([rows, width, bits, byColumn]: Block): number {
   return bits === 4 ? 2 * (byColumn ? rows * Math.ceil(width / 2) : Math.ceil((rows * width) / 2)) : rows * width;
 }
