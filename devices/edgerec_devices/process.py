@@ -27,7 +27,7 @@ def answer_of(done: CompletedProcess[str]) -> dict[str, Any]:
         BenchError: the process crashed (the message ends with its last line), or its answer is no JSON object.
     """
     if done.returncode in KILLED:
-        raise DoesNotFitError("the measuring process was killed by SIGKILL, as systems do where memory runs out")
+        raise DoesNotFitError("the measuring process was killed by SIGKILL, as systems do when memory runs out")
     if done.returncode != 0:
         said = _last_words(done)
         if any(word in said for word in OUT_OF_MEMORY):

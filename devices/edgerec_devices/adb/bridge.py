@@ -91,7 +91,7 @@ class Bridge:
                 [script], status, out.read().decode(errors="replace"), err.read().decode(errors="replace")
             )
         silent = not (done.stdout or done.stderr) and status < SIGNALS
-        if silent or re.match("adb: |error: ", done.stderr):  # adb ends with status 0 where a link drops
+        if silent or re.match("adb: |error: ", done.stderr):  # adb ends with status 0 if the connection is lost
             self.connect()
             raise self._failure(done.stderr)
         return done

@@ -70,12 +70,12 @@ class Arm64(Ssh):
             raise took_too_long(self.timeout) from None
 
     def push(self, folder: Path) -> str:
-        """As a device behind SSH. Raises BenchError, StorageError."""
+        """Copy a bundle's folder to the machine. Raises BenchError, StorageError."""
         with self._explained():
             return super().push(folder)
 
     def pull(self, place: str, folder: Path) -> None:
-        """As a device behind SSH. Raises BenchError, StorageError."""
+        """Copy a folder from the machine. Raises BenchError, StorageError."""
         with self._explained():
             super().pull(place, folder)
 

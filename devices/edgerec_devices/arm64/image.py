@@ -189,7 +189,7 @@ if $b grep -q {FIRST} /proc/cmdline; then
     ORT_DISABLE_TELEMETRY=1 $python -I -c '{COMPILED}' 2> /dev/console && echo {PREPARED} > /dev/console
     cd /; sync; $b mount -o remount,ro /; $b poweroff -f
 fi
-echo 0 > /proc/sys/kernel/randomize_va_space  # where things lie decides how often they collide
+echo 0 > /proc/sys/kernel/randomize_va_space  # addresses decide how often cache lines collide
 /usr/sbin/sshd -f /etc/ssh/sshd_config -E /dev/console
 # It goes to the background before it listens.
 until $b grep -q ':0016 .* 0A ' /proc/net/tcp; do $b sleep 0.02; done
@@ -213,7 +213,7 @@ KbdInteractiveAuthentication no
 UsePAM no
 StrictModes no
 UseDNS no
-# The clock leaps where nothing computes.
+# The clock leaps while the machine is idle.
 LoginGraceTime 0
 """
 

@@ -21,7 +21,7 @@ from edgerec_devices.ssh.environment import pins
 NAME = "arm64"
 COMMAND = f"edgerec devices setup {NAME}"
 CONTENTS = "contents.json"
-"""Written last: without this file the setup is incomplete."""
+"""File that is written last: without it the setup is incomplete."""
 PROGRAMS = {
     EMULATOR: "qemu-system-arm ipxe-qemu- qemu-efi-aarch64-",
     "cpio": "cpio",

@@ -28,7 +28,7 @@ SAID = {
     "authorising": ("error: device still authorizing", "adb: the phone does not trust this computer yet"),
     "two devices": (
         "error: more than one device/emulator",
-        "adb: more than one device is connected; say which: --device adb:SERIAL (see: adb devices)",
+        "adb: more than one device is connected; name one: --device adb:SERIAL (see: adb devices)",
     ),
     "offline": ("error: device offline", "adb: the device is offline; wake it, plug it in again, or: adb reconnect"),
     "no permission": (
