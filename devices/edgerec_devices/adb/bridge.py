@@ -74,7 +74,7 @@ class Bridge:
         if done.returncode != 0:
             raise self._failure(done.stderr + done.stdout)
 
-    def talk(self, script: str, line: str, seconds: float) -> CompletedProcess[str]:
+    def run_script(self, script: str, line: str, seconds: float) -> CompletedProcess[str]:
         """Run a script that reads one line, and return its status and output; the status is 128 + a signal's number.
 
         The script's input stays open until it ends, so that it notices the end of this process.

@@ -70,7 +70,7 @@ class Adb:
         values = read_answer(self._connected.shell(SCRIPT))
         facts = {**android_facts(values), "provider": "CPUExecutionProvider", "ort_telemetry": "off", "runtime": "c"}
         with suppress(MissingPartError):
-            facts |= answer_of(self._ask({"task": "info"}))
+            facts |= answer_of(self._request({"task": "info"}))
         return facts
 
     def push(self, folder: Path) -> str:
@@ -96,10 +96,10 @@ class Adb:
             raise BenchError(f"an Android device does the tasks {' and '.join(TASKS)}, not {request.get('task')!r}")
         users = request.get("ask", ())
         if not users:
-            return answer_of(self._ask(request))
+            return answer_of(self._request(request))
         # The runner knows only rows: raw ids are looked up in the local copy of the bundle.
         bundle = self._local(request["bundle"])
-        answer = answer_of(self._ask({**request, "ask": _user_rows(bundle, users)}))
+        answer = answer_of(self._request({**request, "ask": _user_rows(bundle, users)}))
         item_ids = bundle.ids("item", bundle.manifest.items)
         return {**answer, "answers": [item_ids.raw(np.array(rows, np.int64)) for rows in answer["rows"]]}
 
@@ -113,10 +113,10 @@ class Adb:
         self._connected.shell(f"[ -d {shlex.quote(place)} ] || {{ echo {complaint} >&2; exit 1; }}")
         self._bridge.pull(place, folder)
 
-    def _ask(self, request: Request) -> CompletedProcess[str]:
+    def _request(self, request: Request) -> CompletedProcess[str]:
         limit = math.ceil(self.timeout)
         script = f"cd {self._runtime} && exec ./{RUNNER} ./{LIBRARY} {limit}"
-        done = self._bridge.talk(script, json.dumps(request), self.timeout + SLACK_S)
+        done = self._bridge.run_script(script, json.dumps(request), self.timeout + SLACK_S)
         if done.returncode == ALARMED:
             raise took_too_long(self.timeout)
         return done

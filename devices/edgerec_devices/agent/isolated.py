@@ -14,7 +14,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec_devices.agent.clock import timed
 from edgerec_devices.agent.counters import evict, faults_since, page_faults
-from edgerec_devices.agent.scenarios import Questions, asker
+from edgerec_devices.agent.scenarios import Questions, graph_caller
 from edgerec_devices.facts import machine_facts
 
 Request = dict[str, Any]
@@ -42,8 +42,8 @@ def cold_load(request: Request) -> dict[str, Any]:
         return {"warm_because": reason}
     before = page_faults()
     bundle, load_ms = timed(lambda: _open(folder, int(request["threads"])))
-    subject, ask = Questions(bundle, request).rows(), asker(bundle, "recommend")
-    _, first_ms = timed(lambda: ask(subject))
+    subject, call = Questions(bundle, request).rows(), graph_caller(bundle, "recommend")
+    _, first_ms = timed(lambda: call(subject))
     return {"cold": {"load_ms": load_ms, "first_ms": first_ms, "faults": faults_since(before)}}
 
 
@@ -61,7 +61,7 @@ def sustained(request: Request) -> dict[str, Any]:
         and throttled at its end if they can be read.
     """
     bundle = _open(Path(request["bundle"]), int(request["threads"]))
-    questions, ask = Questions(bundle, request), asker(bundle, "recommend")
+    questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
     windows: list[dict[str, Any]] = []
     started = perf_counter_ns()
     while (began := perf_counter_ns()) - started < 1e9 * float(request["sustained_seconds"]):
@@ -69,7 +69,7 @@ def sustained(request: Request) -> dict[str, Any]:
         while perf_counter_ns() - began < 1e9 * WINDOW_S:
             subject = questions.rows()
             start = perf_counter_ns()
-            ask(subject)
+            call(subject)
             times.append(perf_counter_ns() - start)
         facts = machine_facts()
         seen = {name: facts[name] for name in MOMENTARY if name in facts}
@@ -87,10 +87,10 @@ def offline(request: Request) -> dict[str, Any]:
     points = []
     for threads in _thread_counts(machine_facts().get("usable_cores", 1)):
         bundle = _open(Path(request["bundle"]), threads)
-        questions, ask = Questions(bundle, request), asker(bundle, "recommend")
+        questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
         for batch in BATCHES:
             if batch == 1 or batch * questions.n_items <= MOST_SCORES:
-                figures = _throughput(partial(questions.rows, batch), ask, float(request["seconds"]))
+                figures = _throughput(partial(questions.rows, batch), call, float(request["seconds"]))
                 points.append({"threads": threads, "batch": batch, **_per_second(batch, *figures)})
     return {"offline": points}
 

@@ -29,7 +29,7 @@ class Work(NamedTuple):
     call: Callable[[Any], Any]
 
 
-class Opened(NamedTuple):
+class OpenBundle(NamedTuple):
     """An open bundle, its recommender, and random questions to it."""
 
     bundle: Bundle
@@ -37,22 +37,22 @@ class Opened(NamedTuple):
     questions: Questions
 
 
-def works(scenario: str, opened: Opened, candidates: tuple[int, ...]) -> Iterator[tuple[str, Work]]:
+def works(scenario: str, opened: OpenBundle, candidates: tuple[int, ...]) -> Iterator[tuple[str, Work]]:
     """Yield the calls of a scenario by the names of their figures; none if the bundle has no graph for it.
 
     A graph is opened when its work is yielded: earlier measurements do not include its memory.
     """
     bundle, model, questions = opened
     if scenario == "recommend":
-        yield "recommend", Work(questions.rows, asker(bundle, "recommend"))
+        yield "recommend", Work(questions.rows, graph_caller(bundle, "recommend"))
         yield "recommend, raw ids", Work(questions.raw, lambda question: model.recommend(**question))
     if scenario == "score" and bundle.has_graph("score"):
         for count in candidates:
-            yield f"score {count}", Work(partial(questions.candidates, count), asker(bundle, "score"))
+            yield f"score {count}", Work(partial(questions.candidates, count), graph_caller(bundle, "score"))
     if scenario == "lookup" and bundle.has_graph("score"):
-        yield "lookup", Work(partial(questions.candidates, 1), asker(bundle, "score"))
+        yield "lookup", Work(partial(questions.candidates, 1), graph_caller(bundle, "score"))
     if scenario == "history" and bundle.has_graph("encode"):
-        yield "history", Work(questions.history, asker(bundle, "encode"))
+        yield "history", Work(questions.history, graph_caller(bundle, "encode"))
 
 
 class Measurements:
@@ -64,7 +64,7 @@ class Measurements:
         cost: by name, {instructions, joules} per call; unknown ones are absent.
     """
 
-    def __init__(self, opened: Opened, candidates: tuple[int, ...], limits: Limits) -> None:
+    def __init__(self, opened: OpenBundle, candidates: tuple[int, ...], limits: Limits) -> None:
         self.opened = opened
         self._candidates, self._limits = candidates, limits
         self._works: dict[str, Work] = {}
@@ -113,7 +113,7 @@ def encoded(bundle: Bundle, feed: Feed) -> Feed:
     return rest
 
 
-def asker(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
+def graph_caller(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
     """Return a function that calls a graph, after the 'encode' graph if the bundle has one."""
     run = partial(bundle.session(graph).run, None)
     if graph == "encode" or not bundle.has_graph("encode"):

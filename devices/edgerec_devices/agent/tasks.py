@@ -22,7 +22,7 @@ from edgerec_devices.agent.counters import (
 )
 from edgerec_devices.agent.isolated import ISOLATED
 from edgerec_devices.agent.profile import profile_bundle
-from edgerec_devices.agent.scenarios import DEFAULT, Feed, Measurements, Opened, Questions, asker
+from edgerec_devices.agent.scenarios import DEFAULT, Feed, Measurements, OpenBundle, Questions, graph_caller
 
 Request = dict[str, Any]
 
@@ -68,7 +68,7 @@ def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> 
     before = page_faults()
     (bundle, model), load_ms = timed(load)
     measurements = Measurements(
-        Opened(bundle, model, Questions(bundle, request)),
+        OpenBundle(bundle, model, Questions(bundle, request)),
         tuple(int(count) for count in request.get("candidates", ())),
         Limits(int(request["calls"]), float(request["seconds"])),
     )
@@ -129,7 +129,7 @@ def open_graphs(request: Request) -> dict[str, Any]:
     }
     seen: dict[str, dict[str, int]] = {}
     for name in filter(bundle.has_graph, request["graphs"]):
-        call = asker(bundle, name)
+        call = graph_caller(bundle, name)
         for _ in range(int(request["calls"])):
             call(ask[name]())
         seen[name] = memory_figures()

@@ -115,7 +115,7 @@ static int64_t *feed_question(Model *model, Graph graph, const Question *questio
     return both;
 }
 
-void model_ask(Model *model, Graph graph, const Question *question, Answer *answer) {
+void model_run(Model *model, Graph graph, const Question *question, Answer *answer) {
     static const char *const outputs[] = {"scores", "items"};
     const Runtime *runtime = model->runtime;
     OrtValue *answers[2] = {NULL, NULL};
@@ -153,21 +153,22 @@ static int64_t draw(uint64_t *state, int64_t below) {
     return (int64_t)((mixed ^ mixed >> 31) % (uint64_t)below);
 }
 
-static void draw_all(Asker *asker, int64_t *rows, size_t count, int64_t below) {
-    for (size_t number = 0; number < count; number++) rows[number] = draw(&asker->state, below);
+static void draw_all(Generator *generator, int64_t *rows, size_t count, int64_t below) {
+    for (size_t number = 0; number < count; number++) rows[number] = draw(&generator->state, below);
 }
 
-Question question_allocate(const Asker *asker, size_t batch, size_t listed) {
-    return (Question){.batch = batch, .n_history = asker->users ? 0 : asker->history, .n_listed = listed, .k = asker->k,
-                      .users = asker->users ? allocate(batch, sizeof(int64_t)) : NULL,
-                      .history = asker->users ? NULL : allocate(batch * asker->history, sizeof(int64_t)),
+Question question_allocate(const Generator *generator, size_t batch, size_t listed) {
+    return (Question){.batch = batch, .n_listed = listed, .k = generator->k,
+                      .n_history = generator->users ? 0 : generator->history,
+                      .users = generator->users ? allocate(batch, sizeof(int64_t)) : NULL,
+                      .history = generator->users ? NULL : allocate(batch * generator->history, sizeof(int64_t)),
                       .listed = allocate(batch * listed, sizeof(int64_t))};
 }
 
-void ask_at_random(Asker *asker, Question *question) {
-    if (question->users) draw_all(asker, question->users, question->batch, asker->users);
-    draw_all(asker, question->history, question->batch * question->n_history, asker->items);
-    draw_all(asker, question->listed, question->batch * question->n_listed, asker->items);
+void draw_question(Generator *generator, Question *question) {
+    if (question->users) draw_all(generator, question->users, question->batch, generator->users);
+    draw_all(generator, question->history, question->batch * question->n_history, generator->items);
+    draw_all(generator, question->listed, question->batch * question->n_listed, generator->items);
 }
 
 /* Parse the rows of a member. If `padded`, an empty list becomes a single -1. */

@@ -37,7 +37,7 @@ Session *model_session(Model *model, Graph graph);
 
 /* Call a graph; if the bundle has an encode graph, it computes the vectors of histories first. A NULL `answer` discards
    the outputs. */
-void model_ask(Model *model, Graph graph, const Question *question, Answer *answer);
+void model_run(Model *model, Graph graph, const Question *question, Answer *answer);
 void answer_free(Answer *answer);
 
 /* The generator of random questions and their sizes. */
@@ -45,11 +45,11 @@ typedef struct {
     uint64_t state; /* starts as the seed */
     int64_t items, users, k;
     size_t exclude, history;
-} Asker;
+} Generator;
 
-/* Allocate `batch` questions with `listed` items each; `ask_at_random` fills them. */
-Question question_allocate(const Asker *asker, size_t batch, size_t listed);
-void ask_at_random(Asker *asker, Question *question);
+/* Allocate `batch` questions with `listed` items each; `draw_question` fills them. */
+Question question_allocate(const Generator *generator, size_t batch, size_t listed);
+void draw_question(Generator *generator, Question *question);
 
 /* Parse a question of a request: user, history or vector; exclude, candidates or item; k. The process fails if a row is
    not in the bundle. */

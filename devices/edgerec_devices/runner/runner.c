@@ -53,45 +53,47 @@ static bool is_isolated(const char *name) {
     return strcmp(name, "load") == 0 || strcmp(name, "sustained") == 0 || strcmp(name, "offline") == 0;
 }
 
-static Asker asker_of(const Json *request, const Bundle *bundle) {
-    return (Asker){.state = (uint64_t)whole(request, "seed", 0, INT64_MAX), .items = bundle->items,
+static Generator generator_of(const Json *request, const Bundle *bundle) {
+    return (Generator){.state = (uint64_t)whole(request, "seed", 0, INT64_MAX), .items = bundle->items,
                    .users = bundle->users, .k = whole(request, "k", 1, bundle->items),
                    .exclude = (size_t)whole(request, "exclude", 0, MOST_ROWS),
                    .history = (size_t)whole(request, "history", 1, MOST_ROWS)};
 }
 
 /* Open a bundle only to size its random questions, before it is opened for the measurement. */
-static Asker asker_for(const Json *request, const char *folder) {
+static Generator generator_for(const Json *request, const char *folder) {
     Bundle *bundle = bundle_open(folder);
-    Asker asker = asker_of(request, bundle);
+    Generator generator = generator_of(request, bundle);
     bundle_close(bundle);
-    return asker;
+    return generator;
 }
 
 static void write_isolated(FILE *out, const char *name, const Json *request, const Runtime *runtime, const char *folder) {
-    Asker asker = asker_for(request, folder);
+    Generator generator = generator_for(request, folder);
     int threads = threads_of(request);
     if (strcmp(name, "load") == 0) {
-        write_cold(out, runtime, folder, threads, &asker);
+        write_cold(out, runtime, folder, threads, &generator);
         return;
     }
     Bundle *bundle = bundle_open(folder);
     if (strcmp(name, "sustained") == 0) {
         Model model = model_open(runtime, bundle, threads);
-        Scenario recommend = {.model = &model, .graph = RECOMMEND, .asker = &asker, .listed = asker.exclude};
+        Scenario recommend = {.model = &model, .graph = RECOMMEND, .generator = &generator};
+        recommend.listed = generator.exclude;
         write_sustained(out, &recommend, number(request, "sustained_seconds"));
         model_close(&model);
     } else {
-        write_offline(out, runtime, bundle, &asker, number(request, "seconds"));
+        write_offline(out, runtime, bundle, &generator, number(request, "seconds"));
     }
     bundle_close(bundle);
 }
 
 /* List the scenarios of a name, one per number of candidates; none if the bundle has no such graph. */
-static size_t scenarios_named(const char *name, const Json *request, Model *model, Asker *asker, Scenario *found) {
+static size_t scenarios_named(const char *name, const Json *request, Model *model, Generator *generator,
+                              Scenario *found) {
     const Json *counts = json_find(request, "candidates");
     const Bundle *bundle = model->bundle;
-    Scenario scenario = {.model = model, .asker = asker, .listed = asker->exclude};
+    Scenario scenario = {.model = model, .generator = generator, .listed = generator->exclude};
     snprintf(scenario.name, sizeof scenario.name, "%s", name);
     size_t count = 0;
     if (strcmp(name, "recommend") == 0) {
@@ -138,7 +140,7 @@ static void write_best(FILE *out, const Json *request, Model *model, int64_t k) 
         if (model->bundle->users == 0) fail("the bundle has no users to ask for");
         int64_t row = json_integer("a user", user, 0, model->bundle->users - 1);
         Answer best;
-        model_ask(model, RECOMMEND, &(Question){.batch = 1, .users = &row, .k = k}, &best);
+        model_run(model, RECOMMEND, &(Question){.batch = 1, .users = &row, .k = k}, &best);
         if (user != users->first) fputs(", ", out);
         write_items(out, &best);
         answer_free(&best);
@@ -160,14 +162,14 @@ static void write_measured(FILE *out, const Json *request, const Runtime *runtim
     Faults load = page_faults();
     load.minor -= before.minor;
     load.major -= before.major;
-    Asker asker = asker_of(request, bundle);
+    Generator generator = generator_of(request, bundle);
     Scenario *each = allocate((counts ? counts->count : 0) + 1, sizeof *each);
     Measurement *measurements = NULL;
     size_t done = 0;
     fprintf(out, "\"load_ms\": %.6f, \"verify_ms\": null, \"memory\": ", load_ms);
     if (names[0] == NULL) write_memory(out);
     for (size_t place = 0; names[place]; place++) {
-        size_t count = is_isolated(names[place]) ? 0 : scenarios_named(names[place], request, &model, &asker, each);
+        size_t count = is_isolated(names[place]) ? 0 : scenarios_named(names[place], request, &model, &generator, each);
         measurements = grow(measurements, done + count + 1, sizeof *measurements);
         for (size_t one = 0; one < count; one++) measurements[done++] = take(&each[one], limits);
         if (place == 0) write_memory(out); /* without the graphs that later scenarios open */
@@ -175,7 +177,7 @@ static void write_measured(FILE *out, const Json *request, const Runtime *runtim
     for (size_t one = 0; one < done; one++) count_instructions(&measurements[one], &counter);
     fprintf(out, ", \"yardstick_ms\": %.6f, ", (double)yardstick_ns() / 1e6);
     write_measurements(out, measurements, done, load);
-    write_best(out, request, &model, asker.k);
+    write_best(out, request, &model, generator.k);
     free(each);
     free(measurements);
     model_close(&model);
@@ -211,7 +213,7 @@ static void answer_questions(FILE *out, const Json *request, const Runtime *runt
         Graph graph;
         Answer answer;
         Question question = question_of(bundle, question_json, &graph);
-        model_ask(&model, graph, &question, &answer);
+        model_run(&model, graph, &question, &answer);
         fputs(question_json == questions->first ? "{" : ", {", out);
         if (answer.items) {
             fputs("\"items\": ", out);

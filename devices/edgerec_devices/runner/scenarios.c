@@ -32,9 +32,9 @@ static void look(void) {
 
 int64_t timed_call(const Scenario *scenario, Question *question) {
     look();
-    ask_at_random(scenario->asker, question);
+    draw_question(scenario->generator, question);
     int64_t start = now_ns();
-    model_ask(scenario->model, scenario->graph, question, NULL);
+    model_run(scenario->model, scenario->graph, question, NULL);
     return now_ns() - start;
 }
 
@@ -46,7 +46,7 @@ static double joules_a_call(double passed_ns, size_t calls) {
 
 Measurement take(const Scenario *scenario, Limits limits) {
     Measurement measurement = {.scenario = *scenario, .instructions = -1};
-    Question question = question_allocate(scenario->asker, 1, scenario->listed);
+    Question question = question_allocate(scenario->generator, 1, scenario->listed);
     model_session(scenario->model, scenario->graph);
     watch.samples = 0;
     watch.watts = 0;
@@ -73,12 +73,12 @@ void count_instructions(Measurement *measurement, Instructions *counter) {
     const Scenario *scenario = &measurement->scenario;
     Question questions[COUNTED_CALLS];
     for (int number = 0; number < COUNTED_CALLS; number++) {
-        questions[number] = question_allocate(scenario->asker, 1, scenario->listed);
-        ask_at_random(scenario->asker, &questions[number]);
+        questions[number] = question_allocate(scenario->generator, 1, scenario->listed);
+        draw_question(scenario->generator, &questions[number]);
     }
     instructions_begin(counter);
     for (int number = 0; number < COUNTED_CALLS; number++)
-        model_ask(scenario->model, scenario->graph, &questions[number], NULL);
+        model_run(scenario->model, scenario->graph, &questions[number], NULL);
     int64_t counted = instructions_end(counter);
     if (counted >= 0) measurement->instructions = (double)counted / COUNTED_CALLS;
     for (int number = 0; number < COUNTED_CALLS; number++) question_free(&questions[number]);

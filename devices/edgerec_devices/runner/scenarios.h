@@ -19,7 +19,7 @@ typedef struct {
     char name[32];
     Model *model;
     Graph graph;
-    Asker *asker;
+    Generator *generator;
     size_t listed;
 } Scenario;
 

@@ -138,7 +138,7 @@ class Connection:
             subprocess.run(command, capture_output=True, check=False, timeout=GRACE_S)
         self._folder.cleanup()
 
-    def ask(
+    def request(
         self,
         verb: str,
         fields: Mapping[str, Any] | None = None,
@@ -162,7 +162,7 @@ class Connection:
             return self._exchange(out, verb, sent, seconds, fields or {})
 
     def fetch(self, place: str, folder: Path, *, seconds: float) -> None:
-        """Copy a folder from the device, each file under a temporary name until it is complete. Raises like `ask`."""
+        """Copy a folder from the device; each file has a temporary name until it is complete. Raises like `request`."""
         with tempfile.TemporaryFile() as out:
             for name, nbytes, sha256 in self._exchange(out, "get", (), seconds, {"place": place}):
                 target = (folder / name).resolve()

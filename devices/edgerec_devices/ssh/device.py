@@ -149,7 +149,7 @@ class Ssh:
             "timeout": self.timeout,
             "variables": dict(self.variables),
         }
-        done = self._connection.ask("run", fields, seconds=self._silence)
+        done = self._connection.request("run", fields, seconds=self._silence)
         if done["status"] is None:
             raise took_too_long(self.timeout)
         return CompletedProcess(list(arguments), done["status"], done["out"], done["err"])
@@ -162,7 +162,7 @@ class Ssh:
     @cached_property
     def _described(self) -> dict[str, Any]:
         self._tell(f"connecting to {self.name}")
-        described: dict[str, Any] = self._connection.ask("describe", seconds=self.patience)
+        described: dict[str, Any] = self._connection.request("describe", seconds=self.patience)
         return described
 
     @cached_property
@@ -180,7 +180,7 @@ class Ssh:
         """Return the path of the environment's Python on the device; create the environment if it is missing."""
         target, wanted = Target.from_json(self._described), pins()
         fields = {"key": target.key, "pins": wanted, "timeout": READY_S}
-        python = self._connection.ask("ready", fields, seconds=READY_S + self.patience)
+        python = self._connection.request("ready", fields, seconds=READY_S + self.patience)
         if python is not None:
             return str(python)
         if not self._offline:
@@ -195,20 +195,22 @@ class Ssh:
     def _make(self, target: Target, wanted: list[str], wheels: list[str] | None) -> str:
         self._tell(f"creating an environment on the device with {' and '.join(wanted)}")
         fields = {"key": target.key, "pins": wanted, "wheels": wheels, "timeout": SETUP_S}
-        answer = self._connection.ask("make", fields, seconds=SETUP_S + self.patience)
+        answer = self._connection.request("make", fields, seconds=SETUP_S + self.patience)
         if "pip" in answer:
             raise pip_failure(answer["pip"], target, "the device")
         return str(answer["python"])
 
     def _send(self, files: Sequence[File]) -> None:
         """Send those of the files that are not on the device yet."""
-        absent = self._connection.ask("missing", {"files": [file.entry for file in files]}, seconds=self._silence)
+        absent = self._connection.request("missing", {"files": [file.entry for file in files]}, seconds=self._silence)
         wanted = [file for file in files if file.place in absent]
         if wanted:
             nbytes = sum(file.nbytes for file in wanted)
             self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
             entries = [file.entry for file in wanted]
-            self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted], seconds=self._silence)
+            self._connection.request(
+                "put", {"files": entries}, sent=[file.path for file in wanted], seconds=self._silence
+            )
 
 
 def _open(address: str, options: Options) -> Ssh:

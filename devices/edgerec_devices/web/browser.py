@@ -137,7 +137,7 @@ class Browser:
         # A browser that a person opened is not started or stopped.
         started = nullcontext() if self._address.opened else chromium.launch(self.server.address, self._flags)
         with started as browser:
-            answer = self.server.ask(
+            answer = self.server.request(
                 message,
                 connect=START_S if browser else OPEN_S,
                 seconds=self.timeout,

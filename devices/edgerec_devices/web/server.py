@@ -38,7 +38,7 @@ OTHER = "Another page is being measured. Close this one."
 
 
 @dataclass
-class Turn:
+class PendingRequest:
     """One request and its state."""
 
     number: int
@@ -67,8 +67,8 @@ class WebServer:
         self._root = f"/{secrets.token_urlsafe(16)}/"
         self._files: dict[str, tuple[Path, bool]] = {}
         self._changed = threading.Condition()
-        self._turn: Turn | None = None
-        self._turns, self._tab, self._over = 0, "", False
+        self._pending: PendingRequest | None = None
+        self._n_requests, self._tab, self._over = 0, "", False
         self._watched: set[socket.socket] = set()
         self._http = LocalHttp(host, port, _Handler, self)
         self.address = f"{self._http.address}{self._root}"
@@ -88,7 +88,7 @@ class WebServer:
         """Serve files below the path `place`; the browser may cache lasting ones."""
         self._files |= {f"{place}{path.name}": (path, lasting) for path in files}
 
-    def ask(
+    def request(
         self, request: Request, *, connect: float, seconds: float, ended: Callable[[], str | None], same: bool
     ) -> dict[str, Any]:
         """Send a request to the page and return its answer.
@@ -103,29 +103,31 @@ class WebServer:
             BenchError: no page connected, the page went away, or it took too long.
         """
         with self._changed:
-            self._turns += 1
+            self._n_requests += 1
             self._tab = self._tab if same else ""
-            turn = self._turn = Turn(self._turns, request)
+            pending = self._pending = PendingRequest(self._n_requests, request)
             self._changed.notify_all()
             try:
-                return self._await(turn, connect, seconds, ended)
+                return self._await(pending, connect, seconds, ended)
             finally:
-                self._turn = None
+                self._pending = None
 
-    def _await(self, turn: Turn, connect: float, seconds: float, ended: Callable[[], str | None]) -> dict[str, Any]:
+    def _await(
+        self, pending: PendingRequest, connect: float, seconds: float, ended: Callable[[], str | None]
+    ) -> dict[str, Any]:
         limit = time.monotonic() + connect
-        while not self._changed.wait_for(lambda: turn.over, TICK_S):
+        while not self._changed.wait_for(lambda: pending.over, TICK_S):
             if (why := ended()) is not None:
                 raise BenchError(why)
-            if turn.taken_at is not None:
-                limit = turn.taken_at + seconds
+            if pending.taken_at is not None:
+                limit = pending.taken_at + seconds
             if time.monotonic() > limit:
                 missed = BenchError(f"no browser opened {self.address} within {connect:g} s")
-                raise missed if turn.taken_at is None else took_too_long(seconds)
-        if turn.answer is None:
+                raise missed if pending.taken_at is None else took_too_long(seconds)
+        if pending.answer is None:
             self._changed.wait(GRACE_S)  # a browser ends a moment after its connections
             raise BenchError(ended() or GONE)
-        return turn.answer
+        return pending.answer
 
     # The requests of the page; each runs in its own thread.
 
@@ -136,22 +138,22 @@ class WebServer:
             while not self._changed.wait_for(self._waiting, TICK_S):
                 if time.monotonic() > limit or _closed(connection):
                     return {"wait": True}
-            if self._turn is None or _closed(connection):
+            if self._pending is None or _closed(connection):
                 return {"end": OVER}
             self._tab = self._tab or tab
             if tab != self._tab:
                 return {"end": OTHER}
-            self._turn.taken_at = time.monotonic()
-            return {"id": self._turn.number, "request": self._turn.request}
+            self._pending.taken_at = time.monotonic()
+            return {"id": self._pending.number, "request": self._pending.request}
 
     def _waiting(self) -> bool:
-        return self._over or (self._turn is not None and self._turn.taken_at is None)
+        return self._over or (self._pending is not None and self._pending.taken_at is None)
 
     def take_answer(self, number: int, answer: dict[str, Any]) -> None:
         """Accept the answer to a request; ignore it if nothing waits for it any more."""
         with self._changed:
-            if self._turn is not None and self._turn.number == number:
-                self._turn.answer = answer
+            if self._pending is not None and self._pending.number == number:
+                self._pending.answer = answer
                 self._changed.notify_all()
 
     def watch(self, number: int, connection: socket.socket) -> None:
@@ -163,8 +165,8 @@ class WebServer:
             connection.recv(1)
         with self._changed:
             self._watched.discard(connection)
-            if self._turn is not None and self._turn.number == number:
-                self._turn.gone = True
+            if self._pending is not None and self._pending.number == number:
+                self._pending.gone = True
                 self._changed.notify_all()
 
     def find(self, path: str) -> tuple[Path, bool] | None:

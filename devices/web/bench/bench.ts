@@ -157,7 +157,7 @@ class Agent {
     let memory: Record<string, number> | undefined;
     for (const { name, graph, prepare } of chosen(bundle, wanted, questions, request.candidates ?? [])) {
       await bundle.prepare(graph); // so that the first call does not open the graph
-      const watch = new Stopwatch(prepare, (feed) => bundle.ask(graph, feed));
+      const watch = new Stopwatch(prepare, (feed) => bundle.run(graph, feed));
       scenarios[name] = await timeCalls(watch, request);
       memory ??= await this.#memory();
     }
@@ -165,7 +165,7 @@ class Agent {
     const verify_ms = globalThis.crypto?.subtle === undefined ? null : (await timed(() => bundle.verify()))[1];
     const rows: number[][] = [];
     for (const user of request.ask ?? []) {
-      const { items } = await bundle.ask("recommend", { user: [user], exclude: [[]], k: request.k });
+      const { items } = await bundle.run("recommend", { user: [user], exclude: [[]], k: request.k });
       rows.push(...matrix(items!));
     }
     return { runtime_ms, load_ms, verify_ms, memory, scenarios, rows };
@@ -182,7 +182,7 @@ class Agent {
       const questions = new Questions(bundle.manifest, request);
       const watch = new Stopwatch(
         () => questions.recommend(),
-        (feed) => bundle.ask("recommend", feed),
+        (feed) => bundle.run("recommend", feed),
       );
       answer.sustained = await sustained(watch, request.sustained_seconds ?? 0);
     }
@@ -202,7 +202,7 @@ class Agent {
     for (const { bundle: place, graph, feed } of request.questions) {
       const bundle = opened.get(place) ?? (await Graphs.open(ort, this.#host.source(place), this.#providers));
       opened.set(place, bundle);
-      const outputs = await bundle.ask(graph, feed);
+      const outputs = await bundle.run(graph, feed);
       answers.push(Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, matrix(tensor)])));
     }
     return { answers };

@@ -50,7 +50,7 @@ export class Graphs {
   }
 
   /** Call a graph, after the 'encode' graph if the bundle has one. */
-  async ask(name: string, feed: Feed): Promise<Outputs> {
+  async run(name: string, feed: Feed): Promise<Outputs> {
     return this.#bundle.run(name, inputs(name === "encode" ? feed : await this.#encoded(feed)));
   }
 
@@ -59,7 +59,7 @@ export class Graphs {
     if (history === undefined || !this.has("encode")) {
       return feed;
     }
-    const { vector } = await this.ask("encode", { history });
+    const { vector } = await this.run("encode", { history });
     const rows = matrix(vector!);
     const exclude = rest.exclude?.map((excluded, row) => [...excluded, ...(history[row] as number[])]);
     return { ...rest, vector: rows, ...(exclude && { exclude }) };

@@ -4,7 +4,7 @@ import type { Answer, Request } from "../bench.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
 /** The server's reply: a request with its number; no request yet; or the end of the measurement. */
-type Turn = { id: number; request: Request } | { wait: true } | { end: string };
+type ServerReply = { id: number; request: Request } | { wait: true } | { end: string };
 
 /** Time limit for a memory measurement: browsers may delay it until their next garbage collection. */
 const MEMORY_MS = 5000;
@@ -22,19 +22,19 @@ function complain(what: unknown): void {
 
 async function main(): Promise<void> {
   for (;;) {
-    const turn = (await (await fetch(`request?tab=${tab}`)).json()) as Turn;
-    if ("end" in turn) {
-      show(turn.end);
+    const reply = (await (await fetch(`request?tab=${tab}`)).json()) as ServerReply;
+    if ("end" in reply) {
+      show(reply.end);
       return;
     }
-    if ("wait" in turn) {
+    if ("wait" in reply) {
       continue;
     }
     show("Measuring. Keep this page in view, and the device still.");
     // The server sees this request end if the page is closed or its process dies.
-    void fetch(`alive?id=${turn.id}`).catch(() => undefined);
-    const said = await work(turn.request);
-    await fetch(`answer?id=${turn.id}`, { method: "POST", body: JSON.stringify({ ...said, complaints }) });
+    void fetch(`alive?id=${reply.id}`).catch(() => undefined);
+    const said = await work(reply.request);
+    await fetch(`answer?id=${reply.id}`, { method: "POST", body: JSON.stringify({ ...said, complaints }) });
     // The next request is for a fresh page.
     location.reload();
     return;
