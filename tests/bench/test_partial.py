@@ -122,7 +122,7 @@ def test_ctrl_c_writes_it_and_exits_with_130(bundles: tuple[Path, Path], tmp_pat
 
 
 def test_what_does_not_fit_is_said_with_the_memory(bundles: tuple[Path, Path]) -> None:
-    error = DoesNotFitError("the measuring process was killed by SIGKILL, as systems do where memory runs out")
+    error = DoesNotFitError("the measuring process was killed by SIGKILL, as systems do when memory runs out")
     device = Changed(dropping(0, error)._change, memory_bytes=128 << 20, memory_available_bytes=60 << 20)
     with pytest.raises(DoesNotFitError) as told:
         bench_request(bundles[0], QUICK, device=device)

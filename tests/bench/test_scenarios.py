@@ -16,7 +16,7 @@ from edgerec_bench.measure import command
 from edgerec_bench.result.process import Sustained, Window
 from edgerec_bench.result.result import SCENARIOS
 from edgerec_devices import Local
-from edgerec_devices.agent import apart, counters
+from edgerec_devices.agent import counters, isolated
 from edgerec_devices.agent.counters import Energy, faults_since, instruction_counter, page_faults
 from tests.bench.conftest import EVERYTHING
 from tests.bench.devices import Changed
@@ -59,7 +59,7 @@ def test_files_leave_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(os.urandom(1 << 20))
     assert counters.resident_pages(path) > 0
-    if counters.put_out([path]) is None:
+    if counters.evict([path]) is None:
         assert counters.resident_pages(path) == 0
     path.read_bytes()
     assert counters.resident_pages(path) > 0
@@ -71,7 +71,7 @@ def test_files_that_stay_make_a_warm_load(
     bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, everything: Result
 ) -> None:
     monkeypatch.setattr(counters, "resident_pages", lambda path: 3)
-    answer = apart.cold_load({"bundle": str(bundles[0]), "threads": 1})
+    answer = isolated.cold_load({"bundle": str(bundles[0]), "threads": 1})
     assert list(answer) == ["warm_because"]
     process = replace(everything.measured.processes[0], cold=None, **answer)
     doubtful = replace(everything, measured=replace(everything.measured, processes=(process,)))

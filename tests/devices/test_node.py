@@ -133,19 +133,19 @@ def test_no_node_and_an_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_not_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("node")
-    monkeypatch.setattr(web_files, "kept", tmp_path.joinpath)
+    monkeypatch.setattr(web_files, "setup_folder", tmp_path.joinpath)
     with pytest.raises(BenchError, match=r"onnxruntime-web \S+ is not here; fetch it: edgerec devices setup browser"):
         Node()
-    assert [lack.mend for lack in web_files.lacks()] == ["edgerec devices setup browser"]
+    assert [part.fix for part in web_files.missing()] == ["edgerec devices setup browser"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert len(web_files.lacks()) == 2
+    assert len(web_files.missing()) == 2
     with pytest.raises(BenchError, match=r"there is no npm on this machine, .*: sudo apt-get install npm"):
         set_up(lambda _: None)
 
 
 def test_setting_up_takes_the_expected_bytes_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("node")
-    monkeypatch.setattr(web_files, "kept", tmp_path.joinpath)
+    monkeypatch.setattr(web_files, "setup_folder", tmp_path.joinpath)
     wrong = [Package(name, version, f"sha512-{64 * 'A'}") for name, version, _ in packages()]
     with monkeypatch.context() as patch:
         patch.setattr(web_files, "packages", lambda: wrong)

@@ -97,7 +97,7 @@ def test_the_devices_commands(phone: Phone, command_line: CommandLine) -> None:
     told = command_line("devices", "info", phone.address, "--json")
     assert json.loads(told.stdout)["board"] == "Acme Phone 1"
     listed = json.loads(command_line("devices", "list", "--json").stdout)
-    assert [kind["here"] for kind in listed if kind["name"] == "adb"] == [[phone.address]]
+    assert [kind["connected"] for kind in listed if kind["name"] == "adb"] == [[phone.address]]
 
 
 def test_every_scenario(phone: Phone, bundle: Path) -> None:
