@@ -17,7 +17,7 @@ from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, from_arrays
 from edgerec_export.choose import choose
 from edgerec_export.layouts import LAYOUTS, choice
 from edgerec_export.pack import packed_in_memory
@@ -88,7 +88,7 @@ def test_any_magnitude_is_answered_or_refused(
     folder = tmp_path_factory.mktemp("magnitudes") / "b"
     refused = ""
     try:
-        export(one, folder, Options(layout, precision, scales=scales, lookup=lookup, verify=False))
+        export(one, folder, layout=layout, precision=precision, scales=scales, lookup=lookup, verify=False)
     except RangeError as error:
         refused = str(error)
     if not refused:
@@ -105,7 +105,7 @@ def test_block_bounds_hold_at_any_magnitude(layout: str, a: int, b: int, tmp_pat
     users = values(USERS, 2)
     users[:, 2:] *= 1e-3  # narrow rows, which have the low bounds, are among the best
     one = source(values(1500, 1) * 10.0**a, users * 10.0**b, sparse=layout == "ell")
-    done = export(one, tmp_path / "b", Options(layout, verify=(a, b) == (25, -25)))
+    done = export(one, tmp_path / "b", layout=layout, verify=(a, b) == (25, -25))
     check(one, done.folder, "fp32")
 
 
@@ -114,7 +114,7 @@ def test_zero_rows_beside_large_users(tmp_path: Path) -> None:
     items = -np.abs(values(1500, 3))
     items[:900] = 0
     one = source(items, np.abs(values(USERS, 4)) * 1e25)
-    check(one, export(one, tmp_path / "b", Options("mixed", verify=False)).folder, "fp32")
+    check(one, export(one, tmp_path / "b", layout="mixed", verify=False).folder, "fp32")
 
 
 @pytest.mark.parametrize("large", [3e38, -3e38, 1e-30])
@@ -123,7 +123,7 @@ def test_no_vector_changes_the_answer_of_another_in_its_batch(large: float, firs
     rng = np.random.default_rng(0)
     encoder = LeastSquaresEncoder(alpha=3, reg=1)
     items = values(1500, 5).astype(np.float32)
-    done = export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed"))
+    done = export(from_arrays(items, None, encoder=encoder), tmp_path / "b", layout="mixed")
     graph, nothing = Bundle(done.folder).session("recommend"), np.array([[-1]])
 
     def asked(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,9 +143,7 @@ def test_small_vectors_have_the_ranking_of_large_ones(tmp_path: Path) -> None:
     """Vectors are the app's to bring: their squares may be no float32."""
     rng = np.random.default_rng(0)
     items = values(1500, 6).astype(np.float32)
-    done = export(
-        from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=3, reg=1)), tmp_path / "b", Options("mixed")
-    )
+    done = export(from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=3, reg=1)), tmp_path / "b", layout="mixed")
     model = Recommender.load(done.folder)
     vectors = rng.standard_normal((20, D)).astype(np.float32)
     nothing = np.full((20, 1), -1)
@@ -158,7 +156,7 @@ def test_fp16_brings_large_values_into_its_range(tmp_path: Path) -> None:
     users = values(USERS, 8)
     users[7, 1] = 70_000
     one = source(values(ITEMS, 7), users)
-    check(one, export(one, tmp_path / "b", Options("mixed", "fp16")).folder, "fp16")
+    check(one, export(one, tmp_path / "b", layout="mixed", precision="fp16").folder, "fp16")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +174,9 @@ def test_fp16_refuses_rows_that_it_cannot_hold(
     vectors = values(USERS, 8) * users
     vectors[3] *= factor
     with pytest.raises(RangeError, match=named):
-        export(source(values(ITEMS, 7) * items, vectors), tmp_path / "b", Options("mixed", "fp16", verify=False))
+        export(
+            source(values(ITEMS, 7) * items, vectors), tmp_path / "b", layout="mixed", precision="fp16", verify=False
+        )
     assert not (tmp_path / "b").exists()
 
 
@@ -185,7 +185,9 @@ def test_fp16_without_users_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     items[11, 0] = 70_000
     encoder = LinearEncoder(np.ones(ITEMS, np.float32))
     with pytest.raises(RangeError, match=r"item 11 has a value of 70000.*fp32"):
-        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed", "fp16", verify=False))
+        export(
+            from_arrays(items, None, encoder=encoder), tmp_path / "b", layout="mixed", precision="fp16", verify=False
+        )
 
 
 @pytest.mark.parametrize("layout", ["mixed", "ell", "csc"])
@@ -197,12 +199,12 @@ def test_a_user_far_below_the_step_has_a_scale_of_its_own(
     users[3] = np.abs(users).max()
     users[4] = share * users[3] * np.arange(1, D + 1) / D
     one = source(values(ITEMS, 7), users, sparse=layout != "mixed")
-    done = export(one, tmp_path / "b", Options(layout, precision))
+    done = export(one, tmp_path / "b", layout=layout, precision=precision)
     check(one, done.folder, precision)
     assert done.chosen.draft.users is not None
     assert done.chosen.draft.users.scaled == "row"
     assert done.chosen.draft.items.scaled != "row"
-    again = export(one, tmp_path / "like", Options.like(done.folder))
+    again = export(one, tmp_path / "like", like=done.folder)
     assert again.chosen.draft.users is not None
     assert again.chosen.draft.users.scaled == "row"
     assert again.chosen.draft.items.scaled != "row"
@@ -212,10 +214,10 @@ def test_a_user_that_no_code_holds_is_refused_where_scales_are_given(tmp_path: P
     users = values(USERS, 8)
     users[4] *= 1e-4
     with pytest.raises(RangeError, match=r"user 4 is .* rounds to 0 \(1 row in all.*--scales row"):
-        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8", scales="block"))
+        export(source(values(ITEMS, 7), users), tmp_path / "b", layout="mixed", precision="int8", scales="block")
     users[4] *= 1e-10
     with pytest.raises(RangeError, match="user 4"):
-        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8"))
+        export(source(values(ITEMS, 7), users), tmp_path / "b", layout="mixed", precision="int8")
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -223,10 +225,10 @@ def test_one_large_item_leaves_the_others_their_values(precision: str, tmp_path:
     items = values(ITEMS, 7)
     items[9] *= 1e4
     one = source(items, values(USERS, 8))
-    done = export(one, tmp_path / "b", Options("dense", precision))
+    done = export(one, tmp_path / "b", layout="dense", precision=precision)
     assert done.chosen.draft.items.scaled == "row"
     with pytest.raises(RangeError, match=r"item .* rows in all; item 9 has"):
-        export(one, tmp_path / "b", Options("dense", precision, scales="table"))
+        export(one, tmp_path / "b", layout="dense", precision=precision, scales="table")
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS])
@@ -236,7 +238,7 @@ def test_rows_that_ship_as_zeros_are_counted(layout: str, precision: str, tmp_pa
     items[::3] *= 1e-3 / np.abs(items[::3]).max(1, keepdims=True)
     items[1] = 0  # has no values to lose
     one = source(items, users, sparse=layout not in ("dense", "mixed"))
-    done = export(one, tmp_path / "b", Options(layout, precision, verify=False))
+    done = export(one, tmp_path / "b", layout=layout, precision=precision, verify=False)
     model = Recommender.load(done.folder)
     zeros = int((~model.score_rows({"user": np.arange(USERS)}, [[*range(ITEMS)]] * USERS).any(0)).sum())
     assert done.rounded_to_zero == ({"item": zeros - 1} if zeros > 1 else {})
@@ -247,21 +249,21 @@ def test_a_few_items_that_vanish_in_fp16_are_counted(tmp_path: Path) -> None:
     """A stream's newcomers can be 1e-9 of the others: their scores are 0 up to rounding."""
     items = values(ITEMS, 7)
     items[:2] *= 1e-9
-    done = export(source(items, values(USERS, 8)), tmp_path / "b", Options("mixed", "fp16"))
+    done = export(source(items, values(USERS, 8)), tmp_path / "b", layout="mixed", precision="fp16")
     assert done.rounded_to_zero == {"item": 2}
     wild = np.array(items) * 1e25
     wild[5] *= 1e-60
-    moved = export(source(wild, values(USERS, 8) * 1e-25), tmp_path / "moved", Options("mixed", verify=False))
+    moved = export(source(wild, values(USERS, 8) * 1e-25), tmp_path / "moved", layout="mixed", verify=False)
     assert moved.rounded_to_zero == {"item": 1}
     items[: ITEMS // 2 + 2] *= 1e-9
     with pytest.raises(RangeError, match="fp16 rounds to 0"):
-        export(source(items, values(USERS, 8)), tmp_path / "c", Options("mixed", "fp16"))
+        export(source(items, values(USERS, 8)), tmp_path / "c", layout="mixed", precision="fp16")
 
 
 @pytest.mark.parametrize(("a", "b", "named"), [(30, 30, "item .*3.4e38"), (-30, -10, "user 0")])
 def test_scores_that_are_no_float32_are_refused(a: int, b: int, named: str, tmp_path: Path) -> None:
     with pytest.raises(RangeError, match=named):
-        export(source(values(50, 1) * 10.0**a, values(USERS, 2) * 10.0**b), tmp_path / "b", Options(verify=False))
+        export(source(values(50, 1) * 10.0**a, values(USERS, 2) * 10.0**b), tmp_path / "b", verify=False)
 
 
 @pytest.mark.parametrize(("factor", "weights"), [(1e-20, 1.0), (1e20, 1.0), (1.0, 1e-20)])
@@ -269,7 +271,7 @@ def test_items_without_users_are_refused_out_of_range(factor: float, weights: fl
     encoder = LinearEncoder(np.full(50, weights, np.float32))
     items = (values(50, 1) * factor).astype(np.float32)
     with pytest.raises(RangeError, match=r"scale the table|the encoder's weights"):
-        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options(verify=False))
+        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", verify=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -280,12 +282,12 @@ def test_the_largest_scores_are_answered_and_larger_ones_refused(layout: str, pr
     users[3], items[7] = 4, 4
     factor = 2.0**126 / (4 * 4 * D)
     fits = source(items * factor**0.75, users * factor**0.25, sparse=layout == "csr")
-    done = export(fits, tmp_path / "b", Options(layout, precision, verify=False))
+    done = export(fits, tmp_path / "b", layout=layout, precision=precision, verify=False)
     check(fits, done.folder, precision)
     assert Recommender.load(done.folder).score(3, [7])[0] == pytest.approx(2.0**126, rel=ERROR[precision])
     over = source(items * factor**0.75 * 1.01, users * factor**0.25, sparse=layout == "csr")
     with pytest.raises(RangeError, match=r"user 3 \(values up to .*item 7 \(values up to .*3.4e38"):
-        export(over, tmp_path / "over", Options(layout, precision, verify=False))
+        export(over, tmp_path / "over", layout=layout, precision=precision, verify=False)
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0])
@@ -300,13 +302,15 @@ def test_scores_of_encoded_users_stay_in_float32(precision: str, power: float, t
         arrays = [(array * factor).astype(np.float32) for array in (items, weights, matrix)]
         return from_arrays(arrays[0], None, encoder=LinearEncoder(arrays[1], power, arrays[2]))
 
-    options = Options("mixed", precision, verify=False)
+    def exported(name: str, factor: float) -> Path:
+        return export(scaled(factor), tmp_path / name, layout="mixed", precision=precision, verify=False).folder
+
     with pytest.raises(RangeError, match=r"histories with item \d+ \(values up to .*3.4e38"):
-        export(scaled(2.0**35), tmp_path / "over", options)
+        exported("over", 2.0**35)
     with pytest.raises(RangeError, match=r"of item \d+ \(values up to .*not exact in float32"):
-        export(scaled(2.0**-35), tmp_path / "under", options)
+        exported("under", 2.0**-35)
     history = list(range(0, 50, 2))
-    usual, large = (export(scaled(factor), tmp_path / str(factor), options).folder for factor in (1.0, 2.0**24))
+    usual, large = (exported(str(factor), factor) for factor in (1.0, 2.0**24))
     scores = [Recommender.load(folder).score(history=history, items=range(50)) for folder in (usual, large)]
     np.testing.assert_allclose(scores[1], scores[0] * np.float32(2.0**96), rtol=1e-5)
     assert np.isfinite(scores[1]).all()
@@ -314,12 +318,9 @@ def test_scores_of_encoded_users_stay_in_float32(precision: str, power: float, t
 
 def test_small_scores_of_solved_users_are_refused(tmp_path: Path) -> None:
     items = np.full((2, D), 2.0**-40, np.float32)
+    one = from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=1e-6, reg=1e9))
     with pytest.raises(RangeError, match=r"of item \d+ .*not exact in float32"):
-        export(
-            from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=1e-6, reg=1e9)),
-            tmp_path / "b",
-            Options("mixed", verify=False),
-        )
+        export(one, tmp_path / "b", layout="mixed", verify=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -331,7 +332,7 @@ def test_scores_of_a_scorer_stay_in_float32(precision: str, tmp_path: Path) -> N
     scorer = NeuMFScorer(np.ones(D // 2, np.float32), layers)
     one = replace(from_arrays(*tables), scorer=scorer)
     with pytest.raises(RangeError, match=r"user \d+ \(values up to .*item \d+ \(values up to .*the scorer's weights"):
-        export(one, tmp_path / "b", Options("mixed", precision, verify=False))
+        export(one, tmp_path / "b", layout="mixed", precision=precision, verify=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -339,20 +340,20 @@ def test_verification_sees_wrong_scores_of_small_tables(precision: str, tmp_path
     """Their scores are all below the 1e-6 that was allowed whatever they are."""
     right = source(values(50, 1) * 1e-6, values(USERS, 2) * 1e-4)
     wrong = source(values(50, 1) * 1e-6 * 1.2, values(USERS, 2) * 1e-4)
-    done = export(right, tmp_path / "b", Options("mixed", precision))
+    done = export(right, tmp_path / "b", layout="mixed", precision=precision)
     with pytest.raises(VerificationError, match="the score at"):
         verify(done.folder, reference_of(wrong, precision), USERS)
 
 
 def reference_of(source: Source, precision: str) -> Reference:
-    return packed_in_memory(choose(source, Options("mixed", precision)).draft).reference()
+    return packed_in_memory(choose(source, ExportRequest("mixed", precision)).draft).reference()
 
 
 @pytest.mark.parametrize(("precision", "scales"), [("int8", "auto"), ("int4", "auto"), ("int4", "row")])
 @pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
 def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: int, b: int) -> None:
     """Squares of errors that vanish in float32 would make every scale as good as the first that is tried."""
-    options = Options("mixed", precision, scales=scales, similar=False)
+    options = ExportRequest("mixed", precision, scales=scales, similar=False)
     items, users = values(ITEMS, 7), values(USERS, 8)
     usual, far = (
         packed_in_memory(choose(one, options).draft).tables
@@ -367,7 +368,7 @@ def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: in
 @pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
 def test_what_is_fitted_does_not_depend_on_the_magnitude(layout: str, a: int, b: int) -> None:
     items, users = values(ITEMS, 7), values(USERS, 8)
-    options = Options(layout, fit=True, max_bytes=14_000, similar=False)
+    options = ExportRequest(layout, fit=True, max_bytes=14_000, similar=False)
     usual, far = (
         choose(source(*tables, sparse=layout == "csr"), options).draft
         for tables in ((items, users), (items * 2.0**a, users * 2.0**b))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgerec.cli import PIPE_CLOSED
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from edgerec_export import Options, export, from_arrays
 def test_a_closed_pipe_ends_a_command_quietly(arguments: list[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tables = [rng.standard_normal((rows, 4)).astype(np.float32) for rows in (30, 5)]
-    export(from_arrays(*tables), tmp_path / "b", Options("mixed", verify=False))
+    export(from_arrays(*tables), tmp_path / "b", layout="mixed", verify=False)
     reading, writing = os.pipe()
     os.close(reading)
     try:
