@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -70,6 +71,7 @@ def group() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
+    output = sys.stdout
     try:
         group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -89,8 +91,8 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as stop:
-        # No command ends the process: click and rich do, with status 1, when they meet a BrokenPipeError.
-        if stop.code == 1:
+        # When they meet a BrokenPipeError, rich ends the process, and click does after it replaced standard output.
+        if isinstance(stop.__context__, BrokenPipeError) or sys.stdout is not output:
             return PIPE_CLOSED
         raise
     except BrokenPipeError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgerec.cli import PIPE_CLOSED
+from edgerec.cli import PIPE_CLOSED, app
 from edgerec_export import export, from_arrays
 
 
@@ -32,3 +32,11 @@ def test_a_closed_pipe_ends_a_command_quietly(arguments: list[str], tmp_path: Pa
         os.close(writing)
     assert done.returncode == PIPE_CLOSED
     assert done.stderr == ""
+
+
+def test_a_status_that_a_command_chooses_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compare --fail-if` ends with 1, as click and rich do for a closed pipe."""
+    monkeypatch.setattr(app.group, "main", lambda *arguments, **how: sys.exit(1))
+    with pytest.raises(SystemExit) as stop:
+        app.run(["compare"])
+    assert stop.value.code == 1
