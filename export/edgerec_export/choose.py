@@ -21,7 +21,7 @@ from edgerec_export.draft import Draft, draft_within
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.magnitudes import in_range
 from edgerec_export.options import Options
-from edgerec_export.pack import distortion, packed_in_memory
+from edgerec_export.pack import distortion
 from edgerec_export.source import Source
 
 SMALL_ENOUGH = 1.25
@@ -355,7 +355,7 @@ def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
 def _fit(source: Source, best: Drafted) -> Fit:
     draft, cost, allocation = best
     kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
-    return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, kept, distortion(draft, source))
 
 
 def fit_sparse(source: Source, calibration: Calibration, options: Options, limit: int) -> Fit:
@@ -382,4 +382,4 @@ def fit_sparse(source: Source, calibration: Calibration, options: Options, limit
         n_values = (low + high) / 2
     draft, cost, smaller = best
     kept = smaller.items.n_values / source.items.n_values
-    return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, kept, distortion(draft, source))

@@ -127,7 +127,7 @@ def _export(source: Source, folder: Path, options: Options, signer: Signer | Non
         peak = None if options.max_rss is None else _check_memory(scratch, packed.reference(), draft, options.max_rss)
         if options.id_map is not None:
             _write_id_map(options.id_map, draft)
-        lost = packed.rounded_to_zero(source, draft.source)
+        lost = packed.rounded_to_zero(source, draft)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
     return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost)
