@@ -265,7 +265,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
     items, users = draft.rotated(source.items), None if source.users is None else draft.rotated(source.users)
     other = {"i": users, "l": users, "u": items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
-    shipped = draft.options.shipped
+    shipped = draft.request.previous
     kept = {} if shipped is None else dict(shipped.scales)
     tables: dict[str, PackedTable] = {}
     for name, plan in draft.plans().items():

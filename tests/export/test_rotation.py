@@ -14,7 +14,7 @@ from edgerec.errors import BundleError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable, PrefixTable
-from edgerec_export import Options, Source, diff, export
+from edgerec_export import ExportRequest, Source, diff, export
 from edgerec_export.choose import choose
 from edgerec_export.pack import distortion
 from edgerec_export.rotation import Rotation
@@ -73,7 +73,8 @@ def test_a_block_follows_from_its_place_alone() -> None:
 def test_codes_lose_less_of_the_scores(source: Source, precision: str) -> None:
     layout = "dense" if source.items.kind == "dense" else "mixed"
     before, after = (
-        distortion(choose(source, Options(layout, precision, rotate=rotate)).draft, source) for rotate in (False, True)
+        distortion(choose(source, ExportRequest(layout, precision, rotate=rotate)).draft, source)
+        for rotate in (False, True)
     )
     assert after < {"dense": 0.75, "mixed": 0.95}[layout] * before
 
@@ -91,8 +92,8 @@ def test_users_from_histories_are_rotated_with_the_items(
     encoder: LinearEncoder | LeastSquaresEncoder, tmp_path: Path
 ) -> None:
     source = history_source(encoder)
-    export(source, tmp_path / "fp32", Options("dense", "fp32"))
-    export(source, tmp_path / "int8", Options("dense", "int8", scales="row"))
+    export(source, tmp_path / "fp32", layout="dense")
+    export(source, tmp_path / "int8", layout="dense", precision="int8", scales="row")
     exact, close = (Recommender.load(tmp_path / name) for name in ("fp32", "int8"))
     history, items = [3, 7, 40, 200], list(range(300))
     expected, got = (np.array(one.score(items=items, history=history)) for one in (exact, close))
@@ -102,7 +103,7 @@ def test_users_from_histories_are_rotated_with_the_items(
 @pytest.mark.parametrize(("layout", "precision"), [("dense", "fp32"), ("mixed", "fp16"), ("ell", "int8")])
 def test_floats_and_sparse_layouts_are_not_rotated(layout: str, precision: str, tmp_path: Path) -> None:
     for rotate in (False, True):
-        export(mixed_source(), tmp_path / str(rotate), Options(layout, precision, rotate=rotate, verify=False))
+        export(mixed_source(), tmp_path / str(rotate), layout=layout, precision=precision, rotate=rotate, verify=False)
     assert (tmp_path / "True/manifest.json").read_bytes() == (tmp_path / "False/manifest.json").read_bytes()
     assert "rotation" not in manifest_of(tmp_path / "True")
 
@@ -110,12 +111,12 @@ def test_floats_and_sparse_layouts_are_not_rotated(layout: str, precision: str, 
 @pytest.mark.parametrize("rotate", [False, True])
 def test_a_bundle_like_another_is_rotated_as_that_one(rotate: bool, tmp_path: Path) -> None:
     source = mixed_source()
-    export(source, tmp_path / "old", Options("mixed", "int8", rotate=rotate))
+    export(source, tmp_path / "old", layout="mixed", precision="int8", rotate=rotate)
     assert ("rotation" in manifest_of(tmp_path / "old")) == rotate
     rows = source.items.dense().copy()
     rows[7, 0] += 0.1
     changed = Source(PrefixTable.from_dense(rows, source.items.sizes()), source.item_ids, source.users, source.user_ids)
-    export(changed, tmp_path / "new", Options.like(tmp_path / "old"))
+    export(changed, tmp_path / "new", like=tmp_path / "old")
     assert manifest_of(tmp_path / "new").get("rotation") == manifest_of(tmp_path / "old").get("rotation")
     patch = diff(tmp_path / "old", tmp_path / "new", tmp_path / "patch")
     assert (patch.changes["item"].changed, patch.changes["user"].changed) == (1, 0)
@@ -123,8 +124,8 @@ def test_a_bundle_like_another_is_rotated_as_that_one(rotate: bool, tmp_path: Pa
 
 @pytest.mark.parametrize("rotation", ["x", [0], [1.5], [True], [99], {"a": 1}])
 def test_a_rotation_that_is_none_is_refused(rotation: object, tmp_path: Path) -> None:
-    export(dense_source(), tmp_path / "b", Options("dense", "int8"))
+    export(dense_source(), tmp_path / "b", layout="dense", precision="int8")
     fields = manifest_of(tmp_path / "b") | {"rotation": rotation}
     (tmp_path / "b/manifest.json").write_text(json.dumps(fields))
     with pytest.raises(BundleError, match="rotation"):
-        Options.like(tmp_path / "b")
+        export(dense_source(), tmp_path / "new", like=tmp_path / "b")
