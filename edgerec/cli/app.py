@@ -88,9 +88,7 @@ def group() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
     try:
-        group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        status = group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
     except click.Abort as abort:
         from edgerec.console import ResumableInterrupt
 
@@ -113,7 +111,7 @@ def run(arguments: Sequence[str]) -> int:
         raise StorageError(f"cannot use {where}: {error.strerror}") from error
     except MemoryError as error:
         raise EdgeRecError(f"out of memory ({reason_of(error)}); use a smaller data set, budget or batch") from error
-    return 0
+    return status if isinstance(status, int) else 0  # of click.exceptions.Exit; commands return None
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, for
     for line in failed:
         messages.print(f"Failed: {line}", markup=False)
     if failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _print(comparisons: Sequence[Comparison]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -161,7 +160,7 @@ def check(address: str, offline: bool, memory: str | None, as_json: bool) -> Non
     else:
         print_table("", ("", "", "found"), [("ok" if c["ok"] else "failure", c["step"], c["found"]) for c in checks])
     if not checks[-1]["ok"]:
-        sys.exit(2)
+        raise click.exceptions.Exit(2)
 
 
 STEPS = ("needs", "opens", "facts", "measures", "answers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 
 import click
@@ -34,4 +33,4 @@ def command(as_json: bool) -> None:
         print_table("", columns, [(check.level, check.name, check.found, check.advice) for check in checks])
     status = exit_status(checks)
     if status:
-        sys.exit(status)
+        raise click.exceptions.Exit(status)
