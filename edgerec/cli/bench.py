@@ -74,7 +74,7 @@ Cell = Callable[[Result], str | None]
     is_flag=True,
     help="Send the packages from here to a device that has no internet; otherwise the device downloads them.",
 )
-@option("--memory", metavar="SIZE", help="Memory of an emulated device, such as 128MiB.")
+@option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")
 @overwrite_option
 @json_option
 def command(
@@ -96,9 +96,12 @@ def command(
     Example:
       edgerec bench films.bundle --out films.json
 
-    Every bundle is measured in fresh processes. A device behind SSH needs python3 only; everything else is sent or
-    installed below its ~/.cache/edgerec and stays there. If measuring is interrupted, the results so far are written
-    and marked as partial.
+    Every bundle is measured in fresh processes. The scenarios are: recommend ranks all items for a user; score scores
+    a few items for a user; lookup scores a single one; history computes a user's vector from a history; load opens the
+    bundle; offline recommends for many users at once; sustained recommends without a pause.
+
+    A device behind SSH needs python3 only; everything else is sent or installed below its ~/.cache/edgerec and stays
+    there. If measuring is interrupted, the results so far are written and marked as partial.
 
     \b
     More examples:

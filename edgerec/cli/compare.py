@@ -26,7 +26,8 @@ COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="Exit with status 1 if 'FIGURE > NUMBERx' holds with confidence, such as 'p50 > 1.1x'; may be repeated.",
+    help="Exit with status 1 if 'FIGURE > NUMBERx' holds with confidence; a FIGURE is "
+    "p50, p95 or p99 (latency), load, peak (memory) or bytes, and a wrong one lists all. May be repeated.",
 )
 @option("--force", is_flag=True, help="Compare even if devices or settings differ, or if a result is partial.")
 @option("--format", "form", type=Choice(("table", *FORMATS)), default="table", help="Format to print.")

@@ -63,8 +63,9 @@ def show(data: str, min_user: int, min_item: int, encoding: str | None, as_json:
     Example:
       edgerec data show ratings.csv --min-user 5
 
-    A file of your own is a table with a header, such as user,item,rating,timestamp; docs/training.md lists the
-    formats.
+    A file of your own is a table (CSV, TSV, Parquet; gzip too) with a header that names user, item and optionally
+    rating and timestamp; a folder is a data set of MovieLens, RecBole or LightGCN. Every row counts as a positive,
+    whatever its rating.
     """
     interactions = load(data, min_user, min_item, encoding)
     facts: dict[str, Any] = {

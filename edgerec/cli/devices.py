@@ -79,7 +79,7 @@ def _readiness(row: dict[str, Any]) -> str:
 
 def device_options(wrapped: F) -> F:
     """Add --offline and --memory, which say how a device is opened."""
-    wrapped = option("--memory", metavar="SIZE", help="Memory of an emulated device, such as 128MiB.")(wrapped)
+    wrapped = option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")(wrapped)
     return option(
         "--offline",
         is_flag=True,

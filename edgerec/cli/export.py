@@ -67,7 +67,12 @@ LAYOUT = "Layout options"
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
 @option("--id-map", type=FILE, help="CSV file to write with the id of every row of the bundle; required by --ids none.")
 @option("--no-verify", is_flag=True, help="Skip the comparison of the bundle's answers with numpy in a fresh process.")
-@option("--items", type=FILE, section=OWN, help="Item vectors: an .npy file of shape (number of items, dimensions).")
+@option(
+    "--items",
+    type=FILE,
+    section=OWN,
+    help="Item vectors: an .npy file of shape (number of items, dimensions); needs --users.",
+)
 @option(
     "--users",
     "users_file",

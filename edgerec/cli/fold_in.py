@@ -50,7 +50,8 @@ def command(
       edgerec apply films.bundle new.patch
 
     For each item that the run does not have, a vector is computed from the vectors of the users who interacted with
-    it, as iALS would with the users fixed. It gets the size of known items with about as many interactions.
+    it, as ials would with the users fixed; the run must be one of the backbone ials. A new item gets the size of known
+    items with about as many interactions.
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
     from edgerec_export.patch import patch_output

@@ -41,9 +41,22 @@ KIND = "frontier"
 @click.command("frontier", cls=Command)
 @data_argument
 @option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train.")
-@option("--method", multiple=True, default=METHODS, metavar="NAME", help="Method to compare; may be repeated.")
+@option(
+    "--method",
+    multiple=True,
+    default=METHODS,
+    metavar="NAME",
+    help="Method of 'edgerec train' to compare; may be repeated.",
+)
 @option("--budget", multiple=True, default=BUDGETS, metavar="BUDGET", help="Budget to compare; may be repeated.")
-@option("--precision", multiple=True, default=PRECISIONS, metavar="NAME", help="Precision to compare; may be repeated.")
+@option(
+    "--precision",
+    multiple=True,
+    default=PRECISIONS,
+    metavar="NAME",
+    help="Precision of 'edgerec export' to compare; may be repeated. With auto, a dense table is shortened and "
+    "quantized to the bytes of each budget.",
+)
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of trainings of each combination.")
 @option("--dimensions", type=click.IntRange(1), default=64, help="Number of dimensions of a full vector.")
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")

@@ -38,9 +38,17 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     Example:
       edgerec grid plan.toml --out results.jsonl --workers 2
 
-    A plan names data sets, backbones, methods, budgets, precisions and seeds; docs/grid.md describes it. Each
-    combination's result is appended to the result file when it is complete. If the command is interrupted, give it
-    again: it skips the combinations that are in the file, and tries those that failed again.
+    Each combination's result is appended to the result file when it is complete. If the command is interrupted, give
+    it again: it skips the combinations that are in the file, and tries those that failed again.
+
+    \b
+    Example of a plan:
+      data = ["ml-100k", "ratings.csv"]
+      backbone = "ials"
+      method = ["uniform", "popularity"]
+      budget = ["5%", "10%"]
+      precision = ["fp32", "int8"]
+      seed = [0, 1, 2]
     """
     out = out or plan.with_suffix(".jsonl")
     outputs = grid_outputs(out)

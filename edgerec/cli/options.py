@@ -99,7 +99,7 @@ def filter_options(command: F) -> F:
             f"--min-{side}",
             default=1,
             section=DATA,
-            help=f"Drop {side}s with fewer interactions than this; repeated until none is left (k-core).",
+            help=f"Minimum number of interactions of {side}s; those with fewer are dropped, repeatedly (k-core).",
         )(command)
     return command
 

@@ -64,8 +64,17 @@ SEARCH = "Search options"
     help="Interactions: the name of a data set, or a file or folder of your own.",
 )
 @option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train.")
-@option("--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method; may be repeated.")
-@option("--budget", "budgets", multiple=True, default=BUDGETS, metavar="BUDGET", help="Budget; may be repeated.")
+@option(
+    "--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method to train; may be repeated."
+)
+@option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    default=BUDGETS,
+    metavar="BUDGET",
+    help="Budget to train within; may be repeated.",
+)
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each combination.")
 @option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
 @option(
@@ -127,21 +136,21 @@ SEARCH = "Search options"
     metavar="NAME",
     section=SEARCH,
     show_default="the method's",
-    help="Model that evaluates sizes: backbone, or ials, which is much faster.",
+    help="Model that evaluates sizes in a search: backbone, the trained one itself, or ials, which is much faster.",
 )
 @option(
     "--iterations",
     type=click.IntRange(1),
     section=SEARCH,
     show_default="the method's",
-    help="Number of actions that bet evaluates.",
+    help="Number of size assignments that bet evaluates.",
 )
 @option(
     "--candidates",
     type=click.IntRange(1),
     section=SEARCH,
     show_default="the method's",
-    help="Number of actions that bet samples for each one that it evaluates.",
+    help="Number of size assignments that bet samples for each one that it evaluates.",
 )
 @option(
     "--episodes",
@@ -156,14 +165,14 @@ SEARCH = "Search options"
     type=click.IntRange(1),
     section=SEARCH,
     show_default="the method's",
-    help="Number of epochs of the short training that evaluates an action.",
+    help="Number of epochs of the short training that evaluates a size assignment.",
 )
 @option(
     "--retrain",
     type=click.IntRange(1),
     section=SEARCH,
     show_default="the method's",
-    help="Number of actions that a search trains in full at its end.",
+    help="Number of the best size assignments that a search trains in full at its end.",
 )
 @overwrite_option
 @json_option
@@ -177,10 +186,10 @@ def command(
     Example:
       edgerec reproduce ciess --data ml-1m --proxy ials --out ciess-ml-1m.json
 
-    The papers are CIESS (Qu et al. 2023) and BET (Qu et al. 2024). Their protocol: 50/25/25 % of each user's
-    interactions at random train, validate and test; the final model trains on the first two; budgets are 20, 10 and
-    5 % of vectors of 128 dimensions. An option of a search applies to every method that has it. If the command is
-    interrupted, give it again: it resumes.
+    The papers are CIESS (Qu et al. 2023) and BET (Qu et al. 2024), which search embedding sizes. Their protocol:
+    50/25/25 % of each user's interactions at random train, validate and test; the final model trains on the first two;
+    budgets are 20, 10 and 5 % of vectors of 128 dimensions. An option of a search applies to every method that has it.
+    If the command is interrupted, give it again: it resumes.
 
     \b
     More examples:

@@ -86,7 +86,7 @@ PAGE = "stream.html"
     "--replay",
     default=0.2,
     section=RESEARCH,
-    help="Number of past interactions that are trained on again, as a share of the new ones.",
+    help="Share of past interactions that are trained on again, relative to the number of new ones.",
 )
 @option(
     "--first-epochs",

@@ -55,11 +55,12 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     Example:
       edgerec train ml-100k --budget 10% --out runs/films
 
-    A budget is a share of the dense fp32 tables (10%), bytes of the whole bundle (512KiB), bytes per row (8B/row) or
-    a parameter count (250000). Units may be in any case; KiB, MiB and GiB are powers of 1024, KB, MB and GB powers of
-    1000. The backbone is the model that scores; the method decides how many values each user and item gets within the
-    budget. The number of epochs, and settings that are left open, are chosen on validation data. After Ctrl-C, the
-    same command with --resume continues.
+    The recommender is a table of user vectors and one of item vectors; a row is one vector. The budget limits the
+    tables: to a share of their size with all --dimensions in fp32 (10%), to bytes of the whole bundle (512KiB), to
+    bytes per row (8B/row) or to a parameter count (250000). Units may be in any case; KiB, MiB and GiB are powers of
+    1024, KB, MB and GB powers of 1000. The backbone is the model that is trained; the method decides how many values
+    each row gets. The number of epochs, and settings that are left open, are chosen on validation data. After Ctrl-C,
+    the same command with --resume continues.
 
     \b
     More examples:

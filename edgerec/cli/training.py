@@ -43,7 +43,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--dimensions", default=64, help="Number of dimensions of a full vector."),
     seed_option,
     threads_option,
-    option("--device", default="cpu", metavar="NAME", help="Processor to train on, cpu or cuda; mf and ncf use cuda."),
+    option(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="Processor to train on, cpu or cuda; only mf and ncf can use cuda.",
+    ),
     option(
         "--epochs", type=click.IntRange(1), show_default="the backbone's", help="Maximum number of training epochs."
     ),
@@ -75,7 +80,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N|ray|ray://HOST:PORT",
         section=RESEARCH,
         show_default="this process",
-        help="Where bet and ciess evaluate sizes: a number of processes here, or a Ray cluster.",
+        help="Where the searches bet and ciess evaluate sizes: a number of processes here, or a Ray cluster.",
     ),
     settings_options,
 )

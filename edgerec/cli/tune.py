@@ -31,7 +31,12 @@ SHOWN = 10
     default=30,
     help="Number of trials, those of an earlier call included; the first one has the default settings.",
 )
-@option("--out", type=FILE, default="study.json", help="File that the study is written to after each trial.")
+@option(
+    "--out",
+    type=FILE,
+    default="study.json",
+    help="File to write the trials to, after each one; an existing study is continued.",
+)
 @training_options
 @filter_options
 @json_option
