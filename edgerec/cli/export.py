@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     )
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before an existing bundle is replaced
-    done = exporter.export(source, out, _options(exporter, trained, options), overwrite=overwrite)
+    done = exporter.export(source, out, **_keywords(trained, options), overwrite=overwrite)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     built = trained is not None and (options["no_users"] or trained.users is None)
     users = encoder_quality(trained) if trained is not None and built else None
@@ -215,23 +214,24 @@ def _own_source(exporter: Any, options: dict[str, Any]) -> Any:
     )
 
 
-def _options(exporter: Any, trained: Run | None, options: dict[str, Any]) -> Any:
-    """Return the exporter's options; with --like, those of the older bundle and what was given. Raises as `Options`."""
-    like, precision = options["like"], options["precision"]
-    if like is None and trained is not None:
-        precision = precision or trained.config.get("precision")
-    usual = {"layout": "auto", "scales": "auto", "fit": False, "similar": None, "lookup": False, "titles": False}
-    chosen = {name: options[name] for name, value in usual.items() if options[name] != value}
-    if precision is not None:
-        chosen["precision"] = precision
-    if options["no_users"]:
-        chosen["users"] = False
-    if options["ids"] == NO_IDS:
-        chosen["ids"] = "none"
+def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `edgerec_export.export` for these options. Raises RequestError, BudgetError."""
+    precision = options["precision"]
+    if options["like"] is None:
+        trained_for = None if trained is None else trained.config.get("precision")
+        precision = precision or trained_for or "fp32"
+    elif precision is not None:
+        raise RequestError("the older bundle of --like decides the precision; leave out either --like or --precision")
     limits = {name: None if options[name] is None else parse_bytes(options[name]) for name in ("max_bytes", "max_rss")}
-    files = {name: options[name] for name in ("id_map", "sign", "calibration")}
-    make = exporter.Options if like is None else partial(exporter.Options.like, like)
-    return make(**chosen, **files, **limits, verify=not options["no_verify"])
+    same = ("layout", "scales", "fit", "similar", "lookup", "titles", "like", "id_map", "sign", "calibration")
+    return {
+        **{name: options[name] for name in same},
+        **limits,
+        "precision": precision or "fp32",
+        "users": not options["no_users"],
+        "ids": "none" if options["ids"] == NO_IDS else "raw",
+        "verify": not options["no_verify"],
+    }
 
 
 def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any]:

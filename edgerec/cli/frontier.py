@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from edgerec.budget import format_bytes
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import Choice, Command, option
 from edgerec.cli.options import FILE, data_argument, data_path, overwrite_option
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
@@ -35,7 +36,7 @@ from edgerec_bench.grid import Grid, grid_outputs, run_grid
 from edgerec_bench.record import write_record
 
 KIND = "frontier"
-"""The kind of the record, in its format."""
+"""Kind of the record, in its format."""
 
 
 @click.command("frontier", cls=Command)
@@ -120,9 +121,19 @@ def command(
         print_json(frontier.to_json())
     else:
         print_table(frontier.title, COLUMNS, front_rows(frontier.points))
+        _print_ship(frontier)
         messages.print(f"wrote {out}", markup=False)
     if grid.failures:
         raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
+
+
+def _print_ship(frontier: Frontier) -> None:
+    ship = frontier.ship()
+    if ship is not None and ship[1]:
+        point, commands = ship
+        say(f"ship this: {point.name}, {format_bytes(point.nbytes)}")
+        for command in commands:
+            print_text(f"  {command}\n")
 
 
 def _processors() -> int:
