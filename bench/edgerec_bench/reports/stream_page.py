@@ -72,6 +72,6 @@ def _origin(followed: StreamResult) -> str:
 def _row(told: SegmentResult) -> Sequence[Any]:
     sizes = [f"{size:.1f}" for size in told.mean_sizes.values()]
     new = told.rows["new_users"] + told.rows["new_items"]
-    counts = [told.rows["users"], told.rows["items"], new, told.values, told.room]
+    counts = [told.rows["users"], told.rows["items"], new, told.values, told.capacity]
     scores = [f"{told.metrics[name]:.4f}" for name in METRICS]
     return [told.number, *(f"{count:,}" for count in counts), format_bytes(told.table_bytes), *sizes, *scores]

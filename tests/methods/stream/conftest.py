@@ -1,4 +1,4 @@
-"""A stream in which one item gets popular and fades, and a small real training to rehearse on it."""
+"""A stream in which one item gets popular and fades, and a small real training to evaluate sizes on it."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def follow(rise_and_fall: Stream) -> Follow:
             yield now, plan
             if segment.number == until:
                 return
-            before, carry = now, training.kept(training.trained(segment, plan, carry), segment, plan)
+            before, carry = now, training.carry_of(training.trained(segment, plan, carry), segment, plan)
 
     return result

@@ -98,8 +98,8 @@ def test_what_is_better_by_chance_is_not_deployed(rise_and_fall: Stream) -> None
 def test_doubt_takes_standard_errors_off() -> None:
     found = Trial(value=0.6, gain=0.1, error=0.04)
     assert found.ratio == pytest.approx(1.2)
-    assert found.surely(0) == 0.1
-    assert found.surely(2.0) == pytest.approx(0.02)
+    assert found.lower_bound(0) == 0.1
+    assert found.lower_bound(2.0) == pytest.approx(0.02)
 
 
 def test_exploring_stops_when_the_actor_says_the_same_again_and_again(rise_and_fall: Stream) -> None:
