@@ -91,7 +91,7 @@ def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Int
 def test_each_variant_ships_its_kinds_of_sizes(
     variant: str, found: set[str], interactions: Interactions, tmp_path: Path
 ) -> None:
-    """What was visited is judged already, as a 'walk'."""
+    """Visited sizes are evaluated already, as a 'walk'."""
     sources = VARIANTS[variant].candidate_sources.removesuffix(",uniform")
     settings = {"variant": variant, "epochs": 1, "retrain": 6, "candidate_sources": sources}
     run = train_request(interactions, request("60%", **settings), out=tmp_path)

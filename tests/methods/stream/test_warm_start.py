@@ -81,10 +81,10 @@ def test_a_rehearsal_is_what_the_segment_would_have_been(rise_and_fall: Stream) 
     carry = own.kept(own.trained(before, first, None), before, first)
     vectors = own.trained(segment, plan, carry).vectors()
     metrics = segment.measure(vectors.users, vectors.items, threads=1)
-    worth = PastSegment(own, segment, carry).evaluate(plan)
-    assert worth.shape == (np.count_nonzero(segment.test.user_counts()),)
-    assert worth.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
-    assert worth.mean() > 0.1
+    metric = PastSegment(own, segment, carry).evaluate(plan)
+    assert metric.shape == (np.count_nonzero(segment.test.user_counts()),)
+    assert metric.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
+    assert metric.mean() > 0.1
 
 
 def test_a_full_refit_is_a_training_from_the_start(rise_and_fall: Stream) -> None:
