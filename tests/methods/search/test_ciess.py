@@ -260,7 +260,7 @@ def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_pa
         key = json.loads(arrays["about"].tobytes())["key"]
     visits = Visits.load(path, key)
     assert len(visits) == 6
-    assert visits.kept() == pytest.approx([entry["density"] for entry in visits.entries])
+    assert visits.densities() == pytest.approx([entry["density"] for entry in visits.entries])
     with pytest.raises(RunError, match="another search"):
         Visits.load(path, {**key, "seed": 99})
     path.write_bytes(path.read_bytes()[:-100])

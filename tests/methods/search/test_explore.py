@@ -97,7 +97,7 @@ def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
 
 def test_a_strict_search_visits_what_it_may_spend() -> None:
     visits = run(Target(np.full(120, 26)), cost=None, budgets="40%,20%,10%", log_sizes=True, episodes=6, updates=1)
-    kept = visits.kept()
+    kept = visits.densities()
     for number, share in enumerate((0.4, 0.2, 0.1)):
         part = slice(20 * number, 20 * number + 20)
         assert kept[part] == pytest.approx(share, abs=0.5 / D)
@@ -171,7 +171,7 @@ def test_noise_in_common_finds_what_no_row_knows() -> None:
     wanted: dict[str, Any] = {"cost": None, "budgets": "25%", "log_sizes": True, "episodes": 6, "updates": 4}
     alone, common = (run(evaluator, shared_noise=common, **wanted) for common in (False, True))
     for visits in (alone, common):
-        assert visits.kept() == pytest.approx(0.25, abs=0.5 / D)
+        assert visits.densities() == pytest.approx(0.25, abs=0.5 / D)
     bests = [max(evaluator.metric(*pair) for pair in visits.sizes) for visits in (alone, common)]
     assert 1 - bests[1] < (1 - bests[0]) / 2
     proposed = [np.mean([evaluator.metric(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
