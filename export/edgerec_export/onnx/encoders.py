@@ -211,18 +211,19 @@ class ShippedLeastSquares(ShippedEncoder):
         In dimensions that no item spans R is sqrt(alpha / reg), and large parts of R R X' 1 cancel: what is left of
         them is rounding. Scores do not see it, so none is allowed where the norm of the system does.
         """
-        if self._gram is None:
+        gram = self._gram
+        if gram is None:
             raise ValueError("the rows are not packed yet")
         x = items.rows(np.maximum(history, 0)).astype(np.float64) * (history >= 0)[..., None]
         expected = self.vectors(history, items)
 
         def squares(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
             of_history = np.square(np.einsum("bhd,bd->bh", x, vectors)).sum(1)
-            total: NDArray[np.float64] = (vectors @ self._gram * vectors).sum(1) + self._alpha * of_history
+            total: NDArray[np.float64] = (vectors @ gram * vectors).sum(1) + self._alpha * of_history
             return total
 
         unseen = squares(found - expected) <= TOLERANCE**2 * squares(expected)
-        values, vectors = np.linalg.eigh(self._gram)
+        values, vectors = np.linalg.eigh(gram)
         root = np.abs((vectors / np.sqrt(np.maximum(values, self._reg))) @ vectors.T)
         parts = np.linalg.norm(np.abs(x.sum(1)) @ root @ root, axis=1) * (1 + self._alpha)
         allowed = np.minimum(
