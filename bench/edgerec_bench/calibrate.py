@@ -31,7 +31,7 @@ from edgerec_bench.command import bench_command
 from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
-from edgerec_bench.turns import Progress, measure_in_turns
+from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_devices import Device, Local
 from edgerec_export import Options, Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
@@ -135,7 +135,7 @@ def _measure(key: str, effort: Effort, device: Device) -> list[Point]:
             draft = export(source, place, Options(layout=layout, precision=precision, verify=False)).chosen.draft
             made.append((draft.items, active_share(draft)))
             requests.append((key, {**QUESTION, "task": "bundle", "bundle": device.push(place)}))
-        answers = measure_in_turns(requests, effort.rounds, device)
+        answers = run_interleaved(requests, effort.rounds, device)
     points = []
     for (plan, active), taken in zip(made, answers, strict=True):
         calls = [one["scenarios"]["recommend"] for one in taken]

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 from edgerec.console import messages
 from edgerec.errors import EdgeRecError, reason_of
 from edgerec.outputs import Output, check_outputs, record
-from edgerec_bench.turns import Progress
+from edgerec_bench.interleave import Progress
 
 ASIDE = ("out", "overwrite", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
 """Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""

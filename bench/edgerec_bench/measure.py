@@ -14,7 +14,7 @@ from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError, reason_of
 from edgerec_bench.record import now
 from edgerec_bench.result import TIME, USUAL, BundleFacts, Measured, Result, Settings, clock_of
-from edgerec_bench.turns import Answers, Progress, measure_in_turns
+from edgerec_bench.interleave import Answers, Progress, run_interleaved
 from edgerec_devices import Device, Local
 
 Keep = Callable[[list[Result]], None]
@@ -80,7 +80,7 @@ def bench_all(
     try:
         with _allowed(machine, chosen.lasts_s):
             requests = _requests(bundles, facts, chosen, machine)
-            measure_in_turns(requests, chosen.processes, machine, progress, into=answers)
+            run_interleaved(requests, chosen.processes, machine, progress, into=answers)
         return results(answers, machine.info(), None)
     except (BenchError, KeyboardInterrupt) as error:
         if keep and any(answers):

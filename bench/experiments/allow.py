@@ -21,7 +21,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.experiments.harness import Figures, experiment, timed_in_turns
+from bench.experiments.harness import Figures, experiment, time_interleaved
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
@@ -60,7 +60,7 @@ def measure(items: int, rounds: int) -> list[dict[str, Any]]:
             model, session = _opened(source, Options(layout, precision, verify=False), Path(scratch, "bundle"))
             for length in (length for length in LENGTHS if length <= items):
                 allowed = rng.permutation(items)[None, :length]
-                times = timed_in_turns(_ways(model, session, allowed, rng.integers(0, items, (1, EXCLUDED))), rounds)
+                times = time_interleaved(_ways(model, session, allowed, rng.integers(0, items, (1, EXCLUDED))), rounds)
                 row = {"layout": layout, "precision": precision, "length": length}
                 rows += [
                     {**row, "way": way, "median_ms": median(taken), "least_ms": min(taken)}

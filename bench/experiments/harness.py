@@ -107,7 +107,7 @@ def _write(out: Path, kind: str, module: str, figures: Figures) -> None:
     write_record(out, kind, typed(context, "python", "-m", module, *within), {**about, **figures})
 
 
-def timed_in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
+def time_interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
     """Milliseconds of each call, one round after the other, after one round that warms up."""
     taken: list[list[float]] = [[] for _ in calls]
     for number in range(rounds + 1):

@@ -14,7 +14,7 @@ from edgerec_bench import Result, Settings, bench, compare, read_results, report
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.reports.text import report_text
 from edgerec_bench.result.side_by_side import lines
-from edgerec_bench.turns import measure_in_turns
+from edgerec_bench.interleave import run_interleaved
 from edgerec_devices.agent.clock import summary
 from tests.bench.devices import Changed
 
@@ -85,7 +85,7 @@ def test_scenarios_without_a_list_are_the_agents_own(bundles: tuple[Path, Path])
         "task": "bundle", "bundle": str(bundles[0]), "calls": 5, "seconds": 0, "k": 3, "exclude": 1, "history": 1,
         "candidates": [1, 50], "threads": 1, "seed": 0, "ask": [],
     }  # fmt: skip
-    ((answer,),) = measure_in_turns([("it", request)], 1, device)
+    ((answer,),) = run_interleaved([("it", request)], 1, device)
     assert list(answer["scenarios"]) == ["recommend", "recommend, raw ids", "score 1", "score 50"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from bench.experiments.harness import Figures, experiment, kept, next_to_out, timed_in_turns
+from bench.experiments.harness import Figures, experiment, kept, next_to_out, time_interleaved
 from edgerec.cli.app import group
 from edgerec.cli.reproduce import command as reproduce
 from edgerec_bench.command import ASIDE, typed
@@ -172,6 +172,6 @@ def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
 
 def test_calls_take_turns_and_the_first_round_is_left_out() -> None:
     order: list[str] = []
-    times = timed_in_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=2)
+    times = time_interleaved([lambda: order.append("a"), lambda: order.append("b")], rounds=2)
     assert order == ["a", "b"] * 3
     assert [len(one) for one in times] == [2, 2]

@@ -16,7 +16,7 @@ from edgerec_bench.record import now
 from edgerec_bench.result import KIB, Contender, Measured, ScaleResult
 from edgerec_bench.scale import peers as peer_agent
 from edgerec_bench.scale.forms import Entry, Form, K, Workshop, forms_named
-from edgerec_bench.turns import Progress, measure_in_turns
+from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_devices import Device, Local
 
 TOLERANCE = 1e-5
@@ -58,7 +58,7 @@ def compare(
         workshop = Workshop(items, dimensions, users, Path(scratch), machine)
         entries, left_out = _make(workshop, forms, progress)
         requests = [(entry.form.name, _request(entry, workshop)) for entry in entries]
-        answers = measure_in_turns(requests, rounds, machine, progress)
+        answers = run_interleaved(requests, rounds, machine, progress)
         contenders = [_contender(entry, workshop, taken) for entry, taken in zip(entries, answers, strict=True)]
     return ScaleResult(
         items=items,

@@ -21,7 +21,7 @@ Answers = list[list[dict[str, Any]]]
 """For each request, its answers in the order of the rounds."""
 
 
-def measure_in_turns(
+def run_interleaved(
     requests: Sequence[tuple[str, Request]],
     rounds: int,
     device: Device,
