@@ -1,8 +1,8 @@
-"""Spoilt bundles, tens of thousands of them: none may crash the process, hang it, or answer what is not its own.
+"""Corrupted bundles, tens of thousands of them: none may crash the process, hang it, or answer what is not its own.
 
 usage: python -m bench.experiments.fuzz [--count 20000] [--seed 0] [--out result.json]
 
-Bundles of every layout, with users, without, and of NCF, are spoilt at random (`fuzz_mutants`): bits, cuts, noise,
+Bundles of every layout, with users, without, and of NCF, are corrupted at random (`fuzz_mutants`): bits, cuts, noise,
 files swapped, missing or replaced by links and pipes, edited manifests, edited graphs. Half keep their manifest, and
 must be refused by a named error. The other half have their sizes and sha256 made to fit, so that all else must tell:
 where what was changed is a value of a table, or a constant of a graph, the mutant is another bundle, whole by every
@@ -50,7 +50,7 @@ N_ITEMS, N_USERS, D = 150, 40, 8
 
 
 def bundles(folder: Path) -> list[Path]:
-    """The bundles that are spoilt, each of another form."""
+    """The bundles that are corrupted, each of another form."""
     rng = np.random.default_rng(0)
     made = []
     for number, (layout, precision, subject) in enumerate(FORMS):
@@ -129,7 +129,9 @@ class Tally:
         ]
 
 
-COLUMNS = ("spoilt", "sha256 made to fit", "bundles", "refused", "answer as before", "answer as another bundle")
+KEYS = ("spoilt", "sha256 made to fit", "bundles", "refused", "answer as before", "answer as another bundle")
+"""Keys of a row in the file of figures."""
+COLUMNS = ("corruption", "sha256 recomputed", "bundles", "refused", "same answers", "answers of another bundle")
 
 
 def fuzz(count: int, seed: int, first: int = 0) -> Tally:
@@ -189,13 +191,13 @@ def _worker(seed: int, first: int, end: int, scratch: Path, sources: list[Path])
 @click.option("--count", default=20_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(count: int, seed: int) -> Figures:
-    """Spoil, ask, and count. Ends with status 1 where anything was found that must not be."""
+    """Corrupt bundles, query them and count the outcomes. Ends with status 1 where anything was found that must not be."""
     tally = fuzz(count, seed)
-    print_table("spoilt bundles", COLUMNS, tally.rows())
+    print_table("corrupted bundles", COLUMNS, tally.rows())
     for fault in tally.faults:
         messages.print(fault)
     return {
-        "rows": [dict(zip(COLUMNS, row, strict=True)) for row in tally.rows()],
+        "rows": [dict(zip(KEYS, row, strict=True)) for row in tally.rows()],
         "refused_by": dict(tally.errors.most_common()),
         "faults": tally.faults,
     }

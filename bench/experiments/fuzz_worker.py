@@ -1,4 +1,4 @@
-"""Opens spoilt bundles and asks them everything, in a process that may die of it.
+"""Opens corrupted bundles and asks them everything, in a process that may die of it.
 
 usage: python -m bench.experiments.fuzz_worker SEED FIRST END STEP SCRATCH BUNDLE...
 
@@ -62,11 +62,11 @@ VALUES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A spoilt bundle.
+    """A corrupted bundle.
 
     Attributes:
         base: number of the bundle that it was made of.
-        way: how it was spoilt.
+        way: how it was corrupted.
         rehashed: its sizes and sha256 were made to fit, or the manifest itself was edited.
     """
 
@@ -129,10 +129,10 @@ def _bytes_of(change: Callable[[bytes, np.random.Generator], bytes]) -> Way:
 
 
 def _flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    spoilt = bytearray(content)
+    corrupted = bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
-        spoilt[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
-    return bytes(spoilt)
+        corrupted[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    return bytes(corrupted)
 
 
 def _cut(content: bytes, rng: np.random.Generator) -> bytes:
@@ -304,7 +304,7 @@ def _edited(model: Fields, rng: np.random.Generator) -> None:
             others = [field for one in _messages(model) for field in one if field[:2] == fields[at][:2]]
             fields[at] = _copied(_any(rng, others))
         else:
-            _spoil(fields[at], rng)
+            _corrupt(fields[at], rng)
 
 
 def _other_operator(model: Fields, rng: np.random.Generator) -> None:
@@ -322,12 +322,12 @@ def _copied(field: list[Any]) -> list[Any]:
     return [number, wire, [_copied(one) for one in value] if isinstance(value, list) else value]
 
 
-def _spoil(field: list[Any], rng: np.random.Generator) -> None:
+def _corrupt(field: list[Any], rng: np.random.Generator) -> None:
     """Another number, text or value in a field; of a message, one of its own fields."""
     _, wire, value = field
     if isinstance(value, list):
         if value:
-            _spoil(_any(rng, value), rng)
+            _corrupt(_any(rng, value), rng)
     elif wire == 0:
         field[2] = _any(rng, (*NUMBERS, value + 1, value - 1, value * 2))
     elif wire == 2:
@@ -411,7 +411,7 @@ def answers(folder: Path) -> list[Any]:
 
 
 USERS = (7, 8, 19)
-"""Of the bundles that are spoilt."""
+"""Of the bundles that are corrupted."""
 
 
 def _tell(line: dict[str, Any]) -> None:

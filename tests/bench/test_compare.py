@@ -28,7 +28,7 @@ from edgerec_bench.comparison.changes import (
     verdict,
 )
 from edgerec_bench.result import calls_needed
-from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.figures import Measured, quality_warnings
 from edgerec_bench.result.process import Latency, Process
 from tests.conftest import CommandLine
 
@@ -129,7 +129,7 @@ def test_where_others_took_the_processor_only_more_than_5_percent_counts(made: M
     assert (waited["p50"], waited["p99"], waited["load"]) == ("slower", UNSTABLE, UNSTABLE)
     assert not failures([Limit.parse("load > 2x")], compare([made(1)], [made(2, times=3, share=0.6)]))
     assert verdicts(made(1, noise=0.002), made(2, noise=0.002, times=1.1, share=0.6))["p50"] == "slower"
-    assert any("40%" in doubt for doubt in doubts(contested.measured, {}))
+    assert any("40%" in warning for warning in quality_warnings(contested.measured, {}))
 
 
 def test_bytes_are_exact(made: Made) -> None:
@@ -183,10 +183,10 @@ def test_p99_of_few_calls_is_doubted(made: Made) -> None:
         replace(process, scenarios={"recommend": replace(process.scenarios["recommend"], count=661)})
         for process in result.measured.processes
     )
-    assert not list(doubts(result.measured, {}))
-    (doubt,) = doubts(Measured(few), {})
-    assert "recommend 661, 662 are needed" in doubt
-    assert "coarse" in next(doubts(result.measured, {"clock_ns": 20_000.0}))
+    assert not list(quality_warnings(result.measured, {}))
+    (warning,) = quality_warnings(Measured(few), {})
+    assert "recommend 661, 662 are needed" in warning
+    assert "coarse" in next(quality_warnings(result.measured, {"clock_ns": 20_000.0}))
 
 
 def test_unlike_measurements_are_refused_by_name(made: Made) -> None:

@@ -18,7 +18,7 @@ from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale import peers
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, RIVAL, forms_named, rounded
+from edgerec_bench.scale.forms import FORMS, BASELINE, forms_named, rounded
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
 from edgerec_bench.scale.tables import Pair, dense_users, mixed_items
@@ -113,13 +113,13 @@ def test_a_plain_model_is_rounded_by_onnxruntimes_tools(
 
 def test_peers_are_the_rival_bundles_and_every_library() -> None:
     forms = forms_named([], peers=True)
-    assert forms[0] == RIVAL
+    assert forms[0] == BASELINE
     assert {form.name for form in forms if form.kind == "peer"} == set(PEERS)
     assert {form.name for form in forms if form.kind == "bundle"} == {
         "EdgeRec dense int8", "EdgeRec mixed fp32", "EdgeRec mixed int8"
     }  # fmt: skip
     assert forms_named([]) == FORMS
-    assert [form.name for form in forms_named(["hnswlib"], peers=True)] == [RIVAL.name, "hnswlib"]
+    assert [form.name for form in forms_named(["hnswlib"], peers=True)] == [BASELINE.name, "hnswlib"]
 
 
 def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

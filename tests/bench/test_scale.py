@@ -18,7 +18,7 @@ from edgerec_bench.scale import __main__ as program
 from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, MIXED, RIVAL, forms_named
+from edgerec_bench.scale.forms import FORMS, MIXED, BASELINE, forms_named
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices.agent.profile import summary
@@ -54,11 +54,11 @@ def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult
 
 
 def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
-    rival, other = result.contenders[0], result.contenders[1]
-    pairs = zip(rival.measured.each(), other.measured.each(), strict=True)
+    baseline, other = result.contenders[0], result.contenders[1]
+    pairs = zip(baseline.measured.each(), other.measured.each(), strict=True)
     assert result.ratios(other) == [one / two for one, two in pairs]
     assert min(result.ratios(other)) <= result.faster(other) <= max(result.ratios(other))
-    assert result.ratios(rival) == [1, 1]
+    assert result.ratios(baseline) == [1, 1]
 
 
 def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult) -> None:
@@ -192,8 +192,8 @@ def test_a_bundle_is_profiled_by_operator(capsys: pytest.CaptureFixture[str]) ->
 def test_a_wrong_answer_is_no_contender() -> None:
     scores = np.arange(100, dtype=np.float32)[None]
     with pytest.raises(BenchError, match="its speed means nothing"):
-        scale._same_top(RIVAL, [list(range(20))], scores, np.array([80], np.float32))
-    rounding = replace(RIVAL, exact=False)
+        scale._same_top(BASELINE, [list(range(20))], scores, np.array([80], np.float32))
+    rounding = replace(BASELINE, exact=False)
     assert scale._same_top(rounding, [list(range(70, 90))], scores, np.array([80], np.float32)) == 0.5
 
 

@@ -193,7 +193,7 @@ CLOCK_STEPS = 100
 """A call that lasts fewer steps of the timer than this is read to no better than a hundredth."""
 
 
-def doubts(measured: Measured, device: dict[str, Any]) -> Iterator[str]:
+def quality_warnings(measured: Measured, device: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence for each reason to doubt the figures, with the flag of `edgerec bench` that helps."""
     timed = clock_of(device) is TIME
     if unsteady := measured.unsteady():

@@ -11,7 +11,7 @@ from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.json_records import checked, record
 from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
-from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.figures import Measured, quality_warnings
 from edgerec_bench.result.process import Clock, clock_of
 
 FORMAT, VERSION = "edgerec.result", 2
@@ -181,7 +181,7 @@ class Result:
     @property
     def warnings(self) -> list[str]:
         """What makes these figures less than trustworthy, and what to run next."""
-        reasons = list(doubts(self.measured, self.device))
+        reasons = list(quality_warnings(self.measured, self.device))
         reasons += [f"{name} was asked for, and the device tells no figures of it" for name in self._untold()]
         if self.partial:
             done, wanted = len(self.measured.processes), self.settings.processes

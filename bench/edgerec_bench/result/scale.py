@@ -87,7 +87,7 @@ class ScaleResult:
         kept: the share of the values that is kept, by the tables' name.
         settings: rounds, calls, seconds, k, exclude, threads, seed.
         device: what the machine said of itself.
-        contenders: the rival first: every ratio is to it.
+        contenders: the baseline first: every ratio is to it.
         left_out: name and reason of those that were not measured.
     """
 
@@ -113,12 +113,12 @@ class ScaleResult:
         return (contender.nbytes - contender.apart) / self.dense_nbytes
 
     def ratios(self, contender: Contender) -> list[float]:
-        """How many times faster than the rival, by the medians of each round."""
+        """How many times faster than the baseline, by the medians of each round."""
         both = zip(self.contenders[0].measured.each(), contender.measured.each(), strict=True)
-        return [rival / own for rival, own in both]
+        return [baseline / own for baseline, own in both]
 
     def faster(self, contender: Contender) -> float:
-        """How many times faster than the rival: the median over the rounds."""
+        """How many times faster than the baseline: the median over the rounds."""
         return median(self.ratios(contender))
 
     def to_json(self) -> dict[str, Any]:

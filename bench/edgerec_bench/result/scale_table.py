@@ -1,4 +1,4 @@
-"""The comparison at scale as text: rows of tables, notes and doubts."""
+"""The comparison at scale as text: rows of tables, notes and warnings."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def scale_warnings(result: ScaleResult) -> list[str]:
         warnings.append(f"other programs took up to {taken:.0%} of the processor; close them and {again}")
     for one in result.contenders:
         ratios = result.ratios(one)
-        doubts = [f"fresh processes differ by {one.measured.spread():.0%}"] if one.measured.spread() > UNSTEADY else []
+        reasons = [f"fresh processes differ by {one.measured.spread():.0%}"] if one.measured.spread() > UNSTEADY else []
         if max(ratios) - min(ratios) > UNSTEADY * result.faster(one):
-            doubts.append(f"rounds say {_times(min(ratios))} to {_times(max(ratios))} times faster")
-        if doubts:
-            warnings.append(f"{one.name}: {', '.join(doubts)}; {again}")
+            reasons.append(f"rounds say {_times(min(ratios))} to {_times(max(ratios))} times faster")
+        if reasons:
+            warnings.append(f"{one.name}: {', '.join(reasons)}; {again}")
     return warnings
 
 
@@ -121,7 +121,7 @@ def growth_columns(results: Sequence[ScaleResult]) -> list[str]:
 
 
 def growth_rows(results: Sequence[ScaleResult]) -> list[list[str]]:
-    """One row a contender: milliseconds, and how many times faster than the rival of that size; '-' where left out."""
+    """One row a contender: milliseconds, and how many times faster than the baseline of that size; '-' where left out."""
     names = dict.fromkeys(one.name for result in results for one in result.contenders)
     return [[name, *(_growth_cell(result, name) for result in results)] for name in names]
 

@@ -42,7 +42,7 @@ from edgerec_bench.result import (
     write_results,
 )
 from edgerec_bench.result import markdown as markdown_table
-from edgerec_bench.scale.forms import RIVAL
+from edgerec_bench.scale.forms import BASELINE
 from edgerec_bench.scale.measure import command_of, compare, profile
 
 GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -53,7 +53,7 @@ GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
 @click.option("--dimensions", default=64, show_default=True)
 @click.option("--users", default=1000, show_default=True)
 @click.option("--rounds", default=5, show_default=True, help="Fresh processes of each contender.")
-@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {RIVAL.name}; may be repeated.")
+@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {BASELINE.name}; may be repeated.")
 @click.option("--peers", is_flag=True, help="Other libraries and roundings: pip install 'edgerec[peers]'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON.")
 @click.option("--growth", is_flag=True, help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one.")

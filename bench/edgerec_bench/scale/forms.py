@@ -69,9 +69,9 @@ def _bundle(name: str, tables: str, scales: str = "auto", lookup: bool = False, 
     return Form(f"EdgeRec {name}", "bundle", tables, options, exact=precision == "fp32", **more)
 
 
-RIVAL = Form("plain dense ONNX", "plain")
+BASELINE = Form("plain dense ONNX", "plain")
 FORMS = (
-    RIVAL,
+    BASELINE,
     Form("plain dense, no prepacking", "plain", prepack=False),
     _bundle("dense fp32", MIXED),
     _bundle("dense int8", MIXED),
@@ -88,7 +88,7 @@ FORMS = (
     Form("faiss SQ8", "peer", exact=False),
     Form("usearch exact", "peer"),
 )
-"""What EdgeRec ships beside what it is measured against, the rival first."""
+"""What EdgeRec ships beside what it is measured against, the baseline first."""
 PEERS = (
     *(form for form in FORMS if form.name in ("EdgeRec dense int8", "EdgeRec mixed fp32", "EdgeRec mixed int8")),
     Form("plain ONNX int8", "plain", rounded_to="int8", exact=False),
@@ -106,7 +106,7 @@ PEERS = (
 
 
 def forms_named(names: Sequence[str], *, peers: bool = False) -> tuple[Form, ...]:
-    """The rival, and those of the given names; without any FORMS, or PEERS. 'mixed int8' is 'EdgeRec mixed int8'.
+    """The baseline, and those of the given names; without any FORMS, or PEERS. 'mixed int8' is 'EdgeRec mixed int8'.
 
     Raises BenchError for a name that is none.
     """
@@ -117,7 +117,7 @@ def forms_named(names: Sequence[str], *, peers: bool = False) -> tuple[Form, ...
         if name not in known:
             raise BenchError(f"there is no contender {name!r}; there are: {', '.join(form.name for form in every)}")
     wanted = [known[name] for name in names] or (PEERS if peers else FORMS)
-    return RIVAL, *(form for form in every if form in wanted and form != RIVAL)
+    return BASELINE, *(form for form in every if form in wanted and form != BASELINE)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def compare(
 
     Args:
         rounds: fresh processes of each contender.
-        only: names of contenders, beside the rival; all without any.
+        only: names of contenders, beside the baseline; all without any.
         peers: all are other libraries and other roundings, and a few bundles.
 
     Raises:
