@@ -28,10 +28,10 @@ from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_bench.command import bench_command
+from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
-from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_devices import Device, Local
 from edgerec_export import Options, Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share

@@ -12,9 +12,9 @@ from typing import Any
 import edgerec
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError, reason_of
+from edgerec_bench.interleave import Answers, Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import TIME, USUAL, BundleFacts, Measured, Result, Settings, clock_of
-from edgerec_bench.interleave import Answers, Progress, run_interleaved
 from edgerec_devices import Device, Local
 
 Keep = Callable[[list[Result]], None]

@@ -191,7 +191,7 @@ def _worker(seed: int, first: int, end: int, scratch: Path, sources: list[Path])
 @click.option("--count", default=20_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(count: int, seed: int) -> Figures:
-    """Corrupt bundles, query them and count the outcomes. Ends with status 1 where anything was found that must not be."""
+    """Corrupt bundles, query them and count the outcomes; exit with status 1 if there are faults."""
     tally = fuzz(count, seed)
     print_table("corrupted bundles", COLUMNS, tally.rows())
     for fault in tally.faults:

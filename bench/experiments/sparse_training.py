@@ -158,7 +158,7 @@ def _peak() -> int:
     return memory_kib()["VmHWM"] * 1024
 
 
-def measured_apart(name: str, *settings: Any) -> dict[str, Any]:
+def measure_isolated(name: str, *settings: Any) -> dict[str, Any]:
     """`measured` in a process of its own. Raises BenchError with its last line where it fails."""
     command = [sys.executable, "-m", "bench.experiments.sparse_training", "one", json.dumps([name, *settings])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -210,7 +210,7 @@ def main() -> None:
 )
 def memory(data: str, dimensions: int, density: float, negatives: int) -> Figures:
     """Peak memory and time of an epoch, each contender in a process of its own."""
-    rows = [measured_apart(name, data, dimensions, density, negatives) for name in CONTENDERS]
+    rows = [measure_isolated(name, data, dimensions, density, negatives) for name in CONTENDERS]
     print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", MEMORY, memory_cells(rows))
     return {"rows": rows}
 

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench, compare, read_results, report, write_results
+from edgerec_bench.interleave import run_interleaved
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.reports.text import report_text
 from edgerec_bench.result.side_by_side import lines
-from edgerec_bench.interleave import run_interleaved
 from edgerec_devices.agent.clock import summary
 from tests.bench.devices import Changed
 

@@ -18,7 +18,7 @@ from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale import peers
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, BASELINE, forms_named, rounded
+from edgerec_bench.scale.forms import BASELINE, FORMS, forms_named, rounded
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
 from edgerec_bench.scale.tables import Pair, dense_users, mixed_items

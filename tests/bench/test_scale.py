@@ -18,7 +18,7 @@ from edgerec_bench.scale import __main__ as program
 from edgerec_bench.scale import forms as scale_forms
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, MIXED, BASELINE, forms_named
+from edgerec_bench.scale.forms import BASELINE, FORMS, MIXED, forms_named
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices.agent.profile import summary

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.experiments.by_heart import cells as by_heart_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
-from bench.experiments.search_oracles import cells as oracle_cells
+from bench.experiments.search_proxies import cells as oracle_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
+from bench.experiments.validation_overfitting import cells as by_heart_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table

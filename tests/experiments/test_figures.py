@@ -23,6 +23,12 @@ from tests.bench.conftest import status_of
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "bench" / "experiments"
 RENAMED = {"--oracle ials": "--proxy ials", "ciess.ship=": "ciess.candidate_sources="}
+MODULES = {
+    "by_heart": "validation_overfitting",
+    "oracle": "proxy_ranking",
+    "search_oracles": "search_proxies",
+    "streaming": "out_of_core_export",
+}
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
 GROUPS = ("paper", "scale", "peers", "robustness", "streams", "arm64", "smoke")
 
@@ -54,8 +60,9 @@ def today(command: str) -> str:
     for before, now in RENAMED.items():
         command = command.replace(before, now)
     found = re.match(r"python -m edgerec_bench\.(\w+)", command)
-    if found and (EXPERIMENTS / f"{found[1]}.py").exists():
-        return command.replace("edgerec_bench.", "bench.experiments.", 1)
+    module = found and MODULES.get(found[1], found[1])
+    if found and (EXPERIMENTS / f"{module}.py").exists():
+        return command.replace(f"edgerec_bench.{found[1]}", f"bench.experiments.{module}", 1)
     return command
 
 

@@ -26,8 +26,8 @@ from edgerec_bench.result import (
     scale_rows,
     scale_warnings,
     targets,
-    told_apart,
     unlike_devices,
+    with_unique_names,
 )
 from edgerec_devices.facts import MOMENTARY
 
@@ -62,7 +62,7 @@ def report(
     """
     if not results and not runs and not searches:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
-    bundles = told_apart([result for result in results if isinstance(result, Result)])
+    bundles = with_unique_names([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
     templates = Environment(loader=PackageLoader("edgerec_bench.reports"), autoescape=True, undefined=StrictUndefined)
     templates.trim_blocks = templates.lstrip_blocks = True

@@ -29,8 +29,8 @@ from edgerec_bench.result.side_by_side import (
     milliseconds,
     reference,
     shown,
-    told_apart,
     unlike_devices,
+    with_unique_names,
 )
 
 __all__ = [
@@ -77,7 +77,7 @@ __all__ = [
     "schema",
     "shown",
     "targets",
-    "told_apart",
     "unlike_devices",
+    "with_unique_names",
     "write_results",
 ]

@@ -121,7 +121,7 @@ def growth_columns(results: Sequence[ScaleResult]) -> list[str]:
 
 
 def growth_rows(results: Sequence[ScaleResult]) -> list[list[str]]:
-    """One row a contender: milliseconds, and how many times faster than the baseline of that size; '-' where left out."""
+    """Return a row for each contender: milliseconds, and the speed relative to the baseline of that size; '-' if left out."""
     names = dict.fromkeys(one.name for result in results for one in result.contenders)
     return [[name, *(_growth_cell(result, name) for result in results)] for name in names]
 

@@ -68,7 +68,7 @@ def differences(results: Sequence[Result]) -> dict[str, list[str]]:
     return {name: values for name, values in shown.items() if len(set(values)) > 1}
 
 
-def told_apart(results: Sequence[Result]) -> list[Result]:
+def with_unique_names(results: Sequence[Result]) -> list[Result]:
     """The same with a number behind a name that was there before: one bundle before and after a change."""
     seen: Counter[str] = Counter()
     named = []

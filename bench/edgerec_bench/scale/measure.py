@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BenchError, MissingExtraError
+from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import KIB, Contender, Measured, ScaleResult
 from edgerec_bench.scale import peers as peer_agent
 from edgerec_bench.scale.forms import Entry, Form, K, Workshop, forms_named
-from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_devices import Device, Local
 
 TOLERANCE = 1e-5

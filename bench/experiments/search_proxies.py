@@ -1,6 +1,6 @@
 """BET's search with sizes judged by iALS, beside one that judges by fine-tuning the backbone: seconds, and what ships.
 
-usage: python -m bench.experiments.search_oracles [DATA] [--backbone lightgcn] [--oracle ials] [--out result.json]
+usage: python -m bench.experiments.search_proxies [DATA] [--backbone lightgcn] [--proxy ials] [--out result.json]
 
 Both judge as many actions, train the best in full and keep the best of those on validation; the final model is trained
 once more on train and validation. Figures are of the test part. Stopped, the same command goes on with --work.
@@ -29,7 +29,7 @@ from edgerec.request import settings_of
 from edgerec.training import Step
 from edgerec_bench.record import with_spread
 
-ORACLES = ("ials", "backbone")
+PROXIES = ("ials", "backbone")
 METRICS = ("ndcg@20", "recall@20")
 SECONDS = ("search_s", "seconds", "cpu_s")
 _WHILE = {"full": "search_s", "search": "search_s"}
@@ -81,7 +81,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @click.option("--retrain", default=5, show_default=True, help="Actions that are trained in full.")
 @click.option("--epochs", type=int, help="Of a training in full, at most.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
-@click.option("--oracle", "oracles", multiple=True, type=click.Choice(ORACLES), default=ORACLES, show_default=True)
+@click.option("--proxy", "proxies", multiple=True, type=click.Choice(PROXIES), default=PROXIES, show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--workers", help="As of edgerec train.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep runs here, and go on from those that are there.")
@@ -95,17 +95,17 @@ def main(
     retrain: int,
     epochs: int | None,
     settings: tuple[str, ...],
-    oracles: tuple[str, ...],
+    proxies: tuple[str, ...],
     seeds: int,
     workers: str | None,
     work: Path | None,
 ) -> Figures:
     """Measure and print."""
     interactions, pool = load_data(data), None if workers is None else parse_workers(workers)
-    found: dict[str, list[dict[str, Any]]] = {oracle: [] for oracle in oracles}
+    found: dict[str, list[dict[str, Any]]] = {proxy: [] for proxy in proxies}
     with TemporaryDirectory() as temporary:
         for seed in range(seeds):
-            for oracle in oracles:
+            for proxy in proxies:
                 request = TrainRequest.make(
                     backbone,
                     "bet",
@@ -114,7 +114,7 @@ def main(
                     split=split,
                     settings=settings_of(settings),
                     method_settings={
-                        "proxy": oracle,
+                        "proxy": proxy,
                         "iterations": iterations,
                         "retrain": retrain,
                         "include_uniform_baseline": False,
@@ -123,10 +123,10 @@ def main(
                     threads=1,
                     max_epochs=epochs,
                 )
-                folder = (work or Path(temporary)) / f"{oracle}-{seed}"
+                folder = (work or Path(temporary)) / f"{proxy}-{seed}"
                 once = partial(measure, interactions, request, pool, folder)
-                found[oracle].append(kept(folder.with_suffix(".json"), request.to_dict(), once))
-                messages.print(f"{oracle}, seed {seed}: {found[oracle][-1]}", markup=False)
+                found[proxy].append(kept(folder.with_suffix(".json"), request.to_dict(), once))
+                messages.print(f"{proxy}, seed {seed}: {found[proxy][-1]}", markup=False)
     rows = rows_over_seeds("oracle", found, (*SECONDS, *METRICS))
     columns = ("judged by", "search, s", "all, s", "CPU, s", *METRICS)
     print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))

@@ -1,6 +1,6 @@
 """Whether the sizes that a search finds are as good on interactions that it has never seen.
 
-usage: python -m bench.experiments.by_heart [DATA] [--backbone ials] [--episodes 10] [--seeds 3] [--out result.json]
+usage: python -m bench.experiments.validation_overfitting [DATA] [--backbone ials] [--episodes 10] [--seeds 3] [--out result.json]
 
 The test part of 50/25/25 stands in the validation part's place: as large, and drawn alike. The same training on train
 is judged on either, train masked, over the full-size model there. What is better on the part that a search looked at

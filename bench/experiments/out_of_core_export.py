@@ -1,6 +1,6 @@
 """A table that is larger than memory allows, exported from its file: peak memory, time, and that it verifies.
 
-usage: python -m bench.experiments.streaming --items 10000000 [--dimensions 64] [--out result.json]
+usage: python -m bench.experiments.out_of_core_export --items 10000000 [--dimensions 64] [--out result.json]
 
 The table is random and lies on disk; each precision is exported by a process of its own, whose peak memory is VmHWM,
 verification included. What the verifying child process takes is told beside it.
@@ -59,9 +59,18 @@ def export_one(items: Path, out: Path, layout: str, precision: str) -> dict[str,
     }
 
 
-def export_apart(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
+def export_isolated(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
     """The same in a fresh process. Raises BenchError where it fails."""
-    command = [sys.executable, "-m", "bench.experiments.streaming", "--export", str(items), str(out), layout, precision]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.experiments.out_of_core_export",
+        "--export",
+        str(items),
+        str(out),
+        layout,
+        precision,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
         raise BenchError(f"the export failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
@@ -82,7 +91,7 @@ def main(items: int, dimensions: int, precisions: tuple[str, ...], one: tuple[st
     with tempfile.TemporaryDirectory(prefix="edgerec-streaming-") as scratch:
         table = Path(scratch, "items.npy")
         write_table(table, items, dimensions)
-        rows = [export_apart(table, Path(scratch, precision), "dense", precision) for precision in precisions]
+        rows = [export_isolated(table, Path(scratch, precision), "dense", precision) for precision in precisions]
     shown = [
         [
             f"{row['layout']} {row['precision']}",

@@ -1,6 +1,6 @@
 """How well a cheap oracle ranks sizes: iALS, and the backbone's own fine-tuning, beside trainings in full.
 
-usage: python -m bench.experiments.oracle [DATA] [--backbone lightgcn] [--actions 30] [--full] [--out result.json]
+usage: python -m bench.experiments.proxy_ranking [DATA] [--backbone lightgcn] [--actions 30] [--full] [--out result.json]
 
 The sizes are BET's actions, drawn at random at one budget, or with `--draw powers` powers of the frequencies, of users
 and items apart, with exponents of either sign: CIESS may come by such sizes. Each is judged as a search judges it, by

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench.experiments.by_heart import main as by_heart
-from bench.experiments.oracle import _correlations
-from bench.experiments.oracle import main as oracle
 from bench.experiments.predictor import main as predictor
-from bench.experiments.search_oracles import main as search_oracles
+from bench.experiments.proxy_ranking import _correlations
+from bench.experiments.proxy_ranking import main as oracle
+from bench.experiments.search_proxies import main as search_oracles
 from bench.experiments.search_speed import main as search_speed
+from bench.experiments.validation_overfitting import main as by_heart
 
 
 def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
     assert all(len(judge["eval"]) == len(found["actions"]) == 6 for judge in found["judges"].values())
     assert all(-1 <= pair["all"] <= 1 for pair in found["correlations"])
     assert found["format"] == "edgerec.oracle"
-    assert found["command"].startswith("python -m bench.experiments.oracle synthetic:80x60x2000 --backbone mf")
+    assert found["command"].startswith("python -m bench.experiments.proxy_ranking synthetic:80x60x2000 --backbone mf")
 
 
 def test_powers_are_drawn_in_their_place(tmp_path: Path) -> None:
