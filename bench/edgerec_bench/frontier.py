@@ -15,7 +15,7 @@ from statistics import mean, median
 from typing import Any
 
 from edgerec.budget import format_bytes
-from edgerec_bench.grid import AUTO, Plan, Row
+from edgerec_bench.grid import AUTO, GridPlan, Row
 from edgerec_bench.result import markdown
 
 METRIC = "ndcg@20"
@@ -128,11 +128,11 @@ def frontier_plan(
     precision: Iterable[str] = PRECISIONS,
     seeds: int = 3,
     dimensions: int = 64,
-) -> Plan:
+) -> GridPlan:
     """The grid to make: every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
-    return Plan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
+    return GridPlan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

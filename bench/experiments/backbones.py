@@ -14,7 +14,7 @@ import click
 
 from bench.experiments.harness import Figures, experiment, grid_rows, next_to_out
 from edgerec.console import print_table
-from edgerec_bench.grid import Plan, Row
+from edgerec_bench.grid import GridPlan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 BACKBONES = ("lightgcn", "ncf", "ngcf", "mf")
@@ -71,7 +71,7 @@ def main(
     plan |= {"split": split, "dimensions": dimensions, "seed": list(range(seeds))}
     if epochs is not None:
         plan["epochs"] = epochs
-    rows = summary(grid_rows(Plan.parse(plan), next_to_out(".cells.jsonl"), workers=workers))
+    rows = summary(grid_rows(GridPlan.parse(plan), next_to_out(".cells.jsonl"), workers=workers))
     print_table(f"{data}, {split}, d={dimensions}, {METRIC}", ("", "dense", f"popularity, {budget}"), cells(rows))
     return {"rows": rows}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from edgerec_bench.command import bench_command
-from edgerec_bench.scale.forms import FORMS, Workshop
+from edgerec_bench.scale.contenders import CONTENDERS, ContenderBuilder
 from edgerec_devices import Local
 
 
@@ -23,10 +23,10 @@ from edgerec_devices import Local
 def main(items: int, dimensions: int, users: int, out: Path) -> None:
     """The bundles of `edgerec_bench.scale`: a tenth of the values kept, users with all dimensions, with few for csc."""
     out.mkdir(parents=True, exist_ok=True)
-    workshop = Workshop(items, dimensions, users, out, Local())
-    for form in FORMS:
-        if form.kind == "bundle":
-            click.echo(f"{form.name}: {workshop.make(form).nbytes:,} bytes")
+    builder = ContenderBuilder(items, dimensions, users, out, Local())
+    for spec in CONTENDERS:
+        if spec.kind == "bundle":
+            click.echo(f"{spec.name}: {builder.build(spec).nbytes:,} bytes")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
-from edgerec_bench.grid import Plan, Row, Standing, run_grid
+from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
 from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
 
 ROOT = Path(__file__).parents[2]
@@ -148,26 +148,26 @@ def cells_with_spread(rows: Sequence[Mapping[str, Any]], label: str, figures: Se
     return [[row[label], *(with_spread(row[figure]) for figure in figures)] for row in rows]
 
 
-def grid_rows(plan: Plan, path: Path, *, workers: int) -> list[Row]:
+def grid_rows(plan: GridPlan, path: Path, *, workers: int) -> list[Row]:
     """Train the cells of a plan, or take those that `path` holds; a line on standard error for each that begins.
 
     Raises BenchError if a cell fails.
     """
     begun: set[str] = set()
 
-    def show(standing: Standing) -> None:
-        for name in standing.running:
+    def show(status: GridStatus) -> None:
+        for name in status.running:
             if name not in begun:
                 messages.print(name, markup=False)
                 begun.add(name)
 
-    made = run_grid(plan, path, workers=workers, verify=False, progress=show, tell=_tell)
+    made = run_grid(plan, path, workers=workers, verify=False, progress=show, on_message=_print_message)
     if made.failures:
         raise BenchError(made.reasons)
     return made.rows
 
 
-def _tell(line: str) -> None:
+def _print_message(line: str) -> None:
     messages.print(line, markup=False)
 
 

@@ -39,7 +39,7 @@ MEMORY = ("VmRSS", "RssAnon")
 
 
 @dataclass
-class Known:
+class KnownAnswers:
     """What each version answers: by version, user and kind of question.
 
     Attributes:
@@ -53,7 +53,7 @@ class Known:
     answers: dict[tuple[int, str, int], Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, models: list[Recommender], sources: list[Source], users: int) -> Known:
+    def of(cls, models: list[Recommender], sources: list[Source], users: int) -> KnownAnswers:
         """Ask each version everything once."""
         asked = np.asarray(sources[0].user_ids).tolist()
         common = sorted(set.intersection(*(set(source.item_ids.tolist()) for source in sources)))
@@ -90,7 +90,7 @@ class Soak:
     """
 
     model: Recommender
-    known: Known
+    known: KnownAnswers
     versions: int
     begun: int = 0
     done: int = 0
@@ -146,7 +146,7 @@ def soak(
     line = export_line(iter(sources), folder, line_of, Options("mixed", "int8", verify=False))
     pairs = [*pairwise(line), (line[-1], line[0])]
     patches = [diff(old, new, folder / f"{number}.patch").path.read_bytes() for number, (old, new) in enumerate(pairs)]
-    known = Known.of([Recommender.load(one) for one in line], sources, USERS)
+    known = KnownAnswers.of([Recommender.load(one) for one in line], sources, USERS)
     run = Soak(Recommender.load(line[0]), known, len(line))
     workers = [threading.Thread(target=run.ask, args=(seed,)) for seed in range(threads)]
     for worker in workers:

@@ -20,7 +20,7 @@ RENEWED = 0.01
 """Items that go, and as many that come, at each step."""
 
 
-class _Side:
+class _ChangingTable:
     """Rows with ids, all of which may change; new values have nothing in common with the old ones, which is the most
     that a patch can have to say."""
 
@@ -56,7 +56,7 @@ class _Side:
 def versions(items: int, users: int, share: float = 0.1, *, sparse: bool = False, seed: int = 0) -> Iterator[Source]:
     """Source after source, without end; the same for the same seed."""
     rng = np.random.default_rng(seed)
-    sides = _Side(items, rng), _Side(users, rng)
+    sides = _ChangingTable(items, rng), _ChangingTable(users, rng)
     number = 0
     while True:
         tables = [side.table(sparse=sparse) for side in sides]

@@ -32,7 +32,7 @@ SCALES = {"int8": "block", "int4": "block"}
 
 
 @dataclass(frozen=True)
-class Point:
+class MeasuredBundle:
     """One bundle.
 
     Attributes:
@@ -50,13 +50,13 @@ class Point:
     ndcg: float
 
 
-def measure(run: Run, options: Options, form: str, interactions: Interactions) -> Point:
+def measure(run: Run, options: Options, form: str, interactions: Interactions) -> MeasuredBundle:
     """Export, ask, and count."""
     with tempfile.TemporaryDirectory(prefix="edgerec-quality-") as scratch:
         done = export(from_run(run), Path(scratch, "b"), options)
         found = evaluate(Recommender.load(done.folder), interactions)[METRIC]
     taken = done.chosen.tried[0]
-    return Point(form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.kept, found)
+    return MeasuredBundle(form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.kept, found)
 
 
 def rows(points: list[dict[str, Any]]) -> list[list[str]]:

@@ -22,7 +22,7 @@ from bench.experiments.harness import Figures, experiment, grid_rows, next_to_ou
 from edgerec.budget import Budget
 from edgerec.console import messages, print_table
 from edgerec.request import settings_by_method
-from edgerec_bench.grid import Plan, Row
+from edgerec_bench.grid import GridPlan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 SPLIT = "random:70/10/20"
@@ -91,10 +91,10 @@ def trials(data: str, backbone: str, method: str, more: Mapping[str, Any] | None
 
 def plan(
     data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], seeds: Sequence[int], dimensions: int
-) -> Plan:
+) -> GridPlan:
     """The cells of one method with one trial's settings."""
     epochs = reduced(data, backbone).epochs
-    return Plan.parse(
+    return GridPlan.parse(
         {
             "data": data,
             "backbone": backbone,
@@ -113,7 +113,7 @@ def plan(
 
 
 @dataclass(frozen=True)
-class Question:
+class QualityComparison:
     """What is measured.
 
     Attributes:
@@ -141,31 +141,31 @@ class Question:
         return product(self.data, self.backbones)
 
 
-def chosen(question: Question, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
+def chosen(comparison: QualityComparison, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
     """The trial that is best on the validation part, and what each reached there."""
     tried = []
-    more = question.method_settings.get(method, {})
+    more = comparison.method_settings.get(method, {})
     for trial in trials(data, backbone, method, more):
-        (row,) = question.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
+        (row,) = comparison.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
         tried.append((row["metrics"]["validation"]["ndcg@20"], trial))
     best = max(tried, key=lambda pair: pair[0])[1]
     told = [{"ndcg@20": score, **trial.settings, **trial.method_settings} for score, trial in tried]
     return best, told
 
 
-def measured(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def measured(comparison: QualityComparison) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One row a data set, backbone, budget and method; and the trials by data set, backbone and method."""
     rows: list[dict[str, Any]] = []
     tuned: dict[str, Any] = {}
-    for data, backbone in question.groups():
+    for data, backbone in comparison.groups():
         best = {}
-        for method in question.methods:
-            best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(question, data, backbone, method)
+        for method in comparison.methods:
+            best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(comparison, data, backbone, method)
         made = {
-            method: question.rows_of(data, backbone, method, best[method], question.budgets, question.seeds)
-            for method in question.methods
+            method: comparison.rows_of(data, backbone, method, best[method], comparison.budgets, comparison.seeds)
+            for method in comparison.methods
         }
-        for budget, method in product(question.budgets, question.methods):
+        for budget, method in product(comparison.budgets, comparison.methods):
             cells = [row for row in made[method] if row["cell"]["budget"] in (budget, None)]
             rows.append(summary(data, backbone, budget, method, best[method], cells))
     return rows, tuned
@@ -235,11 +235,13 @@ def main(
     budget_names = tuple(str(Budget.parse(text)) for text in budget_names)  # as the grid spells them
     kept = grid or next_to_out(".cells.jsonl")
     given = settings_by_method(method_settings, method_names)
-    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept, given)
-    rows, tuned = measured(question)
+    comparison = QualityComparison(
+        data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept, given
+    )
+    rows, tuned = measured(comparison)
     ahead = leads(rows)
     _show(rows, ahead)
-    had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in question.groups()}
+    had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in comparison.groups()}
     return {"split": SPLIT, "reduced": had, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
 
 

@@ -39,7 +39,7 @@ COLUMNS = ("budget", "method", "recall@20", "ndcg@20", "ahead of uniform", "seed
 
 
 @dataclass(frozen=True)
-class Question:
+class StreamComparison:
     """What is followed.
 
     Attributes:
@@ -80,12 +80,12 @@ class Question:
         return found
 
 
-def measured(question: Question) -> Iterator[dict[str, Any]]:
+def measured(comparison: StreamComparison) -> Iterator[dict[str, Any]]:
     """One row a budget and method."""
-    interactions = load_data(question.data)
-    for budget, method in product(question.budgets, question.methods):
-        found = question.followed(interactions, budget, method)
-        bundles = line(question.folder(budget, method, 0), found[0])
+    interactions = load_data(comparison.data)
+    for budget, method in product(comparison.budgets, comparison.methods):
+        found = comparison.followed(interactions, budget, method)
+        bundles = line(comparison.folder(budget, method, 0), found[0])
         row: dict[str, Any] = {"budget": budget, "method": method}
         for name in METRICS:
             row[name] = over_seeds([followed.mean()[name] for followed in found])
@@ -167,12 +167,14 @@ def main(data: str, budgets: str, methods: str, seeds: int, refit: str, segments
     named = tuple(methods.split(","))
     if unknown := set(named) - set(STREAM_METHODS):
         raise click.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(STREAM_METHODS)}")
-    question = Question(data, tuple(budgets.split(",")), named, seeds, refit, segments, work or next_to_out(".work"))
-    rows = list(measured(question))
+    comparison = StreamComparison(
+        data, tuple(budgets.split(",")), named, seeds, refit, segments, work or next_to_out(".work")
+    )
+    rows = list(measured(comparison))
     print_table(f"{data}, segments {segments}", COLUMNS, cells(rows))
     return {
         "data_fingerprint": load_data(data).fingerprint(),
-        "settings": question.request(question.budgets[0], named[0], 0).to_dict(),
+        "settings": comparison.request(comparison.budgets[0], named[0], 0).to_dict(),
         "rows": rows,
         "leads": leads(rows),
     }

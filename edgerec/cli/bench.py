@@ -157,7 +157,7 @@ def _columns(unit: str) -> dict[str, Cell]:
         "cold load ms": lambda result: _ms(result.measured.cold("load_ms")),
         "first ms": _latency("recommend", "first_ms"),
         "verify ms": lambda result: _ms(result.measured.verify_ms),
-        "kept": lambda result: f"{load.kept:.0%}" if (load := result.measured.sustained) else None,
+        "kept": lambda result: f"{load.speed_ratio:.0%}" if (load := result.measured.sustained) else None,
         "users/s": lambda result: f"{max(found):,.0f}" if (found := result.measured.throughputs.values()) else None,
         "peak": _peak,
     }

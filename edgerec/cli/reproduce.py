@@ -25,7 +25,7 @@ from edgerec_bench.reproduce import (
     BUDGETS,
     COMPARED,
     PAPERS,
-    Wanted,
+    ReproductionPlan,
     for_searches,
     outcome,
     searches_folder,
@@ -119,7 +119,7 @@ def command(
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
     check_outputs(written, [data_path(wanted.data)], overwrite=overwrite)
     with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
-        grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
+        grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, on_message=_tell)
     if not grid.rows:
         raise BenchError(f"no cell could be made: {grid.reasons}")
     found = outcome(wanted, grid.rows)
@@ -153,7 +153,7 @@ def _wanted(
     episodes: int | None,
     retrain: int | None,
     **others: Any,
-) -> Wanted:
+) -> ReproductionPlan:
     """What is to be trained. Raises RequestError, BenchError, UnsupportedError."""
     common = {"proxy": proxy, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
@@ -171,7 +171,7 @@ def _wanted(
         own.setdefault(method, {}).update(given)
     if "ciess" in own:
         own["ciess"].setdefault("candidate_sources", _searched_sources(own["ciess"].get(VARIANT, "default")))
-    return Wanted(
+    return ReproductionPlan(
         paper,
         data or PAPERS[paper],
         backbone,

@@ -205,7 +205,7 @@ def test_bundles_are_found_by_name(results: list[Result]) -> None:
     with pytest.raises(BenchError, match="a name twice"):
         compare([*results, results[0]], results)
     renamed = replace(results[0], bundle=replace(results[0].bundle, name="other"))
-    with pytest.raises(BenchError, match="no bundle is in both"):
+    with pytest.raises(BenchError, match="no bundle is in both results"):
         compare(results, [renamed])
 
 
@@ -225,7 +225,7 @@ def test_conditions_hold_beyond_the_interval(made: Made) -> None:
     assert failures([Limit.parse("p50 > 1.1x")], comparison(times=1.3))
     assert not failures([Limit.parse("p50 > 1.1x")], comparison(times=1.11))
     assert failures([Limit.parse("p50 > 1x")], comparison(times=1.11))
-    with pytest.raises(BenchError, match=r"no figure 'p75'.*there is p50, p95"):
+    with pytest.raises(BenchError, match=r"no figure 'p75'.*expected one of: p50, p95"):
         failures([Limit.parse("p75 > 1x")], comparison())
 
 
@@ -248,4 +248,4 @@ def test_a_malformed_condition_is_status_2(made: Made, tmp_path: Path, command_l
     write_results(tmp_path / "r.json", [made(1)])
     done = command_line("compare", "r.json", "r.json", "--fail-if", "p50 is bad", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: 'p50 is bad' is no condition")
+    assert done.stderr.startswith("Error: 'p50 is bad' is not a condition")

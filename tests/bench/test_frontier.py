@@ -23,7 +23,7 @@ from edgerec_bench.frontier import (
     to_csv,
     to_markdown,
 )
-from edgerec_bench.grid.plan import Plan
+from edgerec_bench.grid.plan import GridPlan
 from edgerec_bench.grid.rows import read_rows
 from edgerec_bench.grid.run import run_grid
 from tests.conftest import CommandLine, interrupted
@@ -103,7 +103,7 @@ def test_a_full_table_is_fitted_into_the_budget(tmp_path: Path) -> None:
 def test_what_cannot_be_fitted_is_refused(change: dict[str, Any], said: str) -> None:
     wanted = {"data": DATA, "backbone": "svd", "method": "dense", "budget": "50%", "precision": "auto", **change}
     with pytest.raises(EdgeRecError, match=said):
-        Plan.parse(wanted).cells()
+        GridPlan.parse(wanted).cells()
 
 
 def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: CommandLine) -> None:

@@ -80,7 +80,7 @@ def test_a_partial_result_is_shown_as_such_and_not_compared(partial: list[Result
     page = (tmp_path / "page.html").read_text()
     assert "partial, 1 of 3 processes were measured: the link dropped" in page
     assert "dense fp32, partial" in page
-    with pytest.raises(BenchError, match=r"is partial \(the link dropped\); measure it whole, or give --force"):
+    with pytest.raises(BenchError, match=r"is partial \(the link dropped\); measure it again, or give --force"):
         compare(partial[:1], partial[:1])
     assert compare(partial[:1], partial[:1], force=True)
 

@@ -55,16 +55,16 @@ def test_a_short_soak(tmp_path: Path) -> None:
 
 def test_a_soak_finds_an_answer_of_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong score among the answers that are expected, and the run ends."""
-    real = patch_soak.Known.of
+    real = patch_soak.KnownAnswers.of
 
-    def spoilt(*arguments: Any) -> patch_soak.Known:
+    def spoilt(*arguments: Any) -> patch_soak.KnownAnswers:
         known = real(*arguments)
         for version in range(3):
             scores = np.frombuffer(known.answers[version, "score", 7], np.float32)
             known.answers[version, "score", 7] = np.nextafter(scores, np.float32(np.inf)).tobytes()
         return known
 
-    monkeypatch.setattr(patch_soak.Known, "of", spoilt)
+    monkeypatch.setattr(patch_soak.KnownAnswers, "of", spoilt)
     with pytest.raises(BenchError, match="a 'score' answer is of none of the versions that were live"):
         patch_soak.soak(tmp_path, **{**SMALL, "seconds": 60.0})
 

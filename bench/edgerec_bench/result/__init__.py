@@ -1,4 +1,4 @@
-"""The fourth artefact, the result: written by bench, read again, and shown as the rows of a table."""
+"""Results, the fourth artefact: written by bench, read again, and formatted as table rows."""
 
 from __future__ import annotations
 
