@@ -55,7 +55,7 @@ RETIRED: dict[str, str] = {
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
-    r"['\"](judges|kept|made_with|oracle|sha256 made to fit|spoilt|uncut)['\"]",  # keys of results on disk
+    r"['\"](judges|kept|made_with|oracle|spoilt|uncut)['\"]|sha256 made to fit",  # keys of results on disk
     r"uncut: NotRequired",
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from bench.experiments.harness import Figures, experiment, kept, next_to_out, time_interleaved
+from bench.experiments.harness import Figures, cached, experiment, next_to_out, time_interleaved
 from edgerec.cli.app import group
 from edgerec.cli.reproduce import command as reproduce
 from edgerec_bench.command import ASIDE, typed
@@ -174,7 +174,7 @@ def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
         measured.append(len(measured))
         return {"n": len(measured)}
 
-    assert [kept(path, {"seed": seed}, measure)["n"] for seed in (0, 0, 1)] == [1, 1, 2]
+    assert [cached(path, {"seed": seed}, measure)["n"] for seed in (0, 0, 1)] == [1, 1, 2]
 
 
 def test_calls_take_turns_and_the_first_round_is_left_out() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.experiments import fuzz as fuzz_module
 from bench.experiments.fuzz import Tally, bundles, fuzz
-from bench.experiments.fuzz_worker import KEPT, REHASHED, answers, dump, mutant, parse
+from bench.experiments.fuzz_worker import REHASHED, UNHASHED, answers, dump, mutant, parse
 from tests.runtime.test_recommender import damaged
 
 
@@ -26,7 +26,7 @@ def test_corrupted_bundles_are_refused_or_are_bundles() -> None:
     assert sum(counts.total() for counts in tally.outcomes.values()) == 400
     kept = [counts for (_, rehashed), counts in tally.outcomes.items() if not rehashed]
     assert all(counts.total() == counts["refused"] for counts in kept)
-    assert {way for way, rehashed in tally.outcomes if not rehashed} == set(KEPT)
+    assert {way for way, rehashed in tally.outcomes if not rehashed} == set(UNHASHED)
     assert {way for way, rehashed in tally.outcomes if rehashed} == set(REHASHED)
     assert set(tally.errors) <= {"BundleError", "RequestError"}
 

@@ -127,7 +127,7 @@ class Cell:
         )
 
     def options(self, dense_bytes: int, *, verify: bool) -> Options:
-        """Return the export options. `dense_bytes` is the size of the full fp32 tables, the base of a budget's share."""
+        """Return the export options. `dense_bytes` is the size of the full fp32 tables, to which a share refers."""
         layout, precision = self.shared.layout, self.precision
         if precision != AUTO:
             return Options(layout=layout, precision=precision, verify=verify)
