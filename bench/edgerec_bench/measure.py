@@ -17,7 +17,7 @@ from edgerec_bench.record import now
 from edgerec_bench.result import TIME, USUAL, BundleFacts, Measured, Result, Settings, clock_of
 from edgerec_devices import Device, Local
 
-Keep = Callable[[list[Result]], None]
+OnPartial = Callable[[list[Result]], None]
 """Callback with partial results."""
 
 
@@ -48,12 +48,12 @@ def bench_all(
     *,
     device: Device | None = None,
     progress: Progress | None = None,
-    keep: Keep | None = None,
+    on_partial: OnPartial | None = None,
 ) -> list[Result]:
     """Measure several bundles interleaved, for a fair comparison; return one result for each.
 
     Args:
-        keep: called with partial results if measuring ends early, by Ctrl-C or by an error (which is then raised).
+        on_partial: called with partial results if measuring ends early, by Ctrl-C or by an error, which is then raised.
 
     Raises as `bench` does.
     """
@@ -82,8 +82,10 @@ def bench_all(
             run_interleaved(requests, chosen.processes, machine, progress, into=answers)
         return results(answers, machine.info(), None)
     except (BenchError, KeyboardInterrupt) as error:
-        if keep and any(answers):
-            keep(results(answers, info, "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)))
+        if on_partial and any(answers):
+            on_partial(
+                results(answers, info, "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
+            )
         if isinstance(error, DoesNotFitError):
             raise _with_memory(error, info) from error
         raise

@@ -102,29 +102,29 @@ def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any
     }
 
 
-def outcome(wanted: ReproductionPlan, rows: Sequence[Row]) -> dict[str, Any]:
+def outcome(plan: ReproductionPlan, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of a grid's rows: means and spreads over the seeds, and those of the paper if it has them."""
-    name = load_data(wanted.data).name
-    printed = published(wanted.paper, name.lower(), wanted.backbone)
+    name = load_data(plan.data).name
+    printed = published(plan.paper, name.lower(), plan.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):
         groups.setdefault((row["cell"]["budget"] or FULL, row["cell"]["method"]), []).append(row)
     # Normalised as in the grid; full rows have no budget.
-    budgets = dict.fromkeys([FULL, *(str(Budget.parse(budget)) for budget in wanted.budgets)])
-    places = [(budget, name) for budget in budgets for name in wanted.methods]
+    budgets = dict.fromkeys([FULL, *(str(Budget.parse(budget)) for budget in plan.budgets)])
+    places = [(budget, name) for budget in budgets for name in plan.methods]
     return {
-        "paper": wanted.paper,
+        "paper": plan.paper,
         "data": name,
-        "backbone": wanted.backbone,
+        "backbone": plan.backbone,
         "split": SPLIT,
-        "dimensions": wanted.dimensions,
-        "epochs": wanted.epochs,
-        "patience": wanted.patience,
-        "settings": dict(wanted.settings),
+        "dimensions": plan.dimensions,
+        "epochs": plan.epochs,
+        "patience": plan.patience,
+        "settings": dict(plan.settings),
         # A folder of searches belongs to one machine, and does not change the outcome.
         "method_settings": {
             method: {key: value for key, value in own.items() if key != "search"}
-            for method, own in wanted.method_settings.items()
+            for method, own in plan.method_settings.items()
         },
         "rows": [_row(*place, groups[place], printed.get(place)) for place in places if place in groups],
     }

@@ -78,24 +78,24 @@ def _opened(source: Source, options: Options, folder: Path) -> tuple[Recommender
     path = folder / "allow.onnx"
     path.write_bytes(graph.serialize(model.manifest.tables.name))
     ort = onnxruntime()
-    wanted = ort.SessionOptions()
-    wanted.intra_op_num_threads = wanted.inter_op_num_threads = 1
-    wanted.enable_mem_pattern = False
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = session_options.inter_op_num_threads = 1
+    session_options.enable_mem_pattern = False
     for key, value in model.manifest.session.items():
-        wanted.add_session_config_entry(key, value)
-    return model, ort.InferenceSession(str(path), wanted, providers=["CPUExecutionProvider"])
+        session_options.add_session_config_entry(key, value)
+    return model, ort.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
 
 
 def _ways(
-    model: Recommender, session: Any, allowed: NDArray[np.int64], gone: NDArray[np.int64]
+    model: Recommender, session: Any, allowed: NDArray[np.int64], excluded: NDArray[np.int64]
 ) -> list[Callable[[], Answer]]:
     user = {"user": np.array([7])}
-    feed = {**user, "exclude": gone, "allow": allowed, "k": np.array(K)}
+    feed = {**user, "exclude": excluded, "allow": allowed, "k": np.array(K)}
     at_once = VALUES_AT_ONCE // DIMENSIONS
     ways: list[Callable[[], Answer]] = [
-        lambda: model.recommend_rows(user, gone, K),
-        lambda: best_of(partial(model.score_rows, user), allowed, gone, K, at_once),
-        lambda: model.recommend_rows(user, the_rest(allowed, gone, model.n_items), K),
+        lambda: model.recommend_rows(user, excluded, K),
+        lambda: best_of(partial(model.score_rows, user), allowed, excluded, K, at_once),
+        lambda: model.recommend_rows(user, the_rest(allowed, excluded, model.n_items), K),
         lambda: tuple(session.run(["items", "scores"], feed)),
     ]
     scores = [way()[1] for way in ways[1:]]

@@ -61,10 +61,10 @@ class KnownAnswers:
         for version, model in enumerate(models):
             for kind in KINDS:
                 for number in range(len(known.users)):
-                    known.answers[version, kind, number] = known.ask(model, kind, number)
+                    known.answers[version, kind, number] = known.query(model, kind, number)
         return known
 
-    def ask(self, model: Recommender, kind: str, number: int) -> Any:
+    def query(self, model: Recommender, kind: str, number: int) -> Any:
         """Return the answer to a request, in a form that is equal only if all bits are."""
         if kind == "recommend":
             return model.recommend(self.users[number], K)
@@ -100,14 +100,14 @@ class Soak:
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, seed: int) -> None:
+    def send_requests(self, seed: int) -> None:
         """Send requests in one thread until `stop` is set or an error occurs."""
         rng, counts, crossed = np.random.default_rng(seed), Counter[str](), 0
         try:
             while not self.stop.is_set():
                 kind, number = KINDS[int(rng.integers(3))], int(rng.integers(len(self.known.users)))
                 before = self.done
-                answer = self.known.ask(self.model, kind, number)
+                answer = self.known.query(self.model, kind, number)
                 after = self.begun
                 live = {version % self.versions for version in range(before, after + 1)}
                 if not any(self.known.answers[version, kind, number] == answer for version in live):
@@ -148,7 +148,7 @@ def soak(
     patches = [diff(old, new, folder / f"{number}.patch").path.read_bytes() for number, (old, new) in enumerate(pairs)]
     known = KnownAnswers.of([Recommender.load(one) for one in line], sources, USERS)
     run = Soak(Recommender.load(line[0]), known, len(line))
-    workers = [threading.Thread(target=run.ask, args=(seed,)) for seed in range(threads)]
+    workers = [threading.Thread(target=run.send_requests, args=(seed,)) for seed in range(threads)]
     for worker in workers:
         worker.start()
     try:

@@ -40,10 +40,10 @@ class _ChangingTable:
         moved = round(MOVED * len(rows))
         self.values[rows], self.sizes[rows[:moved]] = values, sizes[:moved]
         count = round(renewed * len(self.ids))
-        gone = self._rng.permutation(len(self.ids))[:count]
+        replaced = self._rng.permutation(len(self.ids))[:count]
         free = np.setdiff1d(np.arange(10 * len(self.ids)), self.ids)
-        self.ids[gone] = self._rng.choice(free, count, replace=False)
-        self.values[gone], self.sizes[gone] = self._new(count)
+        self.ids[replaced] = self._rng.choice(free, count, replace=False)
+        self.values[replaced], self.sizes[replaced] = self._new(count)
 
     def table(self, *, sparse: bool) -> Table:
         """Return the table with leading values, or with equally many values at any positions."""

@@ -107,7 +107,7 @@ def command(
                 device, offline=offline, memory=nbytes, tell=lambda doing: progress(doing, 0, total)
             ) as machine,
         ):
-            results = bench_all(bundles, settings, device=machine, progress=progress, keep=kept.extend)
+            results = bench_all(bundles, settings, device=machine, progress=progress, on_partial=kept.extend)
     finally:
         if kept:
             _show(kept, out, as_json=as_json)

@@ -170,24 +170,24 @@ class GridPlan:
         return cls.parse(fields)
 
     @classmethod
-    def parse(cls, wanted: Mapping[str, Any]) -> GridPlan:
+    def parse(cls, fields: Mapping[str, Any]) -> GridPlan:
         """Make a plan from the fields of a TOML file, and check them. Raises BenchError, BudgetError."""
         known = (*AXES, *_SHARED, *_OTHERS)
-        unknown = sorted(set(wanted) - set(known))
+        unknown = sorted(set(fields) - set(known))
         if unknown:
             raise BenchError(f"a plan has no {', '.join(unknown)}; it has: {', '.join(known)}")
-        missing = [name for name in ("data", "backbone", "method") if not wanted.get(name)]
+        missing = [name for name in ("data", "backbone", "method") if not fields.get(name)]
         if missing:
             raise BenchError(f"the plan lists no {' and no '.join(missing)}; give a list such as data = ['ml-100k']")
-        minutes = wanted.get("timeout_minutes", cls.timeout_minutes)
+        minutes = fields.get("timeout_minutes", cls.timeout_minutes)
         if type(minutes) not in (int, float) or minutes <= 0:
             raise BenchError(f"the plan's timeout_minutes must be a number above 0, got {minutes!r}")
         return cls(
-            **{name: _axis(name, wanted[name]) for name in AXES if name in wanted},
-            settings=_settings(wanted, "settings", "backbone"),
-            method_settings=_settings(wanted, "method_settings", "method"),
-            skip=_skips(wanted.get("skip", [])),
-            shared=Shared(**{name: _shared(name, wanted[name]) for name in _SHARED if name in wanted}),
+            **{name: _axis(name, fields[name]) for name in AXES if name in fields},
+            settings=_settings(fields, "settings", "backbone"),
+            method_settings=_settings(fields, "method_settings", "method"),
+            skip=_skips(fields.get("skip", [])),
+            shared=Shared(**{name: _shared(name, fields[name]) for name in _SHARED if name in fields}),
             timeout_minutes=minutes,
         )
 
@@ -254,11 +254,11 @@ def _shared(name: str, value: Any) -> Any:
     return value
 
 
-def _settings(wanted: Mapping[str, Any], name: str, axis: str) -> dict[str, dict[str, Any]]:
-    tables = wanted.get(name, {})
+def _settings(fields: Mapping[str, Any], name: str, axis: str) -> dict[str, dict[str, Any]]:
+    tables = fields.get(name, {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise BenchError(f"the plan's {name} are by {axis}: write a table such as [{name}.NAME]")
-    unused = sorted(set(tables) - set(_axis(axis, wanted[axis])))
+    unused = sorted(set(tables) - set(_axis(axis, fields[axis])))
     if unused:
         raise BenchError(f"the plan has {name} of {', '.join(unused)}, which is none of its {axis}s")
     return {

@@ -88,11 +88,11 @@ def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) ->
     before = {result.command: result for result in _stored(out)} if out and out.exists() and len(sizes) > 1 else {}
     results: list[ScaleResult] = []
     for items in sizes:
-        wanted = {**chosen, "items": items}
-        result = before.get(command_of(**wanted))
+        options = {**chosen, "items": items}
+        result = before.get(command_of(**options))
         if result is None:
             with show_progress("generating the tables") as progress:
-                result = compare(**wanted, progress=progress)
+                result = compare(**options, progress=progress)
         results.append(result)
         if out:
             write_results(out, results)

@@ -116,8 +116,8 @@ def contenders_named(names: Sequence[str], *, peers: bool = False) -> tuple[Cont
     for name in names:
         if name not in known:
             raise BenchError(f"unknown contender {name!r}; expected one of: {', '.join(spec.name for spec in every)}")
-    wanted = [known[name] for name in names] or (PEERS if peers else CONTENDERS)
-    return BASELINE, *(spec for spec in every if spec in wanted and spec != BASELINE)
+    chosen = [known[name] for name in names] or (PEERS if peers else CONTENDERS)
+    return BASELINE, *(spec for spec in every if spec in chosen and spec != BASELINE)
 
 
 @dataclass(frozen=True)
