@@ -34,7 +34,7 @@ from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_devices import Device, Local
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
 from edgerec_export.layouts import LAYOUTS, Plan
 from edgerec_export.values import PRECISIONS
@@ -136,7 +136,7 @@ def _measure(key: str, effort: Effort, device: Device) -> list[BundleTiming]:
         requests: list[tuple[str, dict[str, Any]]] = []
         for number, source in enumerate(_sources(layout, effort)):
             place = Path(scratch, f"{number}.bundle")
-            draft = export(source, place, Options(layout=layout, precision=precision, verify=False)).chosen.draft
+            draft = export(source, place, layout=layout, precision=precision, verify=False).chosen.draft
             exported.append((draft.items, active_share(draft)))
             requests.append((key, {**CALL_SETTINGS, "task": "bundle", "bundle": device.push(place)}))
         answers = run_interleaved(requests, effort.rounds, device)

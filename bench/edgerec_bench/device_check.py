@@ -26,7 +26,7 @@ def check_bundle(device: Device) -> str:
     """
     # Imported here: listing devices must not need onnxruntime, and measuring must not need onnx.
     from edgerec.runtime import Recommender
-    from edgerec_export import Options, export, from_arrays
+    from edgerec_export import export, from_arrays
 
     rng = np.random.default_rng(0)
     items, users = (rng.standard_normal((count, DIMENSIONS), np.float32) for count in (ITEMS, USERS))
@@ -34,7 +34,7 @@ def check_bundle(device: Device) -> str:
     with tempfile.TemporaryDirectory(prefix="edgerec-") as folder:
         # Equal tables give equal bytes, so that the next check has nothing to send.
         bundle = export(
-            from_arrays(items, users), Path(folder) / "check.bundle", Options("dense", "fp32", verify=False)
+            from_arrays(items, users), Path(folder) / "check.bundle", layout="dense", precision="fp32", verify=False
         )
         model = Recommender.load(bundle.folder)
         expected = [[item for item, _ in model.recommend(user, k=K)] for user in rows]

@@ -23,7 +23,7 @@ from edgerec.console import messages, print_facts
 from edgerec.data import StreamSpec, load_data, stream
 from edgerec.methods.stream.policy import SegmentContext
 from edgerec.methods.stream.scall import SizeAction
-from edgerec.methods.stream.warm_start import Rehearsal
+from edgerec.methods.stream.warm_start import PastSegment
 from edgerec.streaming import StreamRequest
 
 
@@ -38,7 +38,7 @@ def measure(data: str, budget: str, actions: int) -> dict[str, Any]:
             continue
         messages.print(f"segment {segment.number}")
         context = SegmentContext(segment, request.size_budget(segment.known), None)
-        evaluate = Rehearsal(request.training, segment, None).evaluate
+        evaluate = PastSegment(request.training, segment, None).evaluate
         equal = evaluate(context.uniform_sizes()).mean()
         ratios.append([float(evaluate(action.plan(context)).mean() / equal) for action in drawn])
     return report(np.array(ratios), drawn)

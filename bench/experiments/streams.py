@@ -30,11 +30,11 @@ from edgerec.methods.stream.warm_start import REFITS
 from edgerec.streaming import StreamRequest, train_stream_request
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds, with_spread
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import ExportRequest, diff, export_request, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
 """Defaults of the stream: number of segments, holdout of each segment, dimensions."""
-FORM = Options("mixed", "int8", verify=False)
+FORM = ExportRequest("mixed", "int8", verify=False)
 COLUMNS = ("budget", "method", "recall@20", "ndcg@20", "ahead of uniform", "seeds", "bundle", "patches")
 
 
@@ -106,10 +106,10 @@ def line(folder: Path, result: StreamResult) -> list[dict[str, int]]:
     latter; return their bytes, with a 'patch' of 0 for the first. Existing files are reused."""
     alone, alike = ([folder / f"{segment.run}{end}" for segment in result.segments] for end in (".whole", ".bundle"))
     for number, segment in enumerate(result.segments):
-        options_alike = Options.like(alike[number - 1], verify=False) if number else FORM
+        options_alike = ExportRequest(like=alike[number - 1], verify=False) if number else FORM
         for bundle, options in ((alone[number], FORM), (alike[number], options_alike)):
             if not (bundle / "manifest.json").exists():
-                export(from_run(Run.load(folder / segment.run)), bundle, options)
+                export_request(from_run(Run.load(folder / segment.run)), bundle, options)
     patches = [0]
     for old, new in pairwise(alike):
         path = new.with_suffix(".patch")

@@ -19,7 +19,7 @@ from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
 from edgerec.request import TrainRequest
-from edgerec_export import Options
+from edgerec_export import ExportRequest
 from edgerec_export.layouts import layout
 
 FULL = "full"
@@ -126,14 +126,14 @@ class Cell:
             patience=shared.patience,
         )
 
-    def options(self, dense_bytes: int, *, verify: bool) -> Options:
+    def options(self, dense_bytes: int, *, verify: bool) -> ExportRequest:
         """Return the export options. `dense_bytes` is the size of the full fp32 tables, to which a share refers."""
         layout, precision = self.shared.layout, self.precision
         if precision != AUTO:
-            return Options(layout=layout, precision=precision, verify=verify)
+            return ExportRequest(layout=layout, precision=precision, verify=verify)
         budget = Budget.parse(self.budget or "")
         limit = int(budget.amount * dense_bytes if budget.kind == "share" else budget.amount)
-        return Options(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
+        return ExportRequest(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
 
 
 @dataclass(frozen=True)
