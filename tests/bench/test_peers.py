@@ -92,7 +92,7 @@ def test_hnswlib_takes_the_least_effort_that_finds_enough() -> None:
 
     chooser = object.__new__(Hnswlib)
     best = np.tile(np.arange(K), (2, 1))
-    assert chooser._enough(Index(), np.zeros((2, 4), np.float32), best) == {"ef": 40, "recall": 0.95}
+    assert chooser._choose_ef(Index(), np.zeros((2, 4), np.float32), best) == {"ef": 40, "recall": 0.95}
 
 
 @pytest.mark.parametrize(("precision", "share", "least"), [("int8", 0.3, 0.9), ("int4", 0.4, 0.7)])
@@ -152,9 +152,9 @@ def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_an_unknown_peer_is_named() -> None:
-    with pytest.raises(BenchError, match="no peer 'annoy'"):
+    with pytest.raises(BenchError, match="unknown library 'annoy'"):
         measure_peer({"peer": "annoy"})
-    with pytest.raises(BenchError, match="no peer 'annoy'"):
+    with pytest.raises(BenchError, match="unknown library 'annoy'"):
         build_index({"peer": "annoy", "index": "x"})
 
 
