@@ -288,13 +288,13 @@ def test_a_bundle_with_users_answers_by_likeness(bundle: Path, browser: Chrome, 
         page.go(address)
         page.until(READY)
         assert page.js(PICKS) == [shown(7)]
-        assert "it knows its own users" in page.js("document.getElementById('about').textContent")
+        assert "It knows its own users" in page.js("document.getElementById('about').textContent")
 
 
 def test_it_can_be_written_for_any_web_server(bundle: Path, tmp_path: Path, command_line: CommandLine) -> None:
     done = command_line("demo", bundle, films(tmp_path, precision="int8"), "--out", tmp_path / "site")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "bundle" / "0" / "manifest.json").read_bytes() == (
+    assert (tmp_path / "site" / "bundle" / "1" / "manifest.json").read_bytes() == (
         bundle / "manifest.json"
     ).read_bytes()
     # Another bundle in its place: nothing of the first two is left.

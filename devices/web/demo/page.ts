@@ -142,7 +142,7 @@ function draw(): void {
   const full = Math.max(...best.map(({ score }) => score));
   const shareOf = ({ score }: Scored) => (full > 0 ? { share: score / full } : {});
   element("best").replaceChildren(...best.map((one) => row(one, { ...shareOf(one), because: one.because })));
-  const heading = picks.size > 0 ? "For you" : popular ? "Popular to begin with" : "Some of the titles";
+  const heading = picks.size > 0 ? "For you" : popular ? "Popular titles" : "Some titles";
   element("best-title").textContent = heading;
   element("empty").hidden = picks.size > 0;
   element("peek").textContent = best[0] ? `${heading}: ${spoken(best[0].title)[0]}` : "";
