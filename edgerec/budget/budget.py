@@ -1,4 +1,4 @@
-"""Budgets: how much a recommender may take, in four spellings."""
+"""Size limits of a recommender, in four spellings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from edgerec.errors import BudgetError
 BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+"""Bytes of each unit; texts may have them in any case."""
+_SPELLED = {unit.lower(): unit for unit in _UNITS}
 _SPELLINGS = "'10%' of the dense fp32 table, '512KiB' of bundle, '8B/row', or a parameter count such as '250000'"
 
 _LARGEST_NUMBER = 1e18
-"""Of a size or a budget, whatever its unit: the bytes of so many GiB are still finite in float64."""
+"""Upper limit of a size or budget in any unit: that many GiB are still a finite number of bytes in float64."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Budget:
     """A limit in one of four spellings.
 
     Attributes:
-        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values and of
-            what says where they stand, 'parameters' (the papers' view).
+        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values and their
+            positions, 'parameters' (as the papers count).
         amount: a fraction in (0, 1], bytes, bytes a row, or a count.
     """
 
@@ -37,22 +39,31 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read '10%', '512KiB', '8B/row' or '250000'. Raises BudgetError."""
-        spelled = text.strip()
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMG]i?B|B|B/row)?", spelled)
+        """Read '10%', '512KiB', '8B/row' or '250000', units in any case.
+
+        KiB, MiB and GiB are powers of 1024, KB, MB and GB powers of 1000. K, M and G alone are refused, since they may
+        mean bytes or parameters; so is a fraction without a unit. Raises BudgetError, with what was probably meant.
+        """
+        match = re.fullmatch(r"(\d*\.?\d+)\s*(%|[kmg]i?b|b|b/row|[kmg])?", text.strip(), re.IGNORECASE | re.ASCII)
         if match is None:
             raise BudgetError(f"cannot read the budget {text!r}: give {_SPELLINGS}")
-        number, unit = float(match[1]), match[2]
+        number, unit = float(match[1]), (match[2] or "").lower()
         if number >= _LARGEST_NUMBER:
             raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
+        if unit in ("k", "m", "g"):
+            size, count = f"{match[1]}{unit.upper()}iB", f"{number * 1000 ** ('kmg'.index(unit) + 1):.0f}"
+            raise BudgetError(f"the budget {text!r} is bytes or parameters: did you mean '{size}' or '{count}'?")
+        if not unit and "." in match[1]:
+            meant = f"; did you mean {number * 100:.15g}%?" if 0 < number <= 1 else f": give {_SPELLINGS}"
+            raise BudgetError(f"the budget {text!r} has no unit, and a parameter count is a whole number{meant}")
         if unit == "%":
             budget = cls("share", number / 100)
-        elif unit == "B/row":
+        elif unit == "b/row":
             budget = cls("bytes_per_row", number)
-        elif unit is None:
+        elif not unit:
             budget = cls("parameters", number)
         else:
-            budget = cls("bytes", math.floor(number * _UNITS[unit]))
+            budget = cls("bytes", math.floor(number * _UNITS[_SPELLED[unit]]))
         if number <= 0 or (unit == "%" and number > 100):
             raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
         return budget
@@ -76,17 +87,17 @@ class Budget:
         overhead: int = 0,
         positions: Sequence[Positions] = (PREFIX,),
     ) -> int:
-        """The number of values that `n_rows` rows of at most `d` dimensions may hold.
+        """Return the number of values that `n_rows` rows of at most `d` dimensions may hold.
 
         Args:
-            bytes_per_value: what a value takes where it ships; 4 for fp32, 1 for int8.
-            overhead: bytes of the bundle that are not values; taken off a budget in bytes only, since the other
-                spellings speak of the table alone.
-            positions: the ways there are to say where the values stand, of which the cheapest is taken. A share and a
-                number of parameters count values alone, as papers do; bytes, of a bundle or a row, count both.
+            bytes_per_value: bytes of a value in the bundle: 4 for fp32, 1 for int8.
+            overhead: bytes of the bundle that are not values; subtracted from a budget in bytes only, since the other
+                spellings limit the table alone.
+            positions: the available encodings of the values' positions; the cheapest is used. A share and a parameter
+                count limit the values alone, as in the papers; bytes, of a bundle or a row, cover both.
 
         Raises:
-            BudgetError: less than one value a row; the message names the smallest budget that would do.
+            BudgetError: less than one value a row; the message names the smallest sufficient budget.
         """
 
         def bought(space: float) -> float:
@@ -107,24 +118,33 @@ class Budget:
                 "bytes_per_row": f"{math.ceil(1e3 * least / n_rows) / 1e3:g}B/row",
                 "parameters": str(n_rows),
             }[self.kind]
+            # A small number without a unit is a mistyped percentage.
+            few = self.kind == "parameters" and self.amount <= 100
+            given = f"{self} parameters (did you mean {self}%?)" if few else str(self)
             raise BudgetError(
-                f"a budget of {self} leaves {max(count, 0)} values for {n_rows} rows, and each row needs one; "
+                f"a budget of {given} leaves {max(count, 0)} values for {n_rows} rows, and each row needs one; "
                 f"the smallest budget is {smallest}"
             )
         return count
 
 
 def parse_bytes(text: str) -> int:
-    """A size such as '200KiB', '128M' or '4096' in bytes; K, M and G are KiB, MiB and GiB. Raises BudgetError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|[KMGB])?", text.strip())
+    """Read a size such as '200KiB', '128M' or '4096' in bytes, units in any case. Raises BudgetError.
+
+    KiB, MiB and GiB, or K, M and G, are powers of 1024; KB, MB and GB are powers of 1000.
+    """
+    match = re.fullmatch(r"(\d*\.?\d+)\s*([kmg]i?b|[kmgb])?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None or not 0 < float(match[1]) < _LARGEST_NUMBER:
-        raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
-    unit = match[2] or "B"
-    return int(float(match[1]) * _UNITS[f"{unit}iB" if unit in "KMG" else unit])
+        raise BudgetError(
+            f"cannot read the size {text!r}: give bytes, or a number with KiB, MiB or GiB (powers of 1024), or KB, MB "
+            "or GB (of 1000)"
+        )
+    unit = (match[2] or "b").lower()
+    return int(float(match[1]) * _UNITS[_SPELLED[f"{unit}ib" if unit in "kmg" else unit]])
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people: '312 B', '1.5 KiB', '38.1 MiB'."""
+    """Return a readable number of bytes: '312 B', '1.5 KiB', '38.1 MiB'."""
     for unit in ("B", "KiB", "MiB"):
         if abs(count) < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -134,22 +154,22 @@ def format_bytes(count: float) -> str:
 
 FIXED_OVERHEAD = 8 << 10
 BLOCK_OVERHEAD = 320
-"""No default bundle's graphs, manifest, card and alignment took more than the first and, for each distinct size of a
-table (a block), the second: the contract suite checks it."""
+"""Upper bounds of the bytes of a default bundle's graphs, manifest, card and alignment: a fixed part, and a part for
+each distinct size of a table (a block). The contract suite checks them."""
 
 
 MOST_POPULAR = 1000
-"""Items that a bundle without users ranks for an empty history, in two bytes each, or four above 65,536 items. Nobody
-scrolls on to the next without having touched one, and at a million items all would take 4 MB."""
+"""Number of items that a bundle without users ranks for an empty history: two bytes each, or four above 65,536 items.
+Nobody scrolls past them without selecting one, and at a million items a ranking of all would take 4 MB."""
 
 
 def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> int:
-    """The most bytes of a default bundle that are neither table values nor follow from the number of blocks.
+    """Return an upper bound of the bytes of a default bundle outside its table values and blocks.
 
     Args:
         item_ids: (n_items,) raw ids.
-        user_ids: (n_users,) raw ids, or None where no users ship: then each item has a history weight of 4 bytes, and
-            the most popular are ranked.
+        user_ids: (n_users,) raw ids, or None for a bundle without users: each item then has a history weight of
+            4 bytes, and the most popular are ranked.
     """
     sides = [item_ids] if user_ids is None else [item_ids, user_ids]
     fixed = FIXED_OVERHEAD + sum(map(_id_bytes, sides))

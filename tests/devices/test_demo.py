@@ -21,7 +21,7 @@ from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec_devices.web.demo_site import write_demo
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from tests.conftest import CommandLine
 from tests.devices.axe import cut_off, violations
 from tests.devices.chrome import Chrome, Page, chrome
@@ -61,7 +61,7 @@ def films(folder: Path, *, users: bool = False, d: int = 8, precision: str = "fp
         item_counts=np.arange(FILMS)[::-1],
         titles=titles,
     )
-    return export(source, folder / "films.bundle", Options(titles=True, precision=precision, verify=False)).folder
+    return export(source, folder / "films.bundle", titles=True, precision=precision, verify=False).folder
 
 
 @pytest.fixture(scope="module")

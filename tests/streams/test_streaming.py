@@ -22,7 +22,7 @@ from edgerec.runtime import Recommender
 from edgerec.streaming import StreamRequest, train_stream
 from edgerec.tables import PrefixTable
 from edgerec.training import Run
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import ExportRequest, diff, export, export_request, from_run
 
 WANTED: dict[str, Any] = {
     "method": "scall",
@@ -74,13 +74,13 @@ def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, StreamResult
         assert isinstance(run.items, PrefixTable)
         assert (run.users.n_rows, run.items.n_rows) == segment.known.shape
         assert np.array_equal(run.user_ids, segment.known.user_ids)
-        assert run.users.n_values + run.items.n_values == told.values == told.room
-        assert told.room == sum(segment.known.shape) * 2  # 25 % of 8
+        assert run.users.n_values + run.items.n_values == told.values == told.capacity
+        assert told.capacity == sum(segment.known.shape) * 2  # 25 % of 8
         assert run.metrics["test"] == told.metrics
         assert segment.measure(run.users.dense(), run.items.dense(), threads=1) == told.metrics
         assert run.item_counts is not None
         assert run.item_counts.tolist() == segment.known.item_counts().tolist()
-    assert followed.segments[-1].tries == 3 + 2  # equal sizes before, the actor's after
+    assert followed.segments[-1].n_trials == 3 + 2  # equal sizes before, the actor's after
     assert followed.mean()["ndcg@20"] == np.mean([told.metrics["ndcg@20"] for told in followed.segments[1:]])
     assert not list(folder.rglob("checkpoint*"))
     assert StreamResult.load(folder) == followed
@@ -167,7 +167,7 @@ def test_a_stream_of_another_command_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StopHere):
         train_stream(drifting(), out=tmp_path, progress=stop, **WANTED)
     before = contents(tmp_path)
-    with pytest.raises(RunError, match="go on with --resume"):
+    with pytest.raises(RunError, match="continue with --resume"):
         train_stream(drifting(), out=tmp_path, **WANTED)
     with pytest.raises(RunError, match="another command"):
         train_stream(drifting(), out=tmp_path, resume=True, **{**WANTED, "seed": 1})
@@ -215,9 +215,9 @@ def bundles(whole: tuple[Path, StreamResult], tmp_path_factory: pytest.TempPathF
     folder, made = tmp_path_factory.mktemp("bundles"), list[Path]()
     for told in whole[1].segments:
         source = from_run(Run.load(whole[0] / told.run))
-        options = Options.like(made[-1]) if made else Options(precision="int8")
+        options = ExportRequest(like=made[-1]) if made else ExportRequest(precision="int8")
         made.append(folder / f"{told.run}.bundle")
-        export(source, made[-1], options)
+        export_request(source, made[-1], options)
     return made
 
 
@@ -226,7 +226,7 @@ def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Str
     for told in whole[1].segments:
         run = Run.load(whole[0] / told.run)
         assert evaluate(run, data, threads=1) == told.metrics
-        bundle = export(from_run(run), tmp_path / told.run, Options(precision="fp32")).folder
+        bundle = export(from_run(run), tmp_path / told.run, precision="fp32").folder
         assert evaluate(Recommender.load(bundle), data) == pytest.approx(told.metrics, abs=1e-6)
     with pytest.raises(DataError, match="no validation part"):
         evaluate(Run.load(whole[0] / "segment-01"), data, part="validation")
@@ -239,9 +239,9 @@ def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_
     followed = train_stream(drifting(n=6000), out=tmp_path / "stream", **wanted)
     for told in followed.segments:
         run = Run.load(tmp_path / "stream" / told.run)
-        done = export(from_run(run), tmp_path / told.run, Options(precision="fp32"))
+        done = export(from_run(run), tmp_path / told.run, precision="fp32")
         assert done.nbytes <= 24 << 10
-        assert told.values > 0.9 * told.room
+        assert told.values > 0.9 * told.capacity
 
 
 def test_consecutive_segments_differ_by_a_patch(bundles: list[Path], tmp_path: Path) -> None:
