@@ -25,30 +25,30 @@ worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
     progress(data.doing, data.loaded, data.total);
     return;
   }
-  const asked = waiting.get(data.number)!;
+  const question = waiting.get(data.number)!;
   waiting.delete(data.number);
   if ("error" in data) {
-    asked.reject(new Error(data.error));
+    question.reject(new Error(data.error));
   } else {
-    asked.resolve(data.value as never);
+    question.resolve(data.value as never);
   }
 };
 worker.onerror = ({ message }) => fail(new Error(message || "the worker could not be loaded"));
 
 function ask<Name extends Verb>(verb: Name, ...words: Parameters<Verbs[Name]>): Promise<ReturnType<Verbs[Name]>> {
-  const number = (asked += 1);
+  const number = (questions += 1);
   const message: ToWorker = { number, verb, words };
   worker.postMessage(message);
   return new Promise((resolve, reject) => waiting.set(number, { resolve, reject }));
 }
-let asked = 0;
+let questions = 0;
 
 function element<Kind extends Element = HTMLElement>(id: string): Kind {
   return document.getElementById(id) as unknown as Kind;
 }
 
 /** A new element; of its properties, `class` and `aria-...` are attributes. */
-function made(kind: string, attributes: Record<string, string> = {}, ...inside: (Node | string)[]): HTMLElement {
+function create(kind: string, attributes: Record<string, string> = {}, ...inside: (Node | string)[]): HTMLElement {
   const one = document.createElement(kind);
   for (const [name, value] of Object.entries(attributes)) {
     one.setAttribute(name, value);
@@ -78,7 +78,7 @@ function button(icon: keyof typeof ICONS, label: string, pressed: boolean | null
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   path.setAttribute("d", ICONS[icon]);
   drawing.append(path);
-  const one = made("button", { type: "button", class: `icon ${icon}`, "aria-label": label, title: label }, drawing);
+  const one = create("button", { type: "button", class: `icon ${icon}`, "aria-label": label, title: label }, drawing);
   if (pressed !== null) {
     one.setAttribute("aria-pressed", String(pressed));
   }
@@ -92,27 +92,27 @@ function tile(name: string): HTMLElement {
   for (const letter of name) {
     hash = (hash * 31 + letter.codePointAt(0)!) % 360;
   }
-  const one = made("span", { class: "tile", "aria-hidden": "true" }, [...name.replace(/^(The|A|An) /, "")][0] ?? "");
+  const one = create("span", { class: "tile", "aria-hidden": "true" }, [...name.replace(/^(The|A|An) /, "")][0] ?? "");
   one.style.setProperty("--hue", String(hash));
   return one;
 }
 
 function row({ item, title }: Title, extra: { share?: number; because?: string | null } | null): HTMLElement {
   const [name, year] = spoken(title);
-  const text = made("div", { class: "text" }, made("span", { class: "name" }, name));
+  const text = create("div", { class: "text" }, create("span", { class: "name" }, name));
   if (year) {
-    text.append(made("span", { class: "year" }, year));
+    text.append(create("span", { class: "year" }, year));
   }
   if (extra?.because) {
-    text.append(made("span", { class: "because" }, `because you liked ${spoken(extra.because)[0]}`));
+    text.append(create("span", { class: "because" }, `because you liked ${spoken(extra.because)[0]}`));
   }
   if (extra?.share !== undefined) {
-    const bar = made("span", { class: "bar", "aria-hidden": "true" });
+    const bar = create("span", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--share", String(Math.max(0.02, extra.share)));
     text.append(bar);
   }
   const liked = picks.has(key(item));
-  return made(
+  return create(
     "li",
     { "data-key": key(item) },
     tile(name),
@@ -132,9 +132,9 @@ function draw(): void {
   element("found").replaceChildren(...found.map((one) => row(one, null)));
   const chips = [...picks.values()].map((one) => {
     const [name] = spoken(one.title);
-    const chip = made("button", { type: "button", class: "chip like", "aria-label": `Take back ${name}` }, name, made("span", { "aria-hidden": "true" }, "×"));
+    const chip = create("button", { type: "button", class: "chip like", "aria-label": `Take back ${name}` }, name, create("span", { "aria-hidden": "true" }, "×"));
     chip.addEventListener("click", () => void pick(one, false));
-    return made("li", { "data-key": key(one.item) }, chip);
+    return create("li", { "data-key": key(one.item) }, chip);
   });
   element("picks").replaceChildren(...chips);
   element("mine").hidden = picks.size + dismissed.size === 0;
@@ -174,7 +174,7 @@ function requests(): number {
   return all.filter(({ initiatorType }) => !["other", "link"].includes(initiatorType)).length;
 }
 
-/** Show the answer to a question, unless a later one was asked meanwhile. */
+/** Show the answer to a question, unless a later one has followed meanwhile. */
 async function recommend(what: string, question: () => Promise<Answer>): Promise<void> {
   const now = (newest += 1);
   await attempt(async () => {
