@@ -30,7 +30,7 @@ def pick(page: Page, title: str) -> None:
 def main(bundles: list[Path]) -> None:
     """Write demo.png and demo-phone.png next to this file."""
     with chrome() as browser, StaticServer(demo_site(bundles)) as server:
-        page = browser.open(server.address, width=1180, height=1330)
+        page = browser.open(server.address, width=1180, height=1420)
         page.ask("Emulation.setScrollbarsHidden", hidden=True)
         page.until(READY)
         for title in PICKS:
