@@ -18,6 +18,7 @@ run edgerec train ml-100k --backbone ials --method popularity --budget 64KiB --p
 run edgerec export "$out/small" --layout mixed --titles --max-bytes 100KiB --out "$out/small.bundle"
 
 run edgerec export "$out/small" --layout mixed --no-users --titles --out "$out/page.bundle"
+run edgerec export "$out/dense" --layout dense --no-users --titles --out "$out/full-page.bundle"
 
 run edgerec bench "$out/dense.bundle" "$out/small.bundle" --out "$out/bench.json"
 
@@ -31,4 +32,5 @@ run edgerec evaluate "$out/dense.bundle" "$out/small.bundle" --data ml-100k
 
 printf '\nThe report: %s\n' "$(cd "$out" && pwd)/report.html"
 edgerec=$(command -v edgerec)
-printf 'Try it in a browser: %s devices setup browser && %s demo %s\n' "$edgerec" "$edgerec" "$out/page.bundle"
+printf 'Try it in a browser: %s devices setup browser && %s demo %s %s\n' "$edgerec" "$edgerec" \
+    "$out/page.bundle" "$out/full-page.bundle"

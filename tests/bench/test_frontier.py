@@ -160,7 +160,7 @@ def test_a_fitted_point_of_an_older_record_has_no_commands() -> None:
 
 
 def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["30%"], "precision": ["int8", "auto"]}
+    chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["50%"], "precision": ["int8", "auto"]}
     plan = frontier_plan(DATA, backbone="svd", seeds=1, **chosen)
     grid = run_grid(plan, tmp_path / "cells.jsonl", verify=False)
     assert grid.failures == {}
