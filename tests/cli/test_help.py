@@ -135,6 +135,7 @@ def test_every_option_is_listed_once(path: str) -> None:
         ("exprot", "there is no command 'exprot'; did you mean 'export'? See 'edgerec --help'"),
         ("Train", "there is no command 'Train'; did you mean 'train'? See 'edgerec --help'"),
         ("foldin", "there is no command 'foldin'; did you mean 'fold-in'? See 'edgerec --help'"),
+        ("help", "there is no command 'help'; did you mean '--help'? See 'edgerec --help'"),
         ("xyzzy", "there is no command 'xyzzy'. See 'edgerec --help'"),
         ("devices setpu", "there is no command 'setpu'; did you mean 'setup'? See 'edgerec devices --help'"),
         ("train --buget 10%", "there is no option '--buget'; did you mean '--budget'? See 'edgerec train --help'"),
