@@ -55,6 +55,8 @@ RETIRED: dict[str, str] = {
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
+    r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
+    r"judged-",  # file names of a search
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")
 
