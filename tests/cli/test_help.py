@@ -101,7 +101,8 @@ def test_every_example_is_understood(path: str) -> None:
     examples = re.findall(r"^ +(edgerec .*)$", CONTEXTS[path].command.help or "", re.MULTILINE)
     assert examples
     for line in examples:
-        command, context, words = group, CONTEXTS["edgerec"], shlex.split(line)[1:]
+        command: click.Command = group
+        context, words = CONTEXTS["edgerec"], shlex.split(line)[1:]
         while isinstance(command, click.Group):
             _, found, words = command.resolve_command(context, words)
             assert found is not None
