@@ -75,15 +75,15 @@ SEARCH = "Search options"
     metavar="BUDGET",
     help="Budget to train within; may be repeated.",
 )
-@option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each combination.")
+@option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
 @option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
 @option(
     "--minutes",
     type=FiniteRange(0, min_open=True),
     default=60.0,
-    help="Maximum time of a combination in one call, in minutes.",
+    help="Maximum time of one training in a call, in minutes; the next call resumes it.",
 )
-@option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
+@option("--workers", type=click.IntRange(1), default=1, help="Number of trainings to run at the same time.")
 @option(
     "--quick",
     is_flag=True,
