@@ -16,7 +16,7 @@ from statistics import mean, median
 from typing import Any
 
 from edgerec.budget import format_bytes
-from edgerec_bench.grid import AUTO, Plan, Row
+from edgerec_bench.grid import AUTO, GridPlan, Row
 from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_bench.result import markdown
 
@@ -145,12 +145,12 @@ def frontier_plan(
     seeds: int = 3,
     dimensions: int = 64,
     encoding: str | None = None,
-) -> Plan:
+) -> GridPlan:
     """Return the grid of every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
     shared: dict[str, Any] = {"dimensions": dimensions} | ({} if encoding is None else {"encoding": encoding})
-    return Plan.parse({"data": data, "backbone": backbone, **axes, **shared, "skip": skip})
+    return GridPlan.parse({"data": data, "backbone": backbone, **axes, **shared, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

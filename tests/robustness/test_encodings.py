@@ -10,7 +10,7 @@ import pytest
 
 from edgerec.cli.app import run
 from edgerec.errors import DataError
-from edgerec_bench.grid import Plan, read_rows
+from edgerec_bench.grid import GridPlan, read_rows
 from edgerec_bench.grid.plan import Cell, Shared
 
 
@@ -39,8 +39,8 @@ def test_a_grid_plan_names_the_encoding(ratings: Path, tmp_path: Path) -> None:
 def test_cells_without_an_encoding_keep_their_keys() -> None:
     """Result files of before are continued: their keys are hashes of everything in a cell."""
     fields = {"data": "ml-100k", "backbone": "svd", "method": "dense"}
-    (plain,), _ = Plan.parse(fields).cells()
-    (named,), _ = Plan.parse({**fields, "encoding": "latin-1"}).cells()
+    (plain,), _ = GridPlan.parse(fields).cells()
+    (named,), _ = GridPlan.parse({**fields, "encoding": "latin-1"}).cells()
     assert plain.key == "ml-100k/svd/dense/full/fp32/0@6d244759"
     assert "encoding" not in plain.to_json()["shared"]
     assert named.key != plain.key
