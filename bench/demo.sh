@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole path on MovieLens-100K: two recommenders, one full and one under 64 KiB, side by side.
+# Train, export, measure and compare two recommenders on MovieLens-100K: one full, one under 64 KiB.
 # usage: demo.sh FOLDER      (edgerec on the PATH; `make demo` does that)
 set -euo pipefail
 out=${1:?usage: demo.sh FOLDER}
 mkdir -p "$out"
 
-run() { # show a command, then run it
+run() { # print a command, then run it
     printf '\n$ %s\n' "$*"
     "$@"
 }
