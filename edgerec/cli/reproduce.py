@@ -26,7 +26,7 @@ from edgerec_bench.reproduce import (
     BUDGETS,
     COMPARED,
     PAPERS,
-    Wanted,
+    ReproductionPlan,
     for_searches,
     outcome,
     searches_folder,
@@ -208,7 +208,7 @@ def command(
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
     check_outputs(written, [data_path(task.data)], overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, tell=_tell)
+        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, on_message=_tell)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     found = outcome(task, grid.rows)
@@ -242,7 +242,7 @@ def _task(
     episodes: int | None,
     retrain: int | None,
     **others: Any,
-) -> Wanted:
+) -> ReproductionPlan:
     """Return what to train. Raises RequestError, BenchError, UnsupportedError."""
     common = {"proxy": proxy, "epochs": evaluation_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
@@ -260,7 +260,7 @@ def _task(
         own.setdefault(method, {}).update(values)
     if "ciess" in own:
         own["ciess"].setdefault("candidate_sources", _searched_sources(own["ciess"].get(VARIANT, "default")))
-    return Wanted(
+    return ReproductionPlan(
         paper,
         data or PAPERS[paper],
         backbone,
