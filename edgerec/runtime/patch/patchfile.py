@@ -40,7 +40,7 @@ _PIECE = 1 << 16
 _RUNS_AT_ONCE = 1 << 16
 
 
-def most_made(base_bytes: int, patch_bytes: int) -> int:
+def most_result_bytes(base_bytes: int, patch_bytes: int) -> int:
     """The bytes that a bundle may have which a patch of so many inflated bytes makes of a base."""
     return GROWTH * (base_bytes + patch_bytes) + ROOM
 

@@ -30,7 +30,7 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_result_bytes
 from edgerec.runtime.patch.rebuild import Rebuilding, Side, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
@@ -135,7 +135,7 @@ class _Application:
                 f"{self.file.name} was made for another bundle than the one in {self.folder}; apply the patches in "
                 "their order, or get the whole bundle"
             )
-        most = most_made(self.base.nbytes, self.file.inflated_bytes)
+        most = most_result_bytes(self.base.nbytes, self.file.inflated_bytes)
         fields = header["manifest"]
         manifest = self._joined(fields, self.before, int(fields["bytes"]), min(most, MOST_BYTES), parts)
         self._compare(FILE_NAME, manifest, str(fields["sha256"]))
