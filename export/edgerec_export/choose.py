@@ -21,7 +21,7 @@ from edgerec_export.cost import Calibration, Estimate, default_calibration, esti
 from edgerec_export.draft import Draft, draft_within
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.magnitudes import in_range
-from edgerec_export.pack import distortion, packed_in_memory
+from edgerec_export.pack import distortion
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
@@ -34,6 +34,8 @@ DENSEST_USERS = 0.25
 WELL_USED = 0.95
 """Smallest share of its budget that a fitted bundle should use, unless it stores the whole table."""
 TURNS = 12
+LEAST_STEP = 0.004
+"""Smallest share by which a search reduces the capacity for values."""
 WIDTHS_TRIED = 5
 FULLY_USED = 0.97
 """The same of a dense bundle of two precisions, in which the number of rows in the larger precision is free."""
@@ -326,7 +328,8 @@ def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float =
             found = drafted(capacity)
         except BudgetError as refusal:
             high = capacity
-            over = 1.02 * ((refusal.smallest or 2 * limit) - limit)
+            # Sizes change in steps: a reduction of less than a step would be refused again.
+            over = max(1.02 * ((refusal.smallest or 2 * limit) - limit), LEAST_STEP * capacity)
             capacity = max(capacity - over, (low + capacity) / 2)
             continue
         best, low = found, capacity
@@ -359,7 +362,7 @@ def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
 def _fit(source: Source, best: Drafted) -> Fit:
     draft, cost, allocation = best
     density = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
-    return Fit(draft, cost, density, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, density, distortion(draft, source))
 
 
 def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest, limit: int) -> Fit:
@@ -386,4 +389,4 @@ def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest,
         n_values = (low + high) / 2
     draft, cost, smaller = best
     density = smaller.items.n_values / source.items.n_values
-    return Fit(draft, cost, density, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, density, distortion(draft, source))

@@ -44,6 +44,7 @@ from edgerec_export.onnx import (
 )
 from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
 from edgerec_export.request import ExportRequest
+from edgerec_export.rotation import Rotation
 from edgerec_export.source import Source
 
 if TYPE_CHECKING:
@@ -147,9 +148,11 @@ class Draft:
         self.users: Plan | None = None
         if bundle_request.users is not None and user_variant is not None:
             self.users = bundle_request.users_layout.plan(bundle_request.users, user_variant)
+        self.rotation = self._rotation()
         self.encoder: StoredEncoder | None = None
         if self.users is None and source.encoder is not None:
-            self.encoder = stored_encoder(source.encoder, self.items.order, self.items.d)
+            encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
+            self.encoder = stored_encoder(encoder, self.items.order, self.items.d)
         self.scorer = None if source.scorer is None else StoredScorer(source.scorer)
         self._avoids_squares = self.skips_blocks() and self.items.precision == "fp32" and needs_care(source, request)
         self._lookup_is_expensive = not bundle_request.items_layout.scores_rows and self.lookup is None
@@ -161,6 +164,22 @@ class Draft:
         """Return every planned table, by the name of its values in the tables file."""
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
+
+    def _rotation(self) -> Rotation | None:
+        """Return the rotation of both tables; None for floats, and if it would lose zeros or a scorer's products."""
+        plans = self.plans().values()
+        if not self.request.rotate or self.source.scorer is not None:
+            return None
+        if not all(plan.is_integer and plan.layout in BLOCKED for plan in plans):
+            return None
+        widths = {block.width for plan in plans for block in plan.blocks}
+        if self.request.previous is not None:
+            widths.update(self.request.previous.rotation)
+        return Rotation(tuple(sorted(min(width, self.items.d) for width in widths)), self.source.items.d)
+
+    def rotated(self, table: Table) -> Table:
+        """Return a table of the source, or one like it, as it is packed."""
+        return table if self.rotation is None else self.rotation.table(table)
 
     def skips_blocks(self) -> bool:
         """Return True if `recommend` skips blocks of items by score bounds."""
@@ -299,6 +318,7 @@ class Draft:
             "opset": OPSET,
             "ir_version": IR_VERSION,
             "onnxruntime": ONNXRUNTIME,
+            **({} if self.rotation is None else {"rotation": list(self.rotation.widths)}),
             "about": self.source.about,
         }
 

@@ -161,8 +161,8 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
 def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable, *, few: bool) -> None:
     """Raise RangeError if the step of codes is far too large for a user, or for more than half of the items.
 
-    In long tails of unpopular items some rows are rounded to zero, with an error of at most half a step, as in all rows.
-    If this happens to a user, its ranking is lost, and if it happens to most items, that of the catalogue.
+    In long tails of unpopular items some rows are rounded to zero, with an error of at most half a step, as in all
+    rows. If this happens to a user, its ranking is lost, and if it happens to most items, that of the catalogue.
 
     Args:
         few: accept up to half of the users too. Training leaves such rows, for example new users of a stream; in your

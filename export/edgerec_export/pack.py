@@ -216,17 +216,18 @@ class Packed:
             self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
         )
 
-    def rounded_to_zero(self, given: Source, source: Source) -> dict[str, int]:
+    def rounded_to_zero(self, given: Source, draft: Draft) -> dict[str, int]:
         """Return the number of rows that are rounded to zero, by side ("item" and "user"); sides without such rows are
         left out.
 
         Args:
             given: the source before it was scaled by powers of two.
-            source: the source that was packed.
+            draft: the draft that was packed.
         """
-        counts = {"item": rounded_to_zero(given.items, source.items, self.tables["i"])}
+        source = draft.source
+        counts = {"item": rounded_to_zero(given.items, draft.rotated(source.items), self.tables["i"])}
         if "u" in self.tables and source.users is not None and given.users is not None:
-            counts["user"] = rounded_to_zero(given.users, source.users, self.tables["u"])
+            counts["user"] = rounded_to_zero(given.users, draft.rotated(source.users), self.tables["u"])
         return {side: count for side, count in counts.items() if count}
 
 
@@ -236,12 +237,14 @@ def packed_in_memory(draft: Draft) -> Packed:
     return pack(draft, arrays)
 
 
-def distortion(packed: Packed, source: Source) -> float:
-    """Return the mean squared error of the scores of packed tables against `source`, which has the same dimensions.
+def distortion(draft: Draft, source: Source) -> float:
+    """Return the mean squared error of the scores of a draft against `source`, which has the same dimensions.
 
     It is computed on an even sample of the rows of large tables, without the product of both sides' errors.
     """
-    sides = [("i", source.items, source.users), ("u", source.users, source.items)]
+    packed, items = packed_in_memory(draft), draft.rotated(source.items)
+    users = None if source.users is None else draft.rotated(source.users)
+    sides = [("i", items, users), ("u", users, items)]
     total = 0.0
     for name, table, other in sides:
         if name in packed.tables and table is not None:
@@ -264,13 +267,14 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
     Raises RangeError if a precision rounds a row to zero, or cannot represent it.
     """
     source = draft.source
-    other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
+    items, users = draft.rotated(source.items), None if source.users is None else draft.rotated(source.users)
+    other = {"i": users, "l": users, "u": items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # unknown for a scorer
     previous = draft.request.previous
     previous_scales = {} if previous is None else dict(previous.scales)
     tables: dict[str, PackedTable] = {}
     for name, plan in draft.plans().items():
-        table = source.users if name == "u" and source.users is not None else source.items
+        table = users if name == "u" and users is not None else items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
         if name == "l":  # `recommend` and `score` read different copies; equal codes give equal scores
             previous_scales[name] = PreviousScales((), tables["i"].scales.blocks, None)

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgerec.errors import PatchError, UnsupportedError
+from edgerec.errors import BundleError, PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
@@ -156,6 +156,7 @@ class PreviousBundle:
         widths: block widths of each table, ascending, by the section of its values.
         scales: scales of each table of integers.
         top_inverse_norm: the factor of stored inverse norms; None without `similar`.
+        rotation: ends of the blocks of dimensions that are rotated; () without a rotation.
         parts: the optional parts of the bundle, out of 'users', 'titles', 'similar', 'lookup', 'ids'.
     """
 
@@ -167,6 +168,7 @@ class PreviousBundle:
     top_inverse_norm: np.float32 | None
     parts: frozenset[str]
     users_scaled: str | None = None
+    rotation: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> PreviousBundle:
@@ -207,7 +209,16 @@ class PreviousBundle:
             graphs.top_inverse_norm(),
             frozenset(name for name, is_there in there.items() if is_there),
             _by_row(scales, "u") if _by_row(scales, "i") is None else None,
+            _rotation(bundle, manifest),
         )
+
+
+def _rotation(bundle: Bundle, manifest: dict[str, Any]) -> tuple[int, ...]:
+    """Return the ends of the rotated blocks of dimensions. Raises BundleError if the manifest's entry is invalid."""
+    found = manifest.get("rotation", [])
+    if not isinstance(found, list) or not all(type(one) is int and 0 < one <= bundle.manifest.d for one in found):
+        raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'rotation'; export it again")
+    return tuple(sorted(set(found)))
 
 
 def _by_row(scales: dict[str, PreviousScales], name: str) -> str | None:
