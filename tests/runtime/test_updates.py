@@ -283,7 +283,7 @@ def test_a_signature_is_checked_before_what_it_signs_is_inflated(tmp_path: Path)
 def test_requests_under_way_are_answered_by_one_version(made: Path, bundle: Path) -> None:
     """Eight threads ask while patches come and go; items, scores and ids are those of one bundle, or of the other."""
     models = [Recommender.load(made / name) for name in ("old.bundle", "new.bundle")]
-    users = models[0]._now.users
+    users = models[0]._current.users
     assert users is not None
     asked = users.raw(np.arange(models[0].n_users))
     expected = {user: [one.recommend(user, 15) for one in models] for user in asked}
