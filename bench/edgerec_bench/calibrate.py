@@ -35,7 +35,7 @@ from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
-from edgerec_export.layouts import LAYOUTS, Plan
+from edgerec_export.layouts import LAYOUTS, TablePlan
 from edgerec_export.values import PRECISIONS
 
 D, USERS, K = 64, 200, 20
@@ -72,7 +72,7 @@ class Point:
         cpu_share: of the processor, the least of its processes.
     """
 
-    plan: Plan
+    plan: TablePlan
     active: float
     us: float
     cpu_share: float = 1.0
@@ -128,7 +128,7 @@ def calibrate(
 def _measure(key: str, effort: Effort, device: Device) -> list[Point]:
     layout, precision = key.split("/")
     with tempfile.TemporaryDirectory(prefix="edgerec-calibrate-") as scratch:
-        made: list[tuple[Plan, float]] = []
+        made: list[tuple[TablePlan, float]] = []
         requests: list[tuple[str, dict[str, Any]]] = []
         for number, source in enumerate(_sources(layout, effort)):
             place = Path(scratch, f"{number}.bundle")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export.layouts import Share
+from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
 from edgerec_export.values import BYTES, LARGEST, chunks, gram
 
@@ -33,8 +33,8 @@ class Allocation:
         whole: True if both tables are stored whole, so that more bytes would change nothing.
     """
 
-    items: Share
-    users: Share | None
+    items: TableAllocation
+    users: TableAllocation | None
     whole: bool = False
 
     @property
@@ -84,7 +84,7 @@ def _turned(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
     return DenseTable(np.concatenate(parts).astype(np.float32))
 
 
-class _Side:
+class _RateCurves:
     """The curves of distortion against bytes of one table."""
 
     def __init__(self, table: Table, other: Table | None, precisions: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ class _Side:
         self._most = _most(table)
         self.widest = int(self._most.max())
 
-    def share(self, price: float, width: int | None) -> Share:
+    def share(self, price: float, width: int | None) -> TableAllocation:
         """Return the part of an allocation in which a byte costs `price` of distortion.
 
         Args:
@@ -127,7 +127,7 @@ class _Side:
             each = np.array([BYTES[precision] for precision in self._precisions])[which[part]] * sizes[part]
             distortion += float(best.sum() - price * each.sum())
             nbytes += float(each.sum())
-        return Share(sizes, self._precisions, which, distortion, nbytes)
+        return TableAllocation(sizes, self._precisions, which, distortion, nbytes)
 
 
 def allocate(
@@ -141,9 +141,9 @@ def allocate(
         width: number of dimensions of all rows that have that many; None to choose it for each row.
     """
     source = near_one(source)
-    sides = [_Side(source.items, source.users, precisions)]
+    sides = [_RateCurves(source.items, source.users, precisions)]
     if users and source.users is not None:
-        sides.append(_Side(source.users, source.items, precisions))
+        sides.append(_RateCurves(source.users, source.items, precisions))
 
     def at(price: float) -> Allocation:
         shares = [side.share(price, width) for side in sides]
@@ -168,9 +168,9 @@ def allocate(
 def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocation:
     """Return the allocation of the first `width` dimensions of every row; its distortion is nan."""
 
-    def share(table: Table) -> Share:
+    def share(table: Table) -> TableAllocation:
         sizes = np.minimum(_most(table), width)
-        return Share(
+        return TableAllocation(
             sizes, (precision,), np.zeros(len(sizes), np.int8), math.nan, float(sizes.sum()) * BYTES[precision]
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from edgerec.errors import ExportError
 from edgerec.files import read_bytes
 from edgerec.json_records import parse_json, record
-from edgerec_export.layouts import VALUES_AT_ONCE, Plan
+from edgerec_export.layouts import VALUES_AT_ONCE, TablePlan
 from edgerec_export.onnx import StoredScorer, rows_a_step
 from edgerec_export.values import STORED
 
@@ -69,7 +69,7 @@ class Calibration:
         terms = {name: tuple(value[term] for term in TERMS) for name, value in file["terms"].items()}
         return cls(file["device"], terms)
 
-    def ms(self, plan: Plan, active: float) -> float:
+    def ms(self, plan: TablePlan, active: float) -> float:
         """Return the expected milliseconds of one `recommend`; infinity if the layout or precision was not measured.
 
         Args:
@@ -124,7 +124,7 @@ def active_share(draft: Draft) -> float:
     return min(1.0, draft.users.n_values / (draft.users.n_rows * draft.users.d))
 
 
-def working_bytes(plan: Plan, scorer: StoredScorer | None = None) -> int:
+def working_bytes(plan: TablePlan, scorer: StoredScorer | None = None) -> int:
     """Return the bytes of intermediate values of one `recommend`, for one user.
 
     All layouts hold the scores twice, in pieces and joined; integers with several scales hold them a third time, as
@@ -134,7 +134,7 @@ def working_bytes(plan: Plan, scorer: StoredScorer | None = None) -> int:
     return scores + decoded_bytes(plan, scorer)
 
 
-def decoded_bytes(plan: Plan, scorer: StoredScorer | None = None, batch: int = 1) -> int:
+def decoded_bytes(plan: TablePlan, scorer: StoredScorer | None = None, batch: int = 1) -> int:
     """Return the bytes of values that one `recommend` decodes at a time.
 
     These are a part of ELL (columns as int32, values as float32 and the user's values at those columns), the rows of

@@ -21,8 +21,8 @@ from edgerec_export.layouts import (
     Layout,
     LayoutVariant,
     Placed,
-    Plan,
     Scales,
+    TablePlan,
     TableRequest,
     layout,
     lookup_layout,
@@ -32,8 +32,8 @@ from edgerec_export.onnx import (
     IR_VERSION,
     OPSET,
     POPULAR,
+    GraphTable,
     Model,
-    Side,
     StoredEncoder,
     StoredScorer,
     Tensor,
@@ -49,7 +49,7 @@ from edgerec_export.source import Source
 
 if TYPE_CHECKING:
     from edgerec_export.allocate import Allocation
-    from edgerec_export.layouts import Share
+    from edgerec_export.layouts import TableAllocation
 
 HASH_DIGITS = 12
 ONNXRUNTIME = ">=1.18"
@@ -87,7 +87,7 @@ class BundleRequest:
         widths = {} if request.previous is None else request.previous.widths
 
         def table_request(
-            name: str, table: Table, ids: NDArray[Any], scored: bool, share: Share | None
+            name: str, table: Table, ids: NDArray[Any], scored: bool, share: TableAllocation | None
         ) -> TableRequest:
             scales = request.user_scales or request.scales if name == "u" else request.scales
             if scales == "auto":
@@ -138,14 +138,14 @@ class Draft:
     ) -> None:
         """Draft the bundle of these variants."""
         self.source, self.request, self.variant = source, request, variant
-        self.lookup: Plan | None = None
+        self.lookup: TablePlan | None = None
         if bundle_request.lookup is not None:
             # Both copies have the row order of the copy with blocks.
             copy = lookup_layout(request.layout, "sparse")
             self.lookup = copy.plan(bundle_request.lookup, copy.variants(bundle_request.lookup)[0])
             bundle_request = replace(bundle_request, items=replace(bundle_request.items, rows_by_id=self.lookup.order))
         self.items = bundle_request.items_layout.plan(bundle_request.items, variant)
-        self.users: Plan | None = None
+        self.users: TablePlan | None = None
         if bundle_request.users is not None and user_variant is not None:
             self.users = bundle_request.users_layout.plan(bundle_request.users, user_variant)
         self.rotation = self._rotation()
@@ -160,7 +160,7 @@ class Draft:
         self._offsets: dict[str, int] = {}
         self._fixed = self._place()
 
-    def plans(self) -> dict[str, Plan]:
+    def plans(self) -> dict[str, TablePlan]:
         """Return every planned table, by the name of its values in the tables file."""
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
@@ -257,12 +257,12 @@ class Draft:
         _, dtype, shape = self._tables.describe()[name]
         return Tensor(self._offsets[name], dtype, tuple(shape))
 
-    def _side_in_graphs(self, name: str, plan: Plan, scales: Scales) -> Side:
+    def _side_in_graphs(self, name: str, plan: TablePlan, scales: Scales) -> GraphTable:
         tensors = {
             suffix: Tensor(self._offsets[name + suffix], dtype, shape)
             for suffix, (dtype, shape) in plan.sections().items()
         }
-        return Side(plan, Placed(name, tensors, scales.blocks, scales.top, scales.bounds))
+        return GraphTable(plan, Placed(name, tensors, scales.blocks, scales.top, scales.bounds))
 
     def finish(
         self,
@@ -326,7 +326,7 @@ class Draft:
         """Return the manifest entry of the section that answers empty histories; null without one."""
         return {"empty_history": POPULAR if POPULAR in self._fixed else None}
 
-    def _side(self, side: str, plan: Plan) -> dict[str, Any]:
+    def _side(self, side: str, plan: TablePlan) -> dict[str, Any]:
         blocks = [[block.width, block.rows] for block in plan.blocks]
         return {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
 

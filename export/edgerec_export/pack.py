@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgerec.errors import ExportError
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, is_text
-from edgerec_export.layouts import Bounds, Plan, Scales
+from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference
 from edgerec_export.values import FARTHEST, ONE, Coder, PreviousScales, chunks, gram
@@ -132,7 +132,7 @@ class PackedTable:
         scales: its scales and score bounds.
     """
 
-    plan: Plan
+    plan: TablePlan
     arrays: Mapping[str, NDArray[Any]]
     scales: Scales
 

@@ -13,11 +13,11 @@ from edgerec.tables import PrefixTable
 from edgerec_bench import calibrate as module
 from edgerec_bench.calibrate import Effort, Point, fit, main
 from edgerec_export.cost import TERMS, Calibration
-from edgerec_export.layouts import LAYOUTS, LayoutVariant, Plan, TableRequest
+from edgerec_export.layouts import LAYOUTS, LayoutVariant, TablePlan, TableRequest
 from tests.bench.conftest import status_of
 
 
-def plan(rows: int, widths: tuple[int, ...]) -> Plan:
+def plan(rows: int, widths: tuple[int, ...]) -> TablePlan:
     sizes = np.resize(widths, rows)
     table = PrefixTable(np.ones(int(sizes.sum()), np.float32), sizes, 32)
     return LAYOUTS["mixed"].plan(TableRequest(table, "int8", np.arange(rows)), LayoutVariant((widths,)))

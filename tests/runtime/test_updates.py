@@ -20,8 +20,8 @@ from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
 from edgerec.runtime.patch import apply_patch, undo_patch
-from edgerec.runtime.patch.patchfile import Parts, PatchFile
-from edgerec.runtime.patch.rebuild import Side
+from edgerec.runtime.patch.patchfile import PatchFile, PatchStream
+from edgerec.runtime.patch.rebuild import RowSources
 from edgerec.signatures import new_key
 from edgerec_export import ExportRequest, diff, export
 from tests.conftest import CommandLine, random_source
@@ -209,7 +209,7 @@ def test_runs_and_new_rows_are_no_more_than_can_be(made: Path, bundle: Path) -> 
     head = PatchFile(patch)
     head.inflated_bytes = 43 + len(copies)
     with pytest.raises(ValueError, match="more new rows than it can tell of"):
-        Side.read(fields, Parts(memoryview(short), head), 100, 1 << 30, 1 << 40)
+        RowSources.read(fields, PatchStream(memoryview(short), head), 100, 1 << 30, 1 << 40)
 
 
 def test_a_manifest_that_is_made_is_no_larger_than_one_that_is_read(made: Path, bundle: Path) -> None:

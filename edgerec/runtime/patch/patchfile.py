@@ -95,17 +95,17 @@ class PatchFile:
             )
         return cls(content, str(path))
 
-    def open(self, most: int) -> Parts:
+    def open(self, most: int) -> PatchStream:
         """Return the stream of at most `most` bytes, inflated as it is read. Raises PatchError."""
         if self.inflated_bytes > most:
             raise self.damaged(f"{self.inflated_bytes} bytes where {most} are the most for this bundle")
-        return Parts(memoryview(self._content)[_HEAD.size :], self)
+        return PatchStream(memoryview(self._content)[_HEAD.size :], self)
 
     def damaged(self, reason: str) -> PatchError:
         return PatchError(f"{self.name} is damaged ({reason}); get it again")
 
 
-class Parts:
+class PatchStream:
     """The stream of a patch: a header, and parts that are inflated one after the other as they are read.
 
     Nothing after a refused part is inflated.
@@ -276,7 +276,7 @@ class Copies:
 
 
 def planes(values: NDArray[Any]) -> bytes:
-    """Return integers as byte planes, as `Parts.values` reads them.
+    """Return integers as byte planes, as `PatchStream.values` reads them.
 
     The high bytes of small numbers are zeros, which deflate to almost nothing.
     """

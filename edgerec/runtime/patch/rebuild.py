@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.runtime.manifest import LIMITS, Manifest, Section
-from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts
-from edgerec.runtime.patch.rows import Form, Rows, empty_rows, packed, unpacked
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, PatchStream
+from edgerec.runtime.patch.rows import Form, SectionRows, empty_rows, packed, unpacked
 
 ReadSection = Callable[[str], NDArray[Any]]
 """A function from the name of a section to its array in the base."""
 
 
 @dataclass(frozen=True)
-class Side:
+class RowSources:
     """The sources of the rows of one side (items or users) in the base.
 
     Attributes:
@@ -31,7 +31,7 @@ class Side:
     touched: NDArray[np.bool_]
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], parts: Parts, base_rows: int, rows: int, most: int) -> Side:
+    def read(cls, fields: Mapping[str, Any], parts: PatchStream, base_rows: int, rows: int, most: int) -> RowSources:
         """Read the next part of a patch. Raises PatchError, or ValueError if it is invalid or too long."""
         if rows > most:
             raise ValueError(f"{rows} rows in tables that have no room for them")
@@ -53,11 +53,11 @@ class Side:
 class TablesBuilder:
     """The builder of the sections of a new tables file, in the order of the patch."""
 
-    def __init__(self, read: ReadSection, base: Manifest, result: Manifest, sides: Mapping[str, Side]) -> None:
+    def __init__(self, read: ReadSection, base: Manifest, result: Manifest, sides: Mapping[str, RowSources]) -> None:
         self._read, self._base, self._result, self._sides = read, base, result, sides
         self._lengths: tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]] = ({}, {})
 
-    def section(self, fields: Mapping[str, Any], parts: Parts) -> NDArray[Any]:
+    def section(self, fields: Mapping[str, Any], parts: PatchStream) -> NDArray[Any]:
         """Return the section of an entry of the header. Raises PatchError; ValueError, KeyError for invalid entries."""
         section = self._result.sections[fields["name"]]
         source = fields["from"]
@@ -80,7 +80,7 @@ class TablesBuilder:
     def _flat(self, name: str) -> NDArray[Any]:
         return self._read(name).reshape(-1)
 
-    def _copied(self, section: Section, source: str | None, count: int, parts: Parts) -> NDArray[Any]:
+    def _copied(self, section: Section, source: str | None, count: int, parts: PatchStream) -> NDArray[Any]:
         """Return a section without rows, from copies of bytes."""
         base = memoryview(b"") if source is None else self._flat(source).view(np.uint8).data
         copies = parts.copies(count, len(base), section.nbytes, BYTES_A_RUN)
@@ -88,7 +88,7 @@ class TablesBuilder:
         return np.frombuffer(content, np.uint8)
 
 
-def fill(after: Rows, before: Rows, side: Side, parts: Parts) -> None:
+def fill(after: SectionRows, before: SectionRows, side: RowSources, parts: PatchStream) -> None:
     """Copy the rows of a section, and add the differences of touched rows, modulo the bits of a unit."""
     total = int(after.width[side.touched].sum())
     differences, at = parts.values(total, after.units.dtype.name), 0
@@ -102,7 +102,7 @@ def fill(after: Rows, before: Rows, side: Side, parts: Parts) -> None:
 
 
 def write_tables(
-    stream: IO[bytes], header: Mapping[str, Any], parts: Parts, builder: TablesBuilder, result: Manifest
+    stream: IO[bytes], header: Mapping[str, Any], parts: PatchStream, builder: TablesBuilder, result: Manifest
 ) -> str:
     """Write the whole tables file, and return its hexadecimal sha256.
 

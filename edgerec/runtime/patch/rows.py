@@ -91,7 +91,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SectionRows:
     """The rows of a section.
 
     Attributes:
@@ -125,7 +125,7 @@ class Rows:
         """Return the (units of these rows,) places, row by row."""
         return _steps(self.first[part], self.step[part], self.width[part])
 
-    def like(self, other: Rows, part: slice, sources: NDArray[np.int64]) -> NDArray[Any]:
+    def like(self, other: SectionRows, part: slice, sources: NDArray[np.int64]) -> NDArray[Any]:
         """Return units of these rows of `other`, copied from rows of this section, and cut or filled with zeros.
 
         Args:
@@ -152,7 +152,7 @@ def unsigned(bits: int) -> np.dtype[Any]:
     return np.dtype(f"<u{max(bits // 8, 1)}")
 
 
-def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | None) -> Rows:
+def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | None) -> SectionRows:
     """Return the rows of a stored section, a vector.
 
     Args:
@@ -177,7 +177,7 @@ def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | Non
     return _laid_out(units, blocks, lengths)
 
 
-def empty_rows(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> Rows:
+def empty_rows(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> SectionRows:
     """Return the zero rows of a new section of `entries`. Raises ValueError if they take more entries."""
     if form.pointers:
         rows = max(entries - 1, 0)
@@ -190,7 +190,7 @@ def empty_rows(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int6
     return _laid_out(units, blocks, lengths)
 
 
-def packed(rows: Rows, form: Form, dtype: str, entries: int, lengths: NDArray[np.int64] | None) -> NDArray[Any]:
+def packed(rows: SectionRows, form: Form, dtype: str, entries: int, lengths: NDArray[np.int64] | None) -> NDArray[Any]:
     """Return the (entries,) stored section of rows from `empty_rows`. Raises ValueError for invalid pointers."""
     kind = np.dtype(dtype).newbyteorder("<")
     if form.pointers:
@@ -227,11 +227,11 @@ def _entries(block: Block, itemsize: int) -> int:
     return block.units // 2 if block.bits == 4 else block.units
 
 
-def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> Rows:
+def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> SectionRows:
     """Return the rows of blocks, or ragged rows with their `lengths`."""
     if lengths is not None:
         first, step = np.cumsum(lengths) - lengths, np.ones(len(lengths), np.int64)
-        return Rows(units, first, step, lengths, np.full(len(lengths), blocks[0].zero, units.dtype))
+        return SectionRows(units, first, step, lengths, np.full(len(lengths), blocks[0].zero, units.dtype))
     rows = [block.rows for block in blocks]
     firsts, at = [np.zeros(0, np.int64)], 0
     for block in blocks:
@@ -240,4 +240,4 @@ def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[n
     step = np.repeat([block.rows if block.by_column else 1 for block in blocks], rows)
     width = np.repeat([block.width for block in blocks], rows)
     zero = np.repeat(np.array([block.zero for block in blocks], units.dtype), rows)
-    return Rows(units, np.concatenate(firsts), step.astype(np.int64), width.astype(np.int64), zero)
+    return SectionRows(units, np.concatenate(firsts), step.astype(np.int64), width.astype(np.int64), zero)

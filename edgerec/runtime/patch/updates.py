@@ -30,8 +30,8 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_result_bytes
-from edgerec.runtime.patch.rebuild import Side, TablesBuilder, write_tables
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, PatchFile, PatchStream, most_inflated, most_result_bytes
+from edgerec.runtime.patch.rebuild import RowSources, TablesBuilder, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
 _UNFINISHED = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]+\.part")
@@ -156,7 +156,7 @@ class _Application:
         self._replace(manifest)
         return True
 
-    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: Parts) -> bytes:
+    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: PatchStream) -> bytes:
         """Return the content of a new file, from copies of another file and inserted bytes."""
         if not 0 <= size <= most:
             raise self.file.damaged(f"a file of {size} bytes")
@@ -186,7 +186,7 @@ class _Application:
     def _entry(manifest: Manifest, name: str) -> FileEntry:
         return {entry.name: entry for entry in manifest.files}[name]
 
-    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: Parts) -> None:
+    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: PatchStream) -> None:
         rows = {
             name: (0 if old is None else old.rows, 0 if new is None else new.rows)
             for name, old, new in (
@@ -195,7 +195,7 @@ class _Application:
             )
         }
         most = 2 * result.tables.bytes  # a row takes at least half a byte
-        sides = {name: Side.read(fields, parts, *rows[name], most) for name, fields in header["sides"].items()}
+        sides = {name: RowSources.read(fields, parts, *rows[name], most) for name, fields in header["sides"].items()}
         builder = TablesBuilder(opened.section, self.base, result, sides)
         name = result.tables.name
         with atomic_write(self.folder / name) as stream:

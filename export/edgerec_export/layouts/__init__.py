@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec_export.layouts.base import BlockGroup, Bounds, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import BlockGroup, Bounds, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.bitmask import BITMASK
 from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
 from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
 from edgerec_export.layouts.mixed import Dense, Mixed
-from edgerec_export.layouts.variants import Layout, LayoutVariant, Share, TableRequest
+from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), ELL, Csc(), BITMASK)}
 
@@ -49,10 +49,10 @@ __all__ = [
     "Layout",
     "LayoutVariant",
     "Placed",
-    "Plan",
     "Scales",
     "Sections",
-    "Share",
+    "TableAllocation",
+    "TablePlan",
     "TableRequest",
     "layout",
     "lookup_layout",

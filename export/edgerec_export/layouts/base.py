@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
     FARTHEST,
     LARGEST,
@@ -103,7 +103,7 @@ class BlockGroup(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan(ABC):
+class TablePlan(ABC):
     """The place of every value of a table, known before any value is packed.
 
     Attributes:
@@ -192,11 +192,11 @@ class Plan(ABC):
         """Return the (len(places), d) stored rows: float32, or signed int32 codes."""
 
     @abstractmethod
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         """Add the nodes that look rows up: [...] int64 -> [..., d]. numpy: unpack(arrays, rows)."""
 
     @abstractmethod
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         """Add the nodes that score every row for each user: [B, d] -> pieces [B, rows of the piece], in row order.
 
         Products of integers are exact. The pieces are sums of dtype `sums_type`: the caller applies the scale of the

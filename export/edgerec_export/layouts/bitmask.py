@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import ByCount, ScoringCost
-from edgerec_export.onnx import Graph, Name, Rows, Slots, add_scores_by_decoding, slots
+from edgerec_export.onnx import DecodedRows, Graph, Name, Slots, add_scores_by_decoding, slots
 from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
-class BitmaskPlan(Plan):
+class BitmaskPlan(TablePlan):
     """A planned bitmask table: sections '' (values) and 'm' (n_rows, d / 8) uint8, dimension j in bit j % 8 of byte
     j / 8."""
 
@@ -53,7 +53,7 @@ class BitmaskPlan(Plan):
             full[mine[row], column] = fetch(arrays[""], index, block)
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         block = flat.block_of(g, row)
@@ -66,10 +66,10 @@ class BitmaskPlan(Plan):
         widths = flat.per_block(g, [b.width for b in self.blocks], block)
         inside = flat.inside(g, row, block)
         index = g.op("Add", g.op("Mul", inside, widths), rank)
-        return Rows(flat.gather(g, index, block, mask), flat.scale_of(g, row, block))
+        return DecodedRows(flat.gather(g, index, block, mask), flat.scale_of(g, row, block))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
-        def decode(body: Graph, rows: Name) -> Rows:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
+        def decode(body: Graph, rows: Name) -> DecodedRows:
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]

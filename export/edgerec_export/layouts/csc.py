@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import LayoutVariant, TableRequest
-from edgerec_export.onnx import Graph, Name, Rows, Tensor, centred
+from edgerec_export.onnx import DecodedRows, Graph, Name, Tensor, centred
 from edgerec_export.values import SAMPLE, STORED, ZERO, ZERO4, Block, Coder, chunks
 
 BLOCK = 256
@@ -36,7 +36,7 @@ def list_lengths(table: Table, order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class CscPlan(Plan):
+class CscPlan(TablePlan):
     """A planned CSC table of n blocks: sections '' (n x 256 values), 'r' (n, 256) uint16 rows within the stretch,
     'c' (n,) dimension, 'k' (n,) uint16 stretch. int4 packs each block: byte i holds values i and i + 128.
 
@@ -120,7 +120,7 @@ class CscPlan(Plan):
             return np.concatenate([entries & 15, entries >> 4], axis=1).astype(np.int32) - ZERO4
         return entries.astype(np.int32) - ZERO if self.precision == "int8" else entries.astype(np.float32)
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         """Add the nodes that search the stretch of each row: 0.3 ms a row in a stretch of 400,000 values."""
         kind = "uint8" if self.is_integer else "float32"
         scale = None
@@ -147,9 +147,9 @@ class CscPlan(Plan):
 
         found = g.each(g.reshape(rows, -1), "int64", [], find, (kind, [self.d]))
         shape = g.op("Concat", g.op("Shape", rows), g.ints(self.d), axis=0)
-        return Rows(g.op("Reshape", found, shape, allowzero=1), scale)
+        return DecodedRows(g.op("Reshape", found, shape, allowzero=1), scale)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         def score(body: Graph, one: Name) -> Name:
             pieces = [self._scores(body, placed, one, part) for part in self._parts()]
             return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
@@ -220,7 +220,7 @@ class Csc:
     def variants(self, request: TableRequest) -> list[LayoutVariant]:
         return [LayoutVariant()]
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         lengths = list_lengths(request.table, request.rows_by_id)
         block = Block(request.d, request.table.n_rows, 0, 0, int(lengths.sum()), 0, request.precision)
         return CscPlan(self.name, (block,), request.rows_by_id, request.d, "table", lengths)

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import LayoutVariant, TableRequest
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, add_scattered, add_scores_by_decoding, slots
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, add_scattered, add_scores_by_decoding, slots
 from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
-class CsrPlan(Plan):
+class CsrPlan(TablePlan):
     """A planned CSR table of one block: sections '' (values), 'c' (columns), 'p' (n_rows + 1 pointers, int32).
 
     Attributes:
@@ -57,7 +57,7 @@ class CsrPlan(Plan):
         full[row, arrays["c"][index]] = fetch(arrays[""], index, self.blocks[0])
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         pointers = placed.table(g, "p")
@@ -69,15 +69,15 @@ class CsrPlan(Plan):
         values = flat.gather(g, index, None)
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(index, -1), axis=0)
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", index), allowzero=1)
-        return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, None))
+        return DecodedRows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, None))
 
     @staticmethod
     def _pointers(g: Graph, flat: Flat, pointers: Name, row: Name) -> Name:
         found = g.op("Gather", pointers, row)
         return found if flat.index_type == "int32" else g.cast(found, flat.index_type)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
-        def decode(body: Graph, rows: Name) -> Rows:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
+        def decode(body: Graph, rows: Name) -> DecodedRows:
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]
@@ -92,7 +92,7 @@ class Csr:
     def variants(self, request: TableRequest) -> list[LayoutVariant]:
         return [LayoutVariant()]
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         counts = request.counts[request.rows_by_id]
         block = _csr_block(len(counts), int(counts.sum()), request.d, request.precision)
         return CsrPlan(self.name, (block,), request.rows_by_id, request.d, request.scales, counts)

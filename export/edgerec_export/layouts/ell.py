@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Plan, Scales, Sections
+from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import ByCount, ScoringCost, block_groups_of
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor, add_scattered, centred, slots
 from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
 
 VALUES_AT_ONCE = 1 << 17
@@ -27,7 +27,7 @@ VALUES_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
-class EllPlan(Plan):
+class EllPlan(TablePlan):
     """A planned ELL table: sections '' (values), 'c' (columns, by value)."""
 
     leading = False
@@ -60,7 +60,7 @@ class EllPlan(Plan):
             full[mine[:, None], arrays["c"][first + index]] = fetch(arrays[""], index, block)
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         block = flat.block_of(g, row)
@@ -75,9 +75,9 @@ class EllPlan(Plan):
         at = g.op("Add", index, flat.per_block(g, self.value_starts(), block))
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(at, -1), axis=0)
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", at), allowzero=1)
-        return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
+        return DecodedRows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         numbers = blocks or range(len(self.blocks))
 
         def score(body: Graph, one: Name) -> Name:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Plan, Scales
+from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, TablePlan
 from edgerec_export.layouts.variants import (
     LayoutVariant,
     ReachEstimate,
@@ -30,12 +30,12 @@ from edgerec_export.layouts.variants import (
     block_variants,
     group,
 )
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots
 from edgerec_export.values import BYTES, ZERO, ZERO4, Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
-class BlockPlan(Plan):
+class BlockPlan(TablePlan):
     """A planned dense or mixed table."""
 
     by_column: bool = True
@@ -73,12 +73,12 @@ class BlockPlan(Plan):
             full[mine[:, None], column] = fetch(arrays[""], index, block)
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         block = flat.block_of(g, row)
         if block and self.precision in ("fp32", "int8") and {b.precision for b in self.blocks} == {self.precision}:
-            return Rows(flat.gather_at(g, self._entries(g, flat, row, block)), flat.scale_of(g, row, block))
+            return DecodedRows(flat.gather_at(g, self._entries(g, flat, row, block)), flat.scale_of(g, row, block))
         columns = flat.number(g, list(range(self.d)))
         widths = flat.per_block(g, [b.width for b in self.blocks], block)
         inside = flat.inside(g, row, block)
@@ -87,7 +87,7 @@ class BlockPlan(Plan):
         else:
             index = g.op("Add", g.op("Mul", inside, widths), columns)
         used = g.op("Less", columns, widths) if {b.width for b in self.blocks} != {self.d} else None
-        return Rows(flat.gather(g, index, block, used), flat.scale_of(g, row, block))
+        return DecodedRows(flat.gather(g, index, block, used), flat.scale_of(g, row, block))
 
     def _entries(self, g: Graph, flat: Flat, row: Name, block: Name) -> Name:
         """Add the index of each value of rows, [..., 1] -> [..., d]; the last entry stands for a missing value.
@@ -111,7 +111,7 @@ class BlockPlan(Plan):
         at = g.op("Add", row, g.op("Gather", added, g.op("Squeeze", block, g.ints(-1))))
         return g.op("Min", at, flat.number(g, flat.size - 1))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         flat, numbers = self.flat(placed), blocks or range(len(self.blocks))
         return [flat.scaled(g, self._products(g, placed, user.values, number), number) for number in numbers]
 
@@ -163,7 +163,7 @@ class Dense:
     def variants(self, request: TableRequest) -> list[LayoutVariant]:
         return [LayoutVariant(tuple((int(request.sizes.max()),) for _ in request.classes))]
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         return _block_plan(self.name, request, variant)
 
 
@@ -177,7 +177,7 @@ class Mixed:
         # Each block costs a Slice, a MatMul and a part of Concat; each byte costs memory bandwidth.
         return block_variants(request.sizes, request, ScoringCost(0.045 * BYTES[request.precision], 1300))
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         return _block_plan(self.name, request, variant)
 
 

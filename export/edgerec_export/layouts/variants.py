@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgerec.budget import width_choices as padding_candidates
 from edgerec.tables import Table
-from edgerec_export.layouts.base import BlockGroup, Plan
+from edgerec_export.layouts.base import BlockGroup, TablePlan
 from edgerec_export.values import BYTES, Block, block_of, chunks
 
 ROWS_AT_ONCE = 1 << 16
@@ -36,7 +36,7 @@ GRAPH_BYTES_PER_BLOCK = 80
 
 
 @dataclass(frozen=True)
-class Share:
+class TableAllocation:
     """The part of a byte budget that one table gets.
 
     Attributes:
@@ -76,7 +76,7 @@ class TableRequest:
     scales: str = "table"
     scored: bool = True
     d: int = 1 << 30
-    share: Share | None = None
+    share: TableAllocation | None = None
     widths: tuple[int, ...] = ()
 
     @cached_property
@@ -150,7 +150,7 @@ class Layout(Protocol):
         """Return the variants to compare, the fastest first."""
         ...
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         """Return the place of every value."""
         ...
 
@@ -321,14 +321,14 @@ class ByCount:
 
     name: str
     price: ScoringCost
-    planned: type[Plan]
+    planned: type[TablePlan]
     skips_blocks: bool = False
     scores_rows: bool = True
 
     def variants(self, request: TableRequest) -> list[LayoutVariant]:
         return block_variants(request.counts, request, self.price)
 
-    def plan(self, request: TableRequest, variant: LayoutVariant) -> Plan:
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         reach = ReachEstimate(request.lengths, partial(_largest, of=request.d)) if request.is_large else None
         blocks, order = group(
             request.counts,

@@ -1,14 +1,14 @@
 """ONNX graphs of a bundle: a graph builder, nodes that decode tables, and the graphs themselves.
 
-Layouts add their nodes with `Graph`, `Flat`, `Rows` and the decoding functions. A draft builds its graphs with
-`build_graphs` from a `Model`, in which each `Side` is a planned table at its place. This package imports layouts for
-their types only.
+Layouts add their nodes with `Graph`, `Flat`, `DecodedRows` and the decoding functions. A draft builds its graphs with
+`build_graphs` from a `Model`, in which each `GraphTable` is a planned table at its place. This package imports layouts
+for their types only.
 """
 
 from edgerec_export.onnx.builder import IR_VERSION, OPSET, Graph, Name, Tensor
 from edgerec_export.onnx.decode import (
+    DecodedRows,
     Flat,
-    Rows,
     Slots,
     add_by_decoding,
     add_scattered,
@@ -18,19 +18,19 @@ from edgerec_export.onnx.decode import (
     slots,
 )
 from edgerec_export.onnx.encoders import POPULAR, TOLERANCE, StoredEncoder, StoredScorer, popular_items, stored_encoder
-from edgerec_export.onnx.graphs import Model, Side, build_graphs, joined, placeholder_scales
+from edgerec_export.onnx.graphs import GraphTable, Model, build_graphs, joined, placeholder_scales
 
 __all__ = [
     "IR_VERSION",
     "OPSET",
     "POPULAR",
     "TOLERANCE",
+    "DecodedRows",
     "Flat",
     "Graph",
+    "GraphTable",
     "Model",
     "Name",
-    "Rows",
-    "Side",
     "Slots",
     "StoredEncoder",
     "StoredScorer",

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec_export.onnx.builder import Graph, Name
-from edgerec_export.onnx.decode import Rows
+from edgerec_export.onnx.decode import DecodedRows
 from edgerec_export.onnx.topk import NOTHING, Best, add_best, with_tail
 from edgerec_export.values import TINY
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import BlockGroup
-    from edgerec_export.onnx.graphs import Side
+    from edgerec_export.onnx.graphs import GraphTable
 
 ROUNDING = np.float32(1 + 1e-4)
 """Safety factor of bounds, above the rounding error of a sum of 1,024 float32 products."""
@@ -38,8 +38,8 @@ UNSEEN = np.float32(2.0**-100)
 
 def add_bounded_best(
     g: Graph,
-    items: Side,
-    user: Rows,
+    items: GraphTable,
+    user: DecodedRows,
     exclude: Name,
     k: Name,
     bounds: NDArray[np.float32],
@@ -99,13 +99,13 @@ def _threshold(g: Graph, best: Best, k: Name, group: BlockGroup, dtype: str) -> 
     return g.op("Where", enough, least, g.constant(NOTHING["float32"], "float32"))
 
 
-def _bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
+def _bounds(g: Graph, items: GraphTable, user: DecodedRows, bounds: NDArray[np.float32]) -> Name:
     """Add the [B, blocks] float32 upper bounds of scores."""
     lengths = g.op("Sqrt", _squares(g, items, user.centred(g)))
     return g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32"))
 
 
-def _bounds_without_squares(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
+def _bounds_without_squares(g: Graph, items: GraphTable, user: DecodedRows, bounds: NDArray[np.float32]) -> Name:
     """Add the bounds of `_bounds`, with vectors divided by their largest value before values are squared."""
     largest = g.op("ReduceMax", g.op("Abs", user.values), g.ints(-1), keepdims=1)
     largest = g.op("Max", largest, g.constant(TINY, "float32"))
@@ -114,7 +114,7 @@ def _bounds_without_squares(g: Graph, items: Side, user: Rows, bounds: NDArray[n
     return g.op("Mul", g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32")), largest)
 
 
-def _squares(g: Graph, items: Side, vector: Name) -> Name:
+def _squares(g: Graph, items: GraphTable, vector: Name) -> Name:
     """Add the [B, blocks] float32 largest squared norm of the values of a vector [B, d] that a row of a block meets."""
     squares = g.op("Mul", vector, vector)
     if not items.plan.leading:  # the values of a row may meet the largest ones

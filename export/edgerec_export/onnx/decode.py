@@ -14,7 +14,7 @@ from edgerec_export.values import ONE, STORED, ZERO, ZERO4, Block, is_integer
 
 
 @dataclass(frozen=True)
-class Rows:
+class DecodedRows:
     """Rows of a table in a graph.
 
     Attributes:
@@ -212,7 +212,7 @@ class Slots(NamedTuple):
     columns: NDArray[np.int64]
 
 
-AddRows = Callable[[Graph, Name], Rows]
+AddRows = Callable[[Graph, Name], DecodedRows]
 ROWS_A_STEP = 4096
 """Maximum number of rows decoded at a time when a whole catalogue is scored by decoding."""
 VALUES_A_STEP = 1 << 20
@@ -250,7 +250,7 @@ def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name
     return full if valid is None else g.leading(full, d)
 
 
-def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, d: int, decode: AddRows, one_scale: bool) -> Name:
+def add_scores_by_decoding(g: Graph, user: DecodedRows, n_rows: int, d: int, decode: AddRows, one_scale: bool) -> Name:
     """Add the nodes that score every row by decoding it.
 
     user [B, d]  ->  [B, n_rows] float32, without the user's scale and that of a table with one scale

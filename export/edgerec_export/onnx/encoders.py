@@ -18,11 +18,11 @@ from edgerec.budget import MOST_POPULAR
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.onnx.decode import Rows, add_by_decoding
+from edgerec_export.onnx.decode import DecodedRows, add_by_decoding
 from edgerec_export.values import TINY, chunks
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts import Placed, Plan, Sections
+    from edgerec_export.layouts import Placed, Sections, TablePlan
     from edgerec_export.pack import PackedTable
 
 POPULAR = "popular_items"
@@ -64,7 +64,9 @@ class StoredEncoder(ABC):
         """Return the entry of the manifest."""
 
     @abstractmethod
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
         """Add the nodes that compute user vectors.
 
         history [B, H] int64 with 0 for padding, present [B, H] bool, rows [B, H, d]  ->  [B, d] float32
@@ -96,7 +98,9 @@ class StoredLinearEncoder(StoredEncoder):
         parts = {"matrix": self._matrix is not None, "bias": self._bias is not None}
         return {"kind": LinearEncoder.kind, "power": self._power, **parts}
 
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
         weight = g.op("Gather", g.table("w", tensors["w"]), history)
         weight = g.op("Where", present, weight, g.constant(0.0, "float32"))
         vectors = rows.as_float(g)
@@ -156,7 +160,9 @@ class StoredLeastSquaresEncoder(StoredEncoder):
     def describe(self) -> dict[str, Any]:
         return {"kind": LeastSquaresEncoder.kind, "alpha": self._alpha, "reg": self._reg, "steps": self._steps}
 
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
         root = g.table("g", tensors["g"])
         mask = g.op("Unsqueeze", g.cast(present, "float32"), g.ints(2))
         x = g.op("Mul", rows.as_float(g), mask)
@@ -279,7 +285,9 @@ class StoredScorer:
             hidden = g.op("Add", hidden, products)
         return g.op("Squeeze", hidden, g.ints(2))
 
-    def add_all_scores(self, g: Graph, tensors: Mapping[str, Tensor], user: Name, plan: Plan, placed: Placed) -> Name:
+    def add_all_scores(
+        self, g: Graph, tensors: Mapping[str, Tensor], user: Name, plan: TablePlan, placed: Placed
+    ) -> Name:
         """Add the scores of all items, a few rows at a time: user [B, d]  ->  [B, n_items] float32."""
 
         def score(body: Graph, rows: Name) -> Name:

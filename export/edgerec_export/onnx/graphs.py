@@ -11,38 +11,38 @@ from numpy.typing import NDArray
 
 from edgerec_export.onnx.bounded_topk import add_bounded_best
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.onnx.decode import Rows
+from edgerec_export.onnx.decode import DecodedRows
 from edgerec_export.onnx.encoders import StoredEncoder, StoredScorer
 from edgerec_export.onnx.topk import Best, add_answer, add_best, with_tail
 from edgerec_export.values import ONE, ZERO
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts import Placed, Plan
+    from edgerec_export.layouts import Placed, TablePlan
 
 
 @dataclass(frozen=True)
-class Side:
+class GraphTable:
     """A planned table with its place in the tables file, whose nodes graphs contain."""
 
-    plan: Plan
+    plan: TablePlan
     placed: Placed
 
-    def add_rows(self, g: Graph, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, rows: Name) -> DecodedRows:
         """Add the nodes that look rows up: [...] int64 -> [..., d]."""
         return self.plan.add_rows(g, self.placed, rows)
 
-    def add_scores(self, g: Graph, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         """Add the nodes that score all rows, or those of some blocks: [B, d] -> pieces [B, rows of the piece]."""
         return self.plan.add_scores(g, self.placed, user, blocks)
 
-    def add_scale(self, g: Graph, sums: Name, user: Rows) -> Name:
+    def add_scale(self, g: Graph, sums: Name, user: DecodedRows) -> Name:
         """Add the scales of scores: [B, k] sums  ->  [B, k] float32."""
         if self.plan.has_one_scale and self.placed.scales is not None:
             sums = g.op("Mul", g.cast(sums, "float32"), g.constant(self.placed.scales[0], "float32"))
         return sums if user.scale is None else g.op("Mul", sums, user.scale)
 
 
-def add_quantised(g: Graph, values: Name) -> Rows:
+def add_quantised(g: Graph, values: Name) -> DecodedRows:
     """Add the nodes that quantise float rows, each with its own scale, so that answers do not depend on the batch.
 
     values [..., d] float32  ->  codes [..., d] uint8 around 128, scale [..., 1]
@@ -52,10 +52,10 @@ def add_quantised(g: Graph, values: Name) -> Rows:
     smallest = g.constant(np.finfo(np.float32).tiny, "float32")
     scale = g.op("Max", g.op("Div", largest, g.constant(127.0, "float32")), smallest)
     steps = g.op("Round", g.op("Div", values, scale))
-    return Rows(g.cast(g.op("Add", steps, g.constant(float(ZERO), "float32")), "uint8"), scale)
+    return DecodedRows(g.cast(g.op("Add", steps, g.constant(float(ZERO), "float32")), "uint8"), scale)
 
 
-def add_pair_scores(g: Graph, user: Rows, candidates: Rows) -> Name:
+def add_pair_scores(g: Graph, user: DecodedRows, candidates: DecodedRows) -> Name:
     """Add the nodes that score each user's own candidates.
 
     user [B, d], candidates [B, C, d]  ->  [B, C] float32
@@ -88,10 +88,10 @@ class Model:
         avoid_squares: True if squares of user values may leave the range of float32; bounds then avoid them.
     """
 
-    items: Side
-    lookup: Side
+    items: GraphTable
+    lookup: GraphTable
     lookup_is_expensive: bool
-    users: Side | None
+    users: GraphTable | None
     encoder: StoredEncoder | None
     inverse_norms: Tensor | None
     top_inverse_norm: np.float32 = ONE
@@ -236,7 +236,7 @@ def encode_graph(model: Model) -> Graph:
     return g
 
 
-def _add_subject(g: Graph, model: Model) -> tuple[Rows, Name | None]:
+def _add_subject(g: Graph, model: Model) -> tuple[DecodedRows, Name | None]:
     """Add the user vectors [B, d], and return the histories [B, H] that they were computed from; None without them."""
     if model.users is not None:
         user = g.input("user", "int64", ["B"])
@@ -250,7 +250,7 @@ def _add_subject(g: Graph, model: Model) -> tuple[Rows, Name | None]:
         history = g.input("history", "int64", ["B", "H"])
         g.depend_on(history)
         vector = _add_vector(g, model, history)
-    return add_quantised(g, vector) if model.items.plan.is_integer else Rows(vector), history
+    return add_quantised(g, vector) if model.items.plan.is_integer else DecodedRows(vector), history
 
 
 def _add_vector(g: Graph, model: Model, history: Name) -> Name:

@@ -32,8 +32,8 @@ from edgerec.runtime.patch.patchfile import (
     patch_bytes,
     planes,
 )
-from edgerec.runtime.patch.rebuild import Side
-from edgerec.runtime.patch.rows import Rows, packed, unpacked
+from edgerec.runtime.patch.rebuild import RowSources
+from edgerec.runtime.patch.rows import SectionRows, packed, unpacked
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.previous import SectionForm, forms_of
 
@@ -84,7 +84,7 @@ class _Version:
     def flat(self, name: str) -> NDArray[Any]:
         return self.bundle.section(name).reshape(-1)
 
-    def rows(self, name: str) -> Rows:
+    def rows(self, name: str) -> SectionRows:
         return unpacked(self.flat(name), self.forms[name].form, self.lengths(name))
 
     def lengths(self, name: str) -> NDArray[np.int64] | None:
@@ -229,7 +229,7 @@ class _Writer:
         again = packed(self.after.rows(name), new.form, section.dtype.name, len(section), self.after.lengths(name))
         return np.array_equal(again.view(np.uint8), section.view(np.uint8))
 
-    def _side(self, name: str, old: RowsEntry, new: RowsEntry, sections: list[str]) -> Side:
+    def _side(self, name: str, old: RowsEntry, new: RowsEntry, sections: list[str]) -> RowSources:
         sources = _sources(self._ids(self.before, name, old), self._ids(self.after, name, new), new.rows)
         touched, moved = sources < 0, np.zeros(new.rows, bool)
         for section in sections:
@@ -249,14 +249,14 @@ class _Writer:
             moved=int(moved.sum()),
             changed=int((touched & from_old & ~moved).sum()),
         )
-        return Side(sources, touched)
+        return RowSources(sources, touched)
 
     @staticmethod
     def _ids(version: _Version, side: str, entry: RowsEntry) -> list[Any] | NDArray[Any]:
         ids = version.bundle.ids(side, entry).raw(np.arange(entry.rows))
         return ids if entry.ids == "str" else np.array(ids, np.int64)
 
-    def _section(self, name: str, has_rows: bool, sides: dict[str, Side]) -> dict[str, Any]:
+    def _section(self, name: str, has_rows: bool, sides: dict[str, RowSources]) -> dict[str, Any]:
         source = name if name in self.before.bundle.manifest.sections else None
         if not has_rows:
             old = b"" if source is None else self.before.flat(name).tobytes()
@@ -268,7 +268,7 @@ class _Writer:
         return {"name": name, "from": source, "side": new_form.side, **forms}
 
 
-def _differences(before: Rows, after: Rows, side: Side) -> NDArray[Any]:
+def _differences(before: SectionRows, after: SectionRows, side: RowSources) -> NDArray[Any]:
     """Return the (units of touched rows,) differences of units from copied ones."""
     found = [after.units[:0]]
     for part in after.parts():
