@@ -358,8 +358,8 @@ def test_the_command_line(made: Path, bundle: Path, command_line: CommandLine, t
     assert "inserted" in told.stdout
     for arguments, said in (
         (("apply", bundle, tmp_path / "patch"), "patched"),
-        (("apply", bundle, tmp_path / "patch"), "already"),
-        (("apply", bundle, "--undo"), "before the last patch"),
+        (("apply", bundle, tmp_path / "patch"), "applied before"),
+        (("apply", bundle, "--undo"), "the last patch is undone"),
     ):
         done = command_line(*arguments)
         assert done.returncode == 0, done.stderr
