@@ -59,6 +59,8 @@ EXCEPTIONS: tuple[str, ...] = (
     r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
     r"was made for another bundle",  # an error that runtimes in all languages share
     r"judged-",  # file names of a search
+    r"['\"](judges|kept|made_with|oracle|spoilt|uncut)['\"]|sha256 made to fit",  # keys of results on disk
+    r"uncut: NotRequired",
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")
 
