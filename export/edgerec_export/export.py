@@ -1,4 +1,4 @@
-"""Exporting: a bundle is chosen, written and verified, and takes its place whole or not at all."""
+"""The export of a bundle, which is chosen, written, verified, and installed as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Export:
     """A bundle that was written.
 
     Attributes:
-        folder: where it lies.
-        nbytes: of all its files.
-        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the card.
-        verification: what it showed against numpy, or None where that was not wanted.
-        chosen: how layout and precision were come to.
-        peak_bytes: of one request above a bare session, measured in a fresh process where there was a limit.
-        rounded_to_zero: rows by side, "item" and "user", that have values and ship as zeros, because all values
+        folder: folder of the bundle.
+        nbytes: bytes of all files.
+        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the model card.
+        verification: result of the comparison with numpy; None with `verify=False`.
+        chosen: the comparison of layouts and precisions.
+        peak_bytes: peak memory of one request above a bare session, in a fresh process; None without `max_rss`.
+        rounded_to_zero: number of rows, by side ("item" and "user"), with values that are stored as zeros, since all
             are below a step of the codes or the smallest float; sides without such rows are left out.
     """
 
@@ -66,12 +66,12 @@ class Export:
 
     @property
     def item_ids(self) -> NDArray[Any]:
-        """(n_items,) the raw id of each of the bundle's item rows."""
+        """(n_items,) raw id of each item row."""
         return self.chosen.draft.raw_ids()["item"]
 
     @property
     def user_ids(self) -> NDArray[Any] | None:
-        """(n_users,) the raw id of each user row; None without users."""
+        """(n_users,) raw id of each user row; None without users."""
         return self.chosen.draft.raw_ids().get("user")
 
 
@@ -183,7 +183,7 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     )
     _check_place(folder, overwrite=overwrite)
     if id_map is not None and folder.resolve() in (id_map.resolve(), *id_map.resolve().parents):
-        raise ExportError(f"{id_map} would lie in the bundle, which holds its own files alone; choose another --id-map")
+        raise ExportError(f"the id map {id_map} would lie in the bundle; choose another --id-map")
     outputs = [Output(folder, ours=always, folder=True)]
     if id_map is not None:
         outputs.append(Output(id_map, "--id-map"))
@@ -256,7 +256,7 @@ def _export(
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder to write the bundle in, beside its place; leftovers of killed exports go. Raises StorageError."""
+    """Create a folder for the new bundle next to `folder`, and remove leftovers of killed exports."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent, folder.name)
@@ -268,13 +268,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int) -> int:
-    """Peak bytes of one request in a fresh process. Raises BudgetError where they are more than allowed."""
+    """Return the peak memory of one request in a fresh process. Raises BudgetError if it exceeds the limit."""
     subject = one_subject(reference, 0 if draft.users is None else draft.users.n_rows)
     peak = peak_of_one(folder, reference.n_items, subject)
     if peak is None:
-        raise UnsupportedError(
-            "peak memory cannot be measured where there is no /proc; export on Linux, or leave --max-rss out"
-        )
+        raise UnsupportedError("peak memory cannot be measured without /proc; export on Linux, or leave --max-rss out")
     if peak > max_rss:
         raise BudgetError(
             f"one request took {peak} bytes of memory above a bare session, measured in a fresh process; "
@@ -284,7 +282,7 @@ def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int
 
 
 def _choose(source: Source, request: ExportRequest) -> Chosen:
-    """The best bundle; one within the budget in bytes that the source was trained for, where there is one."""
+    """Return the best bundle, within the budget in bytes that the source was trained for if possible."""
     if request.max_bytes is None and source.budget_bytes is not None and not request.titles:
         with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
             return choose(source, replace(request, max_bytes=source.budget_bytes))
@@ -292,7 +290,7 @@ def _choose(source: Source, request: ExportRequest) -> Chosen:
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a place that holds anything but a bundle, whole or damaged, or with `overwrite` some manifest."""
+    """Raise ExportError if the folder has anything but a bundle, whole or damaged (`overwrite`: any manifest)."""
     try:
         if folder.exists() and not folder.is_dir():
             raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
@@ -315,7 +313,7 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a manifest that cannot be read is a bundle's: it says so, or is cut and has a tables file beside it."""
+    """Return True if an unreadable manifest is that of a bundle: by its format, or truncated next to a tables file."""
     manifest = folder / FILE_NAME
     if json_of(FORMAT)(manifest):
         return True
@@ -327,7 +325,7 @@ def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
 
 
 def _is_newer(manifest: Path) -> bool:
-    """Whether a manifest that cannot be read is a bundle's of a newer version."""
+    """Return True if an unreadable manifest is that of a bundle of a newer version."""
     try:
         fields = parse_json(manifest.read_bytes())
         version = int(str(fields.get("version")).partition(".")[0])
@@ -337,7 +335,7 @@ def _is_newer(manifest: Path) -> bool:
 
 
 def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = False) -> tuple[list[str], Packed]:
-    """Every file of the bundle; their names, the manifest's last."""
+    """Write every file of the bundle, and return the names, the manifest last, and the packed tables."""
     partial = scratch / "tables.part"
     packed = pack(draft, draft.tables.create(partial), few=few)
     with partial.open("rb+") as stream:
@@ -355,7 +353,7 @@ def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = Fa
 
 
 def _install(scratch: Path, folder: Path, names: list[str]) -> None:
-    """Give the files their place; the manifest, last in `names`, makes them the bundle, after all else is on disk."""
+    """Move the files to the folder of the bundle; the manifest, last in `names`, after all others are on disk."""
     folder.mkdir(exist_ok=True)
     with locked(folder):
         before = {path.name for path in folder.iterdir()}
@@ -376,7 +374,7 @@ def _write_id_map(path: Path, draft: Draft) -> None:
         lines.writerow(["side", "row", "id"])
         for side, ids in draft.raw_ids().items():
             lines.writerows([side, row, one] for row, one in enumerate(ids.tolist()))
-        text.detach()  # flushed, and left open
+        text.detach()  # flushes, and leaves the stream open
 
 
 def _sha256(content: bytes) -> str:

@@ -19,7 +19,7 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import ExportRequest, Source, export, from_arrays
 from edgerec_export.choose import choose
-from edgerec_export.layouts import LAYOUTS, choice
+from edgerec_export.layouts import LAYOUTS, variants
 from edgerec_export.pack import packed_in_memory
 from edgerec_export.reference import Reference
 from edgerec_export.values import PRECISIONS
@@ -39,7 +39,7 @@ FORMS = [
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a million items would be laid out: searched without reading all."""
-    monkeypatch.setattr(choice, "RUN_ROWS", RUN)
+    monkeypatch.setattr(variants, "GROUP_ROWS", RUN)
 
 
 def values(n: int, seed: int) -> NDArray[np.float64]:
