@@ -9,7 +9,7 @@ import click
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, overwrite_option
+from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -62,6 +62,7 @@ SEARCH = "Search options"
     show_default="ml-1m for ciess, gowalla for bet",
     help="Interactions: the name of a data set, or a file or folder of your own.",
 )
+@encoding_option
 @option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train.")
 @option(
     "--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method to train; may be repeated."
