@@ -197,7 +197,7 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
 
 
 def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Result]) -> Result:
-    """Return what `make` makes of the request, with finer scales if a precision keeps nothing of some rows."""
+    """Return the result of `make`, with finer scales if a precision rounds whole rows to zero."""
     try:
         return make(request, False)
     except RangeError as error:
