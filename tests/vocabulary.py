@@ -55,7 +55,6 @@ RETIRED: dict[str, str] = {
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
-    r"--judge-epochs",  # an option's name
     r"a user's vector is made from a history",  # the model card, which test vectors contain
     r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
     r"was made for another bundle",  # an error that runtimes in all languages share
