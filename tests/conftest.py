@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgerec.data import Interactions, synthetic
 from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import DenseTable, PrefixTable
 from edgerec_export import Source
+
+settings.register_profile("edgerec", deadline=None)  # no test asserts a time of the wall clock
+settings.load_profile("edgerec")
 
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
