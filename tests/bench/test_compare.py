@@ -67,6 +67,7 @@ def verdicts(base: Result, new: Result) -> dict[str, str]:
     return {change.figure: change.verdict for change in comparison.changes}
 
 
+@pytest.mark.slow
 def test_two_real_runs_of_a_bundle_agree_within_5_percent_or_are_not_called_the_same(
     bundles: tuple[Path, Path],
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_plan_has_every_combination() -> None:
     assert len(cells) == 3 * (3 * (1 + 3 * 4) + 4)  # seeds, precisions, methods with budgets, budgets of the fitted
 
 
+@pytest.mark.slow
 def test_a_full_table_is_fitted_into_the_budget(tmp_path: Path) -> None:
     plan = frontier_plan(DATA, method=["dense", "popularity"], budget=["30%", "12KiB"], precision=["auto"], seeds=1)
     grid = run_grid(plan, tmp_path / "cells.jsonl", verify=False)
@@ -112,6 +113,7 @@ def test_what_cannot_be_fitted_is_refused(change: dict[str, Any], said: str) -> 
         GridPlan.parse(wanted).cells()
 
 
+@pytest.mark.slow
 def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["frontier", DATA, *SMALL, "--out", "page.html", "--workers", "1"]
     cells = tmp_path / "page.jsonl"

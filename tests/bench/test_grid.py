@@ -71,6 +71,7 @@ def killed_once(command: list[str | Path], out: Path, rows: int, delay: float) -
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_grid_killed_five_times_ends_with_the_file_of_one_that_was_not(
     whole: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
@@ -307,6 +308,7 @@ def row(key: str) -> dict[str, Any]:
     return {"format": FORMAT, "version": 1, "key": key, **{n: v for n, v in whole_row().items() if n not in HEAD}}
 
 
+@pytest.mark.slow
 def test_a_torn_last_line_is_dropped_at_every_byte(tmp_path: Path) -> None:
     path, lines = tmp_path / "r.jsonl", [to_json(row(key), compact=True) for key in ("b", "a")]
     for length in range(1, len(lines[1])):

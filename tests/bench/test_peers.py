@@ -53,6 +53,7 @@ def files(pair: TablePair, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {side: str(folder / f"{side}.npy") for side in ("items", "users")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_a_library_finds_the_best(name: str, pair: TablePair, files: dict[str, str], tmp_path: Path) -> None:
     """In processes of its own, as it is measured: some libraries warn, and one pins its process to a core."""

@@ -145,6 +145,7 @@ def test_full_rows_are_told_once_and_compared_with_nothing() -> None:
     assert not any("dense" in line for line in verdicts([dense, uniform]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("paper", "methods"), [("bet", ("uniform", "bet")), ("ciess", ("random", "ciess"))])
 def test_a_trial_from_end_to_end(
     paper: str,

@@ -38,6 +38,7 @@ def result() -> ScaleResult:
         return compare(6000, dimensions=16, users=50, rounds=2, only=ALL)
 
 
+@pytest.mark.slow
 def test_every_exact_contender_answers_with_numpys_best(result: ScaleResult) -> None:
     assert [one.name for one in result.contenders][:2] == ["plain dense ONNX", "plain dense, no prepacking"]
     shares = {one.name: one.same_top for one in result.contenders}

@@ -18,6 +18,7 @@ BOUND = 1 << 30
 """Bytes; a matrix of all scores takes 4.5 times as many."""
 
 
+@pytest.mark.slow
 def test_full_ranking_stays_under_a_gibibyte() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("peak memory is read from /proc")

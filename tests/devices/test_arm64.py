@@ -147,6 +147,7 @@ def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], command_lin
     assert "the bundle does not fit into the device's memory of 128.0 MiB" in line
 
 
+@pytest.mark.slow
 def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
     with Arm64(quick, arm64.MEMORY) as device:
         request = {"task": "bundle", "bundle": device.push(bundle), "calls": 10**6, "seconds": 0, "k": 10}
@@ -159,6 +160,7 @@ def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
         cutting.join()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_machine(
     made: list[str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,6 +314,7 @@ def test_no_browser_and_no_port(ready: None, tmp_path: Path, monkeypatch: pytest
             device.run({"task": "bare"})
 
 
+@pytest.mark.slow
 def test_the_command_line(ready: None, command_line: CommandLine, tmp_path: Path) -> None:
     quick = ("--processes", "1", "--calls", "5", "--seconds", "0", "--scenario", "recommend")
     done = command_line("bench", MIXED, *quick, "--device", "browser", "--out", "r.json", cwd=tmp_path)

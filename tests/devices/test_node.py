@@ -33,6 +33,7 @@ def node() -> Node:
     return CheckedNode()
 
 
+@pytest.mark.slow
 def test_every_layout_and_precision_answers_as_numpy_does(node: Node) -> None:
     asked = [(name, question) for name in names() for question in questions(name)]
     assert {name for name, _ in asked} == set(names())
@@ -45,6 +46,7 @@ def test_every_layout_and_precision_answers_as_numpy_does(node: Node) -> None:
     assert not said
 
 
+@pytest.mark.slow
 def test_a_real_bench(node: Node) -> None:
     scenarios = ("recommend", "score", "lookup", "history", "load", "sustained")
     settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
@@ -62,6 +64,7 @@ def test_a_real_bench(node: Node) -> None:
     assert "python" not in device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_are_those_of_this_machine(node: Node, threads: int) -> None:
     bundle, users = BUNDLES / "mixed-fp32-users", [0, 1, 7]
@@ -70,6 +73,7 @@ def test_rows_are_those_of_this_machine(node: Node, threads: int) -> None:
     assert node.run({**request, "ask": users})["rows"] == expected.tolist()
 
 
+@pytest.mark.slow
 def test_a_bundle_that_does_not_fit(node: Node, tmp_path: Path) -> None:
     bundle = large_bundle(tmp_path)
     with pytest.raises(DoesNotFitError, match=r"WebAssembly's heap of \d+ MiB could not grow as the bundle needs"):
@@ -80,6 +84,7 @@ def test_a_bundle_that_does_not_fit(node: Node, tmp_path: Path) -> None:
     assert wide.info()["heap_limit_bytes"] == 64 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
@@ -143,6 +148,7 @@ def test_not_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         set_up(lambda _: None)
 
 
+@pytest.mark.slow
 def test_setting_up_takes_the_expected_bytes_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("node")
     monkeypatch.setattr(web_files, "setup_folder", tmp_path.joinpath)

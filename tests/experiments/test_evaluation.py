@@ -14,6 +14,7 @@ from edgerec.errors import BenchError
 DATA = "synthetic:120x80x2400"
 
 
+@pytest.mark.slow
 def test_every_command_is_measured_and_an_evaluation_tells_its_quality(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     done = CliRunner().invoke(evaluation.main, ["--data", DATA, "--out", str(out)])

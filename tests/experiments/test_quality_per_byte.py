@@ -12,6 +12,7 @@ from bench.experiments import quality_per_byte
 from edgerec.data import synthetic
 
 
+@pytest.mark.slow
 def test_every_plain_bundle_has_a_fitted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = synthetic(n_users=200, n_items=150, n=6000, seed=1)
     monkeypatch.setattr(quality_per_byte, "load_data", lambda name: small)

@@ -69,6 +69,7 @@ def test_a_lead_counts_where_it_is_more_than_the_spread() -> None:
     assert close["lead"] > 0
 
 
+@pytest.mark.slow
 def test_the_best_trial_on_validation_is_kept_and_the_table_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from edgerec.errors import BenchError
 HAS_PROC = Path("/proc/self/status").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PROC, reason="peak memory is read from /proc")
 def test_training_takes_a_fraction_of_what_dense_training_takes() -> None:
     """What grows with rows and values at most 15 % at a density of 10 %; all that the process holds, less than half."""
@@ -30,6 +31,7 @@ def test_what_cannot_be_measured_says_why() -> None:
         measure_isolated("dense", "no such data", 8, 0.1, 1)
 
 
+@pytest.mark.slow
 def test_each_claim_is_left_out_in_turn(tmp_path: Path) -> None:
     rows = ablation("synthetic:100x80x2000", "mf", "25%", 8, seeds=2, epochs=1)
     assert [row["name"] for row in rows] == list(claims("mf"))

@@ -64,6 +64,7 @@ def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_
     assert done.verification.max_error < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_histories_equal_numpy(layout: str, precision: str, tmp_path: Path) -> None:

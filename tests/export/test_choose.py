@@ -47,6 +47,7 @@ def error_of(draft: Draft) -> float:
     return distortion(draft, draft.source)
 
 
+@pytest.mark.slow
 @given(
     limit=st.integers(15_000, 90_000),
     precision=st.sampled_from(["fp32", "fp16", "int8", "int4", "auto"]),
@@ -114,6 +115,7 @@ def test_the_best_precision_changes_scores_least() -> None:
     assert len(best.tried) > 4
 
 
+@pytest.mark.slow
 def test_more_bytes_never_change_scores_more() -> None:
     source = low_rank_source()
     errors = [
@@ -130,6 +132,7 @@ def test_what_precision_auto_writes_answers_as_numpy(limit: int, tmp_path: Path)
     assert done.verification is not None
 
 
+@pytest.mark.slow
 def test_a_table_in_two_precisions_answers_as_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Places without a value read as zero in both; verification compares every answer."""
     monkeypatch.setattr(choosing, "_codings", lambda layout, options: iter([(("int8", "int4"), "row")]))
@@ -217,6 +220,7 @@ def test_memory_is_measured_and_met_or_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
     source = random_source(60_000, 40, d=32)
     whole = choose(source, ExportRequest("mixed")).tried[0].cost.peak_bytes

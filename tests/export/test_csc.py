@@ -19,6 +19,7 @@ from edgerec_export.values import PRECISIONS
 D, USERS = 16, 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_items", [300, 1000, 5000])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_many_stretches_equal_numpy(

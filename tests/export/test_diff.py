@@ -46,6 +46,7 @@ def options_of(layout: str, precision: str, scales: str) -> ExportRequest:
     return ExportRequest(layout, precision, scales="row" if by_row else "auto", verify=False)
 
 
+@pytest.mark.slow
 @given(
     layout=st.sampled_from(sorted(LAYOUTS)),
     precision=st.sampled_from(PRECISIONS),
@@ -96,6 +97,7 @@ def test_bundles_that_have_little_in_common(seed: int, tmp_path: Path) -> None:
         check(old, new, tmp_path / "patch")
 
 
+@pytest.mark.slow
 def test_rows_of_int4_and_int8_in_one_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((3000, 32), np.float32) * (1 + 9 * rng.random((3000, 1), np.float32))
@@ -118,6 +120,7 @@ def test_a_large_catalogue_in_runs(tmp_path: Path) -> None:
     check(old, new, tmp_path / "patch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("scales", ["auto", "row"])

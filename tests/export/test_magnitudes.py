@@ -190,6 +190,7 @@ def test_fp16_without_users_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["mixed", "ell", "csc"])
 @pytest.mark.parametrize(("precision", "share"), [("int8", 5e-5), ("int4", 5e-4)])
 def test_a_user_far_below_the_step_has_a_scale_of_its_own(

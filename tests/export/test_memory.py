@@ -20,6 +20,7 @@ def tables(n_items: int, d: int) -> tuple[NDArray[np.float32], NDArray[np.float3
     return rng.standard_normal((n_items, d), np.float32), rng.standard_normal((50, d), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "precision"), [(256, "fp32"), (512, "int4")])
 def test_wide_rows_are_exported_as_csr(d: int, precision: str, tmp_path: Path) -> None:
     done = export(

@@ -33,6 +33,7 @@ def source(n_items: int, scorer: NeuMFScorer, n_users: int = 40, seed: int = 1) 
     return from_arrays(*tables, item_ids=np.arange(n_items) * 2 + 5, scorer=scorer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_every_shape_of_network(products: int, hidden: tuple[int, ...], tmp_path
     np.testing.assert_allclose([one.score for one in best], np.sort(exact)[::-1][:10], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_follow_catalogue_times_network(tmp_path: Path) -> None:
     """One user's hidden values of 120,000 items would take 61 MB."""
     done = export(source(120_000, neumf(d=16, hidden=(128, 64))), tmp_path / "b", layout="dense", max_rss=40_000_000)

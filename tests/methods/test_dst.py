@@ -59,6 +59,7 @@ def trainer_for(data: Interactions, plan: SparsePlan, d: int = D, seed: int = 0)
     return trainer_of(data, objective, plan, seed=seed, threads=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     mask_init=st.sampled_from(["random", "nmf"]),
@@ -238,6 +239,7 @@ def test_each_table_keeps_its_share(method: str, interactions: Interactions) -> 
     assert run.users.n_values > 2 * run.items.n_values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
@@ -265,6 +267,7 @@ def test_a_resumed_trainer_has_all_that_it_had(interactions: Interactions) -> No
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_what_it_stores_is_about_its_budget(tmp_path: Path, interactions: Interactions) -> None:
     """At 10 % of the values, a byte each for its column and 4 a row come on top."""
     sizes = {}

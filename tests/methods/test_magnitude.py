@@ -68,6 +68,7 @@ def resumes_to_the_bit(
         assert not list(out.glob("checkpoint*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_is_the_dense_run_without_its_smallest_values(backbone: str, split: str, interactions: Interactions) -> None:

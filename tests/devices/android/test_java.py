@@ -94,6 +94,7 @@ def test_what_apps_rely_on(java: list[str], tmp_path: Path) -> None:
     assert ran(java, "Behaviour", FOLDER, tmp_path, large, tmp_path / "damaged") == "all is as apps rely on"
 
 
+@pytest.mark.slow
 def test_damaged_bundles_are_refused_by_named_errors(java: list[str], tmp_path: Path) -> None:
     said = ran(java, "Mutations", FOLDER, tmp_path, "1", "150")
     refused, wrong = re.fullmatch(r"(\d+) refused, (\d+) wrong", said).groups()  # type: ignore[union-attr]

@@ -103,6 +103,7 @@ def test_it_answers_the_vectors(name: str, checked: Path, pip_library: Path) -> 
     assert not list(failures(name, checked, pip_library))
 
 
+@pytest.mark.slow
 def test_it_answers_them_with_the_library_of_android(runner: Path, android_library: Path, shim: Path) -> None:
     told = answered(runner, android_library, {"task": "info"}, LD_LIBRARY_PATH=str(shim))
     assert told["onnxruntime"] == VERSION

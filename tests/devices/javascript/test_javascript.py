@@ -296,6 +296,7 @@ def test_requests_that_make_no_sense(ready: None) -> None:
     assert nothing[1] == []
 
 
+@pytest.mark.slow
 def test_answers_that_are_not_finite_are_refused(ready: None, tmp_path: Path) -> None:
     not_finite(tmp_path)
     told = module(
@@ -380,6 +381,7 @@ def fresh(browser: Chrome, address: str) -> Page:
     return browser.open(address)
 
 
+@pytest.mark.slow
 def test_files_are_kept_checked_and_cleared_in_a_browser(browser: Chrome) -> None:
     files = library_files()
     bundle = BUNDLES / "mixed-int8-linear"

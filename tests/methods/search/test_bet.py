@@ -342,6 +342,7 @@ class TestCommandLine:
     COMMAND = ("train", "synthetic:300x200x9000@1", "--dimensions", str(D), "--budget", "25%", "--threads", "1")
     SEARCH = ("--method", "bet", *(x for n, v in QUICK.items() for x in ("--method-set", f"{n}={v}")))
 
+    @pytest.mark.slow
     def test_a_search_that_ctrl_c_stops_goes_on(
         self, interactions: Interactions, tmp_path: Path, command_line: CommandLine
     ) -> None:

@@ -52,6 +52,7 @@ def values(run: Run) -> int:
     return run.items.n_values + run.users.n_values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("budget", ["20%", "10%", "1234"])
 def test_the_budget_is_met_exactly(variant: str, budget: str, interactions: Interactions) -> None:
@@ -72,6 +73,7 @@ def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions:
     assert done.nbytes <= 30 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["lightgcn", "mf", "ncf", "ngcf"])
 @pytest.mark.parametrize("proxy", ["backbone", "ials"])
 def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Interactions) -> None:

@@ -34,6 +34,7 @@ def same(a: Run, b: Run) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parallel_episodes", "split"), [(1, SPLIT), (2, "random:80/20")])
 def test_stopped_at_any_point_it_ends_as_one_that_was_not(
     parallel_episodes: int, split: str, interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -159,6 +159,7 @@ def test_a_fresh_training_is_that_of_the_backbone(name: str, mask_at: str | None
     assert np.array_equal(one.users, expected.users, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_workers_judge_as_this_process_does(make_job: MakeJob) -> None:
     """A training on one thread, here and there, to the bit."""
     job = make_job("mf")

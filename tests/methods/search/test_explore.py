@@ -80,6 +80,7 @@ def test_memory_has_its_price() -> None:
     assert means[1] < means[0] - 3
 
 
+@pytest.mark.slow
 def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
     """The critic knows of better sizes before the actor follows: with the same seeds, noise and steps, what is visited
     with the walk is nearer to the best. Rows of two kinds that the state does not tell apart: no actor gets all right.
@@ -129,6 +130,7 @@ class Lucky:
         return [Evaluation(np.stack([halves.mean(0), *halves])) for halves in both]
 
 
+@pytest.mark.slow
 def test_agents_do_not_overfit_to_the_validation_part() -> None:
     """An agent that is paid for what it sees keeps each row at sizes with which it was lucky."""
     evaluator = Lucky()
@@ -165,6 +167,7 @@ class Tilted:
         return float(1 - 0.2 * abs(tilt - 1) - 0.2 * abs(balance - 0.5))
 
 
+@pytest.mark.slow
 def test_noise_in_common_finds_what_no_row_knows() -> None:
     """With noise of their own alone all tables are alike, and there is nothing to learn from."""
     evaluator = Tilted()

@@ -129,6 +129,7 @@ def for_items(plan: SizePlan) -> float:
     return float(0.6 + 0.02 * plan.items.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fitness", [balanced, for_items])
 def test_it_ranks_actions_that_it_has_never_seen(
     fitness: Callable[[SizePlan], float], sampler: Sampler, groups: Groups

@@ -66,6 +66,7 @@ def test_errors_come_back(cluster: str) -> None:
         list(workers.answers([0]))
 
 
+@pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
     """To the bit: what trains there is one thread on the same machine."""
     wanted: dict[str, Any] = {
@@ -83,6 +84,7 @@ def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
     assert np.array_equal(there.items.dense(), here.items.dense())
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named() -> None:
     with pytest.raises(WorkerError, match="ray start --head"):
         pool("ray://127.0.0.1:1", product, 1)

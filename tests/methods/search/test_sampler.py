@@ -23,6 +23,7 @@ def both(plan: SizePlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return plan.users, plan.items
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [0.2, 0.1, 0.05])
 def test_thousands_of_actions_keep_the_budget_and_the_bounds(density: float) -> None:
     """700 each at 80, 90 and 95 % sparsity; their authors' rounding exceeds the budget in 3 to 9.5 % of actions."""

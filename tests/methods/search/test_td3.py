@@ -48,6 +48,7 @@ def chain(rng: np.random.Generator, n: int = 256) -> Batch:
     return Batch(states, actions, rewards.astype(np.float32), following)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "small"), [(0.0, False), (0.9, True)])
 def test_the_discount_decides_between_now_and_later(gamma: float, small: bool) -> None:
     agent, rng = TD3(1, replace(TOY, gamma=gamma), seed=1), np.random.default_rng(1)

@@ -60,6 +60,7 @@ def share_of_users(plan: SizePlan) -> float:
     return float(sides_of(plan)[0].sum()) / values_of(plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [0.45, 0.85])
 def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: float) -> None:
     """The metric of a plan is planted here: it falls with the distance of the users' share from `wanted`."""
