@@ -55,6 +55,10 @@ RETIRED: dict[str, str] = {
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
+    r"`kept`|sustained\.kept",  # keys of records and results on disk
+    r"experiments[./]oracle|oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle",  # names of committed records
+    r"--judge-epochs",
+    r"\bmade/",  # the folder of the Makefile of figures
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")
 

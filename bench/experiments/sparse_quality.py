@@ -36,7 +36,7 @@ class Reduced:
     Attributes:
         epochs: at most; of PEP's search, as many again.
         settings: of the backbone; step sizes are as large as fewer epochs need, and fall over these.
-        threshold: where PEP's begin, before the sigmoid: chosen by hand among a few (docs/sparse-training.md), by
+        threshold: where PEP's begin, before the sigmoid: chosen by hand (docs/research/sparse-training.md), by
             NDCG@20 on the validation part at `TUNED_AT` with seed 0.
         l2: one trial each.
     """

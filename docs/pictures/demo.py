@@ -28,7 +28,7 @@ def pick(page: Page, title: str) -> None:
 
 
 def main(bundle: Path) -> None:
-    """Write demo.png and demo-phone.png beside this file."""
+    """Write demo.png and demo-phone.png next to this file."""
     with chrome() as browser, StaticServer(demo_site(bundle)) as server:
         page = browser.open(server.address, width=1180, height=1330)
         page.ask("Emulation.setScrollbarsHidden", hidden=True)

@@ -293,7 +293,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _promised(name: str, manifest: Manifest) -> Interface:
-    """What a graph takes and gives, by export/README.md."""
+    """What a graph takes and gives, by docs/reference/bundle.md."""
     subject: Interface = (
         {"user": ("int64", 1)}
         if manifest.users is not None

@@ -2,7 +2,7 @@
 
 What readers in every language take is `bundle-spec.json`, which this reads and others are built from: TypeScript
 imports the file when it is built; Java and C have sources that `python -m tests.spec_sources` makes of it.
-export/README.md explains each limit.
+docs/reference/bundle.md explains each limit.
 """
 
 from __future__ import annotations

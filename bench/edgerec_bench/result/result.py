@@ -18,7 +18,7 @@ FORMAT, VERSION = "edgerec.result", 2
 """Version 2 has lookup in place of 'score 1', figures that may be null, and scenarios in processes of their own."""
 
 SCENARIOS = ("recommend", "score", "lookup", "history", "load", "sustained", "offline")
-"""docs/results.md says what each is."""
+"""docs/reference/results.md says what each is."""
 USUAL = SCENARIOS[:4]
 
 

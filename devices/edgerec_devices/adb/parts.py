@@ -224,4 +224,4 @@ def _known() -> str:
 
 
 def _mend(*, again: bool = False) -> str:
-    return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/android.md)"
+    return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/guide/android.md)"

@@ -1,4 +1,4 @@
-/* A bundle on disk: its manifest checked, its tables file mapped once. Specified in export/README.md. */
+/* A bundle on disk: its manifest checked, its tables file mapped once. Specified in docs/reference/bundle.md. */
 #ifndef EDGEREC_BUNDLE_H
 #define EDGEREC_BUNDLE_H
 

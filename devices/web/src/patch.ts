@@ -1,4 +1,4 @@
-/** Patches: one bundle made of another one, as export/README.md says. Loaded when the first is applied. */
+/** Patches: one bundle made of another one, as docs/reference/patch.md says. Loaded when the first is applied. */
 
 import type { limits as specified } from "../../../edgerec/runtime/bundle-spec.json";
 import type { EdgeRecError } from "./errors.ts";

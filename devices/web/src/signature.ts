@@ -1,4 +1,4 @@
-/** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes, as export/README.md says. */
+/** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes (docs/reference/bundle.md). */
 
 import type { EdgeRecError } from "./errors.ts";
 import type { Bytes } from "./source.ts";

@@ -1,4 +1,4 @@
-/** What readers take, in every language: edgerec/runtime/bundle-spec.json, which export/README.md explains. */
+/** What readers take, in every language: edgerec/runtime/bundle-spec.json, which docs/reference/bundle.md explains. */
 declare module "*/bundle-spec.json" {
   export const operators: string[];
   export const typed_as_all: string[];

@@ -95,7 +95,7 @@ VARIANTS: Mapping[str, BETConfig] = {
     "authors_code": replace(_PAPER, turns="greedy,greedy,greedy,nearest,random", retrain=3),
 }
 """By name: this project's; the paper's, whose predictor ranks little after two steps an action
-(docs/searched-sizes.md); and its authors' code, where it differs from the paper."""
+(docs/research/searched-sizes.md); and its authors' code, where it differs from the paper."""
 
 
 class BET:

@@ -10,7 +10,7 @@ evaluated once more; the best are trained in full, and validation chooses.
 
 What agents see of a row's quality, and what they are paid for, are measured on different halves of the validation part:
 paid for what they see they overfit to that part, row by row. And of visited sizes only what rows of like popularity
-have in common ships: the fittest of many visits are those whose rows had luck (docs/searched-sizes.md has the figures).
+have in common ships: the fittest of many visits are those whose rows had luck (docs/research/searched-sizes.md).
 """
 
 from __future__ import annotations

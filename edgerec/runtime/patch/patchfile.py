@@ -2,7 +2,7 @@
 
     8 bytes "edgerecP" | major, minor uint16 | sha256 of all that follows | uint64 bytes of the inflated stream | zlib
 
-Specified in export/README.md ("Patches"). Everything is checked before room is made for it.
+Specified in docs/reference/patch.md. Everything is checked before room is made for it.
 """
 
 from __future__ import annotations

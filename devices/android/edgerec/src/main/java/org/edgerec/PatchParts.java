@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.zip.DataFormatException;
 import java.util.zip.Inflater;
 
-/** The file of a patch (export/README.md, "Patches"): its header, and the parts behind it, one after the other. */
+/** The file of a patch (docs/reference/patch.md): its header, and the parts behind it, one after the other. */
 final class PatchParts {
     private static final int HEAD = 52;
     private static final int SIGNED_FROM = 44;
