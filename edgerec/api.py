@@ -63,14 +63,14 @@ def train(
         method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
-        dimensions: of a full row.
+        dimensions: dimensions of a full row.
         split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out' or 'time:80/20'. Without a
             validation share, settings and epochs are chosen on a held-back part of the training share.
-        precision: of the bundle to come: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values a budget in
-            bytes buys.
-        settings: of the backbone, by name.
-        method_settings: of the method, by name; 'variant' names a whole set of them.
-        seed: of every random choice.
+        precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values
+            a budget in bytes buys.
+        settings: settings of the backbone, by name.
+        method_settings: settings of the method, by name; 'variant' selects a whole set of them.
+        seed: seed of every random choice.
         threads: maximum number of threads; None for the backbone's own choice. One thread makes the result
             reproducible to the bit.
         device: 'cpu' or 'cuda', for backbones on torch.
@@ -80,17 +80,17 @@ def train(
         resume: continue from the checkpoint in `out`; a finished run is returned as it is.
         overwrite: replace a run that `out` holds.
         progress: called after each epoch, and after each action that a search has evaluated.
-        workers: number of processes that make the trainings of a search, or a Ray cluster as 'ray://HOST:PORT', or
+        workers: number of processes that run the trainings of a search, or a Ray cluster as 'ray://HOST:PORT', or
             'ray' for one on this machine. They change no result.
 
     Raises:
         UnsupportedError: no such backbone, method, setting, or pair of them; workers for a method without a search.
-        BudgetError: a budget that cannot be kept; the smallest possible is named.
+        BudgetError: the budget cannot be met; the message names the smallest possible one.
         DataError: the split leaves nothing, or training diverges.
         RunError: `out` holds another run, or a finished one.
-        InUseError: another process trains into `out`; at once, before anything is trained.
+        InUseError: another process trains into `out`; raised before anything is trained.
         StorageError: the file system refuses.
-        WorkerError: workers cannot be had, or one was lost.
+        WorkerError: workers are not available, or one was lost.
     """
     request = TrainRequest.make(
         backbone,
@@ -172,16 +172,16 @@ def _fit(
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads = request.options.threads
     metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)}
-    if vectors.uncut is not None:
-        metrics["uncut"] = measure_vectors(parts, vectors.uncut.users, vectors.uncut.items, threads)
+    if vectors.untruncated is not None:
+        metrics["uncut"] = measure_vectors(parts, vectors.untruncated.users, vectors.untruncated.items, threads)
     encoded = model.encode(vectors, trained, result.config, threads=threads)
     if model.user_table and encoded is not None:
         metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)
     if result.validation:
         metrics["validation"] = result.validation
-    told = _told(result)
-    if told:
-        metrics["training"] = told
+    training = _training_metrics(result)
+    if training:
+        metrics["training"] = training
     chosen = {"chosen_settings": asdict(result.config), "epochs": result.epochs}
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
@@ -202,12 +202,11 @@ def _fit(
     )
 
 
-def _told(result: FitResult) -> dict[str, float]:
-    """What a backbone tells by epoch of the vectors that ship, in the last entry of the chosen epoch, which is the
-    final model's where there is one.
+def _training_metrics(result: FitResult) -> dict[str, float]:
+    """Return the figures of the chosen epoch that describe the stored vectors; of the final model if there is one.
 
-    'kept' is the share of the squared norm that is left when they are cut to their sizes, 'weights' the number of
-    trained values that stand in no table.
+    "kept" is the share of the squared norm that remains after rows are truncated to their sizes, "weights" the number
+    of trained values outside the tables.
     """
     entries = [entry for entry in result.history if entry.get("epoch") == result.epochs]
     return {name: entry[name] for entry in entries for name in ("kept", "weights") if name in entry}
@@ -221,11 +220,11 @@ def job_of(
     checkpoint: Checkpoint | None = None,
     workers: Workers = None,
 ) -> Job:
-    """What the request's method is asked to do with a split, where `fit` trains within sizes."""
+    """Return the job of the request's method on a split; `fit` trains within sizes."""
     users = request.backbone.user_table
 
     def validated(vectors: Vectors) -> dict[str, float]:
-        return validate(parts, vectors.remade(parts.train), request.options.threads)
+        return validate(parts, vectors.with_history(parts.train), request.options.threads)
 
     return Job(
         backbone=request.backbone,
@@ -235,7 +234,7 @@ def job_of(
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
         overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None)
-        + 4 * request.backbone.beside(request.dimensions, request.config),
+        + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
         seed=request.options.seed,
         fit=fit,
         validate=validated,
@@ -249,7 +248,7 @@ def job_of(
 
 
 def _trained_on(request: TrainRequest, parts: Split) -> Interactions:
-    """What the final model knows."""
+    """Return the interactions that the final model is trained on."""
     return parts.train_all if request.split.fit_all else parts.train
 
 
@@ -262,7 +261,7 @@ def _finished(
     resume: bool,
     overwrite: bool,
 ) -> Run | None:
-    """The run of this command that `out` holds, finished; else makes way for it. Raises RunError."""
+    """Return the finished run of this command in `folder`; else prepare the folder for it. Raises RunError."""
     done, begun = (folder / FILE_NAME).exists(), checkpoint.path.exists() or (folder / SEARCH).is_dir()
     state = state_of(folder, "run", done=done, begun=begun, resume=resume, overwrite=overwrite)
     if state == "done":
@@ -278,7 +277,7 @@ def _finished(
 
 
 def stored_table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool = False) -> Table:
-    """Rows (n, d) in the form that takes the least: CSR, of their sizes, or whole."""
+    """Return rows (n, d) as the smallest table that holds them: sparse, prefix or dense."""
     if sparse:
         return SparseTable.from_dense(values)
     return DenseTable(values) if sizes is None else PrefixTable.from_dense(values, sizes)

@@ -1,4 +1,4 @@
-"""What people see in a terminal: results on standard output, progress and notes on standard error."""
+"""Terminal output: results on standard output, progress and notes on standard error."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.segment import Segment  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 MOST_LINES = 1000
-"""Of one message or cell."""
+"""Maximum number of lines of one message or cell."""
 
 
 def printable(text: str, most: int = LONGEST) -> str:
-    """Text from anywhere as lines that are safe to print, as `shown` makes them: at most `most` characters each."""
+    """Return untrusted text as lines that are safe to print (see `shown`), of at most `most` characters each."""
     lines = text.split("\n", MOST_LINES + 1)
     if len(lines) > MOST_LINES:
         lines = [*lines[:MOST_LINES], "..."]
@@ -28,13 +28,13 @@ def printable(text: str, most: int = LONGEST) -> str:
 
 
 class Terminal(Console):
-    """Prints titles, names and notes from anywhere, of which a terminal obeys nothing and none fills it."""
+    """A console that prints untrusted text: it escapes control characters and limits the length."""
 
     def print(self, *objects: Any, **how: Any) -> None:
         super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """What every table, bar and text is made of; rich's own controls are apart."""
+        """Yield the segments of every table, bar and text, escaped; rich's own control segments pass."""
         for segment in super().render(renderable, options):
             if segment.control or not HIDDEN.search(segment.text.replace("\n", "")):
                 yield segment
@@ -47,12 +47,12 @@ messages = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 class ResumableInterrupt(KeyboardInterrupt):
-    """Ctrl-C, and how to go on has been told."""
+    """Ctrl-C during resumable work, raised after the message that says how to resume."""
 
 
 @contextmanager
 def resumable(how: str) -> Iterator[None]:
-    """Long work that Ctrl-C does not lose: `how` to go on is told then. Raises ResumableInterrupt."""
+    """Run long work that Ctrl-C does not lose; print `how` to resume it. Raises ResumableInterrupt."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -61,7 +61,7 @@ def resumable(how: str) -> Iterator[None]:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on standard output; numbers to the right."""
+    """Print a table on standard output, with numbers aligned to the right."""
     table = Table(title=printable(title) or None, title_justify="left", show_edge=False, pad_edge=False)
     listed = [[_cell(value) for value in row] for row in rows]
     raw = [[_is_number(value) for value in row] for row in listed]
@@ -74,7 +74,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Names and values on standard output, one pair a line."""
+    """Print names and values on standard output, one pair a line."""
     table = Table(title=printable(title) or None, title_justify="left", show_edge=False, show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -84,7 +84,7 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def results() -> Console:
-    """Standard output as it is now; wide where nobody's screen sets the width."""
+    """Return the current standard output as a console; 160 characters wide if it is no terminal."""
     console = Terminal(highlight=False, markup=False)
     return console if console.is_terminal else Terminal(highlight=False, markup=False, width=160)
 
@@ -96,5 +96,5 @@ def _cell(value: Any) -> str:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a cell starts as a number does: '1,024 (1.0 KiB)' too."""
+    """Return True for a cell that starts like a number, such as '1,024 (1.0 KiB)'."""
     return text.lstrip("+-<~")[:1].isdigit() or text == ""

@@ -1,38 +1,40 @@
-"""Every error that a user can cause, each with a message that says what happened, why, and what mends it."""
+"""Errors that a user can cause; each message says what happened, what was expected and what to do."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 2000
-"""Characters of a message: file names, ids and what bundles hold stand in messages, and may be of any length."""
-_KEPT_END = 500
-"""Of those at the end, where a message says what to do."""
+"""Maximum length of a message in characters: file names and ids in messages may be of any length."""
+_END_CHARACTERS = 500
+"""Characters at the end of a shortened message, where it says what to do."""
 HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
-"""Characters that a terminal obeys, or shows as nothing: controls, what turns the direction of text, halves."""
+"""Characters that a terminal interprets or hides: controls, marks of the text direction, unpaired surrogates."""
 
 
 def escaped(text: str) -> str:
-    """Text with its hidden characters as '\\x1b' or '\\u202e'."""
+    """Return text with its hidden characters as '\\x1b' or '\\u202e'."""
     return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shown(text: str, most: int = LONGEST) -> str:
-    """Text from anywhere as one line that is safe to print: its hidden characters escaped, the middle of more than
-    `most` characters left out."""
+    """Return untrusted text as one line that is safe to print: hidden characters escaped, at most `most` characters.
+
+    The middle of a longer text is replaced by dots.
+    """
     if len(text) > most:
-        end = min(_KEPT_END, most // 4)
+        end = min(_END_CHARACTERS, most // 4)
         text = f"{text[: most - end]} ... {text[len(text) - end :]}"
     return escaped(text)
 
 
 class EdgeRecError(Exception):
-    """Base of all of EdgeRec's errors. The command line prints its message as one line and exits with 2.
+    """Base class of EdgeRec's errors. The command line prints the message as one line and exits with status 2.
 
-    The message is one line of at most a few thousand printable characters, whatever it names.
+    The message is one line of at most a few thousand printable characters.
     """
 
     def __init__(self, message: object = "", *more: object) -> None:
@@ -40,7 +42,7 @@ class EdgeRecError(Exception):
 
 
 class MissingExtraError(EdgeRecError, ImportError):
-    """A package that an optional extra would bring is not installed."""
+    """A package of an optional extra is not installed."""
 
 
 class StorageError(EdgeRecError):
@@ -56,18 +58,18 @@ class InUseError(StorageError):
 
 
 class DataError(EdgeRecError):
-    """Interactions are malformed, empty or inconsistent. Messages name the file and the line where known."""
+    """Interactions are malformed, empty or inconsistent. Messages name the file and the line if known."""
 
 
 class DownloadError(DataError):
-    """A named data set is neither cached nor to be had."""
+    """A named data set is neither cached nor available from its sources."""
 
 
 class BudgetError(EdgeRecError):
-    """A budget is malformed or cannot be met. Messages name the smallest budget that could be.
+    """A budget is malformed or cannot be met. Messages name the smallest possible budget.
 
     Attributes:
-        smallest: that budget in bytes, where there is one.
+        smallest: that budget in bytes; None if there is none.
     """
 
     def __init__(self, message: str, smallest: int | None = None) -> None:
@@ -80,11 +82,11 @@ class TableError(EdgeRecError):
 
 
 class UnsupportedError(EdgeRecError):
-    """A combination that does not exist: method and backbone, table kind and layout. Messages list what does."""
+    """A combination, such as a method and a backbone, is not supported. Messages list the supported ones."""
 
 
 class SettingError(UnsupportedError):
-    """A setting is unknown, of the wrong type or out of range. Messages list what there is."""
+    """A setting is unknown, of the wrong type or out of range. Messages list the valid ones."""
 
 
 class RunError(EdgeRecError):
@@ -92,18 +94,18 @@ class RunError(EdgeRecError):
 
 
 class WorkerError(EdgeRecError):
-    """The workers of a search cannot be had, or one of them was lost."""
+    """The workers of a search are not available, or one of them was lost."""
 
 
 class ExportError(EdgeRecError):
-    """A table cannot be exported as asked."""
+    """A table cannot be exported with the given options."""
 
 
 class RangeError(ExportError):
     """Values of a table are too large or too small for float32 scores or for a precision. Messages name a row.
 
     Attributes:
-        side: 'item' or 'user', where a scale for each row of that table may help; else None.
+        side: 'item' or 'user' if a scale for each row of that table may help; else None.
     """
 
     def __init__(self, message: str, side: str | None = None) -> None:
@@ -112,37 +114,37 @@ class RangeError(ExportError):
 
 
 class VerificationError(ExportError):
-    """An exported bundle does not answer as its tables do. Messages give got, expected and tolerance."""
+    """An exported bundle answers differently than its tables. Messages give got, expected and tolerance."""
 
 
 class BundleError(EdgeRecError):
-    """A bundle is half-written, tampered with, or made by a newer major version. Messages name the file."""
+    """A bundle is incomplete, altered, or written by a newer major version. Messages name the file."""
 
 
 class SignatureError(BundleError):
-    """A bundle is not signed, not with a trusted key, or altered since. Messages name the file."""
+    """A bundle is unsigned, signed with an untrusted key, or altered since. Messages name the file."""
 
 
 class PatchError(EdgeRecError):
-    """A patch is damaged, of a newer major version, or made for another bundle; nothing was changed."""
+    """A patch is damaged, of a newer major version, or for another bundle; nothing was changed."""
 
 
 class SigningKeyError(EdgeRecError):
-    """A key is no ed25519 key, or making one would replace another."""
+    """A key is no ed25519 key, or a new one would replace an existing one."""
 
 
 class RequestError(EdgeRecError, ValueError):
-    """A question that a bundle cannot answer: an unknown user or item, a k outside the catalogue."""
+    """A bundle cannot answer a request: an unknown user or item, a k outside the catalogue."""
 
 
 class BenchError(EdgeRecError):
-    """A measurement could not be made, or results cannot be compared."""
+    """A measurement failed, or results cannot be compared."""
 
 
 class DoesNotFitError(BenchError):
-    """What was measured took more memory than the device has, and was killed for it."""
+    """The measured process needed more memory than the device has, and was killed."""
 
 
 def reason_of(error: BaseException) -> str:
-    """An error's text; its type's name where it has none, as MemoryError() and KeyboardInterrupt() have not."""
+    """Return an error's text, or its type's name if it has none, such as MemoryError()."""
     return str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""Optional packages: imported on use, and a missing one says the command that mends it."""
+"""Optional packages: imported on use; the error of a missing one names the command that installs it."""
 
 from __future__ import annotations
 

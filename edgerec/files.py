@@ -24,33 +24,33 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
-"""In a folder that is being written, where folders cannot be locked."""
-_MENDS = {
+"""Name of the lock file in a folder that is being written, on systems that lock no folders."""
+_FIXES = {
     errno.ENOENT: "check the name",
     errno.EISDIR: "name a file, not a folder",
     errno.EINVAL: "choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "remove the links that lead to themselves, or name the file itself",
 }
-"""What to do, by the reason; else to free space, and so on."""
+"""Advice by error number; others get a general one."""
 
 
 def storage_failure(path: Path, error: OSError | ValueError | RuntimeError, doing: str) -> NoReturn:
-    """Turn an error of the file system into a StorageError of one line that says what to do.
+    """Raise a StorageError of one line that says what to do, for an error of the file system.
 
     Args:
-        error: a ValueError is of a name that no file can have, a RuntimeError of links that lead in a circle.
+        error: a ValueError for a name that no file can have, a RuntimeError for links that form a cycle.
     """
     number = error.errno or 0 if isinstance(error, OSError) else errno.EINVAL
     reason = (error.strerror if isinstance(error, OSError) else None) or reason_of(error)
-    usual = "free space there, mend its permissions or choose another place"
-    raise StorageError(f"cannot {doing} {path}: {reason}; {_MENDS.get(number, usual)}") from error
+    usual = "free space there, fix its permissions or choose another place"
+    raise StorageError(f"cannot {doing} {path}: {reason}; {_FIXES.get(number, usual)}") from error
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """Open a file for reading that is one itself: no link, which may lead anywhere, no pipe, which may never answer.
+    """Open a regular file for reading; refuse links, which may lead anywhere, and pipes, which may never answer.
 
-    Raises OSError; of kind ELOOP where something else than a file has the name.
+    Raises OSError, of kind ELOOP if the name is not that of a regular file.
     """
     flags = os.O_RDONLY
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
@@ -66,12 +66,12 @@ def open_plain(path: Path) -> BufferedReader:
 
 @contextmanager
 def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that takes the name `path` only when the block ends without an error.
+    """Write a binary file that takes the name `path` only if the block ends without an error.
 
     Args:
-        private: for its owner alone, and so is a folder that is made for it.
+        private: restrict the file, and a folder created for it, to its owner.
 
-    Raises StorageError where the file system refuses; what stood at `path` before is then untouched.
+    Raises StorageError if the file system refuses; an earlier file at `path` is then unchanged.
     """
     try:
         target = path.resolve()  # a link keeps pointing to what is written
@@ -91,17 +91,17 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
             sync(stream)
             if fcntl is None:
                 stream.close()  # Windows renames no open file
-            temporary.replace(target)  # locked until it has its name: nobody takes it for a leftover
+            temporary.replace(target)  # locked until renamed, so that no process takes it for a leftover
     except OSError as error:
         storage_failure(path, error, "write")
     finally:
         if temporary is not None:
-            with suppress(OSError):  # what kept it from being made keeps it from being removed, and has been told
+            with suppress(OSError):  # the failure that prevented its creation was reported already
                 temporary.unlink(missing_ok=True)
 
 
 def new_part(target: Path, mode: int = 0o666) -> tuple[Path, IO[bytes]]:
-    """A new file beside `target`, open for writing, and locked as long as it is: `remove_leftovers` leaves it alone.
+    """Create a file next to `target`, open for writing and locked until closed: `remove_leftovers` skips it.
 
     Raises OSError.
     """
@@ -116,7 +116,7 @@ def new_part(target: Path, mode: int = 0o666) -> tuple[Path, IO[bytes]]:
 
 @contextmanager
 def new_part_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside `target`, locked while the block runs and removed with all that is left in it after that.
+    """Create a folder next to `target`, locked while the block runs and removed with its content afterwards.
 
     Raises OSError.
     """
@@ -139,7 +139,7 @@ def new_part_folder(target: Path) -> Iterator[Path]:
 
 
 def _lock_new(path: Path, handle: int) -> bool:
-    """Lock what was just made; False where `remove_leftovers` was quicker, and removed it."""
+    """Lock a new file or folder; return False if `remove_leftovers` of another process removed it first."""
     if fcntl is None:
         return True
     try:
@@ -148,11 +148,11 @@ def _lock_new(path: Path, handle: int) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # some network file systems know no locks, and there nothing is removed either
+        return True  # some network file systems have no locks; `remove_leftovers` removes nothing there
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove files and folders that processes which are no more were writing, of one target or of all in a folder."""
+    """Remove the temporary files and folders of ended processes, of one target or of all in a folder."""
     for path in _parts(folder, name):
         with suppress(OSError):
             _remove_leftover(path)
@@ -176,7 +176,7 @@ def _parts(folder: Path, name: str | None) -> list[Path]:
 
 
 def _remove_leftover(path: Path) -> None:
-    """Raises OSError where a process still writes it, or it cannot be removed."""
+    """Remove a temporary file or folder. Raises OSError if a process still writes it, or it cannot be removed."""
     if fcntl is None:  # Windows removes no file that is open
         if path.is_dir():
             (path / _LOCK).unlink(missing_ok=True)
@@ -196,12 +196,12 @@ def _remove_leftover(path: Path) -> None:
 
 
 def shortened(name: str) -> str:
-    """The beginning of a name, so that one of nearly 255 bytes leaves room for what a temporary name adds."""
+    """Return the first 200 bytes of a name, so that a temporary name based on it stays below 255 bytes."""
     return os.fsdecode(os.fsencode(name)[:200])
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, where need be, and sure that files can be made in it: asked before long work that ends in one.
+    """Create a folder if there is none and check that it is writable, before long work that writes into it.
 
     Raises StorageError.
     """
@@ -215,12 +215,12 @@ def check_folder(folder: Path) -> None:
 
 
 def torn_files(folder: Path) -> list[Path]:
-    """Files that are being written in a folder, or were when their process was killed."""
+    """Return the temporary files in a folder, of running and of killed processes."""
     return [path for path in _parts(folder, None) if path.is_file()]
 
 
 def _written_through(path: Path) -> Iterator[IO[bytes]]:
-    """A pipe or a device is written to, never replaced."""
+    """Write to a pipe or a device, which is never replaced."""
     try:
         with path.open("wb") as stream:
             yield stream
@@ -229,13 +229,13 @@ def _written_through(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync(stream: IO[bytes]) -> None:
-    """Bring what was written to the disk itself."""
+    """Flush a file to the disk."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system allows it."""
+    """Flush the names of a folder to the disk if the system allows it."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -247,16 +247,16 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that take the same lock out of a folder meanwhile. A killed process leaves no lock behind.
+    """Hold the lock of a folder while the block runs. A killed process leaves no lock.
 
-    Where the system locks no folders (Windows), nobody is kept out.
+    Does nothing on systems that lock no folders (Windows).
     """
     if fcntl is None:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems know no locks
+        with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -272,7 +272,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """Read a whole file; None if there is none. Raises StorageError."""
+    """Read a whole file; return None if there is none. Raises StorageError."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -283,18 +283,18 @@ def read_if_there(path: Path) -> bytes | None:
 
 @contextmanager
 def filling(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Make a folder and be the only process that fills it until the block ends.
+    """Create a folder and lock it against other writers while the block runs.
 
-    A killed process leaves no lock behind. Where the system locks no folders (Windows), nobody is kept out. Folders
-    that were made here are removed if they are still empty at the end.
+    A killed process leaves no lock; systems that lock no folders (Windows) exclude nobody. Folders created here are
+    removed if they are still empty at the end.
 
     Args:
-        waiting: called if another process fills the folder, before this one waits for it; without it, none waits.
+        waiting: called if another process holds the lock, before this one waits for it; None to fail instead.
 
-    Raises InUseError at once where another process fills the folder and `waiting` is not given; StorageError.
+    Raises InUseError if another process holds the lock and `waiting` is None; StorageError.
     """
     try:
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
         handle = _claimed(folder, waiting)
     except (OSError, ValueError) as error:
         storage_failure(folder, error, "write")
@@ -302,14 +302,14 @@ def filling(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator
         yield
     finally:
         with suppress(OSError):  # not empty: it was filled
-            for path in made:
+            for path in created:
                 path.rmdir()
         if handle is not None:
             os.close(handle)
 
 
 def _claimed(folder: Path, waiting: Callable[[], None] | None) -> int | None:
-    """A folder that is there and locked, as an open handle; None where the system locks no folders."""
+    """Create and lock a folder; return the open handle, or None if the system locks no folders."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         if fcntl is None:
@@ -322,12 +322,12 @@ def _claimed(folder: Path, waiting: Callable[[], None] | None) -> int | None:
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # whoever had it removed it: once more, with the folder that has the name now
+        os.close(handle)  # its last holder removed it: try again with the folder that has the name now
 
 
 def _lock(handle: int, path: Path, waiting: Callable[[], None] | None) -> None:
-    """Lock what is open. Raises InUseError as `filling` does."""
-    with suppress(OSError):  # some network file systems know no locks
+    """Lock an open file or folder. Raises InUseError as `filling` does."""
+    with suppress(OSError):  # some network file systems have no locks
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -341,11 +341,11 @@ def _lock(handle: int, path: Path, waiting: Callable[[], None] | None) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Be the only process that writes a file again and again until the block ends, by a lock file beside it.
+    """Lock a file against other writers while the block runs, by a lock file `.NAME.lock` next to it.
 
-    The lock file is `.NAME.lock`; it is removed at the end. Windows keeps nobody out, as with `filling`.
+    The lock file is removed at the end. On Windows nobody is excluded, as with `filling`.
 
-    Raises InUseError at once where another process writes the file; StorageError.
+    Raises InUseError if another process holds the lock; StorageError.
     """
     if fcntl is None:
         yield
@@ -377,7 +377,7 @@ def remove(path: Path) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where this platform keeps what a program can fetch or make again: edgerec/NAME in the user's cache folder."""
+    """Return edgerec/NAME in the user's cache folder, for files that can be downloaded or built again."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -399,11 +399,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any, *, compact: bool = False, surrogates: str = "replace") -> bytes:
-    """JSON with a newline at its end, stable to the byte for equal values; indented for people unless compact.
+    """Return JSON with a final newline, stable to the byte for equal values; indented unless compact.
 
     Args:
-        surrogates: how half a character is written: 'replace' by a question mark, since names of files that are not
-            UTF-8 have some and no reader takes them; 'backslashreplace' to escape it.
+        surrogates: handling of unpaired surrogates, which file names that are not UTF-8 contain and readers refuse:
+            'replace' by a question mark, 'backslashreplace' to escape.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, **layout) + "\n"
@@ -411,7 +411,7 @@ def to_json(value: Any, *, compact: bool = False, surrogates: str = "replace") -
 
 
 def sha256(path: Path) -> str:
-    """The hexadecimal sha256 of a file, read in pieces. Raises StorageError."""
+    """Return the hexadecimal sha256 of a file, read in blocks. Raises StorageError."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""JSON of our own, read back, and plans in TOML: strict, and checked against the types that they become.
+"""Strict reading of EdgeRec's JSON files and TOML plans, checked against the types that they become.
 
-A file may be cut, edited or made by somebody else. Everything that can be wrong with it is a ValueError of one line,
-which a reader turns into its own error together with the name of the file.
+A file may be truncated, edited or foreign. Every fault is a ValueError of one line, which a reader turns into its own
+error together with the name of the file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Literal, NotRequired, TypeVar, Union, get_args, get_orig
 T = TypeVar("T")
 
 MOST_DEEP = 64
-"""Levels of lists and objects inside one another; what EdgeRec writes has less than ten."""
+"""Maximum nesting of lists and objects; files of EdgeRec have fewer than ten levels."""
 
 
 def parse_json(content: bytes | str) -> Any:
     """Parse a JSON document as EdgeRec writes it.
 
-    Raises ValueError where it is not JSON or holds what no file of ours does: NaN and infinities, integers of more than
-    64 bits, text with unpaired surrogates, more than `MOST_DEEP` levels.
+    Raises ValueError for text that is not JSON, NaN and infinities, integers of more than 64 bits, unpaired surrogates
+    and more than `MOST_DEEP` levels.
     """
     try:
         value = json.loads(content)
@@ -67,15 +67,15 @@ def _check_values(value: Any, depth: int) -> None:
 
 
 def record(kind: type[T], value: Any, where: str = "it") -> T:
-    """Build a dataclass, or check a TypedDict, from an object of JSON whose values are of the annotated types.
+    """Build a dataclass, or check a TypedDict, from a JSON object whose values have the annotated types.
 
     Annotations may be plain types, `Any`, `Literal`, unions, lists, tuples, mappings by text, and other such classes.
-    A TypedDict may hold more than it names; a dataclass may not.
+    A TypedDict may hold more names than it declares; a dataclass may not.
 
     Args:
-        where: what the value is, in messages.
+        where: name of the value in messages.
 
-    Raises ValueError where a value is missing, unknown or of another type, and what the class itself raises.
+    Raises ValueError for a value that is missing, unknown or of another type, and the class's own errors.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} must be an object, got {_shown(value)}")
@@ -94,10 +94,10 @@ def record(kind: type[T], value: Any, where: str = "it") -> T:
 
 @cache
 def _form(kind: Any) -> tuple[dict[str, Any], tuple[str, ...], bool]:
-    """The annotations of a class, its required names, and whether it takes no others."""
+    """Return the annotations of a class, its required names, and True if it takes no others."""
     hints = get_type_hints(kind)
     if is_typeddict(kind):
-        # As text, which annotations are here, NotRequired says nothing to the class itself.
+        # Annotations are text here, so that the class itself does not see NotRequired.
         marked = get_type_hints(kind, include_extras=True)
         return hints, tuple(name for name in hints if get_origin(marked[name]) is not NotRequired), False
     own = {field.name: hints[field.name] for field in fields(kind)}
@@ -106,7 +106,7 @@ def _form(kind: Any) -> tuple[dict[str, Any], tuple[str, ...], bool]:
 
 
 def checked(hint: Any, value: Any, where: str = "it") -> Any:
-    """Return a value of JSON as the type that `hint` annotates. Raises ValueError as `record` does."""
+    """Return a JSON value as the type that `hint` annotates. Raises ValueError as `record` does."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -169,6 +169,6 @@ def _named(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in few characters."""
+    """Return a value as text of at most 40 characters and dots."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,4 +1,4 @@
-"""Quality of a run or of a bundle's own answers, on the split that it was trained with."""
+"""Quality of a run, or of the answers of a bundle, on the split that it was trained with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from edgerec.training import Run
 Part = Literal["validation", "test"]
 KS = (5, 10, 20)
 BATCH_SCORES = 4_000_000
-"""Scores of one batch of users: 16 MB."""
+"""Maximum number of scores in a batch of users: 16 MB."""
 
 
 def measure_vectors(
@@ -40,7 +40,7 @@ def measure_vectors(
     threads: int | None = None,
     scorer: NeuMFScorer | None = None,
 ) -> dict[str, float]:
-    """Test metrics of (n_users, d) and (n_items, d) vectors; everything but the test part is masked."""
+    """Return the test metrics of vectors (n_users, d) and (n_items, d); the other parts are masked."""
     seen, scores = [parts.train, parts.validation], None if scorer is None else scorer.scores
     return evaluate_vectors(users, items, seen, parts.test, ks=KS, threads=threads, scores=scores)
 
@@ -48,17 +48,16 @@ def measure_vectors(
 def evaluate(
     subject: Run | Recommender, interactions: Interactions, *, part: Part = "test", threads: int | None = None
 ) -> dict[str, float]:
-    """Recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the split it was trained with.
+    """Return recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the subject's split.
 
-    A bundle is measured by what it answers, quantisation and all: its `recommend` graph is asked for each test user.
+    A bundle is measured by its answers, with quantisation: its `recommend` graph is run for each test user.
 
-    A run or a bundle of a stream's segment is measured as the segment was: its test part's users rank its test part's
-    items.
+    A run or a bundle of a stream's segment is measured as the segment is: users of the test part rank its items.
 
     Raises:
-        DataError: `interactions` are not those that it was trained on, or `part` is 'validation' and it was trained
-            on that, or is of a stream, whose segments have none.
-        BundleError: a bundle that does not say how its data were split (a table brought along).
+        DataError: `interactions` are not the training data, or `part` is 'validation' and the subject was trained on
+            it, or belongs to a stream, whose segments have no validation part.
+        BundleError: the bundle does not record how its data were split (a bundle of own tables).
     """
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
     if about.get("data_fingerprint") is None or "split" not in about:
@@ -72,22 +71,22 @@ def evaluate(
             f"it was trained on the validation part of its split {parts.spec} too; measure the test part, or train "
             "with three shares, as --split random:50/25/25"
         )
-    wanted, seen = (
+    positives, seen = (
         (parts.validation, [parts.train]) if part == "validation" else (parts.test, [parts.train, parts.validation])
     )
     if isinstance(subject, Run):
         items = subject.items.dense()
         users = _user_vectors(subject, _history(parts), items)
         scores = None if subject.scorer is None else subject.scorer.scores
-        return evaluate_vectors(users, items, seen, wanted, ks=KS, threads=threads, scores=scores)
-    rows = np.flatnonzero(wanted.user_counts())
+        return evaluate_vectors(users, items, seen, positives, ks=KS, threads=threads, scores=scores)
+    rows = np.flatnonzero(positives.user_counts())
     masked = parts.train if part == "validation" else parts.train_all
     rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS))
-    return metrics_of_rankings(rankings, wanted, rows=rows, popularity=popularity_of(seen), ks=KS)
+    return metrics_of_rankings(rankings, positives, rows=rows, popularity=popularity_of(seen), ks=KS)
 
 
 def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
-    """Refuse data other than those that a run or a bundle says, in `about`, that it was trained on.
+    """Check that interactions are those that `about`, of a run or a bundle, was trained on.
 
     Raises DataError.
     """
@@ -106,22 +105,22 @@ def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
 
 
 def held_back(subject: Run | Recommender) -> Part:
-    """The part that may tell what an export cost: validation, where the final model was not trained on it."""
+    """Return the part to measure the loss of an export on: validation, unless the final model was trained on it."""
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
     return "test" if is_segment(about) or SplitSpec.from_dict(about["split"]).fit_all else "validation"
 
 
 def is_segment(about: Mapping[str, Any]) -> bool:
-    """Whether what says so in `about` is of a segment of a stream."""
+    """Return True if `about` describes a segment of a stream."""
     return isinstance(about["split"], dict) and "segment" in about["split"]
 
 
 def _evaluate_segment(
-    subject: Run | Recommender, interactions: Interactions, asked: dict[str, Any], part: Part, threads: int | None
+    subject: Run | Recommender, interactions: Interactions, spec: dict[str, Any], part: Part, threads: int | None
 ) -> dict[str, float]:
     if part == "validation":
         raise DataError("a segment of a stream has no validation part; measure its test part")
-    segment = stream(interactions, StreamSpec.from_dict(asked)).segment(int(asked["segment"]))
+    segment = stream(interactions, StreamSpec.from_dict(spec)).segment(int(spec["segment"]))
     known = segment.known
     if isinstance(subject, Run):
         items = subject.items.dense()
@@ -135,7 +134,7 @@ def _evaluate_segment(
 
 
 def _history(parts: Split) -> Interactions:
-    """What a user's vector is made from where users have no table: what the final model was trained on."""
+    """Return the interactions of the final model, from which users without a table are computed."""
     return parts.train_all if parts.fit_all else parts.train
 
 
@@ -143,7 +142,7 @@ def _user_vectors(run: Run, history: Interactions, items: NDArray[np.float32]) -
     if run.users is not None:
         return run.users.dense()
     if run.encoder is None:
-        raise DataError("the run has neither users nor an encoder that makes them; train it again")
+        raise DataError("the run has neither users nor an encoder of users; train it again")
     return run.encoder.users(history, items)
 
 
@@ -156,14 +155,15 @@ def bundle_rankings(
     *,
     only: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """(len(rows), k) item rows of `seen`, padded with -1: what a bundle recommends to users of `seen`.
+    """Return the recommendations of a bundle: (len(rows), k) item rows of `seen`, padded with -1.
 
     Args:
-        history: what a user's vector is made from, where the bundle has no users.
-        seen: what is excluded, over the same users and items.
+        history: interactions from which a bundle without users computes them.
+        seen: interactions to exclude, over the same users and items.
+        rows: user rows of `seen`.
         only: item rows of `seen` that are ranked, ascending; None for all.
 
-    Raises RequestError where the bundle does not know a user or an item, or ships no ids.
+    Raises RequestError if the bundle does not know a user or an item, or has no ids.
     """
     if model.manifest.items.ids == "none":
         raise RequestError(
@@ -189,7 +189,7 @@ def bundle_rankings(
 
 
 def load_subject(path: Path) -> Run | Recommender:
-    """A run or a bundle, whichever lies in the folder. Raises RequestError where neither does."""
+    """Load the run or the bundle in a folder. Raises RequestError if there is neither."""
     if (path / "manifest.json").exists():
         return Recommender.load(path)
     if (path / "run.json").exists():

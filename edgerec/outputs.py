@@ -1,7 +1,7 @@
-"""One rule for every output: it is no input, lies inside none, and replaces nothing that EdgeRec did not write.
+"""Checks of outputs: none is an input, lies inside one, or replaces a file that EdgeRec did not write.
 
-Every command and every function that writes calls `check_outputs` before its long work, with all files and folders
-that it reads and writes, derived ones such as OUT.csv beside OUT.html included.
+Every command and function that writes calls `check_outputs` before its long work, with all files and folders that it
+reads and writes, derived ones such as OUT.csv next to OUT.html included.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from edgerec.errors import OutputError
 
 Ours = Callable[[Path], bool]
-"""Tells whether an existing file or folder was written by EdgeRec, as the same kind of output."""
+"""Returns True if EdgeRec wrote an existing file or folder, as the same kind of output."""
 
 HTML_MARK = b'<meta name="generator" content="EdgeRec">'
-"""In the head of every page that EdgeRec writes."""
+"""Mark in the head of every page that EdgeRec writes."""
 _OLD_TITLES = (b"<title>EdgeRec bench</title>", b"<title>Quality per byte: ")
-"""Of pages that were written before there was the mark."""
+"""Titles of pages of versions without the mark."""
 _HEAD_BYTES = 4096
 _MOST_JSON_BYTES = 256 << 20
 
@@ -31,11 +31,12 @@ class Output:
     """A file or folder that a command writes.
 
     Attributes:
-        path: where.
-        option: that names it, for messages; of a derived name the option that it follows.
-        ours: whether what exists there may be replaced unasked; None where its content cannot tell.
-        folder: whether it is a folder whose files are replaced together.
-        shared: a folder that other files may lie in, inputs among them.
+        path: the file or folder.
+        option: the option that names it, for messages; of a derived name the option that it is derived from.
+        ours: returns True if an existing file or folder may be replaced without --overwrite; None if its content
+            cannot decide that.
+        folder: True for a folder whose files are replaced together.
+        shared: True for a folder that may hold other files, inputs among them.
     """
 
     path: Path
@@ -48,14 +49,14 @@ class Output:
 def check_outputs(
     outputs: Iterable[Output], inputs: Iterable[str | Path | None] = (), *, overwrite: bool | None = False
 ) -> None:
-    """Refuse outputs that would damage an input, each other, or somebody else's files.
+    """Check that outputs damage no input, no other output and no foreign file.
 
-    Places are compared by their resolved paths, and by device and inode, so that links and names that differ in case
-    on a file system that ignores it count.
+    Paths are compared resolved, and by device and inode, so that links, and names that differ in case on a file system
+    that ignores it, are recognised.
 
     Args:
-        inputs: files and folders that are read; None and what does not exist are skipped.
-        overwrite: replace files that are not EdgeRec's; None where a command has no such option.
+        inputs: files and folders that are read; None and missing ones are skipped.
+        overwrite: replace files that are not EdgeRec's; None if a command has no such option.
 
     Raises OutputError.
     """
@@ -69,7 +70,7 @@ def check_outputs(
 
 
 class _Place:
-    """A path, where it leads, and every folder above."""
+    """A path with the identities of its target and of every folder above."""
 
     def __init__(self, path: Path) -> None:
         self.path, real = path, Path(os.path.realpath(path))
@@ -85,7 +86,7 @@ class _Place:
 
 
 def _names(path: Path) -> frozenset[Path | tuple[int, int]]:
-    """The path itself, and its device and inode where it exists."""
+    """Return the identities of a path: itself, and its device and inode if it exists."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):
@@ -157,12 +158,12 @@ def _is_empty(folder: Path) -> bool:
 
 
 def always(path: Path) -> bool:
-    """For outputs that their writer checks itself."""
+    """Return True: for outputs that their writer checks itself."""
     return True
 
 
 def json_of(*formats: str) -> Ours:
-    """JSON, an object or a list of them, whose "format" is one of these."""
+    """Return a check for JSON, an object or a list of them, with one of these values of "format"."""
 
     def ours(path: Path) -> bool:
         found = _formats(path)
@@ -172,13 +173,13 @@ def json_of(*formats: str) -> Ours:
 
 
 def record(path: Path) -> bool:
-    """JSON, an object or a list of them, of any format of EdgeRec's."""
+    """Return True for JSON, an object or a list of them, of any format of EdgeRec."""
     found = _formats(path)
     return bool(found) and all(name.startswith("edgerec.") for name in found)
 
 
 def _formats(path: Path) -> set[str]:
-    """The "format" of a JSON object, or of each in a list; '' for what has none."""
+    """Return the "format" of a JSON object, or of each in a list; '' for a value without one."""
     try:
         if path.stat().st_size > _MOST_JSON_BYTES:
             return set()
@@ -190,7 +191,7 @@ def _formats(path: Path) -> set[str]:
 
 
 def text_of(*beginnings: bytes) -> Ours:
-    """A file that begins with one of these bytes."""
+    """Return a check for files that begin with one of these bytes."""
 
     def ours(path: Path) -> bool:
         return _head(path).startswith(beginnings)
@@ -199,7 +200,7 @@ def text_of(*beginnings: bytes) -> Ours:
 
 
 def lines_of(beginning: bytes) -> Ours:
-    """Lines that each begin so; of the first a kill may have left a part."""
+    """Return a check for files of lines with this beginning; a kill may have truncated the first one."""
 
     def ours(path: Path) -> bool:
         head = _head(path)
@@ -209,13 +210,13 @@ def lines_of(beginning: bytes) -> Ours:
 
 
 def page(path: Path) -> bool:
-    """An HTML page of EdgeRec's."""
+    """Return True for an HTML page of EdgeRec."""
     head = _head(path)
     return any(mark in head for mark in (HTML_MARK, *_OLD_TITLES))
 
 
 def folder_of(name: str, *formats: str) -> Ours:
-    """A folder whose file `name` is JSON of one of these formats."""
+    """Return a check for folders whose file `name` is JSON of one of these formats."""
     file = json_of(*formats)
     return lambda path: file(path / name)
 

@@ -1,4 +1,4 @@
-"""What a training is asked for: names, spellings and settings, read and checked before anything is loaded."""
+"""Requests of trainings: names, spellings and settings, checked before any data is loaded."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MOST_DIMENSIONS = 1 << 20
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train, checked.
+    """A checked request of a training.
 
     Attributes:
         backbone: one of `edgerec.models.BACKBONES`.
         method: one of `edgerec.methods.METHODS`.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count;
             None only for a method that takes none.
-        dimensions: of a full row.
-        split: what trains, chooses settings and tests.
-        precision: that the bundle is meant to have; decides how many values a budget in bytes buys.
-        config, method_config: of the backbone and the method.
+        dimensions: dimensions of a full row.
+        split: the parts that train, choose settings and test.
+        precision: intended precision of the bundle; decides how many values a budget in bytes buys.
+        config, method_config: configs of the backbone and the method.
         options: seed, threads, device, epochs.
     """
 
@@ -64,7 +64,7 @@ class TrainRequest:
         max_epochs: int | None = None,
         patience: int | None = None,
     ) -> TrainRequest:
-        """Read names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
+        """Parse and check names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         check_numbers(precision, dimensions, seed)
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
@@ -80,7 +80,7 @@ class TrainRequest:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that decides the result, as JSON."""
+        """Return everything that decides the result, as JSON."""
         return {
             "backbone": self.backbone.name,
             "method": self.method.name,
@@ -97,13 +97,13 @@ class TrainRequest:
 
 
 def check_workers(request: TrainRequest, workers: Workers) -> None:
-    """Raise UnsupportedError for workers of a method that has none to ask."""
+    """Raise UnsupportedError if workers are given for a method without a search."""
     if workers is not None and not searches(request.method):
         raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
 
 
 def check_numbers(precision: str, dimensions: int, seed: int) -> None:
-    """Raise UnsupportedError or SettingError for what no training can have."""
+    """Raise UnsupportedError or SettingError for a precision, dimensions or a seed that no training can have."""
     if precision not in BITS_PER_VALUE:
         raise UnsupportedError(f"there is no precision {precision!r}; there are: {', '.join(BITS_PER_VALUE)}")
     if not 1 <= dimensions <= MOST_DIMENSIONS:
@@ -149,12 +149,12 @@ def _value(text: str) -> Any:
 def configured(
     config: type[Any], settings: Mapping[str, Any] | None, whose: str, variants: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a config with these settings; those that are not given are the variant's, or else the defaults.
+    """Return a config with the given settings; the others are those of the variant, or the defaults.
 
     Args:
-        settings: by name; 'variant' names one of `variants`.
-        whose: the config is, in errors.
-        variants: whole configs by name, 'default' among them; None if there are none to choose from.
+        settings: values by name; 'variant' selects one of `variants`.
+        whose: owner of the config, for messages.
+        variants: whole configs by name, 'default' among them; None if there is no choice.
 
     Raises SettingError for a setting that the config does not have, or a value that it refuses.
     """
@@ -175,7 +175,7 @@ def configured(
 
 
 def _fits(value: Any, annotation: str) -> bool:
-    """Whether a value is of one of the plain types that a config's annotation names."""
+    """Return True for a value of one of the plain types that a config's annotation names."""
     kinds = annotation.split(" | ")
     if value is None or isinstance(value, bool):
         return ("None" if value is None else "bool") in kinds

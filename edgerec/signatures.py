@@ -1,13 +1,13 @@
-"""Ed25519 keys and signatures: who made a bundle, and that nobody changed it since.
+"""Ed25519 keys and signatures, which prove who exported a bundle and that nobody changed it since.
 
 A signed document is a JSON object whose last bytes, of a fixed number, are
 
     ,"signature":{"key":"<64 hexadecimal digits>","value":"<128 hexadecimal digits>"}}<newline>
 
-The value is the signature of every byte before these, the key is named by the sha256 of its 32 raw bytes. Signature
-and content are one file, so that one rename replaces both; no reader has to bring JSON into a canonical form.
+The value is the signature of every byte before these; the key is identified by the sha256 of its 32 raw bytes.
+Signature and content are one file, so that one rename replaces both, and no reader needs a canonical form of JSON.
 
-Needs the `cryptography` package, the extra `sign`, and only where something is signed or a signature is asked for.
+Signing and checking signatures need the `cryptography` package, the extra `sign`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from edgerec.files import new_part, remove, remove_leftovers, storage_failure, s
 
 PUBLIC_BYTES = 32
 PublicKey = str | Path | bytes
-"""A file with a PEM public key, its bytes, or the key's 32 raw bytes."""
+"""The path of a PEM public key, its bytes, or the key's 32 raw bytes."""
 _END = b"}\n"
 _SIGNATURE = re.compile(rb',"signature":\{"key":"([0-9a-f]{64})","value":"([0-9a-f]{128})"\}\}\n')
-"""Lower case only: a document has one spelling, and no other is taken."""
+"""Lower case only: a document has exactly one accepted spelling."""
 _SIGNATURE_BYTES = 228
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs.
+    """A private key that signs.
 
     Attributes:
-        fingerprint: of the public key: the hexadecimal sha256 of its 32 raw bytes.
-        sign: content to its 64 bytes of signature.
+        fingerprint: the hexadecimal sha256 of the public key's 32 raw bytes.
+        sign: returns the 64 bytes of the signature of its argument.
     """
 
     fingerprint: str
@@ -46,30 +46,30 @@ class Signer:
 
 
 DRAFT_SIGNER = Signer("0" * 64, lambda _: bytes(64))
-"""Takes as many bytes as any other: what a signature adds to a document is known before there is one."""
+"""A placeholder of the size of any signature, so that the size of a document is known before it is signed."""
 
 
 def signed(document: bytes, signer: Signer) -> bytes:
-    """A JSON object, ending in '}' and a newline, with its signature for last key."""
+    """Return a JSON document, which ends in '}' and a newline, with its signature as the last key."""
     content = document.removesuffix(_END)
     value = signer.sign(content).hex()
     return content + f',"signature":{{"key":"{signer.fingerprint}","value":"{value}"}}}}\n'.encode()
 
 
 def claimed_signer(document: bytes) -> str | None:
-    """The fingerprint of the key that a document says it was signed with, unchecked; None of an unsigned one."""
+    """Return the unchecked fingerprint of the key that a document names; None for an unsigned document."""
     found = _signature(document)
     return None if found is None else found[1].decode()
 
 
 def check_signature(document: bytes, trusted: dict[str, Any], path: Path) -> None:
-    """Refuse a document that none of the trusted keys signed as it is.
+    """Check that one of the trusted keys signed a document as it is.
 
     Args:
-        trusted: as `read_public_keys` gives them.
-        path: of the document, for messages.
+        trusted: keys by fingerprint, from `read_public_keys`.
+        path: path of the document, for messages.
 
-    Raises SignatureError: not signed, signed with another key, or altered since.
+    Raises SignatureError if it is unsigned, signed with another key, or altered since.
     """
     found = _signature(document)
     if found is None:
@@ -92,19 +92,19 @@ def check_signature(document: bytes, trusted: dict[str, Any], path: Path) -> Non
 
 
 def _signature(document: bytes) -> re.Match[bytes] | None:
-    """The signature at the end of a document; its parts are the fingerprint and the value."""
+    """Return the match of a document's final signature; its groups are the fingerprint and the value."""
     return _SIGNATURE.fullmatch(document, max(0, len(document) - _SIGNATURE_BYTES))
 
 
 def new_key(path: Path) -> Path:
-    """Make a pair of keys: the private one at `path`, PEM, readable by its owner alone; the public one at `path`.pub.
+    """Create a pair of PEM keys: the private one at `path`, readable by its owner alone, the public one at `path`.pub.
 
     Returns:
         The public key's path.
 
     Raises:
-        SigningKeyError: one of the files is there already; a lost key cannot be made again.
-        MissingExtraError: without `cryptography`.
+        SigningKeyError: one of the files exists already; a lost key cannot be restored.
+        MissingExtraError: `cryptography` is not installed.
         StorageError: the file system refuses.
     """
     serialization = _serialization()
@@ -134,12 +134,12 @@ def new_key(path: Path) -> Path:
 
 
 def read_signer(path: Path) -> Signer:
-    """Sign with the ed25519 private key in a PEM file.
+    """Read the ed25519 private key of a PEM file.
 
     Raises:
-        SigningKeyError: something else is in it.
-        MissingExtraError: without `cryptography`.
-        StorageError: it cannot be read.
+        SigningKeyError: the file holds something else.
+        MissingExtraError: `cryptography` is not installed.
+        StorageError: the file cannot be read.
     """
     serialization = _serialization()
     content = _read(path)
@@ -153,17 +153,17 @@ def read_signer(path: Path) -> Signer:
 
 
 def read_public_keys(keys: PublicKey | Iterable[PublicKey]) -> dict[str, Any]:
-    """The ed25519 public keys in PEM files, or given as bytes, by their fingerprints.
+    """Return ed25519 public keys, of PEM files or bytes, by their fingerprints.
 
     Raises:
-        SigningKeyError: something else is in one of them, or there is none.
-        MissingExtraError: without `cryptography`.
-        StorageError: one cannot be read.
+        SigningKeyError: one of them is something else, or there is none.
+        MissingExtraError: `cryptography` is not installed.
+        StorageError: a file cannot be read.
     """
     _serialization()
     found = [_public_key(key) for key in ([keys] if isinstance(keys, PublicKey) else keys)]
     if not found:
-        raise SigningKeyError("no key is given to trust; give the .pub file that 'edgerec keys new' made")
+        raise SigningKeyError("no trusted key is given; give the .pub file that 'edgerec keys new' wrote")
     return {_fingerprint(key): key for key in found}
 
 
@@ -176,7 +176,7 @@ def _public_key(key: PublicKey) -> Any:
     try:
         found = serialization.load_pem_public_key(content)
     except (ValueError, _unsupported()) as error:
-        raise SigningKeyError(f"{name} is no public key; give the .pub file that 'edgerec keys new' made") from error
+        raise SigningKeyError(f"{name} is no public key; give the .pub file that 'edgerec keys new' wrote") from error
     if not isinstance(found, _ed25519().Ed25519PublicKey):
         raise SigningKeyError(f"{name} is a key of another kind than ed25519; give a .pub file of 'edgerec keys new'")
     return found
@@ -191,7 +191,7 @@ def _ed25519() -> Any:
 
 
 def _unsupported() -> type[Exception]:
-    """What `cryptography` raises for keys that it does not know."""
+    """Return the exception that `cryptography` raises for unknown kinds of keys."""
     unsupported: type[Exception] = require("cryptography.exceptions", "sign").UnsupportedAlgorithm
     return unsupported
 
@@ -208,11 +208,11 @@ def _read(path: Path) -> bytes:
 
 
 def _taken(path: Path) -> SigningKeyError:
-    return SigningKeyError(f"{path} is there already, and a key that is lost cannot be made again: choose another name")
+    return SigningKeyError(f"{path} exists already, and a lost key cannot be restored: choose another name")
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """A whole file that takes its name only where nothing has it: a link, unlike a rename, never replaces."""
+    """Write a whole file unless one has its name: a link, unlike a rename, never replaces a file."""
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

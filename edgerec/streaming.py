@@ -22,7 +22,7 @@ from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.methods.stream import DecisionContext, SizePolicy, StreamMethod, stream_method
 from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget, values_of
 from edgerec.methods.stream.result import FILE_NAME, SegmentResult, StreamResult
-from edgerec.methods.stream.warm_start import Carry, Rehearsal, StreamTraining
+from edgerec.methods.stream.warm_start import Carry, PastSegment, StreamTraining
 from edgerec.models import SizePlan, State, Trainer
 from edgerec.models import backbone as find_backbone
 from edgerec.request import check_numbers, configured
@@ -313,7 +313,7 @@ class _StreamLoop:
     def _rehearse(self, before: SegmentContext | None, plan: SizePlan) -> UserMetric:
         if before is None:
             raise RunError("the first segment has none before it to rehearse on; choose equal sizes there")
-        return Rehearsal(self._request.training, before.segment, before.carry).evaluate(plan)
+        return PastSegment(self._request.training, before.segment, before.carry).evaluate(plan)
 
     def _trained(
         self, now: SegmentContext, plan: SizePlan, folder: Path, show: Callable[[Step], None]

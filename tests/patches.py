@@ -10,7 +10,7 @@ import numpy as np
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import PrefixTable
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export_request
 
 SIZES = (1, 2, 3, 5, 8, 13, 16)
 
@@ -27,7 +27,7 @@ class Kind:
         share: of rows that change.
     """
 
-    options: Options
+    options: ExportRequest
     subject: str = "users"
     ids: str = "int"
     like: bool = True
@@ -75,9 +75,9 @@ def versions(kind: Kind, seed: int, n_items: int = 120, n_users: int = 30) -> tu
 def bundles(kind: Kind, folder: Path, seed: int = 0, n_items: int = 120) -> tuple[Path, Path]:
     """Both versions as bundles in `folder`."""
     old, new = versions(kind, seed, n_items)
-    before = export(old, folder / "old.bundle", kind.options).folder
-    how = Options.like(before, verify=kind.options.verify, sign=kind.options.sign) if kind.like else kind.options
-    return before, export(new, folder / "new.bundle", how).folder
+    before = export_request(old, folder / "old.bundle", kind.options).folder
+    how = ExportRequest(like=before, verify=kind.options.verify, sign=kind.options.sign) if kind.like else kind.options
+    return before, export_request(new, folder / "new.bundle", how).folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

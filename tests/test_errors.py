@@ -15,7 +15,7 @@ from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, P
 from edgerec.files import atomic_write
 from edgerec.runtime.patch import updates
 from edgerec_bench.grid import Plan, run_grid
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import random_source
 
 
@@ -55,7 +55,7 @@ def test_errors_of_the_system_without_a_text_are_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(click.Group, "main", none_left)
     with pytest.raises(EdgeRecError, match=r"out of memory \(MemoryError\)"):
         app.run([])
-    export(random_source(20, 10), tmp_path / "b", Options(verify=False))
+    export(random_source(20, 10), tmp_path / "b", verify=False)
     monkeypatch.setattr(updates._Application, "apply", none_left)
     (tmp_path / "p").write_bytes(b"edgerecP" + bytes(44))
     monkeypatch.setattr(updates.PatchFile, "read", lambda *_: updates.PatchFile.__new__(updates.PatchFile))

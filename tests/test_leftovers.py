@@ -15,7 +15,7 @@ import pytest
 from edgerec.files import atomic_write, new_part_folder, write_bytes
 from edgerec.signatures import new_key
 from edgerec.training import Run
-from edgerec_export import Options, Source, diff, export
+from edgerec_export import Source, diff, export
 from tests.conftest import random_source
 
 WRITES = """
@@ -86,15 +86,15 @@ def test_the_next_export_removes_a_killed_ones(tmp_path: Path) -> None:
     stranger = tmp_path / ".films.bundle.part"
     stranger.mkdir()
     with writing(place, "folder") as live:
-        export(source, place, Options(verify=False))
+        export(source, place, verify=False)
         assert not dead.exists()
         assert (live / "half").read_bytes() == b"half"
         assert parts(tmp_path) == {live, stranger}
 
 
 def test_patches_keys_and_runs_are_no_exception(tmp_path: Path, source: Source, run: Run) -> None:
-    export(source, tmp_path / "old", Options(verify=False))
-    export(random_source(500, 120, seed=1), tmp_path / "new", Options(verify=False))
+    export(source, tmp_path / "old", verify=False)
+    export(random_source(500, 120, seed=1), tmp_path / "new", verify=False)
     for name in ("p.patch", "k", "run/ids.npz", "run/users.npz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         with writing(tmp_path / name, "file"):
@@ -122,5 +122,5 @@ def test_a_link_with_such_a_name_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / ".b.0123abcd.part").symlink_to(victim)
     with new_part_folder(tmp_path / "b"):
         pass
-    export(random_source(40, 20), tmp_path / "b", Options(verify=False))
+    export(random_source(40, 20), tmp_path / "b", verify=False)
     assert (victim / "mine").exists()

@@ -19,7 +19,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME, read_manifest
 from edgerec.signatures import claimed_signer, new_key, read_public_keys, read_signer
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import CommandLine, random_source
 
 SOURCE = random_source(60, 20)
@@ -40,7 +40,7 @@ def public(key: Path) -> Path:
 @pytest.fixture(scope="module")
 def folder(key: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A signed bundle."""
-    return export(SOURCE, tmp_path_factory.mktemp("signed") / "b", Options("mixed", verify=False, sign=key)).folder
+    return export(SOURCE, tmp_path_factory.mktemp("signed") / "b", layout="mixed", verify=False, sign=key).folder
 
 
 def pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, password: bytes | None = None) -> bytes:
@@ -57,13 +57,13 @@ def test_a_new_key_is_the_owners_alone_and_never_replaces_one(tmp_path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_bytes()
     for one in (path, made):
-        with pytest.raises(SigningKeyError, match="is there already"):
+        with pytest.raises(SigningKeyError, match="exists already"):
             new_key(path)
         one.unlink()
         one.write_bytes(before)
     assert {entry.name for entry in path.parent.iterdir()} == {path.name, made.name}
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SigningKeyError, match="is there already"):
+    with pytest.raises(SigningKeyError, match="exists already"):
         new_key(tmp_path / "dangling")
     assert not (tmp_path / "nowhere").exists()
 
@@ -89,7 +89,7 @@ def test_what_is_no_key_is_refused_by_name(key: Path, tmp_path: Path) -> None:
             read_public_keys(name)
     with pytest.raises(SigningKeyError, match="given as bytes"):
         read_public_keys(b"neither a PEM file nor 32 bytes long")
-    with pytest.raises(SigningKeyError, match="no key is given"):
+    with pytest.raises(SigningKeyError, match="no trusted key is given"):
         read_public_keys([])
     with pytest.raises(StorageError, match="nowhere"):
         read_public_keys([public(key), tmp_path / "nowhere"])
@@ -110,7 +110,7 @@ def test_a_signed_bundle_is_loaded_with_its_key_in_any_form(key: Path, folder: P
 
 
 def test_an_unsigned_bundle_is_loaded_without_trusted_keys_only(key: Path, tmp_path: Path) -> None:
-    folder = export(SOURCE, tmp_path / "b", Options(verify=False)).folder
+    folder = export(SOURCE, tmp_path / "b", verify=False).folder
     assert Recommender.load(folder).manifest.signed_by is None
     with pytest.raises(SignatureError, match=r"manifest\.json is not signed"):
         Recommender.load(folder, trusted=public(key))
@@ -145,7 +145,7 @@ def test_every_byte_of_the_signature_counts(key: Path, folder: Path, tmp_path: P
 
 
 def test_a_signature_of_another_bundle_does_not_serve(key: Path, folder: Path, tmp_path: Path) -> None:
-    other = export(random_source(50, 20), tmp_path / "b", Options("mixed", verify=False, sign=key)).folder
+    other = export(random_source(50, 20), tmp_path / "b", layout="mixed", verify=False, sign=key).folder
     ours, theirs = (place / FILE_NAME for place in (folder, other))
     theirs.write_bytes(theirs.read_bytes()[:-228] + ours.read_bytes()[-228:])
     with pytest.raises(SignatureError, match="altered after it was signed"):
@@ -156,12 +156,12 @@ def test_a_signature_of_another_bundle_does_not_serve(key: Path, folder: Path, t
 def test_a_bundle_replaced_while_it_is_loaded_must_be_signed_too(
     signs: bool, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = export(SOURCE, tmp_path / "b", Options("mixed", verify=False, sign=key)).folder
+    folder = export(SOURCE, tmp_path / "b", layout="mixed", verify=False, sign=key).folder
     open_files = Bundle._open_files
 
     def replaced_first(self: Bundle, verify: bool, *, signed: bool) -> None:
         monkeypatch.setattr(Bundle, "_open_files", open_files)
-        export(random_source(50, 20), folder, Options("mixed", verify=False, sign=key if signs else None))
+        export(random_source(50, 20), folder, layout="mixed", verify=False, sign=key if signs else None)
         open_files(self, verify, signed=signed)
 
     monkeypatch.setattr(Bundle, "_open_files", replaced_first)
@@ -173,19 +173,19 @@ def test_a_bundle_replaced_while_it_is_loaded_must_be_signed_too(
 
 
 def test_a_budget_counts_the_signature(key: Path, tmp_path: Path) -> None:
-    unsigned = export(SOURCE, tmp_path / "b", Options("mixed", verify=False))
-    done = export(SOURCE, tmp_path / "c", Options("mixed", verify=False, sign=key))
+    unsigned = export(SOURCE, tmp_path / "b", layout="mixed", verify=False)
+    done = export(SOURCE, tmp_path / "c", layout="mixed", verify=False, sign=key)
     assert done.nbytes == unsigned.nbytes + 226 == sum(path.stat().st_size for path in done.folder.iterdir())
     with pytest.raises(BudgetError) as refused:
-        export(SOURCE, tmp_path / "d", Options("mixed", verify=False, sign=key, max_bytes=1))
+        export(SOURCE, tmp_path / "d", layout="mixed", verify=False, sign=key, max_bytes=1)
     smallest = int(str(refused.value).partition(" allows is ")[2].split()[0])
-    assert export(SOURCE, tmp_path / "d", Options("mixed", sign=key, max_bytes=smallest)).nbytes == smallest
+    assert export(SOURCE, tmp_path / "d", layout="mixed", sign=key, max_bytes=smallest).nbytes == smallest
 
 
 def test_a_key_that_cannot_sign_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("no key")
     with pytest.raises(SigningKeyError, match="edgerec keys new"):
-        export(SOURCE, tmp_path / "b", Options(sign=tmp_path / "key"))
+        export(SOURCE, tmp_path / "b", sign=tmp_path / "key")
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 

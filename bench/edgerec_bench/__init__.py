@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgerec_bench.comparison import compare
-    from edgerec_bench.measure import bench, bench_all
+    from edgerec_bench.measure import bench_all, bench_request
     from edgerec_bench.reports.page import report
     from edgerec_bench.result import Result, Settings, read_results, write_results
 
@@ -19,13 +19,24 @@ _HOME = {
     "Settings": "edgerec_bench.result.result",
     "bench": "edgerec_bench.measure",
     "bench_all": "edgerec_bench.measure",
+    "bench_request": "edgerec_bench.measure",
     "compare": "edgerec_bench.comparison.changes",
     "read_results": "edgerec_bench.result.file",
     "report": "edgerec_bench.reports.page",
     "write_results": "edgerec_bench.result.file",
 }
 
-__all__ = ["Result", "Settings", "bench", "bench_all", "compare", "read_results", "report", "write_results"]
+__all__ = [
+    "Result",
+    "Settings",
+    "bench",
+    "bench_all",
+    "bench_request",
+    "compare",
+    "read_results",
+    "report",
+    "write_results",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
 from edgerec_export.layouts import LAYOUTS, Plan
 from edgerec_export.values import PRECISIONS
@@ -132,7 +132,7 @@ def _measure(key: str, effort: Effort, device: Device) -> list[Point]:
         requests: list[tuple[str, dict[str, Any]]] = []
         for number, source in enumerate(_sources(layout, effort)):
             place = Path(scratch, f"{number}.bundle")
-            draft = export(source, place, Options(layout=layout, precision=precision, verify=False)).chosen.draft
+            draft = export(source, place, layout=layout, precision=precision, verify=False).chosen.draft
             made.append((draft.items, active_share(draft)))
             requests.append((key, {**QUESTION, "task": "bundle", "bundle": device.push(place)}))
         answers = measure_in_turns(requests, effort.rounds, device)

@@ -26,14 +26,16 @@ def check_bundle(device: Device) -> str:
     """
     # Listing devices loads no onnxruntime; and measuring needs no onnx, which the exporter does.
     from edgerec.runtime import Recommender
-    from edgerec_export import Options, export, from_arrays
+    from edgerec_export import export, from_arrays
 
     rng = np.random.default_rng(0)
     items, users = (rng.standard_normal((rows, DIMENSIONS), np.float32) for rows in (ITEMS, USERS))
     asked = list(range(USERS))
     with tempfile.TemporaryDirectory(prefix="edgerec-") as folder:
         # Equal tables give equal bytes: of the next check nothing is sent.
-        made = export(from_arrays(items, users), Path(folder) / "check.bundle", Options("dense", "fp32", verify=False))
+        made = export(
+            from_arrays(items, users), Path(folder) / "check.bundle", layout="dense", precision="fp32", verify=False
+        )
         model = Recommender.load(made.folder)
         here = [[item for item, _ in model.recommend(user, k=K)] for user in asked]
         request = {"task": "bundle", "bundle": device.push(made.folder), "scenarios": ["recommend"], "ask": asked}

@@ -1,14 +1,15 @@
 """Quality per byte: bundles of many trainings as points, and the front of those that no other beats in both.
 
 Every point is one method, budget and precision over all seeds: bytes of all files of its bundles, and the quality of
-what they answer. Plain tables, dense and uniform, are the rivals: what anyone would ship without an embedding budget.
-Fitted are dense tables that export cuts and quantises (`--precision auto --fit`) to the bytes of each budget.
+their answers. Plain tables, dense and uniform, are the baselines: what anyone would ship without an embedding budget.
+Fitted are dense tables that export shortens and quantises (`--precision auto --fit`) to the bytes of each budget.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from statistics import mean, median
@@ -16,11 +17,14 @@ from typing import Any
 
 from edgerec.budget import format_bytes
 from edgerec_bench.grid import AUTO, Plan, Row
+from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_bench.result import markdown
 
 METRIC = "ndcg@20"
+SAME = 0.01
+"""The bundle to ship is the smallest of the front whose quality is at most this share below the best."""
 PLAIN = ("dense", "uniform")
-"""Methods whose tables keep the same values of every row."""
+"""Methods whose tables have the same number of values in every row."""
 
 METHODS = ("dense", "uniform", "popularity", "magnitude")
 BUDGETS = ("5%", "10%", "20%", "40%")
@@ -33,7 +37,7 @@ QUICK: dict[str, Any] = {
     "seeds": 1,
     "dimensions": 16,
 }
-"""Made-up data, seconds: a trial."""
+"""A trial of some seconds on made-up data."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class Point:
     """Bundles that differ in the seed alone.
 
     Attributes:
-        budget: None where the method takes none.
-        layout: what export chose; several where seeds differ.
+        budget: None if the method takes none.
+        layout: the one that export chose; several if seeds differ.
         nbytes: of a bundle's files, the median over the seeds.
         scores: METRIC by seed, of the bundles' own answers on the test part.
+        max_bytes: the limit that export fitted the bundle to; None if it had none, and in older records.
     """
 
     method: str
@@ -53,15 +58,16 @@ class Point:
     layout: str
     nbytes: int
     scores: tuple[float, ...]
+    max_bytes: int | None = None
 
     @property
     def kind(self) -> str:
-        """The method, or 'fitted' for a full table that export fitted into the budget, of any precision."""
+        """The method, or 'fitted' for a full table that export fitted into the budget."""
         return "fitted" if self.precision == AUTO else self.method
 
     @property
     def name(self) -> str:
-        """'popularity 10% int8', 'dense int4', 'fitted to 10%'."""
+        """The name for people: 'popularity 10% int8', 'dense int4', 'fitted to 10%'."""
         if self.kind == "fitted":
             return f"fitted to {self.budget}"
         return " ".join(part for part in (self.method, self.budget, self.precision) if part)
@@ -73,7 +79,7 @@ class Point:
 
     @property
     def plain(self) -> bool:
-        """Whether it is a rival."""
+        """Say if it is a baseline: True for tables of PLAIN."""
         return self.kind in PLAIN
 
     def to_json(self) -> dict[str, Any]:
@@ -82,20 +88,20 @@ class Point:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Point:
-        """Raises KeyError where something is missing."""
+        """Read the fields of `to_json`. Raises KeyError if one is missing."""
         plain = {name: fields[name] for name in ("method", "budget", "precision", "layout", "nbytes")}
-        return cls(**plain, scores=tuple(fields["scores"]))
+        return cls(**plain, scores=tuple(fields["scores"]), max_bytes=fields.get("max_bytes"))
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """What is drawn.
+    """Points of one data set and backbone, and how to get them again.
 
     Attributes:
         settings: of the plan: backbone, method, budget, precision, seeds, dimensions.
         points: smallest first.
-        notes: what was left out of the plan, and why.
-        command: that makes it again.
+        notes: cells that were left out of the plan or failed, and why.
+        command: the command that measured the points.
     """
 
     data: str
@@ -110,13 +116,23 @@ class Frontier:
         settings = self.settings
         return f"Quality per byte: {self.data}, {settings['backbone']}, {settings['dimensions']} dimensions"
 
+    def ship(self) -> tuple[Point, list[str]] | None:
+        """Return the point to ship and the commands that build its bundle; None without a point."""
+        point = to_ship(self.points)
+        return None if point is None else (point, commands(point, self.data, self.settings))
+
     def to_json(self) -> dict[str, Any]:
-        """Each point says whether it is on the front."""
-        best = front(self.points)
+        """Return the record: each point says if it is on the front; `ship` has the name and commands of one."""
+        best, ship = front(self.points), self.ship()
         listed = [{**point.to_json(), "front": point in best} for point in self.points]
         return {
-            "data": self.data, "metric": METRIC, "settings": self.settings, "points": listed, "left_out": self.notes
-        }  # fmt: skip
+            "data": self.data,
+            "metric": METRIC,
+            "settings": self.settings,
+            "points": listed,
+            "ship": None if ship is None else {"name": ship[0].name, "commands": ship[1]},
+            "left_out": self.notes,
+        }
 
 
 def frontier_plan(
@@ -129,67 +145,102 @@ def frontier_plan(
     seeds: int = 3,
     dimensions: int = 64,
 ) -> Plan:
-    """The grid to make: every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
+    """Return the grid of every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
     return Plan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:
-    """The points of a grid's rows, smallest first."""
+    """Return the points of a grid's rows, smallest first."""
     groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
         cell = row["cell"]
         groups.setdefault((cell["method"], cell["budget"], cell["precision"]), []).append(row)
-    made = [
+    found = [
         Point(
             *axes,
             "/".join(sorted({row["layout"] for row in group})),
             round(median(row["bundle_bytes"] for row in group)),
             tuple(row["metrics"]["bundle"][METRIC] for row in group),
+            _limit(group[0]) if axes[2] == AUTO else None,
         )
         for axes, group in groups.items()
     ]
-    return sorted(made, key=lambda point: (point.nbytes, -point.score))
+    return sorted(found, key=lambda point: (point.nbytes, -point.score))
+
+
+def _limit(row: Row) -> int | None:
+    """Return the bytes that the export of a cell was fitted to."""
+    cell = row["cell"]
+    fields = {**cell, "shared": Shared(**cell["shared"])}
+    return Cell(**fields).options(row["table_bytes"], verify=False).max_bytes
 
 
 def front(among: Iterable[Point]) -> list[Point]:
-    """Those for which no other is at most as large and at least as good, smallest first; of equals the first."""
-    kept: list[Point] = []
+    """Return the points that no other equals in bytes and quality or beats, smallest first; of equals the first."""
+    best: list[Point] = []
     for point in sorted(among, key=lambda point: (point.nbytes, -point.score)):
-        if not kept or point.score > kept[-1].score:
-            kept.append(point)
-    return kept
+        if not best or point.score > best[-1].score:
+            best.append(point)
+    return best
+
+
+def to_ship(points: Iterable[Point]) -> Point | None:
+    """Return the knee of the front: its smallest point within `SAME` of the best quality; None without a point."""
+    best = front(points)
+    return next((point for point in best if point.score >= (1 - SAME) * best[-1].score), None)
+
+
+def commands(point: Point, data: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return the commands that build a point's bundle of seed 0.
+
+    Empty for a fitted point of an older record, which does not say how many bytes it was fitted to.
+    """
+    fitted = point.precision == AUTO
+    if fitted and point.max_bytes is None:
+        return []
+    train = ["edgerec", "train", data, "--backbone", settings["backbone"], "--method", point.method]
+    if point.budget is not None and not fitted:
+        train += ["--budget", point.budget]
+    train += ["--precision", "fp32" if fitted else point.precision, "--dimensions", str(settings["dimensions"])]
+    export = ["edgerec", "export", "runs/best", "--precision", point.precision]
+    if fitted:
+        export += ["--fit", "--max-bytes", str(point.max_bytes)]
+    return [
+        shlex.join([*train, "--seed", "0", "--threads", "1", "--out", "runs/best"]),
+        shlex.join([*export, "--out", "best.bundle"]),
+    ]
 
 
 COLUMNS = ("", "bytes", "NDCG@20", "seeds", "best plain", "layout")
 
 
 BEATEN = tuple("beaten by" if name == "best plain" else name for name in COLUMNS)
-"""The columns of the others."""
+"""Columns of the dominated points."""
 
 
 def front_rows(points: Sequence[Point]) -> list[list[str]]:
-    """A numbered row for each point of the front, with the best plain bundle that is no larger."""
+    """Return a numbered row for each point of the front, with the best plain bundle that is no larger."""
     rows = []
     for number, point in enumerate(front(points), 1):
-        plain = [rival.score for rival in points if rival.plain and rival.nbytes <= point.nbytes]
+        plain = [other.score for other in points if other.plain and other.nbytes <= point.nbytes]
         rows.append(_row(f"{number}. {point.name}", point, f"{max(plain):.4f}" if plain else ""))
     return rows
 
 
-def _row(name: str, point: Point, beside: str) -> list[str]:
-    return [name, format_bytes(point.nbytes), f"{point.score:.4f}", spread(point), beside, point.layout]
+def _row(name: str, point: Point, other: str) -> list[str]:
+    return [name, format_bytes(point.nbytes), f"{point.score:.4f}", spread(point), other, point.layout]
 
 
 def spread(point: Point) -> str:
-    """'0.3841 to 0.3902', of the seeds; empty for one."""
+    """Return '0.3841 to 0.3902', the least and the most of the seeds; empty for one seed."""
     low, high = min(point.scores), max(point.scores)
     return f"{low:.4f} to {high:.4f}" if len(point.scores) > 1 else ""
 
 
 def dominated_rows(points: Sequence[Point]) -> list[list[str]]:
-    """A row for each dominated point, with the point of the front that beats it."""
+    """Return a row for each dominated point, with the point of the front that beats it."""
     best = front(points)
     rows = []
     for point in points:
@@ -200,12 +251,12 @@ def dominated_rows(points: Sequence[Point]) -> list[list[str]]:
 
 
 def to_markdown(points: Sequence[Point]) -> str:
-    """The front as the documentation has it."""
+    """Return the front as a Markdown table."""
     return markdown(COLUMNS, front_rows(points)) + "\n"
 
 
 def to_csv(points: Sequence[Point]) -> str:
-    """Every point, for spreadsheets: numbers in full."""
+    """Return every point as CSV, numbers in full."""
     best, stream = front(points), StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["method", "budget", "precision", "layout", "bytes", "ndcg@20", "least", "most", "front", "plain"])

@@ -23,22 +23,68 @@ Keep = Callable[[list[Result]], None]
 
 def bench(
     bundle: str | Path,
-    settings: Settings | None = None,
     *,
+    processes: int = 3,
+    calls: int = 200,
+    seconds: float = 1.0,
+    k: int = 20,
+    exclude: int = 20,
+    history: int = 20,
+    candidates: Sequence[int] = (50, 1000),
+    threads: int = 1,
+    seed: int = 0,
+    scenarios: Sequence[str] = USUAL,
+    sustained_seconds: float = 120.0,
     device: Device | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Measure one bundle in fresh processes of a device, this machine if none is given.
+    """Measure latency, load time and memory of one bundle in fresh processes of a device.
 
     Example:
-        >>> result = bench("films.bundle", Settings(processes=5))
+        >>> result = bench("films.bundle", processes=5)
         >>> result.measured.latency("recommend", "p95_ms")
 
+    Args:
+        bundle: folder of the bundle.
+        processes: number of fresh processes, run one after the other.
+        calls: minimum number of calls of each scenario, after warm-up.
+        seconds: minimum duration of each scenario.
+        k: number of items to recommend.
+        exclude: number of random items to exclude in each call.
+        history: number of random items in each history, for bundles without users.
+        candidates: numbers of items that the scenario 'score' scores in one call.
+        threads: number of onnxruntime's threads.
+        seed: seed of the random requests.
+        scenarios: names out of `edgerec_bench.result.SCENARIOS`.
+        sustained_seconds: duration of the scenario 'sustained'.
+        device: where to measure, from `edgerec_devices.open_device`; None for this machine.
+        progress: called as processes start and finish.
+
     Raises:
-        DoesNotFitError: it takes more memory than the device has.
-        BenchError: a process failed or took too long.
-        BundleError: no bundle there, or a damaged one.
+        DoesNotFitError: the bundle takes more memory than the device has.
+        BenchError: a setting is out of range, or a process failed or took too long.
+        BundleError: the bundle is missing or damaged.
     """
+    settings = Settings(
+        processes=processes,
+        calls=calls,
+        seconds=seconds,
+        k=k,
+        exclude=exclude,
+        history=history,
+        candidates=tuple(candidates),
+        threads=threads,
+        seed=seed,
+        scenarios=tuple(scenarios),
+        sustained_seconds=sustained_seconds,
+    )
+    return bench_request(bundle, settings, device=device, progress=progress)
+
+
+def bench_request(
+    bundle: str | Path, settings: Settings, *, device: Device | None = None, progress: Progress | None = None
+) -> Result:
+    """Measure one bundle with checked settings; the other arguments and the errors are those of `bench`."""
     return bench_all([bundle], settings, device=device, progress=progress)[0]
 
 
@@ -50,11 +96,11 @@ def bench_all(
     progress: Progress | None = None,
     keep: Keep | None = None,
 ) -> list[Result]:
-    """Measure several bundles in turns, for a fair comparison; one result each.
+    """Measure several bundles in turns, for a fair comparison, and return one result for each.
 
     Args:
-        keep: called with what was measured so far, marked as partial, where measuring ends early: by an error, which
-            is then raised, or by Ctrl-C.
+        settings: of the measurement; None for the defaults of `bench`.
+        keep: called with the results so far, marked as partial, if an error or Ctrl-C ends the measurement early.
 
     Raises as `bench` does.
     """

@@ -29,7 +29,7 @@ from edgerec.runtime.bundle import onnxruntime
 from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, the_rest
 from edgerec.tables import SparseTable
 from edgerec_bench.scale.tables import dense_users, mixed_items
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export_request
 from edgerec_export.onnx import Graph, Model, joined
 from edgerec_export.onnx.topk import NOTHING, add_answer, add_best, tail_slots
 from edgerec_export.pack import packed_in_memory
@@ -57,7 +57,7 @@ def measure(items: int, rounds: int) -> list[dict[str, Any]]:
         table = sparse if layout == "ell" else mixed
         source = Source(table, np.arange(items), users, np.arange(USERS))
         with tempfile.TemporaryDirectory(prefix="edgerec-allow-") as scratch:
-            model, session = _opened(source, Options(layout, precision, verify=False), Path(scratch, "bundle"))
+            model, session = _opened(source, ExportRequest(layout, precision, verify=False), Path(scratch, "bundle"))
             for length in (length for length in LENGTHS if length <= items):
                 allowed = rng.permutation(items)[None, :length]
                 times = timed_in_turns(_ways(model, session, allowed, rng.integers(0, items, (1, EXCLUDED))), rounds)
@@ -69,8 +69,8 @@ def measure(items: int, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _opened(source: Source, options: Options, folder: Path) -> tuple[Recommender, Any]:
-    draft = export(source, folder, options).chosen.draft
+def _opened(source: Source, options: ExportRequest, folder: Path) -> tuple[Recommender, Any]:
+    draft = export_request(source, folder, options).chosen.draft
     model = Recommender.load(folder, verify=False)
     packed = packed_in_memory(draft)
     scales = {name: table.scales for name, table in packed.tables.items()}

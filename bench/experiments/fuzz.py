@@ -31,7 +31,7 @@ from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export_request
 
 WORKER = "bench.experiments.fuzz_worker"
 HANGS_S = 60.0
@@ -79,8 +79,8 @@ def bundles(folder: Path) -> list[Path]:
                 LeastSquaresEncoder(3, 20) if subject == "ials" else LinearEncoder(rng.random(N_ITEMS, np.float32))
             )
             source = Source(items, ids, encoder=encoder, titles=titles, item_counts=counts, about=about)
-        options = Options(layout, precision, verify=False)
-        made.append(export(source, folder / f"{layout}-{precision}-{subject}.bundle", options).folder)
+        options = ExportRequest(layout, precision, verify=False)
+        made.append(export_request(source, folder / f"{layout}-{precision}-{subject}.bundle", options).folder)
     return made
 
 

@@ -25,7 +25,7 @@ from bench.experiments.patch_tables import versions
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.runtime import metadata
-from edgerec_export import Options, export
+from edgerec_export import export
 
 FORMS = (("dense", "int8", 145_000), ("mixed", "int8", 700_000))
 """Items that make about 10 MB."""
@@ -97,7 +97,7 @@ def main(megabytes: float, processes: int) -> Figures:
         messages.print(f"{layout} {precision}")
         with tempfile.TemporaryDirectory(prefix="edgerec-load-") as scratch:
             source = next(versions(round(items * megabytes / 10), USERS))
-            bundle = export(source, Path(scratch) / "bundle", Options(layout, precision, verify=False)).folder
+            bundle = export(source, Path(scratch) / "bundle", layout=layout, precision=precision, verify=False).folder
             figures = measure(bundle, int(np.asarray(source.user_ids)[0]), processes)
             rows.append({"layout": layout, "precision": precision, "bytes": metadata(bundle).bytes, **figures})
     print_table("from nothing to the first answer", COLUMNS, map(cells, rows))

@@ -23,7 +23,7 @@ from edgerec.measure import evaluate
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec.training import Run
-from edgerec_export import Options, export, from_run
+from edgerec_export import ExportRequest, export_request, from_run
 
 SPLIT = "random:80/20"
 METRICS = ("ndcg@20", "recall@20")
@@ -45,15 +45,15 @@ def measure(interactions: Interactions, run: Run) -> dict[str, Any]:
     source = from_run(run)
     with tempfile.TemporaryDirectory() as scratch:
         for precision in PRECISIONS:
-            options = Options(precision=precision, users=False)
-            without = export(source, Path(scratch, f"{precision}.without"), options)
+            options = ExportRequest(precision=precision, users=False)
+            without = export_request(source, Path(scratch, f"{precision}.without"), options)
             made: dict[str, Any] = {
                 "bytes": without.nbytes,
                 **_of(evaluate(Recommender.load(without.folder), interactions)),
             }
             if run.users is not None:
-                with_users = Options(precision=precision, verify=False)
-                made["bytes_with_users"] = export(source, Path(scratch, f"{precision}.with"), with_users).nbytes
+                with_users = ExportRequest(precision=precision, verify=False)
+                made["bytes_with_users"] = export_request(source, Path(scratch, f"{precision}.with"), with_users).nbytes
             row["bundles"][precision] = made
     return row
 

@@ -30,7 +30,7 @@ from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.memory import memory_kib
-from edgerec_export import Options, Source, diff
+from edgerec_export import ExportRequest, Source, diff
 
 USERS, K, CANDIDATES = 200, 20, 50
 """Users whose answers are known, what they ask for, and the items that they have scored."""
@@ -143,7 +143,7 @@ def soak(
     Raises BenchError where a request failed or was answered by a version that was not live.
     """
     sources = list(islice(versions(items, users), line_of))
-    line = export_line(iter(sources), folder, line_of, Options("mixed", "int8", verify=False))
+    line = export_line(iter(sources), folder, line_of, ExportRequest("mixed", "int8", verify=False))
     pairs = [*pairwise(line), (line[-1], line[0])]
     patches = [diff(old, new, folder / f"{number}.patch").path.read_bytes() for number, (old, new) in enumerate(pairs)]
     known = Known.of([Recommender.load(one) for one in line], sources, USERS)

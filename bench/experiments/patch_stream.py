@@ -24,7 +24,7 @@ from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
 from edgerec.training import Run
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import ExportRequest, diff, export_request, from_run
 
 COLUMNS = ("segment", "items touched", "users touched", "whole", "patch", "of the whole")
 
@@ -44,8 +44,10 @@ def patches(stream: Path, last: int, scratch: Path) -> list[dict[str, Any]]:
     before: Path | None = None
     runs = sorted(stream.glob("segment-*"), key=lambda run: int(run.name.removeprefix("segment-")))
     for run in runs[-last - 1 :]:
-        options = Options("mixed", "int8", verify=False) if before is None else Options.like(before, verify=False)
-        done = export(from_run(Run.load(run)), scratch / f"{run.name}.bundle", options)
+        options = (
+            ExportRequest("mixed", "int8", verify=False) if before is None else ExportRequest(like=before, verify=False)
+        )
+        done = export_request(from_run(Run.load(run)), scratch / f"{run.name}.bundle", options)
         if before is not None:
             patch = diff(before, done.folder, scratch / f"{run.name}.patch")
             changes = {side: vars(one) for side, one in patch.changes.items()}

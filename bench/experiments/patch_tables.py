@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export_request
 
 WIDTHS, SHARES = (2, 4, 8, 16, 32, 64), (0.40, 0.25, 0.15, 0.10, 0.06, 0.04)
 """Sizes of rows as a budget of a tenth gives them: 7 values on average of 64."""
@@ -67,10 +67,10 @@ def versions(items: int, users: int, share: float = 0.1, *, sparse: bool = False
         number += 1
 
 
-def export_line(source: Iterator[Source], folder: Path, count: int, options: Options) -> list[Path]:
+def export_line(source: Iterator[Source], folder: Path, count: int, options: ExportRequest) -> list[Path]:
     """The first `count` of them as bundles, each like the one before."""
     bundles: list[Path] = []
     for number in range(count):
-        how = Options.like(bundles[-1], verify=options.verify) if bundles else options
-        bundles.append(export(next(source), folder / f"version-{number}.bundle", how).folder)
+        how = ExportRequest(like=bundles[-1], verify=options.verify) if bundles else options
+        bundles.append(export_request(next(source), folder / f"version-{number}.bundle", how).folder)
     return bundles

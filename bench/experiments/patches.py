@@ -26,7 +26,7 @@ from bench.experiments.patch_trials import damage, kill
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_facts, print_table
 from edgerec.runtime.patch import apply_patch, undo_patch
-from edgerec_export import Options, diff
+from edgerec_export import ExportRequest, diff
 
 FORMS = (
     ("dense", "int8"),
@@ -50,7 +50,7 @@ def measure(items: int, users: int, share: float, rounds: int) -> list[dict[str,
         source = versions(items, users, share, sparse=layout not in ("dense", "mixed"))
         with tempfile.TemporaryDirectory(prefix="edgerec-patches-") as scratch:
             place = Path(scratch)
-            old, new = export_line(source, place, 2, Options(layout, precision, verify=False))
+            old, new = export_line(source, place, 2, ExportRequest(layout, precision, verify=False))
             started = time.perf_counter()
             patch = diff(old, new, place / "patch", verify=False)
             seconds = time.perf_counter() - started
@@ -82,7 +82,7 @@ def survive(items: int, users: int, share: float, kills: int, damaged: int) -> d
     """What killed processes and damaged patches left of a mixed int8 bundle. Raises BenchError for anything broken."""
     with tempfile.TemporaryDirectory(prefix="edgerec-patches-") as scratch:
         place = Path(scratch)
-        old, new = export_line(versions(items, users, share), place, 2, Options("mixed", "int8", verify=False))
+        old, new = export_line(versions(items, users, share), place, 2, ExportRequest("mixed", "int8", verify=False))
         there, back = (diff(*pair, place / name).path for pair, name in (((old, new), "there"), ((new, old), "back")))
         messages.print(f"killing {kills} processes")
         killed = kill(old, new, (there, back), place, kills)

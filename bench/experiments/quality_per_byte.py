@@ -24,7 +24,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec_export import Options, export, from_run
+from edgerec_export import ExportRequest, export_request, from_run
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 METRIC = "ndcg@20"
@@ -50,10 +50,10 @@ class Point:
     ndcg: float
 
 
-def measure(run: Run, options: Options, form: str, interactions: Interactions) -> Point:
+def measure(run: Run, options: ExportRequest, form: str, interactions: Interactions) -> Point:
     """Export, ask, and count."""
     with tempfile.TemporaryDirectory(prefix="edgerec-quality-") as scratch:
-        done = export(from_run(run), Path(scratch, "b"), options)
+        done = export_request(from_run(run), Path(scratch, "b"), options)
         found = evaluate(Recommender.load(done.folder), interactions)[METRIC]
     taken = done.chosen.tried[0]
     return Point(form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.kept, found)
@@ -91,7 +91,10 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int) -> Fi
     }
     plain = [
         measure(
-            run, Options("dense", precision, scales=SCALES.get(precision, "auto"), similar=False), "plain", interactions
+            run,
+            ExportRequest("dense", precision, scales=SCALES.get(precision, "auto"), similar=False),
+            "plain",
+            interactions,
         )
         for run in runs.values()
         for precision in PRECISIONS
@@ -99,7 +102,7 @@ def main(data: str, backbone: str, dimensions: tuple[int, ...], seed: int) -> Fi
     whole = runs[max(dimensions)]
     fitted = []
     for limit in sorted({point.nbytes for point in plain}):
-        wanted = Options(precision="auto", max_bytes=limit, fit=True, similar=False)
+        wanted = ExportRequest(precision="auto", max_bytes=limit, fit=True, similar=False)
         fitted.append(measure(whole, wanted, "fitted", interactions))
     points = sorted([*plain, *fitted], key=lambda point: (point.nbytes, point.form))
     print_table(

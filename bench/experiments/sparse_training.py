@@ -94,14 +94,14 @@ def measured(name: str, data: str, dimensions: int, density: float, negatives: i
 
 def _sparse(interactions: Interactions, dimensions: int, density: float, rows: int, config: MFConfig) -> dict[str, Any]:
     from edgerec.methods.sparse.mf_ncf import MFObjective
-    from edgerec.methods.sparse.plan import Plan
+    from edgerec.methods.sparse.plan import SparsePlan
     from edgerec.methods.sparse.trainer import trainer_of
 
     n_rows = interactions.n_users + interactions.n_items
 
     def made(d: int, own: SparseRecConfig) -> Any:
         count = max(int(density * n_rows * d), n_rows)
-        plan = Plan(
+        plan = SparsePlan(
             ((0, n_rows),), (count,), own.mask_init, own.grow, "sampled", rows, own.uniform, own.fraction, 0.0, None,
             18, own.nmf_iterations,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from edgerec.console import messages, print_facts
 from edgerec.data import StreamSpec, load_data, stream
 from edgerec.methods.stream.policy import SegmentContext
 from edgerec.methods.stream.scall import SizeAction
-from edgerec.methods.stream.warm_start import Rehearsal
+from edgerec.methods.stream.warm_start import PastSegment
 from edgerec.streaming import StreamRequest
 
 
@@ -37,7 +37,7 @@ def measure(data: str, budget: str, actions: int) -> dict[str, Any]:
             continue
         messages.print(f"segment {segment.number}")
         scene = SegmentContext(segment, request.size_budget(segment.known), None)
-        judge = Rehearsal(request.training, segment, None).evaluate
+        judge = PastSegment(request.training, segment, None).evaluate
         equal = judge(scene.uniform_sizes()).mean()
         ratios.append([float(judge(action.plan(scene)).mean() / equal) for action in drawn])
     return report(np.array(ratios), drawn)

@@ -41,12 +41,12 @@ def write_table(path: Path, items: int, dimensions: int, seed: int = 0) -> None:
 
 def export_one(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
     """Export in this process; bytes, seconds and peak memory of it."""
-    from edgerec_export import Options, export, from_arrays
+    from edgerec_export import export, from_arrays
 
     started = time.perf_counter()
     table = np.load(items, mmap_mode="r")
     users = np.random.default_rng(1).standard_normal((USERS, table.shape[1]), np.float32)
-    done = export(from_arrays(table, users), out, Options(layout, precision))
+    done = export(from_arrays(table, users), out, layout=layout, precision=precision)
     verified = done.verification
     return {
         "layout": layout,

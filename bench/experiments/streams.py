@@ -30,11 +30,11 @@ from edgerec.methods.stream.warm_start import REFITS
 from edgerec.streaming import StreamRequest, train_stream_request
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds, with_spread
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import ExportRequest, diff, export_request, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
 """As of `edgerec stream`; the first is what is cut where nothing else is asked for."""
-FORM = Options("mixed", "int8", verify=False)
+FORM = ExportRequest("mixed", "int8", verify=False)
 COLUMNS = ("budget", "method", "recall@20", "ndcg@20", "ahead of uniform", "seeds", "bundle", "patches")
 
 
@@ -105,10 +105,13 @@ def line(folder: Path, followed: StreamResult) -> list[dict[str, int]]:
     the first). What is there is not made again."""
     alone, alike = ([folder / f"{told.run}{end}" for told in followed.segments] for end in (".whole", ".bundle"))
     for number, told in enumerate(followed.segments):
-        wanted = {alone[number]: FORM, alike[number]: Options.like(alike[number - 1], verify=False) if number else FORM}
+        wanted = {
+            alone[number]: FORM,
+            alike[number]: ExportRequest(like=alike[number - 1], verify=False) if number else FORM,
+        }
         for bundle, options in wanted.items():
             if not (bundle / "manifest.json").exists():
-                export(from_run(Run.load(folder / told.run)), bundle, options)
+                export_request(from_run(Run.load(folder / told.run)), bundle, options)
     patches = [0]
     for old, new in pairwise(alike):
         path = new.with_suffix(".patch")

@@ -27,7 +27,7 @@ from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.training import Run
-from edgerec_export import Options, export, from_run
+from edgerec_export import export, from_run
 
 METRIC = "ndcg@20"
 PLAIN = ("fp32", "int8", "int4")
@@ -39,19 +39,19 @@ def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[
     """Export plain and fitted bundles of a run, with its user table if it has one, and without."""
     source, found = from_run(run), []
     for users in (True, False) if run.users is not None else (False,):
-        plain = [Options("dense", precision, users=users, similar=False, verify=False) for precision in PLAIN]
-        fitted = [
-            Options(precision="auto", fit=True, max_bytes=parse_bytes(limit), users=users, similar=False, verify=False)
-            for limit in limits
+        plain: list[dict[str, Any]] = [{"layout": "dense", "precision": precision} for precision in PLAIN]
+        fitted: list[dict[str, Any]] = [
+            {"precision": "auto", "fit": True, "max_bytes": parse_bytes(limit)} for limit in limits
         ]
-        for options in (*plain, *fitted):
-            done = export(source, folder / f"{run.config['backbone']}-{len(found)}", options)
+        for settings in (*plain, *fitted):
+            out = folder / f"{run.config['backbone']}-{len(found)}"
+            done = export(source, out, users=users, similar=False, verify=False, **settings)
             taken = done.chosen.tried[0]
             row = {
                 "backbone": run.config["backbone"],
                 "users": users,
                 "stored": f"{taken.layout} {taken.precision}",
-                "limit": options.max_bytes,
+                "limit": settings.get("max_bytes"),
                 "nbytes": done.nbytes,
                 "kept": done.chosen.kept,
             }

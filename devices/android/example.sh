@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the example with a bundle in it, and puts it on the phone that adb sees.
+# Builds the example with a bundle in it, and installs it on the connected phone.
 # usage: example.sh BUNDLE      (exported with --no-users --titles; needs Android's SDK, a JDK 17 and Gradle 8.9 or newer)
 set -euo pipefail
 bundle=$(realpath "${1:?usage: example.sh BUNDLE}")
@@ -10,8 +10,8 @@ fail() {
     exit 2
 }
 
-[ -f "$bundle/manifest.json" ] || fail "$bundle is no bundle; make one: edgerec export RUN --no-users --titles --out BUNDLE"
-[ -d "${ANDROID_HOME:-}" ] || fail "ANDROID_HOME names no folder; install Android's SDK, and say where it is"
+[ -f "$bundle/manifest.json" ] || fail "$bundle is no bundle; create one: edgerec export RUN --no-users --titles --out BUNDLE"
+[ -d "${ANDROID_HOME:-}" ] || fail "ANDROID_HOME names no folder; install Android's SDK and set ANDROID_HOME to its folder"
 type -P gradle > /dev/null || fail "there is no gradle on the PATH; install 8.9 or newer: https://gradle.org/install"
 
 assets=$here/example/src/main/assets/films.bundle

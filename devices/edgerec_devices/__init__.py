@@ -1,6 +1,6 @@
-"""Places where a bundle is measured, all behind the same four verbs.
+"""Devices on which a bundle is measured, all with the same four methods: info, push, run, pull.
 
-Names are resolved on first use: `edgerec_devices.facts` and `doctor` run where there is nothing but Python.
+Names are imported on first use: `edgerec_devices.facts` and `doctor` need nothing but Python.
 """
 
 from __future__ import annotations

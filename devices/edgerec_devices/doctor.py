@@ -1,6 +1,6 @@
-"""What this machine has, what EdgeRec needs of it, and the command that brings what is missing.
+"""Check this machine for what EdgeRec needs, with the command that fixes each problem.
 
-usage: python -m edgerec_devices.doctor      (JSON; the standard library suffices, so that it runs where nothing does)
+usage: python -m edgerec_devices.doctor      (prints JSON; needs only the standard library, so that it always runs)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FEATURES = {
     "fp16": ("asimdhp", "fphp"),
     "dotprod": ("asimddp",),
 }
-"""Ours: the kernel's names in /proc/cpuinfo, any of which will do."""
+"""CPU features, and the names in /proc/cpuinfo that stand for each."""
 
 SUPPORT = {
     ("Linux", "x86_64"): "supported and tested",
@@ -46,11 +46,11 @@ SUPPORT = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        level: a failure means that no bundle can be answered here; a warning, that something else cannot be done.
-        advice: what mends it, where something needs mending.
+        level: a failure means that this machine cannot run bundles; a warning, that something else does not work.
+        advice: how to fix the problem, if there is one.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything; nothing is changed, and nothing is fetched."""
+    """Run all checks; they change nothing and fetch nothing."""
     here, facts = Platform(), machine_facts()
     runtime, memory = _runtime(here)
     return [
@@ -87,7 +87,7 @@ def _platform(here: Platform) -> Check:
 
 
 def _runtime(here: Platform) -> tuple[Check, Check]:
-    """A session of one node in a fresh process, as bench starts them: a wheel that crashes takes only that one down."""
+    """Open a session of one node in a fresh process: a wheel that crashes does not end this one."""
     try:
         memory = Local(timeout=60).run({"task": "bare", "threads": 1})["memory"]
     except BenchError as error:
@@ -107,7 +107,7 @@ def _runtime_advice(here: Platform, error: str) -> str:
         # https://github.com/microsoft/onnxruntime/issues/23957
         return "onnxruntime 1.21.0 crashes on a Raspberry Pi 4: pip install -U 'onnxruntime>=1.22'"
     if "SIGILL" in error:
-        return "this onnxruntime uses instructions that the CPU lacks: install another version of it"
+        return "this onnxruntime uses instructions that the CPU does not have: install another version of it"
     return "pip install --force-reinstall edgerec"
 
 
@@ -115,7 +115,7 @@ def _packages(runtime_works: bool) -> Iterator[Check]:
     for name in PACKAGES:
         version, needed = _version(name), _needed(name)
         if version is None:
-            # A system's own package may carry no metadata, and still run.
+            # A package of the operating system may work without metadata.
             if name in ("numpy", "onnxruntime"):
                 yield Check(name, "ok", "version unknown") if runtime_works else Check(name, "failure", "not installed")
         elif _numbers(version) < _numbers(needed):
@@ -125,7 +125,7 @@ def _packages(runtime_works: bool) -> Iterator[Check]:
 
 
 def _distributions() -> Iterator[Check]:
-    """Warn of two distributions with the same files: pip knows nothing of it, and removing one breaks the other."""
+    """Warn of two distributions with the same files: pip does not notice, and removing one breaks the other."""
     both, runtime = _version("edgerec"), _version("edgerec-runtime")
     if both is not None and runtime is not None:
         yield Check(
@@ -137,19 +137,20 @@ def _distributions() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    """The optional extras, as the installed package itself names them."""
+    """Check the optional extras that the installed package declares."""
     for extra, packages in _requirements().items():
         if extra in ("", "all", "dev"):
             continue
         missing = [name for name in packages if name != "edgerec" and _version(name) is None]
         if missing:
-            yield Check(f"extra {extra}", "warning", f"lacks {', '.join(missing)}", f"pip install 'edgerec[{extra}]'")
+            advice = f"pip install 'edgerec[{extra}]'"
+            yield Check(f"extra {extra}", "warning", f"missing {', '.join(missing)}", advice)
         else:
             yield Check(f"extra {extra}", "ok", "complete")
 
 
 def _requirements() -> dict[str, dict[str, str]]:
-    """For each extra ('' for the base): package and the oldest version that will do ('' for any)."""
+    """Return for each extra ('' for the base) its packages and their minimum versions ('' for any)."""
     found: dict[str, dict[str, str]] = {}
     try:
         declared = metadata.requires("edgerec") or []
@@ -207,7 +208,7 @@ def _gibibytes(count: Any) -> str:
 
 
 def exit_status(checks: list[Check]) -> int:
-    """2 where the runtime cannot work here, else 0."""
+    """Return 2 if the runtime does not work on this machine, else 0."""
     return 2 if any(check.level == "failure" for check in checks) else 0
 
 

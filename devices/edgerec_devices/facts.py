@@ -1,6 +1,6 @@
-"""Facts about the machine that this runs on, read and never guessed; the standard library suffices.
+"""Facts about the current machine, read and never guessed. Needs only the standard library.
 
-usage: python -m edgerec_devices.facts      (prints them as JSON: how a far device is asked)
+usage: python -m edgerec_devices.facts      (prints the facts as JSON; remote devices run this)
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ THERMAL = Path("/sys/class/thermal")
 DEVICE_TREE = Path("/proc/device-tree")
 
 MOMENTARY = ("mhz", "clocks", "temperature_c", "throttled", "memory_available_bytes")
-"""Facts of the moment that they were read in: the same device has others a minute later."""
+"""Facts that change while a machine runs."""
 
 THROTTLE_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
-"""Of vcgencmd get_throttled; 16 bits further up, the same since boot."""
+"""Bits of `vcgencmd get_throttled`; the same conditions since boot are 16 bits higher."""
 
 
-# Asked of PyPI with pip in November 2026, when onnxruntime 1.32.0 was the newest.
+# As on PyPI in November 2026, when onnxruntime 1.32.0 was the newest.
 NEWEST_PYTHON = (3, 14)
 LAST_INTEL_MAC = "1.23.2"
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides which wheels there are; a test makes one up."""
+    """The properties that decide which wheels are available: system, machine, bits, Python, C library."""
 
     system: str = field(default_factory=platform.system)
     machine: str = field(default_factory=platform.machine)
@@ -47,12 +47,12 @@ class Platform:
 
     @property
     def is_32_bit_arm(self) -> bool:
-        """A 32-bit Raspberry Pi OS runs 32-bit programs on a 64-bit kernel too: the machine's name does not tell."""
+        """True for 32-bit ARM programs; their kernel, and with it the machine's name, may be 64-bit."""
         return self.bits == 32 and self.machine.startswith(("arm", "aarch64"))
 
 
 def wheel_advice(here: Platform) -> str | None:
-    """How to come by onnxruntime where PyPI has no wheel of it; None where it has one."""
+    """Return how to install onnxruntime if PyPI has no wheel for the platform; None if it has one."""
     if here.is_32_bit_arm:
         return (
             "PyPI has no onnxruntime for 32-bit ARM: install a 64-bit Raspberry Pi OS, "
@@ -71,15 +71,15 @@ def wheel_advice(here: Platform) -> str | None:
 
 
 def machine_facts() -> dict[str, Any]:
-    """CPU, memory, system and versions of this machine; what cannot be read is absent.
+    """Return CPU, memory, system and versions of this machine; facts that cannot be read are absent.
 
     Returns:
-        board (of a device tree: 'Raspberry Pi 4 Model B Rev 1.4'), cpu (model), architecture, cores,
-        usable_cores (those that this process may run on); governor, mhz (now) and max_mhz of the first core;
-        clocks (the same of each group of cores, where there are several); temperature_c (of the hottest thermal
-        zone), throttled (a Raspberry Pi's flags: see `throttle_flags`), clock_ns (a step of the timer), memory_bytes,
-        memory_available_bytes, os, kernel, python, numpy, onnxruntime; provider and ort_telemetry: as every process
-        of bench has them. A device whose clock counts instructions adds clock: 'instructions'.
+        board (from the device tree: 'Raspberry Pi 4 Model B Rev 1.4'), cpu (model), architecture, cores,
+        usable_cores (that this process may run on); governor, mhz (current) and max_mhz of the first core; clocks (the
+        same for each group of cores, if there are several); temperature_c (of the hottest thermal zone), throttled (a
+        Raspberry Pi's flags: see `throttle_flags`), clock_ns (resolution of the timer), memory_bytes,
+        memory_available_bytes, os, kernel, python, numpy, onnxruntime; provider and ort_telemetry as in every
+        measuring process. A device whose clock counts instructions adds clock: 'instructions'.
     """
     facts: dict[str, Any] = {
         "board": _text(DEVICE_TREE / "model"),
@@ -115,7 +115,7 @@ def _text(path: Path) -> str | None:
 
 
 def _cpu_model() -> str | None:
-    """x86 names its model in cpuinfo; ARM boards name themselves in the device tree."""
+    """Return the CPU's model: x86 has it in cpuinfo, ARM boards have the board's name in the device tree."""
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Model") and value.strip():
@@ -133,7 +133,10 @@ def _mhz(path: Path) -> float | None:
 
 
 def _clocks() -> str | None:
-    """'cores 0 1 2 3: 600 of 1800 MHz, ondemand; cores 4 5: ...'; one group says no more than `governor` and `mhz`."""
+    """Describe each group of cores: 'cores 0 1 2 3: 600 of 1800 MHz, ondemand; cores 4 5: ...'.
+
+    None if all groups are alike: `governor` and `mhz` say the same.
+    """
     groups = sorted(POLICIES.glob("policy*"), key=lambda policy: int(policy.name.removeprefix("policy")))
     return "; ".join(map(_clock, groups)) if len({_clock_kind(group) for group in groups}) > 1 else None
 
@@ -144,20 +147,20 @@ def _clock_kind(policy: Path) -> tuple[str | None, str | None]:
 
 def _clock(policy: Path) -> str:
     now, most = _mhz(policy / "scaling_cur_freq"), _mhz(policy / "cpuinfo_max_freq")
-    told = [f"{'?' if now is None else f'{now:.0f}'} of {'?' if most is None else f'{most:.0f}'} MHz"]
-    told += filter(None, [_text(policy / "scaling_governor")])
-    return f"cores {_text(policy / 'related_cpus') or '?'}: {', '.join(told)}"
+    described = [f"{'?' if now is None else f'{now:.0f}'} of {'?' if most is None else f'{most:.0f}'} MHz"]
+    described += filter(None, [_text(policy / "scaling_governor")])
+    return f"cores {_text(policy / 'related_cpus') or '?'}: {', '.join(described)}"
 
 
 def _temperature() -> float | None:
     read = [_text(zone / "temp") for zone in THERMAL.glob("thermal_zone*")]
     degrees = [int(text) / 1000 for text in read if text and re.fullmatch(r"-?\d+", text)]
-    # A zone without a sensor behind it reads 0, or -273 degrees.
+    # A zone without a sensor reads 0, or -273 degrees.
     return max((value for value in degrees if value > 0), default=None)
 
 
 def throttle_flags(word: int) -> str:
-    """What a Raspberry Pi's firmware says of its clock: 'none', 'under-voltage now, throttled since boot'."""
+    """Describe the throttling flags of a Raspberry Pi: 'none', 'under-voltage now, throttled since boot'."""
     now = [f"{name} now" for bit, name in THROTTLE_BITS.items() if word >> bit & 1]
     since = [f"{name} since boot" for bit, name in THROTTLE_BITS.items() if word >> bit + 16 & 1]
     return ", ".join([*now, *since]) or "none"

@@ -1,4 +1,4 @@
-"""This machine as a device: files stay where they are, and each request has a Python process of its own."""
+"""This machine as a device: files are not copied, and each request runs in a Python process of its own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Local:
 
     Attributes:
         name: 'local'.
-        timeout: seconds that one request may take.
-        agent: the module that measures; by default the agent of every device.
+        timeout: maximum seconds of one request.
+        agent: name of the module that measures; by default the agent of every device.
     """
 
     name = "local"
@@ -34,19 +34,19 @@ class Local:
         self.timeout, self.agent = timeout, agent or AGENT
 
     def info(self) -> dict[str, Any]:
-        """See `machine_facts`."""
+        """Return `machine_facts`."""
         return machine_facts()
 
     def push(self, folder: Path) -> str:
-        """Nothing moves: the folder's absolute path."""
+        """Return the folder's absolute path; nothing is copied."""
         return str(folder.resolve())
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh Python process with onnxruntime's telemetry off.
 
         Raises:
-            BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or
-                answered something that is no JSON object.
+            BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or its
+                answer is no JSON object.
         """
         command = [sys.executable, "-P", "-m", self.agent]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
@@ -67,7 +67,7 @@ class Local:
         return answer_of(done)
 
     def pull(self, place: str, folder: Path) -> None:
-        """Copy the folder `place` to `folder`, unless it lies there already. Raises StorageError."""
+        """Copy the folder `place` to `folder`, unless they are the same. Raises StorageError."""
         if Path(place).resolve() == folder.resolve():
             return
         try:

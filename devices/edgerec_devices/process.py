@@ -1,4 +1,4 @@
-"""Measuring processes: written to and waited for, near or far; then their answer, or an error of one line."""
+"""Measuring processes, local or remote: their input, their exit status, and their answer or a one-line error."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import IO, Any, cast
 
 from edgerec.errors import BenchError, DoesNotFitError
 
-_SIGKILL = 9  # Windows has no such signal, but may talk to devices that have
+_SIGKILL = 9  # Windows has no such signal, but devices that it connects to do
 KILLED = (-_SIGKILL, 128 + _SIGKILL)
-"""Where memory runs out the kernel kills what takes most of it; a shell in between adds 128 to the signal."""
+"""Exit statuses of a killed process: the kernel kills the largest one when memory runs out; a shell adds 128."""
 OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
-"""What Python, C++, onnxruntime and the system say where it is refused instead."""
+"""Messages of Python, C++, onnxruntime and the system when memory is refused instead."""
 
 
 def answer_of(done: CompletedProcess[str]) -> dict[str, Any]:
-    """The JSON object that the agent wrote.
+    """Parse the JSON object that the agent wrote.
 
     Raises:
-        DoesNotFitError: it was killed, or ended, for its memory.
-        BenchError: the process crashed (the message ends with its last line), or answered something else.
+        DoesNotFitError: the process was killed, or failed, because memory ran out.
+        BenchError: the process crashed (the message ends with its last line), or its answer is no JSON object.
     """
     if done.returncode in KILLED:
-        raise DoesNotFitError("the measuring process was killed by SIGKILL, as systems do where memory runs out")
+        raise DoesNotFitError("the measuring process was killed by SIGKILL, as systems do when memory runs out")
     if done.returncode != 0:
         said = _last_words(done)
         if any(word in said for word in OUT_OF_MEMORY):
@@ -44,12 +44,12 @@ def answer_of(done: CompletedProcess[str]) -> dict[str, Any]:
 
 
 def took_too_long(seconds: float) -> BenchError:
-    """The error of a process that was stopped."""
+    """Return the error of a process that was stopped after its time limit."""
     return BenchError(f"measuring took longer than {seconds:g} s and was stopped; ask for fewer calls or seconds")
 
 
 def signal_name(number: int) -> str:
-    """'SIGKILL'; 'signal 9' on systems that do not know it."""
+    """Return the name of a signal: 'SIGKILL', or 'signal 9' on systems that do not know it."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -57,7 +57,7 @@ def signal_name(number: int) -> str:
 
 
 def _last_words(done: CompletedProcess[str]) -> str:
-    """The last line of standard error; for a killed process, the signal."""
+    """Return the last line of standard error, or the signal that killed the process."""
     if done.returncode < 0:
         return f"killed by {signal_name(-done.returncode)}"
     lines = done.stderr.strip().splitlines()
@@ -71,21 +71,24 @@ def exchange(
     grace_s: float,
     came: Callable[[], int] = lambda: 0,
 ) -> int:
-    """Its exit status. At the end its input is closed, and it is killed where that does not end it.
+    """Write a process's input, wait for its end, and return its exit status.
+
+    The process's input is closed at the end; a process that does not end then is killed.
 
     Args:
-        pieces: for its standard input; what it ended before is not written.
-        seconds: until it is given up: in which it takes no piece, or, once it has all, sends nothing and does not end.
-        grace_s: to wait after its input was closed.
-        came: bytes that it has sent so far.
+        pieces: bytes for its standard input; writing stops if the process ends.
+        seconds: the process is killed if it accepts no input for this long, or, once it has all its input, neither
+            sends anything nor ends.
+        grace_s: seconds to wait after its input was closed.
+        came: returns the number of bytes that it has sent.
 
     Raises:
-        TimeoutExpired: it was given up; it is gone then too.
+        TimeoutExpired: the process was killed after `seconds`.
     """
     stream = cast("IO[bytes]", process.stdin)
     stuck = Event()
     try:
-        with suppress(BrokenPipeError):  # the other side ended first, and says why
+        with suppress(BrokenPipeError):  # the process ended first; its output has the reason
             for piece in pieces:
                 with _within(seconds, process, stuck):
                     stream.write(piece)
@@ -116,7 +119,7 @@ def _ended(process: Popen[bytes], seconds: float, came: Callable[[], int]) -> in
 
 @contextmanager
 def _within(seconds: float, process: Popen[bytes], stuck: Event) -> Iterator[None]:
-    """A write that takes longer ends with BrokenPipeError: its reader is killed."""
+    """Kill the process if the block takes longer, so that a blocked write ends with BrokenPipeError."""
 
     def give_up() -> None:
         stuck.set()

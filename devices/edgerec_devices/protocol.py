@@ -1,4 +1,4 @@
-"""The interface of every device, and of every kind of device: how it is written, opened, set up and found."""
+"""Interfaces of devices and of kinds of devices: their addresses, how they are opened, set up and discovered."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgerec.files import cache_folder, storage_failure
 from edgerec_devices import agent
 
 Request = dict[str, Any]
-"""What the agent is asked to measure: JSON, described in `edgerec_devices.agent`."""
+"""A request to the agent: a JSON object, described in `edgerec_devices.agent`."""
 
 AGENT = agent.__name__
-"""The module that measures; it needs the standard library, numpy, onnxruntime and edgerec.runtime."""
+"""Name of the module that measures; it needs numpy, onnxruntime and edgerec.runtime."""
 
 
 class Device(Protocol):
-    """A machine, near or far. Every verb raises BenchError where it cannot be done.
+    """A local or remote machine. Every method raises BenchError if it cannot be done.
 
     Attributes:
-        name: its address, as --device takes it.
-        timeout: seconds that one request may take.
+        name: the address, as --device takes it.
+        timeout: maximum seconds of one request.
     """
 
     name: str
@@ -33,36 +33,36 @@ class Device(Protocol):
 
     @property
     def memory(self) -> int | None:
-        """Bytes that it was given where it was opened with so many."""
+        """The memory limit in bytes that the device was opened with; None without a limit."""
 
     def info(self) -> dict[str, Any]:
-        """What the machine is: JSON; a fact that cannot be read is absent."""
+        """Return facts about the machine as JSON values; facts that cannot be read are absent."""
 
     def push(self, folder: Path) -> str:
-        """Bring a bundle's folder there and return its path on the device."""
+        """Copy a bundle's folder to the device and return its path there."""
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of the device and return the agent's answer."""
 
     def pull(self, place: str, folder: Path) -> None:
-        """Fetch what lies at `place` on the device into the folder `folder` here."""
+        """Copy the folder `place` of the device into the local folder `folder`."""
 
 
 Tell = Callable[[str], None]
-"""Called with what takes long now: 'sending 3 files'."""
+"""A callback for progress messages of long steps: 'sending 3 files'."""
 
 
 def silent(_: str) -> None:
-    """The Tell of those who do not listen."""
+    """Ignore progress messages."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a device is opened.
+    """Options for opening a device.
 
     Attributes:
-        offline: the device fetches nothing itself.
-        memory: bytes of memory of a device that is started here; None for its own default.
+        offline: the device downloads nothing itself.
+        memory: bytes of memory of a device that is started on this machine; None for the device's default.
     """
 
     offline: bool = False
@@ -71,11 +71,11 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Lack:
-    """A part that is missing here, and the command that brings it."""
+class Missing:
+    """A part that is missing on this machine, and the command that installs it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -83,46 +83,46 @@ class Kind:
     """A kind of device.
 
     Attributes:
-        name: what an address begins with, up to a colon.
-        form: how an address is written.
-        about: what it is, in a line.
-        open: the device of an address, as a context; raises BenchError.
-        lacks: what this machine needs for it and has not; nothing is changed, nothing fetched.
-        set_up: brings what `edgerec devices setup NAME` can bring, to `place`, as a whole or not at all, and
-            does nothing where it is there; None where nothing is to be set up.
-        here: addresses of devices of this kind that are there now, attached to this machine; asked where nothing is
-            lacking.
-        place: what set_up makes; None for `kept(NAME)`.
+        name: the part of an address before the first colon.
+        form: the syntax of an address.
+        about: a one-line description.
+        open: opens the device of an address as a context manager; raises BenchError.
+        missing: lists the requirements that this machine does not meet. It changes nothing and fetches nothing.
+        set_up: installs what `edgerec devices setup NAME` can install into `place`, completely or not at all, and
+            does nothing if it is installed already; None if there is nothing to set up.
+        discover: lists the addresses of the devices of this kind that are attached to this machine; called only if
+            nothing is missing.
+        place: the path that `set_up` creates; None for `setup_folder(NAME)`.
     """
 
     name: str
     form: str
     about: str
     open: Callable[[str, Options], AbstractContextManager[Device]]
-    lacks: Callable[[], list[Lack]] = list
+    missing: Callable[[], list[Missing]] = list
     set_up: Callable[[Tell], None] | None = None
-    here: Callable[[], list[str]] = list
+    discover: Callable[[], list[str]] = list
     place: Callable[[], Path] | None = None
 
 
-def kept(name: str) -> Path:
-    """Where a kind keeps what it was set up with; it can be made again."""
+def setup_folder(name: str) -> Path:
+    """Return the cache folder of a kind's installed files; `set_up` can create it again."""
     return cache_folder("devices") / name
 
 
 def set_up(kind: Kind, tell: Tell, *, again: bool = False) -> None:
-    """Bring what a kind of device needs.
+    """Install what a kind of device needs.
 
     Args:
-        again: even if it is there; where that fails, what was there stays.
+        again: install even if it is installed already; if that fails, the existing files stay.
 
     Raises:
-        BenchError: it has nothing that is set up, or could not be.
-        StorageError: the file system refuses.
+        BenchError: this kind has nothing to set up, or the setup failed.
+        StorageError: a file system operation failed.
     """
     if kind.set_up is None:
-        raise BenchError(f"for {kind.name} nothing is set up; what it needs: edgerec devices list")
-    place = kind.place() if kind.place else kept(kind.name)
+        raise BenchError(f"{kind.name} has nothing to set up; `edgerec devices list` shows what it needs")
+    place = kind.place() if kind.place else setup_folder(kind.name)
     aside = place.with_name(f".{place.name}.before")
     try:
         if again and place.exists():

@@ -1,4 +1,4 @@
-"""From what a person writes to the device that is meant."""
+"""The kinds of devices, and the device of an address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kind_of(address: str) -> Kind:
-    """The kind that an address is of. Raises BenchError where there is none."""
+    """Return the kind of an address. Raises BenchError if there is none."""
     kind = KINDS.get(address.partition(":")[0])
     if kind is None:
         forms = ", ".join(kind.form for kind in KINDS.values())
@@ -29,18 +29,18 @@ def kind_of(address: str) -> Kind:
 def open_device(
     address: str, *, offline: bool = False, memory: int | None = None, tell: Tell | None = None
 ) -> AbstractContextManager[Device]:
-    """The device of an address, for as long as a block lasts.
+    """Open the device of an address, as a context manager.
 
     Example:
         >>> with open_device("ssh://pi@raspberrypi.local") as device:
         ...     print(device.info()["cpu"])
 
     Args:
-        offline: the device fetches nothing itself.
-        memory: bytes of memory of a device that is started here.
-        tell: called with what takes long.
+        offline: the device downloads nothing itself.
+        memory: bytes of memory of a device that is started on this machine.
+        tell: called with progress messages.
 
     Raises:
-        BenchError: no such address, or an option that this kind of device has not.
+        BenchError: no such address, or an option that this kind of device does not have.
     """
     return kind_of(address).open(address, Options(offline, memory, tell or silent))

@@ -1,6 +1,6 @@
 /**
- * Builds what ships in the Python package into edgerec_devices/web/dist, or the folder that is named; with --package
- * the npm package's own files into dist/.
+ * Builds the files of the Python package into edgerec_devices/web/dist or a named folder; with --package, the files of
+ * the npm package into dist/.
  */
 
 import { readFile, writeFile } from "node:fs/promises";
@@ -20,18 +20,18 @@ const common = {
   external: ["node:*", "onnxruntime-*"],
   legalComments: "none",
 };
-/** Names that no caller sees. */
+/** Internal property names, which the build shortens. */
 const internal = /^(manifest|sections|tensors|tables|popular|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
 
-/** Node's own folders and onnxruntime, for what pages have. */
+/** Replaces the host of pages by Node's. */
 const nodeHost = {
   name: "host",
   setup: ({ onResolve }) => onResolve({ filter: /^\.\/host\.ts$/ }, () => ({ path: join(here, "src/host-node.ts") })),
 };
 
 /**
- * The library, for browsers and for Node; what is seldom wanted is in files of its own, loaded when it is. Both share
- * these files, and so the short names of what they hand over.
+ * Builds the library for browsers and for Node. Rarely used parts are separate files, loaded on demand. Both builds share
+ * these files, and therefore the shortened property names.
  */
 async function library(outdir) {
   let mangleCache = {};
@@ -50,18 +50,18 @@ if (process.argv[2] === "--package") {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
   await library(outdir);
-  // Worker and Node share the library, in a file beside them.
+  // Worker and Node share the library in a separate file.
   await build({ ...common, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
   const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
-  // onnxruntime-web is beside the page, as `edgerec devices setup browser` fetched it.
-  const beside = {
-    name: "beside",
+  // onnxruntime-web is in the page's folder, as `edgerec devices setup browser` downloaded it.
+  const localRuntime = {
+    name: "local-runtime",
     setup: ({ onResolve }) =>
       onResolve({ filter: /^onnxruntime-web\/wasm$/ }, () => ({ path: "./ort/ort.wasm.min.mjs", external: true })),
   };
-  await build({ ...common, entryPoints: demo, outdir, plugins: [beside], external: ["node:*"] });
+  await build({ ...common, entryPoints: demo, outdir, plugins: [localRuntime], external: ["node:*"] });
 
-  // What `edgerec devices setup` fetches is what the lock file names.
+  // `edgerec devices setup` downloads the versions of the lock file.
   const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));
   const fetched = ["onnxruntime-web", "onnxruntime-common"].map((name) => {
     const { version, integrity } = packages[`node_modules/${name}`];

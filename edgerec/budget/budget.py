@@ -1,4 +1,4 @@
-"""Budgets: how much a recommender may take, in four spellings."""
+"""Size limits of a recommender, in four spellings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2*
 _SPELLINGS = "'10%' of the dense fp32 table, '512KiB' of bundle, '8B/row', or a parameter count such as '250000'"
 
 _LARGEST_NUMBER = 1e18
-"""Of a size or a budget, whatever its unit: the bytes of so many GiB are still finite in float64."""
+"""Upper limit of a size or budget in any unit: that many GiB are still a finite number of bytes in float64."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Budget:
     """A limit in one of four spellings.
 
     Attributes:
-        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values and of
-            what says where they stand, 'parameters' (the papers' view).
+        kind: 'share' of the dense fp32 table, 'bytes' of the whole bundle, 'bytes_per_row' of stored values and their
+            positions, 'parameters' (as the papers count).
         amount: a fraction in (0, 1], bytes, bytes a row, or a count.
     """
 
@@ -76,17 +76,17 @@ class Budget:
         overhead: int = 0,
         positions: Sequence[Positions] = (PREFIX,),
     ) -> int:
-        """The number of values that `n_rows` rows of at most `d` dimensions may hold.
+        """Return the number of values that `n_rows` rows of at most `d` dimensions may hold.
 
         Args:
-            bytes_per_value: what a value takes where it ships; 4 for fp32, 1 for int8.
-            overhead: bytes of the bundle that are not values; taken off a budget in bytes only, since the other
-                spellings speak of the table alone.
-            positions: the ways there are to say where the values stand, of which the cheapest is taken. A share and a
-                number of parameters count values alone, as papers do; bytes, of a bundle or a row, count both.
+            bytes_per_value: bytes of a value in the bundle: 4 for fp32, 1 for int8.
+            overhead: bytes of the bundle that are not values; subtracted from a budget in bytes only, since the other
+                spellings limit the table alone.
+            positions: the available encodings of the values' positions; the cheapest is used. A share and a parameter
+                count limit the values alone, as in the papers; bytes, of a bundle or a row, cover both.
 
         Raises:
-            BudgetError: less than one value a row; the message names the smallest budget that would do.
+            BudgetError: less than one value a row; the message names the smallest sufficient budget.
         """
 
         def bought(space: float) -> float:
@@ -115,7 +115,10 @@ class Budget:
 
 
 def parse_bytes(text: str) -> int:
-    """A size such as '200KiB', '128M' or '4096' in bytes; K, M and G are KiB, MiB and GiB. Raises BudgetError."""
+    """Return the bytes of a size such as '200KiB', '128M' or '4096'; K, M and G are KiB, MiB and GiB.
+
+    Raises BudgetError if the text is no size.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|[KMGB])?", text.strip())
     if match is None or not 0 < float(match[1]) < _LARGEST_NUMBER:
         raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
@@ -124,7 +127,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes for people: '312 B', '1.5 KiB', '38.1 MiB'."""
+    """Return a readable number of bytes: '312 B', '1.5 KiB', '38.1 MiB'."""
     for unit in ("B", "KiB", "MiB"):
         if abs(count) < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -134,22 +137,22 @@ def format_bytes(count: float) -> str:
 
 FIXED_OVERHEAD = 8 << 10
 BLOCK_OVERHEAD = 320
-"""No default bundle's graphs, manifest, card and alignment took more than the first and, for each distinct size of a
-table (a block), the second: the contract suite checks it."""
+"""Upper bounds of the bytes of a default bundle's graphs, manifest, card and alignment: a fixed part, and a part for
+each distinct size of a table (a block). The contract suite checks them."""
 
 
 MOST_POPULAR = 1000
-"""Items that a bundle without users ranks for an empty history, in two bytes each, or four above 65,536 items. Nobody
-scrolls on to the next without having touched one, and at a million items all would take 4 MB."""
+"""Number of items that a bundle without users ranks for an empty history: two bytes each, or four above 65,536 items.
+Nobody scrolls past them without selecting one, and at a million items a ranking of all would take 4 MB."""
 
 
 def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> int:
-    """The most bytes of a default bundle that are neither table values nor follow from the number of blocks.
+    """Return an upper bound of the bytes of a default bundle outside its table values and blocks.
 
     Args:
         item_ids: (n_items,) raw ids.
-        user_ids: (n_users,) raw ids, or None where no users ship: then each item has a history weight of 4 bytes, and
-            the most popular are ranked.
+        user_ids: (n_users,) raw ids, or None for a bundle without users: each item then has a history weight of
+            4 bytes, and the most popular are ranked.
     """
     sides = [item_ids] if user_ids is None else [item_ids, user_ids]
     fixed = FIXED_OVERHEAD + sum(map(_id_bytes, sides))

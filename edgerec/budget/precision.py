@@ -1,4 +1,4 @@
-"""How many bits a stored value takes, by precision."""
+"""Bits of a stored value, by precision."""
 
 from __future__ import annotations
 

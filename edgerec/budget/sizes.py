@@ -1,4 +1,4 @@
-"""Integer sizes that keep to a budget exactly, and few of them."""
+"""Integer row sizes that meet a budget exactly, with a limited number of distinct ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgerec.errors import BudgetError
 
 
 def project_sizes(weights: ArrayLike, total: int, lo: int, hi: int) -> NDArray[np.int64]:
-    """Integer sizes in lo..hi that follow `weights` and sum to `total` exactly.
+    """Return integer sizes in lo..hi that follow `weights` and sum to `total` exactly.
 
     Finds tau with sum clip(tau * weights, lo, hi) = total by bisection, rounds down, and gives the missing units
     to the largest remainders; a larger weight never gets a smaller size. This is the projection that BET, SCALL and
@@ -52,9 +52,9 @@ def project_sizes(weights: ArrayLike, total: int, lo: int, hi: int) -> NDArray[n
 
 
 def merge_sizes(sizes: ArrayLike, most: int) -> NDArray[np.int64]:
-    """The at most `most` widths that pad `sizes` the least: each row takes the smallest width that holds it.
+    """Return the at most `most` widths that pad `sizes` the least; a row takes the smallest width that holds it.
 
-    Dynamic programming over the distinct sizes; exact. Fewer widths come back where fewer suffice.
+    Exact, by dynamic programming over the distinct sizes. Returns fewer widths if fewer suffice.
 
     Args:
         sizes: (n,) positive integers.
@@ -67,7 +67,7 @@ def merge_sizes(sizes: ArrayLike, most: int) -> NDArray[np.int64]:
 
 
 def width_choices(sizes: ArrayLike, most: int) -> list[NDArray[np.int64]]:
-    """For 1, 2, ... up to `most` widths, those that pad the least (see `merge_sizes`)."""
+    """Return, for 1, 2, ... up to `most` widths, those that pad the least (see `merge_sizes`)."""
     distinct, counts = np.unique(np.asarray(sizes, np.int64), return_counts=True)
     m = distinct.size
     rows = np.concatenate([[0], np.cumsum(counts)])
@@ -96,10 +96,10 @@ def _trace(previous: list[NDArray[np.int64]], distinct: NDArray[np.int64]) -> ND
 
 
 def snap_sizes(weights: ArrayLike, total: int, lo: int, hi: int, most: int = 16) -> NDArray[np.int64]:
-    """Sizes as of `project_sizes`, but with at most `most` distinct values and a sum of at most `total`.
+    """Return sizes as `project_sizes` does, with at most `most` distinct values and a sum of at most `total`.
 
-    A table of few widths ships without padding. The total that is projected shrinks until the merged sizes fit;
-    what is then left is spent on moving the heaviest rows up to their next width.
+    A table of few widths is stored without padding. The projected total shrinks until the merged sizes fit; the rest
+    of the budget moves the heaviest rows up to their next width.
 
     Raises BudgetError as `project_sizes` does.
     """
@@ -120,12 +120,12 @@ def snap_sizes(weights: ArrayLike, total: int, lo: int, hi: int, most: int = 16)
 
 
 def _spend(sizes: NDArray[np.int64], weight: NDArray[np.float64], total: int) -> NDArray[np.int64]:
-    """Move rows, heaviest first inside each width, to the next width while the total allows."""
+    """Move rows to their next width while the total allows, the heaviest of each width first."""
     widths = np.unique(sizes)
     spent = sizes.copy()
     for lower, upper in zip(widths[-2::-1], widths[:0:-1], strict=True):
-        room = (total - int(spent.sum())) // int(upper - lower)
+        capacity = (total - int(spent.sum())) // int(upper - lower)
         at = np.flatnonzero(sizes == lower)
-        rising = at[np.argsort(-weight[at], kind="stable")][:room]
+        rising = at[np.argsort(-weight[at], kind="stable")][:capacity]
         spent[rising] = upper
     return spent

@@ -1,4 +1,4 @@
-"""The split of a budget between users and items, and between the rows of each: the same for a table and a stream."""
+"""The split of a budget between users and items and between the rows of each, for tables and streams."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Sizes = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 MOST_WIDTHS = 16
-"""Distinct sizes a table if the budget is of a bundle in bytes: each is a block, which costs bytes too."""
+"""Maximum number of distinct sizes a table for a budget in bytes: each is a block, which costs bytes too."""
 
 
 @dataclass(frozen=True)
 class SizeBudget:
-    """Values that the rows of both tables may have.
+    """The number of values that the rows of both tables may have.
 
     Attributes:
-        n_users: stored rows of users; 0 if users have no table.
-        n_items: stored rows of items.
-        total: values of both tables, at least one a row and at most what full rows take.
+        n_users: stored user rows; 0 if users have no table.
+        n_items: stored item rows.
+        total: values of both tables: at least one a row, at most full rows.
         d: the largest size; the smallest is 1.
-        user_widths, item_widths: at most so many distinct sizes of a table, for a sum of at most its part; None for
-            any number of them, and exactly its part.
+        user_widths, item_widths: maximum number of distinct sizes of a table, whose sum is then at most its part; None
+            for any number, and a sum of exactly its part.
     """
 
     n_users: int
@@ -42,22 +42,22 @@ class SizeBudget:
 
     @property
     def mean(self) -> float:
-        """Values a row."""
+        """Mean number of values a row."""
         return self.total / self.n_rows
 
     @property
     def exact(self) -> bool:
-        """Whether sizes spend the total exactly."""
+        """True if sizes sum to the total exactly."""
         return self.user_widths is None and self.item_widths is None
 
     def users_part(self, share: float | None = None) -> int:
-        """Return how many values go to users: that share of all, or with None their share of the rows."""
+        """Return the number of values for users: `share` of all; None for their share of the rows."""
         return self.bounded_users_part(self.total * (self.n_users / self.n_rows if share is None else share))
 
     def bounded_users_part(self, values: float) -> int:
-        """Return the whole number nearest to `values` that users can have.
+        """Return the number of values nearest to `values` that users can have; 0 if users have no table.
 
-        What one side cannot hold, or needs to have one a row, is the other's to give; 0 if users have no table.
+        It leaves either side at least one value a row and at most full rows.
         """
         least = max(self.n_users, self.total - self.n_items * self.d)
         most = min(self.n_users * self.d, self.total - self.n_items)
@@ -71,7 +71,7 @@ class SizeBudget:
         Args:
             user_weights: (n_users,) positive; not read if users have no table.
             item_weights: (n_items,) positive.
-            share: of the values that goes to users; None for their share of the rows.
+            share: share of the values for users; None for their share of the rows.
         """
         for_users = self.users_part(share)
         users = self.user_sizes(user_weights, for_users) if self.n_users else None

@@ -51,24 +51,26 @@ def list_devices(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ("--device", "what it is", "", "here now")
-    print_table("", columns, [(row["form"], row["about"], _readiness(row), ", ".join(row["here"])) for row in rows])
+    columns = ("--device", "what it is", "", "connected")
+    print_table(
+        "", columns, [(row["form"], row["about"], _readiness(row), ", ".join(row["connected"])) for row in rows]
+    )
 
 
 def _kind_facts(kind: Kind) -> dict[str, Any]:
-    lacks = kind.lacks()
+    missing = kind.missing()
     return {
         "name": kind.name,
         "form": kind.form,
         "about": kind.about,
-        "ready": not lacks,
-        "lacks": [asdict(lack) for lack in lacks],
-        "here": [] if lacks else kind.here(),
+        "ready": not missing,
+        "missing": [asdict(part) for part in missing],
+        "connected": [] if missing else kind.discover(),
     }
 
 
 def _readiness(row: dict[str, Any]) -> str:
-    return "\n".join(f"lacks {lack['what']}: {lack['mend']}" for lack in row["lacks"]) or "ready"
+    return "\n".join(f"missing {part['what']}: {part['fix']}" for part in row["missing"]) or "ready"
 
 
 def device_options(wrapped: F) -> F:
@@ -112,9 +114,9 @@ def setup(kind: str, again: bool) -> None:
     """
     with _telling() as tell:
         set_up(KINDS[kind], tell, again=again)
-    lacks = KINDS[kind].lacks()
-    if lacks:
-        raise BenchError(f"{kind} still lacks {lacks[0].what}: {lacks[0].mend}")
+    missing = KINDS[kind].missing()
+    if missing:
+        raise BenchError(f"{kind} still needs {missing[0].what}: {missing[0].fix}")
     messages.print(f"{kind} is ready", markup=False)
 
 
@@ -151,8 +153,8 @@ STEPS = ("needs", "opens", "facts", "measures", "answers")
 
 def _steps(address: str, offline: bool, memory: str | None) -> Iterator[tuple[str, str]]:
     """Each step of STEPS, once it is done, with what it found. Raises EdgeRecError at the first that fails."""
-    if lacks := kind_of(address).lacks():
-        raise BenchError("; ".join(f"{lack.what} is missing: {lack.mend}" for lack in lacks))
+    if missing := kind_of(address).missing():
+        raise BenchError("; ".join(f"{part.what} is missing: {part.fix}" for part in missing))
     yield STEPS[0], "everything is here"
     with _opened(address, offline, memory) as device:
         yield STEPS[1], device.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **given
     )
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before a bundle that is there is replaced
-    done = exporter.export(source, out, _options(exporter, trained, given), overwrite=overwrite)
+    done = exporter.export(source, out, **_keywords(trained, given), overwrite=overwrite)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     made = None if trained is None or not (given["no_users"] or trained.users is None) else made_of(trained)
     _show(done, None if trained is None else cut_of(trained), cost, made, as_json)
@@ -131,23 +130,24 @@ def _own_source(exporter: Any, given: dict[str, Any]) -> Any:
     )
 
 
-def _options(exporter: Any, trained: Run | None, given: dict[str, Any]) -> Any:
-    """What was asked for; of a bundle to be like, beside what that one has. Raises as `Options` does."""
-    like, precision = given["like"], given["precision"]
-    if like is None and trained is not None:
-        precision = precision or trained.config.get("precision")
-    usual = {"layout": "auto", "scales": "auto", "fit": False, "similar": None, "lookup": False, "titles": False}
-    asked = {name: given[name] for name, value in usual.items() if given[name] != value}
-    if precision is not None:
-        asked["precision"] = precision
-    if given["no_users"]:
-        asked["users"] = False
-    if given["ids"] == NO_IDS:
-        asked["ids"] = "none"
+def _keywords(trained: Run | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `edgerec_export.export` for these options. Raises RequestError, BudgetError."""
+    precision = given["precision"]
+    if given["like"] is None:
+        trained_for = None if trained is None else trained.config.get("precision")
+        precision = precision or trained_for or "fp32"
+    elif precision is not None:
+        raise RequestError("the older bundle of --like decides the precision; leave out either --like or --precision")
     limits = {name: None if given[name] is None else parse_bytes(given[name]) for name in ("max_bytes", "max_rss")}
-    beside = {name: given[name] for name in ("id_map", "sign", "calibration")}
-    make = exporter.Options if like is None else partial(exporter.Options.like, like)
-    return make(**asked, **beside, **limits, verify=not given["no_verify"])
+    same = ("layout", "scales", "fit", "similar", "lookup", "titles", "like", "id_map", "sign", "calibration")
+    return {
+        **{name: given[name] for name in same},
+        **limits,
+        "precision": precision or "fp32",
+        "users": not given["no_users"],
+        "ids": "none" if given["ids"] == NO_IDS else "raw",
+        "verify": not given["no_verify"],
+    }
 
 
 def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any]:

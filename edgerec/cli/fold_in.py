@@ -70,8 +70,7 @@ def command(
                 "that the last fold-in was told to --save"
             )
         with tempfile.TemporaryDirectory(prefix="edgerec-fold-in-") as scratch:
-            options = exporter.Options.like(bundle, sign=sign)
-            exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", options)
+            exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", like=bundle, sign=sign)
             patch = exporter.diff(bundle, Path(scratch) / "bundle", out, overwrite=overwrite)
         if save is not None:
             folded.run.write(save)

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from edgerec.budget import format_bytes
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.options import PathType, data_path, overwrite_option
-from edgerec.cli.output import json_option, print_json
+from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
@@ -33,7 +34,7 @@ from edgerec_bench.grid import Grid, grid_outputs, run_grid
 from edgerec_bench.record import write_record
 
 KIND = "frontier"
-"""Of the record, in its format."""
+"""Kind of the record, in its format."""
 
 
 @click.command("frontier")
@@ -98,9 +99,19 @@ def command(
         print_json(frontier.to_json())
     else:
         print_table(frontier.title, COLUMNS, front_rows(frontier.points))
+        _print_ship(frontier)
         messages.print(f"wrote {out}", markup=False)
     if grid.failures:
         raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {grid.reasons}")
+
+
+def _print_ship(frontier: Frontier) -> None:
+    ship = frontier.ship()
+    if ship is not None and ship[1]:
+        point, commands = ship
+        say(f"ship this: {point.name}, {format_bytes(point.nbytes)}")
+        for command in commands:
+            print_text(f"  {command}\n")
 
 
 def _processors() -> int:
@@ -116,7 +127,7 @@ def _failures(grid: Grid) -> list[str]:
 
 
 def _drawn(out: Path) -> list[Output]:
-    """The page, and the tables that stand beside it under the same name."""
+    """Return the page, and the tables next to it under the same name."""
     return [
         Output(out, ours=page),
         Output(out.with_suffix(".md"), ours=text_of(to_markdown([]).encode())),

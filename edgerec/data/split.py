@@ -176,11 +176,11 @@ def _pair_keys(part: Interactions) -> NDArray[np.int64]:
     return part.user_rows().astype(np.int64) * part.n_items + part.indices
 
 
-_Parts = NDArray[np.int8]
+_PartNumbers = NDArray[np.int8]
 """(n,) 0 where an interaction trains, 1 validates, 2 tests."""
 
 
-def _random(interactions: Interactions, spec: SplitSpec) -> _Parts:
+def _random(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     rng = np.random.default_rng(spec.seed)
     counts = interactions.user_counts()
     places = _places(interactions, rng.random(len(interactions)))
@@ -193,14 +193,14 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _Parts:
     return _by_place(interactions, places, tests, np.minimum(held, np.maximum(counts - tests - 1, 0)))
 
 
-def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _Parts:
+def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     counts = interactions.user_counts()
     # At the same second the higher item row counts as the later: interactions do not keep their file's order.
     places = _places(interactions, -interactions.indices, -_times(interactions, spec))
     return _by_place(interactions, places, (counts >= 2).astype(int), (counts >= 3).astype(int))
 
 
-def _by_time(interactions: Interactions, spec: SplitSpec) -> _Parts:
+def _by_time(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     times = _times(interactions, spec)
     first = spec.fractions[0]
     ends = (first * (1 - _HELD_BACK), first) if len(spec.fractions) == 2 else (first, first + spec.fractions[1])
@@ -225,7 +225,9 @@ def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64
     return places
 
 
-def _by_place(interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]) -> _Parts:
+def _by_place(
+    interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]
+) -> _PartNumbers:
     """The first `tests` (n_users,) places of each user test, the next `held` (n_users,) validate."""
     rows = interactions.user_rows()
     is_test = places < tests[rows]
@@ -233,7 +235,7 @@ def _by_place(interactions: Interactions, places: NDArray[np.int64], tests: NDAr
     return np.where(is_test, 2, is_held).astype(np.int8)
 
 
-_ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _Parts]] = {
+_ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _PartNumbers]] = {
     "random": _random,
     "leave-last-out": _leave_last_out,
     "time": _by_time,

@@ -28,7 +28,7 @@ _K = 20
 _EXPECTED = "expected new:1000 (new users and items in a segment), days:30, or 8 (segments of as many new ones)"
 HOLDOUTS = ("time", "user")
 
-Rows = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Segment:
     train: Interactions
     replay: Interactions
     test: Interactions
-    new_users: Rows
-    new_items: Rows
+    new_users: Ints
+    new_items: Ints
 
     @cached_property
     def known(self) -> Interactions:
@@ -124,7 +124,7 @@ class Segment:
         """Train and replay together: what a model that follows the stream is trained on."""
         return merge(self.train, self.replay)
 
-    def measured(self) -> tuple[Rows, Rows]:
+    def measured(self) -> tuple[Ints, Ints]:
         """Rows of the users and items that the test part has: who ranks what (SCALL's code)."""
         return np.flatnonzero(self.test.user_counts()), np.flatnonzero(self.test.item_counts())
 
@@ -154,7 +154,7 @@ class Segment:
         return among(self.known, *self.measured()), among(self.test, *self.measured())
 
 
-def among(part: Interactions, user_rows: Rows, item_rows: Rows) -> Interactions:
+def among(part: Interactions, user_rows: Ints, item_rows: Ints) -> Interactions:
     """The interactions between some users and some items, over these alone; rows ascend."""
     places = np.full(part.n_items, -1, np.int32)
     places[item_rows] = np.arange(item_rows.size)
@@ -240,14 +240,14 @@ class Stream:
             ),
         )
 
-    def _newcomers(self) -> Rows:
+    def _newcomers(self) -> Ints:
         """(n,) how many of an interaction's user and item no earlier one has: 0 to 2, in the order of time."""
         new = np.zeros(len(self._order), np.int64)
         for rows in (self._users, self._items):
             new[np.unique(rows[self._order], return_index=True)[1]] += 1
         return new
 
-    def _training(self, inside: Rows) -> Rows:
+    def _training(self, inside: Ints) -> Ints:
         """Those of a segment's interactions, in the order of time, that train."""
         if self.spec.holdout == "time":
             end = min(math.ceil(self.spec.train * inside.size), inside.size - 1)
@@ -260,7 +260,7 @@ class Stream:
         places = np.empty(inside.size, np.int64)
         places[grouped] = np.arange(inside.size) - np.repeat(starts, counts)
         kept = np.maximum(np.ceil(self.spec.train * counts), 1)
-        training: Rows = inside[places < kept[np.searchsorted(users[grouped][starts], users)]]
+        training: Ints = inside[places < kept[np.searchsorted(users[grouped][starts], users)]]
         return training
 
     def _measured(self, number: int) -> NDArray[np.bool_]:
@@ -281,7 +281,7 @@ class Stream:
         return chosen
 
 
-def _cuts(times: Rows, new: Rows, spec: StreamSpec) -> Rows:
+def _cuts(times: Ints, new: Ints, spec: StreamSpec) -> Ints:
     """(segments + 1,) places in the order of time where segments begin, and the end of all. Seconds stay whole; a rest
     of less than half a segment is the last one's."""
     if spec.by == "days":
@@ -304,7 +304,7 @@ def _cuts(times: Rows, new: Rows, spec: StreamSpec) -> Rows:
     return np.array(cuts, np.int64)
 
 
-def _end(times: Rows, total: Rows, start: int, size: int) -> int:
+def _end(times: Ints, total: Ints, start: int, size: int) -> int:
     """Where a segment ends: the first interaction with which there are too many new ones, and all of its second, begin
     the next. A second that alone has too many is a segment."""
     end = int(np.searchsorted(total, total[start] + size, side="right")) - 1

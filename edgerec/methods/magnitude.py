@@ -145,7 +145,7 @@ class Magnitude:
             chosen = None if chosen is None else side.pruned(chosen, protected)
         return replace(
             result,
-            vectors=shipped.remade(job.train),
+            vectors=shipped.with_history(job.train),
             validation={} if chosen is None else job.validate(chosen),
             history=history,
             chosen=chosen,
@@ -155,7 +155,7 @@ class Magnitude:
 
 
 @dataclass(frozen=True)
-class _Side:
+class _PrunedTable:
     """One of the stored tables, and what it may keep.
 
     Attributes:
@@ -181,19 +181,19 @@ class _Side:
         return replace(vectors, **changes)
 
 
-def _sides(job: Job, config: MagnitudeConfig) -> list[_Side]:
+def _sides(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
     """The tables that are stored, the items first. Raises BudgetError."""
     total = job.values(sparse=True)
     for_users = job.users_part(total, config.user_share)
-    sides = [_Side("item", job.train.n_items, total - for_users, config.item_protected)]
+    sides = [_PrunedTable("item", job.train.n_items, total - for_users, config.item_protected)]
     if job.user_table:
-        sides.append(_Side("user", job.train.n_users, for_users, config.user_protected))
+        sides.append(_PrunedTable("user", job.train.n_users, for_users, config.user_protected))
     for side in sides:
         check_protected(side.protected or 0, side.values, side.rows)
     return sides
 
 
-def _searched(job: Job, side: _Side, vectors: Vectors, history: list[dict[str, Any]]) -> int:
+def _searched(job: Job, side: _PrunedTable, vectors: Vectors, history: list[dict[str, Any]]) -> int:
     """What protection of the side is best on validation; each try is added to `history`."""
     most = side.values // side.rows
     tries = count(1)

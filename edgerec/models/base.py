@@ -21,7 +21,7 @@ State = dict[str, NDArray[Any]]
 """All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
 SCORER_PREFIX = "scorer_"
 """Of a scorer's arrays where they stand among others."""
-_UNCUT_PREFIX = "uncut_"
+_UNTRUNCATED_PREFIX = "uncut_"
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Vectors:
         history_weights: (n_items,) float32 where a user has no row of its own but is
             sum over its history of history_weights[i] * items[i]; None where users have a table.
         scorer: of NCF's rows; None for inner products.
-        uncut: the rows that training saw, where it did not cut them and what ships is cut; None elsewhere.
+        untruncated: the rows that training saw, where it did not cut them and what ships is cut; None elsewhere.
     """
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
     history_weights: NDArray[np.float32] | None = None
     scorer: NeuMFScorer | None = None
-    uncut: Vectors | None = None
+    untruncated: Vectors | None = None
 
-    def remade(self, history: Interactions) -> Vectors:
+    def with_history(self, history: Interactions) -> Vectors:
         """The same, with users who have no table made anew from `history` and the items as they are now."""
         if self.history_weights is None:
             return self
@@ -76,16 +76,21 @@ class Vectors:
         arrays: State = {name: array for name, array in named.items() if array is not None}
         if self.scorer is not None:
             arrays |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
-        if self.uncut is not None:
-            arrays |= {_UNCUT_PREFIX + name: array for name, array in self.uncut.arrays().items()}
+        if self.untruncated is not None:
+            arrays |= {_UNTRUNCATED_PREFIX + name: array for name, array in self.untruncated.arrays().items()}
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: State) -> Vectors:
         """The vectors of these `arrays`. Raises KeyError, TypeError, ValueError where they do not make any."""
-        own = {name: array for name, array in arrays.items() if not name.startswith((SCORER_PREFIX, _UNCUT_PREFIX))}
-        uncut = {name.removeprefix(_UNCUT_PREFIX): arrays[name] for name in arrays if name.startswith(_UNCUT_PREFIX)}
-        return cls(**own, scorer=scorer_of(arrays), uncut=cls.from_arrays(uncut) if uncut else None)
+        prefixes = (SCORER_PREFIX, _UNTRUNCATED_PREFIX)
+        own = {name: array for name, array in arrays.items() if not name.startswith(prefixes)}
+        untruncated = {
+            name.removeprefix(_UNTRUNCATED_PREFIX): array
+            for name, array in arrays.items()
+            if name.startswith(_UNTRUNCATED_PREFIX)
+        }
+        return cls(**own, scorer=scorer_of(arrays), untruncated=cls.from_arrays(untruncated) if untruncated else None)
 
 
 def scorer_of(arrays: State) -> NeuMFScorer | None:
@@ -168,6 +173,6 @@ class Backbone(Protocol):
         `config`; and what it makes of the users of `train`. None where there is no such way."""
         ...
 
-    def beside(self, d: int, config: Any) -> int:
+    def extra_parameters(self, d: int, config: Any) -> int:
         """Float32 values, at most, that ship beside tables of `d` dimensions."""
         return 0

@@ -173,7 +173,7 @@ class GraphTrainer(ABC):
     def vectors(self) -> Vectors:
         whole, shipped, _ = self._shipped()
         found = self._by_side(shipped)
-        return found if self._ego_mask is None else replace(found, uncut=self._by_side(whole))
+        return found if self._ego_mask is None else replace(found, untruncated=self._by_side(whole))
 
     def _by_side(self, rows: NDArray[np.float32]) -> Vectors:
         users, items = np.split(rows, [self._train.n_users])

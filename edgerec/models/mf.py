@@ -122,7 +122,7 @@ class MFTrainer:
         p = embedding(users, self._users)
         q = embedding(items, self._items)
         r = embedding(self._hardest(p.detach(), users, drawn), self._items)
-        ranking = softplus(self._behind(p, q, r)).mean()
+        ranking = softplus(self._margin(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(users)
         trained = [tensor for _, tensor in self._trained()]
         gradients = torch.autograd.grad(ranking + self._config.l2 * decay, trained)
@@ -131,7 +131,7 @@ class MFTrainer:
         self._optimizer.step()
         return ranking.detach()
 
-    def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+    def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
         return (p * (r - q)).sum(1)
 

@@ -76,7 +76,7 @@ class Network:
         """The same without gradients."""
         return Network({name: value.detach() for name, value in self.arrays.items()})
 
-    def behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+    def margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
         own = self.own(p)
         one, other = (self.score(p, own, rows, self.its(rows)) for rows in (q, r))
@@ -128,8 +128,8 @@ class NCFTrainer(MFTrainer):
         self._optimizer.param_groups[1]["lr"] = self._rate * self._config.lr * self._config.decay**self._epochs
         return {**super().epoch(), "weights": self._network.scorer().n_weights}
 
-    def _behind(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        return self._network.behind(p, q, r)
+    def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        return self._network.margin(p, q, r)
 
     def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         network, table = self._network.detached(), self._items.detach()
@@ -154,7 +154,7 @@ class NCF(MF):
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> None:
         """None: no way is known to make a user's row for the network from a history."""
 
-    def beside(self, d: int, config: NCFConfig) -> int:
+    def extra_parameters(self, d: int, config: NCFConfig) -> int:
         """The network's values, were the whole row its perceptron's, and what its graph is longer."""
         return 2 * d * config.hidden + 2 * config.hidden + 1 + d + GRAPH_VALUES
 

@@ -24,7 +24,7 @@ else:
     torch = require("torch", "train")
     leaky_relu, normalize = torch.nn.functional.leaky_relu, torch.nn.functional.normalize
 
-Pair = tuple["torch.Tensor", "torch.Tensor"]
+LayerWeights = tuple["torch.Tensor", "torch.Tensor"]
 """A layer's weights: of the sums, of the products."""
 _SLOPE = 0.2
 """Of LeakyReLU below zero: TensorFlow's default, which the authors' code has."""
@@ -108,7 +108,7 @@ class LeaveOut:
 
 def scoring_rows(
     ego: torch.Tensor,
-    weights: Sequence[Pair],
+    weights: Sequence[LayerWeights],
     with_neighbours: Callable[[torch.Tensor], torch.Tensor],
     leave_out: LeaveOut | None,
 ) -> torch.Tensor:
@@ -130,7 +130,7 @@ def with_neighbours(rows: torch.Tensor, graph: Propagation) -> torch.Tensor:
     return 2 * propagate(rows, graph)
 
 
-def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[Pair]:
+def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[LayerWeights]:
     """Of each layer, (width, width) each, uniform, of the variance of Glorot and Bengio (2010)."""
 
     def drawn() -> torch.Tensor:
@@ -140,7 +140,7 @@ def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[P
     return [(drawn(), drawn()) for _ in range(layers)]
 
 
-def named(weights: Sequence[Pair]) -> dict[str, torch.Tensor]:
+def named(weights: Sequence[LayerWeights]) -> dict[str, torch.Tensor]:
     """All matrices by name."""
     return {
         f"layer{layer}.{kind}": matrix

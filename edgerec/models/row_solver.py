@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgerec.extras import require
 from edgerec.models.prefix import prefix_mask
 
-Rows = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 19
 """Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.5x slower at a quarter of it."""
@@ -74,7 +74,7 @@ class RowSolver:
         self._blocks = list(_plan(indptr, indices, n_columns, d, sizes))
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
 
-    def solve(self, other: Rows, alpha: float, reg: float, threads: int | None = None) -> tuple[Rows, float]:
+    def solve(self, other: Floats, alpha: float, reg: float, threads: int | None = None) -> tuple[Floats, float]:
         """All rows at their optimum.
 
         Args:
@@ -129,14 +129,14 @@ def _plan(
         yield _Block(rows, columns, width, mask)
 
 
-def _whitener(other: Rows, reg: float) -> Rows:
+def _whitener(other: Floats, reg: float) -> Floats:
     """L^-T, upper triangular, for L L' = Y'Y + reg I."""
     gram = (other.T @ other).astype(np.float64)
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 
 
-def _solve_block(block: _Block, table: Rows, alpha: float) -> tuple[Rows, float]:
+def _solve_block(block: _Block, table: Floats, alpha: float) -> tuple[Floats, float]:
     """z (k, width) of (I + alpha Z'Z) z = Z' 1 for each row's gathered Z (n, width), and the sum of 1'Z z."""
     gathered = np.take(table, block.columns, axis=0)
     if block.mask is not None:
@@ -151,7 +151,7 @@ def _solve_block(block: _Block, table: Rows, alpha: float) -> tuple[Rows, float]
     return z, float(np.vdot(total, z))
 
 
-def _ridged(gram: Rows, alpha: float) -> Rows:
+def _ridged(gram: Floats, alpha: float) -> Floats:
     """I + alpha gram, in place."""
     gram *= np.float32(alpha)
     diagonal = np.arange(gram.shape[-1])

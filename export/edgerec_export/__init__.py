@@ -4,18 +4,19 @@ from edgerec.extras import require
 
 require("onnx", "export")
 
-from edgerec_export.export import Export, export  # noqa: E402
-from edgerec_export.options import Options  # noqa: E402
+from edgerec_export.export import Export, export, export_request  # noqa: E402
 from edgerec_export.patch import Patch, diff  # noqa: E402
+from edgerec_export.request import ExportRequest  # noqa: E402
 from edgerec_export.source import Source, from_arrays, from_embedding, from_implicit, from_run  # noqa: E402
 
 __all__ = [
     "Export",
-    "Options",
+    "ExportRequest",
     "Patch",
     "Source",
     "diff",
     "export",
+    "export_request",
     "from_arrays",
     "from_embedding",
     "from_implicit",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from edgerec_export.cost import Calibration, Estimate, default_calibration, esti
 from edgerec_export.draft import Draft, draft_within
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.magnitudes import in_range
-from edgerec_export.options import Options
 from edgerec_export.pack import distortion, packed_in_memory
+from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
 SMALL_ENOUGH = 1.25
@@ -68,7 +69,7 @@ class Chosen:
     kept: float = 1.0
 
 
-def choose(source: Source, options: Options) -> Chosen:
+def choose(source: Source, request: ExportRequest) -> Chosen:
     """The bundle to write.
 
     Raises:
@@ -78,8 +79,8 @@ def choose(source: Source, options: Options) -> Chosen:
         RangeError: scores, or values in every precision that is tried, leave the range of what holds them.
     """
     if source.scorer is not None:
-        options = _for_a_scorer(options)
-    if not options.users:
+        request = _for_a_scorer(request)
+    if not request.users:
         if source.encoder is None:
             raise UnsupportedError(
                 "this table cannot ship without users: nothing makes a user's vector from a history; a run has an "
@@ -87,75 +88,75 @@ def choose(source: Source, options: Options) -> Chosen:
             )
         # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
         source = replace(source, users=None, user_ids=None)
-    source = in_range(source, options)
-    calibration = default_calibration() if options.calibration is None else Calibration.read(options.calibration)
-    if options.precision != "auto":
+    source = in_range(source, request)
+    calibration = default_calibration() if request.calibration is None else Calibration.read(Path(request.calibration))
+    if request.precision != "auto":
         try:
-            return _best(source, options, calibration)
+            return _best(source, request, calibration)
         except BudgetError:
-            if not options.fit:
+            if not request.fit:
                 raise
-    return _fitted(source, options, calibration)
+    return _fitted(source, request, calibration)
 
 
-def _best(source: Source, options: Options, calibration: Calibration) -> Chosen:
+def _best(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:
     """The best layout for tables as they are."""
     drafts, refusals = [], []
-    for layout in layouts(source, options):
+    for layout in layouts(source, request):
         try:
-            draft = draft_within(source, replace(options, layout=layout))
+            draft = draft_within(source, replace(request, layout=layout))
         except BudgetError as refusal:
             refusals.append(refusal)
             continue
         drafts.append((draft, estimate(draft, calibration)))
-    if options.max_rss is not None and drafts:
-        fitting = [(draft, cost) for draft, cost in drafts if cost.peak_bytes <= options.max_rss]
+    if request.max_rss is not None and drafts:
+        fitting = [(draft, cost) for draft, cost in drafts if cost.peak_bytes <= request.max_rss]
         if not fitting:
             least = min(cost.peak_bytes for _, cost in drafts)
             refusals = [
                 BudgetError(
                     f"the bundle is expected to take {format_bytes(least)} of memory at its peak, and --max-rss allows "
-                    f"{format_bytes(options.max_rss)}: --fit, or train with a smaller --budget"
+                    f"{format_bytes(request.max_rss)}: --fit, or train with a smaller --budget"
                 )
             ]
         drafts = fitting
     if not drafts:
         raise min(refusals, key=_smallest)
     least = min(cost.nbytes for _, cost in drafts)
-    most = SMALL_ENOUGH * least if options.max_bytes is None else options.max_bytes
+    most = SMALL_ENOUGH * least if request.max_bytes is None else request.max_bytes
     measured = all(math.isfinite(cost.ms) for _, cost in drafts)
     drafts.sort(key=lambda pair: (pair[1].nbytes > most, max(pair[1].ms, AT_ONCE_MS), pair[1].nbytes))
-    bound = f"at most {SMALL_ENOUGH} times the smallest" if options.max_bytes is None else "that fit"
+    bound = f"at most {SMALL_ENOUGH} times the smallest" if request.max_bytes is None else "that fit"
     why = f"the fastest of those {bound}, as expected; under {AT_ONCE_MS} ms the smallest"
     if not measured:
         why = f"the smallest of those {bound}: the calibration lacks their times"
-    tried = tuple(Tried(draft.options.layout, draft.options.precision, cost) for draft, cost in drafts)
+    tried = tuple(Tried(draft.request.layout, draft.request.precision, cost) for draft, cost in drafts)
     return Chosen(drafts[0][0], tried, why if len(tried) > 1 else "")
 
 
-def layouts(source: Source, options: Options) -> list[str]:
+def layouts(source: Source, request: ExportRequest) -> list[str]:
     """The layouts to compare: the one asked for, or those made for tables of this kind."""
-    if options.layout != "auto":
-        return [options.layout]
+    if request.layout != "auto":
+        return [request.layout]
     if source.items.kind != "sparse":
         return ["mixed", "dense"]
-    users = source.users if options.users else None
+    users = source.users if request.users else None
     sparse_users = users is not None and users.n_values <= DENSEST_USERS * users.n_rows * users.d
-    sparse_users = sparse_users and options.scales != "row"  # which csc cannot have
+    sparse_users = sparse_users and request.scales != "row"  # which csc cannot have
     return ["ell", *(["csc"] if sparse_users else []), "bitmask", "dense"]
 
 
-def _fitted(source: Source, options: Options, calibration: Calibration) -> Chosen:
+def _fitted(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:
     """The bundle within `max_bytes` that changes scores least, of all that precisions and sizes allow."""
-    limit = options.max_bytes or options.max_rss
+    limit = request.max_bytes or request.max_rss
     if limit is None:
         raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes or --max-rss")
     found: list[Fit] = []
     refusals: list[BudgetError | RangeError] = []
-    turned = in_range(rotated(source), options)
-    for layout in layouts(source, options):
-        for precisions, scales in _codings(layout, options):
-            one = replace(options, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
+    turned = in_range(rotated(source), request)
+    for layout in layouts(source, request):
+        for precisions, scales in _codings(layout, request):
+            one = replace(request, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
             try:
                 if layout in BLOCKED:
                     fit_to = fit_dense if layout == "dense" else fit_blocks
@@ -169,28 +170,28 @@ def _fitted(source: Source, options: Options, calibration: Calibration) -> Chose
         raise min(refusals, key=_smallest)
     found.sort(key=lambda fit: fit.rank(limit))
     tried = tuple(
-        Tried(fit.draft.options.layout, "+".join(sorted(fit.draft.precisions())), fit.cost, math.sqrt(fit.distortion))
+        Tried(fit.draft.request.layout, "+".join(sorted(fit.draft.precisions())), fit.cost, math.sqrt(fit.distortion))
         for fit in found
     )
     why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
     return Chosen(found[0].draft, tried, why, found[0].kept)
 
 
-def _kept_to(fit: FitTo, options: Options) -> Fit:
+def _kept_to(fit: FitTo, request: ExportRequest) -> Fit:
     """A fit within bytes and memory, with a scale a row where others keep nothing of some."""
     try:
-        return within_memory(fit, options)
+        return within_memory(fit, request)
     except RangeError as error:
-        finer = options.with_finer_scales(error.side)
+        finer = request.with_finer_scales(error.side)
         if finer is None:
             raise
         return _kept_to(fit, finer)
 
 
-def _codings(layout: str, options: Options) -> Iterator[tuple[tuple[str, ...], str]]:
+def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, ...], str]]:
     """The sets of precisions to compare, of which every row takes one, and what has a scale."""
-    if options.precision != "auto":
-        yield (options.precision,), options.scales
+    if request.precision != "auto":
+        yield (request.precision,), request.scales
         return
     yield from [((precision,), "auto") for precision in ("fp32", "fp16", "int8")]
     if layout != "csc":
@@ -204,18 +205,18 @@ def _smallest(refusal: BudgetError | RangeError) -> float:
     return float("inf") if smallest is None else smallest
 
 
-def _for_a_scorer(options: Options) -> Options:
-    """The options for rows that a scorer sees. Raises UnsupportedError for what inner products decide."""
-    if options.fit or options.precision == "auto":
+def _for_a_scorer(request: ExportRequest) -> ExportRequest:
+    """Return the request for rows that a scorer sees. Raises UnsupportedError for what inner products decide."""
+    if request.fit or request.precision == "auto":
         raise UnsupportedError(
             "--fit and --precision auto choose by inner products, which an NCF model's scores are not; train within "
             "the --budget, and name a --precision"
         )
-    if options.similar:
+    if request.similar:
         raise UnsupportedError("--similar compares rows by their angle, which an NCF model's scores do not follow")
-    if not options.users:
+    if not request.users:
         raise UnsupportedError("an NCF model needs its users: nothing makes one from a history")
-    return replace(options, similar=False)
+    return replace(request, similar=False)
 
 
 @dataclass(frozen=True)
@@ -234,29 +235,29 @@ class Fit:
         return unused, float(f"{self.distortion:.2g}"), self.cost.nbytes
 
 
-FitTo = Callable[[Options, int], Fit]
-"""Options and a limit in bytes, to what fits it."""
+FitTo = Callable[[ExportRequest, int], Fit]
+"""A function of a request and a limit in bytes that returns the bundle that fits it."""
 
 
-def within_memory(fit: FitTo, options: Options) -> Fit:
+def within_memory(fit: FitTo, request: ExportRequest) -> Fit:
     """A fit that is expected to keep to `max_rss` too."""
-    limit = options.max_bytes or 0
+    limit = request.max_bytes or 0
     for _ in range(TURNS):
-        found = fit(options, limit)
-        excess = 0 if options.max_rss is None else found.cost.peak_bytes - options.max_rss
+        found = fit(request, limit)
+        excess = 0 if request.max_rss is None else found.cost.peak_bytes - request.max_rss
         if excess <= 0:
             return found
         limit -= excess
         if limit <= 0:
             break
     raise BudgetError(
-        f"no bundle is expected to keep to the {format_bytes(options.max_rss or 0)} of memory that --max-rss allows: "
+        f"no bundle is expected to keep to the {format_bytes(request.max_rss or 0)} of memory that --max-rss allows: "
         "allow more, or train with a smaller --budget"
     )
 
 
 def fit_blocks(
-    source: Source, precisions: tuple[str, ...], calibration: Calibration, options: Options, limit: int
+    source: Source, precisions: tuple[str, ...], calibration: Calibration, request: ExportRequest, limit: int
 ) -> Fit:
     """Shorten rows, and choose their bits, until the bundle fits closely.
 
@@ -264,14 +265,14 @@ def fit_blocks(
     """
 
     def drafted(room: float) -> Drafted:
-        allocation = allocate(source, precisions, room, users=options.users)
-        return _drafted(source, calibration, options, limit, allocation)
+        allocation = allocate(source, precisions, room, users=request.users)
+        return _drafted(source, calibration, request, limit, allocation)
 
     return _fit(source, _closest(drafted, limit))
 
 
 def fit_dense(
-    source: Source, precisions: tuple[str, ...], calibration: Calibration, options: Options, limit: int
+    source: Source, precisions: tuple[str, ...], calibration: Calibration, request: ExportRequest, limit: int
 ) -> Fit:
     """Cut all rows to the same number of dimensions, as many as fit. Of two precisions, rows of the first take what
     rows of the second leave.
@@ -280,12 +281,12 @@ def fit_dense(
     """
 
     def whole(precision: str, width: int) -> Drafted:
-        allocation = cut(source, precision, width, users=options.users)
-        return _drafted(source, calibration, options, limit, allocation)
+        allocation = cut(source, precision, width, users=request.users)
+        return _drafted(source, calibration, request, limit, allocation)
 
     def in_part(width: int, room: float) -> Drafted:
-        allocation = allocate(source, precisions, room, users=options.users, width=width)
-        return _drafted(source, calibration, options, limit, allocation)
+        allocation = allocate(source, precisions, room, users=request.users, width=width)
+        return _drafted(source, calibration, request, limit, allocation)
 
     *dearer, cheapest = (partial(whole, precision) for precision in precisions)
     most = _widest(cheapest, source)
@@ -302,9 +303,11 @@ def fit_dense(
 Drafted = tuple[Draft, Estimate, Allocation]
 
 
-def _drafted(source: Source, calibration: Calibration, options: Options, limit: int, allocation: Allocation) -> Drafted:
+def _drafted(
+    source: Source, calibration: Calibration, request: ExportRequest, limit: int, allocation: Allocation
+) -> Drafted:
     """The draft of an allocation. Raises BudgetError where it takes more than `limit` bytes."""
-    draft = draft_within(source, replace(options, max_bytes=limit), allocation)
+    draft = draft_within(source, replace(request, max_bytes=limit), allocation)
     return draft, estimate(draft, calibration), allocation
 
 
@@ -358,16 +361,16 @@ def _fit(source: Source, best: Drafted) -> Fit:
     return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
 
 
-def fit_sparse(source: Source, calibration: Calibration, options: Options, limit: int) -> Fit:
+def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest, limit: int) -> Fit:
     """Prune values until the bundle fits closely.
 
     Raises BudgetError where one value a row is too much.
     """
-    whole = source.items.n_values + (source.users.n_values if source.users is not None and options.users else 0)
+    whole = source.items.n_values + (source.users.n_values if source.users is not None and request.users else 0)
 
     def drafted(n_values: float) -> tuple[Draft, Estimate, Source]:
         smaller = pruned(source, n_values)
-        draft = draft_within(smaller, replace(options, max_bytes=limit))
+        draft = draft_within(smaller, replace(request, max_bytes=limit))
         return draft, estimate(draft, calibration), smaller
 
     best = drafted(0.0)

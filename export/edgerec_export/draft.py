@@ -31,8 +31,8 @@ from edgerec_export.onnx import (
     popular_items,
     shipped,
 )
-from edgerec_export.options import Options
 from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
+from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
 if TYPE_CHECKING:
@@ -61,24 +61,24 @@ class Wishes:
     users_layout: Layout
 
     @classmethod
-    def of(cls, source: Source, options: Options, allocation: Allocation | None = None) -> Wishes:
-        """What the options say, or where there is one, the allocation.
+    def of(cls, source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Wishes:
+        """What the request say, or where there is one, the allocation.
 
         Raises UnsupportedError where there is no such layout.
         """
-        items_layout = layout(options.layout)
-        users = source.users if options.users else None
+        items_layout = layout(request.layout)
+        users = source.users if request.users else None
 
-        widths = {} if options.shipped is None else options.shipped.widths
+        widths = {} if request.previous is None else request.previous.widths
 
         def wish(name: str, table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
-            scales = options.user_scales or options.scales if name == "u" else options.scales
+            scales = request.user_scales or request.scales if name == "u" else request.scales
             if scales == "auto":
                 # On ML-1M at 10 %, NDCG@20 .3014 with one scale and .3018 with one a block for int8; for int4 .253
                 # and .263. Users are not scored: for them one scale saves no time.
-                scales = "table" if scored and options.precision == "int8" else "block"
+                scales = "table" if scored and request.precision == "int8" else "block"
             return Wish(
-                table, options.precision, id_order(ids), scales, scored, share=share, widths=widths.get(name, ())
+                table, request.precision, id_order(ids), scales, scored, share=share, widths=widths.get(name, ())
             )
 
         scored = source.scorer is None  # the rows of a scorer are looked up, some at a time
@@ -89,18 +89,18 @@ class Wishes:
         # Values past the narrower side's widest row would only meet zeros, but cosines of items are made of them too;
         # columns stay what they are.
         d = source.items.d
-        if options.layout in BLOCKED and source.scorer is None:
+        if request.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max())
-            if of_users is not None and (not options.similar or allocation is not None):
+            if of_users is not None and (not request.similar or allocation is not None):
                 d = min(d, int(of_users.sizes.max()))
         items = replace(items, d=d)
         lookup = None
-        if not items_layout.scores_rows and options.lookup:
+        if not items_layout.scores_rows and request.lookup:
             # Both copies decide scores, so both have the one scale of the items: see `pack`.
             lookup = replace(items, scored=False, scales="table", widths=widths.get("l", ()))
         kind = "dense" if users is None else users.kind
         of_users = None if of_users is None else replace(of_users, d=d)
-        return cls(items, items_layout, lookup, of_users, lookup_layout(options.layout, kind))
+        return cls(items, items_layout, lookup, of_users, lookup_layout(request.layout, kind))
 
     def user_choices(self) -> list[Choice | None]:
         """Ways to lay the users out, the likely smallest first; of None where there are no users."""
@@ -111,14 +111,14 @@ class Draft:
     """A bundle but for its values: plans, sections, graphs, manifest, and its exact size in bytes."""
 
     def __init__(
-        self, source: Source, options: Options, wishes: Wishes, choice: Choice, user_choice: Choice | None
+        self, source: Source, request: ExportRequest, wishes: Wishes, choice: Choice, user_choice: Choice | None
     ) -> None:
         """Draft a bundle of these choices."""
-        self.source, self.options, self.choice = source, options, choice
+        self.source, self.request, self.choice = source, request, choice
         self.lookup: Plan | None = None
         if wishes.lookup is not None:
             # One order of the rows for both copies: that of the one that cares.
-            copy = lookup_layout(options.layout, "sparse")
+            copy = lookup_layout(request.layout, "sparse")
             self.lookup = copy.plan(wishes.lookup, copy.choices(wishes.lookup)[0])
             wishes = replace(wishes, items=replace(wishes.items, rows_by_id=self.lookup.order))
         self.items = wishes.items_layout.plan(wishes.items, choice)
@@ -129,7 +129,7 @@ class Draft:
         if self.users is None and source.encoder is not None:
             self.encoder = shipped(source.encoder, self.items.order, self.items.d)
         self.scorer = None if source.scorer is None else ShippedScorer(source.scorer)
-        self._careful = self.in_runs() and self.items.precision == "fp32" and needs_care(source, options)
+        self._careful = self.in_runs() and self.items.precision == "fp32" and needs_care(source, request)
         self._lookup_is_dear = not wishes.items_layout.scores_rows and self.lookup is None
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
@@ -154,7 +154,7 @@ class Draft:
         for name, plan in self.plans().items():
             for suffix, (dtype, shape) in plan.sections().items():
                 self._offsets[name + suffix] = self._tables.add(name + suffix, dtype, shape)
-        if self.options.similar:
+        if self.request.similar:
             self._offsets["n"] = self._tables.add("n", "float16", (self.items.n_rows,))
         if self.encoder is not None:
             fixed |= self.encoder.arrays()
@@ -167,12 +167,12 @@ class Draft:
         self.id_kinds: dict[str, str] = {}
         sides = (("item", self.source.item_ids, self.items), ("user", self.source.user_ids, self.users))
         for side, ids, one in sides:
-            if one is not None and ids is not None and self.options.ids == "none":
+            if one is not None and ids is not None and self.request.ids == "none":
                 self.id_kinds[side] = "none"
             elif one is not None and ids is not None:
                 self.id_kinds[side], arrays = pack_ids(side, ids, one.order)
                 fixed |= arrays
-        if self.options.titles and self.source.titles is not None:
+        if self.request.titles and self.source.titles is not None:
             fixed |= pack_strings("item_titles", "item_title_offsets", self.source.titles[self.items.order])
         for name, array in fixed.items():
             self._offsets[name] = self._tables.add(name, array.dtype, array.shape)
@@ -261,7 +261,7 @@ class Draft:
         return {
             "format": FORMAT,
             "version": f"{MAJOR}.{MINOR}",
-            "layout": self.options.layout,
+            "layout": self.request.layout,
             "precision": "+".join(sorted(self.precisions())),
             "d": self.items.d,
             "items": self._side("item", self.lookup or self.items),
@@ -289,7 +289,7 @@ class Draft:
         return {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
 
     def _placeholder_bounds(self, blocks: int) -> Bounds:
-        cosines = placeholder_scales(blocks, first=4000) if self.options.similar else None
+        cosines = placeholder_scales(blocks, first=4000) if self.request.similar else None
         return Bounds(placeholder_scales(blocks, first=3000), cosines)
 
     def nbytes(self) -> int:
@@ -302,7 +302,7 @@ class Draft:
             )
             for name, plan in self.plans().items()
         }
-        signer = None if self.options.sign is None else DRAFT_SIGNER
+        signer = None if self.request.sign is None else DRAFT_SIGNER
         files = self.finish("0" * 64, scales, np.float32(77.7), lambda _: "0" * 64, signer)
         return self._tables.nbytes + sum(map(len, files.values()))
 
@@ -316,55 +316,55 @@ def _entry(file: str, size: int, digest: str) -> dict[str, Any]:
     return {"file": file, "bytes": size, "sha256": digest}
 
 
-def draft_within(source: Source, options: Options, allocation: Allocation | None = None) -> Draft:
-    """The fastest draft of a layout that keeps to `options.max_bytes`.
+def draft_within(source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Draft:
+    """The fastest draft of a layout that keeps to `request.max_bytes`.
 
     Raises BudgetError where there is none.
     """
-    if options.similar is None:
+    if request.similar is None:
         try:
-            return draft_within(source, replace(options, similar=True), allocation)
+            return draft_within(source, replace(request, similar=True), allocation)
         except BudgetError:
-            return draft_within(source, replace(options, similar=False), allocation)
-    wishes = Wishes.of(source, options, allocation)
+            return draft_within(source, replace(request, similar=False), allocation)
+    wishes = Wishes.of(source, request, allocation)
     user_choices = wishes.user_choices()
-    limit = options.max_bytes
+    limit = request.max_bytes
     drafts = []
     for choice in wishes.items_layout.choices(wishes.items):
-        draft = Draft(source, options, wishes, choice, user_choices[0])
+        draft = Draft(source, request, wishes, choice, user_choices[0])
         if limit is None or draft.nbytes() <= limit:
             return draft
         drafts.append(draft)
     smallest = min(drafts, key=Draft.nbytes)
     # Items and users add up, so the smallest of each is the smallest of both.
-    others = [Draft(source, options, wishes, smallest.choice, choice) for choice in user_choices]
+    others = [Draft(source, request, wishes, smallest.choice, choice) for choice in user_choices]
     smallest = min(others, key=Draft.nbytes)
     if limit is not None and smallest.nbytes() <= limit:
         return smallest
-    raise BudgetError(_refusal(smallest, options), smallest.nbytes())
+    raise BudgetError(_refusal(smallest, request), smallest.nbytes())
 
 
-def _refusal(draft: Draft, options: Options) -> str:
+def _refusal(draft: Draft, request: ExportRequest) -> str:
     total = draft.nbytes()
     parts = draft.tables.parts()
     parts["graphs, manifest and card"] = total - draft.tables.nbytes
     largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
     takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
     advice = ["train with a smaller --budget"]
-    if not options.fit:
-        advice = [*(["--precision int8"] if options.precision in ("fp32", "fp16") else []), "--fit", *advice]
+    if not request.fit:
+        advice = [*(["--precision int8"] if request.precision in ("fp32", "fp16") else []), "--fit", *advice]
     if "item_titles" in parts:
         advice.insert(0, "leave --titles out")
-    fitted = ", with one value a row," if options.fit else ""
+    fitted = ", with one value a row," if request.fit else ""
     return (
-        f"the bundle does not fit {options.max_bytes} bytes; the smallest that layout {options.layout} in "
-        f"{options.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
+        f"the bundle does not fit {request.max_bytes} bytes; the smallest that layout {request.layout} in "
+        f"{request.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
     )
 
 
 def model_card(draft: Draft) -> bytes:
     """The file README-<hash>.md: what this is, how good it was measured to be, how to use it."""
-    about, options, precisions = draft.source.about, draft.options, "+".join(sorted(draft.precisions()))
+    about, request, precisions = draft.source.about, draft.request, "+".join(sorted(draft.precisions()))
     subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
     facts = [
         ("data", about.get("data")),
@@ -373,9 +373,9 @@ def model_card(draft: Draft) -> bytes:
         ("budget", about.get("budget")),
         ("items", draft.items.n_rows),
         ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
-        ("ids", "none: items and users are known by their rows" if options.ids == "none" else None),
+        ("ids", "none: items and users are known by their rows" if request.ids == "none" else None),
         ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
-        ("layout, precision", f"{options.layout}, {precisions}"),
+        ("layout, precision", f"{request.layout}, {precisions}"),
         ("table bytes", draft.tables.nbytes),
         *_metrics(about, "test", ""),
         *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),

@@ -31,11 +31,12 @@ from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manife
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft
-from edgerec_export.options import Options
 from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
+from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-from edgerec_export.verify import Verification, one_subject, peak_of_one, verify
+from edgerec_export.verify import Verification, one_subject, peak_of_one
+from edgerec_export.verify import verify as verify_bundle
 
 
 @dataclass(frozen=True)
@@ -72,39 +73,121 @@ class Export:
         return self.chosen.draft.raw_ids().get("user")
 
 
-def export(source: Source, out: str | Path, options: Options | None = None, *, overwrite: bool = False) -> Export:
-    """Write the bundle of `source` to the folder `out`, replacing a bundle that is there.
+def export(
+    source: Source,
+    out: str | Path,
+    *,
+    layout: str = "auto",
+    precision: str = "fp32",
+    max_bytes: int | None = None,
+    fit: bool = False,
+    max_rss: int | None = None,
+    users: bool = True,
+    titles: bool = False,
+    ids: str = "raw",
+    id_map: str | Path | None = None,
+    similar: bool | None = None,
+    lookup: bool = False,
+    scales: str = "auto",
+    user_scales: str | None = None,
+    like: str | Path | None = None,
+    calibration: str | Path | None = None,
+    sign: str | Path | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+) -> Export:
+    """Write tables as a bundle: ONNX graphs over one tables file, replacing a bundle in the same folder.
+
+    Example:
+        >>> bundle = export(from_run(run), "films.bundle", precision="int8", max_bytes=65536)
+        >>> export(from_run(next_run), "new.bundle", like=bundle.folder)
 
     Args:
-        overwrite: replace an id map that is there, and a manifest that is not a bundle's.
+        source: the tables, from `from_run`, `from_arrays`, `from_implicit` or `from_embedding`.
+        out: folder of the bundle.
+        layout: one of `edgerec_export.layouts.LAYOUTS`; 'auto' takes the layout with the lowest expected latency, among
+            those that fit the limits or, without limits, among those at most 25 % larger than the smallest.
+        precision: 'fp32', 'fp16' (stored as float16, computed in float32), 'int8' or 'int4' (codes and scales);
+            'auto' takes the precisions and row sizes that change scores least within `max_bytes`.
+        max_bytes: size limit of the whole bundle, all files included; None for no limit.
+        fit: shorten or prune tables that exceed the limits, so that scores change least.
+        max_rss: limit of the peak memory of one request in bytes, above an empty onnxruntime session, measured in a
+            fresh process.
+        users: include the user table if there is one; False requires an encoder.
+        titles: include item titles if there are any.
+        ids: 'raw' includes the raw ids; with 'none' requests use row numbers, whose raw ids are in `id_map` and
+            `Export.item_ids`.
+        id_map: CSV file to write outside the bundle, with the side (item or user), row number and raw id of each row.
+        similar: include the graph of similar items, which adds two bytes an item; None to include it if it fits.
+        lookup: include a second copy of the items for row look-ups, for the layout csc, whose own look-ups are slow.
+        scales: of integer precisions: 'table' has one scale for the whole item table (fastest), 'block' one for each
+            block of rows, 'row' one for each row (two bytes each); 'auto' takes 'table' for int8 and 'block' for int4,
+            and 'row' for a table in which most rows would be rounded to zero.
+        user_scales: the same for the user table; None for the value of `scales`.
+        like: folder of an older bundle. Its layout, precision, scales and block widths are used again, so that
+            unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an old
+            scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults. `users`,
+            `titles`, `ids`, `similar` and `lookup` follow the older bundle if they have their defaults.
+        calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for
+            the built-in one.
+        sign: file of the private ed25519 key to sign the bundle with, as `edgerec keys new` writes; needs the extra
+            'sign'.
+        verify: compare the answers of the bundle with numpy in a fresh process.
+        overwrite: replace an existing id map, and a manifest in `out` that is not a bundle's.
 
     Raises:
-        BudgetError: it cannot fit `options.max_bytes`, and the message names the smallest size, or took more memory
-            than `options.max_rss`; nothing is written.
-        UnsupportedError: layout, precision or table kind do not go together.
-        VerificationError: the bundle does not answer as its tables do; nothing is kept.
-        ExportError: `out` holds something that is no bundle, or the id map would lie in it.
-        OutputError: an output is an input, or the id map is a file that is there.
-        RangeError: values are too large or too small for float32 scores, or for the precision; a row is named.
-        SigningKeyError: `options.sign` is no file with an ed25519 private key.
-        StorageError: the file system refuses.
+        BudgetError: the bundle exceeds `max_bytes` (the message names the smallest possible size) or `max_rss`; nothing
+            is written.
+        UnsupportedError: an unknown layout, precision, scale or id setting, or settings that exclude each other.
+        VerificationError: the bundle's answers differ from those of numpy; nothing is written.
+        BundleError: `like` is not a whole bundle.
+        ExportError: `out` contains something other than a bundle, or `id_map` lies in `out`.
+        OutputError: an output is also an input, or the id map exists.
+        RangeError: values are too large or too small for float32 scores or for the precision; the message names a row.
+        SigningKeyError: `sign` is not a private ed25519 key.
+        StorageError: the file system refuses to read or write.
     """
-    options = options or Options()
+    request = ExportRequest(
+        layout=layout,
+        precision=precision,
+        max_bytes=max_bytes,
+        fit=fit,
+        max_rss=max_rss,
+        users=users,
+        titles=titles,
+        ids=ids,
+        id_map=id_map,
+        similar=similar,
+        lookup=lookup,
+        scales=scales,
+        user_scales=user_scales,
+        like=like,
+        calibration=calibration,
+        sign=sign,
+        verify=verify,
+    )
+    return export_request(source, out, request, overwrite=overwrite)
+
+
+def export_request(source: Source, out: str | Path, request: ExportRequest, *, overwrite: bool = False) -> Export:
+    """Write the bundle of a checked request; the other arguments and the errors are those of `export`."""
     folder = Path(out)
+    id_map, sign, calibration = (
+        None if path is None else Path(path) for path in (request.id_map, request.sign, request.calibration)
+    )
     _check_place(folder, overwrite=overwrite)
-    if options.id_map is not None and folder.resolve() in (options.id_map.resolve(), *options.id_map.resolve().parents):
-        raise ExportError(
-            f"{options.id_map} would lie in the bundle, which holds its own files alone; choose another --id-map"
-        )
+    if id_map is not None and folder.resolve() in (id_map.resolve(), *id_map.resolve().parents):
+        raise ExportError(f"{id_map} would lie in the bundle, which holds its own files alone; choose another --id-map")
     outputs = [Output(folder, ours=always, folder=True)]
-    if options.id_map is not None:
-        outputs.append(Output(options.id_map, "--id-map"))
-    check_outputs(outputs, [options.sign, options.calibration], overwrite=overwrite)
-    signer = None if options.sign is None else read_signer(Path(options.sign))
+    if id_map is not None:
+        outputs.append(Output(id_map, "--id-map"))
+    check_outputs(outputs, [sign, calibration], overwrite=overwrite)
+    signer = None if sign is None else read_signer(sign)
+    request = request.resolved()
     try:
-        return _export(source, folder, options, signer)
+        return _export(source, folder, request, signer)
     except RangeError as error:
-        finer = options.with_finer_scales(error.side)
+        finer = request.with_finer_scales(error.side)
         if finer is None:
             raise
         try:
@@ -113,20 +196,22 @@ def export(source: Source, out: str | Path, options: Options | None = None, *, o
             raise error from None
 
 
-def _export(source: Source, folder: Path, options: Options, signer: Signer | None, *, few: bool = False) -> Export:
-    chosen = _choose(source, options)
+def _export(
+    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, *, few: bool = False
+) -> Export:
+    chosen = _choose(source, request)
     draft = chosen.draft
     with _scratch(folder) as scratch:
         names, packed = _write(scratch, draft, signer, few=few)
         sizes = {name: (scratch / name).stat().st_size for name in names}
-        if options.max_bytes is not None and sum(sizes.values()) > options.max_bytes:
-            raise BudgetError(f"{sum(sizes.values())} bytes were written where {options.max_bytes} were promised")
+        if request.max_bytes is not None and sum(sizes.values()) > request.max_bytes:
+            raise BudgetError(f"{sum(sizes.values())} bytes were written where {request.max_bytes} were promised")
         verification = None
-        if options.verify:
-            verification = verify(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
-        peak = None if options.max_rss is None else _check_memory(scratch, packed.reference(), draft, options.max_rss)
-        if options.id_map is not None:
-            _write_id_map(options.id_map, draft)
+        if request.verify:
+            verification = verify_bundle(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
+        peak = None if request.max_rss is None else _check_memory(scratch, packed.reference(), draft, request.max_rss)
+        if request.id_map is not None:
+            _write_id_map(Path(request.id_map), draft)
         lost = packed.rounded_to_zero(source, draft.source)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
@@ -162,12 +247,12 @@ def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int
     return peak
 
 
-def _choose(source: Source, options: Options) -> Chosen:
+def _choose(source: Source, request: ExportRequest) -> Chosen:
     """The best bundle; one within the budget in bytes that the source was trained for, where there is one."""
-    if options.max_bytes is None and source.budget_bytes is not None and not options.titles:
+    if request.max_bytes is None and source.budget_bytes is not None and not request.titles:
         with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
-            return choose(source, replace(options, max_bytes=source.budget_bytes))
-    return choose(source, options)
+            return choose(source, replace(request, max_bytes=source.budget_bytes))
+    return choose(source, request)
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:

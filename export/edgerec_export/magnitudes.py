@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgerec.errors import RangeError
 from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import Table
-from edgerec_export.options import Options
+from edgerec_export.request import ExportRequest
 from edgerec_export.source import NEAR, Source, times
 from edgerec_export.values import chunks
 
@@ -49,13 +49,13 @@ def largest_values(table: Table) -> NDArray[np.float32]:
     return found
 
 
-def in_range(source: Source, options: Options) -> Source:
+def in_range(source: Source, request: ExportRequest) -> Source:
     """The source, with tables that are far from 1 brought near it.
 
     Raises RangeError where scores cannot be float32 numbers; the message names a row.
     """
     items = largest_values(source.items)
-    if source.users is None or source.user_ids is None or not options.users:
+    if source.users is None or source.user_ids is None or not request.users:
         _check_without_users(source, items)
         return source
     users = largest_values(source.users)
@@ -79,19 +79,19 @@ def in_range(source: Source, options: Options) -> Source:
             f"the values of user {user} are at most {most:.3g} and those of the items {a:.3g}: scores below "
             f"{SMALLEST_SCORE:.0e} are not exact in float32; multiply a table, or make the row zeros"
         )
-    return _moved(source, options, a, b)
+    return _moved(source, request, a, b)
 
 
-def _moved(source: Source, options: Options, a: float, b: float) -> Source:
+def _moved(source: Source, request: ExportRequest, a: float, b: float) -> Source:
     """The same scores from tables whose largest values, now `a` and `b`, are nearer to 1."""
-    least, most = USUAL.get(options.precision, NEAR)
+    least, most = USUAL.get(request.precision, NEAR)
     usual = least <= a <= most
     power = -round(math.log2(a))
-    if options.precision == "fp16":  # both must be halves
+    if request.precision == "fp16":  # both must be halves
         usual, power = usual and least <= b <= most, round((math.log2(b) - math.log2(a)) / 2)
     if usual or power == 0 or source.users is None:
         return source
-    if options.shipped is not None:
+    if request.previous is not None:
         raise RangeError(
             f"item values up to {a:.3g} are brought near 1 at export, by which the scales of an older bundle do not "
             "fit; export without --like"
@@ -121,9 +121,9 @@ def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], b
         )
 
 
-def needs_care(source: Source, options: Options) -> bool:
+def needs_care(source: Source, request: ExportRequest) -> bool:
     """Whether the squares of a user's values may leave float32's range, which bounds of scores then have to avoid."""
-    if source.users is None or not options.users:
+    if source.users is None or not request.users:
         encoder = source.encoder
         if not isinstance(encoder, LinearEncoder):
             return True  # apps may bring vectors of their own

@@ -261,7 +261,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
     source = draft.source
     other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
-    shipped = draft.options.shipped
+    shipped = draft.request.previous
     kept = {} if shipped is None else dict(shipped.scales)
     tables: dict[str, PackedTable] = {}
     for name, plan in draft.plans().items():

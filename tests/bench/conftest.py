@@ -12,9 +12,9 @@ import pytest
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
-from edgerec_bench import Result, Settings, bench, bench_all
+from edgerec_bench import Result, Settings, bench_all, bench_request
 from edgerec_bench.result.result import SCENARIOS
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import Source, export, from_arrays
 
 QUICK = Settings(processes=2, calls=20, seconds=0.0, candidates=(50,))
 EVERYTHING = replace(QUICK, scenarios=SCENARIOS, sustained_seconds=2.0)
@@ -37,11 +37,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     items = rng.standard_normal((500, 16)).astype(np.float32)
     users = rng.standard_normal((40, 16)).astype(np.float32)
     dense, mixed = folder / "dense.bundle", folder / "mixed.bundle"
-    export(from_arrays(items, users, about=ABOUT), dense, Options(layout="dense", verify=False))
+    export(from_arrays(items, users, about=ABOUT), dense, layout="dense", verify=False)
     items[np.arange(16) >= rng.choice([2, 4, 16], 500)[:, None]] = 0
     weights = np.ones(500, np.float32)
     source = Source(DenseTable(items), np.arange(500), encoder=LinearEncoder(weights), about=ABOUT)
-    export(source, mixed, Options(precision="int8", users=False, verify=False))
+    export(source, mixed, precision="int8", users=False, verify=False)
     return dense, mixed
 
 
@@ -56,5 +56,5 @@ def everything(bundles: tuple[Path, Path]) -> Result:
     """The bundle of a solved-for user, in every scenario."""
     folder = bundles[0].parent / "solved.bundle"
     items = np.random.default_rng(0).standard_normal((300, 8))
-    export(from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 20.0)), folder, Options(verify=False))
-    return bench(folder, EVERYTHING)
+    export(from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 20.0)), folder, verify=False)
+    return bench_request(folder, EVERYTHING)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
-from edgerec_bench import Result, Settings, bench, compare, read_results, report, write_results
+from edgerec_bench import Result, Settings, bench, bench_request, compare, read_results, report, write_results
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.reports.text import report_text
 from edgerec_bench.result.side_by_side import lines
@@ -35,12 +35,12 @@ def as_javascript(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def web(bundles: tuple[Path, Path]) -> Result:
-    return bench(bundles[0], QUICK, device=Changed(as_javascript, runtime="browser"))
+    return bench_request(bundles[0], QUICK, device=Changed(as_javascript, runtime="browser"))
 
 
 @pytest.fixture(scope="module")
 def counted(bundles: tuple[Path, Path]) -> Result:
-    return bench(bundles[0], QUICK, device=Changed(clock="instructions", clock_ns=1e9))
+    return bench_request(bundles[0], QUICK, device=Changed(clock="instructions", clock_ns=1e9))
 
 
 def test_times_are_summarised_here(web: Result) -> None:
@@ -76,7 +76,7 @@ def test_other_runtimes_are_unlike(web: Result, results: list[Result]) -> None:
 def test_an_answer_without_figures_is_refused(bundles: tuple[Path, Path], said: object) -> None:
     device = Changed(lambda request, answer: {**answer, "scenarios": {"recommend": said}})
     with pytest.raises(BenchError, match="answered something else than figures"):
-        bench(bundles[0], Settings(1, 5, 0.0), device=device)
+        bench(bundles[0], processes=1, calls=5, seconds=0.0, device=device)
 
 
 def test_scenarios_without_a_list_are_the_agents_own(bundles: tuple[Path, Path]) -> None:
@@ -139,5 +139,5 @@ def test_more_instructions_are_larger_not_slower(counted: Result) -> None:
 def test_what_is_about_seconds_needs_a_clock_of_time(bundles: tuple[Path, Path], scenario: str) -> None:
     device = Changed(clock="instructions")
     with pytest.raises(BenchError, match=f"counts instructions, which say nothing of {scenario}"):
-        bench(bundles[0], Settings(scenarios=("recommend", scenario)), device=device)
+        bench(bundles[0], scenarios=("recommend", scenario), device=device)
     assert device.asked == []

@@ -39,7 +39,7 @@ def test_a_crash_ends_with_its_last_line(agent: Path) -> None:
 
 def test_a_killed_process_is_named(agent: Path) -> None:
     agent.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(DoesNotFitError, match="SIGKILL, as systems do where memory runs out"):
+    with pytest.raises(DoesNotFitError, match="SIGKILL, as systems do when memory runs out"):
         Local().run({})
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from edgerec.cli.app import group
 from edgerec.errors import EdgeRecError
 from edgerec_bench.frontier import (
     COLUMNS,
     Frontier,
     Point,
+    commands,
     dominated_rows,
     front,
     front_rows,
@@ -22,10 +26,12 @@ from edgerec_bench.frontier import (
     points,
     to_csv,
     to_markdown,
+    to_ship,
 )
 from edgerec_bench.grid.plan import Plan
 from edgerec_bench.grid.rows import read_rows
 from edgerec_bench.grid.run import run_grid
+from edgerec_bench.reports.frontier_page import SHAPES, frontier_svg, ship_sentence
 from tests.conftest import CommandLine, interrupted
 
 SMALL = ["--backbone", "svd", "--method", "dense", "--method", "popularity", "--budget", "50%", "--precision", "int8"]
@@ -129,8 +135,50 @@ def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: Co
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "popularity" in page
+    assert told["ship"]["name"] in {one.name for one in map(Point.from_json, told["points"])}
+    assert all(f"{command}" in page for command in told["ship"]["commands"])
     for suffix in (".md", ".csv"):
         assert (tmp_path / f"page{suffix}").read_text()
+
+
+def test_the_smallest_bundle_of_about_the_best_quality_is_to_ship() -> None:
+    small, near, best = point(10, 0.2), point(20, 0.397), point(90, 0.4, method="uniform")
+    assert to_ship([best, near, small]) == near
+    assert ship_sentence([small, near, best]) == (
+        "Ship popularity 10% int8: 20 B, 4.5 times smaller than the best (uniform 10% int8), "
+        "with the same quality within 0.8 %."
+    )
+    assert ship_sentence([small, best]) == "Ship uniform 10% int8: 90 B, and no larger bundle is better."
+    assert to_ship([]) is None
+
+
+def test_a_fitted_point_of_an_older_record_has_no_commands() -> None:
+    fields = {**point(10, 0.2, method="dense", precision="auto").to_json(), "max_bytes": 700}
+    assert "--max-bytes 700" in commands(Point.from_json(fields), "films", {"backbone": "mf", "dimensions": 8})[1]
+    del fields["max_bytes"]
+    assert commands(Point.from_json(fields), "films", {"backbone": "mf", "dimensions": 8}) == []
+
+
+def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["30%"], "precision": ["int8", "auto"]}
+    plan = frontier_plan(DATA, backbone="svd", seeds=1, **chosen)
+    grid = run_grid(plan, tmp_path / "cells.jsonl", verify=False)
+    assert grid.failures == {}
+    monkeypatch.chdir(tmp_path)
+    for one in points(grid.rows):
+        for command in commands(one, DATA, {"backbone": "svd", "dimensions": 64}):
+            done = CliRunner().invoke(group, [*shlex.split(command)[1:], "--overwrite"])
+            assert done.exit_code == 0, done.output
+        assert sum(path.stat().st_size for path in Path("best.bundle").iterdir()) == one.nbytes, one.name
+
+
+def test_the_chart_names_every_point_of_the_front() -> None:
+    record = json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())
+    listed = [Point.from_json(fields) for fields in record["points"]]
+    for shape in SHAPES:
+        drawn = frontier_svg(listed, shape)
+        assert all(f">{one.name}</text>" in drawn for one in front(listed))
+        assert not any(f">{one.name}</text>" in drawn for one in listed if one not in front(listed))
 
 
 def test_a_cell_that_fails_is_told_on_the_page(tmp_path: Path, command_line: CommandLine) -> None:

@@ -12,13 +12,13 @@ import pytest
 from edgerec.errors import BenchError, BundleError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.memory import one_node_model, run_bare_session
-from edgerec_bench import Result, Settings, bench
+from edgerec_bench import Result, Settings, bench, bench_request
 from edgerec_bench.measure import command
 from edgerec_bench.result.figures import Measured
 from edgerec_bench.result.process import Latency, Process
 from edgerec_devices import Local
 from edgerec_devices.agent.clock import Limits, time_calls, warm_up
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 from tests.bench.conftest import QUICK
 from tests.bench.devices import Answer, Changed
 
@@ -44,8 +44,8 @@ def test_a_bundle_whose_users_are_solved_for_is_measured_in_every_scenario(tmp_p
     """A call is of the 'encode' graph, then of the one that is asked."""
     items = np.random.default_rng(0).standard_normal((300, 8))
     source = from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 20.0))
-    export(source, tmp_path / "b", Options(verify=False))
-    result = bench(tmp_path / "b", Settings(processes=1, calls=5, seconds=0.0, candidates=(50,)))
+    export(source, tmp_path / "b", verify=False)
+    result = bench(tmp_path / "b", processes=1, calls=5, seconds=0.0, candidates=(50,))
     (process,) = result.measured.processes
     assert list(process.scenarios) == ["recommend", "recommend, raw ids", "score 50", "lookup", "history"]
     assert result.bundle.users == 0
@@ -96,7 +96,7 @@ def test_what_was_asked_to_take_long_may_and_the_next_may_not(bundles: tuple[Pat
         return answer
 
     device, long = Changed(noted), replace(QUICK, processes=1, seconds=0.01)
-    bench(bundles[0], long, device=device)
+    bench_request(bundles[0], long, device=device)
     assert long.lasts_s > 0
     assert set(limits) == {600 + long.lasts_s}
     assert device.timeout == 600
@@ -104,12 +104,12 @@ def test_what_was_asked_to_take_long_may_and_the_next_may_not(bundles: tuple[Pat
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is no bundle"):
-        bench(tmp_path, QUICK)
+        bench_request(tmp_path, QUICK)
 
 
 def test_k_above_the_catalogue_is_refused(bundles: tuple[Path, Path]) -> None:
     with pytest.raises(BenchError, match="has only 500 items and k is 501"):
-        bench(bundles[0], Settings(k=501))
+        bench(bundles[0], k=501)
 
 
 def test_settings_that_measure_nothing_are_refused() -> None:

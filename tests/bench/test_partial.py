@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from edgerec.cli import bench as cli
 from edgerec.cli.app import group
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec_bench import Result, Settings, bench, bench_all, compare, read_results, report
+from edgerec_bench import Result, Settings, bench_all, bench_request, compare, read_results, report
 from tests.bench.devices import Changed
 from tests.conftest import interrupted
 
@@ -122,9 +122,9 @@ def test_ctrl_c_writes_it_and_exits_with_130(bundles: tuple[Path, Path], tmp_pat
 
 
 def test_what_does_not_fit_is_said_with_the_memory(bundles: tuple[Path, Path]) -> None:
-    error = DoesNotFitError("the measuring process was killed by SIGKILL, as systems do where memory runs out")
+    error = DoesNotFitError("the measuring process was killed by SIGKILL, as systems do when memory runs out")
     device = Changed(dropping(0, error)._change, memory_bytes=128 << 20, memory_available_bytes=60 << 20)
     with pytest.raises(DoesNotFitError) as told:
-        bench(bundles[0], QUICK, device=device)
+        bench_request(bundles[0], QUICK, device=device)
     assert str(told.value).startswith("dense.bundle does not fit: the measuring process was killed by SIGKILL")
     assert str(told.value).endswith("; the device has 128.0 MiB of memory, 60.0 MiB of it free before")

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_bench import Result, report
+from edgerec_bench import Result, read_results, report
+from edgerec_bench.reports.headline import headline_of
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.result.figures import Measured
 from edgerec_bench.result.process import Process
 from edgerec_bench.result.side_by_side import lines, milliseconds, reference, unlike_devices
+
+ROOT = Path(__file__).parents[2]
 
 
 class References(HTMLParser):
@@ -74,7 +77,13 @@ def test_the_page_shows_every_bundle_figure_and_command(results: list[Result], t
 def test_the_page_draws_every_chart_that_it_has_figures_for(results: list[Result], tmp_path: Path) -> None:
     report(results, tmp_path / "report.html")
     content = (tmp_path / "report.html").read_text()
-    labels = ("test NDCG@20", "recommend p50, ms", "recommend, ms by percentile", "share of the", "items by width")
+    labels = (
+        "test NDCG@20",
+        "recommend p50, ms",
+        "recommend, ms by percentile",
+        "size of the bundle",
+        "items by width",
+    )
     for label in labels:
         assert f'aria-label="{label}' in content
     older = [
@@ -87,12 +96,35 @@ def test_the_page_draws_every_chart_that_it_has_figures_for(results: list[Result
     ]
     drawn = [plot.caption for plot in plots(older)]
     assert any("Time of one" in caption for caption in drawn)
-    assert not any("Quality" in caption or "distributed" in caption or "keeps" in caption for caption in drawn)
+    assert not any("Quality" in caption or "distributed" in caption or "width" in caption for caption in drawn)
 
 
 def _without_curves(process: Process) -> Process:
     scenarios = {name: replace(latency, curve_ms={}) for name, latency in process.scenarios.items()}
     return replace(process, scenarios=scenarios, memory={}, yardstick_ms=None)
+
+
+def test_charts_come_before_tables_and_the_sentence_before_both(results: list[Result], tmp_path: Path) -> None:
+    report(results, tmp_path / "report.html")
+    content = (tmp_path / "report.html").read_text()
+    sentence = headline_of(results, [], {}).sentence
+    places = [content.index(part) for part in (f"<title>{sentence}", f"<h1>{sentence}", "<svg", "<table")]
+    assert places == sorted(places)
+    assert content.rindex("<svg") < content.index("<table")
+
+
+def test_sizes_have_their_exact_bytes_and_no_chart_counts_in_mebibytes(results: list[Result], tmp_path: Path) -> None:
+    report(results, tmp_path / "report.html")
+    text = read(tmp_path / "report.html").text
+    assert all(f"{result.bundle.nbytes:,} bytes" in text for result in results)
+    assert ", MiB" not in text
+
+
+def test_a_comparison_at_scale_names_no_target_of_ours(tmp_path: Path) -> None:
+    report(read_results(ROOT / "bench" / "results" / "scale-1m.json"), tmp_path / "report.html")
+    text = read(tmp_path / "report.html").text
+    assert "EdgeRec mixed int8" in text
+    assert not [word for word in ("at least", "at most", "bound", "missed", "target") if word in text]
 
 
 def test_names_are_escaped(results: list[Result], tmp_path: Path) -> None:
@@ -152,7 +184,7 @@ def test_a_bundle_has_its_colour_in_every_chart(results: list[Result]) -> None:
 def test_parts_share_no_colour(results: list[Result]) -> None:
     parts = {f"part {number}": 1 + number for number in range(12)}
     crowded = replace(results[0], bundle=replace(results[0].bundle, parts=parts, nbytes=sum(parts.values())))
-    (chart,) = (plot.svg for plot in plots([crowded]) if "bytes go" in plot.caption)
+    (chart,) = (plot.svg for plot in plots([crowded]) if "by part" in plot.caption)
     assert "the rest" in chart
     assert all(f"part {number}<" in chart for number in range(5, 12))
     assert "part 4<" not in chart

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import BenchError
-from edgerec_bench import Result, Settings, bench
+from edgerec_bench import Result, Settings, bench, bench_request
 from edgerec_bench.measure import command
 from edgerec_bench.result.process import Sustained, Window
 from edgerec_bench.result.result import SCENARIOS
 from edgerec_devices import Local
-from edgerec_devices.agent import apart, counters
+from edgerec_devices.agent import counters, isolated
 from edgerec_devices.agent.counters import Energy, faults_since, instruction_counter, page_faults
 from tests.bench.conftest import EVERYTHING
 from tests.bench.devices import Changed
@@ -59,7 +59,7 @@ def test_files_leave_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(os.urandom(1 << 20))
     assert counters.resident_pages(path) > 0
-    if counters.put_out([path]) is None:
+    if counters.evict([path]) is None:
         assert counters.resident_pages(path) == 0
     path.read_bytes()
     assert counters.resident_pages(path) > 0
@@ -71,7 +71,7 @@ def test_files_that_stay_make_a_warm_load(
     bundles: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, everything: Result
 ) -> None:
     monkeypatch.setattr(counters, "resident_pages", lambda path: 3)
-    answer = apart.cold_load({"bundle": str(bundles[0]), "threads": 1})
+    answer = isolated.cold_load({"bundle": str(bundles[0]), "threads": 1})
     assert list(answer) == ["warm_because"]
     process = replace(everything.measured.processes[0], cold=None, **answer)
     doubtful = replace(everything, measured=replace(everything.measured, processes=(process,)))
@@ -161,7 +161,7 @@ def test_the_ends_of_a_long_load_are_a_tenth_of_it() -> None:
 
 def test_scenarios_are_chosen(bundles: tuple[Path, Path]) -> None:
     device = Changed()
-    result = bench(bundles[0], Settings(1, 5, 0.0, scenarios=("lookup",)), device=device)
+    result = bench(bundles[0], processes=1, calls=5, seconds=0.0, scenarios=("lookup",), device=device)
     assert list(result.measured.scenarios) == ["lookup"]
     assert [request["scenarios"] for request in device.asked if request["task"] == "bundle"] == [["lookup"]]
     assert result.measured.figure("recommend", "p50_ms") is None
@@ -173,7 +173,7 @@ def test_scenarios_are_chosen(bundles: tuple[Path, Path]) -> None:
 def test_scenarios_of_their_own_have_processes_of_their_own(bundles: tuple[Path, Path]) -> None:
     device = Changed()
     settings = Settings(2, 5, 0.0, candidates=(), scenarios=("load", "sustained"), sustained_seconds=0.1)
-    result = bench(bundles[0], settings, device=device)
+    result = bench_request(bundles[0], settings, device=device)
     asked = [request["scenarios"] for request in device.asked if request["task"] == "bundle"]
     assert asked == [[], ["load"], [], ["load"], ["sustained"]]
     assert result.measured.scenarios == ()
@@ -185,7 +185,7 @@ def test_what_an_agent_does_not_tell_is_said(bundles: tuple[Path, Path]) -> None
         return {name: value for name, value in answer.items() if name not in ("offline", "cold", "warm_because")}
 
     settings = Settings(1, 5, 0.0, candidates=(), scenarios=("load", "offline"))
-    warnings = bench(bundles[0], settings, device=Changed(mute)).warnings
+    warnings = bench_request(bundles[0], settings, device=Changed(mute)).warnings
     assert [name for name in ("load", "offline") if any(f"{name} was asked for" in one for one in warnings)] == [
         "load",
         "offline",

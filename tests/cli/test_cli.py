@@ -14,7 +14,7 @@ import pytest
 
 from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import PrefixTable
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from tests.cli.conftest import DATA
 from tests.conftest import CommandLine
 
@@ -152,7 +152,7 @@ def test_resuming_nothing_is_told(tmp_path: Path, command_line: CommandLine) -> 
 def test_inspect_sums_blocks_of_one_width_and_shows_what_is_there(tmp_path: Path, command_line: CommandLine) -> None:
     table = PrefixTable.from_dense(np.random.default_rng(0).standard_normal((64, 4)), np.full(64, 4))
     source = Source(table, np.arange(64), encoder=LinearEncoder(np.ones(64, np.float32)))
-    export(source, tmp_path / "b", Options(layout="mixed", verify=False))
+    export(source, tmp_path / "b", layout="mixed", verify=False)
     path = tmp_path / "b" / "manifest.json"
     manifest = json.loads(path.read_bytes())
     manifest["items"]["blocks"] = [[4, 24], [4, 40]]

@@ -12,7 +12,7 @@ from rich.progress import Progress, TextColumn
 from edgerec.cli.output import print_json, print_text, say
 from edgerec.console import Terminal, print_facts, print_table, printable
 from edgerec.errors import HIDDEN, BundleError, EdgeRecError, RequestError, shown
-from edgerec_export import Options, export
+from edgerec_export import export
 from edgerec_export.draft import shown as of_the_card
 from tests.conftest import CommandLine, random_source
 
@@ -75,7 +75,7 @@ def test_a_text_of_many_lines_is_cut() -> None:
 
 
 def test_a_bundle_says_nothing_to_the_terminal(command_line: CommandLine, tmp_path: Path) -> None:
-    bundle = export(random_source(50, 9), tmp_path / "b", Options(verify=False)).folder
+    bundle = export(random_source(50, 9), tmp_path / "b", verify=False).folder
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["about"].update(data=EVIL.replace("\ud800", ""), backbone="x" * 1_000_000)
     manifest["layout"] = "\x1b[31mdense"

@@ -24,7 +24,7 @@ from edgerec.models import BACKBONES, backbone
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec.training import FitOptions, Run
-from edgerec_export import Options, Source, export, from_run
+from edgerec_export import ExportRequest, Source, export, export_request, from_run
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.values import PRECISIONS
 
@@ -120,7 +120,7 @@ class TestPair:
         run = trained(method_name, backbone_name)
         # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
         fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
-        done = export(from_run(run), tmp_path / "b", Options(layout, precision, titles=True, verify=fresh))
+        done = export(from_run(run), tmp_path / "b", layout=layout, precision=precision, titles=True, verify=fresh)
         assert (done.verification is not None) == fresh
         model = Recommender.load(done.folder)
         assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
@@ -137,11 +137,11 @@ class TestPair:
         run = trained(method_name, backbone_name)
         if run.encoder is None:
             with pytest.raises(UnsupportedError, match="NCF"):
-                export(from_run(run), tmp_path / "b", Options(users=False))
+                export(from_run(run), tmp_path / "b", users=False)
             return
         layout, precision = FORMS[(3 * PAIRS.index((method_name, backbone_name)) + turn) % len(FORMS)]
-        options = Options(layout, precision, titles=True, users=False, verify=turn == 0)
-        model = Recommender.load(export(from_run(run), tmp_path / "b", options).folder)
+        options = ExportRequest(layout, precision, titles=True, users=False, verify=turn == 0)
+        model = Recommender.load(export_request(from_run(run), tmp_path / "b", options).folder)
         assert model.n_users == 0
         parts = split(data(), SplitSpec.from_dict(run.config["split"]))
         items = run.items.dense()
@@ -195,7 +195,7 @@ def untrained_ndcg() -> float:
 def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
     """Training reserves what is no table value, so that the default export fits."""
     model = backbone(backbone_name)
-    limit = 24_000 + 4 * model.beside(16, model.config())
+    limit = 24_000 + 4 * model.extra_parameters(16, model.config())
     for widths in (2, 16):
         run = train(
             data(),
@@ -206,7 +206,7 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
             method_settings={"widths": widths, "exponent": 0.6},
             **vars(OPTIONS),
         )
-        done = export(from_run(run), tmp_path / "b", Options(precision=precision, verify=False))
+        done = export(from_run(run), tmp_path / "b", precision=precision, verify=False)
         assert done.nbytes <= limit
 
 
@@ -215,14 +215,14 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
 def test_a_bundle_is_measured_as_its_run(backbone_name: str, split: str, tmp_path: Path) -> None:
     """A history is what the final model was trained on, whatever the split."""
     run = train(data(), backbone=backbone_name, method="dense", dimensions=16, split=split, **vars(OPTIONS))
-    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(from_run(run), tmp_path / "b", verify=False).folder)
     assert evaluate(model, data())["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
 
 
 def test_a_small_catalogue_is_measured(tmp_path: Path) -> None:
     few = synthetic(n_users=60, n_items=15, n=400, seed=1)
     run = train(few, backbone="svd", method="dense", dimensions=4, **vars(OPTIONS))
-    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(from_run(run), tmp_path / "b", verify=False).folder)
     assert evaluate(model, few)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
 
 
@@ -230,7 +230,7 @@ def test_a_large_budgeted_table_fits_without_being_told(tmp_path: Path) -> None:
     """Above 10,000 rows a table has more widths, and the exporter would pad to save nodes: not past the budget."""
     large = synthetic(n_users=11_000, n_items=12_000, n=60_000, seed=2)
     run = train(large, backbone="svd", budget="300KiB", dimensions=32, **vars(OPTIONS))
-    done = export(from_run(run), tmp_path / "b", Options(verify=False))
+    done = export(from_run(run), tmp_path / "b", verify=False)
     assert 0.9 * 300 * 1024 < done.nbytes <= 300 * 1024
 
 
@@ -244,9 +244,9 @@ def test_an_unsupported_pair_says_what_is_supported(make: Callable[[], object]) 
 
 def test_what_does_not_exist_is_refused(source: Source, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="mixed"):
-        export(source, tmp_path / "b", Options("no such layout"))
+        export(source, tmp_path / "b", layout="no such layout")
     with pytest.raises(UnsupportedError, match="fp32"):
-        Options(precision="fp8")
+        ExportRequest(precision="fp8")
     assert not list(tmp_path.iterdir())
 
 

@@ -20,7 +20,7 @@ from edgerec.tables import DenseTable, load_arrays
 from edgerec.tables.texts import is_text, join_texts, restored, storable, text_array
 from edgerec.training import FitOptions, Run
 from edgerec.training.fold_in import fold_in
-from edgerec_export import Options, Source, diff, export, from_arrays, from_run
+from edgerec_export import ExportRequest, Source, diff, export, export_request, from_arrays, from_run
 
 USERS, LONG = 20_000, 20_000
 """Fixed-width text would take 1.6 GB for the users alone."""
@@ -65,12 +65,12 @@ def test_runs_bundles_id_maps_and_patches_too(run: Run, tmp_path: Path) -> None:
         run.save(tmp_path / "run")
         again = Run.load(tmp_path / "run")
         assert again.user_ids.tolist() == run.user_ids.tolist()
-        options = Options(layout="dense", verify=False)
-        export(from_run(again), tmp_path / "a", Options(layout="dense", verify=False, id_map=tmp_path / "map.csv"))
+        options = ExportRequest(layout="dense", verify=False)
+        export(from_run(again), tmp_path / "a", layout="dense", verify=False, id_map=tmp_path / "map.csv")
         changed = Source(
             DenseTable(again.items.dense() + 1), again.item_ids, again.users, again.user_ids, again.encoder
         )
-        export(changed, tmp_path / "c", options)
+        export_request(changed, tmp_path / "c", options)
         diff(tmp_path / "a", tmp_path / "c", tmp_path / "p", verify=False)
 
     assert peak(work) < MOST
@@ -110,7 +110,7 @@ def test_the_kind_of_an_array_changes_no_answer(tmp_path: Path, monkeypatch: pyt
         again = Run.load(folder / "run")
         assert is_text(again.user_ids)
         assert again.titles is not None
-        bundle = export(from_run(again), folder / "bundle", Options(titles=True, verify=False))
+        bundle = export(from_run(again), folder / "bundle", titles=True, verify=False)
         more = Interactions.from_pairs(["user 1", "user 2"], ["new", "item 0é"])
         folded = fold_in(again, more).run
         assert folded.item_ids.tolist() == [*again.item_ids.tolist(), "new"]

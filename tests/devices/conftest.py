@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 
 HOST = "127.0.0.1"
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -190,7 +190,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     items, users = rng.standard_normal((500, 16), np.float32), rng.standard_normal((40, 16), np.float32)
     folder = tmp_path_factory.mktemp("bundle") / "films.bundle"
-    return export(from_arrays(items, users), folder, Options(verify=False)).folder
+    return export(from_arrays(items, users), folder, verify=False).folder
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_no_index_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "OSError: Could not find a suitable TLS CA certificate bundle",
-            "the device has no certificates to trust an index by",
+            "the device has no CA certificates for HTTPS",
         ),
         ("/usr/bin/python3: No module named pip", "the device has no pip: python3 -m ensurepip"),
         ("WARNING: x\nERROR: something else\n", "pip failed on the device: something else"),

@@ -26,7 +26,7 @@ from edgerec_devices.arm64 import device as arm64
 from edgerec_devices.arm64 import setup as arm64_setup
 from edgerec_devices.arm64.device import Arm64
 from edgerec_devices.arm64.vm import EMULATOR, Machine
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 from tests.conftest import CommandLine, interrupted
 from tests.devices.conftest import awaited, lacking, one_line
 from tests.vectors.check import FOLDER, names
@@ -38,9 +38,9 @@ QUICK = ("--processes", "1", "--calls", "20")
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The stand-in, made unless it is there; what was told of it."""
-    for lack in arm64_setup.lacks():
-        if lack.mend != arm64_setup.COMMAND:
-            lacking(lack.what, lack.mend)
+    for part in arm64_setup.missing():
+        if part.fix != arm64_setup.COMMAND:
+            lacking(part.what, part.fix)
     told: list[str] = []
     # Workers of pytest share the folder above theirs: the others wait for the first.
     with (tmp_path_factory.getbasetemp().parent / "arm64.lock").open("w") as lock:
@@ -73,7 +73,7 @@ def test_it_is_made_once_and_says_of_what(made: list[str]) -> None:
     again: list[str] = []
     arm64_setup.set_up(again.append)
     assert again == []
-    assert arm64_setup.lacks() == []
+    assert arm64_setup.missing() == []
     contents = json.loads((arm64_setup.home() / arm64_setup.CONTENTS).read_text())["packages"]
     assert {"python3.11-minimal", "openssh-server", "onnxruntime (wheel)"} <= contents.keys()
     assert not list(arm64_setup.home().parent.glob(f".{arm64_setup.NAME}-*"))
@@ -142,7 +142,7 @@ def test_two_boots_count_the_same(made: list[str], bundle: Path, command_line: C
 def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], command_line: CommandLine, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     items, users = rng.standard_normal((300_000, 64), np.float32), rng.standard_normal((40, 64), np.float32)
-    large = export(from_arrays(items, users), tmp_path / "large.bundle", Options(ids="none", verify=False)).folder
+    large = export(from_arrays(items, users), tmp_path / "large.bundle", ids="none", verify=False).folder
     line = one_line(command_line("bench", large, *QUICK, "--device", "arm64", "--memory", "128M"))
     assert "the bundle does not fit into the device's memory of 128.0 MiB" in line
 
@@ -154,7 +154,7 @@ def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
         (emulator,) = emulators(quick.ssh_config.parent)
         cutting = threading.Timer(2, os.kill, (emulator, signal.SIGKILL))
         cutting.start()
-        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the same again$"):
+        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the command again$"):
             device.run(request)
         cutting.join()
 
@@ -194,14 +194,14 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(arm64_setup, "is_debian", lambda: True)
     monkeypatch.setattr(arm64_setup, "PLACES", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    programs, machine = arm64_setup.lacks()
-    assert programs.mend.startswith("sudo apt-get install --no-install-recommends qemu-system-arm ipxe-qemu- ")
-    assert machine.mend == "edgerec devices setup arm64"
+    programs, machine = arm64_setup.missing()
+    assert programs.fix.startswith("sudo apt-get install --no-install-recommends qemu-system-arm ipxe-qemu- ")
+    assert machine.fix == "edgerec devices setup arm64"
     with pytest.raises(BenchError, match=r"there is no qemu-system-aarch64, .*: sudo apt-get install"):
         arm64_setup.set_up(print)
     monkeypatch.setattr(arm64_setup, "is_debian", lambda: False)
-    (lack,) = arm64_setup.lacks()
-    with pytest.raises(BenchError, match="made of Debian's packages"), open_device("arm64"):
+    (part,) = arm64_setup.missing()
+    with pytest.raises(BenchError, match="built from Debian's packages"), open_device("arm64"):
         pass
-    assert "\n" not in lack.what + lack.mend
+    assert "\n" not in part.what + part.fix
     assert DoesNotFitError.__mro__[1] is BenchError

@@ -24,7 +24,7 @@ import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
-from edgerec_bench import Settings, bench, read_results
+from edgerec_bench import Settings, bench_request, read_results
 from edgerec_devices import open_device
 from edgerec_devices.web import chromium
 from edgerec_devices.web import files as web_files
@@ -56,7 +56,7 @@ def browser(ready: None) -> Iterator[Browser]:
 def test_a_real_bench(browser: Browser, name: str) -> None:
     scenarios = ("recommend", "score", "lookup", "history", "sustained")
     settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench(BUNDLES / name, settings, device=browser)
+    result = bench_request(BUNDLES / name, settings, device=browser)
     encodes = name.endswith("ials")
     assert result.measured.scenarios == ("recommend", "score 20", "lookup", *(["history"] if encodes else []))
     (process,) = result.measured.processes
@@ -134,13 +134,13 @@ def test_a_page_that_somebody_opens(ready: None, capsys: pytest.CaptureFixture[s
 
 def test_one_page_is_measured_and_told_when_it_is_over() -> None:
     server, asked = WebServer(), {"connect": 60.0, "seconds": 60.0, "ended": lambda: None, "same": True}
-    answers = ThreadPoolExecutor().map(lambda task: server.ask({"task": task}, **asked), ["a"])
+    answers = ThreadPoolExecutor().map(lambda task: server.request({"task": task}, **asked), ["a"])
     with urlopen(f"{server.address}request?tab=one") as told:
         turn = json.load(told)
     assert turn == {"id": 1, "request": {"task": "a"}}
     urlopen(f"{server.address}answer?id={turn['id']}", data=b'{"ok": {}}').close()
     assert list(answers) == [{"ok": {}}]
-    answers = ThreadPoolExecutor().map(lambda task: server.ask({"task": task}, **asked), ["b"])
+    answers = ThreadPoolExecutor().map(lambda task: server.request({"task": task}, **asked), ["b"])
     with urlopen(f"{server.address}request?tab=two") as told:
         assert json.load(told) == {"end": OTHER}
     urlopen(f"{server.address}answer?id=2", data=b'{"ok": {}}').close()
@@ -229,7 +229,7 @@ def test_a_page_that_takes_too_long_and_one_that_never_comes(browser: Browser) -
         browser.run({**LONG, "bundle": browser.push(MIXED)})
     server = WebServer()
     with pytest.raises(BenchError, match=r"no browser opened http://127\.0\.0\.1:\d+/\S+ within 0\.2 s"):
-        server.ask({}, connect=0.2, seconds=1, ended=lambda: None, same=True)
+        server.request({}, connect=0.2, seconds=1, ended=lambda: None, same=True)
     server.close()
 
 

@@ -24,7 +24,7 @@ from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.demo_site import write_demo
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from tests.conftest import CommandLine
 from tests.devices.chrome import Chrome, Page, chrome
 from tests.devices.test_node import SOURCES
@@ -63,7 +63,7 @@ def films(folder: Path, *, users: bool = False) -> Path:
         item_counts=np.arange(FILMS)[::-1],
         titles=titles,
     )
-    return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
+    return export(source, folder / "films.bundle", titles=True, verify=False).folder
 
 
 @pytest.fixture(scope="module")

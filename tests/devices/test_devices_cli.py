@@ -13,7 +13,7 @@ import pytest
 from edgerec.cli.app import group
 from edgerec.errors import BenchError, StorageError
 from edgerec_bench.device_check import check_bundle
-from edgerec_devices.protocol import Kind, Tell, kept, set_up, silent
+from edgerec_devices.protocol import Kind, Tell, set_up, setup_folder, silent
 from edgerec_devices.registry import KINDS
 from tests.bench.devices import Answer, Changed
 from tests.conftest import CommandLine
@@ -34,9 +34,9 @@ def test_every_kind_is_listed_with_what_mends_it(command_line: CommandLine, cach
     assert kinds.keys() == KINDS.keys()
     assert kinds["local"]["ready"]
     for kind in kinds.values():
-        assert kind["ready"] == (not kind["lacks"])
-        assert all(lack["what"] and lack["mend"] for lack in kind["lacks"])
-    assert "edgerec devices setup arm64" in [lack["mend"] for lack in kinds["arm64"]["lacks"]]
+        assert kind["ready"] == (not kind["missing"])
+        assert all(part["what"] and part["fix"] for part in kind["missing"])
+    assert "edgerec devices setup arm64" in [part["fix"] for part in kinds["arm64"]["missing"]]
     table = command_line("devices", "list")
     assert all(kind["form"] in table.stdout for kind in kinds.values())
     assert not cache.exists()  # it only looked
@@ -103,10 +103,10 @@ def test_errors_are_one_line(command_line: CommandLine) -> None:
 
 def test_setting_up_again_keeps_what_works(cache: Path) -> None:
     def make(tell: Tell) -> None:
-        if not kept("toy").exists():
+        if not setup_folder("toy").exists():
             tell("making")
-            kept("toy").mkdir(parents=True)
-            (kept("toy") / "version").write_text(str(next(versions)))
+            setup_folder("toy").mkdir(parents=True)
+            (setup_folder("toy") / "version").write_text(str(next(versions)))
 
     def fail(_: Tell) -> None:
         raise BenchError("no network")
@@ -116,18 +116,18 @@ def test_setting_up_again_keeps_what_works(cache: Path) -> None:
     for again, version, told in ((False, "1", ["making"]), (False, "1", []), (True, "2", ["making"])):
         said: list[str] = []
         set_up(toy, said.append, again=again)
-        assert ((kept("toy") / "version").read_text(), said) == (version, told)
+        assert ((setup_folder("toy") / "version").read_text(), said) == (version, told)
     with pytest.raises(BenchError, match="no network"):
         set_up(Kind("toy", "toy", "a toy", KINDS["local"].open, set_up=fail), silent, again=True)
-    assert (kept("toy") / "version").read_text() == "2"
+    assert (setup_folder("toy") / "version").read_text() == "2"
     assert [path.name for path in cache.iterdir()] == ["toy"]
-    with pytest.raises(BenchError, match="for local nothing is set up"):
+    with pytest.raises(BenchError, match="local has nothing to set up"):
         set_up(KINDS["local"], silent)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path) -> None:
     def make(_: Tell) -> None:
-        kept("toy").mkdir(parents=True)
+        setup_folder("toy").mkdir(parents=True)
 
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(StorageError, match="cannot make"):

@@ -12,7 +12,7 @@ import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
-from edgerec_bench import Settings, bench
+from edgerec_bench import Settings, bench, bench_request
 from edgerec_devices import open_device
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package, packages, runtime_folder, set_up
@@ -48,7 +48,7 @@ def test_every_layout_and_precision_answers_as_numpy_does(node: Node) -> None:
 def test_a_real_bench(node: Node) -> None:
     scenarios = ("recommend", "score", "lookup", "history", "load", "sustained")
     settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench(BUNDLES / "csr-fp32-ials", settings, device=node)
+    result = bench_request(BUNDLES / "csr-fp32-ials", settings, device=node)
     assert result.measured.scenarios == ("recommend", "score 20", "lookup", "history")
     (process,) = result.measured.processes
     assert process.memory["wasm_heap"] >= process.bare["wasm_heap"] > 0
@@ -73,7 +73,7 @@ def test_rows_are_those_of_this_machine(node: Node, threads: int) -> None:
 def test_a_bundle_that_does_not_fit(node: Node, tmp_path: Path) -> None:
     bundle = large_bundle(tmp_path)
     with pytest.raises(DoesNotFitError, match=r"WebAssembly's heap of \d+ MiB could not grow as the bundle needs"):
-        bench(bundle, Settings(1, 5, 0.0), device=Node(heap=20 << 20))
+        bench(bundle, processes=1, calls=5, seconds=0.0, device=Node(heap=20 << 20))
     wide = Node(heap=64 << 20)
     request = {**QUICK, "task": "bundle", "bundle": str(bundle), "scenarios": ["recommend"]}
     assert wide.run(request)["memory"]["wasm_heap"] <= 64 << 10
@@ -133,19 +133,19 @@ def test_no_node_and_an_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_not_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("node")
-    monkeypatch.setattr(web_files, "kept", tmp_path.joinpath)
+    monkeypatch.setattr(web_files, "setup_folder", tmp_path.joinpath)
     with pytest.raises(BenchError, match=r"onnxruntime-web \S+ is not here; fetch it: edgerec devices setup browser"):
         Node()
-    assert [lack.mend for lack in web_files.lacks()] == ["edgerec devices setup browser"]
+    assert [part.fix for part in web_files.missing()] == ["edgerec devices setup browser"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert len(web_files.lacks()) == 2
+    assert len(web_files.missing()) == 2
     with pytest.raises(BenchError, match=r"there is no npm on this machine, .*: sudo apt-get install npm"):
         set_up(lambda _: None)
 
 
 def test_setting_up_takes_the_expected_bytes_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("node")
-    monkeypatch.setattr(web_files, "kept", tmp_path.joinpath)
+    monkeypatch.setattr(web_files, "setup_folder", tmp_path.joinpath)
     wrong = [Package(name, version, f"sha512-{64 * 'A'}") for name, version, _ in packages()]
     with monkeypatch.context() as patch:
         patch.setattr(web_files, "packages", lambda: wrong)

@@ -135,7 +135,7 @@ def test_a_closed_port_and_an_unknown_name(server: Server, bundle: Path, command
 def test_a_key_that_is_not_accepted(server: Server, bundle: Path, command_line: CommandLine) -> None:
     client(server, key="stranger")
     line = one_line(command_line("bench", bundle, "--device", server.address))
-    assert "permission denied: no key of yours is accepted there; bring one: ssh-copy-id -p" in line
+    assert "permission denied: the device accepts none of your keys; install one: ssh-copy-id -p" in line
 
 
 def test_a_host_that_is_unknown_and_one_that_changed(server: Server, bundle: Path) -> None:

@@ -23,7 +23,7 @@ from edgerec.tables import DenseTable
 from edgerec_devices.protocol import silent
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.patch import diff
 from tests.devices.android.parts import kept
 from tests.loops import REFUSED, loops
@@ -32,13 +32,13 @@ from tests.vectors.check import FOLDER, ranking_failure, values_failure
 
 BUNDLES = FOLDER / "bundles"
 PATCHES = {
-    "mixed int8": Kind(Options(layout="mixed", precision="int8", verify=False)),
-    "dense int4": Kind(Options(layout="dense", precision="int4", verify=False), "linear", "str"),
-    "csr fp16": Kind(Options(layout="csr", precision="fp16", verify=False), "ials", "str", titles=True),
-    "ell fp32": Kind(Options(layout="ell", precision="fp32", verify=False, titles=True), "linear", titles=True),
-    "csc int8": Kind(Options(layout="csc", precision="int8", verify=False), "users", "str"),
-    "bitmask int4": Kind(Options(layout="bitmask", precision="int4", verify=False), "ials"),
-    "other scales": Kind(Options(layout="mixed", precision="int4", verify=False), "linear", like=False),
+    "mixed int8": Kind(ExportRequest(layout="mixed", precision="int8", verify=False)),
+    "dense int4": Kind(ExportRequest(layout="dense", precision="int4", verify=False), "linear", "str"),
+    "csr fp16": Kind(ExportRequest(layout="csr", precision="fp16", verify=False), "ials", "str", titles=True),
+    "ell fp32": Kind(ExportRequest(layout="ell", precision="fp32", verify=False, titles=True), "linear", titles=True),
+    "csc int8": Kind(ExportRequest(layout="csc", precision="int8", verify=False), "users", "str"),
+    "bitmask int4": Kind(ExportRequest(layout="bitmask", precision="int4", verify=False), "ials"),
+    "other scales": Kind(ExportRequest(layout="mixed", precision="int4", verify=False), "linear", like=False),
 }
 """Of what patches are made, for whoever applies them: every layout, every precision, both kinds of ids."""
 NATIVE = Package(
@@ -162,7 +162,7 @@ def films(folder: Path) -> Path:
     items = DenseTable(rng.standard_normal((100, 8), np.float32))
     encoder, popularity = LinearEncoder(np.ones(100, np.float32)), np.arange(100)[::-1]
     source = Source(items, np.arange(100), encoder=encoder, item_counts=popularity, titles=titles)
-    return export(source, folder / "films.bundle", Options(titles=True, verify=False)).folder
+    return export(source, folder / "films.bundle", titles=True, verify=False).folder
 
 
 def hostile_graphs() -> dict[str, tuple[bytes, str]]:
@@ -288,10 +288,10 @@ def not_finite(folder: Path) -> None:
     users, and all cosines), beyond (scores beyond float32, all negative), encoded (the vectors of histories)."""
     rng = np.random.default_rng(0)
     items = np.abs(rng.standard_normal((20, 4), np.float32)) + 1
-    options = Options(similar=True, verify=False)
-    whole = export(from_arrays(items, items[:2]), folder / "users", options).folder
+    options = ExportRequest(similar=True, verify=False)
+    whole = export_request(from_arrays(items, items[:2]), folder / "users", options).folder
     histories = from_arrays(items, None, encoder=LeastSquaresEncoder(3.0, 2.0), item_counts=np.arange(20))
-    solved = export(histories, folder / "histories", options).folder
+    solved = export_request(histories, folder / "histories", options).folder
     for name, bundle, changes in (
         ("nan", whole, {"u": np.nan, "n": np.nan}),
         ("beyond", whole, {"u": -3e38}),
@@ -310,4 +310,4 @@ def large_bundle(folder: Path) -> Path:
     """One whose tables are 12 MiB."""
     rng = np.random.default_rng(0)
     items, users = (rng.standard_normal((rows, 64), np.float32) for rows in (50_000, 40))
-    return export(from_arrays(items, users), folder / "large.bundle", Options(verify=False)).folder
+    return export(from_arrays(items, users), folder / "large.bundle", verify=False).folder

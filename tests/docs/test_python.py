@@ -16,7 +16,7 @@ import pytest
 
 from bench.experiments.load import cells
 from edgerec.runtime import Recommender
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from tests.conftest import history_source, random_source
 from tests.docs.test_docs import ROOT, blocks, rows_of
 
@@ -25,7 +25,7 @@ SECURITY = (ROOT / "docs" / "reference" / "security.md").read_text()
 
 
 def test_the_service_answers(tmp_path: Path) -> None:
-    bundle = export(random_source(300, 120), tmp_path / "films.bundle", Options(verify=False)).folder
+    bundle = export(random_source(300, 120), tmp_path / "films.bundle", verify=False).folder
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "service.py").write_text(blocks(PAGE, "python")[0].replace("8000", str(port)))
@@ -61,7 +61,7 @@ def test_the_app_remembers_and_forgets(
     monkeypatch.chdir(tmp_path)
     made = history_source(300)
     source = Source(made.items, np.arange(300), encoder=made.encoder, item_counts=np.arange(300))
-    model = Recommender.load(export(source, tmp_path / "histories.bundle", Options(verify=False)).folder)
+    model = Recommender.load(export(source, tmp_path / "histories.bundle", verify=False).folder)
     exec(blocks(PAGE, "python")[1], {})
     expected = model.recommend(history=[3, 50, 181], k=5)
     assert capsys.readouterr().out.splitlines() == [str(expected), "(3, 181)"]

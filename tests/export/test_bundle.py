@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
 from edgerec.runtime import Recommender
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.draft import Draft, Wishes
 from edgerec_export.draft import draft_within as choose_draft
 from edgerec_export.layouts import LAYOUTS
@@ -40,17 +40,17 @@ def test_every_budget_is_met_or_refused(
     tmp_path_factory: pytest.TempPathFactory, limit: int, layout: str, precision: str
 ) -> None:
     place = tmp_path_factory.mktemp("budget")
-    options = Options(layout, precision, max_bytes=limit, verify=False)
+    options = ExportRequest(layout, precision, max_bytes=limit, verify=False)
     try:
-        done = export(SOURCE, place / "b", options)
+        done = export_request(SOURCE, place / "b", options)
     except BudgetError as error:
         assert not list(place.iterdir())
         smallest = int(str(error).partition(" allows is ")[2].split()[0])
         assert smallest > limit
-        exact = export(SOURCE, place / "b", Options(layout, precision, max_bytes=smallest, verify=False))
+        exact = export(SOURCE, place / "b", layout=layout, precision=precision, max_bytes=smallest, verify=False)
         assert exact.nbytes <= smallest
         with pytest.raises(BudgetError):
-            export(SOURCE, place / "c", Options(layout, precision, max_bytes=exact.nbytes - 8, verify=False))
+            export(SOURCE, place / "c", layout=layout, precision=precision, max_bytes=exact.nbytes - 8, verify=False)
     else:
         assert done.nbytes == size_of(place / "b") <= limit
 
@@ -59,7 +59,7 @@ def test_every_budget_is_met_or_refused(
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_path: Path) -> None:
     """Around the bounds of the chunked top-k: verification asks in a fresh process and compares."""
-    done = export(random_source(n_items, 40), tmp_path / "b", Options("mixed", precision))
+    done = export(random_source(n_items, 40), tmp_path / "b", layout="mixed", precision=precision)
     assert done.verification is not None
     assert done.verification.max_error < 1e-3
 
@@ -67,7 +67,7 @@ def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_histories_equal_numpy(layout: str, precision: str, tmp_path: Path) -> None:
-    done = export(history_source(300), tmp_path / "b", Options(layout, precision))
+    done = export(history_source(300), tmp_path / "b", layout=layout, precision=precision)
     assert done.verification is not None
     model = Recommender.load(done.folder)
     assert model.n_users == 0
@@ -81,7 +81,7 @@ def test_ties_and_zero_vectors_are_answered(tmp_path: Path) -> None:
     users[0, 0] = 1
     source = from_arrays(items, users)
     for precision in ("fp32", "int8"):
-        done = export(source, tmp_path / precision, Options(precision=precision))
+        done = export(source, tmp_path / precision, precision=precision)
         model = Recommender.load(done.folder)
         assert sorted(a.item for a in model.recommend(0, 20)) == list(range(0, 40, 2))
         assert len(model.recommend(1, 40)) == 40
@@ -95,7 +95,7 @@ def test_what_is_like_a_row_that_vanishes_is_answered_to_the_last_item(short: fl
     items[3] *= short
     source = from_arrays(items, np.eye(5, items.shape[1]))
     for precision in ("fp32", "fp16", "int8"):
-        model = Recommender.load(export(source, tmp_path / precision, Options(precision=precision)).folder)
+        model = Recommender.load(export(source, tmp_path / precision, precision=precision).folder)
         rows, scores = model.similar_rows([3, 4], 30)
         assert sorted(rows[0]) == [-1, *(row for row in range(30) if row != 3)]
         assert np.abs(scores[0, :-1]).max() < 1e-4
@@ -108,22 +108,22 @@ def test_cosines_are_of_dimensions_too_that_no_user_has(layout: str, tmp_path: P
     """Scores do without them, and a bundle without `similar` leaves them out."""
     items = np.array([[1, 0], [1, 5], [1, -5], [2, 0.1]], np.float32)
     source = from_arrays(items, np.array([[1, 0], [2, 0]], np.float32))
-    done = export(source, tmp_path / "b", Options(layout))
+    done = export(source, tmp_path / "b", layout=layout)
     model = Recommender.load(done.folder)
     lengths = np.linalg.norm(items, axis=1)
     found = {one.item: one.score for one in model.similar(0, 3)}
     for item, cosine in enumerate(items @ items[0] / lengths / lengths[0]):
         assert found.get(item, 1) == pytest.approx(cosine, abs=2e-3)
     assert model.score(1, [0, 1, 2, 3]).tolist() == [2, 2, 2, 4]
-    like = export(source, tmp_path / "like", Options.like(done.folder, verify=False))
+    like = export(source, tmp_path / "like", like=done.folder, verify=False)
     assert {one.item: one.score for one in Recommender.load(like.folder).similar(0, 3)} == found
-    without = choose_draft(source, Options(layout, similar=False))
-    assert (without.items.d, choose_draft(source, Options(layout)).items.d) == (1, 2)
-    assert choose_draft(source, Options(layout, max_bytes=without.nbytes())).items.d == 1
+    without = choose_draft(source, ExportRequest(layout, similar=False))
+    assert (without.items.d, choose_draft(source, ExportRequest(layout)).items.d) == (1, 2)
+    assert choose_draft(source, ExportRequest(layout, max_bytes=without.nbytes())).items.d == 1
 
 
 def test_the_graph_is_standard_checked_and_old(tmp_path: Path) -> None:
-    done = export(random_source(5000, 40), tmp_path / "b", Options(precision="int8"))
+    done = export(random_source(5000, 40), tmp_path / "b", precision="int8")
     for path in done.folder.glob("*.onnx"):
         onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(str(path), load_external_data=False)
@@ -151,7 +151,7 @@ def test_stock_onnxruntime_opens_the_graph_by_its_path(tmp_path: Path) -> None:
 
 def test_an_answer_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     for number, source in enumerate((SOURCE, history_source(300))):
-        done = export(source, tmp_path / str(number), Options(precision="int8"))
+        done = export(source, tmp_path / str(number), precision="int8")
         model = Recommender.load(done.folder)
         key, subject = ("user", np.arange(6)) if model.n_users else ("history", np.arange(24).reshape(6, 4))
         none = np.full((6, 1), -1)
@@ -165,16 +165,16 @@ def test_an_answer_does_not_depend_on_the_batch(tmp_path: Path) -> None:
 def test_the_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("a", "b"):
-        done = export(SOURCE, tmp_path / name, Options(verify=False))
+        done = export(SOURCE, tmp_path / name, verify=False)
         contents.append({path.name: path.read_bytes() for path in done.folder.iterdir()})
     assert contents[0] == contents[1]
 
 
 def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
     folder = tmp_path / "b"
-    export(SOURCE, folder, Options(verify=False))
+    export(SOURCE, folder, verify=False)
     before = {path.name for path in folder.iterdir()}
-    done = export(random_source(300, 20), folder, Options(verify=False))
+    done = export(random_source(300, 20), folder, verify=False)
     after = {path.name for path in folder.iterdir()}
     assert before & after == {"manifest.json"}  # whose renaming is all that replaces it
     assert len(after) == 6
@@ -185,7 +185,7 @@ def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_the_card_names_the_precisions_that_ship(tmp_path: Path) -> None:
-    done = export(SOURCE, tmp_path / "b", Options(precision="auto", max_bytes=30_000, fit=True, verify=False))
+    done = export(SOURCE, tmp_path / "b", precision="auto", max_bytes=30_000, fit=True, verify=False)
     (card,) = done.folder.glob("README-*.md")
     assert f"| mixed, {Recommender.load(done.folder).manifest.precision} |" in card.read_text()
     assert "auto" not in card.read_text()
@@ -194,15 +194,15 @@ def test_the_card_names_the_precisions_that_ship(tmp_path: Path) -> None:
 def test_a_readme_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(ExportError, match="holds no bundle"):
-        export(SOURCE, tmp_path, Options(verify=False))
+        export(SOURCE, tmp_path, verify=False)
 
 
 def test_a_failed_export_leaves_the_old_bundle(tmp_path: Path) -> None:
     folder = tmp_path / "b"
-    export(SOURCE, folder, Options(verify=False))
+    export(SOURCE, folder, verify=False)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(BudgetError):
-        export(SOURCE, folder, Options(max_bytes=10))
+        export(SOURCE, folder, max_bytes=10)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -231,7 +231,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     (small_disk / "precious").write_bytes(b"x" * 40_000)
     with pytest.raises(StorageError, match="No space left"):
-        export(SOURCE, small_disk / "b", Options("dense"))
+        export(SOURCE, small_disk / "b", layout="dense")
     assert [path.name for path in small_disk.iterdir()] == ["precious"]
     assert (small_disk / "precious").stat().st_size == 40_000
 
@@ -250,13 +250,13 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
 
 def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
     """A bundle whose tables changed after the fact does not pass, and the message says what was off."""
-    done = export(SOURCE, tmp_path / "b", Options(verify=False))
-    draft = choose_draft(SOURCE, Options("mixed"))
+    done = export(SOURCE, tmp_path / "b", verify=False)
+    draft = choose_draft(SOURCE, ExportRequest("mixed"))
     reference = packed_in_memory(draft).reference()
     assert verify(done.folder, reference, 120).max_error < 1e-4
     wrong = random_source(500, 120, seed=9)
     with pytest.raises(VerificationError, match=r"expected .* within"):
-        verify(done.folder, packed_in_memory(choose_draft(wrong, Options("mixed"))).reference(), 120)
+        verify(done.folder, packed_in_memory(choose_draft(wrong, ExportRequest("mixed"))).reference(), 120)
     manifest = json.loads((done.folder / "manifest.json").read_text())
     (done.folder / manifest["graphs"]["score"]["file"]).unlink()
     with pytest.raises(VerificationError, match="cannot be opened"):
@@ -265,14 +265,17 @@ def test_verification_finds_a_wrong_value(tmp_path: Path) -> None:
 
 def test_without_users_needs_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="encoder"):
-        export(SOURCE, tmp_path / "b", Options(users=False))
+        export(SOURCE, tmp_path / "b", users=False)
     with pytest.raises(ExportError, match="an encoder"):
         Source(SOURCE.items, SOURCE.item_ids)
 
 
 def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
     """Nothing expands: a 9 MB bundle whose dense table has 51 MB costs its bytes, scores and a few MB."""
-    done = export(random_source(200_000, 50, d=64), tmp_path / "b", Options())
+    done = export(
+        random_source(200_000, 50, d=64),
+        tmp_path / "b",
+    )
     assert done.verification is not None
     if done.verification.peak_bytes is None:
         pytest.skip("no /proc here: memory cannot be read")
@@ -287,7 +290,7 @@ def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
 def test_the_smallest_size_named_is_the_smallest_of_all_choices(seed: int, precision: str) -> None:
     source = random_source(60, 40, seed=seed)
-    options = Options("mixed", precision, max_bytes=1, verify=False)
+    options = ExportRequest("mixed", precision, max_bytes=1, verify=False)
     with pytest.raises(BudgetError) as refused:
         choose_draft(source, options)
     named = int(str(refused.value).partition(" allows is ")[2].split()[0])
@@ -309,12 +312,12 @@ def test_wide_tables_pass_verification(tmp_path: Path) -> None:
 def test_a_damaged_bundle_is_mended_by_exporting_again(tmp_path: Path) -> None:
     folder = tmp_path / "b"
     for damage in ("truncate", "no manifest"):
-        export(SOURCE, folder, Options(verify=False))
+        export(SOURCE, folder, verify=False)
         if damage == "truncate":
             (folder / "manifest.json").write_text("{")
         else:
             (folder / "manifest.json").unlink()
-        export(random_source(300, 20), folder, Options(verify=False))
+        export(random_source(300, 20), folder, verify=False)
         assert Recommender.load(folder).n_items == 300
         assert len(list(folder.iterdir())) == 6
 
@@ -323,16 +326,16 @@ def test_a_damaged_bundle_is_mended_by_exporting_again(tmp_path: Path) -> None:
 def test_somebody_elses_manifest_is_left_alone(content: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ExportError, match="something else"):
-        export(SOURCE, tmp_path, Options(verify=False))
+        export(SOURCE, tmp_path, verify=False)
     assert (tmp_path / "manifest.json").read_text() == content
 
 
 def test_a_bundle_replaced_while_open_goes_on_answering(tmp_path: Path) -> None:
-    folder = export(SOURCE, tmp_path / "b", Options(verify=False)).folder
+    folder = export(SOURCE, tmp_path / "b", verify=False).folder
     model, other = Recommender.load(folder), Recommender.load(folder)
     item = model.recommend(5, 1)[0].item
     score = model.score(5, [item])
-    export(random_source(300, 20), folder, Options(verify=False))
+    export(random_source(300, 20), folder, verify=False)
     assert model.recommend(5, 1)[0].item == item
     assert model.score(5, [item]) == score
     with pytest.raises(BundleError, match="load it again"):  # a graph that was not open yet

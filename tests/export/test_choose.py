@@ -14,7 +14,7 @@ from edgerec.errors import BudgetError, ExportError, UnsupportedError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export
 from edgerec_export import choose as choosing
 from edgerec_export.choose import WELL_USED, choose
 from edgerec_export.draft import Draft
@@ -37,7 +37,7 @@ def low_rank_source(n_items: int = 800, n_users: int = 120, d: int = 24, seed: i
     return Source(tables[0], np.arange(n_items), tables[1], np.arange(n_users))
 
 
-def drafted(source: Source, options: Options) -> Draft:
+def drafted(source: Source, options: ExportRequest) -> Draft:
     return choose(source, options).draft
 
 
@@ -54,7 +54,7 @@ def error_of(draft: Draft) -> float:
 @settings(max_examples=25, deadline=None)
 def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: float) -> None:
     source = low_rank_source(density=density)
-    options = Options(precision=precision, max_bytes=limit, fit=True, verify=False)
+    options = ExportRequest(precision=precision, max_bytes=limit, fit=True, verify=False)
     chosen = choose(source, options)
     used = chosen.draft.nbytes()
     assert used <= limit
@@ -65,7 +65,7 @@ def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: fl
 @pytest.mark.parametrize(("precision", "width"), [("fp32", 7), ("fp16", 7), ("int8", 1), ("int4", 6)])
 def test_of_a_fitted_dense_bundle_no_larger_choice_fits(precision: str, width: int) -> None:
     """Its choices are the dimensions of all rows: a limit is met by as many as take a byte less than one more."""
-    source, options = low_rank_source(300, 40, d=10), Options("dense", precision, similar=False)
+    source, options = low_rank_source(300, 40, d=10), ExportRequest("dense", precision, similar=False)
     larger = width + (2 if precision == "int4" else 1)  # two dimensions share the bytes of int4
     least, most = (drafted(cut_to(source, w), options).nbytes() for w in (width, larger))
     for limit in (least, most - 1):
@@ -85,7 +85,7 @@ def test_a_dense_bundle_of_two_precisions_uses_its_budget(monkeypatch: pytest.Mo
     errors: dict[tuple[str, ...], float] = {}
     for coding in (("int8", "int4"), ("int8",), ("int4",)):
         monkeypatch.setattr(choosing, "_codings", lambda layout, options, coding=coding: iter([(coding, "row")]))
-        chosen = choose(source, Options("dense", "auto", max_bytes=limit, similar=False))
+        chosen = choose(source, ExportRequest("dense", "auto", max_bytes=limit, similar=False))
         error = chosen.tried[0].score_error
         assert error is not None
         errors[coding] = error
@@ -96,17 +96,17 @@ def test_a_dense_bundle_of_two_precisions_uses_its_budget(monkeypatch: pytest.Mo
 
 def test_without_fit_a_table_that_is_too_large_is_refused() -> None:
     with pytest.raises(BudgetError, match=r"smallest that .* allows is .*--fit") as refused:
-        choose(low_rank_source(), Options(max_bytes=30_000))
+        choose(low_rank_source(), ExportRequest(max_bytes=30_000))
     smallest = refused.value.smallest
     assert smallest is not None
-    assert drafted(low_rank_source(), Options("mixed", max_bytes=smallest)).nbytes() <= smallest
+    assert drafted(low_rank_source(), ExportRequest("mixed", max_bytes=smallest)).nbytes() <= smallest
 
 
 def test_the_best_precision_changes_scores_least() -> None:
     source, limit = low_rank_source(), 40_000
-    best = choose(source, Options(precision="auto", max_bytes=limit))
+    best = choose(source, ExportRequest(precision="auto", max_bytes=limit))
     errors = [
-        error_of(drafted(source, Options(precision=precision, max_bytes=limit, fit=True)))
+        error_of(drafted(source, ExportRequest(precision=precision, max_bytes=limit, fit=True)))
         for precision in ("fp32", "fp16", "int8", "int4")
     ]
     assert error_of(best.draft) <= min(errors) * 1.001
@@ -116,7 +116,7 @@ def test_the_best_precision_changes_scores_least() -> None:
 def test_more_bytes_never_change_scores_more() -> None:
     source = low_rank_source()
     errors = [
-        error_of(drafted(source, Options(precision="auto", max_bytes=limit)))
+        error_of(drafted(source, ExportRequest(precision="auto", max_bytes=limit)))
         for limit in (20_000, 40_000, 80_000, 160_000)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -125,7 +125,7 @@ def test_more_bytes_never_change_scores_more() -> None:
 @pytest.mark.parametrize("limit", [12_000, 20_000, 30_000, 50_000])
 def test_what_precision_auto_writes_answers_as_numpy(limit: int, tmp_path: Path) -> None:
     source = low_rank_source(n_items=1500, n_users=300)
-    done = export(source, tmp_path / "b", Options(precision="auto", max_bytes=limit, similar=False))
+    done = export(source, tmp_path / "b", precision="auto", max_bytes=limit, similar=False)
     assert done.verification is not None
 
 
@@ -135,24 +135,26 @@ def test_a_table_in_two_precisions_answers_as_numpy(tmp_path: Path, monkeypatch:
     source = low_rank_source(n_items=1500, n_users=300)
     found = set()
     for limit in range(26_000, 62_000, 6_000):
-        done = export(source, tmp_path / "b", Options("mixed", precision="auto", max_bytes=limit, similar=False))
+        done = export(source, tmp_path / "b", layout="mixed", precision="auto", max_bytes=limit, similar=False)
         found |= done.chosen.draft.precisions()
         assert done.verification is not None
     assert found == {"int8", "int4"}
 
 
 def test_auto_takes_a_layout_made_for_the_table() -> None:
-    assert drafted(random_source(3000, 60), Options()).options.layout == "mixed"
+    assert drafted(random_source(3000, 60), ExportRequest()).request.layout == "mixed"
     large = low_rank_source(n_items=20_000, density=0.1)
-    assert drafted(large, Options(precision="int8")).options.layout in ("ell", "csc", "bitmask")
-    names = [one.layout for one in choose(low_rank_source(density=0.1), Options(precision="int8")).tried]
+    assert drafted(large, ExportRequest(precision="int8")).request.layout in ("ell", "csc", "bitmask")
+    names = [one.layout for one in choose(low_rank_source(density=0.1), ExportRequest(precision="int8")).tried]
     assert len(set(names)) == len(names) > 2
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_finer_scales_change_scores_less(precision: str) -> None:
     source = low_rank_source()
-    errors = [error_of(drafted(source, Options("mixed", precision, scales=scales))) for scales in ("table", "row")]
+    errors = [
+        error_of(drafted(source, ExportRequest("mixed", precision, scales=scales))) for scales in ("table", "row")
+    ]
     assert errors[1] < errors[0]
 
 
@@ -161,10 +163,11 @@ def test_error_feedback_follows_the_users() -> None:
     source = low_rank_source()
     users = source.users
     assert users is not None
-    known = drafted(source, Options("dense", "int4", scales="row"))
+    known = drafted(source, ExportRequest("dense", "int4", scales="row"))
     blind = Source(source.items, source.item_ids, DenseTable(np.eye(24, dtype=np.float32)), np.arange(24))
     shipped = [
-        packed_in_memory(draft).tables["i"] for draft in (known, drafted(blind, Options("dense", "int4", scales="row")))
+        packed_in_memory(draft).tables["i"]
+        for draft in (known, drafted(blind, ExportRequest("dense", "int4", scales="row")))
     ]
     places = np.arange(source.items.n_rows)
     errors = []
@@ -176,10 +179,10 @@ def test_error_feedback_follows_the_users() -> None:
 
 def test_similar_items_ship_where_they_fit(tmp_path: Path) -> None:
     source = low_rank_source(500, 40)
-    without = drafted(source, Options("mixed", similar=False)).nbytes()
-    done = export(source, tmp_path / "tight", Options("mixed", max_bytes=without))
+    without = drafted(source, ExportRequest("mixed", similar=False)).nbytes()
+    done = export(source, tmp_path / "tight", layout="mixed", max_bytes=without)
     assert "similar" not in read_manifest(done.folder).graphs
-    done = export(source, tmp_path / "whole", Options("mixed"))
+    done = export(source, tmp_path / "whole", layout="mixed")
     model = Recommender.load(done.folder)
     answer = model.similar(source.item_ids[7].item(), k=5)
     rows = source.items.dense().astype(np.float64)
@@ -192,11 +195,11 @@ def test_similar_items_ship_where_they_fit(tmp_path: Path) -> None:
 
 def test_csc_may_ship_rows_twice(tmp_path: Path) -> None:
     source = low_rank_source(density=0.15)
-    once = export(source, tmp_path / "once", Options("csc", "int8"))
-    twice = export(source, tmp_path / "twice", Options("csc", "int8", lookup=True))
+    once = export(source, tmp_path / "once", layout="csc", precision="int8")
+    twice = export(source, tmp_path / "twice", layout="csc", precision="int8", lookup=True)
     assert {"l"} == {name for name in twice.parts if name == "l"} - set(once.parts)
     with pytest.raises(BudgetError):
-        export(source, tmp_path / "no", Options("csc", "int8", lookup=True, max_bytes=once.nbytes))
+        export(source, tmp_path / "no", layout="csc", precision="int8", lookup=True, max_bytes=once.nbytes)
     user = source.user_ids[3].item() if source.user_ids is not None else 0
     items = source.item_ids[:50].tolist()
     pairs = [Recommender.load(done.folder).score(user, items) for done in (once, twice)]
@@ -205,18 +208,18 @@ def test_csc_may_ship_rows_twice(tmp_path: Path) -> None:
 
 def test_memory_is_measured_and_met_or_refused(tmp_path: Path) -> None:
     source = random_source(60_000, 40, d=32)
-    done = export(source, tmp_path / "b", Options(max_rss=60_000_000))
+    done = export(source, tmp_path / "b", max_rss=60_000_000)
     assert done.peak_bytes is not None
     assert done.nbytes / 2 < done.peak_bytes <= 60_000_000
     with pytest.raises(BudgetError, match="memory"):
-        export(source, tmp_path / "no", Options(max_rss=2_000_000))
+        export(source, tmp_path / "no", max_rss=2_000_000)
     assert not (tmp_path / "no").exists()
 
 
 def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
     source = random_source(60_000, 40, d=32)
-    whole = choose(source, Options("mixed")).tried[0].cost.peak_bytes
-    done = export(source, tmp_path / "b", Options("mixed", fit=True, max_rss=int(0.8 * whole), verify=False))
+    whole = choose(source, ExportRequest("mixed")).tried[0].cost.peak_bytes
+    done = export(source, tmp_path / "b", layout="mixed", fit=True, max_rss=int(0.8 * whole), verify=False)
     assert done.chosen.kept < 1
     assert done.peak_bytes is not None
     assert done.peak_bytes <= 0.8 * whole
@@ -228,13 +231,13 @@ def test_fit_goes_down_to_one_value_a_row(layout: str, precision: str) -> None:
     """What is refused names the least that one value a row takes, and that is met."""
     source = low_rank_source()
     with pytest.raises(BudgetError) as refused:
-        choose(source, Options(layout, precision, max_bytes=1000, fit=True))
+        choose(source, ExportRequest(layout, precision, max_bytes=1000, fit=True))
     smallest = refused.value.smallest
     assert smallest is not None
     assert "--fit" not in str(refused.value)
-    assert drafted(source, Options(layout, precision, max_bytes=smallest, fit=True)).nbytes() <= smallest
+    assert drafted(source, ExportRequest(layout, precision, max_bytes=smallest, fit=True)).nbytes() <= smallest
     with pytest.raises(BudgetError):
-        choose(source, Options(layout, precision, max_bytes=smallest - 1, fit=True))
+        choose(source, ExportRequest(layout, precision, max_bytes=smallest - 1, fit=True))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -244,7 +247,7 @@ def test_the_smallest_tables_answer(layout: str, precision: str, n_items: int, d
     rng = np.random.default_rng(0)
     tables = [DenseTable(rng.standard_normal((n, d), np.float32)) for n in (n_items, 4)]
     source = Source(tables[0], np.arange(n_items), tables[1], np.arange(4))
-    done = export(source, tmp_path / "b", Options(layout, precision, verify=False))
+    done = export(source, tmp_path / "b", layout=layout, precision=precision, verify=False)
     model = Recommender.load(done.folder)
     best = model.recommend(2, k=1)[0]
     assert model.score(2, [best.item])[0] == pytest.approx(best.score, rel=1e-4, abs=1e-5)
@@ -261,17 +264,17 @@ def test_the_smallest_tables_answer(layout: str, precision: str, n_items: int, d
 )
 def test_options_that_would_do_nothing_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UnsupportedError):
-        Options(**options)  # type: ignore[arg-type]
+        ExportRequest(**options)  # type: ignore[arg-type]
 
 
 def test_scales_a_row_leave_csc_out() -> None:
     source = low_rank_source(density=0.1)
-    assert "csc" not in {one.layout for one in choose(source, Options(precision="int8", scales="row")).tried}
+    assert "csc" not in {one.layout for one in choose(source, ExportRequest(precision="int8", scales="row")).tried}
 
 
 def test_what_needs_a_limit_says_so() -> None:
     with pytest.raises(UnsupportedError, match="--max-bytes"):
-        choose(low_rank_source(), Options(precision="auto"))
+        choose(low_rank_source(), ExportRequest(precision="auto"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "edgerec.calibration", "terms": {}}', '{"format": "x"}'])
@@ -279,4 +282,4 @@ def test_a_calibration_that_is_none_is_one_line(content: str, tmp_path: Path) ->
     path = tmp_path / "calibration.json"
     path.write_text(content)
     with pytest.raises(ExportError, match="no calibration"):
-        choose(low_rank_source(), Options(calibration=path))
+        choose(low_rank_source(), ExportRequest(calibration=path))

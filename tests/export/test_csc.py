@@ -11,7 +11,7 @@ import pytest
 
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable, SparseTable
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export, export_request
 from edgerec_export.layouts import csc
 from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
@@ -31,7 +31,7 @@ def test_many_stretches_equal_numpy(
     items[rng.random(items.shape) < 0.8] = 0
     items[256:384, 3] = 0  # a list without values
     source = Source(SparseTable.from_dense(items), np.arange(n_items), DenseTable(users), np.arange(USERS))
-    done = export(source, tmp_path / "b", Options("csc", precision, similar=True))
+    done = export(source, tmp_path / "b", layout="csc", precision=precision, similar=True)
     assert done.verification is not None
 
 
@@ -53,7 +53,7 @@ def test_recommend_and_score_agree_where_a_second_copy_is_looked_up(
     precision: str, scales: str, tmp_path: Path
 ) -> None:
     source = sparse_source(300)
-    done = export(source, tmp_path / "b", Options("csc", precision, scales=scales, lookup=True, similar=True))
+    done = export(source, tmp_path / "b", layout="csc", precision=precision, scales=scales, lookup=True, similar=True)
     assert done.verification is not None
     model = Recommender.load(done.folder)
     for user in range(USERS):
@@ -69,7 +69,7 @@ def test_both_copies_have_the_same_codes_where_scales_are_chosen_on_a_sample(
     """Above `SAMPLE` rows each copy would sample rows of its own order."""
     for module in ("edgerec_export.layouts.base", "edgerec_export.layouts.csc"):
         monkeypatch.setattr(f"{module}.SAMPLE", 50)
-    done = export(sparse_source(2000), tmp_path / "b", Options("csc", precision, lookup=True, verify=False))
+    done = export(sparse_source(2000), tmp_path / "b", layout="csc", precision=precision, lookup=True, verify=False)
     tables = packed_in_memory(done.chosen.draft).tables
     places = np.arange(2000)
     np.testing.assert_array_equal(tables["i"].values(places), tables["l"].values(places))
@@ -78,11 +78,11 @@ def test_both_copies_have_the_same_codes_where_scales_are_chosen_on_a_sample(
 
 def test_a_bundle_like_an_older_one_has_one_scale_for_both_copies(tmp_path: Path) -> None:
     """Bundles of older releases may have two."""
-    export(sparse_source(300), tmp_path / "old", Options("csc", "int4", lookup=True, verify=False))
-    options = Options.like(tmp_path / "old")
-    assert options.shipped is not None
-    kept = options.shipped.scales["l"]
+    export(sparse_source(300), tmp_path / "old", layout="csc", precision="int4", lookup=True, verify=False)
+    request = ExportRequest(like=tmp_path / "old").resolved()
+    assert request.previous is not None
+    kept = request.previous.scales["l"]
     assert kept.scales is not None
-    options.shipped.scales["l"] = replace(kept, scales=kept.scales * 2)
-    done = export(sparse_source(300), tmp_path / "new", options)
+    request.previous.scales["l"] = replace(kept, scales=kept.scales * 2)
+    done = export_request(sparse_source(300), tmp_path / "new", request)
     assert done.verification is not None

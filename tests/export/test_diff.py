@@ -18,9 +18,9 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import PREVIOUS_NAME
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.patch.patchfile import Copies
-from edgerec_export import Options, diff, export, from_arrays
+from edgerec_export import ExportRequest, diff, export, export_request, from_arrays
 from edgerec_export.layouts import LAYOUTS
-from edgerec_export.patch import Shipped
+from edgerec_export.patch import PreviousBundle
 from edgerec_export.patch.diff import copies_of
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.values import PRECISIONS
@@ -41,9 +41,9 @@ def check(old: Path, new: Path, patch: Path) -> None:
     assert contents(old) == before
 
 
-def options_of(layout: str, precision: str, scales: str) -> Options:
+def options_of(layout: str, precision: str, scales: str) -> ExportRequest:
     by_row = scales == "row" and layout != "csc" and precision in ("int8", "int4")
-    return Options(layout, precision, scales="row" if by_row else "auto", verify=False)
+    return ExportRequest(layout, precision, scales="row" if by_row else "auto", verify=False)
 
 
 @given(
@@ -91,7 +91,7 @@ def test_bundles_that_have_little_in_common(seed: int, tmp_path: Path) -> None:
         kind = Kind(
             options_of(*form.split(), "auto"), subject=["users", "ials"][number % 2], ids=["int", "str"][number // 2]
         )
-        folders.append(export(versions(kind, seed)[number % 2], tmp_path / str(number), kind.options).folder)
+        folders.append(export_request(versions(kind, seed)[number % 2], tmp_path / str(number), kind.options).folder)
     for old, new in pairwise(folders):
         check(old, new, tmp_path / "patch")
 
@@ -102,16 +102,16 @@ def test_rows_of_int4_and_int8_in_one_table(tmp_path: Path) -> None:
     folders = []
     for number in range(2):
         values[:100] += number
-        options = Options("mixed", "auto", max_bytes=70_000, verify=False)
-        folders.append(export(from_arrays(values, values[:50]), tmp_path / str(number), options).folder)
+        options = ExportRequest("mixed", "auto", max_bytes=70_000, verify=False)
+        folders.append(export_request(from_arrays(values, values[:50]), tmp_path / str(number), options).folder)
     assert Recommender.load(folders[0]).manifest.precision == "int4+int8"
     check(folders[0], folders[1], tmp_path / "patch")
     with pytest.raises(UnsupportedError, match=r"int4\+int8, which is fitted to a limit anew"):
-        Options.like(folders[0])
+        ExportRequest(like=folders[0]).resolved()
 
 
 def test_a_large_catalogue_in_runs(tmp_path: Path) -> None:
-    old, new = export_line(line(70_000, 50), tmp_path, 2, Options("mixed", "int8", verify=False))
+    old, new = export_line(line(70_000, 50), tmp_path, 2, ExportRequest("mixed", "int8", verify=False))
     patch = diff(old, new, tmp_path / "patch")
     assert patch.nbytes < 0.2 * patch.full_bytes
     assert patch.changes["item"].inserted == patch.changes["item"].deleted == 700
@@ -137,25 +137,25 @@ def test_what_a_bundle_was_made_with_is_read_back(layout: str, tmp_path: Path) -
     source = random_source(500, 120)
     for scales in ("auto", "table", "block") if layout == "mixed" else ("auto",):
         for precision in ("int4", "int8"):
-            options = Options(layout, precision, scales=scales, lookup=layout == "csc", verify=False)
-            done = export(source, tmp_path / "b", options)
-            again = export(source, tmp_path / "again", Options.like(done.folder, verify=False))
+            options = ExportRequest(layout, precision, scales=scales, lookup=layout == "csc", verify=False)
+            done = export_request(source, tmp_path / "b", options)
+            again = export(source, tmp_path / "again", like=done.folder, verify=False)
             assert contents(again.folder) == contents(done.folder)
-    shipped = Shipped.read(tmp_path / "b")
-    assert (shipped.layout, shipped.precision) == (layout, "int8")
+    previous = PreviousBundle.read(tmp_path / "b")
+    assert (previous.layout, previous.precision) == (layout, "int8")
 
 
 def test_what_cannot_follow_an_older_bundle(tmp_path: Path) -> None:
-    done = export(random_source(50, 20), tmp_path / "b", Options(verify=False))
-    with pytest.raises(UnsupportedError, match="fit, precision are those of the bundle to be like"):
-        Options.like(done.folder, precision="int8", fit=True)
+    done = export(random_source(50, 20), tmp_path / "b", verify=False)
+    with pytest.raises(UnsupportedError, match="the older bundle of `like` decides precision, fit"):
+        ExportRequest(like=done.folder, precision="int8", fit=True)
 
 
 def test_equal_bundles_and_such_as_outgrow_a_patch_are_refused(tmp_path: Path) -> None:
-    small = export(random_source(5, 5), tmp_path / "small", Options(verify=False)).folder
+    small = export(random_source(5, 5), tmp_path / "small", verify=False).folder
     with pytest.raises(PatchError, match="same bundle"):
         diff(small, small, tmp_path / "patch")
-    large = export(random_source(90_000, 5), tmp_path / "large", Options(verify=False)).folder
+    large = export(random_source(90_000, 5), tmp_path / "large", verify=False).folder
     with pytest.raises(PatchError, match="ship it whole"):
         diff(small, large, tmp_path / "patch")
     assert not (tmp_path / "patch").exists()

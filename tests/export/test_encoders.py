@@ -18,7 +18,7 @@ from edgerec.errors import ExportError, SettingError
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.choose import choose
 from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
@@ -48,9 +48,9 @@ def linear() -> LinearEncoder:
 @cache
 def shipped(precision: str) -> tuple[Bundle, NDArray[np.float64]]:
     """A least-squares bundle, and the rows that it ships."""
-    options = Options("mixed", precision, verify=False)
+    options = ExportRequest("mixed", precision, verify=False)
     asked = source(LeastSquaresEncoder(ALPHA, REG))
-    done = export(asked, Path(mkdtemp()) / "b", options)
+    done = export_request(asked, Path(mkdtemp()) / "b", options)
     rows = packed_in_memory(choose(asked, options).draft).lookup.rows(np.arange(N_ITEMS))
     return Bundle(done.folder), rows.astype(np.float64)
 
@@ -93,7 +93,12 @@ def test_padding_and_neighbours_change_nothing() -> None:
 @pytest.mark.parametrize("encoder", [linear(), LinearEncoder(np.ones(N_ITEMS, np.float32))], ids=["fitted", "sum"])
 def test_a_linear_encoder_is_exact(encoder: LinearEncoder, tmp_path: Path) -> None:
     given_source = source(encoder)
-    model = Recommender.load(export(given_source, tmp_path / "b", Options()).folder)
+    model = Recommender.load(
+        export(
+            given_source,
+            tmp_path / "b",
+        ).folder
+    )
     items = given_source.items.dense().astype(np.float64)
     for history in ([4, 17, 599], [0], list(range(0, 600, 5))):
         user = encoder.weights[history] @ items[history] / len(history) ** encoder.power
@@ -110,7 +115,7 @@ KINDS: dict[str, Callable[[], Encoder]] = {"linear": linear, "ials": lambda: Lea
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_history_the_most_popular_come_first(kind: str, precision: str, tmp_path: Path) -> None:
     given_source = source(KINDS[kind]())
-    model = Recommender.load(export(given_source, tmp_path / "b", Options(precision=precision)).folder)
+    model = Recommender.load(export(given_source, tmp_path / "b", precision=precision).folder)
     assert given_source.item_counts is not None
     order = given_source.item_ids[np.argsort(-given_source.item_counts, kind="stable")].tolist()
     assert [a.item for a in model.recommend(history=[], k=N_ITEMS)] == order
@@ -132,7 +137,7 @@ def test_without_a_history_the_most_popular_come_first(kind: str, precision: str
 def test_past_the_most_popular_the_others_follow(tmp_path: Path) -> None:
     n = MOST_POPULAR + 50
     given_source = source(LeastSquaresEncoder(ALPHA, REG), n)
-    model = Recommender.load(export(given_source, tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(given_source, tmp_path / "b", verify=False).folder)
     assert given_source.item_counts is not None
     order = given_source.item_ids[np.argsort(-given_source.item_counts, kind="stable")].tolist()
     everything = [a.item for a in model.recommend(history=[], k=n)]
@@ -142,7 +147,7 @@ def test_past_the_most_popular_the_others_follow(tmp_path: Path) -> None:
 
 def test_histories_of_a_graph_of_its_own_are_excluded(tmp_path: Path) -> None:
     given_source = source(LeastSquaresEncoder(ALPHA, REG))
-    model = Recommender.load(export(given_source, tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(given_source, tmp_path / "b", verify=False).folder)
     history = given_source.item_ids[[3, 50, 400]].tolist()
     answers = model.recommend(history=history, k=30, exclude=given_source.item_ids[:3].tolist())
     assert not {a.item for a in answers} & {*history, *given_source.item_ids[:3].tolist()}
@@ -157,9 +162,9 @@ def test_histories_of_a_graph_of_its_own_are_excluded(tmp_path: Path) -> None:
 def test_a_fitted_bundle_follows_the_turned_items(kind: str, tmp_path: Path) -> None:
     """`fit` turns the items to their principal axes and shortens them: users are made in the same axes."""
     given_source = source(KINDS[kind]())
-    whole = Recommender.load(export(given_source, tmp_path / "whole", Options(verify=False)).folder)
-    options = Options(precision="fp32", max_bytes=int(0.8 * whole.manifest.nbytes), fit=True)
-    fitted = Recommender.load(export(given_source, tmp_path / "b", options).folder)
+    whole = Recommender.load(export(given_source, tmp_path / "whole", verify=False).folder)
+    options = ExportRequest(precision="fp32", max_bytes=int(0.8 * whole.manifest.nbytes), fit=True)
+    fitted = Recommender.load(export_request(given_source, tmp_path / "b", options).folder)
     history, items = given_source.item_ids[[3, 50, 400]].tolist(), given_source.item_ids.tolist()
     scores = [model.score(history=history, items=items) for model in (whole, fitted)]
     assert np.corrcoef(scores)[0, 1] > 0.95
@@ -170,9 +175,9 @@ def test_users_that_do_not_ship_do_not_turn_the_items(tmp_path: Path) -> None:
     items = source(linear()).items.dense()
     users = rng.standard_normal((80, D)) * np.geomspace(0.1, 10, D)
     given_source = from_arrays(items, users, encoder=linear())
-    whole = Recommender.load(export(given_source, tmp_path / "whole", Options(users=False, verify=False)).folder)
-    options = Options(precision="auto", max_bytes=int(0.8 * whole.manifest.nbytes), users=False)
-    fitted = Recommender.load(export(given_source, tmp_path / "b", options).folder)
+    whole = Recommender.load(export(given_source, tmp_path / "whole", users=False, verify=False).folder)
+    options = ExportRequest(precision="auto", max_bytes=int(0.8 * whole.manifest.nbytes), users=False)
+    fitted = Recommender.load(export_request(given_source, tmp_path / "b", options).folder)
     scores = [model.score(history=[3, 50, 400], items=list(range(N_ITEMS))) for model in (whole, fitted)]
     assert np.corrcoef(scores)[0, 1] > 0.95
 

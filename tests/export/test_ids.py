@@ -14,7 +14,7 @@ from edgerec.data import Interactions
 from edgerec.errors import ExportError, RequestError, StorageError, UnsupportedError
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
-from edgerec_export import Options, export, from_run
+from edgerec_export import ExportRequest, export, export_request, from_run
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import CommandLine, history_source, random_source
 
@@ -32,9 +32,9 @@ def id_map(path: Path) -> dict[str, dict[int, str]]:
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_rows_answer_as_the_ids_do_that_they_stand_for(layout: str, tmp_path: Path) -> None:
-    named = Recommender.load(export(SOURCE, tmp_path / "named", Options(layout, verify=False)).folder)
-    options = Options(layout, ids="none", id_map=tmp_path / "ids.csv")
-    done = export(SOURCE, tmp_path / "b", options)
+    named = Recommender.load(export(SOURCE, tmp_path / "named", layout=layout, verify=False).folder)
+    options = ExportRequest(layout, ids="none", id_map=tmp_path / "ids.csv")
+    done = export_request(SOURCE, tmp_path / "b", options)
     assert done.nbytes < named.manifest.nbytes - 500 - 120
     model = Recommender.load(done.folder)
     ids = id_map(tmp_path / "ids.csv")
@@ -53,7 +53,7 @@ def test_rows_answer_as_the_ids_do_that_they_stand_for(layout: str, tmp_path: Pa
 
 
 def test_text_ids_are_mapped_as_they_are(tmp_path: Path) -> None:
-    export(history_source(30), tmp_path / "b", Options(ids="none", id_map=tmp_path / "ids.csv", verify=False))
+    export(history_source(30), tmp_path / "b", ids="none", id_map=tmp_path / "ids.csv", verify=False)
     ids = id_map(tmp_path / "ids.csv")
     assert sorted(ids["item"].values()) == sorted(f"film-{n}é" for n in range(30))
     assert not ids["user"]
@@ -64,18 +64,18 @@ def test_text_ids_are_mapped_as_they_are(tmp_path: Path) -> None:
 
 def test_the_map_stands_outside_and_before_the_bundle(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="choose another --id-map"):
-        export(SOURCE, tmp_path / "b", Options(ids="none", id_map=tmp_path / "b" / "ids.csv"))
+        export(SOURCE, tmp_path / "b", ids="none", id_map=tmp_path / "b" / "ids.csv")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"ids\.csv"):
-        export(SOURCE, tmp_path / "b", Options(ids="none", id_map=tmp_path / "file" / "ids.csv", verify=False))
+        export(SOURCE, tmp_path / "b", ids="none", id_map=tmp_path / "file" / "ids.csv", verify=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(UnsupportedError, match="raw, none"):
-        Options(ids="hashed")
+        ExportRequest(ids="hashed")
 
 
 def test_what_needs_ids_says_so(interactions: Interactions, tmp_path: Path) -> None:
     run = train(interactions, backbone="svd", method="dense", dimensions=4, max_epochs=1)
-    model = Recommender.load(export(from_run(run), tmp_path / "b", Options(ids="none", verify=False)).folder)
+    model = Recommender.load(export(from_run(run), tmp_path / "b", ids="none", verify=False).folder)
     with pytest.raises(RequestError, match="ships no ids"):
         evaluate(model, interactions)
 

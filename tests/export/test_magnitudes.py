@@ -15,7 +15,7 @@ from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, from_arrays
 from edgerec_export.choose import choose
 from edgerec_export.layouts import LAYOUTS, choice
 from edgerec_export.pack import packed_in_memory
@@ -86,7 +86,7 @@ def test_any_magnitude_is_answered_or_refused(
     folder = tmp_path_factory.mktemp("magnitudes") / "b"
     refused = ""
     try:
-        export(one, folder, Options(layout, precision, scales=scales, lookup=lookup, verify=False))
+        export(one, folder, layout=layout, precision=precision, scales=scales, lookup=lookup, verify=False)
     except RangeError as error:
         refused = str(error)
     if not refused:
@@ -103,7 +103,7 @@ def test_block_bounds_hold_at_any_magnitude(layout: str, a: int, b: int, tmp_pat
     users = values(USERS, 2)
     users[:, 2:] *= 1e-3  # narrow rows, which have the low bounds, are among the best
     one = source(values(1500, 1) * 10.0**a, users * 10.0**b, sparse=layout == "ell")
-    done = export(one, tmp_path / "b", Options(layout, verify=(a, b) == (25, -25)))
+    done = export(one, tmp_path / "b", layout=layout, verify=(a, b) == (25, -25))
     check(one, done.folder, "fp32")
 
 
@@ -112,7 +112,7 @@ def test_zero_rows_beside_large_users(tmp_path: Path) -> None:
     items = -np.abs(values(1500, 3))
     items[:900] = 0
     one = source(items, np.abs(values(USERS, 4)) * 1e25)
-    check(one, export(one, tmp_path / "b", Options("mixed", verify=False)).folder, "fp32")
+    check(one, export(one, tmp_path / "b", layout="mixed", verify=False).folder, "fp32")
 
 
 @pytest.mark.parametrize("large", [3e38, -3e38, 1e-30])
@@ -121,7 +121,7 @@ def test_no_vector_changes_the_answer_of_another_in_its_batch(large: float, firs
     rng = np.random.default_rng(0)
     encoder = LeastSquaresEncoder(alpha=3, reg=1)
     items = values(1500, 5).astype(np.float32)
-    done = export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed"))
+    done = export(from_arrays(items, None, encoder=encoder), tmp_path / "b", layout="mixed")
     graph, nothing = Bundle(done.folder).session("recommend"), np.array([[-1]])
 
     def asked(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,9 +141,7 @@ def test_small_vectors_have_the_ranking_of_large_ones(tmp_path: Path) -> None:
     """Vectors are the app's to bring: their squares may be no float32."""
     rng = np.random.default_rng(0)
     items = values(1500, 6).astype(np.float32)
-    done = export(
-        from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=3, reg=1)), tmp_path / "b", Options("mixed")
-    )
+    done = export(from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=3, reg=1)), tmp_path / "b", layout="mixed")
     model = Recommender.load(done.folder)
     vectors = rng.standard_normal((20, D)).astype(np.float32)
     nothing = np.full((20, 1), -1)
@@ -156,7 +154,7 @@ def test_fp16_brings_large_values_into_its_range(tmp_path: Path) -> None:
     users = values(USERS, 8)
     users[7, 1] = 70_000
     one = source(values(ITEMS, 7), users)
-    check(one, export(one, tmp_path / "b", Options("mixed", "fp16")).folder, "fp16")
+    check(one, export(one, tmp_path / "b", layout="mixed", precision="fp16").folder, "fp16")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +172,9 @@ def test_fp16_refuses_rows_that_it_cannot_hold(
     vectors = values(USERS, 8) * users
     vectors[3] *= factor
     with pytest.raises(RangeError, match=named):
-        export(source(values(ITEMS, 7) * items, vectors), tmp_path / "b", Options("mixed", "fp16", verify=False))
+        export(
+            source(values(ITEMS, 7) * items, vectors), tmp_path / "b", layout="mixed", precision="fp16", verify=False
+        )
     assert not (tmp_path / "b").exists()
 
 
@@ -183,7 +183,9 @@ def test_fp16_without_users_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     items[11, 0] = 70_000
     encoder = LinearEncoder(np.ones(ITEMS, np.float32))
     with pytest.raises(RangeError, match=r"item 11 has a value of 70000.*fp32"):
-        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options("mixed", "fp16", verify=False))
+        export(
+            from_arrays(items, None, encoder=encoder), tmp_path / "b", layout="mixed", precision="fp16", verify=False
+        )
 
 
 @pytest.mark.parametrize("layout", ["mixed", "ell", "csc"])
@@ -195,12 +197,12 @@ def test_a_user_far_below_the_step_has_a_scale_of_its_own(
     users[3] = np.abs(users).max()
     users[4] = share * users[3] * np.arange(1, D + 1) / D
     one = source(values(ITEMS, 7), users, sparse=layout != "mixed")
-    done = export(one, tmp_path / "b", Options(layout, precision))
+    done = export(one, tmp_path / "b", layout=layout, precision=precision)
     check(one, done.folder, precision)
     assert done.chosen.draft.users is not None
     assert done.chosen.draft.users.scaled == "row"
     assert done.chosen.draft.items.scaled != "row"
-    again = export(one, tmp_path / "like", Options.like(done.folder))
+    again = export(one, tmp_path / "like", like=done.folder)
     assert again.chosen.draft.users is not None
     assert again.chosen.draft.users.scaled == "row"
     assert again.chosen.draft.items.scaled != "row"
@@ -210,10 +212,10 @@ def test_a_user_that_no_code_holds_is_refused_where_scales_are_given(tmp_path: P
     users = values(USERS, 8)
     users[4] *= 1e-4
     with pytest.raises(RangeError, match=r"user 4 is .* rounds to 0 \(1 row in all.*--scales row"):
-        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8", scales="block"))
+        export(source(values(ITEMS, 7), users), tmp_path / "b", layout="mixed", precision="int8", scales="block")
     users[4] *= 1e-10
     with pytest.raises(RangeError, match="user 4"):
-        export(source(values(ITEMS, 7), users), tmp_path / "b", Options("mixed", "int8"))
+        export(source(values(ITEMS, 7), users), tmp_path / "b", layout="mixed", precision="int8")
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -221,10 +223,10 @@ def test_one_large_item_leaves_the_others_their_values(precision: str, tmp_path:
     items = values(ITEMS, 7)
     items[9] *= 1e4
     one = source(items, values(USERS, 8))
-    done = export(one, tmp_path / "b", Options("dense", precision))
+    done = export(one, tmp_path / "b", layout="dense", precision=precision)
     assert done.chosen.draft.items.scaled == "row"
     with pytest.raises(RangeError, match=r"item .* rows in all; item 9 has"):
-        export(one, tmp_path / "b", Options("dense", precision, scales="table"))
+        export(one, tmp_path / "b", layout="dense", precision=precision, scales="table")
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS])
@@ -234,7 +236,7 @@ def test_rows_that_ship_as_zeros_are_counted(layout: str, precision: str, tmp_pa
     items[::3] *= 1e-3 / np.abs(items[::3]).max(1, keepdims=True)
     items[1] = 0  # has no values to lose
     one = source(items, users, sparse=layout not in ("dense", "mixed"))
-    done = export(one, tmp_path / "b", Options(layout, precision, verify=False))
+    done = export(one, tmp_path / "b", layout=layout, precision=precision, verify=False)
     model = Recommender.load(done.folder)
     zeros = int((~model.score_rows({"user": np.arange(USERS)}, [[*range(ITEMS)]] * USERS).any(0)).sum())
     assert done.rounded_to_zero == ({"item": zeros - 1} if zeros > 1 else {})
@@ -245,21 +247,21 @@ def test_a_few_items_that_vanish_in_fp16_are_counted(tmp_path: Path) -> None:
     """A stream's newcomers can be 1e-9 of the others: their scores are 0 up to rounding."""
     items = values(ITEMS, 7)
     items[:2] *= 1e-9
-    done = export(source(items, values(USERS, 8)), tmp_path / "b", Options("mixed", "fp16"))
+    done = export(source(items, values(USERS, 8)), tmp_path / "b", layout="mixed", precision="fp16")
     assert done.rounded_to_zero == {"item": 2}
     wild = np.array(items) * 1e25
     wild[5] *= 1e-60
-    moved = export(source(wild, values(USERS, 8) * 1e-25), tmp_path / "moved", Options("mixed", verify=False))
+    moved = export(source(wild, values(USERS, 8) * 1e-25), tmp_path / "moved", layout="mixed", verify=False)
     assert moved.rounded_to_zero == {"item": 1}
     items[: ITEMS // 2 + 2] *= 1e-9
     with pytest.raises(RangeError, match="fp16 rounds to 0"):
-        export(source(items, values(USERS, 8)), tmp_path / "c", Options("mixed", "fp16"))
+        export(source(items, values(USERS, 8)), tmp_path / "c", layout="mixed", precision="fp16")
 
 
 @pytest.mark.parametrize(("a", "b", "named"), [(30, 30, "item .*3.4e38"), (-30, -10, "user 0")])
 def test_scores_that_are_no_float32_are_refused(a: int, b: int, named: str, tmp_path: Path) -> None:
     with pytest.raises(RangeError, match=named):
-        export(source(values(50, 1) * 10.0**a, values(USERS, 2) * 10.0**b), tmp_path / "b", Options(verify=False))
+        export(source(values(50, 1) * 10.0**a, values(USERS, 2) * 10.0**b), tmp_path / "b", verify=False)
 
 
 @pytest.mark.parametrize(("factor", "weights"), [(1e-20, 1.0), (1e20, 1.0), (1.0, 1e-20)])
@@ -267,7 +269,7 @@ def test_items_without_users_are_refused_out_of_range(factor: float, weights: fl
     encoder = LinearEncoder(np.full(50, weights, np.float32))
     items = (values(50, 1) * factor).astype(np.float32)
     with pytest.raises(RangeError, match=r"scale the table|the encoder's weights"):
-        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", Options(verify=False))
+        export(from_arrays(items, None, encoder=encoder), tmp_path / "b", verify=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -275,20 +277,20 @@ def test_verification_sees_wrong_scores_of_small_tables(precision: str, tmp_path
     """Their scores are all below the 1e-6 that was allowed whatever they are."""
     right = source(values(50, 1) * 1e-6, values(USERS, 2) * 1e-4)
     wrong = source(values(50, 1) * 1e-6 * 1.2, values(USERS, 2) * 1e-4)
-    done = export(right, tmp_path / "b", Options("mixed", precision))
+    done = export(right, tmp_path / "b", layout="mixed", precision=precision)
     with pytest.raises(VerificationError, match="the score at"):
         verify(done.folder, reference_of(wrong, precision), USERS)
 
 
 def reference_of(source: Source, precision: str) -> Reference:
-    return packed_in_memory(choose(source, Options("mixed", precision)).draft).reference()
+    return packed_in_memory(choose(source, ExportRequest("mixed", precision)).draft).reference()
 
 
 @pytest.mark.parametrize(("precision", "scales"), [("int8", "auto"), ("int4", "auto"), ("int4", "row")])
 @pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
 def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: int, b: int) -> None:
     """Squares of errors that vanish in float32 would make every scale as good as the first that is tried."""
-    options = Options("mixed", precision, scales=scales, similar=False)
+    options = ExportRequest("mixed", precision, scales=scales, similar=False)
     items, users = values(ITEMS, 7), values(USERS, 8)
     usual, far = (
         packed_in_memory(choose(one, options).draft).tables
@@ -303,7 +305,7 @@ def test_codes_do_not_depend_on_the_magnitude(precision: str, scales: str, a: in
 @pytest.mark.parametrize(("a", "b"), [(0, -80), (0, 60), (-60, 0)])
 def test_what_is_fitted_does_not_depend_on_the_magnitude(layout: str, a: int, b: int) -> None:
     items, users = values(ITEMS, 7), values(USERS, 8)
-    options = Options(layout, fit=True, max_bytes=14_000, similar=False)
+    options = ExportRequest(layout, fit=True, max_bytes=14_000, similar=False)
     usual, far = (
         choose(source(*tables, sparse=layout == "csr"), options).draft
         for tables in ((items, users), (items * 2.0**a, users * 2.0**b))

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 from edgerec_export.onnx import rows_a_step
 from edgerec_export.onnx.decode import VALUES_A_STEP
 
@@ -23,7 +23,7 @@ def tables(n_items: int, d: int) -> tuple[NDArray[np.float32], NDArray[np.float3
 @pytest.mark.parametrize(("d", "precision"), [(256, "fp32"), (512, "int4")])
 def test_wide_rows_are_exported_as_csr(d: int, precision: str, tmp_path: Path) -> None:
     done = export(
-        from_arrays(*tables(4096, d)), tmp_path / "b", Options("csr", precision, similar=False, max_rss=1 << 30)
+        from_arrays(*tables(4096, d)), tmp_path / "b", layout="csr", precision=precision, similar=False, max_rss=1 << 30
     )
     assert done.verification is not None
     assert done.peak_bytes is not None
@@ -38,7 +38,7 @@ def test_rows_that_a_network_scores_in_a_batch_are_exported(tmp_path: Path) -> N
         for shape in pairwise(widths)
     )
     scorer = NeuMFScorer(rng.standard_normal(16, np.float32), layers)
-    done = export(from_arrays(*tables(5000, 64), scorer=scorer), tmp_path / "b", Options("dense", similar=False))
+    done = export(from_arrays(*tables(5000, 64), scorer=scorer), tmp_path / "b", layout="dense", similar=False)
     assert done.verification is not None
 
 

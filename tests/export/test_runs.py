@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source, export
+from edgerec_export import Source, export
 from edgerec_export.layouts import choice
 from edgerec_export.values import PRECISIONS
 
@@ -64,7 +64,7 @@ def test_every_layout_and_precision_equals_numpy(layout: str, precision: str, n_
     """Verification asks random users and adversarial ones, in batches, and compares ids and scores."""
     scales = "row" if n_items == 1000 and precision in ("int8", "int4") else "auto"
     done = export(
-        source(TABLES[layout](n_items)), tmp_path / "b", Options(layout, precision, scales=scales, similar=True)
+        source(TABLES[layout](n_items)), tmp_path / "b", layout=layout, precision=precision, scales=scales, similar=True
     )
     assert done.verification is not None
     if n_items > 2 * RUN:
@@ -74,7 +74,7 @@ def test_every_layout_and_precision_equals_numpy(layout: str, precision: str, n_
 
 def test_several_precisions_in_a_bundle_equal_numpy(tmp_path: Path) -> None:
     table = popular_first(4000)
-    mixed = export(source(table), tmp_path / "auto", Options("mixed", "auto", fit=True, max_bytes=60_000))
+    mixed = export(source(table), tmp_path / "auto", layout="mixed", precision="auto", fit=True, max_bytes=60_000)
     assert mixed.verification is not None
     assert conditions(mixed.folder, "recommend") > 0
 
@@ -87,7 +87,7 @@ def test_runs_that_cannot_hold_one_of_the_best_are_not_read(layout: str, tmp_pat
     items[counts < 6] /= 1000
     mixed = layout == "mixed"
     table = PrefixTable.from_dense(items, counts) if mixed else SparseTable.from_dense(items)
-    folder = export(source(table), tmp_path / "b", Options(layout, "fp32", verify=False)).folder
+    folder = export(source(table), tmp_path / "b", layout=layout, precision="fp32", verify=False).folder
     feed = {"user": np.arange(USERS), "exclude": np.full((USERS, 1), -1), "k": np.array(5)}
     bundle = Bundle(folder)
     before = bundle.session("recommend").run(None, feed)
@@ -114,7 +114,12 @@ def test_any_table_and_question_equals_numpy(tmp_path_factory: pytest.TempPathFa
     values = rng.integers(-2, 3, (n, D)) * rng.choice([0, 0.01, 1, 100], (n, 1)) / rng.choice([1, sizes.max()])
     table = PrefixTable.from_dense(values.astype(np.float32), sizes)
     folder = export(
-        source(table), tmp_path_factory.mktemp("runs") / "b", Options("mixed", "fp32", verify=False, similar=False)
+        source(table),
+        tmp_path_factory.mktemp("runs") / "b",
+        layout="mixed",
+        precision="fp32",
+        verify=False,
+        similar=False,
     ).folder
     bundle = Bundle(folder)
     batch = data.draw(st.integers(1, 5), label="batch")

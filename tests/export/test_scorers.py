@@ -11,7 +11,7 @@ import pytest
 from edgerec.errors import ExportError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.values import PRECISIONS
 from tests.vectors.folding import of_tables_alone
@@ -37,7 +37,7 @@ def source(n_items: int, scorer: NeuMFScorer, n_users: int = 40, seed: int = 1) 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path) -> None:
     """Verification asks `recommend` and `score`, in a fresh process; 9,000 items are three chunks."""
-    done = export(source(9000, neumf()), tmp_path / "b", Options(layout, precision))
+    done = export(source(9000, neumf()), tmp_path / "b", layout=layout, precision=precision)
     assert done.verification is not None
     assert "similar" not in Recommender.load(done.folder).manifest.graphs
 
@@ -46,7 +46,7 @@ def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path
 def test_every_shape_of_network(products: int, hidden: tuple[int, ...], tmp_path: Path) -> None:
     scorer = neumf(products=products, hidden=hidden)
     from_source = source(300, scorer)
-    done = export(from_source, tmp_path / "b", Options("dense"))
+    done = export(from_source, tmp_path / "b", layout="dense")
     model = Recommender.load(done.folder)
     assert not [found for path in done.folder.glob("*.onnx") for found in of_tables_alone(path)]
     assert from_source.users is not None
@@ -58,20 +58,20 @@ def test_every_shape_of_network(products: int, hidden: tuple[int, ...], tmp_path
 
 def test_memory_does_not_follow_catalogue_times_network(tmp_path: Path) -> None:
     """One user's hidden values of 120,000 items would take 61 MB."""
-    done = export(source(120_000, neumf(d=16, hidden=(128, 64))), tmp_path / "b", Options("dense", max_rss=40_000_000))
+    done = export(source(120_000, neumf(d=16, hidden=(128, 64))), tmp_path / "b", layout="dense", max_rss=40_000_000)
     assert done.peak_bytes is not None
 
 
 def test_what_follows_from_inner_products_is_refused(tmp_path: Path) -> None:
     given = source(100, neumf())
     for options in (
-        Options(precision="auto", max_bytes=9000),
-        Options(fit=True, max_bytes=9000),
-        Options(similar=True),
-        Options(users=False),
+        ExportRequest(precision="auto", max_bytes=9000),
+        ExportRequest(fit=True, max_bytes=9000),
+        ExportRequest(similar=True),
+        ExportRequest(users=False),
     ):
         with pytest.raises(UnsupportedError):
-            export(given, tmp_path / "b", options)
+            export_request(given, tmp_path / "b", options)
     with pytest.raises(ExportError, match="12 dimensions"):
         from_arrays(np.ones((3, 5)), np.ones((2, 5)), scorer=neumf())
 

@@ -17,7 +17,7 @@ from edgerec.errors import BudgetError, SettingError, UnsupportedError
 from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, most, weakest
 from edgerec.methods.sparse.masks import random_mask
 from edgerec.methods.sparse.mf_ncf import MFObjective
-from edgerec.methods.sparse.plan import Plan
+from edgerec.methods.sparse.plan import SparsePlan
 from edgerec.methods.sparse.sparserec import SparseRecConfig
 from edgerec.methods.sparse.table import ActiveTable, Floats, active_at
 from edgerec.methods.sparse.trainer import SparseTrainer, trainer_of
@@ -46,14 +46,14 @@ def drawn_mask(n: int, d: int, count: int, seed: int = 0) -> np.ndarray:
     return mask
 
 
-def plan_for(data: Interactions, **changes: Any) -> Plan:
+def plan_for(data: Interactions, **changes: Any) -> SparsePlan:
     n = data.n_users + data.n_items
     return replace(
-        Plan(((0, n),), (2 * n,), "random", "accumulated", "sampled", n // 4, 0.1, 0.5, 0.0, 5, 10, 5), **changes
+        SparsePlan(((0, n),), (2 * n,), "random", "accumulated", "sampled", n // 4, 0.1, 0.5, 0.0, 5, 10, 5), **changes
     )
 
 
-def trainer_for(data: Interactions, plan: Plan, d: int = D, seed: int = 0) -> SparseTrainer:
+def trainer_for(data: Interactions, plan: SparsePlan, d: int = D, seed: int = 0) -> SparseTrainer:
     rows = plan.rows if plan.backward == "sampled" else None
     objective = MFObjective(data, d, MFConfig(batch=1000), 1, rows)
     return trainer_of(data, objective, plan, seed=seed, threads=1)

@@ -21,7 +21,7 @@ from edgerec.models import SizePlan
 from edgerec.models.ncf import NCF, NCFConfig
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Step
-from edgerec_export import Options, export, from_run
+from edgerec_export import export, from_run
 from tests.methods.test_dst import plan_for
 from tests.methods.test_magnitude import resumes_to_the_bit, tables_of
 from tests.methods.test_sparserec import Largest, random_table
@@ -204,7 +204,7 @@ def test_a_ticket_is_trained_from_the_network_that_was_drawn(interactions: Inter
 def test_layouts_score_as_the_network_does(layout: str, interactions: Interactions, tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"backbone": "ncf", "method": "sparserec", "budget": "20%", "dimensions": D}
     run = train(interactions, **vars(OPTIONS), **wanted)
-    done = export(from_run(run), tmp_path / "b", Options(layout, verify=False))
+    done = export(from_run(run), tmp_path / "b", layout=layout, verify=False)
     model = Recommender.load(done.folder)
     assert evaluate(model, interactions)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
     assert run.scorer is not None

@@ -19,7 +19,7 @@ from edgerec.methods.sparse.growth import Accumulator
 from edgerec.methods.sparse.lightgcn_ngcf import LightGCNObjective
 from edgerec.methods.sparse.masks import Mask, mask_of_largest, nmf, nmf_rows, random_mask
 from edgerec.methods.sparse.mf_ncf import MFObjective
-from edgerec.methods.sparse.table import ActiveTable, Parts, whole
+from edgerec.methods.sparse.table import ActiveTable, GradientBlocks, whole
 from edgerec.methods.sparse.trainer import RowSampler
 from edgerec.models import SizePlan
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig
@@ -174,7 +174,7 @@ def test_no_array_of_all_rows_is_made_for_gradients(which: int) -> None:
     assert rows.size == n if which == 1 else rows.size < n // 10
     accumulator = Accumulator(n, d, d // 10)
 
-    def kept(parts: Parts) -> Parts:
+    def kept(parts: GradientBlocks) -> GradientBlocks:
         for start, part in parts:
             accumulator.add(table, rows, start, part)
             yield start, part

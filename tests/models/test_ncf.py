@@ -110,7 +110,7 @@ def test_the_network_is_told_bounded_and_has_its_own_step_size(random_data: Inte
     trainer = NCF().trainer(random_data, SizePlan(12), config, seed=0, threads=1)
     told = trainer.epoch()
     assert told["weights"] == 9 + 6 * 8 + 8 + 8 + 1
-    assert told["weights"] <= NCF().beside(12, config)
+    assert told["weights"] <= NCF().extra_parameters(12, config)
     tables, network = (group["lr"] for group in trainer._optimizer.param_groups)
     assert network == 0.25 * tables
     assert {group["lr"] for group in trainer._optimizer.param_groups} == {config.lr, config.lr / 4}

@@ -102,15 +102,15 @@ def test_masks_hold_where_they_cut(random_data: Interactions, uneven: SizePlan, 
         assert state[name][past_ego].any() == (mask_at == "output")
     assert ("kept" in told[-1]) == (mask_at == "ego")
     if mask_at == "output":
-        assert vectors.uncut is None
+        assert vectors.untruncated is None
         return
-    assert vectors.uncut is not None
+    assert vectors.untruncated is not None
     kept = sum(np.square(side).sum() for side in (vectors.users, vectors.items))
-    whole = sum(np.square(side).sum() for side in (vectors.uncut.users, vectors.uncut.items))
+    whole = sum(np.square(side).sum() for side in (vectors.untruncated.users, vectors.untruncated.items))
     assert kept / whole == pytest.approx(told[-1]["kept"], rel=1e-5)
     again = Vectors.from_arrays(vectors.arrays())
-    assert again.uncut is not None
-    assert np.array_equal(again.uncut.items, vectors.uncut.items)
+    assert again.untruncated is not None
+    assert np.array_equal(again.untruncated.items, vectors.untruncated.items)
     assert np.array_equal(again.items, vectors.items)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import random_source
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Pa
     here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").rglob("*.py")}
     there = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "edgerec").rglob("*.py")}
     assert there == here | {f"edgerec/{name}.py" for name in ("__init__", "errors", "extras", "files", "signatures")}
-    bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder
+    bundle = export(random_source(500, 120), tmp_path / "b", precision="int8", verify=False).folder
     code = f"""
 import edgerec
 assert edgerec.__file__.startswith({str(tmp_path)!r})
@@ -96,7 +96,7 @@ def test_both_wheels_ask_for_the_same(wheel: Path, runtime_wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bare_environment_recommends(bare: Path, tmp_path: Path) -> None:
-    bundle = export(random_source(500, 120), tmp_path / "b", Options(precision="int8", verify=False)).folder
+    bundle = export(random_source(500, 120), tmp_path / "b", precision="int8", verify=False).folder
     code = (
         f"from edgerec import Recommender; print([a.item for a in Recommender.load({str(bundle)!r}).recommend(5, 3)])"
     )

@@ -19,7 +19,7 @@ from bench.experiments.attack.oracle import Oracle, SpecificationError
 from bench.experiments.attack.requests import ask
 from bench.experiments.attack.runtimes import Reply, findings, python
 from edgerec import Recommender
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     items, users = (rng.standard_normal((rows, 8)).astype(np.float32) for rows in (40, 9))
     out = tmp_path_factory.mktemp("attack") / "bundle"
-    export(from_arrays(items, users), out, Options(layout="mixed", verify=False))
+    export(from_arrays(items, users), out, layout="mixed", verify=False)
     return out
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import random_source
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(random_source(500, 120), tmp_path_factory.mktemp("bundles") / "b", Options(verify=False)).folder
+    return export(random_source(500, 120), tmp_path_factory.mktemp("bundles") / "b", verify=False).folder
 
 
 @pytest.fixture

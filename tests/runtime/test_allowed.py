@@ -16,7 +16,7 @@ from edgerec.errors import RequestError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.ranking import best_of, the_rest
-from edgerec_export import Options, export
+from edgerec_export import export
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import history_source, random_source
 
@@ -25,8 +25,9 @@ N_ITEMS = 500
 
 @pytest.fixture(scope="module", params=sorted(LAYOUTS))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    options = Options(request.param, "int8", verify=False)
-    return Recommender.load(export(random_source(N_ITEMS, 120), tmp_path_factory.mktemp("b") / "b", options).folder)
+    place = tmp_path_factory.mktemp("b") / "b"
+    done = export(random_source(N_ITEMS, 120), place, layout=request.param, precision="int8", verify=False)
+    return Recommender.load(done.folder)
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 31, 32, 300, N_ITEMS])
@@ -68,7 +69,7 @@ def test_a_history_is_excluded_from_a_list_too(solved: bool, tmp_path: Path) -> 
     source = replace(history_source(300), item_counts=np.arange(300))
     if solved:
         source = replace(source, encoder=LeastSquaresEncoder(3.0, 2.0))
-    model = Recommender.load(export(source, tmp_path / "b", Options("mixed", verify=False)).folder)
+    model = Recommender.load(export(source, tmp_path / "b", layout="mixed", verify=False).folder)
     history = ["film-3é", "film-200é"]
     for length in (10, 200):
         allow = [f"film-{n}é" for n in range(length)]

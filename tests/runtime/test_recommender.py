@@ -15,13 +15,13 @@ import pytest
 from edgerec.errors import BundleError, RequestError
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommendation, Recommender
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import history_source, random_source
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(random_source(500, 120), tmp_path_factory.mktemp("bundles") / "b", Options(verify=False)).folder
+    return export(random_source(500, 120), tmp_path_factory.mktemp("bundles") / "b", verify=False).folder
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_other_impossible_questions_are_refused(model: Recommender) -> None:
 
 
 def test_a_bundle_without_users_takes_histories(tmp_path: Path) -> None:
-    model = Recommender.load(export(history_source(300), tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(history_source(300), tmp_path / "b", verify=False).folder)
     assert model.n_users == 0
     assert len(model.recommend(history=["film-3é", "film-200é"], k=5)) == 5
     assert len(model.recommend(history=np.array(["film-3é"]), k=5)) == 5
@@ -118,7 +118,7 @@ def test_similar_items_are_the_nearest_by_cosine(model: Recommender, tmp_path: P
         model.similar(8)
     with pytest.raises(RequestError, match=r"1\.\.500"):
         model.similar(7, 501)
-    without = export(source, tmp_path / "b", Options(similar=False, verify=False)).folder
+    without = export(source, tmp_path / "b", similar=False, verify=False).folder
     with pytest.raises(RequestError, match="no 'similar' graph"):
         Recommender.load(without).similar(7)
 
@@ -257,7 +257,7 @@ def test_rows_outside_the_bundle_are_refused(model: Recommender) -> None:
 @pytest.mark.parametrize("encoder", [LinearEncoder(np.ones(300, np.float32)), LeastSquaresEncoder(3.0, 2.0)])
 def test_a_history_counts_each_item_once(encoder: Encoder, tmp_path: Path) -> None:
     source = replace(history_source(300), encoder=encoder)
-    model = Recommender.load(export(source, tmp_path / "b", Options(verify=False)).folder)
+    model = Recommender.load(export(source, tmp_path / "b", verify=False).folder)
     items = model.item_ids([5, 9, 7])
     once = model.score(items=items, history=items)
     assert np.array_equal(model.score(items=items, history=[*items, items[1], items[1]]), once)
@@ -267,7 +267,7 @@ def test_a_history_counts_each_item_once(encoder: Encoder, tmp_path: Path) -> No
 
 def test_the_manifest_says_what_answers_an_empty_history(tmp_path: Path) -> None:
     source = replace(history_source(300), item_counts=np.arange(300))
-    folder = export(source, tmp_path / "b", Options(verify=False)).folder
+    folder = export(source, tmp_path / "b", verify=False).folder
     model = Recommender.load(folder)
     assert model.manifest.empty_history == "popular_items"
     assert model.recommend(history=[], k=1)

@@ -18,7 +18,7 @@ from edgerec.errors import BundleError, RequestError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source, export, from_arrays
+from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.layouts import LAYOUTS, choice
 
 D, N_ITEMS = 8, 800
@@ -44,8 +44,8 @@ def source(layout: str, subject: str) -> Source:
 
 def loaded(folder: Path, layout: str, subject: str, precision: str = "fp32", run_rows: int = 64) -> Recommender:
     with mock.patch.object(choice, "RUN_ROWS", run_rows):
-        options = Options(layout, precision, similar=True, verify=False)
-        return Recommender.load(export(source(layout, subject), folder, options).folder)
+        options = ExportRequest(layout, precision, similar=True, verify=False)
+        return Recommender.load(export_request(source(layout, subject), folder, options).folder)
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ def test_a_user_of_the_table_who_is_not_finite_is_named_damaged(place: Path, lay
 def test_scores_of_minus_infinity_are_no_exclusions(tmp_path: Path) -> None:
     """An answer with fewer items than are left is a damaged bundle's."""
     items = np.abs(np.random.default_rng(0).standard_normal((50, D), np.float32)) + 1
-    folder = export(from_arrays(items, -items[:5]), tmp_path / "b", Options("dense", verify=False)).folder
+    folder = export(from_arrays(items, -items[:5]), tmp_path / "b", layout="dense", verify=False).folder
     model = damaged(folder, tmp_path / "c", "u", lambda values: values.fill(-3e38))
     with pytest.raises(BundleError, match="get the bundle again"):
         model.recommend(2, 3)

@@ -14,7 +14,7 @@ import pytest
 import edgerec
 from edgerec.errors import RequestError, StorageError
 from edgerec.runtime import Recommender, Session
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import history_source, random_source
 
 FILMS = [f"film-{number}é" for number in range(300)]
@@ -23,7 +23,7 @@ FILMS = [f"film-{number}é" for number in range(300)]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = replace(history_source(300), item_counts=np.arange(300))
-    return export(source, tmp_path_factory.mktemp("bundles") / "b", Options(verify=False)).folder
+    return export(source, tmp_path_factory.mktemp("bundles") / "b", verify=False).folder
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_what_is_no_history_is_named_and_left(model: Recommender, tmp_path: Path
 
 
 def test_a_bundle_with_users_has_no_sessions(tmp_path: Path) -> None:
-    bundle = export(random_source(50, 20), tmp_path / "b", Options(verify=False)).folder
+    bundle = export(random_source(50, 20), tmp_path / "b", verify=False).folder
     with pytest.raises(RequestError, match="has users"):
         Recommender.load(bundle).session()
 

@@ -18,7 +18,7 @@ from edgerec.errors import BundleError
 from edgerec.runtime import Recommender, metadata
 from edgerec.runtime.manifest import MOST_BYTES, read_manifest
 from edgerec.runtime.patch import undo_patch
-from edgerec_export import Options, export
+from edgerec_export import export
 from tests.conftest import history_source
 from tests.runtime.conftest import edited
 
@@ -107,7 +107,7 @@ def test_options_of_onnxruntime_that_a_bundle_has_no_use_for_are_left_out(bundle
     ("section", "said"), [("item_ids", r"text \d+ of the bundle is damaged"), ("item_id_offsets", "does not ascend")]
 )
 def test_text_that_is_none_is_told(tmp_path: Path, section: str, said: str) -> None:
-    bundle = export(history_source(300), tmp_path / "b", Options(verify=False)).folder
+    bundle = export(history_source(300), tmp_path / "b", verify=False).folder
     manifest = read_manifest(bundle)
     tables = bytearray((bundle / manifest.tables.name).read_bytes())
     place = manifest.sections[section]

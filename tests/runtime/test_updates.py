@@ -23,11 +23,11 @@ from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.patch.patchfile import Parts, PatchFile
 from edgerec.runtime.patch.rebuild import Side
 from edgerec.signatures import new_key
-from edgerec_export import Options, diff, export
+from edgerec_export import ExportRequest, diff, export
 from tests.conftest import CommandLine, random_source
 from tests.patches import Kind, bundles, contents
 
-KIND = Kind(Options("mixed", "int8", verify=False))
+KIND = Kind(ExportRequest("mixed", "int8", verify=False))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_damaged_patches_are_refused_with_nothing_changed(made: Path, bundle: Pa
 
 
 def test_a_patch_for_another_bundle_is_refused(made: Path, bundle: Path, tmp_path: Path) -> None:
-    other = export(random_source(60, 20), tmp_path / "other", Options(verify=False)).folder
+    other = export(random_source(60, 20), tmp_path / "other", verify=False).folder
     for folder, patch in ((other, "there"), (bundle, "back")):
         before = contents(folder)
         if folder == bundle:
@@ -241,7 +241,7 @@ def test_only_what_trusted_keys_signed(tmp_path: Path) -> None:
     signed = replace(KIND, options=replace(KIND.options, sign=tmp_path / "mine"))
     old, new = bundles(signed, tmp_path)
     diff(old, new, tmp_path / "patch")
-    unsigned = export(random_source(50, 9), tmp_path / "unsigned", Options(verify=False)).folder
+    unsigned = export(random_source(50, 9), tmp_path / "unsigned", verify=False).folder
     diff(old, unsigned, tmp_path / "unsigned.patch")
     before = contents(old)
     model = Recommender.load(old, trusted=mine)
@@ -263,8 +263,8 @@ def test_only_what_trusted_keys_signed(tmp_path: Path) -> None:
 def test_a_signature_is_checked_before_what_it_signs_is_inflated(tmp_path: Path) -> None:
     """What stands behind the new manifest is no stream at all, and nobody comes to it."""
     mine = new_key(tmp_path / "mine")
-    old = export(random_source(50, 9), tmp_path / "old", Options(verify=False, sign=tmp_path / "mine")).folder
-    unsigned = export(random_source(60, 9), tmp_path / "new", Options(verify=False)).folder
+    old = export(random_source(50, 9), tmp_path / "old", verify=False, sign=tmp_path / "mine").folder
+    unsigned = export(random_source(60, 9), tmp_path / "new", verify=False).folder
     diff(old, unsigned, tmp_path / "patch")
     patch = (tmp_path / "patch").read_bytes()
     stream = zlib.decompress(patch[52:])

@@ -22,7 +22,7 @@ from edgerec.runtime import Recommender
 from edgerec.streaming import StreamRequest, train_stream
 from edgerec.tables import PrefixTable
 from edgerec.training import Run
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import ExportRequest, diff, export, export_request, from_run
 
 WANTED: dict[str, Any] = {
     "method": "scall",
@@ -215,9 +215,9 @@ def bundles(whole: tuple[Path, StreamResult], tmp_path_factory: pytest.TempPathF
     folder, made = tmp_path_factory.mktemp("bundles"), list[Path]()
     for told in whole[1].segments:
         source = from_run(Run.load(whole[0] / told.run))
-        options = Options.like(made[-1]) if made else Options(precision="int8")
+        options = ExportRequest(like=made[-1]) if made else ExportRequest(precision="int8")
         made.append(folder / f"{told.run}.bundle")
-        export(source, made[-1], options)
+        export_request(source, made[-1], options)
     return made
 
 
@@ -226,7 +226,7 @@ def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Str
     for told in whole[1].segments:
         run = Run.load(whole[0] / told.run)
         assert evaluate(run, data, threads=1) == told.metrics
-        bundle = export(from_run(run), tmp_path / told.run, Options(precision="fp32")).folder
+        bundle = export(from_run(run), tmp_path / told.run, precision="fp32").folder
         assert evaluate(Recommender.load(bundle), data) == pytest.approx(told.metrics, abs=1e-6)
     with pytest.raises(DataError, match="no validation part"):
         evaluate(Run.load(whole[0] / "segment-01"), data, part="validation")
@@ -239,7 +239,7 @@ def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_
     followed = train_stream(drifting(n=6000), out=tmp_path / "stream", **wanted)
     for told in followed.segments:
         run = Run.load(tmp_path / "stream" / told.run)
-        done = export(from_run(run), tmp_path / told.run, Options(precision="fp32"))
+        done = export(from_run(run), tmp_path / told.run, precision="fp32")
         assert done.nbytes <= 24 << 10
         assert told.values > 0.9 * told.room
 

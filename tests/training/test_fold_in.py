@@ -16,7 +16,7 @@ from edgerec.runtime.patch import apply_patch
 from edgerec.tables import DenseTable, PrefixTable, SparseTable
 from edgerec.training import Run
 from edgerec.training.fold_in import fold_in
-from edgerec_export import Options, diff, export, from_run
+from edgerec_export import diff, export, from_run
 
 NEW = (9001, 9002, 9003)
 """Items that the runs below do not know."""
@@ -90,9 +90,9 @@ def test_a_row_is_as_wide_as_those_of_items_that_were_met_as_often(data: Interac
 
 def test_a_patch_brings_the_new_items_and_no_other_row(data: Interactions, tmp_path: Path) -> None:
     run = trained(data)
-    old = export(from_run(run), tmp_path / "old", Options("dense", "int8", verify=False)).folder
+    old = export(from_run(run), tmp_path / "old", layout="dense", precision="int8", verify=False).folder
     folded = fold_in(run, first_interactions(data)[0]).run
-    new = export(from_run(folded), tmp_path / "new", Options.like(old, verify=False)).folder
+    new = export(from_run(folded), tmp_path / "new", like=old, verify=False).folder
     changes = diff(old, new, tmp_path / "patch").changes["item"]
     assert (changes.inserted, changes.deleted, changes.moved, changes.changed) == (3, 0, 0, 0)
     apply_patch(old, tmp_path / "patch")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import Options, Source
+from edgerec_export import ExportRequest, Source
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.layouts.choice import RUN_ROWS
 from edgerec_export.onnx.decode import ROWS_A_STEP
@@ -44,7 +44,7 @@ class Case:
     """
 
     name: str
-    options: Options
+    options: ExportRequest
     subject: str = "users"
     ids: str = "int"
     n_items: int = N_ITEMS
@@ -64,29 +64,29 @@ def cases() -> Iterator[Case]:
     """Every layout in every precision with users and without, and what else a reader has to know."""
     for row, layout in enumerate(LAYOUTS):
         for column, precision in enumerate(PRECISIONS):
-            options = Options(layout, precision, similar=True)
+            options = ExportRequest(layout, precision, similar=True)
             even = (row + column) % 2 == 0
             yield Case(f"{layout}-{precision}-users", options, ids="str" if even else "int")
             subject = "ials" if even else "linear"
             yield Case(f"{layout}-{precision}-{subject}", options, subject, "int" if even else "str")
-    plain = Options("mixed", "fp32", similar=False)
+    plain = ExportRequest("mixed", "fp32", similar=False)
     yield Case("no-similar", plain)
     yield Case("no-popular", plain, "linear", counts=False)
     yield Case("titles", replace(plain, titles=True), ids="str")
     yield Case("signed", plain, signed=True)
     yield Case("no-ids", replace(plain, ids="none"), "linear")
-    yield Case("lookup", Options("csc", "int8", lookup=True, similar=True))
-    yield Case("row-scales-int8", Options("mixed", "int8", scales="row", similar=True))
-    yield Case("row-scales-int4", Options("ell", "int4", scales="row", similar=True), "linear")
+    yield Case("lookup", ExportRequest("csc", "int8", lookup=True, similar=True))
+    yield Case("row-scales-int8", ExportRequest("mixed", "int8", scales="row", similar=True))
+    yield Case("row-scales-int4", ExportRequest("ell", "int4", scales="row", similar=True), "linear")
     # A large catalogue, here made small, is searched without reading all of it: an If for each run of blocks.
-    yield Case("runs", Options("mixed", "fp32", similar=True), n_items=800, run_rows=64)
-    yield Case("runs-ell", Options("ell", "fp16", similar=True), "linear", n_items=800, run_rows=64)
+    yield Case("runs", ExportRequest("mixed", "fp32", similar=True), n_items=800, run_rows=64)
+    yield Case("runs-ell", ExportRequest("ell", "fp16", similar=True), "linear", n_items=800, run_rows=64)
     # Above 4,096 items the best are found by chunks.
-    yield Case("chunked", Options("mixed", "int8", ids="none", similar=True), n_items=5000)
+    yield Case("chunked", ExportRequest("mixed", "int8", ids="none", similar=True), n_items=5000)
     # A network sees some rows at a time, here in three rounds of a loop, the last one not full.
     for layout, precision in zip(LAYOUTS, cycle(PRECISIONS), strict=False):
-        yield Case(f"{layout}-{precision}-ncf", Options(layout, precision), "ncf", rows_a_step=25)
-    whole = Options("dense", "fp32", similar=True)
+        yield Case(f"{layout}-{precision}-ncf", ExportRequest(layout, precision), "ncf", rows_a_step=25)
+    whole = ExportRequest("dense", "fp32", similar=True)
     yield Case("wrong-numbers", whole, n_items=20, wrong=True)
     yield Case("wrong-texts", whole, "ials", "str", n_items=20, wrong=True)
 

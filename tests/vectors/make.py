@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgerec.files import to_json, write_bytes
-from edgerec_export import Export, Source, export
+from edgerec_export import Export, Source, export_request
 from edgerec_export.layouts import choice
 from edgerec_export.onnx import decode
 from tests.vectors.answers import OTHER, TRUSTED, Answers
@@ -65,7 +65,7 @@ def _private_key(number: int) -> Ed25519PrivateKey:
 def _export(case: Case, source: Source, folder: Path) -> Export:
     options = replace(case.options, verify=False)
     if not case.signed:
-        return export(source, folder, options)
+        return export_request(source, folder, options)
     with tempfile.TemporaryDirectory() as scratch:
         key = Path(scratch, "key")
         key.write_bytes(
@@ -73,7 +73,7 @@ def _export(case: Case, source: Source, folder: Path) -> Export:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        return export(source, folder, replace(options, sign=key))
+        return export_request(source, folder, replace(options, sign=key))
 
 
 if __name__ == "__main__":

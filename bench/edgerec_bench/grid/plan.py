@@ -19,7 +19,7 @@ from edgerec.methods import METHODS, Method
 from edgerec.methods import method as find_method
 from edgerec.models import backbone as find_backbone
 from edgerec.request import TrainRequest
-from edgerec_export import Options
+from edgerec_export import ExportRequest
 from edgerec_export.layouts import layout
 
 FULL = "full"
@@ -126,14 +126,14 @@ class Cell:
             patience=shared.patience,
         )
 
-    def options(self, dense_bytes: int, *, verify: bool) -> Options:
+    def options(self, dense_bytes: int, *, verify: bool) -> ExportRequest:
         """How to export it; `dense_bytes` are those of the full fp32 tables, of which a budget may be a share."""
         layout, precision = self.shared.layout, self.precision
         if precision != AUTO:
-            return Options(layout=layout, precision=precision, verify=verify)
+            return ExportRequest(layout=layout, precision=precision, verify=verify)
         budget = Budget.parse(self.budget or "")
         limit = int(budget.amount * dense_bytes if budget.kind == "share" else budget.amount)
-        return Options(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
+        return ExportRequest(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from edgerec.outputs import Output, lines_of
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec_bench.grid.plan import Cell, Shared
-from edgerec_export import export, from_run
+from edgerec_export import export_request, from_run
 
 FORMAT, VERSION = "edgerec.grid", 1
 ASKED, ANSWER = "cell.json", "row.json"
@@ -213,7 +213,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
     marks = [time.perf_counter()]
     run = _trained(interactions, cell, folder / "run")
     marks.append(time.perf_counter())
-    exported = export(from_run(run), bundle, cell.options(run.nbytes, verify=verify))
+    exported = export_request(from_run(run), bundle, cell.options(run.nbytes, verify=verify))
     marks.append(time.perf_counter())
     model = Recommender.load(bundle, threads=cell.shared.threads)
     answered = evaluate(model, interactions, threads=cell.shared.threads)

@@ -1,13 +1,14 @@
-"""Charts as inline SVG that takes the page's colours, light or dark. They know numbers and names, no results."""
+"""Charts as inline SVG in the page's colours, light or dark. They take numbers and names, and know no results."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,19 @@ require("matplotlib", "bench")
 
 from matplotlib import rc_context  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator  # noqa: E402
 
 INK, POINT = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""
 SERIES = [f"#0a0b0{number}" for number in range(8)]
-"""The same, one a bundle or a part; more of them begin again."""
+"""Stand-ins of the colours of series, one a bundle or a part; more than eight begin again with the first."""
 
 MARKERS = "osD^vPX*"
-LEGEND_COLUMNS = 2
-"""Of 22 letters a name: three would leave the chart."""
+LETTERS = 22
+"""Letters of a name that fit into half a chart's width: two columns of a legend, or the names of bars. Longer ones are
+broken into lines, and make the legend one column."""
 
 NARROW = 4
 """Times that the smallest value of a curve is below the largest, up to which its axis is linear."""
@@ -53,7 +56,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 10,
 }
 
-WIDTH = 5.2
+WIDTH = 4.8
 """Inches; the page scales charts to their place."""
 
 
@@ -64,45 +67,57 @@ def scatter(
     *,
     x_label: str,
     y_label: str,
-    scale: float = 1.0,
+    y_bytes: bool = False,
+    y_log: bool = False,
 ) -> str:
-    """One point a bundle, of a colour and a shape of its own: an <svg> element.
+    """Draw one point a bundle, of a colour and a shape of its own: an <svg> element.
 
     Args:
         x: bytes, above 0.
-        y: divided by `scale` before it is shown; None leaves the bundle out, and its colour to it in other charts.
+        y: None leaves the bundle out, and its colour to it in other charts.
+        y_bytes: y is in bytes.
+        y_log: draw y on a logarithmic axis; all are above 0.
     """
     points = [
-        (number, name, right, high / scale)
+        (number, name, right, high)
         for number, (name, right, high) in enumerate(zip(names, x, y, strict=True))
         if high is not None
     ]
-    with drawing(3.2 + legend_height(len(points))) as (figure, axes):
+    with drawing(3.2 + legend_height([name for _, name, *_ in points])) as (figure, axes):
         for number, name, right, high in points:
-            marker = MARKERS[number % len(MARKERS)]
-            axes.scatter(right, high, s=64, marker=marker, color=colour_of(number), label=_short(name), zorder=3)
+            marker = marker_of(number)
+            axes.scatter(right, high, s=64, marker=marker, color=colour_of(number), label=name, zorder=3)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         # Bundles differ by powers of two; a linear axis would heap the small ones up.
         axes.set_xscale("log", base=2)
         axes.set_xlim(*whole_powers([right for _, _, right, _ in points]))
-        axes.xaxis.set_major_formatter(lambda size, place: format_bytes(int(size)).replace(".0 ", " "))
-        axes.set_ylim(bottom=0, top=max([*(high for *_, high in points), 1e-9]) * 1.2)
+        axes.xaxis.set_major_formatter(bytes_tick)
+        if y_log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+        else:
+            top = max([*(high for *_, high in points), 1e-9]) * 1.2
+            axes.set_ylim(bottom=0, top=top)
+            if y_bytes:
+                _bytes_axis(axes.yaxis, top)
         axes.grid(alpha=0.18, color=INK)
         return with_legend(figure, f"{y_label} against {x_label}")
 
 
 def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: str) -> str:
-    """One line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... stand equally far apart.
+    """Draw one line a bundle: milliseconds by percentile, the tail stretched so that 90, 99, ... are equally far apart.
 
     A bundle with an empty curve is left out, and its colour to it in other charts.
     """
-    with drawing(3.2 + legend_height(len(curves))) as (figure, axes):
+    with drawing(3.2 + legend_height(curves)) as (figure, axes):
         for number, (name, curve) in enumerate(curves.items()):
             if not curve:
                 continue
             across = [_nines(percentile) for percentile in curve]
-            axes.plot(across, list(curve.values()), color=colour_of(number), label=_short(name), linewidth=2)
+            axes.plot(across, list(curve.values()), color=colour_of(number), label=name, linewidth=2)
         axes.set_xticks([_nines(percentile) for percentile in (1, 50, 90, 95, 99)], ["1", "50", "90", "95", "99"])
         axes.set_xlabel("percentile of the warm calls")
         axes.set_ylabel(y_label)
@@ -116,24 +131,23 @@ def percentile_curves(curves: Mapping[str, Mapping[float, float]], *, y_label: s
         return with_legend(figure, f"{y_label} by percentile")
 
 
-def stacked_bars(
-    names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str, scale: float = 1.0
-) -> str:
-    """One bar a bundle, its parts one after the other, divided by `scale`; what is below zero is shown as zero."""
-    with drawing(1.2 + 0.42 * len(names) + legend_height(len(parts))) as (figure, axes):
+def stacked_bars(names: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_label: str) -> str:
+    """Draw one bar of bytes a bundle, its parts one after the other; a part below zero is shown as zero."""
+    with drawing(1.2 + 0.42 * len(names) + legend_height(parts)) as (figure, axes):
         reached = [0.0] * len(names)
         for number, (part, sizes) in enumerate(parts.items()):
-            lengths = [max(size, 0.0) / scale for size in sizes]
+            lengths = [max(size, 0.0) for size in sizes]
             axes.barh(range(len(names)), lengths, left=reached, height=0.6, color=colour_of(number), label=part)
             reached = [before + length for before, length in zip(reached, lengths, strict=True)]
         _name_bars(axes, names)
+        _bytes_axis(axes.xaxis, max(reached))
         axes.set_xlabel(x_label)
         axes.grid(axis="x", alpha=0.18, color=INK)
         return with_legend(figure, x_label)
 
 
 def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: str) -> str:
-    """One bar a bundle: which share of its rows has which width; wider rows are drawn stronger.
+    """Draw one bar a bundle: which share of its rows has which width; wider rows are drawn stronger.
 
     Args:
         blocks: by bundle, (width, rows) of each block.
@@ -152,20 +166,20 @@ def width_shares(blocks: Mapping[str, Sequence[tuple[int, int]]], *, x_label: st
         _name_bars(axes, list(blocks))
         axes.set_xlim(0, 100)
         axes.set_xlabel(x_label)
-        return _inline(figure, x_label)
+        return inline(figure, x_label)
 
 
 def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str) -> str:
-    """One line a series, and the band around it, over a logarithmic axis: an <svg> element.
+    """Draw one line a series, and the band around it, over a logarithmic axis: an <svg> element.
 
     Args:
         series: by name, (4, n): places on the axis, above 0, the band's lower ends, the line, the upper ends.
     """
-    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+    with drawing(3.2 + legend_height(series)) as (figure, axes):
         for number, (name, (across, low, middle, high)) in enumerate(series.items()):
-            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
+            colour, marker = colour_of(number), marker_of(number)
             axes.fill_between(across, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(across, middle, color=colour, marker=marker, label=_short(name), linewidth=2)
+            axes.plot(across, middle, color=colour, marker=marker, label=name, linewidth=2)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.set_xscale("log", base=2)
@@ -178,12 +192,12 @@ def bands(series: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: s
 
 
 def over_time(series: Mapping[str, Sequence[tuple[float, float]]], *, y_label: str) -> str:
-    """One line a bundle, of (seconds, value); an empty one leaves the bundle out, and its colour to it elsewhere."""
-    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+    """Draw one line a bundle, of (seconds, value); a bundle without values is left out, its colour unused."""
+    with drawing(3.2 + legend_height(series)) as (figure, axes):
         for number, (name, points) in enumerate(series.items()):
             if points:
                 across, up = zip(*points, strict=True)
-                axes.plot(across, up, color=colour_of(number), label=_short(name), linewidth=2)
+                axes.plot(across, up, color=colour_of(number), label=name, linewidth=2)
         axes.set_xlabel("seconds")
         axes.set_ylabel(y_label)
         axes.set_ylim(bottom=0, top=1.15 * max(value for points in series.values() for _, value in points))
@@ -191,32 +205,45 @@ def over_time(series: Mapping[str, Sequence[tuple[float, float]]], *, y_label: s
         return with_legend(figure, f"{y_label} over time")
 
 
-def by_step(series: Mapping[str, Sequence[float]], *, y_label: str, x_label: str = "segment") -> str:
-    """One line a series, its values at 0, 1, ...: an <svg> element."""
-    with drawing(3.2 + legend_height(len(series))) as (figure, axes):
+def by_step(
+    series: Mapping[str, Sequence[float]], *, y_label: str, x_label: str = "segment", y_bytes: bool = False
+) -> str:
+    """Draw one line a series, its values at 0, 1, ...: an <svg> element. With `y_bytes` the values are bytes."""
+    with drawing(3.2 + legend_height(series)) as (figure, axes):
         for number, (name, values) in enumerate(series.items()):
-            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
-            axes.plot(range(len(values)), values, color=colour, marker=marker, label=_short(name), linewidth=2)
+            colour, marker = colour_of(number), marker_of(number)
+            axes.plot(range(len(values)), values, color=colour, marker=marker, label=name, linewidth=2)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_ylim(bottom=0, top=1.1 * max([1e-9, *(value for values in series.values() for value in values)]))
+        top = 1.1 * max([1e-9, *(value for values in series.values() for value in values)])
+        axes.set_ylim(bottom=0, top=top)
+        if y_bytes:
+            _bytes_axis(axes.yaxis, top)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
         axes.grid(alpha=0.18, color=INK)
         return with_legend(figure, f"{y_label} by {x_label}")
 
 
 @contextmanager
-def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """Open a figure of the page's style, `height` inches high, with one pair of axes."""
+def drawing(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of the page's style, of `width` times `height` inches, with one pair of axes."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots()
 
 
 def with_legend(figure: Figure, title: str) -> str:
     """Return the figure as inline SVG, with its legend below the axes."""
-    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=1.4)
-    return _inline(figure, title)
+    add_legend(figure)
+    return inline(figure, title)
+
+
+def add_legend(figure: Figure) -> None:
+    """Put a legend below the axes; a name that is too long for its column is broken into lines."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    columns = _legend_columns(names)
+    lines = [fill(name, 2 * LETTERS // columns) for name in names]
+    figure.legend(handles, lines, loc="outside lower center", ncols=columns, handlelength=1.4)
 
 
 def whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
@@ -226,9 +253,27 @@ def whole_powers(sizes: Sequence[float]) -> tuple[float, float]:
     return 2 ** (low - margin), 2 ** (max(high, low + 1) + margin)
 
 
-def legend_height(entries: int) -> float:
-    """Inches."""
-    return 0.22 * math.ceil(entries / LEGEND_COLUMNS)
+def legend_height(names: Collection[str]) -> float:
+    """Return the inches that a legend of these names takes."""
+    columns = _legend_columns(names)
+    lines = max((len(wrap(name, 2 * LETTERS // columns)) for name in names), default=1)
+    return 0.22 * lines * math.ceil(len(names) / columns)
+
+
+def _legend_columns(names: Iterable[str]) -> int:
+    return 2 if all(len(name) <= LETTERS for name in names) else 1
+
+
+def bytes_tick(size: float, place: object = None) -> str:
+    """Return the text of a tick: '64 KiB'."""
+    return format_bytes(int(size)).replace(".0 ", " ")
+
+
+def _bytes_axis(axis: Axis, top: float) -> None:
+    """Give an axis from 0 to `top` bytes at most four steps, each a power of two."""
+    step = 2.0 ** math.ceil(math.log2(max(top, 1) / 4))
+    axis.set_major_locator(MultipleLocator(step if top > 2 * step else step / 2))
+    axis.set_major_formatter(bytes_tick)
 
 
 def colour_of(number: int) -> str:
@@ -236,23 +281,25 @@ def colour_of(number: int) -> str:
     return SERIES[number % len(SERIES)]
 
 
+def marker_of(number: int) -> str:
+    """Return the shape of a series by its number; no two of 64 share both colour and shape."""
+    return MARKERS[(number + number // len(SERIES)) % len(MARKERS)]
+
+
 def _nines(percentile: float) -> float:
     """How many nines: 90 is one, 99 is two."""
     return -math.log10(1 - percentile / 100)
 
 
-def _short(name: str, letters: int = 22) -> str:
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"
-
-
 def _name_bars(axes: Axes, names: Sequence[str]) -> None:
-    """The first bundle on top, as in the table."""
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    """Write the names next to the bars, the first bundle on top, as in the table."""
+    axes.set_yticks(range(len(names)), [fill(name, LETTERS) for name in names])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
 
 
-def _inline(figure: Figure, title: str) -> str:
+def inline(figure: Figure, title: str) -> str:
+    """Return the figure as an <svg> element in the page's colours."""
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

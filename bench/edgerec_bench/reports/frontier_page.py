@@ -1,74 +1,119 @@
-"""The frontier as one self-contained page: the chart, the front by name, what it beats, where it was made."""
+"""The frontier as one self-contained page: which bundle to ship, the chart, the front by name, and the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log2
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
 from edgerec.budget import format_bytes
-from edgerec.extras import require
-from edgerec.files import write_bytes
-from edgerec_bench.frontier import BEATEN, COLUMNS, Frontier, Point, dominated_rows, front, front_rows
+from edgerec_bench.frontier import BEATEN, COLUMNS, Frontier, Point, dominated_rows, front, front_rows, to_ship
 from edgerec_bench.record import now
-from edgerec_bench.reports.charts import INK, MARKERS, colour_of, drawing, legend_height, whole_powers, with_legend
+from edgerec_bench.reports.charts import (
+    INK,
+    WIDTH,
+    add_legend,
+    bytes_tick,
+    colour_of,
+    drawing,
+    inline,
+    legend_height,
+    marker_of,
+    whole_powers,
+)
+from edgerec_bench.reports.headline import quality_words, times_smaller
+from edgerec_bench.reports.html import Cell, Column, bytes_cell, in_bytes, write_template
 from edgerec_devices import Local
 from edgerec_devices.facts import MOMENTARY
 
-require("jinja2", "bench")
-
-from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: E402
+SHAPES = {"wide": (8.2, 4.6), "narrow": (WIDTH, 5.2)}
+"""Inches of the charts: for screens, and for phones."""
+PALE = 0.3
+PLAIN_FRONT = "front of plain tables"
+SHIP = "ship this"
+LETTERS_PT = {"wide": 8.5, "narrow": 9.0}
 
 
 def write_page(out: Path, frontier: Frontier) -> None:
     """Write the page `out`. Raises StorageError."""
-    from edgerec_bench.reports.frontier_page import frontier_svg
-
-    templates = Environment(loader=PackageLoader("edgerec_bench.reports"), autoescape=True, undefined=StrictUndefined)
-    templates.trim_blocks = templates.lstrip_blocks = True
-    seeds = frontier.settings["seeds"]
-    mean = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
-    page = templates.get_template("frontier.html.jinja").render(
-        title=frontier.title,
-        subtitle=f"Test NDCG@20 of what the bundles answer, {mean}; made {now()}.",
+    seeds, points, ship = frontier.settings["seeds"], frontier.points, frontier.ship()
+    write_template(
+        out,
+        "frontier.html.jinja",
+        title=ship_sentence(points),
+        subject=frontier.title,
+        protocol=f"Test NDCG@20 of the bundles' answers, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}.",
+        ship=[] if ship is None else ship[1],
         notes=frontier.notes,
-        svg=frontier_svg(frontier.points),
+        charts={name: frontier_svg(points, name) for name in SHAPES},
         tables=[
-            ("The front", COLUMNS, front_rows(frontier.points)),
-            ("Beaten", BEATEN, dominated_rows(frontier.points)),
+            ("The front", [*map(Column, COLUMNS)], _rows(front_rows(points), front(points))),
+            ("Beaten by a bundle of the front", [*map(Column, BEATEN)], _rows(dominated_rows(points), _beaten(points))),
         ],
-        facts=_facts(),
+        device={"measured": [now()], **_device()},
         command=frontier.command,
     )
-    write_bytes(out, page.encode())
 
 
-def _facts() -> dict[str, str]:
+def ship_sentence(points: Sequence[Point]) -> str:
+    """Return the sentence that the page opens with: the bundle to ship, against the best of all."""
+    point = to_ship(points)
+    if point is None:
+        return "No bundle could be measured."
+    best = front(points)[-1]
+    if point == best:
+        return f"Ship {point.name}: {format_bytes(point.nbytes)}, and no larger bundle is better."
+    size = times_smaller(point.nbytes, best.nbytes, f"the best ({best.name})")
+    return f"Ship {point.name}: {format_bytes(point.nbytes)}, {size}, {quality_words(point.score / best.score - 1)}."
+
+
+def _beaten(points: Sequence[Point]) -> list[Point]:
+    best = front(points)
+    return [point for point in points if point not in best]
+
+
+def _rows(rows: Sequence[Sequence[str]], points: Sequence[Point]) -> list[list[Cell]]:
+    """Return the rows with the exact bytes of their points."""
+    place = COLUMNS.index("bytes")
+    return [
+        [bytes_cell(point.nbytes) if number == place else Cell(text) for number, text in enumerate(row)]
+        for row, point in zip(rows, points, strict=True)
+    ]
+
+
+def _device() -> dict[str, list[str]]:
     return {
-        name.replace("_", " "): format_bytes(value) if name.endswith("_bytes") else str(value)
+        name.replace("_", " "): [in_bytes(value) if name.endswith("_bytes") else str(value)]
         for name, value in Local().info().items()
         if name not in MOMENTARY
     }
 
 
-HEIGHT = 4.0
-PALE = 0.3
-PLAIN_FRONT = "front of plain tables"
+def frontier_svg(points: Sequence[Point], shape: str = "wide") -> str:
+    """Draw the points as an <svg> element: a colour and a shape a kind, pale if another bundle beats it in both.
 
+    The line is the front of all, with the name of each of its points; the dashed line is the front of plain tables.
+    Whiskers are the least and the most of the seeds.
 
-def frontier_svg(points: Sequence[Point]) -> str:
-    """An <svg> element: a colour and a shape a kind, pale where another bundle beats it in both.
-
-    The line is the front of all, the dashed one that of plain tables; whiskers are the least and the most of the seeds.
+    Args:
+        shape: of `SHAPES`.
     """
     best, kinds = front(points), sorted({point.kind for point in points})
-    with drawing(HEIGHT + legend_height(len(kinds) + 2)) as (figure, axes):
+    width, height = SHAPES[shape]
+    with drawing(height + legend_height([*kinds, "front", PLAIN_FRONT, SHIP]), width) as (figure, axes):
         axes.step(*_stairs(best, points), where="post", color=INK, linewidth=1.4, label="front", zorder=2)
-        rivals = front(point for point in points if point.plain)
-        if rivals:
-            across, up = _stairs(rivals, points)
+        baselines = front(point for point in points if point.plain)
+        if baselines:
+            across, up = _stairs(baselines, points)
             axes.step(across, up, where="post", color=INK, linewidth=1.1, linestyle="--", alpha=0.6, label=PLAIN_FRONT)
         for number, name in enumerate(kinds):
-            marker, colour = MARKERS[number % len(MARKERS)], colour_of(number)
+            marker, colour = marker_of(number), colour_of(number)
             axes.scatter([], [], s=44, marker=marker, color=colour, label=name)
             for point in (point for point in points if point.kind == name):
                 alpha = 1.0 if point in best else PALE
@@ -78,21 +123,68 @@ def frontier_svg(points: Sequence[Point]) -> str:
                     [point.nbytes], [point.score], yerr=whiskers, fmt=marker, markersize=6.5, color=colour,
                     alpha=alpha, elinewidth=1.2, capsize=2, zorder=4 if point in best else 3,
                 )  # fmt: skip
-        for number, point in enumerate(best, 1):
-            # Up and to the left of a point on the front there is no other.
-            place = (point.nbytes, point.score)
-            axes.annotate(str(number), place, (-5, 3), textcoords="offset points", ha="right", fontsize=9)
+        ship = to_ship(points)
+        if ship is not None:
+            axes.scatter(
+                ship.nbytes, ship.score, s=190, facecolors="none", edgecolors=INK, linewidths=1.4, label=SHIP, zorder=5
+            )
         axes.set_xlabel("bytes of the bundle, all its files")
         axes.set_ylabel("test NDCG@20 of its answers")
         axes.set_xscale("log", base=2)
         axes.set_xlim(*whole_powers([point.nbytes for point in points]))
-        axes.xaxis.set_major_formatter(lambda size, place: format_bytes(int(size)).replace(".0 ", " "))
-        axes.margins(y=0.08)
+        axes.xaxis.set_major_formatter(bytes_tick)
+        low, high = min(min(point.scores) for point in points), max(max(point.scores) for point in points)
+        room = max(high - low, 0.01 * high, 1e-6)
+        axes.set_ylim(low - 0.06 * room, high + 0.34 * room)
         axes.grid(alpha=0.18, color=INK)
-        return with_legend(figure, "quality against bytes")
+        add_legend(figure)
+        _name_points(figure, axes, best, LETTERS_PT[shape])
+        return inline(figure, "quality against bytes")
+
+
+def _name_points(figure: Figure, axes: Axes, best: Sequence[Point], size: float) -> None:
+    """Write the names of the front up and to the left of its points, where no other point can be.
+
+    Names that would overlap are raised, with a line to their point.
+    """
+    names = [
+        axes.annotate(point.name, (point.nbytes, point.score), (-5, 3), textcoords="offset points", ha="right",
+                      fontsize=size, arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.35, "linewidth": 0.7})
+        for point in best
+    ]  # fmt: skip
+    FigureCanvasAgg(figure).draw()
+    _make_room(axes, best, max((_box(name).width for name in names[:3]), default=0.0))
+    figure.canvas.draw()
+    placed: list[Bbox] = []
+    for name in names:
+        raised = 3.0
+        while any(_box(name).overlaps(other) for other in placed):
+            raised += 1.5
+            name.xyann = (-5, raised)
+        if raised == 3.0:
+            assert name.arrow_patch is not None
+            name.arrow_patch.set_visible(False)
+        placed.append(_box(name))
+
+
+def _box(name: Annotation) -> Bbox:
+    """Return the place of a name's text in pixels, with some room around it."""
+    figure = name.figure
+    assert figure is not None
+    name.update_positions(figure.canvas.get_renderer())
+    return super(Annotation, name).get_window_extent().expanded(1.04, 1.05)
+
+
+def _make_room(axes: Axes, best: Sequence[Point], pixels: float) -> None:
+    """Move the left end of the axis so that the name of the first point fits in front of it."""
+    whole = axes.get_window_extent()
+    left, right = (log2(end) for end in axes.get_xlim())
+    share = min((pixels + 12) / whole.width, 0.6)
+    first = log2(best[0].nbytes)
+    axes.set_xlim(2 ** min(left, (first - share * right) / (1 - share)), 2**right)
 
 
 def _stairs(best: Sequence[Point], points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """Corners of a front: what is best at a size stays so until a larger one is better."""
+    """Return the corners of a front: the best of a size stays so until a larger one is better."""
     across, up = [float(point.nbytes) for point in best], [point.score for point in best]
     return [*across, float(max(point.nbytes for point in points))], [*up, up[-1]]

@@ -13,12 +13,12 @@ from edgerec.errors import RunError
 from edgerec.training import Run
 from edgerec_bench.reports.charts import (
     INK,
-    MARKERS,
     SERIES,
     bands,
     colour_of,
     drawing,
     legend_height,
+    marker_of,
     over_time,
     percentile_curves,
     scatter,
@@ -27,9 +27,8 @@ from edgerec_bench.reports.charts import (
     with_legend,
 )
 from edgerec_bench.reports.search import SearchFigures
-from edgerec_bench.result import CLOCKS, Clock, Result
+from edgerec_bench.result import CLOCKS, Clock, Result, ScaleResult
 
-MEBIBYTE = 2**20
 MEMORY = {"anonymous": "RssAnon", "file-backed": "RssFile"}
 
 
@@ -67,13 +66,13 @@ def size_plot(name: str, run: Run) -> Plot | None:
 def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:
     quality = _points(results, lambda result: result.bundle.metric("ndcg@20"), "test NDCG@20")
     if quality:
-        yield Plot("Quality of the trained tables against what ships.", quality)
+        yield Plot("Quality of the trained tables against the bytes of the bundle.", quality)
     for clock in CLOCKS.values():
         times = _points(results, partial(_median, clock), f"recommend p50, {clock.unit}")
         if times:
             yield Plot(f"{clock.a_call} of one recommendation, median.", times)
-    label = "peak above a bare session, MiB"
-    peaks = _points(results, lambda result: result.measured.above_bare("VmHWM"), label, MEBIBYTE)
+    label = "peak above a bare session"
+    peaks = _points(results, lambda result: result.measured.above_bare("VmHWM"), label, y_bytes=True)
     if peaks:
         yield Plot("Memory that the bundle costs at its peak.", peaks)
 
@@ -83,14 +82,14 @@ def _median(clock: Clock, result: Result) -> float | None:
 
 
 def _points(
-    results: Sequence[Result], figure: Callable[[Result], float | None], y_label: str, scale: float = 1.0
+    results: Sequence[Result], figure: Callable[[Result], float | None], y_label: str, *, y_bytes: bool = False
 ) -> str:
-    """Bundles without the figure are left out; empty where none has it."""
+    """Draw the bundles that have the figure; return an empty text if none has it."""
     values = [figure(result) for result in results]
     if all(value is None for value in values):
         return ""
     names, nbytes = [result.bundle.name for result in results], [float(result.bundle.nbytes) for result in results]
-    return scatter(names, nbytes, values, x_label="size of the bundle", y_label=y_label, scale=scale)
+    return scatter(names, nbytes, values, x_label="size of the bundle", y_label=y_label, y_bytes=y_bytes)
 
 
 def _latencies(results: Sequence[Result]) -> Iterator[Plot]:
@@ -124,31 +123,45 @@ def _memory(results: Sequence[Result]) -> Iterator[Plot]:
     parts = {part: [result.measured.above_bare(name) for result in results] for part, name in MEMORY.items()}
     known = {part: [size for size in sizes if size is not None] for part, sizes in parts.items()}
     if all(len(sizes) == len(names) for sizes in known.values()):
-        svg = stacked_bars(names, known, x_label="resident above a bare session, MiB", scale=MEBIBYTE)
+        svg = stacked_bars(names, known, x_label="resident above a bare session")
         yield Plot("File-backed memory is shared between processes, and the system takes it back when it must.", svg)
 
 
 def _parts(results: Sequence[Result]) -> Plot:
-    """The parts with the largest shares of a bundle, as many as there are colours; what is left is 'the rest'."""
-    names = [result.bundle.name for result in results]
+    """Draw the largest parts of the bundles, as many as there are colours; all others are 'the rest'."""
+    bundles = [result.bundle for result in results]
+    sizes = {
+        part: [bundle.parts.get(part, 0) for bundle in bundles]
+        for part in dict.fromkeys(part for bundle in bundles for part in bundle.parts)
+    }
     shares = {
-        part: [100 * result.bundle.parts.get(part, 0) / result.bundle.nbytes for result in results]
-        for part in dict.fromkeys(part for result in results for part in result.bundle.parts)
+        part: max(size / bundle.nbytes for size, bundle in zip(column, bundles, strict=True))
+        for part, column in sizes.items()
     }
     # A part of less than a hundredth of every bundle would only fill the legend.
-    large = sorted((part for part in shares if max(shares[part]) >= 1), key=lambda part: -max(shares[part]))
-    parts = {part: shares[part] for part in shares if part in large[: len(SERIES) - 1]}
-    rest = [100 - sum(column) for column in zip(*parts.values(), strict=True)]
+    large = sorted((part for part in shares if shares[part] >= 0.01), key=lambda part: -shares[part])
+    parts = {part: sizes[part] for part in sizes if part in large[: len(SERIES) - 1]}
+    known = zip(*parts.values(), strict=True)
+    rest = [bundle.nbytes - sum(column) for bundle, column in zip(bundles, known, strict=True)]
     if max(rest) > 0:
         parts["the rest"] = rest
-    return Plot("Where a bundle's bytes go.", stacked_bars(names, parts, x_label="share of the bundle, %"))
+    names = [bundle.name for bundle in bundles]
+    return Plot("Bytes of a bundle by part.", stacked_bars(names, parts, x_label="size of the bundle"))
 
 
 def _widths(results: Sequence[Result]) -> Iterator[Plot]:
     blocks = {result.bundle.name: result.bundle.item_blocks for result in results if result.bundle.item_blocks}
     if blocks:
         svg = width_shares(blocks, x_label="items by width of their row, %")
-        yield Plot("How many values each item keeps: the number in a part is its width.", svg)
+        yield Plot("Items by the number of values in their row: the number in a part is the width.", svg)
+
+
+def scale_plots(result: ScaleResult) -> list[Plot]:
+    """Draw a comparison at scale: milliseconds of a recommendation against bytes, a point a contender."""
+    names, nbytes = [one.name for one in result.contenders], [float(one.nbytes) for one in result.contenders]
+    calls = [one.measured.latency() for one in result.contenders]
+    svg = scatter(names, nbytes, calls, x_label="size of all files", y_label="recommend p50, ms", y_log=True)
+    return [Plot("Time of one recommendation, median, against bytes; both axes are logarithmic.", svg)]
 
 
 SHARES = (0.1, 0.5, 0.9)
@@ -195,20 +208,20 @@ _SPREAD = 1e-3
 
 def search_plots(name: str, search: SearchFigures) -> Iterator[Plot]:
     """Every chart that the search has the figures for."""
-    yield Plot(_told(name, search), _fitness(search))
+    yield Plot(_summary(name, search), _fitness(search))
     yield Plot(
         f"{name}: mean sizes by popularity of the fittest action, and where eight in ten of all actions lie.",
         _sizes(search),
     )
     if max(search.densities) - min(search.densities) > _SPREAD:
-        yield Plot(f"{name}: the share of the values that each action keeps.", _densities(search))
+        yield Plot(f"{name}: the density of each action, its share of all values.", _densities(search))
     if (correlation := search.rank_correlation) is not None:
-        caption = f"{name}: each fitness as it was predicted before it was known. Rank correlation {correlation:.2f}."
+        caption = f"{name}: true fitness against its prediction. Rank correlation {correlation:.2f}."
         yield Plot(caption, _predictions(search))
 
 
-def _told(name: str, search: SearchFigures) -> str:
-    text = f"{name}: fitness of {len(search.fitness)} actions, judged in {search.seconds:,.0f} s"
+def _summary(name: str, search: SearchFigures) -> str:
+    text = f"{name}: fitness of {len(search.fitness)} actions, evaluated in {search.seconds:,.0f} s"
     if search.best_at is not None:
         text += f"; the best is {search.fitness[search.best_at]:.4f}, after {search.best_at + 1}"
     if search.trained:
@@ -218,14 +231,14 @@ def _told(name: str, search: SearchFigures) -> str:
 
 def _fitness(search: SearchFigures) -> str:
     kinds = list(dict.fromkeys(search.strategies))
-    with drawing(3.2 + legend_height(len(kinds) + 1)) as (figure, axes):
+    with drawing(3.2 + legend_height([*kinds, "best so far"])) as (figure, axes):
         for number, kind in enumerate(kinds):
             at = [place for place, strategy in enumerate(search.strategies) if strategy == kind]
             axes.scatter(
                 [place + 1 for place in at],
                 [search.fitness[place] for place in at],
                 s=22,
-                marker=MARKERS[number % len(MARKERS)],
+                marker=marker_of(number),
                 color=colour_of(number),
                 label=kind,
                 zorder=3,
@@ -242,11 +255,11 @@ def _fitness(search: SearchFigures) -> str:
 def _sizes(search: SearchFigures) -> str:
     parts = np.arange(1, 11)
     best = search.best_at if search.best_at is not None else int(np.argmax(search.fitness))
-    with drawing(3.2 + legend_height(2)) as (figure, axes):
+    with drawing(3.2 + legend_height(search.sizes)) as (figure, axes):
         for number, (side, listed) in enumerate(search.sizes.items()):
             low, high = np.quantile(np.array(listed), _MIDDLE, axis=0)
             axes.fill_between(parts, low, high, color=colour_of(number), alpha=0.2, linewidth=0)
-            axes.plot(parts, listed[best], color=colour_of(number), marker=MARKERS[number], label=side, linewidth=2)
+            axes.plot(parts, listed[best], color=colour_of(number), marker=marker_of(number), label=side, linewidth=2)
         axes.set_xticks(parts)
         axes.set_xlabel("tenth of the rows, the least popular first")
         axes.set_ylabel("values of a row")
@@ -256,11 +269,11 @@ def _sizes(search: SearchFigures) -> str:
 
 
 def _densities(search: SearchFigures) -> str:
-    with drawing(3.2 + legend_height(1)) as (figure, axes):
+    with drawing(3.2 + legend_height(["density"])) as (figure, axes):
         places = range(1, len(search.densities) + 1)
-        axes.plot(places, [100 * value for value in search.densities], color=colour_of(0), label="kept", linewidth=2)
+        axes.plot(places, [100 * value for value in search.densities], color=colour_of(0), label="density", linewidth=2)
         axes.set_xlabel("iteration")
-        axes.set_ylabel("values kept, %")
+        axes.set_ylabel("density, % of the values")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.18, color=INK)
         return with_legend(figure, "density against iteration")

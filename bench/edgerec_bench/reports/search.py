@@ -1,4 +1,4 @@
-"""The figures of a search, from what it has kept of each action."""
+"""Figures of a search, from its history of actions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """What is drawn of a search, in the order of its actions.
+    """Figures of a search to draw, in the order of its actions.
 
     Attributes:
-        fitness: of each judged action.
+        fitness: of each evaluated action.
         best: the highest so far of those within the budget; None before there is one.
         strategies: why each was chosen.
-        densities: kept share of the values.
+        densities: of each action, its share of all values.
         predicted: fitness; None where nothing was predicted.
         sizes: by 'users' and 'items', for each action the mean sizes of ten parts of the rows, the least popular first.
         trained: eval on validation of what was trained in full.
@@ -40,21 +40,21 @@ class SearchFigures:
     @classmethod
     def of(cls, entries: Sequence[dict[str, Any]]) -> SearchFigures:
         """The figures of a history's entries; those that do not say whether they are within the budget are."""
-        judged = [entry for entry in entries if entry["strategy"] != RETRAIN]
+        evaluated = [entry for entry in entries if entry["strategy"] != RETRAIN]
         best: list[float | None] = []
-        for entry in judged:
+        for entry in evaluated:
             before = best[-1] if best else None
             better = entry.get("within", True) and (before is None or entry["fitness"] > before)
             best.append(entry["fitness"] if better else before)
         return cls(
-            fitness=[entry["fitness"] for entry in judged],
+            fitness=[entry["fitness"] for entry in evaluated],
             best=best,
-            strategies=[entry["strategy"] for entry in judged],
-            densities=[entry["density"] for entry in judged],
-            predicted=[entry["predicted"] for entry in judged],
-            sizes={side: [entry["sizes"][side] for entry in judged] for side in ("users", "items")},
+            strategies=[entry["strategy"] for entry in evaluated],
+            densities=[entry["density"] for entry in evaluated],
+            predicted=[entry["predicted"] for entry in evaluated],
+            sizes={side: [entry["sizes"][side] for entry in evaluated] for side in ("users", "items")},
             trained=[entry["eval"] for entry in entries if entry["strategy"] == RETRAIN and "eval" in entry],
-            seconds=float(sum(entry["seconds"] for entry in judged)),
+            seconds=float(sum(entry["seconds"] for entry in evaluated)),
         )
 
     @property
@@ -80,7 +80,7 @@ class SearchFigures:
 
 
 def search_figures(folder: Path) -> SearchFigures | None:
-    """The figures of the search of the run in `folder`, finished or not; None where it has made none.
+    """The figures of the search of the run in `folder`, finished or not; None if it has no search.
 
     Raises RunError where its history is damaged, StorageError.
     """

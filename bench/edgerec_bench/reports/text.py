@@ -21,7 +21,7 @@ def report_text(results: Sequence[AnyResult], form: str) -> str:
     """Every figure of the results side by side.
 
     Args:
-        form: of `FORMATS`. Markdown has the texts of the page, with ratios and doubts; CSV has plain numbers: bytes,
+        form: of `FORMATS`. Markdown has the texts of the page, with ratios and warnings; CSV has plain numbers: bytes,
             and milliseconds or millions of instructions as the heading of their lines says.
 
     Raises:
@@ -50,7 +50,9 @@ def _markdown_report(results: Sequence[Result]) -> str:
     if unlike := differences(results):
         parts.append(f"Unlike devices: these results differ in {', '.join(unlike)}.\n")
     warnings = [f"- {warning}\n" for result in results for warning in result.warnings]
-    return "\n".join([*parts, *(["".join(["Figures to doubt:\n\n", *warnings])] if warnings else [])])
+    return "\n".join(
+        [*parts, *(["".join(["Measure again before you rely on a figure:\n\n", *warnings])] if warnings else [])]
+    )
 
 
 def _with_ratio(text: str, ratio: str) -> str:

@@ -16,7 +16,7 @@ from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec_bench.scale.tables import Pair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices import Device
-from edgerec_export import Options, Source, export
+from edgerec_export import ExportRequest, Source, export_request
 from edgerec_export.plain import plain_dense
 
 K = 20
@@ -47,7 +47,7 @@ class Form:
     name: str
     kind: Literal["plain", "bundle", "peer"]
     tables: str = MIXED
-    options: Options | None = None
+    options: ExportRequest | None = None
     prepack: bool = True
     rounded_to: str | None = None
     exact: bool = True
@@ -65,7 +65,7 @@ class Form:
 def _bundle(name: str, tables: str, scales: str = "auto", lookup: bool = False, **more: Any) -> Form:
     layout, precision = name.split()[:2]
     # The exporter's own check would score in float64: gigabytes. Answers are compared with numpy's here.
-    options = Options(layout=layout, precision=precision, scales=scales, lookup=lookup, verify=False)
+    options = ExportRequest(layout=layout, precision=precision, scales=scales, lookup=lookup, verify=False)
     return Form(f"EdgeRec {name}", "bundle", tables, options, exact=precision == "fp32", **more)
 
 
@@ -216,9 +216,8 @@ class Workshop:
         pair, name = self.tables(form.tables), form.name.removeprefix("EdgeRec ").replace(" ", "-")
         place = self.folder / f"{name}.bundle"
         ids = np.arange(self.items), np.arange(self.users)
-        written = export(
-            Source(pair.items, ids[0], pair.users, ids[1], about={"data": "synthetic"}), place, form.options
-        )
+        source = Source(pair.items, ids[0], pair.users, ids[1], about={"data": "synthetic"})
+        written = export_request(source, place, form.options or ExportRequest())
         apart = sum(written.parts.get(name, 0) for name in APART)
         return Entry(form, {"task": "bundle", "bundle": self.device.push(place)}, written.nbytes, apart)
 

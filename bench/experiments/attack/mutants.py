@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.experiments.attack.graphs import WAYS, hostile
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
-from edgerec_export import Options, Source, diff, export, from_arrays
+from edgerec_export import ExportRequest, Source, diff, export, export_request, from_arrays
 
 SIGNATURE = 228
 """Bytes at the end of a signed manifest."""
@@ -120,10 +120,10 @@ def make_bases(folder: Path) -> list[Base]:
         items *= rng.random((60, 8)) < 0.7
         base = Base(place.name, place, Path(f"{key}.pub") if signed else None, *_asked(ids, encoder))
         shared: dict[str, Any] = {"titles": True, "verify": False} | ({"sign": key} if signed else {})
-        options = Options(layout=layout, precision=precision, lookup=layout == "csc", similar=True, **shared)
-        export(_source(items, users, encoder, ids), base.old, options)
+        options = ExportRequest(layout=layout, precision=precision, lookup=layout == "csc", similar=True, **shared)
+        export_request(_source(items, users, encoder, ids), base.old, options)
         items[3:9] += 0.05 * rng.standard_normal((6, 8)).astype(np.float32) * (items[3:9] != 0)
-        export(_source(items, users, encoder, ids), base.new, Options.like(base.old, **shared))
+        export(_source(items, users, encoder, ids), base.new, like=base.old, **shared)
         diff(base.old, base.new, place / "patch", verify=False)
         bases.append(base)
     return bases

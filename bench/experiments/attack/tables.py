@@ -26,7 +26,7 @@ from bench.experiments.attack.requests import ask
 from edgerec import Recommender
 from edgerec.errors import BudgetError, EdgeRecError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
-from edgerec_export import Options, export, from_arrays
+from edgerec_export import export, from_arrays
 
 LAYOUTS = ("dense", "mixed", "csr", "ell", "bitmask", "csc", "auto")
 PRECISIONS = ("fp32", "fp16", "int8", "int4", "auto")
@@ -244,9 +244,9 @@ def by_api(case: Case, out: Path) -> str:
     arguments: dict[str, Any] = {"item_ids": case.item_ids, "user_ids": case.user_ids, "encoder": case.encoder}
     source = from_arrays(case.items, case.users, item_counts=case.counts, **arguments)
     try:
-        done = export(source, out, Options(**case.options))
+        done = export(source, out, **case.options)
     except BudgetError as error:
-        done = export(source, out, Options(**{**case.options, "max_bytes": smallest(error)}))
+        done = export(source, out, **{**case.options, "max_bytes": smallest(error)})
         case.options["max_bytes"] = smallest(error)
     case.zeros = done.rounded_to_zero
     size = sum(path.stat().st_size for path in out.iterdir())

@@ -1,4 +1,4 @@
-"""Android's debug bridge: one device through the system's `adb`, its failures in one line, the files kept there."""
+"""A connection to one Android device through the system's `adb`, with one-line errors, and a store of files on it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from edgerec_devices.process import exchange
 from edgerec_devices.protocol import Tell
 
 ROOT = "/data/local/tmp/edgerec"
-"""All that is ours on a device: adb's user may write there, and start programs."""
-CLIENT_MEND = "sudo apt-get install adb (or Android's platform-tools)"
+"""The folder of all EdgeRec files on a device: adb's user may write and run programs there."""
+INSTALL_CLIENT = "sudo apt-get install adb (or Android's platform-tools)"
 SHELL_S = 120.0
-"""Seconds for a request that only looks, or hashes what is there."""
+"""Seconds for a request that only lists or hashes files."""
 SLOWEST = 64 << 10
-"""Bytes a second of a transfer that goes on: USB 1.1 brings ten times as many. adb itself waits for ever."""
+"""Minimum bytes per second of a transfer; USB 1.1 is ten times faster. adb itself has no timeout."""
 GRACE_S = 5.0
 SIGNALS = 128
-"""From here on a status says which signal ended a process."""
+"""Statuses above this are 128 + the signal that ended the process."""
 LINK = r"closed|protocol fault|Broken pipe|reset|connection refused|no response|EOF"
 
 
 class Bridge:
-    """One device, or the only one that is connected.
+    """A connection to one device, or to the only one that is connected.
 
     Attributes:
-        name: of the device, in messages and on command lines: 'adb', 'adb:SERIAL'.
+        name: the device's name in messages and on command lines: 'adb', 'adb:SERIAL'.
     """
 
     def __init__(self, serial: str | None = None) -> None:
@@ -47,56 +47,56 @@ class Bridge:
         self._adb = ["adb", *([] if serial is None else ["-s", serial])]
 
     def connect(self) -> None:
-        """Raises BenchError where the device cannot be reached, with what to do."""
+        """Check the connection. Raises BenchError with the fix if the device cannot be reached."""
         done = self._run(["get-state"], SHELL_S)
         state = done.stdout.strip()
         if done.returncode != 0 or state != "device":
             raise self._failure(done.stderr or f"device {state}")
 
     def shell(self, script: str, *, seconds: float = SHELL_S) -> str:
-        """What a script prints on the device. Raises BenchError where it fails."""
+        """Run a script on the device and return its output. Raises BenchError if it fails."""
         done = self._run(["shell", "-T", "-n", script], seconds)
         if done.returncode != 0:
             raise self._failure(done.stderr)
         return done.stdout
 
     def push(self, files: Sequence[Path], place: str) -> None:
-        """Copy files into a folder that is there. Raises BenchError: no space, no connection."""
+        """Copy files into an existing folder of the device. Raises BenchError: no space, no connection."""
         nbytes = sum(path.stat().st_size for path in files)
         done = self._run(["push", *map(str, files), f"{place}/"], SHELL_S + nbytes / SLOWEST)
         if done.returncode != 0:
             raise self._failure(done.stderr + done.stdout)
 
     def pull(self, place: str, folder: Path) -> None:
-        """Copy what is in a folder of the device into a folder here. Raises BenchError."""
+        """Copy the content of a folder of the device into a local folder. Raises BenchError."""
         kib = int(self.shell(f"du -sk {shlex.quote(place)}").split()[0])
         done = self._run(["pull", f"{place}/.", str(folder)], SHELL_S + kib * 1024 / SLOWEST)
         if done.returncode != 0:
             raise self._failure(done.stderr + done.stdout)
 
-    def talk(self, script: str, line: str, seconds: float) -> CompletedProcess[str]:
-        """Run a script that reads one line, and what became of it; killed on the device, it has 128 + the signal.
+    def run_script(self, script: str, line: str, seconds: float) -> CompletedProcess[str]:
+        """Run a script that reads one line, and return its status and output; the status is 128 + a signal's number.
 
-        Its input stays open until it ends, so that the far end notices where this one goes.
+        The script's input stays open until it ends, so that it notices the end of this process.
 
         Raises:
-            BenchError: no end within `seconds`, or the connection was lost.
+            BenchError: the script did not end within `seconds`, or the connection was lost.
         """
-        # Files, not pipes: an answer of any size is taken while the input is open.
+        # Files, not pipes: they take an answer of any size while the input is open.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            status = self._converse([*self._adb, "shell", "-T", script], line, out, err, seconds)
+            status = self._exchange([*self._adb, "shell", "-T", script], line, out, err, seconds)
             out.seek(0)
             err.seek(0)
             done = CompletedProcess(
                 [script], status, out.read().decode(errors="replace"), err.read().decode(errors="replace")
             )
         silent = not (done.stdout or done.stderr) and status < SIGNALS
-        if silent or re.match("adb: |error: ", done.stderr):  # adb ends with status 0 where a link drops
+        if silent or re.match("adb: |error: ", done.stderr):  # adb ends with status 0 if the connection is lost
             self.connect()
             raise self._failure(done.stderr)
         return done
 
-    def _converse(self, command: list[str], line: str, out: IO[bytes], err: IO[bytes], seconds: float) -> int:
+    def _exchange(self, command: list[str], line: str, out: IO[bytes], err: IO[bytes], seconds: float) -> int:
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         except FileNotFoundError:
@@ -121,7 +121,7 @@ class Bridge:
         except FileNotFoundError:
             raise _no_client() from None
         except subprocess.TimeoutExpired:
-            raise BenchError(f"{self.name} gave no answer for {seconds:g} s; start adb anew: adb kill-server") from None
+            raise BenchError(f"{self.name} gave no answer for {seconds:g} s; restart adb: adb kill-server") from None
 
     def _failure(self, said: str) -> BenchError:
         lines = [line for line in said.strip().splitlines() if not line.startswith("* daemon")]
@@ -130,18 +130,18 @@ class Bridge:
         return BenchError(f"{self.name}: {next(meant, last)}")
 
     def _meanings(self, last: str) -> list[tuple[str, str]]:
-        """In the order in which they are looked for."""
+        """Return pairs of a pattern in adb's output and an explanation; the first match counts."""
         return [
             (
                 "unauthorized|still authorizing",
                 "the phone does not trust this computer yet; unlock it, and accept the question about USB debugging "
-                "(where none comes: adb kill-server, and plug it in again)",
+                "(if there is none: adb kill-server, and plug it in again)",
             ),
-            ("more than one", "more than one device is connected; say which: --device adb:SERIAL (see: adb devices)"),
+            ("more than one", "more than one device is connected; name one: --device adb:SERIAL (see: adb devices)"),
             (
                 "no devices",
                 "no device is connected; plug a phone in, with USB debugging switched on in its developer options, "
-                "and look with: adb devices",
+                "and check with: adb devices",
             ),
             ("device '.*' not found", f"it is not connected ({last}); what is: adb devices"),
             ("offline", "the device is offline; wake it, plug it in again, or: adb reconnect"),
@@ -157,13 +157,14 @@ class Bridge:
             ),
             (
                 f"{LINK}|it said nothing",
-                f"the connection was lost ({last}); did the device restart? run the same again: what arrived is kept",
+                f"the connection was lost ({last}); did the device restart? run the command again: files that arrived "
+                "are not sent again",
             ),
         ]
 
 
 def connected() -> list[str]:
-    """The addresses of devices that adb reaches now."""
+    """List the addresses of the devices that adb reaches."""
     try:
         done = subprocess.run(["adb", "devices"], capture_output=True, text=True, timeout=SHELL_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -172,27 +173,27 @@ def connected() -> list[str]:
 
 
 def _no_client() -> BenchError:
-    return BenchError(f"there is no adb on this machine; {CLIENT_MEND}")
+    return BenchError(f"there is no adb on this machine; {INSTALL_CLIENT}")
 
 
 class Store:
-    """What is kept on a device, in folders below `/data/local/tmp/edgerec`."""
+    """Files on a device, in folders below `/data/local/tmp/edgerec`, each sent only once."""
 
     def __init__(self, bridge: Bridge, tell: Tell) -> None:
         self._bridge, self._tell = bridge, tell
 
     def send(self, kind: str, paths: list[Path]) -> str:
-        """Those of the files that are not there, whole, yet.
+        """Send those of the files that are not on the device yet.
 
         Args:
-            kind: the folder that the files' own folder is made in.
+            kind: the parent of the folder that holds the files.
 
         Returns:
-            Their folder; it is named by all their contents.
+            The files' folder, which is named by a hash of their contents.
 
         Raises:
-            BenchError: no connection, no space there, or a damaged arrival.
-            StorageError: a file cannot be read here.
+            BenchError: no connection, no space on the device, or a file arrived damaged.
+            StorageError: a local file cannot be read.
         """
         content = {path: sha256(path) for path in paths}
         named = sorted((path.name, digest) for path, digest in content.items())
@@ -206,7 +207,7 @@ class Store:
 
     def _put(self, place: str, content: Mapping[Path, str]) -> None:
         part = f"{ROOT}/parts/{secrets.token_hex(8)}"
-        # Without a manifest a folder is no bundle: it comes last.
+        # The manifest comes last: without it, a folder is no bundle.
         paths = sorted(content, key=lambda path: (path.name == FILE_NAME, path))
         try:
             self._bridge.shell(f"mkdir -p {part} {place}")
@@ -215,11 +216,11 @@ class Store:
                 raise BenchError(f"{self._bridge.name}: {damaged[0].name} arrived damaged or in part; try again")
             self._bridge.shell(" && ".join(f"mv -f {part}/{shlex.quote(path.name)} {place}/" for path in paths))
         finally:
-            with suppress(BenchError):  # what went wrong has been told, or will be the next time
+            with suppress(BenchError):  # the error was already raised, or will be by the next request
                 self._bridge.shell(f"rm -rf {part}")
 
     def _missing(self, folder: str, content: Mapping[Path, str]) -> list[Path]:
-        """Those that are not in a folder there with these bytes; of this size, where it has no sha256sum."""
+        """List the files that a folder of the device does not have with this sha256, or this size without sha256sum."""
         script = (
             f"cd {folder} 2>/dev/null || exit 0; if command -v sha256sum >/dev/null; then sha256sum *; else wc -c *; fi"
         )

@@ -1,6 +1,6 @@
-"""An Android device through adb: no app is installed; a native runner and onnxruntime's library are sent.
+"""An Android device behind adb. No app is installed; a native runner and onnxruntime's library are sent.
 
-What is sent is named by its sha256 and kept in `/data/local/tmp/edgerec`, so that the next run sends nothing.
+Files are named by their sha256 and stored in `/data/local/tmp/edgerec`, so that the next run does not send them again.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import RawId
 from edgerec_devices.adb.bridge import Bridge, Store, connected
 from edgerec_devices.adb.facts import SCRIPT, abi_of, android_facts, read_answer
-from edgerec_devices.adb.parts import LIBRARY, NAME, RUNNER, MissingPartError, lacks, parts, set_up
+from edgerec_devices.adb.parts import LIBRARY, NAME, RUNNER, MissingPartError, missing, runtime_files, set_up
 from edgerec_devices.process import answer_of, took_too_long
 from edgerec_devices.protocol import Kind, Options, Request, Tell, silent
 
 TASKS = ("bundle", "bare")
 SLACK_S = 60.0
-"""Seconds beyond a request's own limit, which the runner keeps, until the link itself is given up."""
+"""Seconds after a request's own limit, which the runner enforces, until the connection is closed."""
 ALARMED = 128 + 14
-"""The status of a runner that its own clock ended."""
+"""The exit status of a runner that reached its time limit."""
 
 
 class Adb:
-    """An Android device. Used as a context.
+    """An Android device behind adb, as a context manager.
 
     Example:
         >>> with Adb() as device:
@@ -44,7 +44,7 @@ class Adb:
 
     Attributes:
         name: 'adb', or 'adb:SERIAL'.
-        timeout: seconds that one request may take.
+        timeout: maximum seconds of one request.
     """
 
     memory: int | None = None
@@ -52,7 +52,7 @@ class Adb:
     def __init__(self, serial: str | None = None, *, timeout: float = 600.0, tell: Tell | None = None) -> None:
         """
         Args:
-            serial: as `adb devices` lists it; None for the only one.
+            serial: serial number in the list of `adb devices`; None for the only device.
         """
         self._bridge = Bridge(serial)
         self.name, self.timeout = self._bridge.name, timeout
@@ -63,22 +63,22 @@ class Adb:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection stays open."""
 
     def info(self) -> dict[str, Any]:
-        """See `android_facts`; and of the runner, where it is here: onnxruntime, clock_ns, usable_cores."""
-        told = read_answer(self._connected.shell(SCRIPT))
-        facts = {**android_facts(told), "provider": "CPUExecutionProvider", "ort_telemetry": "off", "runtime": "c"}
+        """Return `android_facts`, and onnxruntime, clock_ns and usable_cores from the runner if it is set up."""
+        values = read_answer(self._connected.shell(SCRIPT))
+        facts = {**android_facts(values), "provider": "CPUExecutionProvider", "ort_telemetry": "off", "runtime": "c"}
         with suppress(MissingPartError):
-            facts |= answer_of(self._ask({"task": "info"}))
+            facts |= answer_of(self._request({"task": "info"}))
         return facts
 
     def push(self, folder: Path) -> str:
-        """Send the files of a bundle that are not there yet; its folder there.
+        """Send the files of a bundle that are not on the device yet, and return its folder there.
 
         Raises:
-            BenchError: no connection, no space there, or a damaged arrival.
-            StorageError: a file cannot be read here.
+            BenchError: no connection, no space on the device, or a file arrived damaged.
+            StorageError: a local file cannot be read.
         """
         place = Store(self._connected, self._tell).send(
             "bundles", [path for path in folder.iterdir() if path.is_file()]
@@ -90,16 +90,16 @@ class Adb:
         """Measure in a fresh process of the runner.
 
         Raises:
-            BenchError: a task that the runner has not, no connection, or the process failed there.
+            BenchError: the runner does not know the task, no connection, or the process failed.
         """
         if request.get("task") not in TASKS:
             raise BenchError(f"an Android device does the tasks {' and '.join(TASKS)}, not {request.get('task')!r}")
-        asked = request.get("ask", ())
-        if not asked:
-            return answer_of(self._ask(request))
-        # The runner knows rows alone: raw ids are looked up here, in the same bundle.
+        users = request.get("ask", ())
+        if not users:
+            return answer_of(self._request(request))
+        # The runner knows only rows: raw ids are looked up in the local copy of the bundle.
         bundle = self._local(request["bundle"])
-        answer = answer_of(self._ask({**request, "ask": _user_rows(bundle, asked)}))
+        answer = answer_of(self._request({**request, "ask": _user_rows(bundle, users)}))
         item_ids = bundle.ids("item", bundle.manifest.items)
         return {**answer, "answers": [item_ids.raw(np.array(rows, np.int64)) for rows in answer["rows"]]}
 
@@ -113,10 +113,10 @@ class Adb:
         self._connected.shell(f"[ -d {shlex.quote(place)} ] || {{ echo {complaint} >&2; exit 1; }}")
         self._bridge.pull(place, folder)
 
-    def _ask(self, request: Request) -> CompletedProcess[str]:
+    def _request(self, request: Request) -> CompletedProcess[str]:
         limit = math.ceil(self.timeout)
         script = f"cd {self._runtime} && exec ./{RUNNER} ./{LIBRARY} {limit}"
-        done = self._bridge.talk(script, json.dumps(request), self.timeout + SLACK_S)
+        done = self._bridge.run_script(script, json.dumps(request), self.timeout + SLACK_S)
         if done.returncode == ALARMED:
             raise took_too_long(self.timeout)
         return done
@@ -134,27 +134,27 @@ class Adb:
 
     @cached_property
     def _runtime(self) -> str:
-        """The folder there with the runner and onnxruntime's library."""
-        found = parts(abi_of(read_answer(self._connected.shell(SCRIPT))))
+        """Send the runner and onnxruntime's library if they are missing, and return their folder."""
+        found = runtime_files(abi_of(read_answer(self._connected.shell(SCRIPT))))
         place = Store(self._connected, self._tell).send("runtimes", list(found))
-        self._bridge.shell(f"chmod 755 {place}/{found.runner.name}")  # Windows knows no such thing
+        self._bridge.shell(f"chmod 755 {place}/{found.runner.name}")  # files from Windows are not executable
         return place
 
 
-def _user_rows(bundle: Bundle, asked: Sequence[RawId]) -> list[int]:
-    """Of raw ids. Raises BenchError where the bundle has no such user."""
-    users = bundle.manifest.users
-    if users is None:
+def _user_rows(bundle: Bundle, users: Sequence[RawId]) -> list[int]:
+    """Return the rows of raw ids of users. Raises BenchError if the bundle has no such user."""
+    entry = bundle.manifest.users
+    if entry is None:
         raise BenchError("the bundle has no users to ask for; leave `ask` empty")
-    rows: list[int] = bundle.ids("user", users).rows(asked).tolist()
+    rows: list[int] = bundle.ids("user", entry).rows(users).tolist()
     if -1 in rows:
-        raise BenchError(f"user {asked[rows.index(-1)]!r} is not in the bundle")
+        raise BenchError(f"user {users[rows.index(-1)]!r} is not in the bundle")
     return rows
 
 
 def _open(address: str, options: Options) -> Adb:
     if options.memory is not None:
-        raise BenchError("--memory is for devices that are started here, such as arm64; this one has what it has")
+        raise BenchError("--memory is for devices that are started here, such as arm64; leave it out")
     if options.offline:
         raise BenchError(
             "--offline is for devices that fetch something; an Android device fetches nothing: leave it out"
@@ -164,4 +164,4 @@ def _open(address: str, options: Options) -> Adb:
 
 
 ABOUT = "an Android device behind adb: no app is installed"
-KIND = Kind(NAME, "adb[:serial]", ABOUT, _open, lacks, set_up, connected)
+KIND = Kind(NAME, "adb[:serial]", ABOUT, _open, missing, set_up, connected)

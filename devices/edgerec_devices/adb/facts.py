@@ -1,4 +1,4 @@
-"""What an Android device says of itself: one script for its shell, and how its answer is read."""
+"""Facts about an Android device: one script for its shell, and the parser of its output."""
 
 from __future__ import annotations
 
@@ -35,47 +35,49 @@ SCRIPT = "\n".join(f"echo; echo '{MARK}{name}'; {{ {command}; }} 2>/dev/null" fo
 SCRIPT += "\ntrue"
 
 ABIS = {"aarch64": "arm64-v8a", "armv8l": "armeabi-v7a", "armv7l": "armeabi-v7a", "x86_64": "x86_64", "i686": "x86"}
-"""By the kernel's name of the machine, where there is no getprop."""
+"""ABIs by the kernel's name of the machine, for devices without getprop."""
 
 
 def read_answer(said: str) -> dict[str, str]:
-    """What the script printed, by the name of the command."""
+    """Return the script's output by the name of each command."""
     parts = said.split(f"\n{MARK}")[1:]
     pairs = (part.partition("\n") for part in parts)
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-def abi_of(told: dict[str, str]) -> str:
-    """Android's name of what programs run there; the kernel's where it is unknown."""
-    machine = told.get("machine", "")
-    return told.get("abi") or ABIS.get(machine, machine)
+def abi_of(values: dict[str, str]) -> str:
+    """Return Android's name of the ABI; the kernel's name of the machine if it is unknown."""
+    machine = values.get("machine", "")
+    return values.get("abi") or ABIS.get(machine, machine)
 
 
-def android_facts(told: dict[str, str]) -> dict[str, Any]:
-    """Facts of a device from the script's answer; what it did not tell is absent.
+def android_facts(values: dict[str, str]) -> dict[str, Any]:
+    """Return facts about a device from the script's output; unknown facts are absent.
 
     Returns:
-        board ('Google Pixel 8'), soc, cpu, abi, architecture, cores, governor, mhz (now) and max_mhz of the first core,
-        clocks (of each group of cores), temperature_c (of the hottest zone), memory_bytes, memory_available_bytes, os,
-        kernel, and power: 'battery', 'usb', 'ac', 'wireless'.
+        board ('Google Pixel 8'), soc, cpu, abi, architecture, cores, governor, mhz (current) and max_mhz of the first
+        core, clocks (of each group of cores), temperature_c (of the hottest zone), memory_bytes,
+        memory_available_bytes, os, kernel, and power: 'battery', 'usb', 'ac', 'wireless'.
     """
     facts: dict[str, Any] = {
-        "board": _joined(told.get("manufacturer", "").capitalize(), told.get("model", "")),
-        "soc": _joined(told.get("soc_manufacturer", ""), told.get("soc_model", "")) or told.get("platform"),
-        "cpu": _found(r"^(?:Hardware|model name)\s*: *(.+)$", told.get("cpuinfo", "")),
-        "abi": abi_of(told),
-        "architecture": told.get("machine"),
-        "cores": len(re.findall(r"^processor\s*:", told.get("cpuinfo", ""), re.MULTILINE)),
-        "governor": told.get("governor"),
-        "mhz": _mhz(told.get("khz", "")),
-        "max_mhz": _mhz(told.get("max_khz", "")),
-        "clocks": _clocks(told.get("clocks", "")),
-        "temperature_c": _hottest(told.get("temperatures", "")),
-        "memory_bytes": _memory("MemTotal", told.get("meminfo", "")),
-        "memory_available_bytes": _memory("MemAvailable", told.get("meminfo", "")),
-        "os": f"Android {told['release']} (API {told['sdk']})" if told.get("release") and told.get("sdk") else None,
-        "kernel": told.get("kernel"),
-        "power": _power(told.get("battery", "")),
+        "board": _joined(values.get("manufacturer", "").capitalize(), values.get("model", "")),
+        "soc": _joined(values.get("soc_manufacturer", ""), values.get("soc_model", "")) or values.get("platform"),
+        "cpu": _found(r"^(?:Hardware|model name)\s*: *(.+)$", values.get("cpuinfo", "")),
+        "abi": abi_of(values),
+        "architecture": values.get("machine"),
+        "cores": len(re.findall(r"^processor\s*:", values.get("cpuinfo", ""), re.MULTILINE)),
+        "governor": values.get("governor"),
+        "mhz": _mhz(values.get("khz", "")),
+        "max_mhz": _mhz(values.get("max_khz", "")),
+        "clocks": _clocks(values.get("clocks", "")),
+        "temperature_c": _hottest(values.get("temperatures", "")),
+        "memory_bytes": _memory("MemTotal", values.get("meminfo", "")),
+        "memory_available_bytes": _memory("MemAvailable", values.get("meminfo", "")),
+        "os": f"Android {values['release']} (API {values['sdk']})"
+        if values.get("release") and values.get("sdk")
+        else None,
+        "kernel": values.get("kernel"),
+        "power": _power(values.get("battery", "")),
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -94,19 +96,22 @@ def _mhz(kilohertz: str) -> float | None:
 
 
 def _clocks(text: str) -> str | None:
-    """'cores 0 1 2 3: 600 of 1800 MHz, schedutil; cores 4 5: ...'; one group says no more than the first core."""
+    """Describe each group of cores: 'cores 0 1 2 3: 600 of 1800 MHz, schedutil; cores 4 5: ...'.
+
+    None if there is one group: the facts of the first core say the same.
+    """
     groups = [line.split("/", 3) for line in text.splitlines()]
-    told = [
+    described = [
         f"cores {cores}: {int(now) / 1000:.0f} of {int(most) / 1000:.0f} MHz, {governor}"
         for now, most, governor, cores in (group for group in groups if len(group) == 4)
         if now.isdigit() and most.isdigit()
     ]
-    return "; ".join(told) if len(told) > 1 else None
+    return "; ".join(described) if len(described) > 1 else None
 
 
 def _hottest(text: str) -> float | None:
     degrees = [int(line) / 1000 for line in text.split() if re.fullmatch(r"-?\d+", line)]
-    # A zone without a sensor behind it reads 0, or -273 degrees; some count in degrees or tenths and are left out.
+    # A zone without a sensor reads 0, or -273 degrees; zones in degrees or tenths of them are left out.
     return max((value for value in degrees if 5 < value < 150), default=None)
 
 
@@ -116,7 +121,7 @@ def _memory(name: str, text: str) -> int | None:
 
 
 def _power(battery: str) -> str | None:
-    """What feeds it."""
+    """Return the power source."""
     if "Battery Service state" not in battery:
         return None
     plugged = re.findall(r"^\s*(AC|USB|Wireless) powered: true", battery, re.MULTILINE)

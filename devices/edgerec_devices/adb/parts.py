@@ -1,4 +1,4 @@
-"""The parts that Android devices get: onnxruntime's library and the native runner in C, kept by processor."""
+"""The files that Android devices need: onnxruntime's library and the native runner in C, stored by processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 SOURCES = Path(__file__).parents[1] / "runner"
 RUNNER = "edgerec-runner"
@@ -30,17 +30,17 @@ def build(compiler: Sequence[str], headers: Path, out: Path, *flags: str) -> Pat
     """Compile the runner.
 
     Args:
-        compiler: its command: ['cc'], or one of Android's NDK.
-        headers: the folder with onnxruntime_c_api.h, 1.18 or newer. It is no part of EdgeRec: Android's archive of
-            onnxruntime brings it.
-        out: the program.
-        flags: more of them.
+        compiler: command of the compiler: ['cc'], or one of Android's NDK.
+        headers: the folder with onnxruntime_c_api.h, 1.18 or newer. It is not part of EdgeRec, but of onnxruntime's
+            archive for Android.
+        out: path of the program.
+        flags: additional flags.
 
     Returns:
         `out`.
 
     Raises:
-        BenchError: no such compiler, or it failed.
+        BenchError: there is no such compiler, or it failed.
     """
     sources = sorted(map(str, SOURCES.glob("*.c")))
     command = [*compiler, *FLAGS, *flags, "-isystem", str(headers), *sources, "-ldl", "-o", str(out)]
@@ -59,12 +59,12 @@ NAME = "adb"
 AAR_VARIABLE, RUNNER_VARIABLE = "EDGEREC_ANDROID_AAR", "EDGEREC_ANDROID_RUNNER"
 NDK_VARIABLES = ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT")
 API = 24
-"""Android 7, the oldest that onnxruntime's library runs on; since then adb tells how a command ended."""
+"""Android 7, the oldest version that onnxruntime's library supports, and the first whose adb returns exit statuses."""
 HEADER = "onnxruntime_c_api.h"
 
 
 class MissingPartError(BenchError):
-    """What is sent to devices is not here."""
+    """A file that devices need is missing on this machine."""
 
 
 class Archive(NamedTuple):
@@ -86,53 +86,57 @@ COMPILERS = {
     "x86_64": "x86_64-linux-android",
     "x86": "i686-linux-android",
 }
-"""The NDK's names of what Android calls an ABI."""
+"""The NDK's names of Android's ABIs."""
 ELF_MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
 
 
-class Parts(NamedTuple):
-    """What is sent to a device."""
+class RuntimeFiles(NamedTuple):
+    """The files that are sent to a device."""
 
     runner: Path
     library: Path
 
 
-def parts(abi: str) -> Parts:
-    """The parts for a device's ABI. Raises MissingPartError where one is missing, with the command that brings it."""
-    found = Parts(kept(NAME) / abi / RUNNER, kept(NAME) / abi / LIBRARY)
-    if not kept(NAME).exists():
-        raise MissingPartError(f"onnxruntime's library for Android is not here: {_mend()}")
+def runtime_files(abi: str) -> RuntimeFiles:
+    """Return the files for a device's ABI. Raises MissingPartError with the fix if one is missing."""
+    found = RuntimeFiles(setup_folder(NAME) / abi / RUNNER, setup_folder(NAME) / abi / LIBRARY)
+    if not setup_folder(NAME).exists():
+        raise MissingPartError(f"onnxruntime's library for Android is not here: {_setup_command()}")
     if not found.library.exists():
         raise MissingPartError(f"the device is {abi!r}, and onnxruntime has no library for that; there are: {_known()}")
     if not found.runner.exists():
-        raise MissingPartError(f"there is no runner for {abi!r} here, only for: {_known()}; {_mend(again=True)}")
+        raise MissingPartError(
+            f"there is no runner for {abi!r} here, only for: {_known()}; {_setup_command(again=True)}"
+        )
     return found
 
 
-def lacks() -> list[Lack]:
-    """What this machine needs for Android devices and has not."""
-    client = [] if shutil.which("adb") else [Lack("Android's client adb", "sudo apt-get install adb")]
-    ready = any(kept(NAME).glob(f"*/{RUNNER}"))
-    return client + ([] if ready else [Lack("onnxruntime's library for Android, and the runner", _mend())])
+def missing() -> list[Missing]:
+    """List what this machine needs for Android devices and does not have."""
+    client = [] if shutil.which("adb") else [Missing("Android's client adb", "sudo apt-get install adb")]
+    ready = any(setup_folder(NAME).glob(f"*/{RUNNER}"))
+    return client + ([] if ready else [Missing("onnxruntime's library for Android, and the runner", _setup_command())])
 
 
 def set_up(tell: Tell) -> None:
-    """Fetch onnxruntime's library for Android, or take it from `$EDGEREC_ANDROID_AAR`, and build the runner with the
-    NDK, or take one that is built from `$EDGEREC_ANDROID_RUNNER`.
+    """Install onnxruntime's library for Android and the runner.
+
+    The library is downloaded, or taken from `$EDGEREC_ANDROID_AAR`; the runner is built with the NDK, or taken from
+    `$EDGEREC_ANDROID_RUNNER`.
 
     Raises:
         BenchError: neither an NDK nor a runner is named, or the compiler fails.
-        DownloadError: the library cannot be fetched, or is another one.
-        StorageError: the file system refuses.
+        DownloadError: the library cannot be downloaded, or has another sha256.
+        StorageError: a file system operation failed.
     """
-    place = kept(NAME)
+    place = setup_folder(NAME)
     if place.exists():
         return
     given, compilers = os.environ.get(RUNNER_VARIABLE), _compilers()
     if not given and not compilers:
         raise BenchError(
             "the runner for Android is built with Google's NDK; install it and name its folder in "
-            f"{NDK_VARIABLES[0]}, or name a runner that is built in {RUNNER_VARIABLE}, and run this again"
+            f"{NDK_VARIABLES[0]}, or name a built runner in {RUNNER_VARIABLE}, and run this again"
         )
     part = place.with_name(f".{NAME}.{secrets.token_hex(4)}.part")
     try:
@@ -150,17 +154,17 @@ def set_up(tell: Tell) -> None:
 
 
 def _archive(tell: Tell) -> Path:
-    """onnxruntime's archive: one that is named, or the published one, fetched where it is not here."""
+    """Return onnxruntime's archive: the named one, or the published one, downloaded if it is missing."""
     if named := os.environ.get(AAR_VARIABLE):
         return Path(named)
-    from edgerec.data.download import download  # with all of edgerec.data: not for those who only measure
+    from edgerec.data.download import download  # imports all of edgerec.data, which measuring does not need
 
-    path = kept(NAME).with_name(ONNXRUNTIME.url.rpartition("/")[2])
+    path = setup_folder(NAME).with_name(ONNXRUNTIME.url.rpartition("/")[2])
     return path if path.exists() else download(ONNXRUNTIME.url, path, digest=ONNXRUNTIME.digest, progress=tell)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The libraries by ABI, and the C headers."""
+    """Unpack the libraries by ABI, and the C headers."""
     try:
         with zipfile.ZipFile(archive) as content:
             names = content.namelist()
@@ -185,7 +189,7 @@ def _write(content: zipfile.ZipFile, name: str, path: Path) -> None:
 
 
 def _compilers() -> dict[str, Path]:
-    """The NDK's compilers by ABI; none where no NDK is named. Raises BenchError where what is named is none."""
+    """Return the NDK's compilers by ABI; empty if no NDK is named. Raises BenchError if the named folder is no NDK."""
     named = next(filter(None, map(os.environ.get, NDK_VARIABLES)), None)
     if named is None:
         return {}
@@ -198,13 +202,13 @@ def _compilers() -> dict[str, Path]:
     found = {abi: compiler for abi, compiler in found.items() if compiler.exists()}
     if not found:
         raise BenchError(
-            f"{named} is no NDK for this machine: there is no compiler in {folder}; mend {NDK_VARIABLES[0]}"
+            f"{named} is no NDK for this machine: there is no compiler in {folder}; correct {NDK_VARIABLES[0]}"
         )
     return found
 
 
 def _take(runner: Path, folder: Path) -> None:
-    """A runner that is built, by the processor that its head names. Raises BenchError where it is none."""
+    """Copy a built runner into the folder of its ABI, which its ELF header names. Raises BenchError if it is none."""
     try:
         with runner.open("rb") as stream:
             head = stream.read(20)
@@ -220,8 +224,8 @@ def _take(runner: Path, folder: Path) -> None:
 
 
 def _known() -> str:
-    return ", ".join(sorted(path.parent.name for path in kept(NAME).glob(f"*/{RUNNER}"))) or "none"
+    return ", ".join(sorted(path.parent.name for path in setup_folder(NAME).glob(f"*/{RUNNER}"))) or "none"
 
 
-def _mend(*, again: bool = False) -> str:
+def _setup_command(*, again: bool = False) -> str:
     return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/guide/android.md)"

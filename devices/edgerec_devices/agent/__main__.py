@@ -1,4 +1,4 @@
-"""Reads a request, does it, writes the answer."""
+"""The agent's entry point: read a request, run its task, write the answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgerec_devices.agent.tasks import TASKS, Task
 
 
 def main(tasks: Mapping[str, Task] = TASKS) -> None:
-    """Exit with status 1 and one line on standard error if the request cannot be done.
+    """Answer the request on standard input; on an error, exit with status 1 and one line on standard error.
 
     Args:
-        tasks: by name; an agent of another module has more than the device's.
+        tasks: tasks by name; an agent in another module can offer more.
     """
     request = json.load(sys.stdin)
     task = tasks.get(request.get("task"))

@@ -1,6 +1,6 @@
-"""Timing calls: the first apart, warm-up found afterwards and left out, percentiles of the rest; and the yardstick.
+"""Timing of calls: the first call, the warm-up, percentiles of the warm calls; and the yardstick.
 
-The yardstick is a fixed piece of work that every process times: it tells a slower machine from a slower bundle.
+The yardstick is a fixed piece of work that every process times: it distinguishes a slower machine from a slower bundle.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ CURVE = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    """The action's result and how many milliseconds it took."""
+    """Return the action's result and its duration in milliseconds."""
     start = perf_counter_ns()
     result = action()
     return result, (perf_counter_ns() - start) / 1e6
 
 
 class Limits(NamedTuple):
-    """How long a scenario is measured: at least so many warm calls, and at least so many seconds."""
+    """The minimum length of a scenario: warm calls, and seconds. Both must be reached."""
 
     calls: int
     seconds: float
 
 
 def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: Limits) -> dict[str, Any]:
-    """Time `call(prepare())`, `prepare` outside the clock, until both limits are reached.
+    """Time `call(prepare())`, without the time of `prepare`, until both limits are reached.
 
     Returns:
-        What `summary` says, and cpu_share: processor time over time passed; below 1 where other programs took the
+        The figures of `summary`, and cpu_share: processor time over elapsed time, below 1 if other programs used the
         processor.
     """
     subject = prepare()
     start = perf_counter_ns()
     call(subject)
     first = perf_counter_ns() - start
-    times = array("q")  # 8 bytes a call: the measuring must not show in the memory that is measured
+    times = array("q")  # 8 bytes per call: measuring must not change the memory that is measured
     wanted, started, worked = limits.calls, perf_counter_ns(), process_time_ns()
     while True:
         while len(times) < wanted or perf_counter_ns() - started < limits.seconds * 1e9:
@@ -62,16 +62,16 @@ def time_calls(prepare: Callable[[], Any], call: Callable[[Any], Any], limits: L
 
 
 def summary(first_ns: float, times_ns: ArrayLike) -> dict[str, Any]:
-    """The figures of one scenario, from how long each call took, in their order.
+    """Return the figures of one scenario from the durations of its calls in order.
 
     Args:
-        first_ns: of the first call, apart from the others.
-        times_ns: of the calls after it, one or more.
+        first_ns: duration of the first call, in nanoseconds.
+        times_ns: durations of the calls after it, one or more.
 
     Returns:
-        first_ms; count and warm_up (warm calls that count, calls before them that do not); p50_ms, p90_ms, p95_ms,
-        p99_ms, max_ms, mean_ms and curve_ms (by percentile) of the warm calls; drift: by how much the median of their
-        second half differs from the first half's.
+        first_ms; count (warm calls) and warm_up (calls before them); p50_ms, p90_ms, p95_ms, p99_ms, max_ms, mean_ms
+        and curve_ms (by percentile) of the warm calls; drift: the relative difference between the medians of their
+        second half and their first half.
     """
     skipped = warm_up(times_ns)
     warm = np.asarray(times_ns, np.float64)[skipped:] / 1e6
@@ -90,18 +90,18 @@ def summary(first_ns: float, times_ns: ArrayLike) -> dict[str, Any]:
 
 
 def warm_up(times: ArrayLike) -> int:
-    """How many leading calls are warm-up.
+    """Return the number of leading calls that are warm-up.
 
-    The second half of the calls is taken as warm. Warm-up ends with the first two neighbouring windows of 10 calls
-    whose medians are both within 5 % of theirs (one alone may be luck); it is at most half of the calls.
+    The second half of the calls counts as warm. The warm-up ends before the first two consecutive windows of 10 calls
+    whose medians are both within 5 % of the second half's median, and is at most half of the calls.
     """
-    taken = np.asarray(times, np.float64)
-    half = taken.size // 2
+    durations = np.asarray(times, np.float64)
+    half = durations.size // 2
     if half < WINDOW:
         return 0
-    limit = (1 + TOLERANCE) * float(np.median(taken[half:]))
+    limit = (1 + TOLERANCE) * float(np.median(durations[half:]))
     for start in range(0, half - WINDOW + 1, WINDOW):
-        windows = taken[start : start + 2 * WINDOW].reshape(2, WINDOW)
+        windows = durations[start : start + 2 * WINDOW].reshape(2, WINDOW)
         if np.all(np.median(windows, axis=1) <= limit):
             return start
     return half
@@ -112,12 +112,12 @@ CALLS = 100
 
 
 def yardstick_ms() -> float:
-    """Milliseconds, the median of 100 passes over 1 MiB of float32 in numpy, which uses one thread for it."""
+    """Return the median time of 100 passes over 1 MiB of float32 in numpy, on one thread."""
     values = np.linspace(0, 1, VALUES, dtype=np.float32)
-    room = np.empty_like(values)
+    squares = np.empty_like(values)
 
     def work() -> float:
-        np.multiply(values, values, out=room)
-        return float(room.sum())
+        np.multiply(values, values, out=squares)
+        return float(squares.sum())
 
     return median(timed(work)[1] for _ in range(CALLS))

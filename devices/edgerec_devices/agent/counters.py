@@ -1,4 +1,4 @@
-"""Costs other than time, where the kernel counts them: instructions, energy, memory and page faults; the page cache."""
+"""Costs other than time, as the kernel counts them: instructions, energy, memory, page faults; and the page cache."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from edgerec.runtime.memory import memory_kib, run_bare_session
 POWERCAP = Path("/sys/class/powercap")
 
 SYSCALLS = {"x86_64": 298, "i686": 336, "aarch64": 241, "riscv64": 241, "armv7l": 364, "armv6l": 364, "ppc64le": 319}
-"""perf_event_open(2), which the C library has no name for."""
+"""Number of perf_event_open(2) by machine: the C library has no wrapper for it."""
 ATTRIBUTES_SIZE = 64  # the structure's first version
 HARDWARE, INSTRUCTIONS = 0, 1
-TIMES = 0b11  # how long it was wanted, and how long it counted
+TIMES = 0b11  # the time that the counter was enabled, and the time that it ran
 DISABLED, INHERIT, NO_KERNEL, NO_HYPERVISOR = 1 << 0, 1 << 1, 1 << 5, 1 << 6
 ENABLE, DISABLE = 0x2400, 0x2401
 
 
 class Instructions:
-    """Counts what this process, and threads that it starts later, execute outside the kernel.
+    """A counter of the user-space instructions of this process and of threads that it starts later.
 
-    Opened before the sessions, whose threads are then counted too.
+    Open it before the sessions, so that it counts their threads.
     """
 
     def __init__(self) -> None:
-        """Counts nothing where the kernel does not permit it, or has no counter for it."""
+        """Open the counter; it counts nothing if the kernel does not permit it or has none."""
         self._handle = _open_counter()
 
     def of(self, action: Callable[[], Any]) -> int | None:
-        """How many instructions an action took; None where they are not counted, or not all the time."""
+        """Return the number of instructions of an action; None if they were not counted, or not all the time."""
         if self._handle is None:
             return None
         import fcntl
@@ -47,7 +47,7 @@ class Instructions:
         action()
         fcntl.ioctl(self._handle, DISABLE)
         count, wanted, counted = (after - earlier for after, earlier in zip(self._read(), before, strict=True))
-        # Where the counter was lent to another program for a while, the count is a guess.
+        # If another program had the hardware counter for some time, the count is an estimate.
         return count if count > 0 and wanted == counted else None
 
     def _read(self) -> tuple[int, int, int]:
@@ -55,7 +55,7 @@ class Instructions:
         return count, wanted, counted
 
     def close(self) -> None:
-        """Give the counter back."""
+        """Release the counter."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -63,7 +63,7 @@ class Instructions:
 
 @contextmanager
 def instruction_counter() -> Iterator[Instructions]:
-    """A counter for as long as a block lasts."""
+    """Open a counter for the length of a block."""
     counter = Instructions()
     try:
         yield counter
@@ -85,26 +85,25 @@ def _open_counter() -> int | None:
 
 
 class Energy:
-    """RAPL's counters of whole packages, as Linux's powercap shows them; other programs' share is in them."""
+    """RAPL's energy counters of whole CPU packages (Linux powercap); they include the share of other programs."""
 
     def __init__(self, root: Path = POWERCAP) -> None:
         self._packages = [zone for zone in sorted(root.glob("intel-rapl:*")) if _text(zone / "name").startswith("pack")]
 
     def read(self) -> list[tuple[int, int]] | None:
-        """Microjoules so far, and at how many each counter begins again; None where none may be read."""
+        """Return each counter's microjoules and its maximum before it wraps; None if no counter may be read."""
         with suppress(OSError, ValueError):
             read = [(_number(zone / "energy_uj"), _number(zone / "max_energy_range_uj")) for zone in self._packages]
             return read or None
         return None
 
     def joules_since(self, before: list[tuple[int, int]] | None) -> float | None:
-        """What all packages together took since `before` was read; None where that is not known."""
+        """Return the energy of all packages since `before` was read; None if it is unknown."""
         after = self.read()
         if before is None or after is None:
             return None
         pairs = zip(before, after, strict=True)
-        taken = sum(late - early + (most if late < early else 0) for (early, most), (late, _) in pairs)
-        return taken / 1e6
+        return sum(late - early + (most if late < early else 0) for (early, most), (late, _) in pairs) / 1e6
 
 
 def _text(path: Path) -> str:
@@ -128,9 +127,9 @@ SHARED = ("Pss", "Pss_Anon", "Pss_File")
 
 
 def memory_figures() -> dict[str, int]:
-    """KiB: VmHWM (peak), VmRSS, RssAnon, RssFile, RssShmem, VmSwap, and Pss, Pss_Anon, Pss_File where readable.
+    """Return KiB of VmHWM (peak), VmRSS, RssAnon, RssFile, RssShmem, VmSwap, and Pss, Pss_Anon, Pss_File if readable.
 
-    Empty where there is no /proc. Pss counts a page that n processes share as one n-th.
+    Empty if there is no /proc. Pss counts a page that n processes share as one n-th.
     """
     figures = memory_kib()
     try:
@@ -142,7 +141,7 @@ def memory_figures() -> dict[str, int]:
 
 
 def page_faults() -> dict[str, int]:
-    """Pages that this process had to be given so far: minor without the disk, major from it; empty where not told."""
+    """Return this process's page faults: minor ones without disk access, major ones with it; empty if unknown."""
     if resource is None:
         return {}
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -150,23 +149,23 @@ def page_faults() -> dict[str, int]:
 
 
 def faults_since(before: dict[str, int]) -> dict[str, int]:
-    """The same since it was asked before."""
+    """Return the page faults since an earlier call of `page_faults`."""
     return {name: count - before[name] for name, count in page_faults().items()}
 
 
 def bare(request: dict[str, Any]) -> dict[str, Any]:
-    """{"memory": figures} of a process that only runs the bare session."""
+    """Run the bare session and return {"memory": figures} of the process."""
     run_bare_session(int(request["threads"]))
     return {"memory": memory_figures()}
 
 
 NO_MAPPING = ctypes.c_void_p(-1).value
 PROT_READ = MAP_SHARED = 1
-"""Of every system that has mincore(2)."""
+"""The same values on every system that has mincore(2)."""
 
 
-def put_out(files: Sequence[Path]) -> str | None:
-    """Put files out of the page cache. Why they are not all out of it, or None where nothing stayed."""
+def evict(files: Sequence[Path]) -> str | None:
+    """Evict files from the page cache. Returns the reason why some stay in it, or None if none does."""
     if not hasattr(os, "posix_fadvise"):
         return "this system has no posix_fadvise"
     try:
@@ -174,7 +173,7 @@ def put_out(files: Sequence[Path]) -> str | None:
             _drop(path)
         stayed = sum(resident_pages(path) for path in files)
     except (OSError, AttributeError) as error:
-        return f"what stays in the page cache cannot be told here ({error})"
+        return f"this system does not show which pages stay in the page cache ({error})"
     return f"{stayed} pages stayed in the page cache; another program may use them" if stayed else None
 
 
@@ -185,10 +184,10 @@ def _drop(path: Path) -> None:
 
 
 def resident_pages(path: Path) -> int:
-    """How many of a file's pages are in the page cache: mincore(2) over a mapping that reads nothing.
+    """Return how many of a file's pages are in the page cache: mincore(2) over a mapping that reads nothing.
 
-    For a file that this user may not write, Linux says that all of them are. Raises OSError, or AttributeError where
-    there is no such call.
+    For a file that this user may not write, Linux reports all of them. Raises OSError, or AttributeError if there is
+    no such call.
     """
     size = path.stat().st_size
     if not size:

@@ -1,4 +1,4 @@
-"""Where a call's time goes: onnxruntime's own profile, by operator."""
+"""The time of a call by operator, from onnxruntime's own profiler."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Event = dict[str, Any]
 def profile_bundle(request: dict[str, Any]) -> dict[str, Any]:
     """Profile the recommend graph of a bundle.
 
-    Stock onnxruntime opens the graph by its path, with the session options that the manifest wants.
+    Stock onnxruntime opens the graph by its path, with the manifest's session options.
 
     Returns:
-        p50_ms: of the calls, slower than without the profiler.
-        operators: by name {"ms": milliseconds a call, the median, "count": runs a call}; the bodies of loops are
-            counted as the operators in them.
+        p50_ms: median time of the calls, longer than without the profiler.
+        operators: by name {"ms": median milliseconds per call, "count": runs per call}; the body of a loop is counted
+            as the operators in it.
     """
     ort, calls = onnxruntime(), int(request["calls"])
     bundle = Bundle(request["bundle"], verify=False)
@@ -47,13 +47,13 @@ def profile_bundle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(events: list[Event], calls: int) -> dict[str, Any]:
-    """What the events of the last `calls` runs say; events have `cat`, `name`, `ts` and `dur` in microseconds."""
+    """Summarise the events of the last `calls` runs; events have `cat`, `name`, `ts` and `dur` in microseconds."""
     runs = sorted((event for event in events if event.get("name") == "model_run"), key=_start)[-calls:]
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     of_runs = [[node for node in nodes if run["ts"] <= node["ts"] < run["ts"] + run["dur"]] for run in runs]
     own = [_own_times(of_run) for of_run in of_runs]
     count = Counter(node["args"]["op_name"] for of_run in of_runs for node in of_run)
-    # The median, since a call that waited for another program would count for many.
+    # The median is robust against calls that waited for another program.
     spent = {name: median(times[name] for times in own) for name in count}
     operators = {
         name: {"ms": spent[name] / 1e3, "count": count[name] / calls}
@@ -63,7 +63,7 @@ def summary(events: list[Event], calls: int) -> dict[str, Any]:
 
 
 def _own_times(nodes: list[Event]) -> Counter[str]:
-    """Microseconds by operator in one run: a loop's time is without that of the nodes in its body."""
+    """Return microseconds by operator in one run; a loop's time excludes the nodes in its body."""
     spent: Counter[str] = Counter()
     around: list[Event] = []
     for node in sorted(nodes, key=_start):
@@ -77,5 +77,5 @@ def _own_times(nodes: list[Event]) -> Counter[str]:
 
 
 def _start(event: Event) -> tuple[int, int]:
-    """What began first, or at once and lasted longer."""
+    """Return a sort key: earlier events first; of two that start together, the longer one first."""
     return event["ts"], -event["dur"]

@@ -1,4 +1,4 @@
-"""Scenarios: the questions that each asks of an open bundle, one call after the other."""
+"""Scenarios: series of calls to an open bundle with random questions."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from edgerec_devices.agent.counters import Energy, Instructions, faults_since, p
 DEFAULT = ("recommend", "score")
 COUNTED_CALLS = 20
 ENERGY_MS = 100.0
-"""A scenario must last longer for its energy to be told: the counters move once a millisecond."""
+"""Minimum length of a scenario whose energy is reported: the counters are updated once per millisecond."""
 
 
 class Work(NamedTuple):
-    """Questions, made outside the clock, and what is timed."""
+    """A function that prepares a question, which is not timed, and the call, which is."""
 
     prepare: Callable[[], Any]
     call: Callable[[Any], Any]
 
 
-class Opened(NamedTuple):
-    """A bundle that answers, and questions to it."""
+class OpenBundle(NamedTuple):
+    """An open bundle, its recommender, and random questions to it."""
 
     bundle: Bundle
     model: Recommender
     questions: Questions
 
 
-def works(scenario: str, opened: Opened, candidates: tuple[int, ...]) -> Iterator[tuple[str, Work]]:
-    """What a scenario is made of, by the names of its figures; nothing where the bundle lacks the graph for it.
+def works(scenario: str, opened: OpenBundle, candidates: tuple[int, ...]) -> Iterator[tuple[str, Work]]:
+    """Yield the calls of a scenario by the names of their figures; none if the bundle has no graph for it.
 
-    A graph is opened when its work is asked for: what comes before is measured without its memory.
+    A graph is opened when its work is yielded: earlier measurements do not include its memory.
     """
     bundle, model, questions = opened
     if scenario == "recommend":
-        yield "recommend", Work(questions.rows, asker(bundle, "recommend"))
-        yield "recommend, raw ids", Work(questions.raw, lambda asked: model.recommend(**asked))
+        yield "recommend", Work(questions.rows, graph_caller(bundle, "recommend"))
+        yield "recommend, raw ids", Work(questions.raw, lambda question: model.recommend(**question))
     if scenario == "score" and bundle.has_graph("score"):
         for count in candidates:
-            yield f"score {count}", Work(partial(questions.candidates, count), asker(bundle, "score"))
+            yield f"score {count}", Work(partial(questions.candidates, count), graph_caller(bundle, "score"))
     if scenario == "lookup" and bundle.has_graph("score"):
-        yield "lookup", Work(partial(questions.candidates, 1), asker(bundle, "score"))
+        yield "lookup", Work(partial(questions.candidates, 1), graph_caller(bundle, "score"))
     if scenario == "history" and bundle.has_graph("encode"):
-        yield "history", Work(questions.history, asker(bundle, "encode"))
+        yield "history", Work(questions.history, graph_caller(bundle, "encode"))
 
 
-class Taken:
-    """What the scenarios showed so far.
+class Measurements:
+    """The measurements of the scenarios that have run.
 
     Attributes:
-        figures: by name, what `time_calls` says.
-        faults: by name, {minor, major} pages while it was called.
-        cost: by name, {instructions, joules} a call; without those that cannot be told.
+        figures: by name, the result of `time_calls`.
+        faults: by name, {minor, major} page faults during the calls.
+        cost: by name, {instructions, joules} per call; unknown ones are absent.
     """
 
-    def __init__(self, opened: Opened, candidates: tuple[int, ...], limits: Limits) -> None:
+    def __init__(self, opened: OpenBundle, candidates: tuple[int, ...], limits: Limits) -> None:
         self.opened = opened
         self._candidates, self._limits = candidates, limits
         self._works: dict[str, Work] = {}
@@ -86,7 +86,7 @@ class Taken:
                 self.cost[name] = {"joules": joules / calls} if joules is not None and lasted else {}
 
     def count(self, counter: Instructions) -> None:
-        """Count the instructions of some more calls of each, apart from the timed ones."""
+        """Count the instructions of additional calls of each scenario, which are not timed."""
         for name, work in self._works.items():
             subjects = [work.prepare() for _ in range(COUNTED_CALLS)]
             count = counter.of(partial(_call_all, work.call, subjects))
@@ -103,7 +103,7 @@ Feed = dict[str, NDArray[Any]]
 
 
 def encoded(bundle: Bundle, feed: Feed) -> Feed:
-    """What a graph takes: where one of its own, 'encode', makes users' vectors, a vector in place of the history."""
+    """Replace the history in a feed by its vector, if the bundle's 'encode' graph computes vectors."""
     if "history" not in feed or not bundle.has_graph("encode"):
         return feed
     rest = {name: value for name, value in feed.items() if name != "history"}
@@ -113,8 +113,8 @@ def encoded(bundle: Bundle, feed: Feed) -> Feed:
     return rest
 
 
-def asker(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
-    """A call of a graph, after one of 'encode' where that makes the vector that it takes."""
+def graph_caller(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
+    """Return a function that calls a graph, after the 'encode' graph if the bundle has one."""
     run = partial(bundle.session(graph).run, None)
     if graph == "encode" or not bundle.has_graph("encode"):
         return run
@@ -122,11 +122,11 @@ def asker(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
 
 
 class Questions:
-    """Random questions to a bundle, small and made one at a time, so that they do not show in its memory.
+    """Random questions to a bundle, created one at a time so that they do not add to the measured memory.
 
     Attributes:
-        n_items: of the catalogue.
-        k: items asked for.
+        n_items: number of items in the catalogue.
+        k: number of requested items.
     """
 
     def __init__(self, bundle: Bundle, request: dict[str, Any]) -> None:
@@ -140,29 +140,29 @@ class Questions:
             raise BenchError(f"k is {self.k} and the bundle has {self.n_items} items; give a -k of at most that")
 
     def rows(self, batch: int = 1) -> Feed:
-        """What the recommend graph takes, for `batch` users at once."""
+        """Return a feed of the recommend graph for `batch` users."""
         excluded = self._items(self._exclude, batch)
         return {**self._subject(batch), "exclude": excluded, "k": np.array(self.k, np.int64)}
 
     def raw(self) -> dict[str, Any]:
-        """What `Recommender.recommend` takes."""
-        asked: dict[str, Any] = {"k": self.k, "exclude": self._item_ids.raw(self._items(self._exclude)[0])}
+        """Return keyword arguments of `Recommender.recommend`."""
+        arguments: dict[str, Any] = {"k": self.k, "exclude": self._item_ids.raw(self._items(self._exclude)[0])}
         if self._user_ids is not None:
-            (asked["user"],) = self._user_ids.raw(np.array([self._random.randrange(self._n_users)]))
+            (arguments["user"],) = self._user_ids.raw(np.array([self._random.randrange(self._n_users)]))
         else:
-            asked["history"] = self._item_ids.raw(self._items(self._history)[0])
-        return asked
+            arguments["history"] = self._item_ids.raw(self._items(self._history)[0])
+        return arguments
 
     def candidates(self, count: int) -> Feed:
-        """What the score graph takes, with `count` candidates."""
+        """Return a feed of the score graph with `count` candidates."""
         return {**self._subject(), "candidates": self._items(count)}
 
     def history(self) -> Feed:
-        """What the encode graph takes."""
+        """Return a feed of the encode graph."""
         return {"history": self._items(self._history)}
 
     def item(self) -> Feed:
-        """What the similar graph takes."""
+        """Return a feed of the similar graph."""
         return {"item": self._items(1)[0], "k": np.array(self.k, np.int64)}
 
     def _subject(self, batch: int = 1) -> Feed:

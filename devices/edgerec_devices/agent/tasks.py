@@ -1,4 +1,4 @@
-"""The tasks: measure a bundle or a plain ONNX model, or only say what a bare session takes."""
+"""The agent's tasks: measure a bundle, a plain ONNX model, single graphs, a profile, or a bare session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_devices.agent.apart import APART
 from edgerec_devices.agent.clock import Limits, time_calls, timed, yardstick_ms
 from edgerec_devices.agent.counters import (
     Instructions,
@@ -21,40 +20,42 @@ from edgerec_devices.agent.counters import (
     memory_figures,
     page_faults,
 )
+from edgerec_devices.agent.isolated import ISOLATED
 from edgerec_devices.agent.profile import profile_bundle
-from edgerec_devices.agent.scenarios import DEFAULT, Feed, Opened, Questions, Taken, asker
+from edgerec_devices.agent.scenarios import DEFAULT, Feed, Measurements, OpenBundle, Questions, graph_caller
 
 Request = dict[str, Any]
 
 
 def measure_bundle(request: Request) -> dict[str, Any]:
-    """Open a bundle, answer from it, and say what that took.
+    """Open a bundle and measure its load, its scenarios and their costs.
 
-    Scenarios that `apart` holds come first; where only such are asked for, their answers are all.
+    Isolated scenarios run first; if the request has no others, their answers are the whole answer.
 
     Returns:
-        What `apart` says of its scenarios, and:
-        load_ms: the bundle opened without verification and the recommend graph's session made.
-        scenarios: by name, what `time_calls` says. 'recommend' is the graph, one random user (or history) a call,
-            in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is the
-            score graph on C random candidates; 'lookup' on one: a user's and an item's row read and decoded;
-            'history' the encode graph. Where that makes the vector of a history, a call of the others is of both.
-        memory: KiB after the first of the scenarios.
-        faults: {minor, major} pages by scenario, and while loading.
-        cost: by scenario {instructions, joules} a call, as far as they can be counted.
-        yardstick_ms: the same work whatever the bundle, timed between the scenarios.
-        verify_ms: the same bundle opened once more, the sha256 of every file compared.
-        answers: the raw ids of the k best for each user in request['ask'].
+        The answers of the isolated scenarios, and:
+        load_ms: time to open the bundle without verification and the session of its recommend graph.
+        scenarios: by name, the result of `time_calls`. 'recommend' is the graph with one random user (or history) per
+            call, in bundle rows; 'recommend, raw ids' is `Recommender.recommend` with the same question; 'score C' is
+            the score graph on C random candidates; 'lookup' on one, which reads and decodes one row of a user and one
+            of an item; 'history' is the encode graph. If the bundle has an encode graph, a call of the other scenarios
+            includes it.
+        memory: KiB after the first scenario.
+        faults: {minor, major} page faults by scenario, and while loading.
+        cost: by scenario {instructions, joules} per call, if they can be counted.
+        yardstick_ms: time of a fixed piece of work, measured between the scenarios.
+        verify_ms: time to open the bundle once more, with the sha256 of every file compared.
+        answers: raw ids of the k best items of each user in request['ask'].
     """
     onnxruntime()
     wanted = request.get("scenarios", DEFAULT)
     alone: dict[str, Any] = {}
-    for name in filter(APART.__contains__, wanted):
-        alone |= APART[name](request)
-    if wanted and set(wanted) <= set(APART):
+    for name in filter(ISOLATED.__contains__, wanted):
+        alone |= ISOLATED[name](request)
+    if wanted and set(wanted) <= set(ISOLATED):
         return alone
     with instruction_counter() as counter:
-        return {**_measure(request, [name for name in wanted if name not in APART], counter), **alone}
+        return {**_measure(request, [name for name in wanted if name not in ISOLATED], counter), **alone}
 
 
 def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> dict[str, Any]:
@@ -66,32 +67,32 @@ def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> 
 
     before = page_faults()
     (bundle, model), load_ms = timed(load)
-    taken = Taken(
-        Opened(bundle, model, Questions(bundle, request)),
+    measurements = Measurements(
+        OpenBundle(bundle, model, Questions(bundle, request)),
         tuple(int(count) for count in request.get("candidates", ())),
         Limits(int(request["calls"]), float(request["seconds"])),
     )
-    taken.faults["load"] = faults_since(before)
-    taken.take(wanted[:1])
+    measurements.faults["load"] = faults_since(before)
+    measurements.take(wanted[:1])
     memory, yardstick = memory_figures(), yardstick_ms()
-    taken.take(wanted[1:])
-    taken.count(counter)
+    measurements.take(wanted[1:])
+    measurements.count(counter)
     _, verify_ms = timed(lambda: Bundle(folder, verify=True))
-    asked = request.get("ask", ())
+    users = request.get("ask", ())
     return {
         "load_ms": load_ms,
         "verify_ms": verify_ms,
         "yardstick_ms": yardstick,
         "memory": memory,
-        "faults": {name: faults for name, faults in taken.faults.items() if faults},
-        "scenarios": taken.figures,
-        "cost": {name: cost for name, cost in taken.cost.items() if cost},
-        "answers": [[best.item for best in model.recommend(user, k=taken.opened.questions.k)] for user in asked],
+        "faults": {name: faults for name, faults in measurements.faults.items() if faults},
+        "scenarios": measurements.figures,
+        "cost": {name: cost for name, cost in measurements.cost.items() if cost},
+        "answers": [[best.item for best in model.recommend(user, k=measurements.opened.questions.k)] for user in users],
     }
 
 
 def measure_plain(request: Request) -> dict[str, Any]:
-    """The same figures for an ONNX file with everything inside: user int64 [1] in, items [1, k] first out."""
+    """Measure a self-contained ONNX file: input user int64 [1], first output items [1, k]."""
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = int(request["threads"])
@@ -112,11 +113,11 @@ def measure_plain(request: Request) -> dict[str, Any]:
 
 
 def open_graphs(request: Request) -> dict[str, Any]:
-    """Open the graphs of one bundle one after the other in this process, and call each.
+    """Open the graphs of a bundle one after the other in this process, and call each.
 
     Returns:
-        {"graphs": {name: memory after its calls}}, in KiB, in the order of request['graphs']; absent graphs are left
-        out.
+        {"graphs": {name: memory after its calls}} in KiB, in the order of request['graphs']; graphs that the bundle
+        does not have are left out.
     """
     onnxruntime()
     bundle = Bundle(request["bundle"], verify=False, threads=int(request["threads"]))
@@ -128,7 +129,7 @@ def open_graphs(request: Request) -> dict[str, Any]:
     }
     seen: dict[str, dict[str, int]] = {}
     for name in filter(bundle.has_graph, request["graphs"]):
-        call = asker(bundle, name)
+        call = graph_caller(bundle, name)
         for _ in range(int(request["calls"])):
             call(ask[name]())
         seen[name] = memory_figures()
@@ -136,7 +137,7 @@ def open_graphs(request: Request) -> dict[str, Any]:
 
 
 Task = Callable[[Request], dict[str, Any]]
-"""From a request to its answer."""
+"""A function from a request to its answer."""
 TASKS: dict[str, Task] = {
     "bundle": measure_bundle,
     "plain": measure_plain,

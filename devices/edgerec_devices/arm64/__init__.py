@@ -1,1 +1,1 @@
-"""The emulated Raspberry Pi stand-in, behind the same SSH."""
+"""An emulated Raspberry Pi, reached through SSH."""

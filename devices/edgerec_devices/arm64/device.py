@@ -1,6 +1,6 @@
-"""An emulated stand-in for a Raspberry Pi: a machine of its own, started for as long as it is measured, behind sshd.
+"""The device arm64: an emulated Raspberry Pi behind sshd, which runs for as long as it is measured.
 
-Its memory figures are a real kernel's. Its clock counts instructions: what it calls a millisecond is a million of them.
+Memory figures come from a real kernel. The clock counts instructions: a millisecond stands for a million of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_devices.arm64.image import command
-from edgerec_devices.arm64.setup import NAME, home, lacks, set_up
+from edgerec_devices.arm64.setup import NAME, home, missing, set_up
 from edgerec_devices.arm64.vm import CPU, EMULATOR, HOST, Machine
 from edgerec_devices.process import took_too_long
 from edgerec_devices.protocol import Kind, Options, Request, Tell
@@ -24,28 +24,28 @@ from edgerec_devices.ssh.device import Ssh
 
 MEMORY = 512 << 20
 LEAST_MEMORY, MOST_MEMORY = 96 << 20, 64 << 30
-"""Bytes; with less it does not start, with more the emulator does not."""
+"""Bytes: the machine does not start with less, nor the emulator with more."""
 
 
 class Arm64(Ssh):
-    """A stand-in that runs.
+    """A running emulated machine.
 
     Attributes:
-        memory: its bytes.
+        memory: bytes of its memory.
     """
 
     memory: int
     patience = 300.0
     variables = MappingProxyType({"PYTHONHASHSEED": "0"})
-    """Without it, dictionaries of names collide otherwise in each process: 1 % of a short call's instructions."""
+    """A fixed hash seed: dictionary collisions that differ by process cost 1 % of a short call's instructions."""
 
     def __init__(self, machine: Machine, memory: int, *, tell: Tell | None = None) -> None:
         super().__init__(f"ssh://{HOST}", offline=True, tell=tell, name=NAME, config=machine.ssh_config)
         self._machine, self.memory = machine, memory
 
     def info(self) -> dict[str, Any]:
-        """Its facts, and that its clock counts instructions. Raises BenchError."""
-        with self._told():
+        """Return the machine's facts, and that its clock counts instructions. Raises BenchError."""
+        with self._explained():
             said = super().info()
         number = re.search(r"version (\S+)", command([EMULATOR, "--version"]))
         emulator = "QEMU" if number is None else f"QEMU {number[1]}"
@@ -57,31 +57,31 @@ class Arm64(Ssh):
         }
 
     def run(self, request: Request) -> dict[str, Any]:
-        """Measure in a fresh process of the device, as many calls as are asked for: seconds mean nothing there.
+        """Measure the requested number of calls in a fresh process of the device; seconds have no meaning there.
 
         Raises:
-            DoesNotFitError: the memory did not suffice.
+            DoesNotFitError: there was not enough memory.
             BenchError: the process failed, took too long, or the machine ended.
         """
         try:
-            with self._told():
+            with self._explained():
                 return super().run({**request, "seconds": 0})
         except NoAnswerError:
             raise took_too_long(self.timeout) from None
 
     def push(self, folder: Path) -> str:
-        """As a device behind SSH. Raises BenchError, StorageError."""
-        with self._told():
+        """Copy a bundle's folder to the machine. Raises BenchError, StorageError."""
+        with self._explained():
             return super().push(folder)
 
     def pull(self, place: str, folder: Path) -> None:
-        """As a device behind SSH. Raises BenchError, StorageError."""
-        with self._told():
+        """Copy a folder from the machine. Raises BenchError, StorageError."""
+        with self._explained():
             super().pull(place, folder)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what an error comes from, where its cause is the machine."""
+    def _explained(self) -> Iterator[None]:
+        """Replace errors whose cause is the emulated machine: it ran out of memory, or ended."""
         killed = self._machine.out_of_memory()
         try:
             yield
@@ -92,7 +92,7 @@ class Arm64(Ssh):
                     "make it smaller, or give the device more: --memory"
                 ) from None
             if not self._machine.running:
-                raise BenchError(f"{self.name}: the emulated machine has ended; run the same again") from error
+                raise BenchError(f"{self.name}: the emulated machine has ended; run the command again") from error
             raise
 
 
@@ -104,12 +104,12 @@ def _open(address: str, options: Options) -> Iterator[Arm64]:
     if not LEAST_MEMORY <= memory <= MOST_MEMORY:
         least, most = format_bytes(LEAST_MEMORY), format_bytes(MOST_MEMORY)
         raise BenchError(f"the device arm64 has {least} to {most} of memory; give another --memory")
-    for lack in lacks():
-        raise BenchError(f"the device arm64 lacks {lack.what}: {lack.mend}")
+    for part in missing():
+        raise BenchError(f"the device arm64 needs {part.what}: {part.fix}")
     options.tell(f"starting an emulated machine with {format_bytes(memory)} of memory")
     with Machine(home(), memory) as machine, Arm64(machine, memory, tell=options.tell) as device:
         yield device
 
 
-ABOUT = "an emulated Raspberry Pi, started here: real memory figures, instructions in place of seconds"
-KIND = Kind("arm64", "arm64", ABOUT, _open, lacks, set_up)
+ABOUT = "an emulated Raspberry Pi, started here: real memory figures, instructions instead of seconds"
+KIND = Kind("arm64", "arm64", ABOUT, _open, missing, set_up)

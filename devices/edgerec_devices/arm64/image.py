@@ -1,5 +1,7 @@
-"""The stand-in's kernel and disk: Debian, sshd, Python, onnxruntime, unpacked from packages; none of their programs
-runs here."""
+"""The kernel and disk of the emulated machine: Debian, sshd, Python and onnxruntime.
+
+They are unpacked from packages, none of whose programs runs on this machine.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ from edgerec_devices.facts import Platform
 from edgerec_devices.ssh.environment import Target, download
 
 SUITE = "bookworm"
-"""Debian 12, as Raspberry Pi OS is: the stand-in is the same whatever this machine runs."""
+"""Debian 12, like Raspberry Pi OS: the emulated machine does not depend on this machine's system."""
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-"""mkfs is outside of most users' PATH."""
+"""A PATH with mkfs, which most users' PATH does not reach."""
 
 
 def command(words: Sequence[str | Path], *, cwd: Path | None = None) -> str:
-    """What a program says. Raises BenchError with its last line where it fails."""
+    """Run a program and return its output. Raises BenchError with its last line if it fails."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": PLACES}
     done = subprocess.run(
         list(map(str, words)),
@@ -42,7 +44,7 @@ def command(words: Sequence[str | Path], *, cwd: Path | None = None) -> str:
 
 
 def is_debian() -> bool:
-    """Whether this machine's apt fetches from a mirror of Debian."""
+    """Return true if this machine's apt uses a mirror of Debian."""
     try:
         return platform.freedesktop_os_release().get("ID") == "debian" and KEYS.exists()
     except OSError:
@@ -50,10 +52,10 @@ def is_debian() -> bool:
 
 
 def mirror() -> str:
-    """The address that this machine's own apt fetches from. Raises BenchError where it has none."""
+    """Return the address of apt's mirror of Debian. Raises BenchError if there is none."""
     releases = {platform.freedesktop_os_release().get("VERSION_CODENAME"), "stable", "testing", "unstable", "sid"}
     targets = command(["apt-get", "indextargets", "--format", "$(COMPONENT) $(RELEASE) $(REPO_URI)"])
-    # Debian's own: other archives carry other components, security updates other releases.
+    # Only Debian's main archive: other archives have other components, security updates other releases.
     rows = [row.split() for row in targets.splitlines()]
     found = [row[2] for row in rows if len(row) == 3 and row[0] == "main" and row[1] in releases]
     if not found:
@@ -62,10 +64,10 @@ def mirror() -> str:
 
 
 class Packages:
-    """An archive seen as an arm64 machine sees it; what is fetched lies in one folder."""
+    """Debian's packages for arm64, downloaded into one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the archive's index. Raises BenchError where that fails."""
+        """Download the archive's index. Raises BenchError if that fails."""
         self._state = folder
         for name in ("lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True)
@@ -74,12 +76,12 @@ class Packages:
         self._apt("update")
 
     def fetch(self, *names: str) -> list[Path]:
-        """Packages with all that they need. Raises BenchError where that fails."""
+        """Download packages with their dependencies. Raises BenchError if that fails."""
         self._apt("--yes", "--download-only", "install", *names)
         return sorted((self._state / "cache" / "archives").glob("*.deb"))
 
     def download(self, name: str) -> Path:
-        """One package alone. Raises BenchError where that fails."""
+        """Download one package without its dependencies. Raises BenchError if that fails."""
         folder = self._state / name
         folder.mkdir()
         self._apt("download", name, cwd=folder)
@@ -87,7 +89,7 @@ class Packages:
         return path
 
     def needed_by(self, name: str) -> str:
-        """The first package that another asks for: of a metapackage, what it stands for."""
+        """Return the first dependency of a package: for a metapackage, the package that it stands for."""
         said = self._apt("depends", name, program="apt-cache")
         return next(line.split()[1] for line in said.splitlines() if "Depends:" in line)
 
@@ -112,7 +114,7 @@ class Packages:
 
 
 def unpack(package: Path, root: Path, *paths: str) -> None:
-    """A package's files, or those of these patterns alone. Raises BenchError."""
+    """Unpack a package's files, or only those that match the patterns. Raises BenchError."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as archive:
         wanted = ["--wildcards", *paths] if paths else []
         words = ["tar", "-C", str(root), "--keep-directory-symlink", "-x", *wanted]
@@ -122,17 +124,17 @@ def unpack(package: Path, root: Path, *paths: str) -> None:
 
 
 def version(package: Path) -> tuple[str, str]:
-    """Its name and its version."""
+    """Return the name and version of a package."""
     name, _, number = command(["dpkg-deb", "--show", package]).strip().partition("\t")
     return name, number
 
 
 PYTHON = (3, 11)
 TARGET = Target(Platform("Linux", "aarch64", 64, PYTHON, musl=False), ("glibc", "2.36"))
-"""What the far end describes when it is asked: Debian 12 on arm64."""
+"""The description that the machine's remote agent gives: Debian 12 on arm64."""
 USER = "pi"
 UID = (os.getuid() if hasattr(os, "getuid") else 0) or 1000
-"""mkfs keeps the owners of the files that it copies: nobody but root can give any away."""
+"""The user's id: mkfs copies the owners of files, which only root can change."""
 INSTALLED = (
     *("base-files", "libc6", "libc-bin", "dash", "coreutils", "tar", "libstdc++6", "openssh-server"),
     *("python3-minimal", "libpython3-stdlib"),
@@ -143,28 +145,28 @@ USELESS = (
     *("usr/lib/python3.11/lib2to3", "usr/lib/python3.11/distutils", "usr/lib/python3.11/test", "usr/lib/udev"),
 )
 DISK_BYTES = 8 << 30
-"""Room for bundles. The image is sparse: it takes what is in it."""
+"""Size of the disk, with space for bundles. The image is sparse: it takes the space of its content."""
 MODULES = (
     *("drivers/virtio/virtio", "drivers/virtio/virtio_ring", "drivers/virtio/virtio_pci_legacy_dev"),
     *("drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci", "drivers/block/virtio_blk"),
     *("net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net", "drivers/char/hw_random/virtio-rng"),
 )
-"""In the order in which one needs the other."""
+"""Kernel modules in the order of their dependencies."""
 
 MOST_STALLED = 10
-"""Percent of ten seconds in which everything waits for pages that were in memory before. What fits waits for none."""
+"""Maximum percentage of ten seconds in which all processes wait for evicted pages; it is 0 if the memory suffices."""
 
-READY, MADE, FIRST = "EDGEREC-READY", "EDGEREC-MADE", "edgerec.first"
-"""What the console says once sshd listens, and where the first start has done its work; what asks for that start."""
+READY, PREPARED, FIRST = "EDGEREC-READY", "EDGEREC-PREPARED", "edgerec.first"
+"""Console messages once sshd listens and after the first start; the kernel argument that requests the first start."""
 OUT_OF_MEMORY = "Out of memory: Killed process"
-"""What the console says where memory did not suffice: the kernel's own words."""
+"""The kernel's console message when memory runs out."""
 
 COMPILED = (
     "import numpy, onnxruntime, csv, decimal, email.parser, hashlib, importlib.metadata, json, platform, random;"
     "import secrets, shutil, signal, statistics, subprocess, sysconfig, tempfile, threading, zipfile;"
     "sysconfig.get_config_vars()"
 )
-"""Compiled by the first start: every later one forgets what it writes."""
+"""Imports that the first start compiles: later starts discard what they write."""
 
 INIT = f"""#!/bin/busybox sh
 b=/bin/busybox
@@ -184,10 +186,10 @@ $b mount -t devpts devpts /dev/pts; $b mount -t tmpfs tmpfs /tmp; $b mount -t tm
 $b hostname arm64
 if $b grep -q {FIRST} /proc/cmdline; then
     python=$(echo /home/{USER}/.cache/edgerec/environments/*/bin/python)
-    ORT_DISABLE_TELEMETRY=1 $python -I -c '{COMPILED}' 2> /dev/console && echo {MADE} > /dev/console
+    ORT_DISABLE_TELEMETRY=1 $python -I -c '{COMPILED}' 2> /dev/console && echo {PREPARED} > /dev/console
     cd /; sync; $b mount -o remount,ro /; $b poweroff -f
 fi
-echo 0 > /proc/sys/kernel/randomize_va_space  # where things lie decides how often they collide
+echo 0 > /proc/sys/kernel/randomize_va_space  # addresses decide how often cache lines collide
 /usr/sbin/sshd -f /etc/ssh/sshd_config -E /dev/console
 # It goes to the background before it listens.
 until $b grep -q ':0016 .* 0A ' /proc/net/tcp; do $b sleep 0.02; done
@@ -211,26 +213,26 @@ KbdInteractiveAuthentication no
 UsePAM no
 StrictModes no
 UseDNS no
-# The clock leaps where nothing computes.
+# The clock leaps while the machine is idle.
 LoginGraceTime 0
 """
 
 
 class Image:
-    """Makes the files of a stand-in in a folder: `kernel`, `initial`, `disk`, `key`, `host.pub`.
+    """The files of an emulated machine in a folder: `kernel`, `initial`, `disk`, `key`, `host.pub`.
 
     Attributes:
-        contents: packages by name with their versions, and the names of wheels.
+        contents: versions of the packages and wheels, by name.
     """
 
     def __init__(self, folder: Path, scratch: Path) -> None:
-        """Read the index of packages. Raises BenchError."""
+        """Download the index of packages. Raises BenchError."""
         self._folder, self._root, self._scratch = folder, scratch / "root", scratch
         self._packages = Packages(scratch / "apt")
         self.contents: dict[str, str] = {}
 
     def fetch(self) -> None:
-        """The system's files. Raises BenchError."""
+        """Download and unpack the system's files. Raises BenchError."""
         root = self._root
         for name in ("bin", "sbin", "lib"):
             (root / "usr" / name).mkdir(parents=True)
@@ -244,7 +246,7 @@ class Image:
         self._kernel()
 
     def fill(self) -> None:
-        """Users, keys, sshd's settings and the environment that measures. Raises BenchError."""
+        """Add users, keys, sshd's settings and the measuring environment. Raises BenchError."""
         root, home = self._root, self._root / "home" / USER
         for name, text in {
             "etc/passwd": f"root:x:0:0::/root:/bin/sh\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n"
@@ -269,7 +271,7 @@ class Image:
                 os.chown(path, UID, UID, follow_symlinks=False)
 
     def write(self) -> None:
-        """The disk. Raises BenchError."""
+        """Write the disk. Raises BenchError."""
         disk = self._folder / "disk"
         with disk.open("xb") as stream:
             stream.truncate(DISK_BYTES)
@@ -282,7 +284,7 @@ class Image:
         self.contents[name] = number
 
     def _kernel(self) -> None:
-        """The kernel, and what it mounts the disk with."""
+        """Add the kernel, and the initial file system that mounts the disk."""
         scratch, initial = self._scratch / "kernel", self._scratch / "initial"
         for name in ("bin", "modules", "disk"):
             (initial / name).mkdir(parents=True)
@@ -309,7 +311,7 @@ class Image:
         (self._folder / "initial").write_bytes(gzip.compress(packed.stdout, 1, mtime=0))
 
     def _environment(self, home: Path) -> None:
-        """What `venv` and pip make, where Ssh looks for it: their programs would run for minutes in an emulator."""
+        """Create the environment that Ssh looks for, without venv and pip, which would take minutes in an emulator."""
         site = home / "lib" / f"python{PYTHON[0]}.{PYTHON[1]}" / "site-packages"
         site.mkdir(parents=True)
         (home / "bin").mkdir()
@@ -324,5 +326,5 @@ class Image:
 
 
 def sources() -> Sequence[Path]:
-    """The files that decide what an image is."""
+    """Return the source files that determine an image."""
     return [Path(__file__)]

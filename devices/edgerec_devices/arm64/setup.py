@@ -1,4 +1,4 @@
-"""Making the stand-in, once: half a minute, and 75 MB of downloads; kept in the user's cache folder."""
+"""Setup of the emulated machine in the user's cache folder: half a minute, and 75 MB of downloads, once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgerec.errors import BenchError
 from edgerec.files import storage_failure, write_json
 from edgerec_devices.arm64.image import PLACES, SUITE, TARGET, Image, is_debian, sources
 from edgerec_devices.arm64.vm import EMULATOR, first_start
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 from edgerec_devices.ssh.environment import pins
 
 NAME = "arm64"
 COMMAND = f"edgerec devices setup {NAME}"
 CONTENTS = "contents.json"
-"""Written last: a stand-in without it is none."""
+"""File that is written last: without it the setup is incomplete."""
 PROGRAMS = {
     EMULATOR: "qemu-system-arm ipxe-qemu- qemu-efi-aarch64-",
     "cpio": "cpio",
@@ -31,28 +31,28 @@ PROGRAMS = {
     "dpkg-deb": "dpkg",
     "setpriv": "util-linux",
 }
-"""With the packages that bring them. A package with a minus is only recommended, and left out."""
+"""Required programs and their Debian packages. A package with a minus is a recommendation that is not installed."""
 BYTES = 1 << 30
-"""Free space asked for: the image takes a third, what it is made of another."""
+"""Required free space: the image takes a third of it, its packages another third."""
 
 
 def home() -> Path:
-    """Where the stand-in is kept."""
-    return kept(NAME)
+    """Return the folder of the emulated machine."""
+    return setup_folder(NAME)
 
 
-def lacks() -> list[Lack]:
-    """Programs, and the stand-in itself."""
+def missing() -> list[Missing]:
+    """List missing programs, and the emulated machine if it is not set up."""
     if (foreign := _not_debian()) is not None:
         return [foreign]
     found = _missing_programs()
-    if not is_made():
-        found.append(Lack("the emulated machine, with this machine's versions of numpy and onnxruntime", COMMAND))
+    if not is_set_up():
+        found.append(Missing("the emulated machine, with this machine's versions of numpy and onnxruntime", COMMAND))
     return found
 
 
-def is_made() -> bool:
-    """Whether a stand-in of this version of EdgeRec, numpy and onnxruntime is there."""
+def is_set_up() -> bool:
+    """Return true if the machine is set up with the current versions of EdgeRec, numpy and onnxruntime."""
     try:
         return bool(json.loads((home() / CONTENTS).read_text())["key"] == key())
     except (OSError, ValueError, KeyError, TypeError):
@@ -60,7 +60,7 @@ def is_made() -> bool:
 
 
 def key() -> str:
-    """Names what goes into a stand-in: another key, another image."""
+    """Return a hash of everything that determines the image."""
     digest = hashlib.sha256(json.dumps([SUITE, TARGET.key, pins()]).encode())
     for path in sources():
         digest.update(path.read_bytes())
@@ -68,12 +68,12 @@ def key() -> str:
 
 
 def set_up(tell: Tell) -> None:
-    """Make the stand-in, unless it is there. Raises BenchError, StorageError."""
+    """Set up the emulated machine unless it is set up already. Raises BenchError, StorageError."""
     if (foreign := _not_debian()) is not None:
-        raise BenchError(f"{foreign.what}: {foreign.mend}")
-    for lack in _missing_programs():
-        raise BenchError(f"there is no {lack.what} on this machine: {lack.mend}")
-    if is_made():
+        raise BenchError(f"{foreign.what}: {foreign.fix}")
+    for part in _missing_programs():
+        raise BenchError(f"there is no {part.what} on this machine: {part.fix}")
+    if is_set_up():
         return
     place = home()
     try:
@@ -81,17 +81,17 @@ def set_up(tell: Tell) -> None:
         if (free := shutil.disk_usage(place.parent).free) < BYTES:
             raise BenchError(f"{format_bytes(BYTES)} are needed in {place.parent}, {format_bytes(free)} are free")
         with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=place.parent) as scratch:
-            made = Path(scratch, "made")
-            made.mkdir()
-            _make(made, Path(scratch), tell)
-            _put(made, place)
+            folder = Path(scratch, "image")
+            folder.mkdir()
+            _make(folder, Path(scratch), tell)
+            _put(folder, place)
     except OSError as error:
         storage_failure(place, error, "make")
 
 
-def _make(made: Path, scratch: Path, tell: Tell) -> None:
+def _make(folder: Path, scratch: Path, tell: Tell) -> None:
     tell(f"reading the index of Debian {SUITE}")
-    image = Image(made, scratch)
+    image = Image(folder, scratch)
     tell("fetching and unpacking Debian for arm64")
     image.fetch()
     tell(f"fetching {' and '.join(pins())} for arm64")
@@ -99,36 +99,36 @@ def _make(made: Path, scratch: Path, tell: Tell) -> None:
     tell("writing the disk")
     image.write()
     tell("starting it for the first time")
-    first_start(made, scratch)
-    write_json(made / CONTENTS, {"key": key(), "packages": image.contents})
+    first_start(folder, scratch)
+    write_json(folder / CONTENTS, {"key": key(), "packages": image.contents})
 
 
-def _put(made: Path, place: Path) -> None:
-    """Let it take its name; the one that stood there is removed, unless another process has just made the same."""
-    aside = made.parent / "before"
+def _put(folder: Path, place: Path) -> None:
+    """Move a finished image to its place and remove the previous one, unless another process was faster."""
+    aside = folder.parent / "before"
     with suppress(FileNotFoundError):
         place.rename(aside)
     try:
-        made.rename(place)
+        folder.rename(place)
     except OSError:
-        if not is_made():
+        if not is_set_up():
             raise
 
 
-def _missing_programs() -> list[Lack]:
+def _missing_programs() -> list[Missing]:
     found = [(name, package) for name, package in PROGRAMS.items() if shutil.which(name, path=PLACES) is None]
     if not found:
         return []
     packages = " ".join(dict.fromkeys(package for _, package in found))
     command = f"sudo apt-get install --no-install-recommends {packages}"
-    return [Lack(", ".join(name for name, _ in found), command)]
+    return [Missing(", ".join(name for name, _ in found), command)]
 
 
-def _not_debian() -> Lack | None:
+def _not_debian() -> Missing | None:
     if is_debian():
         return None
     system = f"{platform.system()} {platform.machine()}"
-    return Lack(
-        f"the emulated machine is made of Debian's packages, by Debian's apt, and this is {system}",
+    return Missing(
+        f"the emulated machine is built from Debian's packages, by Debian's apt, and this is {system}",
         "use Debian 12 or newer",
     )

@@ -1,4 +1,4 @@
-"""One run of the emulated machine: a kernel of its own, a disk that forgets, sshd on a free port of loopback."""
+"""One run of the emulated machine: its own kernel, a disk that discards changes, sshd on a free loopback port."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Self
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError
-from edgerec_devices.arm64.image import FIRST, MADE, OUT_OF_MEMORY, READY, USER
+from edgerec_devices.arm64.image import FIRST, OUT_OF_MEMORY, PREPARED, READY, USER
 
 EMULATOR = "qemu-system-aarch64"
 CPU = "cortex-a72"
-"""Of a Raspberry Pi 4: ARMv8.0, without half-precision arithmetic."""
+"""The CPU of a Raspberry Pi 4: ARMv8.0, without half-precision arithmetic."""
 HOST = "arm64"
-"""What ssh calls it; an alias of its own configuration, never looked up."""
+"""The machine's name for ssh: an alias in its own configuration, never resolved."""
 BOOT_S = 120.0
-"""Seconds that a start may take; 2 on a free core, 4 where two start at once."""
+"""Maximum seconds of a start; it takes 2 on a free core, 4 if two start at once."""
 FIRST_S = 900.0
-"""Of the first start: it compiles Python files, for 15 s on a free core."""
+"""Maximum seconds of the first start, which compiles Python files; it takes 15 on a free core."""
 POLL_S = 0.05
 
 COUNTING = ("-icount", "shift=0,sleep=on")
-"""One instruction is one nanosecond of the guest's clock; where the guest waits, it waits in real time."""
+"""One instruction is one nanosecond of the guest's clock; a guest that waits does so in real time."""
 SSH_CONFIG = """Host {host}
   HostName 127.0.0.1
   Port {port}
@@ -45,28 +45,28 @@ SSH_CONFIG = """Host {host}
 
 
 class Machine:
-    """A machine that runs while a block lasts, and no longer than this process.
+    """A machine that runs for the length of a block, and never longer than this process.
 
     Attributes:
-        ssh_config: how ssh reaches it, as `HOST`.
+        ssh_config: path of the configuration with which ssh reaches `HOST`.
     """
 
-    def __init__(self, made: Path, memory: int, *, counting: bool = True) -> None:
+    def __init__(self, image: Path, memory: int, *, counting: bool = True) -> None:
         """
         Args:
-            made: the folder of a stand-in.
+            image: the folder of the machine's files.
             memory: bytes of its memory.
-            counting: its clock counts instructions; else it is faster, and its clock means nothing.
+            counting: the clock counts instructions; otherwise the machine is faster, and its clock is meaningless.
         """
-        self._made, self._memory, self._extra = made, memory, COUNTING if counting else ()
+        self._image, self._memory, self._extra = image, memory, COUNTING if counting else ()
         self._folder = tempfile.TemporaryDirectory(prefix="edgerec-")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start it. Raises BenchError where it does not come to listen."""
+        """Start the machine. Raises BenchError if sshd does not start to listen."""
         try:
             self._process = start(
-                self._made, self._place, self._memory, [*self._extra, *self._network()], snapshot=True
+                self._image, self._place, self._memory, [*self._extra, *self._network()], snapshot=True
             )
             await_console(self._console, self._process, READY, f"a machine of {format_bytes(self._memory)}")
             self._configure(self._port())
@@ -89,7 +89,7 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """End it as a loss of power does; nothing of it stays."""
+        """Stop the machine like a loss of power, and remove its files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -104,11 +104,11 @@ class Machine:
         return self._place / "console"
 
     def out_of_memory(self) -> int:
-        """How often its kernel has killed a process for want of memory."""
+        """Return how often the kernel has killed a process because memory ran out."""
         return read(self._console).count(OUT_OF_MEMORY)
 
     def _network(self) -> list[str]:
-        """No way out, one way in: a port that is free."""
+        """Return emulator options for a network without outgoing connections, and one forwarded free port."""
         return [
             *("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
             *("-device", "virtio-net-pci,netdev=net,romfile="),
@@ -116,7 +116,7 @@ class Machine:
         ]
 
     def _port(self) -> int:
-        """The port of loopback that the emulator took."""
+        """Return the loopback port that the emulator chose."""
         with socket.socket(socket.AF_UNIX) as monitor, monitor.makefile("rw") as stream:
             monitor.connect(str(self._place / "monitor"))
             stream.readline()  # its greeting
@@ -126,57 +126,57 @@ class Machine:
             ):
                 stream.write(json.dumps({"execute": command, "arguments": fields}) + "\n")
                 stream.flush()
-                told = next(line for line in stream if '"return"' in line or '"error"' in line)  # others are events
-        port = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", told)
+                reply = next(line for line in stream if '"return"' in line or '"error"' in line)  # others are events
+        port = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", reply)
         if port is None:
             raise BenchError(
-                f"{EMULATOR} says no port of its machine; install a newer one: apt-get install qemu-system-arm"
+                f"{EMULATOR} reports no port of its machine; install a newer one: apt-get install qemu-system-arm"
             )
         return int(port[1])
 
     def _configure(self, port: int) -> None:
-        shutil.copyfile(self._made / "key", self._place / "key")
+        shutil.copyfile(self._image / "key", self._place / "key")
         (self._place / "key").chmod(0o600)
-        (self._place / "known_hosts").write_text(f"{HOST} {(self._made / 'host.pub').read_text()}")
+        (self._place / "known_hosts").write_text(f"{HOST} {(self._image / 'host.pub').read_text()}")
         self.ssh_config.write_text(SSH_CONFIG.format(host=HOST, port=port, user=USER, folder=self._place))
 
 
 def start(
-    made: Path, folder: Path, memory: int, extra: list[str], *, snapshot: bool, arguments: str = ""
+    image: Path, folder: Path, memory: int, extra: list[str], *, snapshot: bool, arguments: str = ""
 ) -> subprocess.Popen[bytes]:
     """Start an emulator; its console is the file `console` in `folder`.
 
     Args:
-        snapshot: what is written to the disk is forgotten.
-        arguments: for the kernel.
+        snapshot: changes of the disk are discarded.
+        arguments: additional kernel arguments.
     """
-    disk = str(made / "disk").replace(",", ",,")  # a comma ends a value
+    disk = str(image / "disk").replace(",", ",,")  # a comma ends a value
     words = [
-        # Where this process is killed, so is the emulator; and where the thread ends that started it.
+        # The emulator is killed together with this process, and with the thread that started it.
         *("setpriv", "--pdeathsig", "KILL", "--", EMULATOR),
         *("-machine", "virt", "-cpu", CPU, "-m", f"{memory // 1024}K", "-display", "none", "-nodefaults", "-no-reboot"),
-        *("-kernel", str(made / "kernel"), "-initrd", str(made / "initial")),
+        *("-kernel", str(image / "kernel"), "-initrd", str(image / "initial")),
         *("-append", f"console=ttyAMA0 quiet panic=-1 cma=0 {arguments}"),
         *("-serial", f"file:{folder / 'console'}"),
         *("-drive", f"file={disk},format=raw,if=none,id=disk,snapshot={'on' if snapshot else 'off'}"),
         *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
     ]
     with (folder / "said").open("wb") as said:
-        # In a session of its own, Ctrl-C does not reach it: what runs there is told to stop first.
+        # In its own session the emulator gets no Ctrl-C, so that the measuring process inside can stop first.
         return subprocess.Popen(
             [*words, *extra], stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
         )
 
 
-def first_start(made: Path, folder: Path) -> None:
-    """Let the machine compile its Python files and import what measures, once, and keep that on the disk.
+def first_start(image: Path, folder: Path) -> None:
+    """Start the machine once to compile its Python files and store the result on the disk.
 
-    Raises BenchError where the imports fail.
+    Raises BenchError if the imports fail.
     """
     extra = ["-smp", "2", "-accel", "tcg,thread=multi"]
-    process = start(made, folder, 1 << 30, extra, snapshot=False, arguments=FIRST)
+    process = start(image, folder, 1 << 30, extra, snapshot=False, arguments=FIRST)
     try:
-        await_console(folder / "console", process, MADE, "the first start", FIRST_S)
+        await_console(folder / "console", process, PREPARED, "the first start", FIRST_S)
         process.wait(BOOT_S)
     except subprocess.TimeoutExpired:
         raise BenchError("the emulated machine does not switch itself off; try again") from None
@@ -188,7 +188,7 @@ def first_start(made: Path, folder: Path) -> None:
 def await_console(
     console: Path, process: subprocess.Popen[bytes], text: str, what: str, seconds: float = BOOT_S
 ) -> None:
-    """Wait until the console says so. Raises BenchError where the machine ends before, or takes too long."""
+    """Wait until the console shows a text. Raises BenchError if the machine ends before, or takes too long."""
     end = time.monotonic() + seconds
     while True:
         ended = process.poll() is not None
@@ -203,5 +203,5 @@ def await_console(
 
 
 def read(path: Path) -> str:
-    """What a file holds so far."""
+    """Return a file's content; empty if there is no such file."""
     return path.read_text(errors="replace") if path.exists() else ""

@@ -31,13 +31,13 @@ static const struct {
 };
 
 static char *joined(const char *folder, const char *name) {
-    size_t room = strlen(folder) + strlen(name) + 2;
-    char *path = allocate(room, 1);
-    snprintf(path, room, "%s/%s", folder, name);
+    size_t capacity = strlen(folder) + strlen(name) + 2;
+    char *path = allocate(capacity, 1);
+    snprintf(path, capacity, "%s/%s", folder, name);
     return path;
 }
 
-/* Its size; the process fails where it is no file. */
+/* Return the size of a file; the process fails if it is no regular file. */
 static size_t file_size(const char *path, int handle) {
     struct stat found;
     if (fstat(handle, &found) != 0) fail("cannot read %s: %s", path, strerror(errno));
@@ -107,7 +107,8 @@ static int64_t rows(const Json *side) {
     return json_integer("the rows of a side", json_find(side, "rows"), 1, INT32_MAX);
 }
 
-/* The manifest, of no more bytes and values than the specification allows: a value of two bytes takes many more parsed. */
+/* Read a manifest of no more bytes and values than the specification allows: parsed values take far more memory than
+   their text. */
 static Json *read_manifest(const char *path) {
     size_t length, values = 0;
     char *text = read_file(path, SPEC_MANIFEST_BYTES, &length);
@@ -118,7 +119,7 @@ static Json *read_manifest(const char *path) {
     return manifest;
 }
 
-/* Refuse more of something than the specification allows. */
+/* End the process if there are more entries than the specification allows. */
 static void few(const char *path, const Json *entries, const char *what, size_t most) {
     if (entries && entries->count > most) fail("%s has %zu %s where %zu are the most", path, entries->count, what, most);
 }
@@ -165,7 +166,7 @@ const Json *bundle_graph(const Bundle *bundle, const char *name) {
     return json_find(json_find(bundle->manifest, "graphs"), name);
 }
 
-/* Whether no page of the file is in the page cache any more. */
+/* Evict a file from the page cache; true if none of its pages stay in it. */
 static bool forgotten(const char *path) {
     int handle = open_file(path);
     size_t nbytes = file_size(path, handle), page = (size_t)sysconf(_SC_PAGESIZE), pages = (nbytes + page - 1) / page;

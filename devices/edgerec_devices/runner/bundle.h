@@ -1,4 +1,4 @@
-/* A bundle on disk: its manifest checked, its tables file mapped once. Specified in docs/reference/bundle.md. */
+/* A bundle on disk, with its manifest checked and its tables file mapped once (docs/reference/bundle.md). */
 #ifndef EDGEREC_BUNDLE_H
 #define EDGEREC_BUNDLE_H
 
@@ -9,7 +9,7 @@
 
 enum { MOST_DIMENSIONS = 8 };
 
-/* A place in the tables file, as the manifest gives it: [offset, dtype, shape]. */
+/* A section of the tables file, as the manifest describes it: [offset, dtype, shape]. */
 typedef struct {
     int type; /* ONNXTensorElementDataType */
     size_t offset, nbytes, rank;
@@ -19,26 +19,26 @@ typedef struct {
 typedef struct {
     char *folder;
     Json *manifest;
-    int64_t items, users, d; /* users: 0 where a user's vector is made of a history */
-    void *tables;            /* the mapping, read-only; NULL where the file has no bytes */
-    size_t nbytes;           /* of the tables file */
+    int64_t items, users, d; /* users: 0 if user vectors are computed from histories */
+    void *tables;            /* the read-only mapping; NULL if the file is empty */
+    size_t nbytes;           /* size of the tables file */
 } Bundle;
 
-/* Open the bundle in a folder: sizes are compared, sha256 is not. The process fails where it is none, or damaged. */
+/* Open the bundle in a folder. Sizes are compared, sha256 is not. The process fails if it is no bundle, or damaged. */
 Bundle *bundle_open(const char *folder);
 void bundle_close(Bundle *bundle);
 
-/* The manifest's entry of a graph; NULL where the bundle has none of that name. */
+/* Return the manifest's entry of a graph; NULL if the bundle has none of that name. */
 const Json *bundle_graph(const Bundle *bundle, const char *name);
 
-/* The path of a file entry {file, bytes, ...}, to be freed. The process fails where its name leaves the bundle, the file
-   is missing, or has another size. */
+/* Return the path of a file entry {file, bytes, ...}; the caller frees it. The process fails if the name leads out of
+   the bundle, or if the file is missing or has another size. */
 char *bundle_file(const Bundle *bundle, const Json *entry, size_t *nbytes);
 
-/* A place that lies inside the tables file; the process fails where it does not. */
+/* Read a section; the process fails if it does not lie inside the tables file. */
 Section bundle_section(const Bundle *bundle, const Json *entry);
 
-/* Take the bundle's files out of the page cache; false where the system kept any of them. Nothing of it may be open. */
+/* Evict the bundle's files from the page cache; false if any of their pages stay in it. None of them may be open. */
 bool bundle_forget(const char *folder);
 
 #endif

@@ -17,7 +17,7 @@ void fail(const char *format, ...) {
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     for (char *at = line; *at; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = ' '; /* what a terminal would obey */
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = ' '; /* control characters could drive a terminal */
     fprintf(stderr, "%s\n", line);
     exit(1);
 }
@@ -44,12 +44,12 @@ int64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 
 int64_t worked_ns(void) { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
 
-/* Read until the end, or until `limit` bytes are exceeded, where NULL is given back. */
+/* Read until the end; return NULL on an error or after more than `limit` bytes. */
 static char *read_all(int handle, size_t limit, size_t *length) {
-    size_t room = 4096, used = 0;
-    char *content = allocate(room, 1);
+    size_t capacity = 4096, used = 0;
+    char *content = allocate(capacity, 1);
     for (;;) {
-        ssize_t got = read(handle, content + used, room - used - 1);
+        ssize_t got = read(handle, content + used, capacity - used - 1);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 || used > limit) {
             free(content);
@@ -57,7 +57,7 @@ static char *read_all(int handle, size_t limit, size_t *length) {
         }
         if (got == 0) break;
         used += (size_t)got;
-        if (room - used < 2) content = grow(content, room *= 2, 1);
+        if (capacity - used < 2) content = grow(content, capacity *= 2, 1);
     }
     content[used] = '\0';
     *length = used;

@@ -21,7 +21,7 @@ static void space(Reader *reader) {
     while (reader->at < reader->end && strchr(" \t\n\r", *reader->at) && *reader->at) reader->at++;
 }
 
-/* The next byte without taking it; 0 at the end. */
+/* Return the next byte without consuming it; 0 at the end. */
 static char peek(const Reader *reader) { return reader->at < reader->end ? *reader->at : '\0'; }
 
 static bool take(Reader *reader, char wanted) {
@@ -52,7 +52,8 @@ static unsigned hexadecimal(Reader *reader) {
     return number;
 }
 
-/* What follows \u, as UTF-8; characters beyond 16 bits come as two. A zero would end the text early: refused. */
+/* Decode what follows \u to UTF-8. Characters beyond 16 bits are written as two escapes. A zero byte would end the C
+   string early, and is refused. */
 static char *escaped(Reader *reader, char *out) {
     unsigned point = hexadecimal(reader);
     if (point >= 0xd800 && point < 0xdc00) {
@@ -74,7 +75,7 @@ static char *escaped(Reader *reader, char *out) {
 }
 
 static char *string(Reader *reader) {
-    reader->at++; /* the quotation mark that told what this is */
+    reader->at++; /* the opening quotation mark */
     const char *end = reader->at;
     while (end < reader->end && *end != '"') end += *end == '\\' ? 2 : 1;
     if (end >= reader->end) damaged(reader, "a text without an end");

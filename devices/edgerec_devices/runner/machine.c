@@ -25,7 +25,7 @@ void write_faults(FILE *out, Faults before) {
     fprintf(out, "{\"minor\": %ld, \"major\": %ld}", now.minor - before.minor, now.major - before.major);
 }
 
-/* The lines 'NAME: KiB kB' of a file of /proc whose names are among the `wanted`. */
+/* Write the lines 'NAME: KiB kB' of a file of /proc whose names are in `wanted`. */
 static const char *write_lines(FILE *out, const char *path, const char *const *wanted, const char *between) {
     char *text = read_small(path, SMALL), *rest = NULL;
     for (char *line = text ? strtok_r(text, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest)) {
@@ -50,7 +50,7 @@ void write_memory(FILE *out) {
     fputc('}', out);
 }
 
-/* A whole number from a file of one; false where it cannot be read. */
+/* Read a file that holds one whole number; false if it cannot be read. */
 static bool read_number(const char *path, int64_t *number) {
     char *text = read_small(path, SMALL), *end = text;
     if (text) *number = strtoll(text, &end, 10);
@@ -114,7 +114,8 @@ void instructions_close(Instructions *counter) {
     if (counter->handle >= 0) close(counter->handle);
 }
 
-/* The count, nanoseconds that it was wanted, and that it counted: less where another program had the counter. */
+/* Read the count, the nanoseconds for which the counter was enabled, and those in which it ran: fewer if another
+   program had the hardware counter. */
 static bool read_counter(const Instructions *counter, int64_t found[3]) {
     const ssize_t size = 3 * sizeof(int64_t);
     return counter->handle >= 0 && read(counter->handle, found, (size_t)size) == size;

@@ -1,4 +1,4 @@
-/* What the kernel says of this machine now, and of this process. */
+/* Measurements of this machine and this process from the kernel: faults, memory, clocks, power, instructions. */
 #ifndef EDGEREC_MACHINE_H
 #define EDGEREC_MACHINE_H
 
@@ -6,39 +6,39 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Page faults of this process so far: without the disk, and from it. */
+/* Page faults of this process since its start: minor ones need no disk access, major ones read from it. */
 typedef struct {
     long minor, major;
 } Faults;
 
 Faults page_faults(void);
 
-/* Write '{"minor": n, "major": n}', those since `before`. */
+/* Write the faults since `before` as '{"minor": n, "major": n}'. */
 void write_faults(FILE *out, Faults before);
 
-/* Write {"VmHWM": KiB, ...}: the kernel's own names; empty where there is no /proc. */
+/* Write {"VmHWM": KiB, ...} with the kernel's names; an empty object if there is no /proc. */
 void write_memory(FILE *out);
 
-/* Kilohertz of the core that this runs on; millidegrees of the hottest thermal zone. False where they cannot be read. */
+/* Read kilohertz of the current core, or millidegrees of the hottest thermal zone. False if they cannot be read. */
 bool clock_khz(int64_t *khz);
 bool hottest(int64_t *millidegrees);
 
-/* What the whole device takes from its battery; false while it charges, and where that cannot be read. */
+/* Read the power that the whole device draws from its battery; false while it charges, or if it cannot be read. */
 bool battery_watts(double *watts);
 
-/* Cores that this process may run on. */
+/* Return the number of cores that this process may run on. */
 int usable_cores(void);
 
-/* A counter of this process's instructions outside the kernel, and of those of threads that it starts later. */
+/* A counter of the user-space instructions of this process and of threads that it starts later. */
 typedef struct {
-    int handle; /* -1 where none may be had */
+    int handle; /* -1 if the kernel provides no counter */
     int64_t before[3];
 } Instructions;
 
 Instructions instructions_open(void);
 void instructions_close(Instructions *counter);
 
-/* Begin to count; and how many there were since, or -1 where they were not counted all the time. */
+/* Start counting; stop and return the count, or -1 if the counter did not run all the time. */
 void instructions_begin(Instructions *counter);
 int64_t instructions_end(Instructions *counter);
 

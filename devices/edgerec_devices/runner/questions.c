@@ -36,7 +36,7 @@ Session *model_session(Model *model, Graph graph) {
     return *places[graph];
 }
 
-/* Add an input: of rank 0 a number, of rank 1 one value a question, of rank 2 `width` of them. */
+/* Add an input: a number (rank 0), one value per question (rank 1), or `width` values per question (rank 2). */
 static void feed(Feed *to, const char *name, const void *values, size_t batch, size_t width, size_t rank, int type) {
     size_t size = type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ? sizeof(float) : sizeof(int64_t);
     int64_t *shape = to->shapes[to->count];
@@ -82,7 +82,7 @@ static OrtValue *encoded(Model *model, const Question *question) {
     return vector;
 }
 
-/* What is excluded where a graph is given the vector of a history, which it then does not know: both. */
+/* Join the excluded items and those of the history: a graph that gets only the history's vector cannot exclude them. */
 static int64_t *with_history(const Question *question) {
     size_t width = question->n_listed + question->n_history;
     int64_t *both = allocate(question->batch * width, sizeof *both), *at = both;
@@ -95,7 +95,7 @@ static int64_t *with_history(const Question *question) {
     return both;
 }
 
-/* What the question is about and its list, as the graph takes them; to be freed is what is given back. */
+/* Add the question's subject and its list as the graph takes them. The caller frees the result after the call. */
 static int64_t *feed_question(Model *model, Graph graph, const Question *question, Feed *to) {
     const char *list = graph == RECOMMEND ? "exclude" : "candidates";
     size_t batch = question->batch, d = (size_t)model->bundle->d;
@@ -115,17 +115,17 @@ static int64_t *feed_question(Model *model, Graph graph, const Question *questio
     return both;
 }
 
-void model_ask(Model *model, Graph graph, const Question *question, Answer *answer) {
+void model_run(Model *model, Graph graph, const Question *question, Answer *answer) {
     static const char *const outputs[] = {"scores", "items"};
     const Runtime *runtime = model->runtime;
     OrtValue *answers[2] = {NULL, NULL};
-    int64_t *made = NULL;
+    int64_t *both = NULL;
     Feed given = {.runtime = runtime};
     if (graph == ENCODE) {
         answers[0] = encoded(model, question);
     } else {
         if (graph == SIMILAR) feed(&given, "item", question->listed, 1, 1, 1, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
-        else made = feed_question(model, graph, question, &given);
+        else both = feed_question(model, graph, question, &given);
         if (graph != SCORE) feed(&given, "k", &question->k, 1, 1, 0, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
         session_run(model_session(model, graph), given.names, (const OrtValue *const *)given.values, given.count,
                     outputs, answers, graph == SCORE ? 1 : 2);
@@ -137,7 +137,7 @@ void model_ask(Model *model, Graph graph, const Question *question, Answer *answ
     for (size_t number = 0; number < 2; number++)
         if (answers[number]) runtime->api->ReleaseValue(answers[number]);
     feed_free(&given);
-    free(made);
+    free(both);
 }
 
 void answer_free(Answer *answer) {
@@ -145,7 +145,7 @@ void answer_free(Answer *answer) {
     free(answer->items);
 }
 
-/* Of splitmix64 (Steele, Lea and Flood, 2014), in 0..below - 1; the remainder's bias is below 2^-32. */
+/* Draw from 0..below - 1 with splitmix64 (Steele, Lea and Flood, 2014); the modulo bias is below 2^-32. */
 static int64_t draw(uint64_t *state, int64_t below) {
     uint64_t mixed = *state += 0x9e3779b97f4a7c15u;
     mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9u;
@@ -153,26 +153,27 @@ static int64_t draw(uint64_t *state, int64_t below) {
     return (int64_t)((mixed ^ mixed >> 31) % (uint64_t)below);
 }
 
-static void draw_all(Asker *asker, int64_t *rows, size_t count, int64_t below) {
-    for (size_t number = 0; number < count; number++) rows[number] = draw(&asker->state, below);
+static void draw_all(Generator *generator, int64_t *rows, size_t count, int64_t below) {
+    for (size_t number = 0; number < count; number++) rows[number] = draw(&generator->state, below);
 }
 
-Question question_with_room(const Asker *asker, size_t batch, size_t listed) {
-    return (Question){.batch = batch, .n_history = asker->users ? 0 : asker->history, .n_listed = listed, .k = asker->k,
-                      .users = asker->users ? allocate(batch, sizeof(int64_t)) : NULL,
-                      .history = asker->users ? NULL : allocate(batch * asker->history, sizeof(int64_t)),
+Question question_allocate(const Generator *generator, size_t batch, size_t listed) {
+    return (Question){.batch = batch, .n_listed = listed, .k = generator->k,
+                      .n_history = generator->users ? 0 : generator->history,
+                      .users = generator->users ? allocate(batch, sizeof(int64_t)) : NULL,
+                      .history = generator->users ? NULL : allocate(batch * generator->history, sizeof(int64_t)),
                       .listed = allocate(batch * listed, sizeof(int64_t))};
 }
 
-void ask_at_random(Asker *asker, Question *question) {
-    if (question->users) draw_all(asker, question->users, question->batch, asker->users);
-    draw_all(asker, question->history, question->batch * question->n_history, asker->items);
-    draw_all(asker, question->listed, question->batch * question->n_listed, asker->items);
+void draw_question(Generator *generator, Question *question) {
+    if (question->users) draw_all(generator, question->users, question->batch, generator->users);
+    draw_all(generator, question->history, question->batch * question->n_history, generator->items);
+    draw_all(generator, question->listed, question->batch * question->n_listed, generator->items);
 }
 
-/* The rows of a member, which may be absent; an empty list has one place, padded with -1, where `padded`. */
-static int64_t *rows_of(const Json *asked, const char *name, int64_t below, bool padded, size_t *count) {
-    const Json *list = json_member(REQUEST, asked, name, JSON_ARRAY);
+/* Parse the rows of a member. If `padded`, an empty list becomes a single -1. */
+static int64_t *rows_of(const Json *json, const char *name, int64_t below, bool padded, size_t *count) {
+    const Json *list = json_member(REQUEST, json, name, JSON_ARRAY);
     int64_t *rows = allocate(list->count + 1, sizeof *rows), *at = rows;
     for (const Json *row = list->first; row; row = row->next) *at++ = json_integer(name, row, padded ? -1 : 0, below - 1);
     *count = list->count;
@@ -183,40 +184,40 @@ static int64_t *rows_of(const Json *asked, const char *name, int64_t below, bool
     return rows;
 }
 
-static float *vector_of(const Json *asked, int64_t d) {
-    const Json *list = json_member(REQUEST, asked, "vector", JSON_ARRAY);
+static float *vector_of(const Json *json, int64_t d) {
+    const Json *list = json_member(REQUEST, json, "vector", JSON_ARRAY);
     if (list->count != (size_t)d) fail("a vector has %zu values and the bundle %lld", list->count, (long long)d);
     float *values = allocate(list->count, sizeof *values), *at = values;
     for (const Json *value = list->first; value; value = value->next) *at++ = (float)json_number("a vector's value", value);
     return values;
 }
 
-Question question_of(const Bundle *bundle, const Json *asked, Graph *graph) {
+Question question_of(const Bundle *bundle, const Json *json, Graph *graph) {
     Question question = {.batch = 1};
     bool encode = bundle_graph(bundle, "encode") != NULL;
-    const Json *user = json_find(asked, "user"), *item = json_find(asked, "item"), *k = json_find(asked, "k");
+    const Json *user = json_find(json, "user"), *item = json_find(json, "item"), *k = json_find(json, "k");
     if (user) {
         if (bundle->users == 0) fail("the bundle has no users; ask with a history");
         question.users = allocate(1, sizeof(int64_t));
         *question.users = json_integer("a user", user, 0, bundle->users - 1);
-    } else if (json_find(asked, "vector")) {
+    } else if (json_find(json, "vector")) {
         if (!encode) fail("the bundle's graphs take no vector");
-        question.vector = vector_of(asked, bundle->d);
+        question.vector = vector_of(json, bundle->d);
     } else if (item == NULL) {
         if (bundle->users) fail("the bundle has users; ask with a user");
-        question.history = rows_of(asked, "history", bundle->items, true, &question.n_history);
+        question.history = rows_of(json, "history", bundle->items, true, &question.n_history);
     }
     if (item) {
         *graph = SIMILAR;
         question.listed = allocate(1, sizeof(int64_t));
         question.listed[0] = json_integer("an item", item, 0, bundle->items - 1);
         question.n_listed = 1;
-    } else if (json_find(asked, "candidates")) {
+    } else if (json_find(json, "candidates")) {
         *graph = SCORE;
-        question.listed = rows_of(asked, "candidates", bundle->items, false, &question.n_listed);
+        question.listed = rows_of(json, "candidates", bundle->items, false, &question.n_listed);
     } else if (k) {
         *graph = RECOMMEND;
-        question.listed = json_find(asked, "exclude") ? rows_of(asked, "exclude", bundle->items, false, &question.n_listed)
+        question.listed = json_find(json, "exclude") ? rows_of(json, "exclude", bundle->items, false, &question.n_listed)
                                                       : allocate(1, sizeof(int64_t));
     } else {
         *graph = ENCODE;

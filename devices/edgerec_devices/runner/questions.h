@@ -1,18 +1,18 @@
-/* Questions to a bundle in its rows, random ones and given ones, and their answers. */
+/* Questions to a bundle in its row numbers, random or from a request, and their answers. */
 #ifndef EDGEREC_QUESTIONS_H
 #define EDGEREC_QUESTIONS_H
 
 #include "session.h"
 
-/* A batch of users, histories or vectors; what is not given is NULL. */
+/* A batch of users, histories or vectors; absent fields are NULL. */
 typedef struct {
-    size_t batch, n_history, n_listed; /* questions; item rows of a history, and of a list */
+    size_t batch, n_history, n_listed; /* number of questions; item rows per history, and per list */
     int64_t *users, *history, *listed; /* (batch); (batch, n_history); (batch, n_listed): excluded rows, or candidates */
     float *vector;                     /* (batch, d) */
     int64_t k;
 } Question;
 
-/* The sessions of a bundle, opened when first asked. */
+/* The sessions of a bundle, each opened on first use. */
 typedef struct {
     const Runtime *runtime;
     const Bundle *bundle;
@@ -22,7 +22,7 @@ typedef struct {
 
 typedef enum { RECOMMEND, SCORE, SIMILAR, ENCODE } Graph;
 
-/* What a graph answered: float32 values (scores, or a vector), and item rows of the best, to be freed. */
+/* The outputs of a graph: float32 values (scores, or a vector), and the rows of the best items. */
 typedef struct {
     float *values;
     int64_t *items;
@@ -32,27 +32,28 @@ typedef struct {
 Model model_open(const Runtime *runtime, const Bundle *bundle, int threads);
 void model_close(Model *model);
 
-/* The session of a graph. The process fails where there is none. */
+/* Return the session of a graph. The process fails if the bundle has no such graph. */
 Session *model_session(Model *model, Graph graph);
 
-/* Ask; where a graph of its own makes vectors of histories, it is called before. A NULL `answer` is not kept. */
-void model_ask(Model *model, Graph graph, const Question *question, Answer *answer);
+/* Call a graph; if the bundle has an encode graph, it computes the vectors of histories first. A NULL `answer` discards
+   the outputs. */
+void model_run(Model *model, Graph graph, const Question *question, Answer *answer);
 void answer_free(Answer *answer);
 
-/* What random questions are like. */
+/* The generator of random questions and their sizes. */
 typedef struct {
-    uint64_t state; /* of the generator; begins as the seed */
+    uint64_t state; /* starts as the seed */
     int64_t items, users, k;
     size_t exclude, history;
-} Asker;
+} Generator;
 
-/* Room for `batch` random questions with so many `listed` items each; `ask_at_random` fills it. */
-Question question_with_room(const Asker *asker, size_t batch, size_t listed);
-void ask_at_random(Asker *asker, Question *question);
+/* Allocate `batch` questions with `listed` items each; `draw_question` fills them. */
+Question question_allocate(const Generator *generator, size_t batch, size_t listed);
+void draw_question(Generator *generator, Question *question);
 
-/* A question of a request: user, history or vector; exclude, candidates or item; k. The process fails where a row is
-   outside of the bundle. */
-Question question_of(const Bundle *bundle, const Json *asked, Graph *graph);
+/* Parse a question of a request: user, history or vector; exclude, candidates or item; k. The process fails if a row is
+   not in the bundle. */
+Question question_of(const Bundle *bundle, const Json *json, Graph *graph);
 void question_free(Question *question);
 
 #endif

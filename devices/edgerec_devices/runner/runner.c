@@ -1,19 +1,19 @@
-/* Measures a bundle with onnxruntime's own library, where there is no Python: on Android, and on any Linux.
+/* Measures a bundle with onnxruntime's own library on systems without Python: Android, and any Linux.
 
    usage: edgerec-runner LIBRARY [SECONDS] < REQUEST > ANSWER
 
-   LIBRARY is the path of libonnxruntime.so. With SECONDS, the process is killed after them, and ends before where
-   standard input ends: who asked keeps it open. A request is one line of JSON:
+   LIBRARY is the path of libonnxruntime.so. With SECONDS, the process is killed after that time, or as soon as standard
+   input ends: the caller keeps it open. A request is one line of JSON:
 
      {"task": "info"}
      {"task": "bare", "threads": 1}
      {"task": "bundle", ...}
      {"task": "answer", "bundle": FOLDER, "threads": 1, "questions": [QUESTION, ...]}
 
-   edgerec_devices/agent/protocol.schema.json describes requests and answers. A scenario is answered with the nanoseconds
-   of each call instead of percentiles, and `ask` takes users' rows and is answered with `rows` of items. A question has
-   a user, history or vector with `exclude` and `k`, or with `candidates`; an item with `k`; or a history alone, which is
-   encoded. An error is one line on standard error, and status 1. */
+   edgerec_devices/agent/protocol.schema.json describes requests and answers. The answer to a scenario has the
+   nanoseconds of each call instead of percentiles; `ask` takes rows of users and the answer has `rows` of items. A
+   question has a user, history or vector with `exclude` and `k`, or with `candidates`; an item with `k`; or a history
+   alone, which is encoded. An error is one line on standard error, with status 1. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "apart.h"
+#include "isolated.h"
 #include "common.h"
 #include "scenarios.h"
 
@@ -37,7 +37,7 @@ static double number(const Json *request, const char *name) { return json_number
 
 static int threads_of(const Json *request) { return (int)whole(request, "threads", 1, MOST_THREADS); }
 
-/* The names of the scenarios that are asked for, to be freed; NULL ends them. */
+/* Return the names of the requested scenarios, ended by NULL; the caller frees the list. */
 static const char **scenarios_of(const Json *request) {
     const Json *list = json_find(request, "scenarios");
     const char **names = allocate(list ? list->count + 1 : 3, sizeof *names), **at = names;
@@ -49,49 +49,51 @@ static const char **scenarios_of(const Json *request) {
     return names;
 }
 
-static bool is_apart(const char *name) {
+static bool is_isolated(const char *name) {
     return strcmp(name, "load") == 0 || strcmp(name, "sustained") == 0 || strcmp(name, "offline") == 0;
 }
 
-static Asker asker_of(const Json *request, const Bundle *bundle) {
-    return (Asker){.state = (uint64_t)whole(request, "seed", 0, INT64_MAX), .items = bundle->items,
+static Generator generator_of(const Json *request, const Bundle *bundle) {
+    return (Generator){.state = (uint64_t)whole(request, "seed", 0, INT64_MAX), .items = bundle->items,
                    .users = bundle->users, .k = whole(request, "k", 1, bundle->items),
                    .exclude = (size_t)whole(request, "exclude", 0, MOST_ROWS),
                    .history = (size_t)whole(request, "history", 1, MOST_ROWS)};
 }
 
-/* What is known of a bundle before it is opened to be measured: how to ask it. */
-static Asker asker_for(const Json *request, const char *folder) {
+/* Open a bundle only to size its random questions, before it is opened for the measurement. */
+static Generator generator_for(const Json *request, const char *folder) {
     Bundle *bundle = bundle_open(folder);
-    Asker asker = asker_of(request, bundle);
+    Generator generator = generator_of(request, bundle);
     bundle_close(bundle);
-    return asker;
+    return generator;
 }
 
-static void write_apart(FILE *out, const char *name, const Json *request, const Runtime *runtime, const char *folder) {
-    Asker asker = asker_for(request, folder);
+static void write_isolated(FILE *out, const char *name, const Json *request, const Runtime *runtime, const char *folder) {
+    Generator generator = generator_for(request, folder);
     int threads = threads_of(request);
     if (strcmp(name, "load") == 0) {
-        write_cold(out, runtime, folder, threads, &asker);
+        write_cold(out, runtime, folder, threads, &generator);
         return;
     }
     Bundle *bundle = bundle_open(folder);
     if (strcmp(name, "sustained") == 0) {
         Model model = model_open(runtime, bundle, threads);
-        Scenario recommend = {.model = &model, .graph = RECOMMEND, .asker = &asker, .listed = asker.exclude};
+        Scenario recommend = {.model = &model, .graph = RECOMMEND, .generator = &generator};
+        recommend.listed = generator.exclude;
         write_sustained(out, &recommend, number(request, "sustained_seconds"));
         model_close(&model);
     } else {
-        write_offline(out, runtime, bundle, &asker, number(request, "seconds"));
+        write_offline(out, runtime, bundle, &generator, number(request, "seconds"));
     }
     bundle_close(bundle);
 }
 
-/* The scenarios of a name, one for each number of candidates; none where the bundle lacks the graph. */
-static size_t scenarios_named(const char *name, const Json *request, Model *model, Asker *asker, Scenario *found) {
+/* List the scenarios of a name, one per number of candidates; none if the bundle has no such graph. */
+static size_t scenarios_named(const char *name, const Json *request, Model *model, Generator *generator,
+                              Scenario *found) {
     const Json *counts = json_find(request, "candidates");
     const Bundle *bundle = model->bundle;
-    Scenario scenario = {.model = model, .asker = asker, .listed = asker->exclude};
+    Scenario scenario = {.model = model, .generator = generator, .listed = generator->exclude};
     snprintf(scenario.name, sizeof scenario.name, "%s", name);
     size_t count = 0;
     if (strcmp(name, "recommend") == 0) {
@@ -121,7 +123,8 @@ static void write_items(FILE *out, const Answer *answer) {
     fputc(']', out);
 }
 
-/* Of the best, as many as there are items; of scores and vectors all. JSON has no infinity. */
+/* Write the values: only those of items if there are any, else all. Rows of -1 have a score of -infinity, which JSON
+   cannot express. */
 static void write_values(FILE *out, const Answer *answer) {
     fputc('[', out);
     for (size_t place = 0; place < answer->count && (!answer->items || answer->items[place] >= 0); place++)
@@ -129,16 +132,16 @@ static void write_values(FILE *out, const Answer *answer) {
     fputc(']', out);
 }
 
-/* The rows of the k best for each user that is asked for. */
-static void write_asked(FILE *out, const Json *request, Model *model, int64_t k) {
-    const Json *asked = json_find(request, "ask");
+/* Write the rows of the k best items of each user in `ask`. */
+static void write_best(FILE *out, const Json *request, Model *model, int64_t k) {
+    const Json *users = json_find(request, "ask");
     fputs(", \"rows\": [", out);
-    for (const Json *user = asked ? asked->first : NULL; user; user = user->next) {
+    for (const Json *user = users ? users->first : NULL; user; user = user->next) {
         if (model->bundle->users == 0) fail("the bundle has no users to ask for");
         int64_t row = json_integer("a user", user, 0, model->bundle->users - 1);
         Answer best;
-        model_ask(model, RECOMMEND, &(Question){.batch = 1, .users = &row, .k = k}, &best);
-        if (user != asked->first) fputs(", ", out);
+        model_run(model, RECOMMEND, &(Question){.batch = 1, .users = &row, .k = k}, &best);
+        if (user != users->first) fputs(", ", out);
         write_items(out, &best);
         answer_free(&best);
     }
@@ -149,7 +152,7 @@ static void write_measured(FILE *out, const Json *request, const Runtime *runtim
                            const char *const *names) {
     const Json *counts = json_find(request, "candidates");
     Limits limits = {whole(request, "calls", 1, MOST_CALLS), number(request, "seconds")};
-    Instructions counter = instructions_open(); /* before the sessions, whose threads are then counted too */
+    Instructions counter = instructions_open(); /* opened before the sessions, so that it counts their threads */
     Faults before = page_faults();
     int64_t start = now_ns();
     Bundle *bundle = bundle_open(folder);
@@ -159,24 +162,24 @@ static void write_measured(FILE *out, const Json *request, const Runtime *runtim
     Faults load = page_faults();
     load.minor -= before.minor;
     load.major -= before.major;
-    Asker asker = asker_of(request, bundle);
+    Generator generator = generator_of(request, bundle);
     Scenario *each = allocate((counts ? counts->count : 0) + 1, sizeof *each);
-    Taken *taken = NULL;
+    Measurement *measurements = NULL;
     size_t done = 0;
     fprintf(out, "\"load_ms\": %.6f, \"verify_ms\": null, \"memory\": ", load_ms);
     if (names[0] == NULL) write_memory(out);
     for (size_t place = 0; names[place]; place++) {
-        size_t count = is_apart(names[place]) ? 0 : scenarios_named(names[place], request, &model, &asker, each);
-        taken = grow(taken, done + count + 1, sizeof *taken);
-        for (size_t one = 0; one < count; one++) taken[done++] = take(&each[one], limits);
-        if (place == 0) write_memory(out); /* what later scenarios open is not in it */
+        size_t count = is_isolated(names[place]) ? 0 : scenarios_named(names[place], request, &model, &generator, each);
+        measurements = grow(measurements, done + count + 1, sizeof *measurements);
+        for (size_t one = 0; one < count; one++) measurements[done++] = take(&each[one], limits);
+        if (place == 0) write_memory(out); /* without the graphs that later scenarios open */
     }
-    for (size_t one = 0; one < done; one++) count_instructions(&taken[one], &counter);
+    for (size_t one = 0; one < done; one++) count_instructions(&measurements[one], &counter);
     fprintf(out, ", \"yardstick_ms\": %.6f, ", (double)yardstick_ns() / 1e6);
-    write_taken(out, taken, done, load);
-    write_asked(out, request, &model, asker.k);
+    write_measurements(out, measurements, done, load);
+    write_best(out, request, &model, generator.k);
     free(each);
-    free(taken);
+    free(measurements);
     model_close(&model);
     bundle_close(bundle);
     instructions_close(&counter);
@@ -187,10 +190,10 @@ static void measure_bundle(FILE *out, const Json *request, const Runtime *runtim
     const char **names = scenarios_of(request);
     bool others = names[0] == NULL;
     for (const char **name = names; *name; name++) {
-        others = others || !is_apart(*name);
-        if (!is_apart(*name)) continue;
+        others = others || !is_isolated(*name);
+        if (!is_isolated(*name)) continue;
         fputs(between, out);
-        write_apart(out, *name, request, runtime, folder);
+        write_isolated(out, *name, request, runtime, folder);
         between = ", ";
     }
     if (others) {
@@ -206,12 +209,12 @@ static void answer_questions(FILE *out, const Json *request, const Runtime *runt
     Model model = model_open(runtime, bundle, threads_of(request));
     const Json *questions = json_member(REQUEST, request, "questions", JSON_ARRAY);
     fputs("{\"answers\": [", out);
-    for (const Json *asked = questions->first; asked; asked = asked->next) {
+    for (const Json *question_json = questions->first; question_json; question_json = question_json->next) {
         Graph graph;
         Answer answer;
-        Question question = question_of(bundle, asked, &graph);
-        model_ask(&model, graph, &question, &answer);
-        fputs(asked == questions->first ? "{" : ", {", out);
+        Question question = question_of(bundle, question_json, &graph);
+        model_run(&model, graph, &question, &answer);
+        fputs(question_json == questions->first ? "{" : ", {", out);
         if (answer.items) {
             fputs("\"items\": ", out);
             write_items(out, &answer);
@@ -256,8 +259,8 @@ int main(int count, char **arguments) {
         watch_host();
     }
     char *line = NULL;
-    size_t room = 0;
-    ssize_t length = getline(&line, &room, stdin);
+    size_t capacity = 0;
+    ssize_t length = getline(&line, &capacity, stdin);
     if (length <= 0) fail("there is no request on standard input");
     Json *request = json_parse(REQUEST, line, (size_t)length);
     free(line);

@@ -8,7 +8,7 @@
 #include "common.h"
 #include "spec.h"
 
-enum { OLDEST_API = 18 }; /* of onnxruntime 1.18: later libraries still give it */
+enum { OLDEST_API = 18 }; /* onnxruntime 1.18; later libraries still provide it */
 
 /* y = Relu(x), x float32 [1]: the same bytes as edgerec.runtime.memory.one_node_model(). */
 static const unsigned char ONE_NODE[] = {
@@ -44,17 +44,17 @@ void runtime_check(const Runtime *runtime, OrtStatus *status, const char *what) 
 }
 
 OrtValue *tensor(const Runtime *runtime, const void *values, size_t nbytes, const int64_t *shape, size_t rank, int type) {
-    static char nothing[8]; /* onnxruntime wants an address for no bytes too */
-    OrtValue *made = NULL;
-    void *place = nbytes ? (void *)(uintptr_t)values : nothing; /* it never writes to inputs */
+    static char nothing[8]; /* onnxruntime needs an address even for no bytes */
+    OrtValue *value = NULL;
+    void *place = nbytes ? (void *)(uintptr_t)values : nothing; /* onnxruntime never writes to inputs */
     runtime_check(runtime,
                   runtime->api->CreateTensorWithDataAsOrtValue(runtime->memory, place, nbytes, shape, rank,
-                                                               (ONNXTensorElementDataType)type, &made),
+                                                               (ONNXTensorElementDataType)type, &value),
                   "a tensor");
-    return made;
+    return value;
 }
 
-/* One arena for all sessions of a bundle, as edgerec/runtime/bundle.py gives them. */
+/* Register one arena for all sessions of a bundle, as edgerec/runtime/bundle.py does. */
 static void share_arena(const Runtime *runtime) {
     OrtStatus *status = runtime->api->CreateAndRegisterAllocator(runtime->environment, runtime->memory, NULL);
     if (status) runtime->api->ReleaseStatus(status); /* there is one already */
@@ -74,7 +74,7 @@ static void configure(const Runtime *runtime, OrtSessionOptions *options, const 
     runtime_check(runtime, runtime->api->AddSessionConfigEntry(options, key, value), key);
 }
 
-/* Whether a manifest may set it: others could name files to write. */
+/* Return true if a manifest may set this session option: others could name files to write. */
 static bool allowed(const char *option) {
     static const char *const known[] = SPEC_SESSION_OPTIONS;
     for (size_t one = 0; one < sizeof known / sizeof *known; one++)
@@ -82,7 +82,7 @@ static bool allowed(const char *option) {
     return false;
 }
 
-/* Options as the bundle's manifest and the runtime in Python have them. */
+/* Create session options from the bundle's manifest and the settings of the Python runtime. */
 static OrtSessionOptions *bundle_options(const Runtime *runtime, const Bundle *bundle, int threads) {
     OrtSessionOptions *options = plain_options(runtime, threads);
     share_arena(runtime);
@@ -93,22 +93,22 @@ static OrtSessionOptions *bundle_options(const Runtime *runtime, const Bundle *b
         if (entry->kind != JSON_STRING) fail("manifest.json is damaged: the session option %s is no text", entry->key);
         if (allowed(entry->key)) configure(runtime, options, entry->key, entry->text);
     }
-    static const char *const told[][2] = SPEC_READER_OPTIONS;
-    for (size_t one = 0; one < sizeof told / sizeof *told; one++) configure(runtime, options, told[one][0], told[one][1]);
+    static const char *const fixed[][2] = SPEC_READER_OPTIONS;
+    for (size_t one = 0; one < sizeof fixed / sizeof *fixed; one++) configure(runtime, options, fixed[one][0], fixed[one][1]);
     return options;
 }
 
-/* Hand every tensor of the graph over as a view of the mapping: sessions that map the file themselves would each count
-   its pages again. */
-static void add_tables(Session *made, const Bundle *bundle, const Json *entry, OrtSessionOptions *options) {
-    const Runtime *runtime = made->runtime;
+/* Pass every tensor of the graph as a view of the mapping: sessions that map the file themselves would each count its
+   pages again. */
+static void add_tables(Session *session, const Bundle *bundle, const Json *entry, OrtSessionOptions *options) {
+    const Runtime *runtime = session->runtime;
     const Json *tensors = json_member("manifest.json", entry, "tensors", JSON_OBJECT);
-    made->tables = allocate(tensors->count, sizeof(OrtValue *));
+    session->tables = allocate(tensors->count, sizeof(OrtValue *));
     for (const Json *place = tensors->first; place; place = place->next) {
         Section section = bundle_section(bundle, place);
         const char *values = section.nbytes ? (const char *)bundle->tables + section.offset : NULL;
         OrtValue *view = tensor(runtime, values, section.nbytes, section.shape, section.rank, section.type);
-        made->tables[made->n_tables++] = view;
+        session->tables[session->n_tables++] = view;
         runtime_check(runtime, runtime->api->AddInitializer(options, place->key, view), place->key);
     }
 }
@@ -118,15 +118,15 @@ Session *session_open(const Runtime *runtime, const Bundle *bundle, const char *
     if (entry == NULL) fail("the bundle %s has no '%s' graph", bundle->folder, graph);
     size_t nbytes;
     char *path = bundle_file(bundle, entry, &nbytes);
-    Session *made = allocate(1, sizeof *made);
-    made->runtime = runtime;
+    Session *session = allocate(1, sizeof *session);
+    session->runtime = runtime;
     OrtSessionOptions *options = bundle_options(runtime, bundle, threads);
-    add_tables(made, bundle, entry, options);
-    /* By its path: onnxruntime looks for the tables file beside it, though it takes nothing of it. */
-    runtime_check(runtime, runtime->api->CreateSession(runtime->environment, path, options, &made->session), path);
+    add_tables(session, bundle, entry, options);
+    /* Opened by path: onnxruntime looks for the tables file in the same folder, although it reads nothing from it. */
+    runtime_check(runtime, runtime->api->CreateSession(runtime->environment, path, options, &session->session), path);
     runtime->api->ReleaseSessionOptions(options);
     free(path);
-    return made;
+    return session;
 }
 
 void session_close(Session *session) {

@@ -1,4 +1,4 @@
-"""Requests to the far end through the system's OpenSSH client, and what its failures mean in one line."""
+"""Requests to the remote agent through the system's OpenSSH client, and one-line explanations of its failures."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ from edgerec_devices.ssh import remote_agent
 
 OLDEST_PYTHON = (3, 11)
 OPTIONS = {
-    "BatchMode": "yes",  # never ask: nobody may be there to answer
+    "BatchMode": "yes",  # never prompt: there may be no user to answer
     "ConnectTimeout": "10",
-    "ServerAliveInterval": "5",  # a link that dropped is noticed after 15 s
+    "ServerAliveInterval": "5",  # a lost connection is noticed after 15 s
     "ServerAliveCountMax": "3",
     "LogLevel": "ERROR",
     "RequestTTY": "no",
     "RemoteCommand": "none",
 }
-"""Everything else is the user's: keys, jump hosts, known hosts, names of ~/.ssh/config."""
+"""Everything else comes from the user's configuration: keys, jump hosts, known hosts, names of ~/.ssh/config."""
 PERSIST_S = 60
-"""Seconds that a shared connection outlives its last request, should this process be killed."""
+"""Seconds that a shared connection outlives its last request, if this process is killed."""
 SILENT = "it said nothing"
 GRACE_S = 10
-"""Seconds for the far end to kill what it runs and to remove what is unfinished."""
+"""Seconds for the remote agent to kill its processes and to remove unfinished files."""
 
 SOURCE = inspect.getsource(remote_agent).encode()
 BOOTSTRAP = (
     "import sys;"
     f'sys.version_info<{OLDEST_PYTHON}and sys.exit("too old: "+sys.version.split()[0]);'
     "b=sys.stdin.buffer;"
-    'exec(compile(b.read(int(b.readline())),"edgerec-far","exec"))'
+    'exec(compile(b.read(int(b.readline())),"edgerec-remote","exec"))'
 )
-"""No single quote, no dollar: every login shell passes it on as it is; and any Python 3 can say that it is too old."""
+"""The program on the remote command line. Without quotes and dollars, every login shell passes it on unchanged; with
+syntax of all Python 3 versions, an old one reports its version."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """ssh://[user@]host[:port]; host may be a name of ~/.ssh/config."""
+    """An address ssh://[user@]host[:port]; host may be a name of ~/.ssh/config."""
 
     host: str
     user: str | None = None
@@ -59,7 +60,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Raises BenchError where it is no such address."""
+        """Parse an address. Raises BenchError if it is invalid."""
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
@@ -70,22 +71,22 @@ class Address:
         if parts.scheme != "ssh" or not host or not plain or re.search(r"[\s'\"]|^-", text.removeprefix("ssh://")):
             raise BenchError(f"{text!r} is no address of a device; give ssh://user@host or ssh://user@host:port")
         if parts.password is not None:
-            raise BenchError("an address with a password in it is shown to every user here; log in with a key instead")
+            raise BenchError("every user of this machine can see a password in an address; log in with a key instead")
         name = host if "[" in parts.netloc else parts.netloc.rpartition("@")[2].partition(":")[0]
         return cls(name, parts.username, port)
 
     @property
     def destination(self) -> str:
-        """As ssh takes it."""
+        """The destination on ssh's command line: [user@]host."""
         return f"{self.user}@{self.host}" if self.user else self.host
 
     @property
     def command(self) -> str:
-        """What a person types to log in."""
+        """The command that logs in to the device."""
         return f"ssh {self._port('-p')}{shlex.quote(self.destination)}"
 
-    def mends(self, what: str) -> str:
-        """The command that makes a host known, forgets its old key, or brings a key there."""
+    def fix_command(self, what: str) -> str:
+        """Return a command: trust the host ('known'), remove its old key ('changed'), or install the user's ('key')."""
         bracketed = self.host if self.port in (None, 22) else f"[{self.host}]:{self.port}"
         return {
             "known": f"ssh-keyscan {self._port('-p')}{self.host} >> ~/.ssh/known_hosts",
@@ -103,21 +104,21 @@ class Address:
 
 
 class NoAnswerError(BenchError):
-    """The far end was given up: nothing moved for too long."""
+    """The connection was closed because nothing was transferred for too long."""
 
 
 class Connection:
     """One login, shared by all requests until `close`.
 
     Attributes:
-        name: of the device, in messages.
+        name: the device's name in messages.
     """
 
     def __init__(self, address: Address, *, name: str | None = None, config: Path | None = None) -> None:
         """
         Args:
-            name: the address, if none is given.
-            config: of ssh, in place of the user's own.
+            name: the device's name in messages; by default the address.
+            config: a configuration file of ssh, instead of the user's.
         """
         self.address, self.name = address, name or str(address)
         self._folder = tempfile.TemporaryDirectory(prefix="edgerec-")
@@ -137,7 +138,7 @@ class Connection:
             subprocess.run(command, capture_output=True, check=False, timeout=GRACE_S)
         self._folder.cleanup()
 
-    def ask(
+    def request(
         self,
         verb: str,
         fields: Mapping[str, Any] | None = None,
@@ -145,23 +146,23 @@ class Connection:
         sent: Iterable[Path] = (),
         seconds: float,
     ) -> Any:
-        """What the far end answers to a request.
+        """Send a request to the remote agent and return its answer.
 
         Args:
-            fields: of the request, as `remote_agent` describes them.
-            sent: files whose bytes follow it.
-            seconds: in which nothing moves, until the link is given up. ssh itself notices one that is dead, but not a
-                device that does nothing any more.
+            fields: the request's fields, as `remote_agent` describes them.
+            sent: files whose bytes follow the request.
+            seconds: the connection is closed if nothing is transferred for this long. ssh notices a lost connection by
+                itself, but not a device that hangs.
 
         Raises:
-            NoAnswerError: it was given up.
-            BenchError: no connection, no python3 there, or the far end's own reason.
+            NoAnswerError: nothing was transferred for `seconds`.
+            BenchError: no connection, no python3 on the device, or an error of the remote agent.
         """
         with tempfile.TemporaryFile() as out:
             return self._exchange(out, verb, sent, seconds, fields or {})
 
     def fetch(self, place: str, folder: Path, *, seconds: float) -> None:
-        """Copy a folder of the far end, each file under a temporary name until it is whole. Raises as `ask` does."""
+        """Copy a folder from the device; each file has a temporary name until it is complete. Raises like `request`."""
         with tempfile.TemporaryFile() as out:
             for name, nbytes, sha256 in self._exchange(out, "get", (), seconds, {"place": place}):
                 target = (folder / name).resolve()
@@ -178,10 +179,10 @@ class Connection:
     def _exchange(
         self, out: IO[bytes], verb: str, sent: Iterable[Path], seconds: float, fields: Mapping[str, Any]
     ) -> Any:
-        """The answer to a request; `out` then stands behind it, at the files that came with it."""
+        """Return the answer to a request; `out` is then at the start of the files that follow the answer."""
         command = [*self._ssh, "--", self.address.destination, f"python3 -I -c '{BOOTSTRAP}'"]
         head = b"%d\n%b%b\n" % (len(SOURCE), SOURCE, json.dumps({"verb": verb, **fields}).encode())
-        # A file, not a pipe: ssh's shared connection keeps what it inherits open.
+        # A file, not a pipe: ssh's shared connection keeps inherited pipes open.
         with tempfile.TemporaryFile() as said:
             status = self._talk(command, [head, *sent], out, said, seconds)
             out.seek(0)
@@ -203,7 +204,7 @@ class Connection:
         seconds: float,
     ) -> int:
         try:
-            # In a session of its own Ctrl-C does not reach it: the far end is told first, by the end of its input.
+            # In its own session ssh gets no Ctrl-C: the remote agent first sees the end of its input, and cleans up.
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=said, start_new_session=True)
         except FileNotFoundError:
             raise BenchError("there is no ssh on this machine; install OpenSSH's client (openssh-client)") from None
@@ -213,7 +214,7 @@ class Connection:
             raise NoAnswerError(f"{self.name} gave no answer for {seconds:g} s; is the device alive?") from None
 
     def _reason(self, status: int, said: str) -> str:
-        """What ssh or the far shell meant, and what mends it."""
+        """Explain a failure of ssh or the remote shell, with its fix."""
         if status == 127 or re.search(r"python3['\":]*:? .*not found|Unknown command", said):
             return "there is no python3 on its PATH; install it there: sudo apt install python3 python3-venv"
         if old := re.search(r"^too old: (\S+)", said, re.MULTILINE):
@@ -230,17 +231,17 @@ class Connection:
         return [
             (
                 "IDENTIFICATION HAS CHANGED",
-                "its host key is another than before: the device was set up anew, or something stands between; "
-                f"if you know why, forget the old one: {address.mends('changed')}",
+                "its host key is another than before: the device was reinstalled, or another machine answers for it; "
+                f"if you know why, remove the old key: {address.fix_command('changed')}",
             ),
             (
                 "Host key verification failed|host key is known",
                 "its host key is unknown here; log in once, compare the fingerprint and answer yes: "
-                f"{address.command} (or take what the network says: {address.mends('known')})",
+                f"{address.command} (or trust the network: {address.fix_command('known')})",
             ),
             (
                 "Permission denied|Too many authentication failures",
-                f"permission denied: no key of yours is accepted there; bring one: {address.mends('key')}",
+                f"permission denied: the device accepts none of your keys; install one: {address.fix_command('key')}",
             ),
             (
                 "Could not resolve|Connection refused|timed out|No route|unreachable",
@@ -248,13 +249,14 @@ class Connection:
             ),
             (
                 f"closed by|reset by|Broken pipe|not responding|disconnect|{SILENT}",
-                f"the connection was lost ({last}); did the device restart? run the same again: what arrived is kept",
+                f"the connection was lost ({last}); did the device restart? run the command again: files that arrived "
+                "are not sent again",
             ),
         ]
 
 
 def _pieces(sent: Iterable[Path | bytes]) -> Iterator[bytes]:
-    """Bytes as they are, and those of files. Raises StorageError."""
+    """Yield bytes as they are, and files in pieces. Raises StorageError."""
     for one in sent:
         if isinstance(one, bytes):
             yield one

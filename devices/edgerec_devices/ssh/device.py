@@ -1,6 +1,6 @@
-"""A Linux machine behind sshd, such as a Raspberry Pi: needs nothing but python3 there.
+"""A Linux machine behind sshd, such as a Raspberry Pi. The machine needs nothing but python3.
 
-What is sent is named by its sha256 and kept in the device's cache folder, so that the next run sends nothing:
+Files are named by their sha256 and stored in the device's cache folder, so that the next run does not send them again:
 `agents/` (one zip), `bundles/`, and `environments/` with numpy and onnxruntime at this machine's versions.
 """
 
@@ -22,19 +22,19 @@ from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec_devices.process import answer_of, took_too_long
-from edgerec_devices.protocol import AGENT, Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.protocol import AGENT, Kind, Missing, Options, Request, Tell, silent
 from edgerec_devices.ssh.connection import Address, Connection
 from edgerec_devices.ssh.environment import Target, agent_zip, download, pins, pip_failure
 
 FACTS = "edgerec_devices.facts"
 SETUP_S = 3600.0
-"""Seconds for an environment: a Pi Zero unpacks onnxruntime for minutes, on a slow link it downloads for longer."""
+"""Seconds to create an environment: a Pi Zero unpacks onnxruntime for minutes, and a slow link takes longer."""
 READY_S = 300.0
-"""Seconds for the imports of one; a card that is worn reads slowly."""
+"""Seconds for the imports of an environment; a worn card reads slowly."""
 
 
 class File(NamedTuple):
-    """A file here, and its place below the cache folder there."""
+    """A local file, and its place below the device's cache folder."""
 
     place: str
     path: Path
@@ -42,17 +42,17 @@ class File(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the file."""
+        """The file's size in bytes."""
         return self.path.stat().st_size
 
     @property
     def entry(self) -> tuple[str, int, str]:
-        """As the far end is told of it."""
+        """The file's entry in requests to the remote agent: path, bytes, sha256."""
         return self.place, self.nbytes, self.sha256
 
 
 class Ssh:
-    """A device of an address. Used as a context: the connection is closed behind it.
+    """A device behind sshd. As a context manager it closes its connection at the end.
 
     Example:
         >>> with Ssh("ssh://pi@raspberrypi.local") as device:
@@ -60,14 +60,14 @@ class Ssh:
 
     Attributes:
         name: the address.
-        timeout: seconds that one request may take, or that files stand still on their way.
+        timeout: maximum seconds of one request, or without progress of a transfer.
     """
 
     memory: int | None = None
     patience = 60.0
-    """Seconds beyond a request's own limit, which the device keeps, until the link itself is given up."""
+    """Seconds after a request's own limit, which the device enforces, until the connection is closed."""
     variables: Mapping[str, str] = MappingProxyType({})
-    """Of the environment of what measures there."""
+    """Environment variables of the measuring process."""
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class Ssh:
     ) -> None:
         """
         Args:
-            offline: the device fetches nothing: wheels are downloaded here and sent.
-            name: the address, if none is given.
-            config: of ssh, in place of the user's own.
+            offline: the device downloads nothing: this machine downloads the wheels and sends them.
+            name: the device's name in messages; by default the address.
+            config: a configuration file of ssh, instead of the user's.
 
         Raises:
-            BenchError: no such address. Nothing is connected yet.
+            BenchError: the address is invalid. The connection is opened later, by the first request.
         """
         parsed = Address.parse(address)
         self.name, self.timeout = name or str(parsed), timeout
@@ -100,19 +100,19 @@ class Ssh:
         self._connection.close()
 
     def info(self) -> dict[str, Any]:
-        """See `machine_facts`, read there."""
+        """Return the `machine_facts` of the device."""
         return answer_of(self.python(["-m", FACTS], ""))
 
     def push(self, folder: Path) -> str:
-        """Send the files of a bundle that are not there yet; its folder there.
+        """Send the files of a bundle that are not on the device yet, and return its folder there.
 
         Raises:
-            BenchError: no connection, one that stands still, no space there, or a damaged arrival.
-            StorageError: a file cannot be read here.
+            BenchError: no connection, no progress, no space on the device, or a file arrived damaged.
+            StorageError: a local file cannot be read.
         """
         root = self._described["root"]
         paths = [path for path in folder.rglob("*") if path.is_file()]
-        # Without a manifest a folder is no bundle: it comes last.
+        # The manifest comes last: without it, a folder is no bundle.
         paths.sort(key=lambda path: (path.name == FILE_NAME, path))
         content = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
         place = f"bundles/{hashlib.sha256(json.dumps(sorted(content.items())).encode()).hexdigest()[:32]}"
@@ -123,7 +123,7 @@ class Ssh:
         """Measure in a fresh process of the device.
 
         Raises:
-            BenchError: no connection, no environment, or the process failed there; see `Local.run`.
+            BenchError: no connection, no environment, or the process failed; see `Local.run`.
         """
         return answer_of(self.python(["-m", AGENT], json.dumps(request)))
 
@@ -135,13 +135,13 @@ class Ssh:
         """Run a program with the agent's modules, numpy and onnxruntime, in a fresh process of the device.
 
         Args:
-            arguments: of Python, such as `-m MODULE`.
+            arguments: Python's command line, such as `-m MODULE`.
             text: the program's standard input.
 
         Raises:
-            BenchError: no connection, no environment, or longer than `timeout`.
+            BenchError: no connection, no environment, or the program ran longer than `timeout`.
         """
-        asked = {
+        fields = {
             "python": self._environment,
             "agent": self._agent,
             "arguments": list(arguments),
@@ -149,25 +149,25 @@ class Ssh:
             "timeout": self.timeout,
             "variables": dict(self.variables),
         }
-        done = self._connection.ask("run", asked, seconds=self._silence)
+        done = self._connection.request("run", fields, seconds=self._silence)
         if done["status"] is None:
             raise took_too_long(self.timeout)
         return CompletedProcess(list(arguments), done["status"], done["out"], done["err"])
 
     @property
     def _silence(self) -> float:
-        """Seconds in which nothing moves, until the link is given up."""
+        """Seconds without progress until the connection is closed."""
         return self.timeout + self.patience
 
     @cached_property
     def _described(self) -> dict[str, Any]:
         self._tell(f"connecting to {self.name}")
-        told: dict[str, Any] = self._connection.ask("describe", seconds=self.patience)
-        return told
+        described: dict[str, Any] = self._connection.request("describe", seconds=self.patience)
+        return described
 
     @cached_property
     def _agent(self) -> str:
-        """The agent's place below the cache folder."""
+        """Send the agent if it is missing, and return its place below the cache folder."""
         name, content = agent_zip()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
@@ -177,12 +177,12 @@ class Ssh:
 
     @cached_property
     def _environment(self) -> str:
-        """The environment's Python there, made if it is missing."""
+        """Return the path of the environment's Python on the device; create the environment if it is missing."""
         target, wanted = Target.from_json(self._described), pins()
-        asked = {"key": target.key, "pins": wanted, "timeout": READY_S}
-        there = self._connection.ask("ready", asked, seconds=READY_S + self.patience)
-        if there is not None:
-            return str(there)
+        fields = {"key": target.key, "pins": wanted, "timeout": READY_S}
+        python = self._connection.request("ready", fields, seconds=READY_S + self.patience)
+        if python is not None:
+            return str(python)
         if not self._offline:
             return self._make(target, wanted, None)
         with tempfile.TemporaryDirectory(prefix="edgerec-") as folder:
@@ -193,33 +193,35 @@ class Ssh:
             return self._make(target, wanted, [file.place for file in wheels])
 
     def _make(self, target: Target, wanted: list[str], wheels: list[str] | None) -> str:
-        self._tell(f"making an environment there with {' and '.join(wanted)}")
-        asked = {"key": target.key, "pins": wanted, "wheels": wheels, "timeout": SETUP_S}
-        made = self._connection.ask("make", asked, seconds=SETUP_S + self.patience)
-        if "pip" in made:
-            raise pip_failure(made["pip"], target, "the device")
-        return str(made["python"])
+        self._tell(f"creating an environment on the device with {' and '.join(wanted)}")
+        fields = {"key": target.key, "pins": wanted, "wheels": wheels, "timeout": SETUP_S}
+        answer = self._connection.request("make", fields, seconds=SETUP_S + self.patience)
+        if "pip" in answer:
+            raise pip_failure(answer["pip"], target, "the device")
+        return str(answer["python"])
 
     def _send(self, files: Sequence[File]) -> None:
-        """Those of them that are not there, whole, yet."""
-        absent = self._connection.ask("missing", {"files": [file.entry for file in files]}, seconds=self._silence)
+        """Send those of the files that are not on the device yet."""
+        absent = self._connection.request("missing", {"files": [file.entry for file in files]}, seconds=self._silence)
         wanted = [file for file in files if file.place in absent]
         if wanted:
             nbytes = sum(file.nbytes for file in wanted)
             self._tell(f"sending {len(wanted)} file{'s' * (len(wanted) > 1)}, {format_bytes(nbytes)}")
             entries = [file.entry for file in wanted]
-            self._connection.ask("put", {"files": entries}, sent=[file.path for file in wanted], seconds=self._silence)
+            self._connection.request(
+                "put", {"files": entries}, sent=[file.path for file in wanted], seconds=self._silence
+            )
 
 
 def _open(address: str, options: Options) -> Ssh:
     if options.memory is not None:
-        raise BenchError("--memory is for devices that are started here, such as arm64; this one has what it has")
+        raise BenchError("--memory is for devices that are started here, such as arm64; leave it out")
     return Ssh(address, offline=options.offline, tell=options.tell)
 
 
-def lacks() -> list[Lack]:
-    """OpenSSH's client, where it is missing."""
-    return [] if shutil.which("ssh") else [Lack("OpenSSH's client", "sudo apt-get install openssh-client")]
+def missing() -> list[Missing]:
+    """List OpenSSH's client if it is missing."""
+    return [] if shutil.which("ssh") else [Missing("OpenSSH's client", "sudo apt-get install openssh-client")]
 
 
-KIND = Kind("ssh", "ssh://[user@]host[:port]", "a Linux machine behind sshd: a Raspberry Pi, a server", _open, lacks)
+KIND = Kind("ssh", "ssh://[user@]host[:port]", "a Linux machine behind sshd: a Raspberry Pi, a server", _open, missing)

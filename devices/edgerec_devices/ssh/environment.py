@@ -1,4 +1,4 @@
-"""The software that a device gets: numpy and onnxruntime at this machine's versions, and the agent as one zip."""
+"""The software for a device: numpy and onnxruntime at this machine's versions, and the agent as one zip."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from edgerec_devices.facts import Platform, wheel_advice
 
 PACKAGES = ("numpy", "onnxruntime")
 OLDEST_GLIBC = 17
-"""Of manylinux2014, the oldest that current wheels are built for."""
+"""glibc 2.17 of manylinux2014, the oldest that current wheels are built for."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What decides which wheels run on a device.
+    """The properties of a device that decide which wheels run on it.
 
     Attributes:
-        libc: name and version; ('', '') where unknown.
+        libc: name and version of the C library; ('', '') if unknown.
     """
 
     platform: Platform
     libc: tuple[str, str]
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Target:
-        """As the far end describes it."""
-        major, minor = told["python"]
-        platform = Platform(told["system"], told["machine"], told["bits"], (major, minor), told["musl"])
-        name, version = told["libc"]
+    def from_json(cls, fields: dict[str, Any]) -> Target:
+        """Create a target from the remote agent's description."""
+        major, minor = fields["python"]
+        platform = Platform(fields["system"], fields["machine"], fields["bits"], (major, minor), fields["musl"])
+        name, version = fields["libc"]
         return cls(platform, (name, version))
 
     @property
     def key(self) -> str:
-        """Names an environment: of other versions, or of another Python, it is another one."""
+        """The name of an environment, which depends on the package versions and on Python."""
         here = self.platform
         parts = [pins(), here.system, here.machine, here.bits, here.python, here.musl]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -56,7 +56,7 @@ class Target:
         return f"Python {'.'.join(map(str, self.platform.python))} on {self.platform.system} {self.platform.machine}"
 
     def tags(self) -> list[str]:
-        """pip's names of the platforms whose wheels run there, the newest first. Raises BenchError where unknown."""
+        """Return pip's platform tags of wheels that run there, newest first. Raises BenchError if they are unknown."""
         here, (name, version) = self.platform, self.libc
         machine = "armv7l" if here.is_32_bit_arm else here.machine
         if here.musl:
@@ -71,7 +71,7 @@ class Target:
 
 
 def pins() -> list[str]:
-    """'numpy==2.4.6', 'onnxruntime==1.32.0': as they are here, so that devices differ by the device alone."""
+    """Return the versions on this machine, which devices get too: 'numpy==2.4.6', 'onnxruntime==1.32.0'."""
     return list(_pins())
 
 
@@ -81,12 +81,12 @@ def _pins() -> Iterator[str]:
             yield f"{package}=={metadata.version(package)}"
         except metadata.PackageNotFoundError:
             raise BenchError(
-                f"a device gets the {package} of this machine, and there is none: pip install {package}"
+                f"a device gets the version of {package} on this machine, which has none: pip install {package}"
             ) from None
 
 
 def download(target: Target, folder: Path) -> list[Path]:
-    """Fetch the wheels of the packages, and of what they need, for the device. Raises BenchError."""
+    """Download the wheels of the packages and their requirements for the device. Raises BenchError."""
     here = target.platform
     version, abi = ".".join(map(str, here.python)), f"cp{here.python[0]}{here.python[1]}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
@@ -101,7 +101,7 @@ def download(target: Target, folder: Path) -> list[Path]:
 
 
 def pip_failure(said: str, target: Target, where: str) -> BenchError:
-    """What pip meant, and what mends it.
+    """Return pip's failure as an error with its fix.
 
     Args:
         where: the machine that pip ran on.
@@ -113,10 +113,10 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
     if "No space left" in said:
         return BenchError(f"no space on {where} for {' and '.join(pins())}; free some there")
     if "CA certificate bundle" in said:
-        return BenchError(f"{where} has no certificates to trust an index by: sudo apt install ca-certificates")
+        return BenchError(f"{where} has no CA certificates for HTTPS: sudo apt install ca-certificates")
     if re.search(r"Retrying|NewConnectionError|name resolution|Network is unreachable", said):
-        mend = "connect it" if where == "this machine" else "connect it, or give --offline to send wheels from here"
-        return BenchError(f"{where} reaches no package index; {mend}")
+        fix = "connect it" if where == "this machine" else "connect it, or give --offline to send wheels from here"
+        return BenchError(f"{where} reaches no package index; {fix}")
     if missing := re.search(r"No matching distribution found for (\S+)", said):
         package = missing[1].partition("=")[0]
         otherwise = f"install a {package} here that both have, and measure again"
@@ -127,14 +127,14 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
 
 AGENT_MODULES = (errors, extras, files, signatures, facts)
 AGENT_PACKAGES = (runtime, agent)
-"""Folders, sent with all that is below them. The modules above, each with the `__init__` of its package, are what they
-import of the rest."""
+"""Packages that are sent as whole folders. They import the modules above, which are sent with the `__init__` of their
+package."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The oldest date that a zip holds: equal sources make equal bytes, which are not sent again."""
+"""The oldest date that a zip can store: equal sources give equal bytes, which are not sent again."""
 
 
 def agent_zip() -> tuple[str, bytes]:
-    """Its name, which holds its sha256, and its bytes. Raises BenchError where a module has no source file."""
+    """Return the zip's name, which contains its sha256, and its bytes. Raises BenchError if a source is missing."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, source in sorted(set(_sources())):
@@ -158,6 +158,6 @@ def _sources() -> Iterator[tuple[str, Path]]:
 def _source(module: ModuleType) -> Path:
     if module.__file__ is None or not Path(module.__file__).is_file():
         raise BenchError(
-            f"the source of {module.__name__} is not here; install EdgeRec whole: pip install --force-reinstall edgerec"
+            f"the source of {module.__name__} is missing; install EdgeRec again: pip install --force-reinstall edgerec"
         )
     return Path(module.__file__)

@@ -1,20 +1,21 @@
-"""The far end of a connection: keeps files there, makes the environment, runs the agent. Standard library only.
+"""The program at the remote end of a connection: stores files, creates environments, runs the agent.
 
-Its source is sent with every request and run by the device's own python3, so that nothing of ours has to be there
-before, and nothing can be of another version. Standard input brings a line of JSON, then the bytes of files; standard
-output takes one marked line of JSON, {"ok": value} or {"error": one line with the fix}, then the bytes of files.
+Its source is sent with every request and run by the device's own python3: nothing has to be installed before, and the
+versions always match. It needs only the standard library. Standard input has a line of JSON, then the bytes of files;
+standard output gets one marked line of JSON, {"ok": value} or {"error": one line with the fix}, then bytes of files.
 
-    {"verb": "describe"}                                        what decides which wheels run there
-    {"verb": "missing", "files": [[PATH, BYTES, SHA256], ...]}  the paths of those that are not there, whole
-    {"verb": "put", "files": [...]}  + their bytes              each takes its name once it is there, verified
+    {"verb": "describe"}                                        the properties that decide which wheels run
+    {"verb": "missing", "files": [[PATH, BYTES, SHA256], ...]}  the paths of files that are not there, complete
+    {"verb": "put", "files": [...]}  + their bytes              each gets its name once it is verified
     {"verb": "ready", "key": NAME, "pins": [...], "timeout": seconds}   the environment's Python, or null
     {"verb": "make", "key": NAME, "pins": [...], "wheels": [PATH, ...] or null, "timeout": seconds}
     {"verb": "run", "python": ..., "arguments": [...], "agent": PATH, "input": TEXT, "timeout": seconds,
      "variables": {NAME: VALUE, ...}}
     {"verb": "get", "place": FOLDER}                            its files, and their bytes
 
-Paths are below the device's cache folder. Everything is made under a temporary name in `parts/` and renamed when it is
-whole. The host keeps standard input open: where it ends, the host has gone, and what runs is killed and removed.
+Paths are below the device's cache folder. Files and folders are created under a temporary name in `parts/` and renamed
+when they are complete. The host keeps standard input open: when it ends, the host is gone, processes are killed and
+unfinished files are removed.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-MARK = "edgerec-far: "
-"""Before the answer: a login script may print lines of its own."""
+MARK = "edgerec-remote: "
+"""Prefix of the answer's line: a login script may print other lines."""
 PIECE = 1 << 20
 SPARE = 16 << 20
-"""Bytes that stay free: a file system that is full to the last block breaks other programs too."""
+"""Bytes that stay free: a full file system breaks other programs too."""
 ENVIRONMENT_BYTES = 300 << 20
-"""Free space asked for before an environment is made: one takes 180 MiB on x86-64, and pip keeps 45 MiB of wheels."""
+"""Free space required for an environment: one takes 180 MiB on x86-64, and pip stores 45 MiB of wheels."""
 
 Request = dict[str, Any]
 ROOT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgerec"
 
 
-class FarError(Exception):
-    """What went wrong on the device, and what mends it, in one line."""
+class RemoteError(Exception):
+    """An error on the device, in one line with its fix."""
 
 
 def describe(request: Request) -> None:
-    """Python, system and C library, as they decide which wheels run; and the cache folder."""
+    """Reply with Python, system and C library, which decide which wheels run; and the cache folder."""
     _reply(
         {
             "python": list(sys.version_info[:2]),
@@ -69,7 +70,7 @@ def describe(request: Request) -> None:
 
 
 def missing(request: Request) -> None:
-    """Which of the files are not there with these bytes; refused where the others would not fit."""
+    """Reply with the files that are missing or differ; an error if they would not fit on the disk."""
     _sweep()
     absent = [entry for entry in request["files"] if not _whole(*entry)]
     _need_space(sum(nbytes for _, nbytes, _ in absent))
@@ -77,7 +78,7 @@ def missing(request: Request) -> None:
 
 
 def put(request: Request) -> None:
-    """Take files from standard input; one that does not arrive whole leaves nothing."""
+    """Store files from standard input; a file that does not arrive completely leaves nothing."""
     for path, nbytes, sha256 in request["files"]:
         with _part() as part:
             digest = hashlib.sha256()
@@ -88,46 +89,50 @@ def put(request: Request) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             if digest.hexdigest() != sha256:
-                raise FarError(f"{path} arrived damaged; it changed here meanwhile, or the link is bad: try again")
+                raise RemoteError(
+                    f"{path} arrived damaged: it changed while it was sent, or the link is bad; try again"
+                )
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
             part.replace(ROOT / path)
     _reply(None)
 
 
 def ready(request: Request) -> None:
-    """The Python of the environment of that name; null where there is none that works."""
+    """Reply with the Python of the environment of that name; null if there is none that works."""
     home = _home(request)
     _reply(str(_python(home)) if _works(home, request["pins"], request["timeout"]) else None)
 
 
 def make(request: Request) -> None:
-    """Make an environment: {"python": PATH}, or {"pip": what pip said} where pip could not install."""
+    """Create an environment; reply with {"python": PATH}, or {"pip": output} if pip could not install."""
     home, timeout, wheels = _home(request), request["timeout"], request["wheels"]
-    lacking = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise FarError(f"python3 there has no {lacking[0]}; on the device: sudo apt install python3-venv")
+    absent = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if absent:
+        raise RemoteError(f"python3 there has no {absent[0]}; on the device: sudo apt install python3-venv")
     _need_space(ENVIRONMENT_BYTES)
     with _part() as part:
-        made = _supervised([sys.executable, "-m", "venv", str(part)], timeout)
-        if made["status"] != 0:
-            raise FarError(f"python3 -m venv failed: {_last_line(made)}; on the device: sudo apt install python3-venv")
+        done = _supervised([sys.executable, "-m", "venv", str(part)], timeout)
+        if done["status"] != 0:
+            raise RemoteError(
+                f"python3 -m venv failed: {_last_line(done)}; on the device: sudo apt install python3-venv"
+            )
         local = ["--no-index", "--no-deps", *(str(ROOT / path) for path in wheels or ())]
         installed = _supervised([*_pip(part), *(request["pins"] if wheels is None else local)], timeout)
         if installed["status"] != 0:
             _reply({"pip": installed["out"] + installed["err"]})
             return
         if not _works(part, request["pins"], timeout):
-            raise FarError(f"{' and '.join(request['pins'])} were installed, and cannot be imported there")
+            raise RemoteError(f"{' and '.join(request['pins'])} were installed, but cannot be imported there")
         shutil.rmtree(home, ignore_errors=True)
         home.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(home)  # only `bin/python -m` is used of it, which works under any name
+        part.rename(home)  # only `bin/python -m` is used, which works under any name
     for path in wheels or ():
         shutil.rmtree((ROOT / path).parent, ignore_errors=True)
     _reply({"python": str(_python(home))})
 
 
 def run(request: Request) -> None:
-    """A fresh process of the environment: {"status", "out", "err"}, status None where it took too long."""
+    """Run a fresh process of the environment; reply with {"status", "out", "err"}, status None after a timeout."""
     variables = {"ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT / request["agent"]), **request["variables"]}
     command = [request["python"], "-P", *request["arguments"]]
     _reply(_supervised(command, request["timeout"], request["input"], variables))
@@ -137,7 +142,7 @@ def get(request: Request) -> None:
     """Send the files of a folder."""
     place = ROOT / request["place"]
     if not place.is_dir():
-        raise FarError(f"there is no folder {place} on the device")
+        raise RemoteError(f"there is no folder {place} on the device")
     paths = sorted(path for path in place.rglob("*") if path.is_file())
     _reply([[path.relative_to(place).as_posix(), path.stat().st_size, _sha256(path)] for path in paths])
     for path in paths:
@@ -151,7 +156,7 @@ VERBS: dict[str, Callable[[Request], None]] = {
 
 
 def _pip(folder: Path) -> list[str]:
-    """pip's own words for 'install', without builds: a Raspberry Pi would compile numpy for an hour."""
+    """Return the command `pip install` without builds: a Raspberry Pi would compile numpy for an hour."""
     quiet = ("--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
     return [str(_python(folder)), "-I", "-m", "pip", "install", *quiet, "--only-binary", ":all:"]
 
@@ -165,7 +170,7 @@ def _python(home: Path) -> Path:
 
 
 def _works(home: Path, pins: list[str], timeout: float) -> bool:
-    """Whether the packages can be imported there, and are the versions that were asked for."""
+    """Return true if the packages can be imported in an environment and have the requested versions."""
     if not _python(home).exists():
         return False
     names = [pin.partition("==")[0] for pin in pins]
@@ -178,7 +183,7 @@ def _works(home: Path, pins: list[str], timeout: float) -> bool:
 def _supervised(
     command: list[str], timeout: float, text: str = "", variables: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run a command to its end; where the host goes before, kill it with all its children."""
+    """Run a command to its end; if the host goes away first, kill it with all its children."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -188,7 +193,7 @@ def _supervised(
         env={**os.environ, **(variables or {})},
         start_new_session=True,
     )
-    with suppress(OSError):  # where memory is short, this process ends and no other; only Linux asks
+    with suppress(OSError):  # if memory runs out, Linux kills this process and no other
         Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
     gone = threading.Event()
 
@@ -207,12 +212,12 @@ def _supervised(
     finally:
         _kill(process)
     if gone.is_set():
-        raise FarError("the host has gone")
+        raise RemoteError("the host is gone")
     return {"status": status, "out": out, "err": err}
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """The whole session of a process; it was given one of its own."""
+    """Kill a process and its session."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -229,14 +234,14 @@ def _arriving(nbytes: int) -> Iterator[bytes]:
     while left:
         piece = sys.stdin.buffer.read(min(left, PIECE))
         if not piece:
-            raise FarError("the host has gone")
+            raise RemoteError("the host is gone")
         left -= len(piece)
         yield piece
 
 
 @contextmanager
 def _part() -> Iterator[Path]:
-    """A temporary name, of a file or a folder, that is gone after the block; its first part tells whose it is."""
+    """Yield a temporary path, removed after the block; its name starts with the process id of its owner."""
     parts = ROOT / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     part = parts / f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -247,7 +252,7 @@ def _part() -> Iterator[Path]:
 
 
 def _sweep() -> None:
-    """Remove what a device that lost its power has left: parts whose process is no more."""
+    """Remove parts whose process is gone, for example after a loss of power."""
     for part in (ROOT / "parts").glob("*-*"):
         try:
             os.kill(int(part.name.partition("-")[0]), 0)
@@ -278,7 +283,9 @@ def _need_space(nbytes: int) -> None:
     free = shutil.disk_usage(ROOT).free
     if nbytes and nbytes + SPARE > free:
         wanted = f"{(nbytes + SPARE) / 2**20:.0f} MiB are needed in {ROOT} and {free / 2**20:.0f} are free"
-        raise FarError(f"no space on the device: {wanted}; free some, or remove what earlier runs left: rm -r {ROOT}")
+        raise RemoteError(
+            f"no space on the device: {wanted}; free some, or remove what earlier runs left: rm -r {ROOT}"
+        )
 
 
 def _reply(value: Any) -> None:
@@ -293,20 +300,18 @@ def _say(answer: dict[str, Any]) -> None:
 def _refused(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space on the device; free some, or remove what earlier runs left: rm -r {ROOT}"
-    return (
-        f"{error.filename or ROOT} on the device: {error.strerror}; mend its permissions, or set XDG_CACHE_HOME there"
-    )
+    return f"{error.filename or ROOT} on the device: {error.strerror}; fix its permissions, or set XDG_CACHE_HOME there"
 
 
 def main() -> None:
-    """Do one request. A killed connection ends it as an error does, so that nothing half-made stays."""
+    """Answer one request. A killed connection ends it like an error, so that unfinished files are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     try:
         request = json.loads(sys.stdin.buffer.readline())
         ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
         VERBS[request["verb"]](request)
-    except FarError as error:
+    except RemoteError as error:
         _say({"error": str(error)})
     except OSError as error:
         _say({"error": _refused(error)})

@@ -1,1 +1,1 @@
-"""Browsers and Node: onnxruntime-web, the agent that runs there, and the demo page."""
+"""Browsers and Node.js as devices: onnxruntime-web, the agent that runs there, and the demo page."""

@@ -1,4 +1,4 @@
-"""What pages and Node have in common: the requests that their agent does, its answers, and the facts around it."""
+"""Requests and answers of the JavaScript agent, in pages and in Node, and the facts that both report."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from edgerec_devices.protocol import Request
 from edgerec_devices.web import files
 
 TASKS = ("bundle", "bare", "answers", "facts")
-"""Those of `edgerec_devices.agent`, single questions in bundle rows, and what the browser or Node is."""
+"""Tasks of the agent: `bundle` and `bare` as in `edgerec_devices.agent`, `answers` to questions in bundle rows, and
+`facts` about the browser or Node."""
 OF_PYTHON = ("python", "numpy", "onnxruntime", "usable_cores", "clock_ns")
-"""Facts of this process, which measures nothing there."""
+"""Facts about this Python process, which does not measure."""
 
 
 def refuse_others(request: Request, where: str) -> None:
-    """Raises BenchError for a task that the agent does not know."""
+    """Raise BenchError if the agent does not know the request's task."""
     if request.get("task") not in TASKS:
         raise BenchError(f"{where} measures bundles only, no task {request.get('task')!r}; measure with --device local")
 
 
 def answer_in(said: dict[str, Any], where: str) -> dict[str, Any]:
-    """What the agent found.
+    """Return the answer in the agent's envelope.
 
     Raises:
         DoesNotFitError: the heap of WebAssembly was too small.
-        BenchError: the agent's own reason.
+        BenchError: the envelope has an error.
     """
     if "error" in said:
         raise (DoesNotFitError if said.get("does_not_fit") else BenchError)(f"{where}: {said['error']}")
@@ -35,11 +36,11 @@ def answer_in(said: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def facts_here() -> dict[str, Any]:
-    """This machine's, without those of Python."""
+    """Return the facts about this machine without those of Python."""
     return {name: value for name, value in machine_facts().items() if name not in OF_PYTHON}
 
 
 def runtime_facts(runtime: str, provider: str, heap: int | None) -> dict[str, Any]:
-    """onnxruntime-web has no telemetry that could be on; heap_limit_bytes where one was set."""
+    """Return the facts about onnxruntime-web, which has no telemetry, and the heap's limit if there is one."""
     facts = {"runtime": runtime, "onnxruntime": files.version(), "provider": provider, "ort_telemetry": "off"}
     return facts if heap is None else {**facts, "heap_limit_bytes": heap}

@@ -1,6 +1,6 @@
 """A browser as a device: headless Chromium, or any browser that opens the printed address.
 
-Each request is done in a fresh page; headless, in a fresh browser. The page fetches it from a small server here.
+Each request runs in a fresh page, and with headless Chromium in a fresh browser. The page gets it from a local server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from edgerec.errors import BenchError
 from edgerec_devices.local import Local
-from edgerec_devices.protocol import Kind, Lack, Options, Request, Tell, silent
+from edgerec_devices.protocol import Kind, Missing, Options, Request, Tell, silent
 from edgerec_devices.web import chromium, files
 from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
 from edgerec_devices.web.local_http import LOOPBACK
@@ -25,13 +25,13 @@ from edgerec_devices.web.server import WebServer
 
 FORM = "browser[:webgpu][:open[@host[:port]]]"
 START_S = 60.0
-"""Seconds for a browser that is started here to open the page."""
+"""Seconds for a started browser to open the page."""
 OPEN_S = 900.0
-"""Seconds for a person to open it."""
+"""Seconds for a person to open the page."""
 
 
 class Address(NamedTuple):
-    """How a browser is wanted."""
+    """The parts of a browser's address."""
 
     webgpu: bool = False
     opened: bool = False
@@ -40,14 +40,14 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Raises BenchError where it is no such address."""
+        """Parse an address. Raises BenchError if it is invalid."""
         found = re.fullmatch(r"browser(:webgpu)?(:open(?:@([^\s:/@]+)(?::(\d{1,5}))?)?)?", text)
         if found is None:
             raise BenchError(f"{text!r} is no address of a browser; give {FORM}")
         webgpu, opened, host, port = found.groups()
         if host is not None and _anywhere(host):
             raise BenchError(
-                f"{host} is no address that a browser can open; give the one of this machine in its network"
+                f"{host} is no address that a browser can open; give this machine's address in its network"
             )
         return cls(webgpu is not None, opened is not None, host or LOOPBACK, int(port or 0))
 
@@ -60,7 +60,7 @@ def _anywhere(host: str) -> bool:
 
 
 class Browser:
-    """A browser, with onnxruntime-web. Used as a context: its server stops behind it.
+    """A browser with onnxruntime-web. As a context manager it stops its server at the end.
 
     Example:
         >>> with Browser() as device:
@@ -68,8 +68,8 @@ class Browser:
 
     Attributes:
         name: the address.
-        timeout: seconds that one request may take.
-        server: what the page talks to.
+        timeout: maximum seconds of one request.
+        server: the server of the page.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Browser:
     ) -> None:
         """
         Args:
-            heap: bytes that WebAssembly's memory may grow to; None for as many as the browser gives.
-            flags: more of the command line of a browser that is started here.
+            heap: maximum bytes of WebAssembly's memory; None for the browser's own limit.
+            flags: additional command line options of a started browser.
 
         Raises:
-            BenchError: no such address, nothing set up, or the port is taken.
+            BenchError: the address is invalid, onnxruntime-web is not set up, or the port is in use.
         """
         self.name, self.timeout = address, timeout
         self._address = Address.parse(address)
@@ -103,7 +103,7 @@ class Browser:
         self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs")])
         self.server.serve([runtime / name for name in files.RUNTIME], "ort/", lasting=True)
         if self._address.opened:
-            # On a line of its own: what `tell` shows may be cut, or replaced before it is read.
+            # Printed, because a message of `tell` may be truncated, or replaced before it is read.
             print(f"open {self.server.address} in the browser that is to be measured", file=sys.stderr, flush=True)
             self._tell("waiting for a browser")
 
@@ -114,11 +114,11 @@ class Browser:
         self.server.close()
 
     def info(self) -> dict[str, Any]:
-        """What the page says of the browser; of one that is started here, with the facts of this machine."""
+        """Return the page's facts about the browser; for a started browser, the facts about this machine too."""
         return ({} if self._address.opened else facts_here()) | self._page_facts
 
     def push(self, folder: Path) -> str:
-        """Offer the files of a bundle to the page, where they lie; their place on the server."""
+        """Serve the files of a bundle to the page without copying them, and return their place on the server."""
         place = f"bundles/{len(self._folders)}"
         self._folders[place] = folder
         self.server.serve([path for path in folder.glob("*") if path.is_file()], f"{place}/")
@@ -128,17 +128,17 @@ class Browser:
         """Measure in a fresh page.
 
         Raises:
-            DoesNotFitError: the bundle needs more memory than WebAssembly gets.
-            BenchError: no browser, it crashed, the page was closed or ran longer than `timeout`, or it cannot do the
-                request.
+            DoesNotFitError: the bundle needs more memory than WebAssembly can have.
+            BenchError: no browser, the browser crashed, the page was closed or ran longer than `timeout`, or it cannot
+                do the request.
         """
         refuse_others(request, "a browser")
-        asked = {**request, "provider": self._provider, "heap": self.memory}
-        # A browser that somebody opened stays.
+        message = {**request, "provider": self._provider, "heap": self.memory}
+        # A browser that a person opened is not started or stopped.
         started = nullcontext() if self._address.opened else chromium.launch(self.server.address, self._flags)
         with started as browser:
-            answer = self.server.ask(
-                asked,
+            answer = self.server.request(
+                message,
                 connect=START_S if browser else OPEN_S,
                 seconds=self.timeout,
                 ended=browser.ended if browser else lambda: None,
@@ -148,7 +148,7 @@ class Browser:
         return answer_in(answer, self.name) | complaints
 
     def pull(self, place: str, folder: Path) -> None:
-        """Copy a bundle that was pushed to `folder`. Raises BenchError where none was, StorageError."""
+        """Copy a pushed bundle to `folder`. Raises BenchError if it was not pushed, StorageError."""
         if place not in self._folders:
             raise BenchError(f"{self.name} has no folder {place!r}; push one first")
         Local().pull(str(self._folders[place]), folder)
@@ -168,9 +168,9 @@ def _open(address: str, options: Options) -> Browser:
     return Browser(address, heap=options.memory, tell=options.tell)
 
 
-def lacks() -> list[Lack]:
-    """A browser and onnxruntime-web, where they are missing."""
-    return [*chromium.lacks(), *files.lacks()]
+def missing() -> list[Missing]:
+    """List the browser and onnxruntime-web if they are missing."""
+    return [*chromium.missing(), *files.missing()]
 
 
 KIND = Kind(
@@ -178,7 +178,7 @@ KIND = Kind(
     FORM,
     "headless Chromium, or any browser that opens the printed page",
     _open,
-    lacks,
+    missing,
     files.set_up,
     place=files.runtime_folder,
 )

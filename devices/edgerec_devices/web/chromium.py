@@ -1,4 +1,4 @@
-"""A headless Chromium, started fresh for one page."""
+"""Headless Chromium, started for one page with a fresh profile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from edgerec.errors import BenchError
-from edgerec_devices.protocol import Lack
+from edgerec_devices.protocol import Missing
 from edgerec_devices.web.local_http import LOOPBACK
 
 PROGRAMS = (
@@ -21,38 +21,38 @@ PROGRAMS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-MISSING = Lack("Chromium or Chrome", "sudo apt-get install chromium")
+MISSING = Missing("Chromium or Chrome", "sudo apt-get install chromium")
 FLAGS = (
     "--headless",
     *("--no-first-run", "--no-default-browser-check", "--disable-extensions", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-quic", "--no-proxy-server"),
-    # Nothing leaves this machine: no name has an address.
+    # No request leaves this machine: no name resolves to an address.
     f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {LOOPBACK}",
-    "--disable-dev-shm-usage",  # containers have little of it
-    # A page's memory is said at once; else the browser waits until it collects garbage.
+    "--disable-dev-shm-usage",  # containers have little shared memory
+    # Reports a page's memory at once; by default the browser waits for its next garbage collection.
     "--enable-blink-features=ForceEagerMeasureMemory",
 )
 GRACE_S = 5.0
 
 
 def find_chromium() -> str:
-    """The program. Raises BenchError where there is none."""
+    """Return the path of Chromium or Chrome. Raises BenchError if there is none."""
     for name in PROGRAMS:
         if found := shutil.which(name):
             return found
     raise BenchError(
-        f"there is no {MISSING.what} on this machine; install it: {MISSING.mend}; or open a page in any browser: "
+        f"there is no {MISSING.what} on this machine; install it: {MISSING.fix}; or open a page in any browser: "
         "--device browser:open"
     )
 
 
-def lacks() -> list[Lack]:
-    """A browser, where there is none."""
+def missing() -> list[Missing]:
+    """List the browser if there is none."""
     return [] if any(map(shutil.which, PROGRAMS)) else [MISSING]
 
 
 def own_flags() -> list[str]:
-    """Those that every browser is started with here."""
+    """Return the command line options of every started browser."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return [*FLAGS, *(["--no-sandbox"] if is_root else [])]  # root cannot have Chromium's sandbox
 
@@ -64,7 +64,7 @@ class Chromium:
         self._process, self._said = process, said
 
     def ended(self) -> str | None:
-        """How it ended; None while it runs."""
+        """Return how the browser ended; None while it runs."""
         status = self._process.poll()
         if status is None:
             return None
@@ -76,7 +76,7 @@ class Chromium:
 
 @contextmanager
 def launch(address: str, flags: Sequence[str] = ()) -> Iterator[Chromium]:
-    """A fresh browser with a profile of its own at an address, until the block ends. Raises BenchError."""
+    """Run a fresh browser with its own profile at an address, until the block ends. Raises BenchError."""
     program = find_chromium()
     with (
         tempfile.TemporaryDirectory(prefix=f"edgerec-browser-{os.getpid()}-", ignore_cleanup_errors=True) as profile,
@@ -90,10 +90,10 @@ def launch(address: str, flags: Sequence[str] = ()) -> Iterator[Chromium]:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,
-                env={**os.environ, "XDG_CONFIG_HOME": profile},  # reports of crashes lie beside profiles
+                env={**os.environ, "XDG_CONFIG_HOME": profile},  # crash reports are stored next to profiles
             )
         except OSError as error:
-            raise BenchError(f"cannot start {program}: {error.strerror}; is it installed whole?") from error
+            raise BenchError(f"cannot start {program}: {error.strerror}; is it installed completely?") from error
         try:
             yield Chromium(process, said)
         finally:
@@ -101,7 +101,7 @@ def launch(address: str, flags: Sequence[str] = ()) -> Iterator[Chromium]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """It and what it started."""
+    """Stop a browser and all its processes."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)

@@ -1,7 +1,7 @@
-"""What runs in browsers and in Node: our own part, which ships with the package, and onnxruntime-web, fetched once.
+"""JavaScript files for browsers and Node: EdgeRec's own, which are part of the package, and onnxruntime-web.
 
 `web/dist/` is built from the npm project in `devices/web/`; its `packages.json` names the npm packages with their
-versions and sha512, which `set_up` fetches through npm. Only the files that are used are kept.
+versions and sha512, which `set_up` downloads through npm. Only the required files are stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
-from edgerec_devices.protocol import Lack, Tell, kept
+from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
@@ -29,21 +29,21 @@ RUNTIME = (
     *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
     "ort.node.min.mjs",
 )
-"""Files of onnxruntime-web: for the processor, for WebGPU, and for Node."""
+"""Files of onnxruntime-web: for the CPU, for WebGPU, and for Node."""
 SETUP = "edgerec devices setup browser"
-NPM = Lack("npm", "sudo apt-get install npm")
+NPM = Missing("npm", "sudo apt-get install npm")
 FETCH_S = 600.0
 
 
 class Package(NamedTuple):
-    """An npm package that is fetched."""
+    """An npm package to download."""
 
     name: str
     version: str
     integrity: str
 
     def place(self, member: str) -> str | None:
-        """Where a file of its archive is kept; None for those that are not."""
+        """Return where to store a file of the package's archive; None to skip it."""
         path = member.removeprefix("package/")
         if self.name == "onnxruntime-web":
             name = path.removeprefix("dist/")
@@ -53,41 +53,41 @@ class Package(NamedTuple):
 
 
 def packages() -> list[Package]:
-    """onnxruntime-web and what it needs, as our build names them."""
+    """Return onnxruntime-web and its dependencies, as the build recorded them."""
     return [Package(**fields) for fields in json.loads((DIST / "packages.json").read_text())]
 
 
 def version() -> str:
-    """Of onnxruntime-web."""
+    """Return the version of onnxruntime-web."""
     return packages()[0].version
 
 
 def runtime_folder() -> Path:
-    """Where the files of onnxruntime-web are, or would be: one place for browsers and Node."""
-    return kept("browser") / f"onnxruntime-web-{version()}"
+    """Return the folder for the files of onnxruntime-web, which browsers and Node share."""
+    return setup_folder("browser") / f"onnxruntime-web-{version()}"
 
 
 def installed() -> Path:
-    """The folder of onnxruntime-web's files. Raises BenchError where it was not set up."""
+    """Return the folder of onnxruntime-web's files. Raises BenchError if it is not set up."""
     folder = runtime_folder()
     if not folder.is_dir():
         raise BenchError(f"onnxruntime-web {version()} is not here; fetch it: {SETUP}")
     return folder
 
 
-def lacks() -> list[Lack]:
-    """onnxruntime-web, where it was not fetched, and npm where that could not fetch it."""
+def missing() -> list[Missing]:
+    """List onnxruntime-web if it is missing, and npm if that is missing too."""
     if runtime_folder().is_dir():
         return []
-    return [*([] if shutil.which("npm") else [NPM]), Lack(f"onnxruntime-web {version()}", SETUP)]
+    return [*([] if shutil.which("npm") else [NPM]), Missing(f"onnxruntime-web {version()}", SETUP)]
 
 
 def set_up(tell: Tell) -> None:
-    """Fetch onnxruntime-web through npm, with its checksum compared, into the cache folder.
+    """Download onnxruntime-web through npm into the cache folder, and compare its checksum.
 
     Raises:
-        BenchError: no npm, no way to its registry, or other bytes than were expected.
-        StorageError: the file system refuses.
+        BenchError: no npm, no connection to its registry, or the checksum differs.
+        StorageError: a file system operation failed.
     """
     folder = runtime_folder()
     if folder.is_dir():
@@ -103,18 +103,18 @@ def set_up(tell: Tell) -> None:
             try:
                 whole.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was quicker
+                if not folder.is_dir():  # otherwise another process was faster
                     raise
     except OSError as error:
         storage_failure(folder, error, "write")
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """The package's archive, of the very bytes that were built for. Raises BenchError."""
+    """Download a package's archive and compare its checksum. Raises BenchError."""
     named = f"{package.name}@{package.version}"
     npm = shutil.which("npm")
     if npm is None:
-        raise BenchError(f"there is no npm on this machine, which fetches {named}; install it: {NPM.mend}")
+        raise BenchError(f"there is no npm on this machine, which fetches {named}; install it: {NPM.fix}")
     command = [npm, "pack", named, "--json", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False)
@@ -130,14 +130,14 @@ def fetch(package: Package, folder: Path) -> Path:
 
 
 def _complaint(said: str) -> str:
-    """The line of npm's that tells the most."""
+    """Return the most informative line of npm's errors."""
     lines = [line.removeprefix("npm error ") for line in said.splitlines() if line.startswith("npm error ")]
     telling = [line for line in lines if not re.match(r"(code|errno|syscall|type|A complete log) ", line)]
     return (telling or lines or ["it said nothing"])[0].rstrip(".")
 
 
 def _unpack(archive: Path, package: Package, folder: Path) -> None:
-    """The files that are kept, under the names that they are kept by: nothing else of an archive reaches the disk."""
+    """Write the required files of an archive; no other member is written to the disk."""
     for place, content in _members(archive, package):
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What servers for browsers have in common: a thread, silence, and the headers of a page alone in its process."""
+"""Base of the local servers for browsers: a thread, no logging, and the headers of cross-origin isolated pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 HEADERS = {
-    # A page that is alone in its process gets threads and the finer clock.
+    # A cross-origin isolated page gets threads and a finer clock.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -36,12 +36,12 @@ HEADERS = {
 
 
 def is_known(host: str, listens: str, given: str) -> bool:
-    """Whether a request's Host is an address of the server, not the name of somebody else.
+    """Return true if a request's Host header is an address of the server, not another name.
 
     Args:
-        host: with a port or without: one that is forwarded has another number here.
-        listens: the address of this machine that was asked.
-        given: the host that it was given, which may be a name.
+        host: the header's value; its port is ignored, because forwarding changes it.
+        listens: the address of this machine that received the request.
+        given: the host that the server was started with, which may be a name.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
@@ -54,45 +54,45 @@ def is_known(host: str, listens: str, given: str) -> bool:
 
 
 class LocalHttp(ThreadingHTTPServer, Generic[T]):
-    """Serves from its making until `stop`.
+    """A server that runs in a thread until `stop`.
 
     Attributes:
-        site: what its handlers answer from.
-        host: that it listens on, as it was given.
-        address: of its root, without a slash at the end.
+        site: the content for its handlers.
+        host: the host that it was started with.
+        address: URL of its root, without a slash at the end.
     """
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler], site: T) -> None:
-        """Raises BenchError where it cannot listen there."""
+        """Start to listen. Raises BenchError if it cannot listen there."""
         self.site, self.host = site, host
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no such port"
             raise BenchError(
-                f"cannot listen on {host}:{port}: {reason}; give an address of this machine, a free port"
+                f"cannot listen on {host}:{port}: {reason}; give an address of this machine and a free port"
             ) from None
         self.address = f"http://{host}:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(TICK_S,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that is closed breaks its connections: nothing to tell."""
+        """Ignore errors: a browser that is closed breaks its connections."""
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop the server."""
         self.shutdown()
         self.server_close()
 
 
 class Quiet(BaseHTTPRequestHandler):
-    """A handler that keeps connections open, and says nothing: standard error is the command line's.
+    """A handler with persistent connections and no logging: standard error belongs to the command line.
 
-    It answers pages of its own address alone. Any page of the web can name this machine's loopback address by a name of
-    its own (DNS rebinding), and then reads what is served: the name stands in Host. What a page of another address asks
-    has that one in Origin.
+    It answers only pages of its own address. Any page of the web can resolve a name of its own to this machine's
+    loopback address (DNS rebinding) and read the content: that name is in the Host header. Requests of pages from
+    another address have that address in the Origin header.
     """
 
     protocol_version = "HTTP/1.1"
@@ -102,7 +102,7 @@ class Quiet(BaseHTTPRequestHandler):
             return False
         if self._is_ours():
             return True
-        self.close_connection = True  # a body stays unread
+        self.close_connection = True  # the body is not read
         self.send_response(HTTPStatus.MISDIRECTED_REQUEST)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -116,4 +116,4 @@ class Quiet(BaseHTTPRequestHandler):
         return known and all(origin == f"http://{hosts[0]}" for origin in origins)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""

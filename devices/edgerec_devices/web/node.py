@@ -1,4 +1,4 @@
-"""Node.js as a device: onnxruntime-web, the same WebAssembly and the same agent as in a page, without a browser."""
+"""Node.js as a device: the same WebAssembly and the same agent as in a page, without a browser."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec_devices.local import Local
 from edgerec_devices.process import answer_of, took_too_long
-from edgerec_devices.protocol import Kind, Lack, Options, Request
+from edgerec_devices.protocol import Kind, Missing, Options, Request
 from edgerec_devices.web import files
 from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
 
 OLDEST = 18
-MISSING = Lack(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
+MISSING = Missing(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
 
 
 class Node(Local):
-    """Node.js on this machine; files stay where they are.
+    """Node.js on this machine; files are not copied.
 
     Attributes:
         name: 'node'.
-        timeout: seconds that one request may take.
+        timeout: maximum seconds of one request.
     """
 
     name = "node"
@@ -34,32 +34,32 @@ class Node(Local):
     def __init__(self, *, heap: int | None = None, timeout: float = 600.0) -> None:
         """
         Args:
-            heap: bytes that WebAssembly's memory may grow to; None for as many as Node gives.
+            heap: maximum bytes of WebAssembly's memory; None for Node's own limit.
 
         Raises:
-            BenchError: no Node, an old one, or nothing set up.
+            BenchError: no Node, a version that is too old, or onnxruntime-web is not set up.
         """
         super().__init__(timeout=timeout)
         self._command = [_program(), str(files.DIST / "node.mjs"), str(files.installed())]
         self.memory = heap
 
     def info(self) -> dict[str, Any]:
-        """The facts of this machine, of Node and of onnxruntime-web."""
+        """Return the facts about this machine, Node and onnxruntime-web."""
         return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", "wasm", self.memory)}
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of Node.
 
         Raises:
-            DoesNotFitError: the bundle needs more memory than WebAssembly gets.
-            BenchError: it crashed, ran longer than `timeout`, or cannot do the request.
+            DoesNotFitError: the bundle needs more memory than WebAssembly can have.
+            BenchError: the process crashed, ran longer than `timeout`, or cannot do the request.
         """
         refuse_others(request, "Node")
-        asked = request if self.memory is None else {**request, "heap": self.memory}
+        message = request if self.memory is None else {**request, "heap": self.memory}
         try:
             done = subprocess.run(
                 self._command,
-                input=json.dumps(asked),
+                input=json.dumps(message),
                 capture_output=True,
                 text=True,
                 timeout=self.timeout,
@@ -69,17 +69,15 @@ class Node(Local):
         except subprocess.TimeoutExpired:
             raise took_too_long(self.timeout) from None
         except OSError as error:
-            raise BenchError(
-                f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.mend}"
-            ) from error
+            raise BenchError(f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.fix}") from error
         return answer_in(answer_of(done), "node")
 
 
 def _program() -> str:
-    """Node's path. Raises BenchError."""
+    """Return Node's path. Raises BenchError if there is none, or if it is too old."""
     found = shutil.which("node")
     if found is None:
-        raise BenchError(f"there is no Node.js on this machine; install it: {MISSING.mend}")
+        raise BenchError(f"there is no Node.js on this machine; install it: {MISSING.fix}")
     try:
         said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -96,9 +94,9 @@ def _open(_: str, options: Options) -> AbstractContextManager[Node]:
     return nullcontext(Node(heap=options.memory))
 
 
-def lacks() -> list[Lack]:
-    """Node and onnxruntime-web, where they are missing."""
-    return [*([] if shutil.which("node") else [MISSING]), *files.lacks()]
+def missing() -> list[Missing]:
+    """List Node and onnxruntime-web if they are missing."""
+    return [*([] if shutil.which("node") else [MISSING]), *files.missing()]
 
 
 KIND = Kind(
@@ -106,7 +104,7 @@ KIND = Kind(
     "node",
     "Node.js on this machine, with onnxruntime-web",
     _open,
-    lacks,
+    missing,
     files.set_up,
     place=files.runtime_folder,
 )

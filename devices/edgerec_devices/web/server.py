@@ -1,7 +1,7 @@
-"""A small server for one page: its files, the bundles that are measured, requests to it and its answers.
+"""A server for one measuring page: its files, the bundles, the requests to it and its answers.
 
-It serves what it was given and nothing else: a path is looked up, never built, and all paths begin with a random word
-that only the printed address tells.
+It serves only registered files: paths are looked up, never constructed, and all of them begin with a random word that
+only the printed address contains.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgerec_devices.web.local_http import HEADERS, LOOPBACK, TICK_S, TYPES, Loc
 
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 POLL_S = 20.0
-"""Seconds that a page waits for a request until it asks again."""
+"""Seconds that a page waits for a request before it polls again."""
 GRACE_S = 0.5
 LARGEST_ANSWER = 1 << 28
 GONE = "the page went away before it answered: it was closed, or the browser ended it; is there enough memory?"
@@ -38,8 +38,8 @@ OTHER = "Another page is being measured. Close this one."
 
 
 @dataclass
-class Turn:
-    """One request, and what became of it."""
+class PendingRequest:
+    """One request and its state."""
 
     number: int
     request: Request
@@ -49,32 +49,32 @@ class Turn:
 
     @property
     def over(self) -> bool:
-        """True if nothing more comes: the page is gone, or has answered."""
+        """True if the page has answered, or is gone."""
         return self.gone or self.answer is not None
 
 
 class WebServer:
-    """Serves from its making until `close`.
+    """A server that runs until `close`.
 
     Attributes:
-        address: of the page.
-        log: paths of the requests, without their random word; refused ones begin with '!'.
+        address: URL of the page.
+        log: paths of the requests without the random word; refused ones begin with '!'.
     """
 
     def __init__(self, host: str = LOOPBACK, port: int = 0) -> None:
-        """Raises BenchError where it cannot listen there."""
+        """Start to listen. Raises BenchError if it cannot listen there."""
         self.log: list[str] = []
         self._root = f"/{secrets.token_urlsafe(16)}/"
         self._files: dict[str, tuple[Path, bool]] = {}
         self._changed = threading.Condition()
-        self._turn: Turn | None = None
-        self._turns, self._tab, self._over = 0, "", False
+        self._pending: PendingRequest | None = None
+        self._n_requests, self._tab, self._over = 0, "", False
         self._watched: set[socket.socket] = set()
         self._http = LocalHttp(host, port, _Handler, self)
         self.address = f"{self._http.address}{self._root}"
 
     def close(self) -> None:
-        """Tell the page that it is over, and stop."""
+        """Tell the page that the measurement is over, and stop the server."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -85,77 +85,79 @@ class WebServer:
         self._http.stop()
 
     def serve(self, files: Iterable[Path], place: str = "", *, lasting: bool = False) -> None:
-        """Offer files below the path `place`; lasting ones may be kept by the browser."""
+        """Serve files below the path `place`; the browser may cache lasting ones."""
         self._files |= {f"{place}{path.name}": (path, lasting) for path in files}
 
-    def ask(
+    def request(
         self, request: Request, *, connect: float, seconds: float, ended: Callable[[], str | None], same: bool
     ) -> dict[str, Any]:
-        """What the page answers.
+        """Send a request to the page and return its answer.
 
         Args:
-            connect: seconds for a page to take the request.
-            seconds: that it may then take.
-            ended: why no page can answer any more, or None; asked while waiting.
+            connect: maximum seconds until a page takes the request.
+            seconds: maximum seconds from then until its answer.
+            ended: returns why no page can answer any more, or None; called while waiting.
             same: the page must be in the tab that answered before.
 
         Raises:
-            BenchError: no page came, it went away, or it took too long.
+            BenchError: no page connected, the page went away, or it took too long.
         """
         with self._changed:
-            self._turns += 1
+            self._n_requests += 1
             self._tab = self._tab if same else ""
-            turn = self._turn = Turn(self._turns, request)
+            pending = self._pending = PendingRequest(self._n_requests, request)
             self._changed.notify_all()
             try:
-                return self._await(turn, connect, seconds, ended)
+                return self._await(pending, connect, seconds, ended)
             finally:
-                self._turn = None
+                self._pending = None
 
-    def _await(self, turn: Turn, connect: float, seconds: float, ended: Callable[[], str | None]) -> dict[str, Any]:
+    def _await(
+        self, pending: PendingRequest, connect: float, seconds: float, ended: Callable[[], str | None]
+    ) -> dict[str, Any]:
         limit = time.monotonic() + connect
-        while not self._changed.wait_for(lambda: turn.over, TICK_S):
+        while not self._changed.wait_for(lambda: pending.over, TICK_S):
             if (why := ended()) is not None:
                 raise BenchError(why)
-            if turn.taken_at is not None:
-                limit = turn.taken_at + seconds
+            if pending.taken_at is not None:
+                limit = pending.taken_at + seconds
             if time.monotonic() > limit:
                 missed = BenchError(f"no browser opened {self.address} within {connect:g} s")
-                raise missed if turn.taken_at is None else took_too_long(seconds)
-        if turn.answer is None:
+                raise missed if pending.taken_at is None else took_too_long(seconds)
+        if pending.answer is None:
             self._changed.wait(GRACE_S)  # a browser ends a moment after its connections
             raise BenchError(ended() or GONE)
-        return turn.answer
+        return pending.answer
 
-    # What the page asks for, each in a thread of its own.
+    # The requests of the page; each runs in its own thread.
 
     def next_request(self, tab: str, connection: socket.socket) -> dict[str, Any]:
-        """The next request, once there is one, as long as the page keeps its end of the connection open."""
+        """Wait for the next request and return it, while the page keeps the connection open."""
         limit = time.monotonic() + POLL_S
         with self._changed:
             while not self._changed.wait_for(self._waiting, TICK_S):
                 if time.monotonic() > limit or _closed(connection):
                     return {"wait": True}
-            if self._turn is None or _closed(connection):
+            if self._pending is None or _closed(connection):
                 return {"end": OVER}
             self._tab = self._tab or tab
             if tab != self._tab:
                 return {"end": OTHER}
-            self._turn.taken_at = time.monotonic()
-            return {"id": self._turn.number, "request": self._turn.request}
+            self._pending.taken_at = time.monotonic()
+            return {"id": self._pending.number, "request": self._pending.request}
 
     def _waiting(self) -> bool:
-        return self._over or (self._turn is not None and self._turn.taken_at is None)
+        return self._over or (self._pending is not None and self._pending.taken_at is None)
 
     def take_answer(self, number: int, answer: dict[str, Any]) -> None:
-        """Of a request that nobody waits for any more, nothing."""
+        """Accept the answer to a request; ignore it if nothing waits for it any more."""
         with self._changed:
-            if self._turn is not None and self._turn.number == number:
-                self._turn.answer = answer
+            if self._pending is not None and self._pending.number == number:
+                self._pending.answer = answer
                 self._changed.notify_all()
 
     def watch(self, number: int, connection: socket.socket) -> None:
-        """Until the page's end of a connection is closed."""
+        """Wait until the page closes a connection, and mark its request as gone."""
         with self._changed:
             self._watched.add(connection)
         with suppress(OSError):
@@ -163,21 +165,21 @@ class WebServer:
             connection.recv(1)
         with self._changed:
             self._watched.discard(connection)
-            if self._turn is not None and self._turn.number == number:
-                self._turn.gone = True
+            if self._pending is not None and self._pending.number == number:
+                self._pending.gone = True
                 self._changed.notify_all()
 
     def find(self, path: str) -> tuple[Path, bool] | None:
-        """The file of a path below the root, and whether it lasts."""
+        """Return the file of a path below the root, and whether the browser may cache it."""
         return self._files.get(path or "index.html")
 
     def below_root(self, path: str) -> str | None:
-        """What comes after the random word; None for those who do not know it."""
+        """Return the path after the random word; None if the word is wrong."""
         return path.removeprefix(self._root) if path.startswith(self._root) else None
 
 
 def _closed(connection: socket.socket) -> bool:
-    """Whether the other end of it is."""
+    """Return true if the other end has closed a connection."""
     try:
         readable, _, _ = select.select([connection], [], [], 0)
         return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
@@ -189,30 +191,30 @@ class _Handler(Quiet, BaseHTTPRequestHandler):
     server: LocalHttp[WebServer]
 
     def do_GET(self) -> None:
-        path, asked = self._asked()
+        path, query = self._parsed()
         page = self.server.site
         if path == "request":
-            self._json(page.next_request(asked.get("tab", ""), self.connection))
+            self._json(page.next_request(query.get("tab", ""), self.connection))
         elif path == "alive":
             self.close_connection = True
             self._head(HTTPStatus.OK, {"Content-Type": "text/plain"})
             self.wfile.flush()
-            page.watch(int(asked["id"]), self.connection)
+            page.watch(int(query["id"]), self.connection)
         else:
             found = None if path is None else page.find(path)
             self._file(found)
 
     def do_POST(self) -> None:
-        path, asked = self._asked()
+        path, query = self._parsed()
         length = int(self.headers.get("Content-Length", 0))
         if path != "answer" or length > LARGEST_ANSWER:
-            self.close_connection = True  # its body stays unread
+            self.close_connection = True  # the body is not read
             self._file(None)
             return
-        self.server.site.take_answer(int(asked["id"]), json.loads(self.rfile.read(length)))
+        self.server.site.take_answer(int(query["id"]), json.loads(self.rfile.read(length)))
         self._head(HTTPStatus.NO_CONTENT, {})
 
-    def _asked(self) -> tuple[str | None, dict[str, str]]:
+    def _parsed(self) -> tuple[str | None, dict[str, str]]:
         parts = urlsplit(self.path)
         path = self.server.site.below_root(parts.path)
         return path, {name: values[0] for name, values in parse_qs(parts.query).items()}

@@ -1,4 +1,4 @@
-"""A static site: files by the paths that pages ask for, served from where they lie or written into a folder."""
+"""A static site: files by path, served from their original places or written into a folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgerec.files import atomic_write, filling
 from edgerec_devices.web.local_http import HEADERS, LOOPBACK, TYPES, LocalHttp, Quiet
 
 Files = Mapping[str, Path | bytes]
-"""Files, or their content, by path below the site's root: 'ort/a.wasm'."""
+"""Files or their content, by path below the site's root: 'ort/a.wasm'."""
 
 
 def write_site(files: Files, folder: Path) -> None:
-    """Copy a site into a folder, each file whole or not at all.
+    """Copy a site into a folder, each file completely or not at all.
 
-    Raises InUseError where another process writes a site there, StorageError.
+    Raises InUseError if another process writes a site there, StorageError.
     """
     with filling(folder):
         for name, content in files.items():
@@ -33,15 +33,15 @@ def write_site(files: Files, folder: Path) -> None:
 
 
 class StaticServer:
-    """Serves a site from its making until `close`. A path is looked up, never built.
+    """A server of a site, which runs until `close`. Paths are looked up, never constructed.
 
     Attributes:
-        address: of its root.
-        log: the paths that were asked for; refused ones begin with '!'.
+        address: URL of its root.
+        log: the requested paths; refused ones begin with '!'.
     """
 
     def __init__(self, files: Files, *, host: str = LOOPBACK, port: int = 0, headers: Mapping[str, str] = {}) -> None:
-        """Raises BenchError where it cannot listen there."""
+        """Start to listen. Raises BenchError if it cannot listen there."""
         self.files, self.headers = files, {**HEADERS, "Cache-Control": "no-cache", **headers}
         self.log: list[str] = []
         self._http = LocalHttp(host, port, _Handler, self)
@@ -54,7 +54,7 @@ class StaticServer:
         self.close()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the server."""
         self._http.stop()
 
 

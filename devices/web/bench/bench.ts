@@ -1,25 +1,25 @@
-/** What is measured, in a page's worker and in Node alike; requests and answers are those of protocol.schema.json. */
+/** The measuring agent of a page's worker and of Node; protocol.schema.json specifies requests and answers. */
 
 import type { Source } from "../src/source.ts";
 import { clockStep, Stopwatch, timeCalls, timed, type Limits, type Times } from "./clock.ts";
 import { Graphs, matrix, type Feed } from "./graphs.ts";
 import { watchHeap } from "./heap.ts";
-import { Questions, type Asked } from "./questions.ts";
+import { Questions, type QuestionSizes } from "./questions.ts";
 import { sustained, type Window } from "./sustained.ts";
 
-/** The parts of onnxruntime-web that are used; which build it is, is the host's choice. */
+/** The required parts of onnxruntime-web; the host chooses the build. */
 export type Ort = Pick<typeof import("onnxruntime-web"), "InferenceSession" | "Tensor" | "env">;
 
-/** What differs between a browser and Node. */
+/** The differences between a browser and Node. */
 export interface Host {
-  /** Load onnxruntime-web, with the files of its WebAssembly from beside it. */
+  /** Load onnxruntime-web, with its WebAssembly files from the same folder. */
   loadOrt(): Promise<Ort>;
-  /** A bundle, by the place that it was pushed to. */
+  /** Return the source of a bundle at the place that it was pushed to. */
   source(place: string): Source;
-  /** KiB by name, of all that can be read beside the heap of WebAssembly. */
+  /** Return KiB by name of all memory figures that can be read, except WebAssembly's heap. */
   memory(): Promise<Record<string, number>>;
   facts(): Promise<Facts>;
-  /** Whether threads can be had. */
+  /** True if threads are available. */
   threads: boolean;
 }
 
@@ -27,13 +27,13 @@ export type Facts = Record<string, string | number | boolean>;
 
 interface Common {
   threads?: number;
-  /** onnxruntime's execution provider: "wasm" if none is named. */
+  /** onnxruntime's execution provider; "wasm" by default. */
   provider?: string;
-  /** Bytes that the heap of WebAssembly may grow to. */
+  /** Maximum bytes of WebAssembly's heap. */
   heap?: number | null;
 }
 
-interface BundleRequest extends Common, Limits, Asked {
+interface BundleRequest extends Common, Limits, QuestionSizes {
   task: "bundle";
   bundle: string;
   candidates?: number[];
@@ -51,7 +51,7 @@ interface AnswersRequest extends Common {
 
 export type Request = BundleRequest | AnswersRequest | (Common & { task: "bare" | "facts" });
 
-/** What a task found, JSON in which an infinite score is null; or the one line that says what went wrong. */
+/** The result of a task, in which JSON represents an infinite score as null; or a one-line error. */
 export type Answer = { ok: unknown } | { error: string; does_not_fit?: true };
 
 export async function answer(request: Request, host: Host): Promise<Answer> {
@@ -67,23 +67,23 @@ const NO_ROOM = /bad_alloc|out of memory|allocation fail|allocate memory|failed 
 
 function reason(error: unknown, heap: number, webgpu: boolean): Answer {
   const [line] = (error instanceof Error ? error.message : String(error)).split("\n") as [string];
-  // What WebAssembly throws of its own is a number: an address inside its heap.
+  // WebAssembly throws numbers: addresses inside its heap.
   if (NO_ROOM.test(line) || /^\d+$/.test(line)) {
     const reached = Math.round(heap / 2 ** 20);
     return { error: `WebAssembly's heap of ${reached} MiB could not grow as the bundle needs (${line})`, does_not_fit: true };
   }
   const [, said] = /ERROR_MESSAGE: (.*)/.exec(line) ?? [];
   if (webgpu && said !== undefined) {
-    const short = said.replace(/\/\S*\//g, ""); // without the folders that onnxruntime was built in
+    const short = said.replace(/\/\S*\//g, ""); // without onnxruntime's source folders
     return { error: `onnxruntime-web cannot do this with WebGPU here (${short}); measure with --device browser` };
   }
   return { error: line };
 }
 
-/** The ONNX file of y = Relu(x), x float32 [1]. */
+/** An ONNX file with y = Relu(x), x float32 [1], in base64. */
 const ONE_NODE = "CAg6NgoMCgF4EgF5IgRSZWx1EgRiYXJlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUICEA4=";
 /** Scenarios that come in requests of their own. */
-const APART = ["load", "sustained", "offline"];
+const ISOLATED = ["load", "sustained", "offline"];
 const PROVIDERS: Record<string, string[]> = { wasm: ["wasm"], webgpu: ["webgpu", "wasm"] };
 
 class Agent {
@@ -125,7 +125,7 @@ class Agent {
     }
   }
 
-  /** onnxruntime-web, its WebAssembly compiled and its memory made: what a bare session takes. */
+  /** Load onnxruntime-web and run a bare session, which compiles its WebAssembly and allocates its memory. */
   async #start(): Promise<Ort> {
     const ort = await this.#host.loadOrt();
     ort.env.wasm.numThreads = this.#threads;
@@ -146,9 +146,9 @@ class Agent {
 
   async #bundle(request: BundleRequest): Promise<unknown> {
     const wanted = new Set(request.scenarios ?? ["recommend", "score"]);
-    const apart = APART.filter((name) => wanted.has(name));
-    if (apart.length > 0 && apart.length === wanted.size) {
-      return this.#apart(request, wanted);
+    const isolated = ISOLATED.filter((name) => wanted.has(name));
+    if (isolated.length > 0 && isolated.length === wanted.size) {
+      return this.#isolated(request, wanted);
     }
     const [ort, runtime_ms] = await timed(() => this.#start());
     const [bundle, load_ms] = await timed(() => this.#load(ort, request));
@@ -156,8 +156,8 @@ class Agent {
     const scenarios: Record<string, Times> = {};
     let memory: Record<string, number> | undefined;
     for (const { name, graph, prepare } of chosen(bundle, wanted, questions, request.candidates ?? [])) {
-      await bundle.prepare(graph); // opening it is no part of the first call
-      const watch = new Stopwatch(prepare, (feed) => bundle.ask(graph, feed));
+      await bundle.prepare(graph); // so that the first call does not open the graph
+      const watch = new Stopwatch(prepare, (feed) => bundle.run(graph, feed));
       scenarios[name] = await timeCalls(watch, request);
       memory ??= await this.#memory();
     }
@@ -165,24 +165,24 @@ class Agent {
     const verify_ms = globalThis.crypto?.subtle === undefined ? null : (await timed(() => bundle.verify()))[1];
     const rows: number[][] = [];
     for (const user of request.ask ?? []) {
-      const { items } = await bundle.ask("recommend", { user: [user], exclude: [[]], k: request.k });
+      const { items } = await bundle.run("recommend", { user: [user], exclude: [[]], k: request.k });
       rows.push(...matrix(items!));
     }
     return { runtime_ms, load_ms, verify_ms, memory, scenarios, rows };
   }
 
-  /** Scenarios that come in requests of their own. Throughput is none of a page's. */
-  async #apart(request: BundleRequest, wanted: Set<string>): Promise<unknown> {
+  /** Run the scenarios that come in requests of their own. A page has no throughput scenario. */
+  async #isolated(request: BundleRequest, wanted: Set<string>): Promise<unknown> {
     const answer: { warm_because?: string; sustained?: Window[] } = {};
     if (wanted.has("load")) {
-      answer.warm_because = "this agent cannot put files out of the page cache";
+      answer.warm_because = "this agent cannot evict files from the page cache";
     }
     if (wanted.has("sustained")) {
       const bundle = await this.#load(await this.#start(), request);
       const questions = new Questions(bundle.manifest, request);
       const watch = new Stopwatch(
         () => questions.recommend(),
-        (feed) => bundle.ask("recommend", feed),
+        (feed) => bundle.run("recommend", feed),
       );
       answer.sustained = await sustained(watch, request.sustained_seconds ?? 0);
     }
@@ -202,7 +202,7 @@ class Agent {
     for (const { bundle: place, graph, feed } of request.questions) {
       const bundle = opened.get(place) ?? (await Graphs.open(ort, this.#host.source(place), this.#providers));
       opened.set(place, bundle);
-      const outputs = await bundle.ask(graph, feed);
+      const outputs = await bundle.run(graph, feed);
       answers.push(Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, matrix(tensor)])));
     }
     return { answers };
@@ -215,7 +215,7 @@ interface Scenario {
   prepare: () => Feed;
 }
 
-/** The scenarios that are wanted and that the bundle has graphs for, 'recommend' first. */
+/** Return the requested scenarios for which the bundle has a graph, 'recommend' first. */
 function chosen(bundle: Graphs, wanted: Set<string>, questions: Questions, candidates: number[]): Scenario[] {
   const score = (name: string, count: number) => ({ name, graph: "score", prepare: () => questions.score(count) });
   const all: Record<string, Scenario[]> = {

@@ -1,28 +1,28 @@
-/** Timing calls. Browsers make their clock coarse: calls that are short against its step are timed in batches. */
+/** Timing of calls. Browsers have a coarse clock: short calls are timed in batches. */
 
+/** Minimum length of a batch in steps of the clock, which gives a precision of 1 %. */
 const STEPS = 100;
-/** A batch lasts at least so many steps of the clock: it is then read to a hundredth. */
 const LARGEST_BATCH = 1 << 14;
 
-/** Batches one after the other that must last so. */
+/** Number of consecutive batches that must reach the minimum length. */
 const LONG_ENOUGH = 5;
 
-/** How long a scenario is measured: at least so many warm calls, and at least so many seconds. */
+/** The minimum length of a scenario: warm calls, and seconds. Both must be reached. */
 export interface Limits {
   calls: number;
   seconds: number;
 }
 
-/** Raw times of a scenario; those who read them find and leave out the warm-up. */
+/** Raw times of a scenario; their reader finds and removes the warm-up. */
 export interface Times {
   first_ns: number;
-  /** Calls that were timed together. */
+  /** Number of calls that were timed together. */
   batch: number;
-  /** Nanoseconds a call, one for every batch. */
+  /** Nanoseconds per call, one value for every batch. */
   times_ns: number[];
 }
 
-/** The smallest step that the clock was seen to make, in nanoseconds. */
+/** Return the smallest observed step of the clock, in nanoseconds. */
 export function clockStep(): number {
   let smallest = Infinity;
   for (let seen = 0; seen < 50; seen++) {
@@ -36,16 +36,16 @@ export function clockStep(): number {
   return Math.round(smallest * 1e6);
 }
 
-/** The action's result and how many milliseconds it took. */
+/** Return an action's result and its duration in milliseconds. */
 export async function timed<T>(action: () => Promise<T>): Promise<[T, number]> {
   const start = performance.now();
   const result = await action();
   return [result, performance.now() - start];
 }
 
-/** Calls of one kind, `prepare` outside the clock, in batches that the clock can tell. */
+/** A timer of calls in batches that are long enough for the clock; `prepare` is not timed. */
 export class Stopwatch<T> {
-  /** Calls a batch. */
+  /** Number of calls in a batch. */
   batch = 1;
   readonly #prepare: () => T;
   readonly #call: (subject: T) => Promise<unknown>;
@@ -55,10 +55,10 @@ export class Stopwatch<T> {
     this.#call = call;
   }
 
-  /** Find how many calls a batch must have. */
+  /** Increase the batch until it is long enough for the clock. */
   async adjust(): Promise<void> {
     const least = STEPS * clockStep();
-    // A slow one alone may have been interrupted, or compiled meanwhile.
+    // One slow batch is not enough: it may have been interrupted, or included compilation.
     for (let enough = 0; enough < LONG_ENOUGH && this.batch < LARGEST_BATCH; enough++) {
       if ((await this.lap()) * this.batch < least) {
         this.batch *= 2;
@@ -67,7 +67,7 @@ export class Stopwatch<T> {
     }
   }
 
-  /** Nanoseconds a call, of one batch. */
+  /** Time one batch and return nanoseconds per call. */
   async lap(): Promise<number> {
     const subjects = Array.from({ length: this.batch }, this.#prepare);
     const start = performance.now();
@@ -79,8 +79,8 @@ export class Stopwatch<T> {
 }
 
 /**
- * Time calls until both limits are reached. Twice the calls are made, since at most half of them is warm-up; some of
- * the warm-up goes into finding how large a batch must be.
+ * Time calls until both limits are reached. Twice the requested number is timed, because the warm-up is at most half of
+ * them; a part of the warm-up determines the size of a batch.
  */
 export async function timeCalls<T>(watch: Stopwatch<T>, limits: Limits): Promise<Times> {
   const first_ns = await watch.lap();

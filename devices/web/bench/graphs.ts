@@ -1,4 +1,4 @@
-/** Graphs asked in bundle rows, as bench does: without ids, and in batches. */
+/** Calls of graphs with bundle rows instead of ids, and in batches. */
 
 import type { Tensor } from "onnxruntime-common";
 
@@ -6,7 +6,7 @@ import { checkFile, openBundle, type Bundle, type Feed as Inputs, type Outputs, 
 import type { Manifest } from "../src/manifest.ts";
 import type { Source } from "../src/source.ts";
 
-/** Inputs of a graph in bundle rows: a list a row of the batch, padded with -1; `k` alone is one number. */
+/** Inputs of a graph in bundle rows: one list per row of the batch, padded with -1; only `k` is a single number. */
 export interface Feed {
   user?: number[];
   item?: number[];
@@ -24,7 +24,7 @@ export class Graphs {
     this.#bundle = bundle;
   }
 
-  /** Not verified: how long that takes is a measurement of its own. */
+  /** Open a bundle without verification, which is measured separately. */
   static async open(runtime: Runtime, source: Source, providers: string[]): Promise<Graphs> {
     return new Graphs(await openBundle(source, { runtime, providers, verify: false }, async () => runtime));
   }
@@ -49,8 +49,8 @@ export class Graphs {
     }
   }
 
-  /** A call of a graph, after one of 'encode' where that makes the vector that it takes. */
-  async ask(name: string, feed: Feed): Promise<Outputs> {
+  /** Call a graph, after the 'encode' graph if the bundle has one. */
+  async run(name: string, feed: Feed): Promise<Outputs> {
     return this.#bundle.run(name, inputs(name === "encode" ? feed : await this.#encoded(feed)));
   }
 
@@ -59,14 +59,14 @@ export class Graphs {
     if (history === undefined || !this.has("encode")) {
       return feed;
     }
-    const { vector } = await this.ask("encode", { history });
+    const { vector } = await this.run("encode", { history });
     const rows = matrix(vector!);
     const exclude = rest.exclude?.map((excluded, row) => [...excluded, ...(history[row] as number[])]);
     return { ...rest, vector: rows, ...(exclude && { exclude }) };
   }
 }
 
-/** A feed as bundles take it. */
+/** Convert a feed to a bundle's inputs. */
 function inputs(feed: Feed): Inputs {
   const found: Inputs = {};
   for (const [name, value] of Object.entries(feed) as [keyof Feed, number | number[] | number[][]][]) {
@@ -82,7 +82,7 @@ function inputs(feed: Feed): Inputs {
   return found;
 }
 
-/** The rows of a matrix. */
+/** Return the rows of a matrix. */
 export function matrix(tensor: Tensor): number[][] {
   const values = tensor.data as Float32Array | BigInt64Array;
   const [rows, width] = tensor.dims as [number, number];

@@ -1,12 +1,12 @@
-/** The heap of WebAssembly: how large it has grown, and an end to its growth. */
+/** Size and limit of WebAssembly's heap. */
 
 const PAGE = 65536;
 
 /**
- * Watch every memory that is made from now on; call it before onnxruntime-web is loaded.
+ * Watch every WebAssembly memory that is created from now on; call this before onnxruntime-web is loaded.
  *
- * @param limit bytes that a memory may grow to; a device with less is tried in this way.
- * @returns the sum of their sizes, in bytes. They never shrink: what it says is the peak.
+ * @param limit maximum bytes of a memory, to simulate a device with less memory.
+ * @returns a function that returns the sum of their sizes in bytes. Memories never shrink: the sum is the peak.
  */
 export function watchHeap(limit: number | null): () => number {
   const memories: WebAssembly.Memory[] = [];

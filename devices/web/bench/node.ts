@@ -14,7 +14,7 @@ import { answer, type Facts, type Host, type Ort, type Request } from "./bench.t
 
 const STATUS = /^(VmHWM|VmRSS|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d+) kB/gm;
 
-/** KiB of this process, by the kernel's names where there is /proc. */
+/** Return KiB of this process, with the kernel's figures if there is /proc. */
 async function memory(): Promise<Record<string, number>> {
   const figures: Record<string, number> = { js_heap: Math.round(process.memoryUsage().heapUsed / 1024) };
   try {

@@ -3,8 +3,8 @@
 import type { Manifest } from "../src/manifest.ts";
 import type { Feed } from "./graphs.ts";
 
-/** What is asked for: k items, random items excluded, random items of history where there are no users. */
-export interface Asked {
+/** The sizes of random questions: k items, excluded items, and items of a history if there are no users. */
+export interface QuestionSizes {
   k: number;
   exclude: number;
   history: number;
@@ -14,33 +14,33 @@ export interface Asked {
 export class Questions {
   readonly #items: number;
   readonly #users: number;
-  readonly #asked: Asked;
+  readonly #sizes: QuestionSizes;
   readonly #below: (end: number) => number;
 
-  /** Raises an error where k is more than the items. */
-  constructor(manifest: Manifest, asked: Asked) {
+  /** @throws Error if k is more than the number of items. */
+  constructor(manifest: Manifest, sizes: QuestionSizes) {
     this.#items = manifest.items.rows;
     this.#users = manifest.users?.rows ?? 0;
-    this.#asked = asked;
-    this.#below = randomBelow(asked.seed);
-    if (asked.k > this.#items) {
-      throw new Error(`k is ${asked.k} and the bundle has ${this.#items} items; give a -k of at most that`);
+    this.#sizes = sizes;
+    this.#below = randomBelow(sizes.seed);
+    if (sizes.k > this.#items) {
+      throw new Error(`k is ${sizes.k} and the bundle has ${this.#items} items; give a -k of at most that`);
     }
   }
 
-  /** What the recommend graph takes. */
+  /** Return a feed of the recommend graph. */
   recommend(): Feed {
-    return { ...this.#subject(), exclude: [this.#some(this.#asked.exclude)], k: this.#asked.k };
+    return { ...this.#subject(), exclude: [this.#some(this.#sizes.exclude)], k: this.#sizes.k };
   }
 
-  /** What the score graph takes, with `count` candidates. */
+  /** Return a feed of the score graph with `count` candidates. */
   score(count: number): Feed {
     return { ...this.#subject(), candidates: [this.#some(count)] };
   }
 
-  /** What the encode graph takes. */
+  /** Return a feed of the encode graph. */
   history(): Feed {
-    return { history: [this.#some(this.#asked.history)] };
+    return { history: [this.#some(this.#sizes.history)] };
   }
 
   #subject(): Feed {
@@ -52,7 +52,7 @@ export class Questions {
   }
 }
 
-/** Random whole numbers below an end, of mulberry32: the same for the same seed. */
+/** Return a generator of random whole numbers below an end (mulberry32), the same for the same seed. */
 export function randomBelow(seed: number): (end: number) => number {
   let state = seed >>> 0;
   return (end) => {

@@ -1,10 +1,10 @@
-/** Calls back to back for long: a device that grows hot lowers its clock. */
+/** Sustained load: a device that gets hot lowers its clock. */
 
 import type { Stopwatch } from "./clock.ts";
 
 const WINDOW_S = 1;
 
-/** About a second of calls. */
+/** The figures of about one second of calls. */
 export interface Window {
   /** Seconds from the first call to the window's first. */
   at_s: number;
@@ -12,7 +12,7 @@ export interface Window {
   p50_ms: number;
 }
 
-/** Calls for so many seconds, one window a second. */
+/** Call without a pause for `seconds`, and return one window per second. */
 export async function sustained<T>(watch: Stopwatch<T>, seconds: number): Promise<Window[]> {
   await watch.lap();
   await watch.adjust();

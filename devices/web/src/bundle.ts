@@ -1,4 +1,4 @@
-/** An open bundle: files checked, graphs opened on first use over the same tables. */
+/** An open bundle: its files are checked, its graphs are opened on first use and share the tables. */
 
 import type { InferenceSession, Tensor } from "onnxruntime-common";
 
@@ -10,53 +10,53 @@ import { canHash, sha256 } from "./sha256.ts";
 import type { PublicKey } from "./signature.ts";
 import { jsonObject, type Bytes, type Progress, type Source } from "./source.ts";
 
-/** The parts of onnxruntime-web, or onnxruntime-node, that are used. */
+/** The required parts of onnxruntime-web or onnxruntime-node. */
 export type Runtime = Pick<typeof import("onnxruntime-common"), "InferenceSession" | "Tensor" | "env">;
 
-/** Inputs of a graph by name: values, whole numbers unless they are a Float32Array, and their shape. */
+/** Inputs of a graph by name: values (whole numbers, or a Float32Array) and their shape. */
 export type Feed = Record<string, [values: number[] | Float32Array, shape: number[]]>;
 export type Outputs = Record<string, Tensor>;
 
 export interface LoadOptions {
-  /** onnxruntime-web or onnxruntime-node, as imported; else it is imported when the first graph is opened. */
+  /** The imported onnxruntime-web or onnxruntime-node; by default it is imported when the first graph is opened. */
   runtime?: Runtime;
-  /** onnxruntime's execution providers, best first; its own choice. */
+  /** onnxruntime's execution providers, best first; by default onnxruntime chooses. */
   providers?: string[];
-  /** Compare the sha256 of the tables too; true. Sizes, and the graphs' sha256, always are where they can be. */
+  /** Compare the sha256 of the tables; true by default. Sizes and the sha256 of graphs are always compared if possible. */
   verify?: boolean;
-  /** Public keys, one of which must have signed the bundle: sha256 shows that it is whole, not who made it. */
+  /** Public keys, one of which must have signed the bundle: sha256 detects damage, a signature identifies the author. */
   trusted?: PublicKey[];
-  /** Told while the tables arrive. */
+  /** Called while the tables are downloaded. */
   onProgress?: (progress: Progress) => void;
 }
 
 export interface Bundle {
   readonly manifest: Manifest;
-  /** The content of a file that was opened. */
+  /** Return the content of an opened file. */
   content(entry: FileEntry): Bytes;
-  /** Number n of a vector of whole numbers in the tables. */
+  /** Return a function from n to number n of a vector of whole numbers in the tables. */
   section(name: string): (n: number) => number | bigint;
-  /** Bytes of a section. */
+  /** Return bytes of a section. */
   blob(name: string, start: number, end: number): Uint8Array;
-  /** The session of a graph, opened on first use. @throws RequestError where there is no such graph, BundleError. */
+  /** Return the session of a graph, opened on first use. @throws RequestError if there is no such graph, BundleError. */
   opened(name: string): Promise<InferenceSession>;
-  /** What a graph answers. @throws BundleError where it cannot: its parts do not fit together. */
+  /** Run a graph. @throws BundleError if it fails because its parts do not fit together. */
   run(name: string, feed: Feed): Promise<Outputs>;
-  /** Release all sessions; what is asked afterwards is refused. */
+  /** Release all sessions; later calls are errors. */
   close(): Promise<void>;
 }
 
-/** Fetch and check the manifest alone. */
+/** Read and check only the manifest. */
 export const openManifest = async (source: Source, trusted?: PublicKey[]) =>
   parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
 
-/** Make the bundle of a source the one that a patch leads to. */
+/** Apply a patch to the bundle of a source. */
 export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
   const parsed = (content: Bytes) => parse(content, trusted);
   return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, jsonObject, limits, sha256, EdgeRecError, PatchError });
 }
 
-/** A manifest, checked, and signed by one of the trusted keys. @throws BundleError, SignatureError */
+/** Parse a manifest, and check that one of the trusted keys signed it. @throws BundleError, SignatureError */
 export async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Manifest> {
   if (trusted) {
     await (await import("./signature.ts")).checkSignature(content, trusted, { sha256, SignatureError, MissingError });
@@ -64,7 +64,7 @@ export async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Mani
   return readManifest(content);
 }
 
-/** @throws BundleError where it is not the file that the manifest describes. */
+/** Check a file against the manifest. @throws BundleError if its size or sha256 differs. */
 export async function checkFile({ file, bytes, sha256: promised }: FileEntry, content: Bytes, verify: boolean): Promise<void> {
   const fault =
     content.length !== bytes
@@ -76,11 +76,11 @@ export async function checkFile({ file, bytes, sha256: promised }: FileEntry, co
 }
 
 /**
- * Fetch the bundle of a source and check it.
+ * Read the bundle of a source and check it.
  *
- * @param importing how this place imports onnxruntime, where the options bring none.
- * @throws BundleError no bundle, a missing, cut or altered file, a graph that does what no bundle does, or a newer
- *   major version; SignatureError where trusted keys are given; MissingError where checksums cannot be computed.
+ * @param importing imports onnxruntime on this platform, if the options do not contain it.
+ * @throws BundleError no bundle, a missing, truncated or changed file, a graph that does what no bundle does, or a newer
+ *   major version; SignatureError if trusted keys are given; MissingError if checksums cannot be computed.
  */
 export async function openBundle(source: Source, options: LoadOptions, importing: () => Promise<Runtime>): Promise<Bundle> {
   const { providers, trusted, onProgress } = options;
@@ -89,11 +89,11 @@ export async function openBundle(source: Source, options: LoadOptions, importing
   const verify = !!trusted || options.verify !== false;
   const files = new Map<string, Bytes>();
   const sessions = new Map<string, Promise<InferenceSession>>();
-  /** The last call: onnxruntime's WebAssembly does one at a time. */
+  /** The last call: onnxruntime's WebAssembly runs one at a time. */
   let busy: Promise<unknown> = Promise.resolve();
   let closed = false;
 
-  /** A file as the manifest describes it; where what was kept of it is not, it is read anew. */
+  /** Read a file and check it against the manifest; if a cached copy is wrong, fetch the file again. */
   async function read(entry: FileEntry, check: boolean, progress?: (loaded: number) => void): Promise<Bytes> {
     const { file, bytes } = entry;
     const once = async (fresh: boolean) => {
@@ -121,10 +121,10 @@ export async function openBundle(source: Source, options: LoadOptions, importing
     const { InferenceSession, env } = await runtime();
     const options: InferenceSession.SessionOptions = {
       enableMemPattern: false,
-      // Constants are not folded: a graph of a few kB would make gigabytes when it is opened.
+      // Constant folding is off: a hostile graph of a few kB could otherwise allocate gigabytes when it is opened.
       extra: { ...manifest.session, ...reader_options },
       logSeverityLevel: 3,
-      executionProviders: providers!, // undefined leaves the choice to it
+      executionProviders: providers!, // undefined lets onnxruntime choose
     };
     try {
       if (source.path && env.versions.node) {
@@ -159,7 +159,7 @@ export async function openBundle(source: Source, options: LoadOptions, importing
       }
       const opened = sessions.get(name) ?? open(name);
       sessions.set(name, opened);
-      opened.catch(() => sessions.delete(name)); // another attempt may have more room
+      opened.catch(() => sessions.delete(name)); // another attempt may have more memory
       return opened;
     },
     run(name, feed) {
@@ -170,7 +170,7 @@ export async function openBundle(source: Source, options: LoadOptions, importing
         try {
           for (const [input, [values, shape]] of Object.entries(feed)) {
             const typed = values instanceof Float32Array ? values : BigInt64Array.from(values, BigInt);
-            tensors[input] = new Tensor(typed as Float32Array, shape); // of the type that its array has
+            tensors[input] = new Tensor(typed as Float32Array, shape); // the array determines the tensor's type
           }
           return await session.run(tensors);
         } catch (error) {

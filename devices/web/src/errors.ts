@@ -1,4 +1,4 @@
-/** Every error that a caller can cause, with a message that says what happened, why, and what mends it. */
+/** Errors that a caller can cause; each message says what happened, why, and how to fix it. */
 
 export class EdgeRecError extends Error {
   override name = "EdgeRecError";
@@ -7,7 +7,7 @@ export class EdgeRecError extends Error {
   }
 }
 
-/** One line, that names what came from anywhere: without what a terminal obeys, and the middle of a long one left out. */
+/** Make one printable line of a message that may quote untrusted text: escape control characters, shorten long text. */
 const shown = (text: string) =>
   (text.length > 2000 ? `${text.slice(0, 1500)} ... ${text.slice(-500)}` : text).replace(
     /[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
@@ -19,7 +19,7 @@ export class BundleError extends EdgeRecError {
   override name = "BundleError";
 }
 
-/** A bundle that no trusted key signed as it is. */
+/** A bundle without a valid signature of a trusted key. */
 export class SignatureError extends BundleError {
   override name = "SignatureError";
 }
@@ -29,12 +29,12 @@ export class RequestError extends EdgeRecError {
   override name = "RequestError";
 }
 
-/** A patch that is damaged, too new, or made for another bundle; nothing was changed. */
+/** A patch that is damaged, too new, or for another bundle; nothing was changed. */
 export class PatchError extends EdgeRecError {
   override name = "PatchError";
 }
 
-/** What this place should offer is not there: onnxruntime, cryptography, room for a history. */
+/** Something that the platform should provide is missing: onnxruntime, cryptography, storage for a history. */
 export class MissingError extends EdgeRecError {
   override name = "MissingError";
 }

@@ -1,4 +1,4 @@
-/** What Node has: bundles in folders too, histories in files, and either onnxruntime. Pages have `host.ts` instead. */
+/** Functions for Node: bundles in folders too, histories in files, and either onnxruntime. Pages have `host.ts`. */
 
 import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -11,10 +11,10 @@ import type { HistoryStore } from "./session.ts";
 import { web, type Source } from "./source.ts";
 
 /**
- * Make the bundle in a folder what it was before the last patch. One process at a time.
+ * Undo the last patch of the bundle in a folder. Only one process may do this at a time.
  *
- * @throws PatchError there is nothing to undo; BundleError there is no whole bundle, or what it was is not whole;
- *   SignatureError what it was is not signed by a trusted key; MissingError where the folder cannot be written.
+ * @throws PatchError there is nothing to undo; BundleError the bundle or the one before it is not complete;
+ *   SignatureError the bundle before is not signed by a trusted key; MissingError the folder cannot be written.
  */
 export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
   const path = placeOf(String(bundle));
@@ -35,15 +35,15 @@ export async function undo(bundle: string | URL, options: Pick<LoadOptions, "tru
   });
 }
 
-/** onnxruntime-node, or where it is not installed onnxruntime-web. */
+/** Import onnxruntime-node, or onnxruntime-web if that is not installed. */
 export async function importing(): Promise<Runtime> {
-  process.env["ORT_DISABLE_TELEMETRY"] = "1"; // read when it is imported
-  const [native, web] = ["onnxruntime-node", "onnxruntime-web"] as const; // names, that no bundler looks for
+  process.env["ORT_DISABLE_TELEMETRY"] = "1"; // onnxruntime reads it when it is imported
+  const [native, web] = ["onnxruntime-node", "onnxruntime-web"] as const; // as variables, bundlers do not resolve them
   const found = (await import(native).catch(() => import(web))) as Runtime & { default?: Runtime };
   return found.InferenceSession ? found : found.default!; // one is CommonJS
 }
 
-/** Where a bundle is: in a folder, or behind an address. */
+/** Return the source of a bundle in a folder, or at a URL. */
 export function sourceOf(source: string | URL | Source): Source {
   if (typeof source !== "string" && !(source instanceof URL)) {
     return source;
@@ -57,13 +57,13 @@ export function sourceOf(source: string | URL | Source): Source {
 
 const placeOf = (text: string) => (text.startsWith("file:") ? fileURLToPath(text) : text);
 
-/** The bundle in a folder. */
+/** Return the source of a bundle in a folder. */
 export function folder(path: string): Source {
   return {
     async read(file, most) {
       const place = join(path, file);
       try {
-        // Of a bundle that came from anywhere, a link could lead anywhere.
+        // A link in an untrusted bundle could lead anywhere.
         if ((await realpath(place)) !== join(await realpath(path), file)) {
           throw new BundleError(`${place} is a link; copy the file itself`);
         }
@@ -74,7 +74,7 @@ export function folder(path: string): Source {
         if (info.size > most) {
           throw new BundleError(`${place} has ${info.size} bytes where at most ${most} are expected; copy the bundle again`);
         }
-        // Its buffer is its own: a view of onnxruntime's.
+        // A copy with a buffer of its own, which onnxruntime needs.
         return Uint8Array.from(await readFile(place));
       } catch (error) {
         if (error instanceof BundleError) {
@@ -84,39 +84,39 @@ export function folder(path: string): Source {
       }
     },
     path: (file) => resolve(path, file),
-    replace: (files, before, kept) =>
+    replace: (files, before, retained) =>
       replacing(path, async () => {
         const last = files.pop()!;
         for (const [file, content] of [...files, [PREVIOUS, before] as const, last]) {
           await whole(join(path, file), content);
         }
-        await clean(path, kept);
+        await clean(path, retained);
       }),
   };
 }
 
-/** The manifest that a patch replaced, kept with its files so that the patch can be undone. */
+/** The manifest that a patch replaced. It stays with its files, so that the patch can be undone. */
 const PREVIOUS = "manifest.previous.json";
 
 async function replacing(path: string, act: () => Promise<void>): Promise<void> {
   await act().catch((error: unknown) => {
-    throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or mend its permissions`);
+    throw new MissingError(`the bundle in ${path} cannot be replaced (${code(error)}); free space there, or fix its permissions`);
   });
 }
 
-/** Remove what bundles left behind and none of those that are kept names. */
-async function clean(path: string, kept: string[]): Promise<void> {
+/** Remove files of earlier bundles, except the retained ones. */
+async function clean(path: string, retained: string[]): Promise<void> {
   for (const file of await readdir(path)) {
-    if (OURS.test(file) && !kept.includes(file)) {
+    if (OURS.test(file) && !retained.includes(file)) {
       await rm(join(path, file), { force: true });
     }
   }
 }
 
-/** Files that bundles leave behind when they are replaced. */
+/** Names of bundle files, which remain when the bundle is replaced. */
 const OURS = /^(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)(\.part)?$/;
 
-/** A file that is whole or not there: on the disk under another name before it takes its own. */
+/** Write a file completely or not at all: under a temporary name first. */
 async function whole(place: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
   const part = `${place}.part`;
   await rm(part, { force: true });
@@ -128,10 +128,10 @@ async function whole(place: string, content: string | Uint8Array, mode = 0o666):
   await rename(part, place);
 }
 
-/** A history in a file that only its owner may read; written under another name first, so that it is whole. */
+/** A store for a history in a file that only its owner may read, written completely or not at all. */
 export function fileStore(path: string): HistoryStore {
   const fail = (error: unknown): never => {
-    throw new MissingError(`the history in ${path} cannot be kept (${code(error)}); free space there, or mend its permissions`);
+    throw new MissingError(`the history in ${path} cannot be read or written (${code(error)}); free space there, or fix its permissions`);
   };
   return {
     read: () => readFile(path, "utf8").catch((error: unknown) => (code(error) === "ENOENT" ? null : fail(error))),

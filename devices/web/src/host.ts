@@ -1,10 +1,10 @@
-/** What pages and workers have: addresses, and onnxruntime-web. A build for Node takes `host-node.ts` instead. */
+/** Functions for pages and workers: bundles at URLs, and onnxruntime-web. The build for Node uses `host-node.ts`. */
 
 import type { Runtime } from "./bundle.ts";
 import { web, type Source } from "./source.ts";
 
-/** Where a bundle is: behind an address. */
+/** Return the source of a bundle at a URL. */
 export const sourceOf = (source: string | URL | Source) => ("read" in Object(source) ? (source as Source) : web(source as URL));
 
-/** onnxruntime-web, loaded with the first bundle. */
+/** Import onnxruntime-web. */
 export const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;

@@ -1,21 +1,21 @@
-/** Raw ids to bundle rows and back, straight from the tables: a binary search a block, no dictionary. */
+/** Conversion between raw ids and bundle rows, directly from the tables: a binary search per block, no dictionary. */
 
 import type { Bundle } from "./bundle.ts";
 import { BundleError } from "./errors.ts";
-import type { Side } from "./manifest.ts";
+import type { RowsEntry } from "./manifest.ts";
 import { utf8 } from "./source.ts";
 
-/** A raw id: whole numbers beyond 2^53 are bigints, in answers too. */
+/** A raw id; whole numbers beyond 2^53 are bigints, in answers too. */
 export type Id = number | bigint | string;
 
-/** Both directions of one side's ids. */
+/** The ids of items or users, in both directions. */
 export interface Ids {
-  /** The row of an id; -1 where it is unknown. */
+  /** Return the row of an id; -1 if it is unknown. */
   row(id: Id): number;
   id(row: number): Id;
 }
 
-/** The bytes of text n, of one blob of UTF-8 and offsets into it. */
+/** Return a function from n to the bytes of text n, stored as one UTF-8 blob with offsets. */
 function texts(bundle: Bundle, name: string): (n: number) => Uint8Array {
   const offset = bundle.section(`${name}_offsets`);
   return (n) => bundle.blob(`${name}s`, Number(offset(n)), Number(offset(n + 1)));
@@ -29,13 +29,13 @@ function decoded(text: Uint8Array): string {
   }
 }
 
-/** Item n's title, where there are titles. */
+/** Return a function from an item's row to its title; null if the bundle has no titles. */
 export function titlesOf(bundle: Bundle): ((n: number) => string) | null {
   const found = bundle.manifest.sections.has("item_titles") && texts(bundle, "item_title");
   return found ? (n) => decoded(found(n)) : null;
 }
 
-export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks }: Side): Ids {
+export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks }: RowsEntry): Ids {
   const text = ids === "str" && texts(bundle, name);
   const number = ids === "int" ? bundle.section(`${name}s`) : (row: number) => row;
 
@@ -52,11 +52,11 @@ export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks
     return typeof found === "bigint" && Number.isSafeInteger(Number(found)) ? Number(found) : found;
   }
 
-  function row(asked: Id): number {
-    if (text ? typeof asked !== "string" : typeof asked !== "bigint" && !Number.isSafeInteger(asked)) {
+  function row(raw: Id): number {
+    if (text ? typeof raw !== "string" : typeof raw !== "bigint" && !Number.isSafeInteger(raw)) {
       return -1;
     }
-    const wanted = text ? new TextEncoder().encode(asked as string) : asked;
+    const wanted = text ? new TextEncoder().encode(raw as string) : raw;
     let end = 0;
     for (const [, count] of blocks) {
       let low = end;
@@ -69,8 +69,8 @@ export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks
           high = middle;
         }
       }
-      // Half a character is no id, and encodes as another one does.
-      if (low < end && compare(low, wanted) === 0 && (!text || id(low) === asked)) {
+      // Text with a lone surrogate is no id, but encodes like another text.
+      if (low < end && compare(low, wanted) === 0 && (!text || id(low) === raw)) {
         return low;
       }
     }
@@ -80,7 +80,7 @@ export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks
   return { row, id };
 }
 
-/** Below 0 where the first comes first, 0 where they are equal. */
+/** Compare byte strings: below 0 if the first comes first, 0 if they are equal. */
 function order(one: Uint8Array, other: Uint8Array): number {
   let at = 0;
   while (at < one.length && one[at] === other[at]) {

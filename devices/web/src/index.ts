@@ -1,4 +1,4 @@
-/** EdgeRec in pages and workers; `node.ts` adds what Node has. What differs between the two is in `host.ts`. */
+/** EdgeRec for pages and workers; `node.ts` adds functions for Node. The differences of the two are in `host.ts`. */
 
 import { applyTo, openBundle, openManifest, type LoadOptions } from "./bundle.ts";
 import { importing, sourceOf } from "./host.ts";
@@ -16,28 +16,28 @@ export type { Limits, Recommendation, Recommender, Subject } from "./recommender
 export type { PublicKey } from "./signature.ts";
 
 /**
- * Open a bundle. Its files are checked by sha256; a page fetches them and keeps them in the browser's cache.
+ * Open a bundle. Its files are checked by sha256; a page downloads them into the browser's cache.
  *
- * @param source the bundle's address, in Node a folder's path or an address, or a `Source` of the app's own.
+ * @param source the bundle's URL, in Node also a folder's path, or the app's own `Source`.
  * @throws BundleError, SignatureError, MissingError
  */
 export async function load(source: string | URL | Source, options: LoadOptions = {}): Promise<Recommender> {
   return recommenderOf(await openBundle(sourceOf(source), options, importing));
 }
 
-/** What a bundle is, without its tables. @throws BundleError, SignatureError */
+/** Read a bundle's metadata without its tables. @throws BundleError, SignatureError */
 export async function metadata(source: string | URL | Source, options: Pick<LoadOptions, "trusted"> = {}): Promise<Metadata> {
   return (await openManifest(sourceOf(source), options.trusted)).metadata;
 }
 
 /**
- * Make the bundle of a source the one that a patch leads to: what was kept of it, and in Node the folder, by one process
- * at a time (`undo` takes it back). Recommenders that are open answer on from the old one; `load` opens the new one.
+ * Apply a patch to a bundle: to the copy in the browser's cache, or in Node to the folder (`undo` reverts it). Only one
+ * process may do this at a time. Open recommenders continue to use the old bundle; `load` opens the new one.
  *
- * @param patch the bytes of a file that `edgerec diff` made.
- * @returns whether anything was to be done.
- * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old bundle or the new;
- *   MissingError where a folder cannot be written.
+ * @param patch the bytes of a file that `edgerec diff` wrote.
+ * @returns false if the bundle was the patch's target already.
+ * @throws PatchError damaged, too new, or for another bundle; BundleError, SignatureError of the old or the new bundle;
+ *   MissingError if a folder cannot be written.
  */
 export async function apply(
   source: string | URL | Source,

@@ -1,4 +1,4 @@
-/** A bundle's manifest: what is in it and where, checked before anything else is opened. */
+/** A bundle's manifest, which describes all its files and sections; checked before any other file is opened. */
 
 import { dtypes, limits, session_options } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError } from "./errors.ts";
@@ -14,8 +14,8 @@ export interface FileEntry {
 /** An array inside the tables file: offset in bytes, row-major shape, its bytes. */
 export type Section = [offset: number, dtype: string, shape: number[], bytes: number];
 
-/** One side of the bundle, users or items; ids ascend inside a block of rows. */
-export interface Side {
+/** The rows of users or items; ids ascend within a block of rows. */
+export interface RowsEntry {
   rows: number;
   /** [width, rows] of each block. */
   blocks: [number, number][];
@@ -26,49 +26,49 @@ export interface Graph extends FileEntry {
   tensors: Map<string, Section>;
 }
 
-/** What a bundle is, of its manifest alone. */
+/** Facts about a bundle from its manifest. */
 export interface Metadata {
   version: string;
   layout: string;
   precision: string;
-  /** Dimensions of a row. */
+  /** Number of dimensions of a row. */
   d: number;
   items: number;
-  /** 0 where a user's vector is computed from a history. */
+  /** 0 if user vectors are computed from histories. */
   users: number;
-  /** Of all files. */
+  /** Size of all files. */
   bytes: number;
-  /** "recommend", "score", and where there is room "similar" and "encode". */
+  /** "recommend", "score", and optionally "similar" and "encode". */
   graphs: string[];
   titles: boolean;
-  /** For people: data, backbone, method, budget, metrics; all optional. */
+  /** Descriptions for people: data, backbone, method, budget, metrics; all optional. */
   about: Record<string, unknown>;
 }
 
 export interface Manifest {
   metadata: Metadata;
-  items: Side;
-  /** null where a user's vector is computed from a history. */
-  users: Side | null;
+  items: RowsEntry;
+  /** null if user vectors are computed from histories. */
+  users: RowsEntry | null;
   tables: FileEntry;
   graphs: Map<string, Graph>;
   sections: Map<string, Section>;
-  /** onnxruntime's session options that the layout wants. */
+  /** onnxruntime's session options that the layout needs. */
   session: Record<string, string>;
-  /** The section with the rows that answer an empty history, where there is one. */
+  /** Name of the section with the rows that answer an empty history, if there is one. */
   popular?: string | null | undefined;
   others: FileEntry[];
-  /** All of these but the manifest itself. */
+  /** All files except the manifest. */
   ownFiles: FileEntry[];
 }
 
 export const MANIFEST = "manifest.json";
-/** One takes a few thousand. */
+/** Maximum size of a manifest; typical ones have a few thousand bytes. */
 export const MOST_BYTES = limits.manifest_bytes;
 
 type Fields = Record<string, unknown>;
 
-/** @throws BundleError where it is no manifest, a damaged one, or one of a newer major version. */
+/** Parse and check a manifest. @throws BundleError if it is no manifest, damaged, or of a newer major version. */
 export function readManifest(content: Bytes): Manifest {
   if (content.length > MOST_BYTES) {
     throw new BundleError(`${MANIFEST} has more than ${MOST_BYTES} bytes; copy it again`);
@@ -77,7 +77,7 @@ export function readManifest(content: Bytes): Manifest {
   try {
     fields = jsonObject(content);
   } catch {
-    // Told below.
+    // Reported below.
   }
   if (fields?.["format"] !== "edgerec.bundle") {
     throw new BundleError(`${MANIFEST} describes no bundle of EdgeRec; export one`);
@@ -96,8 +96,8 @@ export function readManifest(content: Bytes): Manifest {
   }));
   demand(graphs.has("recommend"), "recommend");
   const others = list(fields["other_files"], "other_files").map((entry) => file(entry, "other_files"));
-  const items = side(fields["items"], "items");
-  const users = fields["users"] === null ? null : side(fields["users"], "users");
+  const items = rowsEntry(fields["items"], "items");
+  const users = fields["users"] === null ? null : rowsEntry(fields["users"], "users");
   const sections = places(fields["sections"], "sections", limits["sections"]);
   const ownFiles = [tables, ...graphs.values(), ...others];
   const names = new Set(ownFiles.map(({ file }) => file));
@@ -121,7 +121,7 @@ export function readManifest(content: Bytes): Manifest {
     tables,
     graphs,
     sections,
-    // Others of onnxruntime's options could name files.
+    // Other options of onnxruntime could name files.
     session: Object.fromEntries(session_options.map((name) => [name, `${wanted[name] ?? 0}`])),
     popular: fields["encoder"] === null ? null : emptyHistory(object(fields["encoder"], "encoder")),
     others,
@@ -137,13 +137,13 @@ function emptyHistory(encoder: Fields): string | null {
   return name as string | null;
 }
 
-/** Refuse sections that are not there, or are no vectors of whole numbers of the length that readers rely on. */
+/** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
 function checkSections({ sections, items, users, popular }: Manifest): void {
   const vector = (name: string, length?: number) => {
     const [, dtype, shape] = demand(sections.get(name), name);
     demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
   };
-  const column = (name: string, kind: Side["ids"], rows: number) => {
+  const column = (name: string, kind: RowsEntry["ids"], rows: number) => {
     if (kind === "int") {
       vector(`${name}s`, rows);
     } else if (kind === "str") {
@@ -170,7 +170,7 @@ function demand<T>(holds: T, name: unknown): Exclude<T, null | undefined | false
   return holds as Exclude<T, null | undefined | false>;
 }
 
-/** `test` alone takes a missing value for the text "undefined". */
+/** Match text; `test` alone would convert a missing value to the text "undefined". */
 const matches = (value: unknown, pattern: RegExp) => typeof value === "string" && pattern.test(value);
 
 const object = (value: unknown, name: string) =>
@@ -204,8 +204,8 @@ function section(value: unknown, name: string, tables: FileEntry): Section {
   return [offset, dtype, shape, bytes];
 }
 
-function side(value: unknown, name: string): Side {
-  const one = object(value, name) as unknown as Side;
+function rowsEntry(value: unknown, name: string): RowsEntry {
+  const one = object(value, name) as unknown as RowsEntry;
   demand(matches(one.ids, /^(int|str|none)$/), name);
   const sum = list(one.blocks, name).reduce<number>((total, block) => {
     const [width, count] = list(block, name);

@@ -1,4 +1,4 @@
-/** EdgeRec in Node: bundles in folders too, and histories in files. `build.mjs` gives it `host-node.ts` for `host.ts`. */
+/** EdgeRec for Node: bundles in folders too, and histories in files. `build.mjs` replaces `host.ts` by `host-node.ts`. */
 
 export * from "./index.ts";
 export { fileStore, folder, undo } from "./host-node.ts";

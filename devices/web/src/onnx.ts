@@ -1,6 +1,6 @@
 /**
- * What is in an ONNX file, as far as trust in it needs: operators, and tensors that lie elsewhere. A reader of
- * protobuf's wire format, of the fields that are named here alone; all others are passed over.
+ * The security check of an ONNX file: its operators, loops, divisions, and tensors in other files. It reads protobuf's
+ * wire format, but only the fields that are named here; it skips all others.
  */
 
 import { limits, operators, typed_as_all, typed_as_first } from "../../../edgerec/runtime/bundle-spec.json";
@@ -8,11 +8,11 @@ import type { Section } from "./manifest.ts";
 import { utf8, type Bytes } from "./source.ts";
 
 const DAMAGED = "it is damaged, or no bundle's";
-/** A tensor's type. */
+/** ONNX's number of the tensor type int64. */
 const INT64 = 7;
 
 type Value = number | Uint8Array;
-/** The fields of a message that hold messages; null: what no bundle has. */
+/** The fields of a message that contain messages; null for messages that no bundle has. */
 interface Kind {
   [field: number]: Kind | null;
 }
@@ -20,18 +20,20 @@ interface Kind {
 const TENSOR: Kind = {};
 const NODE: Kind = {};
 const GRAPH: Kind = { 1: NODE, 5: TENSOR, 15: null };
-/** An attribute; 22, 23, and 15 of a graph, are sparse tensors, 20 and 25 of a model training and functions. */
+/** An attribute. Fields 22, 23, and 15 of a graph, are sparse tensors; 20 and 25 of a model are training and functions. */
 NODE[5] = { 5: TENSOR, 6: GRAPH, 10: TENSOR, 11: GRAPH, 22: null, 23: null };
 const MODEL: Kind = { 7: GRAPH, 20: null, 25: null };
 
 /**
- * @param tables the file that external tensors must lie in.
+ * Check a graph.
+ *
+ * @param tables the file that must contain the external tensors.
  * @param tensors the external tensors that the manifest names.
- * @param rows of the items: a loop takes one at a time at least.
- * @returns why the graph is refused; undefined where it is not.
+ * @param rows number of items, and maximum number of iterations of a loop.
+ * @returns why the graph is refused; undefined if it is accepted.
  */
 export function graphFault(content: Uint8Array, tables: string, tensors: Map<string, Section>, rows: number): string | undefined {
-  /** Whole numbers of the graph itself, by name: onnxruntime refuses nodes that make what has the name of one. */
+  /** Whole number constants of the graph, by name: onnxruntime refuses nodes whose output has the name of one. */
   const constants: Record<string, number> = {};
   let messages = 0;
 
@@ -46,12 +48,12 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
     let input: Value | undefined;
     for (const [field, value] of found) {
       if (last[field] && kind[field] && field > 5 && field < 8) {
-        return DAMAGED; // two graphs, which would be merged
+        return DAMAGED; // onnxruntime would merge two graphs
       }
       last[field] = value;
       if (field === 1) {
         input ??= value;
-        dims.push(value as number); // the exporter packs none
+        dims.push(value as number); // the exporter writes them unpacked
       } else if (kind === TENSOR && field === 13) {
         const pair = new Map(fields(value));
         place[text(pair.get(1))] = text(pair.get(2));
@@ -62,7 +64,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
       if (!operators.includes(operator) || last[7]?.toString()) {
         return `it calls ${text(last[7])} ${operator}`;
       }
-      // A Loop stands in the graph itself, and what it runs may scan; a Scan has no other loop inside.
+      // A Loop must be in the main graph and may contain a Scan; a Scan contains no other loop.
       if (operator === "Loop" ? !(depth < 3 && constants[text(input)]! <= rows) : operator === "Scan" && scanning) {
         return "it has a loop without end";
       }
@@ -79,7 +81,7 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
         constants[name] = Math.max(constants[name] ?? 0, Number(value));
       }
     }
-    // Of a graph the tensors first: a loop's end is among them.
+    // A graph's tensors come first: they contain the ends of loops.
     for (const [field, value] of kind === GRAPH ? found.sort(([one], [other]) => other - one) : found) {
       const fault = kind[field] !== undefined && check(kind[field], value, depth + 1, scanning || operator === "Scan");
       if (fault) {
@@ -97,9 +99,9 @@ export function graphFault(content: Uint8Array, tables: string, tensors: Map<str
 }
 
 /**
- * Whole numbers are divided by positive constants of the graph alone: 0 ends the process, and of the least number -1
- * does. What is divided is known for floats where what it is made of is; what has its name twice is not known to be
- * anything.
+ * Check that whole numbers are divided only by positive constants of the graph: division by 0 ends the process, and so
+ * does division of the smallest number by -1. A value is known to be a float if its operands are; a name that occurs
+ * twice is not known.
  */
 function divisionFault(model: Uint8Array, constants: Record<string, number>): string | undefined {
   const named = new Map<string, number>();
@@ -119,10 +121,10 @@ function divisionFault(model: Uint8Array, constants: Record<string, number>): st
         all(node, 2).forEach(name);
         bodies.push(...all(node, 5).flatMap((attribute) => fields(attribute)!.filter(([f]) => f === 6 || f === 11).map(([, v]) => v)));
       } else if (field === 5 || field === 11) {
-        const told = last(value);
-        const own = told.get(field === 5 ? 8 : 1);
+        const entry = last(value);
+        const own = entry.get(field === 5 ? 8 : 1);
         name(own);
-        if (outer && isFloat(field === 5 ? told.get(2) : last(last(told.get(2)).get(1)).get(1))) {
+        if (outer && isFloat(field === 5 ? entry.get(2) : last(last(entry.get(2)).get(1)).get(1))) {
           floats.add(text(own));
         }
       }
@@ -159,7 +161,7 @@ function divisionFault(model: Uint8Array, constants: Record<string, number>): st
 
 const text = (value: Value | undefined) => (typeof value === "object" ? utf8(value) : "");
 
-/** The fields of a message: numbers, and the bytes of all that has a length. Undefined of one that is cut. */
+/** Return the fields of a message, which are numbers or bytes; undefined if it is truncated. */
 function fields(message: Value): [field: number, value: Value][] | undefined {
   if (typeof message === "number") {
     return undefined;
@@ -169,7 +171,7 @@ function fields(message: Value): [field: number, value: Value][] | undefined {
   const varint = () => {
     let value = 0;
     let byte = 128;
-    // Exact up to 2^53: what is larger is no size that is taken.
+    // Exact up to 2^53: larger sizes are refused anyway.
     for (let place = 1; byte > 127; place *= 128) {
       byte = message[at++] ?? NaN;
       value += (byte & 127) * place;

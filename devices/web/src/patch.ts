@@ -1,13 +1,13 @@
-/** Patches: one bundle made of another one, as docs/reference/patch.md says. Loaded when the first is applied. */
+/** Patches, which turn one bundle into another; specified in docs/reference/patch.md. Loaded when the first is applied. */
 
 import type { limits as specified } from "../../../edgerec/runtime/bundle-spec.json";
 import type { EdgeRecError } from "./errors.ts";
 import type { FileEntry, Manifest } from "./manifest.ts";
 import type { Bytes, Source } from "./source.ts";
 
-/** What the rest gives, which this is loaded apart from. */
+/** Functions of the library, passed in because this file is loaded separately. */
 export interface Tools {
-  /** A manifest, checked, and its signature too where that is wanted. */
+  /** Parse and check a manifest, and its signature if there are trusted keys. */
   parse(document: Bytes): Promise<Manifest>;
   checkFile(entry: FileEntry, content: Bytes, verify: boolean): Promise<void>;
   jsonObject(content: Bytes): Record<string, unknown>;
@@ -21,13 +21,13 @@ interface Base extends Tools {
   manifest: Manifest;
   /** The bytes of the manifest. */
   document: Bytes;
-  /** The content of a file of the base, its sha256 compared. */
+  /** Read a file of the base and compare its sha256. */
   read(entry: FileEntry): Promise<Bytes>;
-  /** The base is what was kept of one, without its card: nobody reads that, and where it is gone it is not made anew. */
-  kept: boolean;
+  /** The base is a cached copy without its card (README), which is never read from a cache and need not be rebuilt. */
+  cached: boolean;
 }
 
-/** @throws PatchError, and what else `apply` in index.ts says. */
+/** Apply a patch to the bundle of a source. @throws PatchError, and the other errors of `apply` in index.ts. */
 export async function apply(source: Source, patch: Bytes, tools: Tools): Promise<boolean> {
   const { parse, checkFile, EdgeRecError, PatchError } = tools;
   ({ limits } = tools);
@@ -38,33 +38,33 @@ export async function apply(source: Source, patch: Bytes, tools: Tools): Promise
     await checkFile(entry, content, true);
     return content;
   };
-  let made: [string, Bytes][] | null;
+  let changed: [string, Bytes][] | null;
   try {
-    made = await rebuilt(patch, { ...tools, manifest, document, read, kept: !!source.keepOnly });
+    changed = await rebuilt(patch, { ...tools, manifest, document, read, cached: !!source.keepOnly });
   } catch (error) {
     if (error instanceof EdgeRecError) {
       throw error;
     }
     throw new PatchError(error instanceof Refusal ? error.message : damaged((error as Error).message).message);
   }
-  if (made) {
+  if (changed) {
     if (!source.replace) {
-      throw new PatchError("this source keeps nothing: it has no 'replace'; get the whole bundle");
+      throw new PatchError("this source stores nothing: it has no 'replace'; get the whole bundle");
     }
-    await source.replace(made, document, [...files(manifest).keys(), ...made.map(([file]) => file)]);
+    await source.replace(changed, document, [...files(manifest).keys(), ...changed.map(([file]) => file)]);
   }
-  return !!made;
+  return !!changed;
 }
 
 const HEAD = 52;
 const SIGNED_FROM = 44;
-/** Those of the specification, which the rest of the library holds. */
+/** The limits of the specification, set by `apply`. */
 let limits: typeof specified;
-/** Bytes that are inflated at once, to look for the end of the header. */
+/** Bytes to inflate at a time while searching for the end of the header. */
 const PIECE = 1 << 16;
 const OURS = /^(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\.(?:bin|onnx|md)$/;
 
-/** The build shortens the names of manifests' fields; those of this are a file's, and so some are quoted below. */
+/** The header of a patch file. The build shortens some property names; names of this format are quoted for that reason. */
 interface Header {
   format: string;
   version: string;
@@ -75,14 +75,14 @@ interface Header {
   sections: { name: string; from: string | null; copies: number; side?: string; old: FormFields; new: FormFields }[];
 }
 
-/** Unsigned integers of one size; those of 64 bits are bigints, and everything here is done alike with both. */
+/** Unsigned integers of one size; those of 64 bits are bigints. The code below handles both in the same way. */
 type Units = Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
 type Unit = number & bigint;
 
 /**
- * The files that a patch makes, the manifest last; null where the base is what it leads to already.
+ * Rebuild the files that a patch changes, the manifest last; null if the base is the target already.
  *
- * @throws Refusal what is wrong with it, or that it is for another base; SignatureError; anything where it is hostile.
+ * @throws Refusal the patch is damaged, or for another base; SignatureError; any error for a hostile patch.
  */
 async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content: Bytes][] | null> {
   const { manifest, sha256 } = base;
@@ -101,15 +101,15 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
   const inflated = Number(head.getBigUint64(SIGNED_FROM, true));
   const known = manifest.metadata.bytes;
   need(inflated <= limits.inflated * known + limits.inflated_room, `${inflated} bytes for a bundle of ${known}`);
-  const parts = new Parts(patch.slice(HEAD), inflated);
+  const parts = new PatchParts(patch.slice(HEAD), inflated);
   try {
-    return await made(parts, inflated, `${major}.${head.getUint16(10, true)}`, base);
+    return await filesFrom(parts, inflated, `${major}.${head.getUint16(10, true)}`, base);
   } finally {
     await parts.close();
   }
 }
 
-async function made(parts: Parts, inflated: number, version: string, base: Base): Promise<[file: string, content: Bytes][] | null> {
+async function filesFrom(parts: PatchParts, inflated: number, version: string, base: Base): Promise<[file: string, content: Bytes][] | null> {
   const { manifest, document, sha256 } = base;
   const known = manifest.metadata.bytes;
   const header = await parts.header(base.jsonObject, version);
@@ -118,7 +118,7 @@ async function made(parts: Parts, inflated: number, version: string, base: Base)
     return null;
   }
   if (digest !== header.base["manifest"]) {
-    throw new Refusal("the patch was made for another bundle; apply patches in their order, or get the whole bundle");
+    throw new Refusal("the patch is for another bundle; apply patches in their order, or get the whole bundle");
   }
 
   const most = limits.growth * (known + inflated) + limits.growth_room;
@@ -129,10 +129,10 @@ async function made(parts: Parts, inflated: number, version: string, base: Base)
   const { bytes, copies } = header["manifest"];
   need(bytes <= limits.manifest_bytes, `a file of ${bytes} bytes`);
   await parts.ready(RUN * (bytes / limits.bytes_a_run + 1) + bytes);
-  const made = joined(document, bytes, copies);
-  need((await sha256(made)) === header["manifest"].sha256, "it makes another manifest than it promises");
-  const result = await base.parse(made);
-  // The new manifest is signed as it should be: only now is the rest of the stream inflated.
+  const target = joined(document, bytes, copies);
+  need((await sha256(target)) === header["manifest"].sha256, "it makes another manifest than it promises");
+  const result = await base.parse(target);
+  // The rest of the stream is inflated only after the new manifest's signature was checked.
   await parts.ready(inflated);
   need(result.metadata.bytes <= most, `a bundle of ${result.metadata.bytes} bytes`);
 
@@ -147,7 +147,7 @@ async function made(parts: Parts, inflated: number, version: string, base: Base)
   };
   for (const { file, from, copies } of header.files) {
     const source = from === null ? null : before.get(from)!;
-    const card = base.kept && source && manifest.others.includes(source);
+    const card = base.cached && source && manifest.others.includes(source);
     const content = card || !source ? new Uint8Array(source?.bytes ?? 0) : await base.read(source);
     const whole = joined(content, wanted.get(file)!.bytes, copies);
     if (card) {
@@ -161,7 +161,7 @@ async function made(parts: Parts, inflated: number, version: string, base: Base)
   }
   need(wanted.size === 0 && parts.left() === 0, "it brings other files than its manifest names");
   await parts.end();
-  return [...found, ["manifest.json", made]];
+  return [...found, ["manifest.json", target]];
 }
 
 class Refusal extends Error {}
@@ -180,11 +180,11 @@ function files({ ownFiles }: Manifest): Map<string, FileEntry> {
   return new Map(ownFiles.map((entry) => [entry.file, entry]));
 }
 
-/** Bytes of a run: three numbers. */
+/** Bytes of a run, which is three numbers. */
 const RUN = 12;
 
-/** The stream, inflated as it is asked for: the header, and the parts behind it, taken one after the other. */
-class Parts {
+/** The stream of a patch, inflated on demand: its header, and the parts after it, taken in order. */
+class PatchParts {
   private at = 0;
   private filled = 0;
   private readonly stream: Bytes;
@@ -198,7 +198,7 @@ class Parts {
     this.reader = inflated(deflated);
   }
 
-  /** Inflate so many bytes behind what was taken, or all. */
+  /** Inflate at least `bytes` after the last part that was taken, or to the end. */
   async ready(bytes: number): Promise<void> {
     const wanted = Math.min(this.at + bytes, this.stream.length);
     while (this.filled < wanted) {
@@ -209,16 +209,16 @@ class Parts {
     }
   }
 
-  /** Refuse a stream that has more than was promised, or bytes behind its end. */
+  /** Refuse a stream that is longer than promised, or has bytes after its end. */
   async end(): Promise<void> {
     let more = !(await this.reader.read()).done;
-    // Some platforms pass over what stands behind a stream; where nothing does, one without its last byte is cut.
+    // Some platforms ignore bytes after a stream. If there are none, a stream without its last byte is truncated.
     const shorter = inflated(this.deflated.subarray(0, -1));
     try {
       while (!more && !(await shorter.read()).done);
       more = true;
     } catch {
-      // It is cut.
+      // It is truncated.
     }
     await shorter.cancel().catch(() => undefined);
     need(!more, "its stream has another length than promised");
@@ -249,12 +249,12 @@ class Parts {
     return this.stream.subarray(this.at - size, this.at);
   }
 
-  /** Bytes that are not taken yet. */
+  /** The number of bytes that are not taken yet. */
   left(): number {
     return this.stream.length - this.at;
   }
 
-  /** Numbers that lie byte by byte: the lowest bytes of all, then the second ones, and so on. */
+  /** Take numbers that are stored in byte planes: the lowest bytes of all, then the second ones, and so on. */
   values(count: number, size: number): Units {
     const stored = this.take(count * size);
     const bytes = new Uint8Array(count * size);
@@ -266,12 +266,16 @@ class Parts {
     return units(bytes, size);
   }
 
-  /** @param least units that a run makes on average, but for one. */
-  copies(count: number, base: number, made: number, least = 1): Copies {
-    need(count <= made / least + 1, `${count} runs that make ${made}`);
+  /**
+   * Take copies that build `target` units from a base of `base` units.
+   *
+   * @param least minimum of the average units per run, except for one run.
+   */
+  copies(count: number, base: number, target: number, least = 1): Copies {
+    need(count <= target / least + 1, `${count} runs that make ${target}`);
     const numbers = this.values(3 * count, 4) as Uint32Array;
     const copies = new Copies(numbers, count);
-    need(copies.fit(base, made), "it copies what is not there");
+    need(copies.fit(base, target), "it copies what is not there");
     return copies;
   }
 }
@@ -285,7 +289,7 @@ function units(bytes: Bytes, size: number): Units {
   return new kind(bytes.slice().buffer);
 }
 
-/** How something is made of something like it: runs that are copied, and what is inserted between. */
+/** Instructions to build an array from a base: runs that are copied, with inserted units between them. */
 class Copies {
   constructor(
     private readonly numbers: Uint32Array,
@@ -296,7 +300,7 @@ class Copies {
     let end = 0;
     for (let n = 0; n < this.count; n++) {
       const skip = this.numbers[n]!;
-      // 0, -1, 1, -2, 2, ... as 0, 1, 2, 3, 4, ...
+      // 0, -1, 1, -2, 2, ... are stored as 0, 1, 2, 3, 4, ...
       const start = end + (skip % 2 ? -(skip + 1) / 2 : skip / 2);
       const count = this.numbers[this.count + n]!;
       end = start + count;
@@ -304,7 +308,7 @@ class Copies {
     }
   }
 
-  fit(base: number, made: number): boolean {
+  fit(base: number, target: number): boolean {
     let sum = 0;
     for (const [start, count, inserted] of this) {
       sum += count + inserted;
@@ -312,30 +316,30 @@ class Copies {
         return false;
       }
     }
-    return sum === made;
+    return sum === target;
   }
 
-  /** Units that are new. */
+  /** The number of inserted units. */
   inserted(): number {
     return this.numbers.subarray(2 * this.count).reduce((sum, inserted) => sum + inserted, 0);
   }
 
-  joined(base: Bytes, parts: Parts, bytes: number): Bytes {
-    const made = new Uint8Array(bytes);
+  joined(base: Bytes, parts: PatchParts, bytes: number): Bytes {
+    const target = new Uint8Array(bytes);
     const literals = parts.take(this.inserted());
     let at = 0;
     let used = 0;
     for (const [start, count, inserted] of this) {
-      made.set(base.subarray(start, start + count), at);
-      made.set(literals.subarray(used, (used += inserted)), at + count);
+      target.set(base.subarray(start, start + count), at);
+      target.set(literals.subarray(used, (used += inserted)), at + count);
       at += count + inserted;
     }
-    return made;
+    return target;
   }
 
-  /** The unit of the base that each is copied from, -1 of what is inserted. */
-  sources(made: number): Int32Array {
-    const found = new Int32Array(made).fill(-1);
+  /** For each unit the base unit that it is copied from, -1 for inserted ones. */
+  sources(target: number): Int32Array {
+    const found = new Int32Array(target).fill(-1);
     let at = 0;
     for (const [start, count, inserted] of this) {
       for (let n = 0; n < count; n++) {
@@ -347,22 +351,23 @@ class Copies {
   }
 }
 
-/** How the rows of one side come from those of the base. */
-interface Side {
+/** The origin of the rows of items or users in the base. */
+interface RowChanges {
+  /** The base's row of each row, -1 for new ones. */
   sources: Int32Array;
-  /** 1 of new rows and of those that are altered. */
+  /** 1 for new and changed rows. */
   touched: Uint8Array;
 }
 
-function sideOf(fields: { copies: number; changed: number }, parts: Parts, base: number, rows: number): Side {
+function rowChangesOf(fields: { copies: number; changed: number }, parts: PatchParts, base: number, rows: number): RowChanges {
   const copies = parts.copies(fields.copies, base, rows);
   need(copies.inserted() <= Math.max(parts.left(), base) + limits.new_rows_room, "more new rows than it can tell of");
   const sources = copies.sources(rows);
   const touched = Uint8Array.from(sources, (source) => +(source < 0));
-  const kept = new Uint8Array(base);
+  const used = new Uint8Array(base);
   for (const source of sources) {
-    need(source < 0 || !kept[source], "a row is copied twice");
-    kept[source] = 1; // of -1 nothing
+    need(source < 0 || !used[source], "a row is copied twice");
+    used[source] = 1; // no effect for -1
   }
   let row = 0;
   for (const distance of parts.values(fields.changed, 4) as Uint32Array) {
@@ -373,14 +378,14 @@ function sideOf(fields: { copies: number; changed: number }, parts: Parts, base:
   return { sources, touched };
 }
 
-/** The whole tables file. */
-function tables(header: Header, parts: Parts, base: Manifest, content: Bytes, result: Manifest): Bytes {
-  const made = new Uint8Array(result.tables.bytes);
-  const sides = new Map<string, Side>();
+/** Build the tables file. */
+function tables(header: Header, parts: PatchParts, base: Manifest, content: Bytes, result: Manifest): Bytes {
+  const target = new Uint8Array(result.tables.bytes);
+  const sides = new Map<string, RowChanges>();
   for (const [name, fields] of Object.entries(header.sides)) {
     const [old, now] = [base, result].map((one) => (name === "item" ? one.items : one.users)?.rows ?? 0);
-    need(now! <= 2 * made.length, `${now} rows in tables that have no room for them`); // a row takes half a byte at least
-    sides.set(name, sideOf(fields, parts, old!, now!));
+    need(now! <= 2 * target.length, `${now} rows in tables that have no room for them`); // a row takes at least 4 bits
+    sides.set(name, rowChangesOf(fields, parts, old!, now!));
   }
   const lengths: [Map<string, Uint32Array>, Map<string, Uint32Array>] = [new Map(), new Map()];
   const stored = (name: string) => {
@@ -393,24 +398,24 @@ function tables(header: Header, parts: Parts, base: Manifest, content: Bytes, re
     const [offset, dtype, , bytes] = result.sections.get(name)!;
     if (side === undefined) {
       const source = from === null ? new Uint8Array() : stored(from).bytes;
-      made.set(parts.copies(copies, source.length, bytes, limits.bytes_a_run).joined(source, parts, bytes), offset);
+      target.set(parts.copies(copies, source.length, bytes, limits.bytes_a_run).joined(source, parts, bytes), offset);
       continue;
     }
     const { sources, touched } = sides.get(side)!;
     const source = stored(from!);
     const before = unpacked(units(source.bytes, source.size), source.size, old, lengths[0]);
     const size = sizeOf(dtype);
-    const after = room(form, size, bytes / size, lengths[1]);
+    const after = zeroRows(form, size, bytes / size, lengths[1]);
     need(after.width.length === sources.length, `section '${name}' has other rows than its side`);
     fill(after, before, sources, touched, parts, size);
     const packing = packed(after, form, size, bytes / size);
     if ("pointers" in form) {
       [before, after].forEach((rows, n) => lengths[n]!.set(name, Uint32Array.from(rows.units as Uint32Array, Number)));
     }
-    made.set(new Uint8Array(packing.buffer), offset);
+    target.set(new Uint8Array(packing.buffer), offset);
   }
   need(waiting.size === 0, "other sections than the manifest's");
-  return made;
+  return target;
 }
 
 function sizeOf(dtype: string): number {
@@ -420,8 +425,8 @@ function sizeOf(dtype: string): number {
 type Block = [rows: number, width: number, bits: number, byColumn: number, zero: number];
 type FormFields = { blocks: Block[] } | { lengths: string; bits: number; zero: number } | { pointers: 1 };
 
-/** The rows of a section: its units, and where each row has its own. */
-interface Rows {
+/** The rows of a section: all units, and for each row the position of its first unit, their distance and number. */
+interface PatchRows {
   units: Units;
   blocks: Block[];
   first: Uint32Array;
@@ -430,13 +435,13 @@ interface Rows {
   zero: Uint32Array;
 }
 
-/** Units of a block, with those that fill the last byte; of 4 bits by column, a half is whole columns. */
+/** Return the number of units of a block with padding to whole bytes; each half of a 4-bit block has whole columns. */
 function unitsOf([rows, width, bits, byColumn]: Block): number {
   return bits === 4 ? 2 * (byColumn ? rows * Math.ceil(width / 2) : Math.ceil((rows * width) / 2)) : rows * width;
 }
 
-/** Where the rows of a form lie; ragged ones by the lengths that were told before. */
-function laidOut(form: FormFields, size: number, entries: number, lengths: Map<string, Uint32Array>): Rows {
+/** Allocate the rows of a form; those of ragged forms have the lengths of a section that came before. */
+function laidOut(form: FormFields, size: number, entries: number, lengths: Map<string, Uint32Array>): PatchRows {
   let blocks: Block[];
   let ragged: Uint32Array | undefined;
   if ("pointers" in form) {
@@ -448,13 +453,13 @@ function laidOut(form: FormFields, size: number, entries: number, lengths: Map<s
   } else {
     blocks = form.blocks;
   }
-  let room = 0;
+  let capacity = 0;
   for (const block of blocks) {
     const whole = block.every((number) => Number.isSafeInteger(number) && number >= 0);
     need(whole && (block[2] === 4 || block[2] === 8 * size) && (ragged || block[1] > 0), `a block ${block}`);
-    room += block[2] === 4 ? unitsOf(block) / 2 : unitsOf(block);
+    capacity += block[2] === 4 ? unitsOf(block) / 2 : unitsOf(block);
   }
-  need(blocks.length > 0 && room <= entries, "a section whose rows take more");
+  need(blocks.length > 0 && capacity <= entries, "a section whose rows take more");
   const rows = ragged ? ragged.length : blocks.reduce((sum, [count]) => sum + count, 0);
   const count = blocks.reduce((sum, block) => sum + unitsOf(block), 0);
   const [first, step, width, zero] = Array.from({ length: 4 }, () => new Uint32Array(rows)) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
@@ -480,8 +485,8 @@ function laidOut(form: FormFields, size: number, entries: number, lengths: Map<s
   return { units: units(new Uint8Array(count * size), size), blocks, first, step, width, zero };
 }
 
-/** The rows of a section as it is stored. */
-function unpacked(stored: Units, size: number, form: FormFields, lengths: Map<string, Uint32Array>): Rows {
+/** Read the rows of a stored section. */
+function unpacked(stored: Units, size: number, form: FormFields, lengths: Map<string, Uint32Array>): PatchRows {
   const rows = laidOut(form, size, stored.length, lengths);
   if ("pointers" in form) {
     rows.units.forEach((_, n) => (rows.units[n] = ((stored[n + 1] as Unit) - (stored[n] as Unit)) as Unit));
@@ -504,8 +509,8 @@ function unpacked(stored: Units, size: number, form: FormFields, lengths: Map<st
   return rows;
 }
 
-/** The rows of a section that is to be made, all of them zeros. */
-function room(form: FormFields, size: number, entries: number, lengths: Map<string, Uint32Array>): Rows {
+/** Allocate the rows of a new section, filled with their zero values. */
+function zeroRows(form: FormFields, size: number, entries: number, lengths: Map<string, Uint32Array>): PatchRows {
   const rows = laidOut(form, size, entries, lengths);
   let unit = 0;
   for (const block of rows.blocks) {
@@ -518,8 +523,8 @@ function exact(of: Units, value: number | bigint): Unit {
   return (of instanceof BigUint64Array ? BigInt(value) : Number(value)) as Unit;
 }
 
-/** Copy the rows, and add what those that are touched differ by; what is too large for a unit wraps around. */
-function fill(after: Rows, before: Rows, sources: Int32Array, touched: Uint8Array, parts: Parts, size: number): void {
+/** Copy rows from the base, and add the differences of touched rows, modulo the units' range. */
+function fill(after: PatchRows, before: PatchRows, sources: Int32Array, touched: Uint8Array, parts: PatchParts, size: number): void {
   const total = after.width.reduce((sum, width, row) => sum + (touched[row] ? width : 0), 0);
   const differences = parts.values(total, size);
   let at = 0;
@@ -527,24 +532,24 @@ function fill(after: Rows, before: Rows, sources: Int32Array, touched: Uint8Arra
     const source = sources[row]!;
     need(source < before.width.length, "it copies a row that is not there");
     const width = after.width[row]!;
-    const kept = source < 0 ? 0 : Math.min(width, before.width[source]!);
+    const copied = source < 0 ? 0 : Math.min(width, before.width[source]!);
     for (let n = 0; n < width; n++) {
-      const value = n < kept ? before.units[before.first[source]! + n * before.step[source]!]! : after.zero[row]!;
+      const value = n < copied ? before.units[before.first[source]! + n * before.step[source]!]! : after.zero[row]!;
       const difference = touched[row] ? differences[at++]! : 0;
       after.units[after.first[row]! + n * after.step[row]!] = (exact(after.units, value) + exact(after.units, difference)) as Unit;
     }
   }
 }
 
-/** The section as it is stored. */
-function packed(rows: Rows, form: FormFields, size: number, entries: number): Units {
-  const made = units(new Uint8Array(entries * size), size);
+/** Pack rows into the stored form of a section. */
+function packed(rows: PatchRows, form: FormFields, size: number, entries: number): Units {
+  const stored = units(new Uint8Array(entries * size), size);
   if ("pointers" in form) {
-    rows.units.forEach((length, n) => (made[n + 1] = ((made[n] as Unit) + (length as Unit)) as Unit));
-    return made;
+    rows.units.forEach((length, n) => (stored[n + 1] = ((stored[n] as Unit) + (length as Unit)) as Unit));
+    return stored;
   }
   const [, , bits, , zero] = rows.blocks[0]!;
-  made.fill(exact(made, bits === 4 ? zero | (zero << 4) : zero));
+  stored.fill(exact(stored, bits === 4 ? zero | (zero << 4) : zero));
   let at = 0;
   let unit = 0;
   for (const block of rows.blocks) {
@@ -552,13 +557,13 @@ function packed(rows: Rows, form: FormFields, size: number, entries: number): Un
     if (block[2] === 4) {
       for (let n = 0; n < count / 2; n++, at++) {
         const [low, high] = [rows.units[unit + n], rows.units[unit + count / 2 + n]] as [number, number];
-        made[at] = ((low & 15) | ((high & 15) << 4)) as Unit;
+        stored[at] = ((low & 15) | ((high & 15) << 4)) as Unit;
       }
     } else {
-      made.set(rows.units.subarray(unit, unit + count) as never, at);
+      stored.set(rows.units.subarray(unit, unit + count) as never, at);
       at += count;
     }
     unit += count;
   }
-  return made;
+  return stored;
 }

@@ -1,6 +1,6 @@
 /**
- * What no graph does: the best of an allow-list, and the answer to an empty history. Loaded with the first of them, and so
- * without what the rest imports.
+ * Rankings without a graph: the best items of an allow-list, and the answer to an empty history. Loaded on first use, and
+ * therefore without imports of the rest of the library.
  */
 
 import type { Bundle } from "./bundle.ts";
@@ -9,13 +9,13 @@ import type { EdgeRecError } from "./errors.ts";
 /** Rows and their scores, best first. */
 export type Ranking = [row: number, score: number][];
 
-/** The k best of rows by their scores, of equal ones the lower row. */
+/** Return the k best rows by score; among equal scores the lower row comes first. */
 export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ranking {
   const ranking = rows.map((row, at): Ranking[0] => [row, scores[at]!]);
   return ranking.sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, k);
 }
 
-/** The k most popular items, then any others by row, all with score 0, as their scores are without a history. */
+/** Return the k most popular items, then others by row, all with score 0, which is the score without a history. */
 export function popularOf(bundle: Bundle, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
   const { popular, items, sections } = bundle.manifest;
   if (popular == null) {

@@ -1,4 +1,4 @@
-/** The one thing that an app needs: raw ids in, raw ids out. */
+/** The recommender, the main interface for apps: raw ids in, raw ids out. */
 
 import type { Bundle, Feed } from "./bundle.ts";
 import { BundleError, firstLine, MissingError, RequestError } from "./errors.ts";
@@ -7,55 +7,55 @@ import type { Metadata } from "./manifest.ts";
 import type { Ranking } from "./ranking.ts";
 import type { Session, SessionOptions } from "./session.ts";
 
-/** One answer: the item's raw id and its score. */
+/** A recommended item's raw id and its score. */
 export interface Recommendation {
   item: Id;
   score: number;
 }
 
-/** Who asks: exactly one of these. */
+/** The subject of a recommendation: exactly one of these. */
 export interface Subject {
-  /** A raw id, of a bundle with users. */
+  /** A raw user id, for a bundle with users. */
   user?: Id;
-  /** Raw item ids, of a bundle without users, each counted once; they do not come back. May be empty. */
+  /** Raw item ids, for a bundle without users. Each counts once, and is not recommended. May be empty. */
   history?: Iterable<Id>;
 }
 
 export interface Limits {
-  /** How many; 10. */
+  /** Number of items; 10 by default. */
   k?: number;
-  /** Raw ids of items that must not come back. */
+  /** Raw ids of items that must not be recommended. */
   exclude?: Iterable<Id>;
-  /** Raw ids of the only items that may come back. */
+  /** Raw ids of the only items that may be recommended. */
   allow?: Iterable<Id>;
 }
 
 export interface Recommender {
   readonly metadata: Metadata;
   /**
-   * The k best items, best first; fewer where fewer are left. Of an empty history every score is 0 and the most popular
-   * items come first.
+   * Return the k best items, best first; fewer if fewer are left. For an empty history every score is 0 and the most
+   * popular items come first.
    *
    * @throws RequestError an unknown user or item, k outside 1..items, the wrong one of user and history, or an empty
-   *   history where the bundle does not say which items are popular. BundleError the bundle answers what no bundle does:
-   *   rows that it does not have, numbers that are not finite.
+   *   history if the bundle does not list popular items. BundleError an invalid answer of the bundle: unknown rows, or
+   *   numbers that are not finite.
    */
   recommend(request: Subject & Limits): Promise<Recommendation[]>;
-  /** Scores of the given items, in their order; zeros of an empty history. @throws RequestError as `recommend` does. */
+  /** Return the scores of items, in order; zeros for an empty history. @throws RequestError like `recommend`. */
   score(request: Subject & { items: Iterable<Id> }): Promise<Float32Array>;
-  /** The k items, 10, most like an item, itself left out, by the cosine of their vectors. */
+  /** Return the k (10 by default) items most similar to an item by the cosine of their vectors, without the item. */
   similar(item: Id, k?: number): Promise<Recommendation[]>;
-  /** The vector of a history; only of bundles whose 'encode' graph makes it. */
+  /** Compute the vector of a history; only for bundles with an 'encode' graph. */
   encode(history: Iterable<Id>): Promise<Float32Array>;
-  /** The item's title; null where the bundle carries none. @throws RequestError for an unknown item. */
+  /** Return an item's title; null if the bundle has none. @throws RequestError for an unknown item. */
   title(item: Id): string | null;
-  /** Whether the bundle knows an item. */
+  /** Return true if the bundle knows an item. */
   has(item: Id): boolean;
-  /** The id of every item, by row. */
+  /** Return the id of every item, by row. */
   items(): Id[];
-  /** A history that grows. @throws RequestError in a bundle with users, or for a limit below 1; MissingError of its store. */
+  /** Open a growing history. @throws RequestError for a bundle with users, or a limit below 1; MissingError of its store. */
   session(options?: SessionOptions): Promise<Session>;
-  /** Release what onnxruntime holds; what is asked afterwards is refused. */
+  /** Release onnxruntime's memory; later calls are errors. */
   close(): Promise<void>;
 }
 
@@ -69,7 +69,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
 
   const allRows = () => [...Array(rows).keys()];
 
-  /** The rows of raw item ids. */
+  /** Return the rows of raw item ids. */
   function rowsOf(ids: Iterable<Id>): number[] {
     if (typeof ids === "string" || !ids?.[Symbol.iterator]) {
       throw new RequestError(`expected a list of ids, got ${ids}: wrap it in []`);
@@ -83,15 +83,15 @@ export function recommenderOf(bundle: Bundle): Recommender {
     }
   }
 
-  /** Histories are for bundles without users, and only they have them. */
+  /** Check that the bundle has users, or none: only bundles without users take histories. */
   function demandUsers(wanted: boolean): void {
     if (!users === wanted) {
       throw new RequestError(`this bundle has ${users ? "users: give a user" : "no users: give a history of items"}`);
     }
   }
 
-  /** What the graphs take, and of a history its rows. */
-  async function asked({ user, history }: Subject): Promise<[Feed, number[]?]> {
+  /** Return the graphs' inputs for a subject, and the rows of a history. */
+  async function subjectFeed({ user, history }: Subject): Promise<[Feed, number[]?]> {
     if ((user == null) === (history == null)) {
       throw new RequestError("give either a user or a history of item ids");
     }
@@ -100,18 +100,18 @@ export function recommenderOf(bundle: Bundle): Recommender {
       return [{ user: [[known(users!, user, "user")], [1]] }];
     }
     const past = [...new Set(rowsOf(history!))];
-    const feed = { history: matrix(past[0] == null ? [-1] : past) }; // products over nothing differ by version
+    const feed = { history: matrix(past[0] == null ? [-1] : past) }; // results for empty inputs differ by onnxruntime's version
     return [manifest.graphs.has("encode") ? { vector: [await encoded(feed), [1, d]] } : feed, past];
   }
 
-  /** Refuse an answer that no bundle gives. */
+  /** Refuse an invalid answer of the bundle. */
   function demand(sound: boolean): void {
     if (!sound) {
       throw new BundleError("the bundle answers with what no bundle does; export it again");
     }
   }
 
-  /** The one vector of numbers that a graph answers. */
+  /** Run a graph that returns one vector of finite numbers. */
   async function numbers(graph: string, output: string, feed: Feed, count: number): Promise<Float32Array> {
     const data = (await bundle.run(graph, feed))[output]!.data as Float32Array;
     demand(data.length === count && data.every(Number.isFinite));
@@ -127,12 +127,12 @@ export function recommenderOf(bundle: Bundle): Recommender {
     });
   }
 
-  /** The best k of what is left. */
+  /** Run a graph that returns the k best of the remaining items. */
   async function ranked(graph: string, feed: Feed, k: number, left: number): Promise<Recommendation[]> {
     const { items, scores } = await bundle.run(graph, { ...feed, k: [[k], []] });
     const found = Array.from(items!.data as BigInt64Array, Number).filter((row) => row >= 0);
-    demand(found.length === Math.min(k, left)); // a score of -inf would pass for an item that is excluded
-    // What is missing comes last.
+    demand(found.length === Math.min(k, left)); // otherwise an item with score -inf would count as excluded
+    // Missing items are last.
     return answer(found.map((row, at) => [row, scores!.data[at] as number]));
   }
 
@@ -147,7 +147,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
       demandWhole("k", k, rows);
       const unwanted = rowsOf(exclude);
       const allowed = allow == null ? null : new Set(rowsOf(allow));
-      const [feed, past] = await asked(subject);
+      const [feed, past] = await subjectFeed(subject);
       const gone = new Set([...unwanted, ...(past ?? [])]);
       const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
       if (past && past[0] == null) {
@@ -163,15 +163,15 @@ export function recommenderOf(bundle: Bundle): Recommender {
     },
     async score({ items, ...subject }) {
       const candidates = rowsOf(items);
-      return scored((await asked(subject))[0], candidates);
+      return scored((await subjectFeed(subject))[0], candidates);
     },
     async similar(item, k = 10) {
       demandWhole("k", k, rows);
       return ranked("similar", { item: [rowsOf([item]), [1]] }, k, rows - 1);
     },
     async encode(history) {
-      const [{ vector }] = await asked({ history });
-      return (vector?.[0] as Float32Array) ?? encoded({}); // which there is no graph for
+      const [{ vector }] = await subjectFeed({ history });
+      return (vector?.[0] as Float32Array) ?? encoded({}); // fails: there is no encode graph
     },
     title(item) {
       const [row] = rowsOf([item]);
@@ -185,7 +185,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
       try {
         return await (await import("./session.ts")).openSession(model, options);
       } catch (error) {
-        throw new MissingError(`no history can be kept here: ${firstLine(error)}`);
+        throw new MissingError(`no history can be stored here: ${firstLine(error)}`);
       }
     },
     close: bundle.close,

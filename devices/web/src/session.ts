@@ -1,40 +1,40 @@
-/** A history that grows on the device and never leaves it. Loaded when the first is opened. */
+/** A growing history that never leaves the device. Loaded when the first one is opened. */
 
 import type { Id } from "./ids.ts";
 import type { Limits, Recommendation, Recommender } from "./recommender.ts";
 
-/** Where a history outlives the page: an app's own place, or in Node `fileStore`. */
+/** Persistent storage for a history: the app's own, or `fileStore` in Node. */
 export interface HistoryStore {
-  /** What was written last; null where there is nothing. */
+  /** Return the text that was written last; null if there is none. */
   read(): Promise<string | null>;
   write(text: string): Promise<unknown>;
   remove(): Promise<unknown>;
 }
 
 export interface SessionOptions {
-  /** Where the history is kept: a name in the browser's own storage, or a store; in memory alone. */
+  /** A name in the browser's storage, or a store; by default the history is only in memory. */
   store?: string | HistoryStore;
-  /** Items that are remembered at most, the latest; 1000. */
+  /** Maximum number of items, of which the latest are remembered; 1000 by default. */
   limit?: number;
 }
 
 export interface Session {
-  /** Raw ids, the latest last, at most the limit. Those that the bundle does not know (any more) are kept, and not asked with. */
+  /** Raw ids, the latest last, at most `limit`. Ids that the bundle does not know are stored, but not used. */
   readonly items: readonly Id[];
-  /** Remember an item, once. @throws RequestError where the bundle does not know it. */
+  /** Add an item, if it is new. @throws RequestError if the bundle does not know it. */
   add(item: Id): Promise<void>;
-  /** Forget one item, or without one all of them, in the store too. */
+  /** Forget one item, or all of them, in the store too. */
   forget(item?: Id): Promise<void>;
-  /** As the recommender does, with the items so far for a history. */
+  /** Recommend for the history. */
   recommend(limits?: Limits): Promise<Recommendation[]>;
-  /** The same for scores. */
+  /** Return the scores of items for the history. */
   score(items: Iterable<Id>): Promise<Float32Array>;
 }
 
 /**
- * Without what the rest imports, since it is loaded alone.
+ * Open a history. Loaded on first use, and therefore without imports of the rest of the library.
  *
- * @throws RangeError where something else than a history is in the store.
+ * @throws RangeError if the store contains something else than a history.
  */
 export async function openSession(model: Recommender, { store, limit = 1000 }: SessionOptions): Promise<Session> {
   const place = typeof store === "string" ? browserStore(store) : store;
@@ -43,7 +43,7 @@ export async function openSession(model: Recommender, { store, limit = 1000 }: S
   let last: Promise<unknown> = Promise.resolve();
   const known = () => items.filter(model.has);
 
-  /** Writes one after the other, so that the last one wins. */
+  /** Set the items; writes to the store are in order, so that the last one wins. */
   async function become(now: Id[]): Promise<void> {
     items = now;
     last = last.catch(() => undefined).then(() => (now.length > 0 ? place?.write(written(now)) : place?.remove()));
@@ -55,21 +55,21 @@ export async function openSession(model: Recommender, { store, limit = 1000 }: S
       return items;
     },
     async add(item) {
-      model.title(item); // an unknown one is an error of its
+      model.title(item); // raises the error for an unknown item
       if (!items.includes(plain(item))) {
         await become([...items, plain(item)].slice(-limit));
       }
     },
     forget: (item) => become(item === undefined ? [] : items.filter((one) => one !== plain(item))),
     recommend: (limits) => model.recommend({ ...limits, history: known() }),
-    score: (asked) => model.score({ items: asked, history: known() }),
+    score: (candidates) => model.score({ items: candidates, history: known() }),
   };
 }
 
-/** An id as answers have it: 7n is 7. */
+/** Return an id in the form of answers: 7 for 7n. */
 const plain = (item: Id) => (typeof item === "bigint" && Number.isSafeInteger(Number(item)) ? Number(item) : item);
 
-/** JSON; whole numbers that JavaScript's JSON would round are text of a kind of their own. */
+/** Serialise a history as JSON; bigints, which JSON cannot represent, become objects with text. */
 function written(items: Id[]): string {
   const plain = items.map((item) => (typeof item === "bigint" ? { int: `${item}` } : item));
   return JSON.stringify({ format: "edgerec.history", version: 1, items: plain });
@@ -82,12 +82,12 @@ function parsed(text: string): Id[] {
       return items.map((item) => (typeof item === "object" ? plain(BigInt(item.int)) : item));
     }
   } catch {
-    // Told below.
+    // Reported below.
   }
-  throw new RangeError("what is kept is no history of EdgeRec; remove it from its store");
+  throw new RangeError("the store holds no history of EdgeRec; remove its content");
 }
 
-/** The browser's own storage, which pages and workers of one origin share. */
+/** A store in the browser's storage, which pages and workers of one origin share. */
 function browserStore(name: string): HistoryStore {
   const place = `/${encodeURIComponent(name)}`;
   const store = () => caches.open("edgerec-histories");

@@ -1,10 +1,10 @@
 import { MissingError } from "./errors.ts";
 import type { Bytes } from "./source.ts";
 
-/** Whether checksums can be computed: not in pages of plain http. */
+/** Return true if checksums can be computed, which is not the case in pages over plain http. */
 export const canHash = () => !!globalThis.crypto?.subtle;
 
-/** Hexadecimal. @throws MissingError where this place has no cryptography. */
+/** Return the hexadecimal sha256. @throws MissingError if the platform has no cryptography. */
 export async function sha256(content: Bytes): Promise<string> {
   if (!canHash()) {
     throw new MissingError("no checksums can be computed here: serve the page over https");

@@ -1,4 +1,4 @@
-/** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes (docs/reference/bundle.md). */
+/** Signatures of bundles: ed25519 over the manifest's bytes, specified in docs/reference/bundle.md. */
 
 import type { EdgeRecError } from "./errors.ts";
 import type { Bytes } from "./source.ts";
@@ -9,19 +9,19 @@ interface Tools {
   MissingError: typeof EdgeRecError;
 }
 
-/** A public key: the text of a .pub file that `edgerec keys new` made, or its 32 raw bytes. */
+/** A public key: the text of a .pub file of `edgerec keys new`, or the 32 raw bytes. */
 export type PublicKey = string | Uint8Array;
 
 const SIGNATURE = /^,"signature":\{"key":"([0-9a-f]{64})","value":"([0-9a-f]{128})"\}\}\n$/;
 const SIGNATURE_BYTES = 228;
-/** Of a PEM file's SubjectPublicKeyInfo of ed25519, whose last 32 are the key. */
+/** Size of the SubjectPublicKeyInfo of ed25519 in a PEM file; its last 32 bytes are the key. */
 const DER_BYTES = 44;
 
 /**
- * Loaded where keys are given, and so without what the rest imports.
+ * Check a manifest's signature. Loaded only if keys are given, and therefore without imports of the rest of the library.
  *
- * @throws SignatureError unsigned, signed with a key that is none of these, or altered since; MissingError where one of the
- *   keys is none, or this place has no ed25519.
+ * @throws SignatureError unsigned, signed with another key, or altered later; MissingError if one of the keys is no key,
+ *   or the platform has no ed25519.
  */
 export async function checkSignature(
   document: Bytes,

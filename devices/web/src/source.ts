@@ -1,18 +1,18 @@
-/** Where the files of a bundle lie: behind a URL here, in a folder in Node (`node.ts`), or wherever an app keeps them. */
+/** Sources of a bundle's files: a URL here, a folder in Node (`node.ts`), or an app's own. */
 
 import { limits } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError, firstLine } from "./errors.ts";
 
 export type Bytes = Uint8Array<ArrayBuffer>;
 
-/** @throws TypeError where it is none. */
+/** Decode UTF-8. @throws TypeError if the bytes are not UTF-8. */
 export const utf8 = (text: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
 
 /**
- * The JSON object in bytes from anywhere. A value of two bytes takes many more when it is parsed, so that values are
- * counted before, by the commas and brackets that they need.
+ * Parse a JSON object from untrusted bytes. Parsed values take far more memory than their text: values are counted
+ * first, by their commas and brackets.
  *
- * @throws Error where it is none, or one of more values, levels or members than the specification allows.
+ * @throws Error if it is no object, or has more values, levels or members than the specification allows.
  */
 export function jsonObject(content: Bytes): Record<string, unknown> {
   let values = 0;
@@ -33,7 +33,7 @@ export function jsonObject(content: Bytes): Record<string, unknown> {
   return fields;
 }
 
-/** How much of the tables has arrived. */
+/** Progress of the download of the tables, in bytes. */
 export interface Progress {
   loaded: number;
   total: number;
@@ -41,80 +41,80 @@ export interface Progress {
 
 export interface Source {
   /**
-   * The content of a file.
+   * Read a file.
    *
-   * @param most no more bytes are read; a file that has more may be cut there, or refused.
-   * @param fresh what was kept of it is not good enough.
-   * @throws BundleError where there is none.
+   * @param most maximum number of bytes to read; a longer file may be truncated there, or refused.
+   * @param fresh do not use a cached copy.
+   * @throws BundleError if there is no such file.
    */
   read(file: string, most: number, fresh: boolean, progress?: (loaded: number) => void): Promise<Bytes>;
-  /** Told when a bundle is open: whatever else is kept of earlier ones may go. */
+  /** Remove cached files of earlier bundles; called with the files of a bundle after it was opened. */
   keepOnly?(files: string[]): Promise<unknown>;
   /**
-   * Bring the files of a patched bundle into effect, all of them or none: the manifest is the last.
+   * Store the files of a patched bundle, all of them or none; the manifest is the last.
    *
    * @param before the manifest that is replaced.
-   * @param kept the files of both bundles; whatever else is kept of earlier ones may go.
+   * @param retained the files of both bundles; other files of earlier bundles may be removed.
    */
-  replace?(files: [file: string, content: Bytes][], before: Bytes, kept: string[]): Promise<unknown>;
-  /** Where onnxruntime-node itself can open a file, so that it maps the tables beside it. */
+  replace?(files: [file: string, content: Bytes][], before: Bytes, retained: string[]): Promise<unknown>;
+  /** Return a path for onnxruntime-node, which then maps the tables from the same folder. */
   path?(file: string): string;
 }
 
 /**
- * The bundle below a URL. Its files are kept in the browser's Cache API by their addresses, which change with their
- * content; the manifest is asked for each time, and what was kept serves where there is no network.
+ * The source of a bundle below a URL. Files are cached with the browser's Cache API by their URLs, which change with
+ * their content. The manifest is requested each time; without a network, the cached copy is used.
  *
- * @param cache the name of the cache; null to keep nothing.
+ * @param cache the name of the cache; null for no cache.
  */
 export function web(address: string | URL, cache: string | null = "edgerec"): Source {
   const base = new URL(String(address).replace(/\/?$/, "/"), globalThis.location?.href);
   const url = (file: string) => new URL(encodeURIComponent(file), base).href;
-  // Pages of plain http have no caches, and a browser may refuse them: then all is fetched.
+  // Pages over plain http have no caches, and a browser may refuse them: then every file is downloaded.
   const store = () => (cache === null ? undefined : globalThis.caches?.open(cache).catch(() => undefined));
 
   return {
     async read(file, most, fresh, progress) {
       const place = url(file);
-      const keeping = await store();
-      const kept = await keeping?.match(place);
-      if (kept && !fresh) {
-        return bytes(kept);
+      const caching = await store();
+      const cached = await caching?.match(place);
+      if (cached && !fresh) {
+        return bytes(cached);
       }
       try {
         const response = await fetch(place, { cache: fresh ? "no-cache" : "default" });
         if (response.ok) {
           const content = await received(response, most, progress);
-          await keeping?.put(place, new Response(content)).catch(() => undefined);
+          await caching?.put(place, new Response(content)).catch(() => undefined);
           return content;
         }
         throw new Error(`status ${response.status}`);
       } catch (error) {
-        if (kept && error instanceof TypeError) {
-          return bytes(kept);
+        if (cached && error instanceof TypeError) {
+          return bytes(cached);
         }
         throw new BundleError(`${place} cannot be fetched (${firstLine(error)}); is the address right?`);
       }
     },
     async replace(files) {
-      const keeping = await store();
+      const caching = await store();
       for (const [file, content] of files) {
-        await keeping?.put(url(file), new Response(content));
+        await caching?.put(url(file), new Response(content));
       }
     },
     async keepOnly(files) {
       const wanted = new Set(files.map(url));
-      const keeping = await store();
-      for (const { url: kept } of (await keeping?.keys()) ?? []) {
-        if (new URL(".", kept).href === base.href && !wanted.has(kept)) {
-          await keeping!.delete(kept);
+      const caching = await store();
+      for (const { url: cached } of (await caching?.keys()) ?? []) {
+        if (new URL(".", cached).href === base.href && !wanted.has(cached)) {
+          await caching!.delete(cached);
         }
       }
     },
   };
 }
 
-/** The body of a response, its parts counted as they come. */
+/** Read the body of a response and report progress. */
 async function received(response: Response, most: number, progress?: (loaded: number) => void): Promise<Bytes> {
   const parts: BlobPart[] = [];
   let loaded = 0;

@@ -1,4 +1,4 @@
-/** What readers take, in every language: edgerec/runtime/bundle-spec.json, which docs/reference/bundle.md explains. */
+/** Limits of a bundle that readers enforce: edgerec/runtime/bundle-spec.json, explained in docs/reference/bundle.md. */
 declare module "*/bundle-spec.json" {
   export const operators: string[];
   export const typed_as_all: string[];

@@ -126,7 +126,7 @@ _DRAWS, _LEARNING, _WEIGHTS = range(3)
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _ChosenAction:
     """An action that is to be evaluated, and why."""
 
     action: Action
@@ -187,7 +187,7 @@ class BETSearch:
             self._members.append(self._groups.members(plan))
             self._fitness.append(entry["fitness"])
 
-    def _choose(self, number: int) -> _Choice:
+    def _choose(self, number: int) -> _ChosenAction:
         rng = self._rng(_DRAWS, number)
         turns = self._config.strategies()
         learnt = bool(self._fitness) and self._config.selection == "predictor"
@@ -196,7 +196,7 @@ class BETSearch:
         members = self._members_of(drawn)
         predicted = self._predictor.predict(members)
         at = int(predicted.argmax()) if strategy != "nearest" else int(self._distances(members).argmin())
-        return _Choice(drawn[at], strategy, float(predicted[at]) if learnt else None)
+        return _ChosenAction(drawn[at], strategy, float(predicted[at]) if learnt else None)
 
     def _members_of(self, actions: Sequence[Action]) -> list[Members]:
         return [self._groups.members(self._sampler.plan(action, exact=True)) for action in actions]
@@ -214,7 +214,9 @@ class BETSearch:
             pairs = rng.permutation(len(self._fitness))[: self._config.pairs]
             self._predictor.update([self._members[pair] for pair in pairs], [self._fitness[pair] for pair in pairs])
 
-    def _entry(self, number: int, choice: _Choice, plan: SizePlan, value: float, seconds: float) -> dict[str, Any]:
+    def _entry(
+        self, number: int, choice: _ChosenAction, plan: SizePlan, value: float, seconds: float
+    ) -> dict[str, Any]:
         counts = self._sampler.user_counts, self._sampler.item_counts
         kept = sum(int(sizes.sum()) for sizes in (plan.users, plan.items) if sizes is not None)
         return {

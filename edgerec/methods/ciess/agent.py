@@ -115,7 +115,7 @@ class Exploring:
 
 
 @dataclass(frozen=True)
-class Choice:
+class AgentAction:
     """What an agent does with all rows at once.
 
     Attributes:
@@ -184,7 +184,7 @@ class Agent:
         *,
         mean: float | None = None,
         tilt: float = 0.0,
-    ) -> Choice:
+    ) -> AgentAction:
         """For all rows, that have `sizes` (n,) and `quality` (n,) now.
 
         Args:
@@ -210,7 +210,7 @@ class Agent:
             chosen = visited[np.arange(sizes.size), best]
         if exploring.after_critic:
             chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
-        return Choice(chosen, plain.astype(np.float32), float(proposed.mean()))
+        return AgentAction(chosen, plain.astype(np.float32), float(proposed.mean()))
 
     def learn(self, updates: int, batch: int, number: int) -> None:
         """So many steps on transitions of the replay memory, where it holds any; `number` tells calls apart."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from edgerec.budget import project_sizes
 from edgerec.files import check_folder
 from edgerec.methods.base import Job
-from edgerec.methods.ciess.agent import Agent, Choice, Exploring
+from edgerec.methods.ciess.agent import Agent, AgentAction, Exploring
 from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, kept_at, key_of, shares_of
 from edgerec.methods.ciess.environment import Environment, Rules
-from edgerec.methods.ciess.visits import SIDES, Candidate, Pair, Visits, candidates
+from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, Visits, candidates
 from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
 from edgerec.methods.search.finalists import retrained, searched_budget
 from edgerec.methods.search.history import SearchHistory, size_deciles
@@ -168,14 +168,14 @@ class Explorer:
         users, items = (float(side.mean()) for side in self.visits.sizes[best])
         return float(np.log(users / items))
 
-    def _plan(self, sides: list[Choice], totals: tuple[int, int] | None) -> SizePlan:
+    def _plan(self, sides: list[AgentAction], totals: tuple[int, int] | None) -> SizePlan:
         """What the agents chose; where the search is strict, brought to the totals of users and items."""
         sizes = [choice.sizes for choice in sides]
         if totals is not None:
             sizes = [project_sizes(own, total, 1, self._job.d) for own, total in zip(sizes, totals, strict=True)]
         return SizePlan(self._job.d, *sizes)
 
-    def _price(self, sides: list[Choice], totals: tuple[int, int]) -> None:
+    def _price(self, sides: list[AgentAction], totals: tuple[int, int]) -> None:
         """The more a side's actor wants beyond its total, the dearer is memory for it, and cheaper the less: it is kept
         from running into an end of its range."""
         rules = []
@@ -224,7 +224,7 @@ def entry_of(
     }
 
 
-def _pair(sides: Sequence[Any]) -> Pair:
+def _pair(sides: Sequence[Any]) -> UserItemArrays:
     users, items = sides
     return users, items
 

@@ -23,11 +23,11 @@ from edgerec.tables import load_arrays
 FORMAT, VERSION = "edgerec.visits", 1
 SIDES = ("users", "items")
 
-Pair = tuple[NDArray[Any], NDArray[Any]]
+UserItemArrays = tuple[NDArray[Any], NDArray[Any]]
 """Something of the users, and of the items."""
 
 
-class _Search(TypedDict):
+class _StoredSearch(TypedDict):
     """The part of a search that is stored next to its arrays."""
 
     d: int
@@ -50,15 +50,15 @@ class Visits:
 
     d: int
     full: NDArray[np.float32]
-    sizes: list[Pair] = field(default_factory=list)
-    proposed: list[Pair] = field(default_factory=list)
+    sizes: list[UserItemArrays] = field(default_factory=list)
+    proposed: list[UserItemArrays] = field(default_factory=list)
     quality: list[float] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def add(self, sizes: Pair, proposed: Pair, quality: float, entry: dict[str, Any]) -> None:
+    def add(self, sizes: UserItemArrays, proposed: UserItemArrays, quality: float, entry: dict[str, Any]) -> None:
         """Keep one visit: sizes in the narrowest integers, proposals in float16."""
         narrow = np.uint8 if self.d <= 255 else np.uint16 if self.d <= 65535 else np.uint32
         self.sizes.append((sizes[0].astype(narrow), sizes[1].astype(narrow)))
@@ -82,9 +82,9 @@ class Visits:
     @classmethod
     def from_state(cls, state: State) -> Visits:
         """The inverse of `state`. Raises KeyError, ValueError where the arrays do not make any."""
-        fields = record(_Search, parse_json(state["visits"].tobytes()))
+        fields = record(_StoredSearch, parse_json(state["visits"].tobytes()))
 
-        def pairs(name: str) -> list[Pair]:
+        def pairs(name: str) -> list[UserItemArrays]:
             return list(zip(*(state[f"{name}.{side}"] for side in SIDES), strict=True)) if fields["quality"] else []
 
         return cls(fields["d"], state["full"], pairs("sizes"), pairs("proposed"), fields["quality"], fields["entries"])
@@ -112,7 +112,7 @@ class Visits:
             raise RunError(f"{path} is damaged ({error}); delete it") from error
 
 
-def _sum(pair: Pair) -> int:
+def _sum(pair: UserItemArrays) -> int:
     return int(sum(side.sum(dtype=np.int64) for side in pair))
 
 
@@ -178,7 +178,7 @@ def _visited(job: Job, visits: Visits, scores: Scores) -> Iterator[Candidate]:
             yield Candidate(SizePlan(job.d, *sizes), VISITED, number, float(scores[number]))
 
 
-def _promising(job: Job, origin: str, pairs: list[Pair], better: Scores, count: int) -> Iterator[Candidate]:
+def _promising(job: Job, origin: str, pairs: list[UserItemArrays], better: Scores, count: int) -> Iterator[Candidate]:
     total = searched_budget(job).total
     sums = np.array([sum(float(side.sum(dtype=np.float64)) for side in pair) for pair in pairs])
     order = np.argsort(np.abs(np.log(sums / total)) - better, kind="stable")

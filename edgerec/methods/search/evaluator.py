@@ -186,7 +186,7 @@ def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
             trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, anew=anew, **options)
         for _ in range(shared.epochs):
             trainer.epoch()
-        return evaluation_of(shared.split, trainer.vectors().remade(train), 1).evals
+        return evaluation_of(shared.split, trainer.vectors().with_history(train), 1).evals
 
 
 def _bare(split: Split) -> Split:
@@ -309,7 +309,7 @@ def train_full(
     while not _is_over(at.loop, most, patience):
         values = trainer.epoch()
         vectors = trainer.vectors()
-        score = validate(split, vectors.remade(split.train), options.threads)[SELECTION]
+        score = validate(split, vectors.with_history(split.train), options.threads)[SELECTION]
         at.loop["epoch"] += 1
         now = trainer.state()
         if at.loop["peak"] is None or score > at.loop["peak"]["score"]:

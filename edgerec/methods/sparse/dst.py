@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from edgerec.methods.base import Job, check_user_share
-from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Plan, check_config, horizon_of, train_within, two_tables
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, SparsePlan, check_config, horizon_of, train_within, two_tables
 from edgerec.training import FitResult
 
 _LAST_FRACTION = 0.01
@@ -57,7 +57,7 @@ class _DST:
         """Raises BudgetError where the budget leaves less than one value a row."""
         bounds, counts = two_tables(job, config.user_share)
         plan = replace(
-            Plan.still(bounds, counts),
+            SparsePlan.still(bounds, counts),
             grow=self.grow,
             fraction=config.fraction,
             last_fraction=_LAST_FRACTION * config.fraction,

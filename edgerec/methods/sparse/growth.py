@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.sparse.table import ActiveTable, Floats, Rows
+from edgerec.methods.sparse.table import ActiveTable, Floats, Ints
 from edgerec.models import State
 from edgerec.tables.checks import narrowest
 
@@ -40,7 +40,7 @@ class Accumulator:
         """Bytes of both arrays."""
         return self.sums.nbytes + self.columns.nbytes
 
-    def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
+    def add(self, table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> None:
         """Add the gradients (n, k) of those rows, each given once, by the dimensions `start`..`start + k - 1`, where
         the table is inactive. Parts of a step come in order, each of the same rows; what comes in is chosen when the
         last is there, so that it does not depend on the parts."""
@@ -76,7 +76,7 @@ class Accumulator:
         if stop == table.d:
             self._fresh = None
 
-    def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:
+    def strongest(self, start: int, stop: int, count: int) -> tuple[Ints, NDArray[Any]]:
         """Rows and columns, (k,) each, of the at most `count` strongest sums of the rows `start`..`stop` - 1."""
         sizes = np.abs(self.sums[start:stop])
         count = min(count, int(np.count_nonzero(sizes)))
@@ -103,9 +103,11 @@ class LastBatch:
     def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int) -> None:
         """`counts` of them for the rows within each of the `bounds`, (start, stop), wherever those stand; 8 bytes
         each."""
-        self._sides = [_Side(start, stop, count, d) for (start, stop), count in zip(bounds, counts, strict=True)]
+        self._sides = [
+            _StrongestGradients(start, stop, count, d) for (start, stop), count in zip(bounds, counts, strict=True)
+        ]
 
-    def add(self, table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> None:
+    def add(self, table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> None:
         """Take in the gradients (n, k) of those rows, ascending, by the dimensions `start`..`start + k - 1`."""
         for first in range(0, rows.size, _BLOCK):
             chosen = rows[first : first + _BLOCK]
@@ -113,13 +115,13 @@ class LastBatch:
             for side in self._sides:
                 side.add(chosen, start, sizes)
 
-    def strongest(self, start: int, stop: int, count: int) -> tuple[Rows, NDArray[Any]]:
+    def strongest(self, start: int, stop: int, count: int) -> tuple[Ints, NDArray[Any]]:
         """As `Accumulator.strongest`, of one of the bounds, and no more than was kept of it."""
         (side,) = (side for side in self._sides if (side.start, side.stop) == (start, stop))
         return side.strongest(count)
 
 
-class _Side:
+class _StrongestGradients:
     """The `count` strongest of the rows `start`..`stop` - 1, by their places in the full table. What comes in waits
     until it is a quarter as much."""
 
@@ -130,7 +132,7 @@ class _Side:
         self._waiting: list[tuple[Floats, NDArray[Any]]] = []
         self._least = np.float32(0)
 
-    def add(self, rows: Rows, start: int, sizes: Floats) -> None:
+    def add(self, rows: Ints, start: int, sizes: Floats) -> None:
         first, last = np.searchsorted(rows, (self.start, self.stop))
         at, columns = np.nonzero(sizes[first:last] > self._least)
         places = rows[first:last][at] * self._d + columns + start
@@ -147,13 +149,13 @@ class _Side:
         if 0 < self._sizes.size == self._count:
             self._least = self._sizes.min()
 
-    def strongest(self, count: int) -> tuple[Rows, NDArray[Any]]:
+    def strongest(self, count: int) -> tuple[Ints, NDArray[Any]]:
         self._cut()
         places = self._places[most(self._sizes, min(count, self._sizes.size))].astype(np.int64)
         return places // self._d, places % self._d
 
 
-def _inactive(table: ActiveTable, rows: Rows, start: int, gradients: Floats) -> Floats:
+def _inactive(table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> Floats:
     """A copy of the gradients (n, k) of those rows from the dimension `start` on, zero where the table is active."""
     fresh = gradients.copy()
     places, owners = table.places(rows)
@@ -183,7 +185,7 @@ def most(sizes: NDArray[Any], count: int) -> NDArray[np.bool_]:
     return kept
 
 
-def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Rows:
+def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Ints:
     """(k,) where the at most `count` smallest values of the rows `start`..`stop` - 1 stand; every row keeps its
     largest."""
     first, last = table.pointers[start], table.pointers[stop]
@@ -194,13 +196,13 @@ def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Rows:
     # One of several equals is enough.
     sizes[tops[np.searchsorted(tops, starts)]] = np.inf
     count = min(count, sizes.size - starts.size)
-    places: Rows = np.flatnonzero(most(-sizes, count)) + first
+    places: Ints = np.flatnonzero(most(-sizes, count)) + first
     return places
 
 
 def at_random(
     table: ActiveTable, start: int, stop: int, count: int, rng: np.random.Generator
-) -> tuple[Rows, NDArray[Any]]:
+) -> tuple[Ints, NDArray[Any]]:
     """Rows and columns of `count` inactive values of the rows `start`..`stop` - 1, or of all where there are fewer."""
     owners = np.repeat(np.arange(start, stop), np.diff(table.pointers[start : stop + 1]))
     taken = owners * table.d + table.columns[table.pointers[start] : table.pointers[stop]]
@@ -215,7 +217,7 @@ def at_random(
     return rows, columns
 
 
-def _contains(ascending: Rows, values: Rows) -> NDArray[np.bool_]:
+def _contains(ascending: Ints, values: Ints) -> NDArray[np.bool_]:
     at = np.minimum(np.searchsorted(ascending, values), ascending.size - 1)
     found: NDArray[np.bool_] = ascending[at] == values
     return found

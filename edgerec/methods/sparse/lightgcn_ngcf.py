@@ -15,7 +15,7 @@ from edgerec.extras import require
 from edgerec.methods.sparse.dense_weights import DenseWeights
 from edgerec.methods.sparse.masks import Mask, mask_of_largest
 from edgerec.methods.sparse.plan import Source
-from edgerec.methods.sparse.table import Floats, Parts, Rows
+from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
 from edgerec.models.graph_trainer import GraphConfig, singular_vectors
 from edgerec.models.lightgcn import LightGCNConfig
@@ -34,7 +34,7 @@ _DIMENSIONS = 16
 """That go through the graph at once: of all rows in full, only so many exist. 64 bytes a row are a line of the cache: a
 product with Gowalla's graph took 0.53 ms a dimension, and with 8 of them 0.72, with 32 again 0.53."""
 
-Backward = Callable[[Floats, Rows], Parts]
+Backward = Callable[[Floats, Ints], GradientBlocks]
 """The gradient by n ego rows, of the gradient by the rows that were made."""
 
 
@@ -96,10 +96,10 @@ class GraphObjective(ABC):
             return by_interaction(self._train, config.batch, generator)
         return by_user(self._train, config.users, config.negatives, generator, config.popular)
 
-    def active_rows(self, batch: Batch) -> Rows:
+    def active_rows(self, batch: Batch) -> Ints:
         return np.arange(self._n_rows)
 
-    def gradient(self, table: Source, batch: Batch, rows: Rows) -> tuple[float, Parts]:
+    def gradient(self, table: Source, batch: Batch, rows: Ints) -> tuple[float, GradientBlocks]:
         parts = [part.numpy() for part in (batch.users, batch.items, batch.negatives)]
         own, index = np.unique(np.concatenate(parts), return_inverse=True)
         users, items, negatives = torch.split(torch.from_numpy(index), [part.size for part in parts])
@@ -112,7 +112,7 @@ class GraphObjective(ABC):
         decay = (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
         return float(ranking.detach()), self._decayed(table, rows, decay, gradients)
 
-    def _decayed(self, table: Source, rows: Rows, decay: Floats, gradients: Parts) -> Parts:
+    def _decayed(self, table: Source, rows: Ints, decay: Floats, gradients: GradientBlocks) -> GradientBlocks:
         """With the share `decay` (n, 1) of the rows' own values."""
         for start, part in gradients:
             part += table.dimensions(start, start + part.shape[1])[rows] * decay
@@ -122,7 +122,7 @@ class GraphObjective(ABC):
         self._weights.step(lr)
 
     @abstractmethod
-    def _forward(self, table: Source, rows: Rows, batch: Any) -> tuple[Floats, Backward]:
+    def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
         """(n, d) those rows as they score in a step, or in what ships where `batch` is None, before they are cut; and
         what makes ego rows' gradients of theirs."""
 
@@ -132,13 +132,13 @@ class GraphObjective(ABC):
         with torch.no_grad():
             return self._cut(self._forward(table, rows, None)[0], rows)
 
-    def _cut(self, output: Floats, rows: Rows) -> Floats:
+    def _cut(self, output: Floats, rows: Ints) -> Floats:
         """What is kept of those rows; in place."""
         if self._kept is not None:
             output *= self._kept.at(rows)
         return output
 
-    def _graph_of(self, rows: Rows) -> scipy.sparse.csr_array[Any, Any]:
+    def _graph_of(self, rows: Ints) -> scipy.sparse.csr_array[Any, Any]:
         """Those rows of the graph."""
         return self._graph if rows.size == self._n_rows else self._graph[rows]
 
@@ -149,12 +149,12 @@ class GraphObjective(ABC):
             found[:, start : start + part.shape[1]] = part
         return found
 
-    def _parts(self, make: Callable[[slice], Floats]) -> Parts:
+    def _parts(self, make: Callable[[slice], Floats]) -> GradientBlocks:
         """All dimensions, a few at a time."""
         for start in range(0, self.width, _DIMENSIONS):
             yield start, make(slice(start, min(start + _DIMENSIONS, self.width)))
 
-    def _spread(self, rows: Rows, values: Floats, dimensions: slice) -> Floats:
+    def _spread(self, rows: Ints, values: Floats, dimensions: slice) -> Floats:
         """(n_rows, k) of all rows those dimensions, which are zero but for `rows`; they have them of `values`."""
         found = np.zeros((self._n_rows, dimensions.stop - dimensions.start), np.float32)
         found[rows] = values[:, dimensions]
@@ -203,13 +203,13 @@ class LightGCNObjective(GraphObjective):
         super().__init__(train, d, d, config, DenseWeights({}), seed, values)
         self._inner = Propagation(self._graph, max(config.layers - 1, 0), threads)
 
-    def _forward(self, table: Source, rows: Rows, batch: Any) -> tuple[Floats, Backward]:
+    def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
         last = self._graph_of(rows)
 
         def output(dimensions: slice) -> Floats:
             return self._propagated(table.dimensions(dimensions.start, dimensions.stop), rows, last)
 
-        def backward(of_output: Floats, wanted: Rows) -> Parts:
+        def backward(of_output: Floats, wanted: Ints) -> GradientBlocks:
             # The graph is symmetric, so that the gradient of a propagation is the propagation of the gradient.
             last = self._graph_of(wanted)
 
@@ -220,7 +220,7 @@ class LightGCNObjective(GraphObjective):
 
         return self._by_dimensions(rows.size, output), backward
 
-    def _propagated(self, values: Floats, rows: Rows, last: scipy.sparse.csr_array[Any, Any]) -> Floats:
+    def _propagated(self, values: Floats, rows: Ints, last: scipy.sparse.csr_array[Any, Any]) -> Floats:
         """(n, k) those rows of the mean over the layers of `values` (n_rows, k): by Horner's rule v + A (v + A (...)),
         whose last product needs those rows of A alone."""
         layers = self._config.layers
@@ -233,7 +233,7 @@ class LightGCNObjective(GraphObjective):
 
 
 @dataclass(frozen=True)
-class Step(Batch):
+class DropoutBatch(Batch):
     """A batch, and the seed of what it leaves out."""
 
     seed: int = 0
@@ -267,12 +267,12 @@ class NGCFObjective(GraphObjective):
         self._dropout = config.dropout
         self._propagation = Propagation(self._graph, 1, threads)
 
-    def batches(self, table: Source, generator: torch.Generator) -> Iterator[Step]:
+    def batches(self, table: Source, generator: torch.Generator) -> Iterator[DropoutBatch]:
         for batch in super().batches(table, generator):
             own = {field.name: getattr(batch, field.name) for field in fields(batch)}
-            yield Step(**own, seed=int(torch.randint(1 << 62, (), generator=generator)))
+            yield DropoutBatch(**own, seed=int(torch.randint(1 << 62, (), generator=generator)))
 
-    def _forward(self, table: Source, rows: Rows, batch: Any) -> tuple[Floats, Backward]:
+    def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
         needed = rows if len(self._layers) < 2 else np.arange(self._n_rows)
         graph = self._graph_of(needed)
         ego = torch.from_numpy(table.rows(needed)).requires_grad_()
@@ -290,7 +290,7 @@ class NGCFObjective(GraphObjective):
         if needed is not rows:
             output = output[torch.from_numpy(rows)]
 
-        def backward(of_output: Floats, wanted: Rows) -> Parts:
+        def backward(of_output: Floats, wanted: Ints) -> GradientBlocks:
             inputs = [ego, sums] if self._layers else [ego]
             given = torch.autograd.grad(output, [*inputs, *self._weights.tensors], torch.from_numpy(of_output))
             self._weights.set_gradients(given[len(inputs) :])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.methods.sparse.growth import most
-from edgerec.methods.sparse.plan import Objective, Plan
-from edgerec.methods.sparse.table import ActiveTable, Floats, Rows, active_at
+from edgerec.methods.sparse.plan import Objective, SparsePlan
+from edgerec.methods.sparse.table import ActiveTable, Floats, Ints, active_at
 from edgerec.models.low_rank import scaled_matrix
 from edgerec.tables.checks import narrowest
 
@@ -36,7 +36,7 @@ class Mask:
     """
 
     columns: NDArray[Any]
-    pointers: Rows
+    pointers: Ints
     d: int
 
     def of(self, matrix: Floats) -> Floats:
@@ -44,7 +44,7 @@ class Mask:
         values: Floats = matrix[np.repeat(np.arange(len(matrix)), np.diff(self.pointers)), self.columns]
         return values
 
-    def at(self, rows: Rows) -> NDArray[np.bool_]:
+    def at(self, rows: Ints) -> NDArray[np.bool_]:
         """(n, d) which values of those rows are active."""
         return active_at(self.columns, self.pointers, self.d, rows)
 
@@ -165,11 +165,11 @@ def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))
 
 
-def begin(train: Interactions, objective: Objective, plan: Plan, rng: np.random.Generator) -> ActiveTable:
+def begin(train: Interactions, objective: Objective, plan: SparsePlan, rng: np.random.Generator) -> ActiveTable:
     """A table whose mask is the plan's; where it comes from a factorisation, so may the values, scaled to the size of
     the objective's own.
 
-    Rows that are narrower than what ships hold no more than fits.
+    Ints that are narrower than what ships hold no more than fits.
     """
     d = objective.width
     counts = [min(count, (stop - start) * d) for (start, stop), count in zip(plan.bounds, plan.counts, strict=True)]

@@ -14,7 +14,7 @@ from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.methods.sparse.dense_weights import DenseWeights
 from edgerec.methods.sparse.plan import Source
-from edgerec.methods.sparse.table import Floats, Parts, Rows
+from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import SizePlan, State, Vectors
 from edgerec.models.mf import MFConfig
 from edgerec.models.ncf import NCFConfig, Network, products
@@ -38,9 +38,9 @@ _MIN_STEPS = 64
 class Triples:
     """One step: rows of the table, (n,) int64 each; `negatives` shall score less than `items`."""
 
-    users: Rows
-    items: Rows
-    negatives: Rows
+    users: Ints
+    items: Ints
+    negatives: Ints
 
 
 class MFObjective:
@@ -93,9 +93,9 @@ class MFObjective:
             against = self._hardest(table, users, tried)
             yield Triples(users, self._items[picked].astype(np.int64) + self._n_users, against + self._n_users)
 
-    def _hardest(self, table: Source, users: Rows, tried: NDArray[np.int64]) -> Rows:
+    def _hardest(self, table: Source, users: Ints, tried: NDArray[np.int64]) -> Ints:
         """(n,) of the items tried (negatives, n) the one that scores highest and users (n,) lack."""
-        best: Rows = tried[0].copy()
+        best: Ints = tried[0].copy()
         if self._observed is None:
             return best
         scored = self._scores(table, users)
@@ -107,14 +107,14 @@ class MFObjective:
             most = np.maximum(scores, most)
         return best
 
-    def _scores(self, table: Source, users: Rows) -> Callable[[Rows], Floats]:
+    def _scores(self, table: Source, users: Ints) -> Callable[[Ints], Floats]:
         """What scores items' rows (n,) for users (n,), one by one."""
         return partial(table.dots, table.rows(users))
 
-    def active_rows(self, batch: Triples) -> Rows:
+    def active_rows(self, batch: Triples) -> Ints:
         return np.unique(np.concatenate([batch.users, batch.items, batch.negatives]))
 
-    def gradient(self, table: Source, batch: Triples, rows: Rows) -> tuple[float, Parts]:
+    def gradient(self, table: Source, batch: Triples, rows: Ints) -> tuple[float, GradientBlocks]:
         leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
         ranking = softplus(self._margin(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
@@ -140,7 +140,7 @@ class MFObjective:
         self._weights.restore(state)
 
 
-def gather(table: Source, wanted: Rows, *rows: Rows) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+def gather(table: Source, wanted: Ints, *rows: Ints) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """What a loss by the rows `wanted` (n,), ascending, is differentiated by, (n, d); and each of `rows` (m,) looked
     up, (m, d).
 
@@ -211,13 +211,13 @@ class NCFObjective(MFObjective):
         super().step(self._rate * lr)
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        return self._network.behind(p, q, r)
+        return self._network.margin(p, q, r)
 
-    def _scores(self, table: Source, users: Rows) -> Callable[[Rows], Floats]:
+    def _scores(self, table: Source, users: Ints) -> Callable[[Ints], Floats]:
         network, p = self._network.detached(), torch.from_numpy(table.rows(users))
         own = network.own(p)
 
-        def scores(items: Rows) -> Floats:
+        def scores(items: Ints) -> Floats:
             q = torch.from_numpy(table.rows(items))
             found: Floats = network.score(p, own, q, network.its(q)).numpy()
             return found

@@ -21,7 +21,7 @@ import numpy as np
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
 from edgerec.methods.base import Job
-from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, Plan, fit_sparse, one_table
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, SparsePlan, fit_sparse, one_table
 from edgerec.methods.sparse.table import ActiveTable
 from edgerec.models import Trainer, check_range
 from edgerec.training import FitResult, Step
@@ -69,7 +69,7 @@ class PEP:
     def fit(self, job: Job, config: PEPConfig) -> FitResult:
         """Raises BudgetError where the budget leaves less than one value a row."""
         bounds, counts = one_table(job)
-        plan = Plan.still(bounds, counts)
+        plan = SparsePlan.still(bounds, counts)
 
         def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
             from edgerec.methods.sparse.masks import with_values

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from edgerec.data import Interactions
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.base import Job
-from edgerec.methods.sparse.table import Floats, Parts, Rows
+from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import SizePlan, State, Trainer, Vectors, check_range
 from edgerec.training import FitResult
 
@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class SparsePlan:
     """How a table is trained whose number of active values never changes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Plan:
     start: str = "factors"
 
     @classmethod
-    def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> Plan:
+    def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> SparsePlan:
         """Of a mask that never changes, trained densely."""
         return cls(
             bounds,
@@ -141,11 +141,11 @@ class Source(Protocol):
         """Active values."""
         ...
 
-    def rows(self, rows: Rows) -> Floats:
+    def rows(self, rows: Ints) -> Floats:
         """(n, d) those rows in full."""
         ...
 
-    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+    def dots(self, vectors: Floats, rows: Ints) -> Floats:
         """(n,) the products of `vectors` (n, d) with those rows."""
         ...
 
@@ -188,11 +188,11 @@ class Objective(Protocol):
         """The steps of an epoch, each drawn when its turn comes; `generator` is a torch.Generator."""
         ...
 
-    def active_rows(self, batch: Any) -> Rows:
+    def active_rows(self, batch: Any) -> Ints:
         """(n,) rows that may have a gradient, ascending, each once."""
         ...
 
-    def gradient(self, table: Source, batch: Any, rows: Rows) -> tuple[float, Parts]:
+    def gradient(self, table: Source, batch: Any, rows: Ints) -> tuple[float, GradientBlocks]:
         """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of the active rows,
         ascending; parts are made when their turn comes, and the table must not change before. What it trains beside
         the table keeps its own for `step`."""
@@ -273,7 +273,7 @@ def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
     return start
 
 
-def train_within(job: Job, plan: Plan) -> FitResult:
+def train_within(job: Job, plan: SparsePlan) -> FitResult:
     """Dynamic sparse training by a plan. What moves is not given up before it stays: while values grow from zero,
     validation may get worse than where it began."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgerec.extras import require
 from edgerec.methods.sparse.masks import Mask, largest_mask
 from edgerec.methods.sparse.plan import Objective
-from edgerec.methods.sparse.table import Floats, Rows, whole
+from edgerec.methods.sparse.table import Floats, Ints, whole
 from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class SoftTable:
         blocks = (slice(start, start + _BLOCK) for start in range(0, self.n_rows, _BLOCK))
         return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
 
-    def rows(self, rows: Rows) -> Floats:
+    def rows(self, rows: Ints) -> Floats:
         return _shrunk(*self._of(rows))
 
-    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+    def dots(self, vectors: Floats, rows: Ints) -> Floats:
         products: Floats = np.einsum("nd,nd->n", vectors, self.rows(rows))
         return products
 
@@ -62,7 +62,7 @@ class SoftTable:
         own = self._limits if self._limits.shape[1] == 1 else self._limits[:, start:stop]
         return _shrunk(self._values[:, start:stop].numpy(), own.numpy())
 
-    def step(self, rows: Rows, gradients: Floats, lr: float) -> None:
+    def step(self, rows: Ints, gradients: Floats, lr: float) -> None:
         """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
         at = torch.from_numpy(rows)
         values, limits = map(torch.from_numpy, self._of(rows))
@@ -77,7 +77,7 @@ class SoftTable:
         self._optimizer.step()
         self._limits = torch.sigmoid(self._thresholds)
 
-    def _of(self, rows: Rows | slice) -> tuple[Floats, Floats]:
+    def _of(self, rows: Ints | slice) -> tuple[Floats, Floats]:
         """Values and thresholds of those rows."""
         if isinstance(rows, slice):
             return self._values[rows].numpy(), self._limits[rows if len(self._limits) > 1 else slice(None)].numpy()

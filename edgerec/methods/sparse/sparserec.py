@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgerec.methods.base import Job
-from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Plan, check_config, horizon_of, one_table, train_within
+from edgerec.methods.sparse.plan import SPARSE_BACKBONES, SparsePlan, check_config, horizon_of, one_table, train_within
 from edgerec.training import FitResult
 
 _ON_A_GRAPH = frozenset({"lightgcn", "ngcf"})
@@ -78,7 +78,7 @@ class SparseRec:
         """Raises BudgetError where the budget leaves less than one value a row."""
         bounds, counts = one_table(job)
         share = counts[0] / (job.n_rows * job.d) if config.rows is None else config.rows
-        plan = Plan(
+        plan = SparsePlan(
             bounds,
             counts,
             mask_init=config.mask_init,

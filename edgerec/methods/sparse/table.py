@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from edgerec.models import State
 from edgerec.tables.checks import narrowest
 
-Rows = NDArray[np.int64]
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Parts = Iterator[tuple[int, Floats]]
+GradientBlocks = Iterator[tuple[int, Floats]]
 """Gradients (n, d) of n rows, some dimensions at a time, ascending: the first of them, and (n, k)."""
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -22,19 +22,19 @@ _BLOCK = 4096
 """Rows that are laid out anew at once."""
 
 
-def spans(pointers: Rows, rows: Rows) -> tuple[Rows, Rows]:
+def spans(pointers: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """What `rows` (n,) own of a CSR with these pointers: (m,) places in its arrays, and (m,) whose, in 0..n - 1."""
     starts, sizes = pointers[rows], pointers[rows + 1] - pointers[rows]
     owners = np.repeat(np.arange(rows.size), sizes)
     return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
 
 
-def whole(gradients: Parts) -> Floats:
+def whole(gradients: GradientBlocks) -> Floats:
     """(n, d) all their dimensions."""
     return np.concatenate([part for _, part in gradients], axis=1)
 
 
-def active_at(columns: NDArray[Any], pointers: Rows, d: int, rows: Rows) -> NDArray[np.bool_]:
+def active_at(columns: NDArray[Any], pointers: Ints, d: int, rows: Ints) -> NDArray[np.bool_]:
     """(n, d) which values of `rows` (n,) a CSR without values names."""
     places, owners = spans(pointers, rows)
     active = np.zeros((rows.size, d), np.bool_)
@@ -53,7 +53,7 @@ class ActiveTable:
         steps: of Adam.
     """
 
-    def __init__(self, values: Floats, columns: NDArray[Any], pointers: Rows, d: int) -> None:
+    def __init__(self, values: Floats, columns: NDArray[Any], pointers: Ints, d: int) -> None:
         """`columns` ascend inside a row."""
         self.values, self.pointers, self.d = values, pointers, d
         self.columns = columns.astype(narrowest(d - 1))
@@ -74,18 +74,18 @@ class ActiveTable:
         """Active values."""
         return self.values.size
 
-    def places(self, rows: Rows) -> tuple[Rows, Rows]:
+    def places(self, rows: Ints) -> tuple[Ints, Ints]:
         """Where the active values of `rows` (n,) stand, and whose they are: (m,) in the table, (m,) in 0..n - 1."""
         return spans(self.pointers, rows)
 
-    def rows(self, rows: Rows) -> Floats:
+    def rows(self, rows: Ints) -> Floats:
         """(n, d) those rows in full."""
         places, owners = self.places(rows)
         full = np.zeros((rows.size, self.d), np.float32)
         full[owners, self.columns[places]] = self.values[places]
         return full
 
-    def dots(self, vectors: Floats, rows: Rows) -> Floats:
+    def dots(self, vectors: Floats, rows: Ints) -> Floats:
         """(n,) the products of `vectors` (n, d) with those rows, one by one, over what is active."""
         places, owners = self.places(rows)
         parts = vectors[owners, self.columns[places]] * self.values[places]
@@ -98,12 +98,12 @@ class ActiveTable:
         full[self._owners(places), self.columns[places] - self.columns.dtype.type(start)] = self.values[places]
         return full
 
-    def _owners(self, places: Rows) -> Rows:
+    def _owners(self, places: Ints) -> Ints:
         """(m,) the rows that values at these places belong to."""
-        owners: Rows = np.searchsorted(self.pointers, places, side="right") - 1
+        owners: Ints = np.searchsorted(self.pointers, places, side="right") - 1
         return owners
 
-    def step(self, rows: Rows, gradients: Parts, lr: float, *, lazy: bool) -> None:
+    def step(self, rows: Ints, gradients: GradientBlocks, lr: float, *, lazy: bool) -> None:
         """One step of Adam with the gradients of those rows, ascending, each given once; the others' are zero.
 
         A `lazy` step leaves what belongs to other rows as it is, moments too.
@@ -140,7 +140,7 @@ class ActiveTable:
         root *= np.float32(lr / (1 - _BETA1**self.steps))
         values -= root
 
-    def replace(self, dropped: NDArray[Any], rows: Rows, columns: NDArray[Any]) -> None:
+    def replace(self, dropped: NDArray[Any], rows: Ints, columns: NDArray[Any]) -> None:
         """Take out the values at the places `dropped` (k,), and put zeros without moments at `rows`, `columns` (k,).
 
         What is put in must not be active, and each row must keep a value.

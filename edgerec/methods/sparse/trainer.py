@@ -13,8 +13,8 @@ from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, weakest
 from edgerec.methods.sparse.masks import begin
-from edgerec.methods.sparse.plan import Objective, Plan
-from edgerec.methods.sparse.table import ActiveTable, Floats, Parts, Rows
+from edgerec.methods.sparse.plan import Objective, SparsePlan
+from edgerec.methods.sparse.table import ActiveTable, Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
 from edgerec.models.losses import draw, inclusion_chances
 from edgerec.models.torch_threads import torch_threads
@@ -44,12 +44,12 @@ class RowSampler:
         self.importance = np.maximum(popularity, 1).astype(np.float32)
         self._uniform = uniform
 
-    def chances(self, rows: Rows, count: int) -> NDArray[np.float64]:
+    def chances(self, rows: Ints, count: int) -> NDArray[np.float64]:
         """(n,) with which each of `rows` is drawn where `count` are: proportional to its weight, at most 1."""
         own = self.importance[rows].astype(np.float64)
         return inclusion_chances((1 - self._uniform) * own / own.sum() + self._uniform / rows.size, count)
 
-    def update(self, rows: Rows, norms: Floats) -> None:
+    def update(self, rows: Ints, norms: Floats) -> None:
         """Learn from the norms (n,) of rows' gradients: what these rows hold together is shared out by them."""
         if (total := norms.sum()) > 0:
             own = self.importance[rows]
@@ -77,7 +77,7 @@ class SparseTrainer:
     def __init__(
         self,
         objective: Objective,
-        plan: Plan,
+        plan: SparsePlan,
         popularity: NDArray[np.int64],
         begin: Begin,
         *,
@@ -145,7 +145,7 @@ class SparseTrainer:
         loss, gradients = self._objective.gradient(self.table, batch, rows)
         squares = np.zeros(rows.size, np.float32)
 
-        def seen() -> Parts:
+        def seen() -> GradientBlocks:
             for start, part in gradients:
                 if sampled:
                     squares[:] += np.einsum("nk,nk->n", part, part)
@@ -217,7 +217,7 @@ class SparseTrainer:
 
 
 def trainer_of(
-    train: Interactions, objective: Objective, plan: Plan, *, seed: int, threads: int | None
+    train: Interactions, objective: Objective, plan: SparsePlan, *, seed: int, threads: int | None
 ) -> SparseTrainer:
     """A trainer that begins with the plan's mask."""
     popularity = np.concatenate([train.user_counts(), train.item_counts()])

@@ -17,13 +17,13 @@ from edgerec.tables import PrefixTable
 from edgerec.training import Start
 
 Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 NOISE = 0.01
 """Standard deviation of what new rows, and new dimensions of old ones, begin with (SCALL's code)."""
 
 
-def sides_of(plan: SizePlan) -> tuple[Rows, Rows]:
+def sides_of(plan: SizePlan) -> tuple[Ints, Ints]:
     """Return (n_users,) and (n_items,) sizes of a plan that has both. Raises ValueError."""
     if plan.users is None or plan.items is None:
         raise ValueError("a plan of a stream sizes both sides")
@@ -31,7 +31,7 @@ def sides_of(plan: SizePlan) -> tuple[Rows, Rows]:
 
 
 @dataclass(frozen=True)
-class Side:
+class CarriedTable:
     """One side's rows.
 
     Attributes:
@@ -43,22 +43,22 @@ class Side:
     table: PrefixTable
 
     @classmethod
-    def of(cls, ids: NDArray[Any], rows: Floats, sizes: Rows) -> Side:
+    def of(cls, ids: NDArray[Any], rows: Floats, sizes: Ints) -> CarriedTable:
         """The first sizes (n,) values of rows (n, d)."""
         return cls(ids, PrefixTable.from_dense(rows, sizes))
 
-    def places(self, ids: NDArray[Any]) -> Rows:
+    def places(self, ids: NDArray[Any]) -> Ints:
         """(n,) where the own rows stand among `ids`, which are sorted and have all of them."""
         return np.searchsorted(ids, self.ids)
 
-    def moved(self, ids: NDArray[Any], sizes: Rows, d: int, rng: np.random.Generator) -> Floats:
+    def moved(self, ids: NDArray[Any], sizes: Ints, d: int, rng: np.random.Generator) -> Floats:
         """(len(ids), d) rows of sizes (len(ids),): the first min(old, new) values of each, and noise behind."""
         rows = (NOISE * rng.standard_normal((len(ids), d))).astype(np.float32)
         places = self.places(ids)
         rows[places] = np.where(prefix_mask(self.table.sizes(), d), self.table.dense(), rows[places])
         return cut(rows, sizes)
 
-    def resized(self, ids: NDArray[Any], sizes: Rows) -> NDArray[np.bool_]:
+    def resized(self, ids: NDArray[Any], sizes: Ints) -> NDArray[np.bool_]:
         """(len(ids),) whether a row is new, or of another size than before."""
         changed = np.ones(len(ids), np.bool_)
         places = self.places(ids)
@@ -70,17 +70,17 @@ class Side:
 class Carry:
     """Users and items as a segment leaves them."""
 
-    users: Side
-    items: Side
+    users: CarriedTable
+    items: CarriedTable
 
     @classmethod
     def of(cls, known: Interactions, plan: SizePlan, users: Floats, items: Floats) -> Carry:
         """Rows of the users and items of `known`, cut to a plan that sizes both sides."""
         of_users, of_items = sides_of(plan)
-        return cls(Side.of(known.user_ids, users, of_users), Side.of(known.item_ids, items, of_items))
+        return cls(CarriedTable.of(known.user_ids, users, of_users), CarriedTable.of(known.item_ids, items, of_items))
 
     def moved(self, known: Interactions, plan: SizePlan, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """(n_users, d) and (n_items, d) rows of all that are known, as `Side.moved` makes each side's."""
+        """(n_users, d) and (n_items, d) rows of all that are known, as `CarriedTable.moved` makes each side's."""
         of_users, of_items = sides_of(plan)
         users = self.users.moved(known.user_ids, of_users, plan.d, rng)
         return users, self.items.moved(known.item_ids, of_items, plan.d, rng)
@@ -103,7 +103,7 @@ class Carry:
         sides = []
         for name in ("users", "items"):
             arrays = {key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(f"{name}.")}
-            sides.append(Side(arrays["ids"], PrefixTable.from_arrays(arrays, int(state["d"]))))
+            sides.append(CarriedTable(arrays["ids"], PrefixTable.from_arrays(arrays, int(state["d"]))))
         return cls(*sides)
 
 
@@ -205,7 +205,7 @@ class StreamTraining:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class PastSegment:
     """A segment of the past, as it was when it began: what sizes would have been worth there.
 
     Attributes:

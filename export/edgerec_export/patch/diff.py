@@ -35,7 +35,7 @@ from edgerec.runtime.patch.patchfile import (
 from edgerec.runtime.patch.rebuild import Side
 from edgerec.runtime.patch.rows import Rows, packed, unpacked
 from edgerec_export.patch.matches import byte_copies
-from edgerec_export.patch.shipped import SectionForm, forms_of
+from edgerec_export.patch.previous import SectionForm, forms_of
 
 
 @dataclass(frozen=True)

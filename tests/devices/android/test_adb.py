@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec_bench import Settings, bench, read_results
+from edgerec_bench import Settings, bench_request, read_results
 from edgerec_devices import Local, open_device
 from edgerec_devices.adb.device import Adb
 from tests.conftest import CommandLine, interrupted
@@ -97,14 +97,14 @@ def test_the_devices_commands(phone: Phone, command_line: CommandLine) -> None:
     told = command_line("devices", "info", phone.address, "--json")
     assert json.loads(told.stdout)["board"] == "Acme Phone 1"
     listed = json.loads(command_line("devices", "list", "--json").stdout)
-    assert [kind["here"] for kind in listed if kind["name"] == "adb"] == [[phone.address]]
+    assert [kind["connected"] for kind in listed if kind["name"] == "adb"] == [[phone.address]]
 
 
 def test_every_scenario(phone: Phone, bundle: Path) -> None:
     wanted = ("recommend", "score", "lookup", "load", "sustained", "offline")
     settings = Settings(processes=1, calls=5, seconds=0.01, scenarios=wanted, sustained_seconds=0.1, candidates=(7,))
     with Adb(SERIAL) as device:
-        (process,) = bench(bundle, settings, device=device).measured.processes
+        (process,) = bench_request(bundle, settings, device=device).measured.processes
     assert set(process.scenarios) == {"recommend", "score 7", "lookup"}
     assert process.cold or process.warm_because
     assert len(process.sustained) == 1

@@ -11,7 +11,7 @@ import pytest
 from edgerec.errors import BenchError
 from edgerec_devices import open_device
 from edgerec_devices.adb import bridge as android_bridge
-from edgerec_devices.adb.device import Adb, lacks
+from edgerec_devices.adb.device import Adb, missing
 from tests.conftest import CommandLine
 from tests.devices.conftest import write_script
 
@@ -28,7 +28,7 @@ SAID = {
     "authorising": ("error: device still authorizing", "adb: the phone does not trust this computer yet"),
     "two devices": (
         "error: more than one device/emulator",
-        "adb: more than one device is connected; say which: --device adb:SERIAL (see: adb devices)",
+        "adb: more than one device is connected; name one: --device adb:SERIAL (see: adb devices)",
     ),
     "offline": ("error: device offline", "adb: the device is offline; wake it, plug it in again, or: adb reconnect"),
     "no permission": (
@@ -80,7 +80,7 @@ def test_a_transfer_that_never_ends(verb: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(android_bridge, "SHELL_S", 2.0)
     (tmp_path / "a file").write_text("of a bundle")
     bridge = android_bridge.Bridge()
-    with pytest.raises(BenchError, match=r"^adb gave no answer for 2\S* s; start adb anew: adb kill-server$"):
+    with pytest.raises(BenchError, match=r"^adb gave no answer for 2\S* s; restart adb: adb kill-server$"):
         bridge.push([tmp_path / "a file"], "/there") if verb == "push" else bridge.pull("/there", tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_no_adb_and_nothing_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with Adb() as device, pytest.raises(BenchError, match="there is no adb on this machine; sudo apt-get install adb"):
         device.info()
-    assert [lack.mend.partition(" (")[0] for lack in lacks()] == [
+    assert [part.fix.partition(" (")[0] for part in missing()] == [
         "sudo apt-get install adb",
         "edgerec devices setup adb",
     ]

@@ -22,10 +22,10 @@ from edgerec_devices.adb.parts import (
     RUNNER,
     RUNNER_VARIABLE,
     Archive,
-    parts,
+    runtime_files,
     set_up,
 )
-from edgerec_devices.protocol import kept, silent
+from edgerec_devices.protocol import setup_folder, silent
 from tests.data.conftest import Host, host  # noqa: F401
 from tests.devices.android.parts import ABI, need
 from tests.devices.conftest import write_script
@@ -61,7 +61,7 @@ def archive_of(path: Path, **files: bytes) -> Path:
 
 
 def leftovers() -> list[str]:
-    return [path.name for path in kept("adb").parent.glob("*") if path.name != "onnxruntime.aar"]
+    return [path.name for path in setup_folder("adb").parent.glob("*") if path.name != "onnxruntime.aar"]
 
 
 def test_the_published_archive_and_the_ndk(
@@ -83,7 +83,7 @@ def test_the_published_archive_and_the_ndk(
         "downloading",
         f"building the runner for {HOST_ABI}",
     ]
-    found = parts(HOST_ABI)
+    found = runtime_files(HOST_ABI)
     with zipfile.ZipFile(archive) as given:
         assert found.library.read_bytes() == given.read(f"jni/{HOST_ABI}/{LIBRARY}")
     done = subprocess.run([str(found.runner)], capture_output=True, text=True, check=False)
@@ -94,9 +94,9 @@ def test_the_published_archive_and_the_ndk(
     with pytest.raises(
         BenchError, match=f"no runner for 'armeabi-v7a' here, only for: {HOST_ABI}; edgerec devices setup"
     ):
-        parts("armeabi-v7a")
+        runtime_files("armeabi-v7a")
     with pytest.raises(BenchError, match="the device is 'mips', and onnxruntime has no library for that"):
-        parts("mips")
+        runtime_files("mips")
 
 
 def test_another_archive_is_refused(host: Host, ndk: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -120,7 +120,7 @@ def test_without_an_ndk_nothing_is_fetched() -> None:
     ):
         set_up(silent)
     with pytest.raises(BenchError, match="is not here: edgerec devices setup adb"):
-        parts(ABI)
+        runtime_files(ABI)
 
 
 def test_a_folder_that_is_no_ndk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,12 +176,12 @@ def test_a_runner_that_is_built_is_taken(tmp_path: Path, monkeypatch: pytest.Mon
     built.write_bytes(b"\x7fELF".ljust(18, b"\0") + b"\xb7\0" + b"the rest")
     monkeypatch.setenv(RUNNER_VARIABLE, str(built))
     set_up(silent)
-    found = parts("arm64-v8a")
+    found = runtime_files("arm64-v8a")
     assert found.library.read_bytes() == b"arm64-v8a"
     assert found.runner.read_bytes() == built.read_bytes()
     assert found.runner.stat().st_mode & 0o111
-    assert [path.parent.name for path in kept("adb").glob(f"*/{RUNNER}")] == ["arm64-v8a"]
-    shutil.rmtree(kept("adb"))
+    assert [path.parent.name for path in setup_folder("adb").glob(f"*/{RUNNER}")] == ["arm64-v8a"]
+    shutil.rmtree(setup_folder("adb"))
 
 
 ANSWER = """

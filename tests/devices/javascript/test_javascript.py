@@ -338,12 +338,12 @@ def test_constants_are_not_folded_and_messages_are_short(ready: None) -> None:
 def test_numbers_beyond_two_to_the_53rd_are_exact(ready: None, tmp_path: Path) -> None:
     import numpy as np
 
-    from edgerec_export import Options, export, from_arrays
+    from edgerec_export import export, from_arrays
 
     ids = np.array([2**60 + 1, 2**60 + 2, 7])
     rng = np.random.default_rng(0)
     source = from_arrays(rng.standard_normal((3, 4), np.float32), rng.standard_normal((2, 4), np.float32), item_ids=ids)
-    bundle = export(source, tmp_path / "b", Options(verify=False)).folder
+    bundle = export(source, tmp_path / "b", verify=False).folder
     told = module(
         f"const model = await edgerec.load({json.dumps(str(bundle))}, {{ runtime }});\n"
         "tell([model.items(), model.has(2n ** 60n + 2n), model.has(2n ** 60n + 3n), model.has(7), model.has(7n)]);"

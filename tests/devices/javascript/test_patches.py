@@ -54,7 +54,7 @@ def test_python_undoes_what_javascript_applied(patches: Path, tmp_path: Path) ->
     )
     done, other, no_patch, nothing = map(json.loads, told.splitlines())
     assert done is True
-    assert other.startswith("PatchError: the patch was made for another bundle; apply patches in their order")
+    assert other.startswith("PatchError: the patch is for another bundle; apply patches in their order")
     assert no_patch == "PatchError: this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'"
     assert nothing.startswith("BundleError: ")
     undo_patch(work)

@@ -21,7 +21,6 @@ from edgerec.methods.search import evaluator as evaluating
 from edgerec.methods.search.history import FILE_NAME, RETRAIN, read_history
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.training import FitOptions, Run, Step
-from edgerec_export import Options as ExportOptions
 from edgerec_export import export, from_run
 from tests.conftest import CommandLine, interrupted
 
@@ -196,7 +195,7 @@ def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions
 
 def test_a_budget_in_bytes_holds_for_the_bundle(interactions: Interactions, tmp_path: Path) -> None:
     run = train(interactions, **{**WANTED, "budget": "30KiB"})
-    done = export(from_run(run), tmp_path / "bundle", ExportOptions(layout="mixed"))
+    done = export(from_run(run), tmp_path / "bundle", layout="mixed")
     assert done.nbytes <= 30 * 1024
 
 

@@ -21,7 +21,7 @@ from edgerec.methods.search.evaluator import SizeEvaluator
 from edgerec.methods.search.history import FILE_NAME, read_history
 from edgerec.tables import PrefixTable
 from edgerec.training import FitOptions, Run, Step
-from edgerec_export import Options, export, from_run
+from edgerec_export import export, from_run
 
 QUICK: dict[str, Any] = {
     "episodes": 2,
@@ -68,7 +68,7 @@ def test_a_budget_in_bytes_has_few_widths_and_holds_for_the_bundle(interactions:
     run = train_request(interactions, replace(request("30KiB"), dimensions=64))
     assert run.users is not None
     assert max(np.unique(table.sizes()).size for table in (run.users, run.items)) <= 16
-    done = export(from_run(run), tmp_path / "bundle", Options(layout="mixed"))
+    done = export(from_run(run), tmp_path / "bundle", layout="mixed")
     assert done.nbytes <= 30 * 1024
 
 

@@ -155,7 +155,7 @@ def test_a_fresh_training_is_that_of_the_backbone(name: str, mask_at: str | None
     trainer = backbone(name).trainer(job.split.train, plan, job.config, seed=job.seed, threads=1)
     for _ in range(2):
         trainer.epoch()
-    expected = evaluation_of(job.split, trainer.vectors().remade(job.split.train), 1)
+    expected = evaluation_of(job.split, trainer.vectors().with_history(job.split.train), 1)
     assert np.array_equal(one.users, expected.users, equal_nan=True)
 
 

@@ -13,7 +13,7 @@ from edgerec.data import Interactions, Stream, StreamSpec, stream
 from edgerec.methods.search.history import SearchHistory
 from edgerec.methods.stream import DecisionContext, SizePolicy, stream_method
 from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget
-from edgerec.methods.stream.warm_start import Rehearsal, StreamTraining
+from edgerec.methods.stream.warm_start import PastSegment, StreamTraining
 from edgerec.models import SizePlan, backbone
 from edgerec.models.ials import IALSConfig
 
@@ -73,7 +73,7 @@ def follow(rise_and_fall: Stream) -> Follow:
                 assert before is not None
                 if rehearsals is not None:
                     rehearsals.append(plan)
-                return Rehearsal(training, before.segment, before.carry).evaluate(plan)
+                return PastSegment(training, before.segment, before.carry).evaluate(plan)
 
             plan = policy.plan(DecisionContext(now, before, rehearse, SearchHistory(None), lambda step: None))
             yield now, plan

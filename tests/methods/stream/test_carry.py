@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.data import Interactions
-from edgerec.methods.stream.warm_start import NOISE, Carry, Side
+from edgerec.methods.stream.warm_start import NOISE, CarriedTable, Carry
 from edgerec.models import SizePlan
 
 D = 12
@@ -21,7 +21,7 @@ def test_a_row_keeps_its_first_values(seed: int) -> None:
     known = np.sort(rng.choice(40, 25, replace=False))  # the others are new
     old, new = rng.integers(1, D + 1, 25), rng.integers(1, D + 1, 40)
     rows = rng.standard_normal((25, D)).astype(np.float32)
-    moved = Side.of(ids[known], rows, old).moved(ids, new, D, rng)
+    moved = CarriedTable.of(ids[known], rows, old).moved(ids, new, D, rng)
     assert moved.shape == (40, D)
     for row, size in enumerate(new):
         assert not moved[row, size:].any()
@@ -35,7 +35,7 @@ def test_a_row_keeps_its_first_values(seed: int) -> None:
 
 
 def test_what_has_another_size_or_is_new_is_told() -> None:
-    side = Side.of(np.array([2, 5, 9]), np.ones((3, D), np.float32), np.array([3, 4, 5]))
+    side = CarriedTable.of(np.array([2, 5, 9]), np.ones((3, D), np.float32), np.array([3, 4, 5]))
     told = side.resized(np.array([1, 2, 5, 9]), np.array([1, 3, 2, 7]))
     assert told.tolist() == [True, False, True, True]
 

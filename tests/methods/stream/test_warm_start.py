@@ -11,7 +11,7 @@ from edgerec.budget import Budget
 from edgerec.data import Stream
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.stream.policy import SegmentContext, size_budget
-from edgerec.methods.stream.warm_start import Rehearsal, StreamTraining
+from edgerec.methods.stream.warm_start import PastSegment, StreamTraining
 from edgerec.models import SizePlan, Vectors, backbone
 from edgerec.models.ials import IALSConfig, IALSTrainer
 from edgerec.models.ials_refit import IALSRefit
@@ -81,7 +81,7 @@ def test_a_rehearsal_is_what_the_segment_would_have_been(rise_and_fall: Stream) 
     carry = own.kept(own.trained(before, first, None), before, first)
     vectors = own.trained(segment, plan, carry).vectors()
     metrics = segment.measure(vectors.users, vectors.items, threads=1)
-    worth = Rehearsal(own, segment, carry).evaluate(plan)
+    worth = PastSegment(own, segment, carry).evaluate(plan)
     assert worth.shape == (np.count_nonzero(segment.test.user_counts()),)
     assert worth.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
     assert worth.mean() > 0.1

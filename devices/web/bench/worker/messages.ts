@@ -1,4 +1,4 @@
-/** What page and worker say to each other. */
+/** Messages between the page and the worker. */
 
 import type { Answer, Request } from "../bench.ts";
 

@@ -1,12 +1,12 @@
-/** The page: fetches a request from the server that it came from, has a worker do it, and posts the answer back. */
+/** The measuring page: fetches a request from its server, lets a worker run it, and posts the answer back. */
 
 import type { Answer, Request } from "../bench.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
-/** A request with its number; none yet; or that there will be no more. */
-type Turn = { id: number; request: Request } | { wait: true } | { end: string };
+/** The server's reply: a request with its number; no request yet; or the end of the measurement. */
+type ServerReply = { id: number; request: Request } | { wait: true } | { end: string };
 
-/** Browsers measure a page's memory when they next collect garbage, which may be much later than this. */
+/** Time limit for a memory measurement: browsers may delay it until their next garbage collection. */
 const MEMORY_MS = 5000;
 
 const tab = (sessionStorage["tab"] ??= Math.random().toString(36).slice(2));
@@ -22,19 +22,19 @@ function complain(what: unknown): void {
 
 async function main(): Promise<void> {
   for (;;) {
-    const turn = (await (await fetch(`request?tab=${tab}`)).json()) as Turn;
-    if ("end" in turn) {
-      show(turn.end);
+    const reply = (await (await fetch(`request?tab=${tab}`)).json()) as ServerReply;
+    if ("end" in reply) {
+      show(reply.end);
       return;
     }
-    if ("wait" in turn) {
+    if ("wait" in reply) {
       continue;
     }
     show("Measuring. Keep this page in view, and the device still.");
-    // The server sees it end where this page is closed, or its process dies.
-    void fetch(`alive?id=${turn.id}`).catch(() => undefined);
-    const said = await work(turn.request);
-    await fetch(`answer?id=${turn.id}`, { method: "POST", body: JSON.stringify({ ...said, complaints }) });
+    // The server sees this request end if the page is closed or its process dies.
+    void fetch(`alive?id=${reply.id}`).catch(() => undefined);
+    const said = await work(reply.request);
+    await fetch(`answer?id=${reply.id}`, { method: "POST", body: JSON.stringify({ ...said, complaints }) });
     // The next request is for a fresh page.
     location.reload();
     return;
@@ -64,7 +64,7 @@ interface MemoryMeasuring {
   measureUserAgentSpecificMemory?: () => Promise<{ bytes: number }>;
 }
 
-/** {page: KiB of the page and its worker}, where the browser says it in time. */
+/** Return {page: KiB of the page and its worker}; empty if the browser does not report it in time. */
 async function memory(): Promise<Record<string, number>> {
   const { measureUserAgentSpecificMemory: measure } = performance as Performance & MemoryMeasuring;
   if (!crossOriginIsolated || measure === undefined) {
@@ -79,7 +79,7 @@ addEventListener("error", (event) => complain(event.message));
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 main().catch(() => {
   show("The connection to edgerec was lost. Start edgerec again, and open the address that it prints.");
-  // A browser that nobody sees would stay for ever, were edgerec killed: it ends with its last page.
+  // If edgerec is killed, a headless browser would run forever: it ends with its last page.
   if (navigator.userAgent.includes("Headless")) {
     close();
   }

@@ -1,4 +1,4 @@
-/** The worker: does one request, so that the page stays responsive and threads may wait. */
+/** The worker: runs one request, so that the page stays responsive and threads may block. */
 
 import { web } from "../../src/source.ts";
 import { answer, type Facts, type Host, type Ort, type Request } from "../bench.ts";
@@ -40,26 +40,26 @@ interface Extras {
 }
 const machine = navigator as Navigator & Extras;
 
-/** What the browser says of itself; what it does not say is absent. */
+/** Return facts about the browser; unknown facts are absent. */
 async function facts(): Promise<Facts> {
   const known: Facts = {
     user_agent: machine.userAgent,
     cores: machine.hardwareConcurrency,
     cross_origin_isolated: crossOriginIsolated,
-    simd: true, // onnxruntime-web has no build without
+    simd: true, // onnxruntime-web has no build without it
     webgpu: await gpuName(),
   };
   const hints = ["fullVersionList", "platformVersion", "architecture", "bitness", "model"];
   const said = await machine.userAgentData?.getHighEntropyValues(hints);
   const real = said?.fullVersionList?.filter(({ brand }) => !/Not.?A.?Brand/i.test(brand));
-  const told: Record<string, string | number | undefined> = {
+  const optional: Record<string, string | number | undefined> = {
     browser: real?.map(({ brand, version }) => `${brand} ${version}`).at(-1),
     os: [said?.platform, said?.platformVersion].filter(Boolean).join(" "),
     architecture: [said?.architecture, said?.bitness].filter(Boolean).join(" "),
     board: said?.model,
     device_memory_gib: machine.deviceMemory,
   };
-  for (const [name, value] of Object.entries(told)) {
+  for (const [name, value] of Object.entries(optional)) {
     if (value) {
       known[name] = value;
     }
@@ -67,7 +67,7 @@ async function facts(): Promise<Facts> {
   return known;
 }
 
-/** Vendor and architecture of the graphics processor that WebGPU has here, or "none". */
+/** Return vendor and architecture of WebGPU's graphics processor, or "none". */
 async function gpuName(): Promise<string> {
   const adapter = await machine.gpu?.requestAdapter().catch(() => null);
   return adapter ? [adapter.info?.vendor, adapter.info?.architecture].filter(Boolean).join(" ") || "unnamed" : "none";

@@ -20,7 +20,7 @@ import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
 
-/** An open bundle: files checked, graphs opened on first use over the same tables. */
+/** An open bundle: its files are checked, its graphs are opened on first use and share the tables. */
 final class Bundle {
     final Manifest manifest;
     final Tables tables;
@@ -29,17 +29,17 @@ final class Bundle {
     private final OrtEnvironment environment;
     private final Map<String, OrtSession> sessions = new HashMap<>();
 
-    /** Inputs of a graph: named whole numbers or floats, with their shapes. */
+    /** Inputs of a graph: whole numbers or floats by name, with their shapes. */
     static final class Feed {
         private final Map<String, Object> values = new HashMap<>();
         private final Map<String, long[]> shapes = new HashMap<>();
 
-        /** Whole numbers, (1, n). */
+        /** Add whole numbers of shape (1, n). */
         Feed row(String name, long[] row) {
             return put(name, row, 1, row.length);
         }
 
-        /** A (long[] or float[]) of any shape. */
+        /** Add a long[] or float[] of any shape. */
         Feed put(String name, Object array, long... shape) {
             values.put(name, array);
             shapes.put(name, shape);
@@ -47,7 +47,12 @@ final class Bundle {
         }
     }
 
-    /** @throws BundleException no bundle, a missing, cut or altered file, a hostile graph, or a newer major version. */
+    /**
+     * Open a bundle and check its files.
+     *
+     * @throws BundleException no bundle, a missing, truncated or changed file, a hostile graph, or a newer major
+     *     version.
+     */
     Bundle(File folder, Options options) {
         this.folder = folder;
         threads = options.threads;
@@ -73,7 +78,7 @@ final class Bundle {
         return new Manifest(document(folder, options));
     }
 
-    /** The bytes of a folder's manifest, signed by one of the trusted keys. */
+    /** Read the manifest in a folder, and check that one of the trusted keys signed it. */
     static byte[] document(File folder, Options options) {
         File file = new File(folder, Manifest.NAME);
         if (!file.isFile()) {
@@ -87,7 +92,7 @@ final class Bundle {
         return content;
     }
 
-    /** The bytes of a file that is a manifest. */
+    /** Read a manifest file. */
     static byte[] document(File file) {
         if (file.length() > Manifest.MOST_BYTES) {
             throw new BundleException(file + " has more than " + Manifest.MOST_BYTES
@@ -96,25 +101,25 @@ final class Bundle {
         return read(file, (int) file.length());
     }
 
-    /** Without onnxruntime's telemetry, which is read from the environment when its library is loaded. */
+    /** Load onnxruntime with its telemetry off, which it reads from the environment when its library is loaded. */
     private static OrtEnvironment environment() {
         try {
             Class<?> os = Class.forName("android.system.Os");
             os.getMethod("setenv", String.class, String.class, boolean.class)
                     .invoke(null, "ORT_DISABLE_TELEMETRY", "1", true);
         } catch (ReflectiveOperationException elsewhere) {
-            // Not Android: its user sets the environment.
+            // Not Android: the user sets the environment.
         }
         OrtEnvironment environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
         try {
             environment.setTelemetry(false);
         } catch (OrtException none) {
-            // There is none to switch off.
+            // This onnxruntime has no telemetry.
         }
         return environment;
     }
 
-    /** A file of the bundle, which is one, of the promised size, in the folder itself: no link leads out of it. */
+    /** Return a file of the bundle after a check that it exists, has the promised size, and is no link. */
     private static File checked(File folder, Manifest.Entry entry) {
         File file = new File(folder, entry.file);
         if (!file.isFile()) {
@@ -125,7 +130,7 @@ final class Bundle {
                 throw new BundleException(file + " is a link; copy the file itself");
             }
         } catch (IOException error) {
-            throw new BundleException(file + " cannot be looked at: " + error.getMessage(), error);
+            throw new BundleException(file + " cannot be read: " + error.getMessage(), error);
         }
         if (file.length() != entry.bytes) {
             throw new BundleException(file + " has " + file.length() + " bytes where " + Manifest.NAME + " says "
@@ -134,14 +139,14 @@ final class Bundle {
         return file;
     }
 
-    /** The same, its sha256 compared. */
+    /** Return a file of the bundle after a check of its sha256 too. */
     static File verified(File folder, Manifest.Entry entry) {
         File file = checked(folder, entry);
         MessageDigest digest = Signatures.digest();
-        byte[] room = new byte[1 << 16];
+        byte[] buffer = new byte[1 << 16];
         try (FileInputStream stream = new FileInputStream(file)) {
-            for (int count = stream.read(room); count >= 0; count = stream.read(room)) {
-                digest.update(room, 0, count);
+            for (int count = stream.read(buffer); count >= 0; count = stream.read(buffer)) {
+                digest.update(buffer, 0, count);
             }
         } catch (IOException error) {
             throw new BundleException(file + " cannot be read: " + error.getMessage() + "; copy it again", error);
@@ -152,7 +157,7 @@ final class Bundle {
         return file;
     }
 
-    /** The content of a graph or a card, its sha256 compared. */
+    /** Read a graph or a card, and compare its sha256. */
     static byte[] read(File folder, Manifest.Entry entry) {
         File file = checked(folder, entry);
         if (entry.bytes > Manifest.MOST_BYTES) {
@@ -180,7 +185,7 @@ final class Bundle {
                 file + " is not the file that " + Manifest.NAME + " describes (sha256 differs); copy it again");
     }
 
-    /** What a graph answers, copied out of onnxruntime: long[] of whole numbers, else float[]. */
+    /** Run a graph and return copies of its outputs: long[] for whole numbers, else float[]. */
     Map<String, Object> run(String name, Feed feed) {
         Map<String, OnnxTensor> inputs = new HashMap<>();
         try {
@@ -222,7 +227,7 @@ final class Bundle {
         return values;
     }
 
-    /** The session of a graph, opened by its path: onnxruntime maps the tables file beside it. */
+    /** Return the session of a graph, opened by its path: onnxruntime maps the tables file in the same folder. */
     private OrtSession session(String name) throws OrtException {
         Manifest.Graph graph = manifest.graphs.get(name);
         if (graph == null) {
@@ -243,12 +248,12 @@ final class Bundle {
             options.setIntraOpNumThreads(threads);
             options.setMemoryPatternOptimization(false);
             for (Map.Entry<String, Object> setting : manifest.session.entrySet()) {
-                // Others are left alone, for they could name files.
+                // Other options are ignored: they could name files.
                 if (Spec.SESSION_OPTIONS.contains(setting.getKey())) {
                     options.addConfigEntry(setting.getKey(), String.valueOf(setting.getValue()));
                 }
             }
-            // Constants are not folded: a graph of a few kB would make gigabytes when it is opened.
+            // Constant folding is off: a hostile graph of a few kB could otherwise allocate gigabytes when opened.
             for (Map.Entry<String, String> setting : Spec.READER_OPTIONS.entrySet()) {
                 options.addConfigEntry(setting.getKey(), setting.getValue());
             }
@@ -275,16 +280,16 @@ final class Bundle {
         }
     }
 
-    /** A long[] without repetitions, in order. */
+    /** Return the rows without repetitions, in order. */
     static long[] distinct(long[] rows) {
         Set<Long> seen = new HashSet<>();
-        long[] kept = new long[rows.length];
+        long[] found = new long[rows.length];
         int length = 0;
         for (long row : rows) {
             if (seen.add(row)) {
-                kept[length++] = row;
+                found[length++] = row;
             }
         }
-        return Arrays.copyOf(kept, length);
+        return Arrays.copyOf(found, length);
     }
 }

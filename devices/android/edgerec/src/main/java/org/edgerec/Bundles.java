@@ -14,14 +14,14 @@ import java.util.HashSet;
 import java.util.Set;
 import java.util.regex.Pattern;
 
-/** Bundles brought to where they can be mapped: assets of an app are no files, and what is downloaded is one stream. */
+/** Installation of bundles into folders, where they can be mapped: assets of an app and downloads are no files. */
 public final class Bundles {
-    /** What bundles leave behind when they are replaced. */
+    /** Names of bundle files, which remain when the bundle is replaced. */
     static final Pattern OURS = Pattern.compile(
             "(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\\.(bin|onnx|md)(\\.part)?"
             + "|manifest\\.json\\.part|manifest\\.previous\\.json(\\.part)?");
 
-    /** Where the files of a bundle come from: {@code name -> assets.open("films.bundle/" + name)}. */
+    /** The source of a bundle's files: {@code name -> assets.open("films.bundle/" + name)}. */
     public interface Source {
         InputStream open(String name) throws IOException;
     }
@@ -29,12 +29,12 @@ public final class Bundles {
     private Bundles() {}
 
     /**
-     * Copy a bundle into a folder, which has it as a whole or what was there before: its files' names change with their
-     * content, and the manifest comes last. What is there already is not copied again; what an earlier bundle left
-     * goes. Every file is compared by sha256: {@code load} need not verify after it.
+     * Copy a bundle into a folder, completely or not at all: file names change with the content, and the manifest is
+     * copied last. Existing files are not copied again; files of an earlier bundle are deleted. Every file is compared
+     * by sha256: {@code load} need not verify afterwards.
      *
-     * @throws BundleException no bundle, or one that does not fit its manifest.
-     * @throws MissingException where the source cannot be read or the folder not be written.
+     * @throws BundleException the source is no bundle, or does not match its manifest.
+     * @throws MissingException the source cannot be read, or the folder cannot be written.
      */
     public static void install(Source source, File folder) {
         try {
@@ -43,13 +43,13 @@ public final class Bundles {
             }
             byte[] content;
             try (InputStream stream = source.open(Manifest.NAME)) {
-                ByteArrayOutputStream made = new ByteArrayOutputStream();
-                copy(stream, made, Manifest.MOST_BYTES);
-                content = made.toByteArray();
+                ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+                copy(stream, bytes, Manifest.MOST_BYTES);
+                content = bytes.toByteArray();
             }
-            Set<String> kept = new HashSet<>();
+            Set<String> named = new HashSet<>();
             for (Manifest.Entry entry : new Manifest(content).files()) {
-                kept.add(entry.file);
+                named.add(entry.file);
                 File file = new File(folder, entry.file);
                 if (!isThere(folder, entry)) {
                     try (InputStream stream = source.open(entry.file)) {
@@ -61,13 +61,13 @@ public final class Bundles {
             write(new ByteArrayInputStream(content), manifest, content.length, Signatures.sha256(content));
             String[] names = folder.list();
             for (String name : names == null ? new String[0] : names) {
-                if (OURS.matcher(name).matches() && !kept.contains(name) && !new File(folder, name).delete()) {
+                if (OURS.matcher(name).matches() && !named.contains(name) && !new File(folder, name).delete()) {
                     throw new IOException(name + " cannot be deleted");
                 }
             }
         } catch (IOException error) {
-            throw new MissingException("the bundle cannot be brought into " + folder + " (" + error.getMessage()
-                    + "); free space there, or look at its source", error);
+            throw new MissingException("the bundle cannot be copied into " + folder + " (" + error.getMessage()
+                    + "); free space there, or check its source", error);
         }
     }
 
@@ -85,33 +85,33 @@ public final class Bundles {
         }
     }
 
-    /** A file of so many bytes, under another name until it is whole. */
+    /** Write a file of a known size, under a temporary name until it is complete. */
     static void write(InputStream stream, File file, long bytes, String sha256) throws IOException {
         File part = new File(file.getPath() + ".part");
         MessageDigest digest = Signatures.digest();
-        try (FileOutputStream made = new FileOutputStream(part)) {
-            long copied = copy(stream, new DigestOutputStream(made, digest), bytes);
+        try (FileOutputStream target = new FileOutputStream(part)) {
+            long copied = copy(stream, new DigestOutputStream(target, digest), bytes);
             if (copied != bytes || stream.read() >= 0 || !Signatures.hexadecimal(digest.digest()).equals(sha256)) {
                 throw new BundleException(file.getName() + " is not the file that " + Manifest.NAME
                         + " describes; get the bundle again");
             }
-            made.getFD().sync();
+            target.getFD().sync();
         }
         if (!part.renameTo(file)) {
             throw new IOException(part + " cannot be renamed");
         }
     }
 
-    /** Copy at most so many bytes. */
+    /** Copy at most `most` bytes. */
     private static long copy(InputStream from, OutputStream to, long most) throws IOException {
-        byte[] room = new byte[1 << 16];
+        byte[] buffer = new byte[1 << 16];
         long copied = 0;
         for (int count; copied < most; copied += count) {
-            count = from.read(room, 0, (int) Math.min(room.length, most - copied));
+            count = from.read(buffer, 0, (int) Math.min(buffer.length, most - copied));
             if (count < 0) {
                 break;
             }
-            to.write(room, 0, count);
+            to.write(buffer, 0, count);
         }
         return copied;
     }

@@ -13,19 +13,18 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere. Taken
- * are the operators that the exporter uses, tables that lie where the manifest says, and the few fields of the format
- * that this needs; what says anything twice is refused, since readers differ in which they believe. As
- * edgerec/runtime/graph_check.py, which is the one to read.
+ * The security check of an ONNX file before onnxruntime reads it: a graph is a program, and may be hostile. It accepts
+ * the exporter's operators, tables at the manifest's places, and the few fields of the format that these need. Repeated
+ * fields are refused, because readers differ in which one they use. edgerec/runtime/graph_check.py is the reference.
  */
 final class GraphCheck {
     private static final int INT64 = 7;
-    /** By their numbers in ONNX. */
+    /** Data types by their numbers in ONNX. */
     private static final String[] DTYPES = {
         null, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", null, "bool8", "float16", "float64",
         "uint32", "uint64"
     };
-    /** Fields: a number, four bytes, bytes, text, or a message of a kind; * where there may be several. */
+    /** The fields of each message: a number, four bytes, bytes, text, or a message; * if there may be several. */
     private static final Map<String, Map<Integer, String>> KINDS = new HashMap<>();
 
     static {
@@ -52,7 +51,7 @@ final class GraphCheck {
         }
     }
 
-    /** By the number of a field: Long, byte[] or Message. */
+    /** Values (Long, byte[] or Message) by the number of their field. */
     private static final class Message extends HashMap<Integer, List<Object>> {
         private static final long serialVersionUID = 1;
 
@@ -60,7 +59,7 @@ final class GraphCheck {
             return getOrDefault(field, Collections.emptyList());
         }
 
-        /** Empty where there is none. */
+        /** Return the text of a field; empty if there is none. */
         String text(int field) {
             return text(all(field).isEmpty() ? new byte[0] : all(field).get(0));
         }
@@ -82,7 +81,7 @@ final class GraphCheck {
         }
     }
 
-    /** Why a graph is refused. */
+    /** The reason why a graph is refused. */
     private static final class Fault extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -99,10 +98,12 @@ final class GraphCheck {
     }
 
     /**
-     * @param tables the file that external tensors must lie in.
-     * @param tensors the external tensors that the manifest names; the file's must be the same.
-     * @param rows of the items: a loop takes one at a time at least.
-     * @return why the graph is refused; null where it is not.
+     * Check a graph.
+     *
+     * @param tables the file that must contain the external tensors.
+     * @param tensors the external tensors that the manifest names; the graph must have exactly these.
+     * @param rows number of items, and maximum number of iterations of a loop.
+     * @return why the graph is refused; null if it is accepted.
      */
     static String fault(byte[] content, String tables, Map<String, Manifest.Section> tensors, int rows) {
         try {
@@ -115,8 +116,8 @@ final class GraphCheck {
             GraphCheck check = new GraphCheck(rows);
             check.tensors(graph.messages(5), tables, tensors);
             for (Message node : graph.messages(1)) {
-                for (Object made : node.all(2)) {
-                    check.constants.remove(Message.text(made));
+                for (Object output : node.all(2)) {
+                    check.constants.remove(Message.text(output));
                 }
             }
             check.nodes(graph, false, null);
@@ -133,7 +134,7 @@ final class GraphCheck {
         }
     }
 
-    /** Tensors lie in the file itself, whole, or where the manifest says. */
+    /** Check that tensors are complete in the file itself, or at the manifest's places. */
     private void tensors(List<Message> found, String tables, Map<String, Manifest.Section> promised) throws Fault {
         Set<String> names = new HashSet<>();
         Set<String> external = new HashSet<>();
@@ -186,7 +187,7 @@ final class GraphCheck {
         return right;
     }
 
-    /** A Loop stands in the graph itself, and what it runs may scan; a Scan has no other loop inside. */
+    /** Check operators and loops: a Loop must be in the main graph and may contain a Scan; a Scan contains no loop. */
     private void nodes(Message graph, boolean inside, String within) throws Fault {
         for (Message node : graph.messages(1)) {
             String operator = node.text(4);
@@ -208,9 +209,9 @@ final class GraphCheck {
     }
 
     /**
-     * Whole numbers are divided by positive constants of the file alone: 0 ends the process, and of the least number -1
-     * does. What is divided is known for floats where what it is made of is; what has its name twice is not known to
-     * be anything.
+     * Check that whole numbers are divided only by positive constants of the file: division by 0 ends the process, and
+     * so does division of the smallest number by -1. A value is known to be a float if its operands are; a name that
+     * occurs twice is not known.
      */
     private void divisions(Message outer) throws Fault {
         List<Message> graphs = new ArrayList<>();
@@ -231,8 +232,8 @@ final class GraphCheck {
                 }
             }
             for (Message node : graph.messages(1)) {
-                for (Object made : node.all(2)) {
-                    named.merge(Message.text(made), 1, Integer::sum);
+                for (Object output : node.all(2)) {
+                    named.merge(Message.text(output), 1, Integer::sum);
                 }
             }
         }
@@ -270,7 +271,7 @@ final class GraphCheck {
         }
     }
 
-    /** The inputs that have the type of the first output. */
+    /** Return the inputs that have the type of the first output. */
     private static List<Object> typed(String operator, List<Object> taken) {
         if (Spec.TYPED_AS_ALL.contains(operator)) {
             return taken;
@@ -282,7 +283,7 @@ final class GraphCheck {
         return taken.subList(0, first ? Math.min(1, taken.size()) : 0);
     }
 
-    /** A graph and those inside it. */
+    /** Collect a graph and the graphs inside it. */
     private static void collect(Message graph, List<Message> found) {
         found.add(graph);
         for (Message node : graph.messages(1)) {
@@ -298,7 +299,7 @@ final class GraphCheck {
         return type == 1 || type == 10 || type == 11;
     }
 
-    /** The type of an input's entries; 0 where it tells none. */
+    /** Return the type of an input's entries; 0 if it has none. */
     private static long element(Message value) {
         for (Message type : value.messages(2)) {
             for (Message tensor : type.messages(1)) {
@@ -308,7 +309,7 @@ final class GraphCheck {
         return 0;
     }
 
-    /** A message and all inside it. */
+    /** Read a message and all messages inside it. */
     private static Message read(String kind, byte[] content, int start, int end, int depth, int[] left) throws Fault {
         need(depth < Spec.GRAPH_LEVELS, "it is nested too deeply");
         need(left[0]-- > 0, "it holds more than " + Spec.GRAPH_MESSAGES + " messages");
@@ -343,7 +344,7 @@ final class GraphCheck {
         return found;
     }
 
-    /** The whole number of up to 64 bits at a place, which moves behind it. */
+    /** Read a whole number of up to 64 bits at a position, and move the position to its end. */
     private static long varint(byte[] content, int[] at, int end) throws Fault {
         long value = 0;
         for (int shift = 0; shift < 70; shift += 7) {

@@ -6,22 +6,22 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.Collection;
 
-/** Raw ids to bundle rows and back, straight from the tables: a binary search a block, no dictionary. */
+/** Conversion between raw ids and bundle rows, directly from the tables: a binary search per block, no dictionary. */
 final class Ids {
-    private final Manifest.Side side;
+    private final Manifest.RowsEntry entry;
     private final String what;
     private final Tables.Numbers numbers;
     private final Tables.Texts texts;
 
     /** @param what "item" or "user". */
-    Ids(Tables tables, String what, Manifest.Side side) {
-        this.side = side;
+    Ids(Tables tables, String what, Manifest.RowsEntry entry) {
+        this.entry = entry;
         this.what = what;
-        texts = side.ids.equals("str") ? tables.texts(what + "_id") : null;
-        numbers = side.ids.equals("int") ? tables.numbers(what + "_ids") : row -> row;
+        texts = entry.ids.equals("str") ? tables.texts(what + "_id") : null;
+        numbers = entry.ids.equals("int") ? tables.numbers(what + "_ids") : row -> row;
     }
 
-    /** The rows of ids. Throws RequestException for an unknown one. */
+    /** Return the rows of ids. Throws RequestException for an unknown one. */
     long[] rows(Collection<?> ids) {
         if (ids == null) {
             throw new RequestException("expected a collection of " + what + " ids, got null; give an empty one");
@@ -34,7 +34,7 @@ final class Ids {
         return rows;
     }
 
-    /** The row of an id. Throws RequestException where it is unknown. */
+    /** Return the row of an id. Throws RequestException if it is unknown. */
     int row(Object id) {
         int row = find(id);
         if (row < 0) {
@@ -44,7 +44,7 @@ final class Ids {
         return row;
     }
 
-    /** The row of an id; -1 where it is unknown. */
+    /** Return the row of an id; -1 if it is unknown. */
     int find(Object id) {
         if (texts != null) {
             return id instanceof String ? find((String) id) : -1;
@@ -56,7 +56,7 @@ final class Ids {
         return find(row -> Long.compare(numbers.at(row), wanted));
     }
 
-    /** Whether an id is a whole number. */
+    /** Return true if an id is a whole number. */
     static boolean isWhole(Object id) {
         return id instanceof Long || id instanceof Integer || id instanceof Short || id instanceof Byte;
     }
@@ -67,20 +67,20 @@ final class Ids {
             ByteBuffer encoded = StandardCharsets.UTF_8.newEncoder().encode(CharBuffer.wrap(id));
             wanted = new byte[encoded.remaining()];
             encoded.get(wanted);
-        } catch (CharacterCodingException half) { // half a character is no id, and no crash
+        } catch (CharacterCodingException half) { // text with a lone surrogate is no id
             return -1;
         }
         return find(row -> order(texts.at(row), wanted));
     }
 
-    /** Below 0 where a row's id comes before the wanted one. */
+    /** A comparison of a row's id with the wanted one: below 0 if the row's id comes first. */
     private interface Comparison {
         int of(int row);
     }
 
     private int find(Comparison comparison) {
         int end = 0;
-        for (int count : side.blocks) {
+        for (int count : entry.blocks) {
             int low = end;
             end += count;
             int high = end;
@@ -99,12 +99,12 @@ final class Ids {
         return -1;
     }
 
-    /** A row's id: a Long or a String. */
+    /** Return a row's id: a Long or a String. */
     Object id(int row) {
         return texts == null ? (Object) numbers.at(row) : decoded(texts.at(row));
     }
 
-    /** Text that is UTF-8, or else an error: never a question mark in its place. */
+    /** Decode UTF-8; invalid text is an error, never replaced by question marks. */
     static String decoded(byte[] text) {
         try {
             return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(text)).toString();
@@ -113,7 +113,7 @@ final class Ids {
         }
     }
 
-    /** Bytes compared as whole numbers of 0 to 255, a beginning before what goes on. */
+    /** Compare byte strings as unsigned bytes; a prefix comes before longer text. */
     private static int order(byte[] one, byte[] other) {
         for (int n = 0; n < Math.min(one.length, other.length); n++) {
             if (one[n] != other[n]) {

@@ -8,7 +8,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** JSON (RFC 8259): Android and other Javas have no reader in common. Of keys that repeat the last one counts. */
+/** A JSON parser (RFC 8259): Android and other Javas have none in common. The last of repeated keys counts. */
 final class Json {
     private final String text;
     private int at;
@@ -18,11 +18,11 @@ final class Json {
     }
 
     /**
-     * The JSON in bytes from anywhere. A value of two bytes takes many more when it is parsed, so that values are
-     * counted before, by the commas and brackets that they need.
+     * Parse JSON from untrusted bytes. Parsed values take far more memory than their text: values are counted first, by
+     * their commas and brackets.
      *
-     * @return as {@link #parse(String)}
-     * @throws IllegalArgumentException where it is none, or of more values, levels or members than are allowed.
+     * @return like {@link #parse(String)}
+     * @throws IllegalArgumentException no JSON, or more values, levels or members than allowed.
      */
     static Object parse(byte[] content) {
         int values = 0;
@@ -40,8 +40,10 @@ final class Json {
     }
 
     /**
+     * Parse JSON.
+     *
      * @return null, Boolean, Long, Double, String, List or Map; whole numbers beyond 64 bits are Doubles.
-     * @throws IllegalArgumentException where it is no JSON, or of too many levels or members.
+     * @throws IllegalArgumentException no JSON, or too many levels or members.
      */
     static Object parse(String text) {
         Json json = new Json(text);
@@ -108,7 +110,7 @@ final class Json {
         return values;
     }
 
-    /** Go into an object or a list, `depth` of them around what is in it. */
+    /** Enter an object or a list at a nesting depth. */
     private void enter(int depth) {
         if (depth > Spec.JSON_LEVELS) {
             throw wrong();
@@ -204,16 +206,16 @@ final class Json {
         return new IllegalArgumentException("no JSON at letter " + at);
     }
 
-    /** Text as JSON. */
+    /** Quote text as a JSON string. */
     static String quoted(String text) {
-        StringBuilder made = new StringBuilder("\"");
+        StringBuilder quoted = new StringBuilder("\"");
         for (char letter : text.toCharArray()) {
             if (letter < ' ' || letter == '"' || letter == '\\' || Character.isSurrogate(letter)) {
-                made.append(String.format("\\u%04x", (int) letter));
+                quoted.append(String.format("\\u%04x", (int) letter));
             } else {
-                made.append(letter);
+                quoted.append(letter);
             }
         }
-        return made.append('"').toString();
+        return quoted.append('"').toString();
     }
 }

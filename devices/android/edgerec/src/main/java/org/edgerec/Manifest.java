@@ -9,10 +9,10 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** A bundle's manifest: what is in it and where, checked before anything else is opened. */
+/** A bundle's manifest, which describes all its files and sections; checked before any other file is opened. */
 final class Manifest {
     static final String NAME = "manifest.json";
-    /** One takes a few thousand. */
+    /** Maximum size of a manifest; typical ones have a few thousand bytes. */
     static final long MOST_BYTES = Spec.MANIFEST_BYTES;
 
     private static final Pattern FILE = Pattern.compile("(?!\\.)[\\w.-]{1,255}");
@@ -46,13 +46,13 @@ final class Manifest {
             this.bytes = bytes;
         }
 
-        /** Bytes of an entry. */
+        /** The size of an entry in bytes. */
         int size() {
             return Manifest.size(dtype);
         }
     }
 
-    /** A graph's file, and by name the external tensors that it reads. */
+    /** A graph's file, and its external tensors by name. */
     static final class Graph {
         final Entry entry;
         final Map<String, Section> tensors;
@@ -63,15 +63,15 @@ final class Manifest {
         }
     }
 
-    /** One side of the bundle, users or items; ids ascend inside a block of rows. */
-    static final class Side {
+    /** The rows of users or items; ids ascend within a block of rows. */
+    static final class RowsEntry {
         final int rows;
-        /** Rows of each block. */
+        /** Number of rows of each block. */
         final int[] blocks;
         /** "int", "str" or "none". */
         final String ids;
 
-        Side(int rows, int[] blocks, String ids) {
+        RowsEntry(int rows, int[] blocks, String ids) {
             this.rows = rows;
             this.blocks = blocks;
             this.ids = ids;
@@ -82,22 +82,26 @@ final class Manifest {
     final String layout;
     final String precision;
     final int d;
-    final Side items;
-    /** Null where a user's vector is computed from a history. */
-    final Side users;
+    final RowsEntry items;
+    /** Null if user vectors are computed from histories. */
+    final RowsEntry users;
     final Entry tables;
     final Map<String, Graph> graphs = new LinkedHashMap<>();
     final Map<String, Section> sections;
-    /** onnxruntime's session options that the layout wants. */
+    /** onnxruntime's session options that the layout needs. */
     final Map<String, Object> session;
-    /** The section with the rows that answer an empty history; null where there is none. */
+    /** Name of the section with the rows that answer an empty history; null if there is none. */
     final String popular;
     final List<Entry> others = new ArrayList<>();
     final Map<String, Object> about;
-    /** Of all files. */
+    /** Size of all files. */
     final long bytes;
 
-    /** @throws BundleException where it is no manifest, a damaged one, or one of a newer major version. */
+    /**
+     * Parse and check a manifest.
+     *
+     * @throws BundleException no manifest, a damaged one, or one of a newer major version.
+     */
     Manifest(byte[] content) {
         Map<String, Object> fields = fields(content);
         version = String.valueOf(fields.get("version"));
@@ -125,8 +129,8 @@ final class Manifest {
         layout = String.valueOf(fields.get("layout"));
         precision = String.valueOf(fields.get("precision"));
         d = whole(fields.get("d"), "d", 1, Integer.MAX_VALUE);
-        items = side(fields.get("items"), "items");
-        users = fields.get("users") == null ? null : side(fields.get("users"), "users");
+        items = rowsEntry(fields.get("items"), "items");
+        users = fields.get("users") == null ? null : rowsEntry(fields.get("users"), "users");
         sections = places(fields.get("sections"), "sections", Spec.SECTIONS);
         session = object(fields.get("session"), "session");
         about = object(fields.get("about"), "about");
@@ -142,7 +146,7 @@ final class Manifest {
         checkSections();
     }
 
-    /** Every file but the manifest itself. */
+    /** List all files except the manifest. */
     List<Entry> files() {
         List<Entry> all = new ArrayList<>(others);
         all.add(tables);
@@ -159,12 +163,12 @@ final class Manifest {
                 return fields;
             }
         } catch (IllegalArgumentException | BundleException none) {
-            // Told below.
+            // Reported below.
         }
         throw new BundleException(NAME + " describes no bundle of EdgeRec; export one");
     }
 
-    /** Refuse sections that are not there, or are no vectors of whole numbers of the length that readers rely on. */
+    /** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
     private void checkSections() {
         checkIds("item_id", items);
         if (users != null) {
@@ -178,7 +182,7 @@ final class Manifest {
         }
     }
 
-    private void checkIds(String name, Side side) {
+    private void checkIds(String name, RowsEntry side) {
         if (side.ids.equals("int")) {
             checkVector(name + "s", side.rows);
         } else if (side.ids.equals("str")) {
@@ -203,7 +207,7 @@ final class Manifest {
         }
     }
 
-    @SuppressWarnings("unchecked") // keys of JSON are text
+    @SuppressWarnings("unchecked") // JSON's keys are text
     private static Map<String, Object> object(Object value, String name) {
         demand(value instanceof Map, name);
         return (Map<String, Object>) value;
@@ -263,12 +267,12 @@ final class Manifest {
         return new Section(offset, (String) place.get(1), shape, bytes);
     }
 
-    /** Bytes of an entry. */
+    /** Return the size of an entry of a data type in bytes. */
     private static int size(String dtype) {
         return Integer.parseInt(dtype.replaceAll("\\D+", "")) / 8;
     }
 
-    private static Side side(Object value, String name) {
+    private static RowsEntry rowsEntry(Object value, String name) {
         Map<String, Object> fields = object(value, name);
         String ids = String.valueOf(fields.get("ids"));
         demand(ids.matches("int|str|none"), name);
@@ -284,7 +288,7 @@ final class Manifest {
         }
         int rows = whole(fields.get("rows"), name, 1, Integer.MAX_VALUE - 1);
         demand(rows == sum, name);
-        return new Side(rows, blocks, ids);
+        return new RowsEntry(rows, blocks, ids);
     }
 
     private static String popular(Object encoder) {

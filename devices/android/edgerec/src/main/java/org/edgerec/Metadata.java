@@ -5,19 +5,19 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 
-/** What a bundle is, of its manifest alone. */
+/** Facts about a bundle from its manifest. */
 public final class Metadata {
     public final String version;
     public final String layout;
     public final String precision;
-    /** Dimensions of a row. */
+    /** Number of dimensions of a row. */
     public final int d;
     public final int items;
-    /** 0 where a user's vector is computed from a history. */
+    /** 0 if user vectors are computed from histories. */
     public final int users;
-    /** Of all files. */
+    /** Size of all files. */
     public final long bytes;
-    /** "recommend", "score", and where there is room "similar" and "encode". */
+    /** "recommend", "score", and optionally "similar" and "encode". */
     public final List<String> graphs;
     public final boolean titles;
     /** Data, backbone, method, budget, metrics; all optional: text, numbers, lists and maps, as in the manifest. */

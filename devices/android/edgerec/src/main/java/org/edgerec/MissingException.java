@@ -1,6 +1,6 @@
 package org.edgerec;
 
-/** What this device should offer is not there: cryptography, room for a history, a file that can be written. */
+/** Something that the device should provide is missing: cryptography, storage for a history, a writable file. */
 public final class MissingException extends EdgeRecException {
     private static final long serialVersionUID = 1;
 

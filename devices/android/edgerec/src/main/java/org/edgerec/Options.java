@@ -4,22 +4,22 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 
-/** How a bundle is opened. */
+/** Options for opening a bundle. */
 public final class Options {
-    /** More than any machine makes use of; onnxruntime would start them all. */
+    /** Maximum number of threads: onnxruntime would start them all. */
     private static final int MOST_THREADS = 1024;
 
     boolean verify = true;
     int threads = 1;
     List<byte[]> trusted;
 
-    /** Compare the sha256 of the tables too; true. Sizes, and the graphs' sha256, always are. */
+    /** Compare the sha256 of the tables; true by default. Sizes and the sha256 of graphs are always compared. */
     public Options verify(boolean verify) {
         this.verify = verify;
         return this;
     }
 
-    /** onnxruntime's threads for one answer; 1. Throws RequestException outside 0..1024; 0 leaves it to onnxruntime. */
+    /** Set the threads of a call, 0..1024; 1 by default, 0 lets onnxruntime choose. Throws RequestException. */
     public Options threads(int threads) {
         if (threads < 0 || threads > MOST_THREADS) {
             throw new RequestException("threads must be a whole number in 0.." + MOST_THREADS + ", got " + threads);
@@ -29,10 +29,10 @@ public final class Options {
     }
 
     /**
-     * A public key: the bundle must be signed by one of those that are given. sha256 shows that a bundle is whole, not
-     * who made it. Every file is compared then.
+     * Add a trusted public key: one of the trusted keys must have signed the bundle. sha256 detects damage, a signature
+     * identifies the author. With trusted keys, every file is compared.
      *
-     * @param key the text of a .pub file that {@code edgerec keys new} made.
+     * @param key the text of a .pub file of {@code edgerec keys new}.
      */
     public Options trust(String key) {
         List<byte[]> keys = new ArrayList<>(trusted == null ? Collections.<byte[]>emptyList() : trusted);

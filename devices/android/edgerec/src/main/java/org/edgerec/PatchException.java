@@ -1,6 +1,6 @@
 package org.edgerec;
 
-/** A patch that is damaged, too new, or made for another bundle; nothing was changed. */
+/** A patch that is damaged, too new, or for another bundle; nothing was changed. */
 public final class PatchException extends EdgeRecException {
     private static final long serialVersionUID = 1;
 
@@ -12,7 +12,7 @@ public final class PatchException extends EdgeRecException {
         return new PatchException("the patch is damaged (" + reason + "); get it again");
     }
 
-    /** Refuse a patch where something does not hold. */
+    /** Refuse a patch if a condition does not hold. */
     static void need(boolean holds, String reason) {
         if (!holds) {
             throw damaged(reason);

@@ -11,22 +11,26 @@ import java.util.Map;
 import java.util.zip.DataFormatException;
 import java.util.zip.Inflater;
 
-/** The file of a patch (docs/reference/patch.md): its header, and the parts behind it, one after the other. */
+/** A patch file (docs/reference/patch.md): its header, and the parts after it, taken in order. */
 final class PatchParts {
     private static final int HEAD = 52;
     private static final int SIGNED_FROM = 44;
     private static final int PIECE = 1 << 16;
 
     final Map<?, ?> header;
-    /** Bytes of the inflated stream. */
+    /** Size of the inflated stream in bytes. */
     final long inflated;
     private final Inflater inflater = new Inflater();
-    /** What is inflated, up to `filled`; it grows to the whole stream when that is asked for. */
+    /** The inflated part of the stream, up to `filled`; it grows on demand. */
     private byte[] stream = new byte[0];
     private int filled;
     private int at;
 
-    /** @param baseBytes of the bundle that it is for: what is made of less is limited by it. */
+    /**
+     * Read a patch's header.
+     *
+     * @param baseBytes size of the base bundle, which limits the size of the inflated stream.
+     */
     PatchParts(byte[] patch, long baseBytes) {
         if (patch.length < HEAD || !new String(patch, 0, 8, StandardCharsets.ISO_8859_1).equals("edgerecP")) {
             throw new PatchException("this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'");
@@ -59,7 +63,7 @@ final class PatchParts {
         at = end + 1;
     }
 
-    /** Inflate so many bytes behind what was taken, or all. */
+    /** Inflate at least `bytes` after the last part that was taken, or to the end. */
     void ready(long bytes) {
         int wanted = (int) Math.min(at + bytes, inflated);
         if (wanted > stream.length) {
@@ -76,7 +80,7 @@ final class PatchParts {
         }
     }
 
-    /** Refuse a stream that has more than was promised, or in which something is left. */
+    /** Refuse a stream that is longer than promised, or has parts that were not taken. */
     void end() {
         need(left() == 0, "it brings other files than its manifest names");
         try {
@@ -87,7 +91,7 @@ final class PatchParts {
         }
     }
 
-    /** Let go of what the inflater holds. */
+    /** Release the inflater. */
     void close() {
         inflater.end();
     }
@@ -103,7 +107,7 @@ final class PatchParts {
         return (Map<?, ?>) fields;
     }
 
-    /** Bytes that are not taken yet. */
+    /** The number of bytes that are not taken yet. */
     long left() {
         return inflated - at;
     }
@@ -115,7 +119,7 @@ final class PatchParts {
         return Arrays.copyOfRange(stream, at - (int) size, at);
     }
 
-    /** Numbers that lie byte by byte: the lowest bytes of all, then the second ones, and so on. */
+    /** Take numbers that are stored in byte planes: the lowest bytes of all, then the second ones, and so on. */
     Units values(long count, int size) {
         need(count >= 0 && count <= left() / size, count + " numbers where there are fewer");
         byte[] stored = take(count * size);
@@ -128,16 +132,20 @@ final class PatchParts {
         return new Units(bytes, size);
     }
 
-    /** Copies of a base of so many units, to make that many; a run makes `least` on average, but for one. */
-    Copies copies(long count, long base, long made, int least) {
-        need(count <= made / least + 1, count + " runs that make " + made);
+    /**
+     * Take copies that build `target` units from a base of `base` units.
+     *
+     * @param least minimum of the average units per run, except for one run.
+     */
+    Copies copies(long count, long base, long target, int least) {
+        need(count <= target / least + 1, count + " runs that make " + target);
         need(count >= 0 && count <= left() / 12, count + " copies where there are fewer");
         Copies copies = new Copies(values(3 * count, 4), (int) count);
-        need(copies.fit(base, made), "it copies what is not there");
+        need(copies.fit(base, target), "it copies what is not there");
         return copies;
     }
 
-    /** Unsigned whole numbers of 1, 2, 4 or 8 bytes, little-endian; what is too large for one wraps around. */
+    /** Unsigned whole numbers of 1, 2, 4 or 8 bytes, little-endian; values that are too large wrap around. */
     static final class Units {
         final byte[] bytes;
         final int size;
@@ -183,7 +191,7 @@ final class PatchParts {
         }
     }
 
-    /** How something is made of something like it: runs that are copied, and what is inserted between. */
+    /** Instructions to build an array from a base: runs that are copied, with inserted units between them. */
     static final class Copies {
         private final long[] starts;
         private final long[] counts;
@@ -196,25 +204,26 @@ final class PatchParts {
             long end = 0;
             for (int n = 0; n < count; n++) {
                 long skip = numbers.get(n);
-                starts[n] = end + (skip % 2 == 1 ? -(skip + 1) / 2 : skip / 2); // 0, -1, 1, -2, ... as 0, 1, 2, 3, ...
+                // 0, -1, 1, -2, ... are stored as 0, 1, 2, 3, ...
+                starts[n] = end + (skip % 2 == 1 ? -(skip + 1) / 2 : skip / 2);
                 counts[n] = numbers.get(count + n);
                 inserted[n] = numbers.get(2 * count + n);
                 end = starts[n] + counts[n];
             }
         }
 
-        private boolean fit(long base, long made) {
+        private boolean fit(long base, long target) {
             long sum = 0;
             for (int n = 0; n < starts.length; n++) {
                 sum += counts[n] + inserted[n];
-                if (starts[n] < 0 || starts[n] + counts[n] > base || sum > made) {
+                if (starts[n] < 0 || starts[n] + counts[n] > base || sum > target) {
                     return false;
                 }
             }
-            return sum == made;
+            return sum == target;
         }
 
-        /** Units that are new. */
+        /** The number of inserted units. */
         long inserted() {
             long sum = 0;
             for (long count : inserted) {
@@ -223,23 +232,23 @@ final class PatchParts {
             return sum;
         }
 
-        /** What they make of bytes, with the literals that come next. */
-        void write(ByteBuffer base, PatchParts parts, ByteBuffer made) {
+        /** Write the target's bytes, with inserted bytes from the next part. */
+        void write(ByteBuffer base, PatchParts parts, ByteBuffer target) {
             ByteBuffer between = ByteBuffer.wrap(parts.take(inserted()));
             for (int n = 0; n < starts.length; n++) {
                 ByteBuffer run = base.duplicate();
                 run.limit((int) (starts[n] + counts[n])).position((int) starts[n]);
-                made.put(run);
+                target.put(run);
                 ByteBuffer more = between.duplicate();
                 more.limit(between.position() + (int) inserted[n]);
-                made.put(more);
+                target.put(more);
                 between.position(more.limit());
             }
         }
 
-        /** The unit of the base that each is copied from, -1 of what is inserted. */
-        int[] sources(int made) {
-            int[] found = new int[made];
+        /** Return for each unit the base unit that it is copied from, -1 for inserted ones. */
+        int[] sources(int target) {
+            int[] found = new int[target];
             Arrays.fill(found, -1);
             BitSet taken = new BitSet();
             int at = 0;

@@ -6,7 +6,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 
-/** A section of a tables file as rows of units, whatever layout they lie in: what patches copy and change. */
+/** The rows of a section of a tables file, in any layout, which patches copy and change. */
 final class PatchRows {
     private static final int WIDTH = 1;
     private static final int BITS = 2;
@@ -14,7 +14,7 @@ final class PatchRows {
     private static final int ZERO = 4;
 
     final PatchParts.Units units;
-    /** Of each row: the place of its first unit, how far apart they are, their number, what fills it where it grows. */
+    /** For each row: the position of its first unit, the distance of its units, their number, the padding value. */
     final int[] first;
     final int[] step;
     final int[] width;
@@ -23,10 +23,11 @@ final class PatchRows {
     private final long[][] blocks;
 
     /**
-     * Room for rows of a form, none of them filled.
+     * Allocate the rows of a form without values.
      *
-     * @param size bytes of an entry of the section, of which it has so many.
-     * @param lengths of ragged rows, by the section that points them out.
+     * @param size bytes of an entry of the section.
+     * @param entries number of entries of the section.
+     * @param lengths lengths of ragged rows, by the section with their pointers.
      */
     private PatchRows(Map<?, ?> form, int size, long entries, Map<String, int[]> lengths) {
         pointers = form.containsKey("pointers");
@@ -46,7 +47,7 @@ final class PatchRows {
             }
         }
         long count = 0;
-        long room = 0;
+        long capacity = 0;
         long rows = 0;
         for (long[] block : blocks) {
             boolean right = block.length == 5 && (block[BITS] == 4 || block[BITS] == 8L * size);
@@ -55,9 +56,9 @@ final class PatchRows {
             }
             need(right && (ragged != null || block[WIDTH] > 0), "a block " + Arrays.toString(block));
             count += unitsOf(block);
-            room += block[BITS] == 4 ? unitsOf(block) / 2 : unitsOf(block);
+            capacity += block[BITS] == 4 ? unitsOf(block) / 2 : unitsOf(block);
             rows += block[0];
-            need(room <= (pointers ? Math.max(entries - 1, 0) : entries), "a section whose rows take more");
+            need(capacity <= (pointers ? Math.max(entries - 1, 0) : entries), "a section whose rows take more");
         }
         need(blocks.length > 0 && count * size <= Integer.MAX_VALUE - 8, "a section of " + count + " units");
         int all = ragged == null ? (int) rows : ragged.length;
@@ -94,7 +95,7 @@ final class PatchRows {
         }
     }
 
-    /** Units of a block, with those that fill the last byte; of 4 bits by column, a half is whole columns. */
+    /** Return the number of units of a block with its padding; by column, each half of 4 bits has whole columns. */
     private static long unitsOf(long[] block) {
         long rows = block[0];
         long width = block[WIDTH];
@@ -104,7 +105,7 @@ final class PatchRows {
         return 2 * (block[BY_COLUMN] != 0 ? rows * ((width + 1) / 2) : (rows * width + 1) / 2);
     }
 
-    /** The rows of a section as it is stored. */
+    /** Read the rows of a stored section. */
     static PatchRows of(PatchParts.Units stored, Map<?, ?> form, Map<String, int[]> lengths) {
         PatchRows rows = new PatchRows(form, stored.size, stored.count(), lengths);
         PatchParts.Units units = rows.units;
@@ -132,8 +133,8 @@ final class PatchRows {
         return rows;
     }
 
-    /** The rows of a section that is to be made, all of them zeros. */
-    static PatchRows room(Map<?, ?> form, int size, long entries, Map<String, int[]> lengths) {
+    /** Allocate the rows of a new section, filled with their zero values. */
+    static PatchRows zeroRows(Map<?, ?> form, int size, long entries, Map<String, int[]> lengths) {
         PatchRows rows = new PatchRows(form, size, entries, lengths);
         int unit = 0;
         for (long[] block : rows.blocks) {
@@ -144,7 +145,7 @@ final class PatchRows {
         return rows;
     }
 
-    /** Lengths of rows, of pointers. */
+    /** Return the row lengths of a section of pointers. */
     int[] lengths() {
         int[] found = new int[units.count()];
         for (int n = 0; n < found.length; n++) {
@@ -154,7 +155,7 @@ final class PatchRows {
         return found;
     }
 
-    /** Copy rows, and add what those that are touched differ by. */
+    /** Copy rows from the base, and add the differences of touched rows. */
     void fill(PatchRows before, int[] sources, boolean[] touched, PatchParts parts) {
         long total = 0;
         for (int row = 0; row < sources.length; row++) {
@@ -165,22 +166,22 @@ final class PatchRows {
         for (int row = 0; row < sources.length; row++) {
             int source = sources[row];
             need(source < before.width.length, "it copies a row that is not there");
-            int kept = source < 0 ? 0 : Math.min(width[row], before.width[source]);
+            int copied = source < 0 ? 0 : Math.min(width[row], before.width[source]);
             for (int n = 0; n < width[row]; n++) {
-                long value = n < kept ? before.units.get(before.first[source] + n * before.step[source]) : zero[row];
+                long value = n < copied ? before.units.get(before.first[source] + n * before.step[source]) : zero[row];
                 units.set(first[row] + n * step[row], value + (touched[row] ? differences.get(at++) : 0));
             }
         }
     }
 
-    /** The section as it is stored, of so many entries. */
+    /** Pack the rows into the stored form of a section. */
     byte[] packed(int entries) {
-        PatchParts.Units made = new PatchParts.Units(new byte[entries * units.size], units.size);
+        PatchParts.Units stored = new PatchParts.Units(new byte[entries * units.size], units.size);
         if (pointers) {
             for (int n = 0; n < units.count(); n++) {
-                made.set(n + 1, made.get(n) + units.get(n));
+                stored.set(n + 1, stored.get(n) + units.get(n));
             }
-            return made.bytes;
+            return stored.bytes;
         }
         long filling = blocks[0][ZERO] | (blocks[0][BITS] == 4 ? blocks[0][ZERO] << 4 : 0);
         int at = 0;
@@ -189,17 +190,17 @@ final class PatchRows {
             int count = (int) unitsOf(block);
             if (block[BITS] == 4) {
                 for (int n = 0; n < count / 2; n++, at++) {
-                    made.set(at, units.get(unit + n) & 15 | (units.get(unit + count / 2 + n) & 15) << 4);
+                    stored.set(at, units.get(unit + n) & 15 | (units.get(unit + count / 2 + n) & 15) << 4);
                 }
             } else {
-                System.arraycopy(units.bytes, unit * units.size, made.bytes, at * units.size, count * units.size);
+                System.arraycopy(units.bytes, unit * units.size, stored.bytes, at * units.size, count * units.size);
                 at += count;
             }
             unit += count;
         }
         for (; at < entries; at++) {
-            made.set(at, filling);
+            stored.set(at, filling);
         }
-        return made.bytes;
+        return stored.bytes;
     }
 }

@@ -15,32 +15,32 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Updates over the air: small files by which one bundle becomes another. */
+/** Patches: small files that turn one bundle into another, for updates over the air. */
 public final class Patches {
     static final String PREVIOUS = "manifest.previous.json";
     private static final Pattern OURS =
             Pattern.compile("(?:tables|recommend|score|similar|encode|README)-([0-9a-f]{12})\\.(?:bin|onnx|md)");
 
-    /** Bytes of a run of copies: three numbers. */
+    /** Bytes of a run of copies, which is three numbers. */
     private static final int RUN = 12;
 
     private Patches() {}
 
-    /** As {@link #apply(File, byte[], Options)}, without trusted keys. */
+    /** Apply a patch without trusted keys; see {@link #apply(File, byte[], Options)}. */
     public static boolean apply(File folder, byte[] patch) {
         return apply(folder, patch, new Options());
     }
 
     /**
-     * Make the bundle in a folder the one that a patch leads to: all of it or, whatever happens meanwhile, nothing, for
-     * the manifest is renamed last. Recommenders that are open answer on from the old one, whose files stay until the
-     * patch after this; {@code load} opens the new one. One thread and process at a time.
+     * Apply a patch to the bundle in a folder, completely or not at all: the manifest is renamed last. Open
+     * recommenders continue to use the old bundle, whose files stay until the next patch; {@code load} opens the new
+     * one. Only one thread and process may do this at a time.
      *
-     * @param patch the bytes of a file that {@code edgerec diff} made.
-     * @param options its trusted keys: the new bundle must be signed by one of them too.
-     * @return whether anything was to be done.
-     * @throws PatchException damaged, too new, or made for another bundle; nothing was changed.
-     * @throws BundleException there is no whole bundle.
+     * @param patch the bytes of a file that {@code edgerec diff} wrote.
+     * @param options its trusted keys must have signed the new bundle too.
+     * @return false if the bundle was the patch's target already.
+     * @throws PatchException damaged, too new, or for another bundle; nothing was changed.
+     * @throws BundleException the bundle is not complete.
      * @throws SignatureException none of the trusted keys signed the old bundle, or the new one.
      * @throws MissingException the folder cannot be written.
      */
@@ -50,12 +50,12 @@ public final class Patches {
         PatchParts parts = null;
         try {
             parts = new PatchParts(patch, base.bytes);
-            Map<String, byte[]> made = new Patches.Application(folder, base, document, parts, options).files();
-            if (made == null) {
+            Map<String, byte[]> changed = new Patches.Application(folder, base, document, parts, options).files();
+            if (changed == null) {
                 return false;
             }
-            byte[] manifest = made.remove(Manifest.NAME);
-            for (Map.Entry<String, byte[]> one : made.entrySet()) {
+            byte[] manifest = changed.remove(Manifest.NAME);
+            for (Map.Entry<String, byte[]> one : changed.entrySet()) {
                 write(folder, one.getKey(), one.getValue());
             }
             write(folder, PREVIOUS, document);
@@ -76,10 +76,10 @@ public final class Patches {
     }
 
     /**
-     * Make the bundle in a folder what it was before the last patch.
+     * Undo the last patch of the bundle in a folder.
      *
      * @throws PatchException there is nothing to undo.
-     * @throws BundleException what it was is not whole.
+     * @throws BundleException the bundle before the patch is not complete.
      * @throws MissingException the folder cannot be written.
      */
     public static void undo(File folder) {
@@ -93,7 +93,7 @@ public final class Patches {
             Bundle.verified(folder, entry);
         }
         if (!previous.renameTo(new File(folder, Manifest.NAME))) {
-            throw new MissingException(previous + " cannot be renamed; mend the permissions of its folder", null);
+            throw new MissingException(previous + " cannot be renamed; fix the permissions of its folder", null);
         }
         clean(folder);
     }
@@ -103,27 +103,27 @@ public final class Patches {
         Bundles.write(new ByteArrayInputStream(content), file, content.length, Signatures.sha256(content));
     }
 
-    /** Remove what neither this bundle nor the one before it names. */
+    /** Delete files that neither this bundle nor the one before it names. */
     private static void clean(File folder) {
-        Set<String> kept = new HashSet<>();
-        kept.add(PREVIOUS);
+        Set<String> named = new HashSet<>();
+        named.add(PREVIOUS);
         for (String name : new String[] {Manifest.NAME, PREVIOUS}) {
             File file = new File(folder, name);
             if (file.isFile()) {
                 for (Manifest.Entry entry : new Manifest(Bundle.document(file)).files()) {
-                    kept.add(entry.file);
+                    named.add(entry.file);
                 }
             }
         }
         String[] names = folder.list();
         for (String name : names == null ? new String[0] : names) {
-            if (Bundles.OURS.matcher(name).matches() && !kept.contains(name)) {
-                new File(folder, name).delete(); // if it cannot be, the next time will try again
+            if (Bundles.OURS.matcher(name).matches() && !named.contains(name)) {
+                new File(folder, name).delete(); // on failure, the next patch tries again
             }
         }
     }
 
-    /** One patch on its way to one bundle. */
+    /** The application of one patch to one bundle. */
     private static final class Application {
         private final File folder;
         private final Manifest base;
@@ -131,7 +131,7 @@ public final class Patches {
         private final PatchParts parts;
         private final Options options;
         private final Map<String, Manifest.Entry> wanted = new HashMap<>();
-        private final Map<String, byte[]> made = new LinkedHashMap<>();
+        private final Map<String, byte[]> changed = new LinkedHashMap<>();
 
         Application(File folder, Manifest base, byte[] document, PatchParts parts, Options options) {
             this.folder = folder;
@@ -141,7 +141,7 @@ public final class Patches {
             this.options = options;
         }
 
-        /** The new files and the manifest; null where the base is what the patch leads to. */
+        /** Rebuild the changed files and the manifest; null if the base is the patch's target already. */
         Map<String, byte[]> files() {
             Map<?, ?> target = (Map<?, ?>) parts.header.get("manifest");
             String digest = Signatures.sha256(document);
@@ -150,7 +150,7 @@ public final class Patches {
             }
             if (!digest.equals(((Map<?, ?>) parts.header.get("base")).get("manifest"))) {
                 throw new PatchException(
-                        "the patch was made for another bundle; apply patches in their order, or get the whole bundle");
+                        "the patch is for another bundle; apply patches in their order, or get the whole bundle");
             }
             long most = Spec.GROWTH * (base.bytes + parts.inflated) + Spec.GROWTH_ROOM;
             long largest = Math.min(most, Manifest.MOST_BYTES);
@@ -164,7 +164,7 @@ public final class Patches {
             Manifest result = new Manifest(manifest);
             boolean fits = result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8;
             need(fits, "a bundle of " + result.bytes + " bytes");
-            // The new manifest is signed as it should be: only now is the rest of the stream inflated.
+            // The rest of the stream is inflated only after the new manifest's signature was checked.
             parts.ready(parts.inflated);
             Map<String, Manifest.Entry> before = new HashMap<>();
             for (Manifest.Entry entry : base.files()) {
@@ -188,8 +188,8 @@ public final class Patches {
             }
             need(wanted.isEmpty(), "it brings other files than its manifest names");
             parts.end();
-            made.put(Manifest.NAME, manifest);
-            return made;
+            changed.put(Manifest.NAME, manifest);
+            return changed;
         }
 
         private byte[] joined(ByteBuffer source, long bytes, Map<?, ?> fields, long most) {
@@ -205,7 +205,7 @@ public final class Patches {
             Matcher named = OURS.matcher(name);
             need(entry != null && named.matches() && entry.sha256.startsWith(named.group(1)), "a file " + name);
             need(Signatures.sha256(content).equals(entry.sha256), "it makes another " + name + " than it promises");
-            made.put(name, content);
+            changed.put(name, content);
         }
 
         private byte[] tables(Manifest result) {
@@ -215,14 +215,14 @@ public final class Patches {
             Map<String, boolean[]> touched = new HashMap<>();
             for (Map.Entry<?, ?> side : ((Map<?, ?>) parts.header.get("sides")).entrySet()) {
                 boolean items = side.getKey().equals("item");
-                Manifest.Side old = items ? base.items : base.users;
-                Manifest.Side now = items ? result.items : result.users;
+                Manifest.RowsEntry old = items ? base.items : base.users;
+                Manifest.RowsEntry now = items ? result.items : result.users;
                 Map<?, ?> fields = (Map<?, ?>) side.getValue();
-                // A row takes half a byte at least.
+                // A row takes at least 4 bits.
                 need(now.rows <= 2L * whole.length, now.rows + " rows in tables that have no room for them");
                 PatchParts.Copies copies = parts.copies((Long) fields.get("copies"), old.rows, now.rows, 1);
-                boolean told = copies.inserted() <= Math.max(parts.left(), old.rows) + Spec.NEW_ROWS_ROOM;
-                need(told, "more new rows than it can tell of");
+                boolean few = copies.inserted() <= Math.max(parts.left(), old.rows) + Spec.NEW_ROWS_ROOM;
+                need(few, "more new rows than it can tell of");
                 int[] rows = copies.sources(now.rows);
                 sources.put((String) side.getKey(), rows);
                 touched.put((String) side.getKey(), touched(rows, parts.values((Long) fields.get("changed"), 4)));
@@ -251,7 +251,7 @@ public final class Patches {
                 Map<?, ?> form = (Map<?, ?>) fields.get("new");
                 PatchParts.Units units = new PatchParts.Units(stored, base.sections.get(fields.get("from")).size());
                 PatchRows before = PatchRows.of(units, (Map<?, ?>) fields.get("old"), oldLengths);
-                PatchRows after = PatchRows.room(form, size, section.bytes / size, newLengths);
+                PatchRows after = PatchRows.zeroRows(form, size, section.bytes / size, newLengths);
                 need(after.width.length == rows.length, "a section " + name + " with other rows than its side");
                 after.fill(before, rows, touched.get(fields.get("side")), parts);
                 target.put(after.packed((int) section.bytes / size));

@@ -1,6 +1,6 @@
 package org.edgerec;
 
-/** One answer. */
+/** A recommended item and its score. */
 public final class Recommendation {
     /** The item's raw id: a Long or a String. */
     public final Object item;

@@ -13,7 +13,7 @@ import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.function.Supplier;
 
 /**
- * Recommends from a bundle: raw ids in, raw ids out. Thread-safe; not for the main thread, which loading would block.
+ * A recommender over a bundle: raw ids in, raw ids out. Thread-safe. Loading blocks: do not use it on the main thread.
  *
  * <pre>{@code
  * try (Recommender model = Recommender.load(new File(context.getFilesDir(), "films.bundle"))) {
@@ -45,7 +45,7 @@ public final class Recommender implements AutoCloseable {
     }
 
     /**
-     * Open the bundle in a folder, every file compared by sha256.
+     * Open the bundle in a folder and compare every file by sha256.
      *
      * @throws BundleException not a bundle, incomplete, altered, or too new; the message names the file.
      */
@@ -54,34 +54,33 @@ public final class Recommender implements AutoCloseable {
     }
 
     /**
-     * Open the bundle in a folder. Nobody else may write there: onnxruntime opens the graphs by their paths, when each
-     * is first used.
+     * Open the bundle in a folder. No other app may be able to write there: onnxruntime opens each graph by its path on
+     * first use.
      *
-     * @throws SignatureException a BundleException, where keys are trusted: unsigned, signed with another, or altered.
+     * @throws SignatureException a BundleException, with trusted keys: unsigned, signed with another key, or altered.
      * @throws BundleException not a bundle, incomplete, altered, or too new; the message names the file.
      */
     public static Recommender load(File folder, Options options) {
         return new Recommender(new Bundle(folder, options));
     }
 
-    /** What the bundle in a folder is, without its tables. Throws BundleException. */
+    /** Read the metadata of the bundle in a folder without its tables. Throws BundleException. */
     public static Metadata metadata(File folder) {
         return new Metadata(Bundle.openManifest(folder, new Options()));
     }
 
-    /** What this bundle is. */
+    /** Return the bundle's metadata. */
     public Metadata metadata() {
         return metadata;
     }
 
     /**
-     * The k best items, best first; fewer where fewer are left. Of an empty history every score is 0 and the most
+     * Return the k best items, best first; fewer if fewer are left. For an empty history every score is 0 and the most
      * popular items come first.
      *
      * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user and history, or an
-     *     empty history where the bundle does not say which items are popular.
-     * @throws BundleException the bundle answers what no bundle does: rows that it does not have, numbers that are not
-     *     finite.
+     *     empty history if the bundle does not list popular items.
+     * @throws BundleException an invalid answer of the bundle: unknown rows, or numbers that are not finite.
      */
     public List<Recommendation> recommend(Request request) {
         return whileOpen(() -> {
@@ -90,7 +89,7 @@ public final class Recommender implements AutoCloseable {
             BitSet gone = set(items.rows(request.exclude));
             BitSet allowed = request.allow == null ? null : set(items.rows(request.allow));
             long[] past = past(request);
-            Bundle.Feed feed = asked(request, past);
+            Bundle.Feed feed = feed(request, past);
             if (past != null) {
                 gone.or(set(past));
             }
@@ -111,17 +110,17 @@ public final class Recommender implements AutoCloseable {
         });
     }
 
-    /** Scores of the given items, in their order; zeros of an empty history. Throws what recommend does. */
-    public float[] score(Request who, Collection<?> asked) {
+    /** Return the scores of items, in order; zeros for an empty history. Throws like recommend. */
+    public float[] score(Request who, Collection<?> candidates) {
         return whileOpen(() -> {
             demandRequest(who);
-            long[] candidates = items.rows(asked);
-            return scored(asked(who, past(who)), candidates);
+            long[] rows = items.rows(candidates);
+            return scored(feed(who, past(who)), rows);
         });
     }
 
     /**
-     * The k items most like an item, itself left out, by the cosine of their vectors.
+     * Return the k items most similar to an item by the cosine of their vectors, without the item.
      *
      * @throws RequestException an unknown item, k outside 1..items, or a bundle without a 'similar' graph.
      */
@@ -134,7 +133,7 @@ public final class Recommender implements AutoCloseable {
     }
 
     /**
-     * The vector of a history; zeros of an empty one.
+     * Compute the vector of a history; zeros for an empty one.
      *
      * @throws RequestException an unknown item, or a bundle without an 'encode' graph.
      */
@@ -145,19 +144,19 @@ public final class Recommender implements AutoCloseable {
         });
     }
 
-    /** The item's title; null where the bundle carries none. Throws RequestException for an unknown item. */
+    /** Return an item's title; null if the bundle has none. Throws RequestException for an unknown item. */
     public String title(Object item) {
         int row = items.row(item);
         byte[] title = titles == null ? new byte[0] : titles.at(row);
         return title.length == 0 ? null : Ids.decoded(title);
     }
 
-    /** Whether the bundle knows an item. */
+    /** Return true if the bundle knows an item. */
     public boolean has(Object item) {
         return items.find(item) >= 0;
     }
 
-    /** The id of every item, by row. */
+    /** Return the id of every item, by row. */
     public List<Object> items() {
         List<Object> all = new ArrayList<>(manifest.items.rows);
         for (int row = 0; row < manifest.items.rows; row++) {
@@ -166,23 +165,23 @@ public final class Recommender implements AutoCloseable {
         return all;
     }
 
-    /** A history that grows, and is forgotten with it. Throws RequestException in a bundle with users. */
+    /** Open a growing history in memory. Throws RequestException for a bundle with users. */
     public Session session() {
         return session(null);
     }
 
     /**
-     * A history that grows, and is kept in a file that only its owner may read.
+     * Open a growing history, stored in a file that only its owner may read.
      *
-     * @throws RequestException in a bundle with users.
-     * @throws MissingException where the file cannot be read, or holds something else.
+     * @throws RequestException the bundle has users.
+     * @throws MissingException the file cannot be read, or contains something else.
      */
     public Session session(File store) {
         demandUsers(false);
         return new Session(this, store);
     }
 
-    /** Release what onnxruntime holds, after the calls that are under way; what is asked afterwards is refused. */
+    /** Release onnxruntime's memory after running calls have ended; later calls are errors. */
     @Override
     public void close() {
         open.writeLock().lock();
@@ -214,7 +213,7 @@ public final class Recommender implements AutoCloseable {
 
     private static void demandRequest(Request request) {
         if (request == null) {
-            throw new RequestException("expected a request, got null; make one by Request.ofUser or Request.ofHistory");
+            throw new RequestException("expected a request, got null; give Request.ofUser or Request.ofHistory");
         }
     }
 
@@ -225,7 +224,7 @@ public final class Recommender implements AutoCloseable {
         }
     }
 
-    /** The rows of a history, each once; null of a user. */
+    /** Return the rows of a history, each once; null for a user. */
     private long[] past(Request who) {
         if ((who.user == null) == (who.history == null)) {
             throw new RequestException("give either a user or a history of item ids");
@@ -234,8 +233,8 @@ public final class Recommender implements AutoCloseable {
         return who.user == null ? Bundle.distinct(items.rows(who.history)) : null;
     }
 
-    /** What the graphs take. */
-    private Bundle.Feed asked(Request who, long[] past) {
+    /** Return the graphs' inputs for a subject. */
+    private Bundle.Feed feed(Request who, long[] past) {
         if (past == null) {
             return new Bundle.Feed().put("user", new long[] {users.row(who.user)}, 1);
         }
@@ -249,18 +248,22 @@ public final class Recommender implements AutoCloseable {
         return finite(bundle.run("encode", new Bundle.Feed().row("history", padded(past))), "vector", manifest.d);
     }
 
-    /** Rows, and a -1 where there are none: products over nothing differ by version. */
+    /** Replace empty rows by a single -1: results for empty inputs differ by onnxruntime's version. */
     private static long[] padded(long[] rows) {
         return rows.length == 0 ? PADDING : rows;
     }
 
-    /** The best k without those excluded. */
+    /** Return the best k items without the excluded ones. */
     private List<Recommendation> ranked(Bundle.Feed feed, BitSet excluded, int k) {
         int left = manifest.items.rows - excluded.cardinality();
         return ranked("recommend", feed.row("exclude", padded(rows(excluded))), k, left);
     }
 
-    /** @param left how many items the graph can answer at most. */
+    /**
+     * Run a graph that returns the best k items.
+     *
+     * @param left maximum number of items that the graph can return.
+     */
     private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k, int left) {
         Map<String, Object> answer = bundle.run(graph, feed.put("k", new long[] {k}));
         Object found = answer.get("items");
@@ -279,13 +282,13 @@ public final class Recommender implements AutoCloseable {
                 best.add(new Recommendation(items.id((int) row), scores[n]));
             }
         }
-        if (best.size() != Math.min(k, left)) { // a score of -inf would pass for an item that is excluded
+        if (best.size() != Math.min(k, left)) { // otherwise an item with score -inf would count as excluded
             throw broken();
         }
         return best;
     }
 
-    /** So many numbers, all of them finite. */
+    /** Return an output of `count` finite numbers. */
     private static float[] finite(Map<String, Object> answer, String name, int count) {
         float[] numbers = floats(answer, name);
         if (numbers.length != count) {
@@ -321,7 +324,7 @@ public final class Recommender implements AutoCloseable {
         return finite(bundle.run("score", feed.row("candidates", candidates)), "scores", candidates.length);
     }
 
-    /** The best of a list that is scored, of equal ones the lower row. */
+    /** Score rows and return the k best; among equal scores the lower row comes first. */
     private List<Recommendation> best(long[] rows, Bundle.Feed feed, int k) {
         float[] scores = scored(feed, rows);
         Integer[] order = new Integer[rows.length];
@@ -334,7 +337,7 @@ public final class Recommender implements AutoCloseable {
         return best;
     }
 
-    /** The most popular items, then any others by row, all with score 0, as their scores are without a history. */
+    /** Return the most popular items, then others by row, all with score 0, which is the score without a history. */
     private List<Recommendation> popular(BitSet gone, BitSet allowed, int k) {
         if (manifest.popular == null) {
             throw new RequestException("the history is empty, and the bundle names no popular items");
@@ -357,11 +360,11 @@ public final class Recommender implements AutoCloseable {
     }
 
     private static BitSet set(long[] rows) {
-        BitSet made = new BitSet();
+        BitSet found = new BitSet();
         for (long row : rows) {
-            made.set((int) row);
+            found.set((int) row);
         }
-        return made;
+        return found;
     }
 
     private static long[] rows(BitSet set) {

@@ -4,7 +4,7 @@ import java.util.Collection;
 import java.util.Collections;
 
 /**
- * Who asks, and for what. Ids are whole numbers (Long, Integer, Short, Byte) or text, as the bundle has them.
+ * A request for recommendations. Ids are whole numbers (Long, Integer, Short, Byte) or text, as in the bundle.
  *
  * <pre>{@code
  * Request.ofUser(42).k(10).exclude(Arrays.asList(50, 181))
@@ -23,29 +23,29 @@ public final class Request {
         this.history = history;
     }
 
-    /** A user whom the bundle knows. */
+    /** Create a request for a user of the bundle. */
     public static Request ofUser(Object user) {
         return new Request(user, null);
     }
 
-    /** The items of somebody's past, each counted once; they do not come back. May be empty. */
+    /** Create a request for a history of items. Each counts once, and is not recommended. May be empty. */
     public static Request ofHistory(Collection<?> items) {
         return new Request(null, items);
     }
 
-    /** How many; 10. */
+    /** Set the number of items; 10 by default. */
     public Request k(int k) {
         this.k = k;
         return this;
     }
 
-    /** Items that must not come back. */
+    /** Set items that must not be recommended. */
     public Request exclude(Collection<?> items) {
         exclude = items;
         return this;
     }
 
-    /** The only items that may come back; null for all. */
+    /** Set the only items that may be recommended; null for all. */
     public Request allow(Collection<?> items) {
         allow = items;
         return this;

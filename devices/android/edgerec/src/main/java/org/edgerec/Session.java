@@ -12,13 +12,13 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 
-/** A history that grows on the device and never leaves it. Thread-safe. */
+/** A growing history that never leaves the device. Thread-safe. */
 public final class Session {
-    /** Items that are remembered at most, the latest. */
+    /** Maximum number of items, of which the latest are remembered. */
     public static final int LIMIT = 1000;
 
     private static final long MOST_BYTES = 16 << 20;
-    /** From here on JavaScript, which keeps its histories in the same form, rounds. */
+    /** The first number that JavaScript, which stores histories in the same format, would round. */
     private static final long EXACT = 1L << 53;
 
     private final Recommender model;
@@ -33,14 +33,14 @@ public final class Session {
         }
     }
 
-    /** Raw ids, the latest last, LIMIT of them at most. Those that the bundle does not know (any more) are kept, and not asked with. */
+    /** Return raw ids, the latest last, at most LIMIT. Ids that the bundle does not know are stored, but not used. */
     public synchronized List<Object> items() {
         return Collections.unmodifiableList(new ArrayList<>(items));
     }
 
-    /** Remember an item, once. Throws RequestException where the bundle does not know it. */
+    /** Add an item, if it is new. Throws RequestException if the bundle does not know it. */
     public synchronized void add(Object item) {
-        model.title(item); // an unknown one is an error of its
+        model.title(item); // throws for an unknown item
         Object id = id(item);
         if (!items.contains(id)) {
             List<Object> now = new ArrayList<>(items);
@@ -60,24 +60,24 @@ public final class Session {
         become(now);
     }
 
-    /** Forget all of them; the store is deleted. */
+    /** Forget all items; the store is deleted. */
     public synchronized void forget() {
         become(new ArrayList<>());
     }
 
-    /** As the recommender does, with the items so far for a history. */
+    /** Recommend for the history. */
     public List<Recommendation> recommend(int k) {
         return recommend(k, Collections.emptyList());
     }
 
-    /** The same without some items. */
+    /** Recommend for the history without some items. */
     public List<Recommendation> recommend(int k, Collection<?> exclude) {
         return model.recommend(Request.ofHistory(known()).k(k).exclude(exclude));
     }
 
-    /** The same for scores. */
-    public float[] score(Collection<?> asked) {
-        return model.score(Request.ofHistory(known()), asked);
+    /** Return the scores of items for the history. */
+    public float[] score(Collection<?> candidates) {
+        return model.score(Request.ofHistory(known()), candidates);
     }
 
     private List<Object> known() {
@@ -90,7 +90,7 @@ public final class Session {
         return known;
     }
 
-    /** An id as answers have it; what is none, a fraction say, is as it was. */
+    /** Return an id in the form of answers; values that are no ids, such as fractions, are unchanged. */
     private static Object id(Object item) {
         return Ids.isWhole(item) ? (Object) ((Number) item).longValue() : item;
     }
@@ -99,7 +99,7 @@ public final class Session {
         if (store != null) {
             if (now.isEmpty()) {
                 if (!store.delete() && store.exists()) {
-                    throw unkept(new IOException("cannot be deleted"));
+                    throw failed(new IOException("cannot be deleted"));
                 }
             } else {
                 write(now);
@@ -108,7 +108,7 @@ public final class Session {
         items = new ArrayList<>(now);
     }
 
-    /** Under another name first, so that the store is always whole. */
+    /** Write the store under a temporary name first, so that it is always complete. */
     private void write(List<Object> now) {
         StringBuilder text = new StringBuilder("{\"format\":\"edgerec.history\",\"version\":1,\"items\":[");
         String comma = "";
@@ -123,7 +123,7 @@ public final class Session {
                 throw new IOException("there is no folder " + folder);
             }
             if (part.exists() && !part.delete() || !part.createNewFile()) {
-                throw new IOException(part + " cannot be made");
+                throw new IOException(part + " cannot be created");
             }
             ownersAlone(part);
             try (FileOutputStream stream = new FileOutputStream(part)) {
@@ -134,7 +134,7 @@ public final class Session {
                 throw new IOException(part + " cannot be renamed");
             }
         } catch (IOException error) {
-            throw unkept(error);
+            throw failed(error);
         }
     }
 
@@ -150,7 +150,7 @@ public final class Session {
         boolean done = file.setReadable(false, false) & file.setWritable(false, false);
         done &= file.setReadable(true, true) & file.setWritable(true, true);
         if (!done) {
-            throw new IOException(file + " cannot be made private");
+            throw new IOException("the permissions of " + file + " cannot be restricted");
         }
     }
 
@@ -167,11 +167,11 @@ public final class Session {
             }
             return found;
         } catch (IOException error) {
-            throw unkept(error);
+            throw failed(error);
         }
     }
 
-    /** Null where it is no history. */
+    /** Parse a history; null if the text is none. */
     private static List<Object> parsed(String text) {
         try {
             Map<?, ?> fields = (Map<?, ?>) Json.parse(text);
@@ -192,8 +192,8 @@ public final class Session {
         }
     }
 
-    private MissingException unkept(IOException error) {
-        return new MissingException("the history in " + store + " cannot be kept (" + error.getMessage()
+    private MissingException failed(IOException error) {
+        return new MissingException("the history in " + store + " cannot be read or written (" + error.getMessage()
                 + "); free space there, or remove it", error);
     }
 }

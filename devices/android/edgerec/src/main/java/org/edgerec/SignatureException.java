@@ -1,6 +1,6 @@
 package org.edgerec;
 
-/** A bundle that no trusted key signed as it is. */
+/** A bundle without a valid signature of a trusted key. */
 public final class SignatureException extends BundleException {
     private static final long serialVersionUID = 1;
 

@@ -13,40 +13,43 @@ import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Who made a bundle, and that nobody changed it since: ed25519 over the manifest's bytes (docs/reference/bundle.md). */
+/** Signatures of bundles: ed25519 over the manifest's bytes, specified in docs/reference/bundle.md. */
 final class Signatures {
     private static final Pattern SIGNATURE =
             Pattern.compile(",\"signature\":\\{\"key\":\"([0-9a-f]{64})\",\"value\":\"([0-9a-f]{128})\"\\}\\}\n");
     private static final int SIGNATURE_BYTES = 228;
     private static final Pattern PEM = Pattern.compile("KEY-----([\\s\\w+/=]+)-----END");
     private static final String BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    /** What stands before the 32 bytes of an ed25519 key in a SubjectPublicKeyInfo. */
+    /** The bytes before the 32 bytes of an ed25519 key in a SubjectPublicKeyInfo. */
     private static final byte[] HEAD = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
 
     private Signatures() {}
 
     /**
+     * Check a manifest's signature.
+     *
      * @param trusted raw public keys.
-     * @throws SignatureException where none of them signed the document as it is.
-     * @throws MissingException where this device has no ed25519.
+     * @throws SignatureException none of the keys signed the document in this form.
+     * @throws MissingException the device has no ed25519.
      */
     static void check(byte[] document, List<byte[]> trusted) {
         int start = Math.max(0, document.length - SIGNATURE_BYTES);
         String end = new String(document, start, document.length - start, StandardCharsets.ISO_8859_1);
-        Matcher told = SIGNATURE.matcher(end);
-        if (!told.matches()) {
+        Matcher signature = SIGNATURE.matcher(end);
+        if (!signature.matches()) {
             throw refused("is not signed, and only bundles of trusted keys are wanted; export it with --sign KEY");
         }
         for (byte[] raw : trusted) {
-            if (sha256(raw).equals(told.group(1))) {
-                if (signed(raw, Arrays.copyOf(document, start), bytes(told.group(2)))) {
+            if (sha256(raw).equals(signature.group(1))) {
+                if (signed(raw, Arrays.copyOf(document, start), bytes(signature.group(2)))) {
                     return;
                 }
                 throw refused(
-                        "was altered after it was signed with the key " + told.group(1) + "; get the bundle again");
+                        "was altered after it was signed with the key " + signature.group(1)
+                        + "; get the bundle again");
             }
         }
-        throw refused("is signed with the key " + told.group(1) + ", which is none of the " + trusted.size()
+        throw refused("is signed with the key " + signature.group(1) + ", which is none of the " + trusted.size()
                 + " trusted; get the bundle from whom you trust");
     }
 
@@ -75,7 +78,7 @@ final class Signatures {
         }
     }
 
-    /** The 32 bytes of a public key in PEM. */
+    /** Return the 32 bytes of a public key in PEM. */
     static byte[] rawKey(String pem) {
         Matcher body = PEM.matcher(pem);
         byte[] der = body.find() ? base64(body.group(1)) : new byte[0];
@@ -86,9 +89,9 @@ final class Signatures {
         return Arrays.copyOfRange(der, HEAD.length, der.length);
     }
 
-    /** java.util's reader is not there before Android 8. */
+    /** Decode Base64; java.util.Base64 is missing before Android 8. */
     private static byte[] base64(String text) {
-        byte[] made = new byte[text.length() * 3 / 4];
+        byte[] decoded = new byte[text.length() * 3 / 4];
         int length = 0;
         int bits = 0;
         int count = 0;
@@ -99,22 +102,22 @@ final class Signatures {
                 count += 6;
                 if (count >= 8) {
                     count -= 8;
-                    made[length++] = (byte) (bits >> count);
+                    decoded[length++] = (byte) (bits >> count);
                 }
             }
         }
-        return Arrays.copyOf(made, length);
+        return Arrays.copyOf(decoded, length);
     }
 
     private static byte[] bytes(String hexadecimal) {
-        byte[] made = new byte[hexadecimal.length() / 2];
-        for (int n = 0; n < made.length; n++) {
-            made[n] = (byte) Integer.parseInt(hexadecimal.substring(2 * n, 2 * n + 2), 16);
+        byte[] decoded = new byte[hexadecimal.length() / 2];
+        for (int n = 0; n < decoded.length; n++) {
+            decoded[n] = (byte) Integer.parseInt(hexadecimal.substring(2 * n, 2 * n + 2), 16);
         }
-        return made;
+        return decoded;
     }
 
-    /** Hexadecimal. */
+    /** Return the hexadecimal sha256. */
     static String sha256(byte[] content) {
         return hexadecimal(digest().digest(content));
     }
@@ -128,10 +131,10 @@ final class Signatures {
     }
 
     static String hexadecimal(byte[] bytes) {
-        StringBuilder made = new StringBuilder();
+        StringBuilder decoded = new StringBuilder();
         for (byte one : bytes) {
-            made.append(Character.forDigit(one >> 4 & 15, 16)).append(Character.forDigit(one & 15, 16));
+            decoded.append(Character.forDigit(one >> 4 & 15, 16)).append(Character.forDigit(one & 15, 16));
         }
-        return made.toString();
+        return decoded.toString();
     }
 }

@@ -7,12 +7,12 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 
-/** The tables file, mapped: none of it is copied to the heap, and the system takes its pages back as it likes. */
+/** The mapped tables file: it takes no heap, and the system can evict its pages. */
 final class Tables {
     private final ByteBuffer mapped;
     private final Manifest manifest;
 
-    /** @param file whose size is the manifest's. */
+    /** @param file the tables file, whose size was compared with the manifest. */
     Tables(File file, Manifest manifest) {
         this.manifest = manifest;
         if (manifest.tables.bytes > Integer.MAX_VALUE) {
@@ -26,7 +26,7 @@ final class Tables {
         }
     }
 
-    /** All of it. */
+    /** Return the whole file. */
     ByteBuffer content() {
         return mapped.duplicate();
     }
@@ -36,7 +36,7 @@ final class Tables {
         long at(int n);
     }
 
-    /** A section that the manifest's reader knows for a vector of whole numbers. */
+    /** Return a section that Manifest has checked to be a vector of whole numbers. */
     Numbers numbers(String name) {
         Manifest.Section section = manifest.sections.get(name);
         ByteBuffer values = bytes(section.offset, section.bytes);
@@ -58,7 +58,7 @@ final class Tables {
         }
     }
 
-    /** Byte strings: one blob, and offsets into it. */
+    /** Byte strings, stored as one blob with offsets. */
     static final class Texts {
         private final ByteBuffer blob;
         private final Numbers offsets;
@@ -82,7 +82,7 @@ final class Tables {
         }
     }
 
-    /** The texts of 'item_id', 'user_id' or 'item_title'. */
+    /** Return the texts of 'item_id', 'user_id' or 'item_title'. */
     Texts texts(String name) {
         Manifest.Section blob = manifest.sections.get(name + "s");
         return new Texts(bytes(blob.offset, blob.bytes), numbers(name + "_offsets"));

@@ -26,13 +26,13 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
 /**
- * Search titles and tap what you like: the list below is worked out on this device. With nothing in the search field it
- * shows the recommendations; a long tap on the line above them forgets all.
+ * An activity to search titles and tap those that the user likes; recommendations are computed on the device and shown
+ * while the search field is empty. A long tap on the line above them clears the history.
  */
 public final class MainActivity extends Activity {
     private static final int SHOWN = 30;
 
-    /** Everything of the recommender happens here, in order: the main thread draws. */
+    /** Runs all calls of the recommender in order, so that the main thread never blocks. */
     private final ExecutorService worker = Executors.newSingleThreadExecutor();
     private final List<Object> listed = new ArrayList<>();
     private ArrayAdapter<String> lines;
@@ -81,7 +81,7 @@ public final class MainActivity extends Activity {
         super.onDestroy();
     }
 
-    /** Assets are no files: the bundle is copied once, checked, and mapped from there. */
+    /** Install the bundle, because assets are no files that can be mapped, and open it. */
     private void open() {
         File folder = new File(getNoBackupFilesDir(), "films.bundle");
         Bundles.install(name -> getAssets().open("films.bundle/" + name), folder);
@@ -89,7 +89,7 @@ public final class MainActivity extends Activity {
         history = model.session(new File(getNoBackupFilesDir(), "history.json"));
     }
 
-    /** Do something, then show what follows from it. */
+    /** Run an action, then show the results. */
     private boolean ask(Runnable act) {
         String words = wanted;
         worker.execute(() -> {

@@ -1,4 +1,4 @@
-#include "apart.h"
+#include "isolated.h"
 
 #include <stdlib.h>
 
@@ -6,7 +6,7 @@
 
 enum { MOST_SCORES = 1 << 24, FEWEST_CALLS = 3 };
 
-void write_cold(FILE *out, const Runtime *runtime, const char *folder, int threads, Asker *asker) {
+void write_cold(FILE *out, const Runtime *runtime, const char *folder, int threads, Generator *generator) {
     if (!bundle_forget(folder)) {
         fputs("\"warm_because\": \"pages stayed in the page cache; another program may use them\"", out);
         return;
@@ -17,8 +17,8 @@ void write_cold(FILE *out, const Runtime *runtime, const char *folder, int threa
     Model model = model_open(runtime, bundle, threads);
     model_session(&model, RECOMMEND);
     int64_t loaded = now_ns();
-    Question question = question_with_room(asker, 1, asker->exclude);
-    int64_t first = timed_call(&(Scenario){.model = &model, .graph = RECOMMEND, .asker = asker}, &question);
+    Question question = question_allocate(generator, 1, generator->exclude);
+    int64_t first = timed_call(&(Scenario){.model = &model, .graph = RECOMMEND, .generator = generator}, &question);
     fprintf(out, "\"cold\": {\"load_ms\": %.6f, \"first_ms\": %.6f, \"faults\": ", (double)(loaded - start) / 1e6,
             (double)first / 1e6);
     write_faults(out, before);
@@ -37,14 +37,17 @@ static void write_window(FILE *out, double at_s, int64_t *times, size_t count) {
 }
 
 void write_sustained(FILE *out, const Scenario *recommend, double seconds) {
-    Question question = question_with_room(recommend->asker, 1, recommend->listed);
-    size_t room = 0;
+    Question question = question_allocate(recommend->generator, 1, recommend->listed);
+    size_t capacity = 0;
     int64_t *times = NULL, started = now_ns(), began;
     const char *between = "\"sustained\": [";
     while ((double)((began = now_ns()) - started) < seconds * SECOND_NS) {
         size_t count = 0;
         do {
-            if (count == room) times = grow(times, room = room ? 2 * room : 256, sizeof *times);
+            if (count == capacity) {
+                capacity = capacity ? 2 * capacity : 256;
+                times = grow(times, capacity, sizeof *times);
+            }
             times[count++] = timed_call(recommend, &question);
         } while (now_ns() - began < SECOND_NS);
         fputs(between, out);
@@ -57,7 +60,7 @@ void write_sustained(FILE *out, const Scenario *recommend, double seconds) {
 }
 
 static void write_point(FILE *out, const Scenario *recommend, size_t batch, double seconds) {
-    Question question = question_with_room(recommend->asker, batch, recommend->listed);
+    Question question = question_allocate(recommend->generator, batch, recommend->listed);
     int64_t calls = 0, spent = 0;
     timed_call(recommend, &question);
     while (calls < FEWEST_CALLS || (double)spent < seconds * SECOND_NS) {
@@ -69,13 +72,14 @@ static void write_point(FILE *out, const Scenario *recommend, size_t batch, doub
     question_free(&question);
 }
 
-void write_offline(FILE *out, const Runtime *runtime, const Bundle *bundle, Asker *asker, double seconds) {
+void write_offline(FILE *out, const Runtime *runtime, const Bundle *bundle, Generator *generator, double seconds) {
     static const size_t batches[] = {1, 16, 256};
     const char *between = "\"offline\": [";
     int cores = usable_cores(), threads = 1;
     for (;;) {
         Model model = model_open(runtime, bundle, threads);
-        Scenario recommend = {.model = &model, .graph = RECOMMEND, .asker = asker, .listed = asker->exclude};
+        Scenario recommend = {.model = &model, .graph = RECOMMEND, .generator = generator};
+        recommend.listed = generator->exclude;
         for (size_t number = 0; number < sizeof batches / sizeof *batches; number++) {
             if (batches[number] > 1 && (int64_t)batches[number] * bundle->items > MOST_SCORES) break;
             fputs(between, out);

@@ -1,4 +1,4 @@
-"""Scenarios that want a process of their own: a cold load, a load of minutes, and throughput."""
+"""Scenarios that run in a process of their own: a cold load, minutes of sustained load, and throughput."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec_devices.agent.clock import timed
-from edgerec_devices.agent.counters import faults_since, page_faults, put_out
-from edgerec_devices.agent.scenarios import Questions, asker
+from edgerec_devices.agent.counters import evict, faults_since, page_faults
+from edgerec_devices.agent.scenarios import Questions, graph_caller
 from edgerec_devices.facts import machine_facts
 
 Request = dict[str, Any]
@@ -23,25 +23,27 @@ WINDOW_S = 1.0
 MOMENTARY = ("mhz", "temperature_c", "throttled")
 BATCHES = (1, 16, 256)
 MOST_SCORES = 1 << 24
-"""Of a batch, one for each user and item: 64 MiB. Larger batches of large catalogues would measure the swapping."""
+"""Maximum number of scores of a batch (users times items), 64 MiB: larger ones would measure swapping."""
 FEWEST_CALLS = 3
 
 
 def cold_load(request: Request) -> dict[str, Any]:
-    """Open the bundle and answer once with its files out of the page cache; Python's and onnxruntime's own stay in it.
+    """Open the bundle and call it once after its files were evicted from the page cache.
+
+    The files of Python and onnxruntime stay in the cache.
 
     Returns:
-        {"cold": {load_ms, first_ms, faults}}, or {"warm_because": reason} where they could not be put out of it, or
-        where that could not be checked.
+        {"cold": {load_ms, first_ms, faults}}, or {"warm_because": reason} if the files could not be evicted, or if
+        that could not be checked.
     """
     folder = Path(request["bundle"])
-    reason = put_out([path for path in folder.iterdir() if path.is_file()])
+    reason = evict([path for path in folder.iterdir() if path.is_file()])
     if reason:
         return {"warm_because": reason}
     before = page_faults()
     bundle, load_ms = timed(lambda: _open(folder, int(request["threads"])))
-    subject, ask = Questions(bundle, request).rows(), asker(bundle, "recommend")
-    _, first_ms = timed(lambda: ask(subject))
+    subject, call = Questions(bundle, request).rows(), graph_caller(bundle, "recommend")
+    _, first_ms = timed(lambda: call(subject))
     return {"cold": {"load_ms": load_ms, "first_ms": first_ms, "faults": faults_since(before)}}
 
 
@@ -55,11 +57,11 @@ def sustained(request: Request) -> dict[str, Any]:
     """Recommend without a pause for request['sustained_seconds'].
 
     Returns:
-        {"sustained": windows}, one a second: at_s (when it began), count and p50_ms of its calls, and at its end mhz,
-        temperature_c and throttled, as far as they can be read.
+        {"sustained": windows}, one per second: at_s (its start), count and p50_ms of its calls, and mhz, temperature_c
+        and throttled at its end if they can be read.
     """
     bundle = _open(Path(request["bundle"]), int(request["threads"]))
-    questions, ask = Questions(bundle, request), asker(bundle, "recommend")
+    questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
     windows: list[dict[str, Any]] = []
     started = perf_counter_ns()
     while (began := perf_counter_ns()) - started < 1e9 * float(request["sustained_seconds"]):
@@ -67,7 +69,7 @@ def sustained(request: Request) -> dict[str, Any]:
         while perf_counter_ns() - began < 1e9 * WINDOW_S:
             subject = questions.rows()
             start = perf_counter_ns()
-            ask(subject)
+            call(subject)
             times.append(perf_counter_ns() - start)
         facts = machine_facts()
         seen = {name: facts[name] for name in MOMENTARY if name in facts}
@@ -76,19 +78,19 @@ def sustained(request: Request) -> dict[str, Any]:
 
 
 def offline(request: Request) -> dict[str, Any]:
-    """Recommend for many users at once.
+    """Recommend for batches of users.
 
     Returns:
-        {"offline": points}: threads, batch, calls, users_per_second, for 1, 2, 4, ... threads up to the cores that
-        this process may run on, and batches of 1, 16 and 256 users, as long as their scores fit into 64 MiB.
+        {"offline": points}: threads, batch, calls, users_per_second, for 1, 2, 4, ... threads up to the number of
+        usable cores, and batches of 1, 16 and 256 users whose scores fit into 64 MiB.
     """
     points = []
     for threads in _thread_counts(machine_facts().get("usable_cores", 1)):
         bundle = _open(Path(request["bundle"]), threads)
-        questions, ask = Questions(bundle, request), asker(bundle, "recommend")
+        questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
         for batch in BATCHES:
             if batch == 1 or batch * questions.n_items <= MOST_SCORES:
-                figures = _throughput(partial(questions.rows, batch), ask, float(request["seconds"]))
+                figures = _throughput(partial(questions.rows, batch), call, float(request["seconds"]))
                 points.append({"threads": threads, "batch": batch, **_per_second(batch, *figures)})
     return {"offline": points}
 
@@ -102,7 +104,7 @@ def _thread_counts(cores: int) -> Iterator[int]:
 
 
 def _throughput(prepare: Callable[[], Any], call: Callable[[Any], Any], seconds: float) -> tuple[int, int]:
-    """How many calls, and how many nanoseconds in them; the first is left out."""
+    """Return the number of timed calls and their total nanoseconds; the first call is not timed."""
     call(prepare())
     calls, spent = 0, 0
     while calls < FEWEST_CALLS or spent < 1e9 * seconds:
@@ -118,4 +120,8 @@ def _per_second(batch: int, calls: int, spent: int) -> dict[str, Any]:
     return {"calls": calls, "users_per_second": 1e9 * batch * calls / spent}
 
 
-APART: dict[str, Callable[[Request], dict[str, Any]]] = {"load": cold_load, "offline": offline, "sustained": sustained}
+ISOLATED: dict[str, Callable[[Request], dict[str, Any]]] = {
+    "load": cold_load,
+    "offline": offline,
+    "sustained": sustained,
+}

@@ -146,7 +146,7 @@ def _precisions(
 
 
 @dataclass(frozen=True)
-class Shipped:
+class PreviousBundle:
     """How a bundle was exported.
 
     Attributes:
@@ -169,7 +169,7 @@ class Shipped:
     users_scaled: str | None = None
 
     @classmethod
-    def read(cls, folder: str | Path) -> Shipped:
+    def read(cls, folder: str | Path) -> PreviousBundle:
         """Read it from a bundle.
 
         Raises:

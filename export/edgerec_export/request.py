@@ -1,0 +1,102 @@
+"""The request for an export: every setting, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgerec.errors import UnsupportedError
+from edgerec_export.patch import PreviousBundle
+from edgerec_export.values import PRECISIONS
+
+SCALES = ("auto", "table", "block", "row")
+IDS = ("raw", "none")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """The settings of an export, checked: the keywords of `edgerec_export.export`, which documents them.
+
+    Attributes:
+        previous: the bundle that `like` names, as `resolved` reads it; not a keyword.
+    """
+
+    layout: str = "auto"
+    precision: str = "fp32"
+    max_bytes: int | None = None
+    fit: bool = False
+    max_rss: int | None = None
+    users: bool = True
+    titles: bool = False
+    ids: str = "raw"
+    id_map: str | Path | None = None
+    similar: bool | None = None
+    lookup: bool = False
+    scales: str = "auto"
+    user_scales: str | None = None
+    like: str | Path | None = None
+    calibration: str | Path | None = None
+    sign: str | Path | None = None
+    verify: bool = True
+    previous: PreviousBundle | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UnsupportedError for names that do not exist and settings that exclude each other."""
+        if self.precision not in (*PRECISIONS, "auto"):
+            raise UnsupportedError(
+                f"there is no precision {self.precision!r}; there are: {', '.join(PRECISIONS)}, auto"
+            )
+        if self.scales not in SCALES:
+            raise UnsupportedError(f"there are no scales a {self.scales!r}; there are: {', '.join(SCALES)}")
+        if self.user_scales is not None and self.user_scales not in SCALES:
+            raise UnsupportedError(f"there are no user scales a {self.user_scales!r}; there are: {', '.join(SCALES)}")
+        if self.ids not in IDS:
+            raise UnsupportedError(f"there are no ids {self.ids!r}; there are: {', '.join(IDS)}")
+        if self.like is not None and self.previous is None:
+            self._check_like()
+            return
+        if self.scales != "auto" and self.precision in ("fp32", "fp16", "auto"):
+            raise UnsupportedError(
+                f"scales are of int8 and int4; {self.precision} does not take --scales {self.scales}"
+            )
+        if self.lookup and self.layout not in ("csc", "auto"):
+            raise UnsupportedError(f"{self.layout} looks rows up as it is; --lookup is for the layout csc")
+        if self.scales == "row" and self.layout == "csc":
+            raise UnsupportedError("csc has no scale a row: a value's row is not at hand where it is decoded")
+
+    def _check_like(self) -> None:
+        usual = {"layout": "auto", "precision": "fp32", "scales": "auto", "user_scales": None, "fit": False}
+        if changed := [name for name, default in usual.items() if getattr(self, name) != default]:
+            raise UnsupportedError(f"the older bundle of `like` decides {', '.join(changed)}; leave one of them out")
+
+    def resolved(self) -> ExportRequest:
+        """Return the request with the settings of the older bundle that `like` names filled in.
+
+        Raises:
+            BundleError: the older bundle is missing or damaged.
+            UnsupportedError: the older bundle stores rows in both int4 and int8.
+        """
+        if self.like is None or self.previous is not None:
+            return self
+        previous = PreviousBundle.read(self.like)
+        return replace(
+            self,
+            previous=previous,
+            layout=previous.layout,
+            precision=previous.precision,
+            scales=previous.scaled,
+            user_scales=previous.users_scaled,
+            users=self.users and "users" in previous.parts,
+            titles=self.titles or "titles" in previous.parts,
+            similar="similar" in previous.parts if self.similar is None else self.similar,
+            lookup=self.lookup or "lookup" in previous.parts,
+            ids=self.ids if "ids" in previous.parts else "none",
+        )
+
+    def with_finer_scales(self, side: str | None) -> ExportRequest | None:
+        """Return the request with one scale a row on this side ('item' or 'user'); None if the scales are fixed."""
+        if side is None or self.scales != "auto" or self.previous is not None or self.user_scales is not None:
+            return None
+        if side == "user":
+            return replace(self, user_scales="row")
+        return None if self.layout == "csc" else replace(self, scales="row")
