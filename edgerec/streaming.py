@@ -1,4 +1,4 @@
-"""Following a stream: at each of its segments sizes anew, a training, a measurement, and a run."""
+"""Training on a stream: new sizes, a training, a measurement and a run at each segment."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from edgerec.training.checkpoint import Snapshot
 from edgerec.training.folder import state_of
 
 StreamProgress = Callable[[int, int, Step], None]
-"""Told of each epoch and each try: the segment's number from 0, how many there are, and the step."""
+"""Called after each epoch and trial with the segment's number from 0, the number of segments, and the step."""
 
 
 @dataclass(frozen=True)
 class StreamRequest:
-    """What to follow, and how; checked.
+    """A checked request of a training on a stream.
 
     Attributes:
         method: one of `edgerec.methods.stream.STREAM_METHODS`.
-        method_config: its settings.
-        budget: of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the rows;
-            '512KiB' of a default bundle and a parameter count fix the total.
-        dimensions: of a full row.
-        spec: how the stream is cut.
-        precision: that bundles are meant to have; decides how many values a budget in bytes buys.
-        training: of each segment.
+        method_config: config of the method.
+        budget: budget of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the
+            rows; '512KiB' of a default bundle and a parameter count fix the total.
+        dimensions: dimensions of a full row.
+        spec: the rule that divides the stream.
+        precision: intended precision of bundles; decides how many values a budget in bytes buys.
+        training: settings of each segment's training.
     """
 
     method: StreamMethod
@@ -75,7 +75,7 @@ class StreamRequest:
         epochs: int | None = None,
         refit: str = "full",
     ) -> StreamRequest:
-        """Read names, spellings and settings.
+        """Parse and check names, spellings and settings.
 
         Raises UnsupportedError, BudgetError, SettingError, DataError.
         """
@@ -93,7 +93,7 @@ class StreamRequest:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that decides the result, as JSON."""
+        """Return everything that decides the result, as JSON."""
         training = self.training
         return {
             "backbone": training.backbone.name,
@@ -111,7 +111,7 @@ class StreamRequest:
         }
 
     def size_budget(self, known: Interactions) -> SizeBudget:
-        """What the budget leaves tables of these rows. Raises BudgetError."""
+        """Return the budget of tables of the users and items of `known`. Raises BudgetError."""
         bytes_per_value = BITS_PER_VALUE[self.precision] / 8
         return size_budget(self.budget, known, self.dimensions, bytes_per_value=bytes_per_value)
 
@@ -144,33 +144,34 @@ def train_stream(
         >>> result = edgerec.train_stream(films, method="scall", budget="10%", out="streams/films")
 
     Args:
-        interactions: with timestamps.
-        out: folder; segment n's run is in `segment-NN`, the results of all in `stream.json`. Killed at any moment, it
-            is resumed to the same bits where trainings have one thread.
-        budget: of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the rows;
-            '512KiB' of a default bundle and a parameter count fix the total.
+        interactions: interactions with timestamps.
+        out: folder for the run of segment n, `segment-NN`, and the results of all, `stream.json`. A killed training
+            resumes to the same bits if trainings have one thread.
+        budget: budget of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the
+            rows; '512KiB' of a default bundle and a parameter count fix the total.
         backbone: the model that scores: 'ials' or 'lightgcn'.
         method: the rule that sizes rows: one of `edgerec.methods.stream.STREAM_METHODS`.
-        dimensions: of a full row.
+        dimensions: dimensions of a full row.
         segments: '8' for that number of segments with about as many new users and items each, 'new:1000' for segments
             of that many new users and items, 'days:30' for segments of that length.
-        precision: of the bundles to come; decides how many values a budget in bytes buys.
-        settings, method_settings: of the backbone and of the method, by name; the method's 'variant' names a whole set.
-        seed: of every random choice.
+        precision: precision of the bundles to be exported; decides how many values a budget in bytes buys.
+        settings, method_settings: settings of the backbone and of the method, by name; the method's 'variant' selects a
+            whole set of them.
+        seed: seed of every random choice.
         threads: maximum number of threads; one makes the result reproducible to the bit.
-        first_epochs, epochs: of the first segment's training, and of each later one's; None for the backbone's own.
-        refit: how iALS trains a later segment: 'full' from the start; 'all', 'active' or 'touched' rows from the
-            tables before.
+        first_epochs, epochs: epochs of the first segment, and of each later one; None for the backbone's own.
+        refit: training of a later segment by iALS: 'full' from the start; 'all', 'active' or 'touched' rows from the
+            previous tables.
         resume: continue from what `out` holds; a finished stream is returned as it is.
         overwrite: replace a stream that `out` holds.
         progress: called after each epoch and each trial with the segment's number from 0, their count and the step.
 
     Raises:
         UnsupportedError, SettingError: no such method, backbone or setting.
-        BudgetError: a budget that the last segment's rows cannot keep; the smallest possible is named.
-        DataError: interactions that make no stream.
+        BudgetError: the rows of the last segment cannot meet the budget; the message names the smallest possible one.
+        DataError: the interactions form no stream.
         RunError: `out` holds another stream, or a finished one.
-        InUseError: another process trains into `out`; at once, before anything is trained.
+        InUseError: another process trains into `out`; raised before anything is trained.
         StorageError: the file system refuses.
     """
     request = StreamRequest.make(
@@ -217,15 +218,15 @@ def train_stream_request(
 
 
 def _finished(
-    folder: Path, asked: StreamResult, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
+    folder: Path, expected: StreamResult, checkpoint: Checkpoint, *, resume: bool, overwrite: bool
 ) -> StreamResult | None:
-    """The stream of this command that `out` holds, finished; else makes way for it. Raises RunError."""
+    """Return the finished stream of this command in `folder`; else prepare the folder for it. Raises RunError."""
     begun = checkpoint.path.exists()
     done = (folder / FILE_NAME).exists() and not begun
     state = state_of(folder, "stream", done=done, begun=begun, resume=resume, overwrite=overwrite)
     if state == "done":
         found = StreamResult.load(folder)
-        if (found.command, found.data_fingerprint) != (asked.command, asked.data_fingerprint):
+        if (found.command, found.data_fingerprint) != (expected.command, expected.data_fingerprint):
             raise RunError(f"{folder} holds a stream of another command; choose another --out, or --overwrite")
         return found
     if state == "new":
@@ -237,7 +238,7 @@ def _finished(
 
 
 def _check_budget(request: StreamRequest, segments: Stream) -> None:
-    """Raise BudgetError where the last segment, which has the most rows, cannot keep the budget."""
+    """Raise BudgetError if the last segment, which has the most rows, cannot meet the budget."""
     last = segments.segment(len(segments) - 1).known
     try:
         request.size_budget(last)
@@ -246,13 +247,13 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
 
 
 class _Loop(TypedDict):
-    """Where a stream stands, as its checkpoint has it."""
+    """The state of a stream's training, as its checkpoint stores it."""
 
-    segments: list[SegmentResult]
+    segments: list[dict[str, Any]]
 
 
 class _StreamLoop:
-    """Follows one stream; after each segment all that the next needs is on disk."""
+    """The loop over a stream's segments; everything that the next one needs is on disk after each."""
 
     def __init__(
         self,
@@ -264,30 +265,30 @@ class _StreamLoop:
         progress: StreamProgress,
     ) -> None:
         self._request, self._stream, self._folder, self._checkpoint = request, segments, folder, checkpoint
-        self._progress, self._followed = progress, begun
+        self._progress, self._result = progress, begun
         self._policy: SizePolicy = request.method.policy(
             request.method_config, request.dimensions, request.training.seed
         )
-        # What the last segment, and the one before it, have left.
+        # Tables of the last segment, and of the one before it.
         self._carry: Carry | None = None
         self._earlier: Carry | None = None
 
     def run(self) -> StreamResult:
-        """From where the checkpoint stands to the end."""
+        """Train the segments from the checkpoint to the end."""
         found = self._checkpoint.load(_Loop)
         if found is None:
             self._save()
         else:
             self._restore(found)
-        for told in self._followed.segments:  # of the last, a kill may have left some
-            Checkpoint(self._folder / told.run, {}).remove()
+        for done in self._result.segments:  # a kill may have left those of the last one
+            Checkpoint(self._folder / done.run, {}).remove()
         before = None
-        for number in range(len(self._followed.segments), len(self._stream)):
+        for number in range(len(self._result.segments), len(self._stream)):
             before = before or self._context_before(number)
-            before = self._follow(self._stream.segment(number), before)
-        self._followed.save(self._folder)
+            before = self._train_segment(self._stream.segment(number), before)
+        self._result.save(self._folder)
         self._checkpoint.remove()
-        return self._followed
+        return self._result
 
     def _context_before(self, number: int) -> SegmentContext | None:
         if number == 0:
@@ -295,24 +296,25 @@ class _StreamLoop:
         segment = self._stream.segment(number - 1)
         return SegmentContext(segment, self._request.size_budget(segment.known), self._earlier)
 
-    def _follow(self, segment: Segment, before: SegmentContext | None) -> SegmentContext:
+    def _train_segment(self, segment: Segment, before: SegmentContext | None) -> SegmentContext:
         folder = self._folder / f"segment-{segment.number:02}"
         now = SegmentContext(segment, self._request.size_budget(segment.known), self._carry)
         history = SearchHistory(folder)
         show = partial(self._progress, segment.number, len(self._stream))
-        plan = self._policy.plan(DecisionContext(now, before, partial(self._rehearse, before), history, show))
+        evaluate = partial(self._evaluate_on_previous, before)
+        plan = self._policy.plan(DecisionContext(now, before, evaluate, history, show))
         trainer, run = self._trained(now, plan, folder, show)
         run.save(folder)
-        self._earlier, self._carry = self._carry, self._request.training.kept(trainer, segment, plan)
-        self._followed.segments.append(self._told(now, plan, run, folder, len(history.evaluated)))
+        self._earlier, self._carry = self._carry, self._request.training.carry_of(trainer, segment, plan)
+        self._result.segments.append(self._segment_result(now, plan, run, folder, len(history.evaluated)))
         self._save()
-        self._followed.save(self._folder)
+        self._result.save(self._folder)
         Checkpoint(folder, {}).remove()
         return now
 
-    def _rehearse(self, before: SegmentContext | None, plan: SizePlan) -> UserMetric:
+    def _evaluate_on_previous(self, before: SegmentContext | None, plan: SizePlan) -> UserMetric:
         if before is None:
-            raise RunError("the first segment has none before it to rehearse on; choose equal sizes there")
+            raise RunError("the first segment has no previous one to evaluate sizes on; use uniform sizes there")
         return PastSegment(self._request.training, before.segment, before.carry).evaluate(plan)
 
     def _trained(
@@ -325,14 +327,14 @@ class _StreamLoop:
             started.append(training.start(segment, now.carry)(*given, **options))
             return started[-1]
 
-        command = {**self._followed.command, "segment": segment.number}
+        command = {**self._result.command, "segment": segment.number}
         result = Fit(
             training.backbone,
             _all_trains(segment.known),
             plan,
             training.config,
             FitOptions(training.seed, training.threads, max_epochs=training.epochs(segment.number)),
-            checkpoint=Checkpoint(folder, {**command, "data_fingerprint": self._followed.data_fingerprint}),
+            checkpoint=Checkpoint(folder, {**command, "data_fingerprint": self._result.data_fingerprint}),
             progress=show,
             start=start,
         ).run()
@@ -355,14 +357,16 @@ class _StreamLoop:
                 "chosen_settings": asdict(result.config),
             },
             metrics=metrics,
-            data_fingerprint=self._followed.data_fingerprint,
+            data_fingerprint=self._result.data_fingerprint,
             history=result.history,
             user_counts=known.user_counts().astype(np.uint32),
             item_counts=known.item_counts().astype(np.uint32),
         )
         return started[-1], run
 
-    def _told(self, now: SegmentContext, plan: SizePlan, run: Run, folder: Path, tries: int) -> SegmentResult:
+    def _segment_result(
+        self, now: SegmentContext, plan: SizePlan, run: Run, folder: Path, n_trials: int
+    ) -> SegmentResult:
         segment = now.segment
         return SegmentResult(
             segment.number,
@@ -382,7 +386,7 @@ class _StreamLoop:
             size_deciles(plan, *now.counts("all")),
             run.metrics["test"],
             self._policy.report(),
-            tries,
+            n_trials,
         )
 
     def _save(self) -> None:
@@ -390,22 +394,25 @@ class _StreamLoop:
         for name, carry in (("carry", self._carry), ("earlier", self._earlier)):
             if carry is not None:
                 state |= {f"{name}.{part}": array for part, array in carry.state().items()}
-        segments = [asdict(told) for told in self._followed.segments]
+        segments = [segment.to_json() for segment in self._result.segments]
         self._checkpoint.save(Snapshot({"segments": segments}, state))
 
     def _restore(self, found: Snapshot) -> None:
-        self._followed.segments.extend(found.loop["segments"])
+        try:
+            self._result.segments.extend(map(SegmentResult.from_json, found.loop["segments"]))
+        except ValueError as error:
+            raise RunError(f"{self._checkpoint.path} is damaged ({error}); train again with --overwrite") from error
         parts: dict[str, State] = {"chooser": {}, "carry": {}, "earlier": {}}
         for name, array in found.trainer.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
-        if self._followed.segments:
+        if self._result.segments:
             self._policy.restore(parts["chooser"])
         self._carry = Carry.from_state(parts["carry"]) if parts["carry"] else None
         self._earlier = Carry.from_state(parts["earlier"]) if parts["earlier"] else None
 
 
 def _all_trains(known: Interactions) -> Split:
-    """A split that holds nothing back: what a fit is to train on."""
+    """Return a split that trains on everything and holds nothing back."""
     nothing = known.select(np.zeros(len(known), np.bool_))
     return Split(known, nothing, nothing, SplitSpec("random", (0.5, 0.5)))

@@ -1,4 +1,4 @@
-"""Tuning: a backbone's and a method's settings, proposed by Optuna and scored on validation alone."""
+"""Tuning of a backbone's and a method's settings, proposed by Optuna and scored on validation alone."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from edgerec.training.fit import SELECTION
 FORMAT, VERSION = "edgerec.study", 2
 
 PRUNED_FROM = 5
-"""Epoch that a trial may be pruned after at the earliest, and finished trials that it is compared with at least."""
+"""The earliest epoch after which a trial may be pruned, and the minimum number of finished trials to compare with."""
 _STEPS_A_FIT = 1 << 20
-"""More than a fit has epochs: the first epochs of two fits of one trial are not the same step."""
+"""More than the epochs of a fit, so that epochs of two fits of a trial have different steps."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`: whole ones where these are, drawn by their logarithm where `log`."""
+    """Numbers from `low` to `high`: whole ones if `low` is an int; drawn on a logarithmic scale if `log`."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Range:
 
 
 Space = Mapping[str, Range | tuple[str, ...]]
-"""Where each setting is looked for: a range, or one of several words."""
+"""The search space of each setting: a range, or several words."""
 
 BACKBONE_SPACES: Mapping[str, Space] = {
     "ials": {"alpha": Range(0.3, 30.0, log=True), "reg": Range(1.0, 200.0, log=True)},
@@ -91,18 +91,18 @@ METHOD_SPACES: Mapping[str, Space] = {
     "set": {"fraction": _FRACTION, "user_share": _USER_SHARE},
     "sparserec": {"fraction": _FRACTION, "uniform": Range(0.01, 1.0, log=True)},
 }
-"""What is tuned, by name; settings without an entry keep their values."""
+"""Search spaces by name; settings without an entry are not tuned."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were tried.
+    """A trial of settings.
 
     Attributes:
-        values: of what is tuned, by 'settings.NAME' and 'method_settings.NAME'; the first trial's are the defaults.
-        score: NDCG@20 on validation; None where training diverged or was pruned.
-        epochs: the chosen number, 0 where training diverged or was pruned.
-        pruned: whether it was given up, because it fell behind the median of the trials before.
+        values: tuned settings by 'settings.NAME' and 'method_settings.NAME'; the first trial has the defaults.
+        score: NDCG@20 on validation; None if training diverged or was pruned.
+        epochs: the chosen number of epochs; 0 if training diverged or was pruned.
+        pruned: True if it was stopped because it was below the median of the earlier trials.
         curves: NDCG@20 of each epoch, a list a fit; empty for a fit that chooses among several settings.
     """
 
@@ -115,7 +115,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Study:
-    """Trials of one command, in their order.
+    """The trials of one command, in order.
 
     Attributes:
         command: everything that decides the trials, as JSON.
@@ -126,25 +126,25 @@ class Study:
 
     @property
     def pruned(self) -> int:
-        """Trials that were given up."""
+        """Number of pruned trials."""
         return sum(trial.pruned for trial in self.trials)
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest score, the first of equals. Raises DataError where every one diverged."""
+        """The trial with the highest score, the first of equals. Raises DataError if every one diverged."""
         scored = [trial for trial in self.trials if trial.score is not None]
         if not scored:
-            raise DataError("training diverged in every trial; fix a smaller learning rate, or ask for more trials")
+            raise DataError("training diverged in every trial; fix a smaller learning rate, or give more trials")
         return max(scored, key=lambda trial: trial.score or 0.0)
 
     def save(self, path: Path) -> None:
-        """Write it whole. Raises StorageError."""
+        """Write the study. Raises StorageError."""
         trials = [asdict(trial) for trial in self.trials]
         write_json(path, {"format": FORMAT, "version": VERSION, "command": self.command, "trials": trials})
 
     @classmethod
     def opened(cls, path: Path | None, command: dict[str, Any], space: Space) -> Study:
-        """The study in `path`, or a new one. Raises RunError where it is another's, or damaged; StorageError."""
+        """Return the study in `path`, or a new one. Raises RunError if it is another's or damaged; StorageError."""
         content = None if path is None else read_if_there(path)
         if content is None:
             return cls(command)
@@ -160,7 +160,7 @@ class Study:
 
 
 class _File(TypedDict):
-    """What is read of a study's file."""
+    """The content of a study's file."""
 
     format: str
     version: int
@@ -169,9 +169,9 @@ class _File(TypedDict):
 
 
 def _check_values(number: int, trial: Trial, space: Space) -> None:
-    """Raise ValueError where a trial has other settings than are tuned, or values outside their ranges."""
+    """Raise ValueError if a trial has other settings than the tuned ones, or values outside their ranges."""
     if set(trial.values) != set(space):
-        raise ValueError(f"trial {number} has other settings than are tuned")
+        raise ValueError(f"trial {number} has other settings than the tuned ones")
     for name, value in trial.values.items():
         area = space[name]
         if value is None:
@@ -186,7 +186,7 @@ def _check_values(number: int, trial: Trial, space: Space) -> None:
 
 
 def part_of(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of 'settings' or of 'method_settings', by their own names."""
+    """Return the values of 'settings' or of 'method_settings', by their own names."""
     return {name.removeprefix(f"{part}."): value for name, value in values.items() if name.startswith(f"{part}.")}
 
 
@@ -211,24 +211,24 @@ def tune(
     progress: Callable[[Study], None] | None = None,
     workers: Workers = None,
 ) -> Study:
-    """Try settings of a backbone and a method; the test part of the split is never looked at.
+    """Tune settings of a backbone and a method; the test part of the split is not used.
 
-    The first trial has the defaults, the next are proposed by a tree-structured Parzen estimator (Bergstra et al.
-    2011) from all before. A trial is pruned where its best epoch so far is below the median of what the finished
-    trials had at the same epoch. Both depend on the seed, the trial's number and those before alone, so that a study
-    that was stopped continues to the same trials.
+    The first trial has the defaults; a tree-structured Parzen estimator (Bergstra et al. 2011) proposes the others from
+    all earlier ones. A trial is pruned if its best epoch so far is below the median of the finished trials at the same
+    epoch. Both depend only on the seed, the trial's number and the earlier trials, so that a stopped study resumes to
+    the same trials.
 
     Args:
-        trials: in all, those that `out` holds already included.
-        out: a JSON file that holds the study after each trial.
-        backbone, method, budget, dimensions, split, precision: as of `train`.
-        settings, method_settings: fixed ones, which are not tuned.
-        seed, threads, device, max_epochs, patience: as of `train`.
+        trials: total number of trials, including those in `out`.
+        out: a JSON file for the study, written after each trial.
+        backbone, method, budget, dimensions, split, precision: as in `train`.
+        settings, method_settings: fixed settings, which are not tuned.
+        seed, threads, device, max_epochs, patience: as in `train`.
         progress: called after each trial.
-        workers: as of `train`.
+        workers: as in `train`.
 
-    Raises as `train` does; MissingExtraError without Optuna, UnsupportedError where nothing is left to tune, RunError
-    where `out` holds another study, InUseError where another process tunes into `out`.
+    Raises as `train` does; MissingExtraError without Optuna, UnsupportedError if nothing is left to tune, RunError if
+    `out` holds another study, InUseError if another process tunes into `out`.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -275,7 +275,7 @@ def _space(request: TrainRequest, fixed: Mapping[str, Any], method_fixed: Mappin
 
 
 def _without_test(parts: Split) -> Split:
-    """The same train and validation with nothing to test on, and nothing to train once more after the choice."""
+    """Return the same train and validation parts without a test part and without a final training."""
     if not len(parts.validation):
         raise DataError(f"{parts.spec} holds no interaction back to choose settings on; use a split with more")
     counts = np.array([len(parts.train), len(parts.validation), len(parts.test)])
@@ -285,20 +285,20 @@ def _without_test(parts: Split) -> Split:
 
 
 def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial], workers: Workers) -> Trial:
-    """The next trial. Raises BudgetError."""
+    """Run the next trial. Raises BudgetError."""
     optuna = require("optuna", "tune")
-    asked = _asked(space, before, request.options.seed)
-    changes = _rounded(asked.params) if before else {}
+    proposal = _proposal(space, before, request.options.seed)
+    changes = _rounded(proposal.params) if before else {}
     config = replace(request.config, **part_of("settings", changes))
     method_config = replace(request.method_config, **part_of("method_settings", changes))
     curves: list[list[float]] = []
 
     def watch(step: Step) -> None:
         if step.candidates > 1:
-            return  # the first of several settings says little of the best
+            return  # the first of several settings predicts little of the best
         curves[-1].append(step.values[SELECTION])
-        asked.report(step.values[SELECTION], _place(len(curves) - 1, step.epoch))
-        if step.epoch >= PRUNED_FROM and asked.should_prune():
+        proposal.report(step.values[SELECTION], _place(len(curves) - 1, step.epoch))
+        if step.epoch >= PRUNED_FROM and proposal.should_prune():
             raise optuna.TrialPruned
 
     def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
@@ -318,7 +318,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
         result = request.method.fit(job_of(request, parts, fit, workers=workers), method_config)
         config, score, epochs = result.config, result.validation[SELECTION], result.epochs
     except DataError:
-        # It diverged: where the others did not is what the study is after.
+        # Training diverged: the trial has no score, and the study continues.
         pass
     except optuna.TrialPruned:
         pruned = True
@@ -327,8 +327,8 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
     return Trial({name: chosen[name] for name in space}, score, epochs, pruned, curves)
 
 
-def _asked(space: Space, before: Sequence[Trial], seed: int) -> Any:
-    """The next trial as Optuna has it: what to try, by the names of `space`, and whether to go on."""
+def _proposal(space: Space, before: Sequence[Trial], seed: int) -> Any:
+    """Return Optuna's next trial, with its values by the names of `space` and its decision to prune."""
     optuna = require("optuna", "tune")
     areas = {name: _distribution(area) for name, area in space.items()}
     own_seed = int(np.random.SeedSequence([seed, len(before)]).generate_state(1)[0])
@@ -341,13 +341,13 @@ def _asked(space: Space, before: Sequence[Trial], seed: int) -> Any:
     for trial in before:
         if trial.score is None and not trial.pruned:
             continue
-        # A setting that was left open has no place in its range; the others of that trial have.
-        told = {name: value for name, value in trial.values.items() if value is not None}
+        # A setting of None has no value in its range; the others of that trial have.
+        params = {name: value for name, value in trial.values.items() if value is not None}
         study.add_trial(
             optuna.trial.create_trial(
                 state=states.PRUNED if trial.pruned else states.COMPLETE,
-                params=told,
-                distributions={name: areas[name] for name in told},
+                params=params,
+                distributions={name: areas[name] for name in params},
                 value=trial.score,
                 intermediate_values={
                     _place(fit, epoch): score
@@ -360,12 +360,12 @@ def _asked(space: Space, before: Sequence[Trial], seed: int) -> Any:
 
 
 def _place(fit: int, epoch: int) -> int:
-    """Optuna's number of an epoch, counted from 1, of a trial's fit, counted from 0."""
+    """Return Optuna's step of an epoch, counted from 1, of a trial's fit, counted from 0."""
     return fit * _STEPS_A_FIT + epoch
 
 
 def _rounded(proposed: Mapping[str, Any]) -> dict[str, Any]:
-    """To four digits: the command line that repeats them is short, and exact."""
+    """Return values rounded to four digits, so that a command line repeats them exactly."""
     return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in proposed.items()}
 
 

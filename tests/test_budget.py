@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import partial
 
 import numpy as np
@@ -104,6 +105,43 @@ def test_four_spellings(text: str, values: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("512kib", "512KiB"),
+        ("1mb", "1MB"),
+        ("1Mb", "1000KB"),
+        ("8b/row", "8B/row"),
+        ("8 B/ROW", "8B/row"),
+        (".5%", "0.5%"),
+    ],
+)
+def test_units_may_be_in_any_case(text: str, same: str) -> None:
+    assert Budget.parse(text) == Budget.parse(same)
+
+
+@pytest.mark.parametrize(
+    ("text", "suggested"),
+    [
+        ("0.1", "did you mean 10%?"),
+        (".025", "did you mean 2.5%?"),
+        ("2M", "did you mean '2MiB' or '2000000'?"),
+        ("0.5k", "did you mean '0.5KiB' or '500'?"),
+        ("2.5", "a parameter count is a whole number: give '10%'"),
+    ],
+)
+def test_a_budget_without_its_unit_gets_a_suggestion(text: str, suggested: str) -> None:
+    with pytest.raises(BudgetError, match=re.escape(suggested)):
+        Budget.parse(text)
+
+
+def test_a_parameter_count_that_looks_like_a_percentage_gets_a_suggestion() -> None:
+    with pytest.raises(BudgetError, match=re.escape("a budget of 10 parameters (did you mean 10%?) leaves 10 values")):
+        Budget.parse("10").values(943, 64)
+    with pytest.raises(BudgetError, match="a budget of 500 leaves 500 values"):
+        Budget.parse("500").values(943, 64)
+
+
+@pytest.mark.parametrize(
     "text", ["", "ten", "-3", "0", "0%", "101%", "5 bananas", "1e3", "8B/col", "nan", "10%%", "9" * 400]
 )
 def test_malformed_budgets_are_refused(text: str) -> None:
@@ -167,6 +205,7 @@ def test_overhead_counts_ids_in_their_narrowest_type() -> None:
 def test_sizes_in_bytes_are_read() -> None:
     assert [parse_bytes(text) for text in ("200KiB", "4096", "1.5MB", "7 B")] == [204800, 4096, 1500000, 7]
     assert [parse_bytes(text) for text in ("128M", "1 G", "0.5K")] == [128 << 20, 1 << 30, 512]
+    assert [parse_bytes(text) for text in ("200kib", "2m", "1mb", ".5k", "7b")] == [204800, 2 << 20, 10**6, 512, 7]
     for text in ("", "10%", "-1", "0", "many", "9" * 400, f"{'9' * 400}GiB"):
         with pytest.raises(BudgetError):
             parse_bytes(text)

@@ -59,6 +59,8 @@ EXCEPTIONS: tuple[str, ...] = (
     r"experiments[./]oracle|oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle",  # names of committed records
     r"--judge-epochs",
     r"\bmade/",  # the folder of the Makefile of figures
+    r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
+    r"judged-",  # file names of a search
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")
 

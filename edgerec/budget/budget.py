@@ -16,6 +16,8 @@ from edgerec.errors import BudgetError
 BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+"""Bytes of each unit; texts may have them in any case."""
+_SPELLED = {unit.lower(): unit for unit in _UNITS}
 _SPELLINGS = "'10%' of the dense fp32 table, '512KiB' of bundle, '8B/row', or a parameter count such as '250000'"
 
 _LARGEST_NUMBER = 1e18
@@ -37,22 +39,31 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read '10%', '512KiB', '8B/row' or '250000'. Raises BudgetError."""
-        spelled = text.strip()
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMG]i?B|B|B/row)?", spelled)
+        """Read '10%', '512KiB', '8B/row' or '250000', units in any case.
+
+        KiB, MiB and GiB are powers of 1024, KB, MB and GB powers of 1000. K, M and G alone are refused, since they may
+        mean bytes or parameters; so is a fraction without a unit. Raises BudgetError, with what was probably meant.
+        """
+        match = re.fullmatch(r"(\d*\.?\d+)\s*(%|[kmg]i?b|b|b/row|[kmg])?", text.strip(), re.IGNORECASE | re.ASCII)
         if match is None:
             raise BudgetError(f"cannot read the budget {text!r}: give {_SPELLINGS}")
-        number, unit = float(match[1]), match[2]
+        number, unit = float(match[1]), (match[2] or "").lower()
         if number >= _LARGEST_NUMBER:
             raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
+        if unit in ("k", "m", "g"):
+            size, count = f"{match[1]}{unit.upper()}iB", f"{number * 1000 ** ('kmg'.index(unit) + 1):.0f}"
+            raise BudgetError(f"the budget {text!r} is bytes or parameters: did you mean '{size}' or '{count}'?")
+        if not unit and "." in match[1]:
+            meant = f"; did you mean {number * 100:.15g}%?" if 0 < number <= 1 else f": give {_SPELLINGS}"
+            raise BudgetError(f"the budget {text!r} has no unit, and a parameter count is a whole number{meant}")
         if unit == "%":
             budget = cls("share", number / 100)
-        elif unit == "B/row":
+        elif unit == "b/row":
             budget = cls("bytes_per_row", number)
-        elif unit is None:
+        elif not unit:
             budget = cls("parameters", number)
         else:
-            budget = cls("bytes", math.floor(number * _UNITS[unit]))
+            budget = cls("bytes", math.floor(number * _UNITS[_SPELLED[unit]]))
         if number <= 0 or (unit == "%" and number > 100):
             raise BudgetError(f"the budget {text!r} is out of range: give {_SPELLINGS}")
         return budget
@@ -107,23 +118,29 @@ class Budget:
                 "bytes_per_row": f"{math.ceil(1e3 * least / n_rows) / 1e3:g}B/row",
                 "parameters": str(n_rows),
             }[self.kind]
+            # A small number without a unit is a mistyped percentage.
+            few = self.kind == "parameters" and self.amount <= 100
+            given = f"{self} parameters (did you mean {self}%?)" if few else str(self)
             raise BudgetError(
-                f"a budget of {self} leaves {max(count, 0)} values for {n_rows} rows, and each row needs one; "
+                f"a budget of {given} leaves {max(count, 0)} values for {n_rows} rows, and each row needs one; "
                 f"the smallest budget is {smallest}"
             )
         return count
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes of a size such as '200KiB', '128M' or '4096'; K, M and G are KiB, MiB and GiB.
+    """Read a size such as '200KiB', '128M' or '4096' in bytes, units in any case. Raises BudgetError.
 
-    Raises BudgetError if the text is no size.
+    KiB, MiB and GiB, or K, M and G, are powers of 1024; KB, MB and GB are powers of 1000.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|[KMGB])?", text.strip())
+    match = re.fullmatch(r"(\d*\.?\d+)\s*([kmg]i?b|[kmgb])?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None or not 0 < float(match[1]) < _LARGEST_NUMBER:
-        raise BudgetError(f"cannot read the size {text!r}: give bytes, or a number with B, KB, MB, GB, KiB, MiB or GiB")
-    unit = match[2] or "B"
-    return int(float(match[1]) * _UNITS[f"{unit}iB" if unit in "KMG" else unit])
+        raise BudgetError(
+            f"cannot read the size {text!r}: give bytes, or a number with KiB, MiB or GiB (powers of 1024), or KB, MB "
+            "or GB (of 1000)"
+        )
+    unit = (match[2] or "b").lower()
+    return int(float(match[1]) * _UNITS[_SPELLED[f"{unit}ib" if unit in "kmg" else unit]])
 
 
 def format_bytes(count: float) -> str:

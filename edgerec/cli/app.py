@@ -9,35 +9,46 @@ import click
 
 from edgerec import __version__
 from edgerec.cli import INTERRUPTED
+from edgerec.cli.help import Group, no_such_option
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
-COMMANDS = {
-    "data": "List and look at data sets.",
-    "train": "Train a recommender under a budget.",
-    "tune": "Find a backbone's and a method's settings on validation.",
-    "grid": "Make every combination of a plan, in one result file.",
-    "frontier": "Draw quality per byte of methods, budgets and precisions on one data set.",
-    "stream": "Follow interactions over time: sizes and a run for each segment, within one budget.",
-    "reproduce": "Train what a paper compares by its protocol, beside its published figures.",
-    "evaluate": "Measure runs and bundles on the test part of their split.",
-    "export": "Export a run, or your own tables, as a bundle.",
-    "diff": "Write the patch that makes one bundle another.",
-    "apply": "Apply a patch to a bundle, or undo the last one.",
-    "fold-in": "Write the patch that brings new items to a bundle without training again.",
-    "keys": "Make the keys that bundles are signed with.",
-    "inspect": "Show what a run or a bundle holds and where its bytes go.",
-    "recommend": "Recommend items from a bundle.",
-    "similar": "Show the items of a bundle most like an item.",
-    "bench": "Measure memory and latency of bundles.",
-    "compare": "Compare two results of bench: ratios with confidence intervals.",
-    "report": "Make one self-contained HTML page of results.",
-    "devices": "List devices, bring what they need, and check that they measure.",
-    "demo": "Try a bundle in the browser: a page that recommends as you click.",
-    "doctor": "Say what this machine has, what is missing, and the command that brings it.",
+GROUPS = {
+    "Start (train a recommender)": {
+        "doctor": "Check what this machine has, what is missing, and how to install it.",
+        "data": "List the data sets that have a name, and show what a data set holds.",
+        "train": "Train a recommender within a size budget, and write it as a run.",
+        "tune": "Search the settings that train best, on validation data.",
+    },
+    "Ship (turn a run into a bundle, try it, update it)": {
+        "export": "Export a run, or tables of your own, as a bundle that an app loads.",
+        "recommend": "Recommend items to a user from a bundle.",
+        "similar": "Show the items of a bundle that are most similar to an item.",
+        "demo": "Try a bundle in a web page that recommends as you click.",
+        "inspect": "Show what a run or a bundle contains and where its bytes go.",
+        "keys": "Create the keys that bundles are signed with.",
+        "diff": "Write the patch that turns one bundle into another.",
+        "apply": "Apply a patch to a bundle, or undo the last one.",
+        "fold-in": "Write the patch that adds new items to a bundle without training again.",
+    },
+    "Measure (quality, speed and memory)": {
+        "evaluate": "Measure the recommendation quality of runs and bundles on test data.",
+        "bench": "Measure the latency and memory of bundles, here or on a device.",
+        "compare": "Compare two results of 'edgerec bench', with confidence intervals.",
+        "report": "Write one self-contained HTML page of benchmark results, runs or streams.",
+        "frontier": "Find the best bundle for each size, over methods, budgets and precisions.",
+        "devices": "List the devices that bundles can be measured on, set them up and check them.",
+    },
+    "Research (many trainings, streams, papers)": {
+        "grid": "Train, export and measure every combination of a plan file.",
+        "stream": "Train on interactions in order of time, one run per segment, within one budget.",
+        "reproduce": "Train the methods of a paper by its protocol, and compare with its published figures.",
+    },
 }
+"""The summary of each command, the first sentence of its help, by the heading that it stands under."""
+COMMANDS = {name: summary for commands in GROUPS.values() for name, summary in commands.items()}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Finds a command in the module of its name: `edgerec.cli.train` holds `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,30 +61,34 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The summaries stand above, so that help does not import every command."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the summaries by heading, without importing the commands."""
+        width = max(map(len, COMMANDS))
+        for heading, commands in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), summary) for name, summary in commands.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edgerec")
 def group() -> None:
-    """Recommenders under a strict memory budget: train, export, bench and run.
+    """Train recommenders that fit a size budget, export them to small ONNX bundles, and run and measure them.
 
     \b
     Example:
-      edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
+      edgerec train ml-100k --budget 10% --out runs/films
       edgerec export runs/films --out films.bundle --precision int8
       edgerec recommend films.bundle --user 42 -k 10
+
+    A run is the folder that training writes: tables of user and item vectors, settings and metrics. A bundle is the
+    folder that an app loads: ONNX graphs over one file of tables, which need numpy and onnxruntime only.
+    'edgerec COMMAND --help' explains a command.
     """
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
     try:
-        group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        status = group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
     except click.Abort as abort:
         from edgerec.console import ResumableInterrupt
 
@@ -89,18 +104,19 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         return INTERRUPTED
     except OSError as error:
-        # What the library itself says of files is an EdgeRecError; this is of a place that it has not thought of.
+        # The library reports files by EdgeRecError; this error comes from a place that it does not foresee.
         if error.errno is None:
             raise
         where = "the system" if error.filename is None else error.filename
         raise StorageError(f"cannot use {where}: {error.strerror}") from error
     except MemoryError as error:
         raise EdgeRecError(f"out of memory ({reason_of(error)}); use a smaller data set, budget or batch") from error
-    return 0
+    return status if isinstance(status, int) else 0  # of click.exceptions.Exit; commands return None
 
 
 def _one_line(error: click.ClickException) -> str:
-    """What click says of a mistyped command line in four lines, and where to look."""
-    said = shown(" ".join(error.format_message().split()))
-    where = error.ctx if isinstance(error, click.UsageError) else None
-    return said if where is None else f"{said}{'' if said[-1] in '.?)' else '.'} See '{where.command_path} --help'"
+    """Return click's message about a mistyped command line as one line that names the help to read."""
+    message = no_such_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
+    line = shown(" ".join(message.split()))
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return line if context is None else f"{line}{'' if line[-1] in '.?)' else '.'} See '{context.command_path} --help'"

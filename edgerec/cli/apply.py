@@ -1,4 +1,4 @@
-"""edgerec apply: a patch applied to a bundle, or undone."""
+"""edgerec apply: applies a patch to a bundle, or undoes the last one."""
 
 from __future__ import annotations
 
@@ -6,43 +6,49 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.options import FOLDER, PathType
+from edgerec.cli.help import Command, argument, option
+from edgerec.cli.options import FILE, FOLDER
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.errors import RequestError
 from edgerec.runtime import metadata
 from edgerec.runtime.patch import apply_patch, undo_patch
 
 
-@click.command()
-@click.argument("bundle", type=FOLDER)
-@click.argument("patch", type=PathType(dir_okay=False), required=False)
-@click.option("--undo", is_flag=True, help="Make BUNDLE what it was before the last patch.")
-@click.option(
+@click.command(cls=Command)
+@argument("bundle", type=FOLDER, help="Folder of the bundle, which is changed in place.")
+@argument("patch", type=FILE, required=False, help="Patch that 'edgerec diff' or 'edgerec fold-in' wrote.")
+@option("--undo", is_flag=True, help="Return the bundle to its state before the last patch.")
+@option(
     "--trusted",
-    type=PathType(dir_okay=False),
+    type=FILE,
     multiple=True,
-    help="A .pub file: only what its key signed is taken.",
+    help="Public key (.pub); a patch is accepted only if one of the given keys signed its bundle. May be repeated.",
 )
 @json_option
 def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, ...], as_json: bool) -> None:
-    """Make BUNDLE the one that PATCH leads to: all of it or, whatever happens meanwhile, nothing.
+    """Apply a patch to a bundle, or undo the last one.
 
     \b
     Example:
       edgerec apply films.bundle tuesday.patch
+
+    The patch is applied completely or not at all, even if the process is killed.
+
+    \b
+    More examples:
       edgerec apply films.bundle --undo
     """
     if (patch is None) != undo:
-        raise RequestError("give either a PATCH to apply or --undo")
+        raise RequestError("expected either a PATCH to apply or --undo; give one of them")
     keys = trusted or None
     if patch is None:
         undo_patch(bundle, trusted=keys)
-        became, said = "undone", f"{bundle}: is what it was before the last patch"
+        state, message = "undone", f"{bundle}: the last patch is undone"
     elif apply_patch(bundle, patch, trusted=keys):
-        became, said = "patched", f"{bundle}: patched; 'edgerec apply {bundle} --undo' takes it back"
+        state, message = "patched", f"{bundle}: patched; undo it with 'edgerec apply {bundle} --undo'"
     else:
-        became, said = "already", f"{bundle}: was patched with {patch} already"
+        state, message = "already", f"{bundle}: {patch} was applied before; nothing changed"
     if as_json:
-        print_json({"bundle": str(bundle), "became": became, "bytes": metadata(bundle).bytes})
+        print_json({"bundle": str(bundle), "became": state, "bytes": metadata(bundle).bytes})
     else:
-        say(said)
+        say(message)

@@ -1,4 +1,4 @@
-"""`edgerec bench`: latency and memory of bundles, in fresh processes."""
+"""edgerec bench: measures the latency and memory of bundles in fresh processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
-from edgerec.cli.options import FiniteRange, PathType, overwrite_option
+from edgerec.cli.help import Choice, Command, argument, option
+from edgerec.cli.options import FILE_OR_FOLDER, FOLDER, FiniteRange, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table
 from edgerec.outputs import Output, check_outputs, json_of
@@ -25,44 +26,55 @@ FORMS = ", ".join(kind.form for kind in KINDS.values())
 Cell = Callable[[Result], str | None]
 
 
-@click.command("bench")
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=PathType())
-@click.option("--out", type=PathType(), help="Write JSON: one result as an object, several as a list.")
-@click.option("--processes", default=DEFAULT.processes, show_default=True, help="Fresh processes a bundle.")
-@click.option("--calls", default=DEFAULT.calls, show_default=True, help="Warm calls a scenario at least.")
-@click.option(
+@click.command("bench", cls=Command)
+@argument(
+    "bundles",
+    metavar="BUNDLE...",
+    nargs=-1,
+    required=True,
+    type=FOLDER,
+    help="Folders of the bundles; several are measured interleaved, so that they can be compared.",
+)
+@option("--out", type=FILE_OR_FOLDER, help="File to write the results to, as JSON.")
+@option("--processes", default=DEFAULT.processes, help="Number of fresh processes that measure each bundle.")
+@option("--calls", default=DEFAULT.calls, help="Minimum number of timed calls for each scenario.")
+@option(
     "--seconds",
     type=FiniteRange(0, 3600),
     default=DEFAULT.seconds,
-    show_default=True,
-    help="Seconds a scenario at least.",
+    help="Minimum duration of each scenario in seconds.",
 )
-@click.option("-k", default=DEFAULT.k, show_default=True, help="Items to recommend.")
-@click.option("--exclude", default=DEFAULT.exclude, show_default=True, help="Random items excluded a call.")
-@click.option(
-    "--threads", type=click.IntRange(1, 256), default=DEFAULT.threads, show_default=True, help="onnxruntime's threads."
-)
-@click.option(
+@option("-k", default=DEFAULT.k, help="Number of items to recommend in each call.")
+@option("--exclude", default=DEFAULT.exclude, help="Number of random items that each call excludes.")
+@option("--threads", type=click.IntRange(1, 256), default=DEFAULT.threads, help="Number of threads of onnxruntime.")
+@option(
     "--scenario",
     "scenarios",
-    type=click.Choice(SCENARIOS),
+    type=Choice(SCENARIOS),
     multiple=True,
-    help=f"What to measure, as often as wanted; without any {', '.join(USUAL)}.",
+    show_default=", ".join(USUAL),
+    help="Kind of calls to measure; may be repeated.",
 )
-@click.option(
+@option(
     "--sustained",
     type=FiniteRange(0, 600, min_open=True),
     metavar="MINUTES",
-    help="Load the device for so long too, and watch its speed, clock and temperature.",
+    help="Also load the device for this many minutes, and record its speed, clock and temperature.",
 )
-@click.option(
+@option(
     "--strict",
     is_flag=True,
-    help=f"What MLPerf asks of a stream, a scenario: {STREAM_SECONDS} seconds and {calls_needed(99)} calls, at least.",
+    help=f"Measure each scenario as MLPerf requires: at least {STREAM_SECONDS} seconds and {calls_needed(99)} calls.",
 )
-@click.option("--device", default="local", show_default=True, help=f"Where to measure: {FORMS}.")
-@click.option("--offline", is_flag=True, help="Send the device its packages from here; it needs no internet.")
-@click.option("--memory", metavar="SIZE", help="Memory of a device that is started for this, such as 128M.")
+@option(
+    "--device", default="local", metavar="ADDRESS", help=f"Device to measure on: {FORMS} (see 'edgerec devices list')."
+)
+@option(
+    "--offline",
+    is_flag=True,
+    help="Send the packages from here to a device that has no internet; otherwise the device downloads them.",
+)
+@option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")
 @overwrite_option
 @json_option
 def command(
@@ -78,19 +90,24 @@ def command(
     as_json: bool,
     **numbers: Any,
 ) -> None:
-    """Measure latency, load time and memory of bundles on this machine, or on another one.
-
-    Several bundles are measured in turns, so that they can be compared. A device behind SSH needs python3 alone: what
-    else it takes is sent or installed there, below its ~/.cache/edgerec, and kept for the next time. Where measuring
-    ends early, what was measured so far is written, marked as partial.
+    """Measure the latency and memory of bundles, here or on a device.
 
     \b
     Example:
       edgerec bench films.bundle --out films.json
+
+    Every bundle is measured in fresh processes. The scenarios are: recommend ranks all items for a user; score scores
+    a few items for a user; lookup scores a single one; history computes a user's vector from a history; load opens the
+    bundle; offline recommends for many users at once; sustained recommends without a pause.
+
+    A device behind SSH needs python3 only; everything else is sent or installed below its ~/.cache/edgerec and stays
+    there. If measuring is interrupted, the results so far are written and marked as partial.
+
+    \b
+    More examples:
       edgerec bench dense.bundle mixed.bundle --processes 10 --out both.json
       edgerec bench films.bundle --scenario load --scenario offline
       edgerec bench films.bundle --device ssh://pi@raspberrypi.local --sustained 10 --out pi.json
-      edgerec report both.json --out report.html
     """
     from edgerec_bench.command import show_progress
 
@@ -98,7 +115,7 @@ def command(
         check_outputs([Output(out, ours=json_of(FORMAT))], bundles, overwrite=overwrite)
     settings = _settings(Settings(**numbers), scenarios, sustained, strict=strict)
     nbytes = None if memory is None else parse_bytes(memory)
-    kept: list[Result] = []
+    measured: list[Result] = []
     total = settings.processes * len(bundles)
     try:
         with (
@@ -107,24 +124,24 @@ def command(
                 device, offline=offline, memory=nbytes, tell=lambda doing: progress(doing, 0, total)
             ) as machine,
         ):
-            results = bench_all(bundles, settings, device=machine, progress=progress, keep=kept.extend)
+            results = bench_all(bundles, settings, device=machine, progress=progress, keep=measured.extend)
     finally:
-        if kept:
-            _show(kept, out, as_json=as_json)
-            where = f"in {out}" if out else "above; give --out to keep it in a file"
-            messages.print(f"What was measured so far is {where}, marked as partial.", markup=False)
+        if measured:
+            _show(measured, out, as_json=as_json)
+            place = f"in {out}" if out else "above; give --out to write them to a file"
+            messages.print(f"The results so far are {place}, marked as partial.", markup=False)
     _show(results, out, as_json=as_json)
 
 
 def _settings(settings: Settings, scenarios: Sequence[str], sustained: float | None, *, strict: bool) -> Settings:
-    """With what a flag asks for on top."""
+    """Return the settings with those that --strict, --scenario and --sustained add."""
     if strict:
         calls, seconds = max(settings.calls, calls_needed(99)), max(settings.seconds, STREAM_SECONDS)
         settings = replace(settings, calls=calls, seconds=seconds)
-    wanted = tuple(scenarios) or USUAL
+    chosen = tuple(scenarios) or USUAL
     if sustained is None:
-        return replace(settings, scenarios=wanted)
-    return replace(settings, scenarios=(*wanted, "sustained"), sustained_seconds=60 * sustained)
+        return replace(settings, scenarios=chosen)
+    return replace(settings, scenarios=(*chosen, "sustained"), sustained_seconds=60 * sustained)
 
 
 def _show(results: Sequence[Result], out: Path | None, *, as_json: bool) -> None:
@@ -157,7 +174,7 @@ def _columns(unit: str) -> dict[str, Cell]:
         "cold load ms": lambda result: _ms(result.measured.cold("load_ms")),
         "first ms": _latency("recommend", "first_ms"),
         "verify ms": lambda result: _ms(result.measured.verify_ms),
-        "kept": lambda result: f"{load.kept:.0%}" if (load := result.measured.sustained) else None,
+        "speed left": lambda result: f"{load.kept:.0%}" if (load := result.measured.sustained) else None,
         "users/s": lambda result: f"{max(found):,.0f}" if (found := result.measured.throughputs.values()) else None,
         "peak": _peak,
     }
@@ -172,7 +189,7 @@ def _ms(value: float | None) -> str | None:
 
 
 def _peak(result: Result) -> str | None:
-    """The web has its heap in place of a process's pages."""
+    """Return the peak memory of a process, or of the WebAssembly heap in a browser."""
     peak = result.measured.above_bare("VmHWM")
     peak = result.measured.above_bare("wasm_heap") if peak is None else peak
     return None if peak is None else format_bytes(peak)

@@ -1,14 +1,14 @@
-"""`edgerec compare`: what became of every figure, and whether that is sure."""
+"""edgerec compare: the change of every figure between two results, with confidence intervals."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from edgerec.cli.options import PathType
+from edgerec.cli.help import Choice, Command, argument, option
+from edgerec.cli.options import FILE_OR_FOLDER
 from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages, print_table
 from edgerec_bench import compare, read_results
@@ -18,34 +18,36 @@ from edgerec_bench.reports.text import FORMATS, change_row, compare_text
 COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 
 
-@click.command("compare")
-@click.argument("base", metavar="BASE.json", type=PathType())
-@click.argument("new", metavar="NEW.json", type=PathType())
-@click.option(
-    "--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 1 where 'FIGURE > NUMBERx' is sure."
+@click.command("compare", cls=Command)
+@argument("base", metavar="BASE.json", type=FILE_OR_FOLDER, help="Result to compare with, of 'edgerec bench --out'.")
+@argument("new", metavar="NEW.json", type=FILE_OR_FOLDER, help="Result that is compared.")
+@option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with status 1 if 'FIGURE > NUMBERx' holds with confidence; a FIGURE is "
+    "p50, p95 or p99 (latency), load, peak (memory) or bytes, and a wrong one lists all. May be repeated.",
 )
-@click.option("--force", is_flag=True, help="Compare although devices or settings differ, or a result is partial.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(("table", *FORMATS)),
-    default="table",
-    show_default=True,
-    help="What to print.",
-)
+@option("--force", is_flag=True, help="Compare even if devices or settings differ, or if a result is partial.")
+@option("--format", "form", type=Choice(("table", *FORMATS)), default="table", help="Format to print.")
 @json_option
 def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, form: str, as_json: bool) -> None:
-    """Compare two results of bench, figure by figure, with confidence intervals.
-
-    Bundles are found by name; a single one on each side is compared whatever its name. A verdict is slower, faster,
-    larger or smaller where the whole interval lies on one side of 1; no difference found where a tenth would have
-    shown; else unstable. A condition of --fail-if holds where the whole interval lies above its number.
+    """Compare two results of 'edgerec bench', with confidence intervals.
 
     \b
     Example:
-      edgerec bench films.bundle --out before.json
-      edgerec bench films.bundle --out after.json
+      edgerec compare before.json after.json --fail-if 'p50 > 1.1x'
+
+    Bundles are matched by name; a single bundle on each side is compared whatever its name. The verdict on a figure
+    is slower, faster, larger or smaller if the whole interval of the ratio lies on one side of 1; no difference found
+    if a change by a tenth would have shown; else unstable. A condition of --fail-if holds if the whole interval lies
+    above its number.
+
+    \b
+    More examples:
       edgerec compare before.json after.json --fail-if 'p50 > 1.1x' --fail-if 'bytes > 1x'
+      edgerec compare before.json after.json --format markdown
     """
     limits = [Limit.parse(text) for text in conditions]
     comparisons = compare(read_results(base), read_results(new), force=force)
@@ -59,7 +61,7 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, for
     for line in failed:
         messages.print(f"Failed: {line}", markup=False)
     if failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _print(comparisons: Sequence[Comparison]) -> None:
@@ -68,12 +70,12 @@ def _print(comparisons: Sequence[Comparison]) -> None:
         print_table(title, COLUMNS, [change_row(change) for change in one.changes])
     for one in comparisons:
         if one.machine_changed and one.machine:
-            said = f"the machine itself took {one.machine.ratio:.2f} times as long for the same work; times say nothing"
-            messages.print(f"Warning: {one.new}: {said}", markup=False)
+            warning = f"the machine took {one.machine.ratio:.2f} times as long for the same work; ignore the times"
+            messages.print(f"Warning: {one.new}: {warning}", markup=False)
         elif one.contested and one.cpu_share is not None:
-            said = f"other programs took up to {1 - one.cpu_share:.0%} of the processor"
-            counts = "tails and load say nothing, and medians must surely differ by more than 5 %"
-            messages.print(f"Warning: {one.new}: {said}: {counts}", markup=False)
+            warning = f"other programs took up to {1 - one.cpu_share:.0%} of the processor"
+            advice = "ignore tails and load times; a median has changed only if its interval exceeds 5 %"
+            messages.print(f"Warning: {one.new}: {warning}: {advice}", markup=False)
     if any(change.verdict == UNSTABLE for one in comparisons for change in one.changes):
         messages.print("unstable: close other programs and measure again, one right after the other:", style="dim")
         for line in dict.fromkeys(line for one in comparisons for line in one.again):

@@ -1,4 +1,4 @@
-"""edgerec data: which data sets there are, and what is in one."""
+"""edgerec data: lists the data sets that have a name, and shows what a data set holds."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from typing import Any
 import click
 import numpy as np
 
-from edgerec.cli.options import filter_options, load
+from edgerec.cli.help import Group
+from edgerec.cli.options import data_argument, filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts, print_table
 from edgerec.data import named_sets
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
-    """List and look at data sets."""
+    """List the data sets that have a name, and show what a data set holds.
+
+    \b
+    Example:
+      edgerec data list
+
+    A named set is downloaded from its publisher when it is first used; its licence is printed then. The name
+    synthetic needs no download: synthetic:300x200x9000 generates 300 users, 200 items and 9000 interactions.
+    """
 
 
 @command.command("list")
 @json_option
 def list_sets(as_json: bool) -> None:
-    """List the data sets that have a name.
+    """List the data sets that have a name, with their sizes and licences.
 
     \b
     Example:
@@ -44,16 +53,19 @@ def list_sets(as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("data", default="ml-100k")
+@data_argument
 @filter_options
 @json_option
 def show(data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool) -> None:
-    """Show what a data set holds. DATA is a name, or a file or folder; else ml-100k.
+    """Show how many users, items and interactions a data set holds.
 
     \b
     Example:
-      edgerec data show ml-100k
       edgerec data show ratings.csv --min-user 5
+
+    A file of your own is a table (CSV, TSV, Parquet; gzip too) with a header that names user, item and optionally
+    rating and timestamp; a folder is a data set of MovieLens, RecBole or LightGCN. Every row counts as a positive,
+    whatever its rating.
     """
     interactions = load(data, min_user, min_item, encoding)
     facts: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""edgerec demo: a page in which a bundle can be tried."""
+"""edgerec demo: a web page that recommends from a bundle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgerec.budget import format_bytes
+from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FOLDER, PathType
 from edgerec.cli.output import say
 from edgerec.console import messages
@@ -15,31 +16,35 @@ from edgerec_devices.web.demo_site import demo_site, write_demo
 from edgerec_devices.web.static_site import StaticServer
 
 
-@click.command()
-@click.argument("bundle", type=FOLDER)
-@click.option("--port", default=8080, show_default=True, help="Of this machine's loopback address; 0 for any free one.")
-@click.option(
+@click.command(cls=Command)
+@argument("bundle", type=FOLDER, help="Folder of the bundle.")
+@option("--port", default=8080, help="Port of this machine to serve the page on; 0 for any free one.")
+@option(
     "--out",
-    type=PathType(file_okay=False),
-    help="Write the page into this folder instead, for any web server with https.",
+    type=PathType("folder", file_okay=False),
+    help="Folder to write the page to instead of serving it, for any web server with https.",
 )
 def command(bundle: Path, port: int, out: Path | None) -> None:
-    """Try a bundle in the browser: search titles, pick some, and see what it recommends.
-
-    The page works offline once it was opened: the recommender runs in it, and nothing is asked of a server. It needs
-    onnxruntime-web, which 'edgerec devices setup browser' fetches once. A bundle without users (export --no-users)
-    answers picks as it answers any history; one with users by the items most like them.
+    """Try a bundle in a web page that recommends as you click.
 
     \b
     Example:
       edgerec demo films.bundle
+
+    The recommender runs in the page, offline too, and nothing is sent to a server. The page needs onnxruntime-web,
+    which 'edgerec devices setup browser' downloads once. It shows titles if the bundle was exported with --titles. A
+    bundle without users (exported with --no-users) recommends from the items that you pick; one with users shows the
+    items most similar to them.
+
+    \b
+    More examples:
       edgerec demo films.bundle --out site
     """
     if out is not None:
         nbytes = write_demo(bundle, out)
-        messages.print(f"{out}: {format_bytes(nbytes)}, of which onnxruntime-web is nearly all", markup=False)
+        messages.print(f"{out}: {format_bytes(nbytes)}, nearly all of it onnxruntime-web", markup=False)
         return
     with StaticServer(demo_site(bundle), port=port) as server:
         say(server.address)
-        messages.print("open this address in a browser; Ctrl-C ends", markup=False)
+        messages.print("open this address in a browser; press Ctrl-C to stop", markup=False)
         threading.Event().wait()

@@ -1,8 +1,7 @@
-"""`edgerec devices`: what can be measured on from here, what is missing for it, and bringing it."""
+"""edgerec devices: lists, sets up and checks the devices that bundles can be measured on."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from edgerec.budget import parse_bytes
-from edgerec.cli.options import F
+from edgerec.cli.help import Choice, F, Group, argument, option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError, reason_of
@@ -20,15 +19,23 @@ from edgerec_devices.protocol import Device, Kind, Tell, set_up
 from edgerec_devices.registry import KINDS, kind_of, open_device
 
 FORMS = ", ".join(kind.form for kind in KINDS.values())
+SET_UP = [kind.name for kind in KINDS.values() if kind.set_up]
+"""Kinds of devices that 'edgerec devices setup' downloads something for."""
 
 
-@click.group("devices")
+@click.group("devices", cls=Group)
 def command() -> None:
-    """List devices, bring what they need, ask what they are, and check that they measure.
+    """List the devices that bundles can be measured on, set them up and check them.
 
     \b
     Example:
       edgerec devices list
+
+    A device is this machine, a Linux machine behind SSH such as a Raspberry Pi, an emulated one, an Android device, a
+    browser or Node.js. 'edgerec bench --device ADDRESS' measures on it.
+
+    \b
+    More examples:
       edgerec devices setup arm64
       edgerec devices check arm64
       edgerec devices info ssh://pi@raspberrypi.local
@@ -38,14 +45,13 @@ def command() -> None:
 @command.command("list")
 @json_option
 def list_devices(as_json: bool) -> None:
-    """List the kinds of devices, how each is written, and what is missing here for it.
-
-    Nothing is changed, nothing is fetched, and no device is opened.
+    """List the kinds of devices, the address of each, and what is missing here to use it.
 
     \b
     Example:
       edgerec devices list
-      edgerec devices list --json
+
+    Nothing is changed or downloaded, and no device is opened.
     """
     rows = [_kind_facts(kind) for kind in KINDS.values()]
     if as_json:
@@ -74,24 +80,30 @@ def _readiness(row: dict[str, Any]) -> str:
 
 
 def device_options(wrapped: F) -> F:
-    """--offline and --memory: how a device is opened."""
-    wrapped = click.option("--memory", metavar="SIZE", help="Memory of a device that is started for this: 128M.")(
-        wrapped
-    )
-    return click.option("--offline", is_flag=True, help="Send the device its packages from here.")(wrapped)
+    """Add --offline and --memory, which say how a device is opened."""
+    wrapped = option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")(wrapped)
+    return option(
+        "--offline",
+        is_flag=True,
+        help="Send the packages from here to a device that has no internet; otherwise the device downloads them.",
+    )(wrapped)
+
+
+address_argument = argument("address", help=f"Address of the device: {FORMS}.")
 
 
 @command.command("info")
-@click.argument("address")
+@address_argument
 @device_options
 @json_option
 def info(address: str, offline: bool, memory: str | None, as_json: bool) -> None:
-    """Say what a device is: processor, memory, system, versions. What cannot be read is absent.
+    """Show a device's processor, memory, system and versions.
 
     \b
     Example:
-      edgerec devices info local
-      edgerec devices info ssh://pi@raspberrypi.local --json
+      edgerec devices info ssh://pi@raspberrypi.local
+
+    A fact that cannot be read is left out.
     """
     with _opened(address, offline, memory) as device:
         facts = device.info()
@@ -102,15 +114,21 @@ def info(address: str, offline: bool, memory: str | None, as_json: bool) -> None
 
 
 @command.command("setup")
-@click.argument("kind", type=click.Choice([kind.name for kind in KINDS.values() if kind.set_up]))
-@click.option("--again", is_flag=True, help="Even if it is there: with newer packages, or because it is damaged.")
+@argument(
+    "kind",
+    metavar="KIND",
+    type=Choice(SET_UP),
+    help=f"Kind of device to set up: {', '.join(SET_UP)}.",
+)
+@option("--again", is_flag=True, help="Set it up again, with newer packages or because it is damaged.")
 def setup(kind: str, again: bool) -> None:
-    """Bring what a kind of device needs, to the user's cache folder. Where it is there, nothing is done.
+    """Download what a kind of device needs into the user's cache folder.
 
     \b
     Example:
       edgerec devices setup arm64
-      edgerec devices setup arm64 --again
+
+    Nothing is done if it is there already.
     """
     with _telling() as tell:
         set_up(KINDS[kind], tell, again=again)
@@ -121,18 +139,17 @@ def setup(kind: str, again: bool) -> None:
 
 
 @command.command("check")
-@click.argument("address")
+@address_argument
 @device_options
 @json_option
 def check(address: str, offline: bool, memory: str | None, as_json: bool) -> None:
-    """Open a device, and let it measure a small bundle as bench does, whose answers must be this machine's.
-
-    The exit status is 2 where something is wrong; the last line then says what mends it.
+    """Check that a device measures: open it, run a small bundle there, and compare its answers with this machine's.
 
     \b
     Example:
       edgerec devices check arm64
-      edgerec devices check ssh://pi@raspberrypi.local
+
+    The exit status is 2 if a step fails; the last line then says how to fix it.
     """
     checks: list[dict[str, Any]] = []
     try:
@@ -145,17 +162,17 @@ def check(address: str, offline: bool, memory: str | None, as_json: bool) -> Non
     else:
         print_table("", ("", "", "found"), [("ok" if c["ok"] else "failure", c["step"], c["found"]) for c in checks])
     if not checks[-1]["ok"]:
-        sys.exit(2)
+        raise click.exceptions.Exit(2)
 
 
 STEPS = ("needs", "opens", "facts", "measures", "answers")
 
 
 def _steps(address: str, offline: bool, memory: str | None) -> Iterator[tuple[str, str]]:
-    """Each step of STEPS, once it is done, with what it found. Raises EdgeRecError at the first that fails."""
+    """Yield each step of STEPS once it is done, with what it found. Raises EdgeRecError at the first that fails."""
     if missing := kind_of(address).missing():
         raise BenchError("; ".join(f"{part.what} is missing: {part.fix}" for part in missing))
-    yield STEPS[0], "everything is here"
+    yield STEPS[0], "nothing is missing"
     with _opened(address, offline, memory) as device:
         yield STEPS[1], device.name
         facts = device.info()
@@ -179,7 +196,7 @@ def _opened(address: str, offline: bool, memory: str | None) -> Iterator[Device]
 
 @contextmanager
 def _telling() -> Iterator[Tell]:
-    """What takes long stands in a terminal's last line while the block runs; elsewhere each is a line."""
+    """Yield a function that shows a slow step in a terminal's last line, or elsewhere as a line of its own."""
     with messages.status("") as status:
 
         def tell(doing: str) -> None:

@@ -1,4 +1,4 @@
-"""edgerec diff: what makes one bundle another, as a patch."""
+"""edgerec diff: writes the patch that turns one bundle into another."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.options import FOLDER, PathType, overwrite_option
+from edgerec.cli.help import Command, argument, option
+from edgerec.cli.options import FILE, FOLDER, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.extras import require
 
 
-@click.command()
-@click.argument("old", type=FOLDER)
-@click.argument("new", type=FOLDER)
-@click.option("--out", type=PathType(dir_okay=False), required=True, help="File of the patch.")
-@click.option("--no-verify", is_flag=True, help="Do not apply the patch to a copy of OLD and compare.")
+@click.command(cls=Command)
+@argument("old", type=FOLDER, help="Bundle that the patch will be applied to.")
+@argument("new", type=FOLDER, help="Bundle that the patch leads to; export it with --like OLD for a small patch.")
+@option("--out", type=FILE, required=True, help="File to write the patch to.")
+@option("--no-verify", is_flag=True, help="Skip the check that applies the patch to a copy of OLD.")
 @overwrite_option
 @json_option
 def command(old: Path, new: Path, out: Path, no_verify: bool, overwrite: bool, as_json: bool) -> None:
-    """Write the patch that makes the bundle OLD the bundle NEW, for 'edgerec apply'.
-
-    It is small where NEW was exported like OLD: rows that did not change then keep their bytes.
+    """Write the patch that turns one bundle into another.
 
     \b
     Example:
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec diff monday.bundle tuesday.bundle --out tuesday.patch
+
+    'edgerec apply' applies it. A patch is small if NEW was exported with --like OLD: rows whose values did not change
+    then have the same bytes.
     """
     diff = require("edgerec_export", "export").diff
     show_patch(diff(old, new, out, verify=not no_verify, overwrite=overwrite), as_json)
 
 
 def show_patch(patch: Any, as_json: bool) -> None:
-    """What was written, and how it compares with the whole bundle."""
+    """Print the size of a patch, compared with the whole bundle, and what it changes."""
     if as_json:
         print_json(
             {
@@ -50,4 +52,4 @@ def show_patch(patch: Any, as_json: bool) -> None:
     share = patch.nbytes / patch.full_bytes
     say(f"{patch.path}: {format_bytes(patch.nbytes)}, {share:.1%} of the whole bundle")
     for side, changes in patch.changes.items():
-        say(f"{side}s: " + ", ".join(f"{count:,} {what}" for what, count in vars(changes).items()))
+        say(f"{side}s: " + ", ".join(f"{count:,} {change}" for change, count in vars(changes).items()))

@@ -1,4 +1,4 @@
-"""edgerec evaluate: the quality of a run, or of what a bundle really answers."""
+"""edgerec evaluate: the recommendation quality of runs, and of the answers of bundles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgerec.api import evaluate
+from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FOLDER, filter_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
@@ -17,22 +18,36 @@ from edgerec.training import Run
 SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 
 
-@click.command()
-@click.argument("subjects", metavar="RUN|BUNDLE...", type=FOLDER, nargs=-1, required=True)
-@click.option("--data", default="ml-100k", show_default=True, help="The data that they were trained on.")
+@click.command(cls=Command)
+@argument(
+    "subjects",
+    metavar="RUN|BUNDLE...",
+    type=FOLDER,
+    nargs=-1,
+    required=True,
+    help="Folders of runs and bundles; several are listed together.",
+)
+@option(
+    "--data",
+    default="ml-100k",
+    metavar="DATA",
+    help="Interactions that they were trained on: a name, or a file or folder; give --min-user and --min-item again.",
+)
 @filter_options
 @json_option
 def command(
     subjects: tuple[Path, ...], data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool
 ) -> None:
-    """Measure runs and bundles on the test part of their split, side by side.
-
-    Full ranking over all items; what a user has seen is masked. A bundle is measured by its own answers,
-    quantisation and all.
+    """Measure the recommendation quality of runs and bundles on test data.
 
     \b
     Example:
       edgerec evaluate dense.bundle films.bundle --data ml-100k
+
+    Test data are the interactions that training held back for testing. All items are ranked, except those that the
+    user had in training. A bundle is measured by its own answers, so that quantization counts. The table shows
+    NDCG@20, recall@20, coverage@20 (the share of items that are recommended to anyone) and popularity@20 (the mean
+    number of training interactions of recommended items); --json prints all metrics.
     """
     interactions = load(data, min_user, min_item, encoding)
     results: list[dict[str, Any]] = []

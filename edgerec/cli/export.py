@@ -1,4 +1,4 @@
-"""edgerec export: from a run, or from your own tables, to a bundle."""
+"""edgerec export: exports a run, or tables of your own, as a bundle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
-from edgerec.cli.cut import cut_of, cut_text
-from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, PathType, data_path, filter_options, load, overwrite_option
+from edgerec.cli.help import DATA, Command, argument, option
+from edgerec.cli.options import FILE, FOLDER, data_path, filter_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids
+from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.console import print_table
 from edgerec.data import Interactions
 from edgerec.errors import RequestError
@@ -26,132 +26,216 @@ from edgerec.training import Run
 
 METRIC = "ndcg@20"
 NO_IDS = "none"
-"""What --ids takes in place of a file."""
-FILE = PathType(dir_okay=False)
+"""The value of --ids that leaves the ids out, instead of a file."""
+OWN = "Tables of your own (instead of RUN)"
+LAYOUT = "Layout options"
 
 
-@click.command()
-@click.argument("run", type=FOLDER, required=False)
-@click.option("--items", type=FILE, help="Your own item table: an .npy of (items, dimensions).")
-@click.option("--users", "users_file", type=FILE, help="Your own user table: an .npy of (users, dimensions).")
-@click.option("--ids", help="Item ids of your own table, a file with one a line; or none: ship no ids.")
-@click.option("--user-ids", type=FILE, help="User ids of your own table, one a line.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the bundle; a bundle there is replaced.")
-@click.option("--like", type=FOLDER, help="Keep the layout, precision, scales and widths of this older bundle.")
-@click.option("--layout", default="auto", show_default=True, help="auto, dense, mixed, csr, ell, bitmask or csc.")
-@click.option("--precision", help="fp32, fp16, int8, int4 or auto; by default what the run was trained for, else fp32.")
-@click.option("--scales", default="auto", show_default=True, help="Of integers: one a table, block or row.")
-@click.option("--max-bytes", help="Of the whole bundle, every file counted, such as 200KiB; refused if impossible.")
-@click.option("--max-rss", help="Peak memory of a request above a bare session, measured in a fresh process.")
-@click.option("--fit", is_flag=True, help="Shorten or prune a table that is too large for its limits.")
-@click.option("--data", help="The data that RUN was trained on: measures what the export cost, as NDCG@20.")
-@click.option("--calibration", type=FILE, help="Costs measured on your device, for --layout auto.")
-@click.option("--similar/--no-similar", default=None, help="Ship the graph of similar items; by default where it fits.")
-@click.option("--lookup", is_flag=True, help="With csc: a second copy of the items, for looking rows up.")
-@click.option("--titles", is_flag=True, help="Ship item titles, where the data have them.")
-@click.option("--id-map", type=FILE, help="Write which id each row of the bundle has, as CSV; --ids none needs it.")
-@click.option("--no-users", is_flag=True, help="Ship no user's vector: it is made on the device from a history.")
-@click.option("--sign", type=FILE, help="Sign the bundle with this private key, made by 'edgerec keys new'.")
-@click.option("--no-verify", is_flag=True, help="Do not compare the bundle with numpy in a fresh process.")
+@click.command(cls=Command)
+@argument("run", type=FOLDER, required=False, help="Folder of the run to export; leave it out with --items.")
+@option("--out", type=FOLDER, required=True, help="Folder to write the bundle to; a bundle there is replaced.")
+@option(
+    "--precision",
+    metavar="NAME",
+    show_default="the precision that the run was trained for, or fp32",
+    help="Precision of the stored values: fp32, fp16, int8, int4, or auto, the one that changes scores least within "
+    "--max-bytes.",
+)
+@option(
+    "--max-bytes",
+    metavar="SIZE",
+    help="Maximum size of the whole bundle, all files counted, such as 200KiB; an export that cannot meet it fails.",
+)
+@option("--fit", is_flag=True, help="Shorten or prune a table that is too large for --max-bytes.")
+@option(
+    "--max-rss",
+    metavar="SIZE",
+    help="Maximum peak memory of a request above an empty onnxruntime session, such as 20MiB.",
+)
+@option("--titles", is_flag=True, help="Include item titles, if the data have them.")
+@option(
+    "--no-users",
+    is_flag=True,
+    help="Leave out the user table; a user's vector is computed on the device from the items of its history.",
+)
+@option(
+    "--like",
+    type=FOLDER,
+    help="Older bundle whose layout, precision, scales and widths are used again, so that a patch from it is small.",
+)
+@option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
+@option("--id-map", type=FILE, help="CSV file to write with the id of every row of the bundle; required by --ids none.")
+@option("--no-verify", is_flag=True, help="Skip the comparison of the bundle's answers with numpy in a fresh process.")
+@option(
+    "--items",
+    type=FILE,
+    section=OWN,
+    help="Item vectors: an .npy file of shape (number of items, dimensions); needs --users.",
+)
+@option(
+    "--users",
+    "users_file",
+    type=FILE,
+    section=OWN,
+    help="User vectors: an .npy file of shape (number of users, dimensions).",
+)
+@option(
+    "--ids",
+    metavar="FILE|none",
+    section=OWN,
+    show_default="row numbers",
+    help="Item ids, one per line; or none, with a RUN too, to leave the ids out of the bundle.",
+)
+@option("--user-ids", type=FILE, section=OWN, show_default="row numbers", help="User ids, one per line.")
+@option(
+    "--layout",
+    default="auto",
+    metavar="NAME",
+    section=LAYOUT,
+    help="Storage layout of the tables: dense, mixed, csr, ell, bitmask, csc, or auto, the fastest of the small ones.",
+)
+@option(
+    "--scales",
+    default="auto",
+    metavar="NAME",
+    section=LAYOUT,
+    help="Quantization scales of int8 and int4: one per table, block or row, or auto.",
+)
+@option(
+    "--similar/--no-similar",
+    default=None,
+    section=LAYOUT,
+    show_default="if it fits in --max-bytes",
+    help="Include the graph that 'edgerec similar' needs, or leave it out.",
+)
+@option(
+    "--lookup",
+    is_flag=True,
+    section=LAYOUT,
+    help="With --layout csc, include a second copy of the items by row, which makes scoring a few items faster.",
+)
+@option(
+    "--calibration",
+    type=FILE,
+    section=LAYOUT,
+    help="Costs measured on your device by 'python -m edgerec_bench.calibrate', which --layout auto compares by.",
+)
+@option(
+    "--data",
+    metavar="DATA",
+    section=DATA,
+    help="Interactions that RUN was trained on; prints NDCG@20 of the run and of the bundle.",
+)
 @overwrite_option
 @filter_options
 @json_option
-def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Export RUN, or your own tables, as a bundle: ONNX graphs over one memory-mapped tables file.
+def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Export a run, or tables of your own, as a bundle that an app loads.
 
     \b
     Example:
-      edgerec export runs/films --out films.bundle --precision int8 --max-bytes 200KiB
+      edgerec export runs/films --out films.bundle --precision int8
+
+    A bundle is a folder of ONNX graphs over one memory-mapped file of tables. A SIZE is in bytes, or has a unit in
+    any case: KiB, MiB and GiB (or K, M, G) are powers of 1024, and KB, MB and GB powers of 1000.
+
+    \b
+    More examples:
       edgerec export runs/films --out small.bundle --precision auto --max-bytes 60KiB --data ml-100k
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
     """
     exporter = require("edgerec_export", "export")
-    _refuse_what_does_not_go_together(run, given)
-    _check_outputs(run, out, given, overwrite=overwrite)
+    _check_combination(run, options)
+    _check_outputs(run, out, options, overwrite=overwrite)
     trained = None if run is None else Run.load(run)
-    source = _own_source(exporter, given) if trained is None else exporter.from_run(trained)
+    source = _own_source(exporter, options) if trained is None else exporter.from_run(trained)
     interactions = (
-        None if given["data"] is None else load(given["data"], given["min_user"], given["min_item"], given["encoding"])
+        None
+        if options["data"] is None
+        else load(options["data"], options["min_user"], options["min_item"], options["encoding"])
     )
     if trained is not None and interactions is not None:
-        check_data(trained.about(), interactions)  # before a bundle that is there is replaced
-    done = exporter.export(source, out, **_keywords(trained, given), overwrite=overwrite)
+        check_data(trained.about(), interactions)  # before an existing bundle is replaced
+    done = exporter.export(source, out, **_keywords(trained, options), overwrite=overwrite)
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
-    made = None if trained is None or not (given["no_users"] or trained.users is None) else made_of(trained)
-    _show(done, None if trained is None else cut_of(trained), cost, made, as_json)
+    built = trained is not None and (options["no_users"] or trained.users is None)
+    users = encoder_quality(trained) if trained is not None and built else None
+    _show(done, None if trained is None else truncation(trained), cost, users, as_json)
 
 
-def _refuse_what_does_not_go_together(run: Path | None, given: dict[str, Any]) -> None:
+def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     """Raise RequestError, before anything is read."""
-    if (run is None) == (given["items"] is None):
-        raise RequestError("give either a RUN or --items, your own table")
-    if given["data"] is None and (given["min_user"], given["min_item"], given["encoding"]) != (1, 1, None):
+    if (run is None) == (options["items"] is None):
+        raise RequestError("expected either a RUN or --items, a table of your own; give one of them")
+    if options["data"] is None and (options["min_user"], options["min_item"], options["encoding"]) != (1, 1, None):
         raise RequestError(
-            "--min-user and --min-item filter --data, the data that RUN was trained on, and --encoding is of its "
-            "files: give them too"
+            "--min-user, --min-item and --encoding say how --data, the data that RUN was trained on, are read; "
+            "give --data too"
         )
-    if given["ids"] == NO_IDS and given["id_map"] is None:
-        raise RequestError("--ids none needs --id-map FILE: without it nobody knows which item a row is")
+    if options["ids"] == NO_IDS and options["id_map"] is None:
+        raise RequestError("--ids none needs --id-map FILE, the only record of which item a row is; give it too")
     if run is not None:
-        own = {"--users": given["users_file"], "--ids": _id_file(given), "--user-ids": given["user_ids"]}
+        own = {"--users": options["users_file"], "--ids": _id_file(options), "--user-ids": options["user_ids"]}
         if mixed := [name for name, value in own.items() if value is not None]:
-            raise RequestError(f"{', '.join(mixed)} belong to your own --items; a RUN has its own")
+            raise RequestError(
+                f"{', '.join(mixed)} can be given with --items only, since a RUN has its own; leave them out"
+            )
         return
-    if given["users_file"] is None:
-        raise RequestError("your own --items need --users: without a user table nothing can be scored")
-    if given["data"] is not None:
-        raise RequestError("--data are what a RUN was trained on; your own tables do not say")
-    if given["titles"]:
-        raise RequestError("--titles are those of a RUN's data; your own tables have none")
+    if options["users_file"] is None:
+        raise RequestError("--items needs --users: nothing can be scored without a user table; give it too")
+    if options["data"] is not None:
+        raise RequestError("--data can be given with a RUN only, whose training data they are; leave it out")
+    if options["titles"]:
+        raise RequestError("--titles can be given with a RUN only, whose data have titles; leave it out")
 
 
-def _check_outputs(run: Path | None, out: Path, given: dict[str, Any], *, overwrite: bool) -> None:
+def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, overwrite: bool) -> None:
     """Raise OutputError, before anything is read."""
-    outputs = [Output(out, ours=always, folder=True)]  # `export` looks at what is there
-    if given["id_map"] is not None:
-        outputs.append(Output(given["id_map"], "--id-map"))
+    outputs = [Output(out, ours=always, folder=True)]  # `export` checks an existing folder
+    if options["id_map"] is not None:
+        outputs.append(Output(options["id_map"], "--id-map"))
     files = ("items", "users_file", "user_ids", "like", "calibration", "sign")
-    inputs = [run, _id_file(given), data_path(given["data"]), *(given[name] for name in files)]
+    inputs = [run, _id_file(options), data_path(options["data"]), *(options[name] for name in files)]
     check_outputs(outputs, inputs, overwrite=overwrite)
 
 
-def _id_file(given: dict[str, Any]) -> Path | None:
-    return None if given["ids"] in (None, NO_IDS) else Path(given["ids"])
+def _id_file(options: dict[str, Any]) -> Path | None:
+    return None if options["ids"] in (None, NO_IDS) else Path(options["ids"])
 
 
-def _own_source(exporter: Any, given: dict[str, Any]) -> Any:
-    """Of the user's own tables. Raises RequestError, StorageError, TableError, ExportError."""
+def _own_source(exporter: Any, options: dict[str, Any]) -> Any:
+    """Return the source of the user's own tables. Raises RequestError, StorageError, TableError, ExportError."""
     return exporter.from_arrays(
-        read_array(given["items"]),
-        read_array(given["users_file"]),
-        item_ids=read_ids(_id_file(given)),
-        user_ids=read_ids(given["user_ids"]),
+        read_array(options["items"]),
+        read_array(options["users_file"]),
+        item_ids=read_ids(_id_file(options)),
+        user_ids=read_ids(options["user_ids"]),
     )
 
 
-def _keywords(trained: Run | None, given: dict[str, Any]) -> dict[str, Any]:
+def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords of `edgerec_export.export` for these options. Raises RequestError, BudgetError."""
-    precision = given["precision"]
-    if given["like"] is None:
+    precision = options["precision"]
+    if options["like"] is None:
         trained_for = None if trained is None else trained.config.get("precision")
         precision = precision or trained_for or "fp32"
     elif precision is not None:
         raise RequestError("the older bundle of --like decides the precision; leave out either --like or --precision")
-    limits = {name: None if given[name] is None else parse_bytes(given[name]) for name in ("max_bytes", "max_rss")}
+    limits = {name: None if options[name] is None else parse_bytes(options[name]) for name in ("max_bytes", "max_rss")}
     same = ("layout", "scales", "fit", "similar", "lookup", "titles", "like", "id_map", "sign", "calibration")
     return {
-        **{name: given[name] for name in same},
+        **{name: options[name] for name in same},
         **limits,
         "precision": precision or "fp32",
-        "users": not given["no_users"],
-        "ids": "none" if given["ids"] == NO_IDS else "raw",
-        "verify": not given["no_verify"],
+        "users": not options["no_users"],
+        "ids": "none" if options["ids"] == NO_IDS else "raw",
+        "verify": not options["no_verify"],
     }
 
 
 def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any]:
-    """NDCG@20 before and after, on the validation part where the run was not trained on it, else on the test part."""
+    """Return NDCG@20 of a run and its bundle, on the validation part if the run was not trained on it, else on test."""
     part = held_back(run)
     before, after = (
         evaluate(subject, interactions, part=part)[METRIC] for subject in (run, Recommender.load(bundle, verify=False))
@@ -160,7 +244,11 @@ def cost_of(run: Run, bundle: Path, interactions: Interactions) -> dict[str, Any
 
 
 def _show(
-    done: Any, cut: dict[str, Any] | None, cost: dict[str, Any] | None, made: dict[str, Any] | None, as_json: bool
+    done: Any,
+    truncated: dict[str, Any] | None,
+    cost: dict[str, Any] | None,
+    users: dict[str, Any] | None,
+    as_json: bool,
 ) -> None:
     checked = done.verification
     if as_json:
@@ -180,12 +268,12 @@ def _show(
                     for one in done.chosen.tried
                 ],
                 "why": done.chosen.why,
-                "kept": done.chosen.kept,
+                "density": done.chosen.kept,
                 "peak_bytes": done.peak_bytes,
                 "rounded_to_zero": done.rounded_to_zero,
                 "cost": cost,
-                "cut": cut,
-                "users from histories": made,
+                "truncation": truncated,
+                "users from histories": users,
                 "verification": None if checked is None else vars(checked),
             }
         )
@@ -195,24 +283,25 @@ def _show(
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", alignment], ["total", total]])
     _show_choice(done.chosen)
-    if cut is not None:
-        say(f"cut after training: {cut_text(cut)}")
-    if made is not None:
-        say(f"users from histories: {made_text(made)}")
+    if truncated is not None:
+        say(f"truncated after training: {truncation_text(truncated)}")
+    if users is not None:
+        say(f"users from histories: {encoder_text(users)}")
     if cost is not None:
         change = f" ({cost['bundle'] / cost['run'] - 1:+.2%})" if cost["run"] else ""
         say(f"{cost['metric']} on the {cost['part']} part: {cost['run']:.4f} -> {cost['bundle']:.4f}{change}")
     if done.peak_bytes is not None:
         say(f"peak memory of a request above a bare session: {format_bytes(done.peak_bytes)}")
     for side, count in done.rounded_to_zero.items():
-        which = "row ships" if count == 1 else "rows ship"
-        say(f"{count} {side} {which} as zeros, all values below a step; --scales row or --precision fp32 keeps them")
+        rows_are = "row is" if count == 1 else "rows are"
+        reason = "all their values are below one quantization step"
+        say(f"{count} {side} {rows_are} stored as zeros: {reason}; avoid it with --scales row or --precision fp32")
     if checked is not None:
         say(f"verified in a fresh process: scores within {checked.max_error:.1e} of numpy")
 
 
 def _show_choice(chosen: Any) -> None:
-    """What was compared, the chosen one first, and what is left of the table."""
+    """Print the layouts and precisions that were compared, the chosen one first, and how much of the table is left."""
     if len(chosen.tried) > 1:
         rows = [
             [
@@ -233,5 +322,5 @@ def _show_choice(chosen: Any) -> None:
 
 
 def _measured(ms: float) -> float | None:
-    """None where the calibration has no figure for a layout."""
+    """Return milliseconds to three digits; None if the calibration has no figure for a layout."""
     return float(f"{ms:.3g}") if math.isfinite(ms) else None

@@ -1,4 +1,4 @@
-"""edgerec fold-in: new items for a bundle, from their first interactions."""
+"""edgerec fold-in: adds new items to a bundle, from their first interactions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from edgerec.cli.diff import show_patch
-from edgerec.cli.options import FOLDER, PathType, data_path, encoding_option, load, overwrite_option
+from edgerec.cli.help import Command, argument, option
+from edgerec.cli.options import FILE, FOLDER, data_path, encoding_option, load, overwrite_option
 from edgerec.cli.output import json_option, say
 from edgerec.errors import RequestError
 from edgerec.extras import require
@@ -19,16 +20,14 @@ from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec.training.run import FILE_NAME, FORMAT
 
-FILE = PathType(dir_okay=False)
 
-
-@click.command()
-@click.argument("bundle", type=FOLDER)
-@click.argument("interactions")
-@click.option("--run", "run_folder", type=FOLDER, required=True, help="The run of BUNDLE: it has the users' vectors.")
-@click.option("--out", type=FILE, required=True, help="File of the patch.")
-@click.option("--save", type=FOLDER, help="Write the run with the new items here: the --run of the next fold-in.")
-@click.option("--sign", type=FILE, help="Sign the bundle that the patch leads to with this private key.")
+@click.command(cls=Command)
+@argument("bundle", type=FOLDER, help="Folder of the bundle that gets the new items.")
+@argument("interactions", help="Interactions with the new items: a file or folder, as for 'edgerec train'.")
+@option("--run", "run_folder", type=FOLDER, required=True, help="Run that BUNDLE was exported from.")
+@option("--out", type=FILE, required=True, help="File to write the patch to.")
+@option("--save", type=FOLDER, help="Folder to write the run with the new items to; the --run of the next fold-in.")
+@option("--sign", type=FILE, help="Private key that signs the bundle which the patch leads to.")
 @overwrite_option
 @encoding_option
 @json_option
@@ -43,15 +42,16 @@ def command(
     encoding: str | None,
     as_json: bool,
 ) -> None:
-    """Write the patch that brings BUNDLE the new items of INTERACTIONS, without training again.
-
-    A row is solved for each item that the run does not know, from the users who met it: what iALS itself would do,
-    with the users as they are. It gets the size of known items with about as many interactions.
+    """Write the patch that adds new items to a bundle without training again.
 
     \b
     Example:
       edgerec fold-in films.bundle new.csv --run runs/films --out new.patch --save runs/films-2
       edgerec apply films.bundle new.patch
+
+    For each item that the run does not have, a vector is computed from the vectors of the users who interacted with
+    it, as ials would with the users fixed; the run must be one of the backbone ials. A new item gets the size of known
+    items with about as many interactions.
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
     from edgerec_export.patch import patch_output
@@ -67,7 +67,7 @@ def command(
         if lost:
             raise RequestError(
                 f"{bundle} holds {len(lost)} items that {run_folder} does not know, such as {min(lost)}: give the run "
-                "that the last fold-in was told to --save"
+                "that the last fold-in wrote with --save"
             )
         with tempfile.TemporaryDirectory(prefix="edgerec-fold-in-") as scratch:
             exporter.export(exporter.from_run(folded.run), Path(scratch) / "bundle", like=bundle, sign=sign)
@@ -77,4 +77,4 @@ def command(
     show_patch(patch, as_json)
     if not as_json:
         text = f"{folded.items:,} new items, from {folded.interactions:,} interactions"
-        say(text + (f"; {folded.unknown:,} more are by users whom the run does not know" if folded.unknown else ""))
+        say(text + (f"; {folded.unknown:,} more are by users that the run does not have" if folded.unknown else ""))

@@ -1,4 +1,4 @@
-"""edgerec frontier: quality per byte of many trainings on one data set."""
+"""edgerec frontier: finds the best bundle for each size on one data set."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import click
 
 from edgerec.budget import format_bytes
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import PathType, data_path, overwrite_option
+from edgerec.cli.help import Choice, Command, option
+from edgerec.cli.options import FILE, data_argument, data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
+from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of, page, text_of
 from edgerec_bench.command import is_default, typed
 from edgerec_bench.frontier import (
@@ -37,22 +39,39 @@ KIND = "frontier"
 """Kind of the record, in its format."""
 
 
-@click.command("frontier")
-@click.argument("data", default="ml-100k")
-@click.option("--backbone", default="ials", show_default=True, help="What is trained.")
-@click.option("--method", multiple=True, default=METHODS, show_default=True, help="May be repeated.")
-@click.option("--budget", multiple=True, default=BUDGETS, show_default=True, help="May be repeated.")
-@click.option("--precision", multiple=True, default=PRECISIONS, show_default=True, help="May be repeated.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each.")
-@click.option("--dimensions", type=click.IntRange(1), default=64, show_default=True, help="Of a full row.")
-@click.option("--quick", is_flag=True, help="A trial in less than a minute: made-up data, few cells.")
-@click.option("--workers", type=click.IntRange(1), help="Cells at a time.  [default: one a processor]")
-@click.option(
+@click.command("frontier", cls=Command)
+@data_argument
+@option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train.")
+@option(
+    "--method",
+    multiple=True,
+    default=METHODS,
+    metavar="NAME",
+    help="Method of 'edgerec train' to compare; may be repeated.",
+)
+@option("--budget", multiple=True, default=BUDGETS, metavar="BUDGET", help="Budget to compare; may be repeated.")
+@option(
+    "--precision",
+    multiple=True,
+    default=PRECISIONS,
+    metavar="NAME",
+    help="Precision of 'edgerec export' to compare; may be repeated. With auto, a dense table is shortened and "
+    "quantized to the bytes of each budget.",
+)
+@option("--seeds", type=click.IntRange(1), default=3, help="Number of trainings of each combination.")
+@option("--dimensions", type=click.IntRange(1), default=64, help="Number of dimensions of a full vector.")
+@option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
+@option(
+    "--workers",
+    type=click.IntRange(1),
+    show_default="one per processor",
+    help="Number of combinations to run at the same time.",
+)
+@option(
     "--out",
-    type=PathType(dir_okay=False),
+    type=FILE,
     default="frontier.html",
-    show_default=True,
-    help="The page; .json, .md, .csv and the grid's .jsonl stand beside it.",
+    help="Page to write; the same figures are written as .json, .md, .csv and .jsonl with the same name.",
 )
 @overwrite_option
 @json_option
@@ -67,30 +86,33 @@ def command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Draw which bundle is best at each size: methods, budgets and precisions on one data set.
-
-    Every combination is trained, exported, and measured by its bundle's own answers; plain tables of any precision are
-    the rivals. DATA is a name, or a file or folder; else ml-100k. Stopped at any point, the same command goes on, and
-    what is there is not made again.
+    """Find the best bundle for each size, over methods, budgets and precisions.
 
     \b
     Example:
       edgerec frontier ml-100k --out films.html
+
+    Every combination is trained, exported and measured by the answers of its bundle; the page charts quality against
+    bytes, with plain tables (the methods dense and uniform) as the baseline. If the command is interrupted, give it
+    again: it skips the combinations that are done.
+
+    \b
+    More examples:
       edgerec frontier ratings.csv --backbone mf --method popularity --method uniform --budget 64KiB --budget 128KiB
       edgerec frontier --quick
     """
     if out.suffix not in (".html", ".htm"):
-        raise RequestError(f"{out} is to be a page; give --out {out.with_suffix('.html')}")
+        raise RequestError(f"{out} does not end in .html, and --out is a page; give --out {out.with_suffix('.html')}")
     if chosen.pop("quick"):
         given = {name for name in ("data", *chosen) if not is_default(context, name)}
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
-    check_outputs([*_drawn(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
-    with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
+    check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
+    with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
     if not grid.rows:
-        raise BenchError(f"no cell could be made: {grid.reasons}")
+        raise BenchError(f"every combination failed: {grid.reasons}")
     frontier = Frontier(
         data, chosen, points(grid.rows), [*grid.notes, *_failures(grid)], typed(context, "edgerec", "frontier")
     )
@@ -102,7 +124,7 @@ def command(
         _print_ship(frontier)
         messages.print(f"wrote {out}", markup=False)
     if grid.failures:
-        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {grid.reasons}")
+        raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
 
 
 def _print_ship(frontier: Frontier) -> None:
@@ -126,8 +148,8 @@ def _failures(grid: Grid) -> list[str]:
     return [f"{name} failed: {reason}" for name, reason in grid.failures.items()]
 
 
-def _drawn(out: Path) -> list[Output]:
-    """Return the page, and the tables next to it under the same name."""
+def _outputs(out: Path) -> list[Output]:
+    """Return the page, and the tables with the same name and other suffixes."""
     return [
         Output(out, ours=page),
         Output(out.with_suffix(".md"), ours=text_of(to_markdown([]).encode())),

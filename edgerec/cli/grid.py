@@ -1,4 +1,4 @@
-"""edgerec grid: many trainings, exports and measurements in one result file."""
+"""edgerec grid: trains, exports and measures many combinations into one result file."""
 
 from __future__ import annotations
 
@@ -9,44 +9,57 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import FOLDER, PathType, data_path
+from edgerec.cli.help import Command, argument, option
+from edgerec.cli.options import FILE, FOLDER, data_path
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
 from edgerec_bench.grid import AXES, Grid, Plan, Row, Standing, grid_outputs, run_grid
 
-FILE = PathType(dir_okay=False)
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 
 
-@click.command()
-@click.argument("plan", metavar="PLAN.toml", type=FILE)
-@click.option("--out", type=FILE, help="The result file, JSON lines.  [default: PLAN.jsonl]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
-@click.option("--bundles", type=FOLDER, help="Folder that keeps the bundles of the cells that this call makes.")
-@click.option("--no-verify", is_flag=True, help="Do not compare the bundles with numpy in a fresh process.")
+@click.command(cls=Command)
+@argument("plan", metavar="PLAN.toml", type=FILE, help="Plan: lists of data, backbones, methods, budgets and so on.")
+@option("--out", type=FILE, show_default="PLAN.jsonl", help="Result file, one JSON line per combination.")
+@option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
+@option(
+    "--bundles",
+    type=FOLDER,
+    help="Folder to store the bundles of the combinations in, which are deleted otherwise.",
+)
+@option("--no-verify", is_flag=True, help="Skip the comparison of the bundles with numpy in a fresh process.")
 @json_option
 def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no_verify: bool, as_json: bool) -> None:
-    """Train, export and measure every cell of a plan: data, backbone, method, budget, precision and seed.
-
-    A cell's row is appended to the result file as it ends; cells that are there are not made again. Stopped at any
-    point, the same command goes on, and cells that failed are tried again.
+    """Train, export and measure every combination of a plan file.
 
     \b
     Example:
       edgerec grid plan.toml --out results.jsonl --workers 2
+
+    Each combination's result is appended to the result file when it is complete. If the command is interrupted, give
+    it again: it skips the combinations that are in the file, and tries those that failed again.
+
+    \b
+    Example of a plan:
+      data = ["ml-100k", "ratings.csv"]
+      backbone = "ials"
+      method = ["uniform", "popularity"]
+      budget = ["5%", "10%"]
+      precision = ["fp32", "int8"]
+      seed = [0, 1, 2]
     """
     out = out or plan.with_suffix(".jsonl")
     outputs = grid_outputs(out)
     if bundles is not None:
         outputs.append(Output(bundles, "--bundles", folder=True, shared=True))
     check_outputs(outputs, [plan], overwrite=None)
-    asked = Plan.read(plan)
-    check_outputs(outputs, map(data_path, asked.data), overwrite=None)
-    with resumable(f"what is done is in {out}, and the same command goes on"), progress_bar() as progress:
+    combinations = Plan.read(plan)
+    check_outputs(outputs, map(data_path, combinations.data), overwrite=None)
+    with resumable(f"the results so far are in {out}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(
-            asked,
+            combinations,
             out,
             workers=workers,
             verify=not no_verify,
@@ -56,13 +69,13 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
         )
     _show(grid, as_json)
     if grid.failures:
-        failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} cells failed"
-        raise BenchError(f"{failed}, and the same command tries them again: {grid.reasons}")
+        failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} combinations failed"
+        raise BenchError(f"{failed}; the same command tries them again: {grid.reasons}")
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Standing], None]]:
-    """A bar on standard error for `run_grid`, while the block runs."""
+    """Show a bar on standard error while the block runs, and yield the function that `run_grid` updates it with."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("starting", total=None)

@@ -1,4 +1,4 @@
-"""edgerec inspect: what is in a run or a bundle, without reading its tables."""
+"""edgerec inspect: shows what a run or a bundle contains, without reading its tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.cut import cut_of
-from edgerec.cli.made import made_of
-from edgerec.cli.options import FOLDER, PathType
+from edgerec.cli.help import Command, argument, option
+from edgerec.cli.options import FILE, FOLDER
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.quality import encoder_quality, truncation
 from edgerec.console import print_facts
 from edgerec.runtime.bundle import Bundle, open_file
 from edgerec.runtime.manifest import FILE_NAME, Manifest, RowsEntry, read_manifest, section_name
@@ -19,27 +19,30 @@ from edgerec.tables import Table
 from edgerec.training import Run
 
 BYTES = ("sections", "files", "total bytes", "table bytes")
-"""Facts that count bytes."""
+"""Facts that are numbers of bytes."""
 
 
-@click.command()
-@click.argument("subject", metavar="RUN|BUNDLE", type=FOLDER)
-@click.option(
+@click.command(cls=Command)
+@argument("subject", metavar="RUN|BUNDLE", type=FOLDER, help="Folder of a run or of a bundle.")
+@option(
     "--trusted",
     multiple=True,
-    type=PathType(dir_okay=False),
-    help="A .pub file: refuse a bundle that this key, or another one given so, did not sign as it is.",
+    type=FILE,
+    help="Public key (.pub); a bundle is refused unless one of the given keys signed it as it is. May be repeated.",
 )
 @json_option
 def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
-    """Show what a run or a bundle holds and where its bytes go.
-
-    A bundle with a file that is missing or cut is refused; whether files are what the exporter wrote is compared where
-    --trusted is given, and whenever a bundle is opened to recommend.
+    """Show what a run or a bundle contains and where its bytes go.
 
     \b
     Example:
       edgerec inspect films.bundle
+
+    A bundle with a missing or truncated file is refused. The checksums of its files are compared only with --trusted,
+    and whenever a bundle is opened to recommend.
+
+    \b
+    More examples:
       edgerec inspect films.bundle --trusted films.key.pub
     """
     if trusted:
@@ -81,7 +84,7 @@ def _bundle(manifest: Manifest, *, checked: bool) -> dict[str, Any]:
 
 
 def _widths(entry: RowsEntry) -> dict[int, int]:
-    """Rows by width; blocks of one width may differ in precision."""
+    """Return the number of rows of each width; blocks of one width may differ in precision."""
     widths: dict[int, int] = {}
     for width, rows in entry.blocks:
         widths[width] = widths.get(width, 0) + rows
@@ -96,9 +99,9 @@ def _run(run: Run) -> dict[str, Any]:
         "items": _table(run.items),
         "users": None if run.users is None else _table(run.users),
         "table bytes": run.nbytes,
-        "cut after training": cut_of(run),
+        "truncation after training": truncation(run),
         "metrics": run.metrics["test"],
-        "users from histories": made_of(run),
+        "users from histories": encoder_quality(run),
     }
 
 

@@ -1,43 +1,46 @@
-"""Options and readings that several commands share."""
+"""Arguments and options that several commands share, and the readers of their values."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option
 from edgerec.console import messages
 from edgerec.data import Interactions, load_data, named_sets
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 class PathType(click.Path):
-    """The name of a file or folder, there or not, that the file system can have."""
+    """The name of a file or folder, existing or not, that the file system can have.
 
-    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+    Args:
+        name: what help calls it, 'file' or 'folder'.
+    """
+
+    def __init__(self, name: str = "path", *, file_okay: bool = True, dir_okay: bool = True) -> None:
         super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+        self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):
-            self.fail("a name is needed, and this one is empty", param, ctx)
+            self.fail("the name is empty; give the name of a file or folder", param, ctx)
         try:
             os.stat(value)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            pass  # said where it is read or written
+            pass  # reported by the code that reads or writes it
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            self.fail(f"{str(value)[:80]!r} cannot be a name here ({reason}); choose another", param, ctx)
+            self.fail(f"{str(value)[:80]!r} cannot be a file name here ({reason}); choose another name", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers, without NaN, which lies outside no range."""
+    """A range of numbers without NaN, which lies outside no range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -46,72 +49,90 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-FOLDER = PathType()
+FOLDER = PathType("folder")
+FILE = PathType("file", dir_okay=False)
+FILE_OR_FOLDER = PathType("file")
+"""A file by its help; a folder gets the command's own error."""
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random choice."
+data_argument = argument(
+    "data",
+    default="ml-100k",
+    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own.",
 )
-precision_option = click.option(
+seed_option = option("--seed", type=click.IntRange(0), default=0, help="Seed of every random choice.")
+precision_option = option(
     "--precision",
-    type=click.Choice(["fp32", "int8"]),
+    type=Choice(["fp32", "int8"]),
     default="fp32",
-    show_default=True,
-    help="That the bundle will have; decides how many values a budget in bytes buys.",
+    help="Precision that the bundle will have; with a budget in bytes, int8 buys four times as many values.",
 )
-threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="At most so many; one is reproducible to the bit."
+threads_option = option(
+    "--threads",
+    type=click.IntRange(1),
+    show_default="the backbone's choice",
+    help="Maximum number of threads; results are reproducible to the bit with one.",
 )
-
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace an output that exists and was not written by this command."
+overwrite_option = option(
+    "--overwrite", is_flag=True, help="Replace an existing output that this command did not write."
+)
+encoding_option = option(
+    "--encoding",
+    metavar="NAME",
+    section=DATA,
+    show_default="UTF-8, or Latin-1 for a file that is not",
+    help="Character encoding of the data's text files.",
 )
 
 
 def data_path(data: str | None) -> Path | None:
-    """The file or folder that DATA names; None for named sets, which lie in the cache, and for made-up data."""
+    """Return the file or folder that DATA names; None for named sets, which lie in the cache, and synthetic data."""
     if data is None or data in named_sets() or data.partition(":")[0] == "synthetic":
         return None
     return Path(data)
 
 
-encoding_option = click.option(
-    "--encoding", help="Of text files of data.  [default: UTF-8, or Latin-1 for a file that is not]"
-)
-
-
 def filter_options(command: F) -> F:
-    """--min-user and --min-item, the k-core filter, and --encoding: how data are read, as `load` takes it."""
+    """Add --min-user and --min-item, the k-core filter, and --encoding, which `load` takes."""
     command = encoding_option(command)
-    command = click.option(
-        "--min-item", default=1, show_default=True, help="Drop items with fewer interactions (k-core)."
-    )(command)
-    return click.option(
-        "--min-user", default=1, show_default=True, help="Drop users with fewer interactions (k-core)."
-    )(command)
+    for side in ("item", "user"):
+        command = option(
+            f"--min-{side}",
+            default=1,
+            section=DATA,
+            help=f"Minimum number of interactions of {side}s; those with fewer are dropped, repeatedly (k-core).",
+        )(command)
+    return command
 
 
 def settings_options(command: F) -> F:
-    """--set and --method-set: settings of the backbone and of the method, which `settings_of` reads."""
-    command = click.option(
+    """Add --set and --method-set: settings of the backbone and of the method, which `settings_of` reads."""
+    command = option(
         "--method-set",
         "method_settings",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A setting of the method; variant=paper starts from the config of its paper.",
+        section=RESEARCH,
+        help="Setting of the method, such as exponent=0.5, or variant=paper for its paper's settings; may be repeated. "
+        "A wrong name lists all names.",
     )(command)
-    return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")(
-        command
-    )
+    return option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        section=RESEARCH,
+        help="Setting of the backbone, such as reg=0.1; may be repeated. A wrong name lists all names.",
+    )(command)
 
 
-def tell_of_nothing_to_resume(out: Path) -> None:
-    """Say that --resume finds nothing and all is made: the name may be mistyped."""
+def warn_if_nothing_to_resume(out: Path) -> None:
+    """Print that --resume found nothing and training starts from scratch: the name may be mistyped."""
     if not out.is_dir() or not any(out.iterdir()):
-        messages.print(f"{out} holds nothing to resume: starting anew", markup=False)
+        messages.print(f"{out} holds nothing to resume: starting from scratch", markup=False)
 
 
 def load(data: str, min_user: int = 1, min_item: int = 1, encoding: str | None = None) -> Interactions:
-    """Load a data set by name or path; its source, its licence and how it was read are told on standard error."""
+    """Load a data set by name or path; its source, licence and how it was read are printed on standard error."""
     interactions = load_data(data, encoding=encoding, progress=lambda line: messages.print(line, markup=False))
     if min_user > 1 or min_item > 1:
         interactions = interactions.filter(min_user=min_user, min_item=min_item)
@@ -119,8 +140,8 @@ def load(data: str, min_user: int = 1, min_item: int = 1, encoding: str | None =
 
 
 def raw_id(text: str, *, numbers: bool) -> int | str:
-    """An id as given on the command line, of the kind that the ids in question have.
+    """Return an id of the command line as a number or as text, as the ids that it is looked up in are.
 
-    Numbers that no id can be, of 64 bits, stay text: they are unknown, and Python reads no more than 4,300 digits.
+    Numbers beyond 64 bits stay text: no id has them, and Python reads at most 4,300 digits.
     """
     return int(text) if numbers and re.fullmatch(r"-?\d{1,20}", text, re.ASCII) else text

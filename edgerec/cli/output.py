@@ -1,4 +1,4 @@
-"""JSON for machines: the option, and how it is printed."""
+"""Printing: JSON for machines, text for people, both safe for a terminal."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 
 import click
 
+from edgerec.cli.help import option
 from edgerec.console import printable
 from edgerec.errors import HIDDEN
 
 _FORBIDDEN = re.compile(f"(?!\n){HIDDEN.pattern}")
 _LONGEST_ROW = 100_000
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of a table.")
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output; what a terminal would obey is escaped, as JSON has it."""
+    """Print JSON on standard output; control characters are escaped."""
     document = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
     sys.stdout.write(_FORBIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], document) + "\n")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """A line or a few on standard output, or standard error."""
+    """Print a few lines on standard output, or on standard error."""
     click.echo(printable(text), err=err)
 
 
 def print_text(text: str) -> None:
-    """Markdown or CSV on standard output."""
+    """Print Markdown or CSV on standard output."""
     sys.stdout.write(printable(text, most=_LONGEST_ROW))

@@ -1,4 +1,4 @@
-"""Tables and ids that users bring along, from files."""
+"""Readers of a user's own tables and ids, for `edgerec export --items`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from edgerec.files import storage_failure
 
 
 def read_array(path: Path) -> NDArray[Any]:
+    """Memory-map an .npy file. Raises StorageError, RequestError."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         storage_failure(path, error, "read")
     except (ValueError, EOFError) as error:
-        raise RequestError(f"{path} is no .npy file of numbers ({error}); write it with numpy.save") from error
+        raise RequestError(f"{path} is not an .npy file of numbers ({error}); write it with numpy.save") from error
     if not isinstance(values, np.ndarray):
         raise RequestError(f"{path} is an archive of several arrays; give an .npy file with one")
     return values
 
 
 def read_ids(path: Path | None) -> NDArray[Any] | None:
-    """Ids, one a line, read as the data readers read them: whole numbers where all are."""
+    """Return the ids of a file, one per line, as numbers if all are whole ones. Raises StorageError, RequestError."""
     if path is None:
         return None
     try:
@@ -34,9 +35,9 @@ def read_ids(path: Path | None) -> NDArray[Any] | None:
     except OSError as error:
         storage_failure(path, error, "read")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text ({error})") from error
+        raise RequestError(f"{path} is not UTF-8 text ({error}); write one id per line as UTF-8") from error
     lines = text.removesuffix("\n").split("\n")
     bad = next((number for number, line in enumerate(lines, 1) if not is_id(line)), None)
     if bad is not None:
-        raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}")
+        raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}; write one id per line")
     return to_ids(lines)

@@ -1,4 +1,4 @@
-"""edgerec recommend: what a bundle answers."""
+"""edgerec recommend: recommends items from a bundle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from edgerec.cli.answers import show_answers
+from edgerec.cli.help import DATA, Command, argument, option
 from edgerec.cli.options import FOLDER, filter_options, load, raw_id
 from edgerec.cli.output import json_option
 from edgerec.data import Interactions
@@ -16,14 +17,24 @@ from edgerec.measure import check_data
 from edgerec.runtime import Recommender
 
 
-@click.command()
-@click.argument("bundle", type=FOLDER)
-@click.option("--user", help="A user's id, for a bundle with users.")
-@click.option("--history", help="Item ids with commas, for a bundle without users; '' if there are none yet.")
-@click.option("-k", default=10, show_default=True, help="How many items.")
-@click.option("--exclude", default="", help="Item ids with commas that must not come back.")
-@click.option("--allow", help="Item ids with commas: the only ones that may come back.")
-@click.option("--data", help="The data it was trained on: exclude what the user has there, or take it as the history.")
+@click.command(cls=Command)
+@argument("bundle", type=FOLDER, help="Folder of the bundle.")
+@option("--user", metavar="ID", help="Id of the user, for a bundle with users.")
+@option(
+    "--history",
+    metavar="IDS",
+    help="Ids of the items that a user had, separated by commas, for a bundle without users; '' for a new user.",
+)
+@option("-k", default=10, help="Number of items to recommend.")
+@option("--exclude", metavar="IDS", help="Ids of items not to recommend, separated by commas.")
+@option("--allow", metavar="IDS", help="Ids of the only items to recommend, separated by commas.")
+@option(
+    "--data",
+    metavar="DATA",
+    section=DATA,
+    help="Interactions that the bundle was trained on; the items that --user has there are excluded, or are the "
+    "history if the bundle has no users.",
+)
 @filter_options
 @json_option
 def command(
@@ -31,7 +42,7 @@ def command(
     user: str | None,
     history: str | None,
     k: int,
-    exclude: str,
+    exclude: str | None,
     allow: str | None,
     data: str | None,
     min_user: int,
@@ -39,22 +50,30 @@ def command(
     encoding: str | None,
     as_json: bool,
 ) -> None:
-    """Recommend items from a bundle.
+    """Recommend items to a user from a bundle.
 
     \b
     Example:
       edgerec recommend films.bundle --user 42 -k 10
+
+    Give --user for a bundle with users; items that the user had in training are left out only with --data or
+    --exclude. Give --history for a bundle without users (exported with --no-users, or of the backbone svd).
+
+    \b
+    More examples:
       edgerec recommend films.bundle --user 42 --data ml-100k
       edgerec recommend films.bundle --history 50,181,1
     """
     if user is not None and history is not None:
-        raise RequestError("--user and --history are two ways to say who asks: give one of them")
+        raise RequestError("--user and --history both name the user; give one of them")
     if data is not None and user is None:
-        raise RequestError("--data needs --user: whose interactions are meant?")
+        raise RequestError("--data needs --user, whose interactions are read; give it too")
     if data is None and (min_user, min_item, encoding) != (1, 1, None):
-        raise RequestError("--min-user and --min-item filter --data, and --encoding is of its files: give them too")
+        raise RequestError(
+            "--min-user and --min-item filter --data, and --encoding is that of its files; give --data too"
+        )
     model = Recommender.load(bundle)
-    excluded, past = _items(model, exclude), None if history is None else _items(model, history)
+    excluded, past = _items(model, exclude or ""), None if history is None else _items(model, history)
     if data is not None and user is not None:
         seen = _seen(model, load(data, min_user, min_item, encoding), user)
         if model.n_users:
@@ -62,7 +81,7 @@ def command(
         else:
             past = seen
     if user is not None and not model.n_users and past is None:
-        raise RequestError("this bundle has no users: give --history, or --data to take the user's history from")
+        raise RequestError("this bundle has no users; give --history, or --data to take the user's history from")
     users = model.manifest.users
     subject = None if user is None or users is None else raw_id(user, numbers=users.ids != "str")
     allowed = None if allow is None else _items(model, allow)
@@ -76,19 +95,23 @@ def _items(model: Recommender, text: str) -> list[int | str]:
 
 
 def _seen(model: Recommender, interactions: Interactions, user: str) -> list[int | str]:
-    """The raw ids of what a user has in the data that a bundle was trained on.
+    """Return the raw ids of the items that a user has in the data that a bundle was trained on.
 
     Raises:
-        DataError: it was trained on other data. A bundle of somebody's own tables does not say.
+        DataError: the bundle was trained on other data; one of a user's own tables does not record them.
         RequestError: an unknown user, or a bundle without ids.
     """
     if model.manifest.items.ids == "none":
-        raise RequestError("this bundle ships no ids, so --data says nothing of its items: give their rows")
+        raise RequestError(
+            "this bundle has no ids, so that --data cannot name its items; give their rows with --exclude"
+        )
     if model.manifest.about.get("data_fingerprint") is not None:
         check_data(model.manifest.about, interactions)
     ids = interactions.user_ids
     rows = np.flatnonzero(ids == raw_id(user, numbers=ids.dtype.kind == "i"))
     if rows.size == 0:
-        raise RequestError(f"user {user!r} is not in {interactions.name or 'these data'}")
+        raise RequestError(
+            f"user {user!r} is not in {interactions.name or 'these data'}; check the id, or give --history"
+        )
     seen: list[int | str] = interactions.item_ids[interactions.items_of(int(rows[0]))].tolist()
     return model.known(seen)

@@ -1,4 +1,4 @@
-"""`edgerec report`: results and runs as one page."""
+"""edgerec report: writes results, runs or streams as one page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.options import PathType, overwrite_option
+from edgerec.cli.help import Choice, Command, argument, option
+from edgerec.cli.options import FILE_OR_FOLDER, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text
 from edgerec.console import messages
 from edgerec.errors import BenchError
@@ -24,25 +25,32 @@ from edgerec_bench.reports.search import SearchFigures, search_figures
 from edgerec_bench.reports.text import FORMATS, report_text
 
 
-@click.command("report")
-@click.argument("subjects", metavar="RESULT.json|RUN|STREAM...", nargs=-1, required=True, type=PathType())
-@click.option("--out", type=PathType(), help="The file to write: report.html, or standard output for text.")
-@click.option(
-    "--format", "form", type=click.Choice(("html", *FORMATS)), default="html", show_default=True, help="What to write."
+@click.command("report", cls=Command)
+@argument(
+    "subjects",
+    metavar="RESULT.json|RUN|STREAM...",
+    nargs=-1,
+    required=True,
+    type=FILE_OR_FOLDER,
+    help="Files of 'edgerec bench --out', folders of 'edgerec train', or folders of 'edgerec stream'.",
 )
+@option("--out", type=FILE_OR_FOLDER, show_default="report.html, or standard output for text", help="File to write.")
+@option("--format", "form", type=Choice(("html", *FORMATS)), default="html", help="Format of the report.")
 @overwrite_option
 @json_option
 def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: bool, as_json: bool) -> None:
-    """Show results of bench side by side on one self-contained HTML page, and runs by their embedding sizes.
-
-    A RUN is a folder that 'edgerec train' wrote: how many values its rows have, against their interactions; of a
-    search, finished or not, what it tried and found too, whose figures --json prints. Markdown and CSV hold the same
-    figures of results alone. Folders that 'edgerec stream' wrote stand side by side on a page of their own.
+    """Write one self-contained HTML page of benchmark results, runs or streams.
 
     \b
     Example:
-      edgerec bench dense.bundle mixed.bundle --out both.json
       edgerec report both.json runs/films --out report.html
+
+    Results are shown side by side; a run by the sizes of its embeddings against its interactions, and a search,
+    finished or not, by what it tried and found. Streams have a page of their own. Markdown and CSV contain the same
+    figures, of results only. --json prints the figures of searches and streams.
+
+    \b
+    More examples:
       edgerec report streams/scall streams/uniform --out streams.html
       edgerec report both.json --format csv --out both.csv
     """
@@ -63,7 +71,9 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
     runs, searches = _runs([path for path in subjects if path.is_dir()])
     if as_json:
         if len(searches) < len(subjects):
-            raise BenchError("--json prints the figures of searches alone; give runs of methods that search")
+            raise BenchError(
+                "--json prints the figures of searches only; give runs of methods that search, such as bet"
+            )
         print_json({name: search.to_json() for name, search in searches.items()})
         return
     files = [path for path in subjects if not path.is_dir()]
@@ -72,7 +82,7 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
         report(results, out, runs=runs, searches=searches)
     else:
         if runs or searches:
-            raise BenchError("runs are shown as charts; leave them out, or give --format html")
+            raise BenchError("runs are shown as charts only; leave them out, or give --format html")
         text = report_text(results, form)
         if out is None:
             print_text(text)
@@ -82,21 +92,21 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
 
 
 def _report_streams(folders: Sequence[Path], out: Path | None, form: str, as_json: bool) -> None:
-    """Streams side by side. Raises BenchError where something else is among them, RunError."""
+    """Write a page of streams. Raises BenchError if something else is among them, RunError."""
     from edgerec_bench.reports.stream_page import write_page
 
     if out is None or form != "html" or not all((path / STREAM_FILE).exists() for path in folders):
-        raise BenchError("streams have an HTML page of their own: give streams alone, without --format")
+        raise BenchError("streams have an HTML page of their own; give streams only, without --format")
     streams = {str(path): StreamResult.load(path) for path in folders}
     if as_json:
-        print_json({name: followed.to_json() for name, followed in streams.items()})
+        print_json({name: stream.to_json() for name, stream in streams.items()})
         return
     write_page(out, streams)
     messages.print(f"wrote {out}", markup=False)
 
 
 def _runs(folders: Sequence[Path]) -> tuple[dict[str, Run], dict[str, SearchFigures]]:
-    """Runs and searches by their folder's name; a search that is not finished has no run yet. Raises RunError."""
+    """Return runs and searches by their folder's name; an unfinished search has no run yet. Raises RunError."""
     runs: dict[str, Run] = {}
     searches: dict[str, SearchFigures] = {}
     for folder in folders:

@@ -1,4 +1,4 @@
-"""edgerec reproduce: the papers' protocol, ours beside what they print."""
+"""edgerec reproduce: trains by a paper's protocol, and compares with its published figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from edgerec.cli.grid import progress_bar
-from edgerec.cli.options import FiniteRange, PathType, data_path, overwrite_option
+from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
+from edgerec.cli.options import FILE, FiniteRange, data_path, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -44,99 +45,188 @@ QUICK: dict[str, Any] = {
     "episodes": 1,
     "retrain": 1,
 }
-"""What a trial takes where nothing else is given: seconds, of made-up data."""
+"""Defaults of --quick: seconds, on synthetic data."""
 KIND = "reproduce"
-"""Of the record, in its format."""
-WHOSE = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
-"""Methods that have a setting which not all have."""
+"""The kind of the record, in its format."""
+METHODS_WITH = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
+"""The methods that have a setting, if not all have it."""
 
 
-@click.command("reproduce")
-@click.argument("paper", type=click.Choice(tuple(PAPERS)))
-@click.option("--data", help="A name, or a file or folder.  [default: ml-1m for ciess, gowalla for bet]")
-@click.option(
-    "--backbone", type=click.Choice(BACKBONES), default="lightgcn", show_default=True, help="What is trained."
+SEARCH = "Search options"
+
+
+@click.command("reproduce", cls=Command)
+@argument("paper", metavar="PAPER", type=Choice(tuple(PAPERS)), help="Paper: ciess or bet.")
+@option(
+    "--data",
+    metavar="DATA",
+    show_default="ml-1m for ciess, gowalla for bet",
+    help="Interactions: the name of a data set, or a file or folder of your own.",
 )
-@click.option("--method", "methods", multiple=True, default=COMPARED, show_default=True, help="May be repeated.")
-@click.option("--budget", "budgets", multiple=True, default=BUDGETS, show_default=True, help="May be repeated.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Splits and trainings of each.")
-@click.option("--dimensions", type=click.IntRange(1), default=128, show_default=True, help="Of a full row.")
-@click.option("--epochs", type=click.IntRange(1), help="Of a training in full, at most.")
-@click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops.")
-@click.option("--proxy", help="Model that evaluates sizes in searches: backbone, or ials, which is far quicker.")
-@click.option("--iterations", type=click.IntRange(1), help="Actions that BET judges.")
-@click.option("--candidates", type=click.IntRange(1), help="Actions that BET draws for one that it judges.")
-@click.option("--episodes", type=click.IntRange(1), help="Of CIESS.")
-@click.option("--judge-epochs", type=click.IntRange(1), help="Of the training that judges an action.")
-@click.option("--retrain", type=click.IntRange(1), help="Actions that a search trains in full at its end.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
-@click.option(
-    "--method-set", "method_settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A setting of one method."
+@option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train.")
+@option(
+    "--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method to train; may be repeated."
 )
-@click.option(
+@option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    default=BUDGETS,
+    metavar="BUDGET",
+    help="Budget to train within; may be repeated.",
+)
+@option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each combination.")
+@option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
+@option(
     "--minutes",
     type=FiniteRange(0, min_open=True),
     default=60.0,
-    show_default=True,
-    help="That a cell may take in one call.",
+    help="Maximum time of a combination in one call, in minutes.",
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells at a time.")
-@click.option("--quick", is_flag=True, help="A trial in half a minute: made-up data and iALS, unless others are given.")
-@click.option(
+@option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
+@option(
+    "--quick",
+    is_flag=True,
+    help="Try the command in half a minute, on synthetic data with iALS, unless others are given.",
+)
+@option(
     "--out",
-    type=PathType(dir_okay=False),
-    help="The result, JSON; the grid's .jsonl stands beside it.  [default: reproduce-PAPER.json]",
+    type=FILE,
+    show_default="reproduce-PAPER.json",
+    help="Result file, JSON; the combinations are written as .jsonl with the same name.",
 )
-@click.option("--note", default="", help="What else ran on the machine, for the record.")
+@option(
+    "--note",
+    default="",
+    show_default=False,
+    help="Remark to store in the result, such as what else ran on the machine.",
+)
+@option(
+    "--epochs",
+    type=click.IntRange(1),
+    section=RESEARCH,
+    show_default="the backbone's",
+    help="Maximum number of epochs of a full training.",
+)
+@option(
+    "--patience",
+    type=click.IntRange(1),
+    section=RESEARCH,
+    show_default="the backbone's",
+    help="Number of epochs without a better validation NDCG@20 after which a full training stops.",
+)
+@option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    section=RESEARCH,
+    help="Setting of the backbone, such as reg=0.1; may be repeated.",
+)
+@option(
+    "--method-set",
+    "method_settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    section=RESEARCH,
+    help="Setting of one method, such as ciess.gamma=0.9; may be repeated.",
+)
+@option(
+    "--proxy",
+    metavar="NAME",
+    section=SEARCH,
+    show_default="the method's",
+    help="Model that evaluates sizes in a search: backbone, the trained one itself, or ials, which is much faster.",
+)
+@option(
+    "--iterations",
+    type=click.IntRange(1),
+    section=SEARCH,
+    show_default="the method's",
+    help="Number of size assignments that bet evaluates.",
+)
+@option(
+    "--candidates",
+    type=click.IntRange(1),
+    section=SEARCH,
+    show_default="the method's",
+    help="Number of size assignments that bet samples for each one that it evaluates.",
+)
+@option(
+    "--episodes",
+    type=click.IntRange(1),
+    section=SEARCH,
+    show_default="the method's",
+    help="Number of episodes of ciess.",
+)
+@option(
+    "--judge-epochs",
+    "evaluation_epochs",
+    type=click.IntRange(1),
+    section=SEARCH,
+    show_default="the method's",
+    help="Number of epochs of the short training that evaluates a size assignment.",
+)
+@option(
+    "--retrain",
+    type=click.IntRange(1),
+    section=SEARCH,
+    show_default="the method's",
+    help="Number of the best size assignments that a search trains in full at its end.",
+)
 @overwrite_option
 @json_option
 @click.pass_context
 def command(
     context: click.Context, /, paper: str, out: Path | None, overwrite: bool, as_json: bool, **chosen: Any
 ) -> None:
-    """Train what the PAPER compares by its protocol, ours beside the published figures.
-
-    Train, validation and test are 50/25/25 at random inside each user, and the final model is trained on the first two;
-    20, 10 and 5 % of rows of 128 dimensions are kept. A setting is the same for all methods that have it. Stopped at
-    any point, the same command goes on.
+    """Train the methods of a paper by its protocol, and compare with its published figures.
 
     \b
     Example:
       edgerec reproduce ciess --data ml-1m --proxy ials --out ciess-ml-1m.json
+
+    The papers are CIESS (Qu et al. 2023) and BET (Qu et al. 2024), which search embedding sizes. Their protocol:
+    50/25/25 % of each user's interactions at random train, validate and test; the final model trains on the first two;
+    budgets are 20, 10 and 5 % of vectors of 128 dimensions. An option of a search applies to every method that has it.
+    If the command is interrupted, give it again: it resumes.
+
+    \b
+    More examples:
       edgerec reproduce bet --quick
     """
     out = out or Path(f"reproduce-{paper}.json")
     if out.suffix != ".json":
-        raise RequestError(f"{out} is to be JSON; give --out {out.with_suffix('.json')}")
+        raise RequestError(f"{out} does not end in .json, and --out is JSON; give --out {out.with_suffix('.json')}")
     note = chosen.pop("note")
     if chosen.pop("quick"):
         trial = {name: value for name, value in QUICK.items() if is_default(context, name)}
-        there = set(chosen["methods"])
-        chosen |= {name: value for name, value in trial.items() if WHOSE.get(name, there) & there}
+        methods = set(chosen["methods"])
+        chosen |= {name: value for name, value in trial.items() if METHODS_WITH.get(name, methods) & methods}
     workers = chosen.pop("workers")
-    wanted, cells = _wanted(paper, out, **chosen), out.with_suffix(".jsonl")
+    task, cells = _task(paper, out, **chosen), out.with_suffix(".jsonl")
     searches = Output(searches_folder(out), folder=True, shared=True)
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
-    check_outputs(written, [data_path(wanted.data)], overwrite=overwrite)
-    with resumable(f"what is done is in {cells}, and the same command goes on"), progress_bar() as progress:
-        grid = run_grid(wanted.plan(), cells, workers=workers, progress=progress, tell=_tell)
+    check_outputs(written, [data_path(task.data)], overwrite=overwrite)
+    with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
+        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, tell=_tell)
     if not grid.rows:
-        raise BenchError(f"no cell could be made: {grid.reasons}")
-    found = outcome(wanted, grid.rows)
+        raise BenchError(f"every combination failed: {grid.reasons}")
+    found = outcome(task, grid.rows)
     write_record(out, KIND, typed(context, "edgerec", "reproduce", aside=(*ASIDE, "minutes")), {"note": note, **found})
     if as_json:
         print_json(found)
     else:
-        print_table(f"{paper.upper()}'s protocol: {wanted.data}, {wanted.backbone}", *shown(found["rows"]))
+        print_table(f"{paper.upper()}'s protocol: {task.data}, {task.backbone}", *shown(found["rows"]))
         for line in verdicts(found["rows"]):
             messages.print(line, markup=False)
     for line in grid.notes:
         _tell(line)
     if grid.failures:
-        raise BenchError(f"{len(grid.failures)} cells failed, and the same command tries them again: {grid.reasons}")
+        raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
 
 
-def _wanted(
+def _task(
     paper: str,
     out: Path,
     *,
@@ -146,7 +236,7 @@ def _wanted(
     budgets: tuple[str, ...],
     settings: tuple[str, ...],
     method_settings: tuple[str, ...],
-    judge_epochs: int | None,
+    evaluation_epochs: int | None,
     proxy: str | None,
     iterations: int | None,
     candidates: int | None,
@@ -154,21 +244,21 @@ def _wanted(
     retrain: int | None,
     **others: Any,
 ) -> Wanted:
-    """What is to be trained. Raises RequestError, BenchError, UnsupportedError."""
-    common = {"proxy": proxy, "epochs": judge_epochs, "candidates": candidates, "episodes": episodes}
+    """Return what to train. Raises RequestError, BenchError, UnsupportedError."""
+    common = {"proxy": proxy, "epochs": evaluation_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
-    # The table is of what searches find: the papers' searches ship nothing else.
+    # The table compares what searches find, as the papers do, so uniform sizes are no candidate of theirs.
     if "bet" in own:
         own["bet"]["include_uniform_baseline"] = False
     if iterations is not None:
         if "bet" not in own:
-            raise RequestError("--iterations are of bet, which is none of the methods; leave it out")
+            raise RequestError("--iterations is an option of bet, which is not among the methods; leave it out")
         own["bet"]["iterations"] = iterations
     if "ciess" in own:
         # One search serves all budgets, of each seed.
         own["ciess"] |= {"budgets": ",".join(budgets), "search": str(searches_folder(out))}
-    for method, given in settings_by_method(method_settings, methods).items():
-        own.setdefault(method, {}).update(given)
+    for method, values in settings_by_method(method_settings, methods).items():
+        own.setdefault(method, {}).update(values)
     if "ciess" in own:
         own["ciess"].setdefault("candidate_sources", _searched_sources(own["ciess"].get(VARIANT, "default")))
     return Wanted(
@@ -184,7 +274,7 @@ def _wanted(
 
 
 def _searched_sources(variant: str) -> str:
-    """Return the sources of a variant of CIESS without the uniform one: the table is of what searches find."""
+    """Return the sources of a variant of CIESS without the uniform one: the table compares what searches find."""
     config = CIESS_VARIANTS.get(variant, CIESS_VARIANTS["default"])
     return ",".join(name for name in config.sources() if name != UNIFORM)
 

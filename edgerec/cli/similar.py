@@ -1,4 +1,4 @@
-"""edgerec similar: the items most like an item."""
+"""edgerec similar: shows the items that are most similar to an item."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from pathlib import Path
 import click
 
 from edgerec.cli.answers import show_answers
+from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FOLDER, raw_id
 from edgerec.cli.output import json_option
 from edgerec.runtime import Recommender
 
 
-@click.command()
-@click.argument("bundle", type=FOLDER)
-@click.argument("item")
-@click.option("-k", default=10, show_default=True, help="How many items.")
+@click.command(cls=Command)
+@argument("bundle", type=FOLDER, help="Folder of the bundle.")
+@argument("item", help="Id of the item.")
+@option("-k", default=10, help="Number of items to show.")
 @json_option
 def command(bundle: Path, item: str, k: int, as_json: bool) -> None:
-    """Show the items of a bundle most like ITEM, by the cosine of their vectors.
+    """Show the items of a bundle that are most similar to an item.
 
     \b
     Example:
       edgerec similar films.bundle 50 -k 5
+
+    The score is the cosine of the items' vectors, at most 1.
     """
     model = Recommender.load(bundle)
     raw = raw_id(item, numbers=model.manifest.items.ids != "str")

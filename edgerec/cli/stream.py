@@ -1,4 +1,4 @@
-"""edgerec stream: follow interactions over time, within one budget."""
+"""edgerec stream: trains on interactions in order of time, within one budget."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from edgerec.cli.help import RESEARCH, Choice, Command, option
 from edgerec.cli.options import (
     FOLDER,
+    data_argument,
     data_path,
     filter_options,
     load,
     precision_option,
     seed_option,
     settings_options,
-    tell_of_nothing_to_resume,
     threads_option,
+    warn_if_nothing_to_resume,
 )
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.train import PHASES
@@ -37,103 +39,131 @@ from edgerec.training import Step
 PAGE = "stream.html"
 
 
-@click.command()
-@click.argument("data", default="ml-100k")
-@click.option(
+@click.command(cls=Command)
+@data_argument
+@option(
     "--out",
     type=FOLDER,
     required=True,
-    help="Folder, of one stream at a time: a run for each segment, stream.json, stream.html.",
+    help="Folder to write to: a run for each segment, stream.json with the results, and stream.html with charts.",
 )
-@click.option("--method", type=click.Choice(STREAM_METHODS), default="scall", show_default=True, help="Who sets sizes.")
-@click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score.")
-@click.option(
+@option(
     "--budget",
     required=True,
-    help="10% or 8B/row fix the mean size, 512KiB of bundle or a parameter count the total, at every segment.",
+    metavar="BUDGET",
+    help="Size limit at every segment: 10% or 8B/row limit the mean size of a row, so that tables grow with the data; "
+    "512KiB of bundle or a parameter count limit the total.",
 )
-@click.option("--dimensions", default=64, show_default=True, help="Of a full row.")
-@click.option(
+@option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train: implicit ALS (ials) or lightgcn.")
+@option(
+    "--method",
+    type=Choice(STREAM_METHODS),
+    default="scall",
+    help="How values are divided among rows: learned by an agent (scall), the same for all (uniform), more for "
+    "frequent rows (popularity), or sizes found on the first segment (static).",
+)
+@precision_option
+@option("--dimensions", default=64, help="Number of dimensions of a full vector.")
+@option(
     "--segments",
     default="8",
-    show_default=True,
-    help="So many with as many new users and items each; new:1000, of so many new ones; days:30.",
-)
-@click.option(
-    "--holdout",
-    type=click.Choice(HOLDOUTS),
-    default="time",
-    show_default=True,
-    help="What tests of a segment: its last fifth, or the last fifth of each of its users.",
-)
-@click.option(
-    "--replay", default=0.2, show_default=True, help="Past interactions trained again, as a share of the new."
+    metavar="SEGMENTS",
+    help="How to cut the data by time: a number of segments (8), a number of new users and items in each (new:1000), "
+    "or days (days:30).",
 )
 @seed_option
-@precision_option
 @threads_option
-@click.option("--first-epochs", type=click.IntRange(1), help="Of the first segment's training.")
-@click.option("--epochs", type=click.IntRange(1), help="Of each later segment's.")
-@click.option(
+@option("--resume", is_flag=True, help="Continue a stream that was interrupted, to the same result.")
+@option("--overwrite", is_flag=True, help="Train from scratch if the folder contains a stream, which is replaced.")
+@option(
+    "--holdout",
+    type=Choice(HOLDOUTS),
+    default="time",
+    section=RESEARCH,
+    help="Test data of a segment: its last fifth (time), or the last fifth of each of its users (user).",
+)
+@option(
+    "--replay",
+    default=0.2,
+    section=RESEARCH,
+    help="Share of past interactions that are trained on again, relative to the number of new ones.",
+)
+@option(
+    "--first-epochs",
+    type=click.IntRange(1),
+    section=RESEARCH,
+    show_default="the backbone's",
+    help="Number of training epochs of the first segment.",
+)
+@option(
+    "--epochs",
+    type=click.IntRange(1),
+    section=RESEARCH,
+    show_default="the backbone's",
+    help="Number of training epochs of each later segment.",
+)
+@option(
     "--refit",
-    type=click.Choice(REFITS),
+    type=Choice(REFITS),
     default="full",
-    show_default=True,
-    help="How ials trains a later segment: full, from the start; or from the tables that there were, solving all rows, "
-    "active ones, or active ones and those of another size (touched), so that patches are small.",
+    section=RESEARCH,
+    help="Rows that ials computes again in a later segment: all from scratch (full), or starting from the last tables "
+    "all rows, those with new interactions (active), or these and those whose size changed (touched); fewer rows make "
+    "smaller patches.",
 )
 @settings_options
-@click.option("--resume", is_flag=True, help="Go on from where it was stopped, if it was, to the same result.")
-@click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a stream.")
 @filter_options
 @json_option
-def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Follow DATA (a name, or a file or folder, with timestamps; else ml-100k) segment by segment, within one budget.
-
-    Each segment sizes all rows anew, trains, tests on its own last part, and leaves a run that 'edgerec export' takes;
-    with --like the bundle before, 'edgerec diff' makes a patch of it, a small one where --refit active left most rows
-    as they were. Ctrl-C leaves a stream that --resume continues.
+def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Train on interactions in order of time, one run per segment, within one budget.
 
     \b
     Example:
       edgerec stream ml-100k --method scall --budget 10% --out streams/films
+
+    The data need timestamps. At each segment all rows get new sizes within the budget, the model is trained and tested
+    on the last part of the segment, and a run is written that 'edgerec export' takes. After Ctrl-C, the same command
+    with --resume continues.
+
+    \b
+    More examples:
       edgerec export streams/films/segment-00 --out monday.bundle --precision int8
       edgerec export streams/films/segment-01 --out tuesday.bundle --like monday.bundle
       edgerec diff monday.bundle tuesday.bundle --out tuesday.patch
     """
     request = StreamRequest.make(
-        given["backbone"],
-        given["method"],
-        budget=given["budget"],
-        dimensions=given["dimensions"],
+        options["backbone"],
+        options["method"],
+        budget=options["budget"],
+        dimensions=options["dimensions"],
         segments=StreamSpec.parse(
-            given["segments"], holdout=given["holdout"], replay=given["replay"], seed=given["seed"]
+            options["segments"], holdout=options["holdout"], replay=options["replay"], seed=options["seed"]
         ),
-        precision=given["precision"],
-        settings=settings_of(given["settings"]),
-        method_settings=settings_of(given["method_settings"]),
-        seed=given["seed"],
-        threads=given["threads"],
-        first_epochs=given["first_epochs"],
-        epochs=given["epochs"],
-        refit=given["refit"],
+        precision=options["precision"],
+        settings=settings_of(options["settings"]),
+        method_settings=settings_of(options["method_settings"]),
+        seed=options["seed"],
+        threads=options["threads"],
+        first_epochs=options["first_epochs"],
+        epochs=options["epochs"],
+        refit=options["refit"],
     )
     check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
-    # What draws the page is missing now, or never.
+    # A missing package for the page is reported before training.
     from edgerec_bench.reports.stream_page import write_page
 
     if resume:
-        tell_of_nothing_to_resume(out)
-    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
-    with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
-        followed = train_stream_request(
+        warn_if_nothing_to_resume(out)
+    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    with resumable(f"continue with the same command and --resume ({out})"), _progress_bar() as progress:
+        result = train_stream_request(
             interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress
         )
-    write_page(out / PAGE, {str(out): followed})
+    write_page(out / PAGE, {str(out): result})
     if as_json:
-        print_json({"out": str(out), **followed.to_json()})
+        print_json({"out": str(out), **result.to_json()})
     else:
-        _show(followed, out)
+        _show(result, out)
 
 
 @contextmanager
@@ -150,14 +180,14 @@ def _progress_bar() -> Iterator[StreamProgress]:
         task = bar.add_task("starting", total=None, unit="epochs", values="", number=1, of="?")
 
         def show(number: int, of: int, step: Step) -> None:
-            what, unit = PHASES[step.phase]
+            name, unit = PHASES[step.phase]
             bar.update(
                 task,
-                description=what,
+                description=name,
                 completed=step.epoch,
                 total=step.max_epochs,
                 unit=unit,
-                values="  ".join(f"{name} {value:.4g}" for name, value in step.values.items()),
+                values="  ".join(f"{metric} {value:.4g}" for metric, value in step.values.items()),
                 number=number + 1,
                 of=of,
             )
@@ -168,18 +198,18 @@ def _progress_bar() -> Iterator[StreamProgress]:
 COLUMNS = ("segment", "users", "items", "new", "values", "a user", "an item", "table bytes", *METRICS)
 
 
-def _show(followed: StreamResult, out: Path) -> None:
-    command = followed.command
+def _show(result: StreamResult, out: Path) -> None:
+    command = result.command
     title = f"{command['data']}, {command['backbone']}, {command['method']}, {command['budget']}"
-    print_table(title, COLUMNS, [*map(_row, followed.segments)])
-    means = ", ".join(f"{name} {value:.4f}" for name, value in followed.mean().items())
+    print_table(title, COLUMNS, [*map(_row, result.segments)])
+    means = ", ".join(f"{name} {value:.4f}" for name, value in result.mean().items())
     say(f"mean of the segments after the first: {means}")
     messages.print(f"wrote {out / PAGE}", markup=False)
 
 
-def _row(told: SegmentResult) -> list[Any]:
-    sizes = [f"{size:.1f}" for size in told.mean_sizes.values()]
-    new = told.rows["new_users"] + told.rows["new_items"]
-    counts = [told.rows["users"], told.rows["items"], new, told.values]
-    scores = [told.metrics[name] for name in METRICS]
-    return [told.number, *(f"{count:,}" for count in counts), *sizes, f"{told.table_bytes:,}", *scores]
+def _row(segment: SegmentResult) -> list[Any]:
+    sizes = [f"{size:.1f}" for size in segment.mean_sizes.values()]
+    new = segment.rows["new_users"] + segment.rows["new_items"]
+    counts = [segment.rows["users"], segment.rows["items"], new, segment.values]
+    scores = [segment.metrics[name] for name in METRICS]
+    return [segment.number, *(f"{count:,}" for count in counts), *sizes, f"{segment.table_bytes:,}", *scores]

@@ -1,4 +1,4 @@
-"""edgerec train: tables under a budget."""
+"""edgerec train: trains a recommender within a size budget."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.api import train_request
 from edgerec.budget import format_bytes
-from edgerec.cli.cut import cut_of, cut_text
-from edgerec.cli.made import made_of, made_text
-from edgerec.cli.options import FOLDER, data_path, filter_options, load, tell_of_nothing_to_resume
+from edgerec.cli.help import Command, option
+from edgerec.cli.options import FOLDER, data_argument, data_path, filter_options, load, warn_if_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_facts, resumable
 from edgerec.methods.sparse.pep import OF_BUDGET
@@ -27,48 +27,56 @@ from edgerec.training import Run, Step
 PHASES = {
     "choose": ("choosing", "epochs"),
     "final": ("training", "epochs"),
-    "prune": ("pruning", "tries"),
+    "prune": ("pruning", "trials"),
     "full": ("training in full size", "epochs"),
     "search": ("searching", "actions"),
     "mask": ("searching the mask", "epochs"),
 }
-"""What a step is called and counted in, by its phase."""
+"""The name and the unit of a step, by its phase."""
 
 
-@click.command()
-@click.argument("data", default="ml-100k")
-@click.option(
+@click.command(cls=Command)
+@data_argument
+@option(
     "--out",
     type=FOLDER,
     required=True,
-    help="Folder for the run; checkpoints go there each epoch. One training at a time.",
+    help="Folder to write the run to; a checkpoint is written there after every epoch.",
 )
 @training_options
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, if there is one, to the same result.")
-@click.option("--overwrite", is_flag=True, help="Start anew where the folder holds a run.")
+@option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder, to the same result.")
+@option("--overwrite", is_flag=True, help="Train from scratch if the folder contains a run, which is replaced.")
 @filter_options
 @json_option
-def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Train a recommender on DATA (a name, or a file or folder; else ml-100k) under a budget.
-
-    Epochs and settings are chosen on a held-back part of the training data. Ctrl-C leaves a run that --resume
-    continues.
+def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Train a recommender within a size budget, and write it as a run.
 
     \b
     Example:
-      edgerec train ml-100k --backbone ials --method popularity --budget 10% --out runs/films
+      edgerec train ml-100k --budget 10% --out runs/films
+
+    The recommender is a table of user vectors and one of item vectors; a row is one vector. The budget limits the
+    tables: to a share of their size with all --dimensions in fp32 (10%), to bytes of the whole bundle (512KiB), to
+    bytes per row (8B/row) or to a parameter count (250000). Units may be in any case; KiB, MiB and GiB are powers of
+    1024, KB, MB and GB powers of 1000. The backbone is the model that is trained; the method decides how many values
+    each row gets. The number of epochs, and settings that are left open, are chosen on validation data. After Ctrl-C,
+    the same command with --resume continues.
+
+    \b
+    More examples:
+      edgerec train ml-100k --backbone lightgcn --method uniform --budget 8B/row --out runs/graph
       edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
     """
-    request = TrainRequest.make(**train_kwargs(given))
-    workers = workers_of(given)
+    request = TrainRequest.make(**train_kwargs(options))
+    workers = workers_of(options)
     outputs = [Output(out, ours=always, folder=True)]
     if (search := getattr(request.method_config, "search", None)) is not None:
         outputs.append(Output(Path(search), "--method-set search", folder=True, shared=True))
     check_outputs(outputs, [data_path(data)])
     if resume:
-        tell_of_nothing_to_resume(out)
-    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
-    with resumable(f"go on with the same command and --resume ({out})"), _progress_bar() as progress:
+        warn_if_nothing_to_resume(out)
+    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    with resumable(f"continue with the same command and --resume ({out})"), _progress_bar() as progress:
         run = train_request(
             interactions,
             request,
@@ -94,13 +102,13 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         task = bar.add_task("starting", total=None, unit="epochs", values="")
 
         def show(step: Step) -> None:
-            what, unit = PHASES[step.phase]
-            _tell_of_mask(step)
-            which = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
+            name, unit = PHASES[step.phase]
+            _warn_of_mask(step)
+            candidate = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
             values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
             bar.update(
                 task,
-                description=what + which,
+                description=name + candidate,
                 completed=step.epoch,
                 total=step.max_epochs,
                 unit=unit,
@@ -110,12 +118,12 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         yield show
 
 
-def _tell_of_mask(step: Step) -> None:
-    """Where the search of a mask has ended above its budget."""
+def _warn_of_mask(step: Step) -> None:
+    """Print a warning if the search of a mask ended above its budget."""
     if step.phase == "mask" and step.epoch == step.max_epochs and (left := step.values[OF_BUDGET]) > 1:
         messages.print(
-            f"pep's search ended with {left:.3g} times the budget's values, and keeps those that are furthest above "
-            "their thresholds; for a mask that is learnt give --method-set threshold=..., nearer to 0, or more "
+            f"pep's search ended with {left:.3g} times the values of the budget; those furthest above their thresholds "
+            "are used. For a mask that is learned entirely, give --method-set threshold=... nearer to 0, or more "
             "--method-set search_epochs=...",
             markup=False,
         )
@@ -135,15 +143,15 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
         **{name: round(test[name], 6) for name in ("ndcg@20", "recall@20", "coverage@20", "popularity@20")},
     }
     if (weights := run.metrics.get("training", {}).get("weights")) is not None:
-        facts["weights beside the tables"] = int(weights)
-    cut = cut_of(run)
+        facts["weights besides the tables"] = int(weights)
+    truncated, users = truncation(run), encoder_quality(run)
     if as_json:
-        print_json({**facts, "cut": cut, "users from histories": made_of(run), "metrics": run.metrics})
+        print_json({**facts, "truncation": truncated, "users from histories": users, "metrics": run.metrics})
         return
-    if (made := made_of(run)) is not None:
-        facts["users from histories"] = made_text(made)
-    if cut is not None:
-        facts["cut after training"] = cut_text(cut)
+    if users is not None:
+        facts["users from histories"] = encoder_text(users)
+    if truncated is not None:
+        facts["truncated after training"] = truncation_text(truncated)
     for name in ("settings", "method settings"):
         facts[name] = ", ".join(f"{setting}={value}" for setting, value in facts[name].items())
     facts["table bytes"] = f"{run.nbytes:,} ({format_bytes(run.nbytes)})"

@@ -1,13 +1,14 @@
-"""What trains, as options: the same of every command that trains one backbone within one budget."""
+"""The options of the commands that train one backbone within one budget, and the readers of their values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from edgerec.cli.help import RESEARCH, Choice, F, option
 from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS
@@ -16,66 +17,101 @@ from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import settings_of
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--backbone", type=click.Choice(BACKBONES), default="ials", show_default=True, help="How to score."),
-    click.option(
-        "--method", type=click.Choice(METHODS), default="popularity", show_default=True, help="How to keep the budget."
+    option(
+        "--budget",
+        metavar="BUDGET",
+        help="Size limit: a share of the dense fp32 tables (10%), bytes of the whole bundle (512KiB), bytes per row "
+        "(8B/row) or a parameter count (250000); required by all methods but dense.",
     ),
-    click.option("--budget", help="10% of the dense fp32 tables, 512KiB of bundle, 8B/row, or a parameter count."),
-    click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row."),
-    click.option(
+    option(
+        "--backbone",
+        type=Choice(BACKBONES),
+        default="ials",
+        help="Model to train: implicit ALS (ials), matrix factorization with BPR (mf), NeuMF (ncf), a graph network "
+        "(lightgcn, ngcf) or a truncated SVD (svd).",
+    ),
+    option(
+        "--method",
+        type=Choice(METHODS),
+        default="popularity",
+        help="How values are divided among rows within the budget: the same for all (uniform), more for frequent users "
+        "and items (popularity), at random, the largest after training (magnitude), trained sparse (set, rigl, "
+        "sparserec, pep), or searched (bet, ciess); dense takes no budget.",
+    ),
+    precision_option,
+    option("--dimensions", default=64, help="Number of dimensions of a full vector."),
+    seed_option,
+    threads_option,
+    option(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="Processor to train on, cpu or cuda; only mf and ncf can use cuda.",
+    ),
+    option(
+        "--epochs", type=click.IntRange(1), show_default="the backbone's", help="Maximum number of training epochs."
+    ),
+    option(
         "--split",
         default="random:80/20",
-        show_default=True,
-        help="random:80/20, random:50/25/25, random:50+25/25, leave-last-out or time:80/20.",
+        metavar="SPLIT",
+        section=RESEARCH,
+        help="Split of the data: random:80/20 (train/test), random:50/25/25 (train/validation/test), random:50+25/25 "
+        "(the final model also trains on validation), leave-last-out, or time:80/20 (the latest test).",
     ),
-    seed_option,
-    precision_option,
-    threads_option,
-    click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for backbones on torch."),
-    click.option("--epochs", type=click.IntRange(1), help="At most so many."),
-    click.option("--patience", type=click.IntRange(1), help="Epochs without a better NDCG@20 before it stops."),
-    click.option(
+    option(
+        "--patience",
+        type=click.IntRange(1),
+        section=RESEARCH,
+        show_default="the backbone's",
+        help="Number of epochs without a better validation NDCG@20 after which training stops.",
+    ),
+    option(
         "--mask-at",
-        type=click.Choice(["output", "ego"]),
-        help="Where sizes cut lightgcn and ngcf in training: output, what ships (the default), or ego, the rows before "
-        "propagation.",
+        type=Choice(["output", "ego"]),
+        section=RESEARCH,
+        show_default="output",
+        help="Vectors that training of lightgcn and ngcf truncates to their sizes: output, those that the bundle "
+        "stores, or ego, the embeddings before propagation.",
     ),
-    click.option(
-        "--workers", help="Who judges sizes in a search: so many processes, or a Ray cluster: ray, ray://HOST:PORT."
+    option(
+        "--workers",
+        metavar="N|ray|ray://HOST:PORT",
+        section=RESEARCH,
+        show_default="this process",
+        help="Where the searches bet and ciess evaluate sizes: a number of processes here, or a Ray cluster.",
     ),
     settings_options,
 )
 
 
 def training_options(command: F) -> F:
-    """The options that `train_kwargs` and `workers_of` read."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    """Add the options that `train_kwargs` and `workers_of` read."""
+    for add in reversed(_OPTIONS):
+        command = add(command)
     return command
 
 
-def train_kwargs(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
+def train_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
     names = ("backbone", "method", "budget", "dimensions", "split", "precision")
     return {
-        **{name: given[name] for name in names},
-        "settings": _backbone_settings(given["backbone"], given["settings"], given["mask_at"]),
-        "method_settings": settings_of(given["method_settings"]),
-        **{name: given[name] for name in ("seed", "threads", "device", "patience")},
-        "max_epochs": given["epochs"],
+        **{name: options[name] for name in names},
+        "settings": _backbone_settings(options["backbone"], options["settings"], options["mask_at"]),
+        "method_settings": settings_of(options["method_settings"]),
+        **{name: options[name] for name in ("seed", "threads", "device", "patience")},
+        "max_epochs": options["epochs"],
     }
 
 
-def workers_of(given: Mapping[str, Any]) -> int | str | None:
-    """What --workers gives. Raises UnsupportedError."""
-    return None if given["workers"] is None else parse_workers(given["workers"])
+def workers_of(options: Mapping[str, Any]) -> int | str | None:
+    """Return the value of --workers. Raises UnsupportedError."""
+    return None if options["workers"] is None else parse_workers(options["workers"])
 
 
 def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None) -> dict[str, Any]:
-    """What --set and --mask-at give. Raises RequestError, SettingError."""
+    """Return the settings that --set and --mask-at give. Raises RequestError, SettingError."""
     settings = settings_of(pairs)
     if mask_at is None:
         return settings

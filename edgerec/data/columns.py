@@ -1,4 +1,4 @@
-"""Columns of text to arrays: fast over many lines, and exact about the first line that is wrong."""
+"""Parsing of text columns into arrays: fast over many lines, with the number of the first malformed one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from edgerec.errors import DataError
 from edgerec.tables.texts import is_text, join_texts, text_array
 
 _LINES_AT_ONCE = 1 << 18
-"""Bounds the memory of the text fields: about 0.3 GB, however long the file."""
+"""Number of lines parsed at once, which limits the memory of the text fields to about 0.3 GB."""
 
 _FIRST_TIME = 100_000_000
-"""Seconds since 1970 of a day in 1973: no timestamp of a rating is smaller, and hardly an item's number is larger."""
+"""Seconds from 1970 to a day in 1973: smaller than any rating's timestamp, larger than nearly all item numbers."""
 
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-"""Units of timestamps, and how many are a second. From 1973 on a unit's numbers are a thousand times `_FIRST_TIME` of
-the unit before; those of its numbers that lie in the range of the next are of the year 5138."""
+"""Units of timestamps, and how many of each are a second. A unit's numbers from 1973 on start at a thousand times those
+of the coarser unit; they reach the range of the next finer unit in the year 5138."""
 
 MISSING_IDS = frozenset({"nan", "NaN", "NAN", "<NA>", "NaT", "null", "NULL", "None"})
-"""Texts that programs write where a value is missing: no id."""
+"""Texts that programs write for a missing value, which are no ids."""
 _MISSING = re.compile(r"\n(?:" + "|".join(sorted(MISSING_IDS)) + r")\n")
 
 
 class UnitsError(ValueError):
-    """Timestamps of several units: the row of the first that differs from those before, and what was found."""
+    """Timestamps of several units, with the row of the first that differs from those before."""
 
     def __init__(self, row: int, found: str) -> None:
         super().__init__(found)
@@ -43,7 +43,7 @@ class UnitsError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a file keeps what: `separator`, `width` fields a line, and the column of each role."""
+    """Columns of a text file: `separator`, `width` fields a line, and the column of each role."""
 
     separator: str
     width: int
@@ -55,7 +55,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Columns:
-    """Parallel columns of raw interactions, (n,) each; ids are int64, or str if one is no plain integer."""
+    """Parallel columns (n,) of raw interactions; ids are int64, or str if one of them is no plain integer."""
 
     users: NDArray[Any]
     items: NDArray[Any]
@@ -64,7 +64,7 @@ class Columns:
 
 
 def batches(stream: TextIO, first_number: int) -> Iterator[tuple[int, list[str]]]:
-    """Lines in groups, each with the number of its first; blank lines at the file's end are left out."""
+    """Yield groups of lines with the number of the first; skip blank lines at the end of the file."""
     number, blank = first_number, list[str]()
     while fresh := list(itertools.islice(stream, _LINES_AT_ONCE)):
         lines, blank = blank + fresh, []
@@ -76,7 +76,7 @@ def batches(stream: TextIO, first_number: int) -> Iterator[tuple[int, list[str]]
 
 
 def parse_table(lines: list[str], layout: Layout, path: Path, first_number: int) -> Columns:
-    """Lines of `layout` to columns. Raises DataError with the number of the first malformed line."""
+    """Parse lines of `layout`. Raises DataError with the number of the first malformed line."""
     try:
         return _parse_table(lines, layout)
     except (ValueError, OverflowError):
@@ -108,7 +108,7 @@ def _parse_table(lines: list[str], layout: Layout) -> Columns:
 
 
 def parse_adjacency(lines: list[str], path: Path, first_number: int) -> Columns:
-    """LightGCN's lines `user item item ...` to columns; a user may list no item.
+    """Parse LightGCN's lines `user item item ...`; a user may have no item.
 
     Raises DataError with the number of the first malformed line.
     """
@@ -129,7 +129,7 @@ def parse_adjacency(lines: list[str], path: Path, first_number: int) -> Columns:
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
-    """One after the other; ids become text everywhere if they are text anywhere."""
+    """Concatenate columns; ids become text if they are text in any part."""
     ratings = [part.ratings for part in parts if part.ratings is not None]
     timestamps = [part.timestamps for part in parts if part.timestamps is not None]
     return Columns(
@@ -145,9 +145,9 @@ def _join_ids(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def to_ids(fields: list[str]) -> NDArray[Any]:
-    """(n,) int64 if every field is a plain integer, else str. Raises ValueError at one that `is_id` refuses.
+    """Return (n,) int64 if every field is a plain integer, else str. Raises ValueError for one that `is_id` refuses.
 
-    An integer with leading zeros is a code (an ISBN, say): as a number it could not be written back.
+    An integer with leading zeros, such as an ISBN, stays text: as a number it could not be written back.
     """
     joined = _join(fields)
     if not _is_plain(joined):
@@ -162,7 +162,7 @@ def to_ids(fields: list[str]) -> NDArray[Any]:
 
 
 def is_id(field: str) -> bool:
-    """Whether one field can be an id: no negative integer, not empty or another text for a missing value, no NUL."""
+    """Return True for a valid id: no negative integer, no empty or missing value, without NUL."""
     text = field.strip()
     return bool(text) and text not in MISSING_IDS and "\0" not in text and not re.fullmatch(r"-\d+", text)
 
@@ -178,11 +178,11 @@ def _is_plain(joined: str) -> bool:
 
 
 def to_seconds(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
-    """Timestamps since 1970 in seconds, those in a smaller unit rounded down, and the unit that they were in.
+    """Return timestamps since 1970 in seconds, rounded down, and the unit that they had.
 
-    The unit is told by the range of the values, which are taken to be later than 1973; smaller ones tell nothing.
+    The unit follows from the range of the values, which are assumed to be later than 1973; smaller values are ignored.
 
-    Raises UnitsError where values are of several units.
+    Raises UnitsError if values have several units.
     """
     sizes = np.abs(values.astype(np.float64))
     unit = np.zeros(values.size, np.int8)
@@ -224,7 +224,7 @@ def _to_time(field: str) -> int:
 
 
 def _table_fault(line: str, layout: Layout) -> str:
-    """What is wrong with one line: what was expected and what was found; '' if nothing."""
+    """Return the fault of a line, with the expected and the found value; '' if there is none."""
     fields = split_line(line, layout.separator)
     if len(fields) != layout.width:
         found = f"{len(fields)}" if line.strip() else "a blank line"

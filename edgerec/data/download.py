@@ -1,4 +1,4 @@
-"""A file over HTTP: what has come survives a cut connection, and only a verified file takes its name."""
+"""Downloads over HTTP that resume after a lost connection; only a verified file gets its final name."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def download(
     attempts: int = 3,
     progress: Progress | None = None,
 ) -> Path:
-    """Download `url` to `target`, going on with a `target`.part that an earlier call left.
+    """Download `url` to `target`; resume from a `target`.part of an earlier call.
 
     Args:
-        digest: 'sha256:...' or 'md5:...' that the file must have; '' for none.
-        timeout: seconds without an answer, or without another byte, after which the host counts as gone.
-        attempts: connections that may be cut before the download is given up.
+        digest: required 'sha256:...' or 'md5:...' of the file; '' for none.
+        timeout: seconds without an answer, or without another byte, after which the connection fails.
+        attempts: maximum number of connections.
         progress: called with one line of text on every attempt.
 
     Raises:
-        DownloadError: the host does not answer or refuses, or the file is another one (it is removed then).
+        DownloadError: the host does not answer or refuses, or the digest differs (the file is then removed).
         StorageError: the file cannot be written.
     """
     part = target.with_name(target.name + ".part")
@@ -52,7 +52,7 @@ def download(
         except _CutError as error:
             if attempt == attempts:
                 raise DownloadError(
-                    f"{url}: {error}, {attempts} times; what came is kept, try again to go on"
+                    f"{url}: {error}, {attempts} times; the part received is stored, try again to resume"
                 ) from error
     _verify(part, digest, url)
     return part.replace(target)
@@ -68,7 +68,7 @@ def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> N
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            # Nothing lies beyond what is here: the digest tells whether it is whole or another file's.
+            # The server has no more bytes: the digest decides whether the part is the whole file or another one's.
             if error.headers.get("Content-Range") == f"bytes */{have}":
                 return
             part.unlink()
@@ -81,7 +81,7 @@ def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> N
 
 
 def _continues(response: Any, have: int) -> bool:
-    """Whether the answer starts where the partial file ends; a server may send the whole instead."""
+    """Return True if the response starts where the partial file ends; a server may send the whole file instead."""
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return response.status == http.client.PARTIAL_CONTENT and start is not None and int(start[1]) == have
 

@@ -1,4 +1,4 @@
-"""Data sets as folders: the layouts that downloads unpack to, and the one that the cache keeps."""
+"""Data sets as folders: the layouts of downloads, and the layout of the cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TITLES = ("items.tsv.gz", "items.tsv", "u.item", "movies.dat", "movies.csv", "a
 
 
 def find_interactions(folder: Path) -> list[Path]:
-    """The files that hold a folder's interactions, all parts of the first layout found; [] if none is."""
+    """Return the files of a folder's interactions, all parts of the first known layout; [] if there is none."""
     for layout in _INTERACTIONS:
         parts = [sorted(folder.glob(pattern)) for pattern in layout]
         if all(len(found) == 1 for found in parts):
@@ -43,7 +43,7 @@ def find_interactions(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path, reading: Reading | None = None, *, name: str = "") -> Interactions:
-    """Read a folder: train and test parts are united, titles are taken along where there are some.
+    """Read a folder; train and test parts are merged, and titles are added if there are any.
 
     Raises:
         DataError: the folder has none of the layouts, or a file in it is malformed.
@@ -69,9 +69,9 @@ def with_titles_of(interactions: Interactions, titles: Mapping[Any, str]) -> Int
 def write_folder(folder: Path, interactions: Interactions, source: Mapping[str, Any]) -> None:
     """Write a folder that `read_folder` reads: interactions.tsv.gz, items.tsv.gz with titles, source.json.
 
-    The interactions go last: a folder without them, left by a write that was cut, counts as nothing.
+    The interactions are written last, so that an interrupted write leaves no folder that counts as complete.
 
-    Raises StorageError where the file system refuses.
+    Raises StorageError if the file system refuses.
     """
     write_json(folder / "source.json", dict(source))
     if interactions.titles is not None:

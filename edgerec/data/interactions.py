@@ -1,4 +1,4 @@
-"""The first artefact: who interacted with what, as one sparse user x item matrix with its raw ids."""
+"""Interactions, the first artefact: a sparse user x item matrix with its raw ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 Ids = NDArray[Any]
-"""Raw ids, sorted and unique: int64, or text, as `edgerec.tables.texts` keeps it."""
+"""Raw ids, sorted and unique: int64, or text as in `edgerec.tables.texts`."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Interactions:
         item_ids: (n_items,) raw ids, sorted, unique; int64 or str.
         indptr: (n_users + 1,) int64; user row u owns entries indptr[u]:indptr[u + 1].
         indices: (n,) int32 item rows, ascending inside each user.
-        ratings: (n,) float32, or None where the data has none.
-        timestamps: (n,) int64 seconds, or None where the data has none.
-        titles: (n_items,) str, '' where unknown, or None.
-        name: what the data set calls itself; '' if nothing does.
+        ratings: (n,) float32, or None if the data has none.
+        timestamps: (n,) int64 seconds, or None if the data has none.
+        titles: (n_items,) str, '' for unknown ones, or None.
+        name: name of the data set; '' if it has none.
     """
 
     user_ids: Ids
@@ -56,7 +56,7 @@ class Interactions:
         timestamps: Any = None,
         name: str = "",
     ) -> Interactions:
-        """Build from parallel sequences of raw ids; of a repeated pair the latest is kept (the last on ties).
+        """Build from parallel sequences of raw ids; only the latest of repeated pairs stays (the last on ties).
 
         Args:
             users, items: (n,) integers (not negative) or strings; one kind each.
@@ -64,7 +64,7 @@ class Interactions:
             timestamps: (n,) integer seconds, or None.
 
         Raises:
-            DataError: lengths differ, nothing is there, an id is negative or empty, a rating is not finite.
+            DataError: lengths differ or are zero, an id is negative or empty, a rating is not finite.
         """
         user_ids, user_rows = _rank(users, "user")
         item_ids, item_rows = _rank(items, "item")
@@ -78,19 +78,19 @@ class Interactions:
             raise DataError(f"rating {int(np.isfinite(values).argmin()) + 1} of {n} is not a finite number")
         times = _column(timestamps, n, "timestamps", np.int64)
 
-        # The sort is stable: without times, or at equal ones, the order given decides.
+        # The sort is stable: without times, or at equal ones, the input order decides.
         order = np.lexsort((item_rows, user_rows) if times is None else (times, item_rows, user_rows))
         users_sorted, items_sorted = user_rows[order], item_rows[order]
         latest = np.ones(n, bool)
         latest[:-1] = (users_sorted[1:] != users_sorted[:-1]) | (items_sorted[1:] != items_sorted[:-1])
-        kept = order[latest]
+        chosen = order[latest]
         return cls(
             user_ids,
             item_ids,
-            _pointers(user_rows[kept], len(user_ids)),
-            item_rows[kept].astype(np.int32),
-            None if values is None else values[kept],
-            None if times is None else times[kept],
+            _pointers(user_rows[chosen], len(user_ids)),
+            item_rows[chosen].astype(np.int32),
+            None if values is None else values[chosen],
+            None if times is None else times[chosen],
             name=name,
         )
 
@@ -110,23 +110,23 @@ class Interactions:
         return len(self.indices)
 
     def items_of(self, user_row: int) -> NDArray[np.int32]:
-        """The item rows of one user, ascending."""
+        """Return the item rows of one user, ascending."""
         return self.indices[self.indptr[user_row] : self.indptr[user_row + 1]]
 
     def user_rows(self) -> NDArray[np.int32]:
-        """(n,) the user row of every interaction."""
+        """Return (n,) user rows of the interactions."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), self.user_counts())
 
     def user_counts(self) -> NDArray[np.int64]:
-        """(n_users,) interactions of each user."""
+        """Return (n_users,) numbers of interactions."""
         return np.diff(self.indptr)
 
     def item_counts(self) -> NDArray[np.int64]:
-        """(n_items,) interactions of each item."""
+        """Return (n_items,) numbers of interactions."""
         return np.bincount(self.indices, minlength=self.n_items).astype(np.int64)
 
     def matrix(self) -> scipy.sparse.csr_array[Any, Any]:
-        """(n_users, n_items) float32 CSR of ones; needs the 'train' extra."""
+        """Return a (n_users, n_items) float32 CSR matrix of ones; needs the 'train' extra."""
         from edgerec.extras import require
 
         sparse = require("scipy.sparse", "train")
@@ -135,7 +135,7 @@ class Interactions:
         return result
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
-        """The interactions where `mask` (n,) holds, over the same users and items, rows unchanged."""
+        """Return the interactions at which `mask` (n,) is True, over the same users and items, rows unchanged."""
         rows = self.user_rows()[mask]
         return Interactions(
             self.user_ids,
@@ -149,7 +149,7 @@ class Interactions:
         )
 
     def filter(self, *, min_user: int = 1, min_item: int = 1) -> Interactions:
-        """Drop users and items under a minimum count until none is left (k-core); rows are renumbered.
+        """Drop users and items below a minimum count until none remains (k-core); rows are renumbered.
 
         Raises DataError if nothing is left.
         """
@@ -167,26 +167,26 @@ class Interactions:
                 f"0 interactions after filtering with min_user={min_user}, min_item={min_item}; "
                 "lower the minimum counts"
             )
-        kept_users, user_rows = np.unique(users[alive], return_inverse=True)
-        kept_items, item_rows = np.unique(items[alive], return_inverse=True)
+        chosen_users, user_rows = np.unique(users[alive], return_inverse=True)
+        chosen_items, item_rows = np.unique(items[alive], return_inverse=True)
         return Interactions(
-            self.user_ids[kept_users],
-            self.item_ids[kept_items],
-            _pointers(user_rows, len(kept_users)),
+            self.user_ids[chosen_users],
+            self.item_ids[chosen_items],
+            _pointers(user_rows, len(chosen_users)),
             item_rows.astype(np.int32),
             None if self.ratings is None else self.ratings[alive],
             None if self.timestamps is None else self.timestamps[alive],
-            None if self.titles is None else self.titles[kept_items],
+            None if self.titles is None else self.titles[chosen_items],
             self.name,
         )
 
     def with_titles(self, titles: dict[Any, str]) -> Interactions:
-        """The same interactions with item titles looked up by raw id."""
+        """Return the same interactions with item titles looked up by raw id."""
         known = [titles.get(item, "") for item in self.item_ids.tolist()]
         return replace(self, titles=text_array(known))
 
     def fingerprint(self) -> str:
-        """sha256 over ids, pairs, ratings and timestamps in one order and byte order; titles do not count."""
+        """Return the sha256 of ids, pairs, ratings and timestamps in a fixed order and byte order, without titles."""
         digest = hashlib.sha256(b"edgerec.interactions.1")
         for label, array in (
             ("users", self.user_ids),
@@ -219,7 +219,7 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
     if array.ndim != 1:
         raise DataError(f"{what} ids must be one sequence, got {array.ndim} dimensions")
     if texts is None and array.dtype.kind == "O" and (found := as_texts(array)) is not None:
-        array = texts = found  # as pandas keeps text
+        array = texts = found  # the text columns of pandas
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
             raise DataError(f"{what} id {array.max()} does not fit 63 bits; give such ids as text")
@@ -253,7 +253,7 @@ def _column(values: Any, n: int, what: str, dtype: type[np.generic]) -> NDArray[
     if dtype is np.int64 and given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max:
         raise DataError(f"{what} must fit 63 bits, got {given.max()}")
     try:
-        # What does not fit becomes infinite, or another integer, and is refused by its value.
+        # Values that do not fit become infinite, or other integers, and are refused by their value.
         with np.errstate(over="ignore", invalid="ignore"):
             array = given.astype(dtype)
     except (TypeError, ValueError, OverflowError) as error:

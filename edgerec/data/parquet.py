@@ -20,7 +20,7 @@ MAGIC = b"PAR1"
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file's content says that it is Parquet. Raises StorageError."""
+    """Return True for a file with the content of Parquet. Raises StorageError."""
     try:
         with path.open("rb") as stream:
             return stream.read(4) == MAGIC
@@ -29,28 +29,28 @@ def is_parquet(path: Path) -> bool:
 
 
 def read_parquet(path: Path) -> Columns:
-    """The raw columns of one Parquet file; columns are found by name as in text files.
+    """Read the raw columns of one Parquet file, which are found by name as in text files.
 
-    Ids are integers or text; a timestamp is whole seconds (or a smaller unit), or of Parquet's own time type.
+    Ids are integers or text; a timestamp is in whole seconds (or a smaller unit), or of Parquet's time type.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        DataError: damaged, columns missing, or a malformed value; the message gives its row.
+        DataError: the file is damaged, a column is missing, or a value malformed; the message gives its row.
         StorageError: the file cannot be read.
     """
     parquet, arrow = require("pyarrow.parquet", "parquet"), require("pyarrow", "parquet")
     try:
         with parquet.ParquetFile(path) as file:
             names = _Names(file.schema_arrow.names, path)
-            wanted = [names.user, names.item, *(n for n in (names.rating, names.timestamp) if n is not None)]
-            table = file.read(columns=wanted)
+            roles = [names.user, names.item, *(n for n in (names.rating, names.timestamp) if n is not None)]
+            table = file.read(columns=roles)
     except arrow.ArrowException as error:
         raise DataError(f"{path} is cut short or damaged ({error}); download or copy it again") from error
     except OSError as error:
         storage_failure(path, error, "read")
     if table.num_rows == 0:
         raise DataError(f"{path} holds no interactions, only columns")
-    columns = {name: _values(table.column(name), name, path) for name in wanted}
+    columns = {name: _values(table.column(name), name, path) for name in roles}
     return Columns(
         _ids(columns[names.user], "user", path),
         _ids(columns[names.item], "item", path),
@@ -60,7 +60,7 @@ def read_parquet(path: Path) -> Columns:
 
 
 class _Names:
-    """The columns that play a role."""
+    """Names of the columns by role."""
 
     def __init__(self, names: list[str], path: Path) -> None:
         first = FirstLine("", names, is_header=True)

@@ -1,4 +1,4 @@
-"""The k best items of many users: exact, in blocks, on all cores, the same whatever their number."""
+"""Exact top-k ranking of many users, in blocks on all cores, with the same result for any number of cores."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from edgerec.data.interactions import Interactions
 
 ScoreBlock = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""From user rows (b,) to scores (b, n_items), in a new array that may be written to."""
+"""Maps user rows (b,) to scores (b, n_items), in a new writable array."""
 ScorePairs = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""From vectors of users (b, d) and of items (n, d) to scores (b, n), in a new array."""
+"""Maps vectors of users (b, d) and of items (n, d) to scores (b, n), in a new array."""
 
 _CHUNKS = 4
-"""Chunks of columns for each of the k that are wanted."""
+"""Chunks of columns for each of the k best."""
 _SCORES_AT_ONCE = 1 << 22
-"""16 MiB of scores a thread: larger arrays go back to the system after each block, which costs time."""
+"""Maximum number of scores a thread, 16 MiB: the system takes back larger arrays after each block, which costs time."""
 
 
 def top_k(
@@ -32,18 +32,18 @@ def top_k(
     seen: Sequence[Interactions] = (),
     threads: int | None = None,
 ) -> NDArray[np.int32]:
-    """The k best items of each user, best first; of equal scores the lower item row comes first.
+    """Return the k best items of each user, best first; of equal scores the lower item row comes first.
 
     Args:
-        score_block: scores of all items for some users; called by several threads at once, with the same
-            blocks of rows whatever their number. Scores must not be NaN.
+        score_block: returns the scores of all items for some users; called by several threads at once, with the same
+            blocks of rows for any number of threads. Scores must not be NaN.
         rows: (n,) user rows.
-        k: items wanted.
-        seen: interactions whose items are left out for their user.
-        threads: at most so many at once; by default one a core.
+        k: number of items.
+        seen: interactions whose items are excluded for their user.
+        threads: maximum number of threads; by default one a core.
 
     Returns:
-        (n, k) int32 item rows, padded with -1 where fewer than k are left.
+        (n, k) int32 item rows, padded with -1 if fewer than k remain.
     """
     best = np.full((len(rows), k), -1, np.int32)
     size = max(1, min(256, _SCORES_AT_ONCE // max(n_items, 1)))
@@ -72,11 +72,11 @@ def top_k_of_vectors(
     threads: int | None = None,
     scores: ScorePairs | None = None,
 ) -> NDArray[np.int32]:
-    """As `top_k`, of users (n_users, d) and items (n_items, d).
+    """Return the k best items of each user, as `top_k` does, of users (n_users, d) and items (n_items, d).
 
     Args:
-        scores: what scores them; by default the dot product, for which users of similar sizes are taken together, in as
-            many dimensions as the largest of them has.
+        scores: scores of pairs of vectors; by default the dot product, for which users of similar sizes share a block,
+            in the dimensions of its largest user.
     """
     if scores is not None:
         return top_k(lambda block: scores(users[block], items), rows, len(items), k, seen=seen, threads=threads)
@@ -94,7 +94,7 @@ def top_k_of_vectors(
 
 
 def sizes_of(table: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(n,) how many dimensions of each row of `table` (n, d) it takes to hold all that is not zero."""
+    """Return (n,) sizes of the shortest prefixes of rows of `table` (n, d) with all values that are not zero."""
     sizes = np.zeros(len(table), np.int64)
     for dimension in range(table.shape[1]):
         sizes[table[:, dimension] != 0] = dimension + 1
@@ -102,10 +102,10 @@ def sizes_of(table: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
-    """Columns of the k largest scores of each row, best first, equal ones by column; -1 where they are -inf.
+    """Return the columns of the k largest scores of each row, best first, equal ones by column; -1 for -inf.
 
     The k-th largest of the maxima of chunks of columns is no larger than the k-th largest score, and few scores reach
-    it, so that only those are sorted. Scores (b, n) with k <= n.
+    it: only those are sorted. Scores (b, n) with k <= n.
     """
     n = scores.shape[1]
     starts = np.arange(0, n, max(1, n // (_CHUNKS * k)))
@@ -113,7 +113,7 @@ def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     bounds = np.partition(maxima, len(starts) - k, axis=1)[:, len(starts) - k]
     at = np.flatnonzero(scores >= np.maximum(bounds, np.finfo(scores.dtype).min)[:, None])
     rows, columns = np.divmod(at, n)
-    order = np.lexsort((-scores.ravel()[at], rows))  # stable, so that equal ones keep the order of their columns
+    order = np.lexsort((-scores.ravel()[at], rows))  # stable: equal ones stay in the order of their columns
     places = np.arange(len(at)) - np.searchsorted(rows, np.arange(len(scores)))[rows]
     first = places < k
     best = np.full((len(scores), k), -1, np.int32)
@@ -122,7 +122,7 @@ def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
 
 
 def _mask(scores: NDArray[np.float32], part: Interactions, rows: NDArray[np.int64]) -> None:
-    """Put -inf where `part` has an interaction: scores (b, n_items), rows (b,)."""
+    """Set scores (b, n_items) of user rows (b,) to -inf for the interactions of `part`."""
     counts = part.user_counts()[rows]
     starts = part.indptr[rows] - (np.cumsum(counts) - counts)
     entries = np.arange(counts.sum()) + np.repeat(starts, counts)
@@ -130,7 +130,7 @@ def _mask(scores: NDArray[np.float32], part: Interactions, rows: NDArray[np.int6
 
 
 def _one_blas_thread_each() -> AbstractContextManager[object]:
-    """Keeps BLAS from starting its own threads under ours; without threadpoolctl it is only slower."""
+    """Limit BLAS to one thread inside ours; without threadpoolctl ranking is only slower."""
     try:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Interactions from the files that data sets come in."""
+"""Readers of interactions, for the file formats of data sets."""
 
 from __future__ import annotations
 
@@ -40,29 +40,30 @@ def read(
 ) -> Interactions:
     """Read interactions from a text file, plain or gzip, or from Parquet (extra 'parquet').
 
-    What is known: MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or
+    Supported are MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or
     `::`) with a header that names a user and an item column, tables without one in the order user, item,
-    rating, timestamp, and LightGCN's lines `user item item ...`. The content decides, not the name.
+    rating, timestamp, and LightGCN's lines `user item item ...`. The content decides, not the file name.
 
-    Timestamps are since 1970, in seconds, milliseconds, microseconds or nanoseconds, which their range tells apart;
-    seconds are kept.
+    Timestamps since 1970 may be in seconds, milliseconds, microseconds or nanoseconds, which their range distinguishes;
+    they are converted to seconds.
 
     Args:
         path: the file.
-        name: what the data set shall be called.
-        encoding: of a text file, by its name in Python; by default UTF-8, or Latin-1 for a file that is not UTF-8.
-        tell: called with one line of text where the file is not UTF-8, or its timestamps are not in seconds; by default
+        name: name of the data set.
+        encoding: encoding of a text file, by its name in Python; by default UTF-8, or Latin-1 for a file that is not
+            UTF-8.
+        tell: called with one line of text if the file is not UTF-8, or its timestamps are not in seconds; by default
             they are logged.
 
     Raises:
         DataError: the file is empty, damaged, not in its encoding, or has a malformed line; the message gives the line.
-        StorageError: the file is not there or cannot be read.
+        StorageError: the file is missing or cannot be read.
     """
     return read_parts([Path(path)], Reading(encoding, tell or _logger.info), name=name)
 
 
 def read_parts(paths: Sequence[Path], reading: Reading, *, name: str = "") -> Interactions:
-    """Read interactions that are spread over several files, train and test say. Raises as `read` does."""
+    """Read interactions from several files, such as train and test. Raises as `read` does."""
     columns = concatenate([read_columns(path, reading) for path in paths])
     return Interactions.from_pairs(
         columns.users, columns.items, ratings=columns.ratings, timestamps=columns.timestamps, name=name
@@ -70,7 +71,7 @@ def read_parts(paths: Sequence[Path], reading: Reading, *, name: str = "") -> In
 
 
 def read_columns(path: Path, reading: Reading) -> Columns:
-    """The raw columns of one file, in its order, repeated pairs included; timestamps in seconds.
+    """Read the raw columns of one file, in its order, with repeated pairs and timestamps in seconds.
 
     Raises as `read` does.
     """
@@ -88,12 +89,12 @@ def read_columns(path: Path, reading: Reading) -> Columns:
             f"{path}, {where} {first_row + error.row}: expected one unit for all timestamps, found {error}"
         ) from error
     if unit != "seconds":
-        reading.tell(f"{path}: the timestamps are taken as {unit} since 1970, and kept in seconds")
+        reading.tell(f"{path}: the timestamps are taken as {unit} since 1970, and stored in seconds")
     return replace(columns, timestamps=seconds)
 
 
 def _read_text(path: Path, reading: Reading) -> tuple[Columns, int]:
-    """The columns of a text file, and the number of its first line of values."""
+    """Return the columns of a text file, and the number of its first line of values."""
     numbers = [1]
 
     def parser(stream: TextIO) -> Columns:

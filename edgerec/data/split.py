@@ -1,4 +1,4 @@
-"""Splits: which interactions train, which choose settings, and which test."""
+"""Splits of interactions into parts that train, choose settings, and test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgerec.data.interactions import Interactions
 from edgerec.errors import DataError
 
 _HELD_BACK = 0.05
-"""Share of train that chooses epochs and settings where a split names no validation share."""
+"""Share of train that chooses epochs and settings if a split has no validation share."""
 
 _KINDS = ("random", "leave-last-out", "time")
 _EXPECTED = (
@@ -25,19 +25,19 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How to split, as text `random:80/20`, `random:50/25/25`, `random:50+25/25`, `leave-last-out`, `time:80/20`.
+    """A split, as text `random:80/20`, `random:50/25/25`, `random:50+25/25`, `leave-last-out`, `time:80/20`.
 
-    Two shares are train/test: 5 % of train are then held back as validation, to choose epochs and settings,
+    Two shares are train/test: 5 % of train is then held back as validation, to choose epochs and settings,
     and the final model is trained again on all of train. Three are train/validation/test; with a plus between the
     first two the final model is trained again on both, as in the code of BET and CIESS.
 
     Attributes:
-        kind: 'random' (inside each user), 'leave-last-out' (of each user), 'time' (one cut for all users).
-        fractions: of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
-        seed: of the random choices, from 0 up.
-        again: of three shares, whether the final model is trained again on train and validation.
+        kind: 'random' (within each user), 'leave-last-out' (of each user), 'time' (one point in time for all users).
+        fractions: shares of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
+        seed: seed of the random choices, from 0 up.
+        again: with three shares, True to train the final model again on train and validation.
 
-    Raises DataError at a kind, shares or a seed that do not exist.
+    Raises DataError for an unknown kind, invalid shares or a negative seed.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class SplitSpec:
 
     @classmethod
     def parse(cls, text: str, *, seed: int = 0) -> SplitSpec:
-        """Read the text spelling; shares are per cent. Raises DataError."""
+        """Parse the text form; shares are percentages. Raises DataError."""
         kind, _, shares = text.partition(":")
         first, plus, rest = shares.partition("+")
         listed = [first, *rest.split("/")] if plus else shares.split("/")
@@ -70,7 +70,7 @@ class SplitSpec:
 
     @property
     def fit_all(self) -> bool:
-        """Whether the final model is trained again on train and validation together."""
+        """True if the final model is trained again on train and validation together."""
         return len(self.fractions) == 2 or self.again
 
     def __str__(self) -> str:
@@ -79,13 +79,13 @@ class SplitSpec:
         return f"{self.kind}:{shares}" if shares else self.kind
 
     def to_dict(self) -> dict[str, Any]:
-        """A form for JSON."""
-        told: dict[str, Any] = {"kind": self.kind, "fractions": list(self.fractions), "seed": self.seed}
-        return {**told, "again": True} if self.again else told
+        """Return the split as JSON."""
+        fields: dict[str, Any] = {"kind": self.kind, "fractions": list(self.fractions), "seed": self.seed}
+        return {**fields, "again": True} if self.again else fields
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SplitSpec:
-        """The inverse of `to_dict`. Raises DataError."""
+        """Read the JSON of `to_dict`. Raises DataError."""
         try:
             shares = tuple(map(float, value["fractions"]))
             return cls(str(value["kind"]), shares, int(value["seed"]), bool(value.get("again", False)))
@@ -95,13 +95,13 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint parts over the same users and items; together they are the whole.
+    """Three disjoint parts of the interactions over the same users and items.
 
     Attributes:
-        train: trains.
-        validation: chooses epochs and settings; may be empty where the data are few.
-        test: is measured against once, at the end.
-        spec: how it was made.
+        train: interactions to train on.
+        validation: interactions to choose epochs and settings on; may be empty for small data.
+        test: interactions to measure on once, at the end.
+        spec: the rule of the split.
     """
 
     train: Interactions
@@ -111,11 +111,11 @@ class Split:
 
     @property
     def fit_all(self) -> bool:
-        """Whether the final model is trained again on `train_all`."""
+        """True if the final model is trained again on `train_all`."""
         return self.spec.fit_all
 
     def without_final(self) -> Split:
-        """The same parts, of which `train` alone is trained on, even where the final model has more."""
+        """Return the same parts without a final training on `train_all`."""
         if not self.fit_all or not len(self.validation):
             return self
         counts = [len(self.train), len(self.validation), len(self.test)]
@@ -124,16 +124,16 @@ class Split:
 
     @property
     def train_all(self) -> Interactions:
-        """Train and validation together."""
+        """The union of train and validation."""
         return merge(self.train, self.validation)
 
 
 def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
-    """Split interactions; the same for the same spec on every platform.
+    """Split interactions, with the same result for the same spec on every platform.
 
-    A user with two or more interactions keeps at least one in train under 'random' and 'leave-last-out'.
+    'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more.
 
-    Raises DataError: the data have no timestamps but the split needs them, or leave train or test empty.
+    Raises DataError if the split needs timestamps that the data lack, or leaves train or test empty.
     """
     spec = SplitSpec.parse(spec) if isinstance(spec, str) else spec
     parts = _ASSIGN[spec.kind](interactions, spec)
@@ -146,9 +146,9 @@ def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
 
 
 def merge(a: Interactions, b: Interactions) -> Interactions:
-    """The union of two disjoint parts over the same users and items.
+    """Return the union of two disjoint parts over the same users and items.
 
-    Ratings and timestamps are kept where both have them. Raises DataError if ids differ or a pair is in both.
+    It has ratings and timestamps if both parts have them. Raises DataError if ids differ or a pair is in both.
     """
     if not (np.array_equal(a.user_ids, b.user_ids) and np.array_equal(a.item_ids, b.item_ids)):
         raise DataError("interactions of different users or items cannot be merged: split one data set, not two")
@@ -177,7 +177,7 @@ def _pair_keys(part: Interactions) -> NDArray[np.int64]:
 
 
 _PartNumbers = NDArray[np.int8]
-"""(n,) 0 where an interaction trains, 1 validates, 2 tests."""
+"""(n,) the part of each interaction: 0 train, 1 validation, 2 test."""
 
 
 def _random(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
@@ -186,7 +186,7 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     places = _places(interactions, rng.random(len(interactions)))
     tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
     if len(spec.fractions) == 2:
-        # Rounded up or down at random: to the nearest would hold back nothing of users with fewer than ten.
+        # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than ten.
         held = np.floor((counts - tests) * _HELD_BACK + rng.random(len(counts)))
     else:
         held = np.floor(counts * spec.fractions[1] + 0.5)
@@ -195,7 +195,7 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
 
 def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     counts = interactions.user_counts()
-    # At the same second the higher item row counts as the later: interactions do not keep their file's order.
+    # At equal times the higher item row counts as the later: interactions do not have the order of their file.
     places = _places(interactions, -interactions.indices, -_times(interactions, spec))
     return _by_place(interactions, places, (counts >= 2).astype(int), (counts >= 3).astype(int))
 
@@ -206,7 +206,7 @@ def _by_time(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     ends = (first * (1 - _HELD_BACK), first) if len(spec.fractions) == 2 else (first, first + spec.fractions[1])
     ordered = np.sort(times)
     cuts = ordered[[min(round(end * len(ordered)), len(ordered) - 1) for end in ends]]
-    # Everything at the very second of a cut lies behind it: no part sees the present of the next.
+    # Interactions at the second of a boundary belong to the later part, so that no part sees that of the next.
     return np.searchsorted(cuts, times, side="right").astype(np.int8)
 
 
@@ -217,7 +217,7 @@ def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
 
 
 def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) each interaction's place, from 0, among its user's, sorted by the last key first."""
+    """Return (n,) ranks, from 0, of interactions among those of their user, sorted by the last key first."""
     rows = interactions.user_rows()
     places = np.empty(len(rows), np.int64)
     places[np.lexsort((*keys, rows))] = np.arange(len(rows))
@@ -228,7 +228,7 @@ def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64
 def _by_place(
     interactions: Interactions, places: NDArray[np.int64], tests: NDArray[Any], held: NDArray[Any]
 ) -> _PartNumbers:
-    """The first `tests` (n_users,) places of each user test, the next `held` (n_users,) validate."""
+    """Return the parts by rank: the first `tests` (n_users,) of each user test, the next `held` (n_users,) validate."""
     rows = interactions.user_rows()
     is_test = places < tests[rows]
     is_held = ~is_test & (places < (tests + held)[rows])

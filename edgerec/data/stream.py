@@ -1,8 +1,8 @@
-"""A stream: interactions in the order of time, cut into segments that each train, and test, on their own.
+"""Streams: interactions in the order of time, divided into segments that each have a train and a test part.
 
-As SCALL's code does it (Qu et al. 2024, arXiv 2407.15411): a segment ends where more than so many new users and items
-have come; its first 80 % train and the rest test; a fifth as many interactions of the past, of its own users, are
-replayed; and what is measured are users and items that are in both parts.
+As in SCALL's code (Qu et al. 2024, arXiv 2407.15411): a segment ends before it has more than a given number of new
+users and items; its first 80 % train and the rest test; past interactions of its users, a fifth as many, are replayed;
+users and items that are in both parts are measured.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """How a stream is cut.
+    """The rule that divides a stream into segments.
 
     Attributes:
-        by: 'new', a segment has at most `size` users and items that were never seen before; 'days', it is `size` days
-            long; 'count', there are `size` segments with about as many new ones each.
-        size: at least 1.
+        by: 'new' for segments of at most `size` new users and items, 'days' for segments of `size` days, 'count' for
+            `size` segments with about as many new users and items each.
+        size: size or number of segments, at least 1.
         train: share of a segment's interactions that train; the others test.
-        holdout: 'time', the last of all test, as in the paper; 'user', the last of each user, and none of users with
-            one alone. Where users come once and leave, as in MovieLens, hardly any are on both sides of one cut.
-        replay: interactions of earlier segments that are trained on again, as a share of those that train.
-        seed: of the replay.
+        holdout: the test part: 'time' for the last interactions of all, as in the paper; 'user' for the last of each
+            user with at least two. If users appear once and leave, as in MovieLens, 'time' leaves hardly any in both
+            parts.
+        replay: interactions of earlier segments to train on again, as a share of those that train.
+        seed: seed of the replay.
 
-    Raises DataError at a cut, shares or a seed that do not exist.
+    Raises DataError for an unknown rule, invalid shares or a negative seed.
     """
 
     by: str = "count"
@@ -68,7 +69,7 @@ class StreamSpec:
 
     @classmethod
     def parse(cls, text: str, **settings: Any) -> StreamSpec:
-        """Read 'new:1000', 'days:30' or '8'. Raises DataError."""
+        """Parse 'new:1000', 'days:30' or '8'. Raises DataError."""
         match = re.fullmatch(r"(?:(new|days):)?(\d{1,18})", text.strip())
         if match is None:
             raise DataError(f"the segments {text!r} are malformed; {_EXPECTED}")
@@ -78,12 +79,12 @@ class StreamSpec:
         return str(self.size) if self.by == "count" else f"{self.by}:{self.size}"
 
     def to_dict(self) -> dict[str, Any]:
-        """A form for JSON."""
+        """Return the rule as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> StreamSpec:
-        """The inverse of `to_dict`; what else is in `value` is left alone. Raises DataError."""
+        """Read the JSON of `to_dict`; other entries of `value` are ignored. Raises DataError."""
         try:
             return cls(**{field.name: value[field.name] for field in fields(cls)})
         except (KeyError, TypeError) as error:
@@ -92,15 +93,15 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of a stream; all parts are over the users and items that are known while it trains.
+    """A segment of a stream; all parts are over the users and items that are known while it trains.
 
     Attributes:
-        number: from 0.
-        begins, ends: seconds, of its first and last interaction.
-        past: all earlier segments.
-        train: what is new.
-        replay: a part of `past`, of users of `train`.
-        test: of users and items of `train` alone; no pair of `past` or `train`.
+        number: number of the segment, from 0.
+        begins, ends: seconds of its first and last interaction.
+        past: interactions of all earlier segments.
+        train: new interactions to train on.
+        replay: a sample of `past`, of users of `train`.
+        test: interactions of users and items of `train`, without pairs of `past` or `train`.
         new_users, new_items: (n,) rows that no earlier segment has.
     """
 
@@ -116,31 +117,33 @@ class Segment:
 
     @cached_property
     def known(self) -> Interactions:
-        """Past and train together: what a model may know."""
+        """The union of past and train, which a model may use."""
         return merge(self.past, self.train)
 
     @cached_property
     def positives(self) -> Interactions:
-        """Train and replay together: what a model that follows the stream is trained on."""
+        """The union of train and replay, on which a continued model is trained."""
         return merge(self.train, self.replay)
 
     def measured(self) -> tuple[Ints, Ints]:
-        """Rows of the users and items that the test part has: who ranks what (SCALL's code)."""
+        """Return the user rows and item rows of the test part; these users rank these items (SCALL's code)."""
         return np.flatnonzero(self.test.user_counts()), np.flatnonzero(self.test.item_counts())
 
     def measure(
         self, users: NDArray[np.float32], items: NDArray[np.float32], *, threads: int | None = None
     ) -> dict[str, float]:
-        """Metrics of vectors (n_users, d) and (n_items, d), as `evaluate_vectors` has them: the test part's users rank
-        the test part's items, and what they had before is masked (SCALL's code)."""
+        """Return the metrics of vectors (n_users, d) and (n_items, d), as `evaluate_vectors` defines them.
+
+        Users of the test part rank its items; their earlier interactions are masked (SCALL's code).
+        """
         user_rows, item_rows = self.measured()
         seen, test = self._measured_parts
         return evaluate_vectors(users[user_rows], items[item_rows], seen, test, ks=KS, threads=threads)
 
-    def worth(
+    def user_metric(
         self, users: NDArray[np.float32], items: NDArray[np.float32], *, threads: int | None = None
     ) -> NDArray[np.float64]:
-        """(n,) the mean of Recall@20 and NDCG@20 of each user of the test part: their mean is SCALL's reward."""
+        """Return (n,) means of Recall@20 and NDCG@20 of the test part's users; their mean is SCALL's reward."""
         user_rows, item_rows = self.measured()
         seen, test = self._measured_parts
         rows = np.arange(user_rows.size)
@@ -150,12 +153,12 @@ class Segment:
 
     @cached_property
     def _measured_parts(self) -> tuple[Interactions, Interactions]:
-        """What is masked, and what is looked for, over `measured` alone."""
+        """The masked interactions and the positives, over `measured` alone."""
         return among(self.known, *self.measured()), among(self.test, *self.measured())
 
 
 def among(part: Interactions, user_rows: Ints, item_rows: Ints) -> Interactions:
-    """The interactions between some users and some items, over these alone; rows ascend."""
+    """Return the interactions between some users and items, over these alone; rows are ascending."""
     places = np.full(part.n_items, -1, np.int32)
     places[item_rows] = np.arange(item_rows.size)
     chosen = part.select(np.isin(part.user_rows(), user_rows) & (places[part.indices] >= 0))
@@ -166,23 +169,23 @@ def among(part: Interactions, user_rows: Ints, item_rows: Ints) -> Interactions:
 
 
 def stream(interactions: Interactions, spec: StreamSpec | str) -> Stream:
-    """Cut interactions into a stream's segments.
+    """Divide interactions into the segments of a stream.
 
-    Raises DataError: no timestamps, fewer than two segments, or one in which nothing can be measured.
+    Raises DataError for interactions without timestamps, fewer than two segments, or one without a measurable pair.
     """
     return Stream(interactions, StreamSpec.parse(spec) if isinstance(spec, str) else spec)
 
 
 class Stream:
-    """The segments of interactions, each made when it is asked for.
+    """The segments of interactions, each built on access.
 
     Attributes:
-        spec: how it was cut.
-        interactions: all of it.
+        spec: the rule that divides it.
+        interactions: all interactions.
     """
 
     def __init__(self, interactions: Interactions, spec: StreamSpec) -> None:
-        """Raises DataError, as `stream` does."""
+        """Find the boundaries of the segments. Raises DataError as `stream` does."""
         if interactions.timestamps is None:
             raise DataError("a stream needs timestamps, which these interactions lack")
         self.spec, self.interactions = spec, interactions
@@ -192,7 +195,7 @@ class Stream:
         self._cuts = _cuts(self._times[self._order], self._newcomers(), spec)
         if len(self) < 2:
             raise DataError(f"{spec} makes one segment of all interactions: make segments smaller")
-        # Interactions by segment, and whether they train; by their places in the data.
+        # The segment of each interaction, and True if it trains, in the order of the data.
         self._segment = np.empty(len(interactions), np.int64)
         self._segment[self._order] = np.repeat(np.arange(len(self)), np.diff(self._cuts))
         self._trains = np.zeros(len(interactions), np.bool_)
@@ -211,10 +214,10 @@ class Stream:
         return (self.segment(number) for number in range(len(self)))
 
     def segment(self, number: int) -> Segment:
-        """The segment of that number, from 0."""
+        """Return the segment of a number, from 0."""
         current = self._segment == number
         past, train = self._segment < number, current & self._trains
-        # A user or an item that only tests is not known yet: nothing could have been trained for it.
+        # A user or an item of the test part alone is not known yet: it could not have been trained.
         known_users, known_items = (np.unique(rows[past | train]) for rows in (self._users, self._items))
         whole = self.interactions
         titles = None if whole.titles is None else whole.titles[known_items]
@@ -241,17 +244,17 @@ class Stream:
         )
 
     def _newcomers(self) -> Ints:
-        """(n,) how many of an interaction's user and item no earlier one has: 0 to 2, in the order of time."""
+        """Return (n,) numbers of new users and items, 0 to 2, of each interaction in the order of time."""
         new = np.zeros(len(self._order), np.int64)
         for rows in (self._users, self._items):
             new[np.unique(rows[self._order], return_index=True)[1]] += 1
         return new
 
     def _training(self, inside: Ints) -> Ints:
-        """Those of a segment's interactions, in the order of time, that train."""
+        """Return the training interactions of a segment, in the order of time."""
         if self.spec.holdout == "time":
             end = min(math.ceil(self.spec.train * inside.size), inside.size - 1)
-            # Everything at the very second of the cut lies behind it: training sees no present of the test.
+            # Interactions at the second of the boundary test, so that training sees none of that second.
             times = self._times[inside]
             return inside[: np.searchsorted(times, times[end], side="left")]
         users = self._users[inside]
@@ -259,12 +262,12 @@ class Stream:
         _, starts, counts = np.unique(users[grouped], return_index=True, return_counts=True)
         places = np.empty(inside.size, np.int64)
         places[grouped] = np.arange(inside.size) - np.repeat(starts, counts)
-        kept = np.maximum(np.ceil(self.spec.train * counts), 1)
-        training: Ints = inside[places < kept[np.searchsorted(users[grouped][starts], users)]]
+        limits = np.maximum(np.ceil(self.spec.train * counts), 1)
+        training: Ints = inside[places < limits[np.searchsorted(users[grouped][starts], users)]]
         return training
 
     def _measured(self, number: int) -> NDArray[np.bool_]:
-        """(n,) the test interactions of users and items that the segment trains on."""
+        """Return (n,) bool: the test interactions of users and items that the segment trains on."""
         train = (self._segment == number) & self._trains
         test: NDArray[np.bool_] = (self._segment == number) & ~self._trains
         for rows in (self._users, self._items):
@@ -272,7 +275,7 @@ class Stream:
         return test
 
     def _replayed(self, number: int, past: NDArray[np.bool_], train: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(n,) a uniform sample of the past of the users who train: what a reservoir of that size would hold."""
+        """Return (n,) bool: a uniform sample of the past of the training users, as a reservoir would hold it."""
         candidates = np.flatnonzero(past & np.isin(self._users, self._users[train]))
         size = min(round(self.spec.replay * int(train.sum())), candidates.size)
         rng = np.random.default_rng([self.spec.seed, number])
@@ -282,8 +285,10 @@ class Stream:
 
 
 def _cuts(times: Ints, new: Ints, spec: StreamSpec) -> Ints:
-    """(segments + 1,) places in the order of time where segments begin, and the end of all. Seconds stay whole; a rest
-    of less than half a segment is the last one's."""
+    """Return (segments + 1,) indices, in the order of time, at which segments begin, and the end.
+
+    Interactions of the same second stay together; a rest of less than half a segment joins the last one.
+    """
     if spec.by == "days":
         length = spec.size * _DAY
         cuts = [*np.flatnonzero(np.diff((times - times[0]) // length, prepend=-1)).tolist(), times.size]
@@ -305,8 +310,11 @@ def _cuts(times: Ints, new: Ints, spec: StreamSpec) -> Ints:
 
 
 def _end(times: Ints, total: Ints, start: int, size: int) -> int:
-    """Where a segment ends: the first interaction with which there are too many new ones, and all of its second, begin
-    the next. A second that alone has too many is a segment."""
+    """Return the end of a segment that begins at `start`.
+
+    The first interaction that exceeds `size` new users and items begins the next segment, with all of its second. A
+    single second that exceeds it is a segment.
+    """
     end = int(np.searchsorted(total, total[start] + size, side="right")) - 1
     if end >= times.size:
         return times.size

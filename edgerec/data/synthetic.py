@@ -1,4 +1,4 @@
-"""Made-up interactions with a planted structure: no download, and there is something to learn."""
+"""Synthetic interactions with a planted structure that a model can learn, without a download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgerec.data.interactions import Interactions
 from edgerec.errors import DataError
 
 _TASTE = 2.5
-"""Standard deviation of the users' taste, in nats; that of the log popularity of 1,000 items is 0.8."""
+"""Standard deviation of the users' taste, in nats; the log popularity of 1,000 items has 0.8."""
 
 _POPULARITY, _ACTIVITY = 0.8, 0.5
 """Exponents of the power laws of item popularity and user activity."""
@@ -25,10 +25,10 @@ def synthetic(n_users: int = 2000, n_items: int = 1000, n: int = 60_000, rank: i
     second apart.
 
     Args:
-        n_users, n_items: the shape; an item may end up without an interaction, a user may not.
-        n: number of interactions, no pair twice; at most half of all pairs.
+        n_users, n_items: the shape; every user has an interaction, an item may have none.
+        n: number of interactions, of distinct pairs; at most half of all pairs.
         rank: dimensions of the planted vectors.
-        seed: of the whole draw.
+        seed: seed of the whole draw.
 
     Raises DataError if no such matrix exists.
     """
@@ -60,7 +60,7 @@ def synthetic(n_users: int = 2000, n_items: int = 1000, n: int = 60_000, rank: i
 
 
 def _activity(rng: np.random.Generator, n_users: int, n_items: int, n: int) -> NDArray[np.int64]:
-    """(n_users,) interactions of each user: a power law, at most half of the items, that sums to n."""
+    """Return (n_users,) interactions of each user: a power law that sums to n, at most half of the items each."""
     most = max(n_items // 2, 1)
     least = min(max(n // (4 * n_users), 1), most)
     weights = (rng.permutation(n_users) + 1.0) ** -_ACTIVITY

@@ -1,4 +1,4 @@
-"""Text files of data sets: opened whatever their compression and encoding, their first line understood."""
+"""Text files of data sets: compression, encoding and the first line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SEPARATORS = ("::", "\t", "|", ",", ";")
-"""In the order in which they are looked for; a file with none of them separates by spaces."""
+"""Separators in the order of the search; a file with none of them is separated by spaces."""
 
 USER_NAMES = frozenset({"user", "users", "userid", "uid", "reviewerid"})
 ITEM_NAMES = frozenset(
@@ -33,32 +33,32 @@ _ROLES = (USER_NAMES, ITEM_NAMES | {"id"}, RATING_NAMES, TIME_NAMES, TITLE_NAMES
 
 @dataclass(frozen=True)
 class FirstLine:
-    """What the first line of a file tells: its separator, its fields, whether they are names or values."""
+    """The first line of a file: its separator, its fields, and True for a header of names."""
 
     separator: str
     fields: list[str]
     is_header: bool
 
     def find(self, names: Collection[str]) -> int | None:
-        """The first column whose name is one of `names`, whatever its case, underscores and RecBole type."""
+        """Return the first column with one of these names, ignoring case, underscores and RecBole's type."""
         simple = (re.sub(r"[^a-z0-9]", "", field.partition(":")[0].lower()) for field in self.fields)
         return next((column for column, name in enumerate(simple) if name in names), None)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read.
+    """Options of reading files.
 
     Attributes:
-        encoding: of text files; None for UTF-8, or Latin-1 where a file is not UTF-8.
-        tell: called with a line of text where something was taken in one of several ways.
+        encoding: encoding of text files; None for UTF-8, or Latin-1 if a file is not UTF-8.
+        tell: called with a line of text about each assumption on an ambiguous file.
     """
 
     encoding: str | None = None
     tell: Callable[[str], None] = lambda line: None
 
     def __post_init__(self) -> None:
-        """Raises DataError for an encoding that does not exist."""
+        """Raise DataError for an encoding that does not exist."""
         try:
             "a".encode(self.encoding or "utf-8").decode(self.encoding or "utf-8")
         except (LookupError, ValueError, TypeError) as error:
@@ -69,14 +69,14 @@ class Reading:
 
 
 def parse(path: Path, parser: Callable[[TextIO], T], reading: Reading) -> T:
-    """Run `parser` over the text of a file, plain or gzip (told by its content).
+    """Run `parser` over the text of a file, plain or gzip (recognised by its content).
 
-    A file that is not UTF-8 is read as Latin-1, in which every byte is a character, and that is told; unless most of
-    what is not ASCII in it is UTF-8: then it is UTF-8 with damage.
+    A file that is not UTF-8 is read as Latin-1, in which every byte is a character, and reported. If most characters
+    beyond ASCII are UTF-8, it is refused as damaged UTF-8.
 
     Raises:
-        StorageError: the file is not there or cannot be read.
-        DataError: its gzip is cut short or damaged, or it is not in the encoding; the message gives the line.
+        StorageError: the file is missing or cannot be read.
+        DataError: its gzip is truncated or damaged, or it is not in the encoding; the message gives the line.
     """
     try:
         try:
@@ -97,7 +97,7 @@ def parse(path: Path, parser: Callable[[TextIO], T], reading: Reading) -> T:
 
 
 def _not_utf8(path: Path) -> str:
-    """How much of a file is not UTF-8, and where first. Raises DataError where most of what is not ASCII is."""
+    """Describe the bytes of a file that are not UTF-8. Raises DataError if most characters beyond ASCII are UTF-8."""
 
     def count(stream: TextIO) -> tuple[int, int, int]:
         bad, first, good = 0, 0, 0
@@ -111,7 +111,7 @@ def _not_utf8(path: Path) -> str:
     bad, first, good = _parse(path, count, "utf-8-sig", "surrogateescape")
     said = f"{path} is not UTF-8: {bad:,} byte{'s' * (bad > 1)}, the first in line {first}"
     if good > bad:
-        raise DataError(f"{said}, but {good:,} other characters are; mend that line, or give --encoding latin-1")
+        raise DataError(f"{said}, but {good:,} other characters are; fix that line, or give --encoding latin-1")
     return said
 
 
@@ -126,10 +126,9 @@ def _parse(path: Path, parser: Callable[[TextIO], T], encoding: str, errors: str
 
 
 def read_first_line(stream: TextIO, path: Path) -> FirstLine:
-    """Understand the first line. Raises DataError if it is blank.
+    """Parse the first line. Raises DataError if it is blank.
 
-    It is a header if it has no number among its fields, or names at least two columns that are known: others may be
-    called by numbers.
+    It is a header if no field is a number, or if it names at least two known columns: others may have numeric names.
     """
     line = stream.readline().rstrip("\n")
     if not line.strip():
@@ -146,7 +145,7 @@ def read_first_line(stream: TextIO, path: Path) -> FirstLine:
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """The fields of one line; commas and semicolons may stand inside double quotes."""
+    """Split a line into fields; commas and semicolons may be inside double quotes."""
     line = line.rstrip("\n")
     if separator == " ":
         return line.split()
@@ -154,7 +153,7 @@ def split_line(line: str, separator: str) -> list[str]:
         try:
             return next(csv.reader([line], delimiter=separator))
         except csv.Error:
-            return [line]  # no such record: the number of its columns tells
+            return [line]  # malformed: the caller refuses it by its number of columns
     return line.split(separator)
 
 

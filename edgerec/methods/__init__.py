@@ -1,4 +1,4 @@
-"""Methods: how a table is kept under its budget. Adding one to the registry is all it takes to be tested."""
+"""Methods that fit tables into a budget, by name. The contract suite tests every method of the registry."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ _METHODS: dict[str, Method] = {
 }
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
-"""Names that `method` knows."""
+"""Names of all methods."""
 
 __all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "method", "variants_of"]
 
 
 def method(name: str, backbone: str) -> Method:
-    """The method of that name, for that backbone.
+    """Return the method of that name, for a backbone.
 
-    Raises UnsupportedError where there is no such method, or it does not work with the backbone; lists what does.
+    Raises UnsupportedError, which lists the alternatives, for an unknown method or one that does not work with the
+    backbone.
     """
     if name not in _METHODS:
         raise UnsupportedError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")

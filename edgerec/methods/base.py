@@ -1,4 +1,4 @@
-"""What a method is: a name, a frozen config, the backbones it works with, and how it fits a job."""
+"""Protocols of a method: a name, a frozen config, the supported backbones, and the fit of a job."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgerec.models import Backbone, SizePlan, Vectors
 from edgerec.training import Checkpoint, FitOptions, FitResult, Progress, Start
 
 Workers = int | str | None
-"""Who makes the trainings of a search: this process, so many processes beside it, or a Ray cluster, by its address
-('ray://HOST:PORT') or a local one ('ray')."""
+"""Workers that run the trainings of a search: None for this process, a number of processes, or a Ray cluster, by its
+address ('ray://HOST:PORT') or a local one ('ray')."""
 
 
 def check_user_share(share: float | None) -> None:
@@ -36,34 +36,39 @@ class FitWithin(Protocol):
         final: bool = True,
         chosen: FitResult | None = None,
     ) -> FitResult:
-        """Train within `sizes`; with `keep_chosen` the vectors that were best on validation come back as well, with
-        `start` its trainer takes the place of the backbone's, and is not given up for lack of progress in its `least`
-        epochs; without `final` nothing is trained once more on all of train, and what was best on validation is the
-        result. `chosen` is such a result, of the same sizes: what is left is the training on all of train."""
+        """Train within `sizes`.
+
+        Args:
+            keep_chosen: return the vectors that were best on validation as well.
+            start: starts a trainer that replaces the backbone's.
+            least: number of first epochs in which training does not stop early.
+            final: False to skip the final training on all of train and return the best on validation.
+            chosen: a result with `final=False` for the same sizes; only the final training is left to do.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a method is asked to do.
+    """The task of a method: data, backbone, budget, and the functions to train and validate.
 
     Attributes:
-        backbone: what `fit` trains.
-        train: what may be looked at; sizes follow its counts.
+        backbone: the backbone that `fit` trains.
+        train: interactions that a method may use; sizes follow their counts.
         d: dimensions of a full row.
-        user_table: whether user rows are stored, and so are part of the budget.
-        budget: as asked, or None.
-        bytes_per_value, overhead: of the bundle that a budget in bytes is meant for.
-        seed: of every random choice.
+        user_table: True if user rows are stored, and so are part of the budget.
+        budget: the budget, or None.
+        bytes_per_value, overhead: bytes of the bundle that a budget in bytes is for.
+        seed: seed of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
-        validate: metrics of vectors that know nothing of the validation part, on it; users without a table are made
-            anew from their histories in train.
-        progress: called by a method that searches, once a try; `fit` tells of its epochs itself.
-        config: of the backbone.
-        split: for a method that trains on its own: its test part is not to be looked at.
+        validate: returns the validation metrics of vectors that were not trained on that part; users without a table
+            are recomputed from their histories in train.
+        progress: called by a search once a trial; `fit` reports its epochs itself.
+        config: config of the backbone.
+        split: for methods that train on their own; they must not use its test part.
         options: threads, device and epochs of trainings.
-        checkpoint: of the run; beside it a search keeps what it has found out. None where nothing is kept.
-        workers: who makes the trainings of a search.
+        checkpoint: checkpoint of the run, next to which a search stores its results; None to store nothing.
+        workers: workers of a search.
     """
 
     backbone: Backbone
@@ -85,15 +90,15 @@ class Job:
 
     @property
     def n_rows(self) -> int:
-        """Rows that are stored."""
+        """Number of stored rows."""
         return self.train.n_items + (self.train.n_users if self.user_table else 0)
 
     def values(self, *, blocks: int = 2, sparse: bool = False) -> int:
-        """The number of values that the budget allows tables of so many distinct sizes in all.
+        """Return the number of values that the budget allows tables with `blocks` distinct sizes in all.
 
-        With `sparse`, values stand anywhere, and a budget in bytes pays for saying where.
+        With `sparse`, values may be anywhere in a row, and a budget in bytes covers their positions.
 
-        Raises BudgetError where no budget is given or it is too small.
+        Raises BudgetError if no budget is given or it is too small.
         """
         if self.budget is None:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
@@ -107,7 +112,7 @@ class Job:
         )
 
     def size_budget(self, *, user_widths: int | None = None, item_widths: int | None = None) -> SizeBudget:
-        """Return what the budget leaves tables of at most so many distinct sizes each; None for any number.
+        """Return the budget for tables of at most these numbers of distinct sizes; None for any number.
 
         Raises BudgetError if no budget is given or it is too small.
         """
@@ -115,7 +120,7 @@ class Job:
         return replace(self._split(self.values(blocks=blocks)), user_widths=user_widths, item_widths=item_widths)
 
     def users_part(self, total: int, share: float | None) -> int:
-        """Return how many of `total` values go to users, as `SizeBudget.users_part` does."""
+        """Return the number of values for users of `total`, as `SizeBudget.users_part` does."""
         return self._split(total).users_part(share)
 
     def _split(self, total: int) -> SizeBudget:
@@ -123,13 +128,13 @@ class Job:
 
 
 class Method(Protocol):
-    """Keeps tables under a budget; registered in `edgerec.methods`.
+    """Fits tables into a budget; registered in `edgerec.methods`.
 
     Attributes:
-        name: as spelled on the command line.
-        config: its frozen dataclass; every field has a default and is documented.
-        backbones: names it works with.
-        budgeted: False where it takes no budget.
+        name: name on the command line.
+        config: frozen dataclass of its settings; every field has a default and is documented.
+        backbones: names of the supported backbones.
+        budgeted: False if it takes no budget.
     """
 
     name: ClassVar[str]
@@ -143,10 +148,10 @@ class Method(Protocol):
 
 
 VARIANT = "variant"
-"""The setting that names the config which all other settings of a method change."""
+"""The setting that selects the config to which the other settings of a method apply."""
 
 
 def variants_of(method: Any) -> Mapping[str, Any]:
-    """Return whole configs of a method of tables or of streams by name, such as the paper's; empty if it has one."""
+    """Return the configs of a method's variants, such as the paper's, by name; empty if there are none."""
     found: Mapping[str, Any] = getattr(method, "variants", {})
     return found

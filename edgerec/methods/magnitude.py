@@ -1,8 +1,8 @@
-"""Magnitude pruning: a dense table is trained, and its smallest values are set to zero, wherever they stand.
+"""Magnitude pruning: trains a dense table and sets its smallest values to zero, wherever they are.
 
-The baseline MagPrune of recsys-benchmark (Tran et al. 2024, arXiv 2406.17335), as its public code has it: each table is
-pruned on its own, each row's largest k values are protected, k in 0..floor(density * d) is found by a ternary search
-on validation NDCG, and nothing is trained after pruning.
+The baseline MagPrune of recsys-benchmark (Tran et al. 2024, arXiv 2406.17335), as in its public code: each table is
+pruned separately, the k largest values of each row are protected, a ternary search on validation NDCG finds k in
+0..floor(density * d), and nothing is trained after pruning.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from edgerec.training import SELECTION, FitResult, Step
 
 
 def largest(values: NDArray[Any], count: int) -> NDArray[np.bool_]:
-    """(n_rows, d) bool: the `count` largest values of each row, of equals the first. `count` is at most d."""
+    """Return (n_rows, d) bool: the `count` largest values of each row, of equals the first. `count` is at most d."""
     if count == 0:
         return np.zeros(values.shape, np.bool_)
     least = np.partition(values, -count, axis=1)[:, -count, None]
     above, ties = values > least, values == least
-    room = count - above.sum(axis=1, keepdims=True)
-    kept: NDArray[np.bool_] = above | (ties & (np.cumsum(ties, axis=1) <= room))
-    return kept
+    missing = count - above.sum(axis=1, keepdims=True)
+    chosen: NDArray[np.bool_] = above | (ties & (np.cumsum(ties, axis=1) <= missing))
+    return chosen
 
 
 def check_protected(protected: int, n_values: int, n_rows: int) -> None:
-    """Raise BudgetError where `protected` values a row are more than `n_values` in all."""
+    """Raise BudgetError if `protected` values a row are more than `n_values` in all."""
     if protected * n_rows > n_values:
         raise BudgetError(
             f"protecting {protected} values in each of {n_rows} rows takes more than the {n_values} values of their "
@@ -42,32 +42,31 @@ def check_protected(protected: int, n_values: int, n_rows: int) -> None:
 
 
 def prune(matrix: NDArray[np.float32], n_values: int, protected: int) -> NDArray[np.float32]:
-    """A copy with at most `n_values` values that are not zero: each row's `protected` largest by magnitude, and the
-    largest of all others.
+    """Return a copy with at most `n_values` non-zero values: the `protected` largest of each row, then the largest.
 
-    Of equals the first by row and then by column stays. A zero takes no place, so a row may keep fewer than
-    `protected` only where it has fewer.
+    Of equals the first by row and then by column stays. Zeros do not count, so that a row has fewer than `protected`
+    values only if it had fewer before.
 
     Args:
         matrix: (n_rows, d), finite.
 
-    Raises BudgetError where protection alone would take more.
+    Raises BudgetError if the protected values alone exceed `n_values`.
     """
     check_protected(protected, n_values, len(matrix))
     sizes = np.abs(matrix)
-    kept = largest(sizes, protected) & (sizes > 0)
-    others = np.where(kept, np.float32(-1), sizes).reshape(1, -1)
-    room = min(n_values, matrix.size) - int(kept.sum())
-    kept |= largest(others, room).reshape(matrix.shape)
-    return np.where(kept, matrix, np.float32(0))
+    chosen = largest(sizes, protected) & (sizes > 0)
+    others = np.where(chosen, np.float32(-1), sizes).reshape(1, -1)
+    remaining = min(n_values, matrix.size) - int(chosen.sum())
+    chosen |= largest(others, remaining).reshape(matrix.shape)
+    return np.where(chosen, matrix, np.float32(0))
 
 
 def best_protection(score: Callable[[int], float], most: int) -> int:
-    """The number in 0..`most` with the highest score, of equals the smallest that was tried, by ternary search.
+    """Return the number in 0..`most` with the highest score, the smallest tried of equals, by ternary search.
 
-    It asks about 5 ln(most) times instead of most + 1 times, and is exact where scores rise to one peak and fall after
-    it; they may stay level before they rise, for up to what each row keeps anyway protection changes nothing. Where
-    they do otherwise, the best of those that were asked for is returned.
+    The search calls `score` about 5 ln(most) times instead of most + 1 times. It is exact for scores that rise to one
+    peak and then fall; they may be constant before they rise, since protecting values that are not pruned anyway
+    changes nothing. For other scores it returns the best of those tried.
     """
     tried: dict[int, float] = {}
 
@@ -90,18 +89,18 @@ def best_protection(score: Callable[[int], float], most: int) -> int:
 
 
 _UNSEARCHED = 1
-"""Protected values a row where nothing was held back to choose by: no row is then empty."""
+"""Protected values a row without a validation part, so that no row is empty."""
 
 
 @dataclass(frozen=True)
 class MagnitudeConfig:
-    """What is protected, and how the budget is shared.
+    """Settings of magnitude pruning.
 
     Attributes:
-        item_protected: each item keeps at least so many of its values, the largest; None is chosen on validation, or
-            1 where nothing is held back.
-        user_protected: the same of each user; not read where users have no table.
-        user_share: of the budget that goes to users, in (0, 1); None for their share of the rows.
+        item_protected: number of the largest values of each item that are not pruned; None to choose it on validation,
+            or 1 without a validation part.
+        user_protected: the same of each user; ignored if users have no table.
+        user_share: share of the budget for users, in (0, 1); None for their share of the rows.
     """
 
     item_protected: int | None = None
@@ -109,20 +108,20 @@ class MagnitudeConfig:
     user_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError and BudgetError for values out of range."""
+        """Raise SettingError and BudgetError for values out of range."""
         check_range("item_protected", self.item_protected, 0, 1e9)
         check_range("user_protected", self.user_protected, 0, 1e9)
         check_user_share(self.user_share)
 
 
 class Magnitude:
-    """Keeps the largest values of each table, the same number for every k.
+    """Prunes each table to its largest values; their number does not depend on k.
 
-    Choices of ours, which the recipe leaves open: the tables are not pruned as one, since scores stay the same where
-    one is scaled up and the other down; items are searched first, beside whole users, then users beside the pruned
-    items; the epoch is that of the best dense tables; where the final model is trained again on all of train, it is
-    pruned to the same numbers with the k's that were found. A budget in bytes pays for positions too, a share or a
-    parameter count for values alone, as in the papers.
+    Choices of ours, which the recipe leaves open: the tables are pruned separately, since scores do not change if one
+    is scaled up and the other down; items are searched first, with unpruned users, then users with the pruned items;
+    the epoch is that of the best dense tables; a final model trained again on all of train is pruned with the same
+    numbers and the same k. A budget in bytes covers positions too, a share or a parameter count values alone, as in
+    the papers.
     """
 
     name: ClassVar[str] = "magnitude"
@@ -131,7 +130,10 @@ class Magnitude:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: MagnitudeConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row, or less than what is protected."""
+        """Train dense tables and prune them.
+
+        Raises BudgetError if the budget leaves less than one value a row, or less than the protected values.
+        """
         sides = _sides(job, config)
         result = job.fit(SizePlan(job.d), keep_chosen=True)
         shipped, chosen, history = result.vectors, result.chosen, list(result.history)
@@ -156,12 +158,12 @@ class Magnitude:
 
 @dataclass(frozen=True)
 class _PrunedTable:
-    """One of the stored tables, and what it may keep.
+    """A stored table, and its limits.
 
     Attributes:
         name: 'item' or 'user'.
-        rows, values: of the table as a whole.
-        protected: values that each row keeps; None where the config leaves it open.
+        rows, values: number of rows and of values after pruning.
+        protected: protected values of each row; None if the config leaves it open.
     """
 
     name: str
@@ -171,18 +173,18 @@ class _PrunedTable:
 
     @property
     def setting(self) -> str:
-        """The config's name for what is protected."""
+        """Name of the config's setting for the protected values."""
         return f"{self.name}_protected"
 
     def pruned(self, vectors: Vectors, protected: int) -> Vectors:
-        """The vectors with this table pruned."""
+        """Return the vectors with this table pruned."""
         table = f"{self.name}s"
         changes: dict[str, Any] = {table: prune(getattr(vectors, table), self.values, protected)}
         return replace(vectors, **changes)
 
 
 def _sides(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
-    """The tables that are stored, the items first. Raises BudgetError."""
+    """Return the stored tables, items first. Raises BudgetError."""
     total = job.values(sparse=True)
     for_users = job.users_part(total, config.user_share)
     sides = [_PrunedTable("item", job.train.n_items, total - for_users, config.item_protected)]
@@ -194,15 +196,15 @@ def _sides(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
 
 
 def _searched(job: Job, side: _PrunedTable, vectors: Vectors, history: list[dict[str, Any]]) -> int:
-    """What protection of the side is best on validation; each try is added to `history`."""
+    """Return the best number of protected values on validation; append each trial to `history`."""
     most = side.values // side.rows
-    tries = count(1)
+    numbers = count(1)
 
     def score(protected: int) -> float:
         value = job.validate(side.pruned(vectors, protected))[SELECTION]
-        told: dict[str, Any] = {side.setting: protected, SELECTION: value}
-        history.append({"phase": "prune", **told})
-        job.progress(Step("prune", 1, 1, next(tries), most + 1, told))
+        values: dict[str, Any] = {side.setting: protected, SELECTION: value}
+        history.append({"phase": "prune", **values})
+        job.progress(Step("prune", 1, 1, next(numbers), most + 1, values))
         return value
 
     return best_protection(score, most)

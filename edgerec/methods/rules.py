@@ -1,7 +1,7 @@
-"""Sizes by a rule: whole rows, one size for all, sizes at random, and sizes that grow with popularity.
+"""Size rules: full rows, one size for all, random sizes, and sizes that grow with popularity.
 
-The same rules size the rows of one table and, segment by segment, those of a stream. Sizes by popularity are the rule
-of mixed-dimension embeddings (Ginart et al. 2021, arXiv 1909.11810), with sizes projected onto the budget.
+The same rules size the rows of a table and, segment by segment, those of a stream. Sizes by popularity are the rule of
+mixed-dimension embeddings (Ginart et al. 2021, arXiv 1909.11810), with sizes projected onto the budget.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 Counts = NDArray[np.int64]
 Weights = NDArray[np.float64]
 COUNTS = ("segment", "all")
-"""What frequencies of a stream are counted in."""
+"""Interactions in which a stream's frequencies are counted."""
 
 
 @dataclass(frozen=True)
 class DenseConfig:
-    """Nothing to set."""
+    """No settings."""
 
 
 class Dense:
-    """Full rows; takes no budget."""
+    """Full rows, without a budget."""
 
     name: ClassVar[str] = "dense"
     config: ClassVar[type[DenseConfig]] = DenseConfig
@@ -42,17 +42,17 @@ class Dense:
     budgeted: ClassVar[bool] = False
 
     def fit(self, job: Job, config: DenseConfig) -> FitResult:
-        """Raises BudgetError where a budget is given: it could not be kept."""
+        """Train full rows. Raises BudgetError if a budget is given: it cannot be met."""
         if job.budget is not None:
             raise BudgetError(
-                "the method 'dense' keeps every value and takes no budget; 'uniform' is the same within one"
+                "the method 'dense' stores every value and takes no budget; 'uniform' is the same within one"
             )
         return job.fit(SizePlan(job.d))
 
 
 @dataclass(frozen=True)
 class UniformConfig:
-    """Nothing to set."""
+    """No settings."""
 
 
 class Uniform:
@@ -64,30 +64,31 @@ class Uniform:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: UniformConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row."""
+        """Train rows of one size. Raises BudgetError if the budget leaves less than one value a row."""
         return job.fit(SizePlan(job.values() // job.n_rows))
 
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """How sizes are drawn.
+    """Settings of random sizes.
 
     Attributes:
-        widths: at most so many distinct sizes a table; the papers have no limit. Each is a block of the exported graph.
+        widths: maximum number of distinct sizes a table; the papers have no limit. Each is a block of the exported
+            graph.
     """
 
     widths: int = 16
 
     def __post_init__(self) -> None:
-        """Raises BudgetError for a number of widths below one."""
+        """Raise BudgetError for less than one width."""
         if self.widths < 1:
             raise BudgetError(f"widths must be at least 1, got {self.widths}")
 
 
 class Random:
-    """Each row's size uniform between 1 and twice the mean, whatever its popularity (CIESS and BET, authors' code).
+    """Random sizes, uniform between 1 and twice the mean for every row (CIESS and BET, authors' code).
 
-    The draw is then projected onto the budget, which a draw alone only meets on average: ours.
+    They are projected onto the budget, which a draw alone meets only on average: ours.
     """
 
     name: ClassVar[str] = "random"
@@ -96,7 +97,7 @@ class Random:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: RandomConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row."""
+        """Train within random sizes. Raises BudgetError if the budget leaves less than one value a row."""
         rng = np.random.default_rng(job.seed)
         most = max(2 * job.values() // job.n_rows - 1, 1)
         items, users = (rng.integers(1, most, n, endpoint=True).astype(np.float64) for n in job.train.shape[::-1])
@@ -105,40 +106,41 @@ class Random:
 
 @dataclass(frozen=True)
 class SizeByPopularity:
-    """How sizes follow popularity, of a table and of a stream.
+    """Settings of sizes by popularity, of a table and of a stream.
 
     Attributes:
-        exponent: of the frequency; 0 is one size for all. Gentle is better: with iALS on MovieLens-1M 0.25 beat 1.
-        user_share: of the budget that goes to users, in (0, 1); None for their share of the rows.
+        exponent: exponent of the frequency; 0 is one size for all. Small ones are better: with iALS on MovieLens-1M
+            0.25 beat 1.
+        user_share: share of the budget for users, in (0, 1); None for their share of the rows.
     """
 
     exponent: float = 0.25
     user_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError and BudgetError for values out of range."""
+        """Raise SettingError and BudgetError for values out of range."""
         check_range("exponent", self.exponent, 0, 4)
         check_user_share(self.user_share)
 
     def weights(self, counts: Counts) -> Weights:
-        """Return (n,) weights of rows with `counts` (n,) interactions. A row that was never seen still has a place."""
+        """Return the (n,) positive weights of rows with `counts` (n,) interactions."""
         weights: Weights = np.power(counts + 1.0, self.exponent).astype(np.float64)
         return weights
 
 
 @dataclass(frozen=True)
 class PopularityConfig(SizeByPopularity):
-    """How sizes follow popularity.
+    """Settings of sizes by popularity.
 
     Attributes:
-        widths: at most so many distinct sizes a table; None for 4 up to 10,000 rows, 8 up to 100,000 and 16 above.
-            Each is a block of the exported graph, and costs about 1.3 us whatever its rows cost.
+        widths: maximum number of distinct sizes a table; None for 4 up to 10,000 rows, 8 up to 100,000 and 16 above.
+            Each is a block of the exported graph, with a fixed cost of about 1.3 us.
     """
 
     widths: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError and BudgetError for values out of range."""
+        """Raise SettingError and BudgetError for values out of range."""
         super().__post_init__()
         if self.widths is not None and self.widths < 1:
             raise BudgetError(f"widths must be at least 1, got {self.widths}")
@@ -153,7 +155,7 @@ class Popularity:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PopularityConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row."""
+        """Train within sizes by popularity. Raises BudgetError if the budget leaves less than one value a row."""
         users, items = (config.weights(counts) for counts in (job.train.user_counts(), job.train.item_counts()))
         return job.fit(_plan_of_few_widths(job, users, items, user_share=config.user_share, widths=config.widths))
 
@@ -161,7 +163,7 @@ class Popularity:
 def plan_by_weight(
     budget: SizeBudget, user_weights: Weights, item_weights: Weights, user_share: float | None = None
 ) -> SizePlan:
-    """Return sizes in proportion to weights within a budget, as `SizeBudget.sizes` has them."""
+    """Return a plan of sizes in proportion to weights within a budget (see `SizeBudget.sizes`)."""
     return SizePlan(budget.d, *budget.sizes(user_weights, item_weights, user_share))
 
 
@@ -173,9 +175,9 @@ def _plan_of_few_widths(
     user_share: float | None = None,
     widths: int | None = None,
 ) -> SizePlan:
-    """Return sizes within the job's budget, of at most `widths` distinct ones a table, or of as many as suit its rows.
+    """Return sizes within the job's budget, with at most `widths` distinct ones a table; None for a default.
 
-    Raises BudgetError where the budget leaves less than one value a row.
+    Raises BudgetError if the budget leaves less than one value a row.
     """
     users, items = (widths or _default_widths(weights.size) for weights in (user_weights, item_weights))
     return plan_by_weight(job.size_budget(user_widths=users, item_widths=items), user_weights, item_weights, user_share)
@@ -186,7 +188,7 @@ def _default_widths(n_rows: int) -> int:
 
 
 class RulePolicy:
-    """The policy of a rule: it remembers nothing."""
+    """A stateless policy that applies a rule."""
 
     def __init__(self, rule: Callable[[DecisionContext], SizePlan]) -> None:
         self._rule = rule
@@ -216,16 +218,16 @@ class UniformStream:
 
 @dataclass(frozen=True)
 class PopularityStreamConfig(SizeByPopularity):
-    """How sizes follow popularity.
+    """Settings of sizes by popularity in a stream.
 
     Attributes:
-        counts: frequencies are of 'all' that is known, or of the 'segment'.
+        counts: interactions to count frequencies in: 'all' known ones, or those of the 'segment'.
     """
 
     counts: str = "all"
 
     def __post_init__(self) -> None:
-        """Raises SettingError, BudgetError for values out of range."""
+        """Raise SettingError, BudgetError for values out of range."""
         super().__post_init__()
         check_counts(self.counts)
 

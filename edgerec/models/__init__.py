@@ -1,6 +1,6 @@
-"""Backbones: ways to score users and items, found by name and imported on use.
+"""Backbones, models that score users and items, found by name and imported on use.
 
-Importing this package needs numpy only; `backbone("mf")` is what needs torch.
+Importing this package needs numpy only; `backbone("mf")` needs torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HOME = {
 }
 
 BACKBONES: tuple[str, ...] = tuple(sorted(_HOME))
-"""Names that `backbone` knows."""
+"""Names of all backbones."""
 
 __all__ = [
     "BACKBONES",
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def backbone(name: str) -> Backbone:
-    """The backbone of that name; UnsupportedError lists the names there are."""
+    """Return the backbone of that name. Raises UnsupportedError, which lists the names, for an unknown one."""
     if name not in _HOME:
         raise UnsupportedError(f"there is no backbone {name!r}; choose one of {', '.join(BACKBONES)}")
     module, attribute = _HOME[name]

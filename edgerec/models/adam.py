@@ -1,4 +1,4 @@
-"""What Adam trains, as arrays: values, moments and counts of steps by name."""
+"""State of torch's Adam as arrays: values, moments and step counts by name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ else:
     torch = require("torch", "train")
 
 Named = Iterable[tuple[str, "torch.Tensor"]]
-"""What is trained, by name."""
+"""Trained tensors by name."""
 
 
 def adam_state(optimizer: torch.optim.Adam, trained: Named) -> State:
-    """Copies of all that is trained, and of what `optimizer` holds of it."""
+    """Return copies of the trained tensors and of their state in `optimizer`."""
     state: State = {}
     for name, tensor in trained:
         state[name] = tensor.detach().cpu().numpy().copy()
@@ -27,7 +27,7 @@ def adam_state(optimizer: torch.optim.Adam, trained: Named) -> State:
 
 
 def restore_adam(optimizer: torch.optim.Adam, trained: Named, state: State) -> None:
-    """Become what `adam_state` was of; `state` may hold more."""
+    """Restore tensors and optimizer from `adam_state`; `state` may hold more arrays."""
     for name, tensor in trained:
         tensor.data.copy_(torch.from_numpy(state[name]))
         optimizer.state[tensor] = {

@@ -1,4 +1,4 @@
-"""What a backbone is: a frozen config, a trainer that dies after the fit, and the vectors it leaves."""
+"""Protocols of a backbone: a frozen config, a trainer that lives for one fit, and the vectors that it returns."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from edgerec.models.encoder import Encoded
 
 State = dict[str, NDArray[Any]]
-"""All that a trainer needs to go on after a kill, as plain arrays: no pickle."""
+"""State from which a trainer resumes after a kill, as plain arrays: no pickle."""
 SCORER_PREFIX = "scorer_"
-"""Of a scorer's arrays where they stand among others."""
-_UNTRUNCATED_PREFIX = "uncut_"
+"""Prefix of a scorer's array names among others."""
+_UNTRUNCATED_PREFIX = "uncut_"  # as checkpoints store it
 
 
 @dataclass(frozen=True)
 class SizePlan:
-    """How many leading dimensions each row may use (a prefix mask).
+    """The number of leading dimensions that each row may use (a prefix mask).
 
     Attributes:
         d: dimensions of a full row.
-        users: (n_users,) sizes in 1..d, or None for all full.
-        items: (n_items,) sizes in 1..d, or None for all full.
+        users: (n_users,) sizes in 1..d, or None for full rows.
+        items: (n_items,) sizes in 1..d, or None for full rows.
     """
 
     d: int
@@ -39,23 +39,24 @@ class SizePlan:
     items: NDArray[np.int64] | None = None
 
     def check(self, train: Interactions) -> None:
-        """Raises TableError for sizes that do not fit the rows of `train`."""
+        """Raise TableError for sizes that do not fit the rows of `train`."""
         check_sizes(self.users, train.n_users, self.d, "user")
         check_sizes(self.items, train.n_items, self.d, "item")
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a fit leaves; score(u, i) = users[u] . items[i], or what a scorer makes of the two rows. Values past a row's
-    size are exactly zero.
+    """User and item vectors of a fit; score(u, i) = users[u] . items[i], or a scorer's score of the two rows.
+
+    Values past a row's size are exactly zero.
 
     Attributes:
         users: (n_users, d) float32.
         items: (n_items, d) float32.
         history_weights: (n_items,) float32 where a user has no row of its own but is
             sum over its history of history_weights[i] * items[i]; None where users have a table.
-        scorer: of NCF's rows; None for inner products.
-        untruncated: the rows that training saw, where it did not cut them and what ships is cut; None elsewhere.
+        scorer: scorer of NCF's rows; None for inner products.
+        untruncated: full rows as trained, if rows were truncated to their sizes after training; else None.
     """
 
     users: NDArray[np.float32]
@@ -65,13 +66,13 @@ class Vectors:
     untruncated: Vectors | None = None
 
     def with_history(self, history: Interactions) -> Vectors:
-        """The same, with users who have no table made anew from `history` and the items as they are now."""
+        """Return the same vectors, with users without a table recomputed from `history` and the current items."""
         if self.history_weights is None:
             return self
         return replace(self, users=users_from_history(history, self.items, self.history_weights))
 
     def arrays(self) -> State:
-        """Everything by name, as `from_arrays` takes it."""
+        """Return all arrays by name, as `from_arrays` takes them."""
         named = {"users": self.users, "items": self.items, "history_weights": self.history_weights}
         arrays: State = {name: array for name, array in named.items() if array is not None}
         if self.scorer is not None:
@@ -82,7 +83,7 @@ class Vectors:
 
     @classmethod
     def from_arrays(cls, arrays: State) -> Vectors:
-        """The vectors of these `arrays`. Raises KeyError, TypeError, ValueError where they do not make any."""
+        """Return the vectors of named arrays. Raises KeyError, TypeError, ValueError if they form none."""
         prefixes = (SCORER_PREFIX, _UNTRUNCATED_PREFIX)
         own = {name: array for name, array in arrays.items() if not name.startswith(prefixes)}
         untruncated = {
@@ -94,7 +95,7 @@ class Vectors:
 
 
 def scorer_of(arrays: State) -> NeuMFScorer | None:
-    """The scorer among named arrays; None where there is none. Raises KeyError, ValueError where it is not whole."""
+    """Return the scorer among named arrays, or None. Raises KeyError, ValueError if it is incomplete."""
     own = {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)}
     return NeuMFScorer.from_arrays(own) if own else None
 
@@ -102,12 +103,12 @@ def scorer_of(arrays: State) -> NeuMFScorer | None:
 def users_from_history(
     history: Interactions, items: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(n_users, d) float32: each user's sum over its history of weights[i] * items[i]."""
+    """Return (n_users, d) float32: each user's sum over its history of weights[i] * items[i]."""
     return np.asarray(history.matrix() @ (weights[:, None] * items), np.float32)
 
 
 def check_cpu(backbone: str, device: str) -> None:
-    """Raises UnsupportedError for another device, of a backbone that trains on the CPU alone."""
+    """Raise UnsupportedError for a device other than the CPU, for a backbone that trains on the CPU alone."""
     if device != "cpu":
         raise UnsupportedError(f"{backbone} runs on the CPU only, not on {device!r}; leave the device out")
 
@@ -116,30 +117,30 @@ class Trainer(Protocol):
     """One fit in progress. Bit-reproducible for a seed on CPU with one thread."""
 
     def epoch(self) -> dict[str, float]:
-        """One pass over the data; what is worth showing (a loss) by name."""
+        """Train for one pass over the data; return values to display, such as a loss, by name."""
         ...
 
     def vectors(self) -> Vectors:
-        """Copies of the current vectors, masked to their sizes."""
+        """Return copies of the current vectors, masked to their sizes."""
         ...
 
     def state(self) -> State:
-        """Everything that `restore` needs to continue to the same result to the bit."""
+        """Return the state from which `restore` continues to the same result to the bit."""
         ...
 
     def restore(self, state: State) -> None:
-        """Continue from `state()` of a trainer made with the same arguments."""
+        """Continue from `state()` of a trainer with the same arguments."""
         ...
 
 
 class Backbone(Protocol):
-    """A way to score users and items; registered by name in `edgerec.models`.
+    """A model that scores users and items; registered by name in `edgerec.models`.
 
     Attributes:
-        name: as spelled on the command line.
-        config: its frozen dataclass; every field has a default and is documented.
-        user_table: False where a user's vector is computed from its history.
-        max_epochs: where training stops at the latest.
+        name: name on the command line.
+        config: frozen dataclass of its settings; every field has a default and is documented.
+        user_table: False if a user's vector is computed from its history.
+        max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
     """
 
@@ -150,7 +151,7 @@ class Backbone(Protocol):
     patience: ClassVar[int]
 
     def candidates(self, config: Any) -> Sequence[Any]:
-        """The settings to choose among on validation; [config] if nothing is left open, as by default."""
+        """Return the settings to choose among on validation; by default [config], which leaves nothing open."""
         return [config]
 
     def trainer(
@@ -169,10 +170,12 @@ class Backbone(Protocol):
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
     ) -> Encoded | None:
-        """A way to make a user's vector from a history and the items, of vectors that were fitted to `train` with
-        `config`; and what it makes of the users of `train`. None where there is no such way."""
+        """Return an encoder of histories for vectors that were fitted to `train`, with its vectors of the users.
+
+        None if the backbone has no encoder.
+        """
         ...
 
     def extra_parameters(self, d: int, config: Any) -> int:
-        """Float32 values, at most, that ship beside tables of `d` dimensions."""
+        """Return the maximum number of float32 values in a bundle outside its tables of `d` dimensions."""
         return 0

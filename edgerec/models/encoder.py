@@ -1,4 +1,4 @@
-"""Encoders: how a user's vector is made from a history, for bundles that ship no user."""
+"""Encoders, which compute a user's vector from a history, for bundles without users."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgerec.models.settings import check_range
 
 
 class Encoder(Protocol):
-    """A way to make users' vectors from their histories and the item table.
+    """Computes users' vectors from their histories and the item table.
 
     Attributes:
-        kind: its name in runs and manifests.
+        kind: name of the encoder in runs and manifests.
     """
 
     kind: ClassVar[str]
@@ -27,33 +27,33 @@ class Encoder(Protocol):
     def users(
         self, history: Interactions, items: NDArray[np.float32], threads: int | None = None
     ) -> NDArray[np.float32]:
-        """(n_users, d) float32 from items (n_items, d) float32; zeros for an empty history.
+        """Return (n_users, d) float32 from items (n_items, d) float32; zeros for an empty history.
 
-        At most so many threads, by default one a core; the result does not depend on it.
+        `threads` is the maximum number, by default one a core; the result does not depend on it.
         """
         ...
 
     def turned(self, axes: NDArray[np.floating[Any]]) -> Encoder:
-        """The encoder whose users of items @ axes are its own @ axes, for orthonormal axes (d, d)."""
+        """Return the encoder for items @ axes, whose users are this one's @ axes; axes (d, d) are orthonormal."""
         ...
 
     def settings(self) -> dict[str, float]:
-        """Its numbers, as JSON."""
+        """Return the encoder's numbers, as JSON."""
         ...
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Its arrays by name."""
+        """Return the encoder's arrays by name."""
         ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An encoder, and what it makes of users that it does not know.
+    """An encoder, and its vectors of users that it was not fitted to.
 
     Attributes:
-        encoder: what ships.
+        encoder: the encoder that is exported.
         users: (n_users, d) float32 from the histories of train, each by an encoder that was fitted without that user;
-            the encoder's own where nothing is fitted.
+            by the encoder itself if it is not fitted.
     """
 
     encoder: Encoder
@@ -63,7 +63,7 @@ class Encoded:
     def exactly(
         cls, encoder: Encoder, history: Interactions, items: NDArray[np.float32], threads: int | None = None
     ) -> Encoded:
-        """Of an encoder that is not fitted to users."""
+        """Return the result of an encoder that is not fitted to users."""
         return cls(encoder, encoder.users(history, items, threads))
 
 
@@ -75,8 +75,8 @@ class LinearEncoder:
 
     Attributes:
         weights: (n_items,) float32.
-        power: of the history's length, in -4..4; it changes no ranking, but brings the vectors of long and short
-            histories to the lengths that the matrix was fitted to.
+        power: exponent of the history's length, in -4..4; it changes no ranking, but scales the vectors of long and
+            short histories to the lengths that the matrix was fitted to.
         matrix: (d, d) float32; None for the identity.
         bias: (d,) float32; None for zeros.
     """
@@ -89,7 +89,7 @@ class LinearEncoder:
     bias: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range, numbers that are not finite, and shapes that do not fit."""
+        """Raise SettingError for values out of range, numbers that are not finite, and shapes that do not fit."""
         check_range("power", self.power, -4, 4)
         _check_array("weights", self.weights, ("n_items",))
         d = None if self.bias is None else np.size(self.bias)
@@ -100,7 +100,7 @@ class LinearEncoder:
             _check_array("bias", self.bias, (d,))
 
     def averages(self, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n_users, d) float32: what the matrix is applied to."""
+        """Return (n_users, d) float32, the input of the matrix."""
         sums = users_from_history(history, items, self.weights)
         if self.power == 0:
             return sums
@@ -135,8 +135,8 @@ class LeastSquaresEncoder:
     (Hu, Koren and Volinsky 2008, section 4).
 
     Attributes:
-        alpha: extra confidence of an observed item.
-        reg: ridge.
+        alpha: additional confidence of an observed item.
+        reg: ridge penalty.
     """
 
     kind: ClassVar[str] = "ials"
@@ -145,7 +145,7 @@ class LeastSquaresEncoder:
     reg: float
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
 
@@ -166,12 +166,12 @@ class LeastSquaresEncoder:
 
 
 def _check_array(name: str, array: Any, shape: tuple[int | str | None, ...]) -> None:
-    """Raise SettingError unless `array` has finite numbers, and this shape; a letter stands for any length."""
+    """Raise SettingError unless `array` has finite numbers and this shape; a text stands for any length."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         raise SettingError(
             f"the encoder's {name} must be an array of numbers, got {getattr(array, 'dtype', type(array))}"
         )
-    fits = [isinstance(wanted, str) or wanted == got for got, wanted in zip(array.shape, shape, strict=False)]
+    fits = [isinstance(length, str) or length == got for got, length in zip(array.shape, shape, strict=False)]
     if array.ndim != len(shape) or not all(fits):
         raise SettingError(f"the encoder's {name} has the shape {array.shape}, expected ({', '.join(map(str, shape))})")
     if not np.isfinite(array).all():
@@ -179,8 +179,7 @@ def _check_array(name: str, array: Any, shape: tuple[int | str | None, ...]) -> 
 
 
 def encoder_from(kind: str, settings: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> Encoder:
-    """The encoder of that kind, settings and arrays. Raises KeyError, TypeError, SettingError where they do
-    not make one."""
-    kinds: dict[str, Any] = {made.kind: made for made in (LinearEncoder, LeastSquaresEncoder)}
-    made: Encoder = kinds[kind](**settings, **arrays)
-    return made
+    """Return the encoder of a kind, settings and arrays. Raises KeyError, TypeError, SettingError if they form none."""
+    kinds: dict[str, Any] = {encoder.kind: encoder for encoder in (LinearEncoder, LeastSquaresEncoder)}
+    encoder: Encoder = kinds[kind](**settings, **arrays)
+    return encoder

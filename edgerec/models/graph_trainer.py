@@ -1,4 +1,4 @@
-"""The part that LightGCN and NGCF share: a table of ego rows, all made into the rows that score at each step."""
+"""The shared trainer of LightGCN and NGCF: a table of ego rows, from which each step computes the scoring rows."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": (
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Settings that trainers over the graph share; each says what they are good for.
+    """Settings that the trainers over the graph share; each documents their effect.
 
     Attributes:
-        layers: products with the graph.
+        layers: number of products with the graph.
         loss: 'softmax', or 'bpr'.
-        mask_at: where sizes cut: 'output' cuts the rows that score in training, so that what is trained is what ships;
-            'ego' cuts the rows before propagation, and what ships is cut afterwards.
+        mask_at: where rows are truncated to their sizes: 'output' truncates the scoring rows in training, so that the
+            bundle holds the rows as trained; 'ego' truncates the rows before propagation, and the output afterwards.
         lr: Adam's first step size.
         horizon: epochs over which the step size falls linearly to a hundredth of `lr`, where it stays.
         users: users in a step of the softmax, each with all its interactions; fewer where an epoch would have
             under 8 steps, for `batch` as well.
         negatives: items drawn for a step of the softmax, shared by its users.
         popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction.
-        temperature: that the softmax divides scores by.
+        temperature: divisor of the scores in the softmax.
         batch: interactions in a step of BPR.
         l2: weight decay on the ego rows that a step touches, by interaction.
         start: 'svd' starts from the graph's leading singular vectors, 'normal' from noise.
@@ -70,7 +70,7 @@ class GraphConfig:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises UnsupportedError for a choice that does not exist, a negative number of layers, or no share."""
+        """Raise UnsupportedError for an unknown choice, a negative number of layers, or a share outside 0..1."""
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnsupportedError(
@@ -85,9 +85,9 @@ class GraphConfig:
 
 
 class GraphTrainer(ABC):
-    """score(u, i) is the dot product of two rows that `_output` makes of all ego rows, users first.
+    """Trains ego rows, users first; score(u, i) is the dot product of two rows of `_output`.
 
-    A step costs its propagation, almost whatever it ranks, so that steps are large.
+    A step costs its propagation, almost whatever it ranks, so steps are large.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class GraphTrainer(ABC):
         seed: int,
         threads: int | None,
     ) -> None:
-        """`sizes` are of the rows that score, `ego_sizes` of the ego rows that belong to them."""
+        """Start a fit; `sizes` are those of the scoring rows, `ego_sizes` those of their ego rows."""
         self._train, self._config, self._threads = train, config, threads
         self._generator = torch.Generator().manual_seed(seed)
         self._mask, self._ego_mask = _mask(train, sizes), None
@@ -115,17 +115,20 @@ class GraphTrainer(ABC):
         self._epochs = 0
 
     def _train_too(self, weights: dict[str, torch.Tensor]) -> None:
-        """Train these beside the ego rows."""
+        """Train these weights together with the ego rows."""
         self._trained |= weights
         self._optimizer.add_param_group({"params": list(weights.values())})
 
     @abstractmethod
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
-        """(n, d) the rows that score, before they are cut, of ego rows (n, ego's d), with a gradient."""
+        """Return (n, d) scoring rows, before they are truncated, of ego rows (n, ego's d), with a gradient."""
 
     def epoch(self) -> dict[str, float]:
-        """Every interaction once. `loss`: the mean ranking loss, without the decay. Where sizes cut the ego rows,
-        `kept` is the share of the propagated tables' squared norm that is left when they are cut to the sizes."""
+        """Train on every interaction once. `loss`: the mean ranking loss, without the decay.
+
+        With masks on the ego rows, "kept" is the share of the propagated tables' squared norm that remains after they
+        are truncated to their sizes.
+        """
         config = self._config
         for group in self._optimizer.param_groups:
             group["lr"] = config.lr * max(1 - self._epochs / config.horizon, 0.01)
@@ -135,18 +138,18 @@ class GraphTrainer(ABC):
                 total += self.step(batch) * len(batch.users)
                 n += len(batch.users)
         self._epochs += 1
-        told = {"loss": float(total) / n}
-        return told if self._ego_mask is None else {**told, "kept": self._shipped()[2]}
+        values = {"loss": float(total) / n}
+        return values if self._ego_mask is None else {**values, "kept": self._shipped()[2]}
 
     def batches(self) -> Iterator[Batch]:
-        """The steps of the next epoch."""
+        """Return the batches of the next epoch."""
         config = self._config
         if config.loss == "bpr":
             return by_interaction(self._train, config.batch, self._generator)
         return by_user(self._train, config.users, config.negatives, self._generator, config.popular)
 
     def step(self, batch: Batch) -> torch.Tensor:
-        """One step of Adam on all that is trained; the ranking loss before it."""
+        """Make one step of Adam on everything trained; return the ranking loss before it."""
         ranking, decay = self._objective(self._ego, batch)
         trained = list(self._trained.values())
         gradients = torch.autograd.grad(ranking + self._config.l2 * decay, trained)
@@ -156,9 +159,9 @@ class GraphTrainer(ABC):
         return ranking.detach()
 
     def _objective(self, ego: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ranking loss of the rows that score, and the mean squared norms of the ego rows that it touches.
+        """Return the ranking loss of the scoring rows, and the mean squared norms of its ego rows.
 
-        Masks are part of it, so gradients past a size are zero; with them Adam's moments, and the values, stay so.
+        Masks are part of the loss, so gradients past a size are zero, and Adam's moments and the values stay zero.
         """
         ego = _cut(ego, self._ego_mask)
         output = _cut(self._output(ego, training=True), self._mask if self._ego_mask is None else None)
@@ -180,25 +183,25 @@ class GraphTrainer(ABC):
         return Vectors(users.copy(), items.copy())
 
     def _shipped(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """(n, d) the rows that score, the same cut to their sizes, and the share of their squared norm that this keeps.
+        """Return (n, d) scoring rows, the same truncated to their sizes, and the retained share of their squared norm.
 
-        Where training did not cut them, both tables are first turned to the principal axes of the items, which
-        changes no score, if more is kept in this way.
+        If training did not truncate them, both tables are first rotated to the principal axes of the items, which
+        changes no score, if that retains more.
         """
         with torch_threads(self._threads), torch.no_grad():
             output = self._output(self._ego, training=False)
-        cuts = [_cut(output, self._mask)]
+        truncations = [_cut(output, self._mask)]
         with torch_threads(1):
             if self._ego_mask is not None:
                 items = output[self._train.n_users :]
-                turned = output @ torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)
-                cuts.append(_cut(turned, self._mask))
-            whole, *kept = (float(rows.square().sum()) for rows in (output, *cuts))
-        best = int(np.argmax(kept))
-        return output.numpy(), cuts[best].numpy(), kept[best] / whole
+                rotated = output @ torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)
+                truncations.append(_cut(rotated, self._mask))
+            whole, *norms = (float(rows.square().sum()) for rows in (output, *truncations))
+        best = int(np.argmax(norms))
+        return output.numpy(), truncations[best].numpy(), norms[best] / whole
 
     def state(self) -> State:
-        """All that is trained, Adam's moments and step count by name, the generator, the epoch count."""
+        """Return trained arrays, Adam's moments and step counts by name, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
         return state | adam_state(self._optimizer, self._trained.items())
 
@@ -209,7 +212,7 @@ class GraphTrainer(ABC):
 
 
 class GraphBackbone(Backbone):
-    """A backbone whose rows a `GraphTrainer` makes; subclasses name themselves, their config and their trainer."""
+    """Base class of backbones with a `GraphTrainer`; subclasses set name, config and trainer."""
 
     user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 100
@@ -226,7 +229,7 @@ class GraphBackbone(Backbone):
         threads: int | None = None,
         device: str = "cpu",
     ) -> GraphTrainer:
-        """Start a fit. `threads` None: one a core for the sparse products, one for torch.
+        """Start a fit. With `threads` None, sparse products use one thread a core and torch uses one.
 
         Raises:
             UnsupportedError: a device other than the CPU.
@@ -237,7 +240,7 @@ class GraphBackbone(Backbone):
         return self.trainer_class(train, sizes, config, seed, threads)
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
-        """A linear encoder, fitted to the users' vectors."""
+        """Return a linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)
 
 
@@ -246,7 +249,7 @@ def _cut(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def _mask(train: Interactions, sizes: SizePlan) -> torch.Tensor | None:
-    """(n_users + n_items, d) bool prefix mask, or None where all rows are full."""
+    """Return the (n_users + n_items, d) bool prefix mask, or None if all rows are full."""
     if sizes.users is None and sizes.items is None:
         return None
     pairs = ((sizes.users, train.n_users), (sizes.items, train.n_items))
@@ -255,9 +258,10 @@ def _mask(train: Interactions, sizes: SizePlan) -> torch.Tensor | None:
 
 
 def singular_vectors(train: Interactions, d: int, seed: int) -> NDArray[np.float32]:
-    """(n, d) the leading singular vectors of D^-1/2 R D^-1/2 by the root of their values, the rows by the root of
-    their degrees: on Gowalla's validation part this scores .122 of Recall@20 before LightGCN's training, and .115
-    without the degrees."""
+    """Return (n, d) leading singular vectors of D^-1/2 R D^-1/2, scaled by the roots of their values and the degrees.
+
+    On Gowalla's validation part they have a Recall@20 of .122 before LightGCN's training, and .115 without the degrees.
+    """
     u, s, v = truncated_svd(scaled_matrix(train, 0.5, 0.5), d, np.random.default_rng(seed))
     degrees = np.concatenate([train.user_counts(), train.item_counts()])
     rows: NDArray[np.float32] = np.concatenate([u, v]) * np.sqrt(s) * np.sqrt(degrees)[:, None].astype(np.float32)

@@ -21,12 +21,12 @@ from edgerec.models.settings import check_choice, check_range
 _ALPHA, _REG = 3.0, 20.0
 _STARTS = ("svd", "normal")
 _NOISE = 0.1
-"""Root mean square of a row's norm where it starts from noise."""
+"""Root mean square of a row's norm if it starts from noise."""
 _ALPHA_GRID = (1.0, 3.0, 10.0)
 _REG_GRID = (5.0, 10.0, 20.0, 40.0)
 
 _Tables = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Of users and items."""
+"""Tables of users and of items."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class IALSConfig:
     """Settings of implicit ALS.
 
     Attributes:
-        alpha: extra confidence of an observed cell: 1 + alpha against 1; None is chosen on validation.
-        reg: ridge on every row; None is chosen on validation.
+        alpha: additional confidence of an observed cell: 1 + alpha against 1; None to choose it on validation.
+        reg: ridge penalty of every row; None to choose it on validation.
         start: 'svd' starts from the truncated SVD of the scaled matrix, 'normal' from noise.
     """
 
@@ -53,9 +53,9 @@ class IALSConfig:
 class IALSTrainer:
     """Alternates exact solves of the items and of the users, each within its prefix size.
 
-    The users come last, so that each equals the fold-in of its history into the item table. By default it starts from
-    the truncated SVD of the scaled matrix: 2 epochs from there do on ML-1M (reg 0.1) what takes 10 from noise, and
-    the dimensions come ordered by importance, which is what a prefix keeps.
+    Users are solved last, so that each equals the fold-in of its history into the item table. By default training
+    starts from the truncated SVD of the scaled matrix: on ML-1M (reg 0.1) 2 epochs from there reach what takes 10 from
+    noise, and the dimensions are ordered by importance, as prefixes need it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class IALS(Backbone):
     patience: ClassVar[int] = 2
 
     def candidates(self, config: IALSConfig) -> Sequence[IALSConfig]:
-        """Every pair of the small grid for what is None in `config`."""
+        """Return every pair of the small grid for the settings that are None in `config`."""
         alphas = _ALPHA_GRID if config.alpha is None else (config.alpha,)
         regs = _REG_GRID if config.reg is None else (config.reg,)
         return [replace(config, alpha=alpha, reg=reg) for alpha, reg in product(alphas, regs)]
@@ -115,7 +115,7 @@ class IALS(Backbone):
         threads: int | None = None,
         device: str = "cpu",
     ) -> IALSTrainer:
-        """Start a fit; what `config` leaves open takes the class's defaults.
+        """Start a fit; settings that are None in `config` take the class's defaults.
 
         Raises:
             UnsupportedError: a device other than the CPU.
@@ -128,7 +128,7 @@ class IALS(Backbone):
     def encode(
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
     ) -> Encoded:
-        """The solve that training ends with, in all dimensions of the items, whatever sizes users had."""
+        """Return the final solve of training as an encoder, in all dimensions, whatever the users' sizes."""
         return Encoded.exactly(LeastSquaresEncoder(*fixed(config)), train, vectors.items, threads)
 
 
@@ -144,5 +144,5 @@ def _noise(train: Interactions, d: int, rng: np.random.Generator) -> _Tables:
 
 
 def fixed(config: IALSConfig) -> tuple[float, float]:
-    """alpha and reg; what is open takes the class's defaults."""
+    """Return alpha and reg, by default those of the class."""
     return (_ALPHA if config.alpha is None else config.alpha), (_REG if config.reg is None else config.reg)

@@ -1,4 +1,4 @@
-"""Implicit ALS that goes on from tables, and solves some rows alone: what a stream's next segment costs."""
+"""Implicit ALS that continues from existing tables and solves chosen rows alone, for a stream's next segment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Chosen = NDArray[np.int64]
 
 
 class IALSRefit:
-    """Alternates exact solves of chosen users and items, each from all that is known of it; other rows stay.
+    """Alternates exact solves of chosen users and items, each from all its interactions; other rows stay unchanged.
 
-    Users are solved before the first epoch: new ones are then somewhere before an item is solved against them.
+    Users are solved before the first epoch, so that items are not solved against uninitialised new users.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class IALSRefit:
         chosen: tuple[Chosen, Chosen],
         threads: int | None = None,
     ) -> None:
-        """A refit of `start` to `train` within `sizes`.
+        """Start a refit of `start` to `train` within `sizes`.
 
         Args:
-            start: (n_users, d) and (n_items, d), cut to their sizes here.
-            chosen: the rows of users and items that are solved.
+            start: (n_users, d) and (n_items, d), truncated to their sizes here.
+            chosen: the user rows and item rows to solve.
 
         Raises TableError for sizes that do not fit the rows.
         """
@@ -80,7 +80,7 @@ def _solver(
     sizes: Chosen | None,
     rows: Chosen,
 ) -> RowSolver:
-    """Solves `rows` alone."""
+    """Return a solver of `rows` alone."""
     counts = np.diff(indptr)[rows]
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     places = np.arange(pointers[-1]) + np.repeat(indptr[rows] - pointers[:-1], counts)

@@ -23,21 +23,22 @@ class LightGCNConfig(GraphConfig):
     """Settings of LightGCN.
 
     Attributes:
-        layers: products with the graph; 0 is matrix factorisation.
+        layers: number of products with the graph; 0 is matrix factorisation.
         loss: 'softmax', or 'bpr' as in the paper.
-        mask_at: where sizes cut: 'output' cuts the propagated rows in training, so that what is trained is what
-            ships; 'ego' cuts the rows before propagation, as CIESS and BET do, and what ships is cut afterwards. On
-            ML-100K at 10 % by popularity that keeps 99.7 % of the squared norm: NDCG@20 .383, and .382 with 'output'.
+        mask_at: where rows are truncated to their sizes: 'output' truncates the propagated rows in training, so that
+            the bundle holds the rows as trained; 'ego' truncates the rows before propagation, as CIESS and BET do, and
+            the output afterwards. On ML-100K at 10 % by popularity that retains 99.7 % of the squared norm: NDCG@20
+            .383, and .382 with 'output'.
         lr: Adam's first step size.
         horizon: epochs over which the step size falls linearly to a hundredth of `lr`, where it stays.
         users: users in a step of the softmax, each with all its interactions; fewer where an epoch would have
             under 8 steps, for `batch` as well.
         negatives: items drawn for a step of the softmax, shared by its users.
-        popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction. No
-            matter where `negatives` are all items. On Gowalla's validation part 4,096 negatives with 0.5 gave in 235 s
-            of the processor an NDCG@20 of .1327 and a recall@20 of .2020 (in 377 s .1339 and .2023), 2,048 with 0 in
-            264 s .1317 and .2019. With 2,048 for both, at l2 0.01, it was .1242 and .1239.
-        temperature: that the softmax divides scores by.
+        popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction;
+            without effect if `negatives` are all items. On Gowalla's validation part 4,096 negatives with 0.5 gave
+            an NDCG@20 of .1327 and a recall@20 of .2020 in 235 s of the processor (in 377 s .1339 and .2023), 2,048
+            with 0 in 264 s .1317 and .2019. With 2,048 for both, at l2 0.01, NDCG@20 was .1242 and .1239.
+        temperature: divisor of the scores in the softmax.
         batch: interactions in a step of BPR.
         l2: weight decay on the ego rows that a step touches, by interaction. It decides more than any other setting:
             0.005 was the best of 0.002 to 0.05 on ML-100K's validation part; on Gowalla's NDCG@20 after 150 epochs
@@ -50,10 +51,10 @@ class LightGCNConfig(GraphConfig):
 
 
 class LightGCNTrainer(GraphTrainer):
-    """One table E of ego rows, users first; score(u, i) is the dot product of two rows of (E + A E + ... + A^L E)
-    / (L + 1), A the normalised graph (He et al. 2020, arXiv 2002.02126, section 3.1).
+    """Trains a table E of ego rows, users first; score(u, i) is the dot product of two rows of
+    (E + A E + ... + A^L E) / (L + 1), A the normalised graph (He et al. 2020, arXiv 2002.02126, section 3.1).
 
-    A step costs its 2 L sparse products, almost whatever it ranks, so that steps are large: on Gowalla and two cores
+    A step costs its 2 L sparse products, almost whatever it ranks, so steps are large: on Gowalla and two cores
     0.16 s with 2,048 interactions, 0.20 s with 65,536.
     """
 

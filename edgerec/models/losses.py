@@ -22,24 +22,24 @@ else:
     embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
 
 _MIN_STEPS = 8
-"""Steps in an epoch, at least, however small the data."""
+"""Minimum number of steps in an epoch, however small the data."""
 _BLOCK = 256
-"""Users whose scores against a step's negatives are held at once: with 2,048 negatives 2 MB, 1 MB a core of two. 128
-cost two cores as much time and 512 a tenth more."""
+"""Users whose scores against a step's negatives are in memory at once: 2 MB with 2,048 negatives, 1 MB a core of two.
+128 take two cores as much time, and 512 a tenth more."""
 _PAIRS = 2048
-"""Pairs of rows that are multiplied at once."""
+"""Number of pairs of rows that are multiplied at once."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step ranks, as rows of the table, int64: item i stands in row n_users + i.
+    """The interactions and negatives of one step, as int64 rows of the table: item i is row n_users + i.
 
     Attributes:
         users: (n,) the user of each interaction.
         items: (n,) its item.
-        negatives: what shall score less: (n,) one item an interaction for `bpr`, (m,) the same items for all
-            for `softmax`. The few that a user has are not looked up.
-        shifts: (m,) what `softmax` adds to the scores of negatives that were not drawn uniformly, or () zero.
+        negatives: items to score lower: (n,) one item an interaction for `bpr`, (m,) the same items for all
+            for `softmax`. The few that a user has are not excluded.
+        shifts: (m,) corrections that `softmax` adds to scores of negatives that were not drawn uniformly, or () zero.
     """
 
     users: torch.Tensor
@@ -49,7 +49,7 @@ class Batch:
 
 
 def bpr(table: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean of -ln sigmoid(s(u, i) - s(u, j)), s the dot product of two rows of `table` (rows, d).
+    """Return the mean of -ln sigmoid(s(u, i) - s(u, j)), s the dot product of two rows of `table` (rows, d).
 
     Bayesian personalised ranking (Rendle et al. 2009), as LightGCN is trained in its paper.
     """
@@ -58,11 +58,11 @@ def bpr(table: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 def softmax(table: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
-    """Mean of -ln(exp s(u, i) / (exp s(u, i) + sum over the negatives j of exp(s(u, j) + shift j))), s a dot product
-    over `temperature`.
+    """Return the mean of -ln(exp s(u, i) / (exp s(u, i) + sum over the negatives j of exp(s(u, j) + shift j))).
 
-    Sampled softmax (Wu et al. 2022, arXiv 2201.02327, section 3) with negatives that all users of a step share. A
-    user's interactions stand together in the batch: its negatives are then scored and summed once.
+    s is a dot product over `temperature`. Sampled softmax (Wu et al. 2022, arXiv 2201.02327, section 3) with negatives
+    that all users of a step share. A user's interactions are consecutive in the batch, so that its negatives are scored
+    and summed once.
     """
     users, owners = torch.unique_consecutive(batch.users, return_inverse=True)
     p, r = _gather(table, users, batch.negatives)
@@ -73,11 +73,11 @@ def softmax(table: torch.Tensor, batch: Batch, temperature: float) -> torch.Tens
 
 
 class _Dots(Function):
-    """(n,) p[of_p] . q[of_q], without the rows of all pairs: they are taken a block at a time, and the gradients are
-    products with the sparse matrix of the pairs.
+    """Computes (n,) p[of_p] . q[of_q] without gathering the rows of all pairs: it takes a block of pairs at a time, and
+    the gradients are products with the sparse matrix of the pairs.
 
-    Eight epochs of LightGCN on MovieLens-1M, 128 dimensions, one core: 9.8 s and a peak of 484 MiB, and 15.0 s and
-    652 MiB with the rows gathered, for which the system made new pages in each step.
+    Eight epochs of LightGCN on MovieLens-1M, 128 dimensions, one core: 9.8 s and a peak of 484 MiB, against 15.0 s and
+    652 MiB with the rows gathered, for which the system allocates new pages in each step.
     """
 
     @staticmethod
@@ -95,10 +95,10 @@ class _Dots(Function):
 
 
 class _LogSumExp(Function):
-    """(n,) ln sum over j of exp(p . r_j + shift_j) for each of n rows p, without the table of all scores.
+    """Computes (n,) ln sum over j of exp(p . r_j + shift_j) for each of n rows p, without the table of all scores.
 
-    Blocks of scores stay in the cache and are made again for the gradient: with 4,096 rows, 2,048 negatives and one
-    core 62 ms with the gradient, and 113 with torch's own logsumexp of the product.
+    Blocks of scores stay in the cache and are recomputed for the gradient: with 4,096 rows, 2,048 negatives and one
+    core 62 ms with the gradient, against 113 with torch's own logsumexp of the product.
     """
 
     @staticmethod
@@ -120,12 +120,12 @@ class _LogSumExp(Function):
 
 
 def _gather(table: torch.Tensor, *rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Rows of the table, in one piece: its gradient is then one table, not one of full size for each to be added."""
+    """Return rows of the table, gathered at once, so that the gradient is a single table of full size."""
     return torch.split(embedding(torch.cat(rows), table), [len(part) for part in rows])
 
 
 def by_interaction(train: Interactions, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """All interactions in a drawn order, at most `size` at once, each with one negative of its own."""
+    """Yield all interactions in a drawn order, at most `size` a batch, each with one negative of its own."""
     users, items = (torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices))
     order = torch.randperm(len(users), generator=generator)
     for picked in torch.split(order, at_most(size, len(order))):
@@ -136,12 +136,11 @@ def by_interaction(train: Interactions, size: int, generator: torch.Generator) -
 def by_user(
     train: Interactions, size: int, negatives: int, generator: torch.Generator, popular: float = 0.0
 ) -> Iterator[Batch]:
-    """All users with an interaction in a drawn order, at most `size` at once, each with all its interactions.
+    """Yield all users with an interaction in a drawn order, at most `size` a batch, each with all its interactions.
 
-    The `negatives` of a batch are different items; where there are not so many, they are all items. `popular` is the
-    share that the root of an item's interactions draws; the rest is drawn uniformly. Shifts make up for it: the
-    expected sum of exp(score) over a batch's negatives is that of uniform ones, and where popular items score high it
-    varies less.
+    The `negatives` of a batch are distinct items; all items if there are fewer. `popular` is the share that the root of
+    an item's interactions draws; the rest is drawn uniformly. Shifts correct for it: the expected sum of exp(score)
+    over a batch's negatives is that of uniform ones, with a smaller variance if popular items score high.
     """
     counts = train.user_counts()
     roots = np.sqrt(np.maximum(train.item_counts(), 1))
@@ -160,7 +159,7 @@ def by_user(
 
 
 def inclusion_chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """(len(weights),) min(1, c weight), c such that they sum to n; all 1 where there are not more than n."""
+    """Return (len(weights),) min(1, c weight), c such that they sum to n; all 1 if there are at most n."""
     if n >= len(weights):
         return np.ones(len(weights))
     chances, sure = np.full(len(weights), np.inf), np.zeros(len(weights), bool)
@@ -171,8 +170,10 @@ def inclusion_chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float6
 
 
 def draw(chances: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Different places, each with exactly its chance: those where the running sum, in a drawn order and from a drawn
-    start, passes a whole number (systematic sampling, Madow 1949)."""
+    """Draw distinct indices, each with exactly its chance, by systematic sampling (Madow 1949).
+
+    These are the indices at which the running sum, in a drawn order and from a drawn start, passes a whole number.
+    """
     order = torch.randperm(len(chances), generator=generator)
     start = torch.rand((), dtype=torch.float64, generator=generator)
     passed = (chances[order].cumsum(0) + start).floor()
@@ -180,5 +181,5 @@ def draw(chances: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def at_most(size: int, n: int) -> int:
-    """What a step takes of `n`: fewer than `size` where an epoch would have too few steps."""
+    """Return the batch size: `size`, or less if an epoch over `n` would have too few steps."""
     return min(size, -(-n // _MIN_STEPS))

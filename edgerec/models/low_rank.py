@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 DEFAULT_A, DEFAULT_B = 0.4, 0.4
-"""Degree exponents where nobody tuned them: within 2 % of the best of a grid on ML-100K and ML-1M."""
+"""Default degree exponents: within 2 % of the best of a grid on ML-100K and ML-1M."""
 _OVERSAMPLE = 16
 _POWER_ITERATIONS = 4
 
@@ -22,7 +22,7 @@ Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_array[Any, Any]:
-    """(n_users, n_items) float32: each interaction of user u and item i counts degree_u^-a degree_i^-b."""
+    """Return (n_users, n_items) float32: each interaction of user u and item i counts degree_u^-a degree_i^-b."""
     users = np.maximum(train.user_counts(), 1) ** -a
     items = np.maximum(train.item_counts(), 1) ** -b
     matrix = train.matrix()
@@ -31,13 +31,13 @@ def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_a
 
 
 def truncated_svd(matrix: scipy.sparse.csr_array[Any, Any], d: int, rng: np.random.Generator) -> Factors:
-    """The `d` largest singular values of `matrix` (n, m) with their vectors, the largest first.
+    """Return the `d` largest singular values of `matrix` (n, m) with their vectors, the largest first.
 
     A random range finder with power iterations, each orthonormalised (Halko, Martinsson and Tropp 2011,
     algorithms 4.4 and 5.1). BLAS runs on one thread, so the result does not depend on the machine's load.
 
     Returns:
-        u (n, d), s (d,), v (m, d), float32. Where d exceeds the smaller side, the rest is zero. Each column
+        u (n, d), s (d,), v (m, d), float32. If d exceeds the smaller side, the rest is zero. Each column
         of v has its entry of largest magnitude positive, so that two seeds agree in sign.
     """
     n, m = matrix.shape
@@ -55,6 +55,6 @@ def truncated_svd(matrix: scipy.sparse.csr_array[Any, Any], d: int, rng: np.rand
 
 def _pad(columns: NDArray[Any], d: int) -> NDArray[np.float32]:
     out = np.zeros((columns.shape[0], d), np.float32)
-    kept = min(d, columns.shape[1])
-    out[:, :kept] = columns[:, :kept]
+    width = min(d, columns.shape[1])
+    out[:, :width] = columns[:, :width]
     return out

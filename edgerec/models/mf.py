@@ -1,4 +1,4 @@
-"""Matrix factorisation trained by Bayesian personalised ranking; the one backbone that imports torch."""
+"""Matrix factorisation trained by Bayesian personalised ranking, on torch."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class MFConfig:
     Attributes:
         lr: Adam's first step size.
         decay: factor on the step size after every epoch.
-        batch: interactions in a step, at most; fewer where an epoch would have under 64 steps.
-        negatives: items drawn for an interaction, of which the one scored highest is ranked against; 1 is
-            plain BPR, more is dynamic negative sampling (Zhang et al. 2013).
+        batch: maximum number of interactions in a step; fewer if an epoch would have under 64 steps.
+        negatives: items drawn for an interaction; the one with the highest score is the negative. 1 is plain BPR, more
+            is dynamic negative sampling (Zhang et al. 2013).
         l2: weight decay on the rows that a step touches, by interaction.
         std: standard deviation of the initial values.
     """
@@ -63,11 +63,11 @@ class MFConfig:
 
 
 class MFTrainer:
-    """score(u, i) = p_u . q_i, trained on -ln sigmoid(score(u, i) - score(u, j)) for an unobserved item j
+    """Trains score(u, i) = p_u . q_i on -ln sigmoid(score(u, i) - score(u, j)) for an unobserved item j
     (Rendle et al. 2009, BPR-MF), here the hardest of a few drawn uniformly.
 
-    Gradients are masked to the sizes and so are the initial values, so Adam's moments stay zero past a
-    row's size, and with them its values, exactly.
+    Gradients and initial values are masked to the sizes, so Adam's moments and the values past a row's size stay
+    exactly zero.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class MFTrainer:
         threads: int | None,
         device: str,
     ) -> None:
-        """
+        """Start a fit.
+
         Raises:
             UnsupportedError: a device that torch does not find.
             TableError: sizes that do not fit the rows.
@@ -100,7 +101,7 @@ class MFTrainer:
         self._epochs = 0
 
     def epoch(self) -> dict[str, float]:
-        """Every interaction once, in a drawn order. `loss`: the mean ranking loss, without the decay."""
+        """Train on every interaction once, in a drawn order. `loss`: the mean ranking loss, without the decay."""
         config = self._config
         self._optimizer.param_groups[0]["lr"] = config.lr * config.decay**self._epochs
         users, items = self._pairs
@@ -118,7 +119,7 @@ class MFTrainer:
         return {"loss": float(total) / len(users)}
 
     def _step(self, users: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """One step on users (n,), items (n,) and candidate negatives (negatives, n); the ranking loss."""
+        """Make one step on users (n,), items (n,) and candidate negatives (negatives, n); return the ranking loss."""
         p = embedding(users, self._users)
         q = embedding(items, self._items)
         r = embedding(self._hardest(p.detach(), users, drawn), self._items)
@@ -132,16 +133,16 @@ class MFTrainer:
         return ranking.detach()
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        """Return (n,) scores of negatives r (n, d) minus those of items q (n, d) for users p (n, d)."""
         return (p * (r - q)).sum(1)
 
     def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """(negatives, n) scores of the items drawn (negatives, n) for users p (n, d), without a gradient."""
+        """Return (negatives, n) scores of the items drawn (negatives, n) for users p (n, d), without a gradient."""
         table = self._items.detach()
         return torch.stack([(p * table[row]).sum(1) for row in drawn])
 
     def _hardest(self, p: torch.Tensor, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """(n,) of the items drawn (negatives, n) the one that p (n, d) scores highest and users (n,) lack."""
+        """Return (n,) of the items drawn (negatives, n) the unobserved one with the highest score for p (n, d)."""
         if self._observed is None:
             return drawn[0]
         scores = self._of_drawn(p, drawn)
@@ -162,7 +163,7 @@ class MFTrainer:
         return Vectors(users, items)
 
     def state(self) -> State:
-        """Tables, Adam's moments and step count by table, the generator, the epoch count."""
+        """Return the tables, Adam's moments and step counts by table, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
         return state | adam_state(self._optimizer, self._trained())
 
@@ -172,7 +173,7 @@ class MFTrainer:
         restore_adam(self._optimizer, self._trained(), state)
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
-        """What is trained, by name: the tables, which masks cut, come first."""
+        """Return the trained tensors by name; the tables, which masks truncate, come first."""
         return ("users", self._users), ("items", self._items)
 
 
@@ -202,5 +203,5 @@ class MF(Backbone):
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
     ) -> Encoded | None:
-        """A linear encoder, fitted to the users' vectors."""
+        """Return a linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)

@@ -1,4 +1,4 @@
-"""NCF: neural matrix factorisation, whose scores a small network makes of two rows, trained by BPR."""
+"""NCF: neural matrix factorisation, in which a small network scores two rows, trained by BPR."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ else:
     relu = torch.nn.functional.relu
 
 GRAPH_VALUES = 512
-"""Float32 values that an NCF bundle's graphs and manifest are larger than others', at most."""
+"""Upper bound, in float32 values, of the additional bytes of an NCF bundle's graphs and manifest."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class NCFConfig(MFConfig):
     Attributes:
         negatives, l2: as in `MFConfig`. On ML-100K's validation part NDCG@20 was .292 with 4 and 0.03, .258 with the 8
             and 0.015 of matrix factorisation; at 10 % by popularity .282 and .278.
-        hidden: values of the perceptron's one hidden layer; CIESS and BET have one too. 16 are as good as 32 there.
-        products: share of an average row, 0 to 1, that the products take; the perceptron has the rest.
-        rate: the network's step size over that of the tables.
+        hidden: width of the perceptron's hidden layer, one as in CIESS and BET. 16 are as good as 32 there.
+        products: share of an average row, 0 to 1, for the products; the perceptron has the rest.
+        rate: ratio of the network's step size to that of the tables.
     """
 
     negatives: int = 4
@@ -54,18 +54,21 @@ class NCFConfig(MFConfig):
 
 @dataclass(frozen=True)
 class Network:
-    """What makes scores of rows whose first m values are products and whose others are the perceptron's.
+    """The network that scores rows whose first m values are products and whose others are the perceptron's.
 
     Attributes:
-        arrays: by name, as `NeuMFScorer.arrays` has them, without the last bias, which changes no ranking.
+        arrays: arrays by the names of `NeuMFScorer.arrays`, without the last bias, which changes no ranking.
     """
 
     arrays: dict[str, torch.Tensor]
 
     @classmethod
     def drawn(cls, m: int, d: int, hidden: int, generator: torch.Generator, device: torch.device) -> Network:
-        """A network to train, of rows (n, d): products count one, the perceptron's weights are drawn uniformly, of the
-        variance of Glorot and Bengio (2010)."""
+        """Return a network to train, for rows (n, d).
+
+        Products have the weight one; the perceptron's weights are drawn uniformly, with the variance of Glorot and
+        Bengio (2010).
+        """
         shapes = {"weights0": (2 * (d - m), hidden), "weights1": (hidden, 1)}
         arrays = {"gmf": torch.ones(m), "biases0": torch.zeros(hidden)}
         for name, shape in shapes.items():
@@ -73,30 +76,30 @@ class Network:
         return cls({name: value.to(device).requires_grad_() for name, value in arrays.items()})
 
     def detached(self) -> Network:
-        """The same without gradients."""
+        """Return the same network without gradients."""
         return Network({name: value.detach() for name, value in self.arrays.items()})
 
     def margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        """Return (n,) scores of negatives r (n, d) minus those of items q (n, d) for users p (n, d)."""
         own = self.own(p)
         one, other = (self.score(p, own, rows, self.its(rows)) for rows in (q, r))
         return other - one
 
     def own(self, p: torch.Tensor) -> torch.Tensor:
-        """(n, hidden) what users' rows p (n, d) give the hidden layer."""
+        """Return (n, hidden) inputs of the hidden layer from user rows p (n, d)."""
         return torch.addmm(self.arrays["biases0"], p[:, self._m :], self.arrays["weights0"][: p.shape[1] - self._m])
 
     def its(self, q: torch.Tensor) -> torch.Tensor:
-        """(n, hidden) what items' rows q (n, d) give it."""
+        """Return (n, hidden) inputs of the hidden layer from item rows q (n, d)."""
         return q[:, self._m :] @ self.arrays["weights0"][q.shape[1] - self._m :]
 
     def score(self, p: torch.Tensor, own: torch.Tensor, q: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
-        """(n,) scores of rows p and q (n, d), which give the hidden layer `own` and `its` (n, hidden)."""
+        """Return (n,) scores of rows p and q (n, d), whose hidden inputs are `own` and `its` (n, hidden)."""
         m = self._m
         return (p[:, :m] * q[:, :m]) @ self.arrays["gmf"] + relu(own + its) @ self.arrays["weights1"][:, 0]
 
     def scorer(self) -> NeuMFScorer:
-        """What ships of it: copies."""
+        """Return copies of the weights as a scorer for export."""
         found = {name: value.detach().cpu().numpy().copy() for name, value in self.arrays.items()}
         return NeuMFScorer.from_arrays({**found, "biases1": np.zeros(1, np.float32)})
 
@@ -106,11 +109,11 @@ class Network:
 
 
 class NCFTrainer(MFTrainer):
-    """score(u, i) = h . (p_u[:m] * q_i[:m]) + w . ReLU(W [p_u[m:], q_i[m:]] + b): the products of generalised matrix
-    factorisation and a perceptron side by side (He et al. 2017, arXiv 1708.05031, section 3.4, NeuMF), both in one row.
+    """Trains score(u, i) = h . (p_u[:m] * q_i[:m]) + w . ReLU(W [p_u[m:], q_i[m:]] + b): the sum of generalised matrix
+    factorisation and a perceptron (He et al. 2017, arXiv 1708.05031, section 3.4, NeuMF), both in one row.
 
-    Trained as CIESS and BET train it, by BPR, with the masks of `MFTrainer`. Where sizes cut rows, the products take
-    a share of the average size, so that both branches of most rows are left; that is BET's rule too (authors' code).
+    The loss is BPR, as in CIESS and BET, with the masks of `MFTrainer`. With truncated rows the products take a share
+    of the average size, so that most rows have values of both branches, as in BET (authors' code).
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class NCFTrainer(MFTrainer):
         self._rate = config.rate
 
     def epoch(self) -> dict[str, float]:
-        """Every interaction once. `loss`: the mean ranking loss, without the decay; `weights`: the network's values."""
+        """Train on every interaction once. `loss`: the mean ranking loss without decay; `weights`: network values."""
         self._optimizer.param_groups[1]["lr"] = self._rate * self._config.lr * self._config.decay**self._epochs
         return {**super().epoch(), "weights": self._network.scorer().n_weights}
 
@@ -152,15 +155,15 @@ class NCF(MF):
     trainer_class: ClassVar[type[MFTrainer]] = NCFTrainer
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> None:
-        """None: no way is known to make a user's row for the network from a history."""
+        """Return None: no encoder of histories is known for the network."""
 
     def extra_parameters(self, d: int, config: NCFConfig) -> int:
-        """The network's values, were the whole row its perceptron's, and what its graph is longer."""
+        """Return an upper bound of the network's values and of its larger graph."""
         return 2 * d * config.hidden + 2 * config.hidden + 1 + d + GRAPH_VALUES
 
 
 def products(train: Interactions, sizes: SizePlan, share: float) -> int:
-    """How many dimensions are products: a share of the average row, which leaves the perceptron at least one."""
+    """Return the number of product dimensions: a share of the average row that leaves the perceptron at least one."""
     pairs = ((sizes.users, train.n_users), (sizes.items, train.n_items))
     stored = sum(sizes.d * n if given is None else int(given.sum()) for given, n in pairs)
     return min(round(share * stored / (train.n_users + train.n_items)), sizes.d - 1)

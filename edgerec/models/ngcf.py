@@ -1,4 +1,4 @@
-"""NGCF: rows that several layers of weighted sums and products with their neighbours in the user-item graph make."""
+"""NGCF: rows from several layers of weighted sums and products with their neighbours in the user-item graph."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ else:
     leaky_relu, normalize = torch.nn.functional.leaky_relu, torch.nn.functional.normalize
 
 LayerWeights = tuple["torch.Tensor", "torch.Tensor"]
-"""A layer's weights: of the sums, of the products."""
+"""The two weight matrices of a layer: for the sums and for the products."""
 _SLOPE = 0.2
-"""Of LeakyReLU below zero: TensorFlow's default, which the authors' code has."""
+"""Slope of LeakyReLU below zero: TensorFlow's default, which the authors' code uses."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class NGCFConfig(GraphConfig):
     """Settings of NGCF.
 
     Attributes:
-        layers: products with the graph, 3 in the papers. A row's dimensions are shared by one part more than these: on
+        layers: products with the graph, 3 in the papers. The ego row and the layers share a row's dimensions: on
             ML-100K's validation part NDCG@20 was .287 with one, .280 with three; at 10 % by popularity .276, .258.
-        lr, l2: dense tables fit too closely with more of the first and less of the second: with 0.04 and 0.005, as
-            LightGCN has them, the best epoch is the third.
-        dropout: share of a layer's values that a step leaves out (message dropout).
+        lr, l2: step size and weight decay. Dense tables overfit with a larger `lr` and a smaller `l2`: with LightGCN's
+            0.04 and 0.005 the best epoch is the third.
+        dropout: share of a layer's values that a step drops (message dropout).
     """
 
     backbone: ClassVar[str] = "ngcf"
@@ -50,18 +50,20 @@ class NGCFConfig(GraphConfig):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises UnsupportedError as `GraphConfig` does, and for a share that leaves nothing."""
+        """Raise UnsupportedError as `GraphConfig` does, and for a dropout outside [0, 1)."""
         super().__post_init__()
         if not 0 <= self.dropout < 1:
             raise UnsupportedError(f"ngcf takes a share of dropout from 0 to below 1, got {self.dropout}")
 
 
 class NGCFTrainer(GraphTrainer):
-    """E' = LeakyReLU((A + I) E W1 + (A E * E) W2), A the normalised graph, from layer to layer; a row that scores is
-    the ego row beside those of all layers, each of length one (Wang et al. 2019, arXiv 1905.08108, section 2.2).
+    """Trains layers E' = LeakyReLU((A + I) E W1 + (A E * E) W2), A the normalised graph.
 
-    A row of d dimensions is shared by the ego row and L layers, d / (L + 1) each: it is what ships, and so what a
-    budget counts. They stand dimension by dimension, not layer by layer: a row cut short has some of each layer.
+    A scoring row joins the ego row and those of all layers, each of length one (Wang et al. 2019, arXiv 1905.08108,
+    section 2.2).
+
+    The ego row and L layers share the d dimensions of a row, d / (L + 1) each: it is the exported row, and so what a
+    budget counts. They are interleaved dimension by dimension, so that a truncated row has some of each layer.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class NGCFTrainer(GraphTrainer):
             self._train_too(named(self._weights))
 
     def epoch(self) -> dict[str, float]:
-        """As `GraphTrainer`, and `weights`: the number of the layers' values, which do not ship."""
+        """Train as `GraphTrainer` does. `weights`: the number of the layers' values, which are not exported."""
         return {**super().epoch(), "weights": sum(a.numel() + b.numel() for a, b in self._weights)}
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
@@ -96,14 +98,14 @@ class NGCF(GraphBackbone):
 
 @dataclass(frozen=True)
 class LeaveOut:
-    """Message dropout: of a layer's values a share is zero, and the others make up for it."""
+    """Message dropout: sets a share of a layer's values to zero and scales up the others."""
 
     share: float
     generator: torch.Generator
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        kept = torch.rand(rows.shape, generator=self.generator) >= self.share
-        return rows * kept / (1 - self.share)
+        mask = torch.rand(rows.shape, generator=self.generator) >= self.share
+        return rows * mask / (1 - self.share)
 
 
 def scoring_rows(
@@ -112,9 +114,9 @@ def scoring_rows(
     with_neighbours: Callable[[torch.Tensor], torch.Tensor],
     leave_out: LeaveOut | None,
 ) -> torch.Tensor:
-    """(n, (L + 1) k) the rows that score, before they are cut to d, of ego rows (n, k) and the weights of L layers.
+    """Return (n, (L + 1) k) scoring rows, before truncation to d, of ego rows (n, k) and the weights of L layers.
 
-    `with_neighbours` makes (A + I) E of a layer's input E, the ego rows at first.
+    `with_neighbours` returns (A + I) E of a layer's input E; the first input is the ego rows.
     """
     layers, rows = [ego], ego
     for of_sum, of_product in weights:
@@ -126,12 +128,12 @@ def scoring_rows(
 
 
 def with_neighbours(rows: torch.Tensor, graph: Propagation) -> torch.Tensor:
-    """(A + I) E of all rows, where `graph` takes the mean over one layer, which is half of it."""
+    """Return (A + I) E of all rows; `graph` returns the mean over one layer, which is half of it."""
     return 2 * propagate(rows, graph)
 
 
 def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[LayerWeights]:
-    """Of each layer, (width, width) each, uniform, of the variance of Glorot and Bengio (2010)."""
+    """Draw each layer's weights, (width, width), uniform, with the variance of Glorot and Bengio (2010)."""
 
     def drawn() -> torch.Tensor:
         values = torch.rand(width, width, generator=generator) * 2 - 1
@@ -141,7 +143,7 @@ def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[L
 
 
 def named(weights: Sequence[LayerWeights]) -> dict[str, torch.Tensor]:
-    """All matrices by name."""
+    """Return all matrices by name."""
     return {
         f"layer{layer}.{kind}": matrix
         for layer, pair in enumerate(weights)
@@ -150,5 +152,5 @@ def named(weights: Sequence[LayerWeights]) -> dict[str, torch.Tensor]:
 
 
 def _shared(sizes: NDArray[np.int64] | None, parts: int) -> NDArray[np.int64] | None:
-    """The sizes of ego rows whose dimensions are every `parts`-th of rows of `sizes`, from the first."""
+    """Return the sizes of ego rows that have every `parts`-th dimension, from the first, of rows of `sizes`."""
     return None if sizes is None else -(-sizes // parts)

@@ -1,4 +1,4 @@
-"""What users have, looked up for many pairs at once in memory that follows the interactions."""
+"""Membership of user-item pairs in the interactions, for many pairs at once, in memory proportional to them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ else:
     torch = require("torch", "train")
 
 _BITS = 64
-"""An interaction: one pair in so many that a user lacks shares the bit of one that somebody has."""
+"""Bits of the filter for each interaction: one unobserved pair in 64 shares the bit of an observed one."""
 _MOST_BITS = (1 << 31) - 1
 _ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 """2^64 over the golden ratio: the upper half of its product with a key is spread evenly (Knuth, volume 3, 6.4)."""
 
 
 class Observed:
-    """Whether users have items, exactly.
+    """An exact test of which pairs of a user and an item are observed.
 
-    A bit for each pair of a user and an item is n_users * n_items / 8 bytes: ML-1M 3 MB, Gowalla 153 MB, 12 GB for a
-    million users and 100,000 items. Where that is more than 64 bits an interaction, pairs share so many bits by a hash,
-    and those few whose bit is set are searched for among what is observed. Searching for every pair is far slower.
+    A bit for each pair is n_users * n_items / 8 bytes: ML-1M 3 MB, Gowalla 153 MB, 12 GB for a million users and
+    100,000 items. If that is more than 64 bits an interaction, a hash maps pairs to 64 bits an interaction, and the few
+    pairs whose bit is set are searched among the observed ones. Searching for every pair is far slower.
 
     Attributes:
-        nbytes: that it holds.
+        nbytes: bytes in memory.
     """
 
     def __init__(self, train: Interactions, device: torch.device | str = "cpu") -> None:
@@ -45,7 +45,7 @@ class Observed:
         self.nbytes = self._flags.nbytes + self._keys.nbytes
 
     def __call__(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Bool, of rows users and items, int64 of shapes that broadcast, on the device."""
+        """Return bool for pairs of user and item rows, int64 of shapes that broadcast, on the device."""
         keys = users * self._n_items + items
         places = self._places(keys)
         found = ((self._flags[places >> 3] >> (places & 7)) & 1).bool()
@@ -56,5 +56,5 @@ class Observed:
         return found
 
     def _places(self, keys: torch.Tensor) -> torch.Tensor:
-        """The bits of pairs."""
+        """Return the bit numbers of pairs."""
         return keys if self._alone else ((((keys * _ODD) >> 32) & 0xFFFFFFFF) * self._bits) >> 32

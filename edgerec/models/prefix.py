@@ -19,13 +19,13 @@ def check_sizes(sizes: NDArray[np.int64] | None, n: int, d: int, side: str) -> N
 
 
 def prefix_mask(sizes: NDArray[np.int64], d: int) -> NDArray[np.bool_]:
-    """(n, d) bool: whether dimension j of row n is one of its first sizes[n]."""
+    """Return (n, d) bool: True if dimension j of row n is one of its first sizes[n]."""
     mask: NDArray[np.bool_] = np.arange(d) < sizes[:, None]
     return mask
 
 
 def cut(table: NDArray[np.float32], sizes: NDArray[np.int64] | None) -> NDArray[np.float32]:
-    """A copy of `table` (n, d) with the values past each row's size set to zero."""
+    """Return a copy of `table` (n, d) with the values past each row's size set to zero."""
     if sizes is None:
         return table.copy()
     return np.where(prefix_mask(sizes, table.shape[1]), table, np.float32(0))

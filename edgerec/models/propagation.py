@@ -21,11 +21,11 @@ else:
     Function = torch.autograd.Function
 
 _BLOCKS_A_THREAD = 4
-"""With one, a thread that another process slows holds up all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
+"""With one block a thread, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
 
 
 def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any]:
-    """D^-1/2 A D^-1/2 of the graph A that joins a user and an item where they interacted, D its degrees.
+    """Return D^-1/2 A D^-1/2 of the graph A of interactions between users and items, D its degrees.
 
     LightGCN, section 3.1.3 (He et al. 2020, arXiv 2002.02126).
 
@@ -46,14 +46,14 @@ def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any
 
 
 class Propagation:
-    """E -> (E + A E + ... + A^L E) / (L + 1) for a symmetric sparse A: LightGCN's layers with equal weights.
+    """The map E -> (E + A E + ... + A^L E) / (L + 1) for a symmetric sparse A: LightGCN's layers with equal weights.
 
-    A product is cut into blocks of rows with about equally many non-zeros, for threads: scipy releases the GIL.
-    A row is summed by one thread in one order, so that the bits do not depend on how many there are.
+    Threads share a product by blocks of rows with about equally many non-zeros; scipy releases the GIL. One thread sums
+    a row in a fixed order, so that the bits do not depend on the number of threads.
     """
 
     def __init__(self, graph: scipy.sparse.csr_array[Any, Any], layers: int, threads: int | None = None) -> None:
-        """`graph` (n, n) must be symmetric; `threads`: at most so many at once, None for one a core."""
+        """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core."""
         self._layers = layers
         self._threads = threads or os.cpu_count() or 1
         parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
@@ -61,7 +61,7 @@ class Propagation:
         self._blocks = [graph[start:stop] for start, stop in zip([0, *cuts], [*cuts, graph.shape[0]], strict=True)]
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The mean over the layers of `values` (n, d), a new array."""
+        """Return the mean over the layers of `values` (n, d) as a new array."""
         total, layer = values.copy(), values
         for _ in range(self._layers):
             layer = self._product(layer)
@@ -88,7 +88,9 @@ class _Propagate(Function):
 
 
 def propagate(values: torch.Tensor, propagation: Propagation) -> torch.Tensor:
-    """(n, d) from (n, d), on the CPU, with a gradient: A is symmetric, so its polynomial is, and the gradient of a
-    propagation is the propagation of the gradient."""
+    """Propagate values (n, d) on the CPU, with a gradient.
+
+    A and its polynomial are symmetric, so that the gradient of a propagation is the propagation of the gradient.
+    """
     result: torch.Tensor = _Propagate.apply(values, propagation)  # type: ignore[no-untyped-call]
     return result

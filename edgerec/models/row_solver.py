@@ -17,7 +17,7 @@ from edgerec.models.prefix import prefix_mask
 Floats = NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 19
-"""Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.5x slower at a quarter of it."""
+"""Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.5 times slower at a quarter of it."""
 _WIDTH_STEP = 8
 """Rows whose sizes round up to the same multiple of this share blocks, so that small rows cost little."""
 
@@ -28,9 +28,9 @@ class _Block:
 
     Attributes:
         rows: (k,) row numbers.
-        columns: (k, n) what each row has observed, padded with the number of columns (an all-zero vector).
-        width: dimensions that the block is solved in.
-        mask: (k, width) bool, or None where every row is as wide as the block.
+        columns: (k, n) observed columns of each row, padded with the number of columns (an all-zero vector).
+        width: number of dimensions of the solve.
+        mask: (k, width) bool, or None if every row is as wide as the block.
     """
 
     rows: NDArray[np.int64]
@@ -50,8 +50,8 @@ class RowSolver:
     factorisation serves every size. A row with fewer observations than dimensions is solved in observations
     instead: z = Z_u' (I + alpha Z_u Z_u')^-1 1.
 
-    Blocks are fixed when the solver is made and BLAS runs on one thread inside each, so the result does not
-    depend on the number of threads.
+    Blocks are fixed at construction and BLAS runs on one thread inside each, so the result does not depend on
+    the number of threads.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RowSolver:
         """Plan the blocks.
 
         Args:
-            indptr: (n_rows + 1,) CSR row pointers of what was observed.
+            indptr: (n_rows + 1,) CSR row pointers of the observations.
             indices: (n,) column numbers under n_columns.
             d: dimensions of a full row.
             sizes: (n_rows,) dimensions of each row in 1..d, or None for all full.
@@ -75,13 +75,13 @@ class RowSolver:
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
 
     def solve(self, other: Floats, alpha: float, reg: float, threads: int | None = None) -> tuple[Floats, float]:
-        """All rows at their optimum.
+        """Return all rows at their optimum.
 
         Args:
             other: (n_columns, d) float32, Y.
-            alpha: extra confidence of an observation, at least 0.
-            reg: ridge, above 0.
-            threads: workers; None for one a core.
+            alpha: additional confidence of an observation, at least 0.
+            reg: ridge penalty, above 0.
+            threads: number of threads; None for one a core.
 
         Returns:
             rows (n_rows, d) float32, and (1 + alpha) sum over observed of x.y: at the optimum the loss is
@@ -110,7 +110,7 @@ def _plan(
     d: int,
     sizes: NDArray[np.int64] | None,
 ) -> Iterator[_Block]:
-    """Rows that have observations, in blocks of about _BLOCK_FLOATS floats, the widest and longest first."""
+    """Yield the rows with observations in blocks of about _BLOCK_FLOATS floats, the widest and longest first."""
     counts = np.diff(indptr)
     own = np.full(len(counts), d, np.int64) if sizes is None else sizes
     widths = np.minimum(-(-own // _WIDTH_STEP) * _WIDTH_STEP, d)
@@ -130,14 +130,14 @@ def _plan(
 
 
 def _whitener(other: Floats, reg: float) -> Floats:
-    """L^-T, upper triangular, for L L' = Y'Y + reg I."""
+    """Return L^-T, upper triangular, for L L' = Y'Y + reg I."""
     gram = (other.T @ other).astype(np.float64)
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 
 
 def _solve_block(block: _Block, table: Floats, alpha: float) -> tuple[Floats, float]:
-    """z (k, width) of (I + alpha Z'Z) z = Z' 1 for each row's gathered Z (n, width), and the sum of 1'Z z."""
+    """Solve (I + alpha Z'Z) z = Z' 1 for each row's Z (n, width); return z (k, width) and the sum of 1'Z z."""
     gathered = np.take(table, block.columns, axis=0)
     if block.mask is not None:
         gathered *= block.mask[:, None, :]
@@ -152,7 +152,7 @@ def _solve_block(block: _Block, table: Floats, alpha: float) -> tuple[Floats, fl
 
 
 def _ridged(gram: Floats, alpha: float) -> Floats:
-    """I + alpha gram, in place."""
+    """Compute I + alpha gram in place."""
     gram *= np.float32(alpha)
     diagonal = np.arange(gram.shape[-1])
     gram[:, diagonal, diagonal] += 1

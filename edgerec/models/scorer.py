@@ -1,4 +1,4 @@
-"""Scorers: how two rows make a score where it is more than their inner product."""
+"""Scorers of two rows, for backbones whose score is not their inner product."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HIDDEN_AT_ONCE = 1 << 20
-"""Values of a hidden layer that are held at once: 4 MiB in float32."""
+"""Maximum number of values of a hidden layer in memory: 4 MiB in float32."""
 
 
 @dataclass(frozen=True)
 class NeuMFScorer:
-    """score(u, i) = gmf . (u[:m] * i[:m]) + MLP([u[m:], i[m:]]), without the sigmoid, which changes no ranking.
+    """The score gmf . (u[:m] * i[:m]) + MLP([u[m:], i[m:]]), without the sigmoid, which changes no ranking.
 
     Neural matrix factorisation (He et al. 2017, arXiv 1708.05031, section 3.4): a row holds the m dimensions of the
     generalised matrix factorisation, then those of the perceptron. With m = 0 it is the paper's MLP alone.
 
     Attributes:
         gmf: (m,) float32.
-        layers: weights (in, out) and biases (out,) float32, ReLU between them; the first takes 2 (d - m) values, the
-            user's before the item's, the last makes one.
+        layers: weights (in, out) and biases (out,) float32, ReLU between them; the first layer has 2 (d - m) inputs,
+            the user's before the item's, the last one output.
     """
 
     gmf: NDArray[np.float32]
     layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the shapes do not follow from each other."""
+        """Raise ValueError if the shapes of the layers do not fit together."""
         width = None
         for weights, biases in self.layers:
             if weights.ndim != 2 or biases.shape != weights.shape[1:] or width not in (None, weights.shape[0]):
@@ -41,16 +41,16 @@ class NeuMFScorer:
 
     @property
     def d(self) -> int:
-        """Dimensions of a row."""
+        """Number of dimensions of a row."""
         return int(self.gmf.size + self.layers[0][0].shape[0] // 2)
 
     @property
     def n_weights(self) -> int:
-        """Values of all its arrays."""
+        """Number of values of all arrays."""
         return sum(array.size for array in self.arrays().values())
 
     def scores(self, users: NDArray[Any], items: NDArray[Any]) -> NDArray[Any]:
-        """(B, n) scores of rows (B, d) and (n, d), reckoned in their type; the memory of hidden layers is bounded."""
+        """Return (B, n) scores of rows (B, d) and (n, d), computed in their type, with bounded hidden layers."""
         m, kind = self.gmf.size, users.dtype
         (first, bias), *rest = ((weights.astype(kind), biases.astype(kind)) for weights, biases in self.layers)
         of_users, of_items = np.split(first, 2)
@@ -65,12 +65,12 @@ class NeuMFScorer:
         return total
 
     def magnitudes(self) -> NeuMFScorer:
-        """The scorer whose scores of the magnitudes of rows bound every sum on the way to this one's scores."""
+        """Return the scorer whose scores of the rows' magnitudes bound every intermediate sum of this one's scores."""
         layers = tuple((np.abs(weights), np.abs(biases)) for weights, biases in self.layers)
         return NeuMFScorer(np.abs(self.gmf), layers)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Its arrays by name, as `from_arrays` takes them."""
+        """Return the arrays by name, as `from_arrays` takes them."""
         named = {"gmf": self.gmf}
         for number, (weights, biases) in enumerate(self.layers):
             named |= {f"weights{number}": weights, f"biases{number}": biases}
@@ -78,6 +78,6 @@ class NeuMFScorer:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> NeuMFScorer:
-        """The scorer of these `arrays`. Raises KeyError, ValueError where they do not make one."""
+        """Return the scorer of these `arrays`. Raises KeyError, ValueError if they form none."""
         layers = [(arrays[f"weights{n}"], arrays[f"biases{n}"]) for n in range(len(arrays) // 2)]
         return cls(arrays["gmf"], tuple(layers))

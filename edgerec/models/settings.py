@@ -1,4 +1,4 @@
-"""Checks that every backbone's config makes of its values."""
+"""Checks of the values of configs."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class SVDConfig:
     """Settings of the degree-normalised SVD.
 
     Attributes:
-        a: users count degree^-a in the factorised matrix; None is chosen on validation.
-        b: items count degree^-b; larger favours rare items; None is chosen on validation.
+        a: users have the weight degree^-a in the factorised matrix; None to choose it on validation.
+        b: items have the weight degree^-b; a larger one favours rare items; None to choose it on validation.
     """
 
     a: float | None = None
@@ -41,11 +41,11 @@ class SVDConfig:
 
 
 class SVDTrainer:
-    """R = rows scaled by user degree^-a and columns by item degree^-b, cut to d right singular vectors V.
+    """Decomposes R, with rows scaled by user degree^-a and columns by item degree^-b, into d right singular vectors V.
 
-    What ships is P = V * degree^b. A user is sum over its history of degree_i^-2b * P[i], so that
-    score = R V V' degree^b up to a factor of the user. Rows are cut after the decomposition: its dimensions
-    come ordered by importance.
+    The item table is P = V * degree^b. A user is the sum over its history of degree_i^-2b * P[i], so that
+    score = R V V' degree^b up to a factor of the user. Rows are truncated after the decomposition: its dimensions
+    are ordered by importance.
     """
 
     def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int) -> None:
@@ -55,7 +55,7 @@ class SVDTrainer:
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
     def epoch(self) -> dict[str, float]:
-        """The whole fit. `energy`: the share of the scaled matrix's squared norm that d dimensions keep."""
+        """Make the whole fit. `energy`: the share of the scaled matrix's squared norm in d dimensions."""
         scaled = scaled_matrix(self._train, self._a, self._b)
         _, s, v = truncated_svd(scaled, self._sizes.d, np.random.default_rng(self._seed))
         self._items = v * (self._item_degrees**self._b)[:, None]
@@ -74,8 +74,10 @@ class SVDTrainer:
 
 
 class SVD(Backbone):
-    """PureSVD (Cremonesi, Koren and Turrin 2010) on a degree-normalised matrix: with a = b = 0.5 the ideal
-    low-pass filter of GF-CF (Shen et al. 2021, arXiv 2108.07567, section 4)."""
+    """PureSVD (Cremonesi, Koren and Turrin 2010) on a degree-normalised matrix.
+
+    With a = b = 0.5 it is the ideal low-pass filter of GF-CF (Shen et al. 2021, arXiv 2108.07567, section 4).
+    """
 
     name: ClassVar[str] = "svd"
     config: ClassVar[type[Any]] = SVDConfig
@@ -84,7 +86,7 @@ class SVD(Backbone):
     patience: ClassVar[int] = 1
 
     def candidates(self, config: SVDConfig) -> Sequence[SVDConfig]:
-        """Every pair of the small grid for what is None in `config`."""
+        """Return every pair of the small grid for the settings that are None in `config`."""
         grid_a = _A_GRID if config.a is None else (config.a,)
         grid_b = _B_GRID if config.b is None else (config.b,)
         return [replace(config, a=a, b=b) for a, b in product(grid_a, grid_b)]
@@ -99,7 +101,7 @@ class SVD(Backbone):
         threads: int | None = None,
         device: str = "cpu",
     ) -> SVDTrainer:
-        """Start a fit; `threads` is not needed, and what `config` leaves open takes a = 0.4, b = 0.4.
+        """Start a fit; `threads` is unused, and settings that are None in `config` are a = 0.4, b = 0.4.
 
         Raises:
             UnsupportedError: sizes for users, who have no table here, or a device other than the CPU.
@@ -114,7 +116,7 @@ class SVD(Backbone):
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
     ) -> Encoded:
-        """The sum that users are made of, by the weights of `config`."""
+        """Return the weighted sum over a history, with the weights of `config`, as an encoder."""
         _, b = _fixed(config)
         weights = _weights(_degrees(train), b)
         return Encoded.exactly(LinearEncoder(weights), train, vectors.items)
@@ -125,7 +127,7 @@ def _degrees(train: Interactions) -> NDArray[np.float32]:
 
 
 def _weights(degrees: NDArray[np.float32], b: float) -> NDArray[np.float32]:
-    """(n_items,) of each item in a history."""
+    """Return (n_items,) weights of the items in a history."""
     weights: NDArray[np.float32] = degrees ** np.float32(-2 * b)
     return weights
 

@@ -1,4 +1,4 @@
-"""How many threads torch may use while a trainer works."""
+"""The number of threads that torch may use while a trainer works."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ else:
 
 @contextmanager
 def torch_threads(n: int | None) -> Iterator[None]:
-    """torch on `n` threads inside; None is one.
+    """Run the block with torch on `n` threads; None for one.
 
-    torch's waiting threads spin: beside another busy process two threads took 2 to 36 s an epoch of MovieLens-100K
-    where one took 0.2 s (torch 2.13), and won 1.4 to 0.9 s on MovieLens-1M with the machine to themselves.
+    torch's waiting threads spin: next to another busy process two threads took 2 to 36 s an epoch of MovieLens-100K and
+    one took 0.2 s (torch 2.13); on an idle machine two reduced an epoch of MovieLens-1M from 1.4 to 0.9 s.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(n or 1)

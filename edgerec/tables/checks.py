@@ -1,4 +1,4 @@
-"""Checks that every table makes of its parts."""
+"""Checks of the parts of tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 1 << 16
 
 
 def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
-    """A read-only float32 copy-or-view of finite `values`. Raises TableError."""
+    """Return finite `values` as a read-only float32 array, without a copy if possible. Raises TableError."""
     given = np.asarray(values)
     if given.dtype.kind not in "fiub":
         raise TableError(f"table values must be real numbers, got {given.dtype}")
@@ -28,7 +28,7 @@ def float_values(values: ArrayLike, ndim: int) -> NDArray[np.float32]:
 
 
 def all_finite(array: NDArray[np.float32]) -> bool:
-    """Whether no value is a NaN or an infinity; a mapped file is read a part at a time and not kept in memory."""
+    """Return True if all values are finite; a mapped file is read in parts, which do not stay in memory."""
     for start in range(0, len(array), ROWS_AT_ONCE):
         if not np.isfinite(array[start : start + ROWS_AT_ONCE]).all():
             return False
@@ -38,7 +38,7 @@ def all_finite(array: NDArray[np.float32]) -> bool:
 
 
 def rows_in_range(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
-    """Row numbers as a flat int64 array. Raises TableError where one is outside 0..n_rows-1."""
+    """Return row numbers as a flat int64 array. Raises TableError if one is outside 0..n_rows-1."""
     array = np.atleast_1d(np.asarray(rows, np.int64))
     if array.size and (array.min() < 0 or array.max() >= n_rows):
         raise TableError(f"row numbers run from 0 to {n_rows - 1}, got {int(array.min())} to {int(array.max())}")
@@ -46,12 +46,12 @@ def rows_in_range(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
 
 
 def narrowest(largest: int) -> type[np.unsignedinteger[Any]]:
-    """The narrowest unsigned type that holds 0 to `largest`."""
+    """Return the narrowest unsigned type that holds 0 to `largest`."""
     return next(kind for kind in (np.uint8, np.uint16, np.uint32, np.uint64) if largest <= np.iinfo(kind).max)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that cannot be written through."""
+    """Return a read-only view."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -18,7 +18,7 @@ class DenseTable:
     kind: ClassVar[str] = "dense"
 
     def __init__(self, values: ArrayLike) -> None:
-        """Raises TableError where the values are not a finite matrix with at least one row and column."""
+        """Raise TableError if the values are not a finite matrix with at least one row and column."""
         self.values: NDArray[np.float32] = float_values(values, 2)
         if 0 in self.values.shape:
             raise TableError(f"a table needs at least one row and one dimension, got shape {self.values.shape}")
@@ -29,12 +29,12 @@ class DenseTable:
 
     @property
     def d(self) -> int:
-        """Dimensions of a full row."""
+        """Number of dimensions of a full row."""
         return int(self.values.shape[1])
 
     @property
     def n_values(self) -> int:
-        """Stored values."""
+        """Number of stored values."""
         return self.values.size
 
     @property
@@ -43,24 +43,24 @@ class DenseTable:
         return self.values.nbytes
 
     def sizes(self) -> NDArray[np.int64]:
-        """(n_rows,) values of each row."""
+        """Return (n_rows,) sizes of rows."""
         return np.full(self.n_rows, self.d, np.int64)
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """(len(rows), d) float32. Raises TableError for a row outside the table."""
+        """Return rows as (len(rows), d) float32. Raises TableError for a row outside the table."""
         return take_rows(self.values, rows_in_range(rows, self.n_rows))
 
     def dense(self) -> NDArray[np.float32]:
-        """(n_rows, d) float32."""
+        """Return all rows as (n_rows, d) float32."""
         return self.values
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The stored arrays by name."""
+        """Return the stored arrays by name."""
         return {"values": self.values}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], d: int) -> DenseTable:
-        """Raises TableError where the arrays do not fit together."""
+        """Build a table from stored arrays. Raises TableError if they do not fit together."""
         table = cls(arrays["values"])
         if table.d != d:
             raise TableError(f"a dense table of {d} dimensions has values of {table.d}")

@@ -1,4 +1,4 @@
-"""Tables that lie in mapped files: pages that have been read or written need not stay in memory."""
+"""Memory of tables in mapped files: pages that were read or written need not stay in memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 1 << 12
-"""Rows far from their neighbours bring pages around them along: at 64 KiB these take 256 MiB."""
+"""Rows taken at once: scattered rows load the pages around them, 256 MiB at 64 KiB a row."""
 
 
 def forget_pages(array: NDArray[Any]) -> None:
-    """Let the system take back the pages of a mapped file that `array` views; what was written stays in the file.
+    """Release the pages of a mapped file that `array` views; written values stay in the file.
 
-    Nothing happens to an array in ordinary memory, or where the system has no such call.
+    Does nothing for an array in ordinary memory, or on systems without such a call.
     """
     mapped = _mapping(array)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -23,7 +23,7 @@ def forget_pages(array: NDArray[Any]) -> None:
 
 
 def take_rows(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """array[rows]; of a mapped file some at a time, so that it does not come into memory whole."""
+    """Return array[rows]; rows of a mapped file are read in parts, so that the file is never in memory as a whole."""
     if len(rows) <= ROWS_AT_ONCE or _mapping(array) is None:
         taken: NDArray[Any] = array[rows]
         return taken
@@ -35,7 +35,7 @@ def take_rows(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _mapping(array: NDArray[Any]) -> mmap.mmap | None:
-    """The mapped file that `array` views, or None."""
+    """Return the mapped file that `array` views, or None."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)

@@ -1,4 +1,4 @@
-"""A table of mixed dimensions: row n keeps its first size[n] values (the prefix mask of CIESS, section 3)."""
+"""A table of mixed dimensions: row n has its first size[n] values (the prefix mask of CIESS, section 3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgerec.tables.paging import forget_pages
 
 
 class PrefixTable:
-    """Rows of different sizes, stored one after the other; everything past a row's size is zero.
+    """Rows of different sizes, stored consecutively; values past a row's size are zero.
 
     Attributes:
         values: (sum of sizes,) float32, row after row.
@@ -24,7 +24,7 @@ class PrefixTable:
     kind: ClassVar[str] = "prefix"
 
     def __init__(self, values: ArrayLike, sizes: ArrayLike, d: int) -> None:
-        """Raises TableError where sizes leave 1..d or do not sum to the number of values."""
+        """Raise TableError if sizes are outside 1..d or do not sum to the number of values."""
         self.values: NDArray[np.float32] = float_values(values, 1)
         wide = np.asarray(sizes, np.int64)
         if wide.ndim != 1 or wide.size == 0:
@@ -38,23 +38,23 @@ class PrefixTable:
 
     @classmethod
     def from_dense(cls, matrix: ArrayLike, sizes: ArrayLike) -> PrefixTable:
-        """Keep the first sizes[n] values of each row of an (n_rows, d) matrix; the rest is dropped."""
+        """Build a table of the first sizes[n] values of each row of an (n_rows, d) matrix."""
         full = np.asarray(matrix, np.float32)
         if full.ndim != 2:
             raise TableError(f"a matrix is needed, got {full.ndim} dimension(s)")
-        kept = np.asarray(sizes, np.int64)
-        if kept.shape != full.shape[:1]:
-            raise TableError(f"{full.shape[0]} rows need as many sizes, got shape {kept.shape}")
+        widths = np.asarray(sizes, np.int64)
+        if widths.shape != full.shape[:1]:
+            raise TableError(f"{full.shape[0]} rows need as many sizes, got shape {widths.shape}")
         parts = []
         for start in range(0, len(full), ROWS_AT_ONCE):
             some = full[start : start + ROWS_AT_ONCE]
-            parts.append(some[np.arange(full.shape[1]) < kept[start : start + ROWS_AT_ONCE, None]])
+            parts.append(some[np.arange(full.shape[1]) < widths[start : start + ROWS_AT_ONCE, None]])
             forget_pages(full)
-        return cls(np.concatenate(parts) if parts else full[:0].ravel(), kept, full.shape[1])
+        return cls(np.concatenate(parts) if parts else full[:0].ravel(), widths, full.shape[1])
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
-        """(n_rows,) the place of each row's first value."""
+        """(n_rows,) index of each row's first value."""
         sizes = self.sizes()
         starts: NDArray[np.int64] = np.cumsum(sizes) - sizes
         return starts
@@ -65,12 +65,12 @@ class PrefixTable:
 
     @property
     def d(self) -> int:
-        """Dimensions of a full row."""
+        """Number of dimensions of a full row."""
         return self._d
 
     @property
     def n_values(self) -> int:
-        """Stored values."""
+        """Number of stored values."""
         return self.values.size
 
     @property
@@ -79,27 +79,27 @@ class PrefixTable:
         return self.values.nbytes + self.row_sizes.nbytes
 
     def sizes(self) -> NDArray[np.int64]:
-        """(n_rows,) values of each row."""
+        """Return (n_rows,) sizes of rows."""
         return self.row_sizes.astype(np.int64)
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """(len(rows), d) float32, zero past each row's size. Raises TableError for a row outside the table."""
+        """Return rows as (len(rows), d) float32, zero past their sizes. Raises TableError for an unknown row."""
         chosen = rows_in_range(rows, self.n_rows)
-        kept = np.arange(self.d) < self.row_sizes[chosen, None]
+        mask = np.arange(self.d) < self.row_sizes[chosen, None]
         at = self._starts[chosen, None] + np.arange(self.d)
-        return np.where(kept, self.values[np.minimum(at, self.values.size - 1)], np.float32(0))
+        return np.where(mask, self.values[np.minimum(at, self.values.size - 1)], np.float32(0))
 
     def dense(self) -> NDArray[np.float32]:
-        """(n_rows, d) float32, zero past each row's size."""
+        """Return all rows as (n_rows, d) float32, zero past their sizes."""
         full = np.zeros((self.n_rows, self.d), np.float32)
         full[np.arange(self.d) < self.sizes()[:, None]] = self.values
         return full
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The stored arrays by name."""
+        """Return the stored arrays by name."""
         return {"values": self.values, "sizes": self.row_sizes}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], d: int) -> PrefixTable:
-        """Raises TableError where the arrays do not fit together."""
+        """Build a table from stored arrays. Raises TableError if they do not fit together."""
         return cls(arrays["values"], arrays["sizes"], d)

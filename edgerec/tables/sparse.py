@@ -1,4 +1,4 @@
-"""An unstructured table: any positions of a row may be kept (SparseRec, pruning), stored as CSR."""
+"""An unstructured table with values at any positions of a row (SparseRec, pruning), stored as CSR."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgerec.tables.checks import float_values, narrowest, read_only, rows_in_ra
 
 
 class SparseTable:
-    """CSR rows; positions that are not stored are zero.
+    """A table in CSR form; positions that are not stored are zero.
 
     Attributes:
         values: (nnz,) float32.
@@ -23,7 +23,7 @@ class SparseTable:
     kind: ClassVar[str] = "sparse"
 
     def __init__(self, values: ArrayLike, columns: ArrayLike, pointers: ArrayLike, d: int) -> None:
-        """Raises TableError where the three arrays are no valid CSR matrix of d columns."""
+        """Raise TableError if the three arrays are no valid CSR matrix of d columns."""
         self.values: NDArray[np.float32] = float_values(values, 1)
         wide, starts = np.asarray(columns, np.int64), np.asarray(pointers, np.int64)
         if wide.shape != self.values.shape:
@@ -44,15 +44,15 @@ class SparseTable:
 
     @classmethod
     def from_dense(cls, matrix: ArrayLike, mask: ArrayLike | None = None) -> SparseTable:
-        """Keep the positions of an (n_rows, d) matrix where `mask` holds; without one, those that are not zero."""
+        """Build a table of the values of an (n_rows, d) matrix where `mask` is True, by default of non-zero ones."""
         full = np.asarray(matrix, np.float32)
         if full.ndim != 2:
             raise TableError(f"a matrix is needed, got {full.ndim} dimension(s)")
-        kept = full != 0 if mask is None else np.asarray(mask, bool)
-        if kept.shape != full.shape:
-            raise TableError(f"the mask's shape {kept.shape} is not the matrix's {full.shape}")
-        pointers = np.concatenate([[0], np.cumsum(kept.sum(1))])
-        return cls(full[kept], np.nonzero(kept)[1], pointers, full.shape[1])
+        chosen = full != 0 if mask is None else np.asarray(mask, bool)
+        if chosen.shape != full.shape:
+            raise TableError(f"the mask's shape {chosen.shape} is not the matrix's {full.shape}")
+        pointers = np.concatenate([[0], np.cumsum(chosen.sum(1))])
+        return cls(full[chosen], np.nonzero(chosen)[1], pointers, full.shape[1])
 
     @property
     def n_rows(self) -> int:
@@ -60,12 +60,12 @@ class SparseTable:
 
     @property
     def d(self) -> int:
-        """Dimensions of a full row."""
+        """Number of dimensions of a full row."""
         return self._d
 
     @property
     def n_values(self) -> int:
-        """Stored values."""
+        """Number of stored values."""
         return self.values.size
 
     @property
@@ -74,12 +74,12 @@ class SparseTable:
         return self.values.nbytes + self.columns.nbytes + self.pointers.nbytes
 
     def sizes(self) -> NDArray[np.int64]:
-        """(n_rows,) values of each row."""
+        """Return (n_rows,) numbers of stored values of rows."""
         pointers = self.pointers.astype(np.int64)
         return pointers[1:] - pointers[:-1]
 
     def rows(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """(len(rows), d) float32. Raises TableError for a row outside the table."""
+        """Return rows as (len(rows), d) float32. Raises TableError for a row outside the table."""
         chosen = rows_in_range(rows, self.n_rows)
         starts, sizes = self.pointers.astype(np.int64)[chosen], self.sizes()[chosen]
         target = np.repeat(np.arange(chosen.size), sizes)
@@ -90,14 +90,14 @@ class SparseTable:
         return full
 
     def dense(self) -> NDArray[np.float32]:
-        """(n_rows, d) float32."""
+        """Return all rows as (n_rows, d) float32."""
         return self.rows(np.arange(self.n_rows))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The stored arrays by name."""
+        """Return the stored arrays by name."""
         return {"values": self.values, "columns": self.columns, "pointers": self.pointers}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], d: int) -> SparseTable:
-        """Raises TableError where the arrays do not fit together."""
+        """Build a table from stored arrays. Raises TableError if they do not fit together."""
         return cls(arrays["values"], arrays["columns"], arrays["pointers"], d)

@@ -1,4 +1,4 @@
-"""Tables on disk: one uncompressed npz a table, without pickle, of about the table's own size."""
+"""Tables on disk: one uncompressed npz file a table, without pickle, of about the table's own size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save_table(table: Table, path: Path) -> None:
 
 
 def load_table(path: Path) -> Table:
-    """Read a table. Raises StorageError where it cannot be read, TableError where it is damaged."""
+    """Read a table. Raises StorageError if it cannot be read, TableError if it is damaged."""
     arrays = load_arrays(path)
     try:
         kind, d = str(arrays.pop("kind")), int(arrays.pop("d"))
@@ -42,9 +42,9 @@ def load_table(path: Path) -> Table:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of an npz file, by name.
+    """Read all arrays of an npz file by name.
 
-    Raises StorageError where it cannot be read, TableError where it is damaged.
+    Raises StorageError if it cannot be read, TableError if it is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -1,7 +1,7 @@
-"""Arrays of texts: ids and titles, each as long as it is, whatever the longest one takes.
+"""Arrays of texts, ids and titles, in memory proportional to their own lengths.
 
-numpy's fixed-width text gives every row the room of the longest: a million ids of which one has 2,000 characters take
-8 GB. Such texts are kept as arrays of Python's own strings (dtype object) in memory, and as UTF-8 bytes and offsets on
+numpy's fixed-width text allocates the length of the longest text for every row: a million ids of which one has 2,000
+characters take 8 GB. Such texts are arrays of Python strings (dtype object) in memory, and UTF-8 bytes and offsets on
 disk. Others stay fixed-width, which is smaller and sorts faster. Both kinds compare, sort and index alike.
 """
 
@@ -15,25 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Texts = NDArray[Any]
-"""Text: fixed-width (dtype U), or strings of Python's (dtype object)."""
+"""Texts: fixed-width (dtype U), or Python strings (dtype object)."""
 
 _SMALL = 1 << 20
-"""Bytes that fixed-width texts may take whatever they waste."""
+"""Bytes up to which texts are fixed-width in any case."""
 _WASTE = 4
-"""Times the bytes of Python's own strings that fixed-width texts may take."""
+"""Maximum ratio of the bytes of fixed-width texts to those of Python strings."""
 _STRING_BYTES = 57
-"""Of a Python string without its characters, and a pointer to it."""
+"""Bytes of a Python string without its characters, and of a pointer to it."""
 _BYTES, _OFFSETS = ".utf8", ".offsets"
-"""Endings of the two arrays that stand for one of dtype object on disk."""
+"""Name endings of the two arrays that represent one of dtype object on disk."""
 
 
 def is_text(array: NDArray[Any]) -> bool:
-    """True for arrays of texts, of either kind."""
+    """Return True for arrays of texts, of either kind."""
     return array.dtype.kind in "UO"
 
 
 def text_array(texts: Sequence[str]) -> Texts:
-    """(n,) texts, in the kind that takes little memory."""
+    """Return (n,) texts in the kind that takes less memory."""
     widest = max(map(len, texts), default=0)
     if _wastes(len(texts), widest, sum(map(len, texts))):
         return _objects(texts)
@@ -41,7 +41,7 @@ def text_array(texts: Sequence[str]) -> Texts:
 
 
 def as_texts(values: Any) -> Texts | None:
-    """A sequence of Python's strings as (n,) texts; None for anything else."""
+    """Return a sequence of Python strings as (n,) texts; None for anything else."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind != "O" or values.ndim != 1:
             return None
@@ -52,7 +52,7 @@ def as_texts(values: Any) -> Texts | None:
 
 
 def join_texts(parts: Iterable[NDArray[Any]]) -> Texts:
-    """Texts one after the other; whole numbers among them become texts."""
+    """Concatenate texts; whole numbers among them become texts."""
     listed = [part if is_text(part) else part.astype(np.str_) for part in parts]
     if all(part.dtype.kind == "U" for part in listed):
         n = sum(part.size for part in listed)
@@ -63,9 +63,9 @@ def join_texts(parts: Iterable[NDArray[Any]]) -> Texts:
 
 
 def storable(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The arrays as an npz file holds them without pickle: of dtype object, which must be texts, as bytes and offsets.
+    """Return arrays for an npz file without pickle; texts of dtype object become bytes and offsets.
 
-    Raises ValueError where an array of dtype object holds anything else.
+    Raises ValueError if an array of dtype object holds anything but texts.
     """
     stored: dict[str, Any] = {}
     for name, array in arrays.items():
@@ -82,7 +82,7 @@ def storable(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def restored(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The inverse of `storable`. Raises ValueError where bytes and offsets do not fit together."""
+    """Read the arrays of `storable`. Raises ValueError if bytes and offsets do not fit together."""
     found = {name: array for name, array in arrays.items() if not name.endswith((_BYTES, _OFFSETS))}
     for name in arrays:
         if not name.endswith(_OFFSETS):

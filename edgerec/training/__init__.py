@@ -1,4 +1,4 @@
-"""Fitting a backbone within sizes, and the run that it leaves."""
+"""Training of a backbone within sizes, checkpoints, and runs."""
 
 from edgerec.training.checkpoint import SEARCH, Checkpoint, Snapshot
 from edgerec.training.fit import SELECTION, Fit, FitOptions, FitResult, Progress, Start, Step, validate

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a fit needs to go on after a kill, in one file that is whole or absent."""
+"""Checkpoints, from which a fit resumes after a kill, each one file that is either complete or absent."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from edgerec.tables.texts import storable
 
 FILE_NAME = "checkpoint.npz"
 SEARCH = "search"
-"""The folder inside a run's that keeps what a search has found out, until the run is finished."""
+"""The folder in a run's folder that stores a search's results until the run is finished."""
 
 
 @dataclass
 class Snapshot:
-    """Where a fit stands.
+    """The state of a fit.
 
     Attributes:
         loop: phase, candidate, epoch, scores and history, as JSON.
-        trainer: the trainer's own state.
+        trainer: state of the trainer.
         best: the vectors with the best validation score so far.
     """
 
@@ -41,22 +41,22 @@ class Snapshot:
 
 
 class _File(TypedDict):
-    """What a checkpoint holds beside its arrays."""
+    """The content of a checkpoint in addition to its arrays."""
 
     key: str
     loop: dict[str, Any]
 
 
 class Checkpoint:
-    """The checkpoints of one run, one a fit; they fit only the command that wrote them."""
+    """The checkpoints of one run, one a fit; they are valid for the command that wrote them alone."""
 
     def __init__(self, folder: Path, command: dict[str, Any], *, fresh: bool = False, number: int = 0) -> None:
-        """A checkpoint of the run in `folder`.
+        """Create the checkpoint of the run in `folder`.
 
         Args:
             command: everything that decides the result: data, split, backbone, method, budget, seed, settings.
-            fresh: what is there is another run's, and is replaced by the first save.
-            number: of the fit, for methods that fit more than once.
+            fresh: ignore an existing file, which the first save replaces.
+            number: number of the fit, for methods that fit more than once.
         """
         self.path = folder / (f"checkpoint-{number}.npz" if number else FILE_NAME)
         self.folder = folder
@@ -65,11 +65,11 @@ class Checkpoint:
         self._key = hashlib.sha256(text.encode()).hexdigest()
 
     def of_fit(self, number: int) -> Checkpoint:
-        """The checkpoint of the run's fit of that number."""
+        """Return the checkpoint of the run's fit of a number."""
         return Checkpoint(self.folder, self._command, fresh=self._fresh, number=number)
 
     def of_search(self) -> Checkpoint:
-        """The checkpoint of the run's search, in a folder of its own."""
+        """Return the checkpoint of the run's search, in a folder of its own."""
         return Checkpoint(self.folder / SEARCH, self._command)
 
     def save(self, snapshot: Snapshot) -> None:
@@ -83,12 +83,12 @@ class Checkpoint:
             np.savez(stream, **storable(arrays))
 
     def load(self, form: type[Any] | None = None) -> Snapshot | None:
-        """The last snapshot, or None where there is none.
+        """Return the last snapshot, or None.
 
         Args:
-            form: TypedDict that the snapshot's loop is checked against; None to check nothing.
+            form: TypedDict to check the snapshot's loop against; None for no check.
 
-        Raises RunError where it is damaged or was written by another command; StorageError.
+        Raises RunError if it is damaged or was written by another command; StorageError.
         """
         if self._fresh or not self.path.exists():
             return None
@@ -115,9 +115,9 @@ class Checkpoint:
         return Snapshot(checked, parts["trainer"], best)
 
     def check(self) -> None:
-        """Make sure that all that is kept of the run is this command's: of every fit, and of the search.
+        """Check that the checkpoints of every fit and of the search belong to this command.
 
-        Raises RunError where something is damaged or another command's; StorageError.
+        Raises RunError if one is damaged or another command's; StorageError.
         """
         for folder in (self.folder, self.folder / SEARCH):
             for path in sorted(folder.glob("checkpoint*.npz")):
@@ -125,7 +125,7 @@ class Checkpoint:
                     Checkpoint(folder, self._command, number=int(named[1] or 0)).load()
 
     def remove(self) -> None:
-        """Forget every fit's checkpoint, and the search's: the run is finished. Raises StorageError."""
+        """Delete the checkpoints of all fits and of the search. Raises StorageError."""
         for path in self.folder.glob("checkpoint*.npz"):
             remove(path)
         shutil.rmtree(self.folder / SEARCH, ignore_errors=True)

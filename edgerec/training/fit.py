@@ -1,4 +1,4 @@
-"""The loop around every backbone: settings and epochs chosen on validation, a checkpoint each epoch."""
+"""The training loop of all backbones: settings and epochs are chosen on validation, with a checkpoint each epoch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ KS = (5, 10, 20)
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch, or one try of a method's own search, for a progress bar.
+    """One epoch, or one trial of a method's search, for a progress bar.
 
     Attributes:
-        phase: 'choose' (on validation), 'final' (again on all of train), 'prune' (how, on validation), 'full' (the
-            full-size model that a search compares with), 'search' (actions that it judges) or 'mask' (what pep leaves).
-        candidate, candidates: which settings, counted from 1, of how many.
-        epoch, max_epochs: counted from 1; tries where a method searches.
+        phase: 'choose' (settings and epochs on validation), 'final' (training on all of train), 'prune' (the choice of
+            protected values), 'full' (the full-size model of a search), 'search' (evaluated actions) or 'mask' (PEP's
+            search of a mask).
+        candidate, candidates: number of the settings, from 1, and their count.
+        epoch, max_epochs: number of the epoch, from 1, and the maximum; of trials in a search.
         values: losses and validation metrics by name.
     """
 
@@ -37,16 +38,17 @@ class Step:
 
 Progress = Callable[[Step], None]
 Start = Callable[..., Trainer]
-"""Starts a fit, asked as `Backbone.trainer` is."""
+"""Starts a fit, with the arguments of `Backbone.trainer`."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to fit, whatever the backbone.
+    """Options of a fit of any backbone.
 
     Attributes:
-        seed: of every random choice.
-        threads: at most so many; None for the backbone's own choice. One makes the result reproducible to the bit.
+        seed: seed of every random choice.
+        threads: maximum number of threads; None for the backbone's own choice. One makes the result reproducible to
+            the bit.
         device: 'cpu' or 'cuda', for backbones on torch.
         max_epochs, patience: None for the backbone's own.
     """
@@ -60,19 +62,19 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A finished fit.
+    """The result of a fit.
 
     Attributes:
-        vectors: what ships, masked to its sizes.
-        sizes: that it was trained within.
+        vectors: the resulting vectors, masked to their sizes.
+        sizes: the sizes of the training.
         config: the chosen settings.
-        epochs: the chosen number.
-        validation: metrics of the choice; empty where nothing was held back.
-        history: one entry an epoch, or a try of the method's own search.
-        chosen: the vectors that `validation` is of, which know nothing of the validation part; None where they were
-            not asked for, or nothing was held back.
-        method_config: the method's settings with what it chose itself; None where it leaves nothing open.
-        sparse: whether zeros stand anywhere, so that tables ship as CSR; else they follow `sizes`.
+        epochs: the chosen number of epochs.
+        validation: validation metrics of the choice; empty if nothing was held back.
+        history: one entry an epoch, or a trial of the method's search.
+        chosen: the vectors of the `validation` metrics, which were not trained on that part; None if they were not
+            requested, or nothing was held back.
+        method_config: the method's settings with its own choices; None if it makes none.
+        sparse: True if zeros may be anywhere, so that tables are stored as CSR; else they follow `sizes`.
     """
 
     vectors: Vectors
@@ -87,7 +89,7 @@ class FitResult:
 
 
 def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, float]:
-    """Metrics on the validation part; train is masked."""
+    """Return the metrics on the validation part; train is masked."""
     scores = None if vectors.scorer is None else vectors.scorer.scores
     return evaluate_vectors(
         vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=threads, scores=scores
@@ -106,7 +108,7 @@ class _Leader(TypedDict):
 
 
 class _Loop(TypedDict):
-    """Where a fit stands, as its checkpoint has it."""
+    """The state of the training loop, as its checkpoint stores it."""
 
     phase: Literal["choose", "final"]
     candidate: int
@@ -121,7 +123,7 @@ def _diverged() -> DataError:
 
 
 class Fit:
-    """One fit of a backbone within sizes; `run` may be killed at any point and continued by a new Fit."""
+    """A fit of a backbone within sizes; a new Fit resumes a `run` that was killed at any point."""
 
     def __init__(
         self,
@@ -138,15 +140,15 @@ class Fit:
         least: int = 0,
         chosen: FitResult | None = None,
     ) -> None:
-        """A fit to run.
+        """Prepare a fit, or resume the one of the checkpoint.
 
         Args:
-            keep_chosen: return the vectors that were best on validation beside those that ship.
-            checkpoint: where it is kept after each epoch, and goes on from.
+            keep_chosen: return the vectors that were best on validation as well.
+            checkpoint: written after each epoch; the fit resumes from it.
             progress: called after each epoch.
-            start: what trains in place of the backbone's own trainer.
-            least: epochs after which patience counts.
-            chosen: a fit within the same sizes without a final training: settings and epochs are those that it chose.
+            start: starts a trainer that replaces the backbone's.
+            least: number of first epochs in which training does not stop early.
+            chosen: a fit within the same sizes without a final training; its settings and epochs are used.
         """
         self._split, self._sizes, self._options = split, sizes, options
         self._start_trainer = start or backbone.trainer
@@ -156,14 +158,14 @@ class Fit:
         self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
         found = checkpoint.load(_Loop) if checkpoint else None
-        if checkpoint and found and not self._goes_on(found.loop):
+        if checkpoint and found and not self._is_valid(found.loop):
             raise RunError(f"{checkpoint.path} is damaged (no such place in a fit); train again with --overwrite")
         self._at = found or self._begun(chosen)
 
     def run(self) -> FitResult:
-        """Choose on validation, then train on all of train where the split says so.
+        """Choose on validation, then train on all of train if the split has a final training.
 
-        Raises DataError where training diverges; StorageError where a checkpoint cannot be written.
+        Raises DataError if training diverges; StorageError if a checkpoint cannot be written.
         """
         if len(self._split.validation) == 0:
             leader = {"candidate": 0, "epoch": self._max_epochs, "metrics": {}}
@@ -173,8 +175,8 @@ class Fit:
             self._choose()
         return self._train_final() if self._split.fit_all else self._result(self._best())
 
-    def _goes_on(self, loop: dict[str, Any]) -> bool:
-        """Whether there is such a place in this fit."""
+    def _is_valid(self, loop: dict[str, Any]) -> bool:
+        """Return True if the state is one of this fit."""
         leader, last = loop["leader"], len(self._candidates) - 1
         if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final" and len(self._split.validation)):
             return False
@@ -213,12 +215,12 @@ class Fit:
         self._next(phase="final", candidate=self._at.loop["leader"]["candidate"])
 
     def _is_over(self, loop: dict[str, Any]) -> bool:
-        """Whether the current settings have had their epochs, or have not got better for long enough."""
+        """Return True if the current settings reached the maximum of epochs, or their patience without progress."""
         waited = loop["epoch"] - max(loop.get("peak", {"epoch": 0})["epoch"], self._least)
         return bool(loop["epoch"] >= self._max_epochs or waited >= self._patience)
 
     def _lead(self, metrics: dict[str, float], vectors: Vectors) -> None:
-        """Take the lead over all settings where the score is the best so far."""
+        """Record the current settings as the leader if their score is the best so far."""
         loop = self._at.loop
         if loop["leader"] is None or metrics[SELECTION] > loop["leader"]["metrics"][SELECTION]:
             loop["leader"] = {"candidate": loop["candidate"], "epoch": loop["epoch"], "metrics": metrics}
@@ -236,7 +238,7 @@ class Fit:
         return self._result(trainer.vectors())
 
     def _start(self, candidate: int, *, final: bool) -> Trainer:
-        """A trainer, brought to where the snapshot stands if that is inside its fit."""
+        """Return a trainer, restored from the snapshot if that is within its fit."""
         data = self._split.train_all if final else self._split.train
         trainer = self._start_trainer(
             data,

@@ -1,4 +1,4 @@
-"""New items in a trained run, from their first interactions and without training: the item solve of implicit ALS."""
+"""New items of a trained run from their first interactions, without training, by the item solve of implicit ALS."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class FoldedIn:
     """A run with new items.
 
     Attributes:
-        run: the old one's rows, then those of the new items, by their ids.
-        items: new ones.
-        interactions: that their rows were solved from.
-        unknown: interactions with new items by users that the run does not know, which say nothing.
+        run: the old rows, then those of the new items, by their ids.
+        items: number of new items.
+        interactions: number of interactions that their rows were solved from.
+        unknown: number of interactions with new items by unknown users, which are ignored.
     """
 
     run: Run
@@ -35,14 +35,14 @@ class FoldedIn:
 
 
 def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> FoldedIn:
-    """Rows for the items in `first` that the run does not know: what iALS's own item step would make of them, with the
-    users' vectors as they are (Hu, Koren and Volinsky 2008, section 4).
+    """Add the unknown items in `first` to a run by iALS's item step, with the users' vectors unchanged.
 
-    A new row gets the size of the known item that has about as many interactions.
+    The solve is that of Hu, Koren and Volinsky 2008, section 4. A new row has the size of a known item with about as
+    many interactions.
 
     Raises:
-        UnsupportedError: a run of another backbone than ials.
-        RequestError: no new item, none that a known user has met, or ids of another kind.
+        UnsupportedError: the run is of another backbone than ials.
+        RequestError: there is no new item, no interaction of a known user with one, or ids are of another kind.
     """
     if run.users is None or not isinstance(run.encoder, LeastSquaresEncoder):
         raise UnsupportedError(
@@ -53,9 +53,9 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
             raise RequestError(f"the run's {what} ids and those of {first.name or 'the interactions'} differ in kind")
     new_items = np.flatnonzero(_rows_of(first.item_ids, run.item_ids) < 0)
     pairs_users, pairs_items = first.user_rows(), first.indices
-    wanted = np.isin(pairs_items, new_items)
-    rows = _rows_of(first.user_ids, run.user_ids)[pairs_users[wanted]]
-    items, known_users = pairs_items[wanted][rows >= 0], rows[rows >= 0]
+    is_new = np.isin(pairs_items, new_items)
+    rows = _rows_of(first.user_ids, run.user_ids)[pairs_users[is_new]]
+    items, known_users = pairs_items[is_new][rows >= 0], rows[rows >= 0]
     found, place = np.unique(items, return_inverse=True)
     if not found.size:
         raise RequestError(
@@ -69,18 +69,18 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
     leading = sizes if isinstance(run.items, PrefixTable) else None
     solver = RowSolver(pointers, known_users[order], run.users.n_rows, run.items.d, leading)
     vectors, _ = solver.solve(run.users.dense(), run.encoder.alpha, run.encoder.reg, threads)
-    made = replace(
+    extended = replace(
         run,
         items=_appended(run.items, vectors, sizes),
         item_ids=_joined(run.item_ids, first.item_ids[found]),
         titles=None if run.titles is None else join_texts([run.titles, _titles(first, found)]),
         item_counts=None if run.item_counts is None else np.concatenate([run.item_counts, counts.astype(np.uint32)]),
     )
-    return FoldedIn(made, found.size, int(known_users.size), int(wanted.sum() - known_users.size))
+    return FoldedIn(extended, found.size, int(known_users.size), int(is_new.sum() - known_users.size))
 
 
 def _rows_of(ids: NDArray[Any], known: NDArray[Any]) -> NDArray[np.int64]:
-    """(len(ids),) where each is among those known; -1 where it is not."""
+    """Return the (len(ids),) rows of ids among the known ones; -1 for unknown ids."""
     if is_text(known):
         places = {one: row for row, one in enumerate(known.tolist())}
         return np.array([places.get(one, -1) for one in ids.tolist()], np.int64)
@@ -98,8 +98,10 @@ def _titles(first: Interactions, rows: NDArray[Any]) -> Texts:
 
 
 def _sizes_for(run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(len(counts),) values that rows with so many interactions have in the run: those of the nearest count, or where
-    counts are not known, the fewest of any row."""
+    """Return (len(counts),) sizes of rows with these numbers of interactions, those of the nearest known count.
+
+    If the run has no counts, it is the smallest size of any row.
+    """
     sizes = np.maximum(run.items.sizes(), 1)
     if run.item_counts is None:
         return np.full(counts.size, sizes.min())
@@ -112,17 +114,17 @@ def _sizes_for(run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _appended(table: Table, vectors: NDArray[np.float32], sizes: NDArray[np.int64]) -> Table:
-    """The table with more rows, of its own kind."""
+    """Return the table with more rows, of the same kind."""
     if isinstance(table, PrefixTable):
         more = PrefixTable.from_dense(vectors, sizes)
         all_sizes = np.concatenate([table.sizes(), more.sizes()])
         return PrefixTable(np.concatenate([table.values, more.values]), all_sizes, table.d)
     if isinstance(table, SparseTable):
         rank = np.argsort(np.argsort(-np.abs(vectors), axis=1, kind="stable"), axis=1)
-        kept = SparseTable.from_dense(vectors, rank < sizes[:, None])
-        pointers = np.concatenate([table.pointers, table.pointers[-1] + kept.pointers[1:].astype(np.int64)])
+        more_rows = SparseTable.from_dense(vectors, rank < sizes[:, None])
+        pointers = np.concatenate([table.pointers, table.pointers[-1] + more_rows.pointers[1:].astype(np.int64)])
         values, columns = (
-            np.concatenate([getattr(one, name) for one in (table, kept)]) for name in ("values", "columns")
+            np.concatenate([getattr(one, name) for one in (table, more_rows)]) for name in ("values", "columns")
         )
         return SparseTable(values, columns, pointers, table.d)
     return DenseTable(np.concatenate([table.dense(), vectors]))

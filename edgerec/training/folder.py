@@ -1,4 +1,4 @@
-"""The folder that a command is to fill, and what it holds already."""
+"""The state of a command's output folder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ FolderState = Literal["new", "begun", "done"]
 
 
 def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, overwrite: bool) -> FolderState:
-    """What a command finds: 'done' or 'begun', to go on from, or 'new', where all is to be made.
-
-    What a killed command was writing when it ended is removed.
+    """Return the state of a folder: 'done', 'begun' or 'new'; remove the temporary files of a killed command.
 
     Args:
-        what: the folder is to hold, in errors: 'run' or 'stream'.
-        done: whether it holds a whole one.
-        begun: whether it holds a part of one.
-        resume: go on from either.
-        overwrite: start anew whatever it holds; `resume` goes first where one is begun, so that a command with both
-            can be given again and again.
+        what: the artefact of the folder, for messages: 'run' or 'stream'.
+        done: True if it holds a finished one.
+        begun: True if it holds an unfinished one.
+        resume: continue from either.
+        overwrite: start from scratch; `resume` has priority for an unfinished one, so that a command with both can be
+            repeated.
 
-    Raises RunError where something would be overwritten unasked.
+    Raises RunError if something would be overwritten without the option.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, and a {what} is a folder; choose another --out")
@@ -34,7 +32,7 @@ def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, 
     if done and not (resume or overwrite):
         raise RunError(f"{folder} holds a finished {what}; choose another --out, or --overwrite it")
     if begun and not (resume or overwrite):
-        raise RunError(f"{folder} holds an unfinished {what}; go on with --resume, or start anew with --overwrite")
+        raise RunError(f"{folder} holds an unfinished {what}; continue with --resume, or start again with --overwrite")
     remove_leftovers(folder)
     if begun and resume:
         return "begun"

@@ -1,4 +1,4 @@
-"""The second artefact: tables with their ids, and how they came about."""
+"""Runs, the second artefact: tables with their ids, and the record of their training."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
 from edgerec.training.checkpoint import SEARCH
 
 FORMAT, VERSION = "edgerec.run", 3
-"""Version 2 is of runs with a scorer, which version 1 would take for inner products; version 3 of runs whose texts are
-stored as bytes and offsets. A run has the lowest version that can say what it holds."""
+"""Version 2 has runs with a scorer, which readers of version 1 would take for inner products; version 3 has runs whose
+texts are stored as bytes and offsets. A run has the lowest version that can represent it."""
 FILE_NAME = "run.json"
 OPTIONAL_ARRAYS = ("titles", "user_counts", "item_counts")
-"""Attributes that are kept beside the ids, where a run has them."""
+"""Optional attributes that are stored with the ids."""
 ENCODER_PREFIX = "encoder_"
-"""Of the encoder's arrays beside the ids."""
+"""Prefix of the encoder's array names among the ids."""
 
 
 class _Config(TypedDict):
-    """What every run says of its making; there may be more."""
+    """The entries of every run's config; there may be more."""
 
     data: str
     backbone: str
@@ -52,7 +52,7 @@ class _Encoder(TypedDict):
 
 
 class _File(TypedDict):
-    """What is read of `run.json`."""
+    """The content of `run.json`."""
 
     version: int
     has_users: bool
@@ -65,21 +65,22 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """What training leaves and the exporter reads; stored at the tables' own size.
+    """The result of a training, which the exporter reads; stored at the tables' own size.
 
     Attributes:
         items: (n_items, d).
-        users: (n_users, d), or None where a user's vector is made from a history.
-        encoder: makes it; None where nothing does, and in runs of older versions that have users.
-        scorer: of NCF's rows; None for inner products.
+        users: (n_users, d), or None if a user's vector is computed from a history.
+        encoder: encoder of histories; None if there is none, and in runs of older versions with users.
+        scorer: scorer of NCF's rows; None for inner products.
         user_ids, item_ids: raw ids of the rows.
         titles: (n_items,) str or None.
         config: data, backbone, method, budget, seed, split and settings, as JSON.
-        metrics: by part ('validation', 'test') and name ('ndcg@20'); 'encoder' is the test part with users made from
-            their histories, each by an encoder that was fitted without that user; 'training' holds what its last epoch
-            says of what ships ('kept', 'weights'); 'uncut' is the test part before a cut that training did not see.
-        data_fingerprint: of the interactions that were trained on.
-        history: one entry an epoch, or a try of the method's own search.
+        metrics: metrics by part ('validation', 'test') and name ('ndcg@20'); 'encoder' is the test part with users
+            encoded from their histories, each by an encoder that was fitted without that user; 'training' holds
+            figures of the last epoch ('kept', 'weights'); 'uncut' is the test part before rows were truncated to their
+            sizes after training.
+        data_fingerprint: fingerprint of the training interactions.
+        history: one entry an epoch, or a trial of the method's search.
         user_counts, item_counts: (n,) uint32 interactions that each row was trained on; None for users without a
             table, and in runs of older versions.
     """
@@ -100,7 +101,7 @@ class Run:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored tables and a scorer's weights, ids apart."""
+        """Bytes of the stored tables and a scorer's weights, without ids."""
         arrays = {} if self.scorer is None else self.scorer.arrays()
         if self.users is None and self.encoder is not None:
             arrays = self.encoder.arrays()
@@ -109,26 +110,26 @@ class Run:
 
     @property
     def method_settings(self) -> dict[str, Any]:
-        """The method's, with what it chose itself."""
+        """Settings of the method, with its own choices."""
         settings: dict[str, Any] = self.config.get("chosen_method_settings") or self.config.get("method_settings", {})
         return settings
 
     def about(self) -> dict[str, Any]:
-        """What a bundle should say of its origin."""
+        """Return the provenance that a bundle records."""
         return {**self.config, "metrics": self.metrics, "data_fingerprint": self.data_fingerprint}
 
     def save(self, folder: Path) -> None:
-        """Write the run over the one that is there.
+        """Write the run; replace an existing one.
 
-        Raises InUseError where another process writes a run there, StorageError.
+        Raises InUseError if another process writes a run there, StorageError.
         """
         with filling(folder):
             self.write(folder)
 
     def write(self, folder: Path) -> None:
-        """Write the run as `save` does, into a folder that the caller keeps others out of with `filling`.
+        """Write the run as `save` does, into a folder that the caller has locked with `filling`.
 
-        `run.json` is removed first and written last, so that a half-written run is never taken for a whole one.
+        `run.json` is removed first and written last, so that an incomplete run is never read.
 
         Raises StorageError.
         """
@@ -172,7 +173,7 @@ class Run:
         """Read a finished run.
 
         Raises:
-            RunError: no run there, an unfinished or damaged one, or one of a newer version.
+            RunError: there is no run, or it is unfinished, damaged or of a newer version.
             TableError, StorageError: a table is damaged or cannot be read.
         """
         stamp = _stamp(folder)
@@ -200,7 +201,7 @@ class Run:
         return run
 
     def check_rows(self) -> None:
-        """Raise ValueError where the parts are not of the same rows and dimensions."""
+        """Raise ValueError if the parts differ in rows or dimensions."""
         rows = {"items": (self.items.n_rows, self.item_ids, self.titles, self.item_counts)}
         if self.users is not None:
             rows["users"] = (self.users.n_rows, self.user_ids, None, self.user_counts)
@@ -212,11 +213,11 @@ class Run:
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Which `run.json` is there: another one has another stamp, even of the same content."""
+    """Return the identity of `run.json`, which changes when it is replaced, even by the same content."""
     try:
         found = (folder / FILE_NAME).stat()
     except (OSError, ValueError):
-        return None  # what is wrong is said by those who read it
+        return None  # its reader reports the error
     return found.st_ino, found.st_mtime_ns
 
 

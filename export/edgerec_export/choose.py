@@ -21,7 +21,7 @@ from edgerec_export.cost import Calibration, Estimate, default_calibration, esti
 from edgerec_export.draft import Draft, draft_within
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.magnitudes import in_range
-from edgerec_export.pack import distortion, packed_in_memory
+from edgerec_export.pack import distortion
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
@@ -34,6 +34,8 @@ DENSEST_USERS = 0.25
 WELL_USED = 0.95
 """A fitted bundle uses at least this share of its budget, unless the whole table is smaller."""
 TURNS = 12
+LEAST_STEP = 0.004
+"""By which a search gives values less room, at least."""
 WIDTHS_TRIED = 5
 FULLY_USED = 0.97
 """What a dense bundle of two precisions uses: how many rows have the dearer one is free to choose."""
@@ -325,7 +327,8 @@ def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float =
             found = drafted(room)
         except BudgetError as refusal:
             high = room
-            over = 1.02 * ((refusal.smallest or 2 * limit) - limit)
+            # Bytes move in steps: less than a step less would be refused alike.
+            over = max(1.02 * ((refusal.smallest or 2 * limit) - limit), LEAST_STEP * room)
             room = max(room - over, (low + room) / 2)
             continue
         best, low = found, room
@@ -358,7 +361,7 @@ def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
 def _fit(source: Source, best: Drafted) -> Fit:
     draft, cost, allocation = best
     kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
-    return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, kept, distortion(draft, source))
 
 
 def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest, limit: int) -> Fit:
@@ -385,4 +388,4 @@ def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest,
         n_values = (low + high) / 2
     draft, cost, smaller = best
     kept = smaller.items.n_values / source.items.n_values
-    return Fit(draft, cost, kept, distortion(packed_in_memory(draft), source))
+    return Fit(draft, cost, kept, distortion(draft, source))

@@ -33,6 +33,7 @@ from edgerec_export.onnx import (
 )
 from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
 from edgerec_export.request import ExportRequest
+from edgerec_export.rotation import Rotation
 from edgerec_export.source import Source
 
 if TYPE_CHECKING:
@@ -125,9 +126,11 @@ class Draft:
         self.users: Plan | None = None
         if wishes.users is not None and user_choice is not None:
             self.users = wishes.users_layout.plan(wishes.users, user_choice)
+        self.rotation = self._rotation()
         self.encoder: ShippedEncoder | None = None
         if self.users is None and source.encoder is not None:
-            self.encoder = shipped(source.encoder, self.items.order, self.items.d)
+            encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
+            self.encoder = shipped(encoder, self.items.order, self.items.d)
         self.scorer = None if source.scorer is None else ShippedScorer(source.scorer)
         self._careful = self.in_runs() and self.items.precision == "fp32" and needs_care(source, request)
         self._lookup_is_dear = not wishes.items_layout.scores_rows and self.lookup is None
@@ -139,6 +142,22 @@ class Draft:
         """Every planned table, by the name of its values in the tables file."""
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
+
+    def _rotation(self) -> Rotation | None:
+        """Of both tables; None where values are no integers, or where it would lose zeros or a scorer's products."""
+        plans = self.plans().values()
+        if not self.request.rotate or self.source.scorer is not None:
+            return None
+        if not all(plan.is_integer and plan.layout in BLOCKED for plan in plans):
+            return None
+        widths = {block.width for plan in plans for block in plan.blocks}
+        if self.request.previous is not None:
+            widths.update(self.request.previous.rotation)
+        return Rotation(tuple(sorted(min(width, self.items.d) for width in widths)), self.source.items.d)
+
+    def rotated(self, table: Table) -> Table:
+        """A table of the source, or of one like it, as it is packed."""
+        return table if self.rotation is None else self.rotation.table(table)
 
     def in_runs(self) -> bool:
         """Whether `recommend` reads no more of the items than it must, which takes bounds of their blocks."""
@@ -277,6 +296,7 @@ class Draft:
             "opset": OPSET,
             "ir_version": IR_VERSION,
             "onnxruntime": ONNXRUNTIME,
+            **({} if self.rotation is None else {"rotation": list(self.rotation.widths)}),
             "about": self.source.about,
         }
 

@@ -90,6 +90,7 @@ def export(
     lookup: bool = False,
     scales: str = "auto",
     user_scales: str | None = None,
+    rotate: bool = True,
     like: str | Path | None = None,
     calibration: str | Path | None = None,
     sign: str | Path | None = None,
@@ -124,10 +125,12 @@ def export(
             block of rows, 'row' one for each row (two bytes each); 'auto' takes 'table' for int8 and 'block' for int4,
             and 'row' for a table in which most rows would be rounded to zero.
         user_scales: the same for the user table; None for the value of `scales`.
-        like: folder of an older bundle. Its layout, precision, scales and block widths are used again, so that
-            unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an old
-            scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults. `users`,
-            `titles`, `ids`, `similar` and `lookup` follow the older bundle if they have their defaults.
+        rotate: multiply both tables by the same orthogonal matrix before values are rounded to integers, in the layouts
+            dense and mixed. Scores stay the same, and codes lose less of them; see `edgerec_export.rotation`.
+        like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
+            that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
+            old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
+            `users`, `titles`, `ids`, `similar` and `lookup` follow the older bundle if they have their defaults.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for
             the built-in one.
         sign: file of the private ed25519 key to sign the bundle with, as `edgerec keys new` writes; needs the extra
@@ -161,6 +164,7 @@ def export(
         lookup=lookup,
         scales=scales,
         user_scales=user_scales,
+        rotate=rotate,
         like=like,
         calibration=calibration,
         sign=sign,
@@ -212,7 +216,7 @@ def _export(
         peak = None if request.max_rss is None else _check_memory(scratch, packed.reference(), draft, request.max_rss)
         if request.id_map is not None:
             _write_id_map(Path(request.id_map), draft)
-        lost = packed.rounded_to_zero(source, draft.source)
+        lost = packed.rounded_to_zero(source, draft)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
     return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost)

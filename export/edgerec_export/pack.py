@@ -214,16 +214,17 @@ class Packed:
             self.tables["i"], self.tables.get("u"), self.encoder, self.inverse_norms, self.lookup, self.scorer
         )
 
-    def rounded_to_zero(self, given: Source, source: Source) -> dict[str, int]:
+    def rounded_to_zero(self, given: Source, draft: Draft) -> dict[str, int]:
         """By side, "item" and "user", the number of rows of which nothing is kept, where there are some.
 
         Args:
             given: what was exported, before it was moved by a power of two.
-            source: what was packed.
+            draft: what was packed.
         """
-        counts = {"item": rounded_to_zero(given.items, source.items, self.tables["i"])}
+        source = draft.source
+        counts = {"item": rounded_to_zero(given.items, draft.rotated(source.items), self.tables["i"])}
         if "u" in self.tables and source.users is not None and given.users is not None:
-            counts["user"] = rounded_to_zero(given.users, source.users, self.tables["u"])
+            counts["user"] = rounded_to_zero(given.users, draft.rotated(source.users), self.tables["u"])
         return {side: count for side, count in counts.items() if count}
 
 
@@ -233,10 +234,12 @@ def packed_in_memory(draft: Draft) -> Packed:
     return pack(draft, arrays)
 
 
-def distortion(packed: Packed, source: Source) -> float:
-    """The mean squared difference of a score between shipped tables and those of `source`, in the same dimensions; of
-    rows evenly spread where there are many, and without the product of both sides' errors."""
-    sides = [("i", source.items, source.users), ("u", source.users, source.items)]
+def distortion(draft: Draft, source: Source) -> float:
+    """The mean squared difference of a score between the tables of a draft and those of `source`, in the same
+    dimensions; of rows evenly spread where there are many, and without the product of both sides' errors."""
+    packed, items = packed_in_memory(draft), draft.rotated(source.items)
+    users = None if source.users is None else draft.rotated(source.users)
+    sides = [("i", items, users), ("u", users, items)]
     total = 0.0
     for name, table, other in sides:
         if name in packed.tables and table is not None:
@@ -259,13 +262,14 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
     Raises RangeError where a precision keeps nothing of a row, or cannot hold it.
     """
     source = draft.source
-    other = {"i": source.users, "l": source.users, "u": source.items} if source.scorer is None else {}
+    items, users = draft.rotated(source.items), None if source.users is None else draft.rotated(source.users)
+    other = {"i": users, "l": users, "u": items} if source.scorer is None else {}
     grams = {name: None if table is None else gram(table) for name, table in other.items()}  # a scorer's: unknown
     shipped = draft.request.previous
     kept = {} if shipped is None else dict(shipped.scales)
     tables: dict[str, PackedTable] = {}
     for name, plan in draft.plans().items():
-        table = source.users if name == "u" and source.users is not None else source.items
+        table = users if name == "u" and users is not None else items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
         if name == "l":  # `recommend` reads one copy and `score` the other: equal codes make their scores equal
             kept[name] = KeptScales((), tables["i"].scales.blocks, None)

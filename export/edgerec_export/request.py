@@ -34,6 +34,7 @@ class ExportRequest:
     lookup: bool = False
     scales: str = "auto"
     user_scales: str | None = None
+    rotate: bool = True
     like: str | Path | None = None
     calibration: str | Path | None = None
     sign: str | Path | None = None
@@ -86,6 +87,7 @@ class ExportRequest:
             precision=previous.precision,
             scales=previous.scaled,
             user_scales=previous.users_scaled,
+            rotate=bool(previous.rotation),
             users=self.users and "users" in previous.parts,
             titles=self.titles or "titles" in previous.parts,
             similar="similar" in previous.parts if self.similar is None else self.similar,

@@ -95,7 +95,7 @@ def test_ctrl_c_keeps_the_finished_cells_and_the_same_command_goes_on(
     for wanted in (0, 3, 6):  # 0: while it starts the first cells
         stopped = interrupted(command, lambda wanted=wanted: started(out) and rows_in(out) >= wanted)
         assert stopped.returncode == 130
-        assert "the same command goes on" in stopped.stderr
+        assert "the same command resumes" in stopped.stderr
         assert "Traceback" not in stopped.stderr
         assert stopped.stdout == ""
         assert before <= rows_in(out) < 12

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgerec.cli.app import run
 from edgerec.models.encoder import LinearEncoder
 from edgerec.tables import PrefixTable
 from edgerec_export import Source, export
@@ -145,7 +146,7 @@ def test_inspect_refuses_a_bundle_that_did_not_arrive_whole(
 
 def test_resuming_nothing_is_told(tmp_path: Path, command_line: CommandLine) -> None:
     wanted = ("train", "synthetic:120x80x2500", "--backbone", "svd", "--budget", "50%", "--out", "run", "--resume")
-    assert "run holds nothing to resume: starting anew" in command_line(*wanted, cwd=tmp_path).stderr
+    assert "run holds nothing to resume: starting from scratch" in command_line(*wanted, cwd=tmp_path).stderr
     assert "nothing to resume" not in command_line(*wanted, cwd=tmp_path).stderr
 
 
@@ -205,33 +206,33 @@ def test_rows_that_ship_as_zeros_are_shown(command_line: CommandLine, tmp_path: 
     np.save(tmp_path / "users.npy", rng.standard_normal((5, 4)))
     own = ("export", "--items", "items.npy", "--users", "users.npy", "--precision", "int8", "--out", "b", "--no-verify")
     shown = " ".join(command_line(*own, cwd=tmp_path).stdout.split())
-    assert "3 item rows ship as zeros" in shown
+    assert "3 item rows are stored as zeros" in shown
     assert json_of(command_line(*own, "--json", cwd=tmp_path))["rounded_to_zero"] == {"item": 3}
     kept = command_line(*own, "--scales", "row", "--json", cwd=tmp_path)
     assert json_of(kept)["rounded_to_zero"] == {}
 
 
-def test_a_cut_after_training_is_told_where_it_is_made(place: Path, tmp_path: Path, command_line: CommandLine) -> None:
-    """With --mask-at ego: by train, export and inspect, as text and as JSON, of the epoch that ships."""
+def test_truncation_after_training_is_reported(place: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    """By train, export and inspect, as text and as JSON, of the epoch whose vectors are exported."""
     given = ("train", DATA, "--backbone", "lightgcn", "--budget", "20%", "--dimensions", "8", "--epochs", "3")
     given = (*given, "--mask-at", "ego", "--out")
     shown = command_line(*given, "again", cwd=tmp_path).stdout
     told = json_of(command_line(*given, "best", "--split", "random:50/25/25", "--json", cwd=tmp_path))
-    again, best = cut_in(tmp_path / "again", phase="final"), cut_in(tmp_path / "best", phase="choose")
-    lost, before = f"{1 - again['kept']:.2%}", f"{again['before']:.4f} before"
+    again, best = truncation_in(tmp_path / "again", "final"), truncation_in(tmp_path / "best", "choose")
+    lost, before = f"{1 - again['norm_share']:.2%}", f"{again['before']:.4f} before"
     text = f"{lost} of the propagated tables' squared norm lost; test ndcg@20 {before}"
-    assert re.search(rf"cut after training +{re.escape(text)}", shown)
-    assert told["cut"] == best  # type: ignore[index,call-overload]
+    assert re.search(rf"truncated after training +{re.escape(text)}", shown)
+    assert told["truncation"] == best  # type: ignore[index,call-overload]
     exported = command_line("export", "best", "--out", "b", "--no-verify", cwd=tmp_path).stdout
-    assert f"cut after training: {1 - best['kept']:.2%} of" in exported
-    assert json_of(command_line("inspect", "best", "--json", cwd=tmp_path))["cut after training"] == best  # type: ignore[index,call-overload]
+    assert f"truncated after training: {1 - best['norm_share']:.2%} of" in exported
+    assert json_of(command_line("inspect", "best", "--json", cwd=tmp_path))["truncation after training"] == best  # type: ignore[index,call-overload]
     asked = ("--out", tmp_path / "c", "--no-verify", "--json")
-    for run, cut in ((tmp_path / "again", again), (place / "ials", None)):
-        assert json_of(command_line("export", run, *asked))["cut"] == cut  # type: ignore[index,call-overload]
+    for folder, truncated in ((tmp_path / "again", again), (place / "ials", None)):
+        assert json_of(command_line("export", folder, *asked))["truncation"] == truncated  # type: ignore[index,call-overload]
 
 
-def cut_in(folder: Path, *, phase: str) -> dict[str, float]:
-    """What a run trained with mask_at=ego should tell of its cut, by its history."""
+def truncation_in(folder: Path, phase: str) -> dict[str, float]:
+    """Return what a run trained with mask_at=ego should report of its truncation, by its history."""
     run = json.loads((folder / "run.json").read_bytes())
     assert run["config"]["settings"]["mask_at"] == "ego"
     shipped = [entry for entry in run["history"] if entry["epoch"] == run["config"]["epochs"]][-1]
@@ -239,19 +240,18 @@ def cut_in(folder: Path, *, phase: str) -> dict[str, float]:
     assert 0 < shipped["kept"] < 1
     before, after = (run["metrics"][part]["ndcg@20"] for part in ("uncut", "test"))
     assert before > after
-    return {"kept": shipped["kept"], "before": before, "after": after}
+    return {"norm_share": shipped["kept"], "before": before, "after": after}
 
 
-def test_every_command_has_help_with_an_example(command_line: CommandLine) -> None:
-    listed = command_line("--help").stdout
-    commands = re.findall(r"^  (\w+)  ", listed.partition("Commands:")[2], re.MULTILINE)
-    assert len(commands) >= 8
-    for name in commands:
-        arguments = [name, "show"] if name == "data" else [name]
-        shown = command_line(*arguments, "--help")
-        assert shown.returncode == 0
-        assert "Example:" in shown.stdout
-        assert f"edgerec {name}" in shown.stdout
+def test_a_command_that_found_a_failure_returns_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    for status in (0, 2):
+        monkeypatch.setattr("edgerec.cli.doctor.exit_status", lambda _, status=status: status)
+        assert run(["doctor"]) == status
+    monkeypatch.setattr("edgerec.cli.compare.read_results", lambda _: [])
+    monkeypatch.setattr("edgerec.cli.compare.compare", lambda *_, **__: [])
+    for failed, status in (([], 0), (["p50"], 1)):
+        monkeypatch.setattr("edgerec.cli.compare.failures", lambda *_, failed=failed: failed)
+        assert run(["compare", "base.json", "new.json"]) == status
 
 
 def test_ctrl_c_is_status_130_wherever_it_comes(tmp_path: Path) -> None:

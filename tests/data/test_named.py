@@ -83,7 +83,7 @@ def test_several_files_are_united_and_a_cut_download_goes_on(host: Host, tmp_pat
     files = (RemoteFile("https://x.example/d/train.txt"), RemoteFile("https://x.example/d/test.txt"))
     entry = NamedSet("two", 2, 3, 4, "none", "", files=files)
     host.cuts = [10, 1, 1, 1]
-    with pytest.raises(DownloadError, match="what came is kept"):
+    with pytest.raises(DownloadError, match="the part received is stored"):
         load(entry, tmp_path, host.url)
     got, _ = load(entry, tmp_path, host.url)
     assert len(got) == 4

@@ -43,7 +43,7 @@ def drafted(source: Source, options: ExportRequest) -> Draft:
 
 def error_of(draft: Draft) -> float:
     """What quantising and shortening did to scores; a draft's own source may be rotated, which changes none."""
-    return distortion(packed_in_memory(draft), draft.source)
+    return distortion(draft, draft.source)
 
 
 @given(

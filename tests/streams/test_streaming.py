@@ -74,13 +74,13 @@ def test_each_segment_is_a_run_within_the_budget(whole: tuple[Path, StreamResult
         assert isinstance(run.items, PrefixTable)
         assert (run.users.n_rows, run.items.n_rows) == segment.known.shape
         assert np.array_equal(run.user_ids, segment.known.user_ids)
-        assert run.users.n_values + run.items.n_values == told.values == told.room
-        assert told.room == sum(segment.known.shape) * 2  # 25 % of 8
+        assert run.users.n_values + run.items.n_values == told.values == told.capacity
+        assert told.capacity == sum(segment.known.shape) * 2  # 25 % of 8
         assert run.metrics["test"] == told.metrics
         assert segment.measure(run.users.dense(), run.items.dense(), threads=1) == told.metrics
         assert run.item_counts is not None
         assert run.item_counts.tolist() == segment.known.item_counts().tolist()
-    assert followed.segments[-1].tries == 3 + 2  # equal sizes before, the actor's after
+    assert followed.segments[-1].n_trials == 3 + 2  # equal sizes before, the actor's after
     assert followed.mean()["ndcg@20"] == np.mean([told.metrics["ndcg@20"] for told in followed.segments[1:]])
     assert not list(folder.rglob("checkpoint*"))
     assert StreamResult.load(folder) == followed
@@ -167,7 +167,7 @@ def test_a_stream_of_another_command_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StopHere):
         train_stream(drifting(), out=tmp_path, progress=stop, **WANTED)
     before = contents(tmp_path)
-    with pytest.raises(RunError, match="go on with --resume"):
+    with pytest.raises(RunError, match="continue with --resume"):
         train_stream(drifting(), out=tmp_path, **WANTED)
     with pytest.raises(RunError, match="another command"):
         train_stream(drifting(), out=tmp_path, resume=True, **{**WANTED, "seed": 1})
@@ -241,7 +241,7 @@ def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_
         run = Run.load(tmp_path / "stream" / told.run)
         done = export(from_run(run), tmp_path / told.run, precision="fp32")
         assert done.nbytes <= 24 << 10
-        assert told.values > 0.9 * told.room
+        assert told.values > 0.9 * told.capacity
 
 
 def test_consecutive_segments_differ_by_a_patch(bundles: list[Path], tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     stopped = interrupted(command, (out / CHECKPOINT).exists)
     assert stopped.returncode == 130
     (told,) = [line for line in stopped.stderr.splitlines() if line]
-    assert told.startswith("interrupted; go on with the same command and --resume (")
+    assert told.startswith("interrupted; continue with the same command and --resume (")
     assert (out / CHECKPOINT).exists()
 
 

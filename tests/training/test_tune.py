@@ -106,7 +106,7 @@ def test_ctrl_c_keeps_the_finished_trials_and_the_same_command_goes_on(
     assert whole.returncode == 0, whole.stderr
     stopped = interrupted([*arguments, tmp_path / "out.json"], lambda: trials_in(tmp_path / "out.json") >= 2)
     assert stopped.returncode == 130
-    assert "the same command goes on" in stopped.stderr
+    assert "the same command resumes" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert stopped.stdout == ""
     assert 2 <= trials_in(tmp_path / "out.json") < 6

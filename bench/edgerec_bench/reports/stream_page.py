@@ -94,7 +94,7 @@ def _origin(result: StreamResult) -> str:
 def _row(segment: SegmentResult) -> list[Cell]:
     sizes = [f"{size:.1f}" for size in segment.mean_sizes.values()]
     new = segment.rows["new_users"] + segment.rows["new_items"]
-    counts = [segment.rows["users"], segment.rows["items"], new, segment.values, segment.room]
+    counts = [segment.rows["users"], segment.rows["items"], new, segment.values, segment.capacity]
     scores = [f"{segment.metrics[name]:.4f}" for name in METRICS]
     before = [str(segment.number), *(f"{count:,}" for count in counts)]
     return [*map(Cell, before), bytes_cell(segment.table_bytes), *map(Cell, [*sizes, *scores])]

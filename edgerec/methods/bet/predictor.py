@@ -1,8 +1,8 @@
 """BET's fitness predictor: a DeepSets network over the sets of rows that an action gives the same size.
 
 Qu et al. 2024 (arXiv 2310.14884), section 4.2; the network's shape, its activations and its optimiser are the authors'
-(code). A row is known by its frequency alone, so rows of equal frequency are counted, not looked at one by one: there
-are at most as many frequencies as the root of twice the interactions, about 1,400 of a million.
+(code). The network sees a row's frequency alone, so rows of equal frequency are counted instead of processed one by
+one: there are at most as many frequencies as the root of twice the interactions, about 1,400 of a million.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ else:
 
 
 Members = NDArray[np.float32]
-"""(d, n_groups) rows of each frequency that have each size: an action as the predictor sees it."""
+"""(d, n_groups) numbers of rows of each size and frequency: the predictor's representation of an action."""
 
 _LR, _LR_LEAST = 0.01, 0.002
 _AT_ONCE = 25
-"""Actions that are scored in one go: at 128 dimensions and a thousand frequencies 13 MB."""
+"""Actions that are scored at once: 13 MB at 128 dimensions and a thousand frequencies."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Groups:
     """Rows of equal frequency, of users and of items.
 
     Attributes:
-        frequencies: (n_groups,) float32 over the side's largest, users first.
-        user_groups, item_groups: (n,) each row's group.
-        n_user_groups: how many of the groups are of users.
+        frequencies: (n_groups,) float32, as shares of the largest one of users or of items, users first.
+        user_groups, item_groups: (n,) the group of each row.
+        n_user_groups: number of groups of users.
     """
 
     frequencies: NDArray[np.float32]
@@ -52,14 +52,14 @@ class Groups:
 
     @classmethod
     def of(cls, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]) -> Groups:
-        """The groups of rows with so many interactions (n_users,), (n_items,)."""
+        """Return the groups of rows with these numbers of interactions, (n_users,) and (n_items,)."""
         users, of_user = np.unique(user_counts, return_inverse=True)
         items, of_item = np.unique(item_counts, return_inverse=True)
         shares = [side / max(side.max(), 1) for side in (users, items)]
         return cls(np.concatenate(shares).astype(np.float32), of_user, of_item + users.size, users.size)
 
     def members(self, plan: SizePlan) -> Members:
-        """How many rows of each group have each size from 1 to d."""
+        """Return the numbers of rows of each group with each size from 1 to d."""
         sides = ((plan.users, self.user_groups), (plan.items, self.item_groups))
         n = self.frequencies.size
         places = [((plan.d if sizes is None else sizes) - 1) * n + groups for sizes, groups in sides]
@@ -68,20 +68,20 @@ class Groups:
 
 
 class Predictor:
-    """Predicts the fitness of an action from how it was with others.
+    """Predicts the fitness of an action from that of others.
 
-    q of a row is a network's output for its frequency, one network for users and one for items; of a set, another's
-    for the mean q of its rows beside its size; h of an action is the mean over the sets of all sizes, and the fitness a
-    network's output for h.
+    One network for users and one for items maps the frequency of a row to q; another maps the mean q of a set's rows,
+    together with its size, to the set's embedding; the embedding h of an action is the mean over the sets of all sizes,
+    and a last network maps h to the fitness.
     """
 
     def __init__(self, groups: Groups, d: int, seed: int, *, decay: float = 1.0, by_rows: bool = False) -> None:
-        """A predictor that has learned nothing yet.
+        """Initialise an untrained predictor.
 
         Args:
-            decay: a factor on the step size after every update, down to a fifth of the first.
-            by_rows: whether a set counts by how many rows it has; else all count the same, empty ones too, as in the
-                authors' code, and how many rows have a size is all but lost.
+            decay: factor on the step size after every update, down to a fifth of the first.
+            by_rows: True to weight a set by its number of rows; else all sets weigh the same, empty ones too, as in the
+                authors' code, which nearly loses how many rows have a size.
         """
         self._generator = torch.Generator().manual_seed(seed)
         self._users, self._items = self._network(1, 16, 16), self._network(1, 16, 16)
@@ -94,15 +94,15 @@ class Predictor:
         self._sizes = (torch.arange(1, d + 1) / d)[:, None]
 
     def predict(self, actions: Sequence[Members]) -> NDArray[np.float64]:
-        """(n,) the fitness of each action."""
+        """Return the (n,) predicted fitness of actions."""
         return self._in_parts(actions, fitness=True)[:, 0]
 
     def embed(self, actions: Sequence[Members]) -> NDArray[np.float64]:
-        """(n, 64) the h of each action."""
+        """Return the (n, 64) embeddings h of actions."""
         return self._in_parts(actions, fitness=False)
 
     def update(self, actions: Sequence[Members], fitness: Sequence[float]) -> float:
-        """One step of Adam on the mean squared error of these actions (at least one); the error before it."""
+        """Make one step of Adam on the mean squared error of actions (at least one); return the error before it."""
         with torch_threads(1):
             self._optimizer.param_groups[0]["lr"] = max(_LR * self._decay**self._updates, _LR_LEAST)
             self._updates += 1
@@ -122,7 +122,7 @@ class Predictor:
         return np.concatenate(found)
 
     def _embed(self, members: torch.Tensor) -> torch.Tensor:
-        """(n, 64) of members (n, d, n_groups)."""
+        """Return the (n, 64) embeddings of members (n, d, n_groups)."""
         sides = torch.tensor_split(self._frequencies, [self._n_user_groups])
         rows = torch.cat(
             [_through(side, network) for side, network in zip(sides, (self._users, self._items), strict=True)]
@@ -134,17 +134,17 @@ class Predictor:
         return (sets * counts).sum(1) / counts.sum(1) if self._by_rows else sets.mean(1)
 
     def _network(self, *widths: int) -> list[torch.Tensor]:
-        """Weights and biases of its layers, uniform up to the root of what comes in, as torch's own layers begin."""
-        made = []
+        """Draw weights and biases of layers, uniform within 1 / sqrt(inputs), as torch's own layers."""
+        layers = []
         for into, out in pairwise(widths):
             for shape in ((into, out), (out,)):
                 values = (torch.rand(shape, generator=self._generator) * 2 - 1) / into**0.5
-                made.append(values.requires_grad_())
-        return made
+                layers.append(values.requires_grad_())
+        return layers
 
 
 def _through(x: torch.Tensor, network: list[torch.Tensor]) -> torch.Tensor:
-    """LeakyReLU after every layer, the last one too."""
+    """Apply the layers, with LeakyReLU after each, the last one too."""
     for weights, biases in zip(network[::2], network[1::2], strict=True):
         x = leaky_relu(x @ weights + biases)
     return x

@@ -1,13 +1,14 @@
-"""BET: sizes of whole tables are drawn, a network predicts which are worth a training, and the best are trained fully.
+"""BET: draws sizes of whole tables, evaluates those with the best predicted fitness, and trains the best in full.
 
-Budgeted embedding table (Qu, Chen, Nguyen and Yin 2024, arXiv 2310.14884). An action sets all sizes at once and keeps
-to the budget by construction; its fitness is eval on validation, over that of the full-size model, after a short
-training that goes on from it. Of `candidates` actions an iteration one is evaluated: by turns three times the one that
-is predicted to be fittest, one at random, and one whose embedding is nearest to the fittest so far (section 4.3).
+Budgeted embedding table (Qu, Chen, Nguyen and Yin 2024, arXiv 2310.14884). An action sets all sizes at once and meets
+the budget by construction; its fitness is eval on validation after a short training that continues from the full-size
+model, over the eval of that model. An iteration draws `candidates` actions and evaluates one: in a cycle of five, three
+times the one with the best predicted fitness, once a random one, and once the one whose embedding is nearest to the
+fittest so far (section 4.3).
 
-Ours: sizes are projected onto the budget exactly (edgerec/methods/search/sampler.py); the final trainings stop on
-validation, the authors' on users of the test part; items' frequencies are what the predictor sees of them, where the
-authors' code gives it their numbers.
+Differences from the paper: sizes are projected onto the budget exactly (edgerec/methods/search/sampler.py); the final
+trainings stop on validation, the authors' on users of the test part; the predictor sees items by their frequencies, in
+the authors' code by their numbers.
 """
 
 from __future__ import annotations
@@ -33,29 +34,30 @@ if TYPE_CHECKING:
     from edgerec.methods.bet.predictor import Members
 
 STRATEGIES = ("greedy", "random", "nearest")
-"""How an action is chosen: the fittest by the predictor, any, or that whose embedding is nearest to the fittest's."""
+"""Choices of an action: the best predicted one, a random one, or the nearest embedding to the fittest action's."""
 EPOCHS = {"ials": 1, "ngcf": 15}
-"""Epochs of fine-tuning, by what is trained; 10 for others, as in the paper. iALS solves for its optimum at once."""
+"""Epochs of fine-tuning by backbone; 10 for others, as in the paper. iALS solves for its optimum at once."""
 
 
 @dataclass(frozen=True)
 class BETConfig(SearchConfig):
-    """How actions are drawn and chosen.
+    """Settings of BET's search.
 
     Attributes:
-        epochs: of the fine-tuning that evaluates an action; None for 1 of iALS, 15 of ngcf and 10 of others.
-        retrain: so many of the best actions are trained in full, and the best of them on validation ships.
-        include_uniform_baseline: whether one size for all is trained in full with them, so that nothing ships that
-            validation finds worse (ours).
-        iterations: T, trainings that evaluate an action. The paper names 10, and 50 in its study of it and in its code.
-        candidates: m, actions that are drawn for one that is evaluated.
+        epochs: epochs of the fine-tuning that evaluates an action; None for 1 of iALS, 15 of ngcf and 10 of others.
+        retrain: number of the best actions to train in full; the best of them on validation is exported.
+        include_uniform_baseline: True to train one size for all rows with them, so that the result is not worse than it
+            on validation (ours).
+        iterations: T, number of evaluated actions. The paper names 10, and 50 in its study of it and in its code.
+        candidates: m, actions that are drawn for each evaluated one.
         selection: 'predictor', or 'random' for none: the paper's ablation.
-        parallel_actions: actions that are chosen before any of them is evaluated, and so can be evaluated in parallel.
-        turns: strategies of consecutive iterations, again and again, with commas: of `STRATEGIES`.
-        updates, pairs: steps of the predictor after each such batch of actions, each on so many random pairs of those
-            that were evaluated.
+        parallel_actions: actions that are chosen before any of them is evaluated, so that workers can evaluate them in
+            parallel.
+        turns: strategies of consecutive iterations, cyclic, with commas: of `STRATEGIES`.
+        updates, pairs: steps of the predictor after each batch of actions, and the evaluated actions, drawn at random,
+            of each step.
         decay: factor on the predictor's step size after every step.
-        by_rows: whether what the predictor makes of a size counts by how many rows have it.
+        by_rows: True if the predictor weights a size by the number of its rows.
     """
 
     retrain: int = 5
@@ -94,8 +96,8 @@ VARIANTS: Mapping[str, BETConfig] = {
     "paper": _PAPER,
     "authors_code": replace(_PAPER, turns="greedy,greedy,greedy,nearest,random", retrain=3),
 }
-"""By name: this project's; the paper's, whose predictor ranks little after two steps an action
-(docs/research/searched-sizes.md); and its authors' code, where it differs from the paper."""
+"""Configs by name: this project's; the paper's, whose predictor hardly ranks after two steps an action
+(docs/research/searched-sizes.md); and the authors' code where it differs from the paper."""
 
 
 class BET:
@@ -108,8 +110,11 @@ class BET:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: BETConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row, DataError where the split holds nothing
-        back, WorkerError where a worker is lost."""
+        """Search sizes and train the best in full.
+
+        Raises BudgetError if the budget leaves less than one value a row, DataError if the split holds nothing back,
+        WorkerError if a worker is lost.
+        """
         sampler = Sampler(job.train.user_counts(), job.train.item_counts(), searched_budget(job))
         history = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
         trained = "ials" if config.proxy == "ials" else job.backbone.name
@@ -122,12 +127,12 @@ class BET:
 
 
 _DRAWS, _LEARNING, _WEIGHTS = range(3)
-"""What randomness is for."""
+"""Streams of random numbers by purpose."""
 
 
 @dataclass(frozen=True)
 class _ChosenAction:
-    """An action that is to be evaluated, and why."""
+    """An action to evaluate, and the strategy that chose it."""
 
     action: Action
     strategy: str
@@ -135,7 +140,7 @@ class _ChosenAction:
 
 
 class BETSearch:
-    """One search; `run` fills the history."""
+    """A search in progress; `run` fills the history."""
 
     def __init__(
         self,
@@ -157,22 +162,22 @@ class BETSearch:
         self._fitness: list[float] = []
 
     def run(self) -> None:
-        """Judge `iterations` actions, those that the history holds already included. Raises as `Judge.each` does."""
+        """Evaluate `iterations` actions, including those in the history. Raises as `SizeEvaluator.each` does."""
         for start in range(0, self._config.iterations, self._config.parallel_actions):
             self._evaluate_all(range(start, min(start + self._config.parallel_actions, self._config.iterations)))
             self._learn(start)
 
     def predict(self, actions: Sequence[Action]) -> NDArray[np.float64]:
-        """(n,) fitness of actions by the predictor as it is now."""
+        """Return the (n,) fitness of actions by the current predictor."""
         return self._predictor.predict(self._members_of(actions))
 
     def _evaluate_all(self, iterations: range) -> None:
-        """Choose an action for each iteration, by the predictor as it is now, and evaluate them."""
+        """Choose an action for each iteration by the current predictor, and evaluate them."""
         known = self._history.evaluated[iterations.start : iterations.stop]
         new = iterations[len(known) :]
         choices = [self._choose(number) for number in new]
         plans = [self._sampler.plan(choice.action) for choice in choices]
-        # The same draws for all: what differs is the sizes' doing.
+        # Trainings share their random draws, so that differences come from the sizes.
         answers = self._evaluator.each(plans)
         started = time.perf_counter()
         for number, choice, plan in zip(new, choices, plans, strict=True):
@@ -202,7 +207,7 @@ class BETSearch:
         return [self._groups.members(self._sampler.plan(action, exact=True)) for action in actions]
 
     def _distances(self, members: list[Members]) -> NDArray[np.float64]:
-        """(n,) between the embeddings of actions and that of the fittest so far."""
+        """Return (n,) distances between the embeddings of actions and that of the fittest so far."""
         best = self._members[int(np.argmax(self._fitness))]
         embedded = self._predictor.embed([best, *members])
         distances: NDArray[np.float64] = np.linalg.norm(embedded[1:] - embedded[0], axis=1)
@@ -218,7 +223,7 @@ class BETSearch:
         self, number: int, choice: _ChosenAction, plan: SizePlan, value: float, seconds: float
     ) -> dict[str, Any]:
         counts = self._sampler.user_counts, self._sampler.item_counts
-        kept = sum(int(sizes.sum()) for sizes in (plan.users, plan.items) if sizes is not None)
+        values = sum(int(sizes.sum()) for sizes in (plan.users, plan.items) if sizes is not None)
         return {
             "iteration": number,
             "action": choice.action.to_json(),
@@ -226,7 +231,7 @@ class BETSearch:
             "predicted": choice.predicted,
             "fitness": value / max(self._evaluator.full().mean, 1e-12),
             "eval": value,
-            "density": kept / (sum(side.size for side in counts) * plan.d),
+            "density": values / (sum(side.size for side in counts) * plan.d),
             "seconds": round(seconds, 3),
             "sizes": size_deciles(plan, *counts),
         }

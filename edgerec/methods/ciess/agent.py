@@ -1,4 +1,4 @@
-"""One side's agent: an actor proposes a size, a walk goes to others near it, and a critic chooses among them."""
+"""The agent of users or of items: an actor proposes a size, a walk visits nearby ones, and a critic chooses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Sizes = NDArray[np.int64]
 
 
 class Walk:
-    """A walk on the sizes 1..d_max, where those at most `reach` apart are neighbours.
+    """A random walk on the sizes 1..d_max, in which sizes at a distance of at most `reach` are neighbours.
 
-    A step goes to a neighbour with a probability proportional to 1 / distance, as the authors' code has it; it never
-    stays where it is, but where there is no other size.
+    A step goes to a neighbour with a probability proportional to 1 / distance, as in the authors' code; it stays only
+    if there is no other size.
     """
 
     def __init__(self, d_max: int, reach: int = 5) -> None:
-        """Raises SettingError for less than one size, or a reach below one."""
+        """Prepare the steps. Raises SettingError for less than one size, or a reach below one."""
         check_range("d_max", d_max, 1, 1e9)
         check_range("reach", reach, 1, 1e9)
         self.d_max = d_max
@@ -34,7 +34,7 @@ class Walk:
         self._cumulated = np.cumsum(weights / np.where(total > 0, total, 1), axis=1)
 
     def step(self, sizes: Sizes, rng: np.random.Generator) -> Sizes:
-        """(n,) sizes, one step on from (n,) sizes in 1..d_max, each drawn on its own."""
+        """Return (n,) sizes one step from (n,) sizes in 1..d_max, drawn independently."""
         if self.d_max == 1:
             return sizes.copy()
         rows = self._cumulated[sizes - 1]
@@ -44,7 +44,7 @@ class Walk:
         return ends
 
     def visited(self, start: Sizes, steps: int, rng: np.random.Generator) -> Sizes:
-        """(n, steps + 1) sizes: the start, and where `steps` steps lead one after another."""
+        """Return (n, steps + 1) sizes: the start and the sizes after each of `steps` steps."""
         at = [start]
         for _ in range(steps):
             at.append(self.step(at[-1], rng))
@@ -52,20 +52,20 @@ class Walk:
 
 
 def nearest_size(actions: NDArray[np.floating], d_max: int) -> Sizes:
-    """(n,) sizes in 1..d_max nearest to (n,) real actions."""
+    """Return the (n,) sizes in 1..d_max nearest to (n,) real actions."""
     sizes: Sizes = np.clip(np.rint(actions), 1, d_max).astype(np.int64)
     return sizes
 
 
 PAPER_D = 128
-"""Dimensions that the paper's noise is meant for; with others it is scaled."""
+"""Dimensions of the paper's noise, which is scaled for others."""
 _GAUSS = 6.0
 _UNIFORM = 11.0
 _OU_STD, _OU_PULL, _OU_STEP = 40.0, 0.15, 0.01
 
 
 def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float64]:
-    """(n,) noise on sizes 1..d.
+    """Return (n,) noise on sizes 1..d.
 
     'gauss' has a standard deviation of 6, 'uniform' reaches from -11 to 11, and 'ou' is an Ornstein-Uhlenbeck process
     (deviation 40, pull 0.15, step 0.01) that begins with the episode: CIESS's, for 128 dimensions.
@@ -89,23 +89,23 @@ def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float
 Floats = NDArray[np.float32]
 
 WALK_STEPS, WALK_REACH = 5, 5
-"""CIESS, section 3.3: with where it starts, six sizes."""
+"""Steps and reach of the walk (CIESS, section 3.3): six sizes with the start."""
 _LEAST_NOISE = 1 / 6
-"""Of the paper's noise, whatever the sizes: one dimension of 128."""
+"""Minimum share of the paper's noise for small sizes: one dimension of 128."""
 
 
 @dataclass(frozen=True)
 class Exploring:
-    """How an agent tries what its actor does not propose.
+    """Settings of an agent's exploration.
 
     Attributes:
         noise: 'gauss', 'ou' or 'uniform'.
-        walk: whether a critic chooses among the sizes of a walk.
-        after_critic: noise is added to what the critic chose, one number for all rows, as in the authors' code; else
-            to what the actor proposes, one a row, as in the paper.
-        shared: noise that rows have in common comes first (ours): the more popular are made larger, or smaller, by one
-            factor a visit, and users as a whole against items. Of thousands of rows with noise of their own the sums
-            are always alike, and no visit says more of any size than another; that of common noise differs.
+        walk: True if a critic chooses among the sizes of a walk.
+        after_critic: add noise to the critic's choice, one number for all rows, as in the authors' code; else to the
+            actor's proposal, one a row, as in the paper.
+        shared: start with noise that rows share (ours): a visit changes the sizes of popular rows relative to rare
+            ones by a factor, and those of users relative to items. With independent noise the sums over thousands of
+            rows are always alike, so that no visit is more informative than another.
     """
 
     noise: str = "gauss"
@@ -116,24 +116,24 @@ class Exploring:
 
 @dataclass(frozen=True)
 class AgentAction:
-    """What an agent does with all rows at once.
+    """The action of an agent for all rows.
 
     Attributes:
-        sizes: (n,) that are to be tried.
-        proposed: (n,) float32 of the actor, without noise and walk, brought to the mean that was asked for.
-        wanted: their mean before that.
+        sizes: (n,) sizes to evaluate.
+        proposed: (n,) float32 sizes of the actor, without noise and walk, scaled to the required mean.
+        proposed_mean: their mean before scaling.
     """
 
     sizes: Sizes
     proposed: Floats
-    wanted: float
+    proposed_mean: float
 
 
 class Agent:
-    """Sizes for the users, or the items, of an environment, and what it learns from.
+    """Chooses sizes for the users, or the items, of an environment, and learns from their rewards.
 
-    Where it sees sizes by their logarithm (ours), noise and walk shrink with the sizes that it proposes: noise of 6
-    dimensions suits rows of 64, and leaves nothing of sizes about 6.
+    With logarithmic sizes (ours), noise and walk shrink with the proposed sizes: noise of 6 dimensions suits rows of
+    64, and destroys sizes of about 6.
     """
 
     def __init__(
@@ -150,8 +150,16 @@ class Agent:
         lanes: int,
         seed: int,
     ) -> None:
-        """`environment` is of the quality that is paid for; `side` is 0 for users and 1 for items; `begin` the size
-        that it proposes at first; `memory` the visits that are replayed, of `lanes` episodes by turns."""
+        """Initialise an agent.
+
+        Args:
+            environment: environment of the rewarded quality.
+            side: 0 for users, 1 for items.
+            log: True to see sizes by their logarithm.
+            begin: the size that it proposes at first.
+            gamma: discount.
+            memory: number of replayed visits, of `lanes` interleaved episodes.
+        """
         self._environment, self._side, self._d, self._exploring, self._log = environment, side, d, exploring, log
         high = float(np.log(d)) if log else d
         unit = (high - self._low) / (PAPER_D - 1)
@@ -167,11 +175,11 @@ class Agent:
         return 0.0 if self._log else 1.0
 
     def _seen(self, sizes: NDArray[Any]) -> Floats:
-        """Sizes as the networks see them."""
+        """Return sizes as inputs of the networks."""
         return (np.log(sizes) if self._log else sizes).astype(np.float32)
 
     def full(self) -> tuple[Sizes, Floats]:
-        """What an episode begins with: full rows of quality 1."""
+        """Return the start of an episode: full rows of quality 1."""
         n = self._environment.known[self._side].size
         return np.full(n, self._d, np.int64), np.ones(n, np.float32)
 
@@ -185,19 +193,19 @@ class Agent:
         mean: float | None = None,
         tilt: float = 0.0,
     ) -> AgentAction:
-        """For all rows, that have `sizes` (n,) and `quality` (n,) now.
+        """Choose sizes for all rows, which have `sizes` (n,) and `quality` (n,) now.
 
         Args:
-            mean: of the sizes, where they are to keep to one.
-            tilt: by e^tilt is the most popular row, of popularity 1, made larger beside one of popularity 0.
+            mean: required mean of the sizes; None for any.
+            tilt: logarithm of the factor of the most popular row, of popularity 1, relative to one of popularity 0.
         """
         states = self._environment.states(self._side, slice(None), sizes, quality)
         seeds = [[self._seed, episode, at] for at in range(iteration + 1)]
         acted, exploring = self._td3.act(states), self._exploring
         proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
         plain, level = (
-            np.clip(wanted, 1, self._d) if mean is None else levelled(wanted, mean, self._d)
-            for wanted in (proposed, proposed * np.exp(tilt * self._popularity))
+            np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d)
+            for own in (proposed, proposed * np.exp(tilt * self._popularity))
         )
         spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
         chosen = nearest_size(level, self._d)
@@ -213,7 +221,7 @@ class Agent:
         return AgentAction(chosen, plain.astype(np.float32), float(proposed.mean()))
 
     def learn(self, updates: int, batch: int, number: int) -> None:
-        """So many steps on transitions of the replay memory, where it holds any; `number` tells calls apart."""
+        """Make `updates` steps on transitions of the replay memory, if it holds any; `number` seeds the draws."""
         rng = np.random.default_rng([self._seed, number])
         for _ in range(updates if len(self.replay) else 0):
             drawn = self.replay.draw(batch, rng)
@@ -225,12 +233,12 @@ class Agent:
             self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
 
     def state(self) -> State:
-        """Networks and replay memory."""
+        """Return the networks and the replay memory."""
         parts = {"td3": self._td3.state(), "replay": self.replay.state()}
         return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
     def restore(self, state: State) -> None:
-        """Continue from `state()` of one that was made with the same arguments, to the same result to the bit."""
+        """Continue from `state()` of an agent with the same arguments, to the same result to the bit."""
         for part, restore in (("td3", self._td3.restore), ("replay", self.replay.restore)):
             restore(
                 {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
@@ -238,7 +246,7 @@ class Agent:
 
 
 def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:
-    """(n,) real sizes in 1..d in proportion to `sizes` (n,), of that mean, which is in 1..d."""
+    """Return (n,) real sizes in 1..d in proportion to `sizes` (n,), with the given mean in 1..d."""
     low, high = np.log(1 / sizes.max()), np.log(d / sizes.min())
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,16 +1,16 @@
-"""CIESS: agents change the size of every row, time after time, and learn which sizes keep its quality.
+"""CIESS: agents repeatedly change the size of every row and learn which sizes preserve its quality.
 
 Continuous input embedding size search (Qu, Chen, Zhao, Cui, Zheng and Yin 2023, arXiv 2304.03501). One agent for users
-and one for items see a row's popularity, size and quality, and are paid its quality less the memory that it takes; a
-random walk leads from what the actor proposes to sizes near it, of which the critic chooses. Quality is eval on
+and one for items observe a row's popularity, size and quality; their reward is its quality less the cost of its memory.
+A random walk leads from the actor's proposal to nearby sizes, of which the critic chooses. Quality is eval on
 validation after a short training from scratch, over that of the full-size model.
 
-The paper's budget is soft: it filters what was visited. Here it is met: visited sizes are projected on it exactly and
+The paper's budget is soft: it filters visited sizes. Here it is met exactly: visited sizes are projected onto it and
 evaluated once more; the best are trained in full, and validation chooses.
 
-What agents see of a row's quality, and what they are paid for, are measured on different halves of the validation part:
-paid for what they see they overfit to that part, row by row. And of visited sizes only what rows of like popularity
-have in common ships: the fittest of many visits are those whose rows had luck (docs/research/searched-sizes.md).
+The observed and the rewarded quality of a row are measured on different halves of the validation part: with one part
+for both, agents overfit to it, row by row. Of visited sizes only the part that rows of similar popularity share is
+used: the fittest of many visits are those whose rows were lucky (figures: docs/research/searched-sizes.md).
 """
 
 from __future__ import annotations
@@ -30,53 +30,52 @@ from edgerec.models import check_choice, check_range
 from edgerec.training import FitResult
 
 ORIGINS = ("visited", "projected", "proposed", "smoothed")
-"""Of sizes: edgerec/methods/ciess/visits.py has what they are."""
+"""Origins of candidate sizes; `Candidate` in edgerec/methods/ciess/visits.py defines them."""
 UNIFORM = "uniform"
-"""One size for all, which ships if none of these is better on validation."""
+"""One size for all rows, the result if none of these is better on validation."""
 NOISES = ("gauss", "ou", "uniform")
 RANKINGS = ("fitness", "quality")
 
 _EPOCHS, _IALS_EPOCHS = 5, 2
-"""Of the trainings that evaluate sizes. iALS solves for its optimum at once, from the svd."""
+"""Epochs of the trainings that evaluate sizes. iALS solves for its optimum at once, from the svd."""
 
 
 @dataclass(frozen=True)
 class CIESSConfig(SearchConfig):
-    """How sizes are searched.
+    """Settings of CIESS's search.
 
     Attributes:
-        epochs: of the training that evaluates sizes; None for 5, and 2 of iALS.
+        epochs: epochs of the training that evaluates sizes; None for 5, and 2 of iALS.
         episodes: M; each begins with full rows.
         iterations: T, changes of all sizes in an episode; 11 in the authors' code.
-        cost: lambda, of a full row's memory with a quality of 1: the paper's 0.4, the code's 0.03; None for one that
-            rises while agents want more than the share of `budgets` that the search is at, and falls below; sizes are
-            then brought to that share before they are evaluated.
-        budgets: shares of the full tables that one search is to serve, such as '20%,10%,5%', one after another; None
-            for the run's own budget. Read if the cost follows them.
+        cost: lambda, the cost of a full row's memory relative to a quality of 1: the paper's 0.4, the code's 0.03. None
+            for a cost that rises while agents propose more than the current share of `budgets`, and falls below it;
+            sizes are then projected onto that share before they are evaluated.
+        budgets: shares of the full tables that one search targets, such as '20%,10%,5%', one after another; None
+            for the run's own budget. Used if `cost` is None.
         ratio: quality is the share of the full model's metric, at most 1, as in the paper; else the metric itself.
-        zero_based_cost: a row of one dimension costs nothing, as in the code; else as much as it has, as in the paper.
-        log_sizes: agents see sizes and frequencies by their logarithm, and noise follows the sizes.
-        walk: whether the critic chooses among the sizes of a random walk; False is the paper's ablation.
+        zero_based_cost: a row of one dimension costs nothing, as in the code; else its share, as in the paper.
+        log_sizes: agents see sizes and frequencies by their logarithm, and noise scales with the sizes.
+        walk: True if the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
-        noise_after_critic: noise comes after the critic's choice, one number for all rows, as in the code.
-        shared_noise: rows have noise in common too (edgerec/methods/ciess/agent.py).
-        holdout_reward: the quality of a row that agents see and the quality that they are paid for are measured on
-            different halves of the validation part. Else they keep the sizes with which a row was lucky there, and
-            overfit to the validation part, row by row.
+        noise_after_critic: add noise after the critic's choice, one number for all rows, as in the code.
+        shared_noise: add noise that rows share (see `Exploring` in edgerec/methods/ciess/agent.py).
+        holdout_reward: measure the observed and the rewarded quality of a row on different halves of the validation
+            part. Else agents prefer sizes with which a row was lucky there, and overfit to that part, row by row.
         gamma: discount.
         updates, batch: steps of each agent a visit, and transitions in each.
         memory: visits whose transitions are replayed.
-        parallel_episodes: episodes side by side, so that workers evaluate as many sizes in parallel; it changes what
-            is found.
-        ranked_by: what the best are best in: 'fitness', the mean metric of users; or 'quality', the mean over users
-            and items of their own ratio to the full model, at most 1.
-        n_finalists: of each source of sizes so many are projected on the budget and evaluated once more.
-        candidate_sources: what is trained in full: 'visited' sizes as they are, 'projected' ones, 'proposed' by the
-            actors and projected, visited ones 'smoothed' and projected, and 'uniform', one size for all (ours), so
-            that nothing ships that validation finds worse; with commas, the best of which ships. A run tells which
-            it was.
-        search: a folder of finished searches: one of the same data, seed and settings is taken from there, and
-            otherwise left there for runs with other budgets. None keeps it in the run's folder alone.
+        parallel_episodes: number of simultaneous episodes, whose sizes workers evaluate in parallel; it changes the
+            result.
+        ranked_by: the ranking of visits: 'fitness', the mean metric of users; or 'quality', the mean over users and
+            items of their own ratio to the full model, at most 1.
+        n_finalists: number of candidates of each source that are projected onto the budget and evaluated once more.
+        candidate_sources: sources of the sizes that are trained in full, with commas: 'visited' sizes as they are,
+            'projected' ones, 'proposed' ones of the actors, projected, 'smoothed' ones, projected, and 'uniform', one
+            size for all (ours), so that the result is not worse than it on validation. The best is the result, and a
+            run records its source.
+        search: a folder of finished searches: a run reads one of the same data, seed and settings from there, or else
+            stores its own there for runs with other budgets. None stores it in the run's folder alone.
     """
 
     episodes: int = 30
@@ -102,7 +101,7 @@ class CIESSConfig(SearchConfig):
     search: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range, BudgetError for budgets that cannot be read."""
+        """Raise SettingError for values out of range, BudgetError for malformed budgets."""
         super().__post_init__()
         check_range("episodes", self.episodes, 1, 1e6)
         check_range("iterations", self.iterations, 1, 1e6)
@@ -124,11 +123,11 @@ class CIESSConfig(SearchConfig):
         self.shares()
 
     def sources(self) -> tuple[str, ...]:
-        """Return those of `candidate_sources`."""
+        """Return the names in `candidate_sources`."""
         return tuple(name.strip() for name in self.candidate_sources.split(","))
 
     def shares(self) -> tuple[float, ...]:
-        """Return those of `budgets`. Raises BudgetError."""
+        """Return the shares in `budgets`. Raises BudgetError."""
         found = [Budget.parse(text) for text in self.budgets.split(",")] if self.budgets is not None else []
         wrong = [str(budget) for budget in found if budget.kind != "share"]
         if wrong:
@@ -137,7 +136,7 @@ class CIESSConfig(SearchConfig):
 
     @property
     def visits(self) -> int:
-        """How many sizes are evaluated."""
+        """Number of evaluated sizes."""
         return self.episodes * self.iterations
 
 
@@ -160,7 +159,7 @@ VARIANTS: Mapping[str, CIESSConfig] = {
         _PAPER, epochs=20, iterations=11, cost=0.03, ratio=False, zero_based_cost=True, noise_after_critic=True
     ),
 }
-"""By name: this project's; the paper's; and its authors' code, where it differs from the paper."""
+"""Configs by name: this project's; the paper's; and the authors' code where it differs from the paper."""
 
 
 class CIESS:
@@ -173,8 +172,11 @@ class CIESS:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: CIESSConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row, or with visited sizes alone where none
-        of them spends it; DataError where the split holds nothing back, WorkerError where a worker is lost."""
+        """Search sizes and train the best in full.
+
+        Raises BudgetError if the budget leaves less than one value a row, or if visited sizes are the only source and
+        none spends it; DataError if the split holds nothing back; WorkerError if a worker is lost.
+        """
         # torch comes with the search; methods are listed without it.
         from edgerec.methods.ciess.search import searched
 
@@ -188,20 +190,20 @@ def epochs_of(job: Job, config: CIESSConfig) -> int:
 
 
 def shares_of(job: Job, config: CIESSConfig) -> tuple[float, ...]:
-    """Return the shares that the search is to come near; none if the cost is fixed. Raises BudgetError."""
+    """Return the target shares of the search; none if the cost is fixed. Raises BudgetError."""
     budget = searched_budget(job)
     own = config.shares() or (budget.total / (budget.n_rows * job.d),)
     return own if config.cost is None else ()
 
 
 _RULES = 4
-"""Changes with what a search finds by the same settings."""
+"""Version of the search; it changes if the same settings find other sizes."""
 _AFTER_SEARCH = ("budgets", "ranked_by", "n_finalists", "candidate_sources", "retrain", "search")
-"""Settings that decide nothing of what a search finds; `budgets` by its shares alone."""
+"""Settings that do not influence a search; `budgets` does so by its shares alone."""
 
 
 def key_of(job: Job, config: CIESSConfig) -> dict[str, Any]:
-    """Return all that decides what a search finds, as JSON."""
+    """Return everything that decides the result of a search, as JSON."""
     return {
         "rules": _RULES,
         "train": job.split.train.fingerprint(),
@@ -217,8 +219,8 @@ def key_of(job: Job, config: CIESSConfig) -> dict[str, Any]:
     }
 
 
-def kept_at(job: Job, config: CIESSConfig, name: str) -> Path | None:
-    """Return where a finished search is left: in the folder of searches by `name`, or in the run's folder."""
+def search_path(job: Job, config: CIESSConfig, name: str) -> Path | None:
+    """Return the file of a finished search, in the folder of searches by `name` or in the run's folder."""
     if config.search is not None:
         return Path(config.search) / f"ciess-{name}.npz"
     return None if job.checkpoint is None else job.checkpoint.folder / VISITS_NAME

@@ -1,4 +1,4 @@
-"""CIESS's search: agents change all sizes, a fresh model is trained within them, and they learn."""
+"""CIESS's search: agents change all sizes, a new model is trained within them, and the agents learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgerec.budget import project_sizes
 from edgerec.files import check_folder
 from edgerec.methods.base import Job
 from edgerec.methods.ciess.agent import Agent, AgentAction, Exploring
-from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, kept_at, key_of, shares_of
+from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, key_of, search_path, shares_of
 from edgerec.methods.ciess.environment import Environment, Rules
 from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, Visits, candidates
 from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
@@ -26,10 +26,10 @@ from edgerec.methods.search.history import SearchHistory, size_deciles
 from edgerec.models import SizePlan, State
 from edgerec.training import Checkpoint, FitResult, Snapshot, Step
 
-_CHEAPEST, _DEAREST = 0.01, 100.0
+_LOWEST_COST, _HIGHEST_COST = 0.01, 100.0
 _TILT, _BALANCE = 2.0, 0.25
-"""Standard deviations of noise in common: of the logarithm of a popular row's size over a rare one's, and of a mean
-user's over a mean item's."""
+"""Standard deviations of shared noise: of the log ratio of a popular row's size to a rare one's, and of a mean user's
+to a mean item's."""
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 OnEntry = Callable[[dict[str, Any]], None]
@@ -77,15 +77,15 @@ class Explorer:
 
     @property
     def _strict(self) -> bool:
-        """Whether sizes are brought to a share before they are evaluated, and costs follow what the agents wanted."""
+        """True if sizes are projected onto a share before evaluation, and costs follow the agents' proposals."""
         return self._config.cost is None
 
     def _share(self, visit: int) -> float:
-        """Return the share that a visit is to come near: the search's time is divided among them evenly."""
+        """Return the target share of a visit; each share has an equal part of the search."""
         return self._shares[visit * len(self._shares) // self._config.visits]
 
     def run(self, on_entry: OnEntry) -> Visits:
-        """Continue to the search's end; `on_entry` gets each visit's history entry, those before too."""
+        """Run the search to its end; `on_entry` gets the history entry of each visit, earlier ones included."""
         for entry in self.visits.entries:
             on_entry(entry)
         while len(self.visits) < self._config.visits:
@@ -96,7 +96,7 @@ class Explorer:
         return self.visits
 
     def _step(self) -> None:
-        """One iteration of as many episodes as go on at once."""
+        """Make one iteration of all parallel episodes."""
         begun, first, lanes = time.monotonic(), len(self.visits), range(self._config.parallel_episodes)
         group, iteration = divmod(first // self._config.parallel_episodes, self._config.iterations)
         episodes = [group * self._config.parallel_episodes + lane for lane in lanes]
@@ -141,26 +141,28 @@ class Explorer:
             agent.learn(self._config.updates * len(plans), self._config.batch, first)
 
     def _common_noise(self, visit: int) -> tuple[float, float, float]:
-        """Of the balance of the sides, and of the tilts of users and of items; zeros where there is none in common."""
+        """Draw the shared noise of the balance of users and items and of the tilt of each; zeros without it."""
         if not self._config.shared_noise:
             return 0.0, 0.0, 0.0
         drawn = np.random.default_rng([self._job.seed, visit]).normal(0, (_BALANCE, _TILT, _TILT))
         return float(drawn[0]), float(drawn[1]), float(drawn[2])
 
     def _totals(self, visit: int, noise: float) -> tuple[int, int]:
-        """Values of users and of items, whose sum is the visit's share: each its part by rows, or around the balance
-        that was best at this share so far."""
+        """Return the numbers of values of users and of items, whose sum is the visit's share.
+
+        Each side has its share by rows, or around the best balance so far at this share.
+        """
         d, share = self._job.d, self._share(visit)
         users, items = (agent.replay.known.size for agent in self._agents)
-        # Rounded as a budget is: a value more, and what is visited could not ship as it is.
+        # Rounded as a budget is: with a value more, visited sizes would exceed it.
         total = max(int(share * d * (users + items) + 1e-6), users + items)
         factor = np.exp(noise + (self._best_balance(share) if self._config.shared_noise else 0.0))
-        wanted = total * users * factor / (users * factor + items)
-        for_users = int(np.clip(round(wanted), max(users, total - items * d), min(users * d, total - items)))
+        part = total * users * factor / (users * factor + items)
+        for_users = int(np.clip(round(part), max(users, total - items * d), min(users * d, total - items)))
         return for_users, total - for_users
 
     def _best_balance(self, share: float) -> float:
-        """The logarithm of a mean user's size over a mean item's, at the fittest visit of the share; 0 before any."""
+        """Return the log ratio of the mean user size to the mean item size at the fittest visit of a share, or 0."""
         visits = [number for number in range(len(self.visits)) if self._share(number) == share]
         if not visits:
             return 0.0
@@ -169,19 +171,21 @@ class Explorer:
         return float(np.log(users / items))
 
     def _plan(self, sides: list[AgentAction], totals: tuple[int, int] | None) -> SizePlan:
-        """What the agents chose; where the search is strict, brought to the totals of users and items."""
+        """Return the chosen sizes as a plan; in a strict search projected onto the totals of users and items."""
         sizes = [choice.sizes for choice in sides]
         if totals is not None:
             sizes = [project_sizes(own, total, 1, self._job.d) for own, total in zip(sizes, totals, strict=True)]
         return SizePlan(self._job.d, *sizes)
 
     def _price(self, sides: list[AgentAction], totals: tuple[int, int]) -> None:
-        """The more a side's actor wants beyond its total, the dearer is memory for it, and cheaper the less: it is kept
-        from running into an end of its range."""
+        """Set the cost of memory: higher if a side's actor proposes more than its total, lower if it proposes less.
+
+        This prevents the actor from drifting to an end of its range.
+        """
         rules = []
         for rule, choice, total in zip(self._paid.rules, sides, totals, strict=True):
-            wanted = choice.wanted * choice.sizes.size / total
-            rules.append(replace(rule, cost=float(np.clip(wanted**2, _CHEAPEST, _DEAREST))))
+            ratio = choice.proposed_mean * choice.sizes.size / total
+            rules.append(replace(rule, cost=float(np.clip(ratio**2, _LOWEST_COST, _HIGHEST_COST))))
         self._paid.rules = rules[0], rules[1]
 
     def _save(self) -> None:
@@ -196,10 +200,10 @@ class Explorer:
 def entry_of(
     job: Job, plan: SizePlan, evaluation: Evaluation, full: NDArray[np.float32], quality: float
 ) -> dict[str, Any]:
-    """Return the history's entry of sizes that were evaluated; the caller adds when and why.
+    """Return the history entry of evaluated sizes; the caller adds its number and strategy.
 
-    fitness: mean eval of users over the full model's; quality: what CIESS ranks by, the mean over users and items of
-    each one's own ratio, at most 1.
+    fitness: mean eval of users over the full model's; quality: the mean over users and items of their own ratios, at
+    most 1, by which CIESS ranks.
     """
     sides = _pair(
         [
@@ -234,14 +238,14 @@ def _part(state: State, name: str) -> State:
 
 
 _CHECKPOINT = 1
-"""The number of the search's own checkpoint, beside that of the full model."""
+"""The number of the search's checkpoint; the full model has number 0."""
 
 Ranked = tuple[float, dict[str, Any], Candidate]
-"""The score, the entry in the history, and the sizes."""
+"""A score, its history entry, and the sizes."""
 
 
 def searched(job: Job, config: CIESSConfig) -> tuple[str, FitResult]:
-    """Return the source of the sizes that are best on validation, and the fit within them. Raises as `CIESS.fit`."""
+    """Return the source of the best sizes on validation, and the fit within them. Raises as `CIESS.fit`."""
     logger = _SearchLogger(job, config)
     sources = config.sources()
     origins = tuple(name for name in sources if name != UNIFORM)
@@ -250,8 +254,8 @@ def searched(job: Job, config: CIESSConfig) -> tuple[str, FitResult]:
     with SizeEvaluator(job, "fresh", proxy=config.proxy, epochs=epochs_of(job, config)) as evaluator:
         visits = _visits(job, config, evaluator, logger)
         scores = np.array([entry[config.ranked_by] for entry in visits.entries])
-        wanted = candidates(job, visits, scores, origins, config.n_finalists)
-        ranked = _ranked(job, config, visits, wanted, evaluator, logger)
+        finalists = candidates(job, visits, scores, origins, config.n_finalists)
+        ranked = _ranked(job, config, visits, finalists, evaluator, logger)
     best = ranked[: config.retrain]
     plans = [(entry, candidate.plan) for _, entry, candidate in best]
     result = retrained(job, plans, logger.file, include_uniform_baseline=UNIFORM in sources)
@@ -259,7 +263,7 @@ def searched(job: Job, config: CIESSConfig) -> tuple[str, FitResult]:
 
 
 class _SearchLogger:
-    """Passes each entry once to the history's file and the job's progress, also if the search resumes after a kill."""
+    """Passes each entry once to the history file and the job's progress, also after a resumed search."""
 
     def __init__(self, job: Job, config: CIESSConfig) -> None:
         self.file = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
@@ -267,25 +271,26 @@ class _SearchLogger:
         self._within = searched_budget(job).total / (job.n_rows * job.d)
 
     def more(self, count: int) -> None:
-        """There are so many more entries to come."""
+        """Announce `count` more entries."""
         self._total += count
 
     def add(self, entry: dict[str, Any]) -> None:
+        """Log an entry, and store it unless the history has it. Raises StorageError."""
         number, value = int(entry["iteration"]), float(entry[self._ranked_by])
         within = entry["density"] <= self._within + 1e-12
         if within:
             self._best = max(self._best, value)
         if number >= len(self.file.evaluated):
             self.file.add({**entry, "within": within})
-        values = {self._ranked_by: value, "best": self._best, "kept": entry["density"]}
+        values = {self._ranked_by: value, "best": self._best, "density": entry["density"]}
         self._job.progress(Step("search", 1, 1, number + 1, self._total, values))
 
 
 def _visits(job: Job, config: CIESSConfig, evaluator: SizeEvaluator, history: _SearchLogger) -> Visits:
-    """Those of the search, which is made where it is not kept."""
+    """Return the visits of the search: read from its file, or run now."""
     key = key_of(job, config)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = kept_at(job, config, name)
+    path = search_path(job, config, name)
     if config.search is not None and path is not None and path.exists():
         visits = Visits.load(path, key)
         for entry in visits.entries:
@@ -304,19 +309,20 @@ def _ranked(
     job: Job,
     config: CIESSConfig,
     visits: Visits,
-    wanted: list[Candidate],
+    finalists: list[Candidate],
     evaluator: SizeEvaluator,
     history: _SearchLogger,
 ) -> list[Ranked]:
-    """The candidates by their score, the best of each origin before all others: what a short training, of another model
-    perhaps, makes of sizes with noise and of smooth ones is not always what a full one does (ours). What was changed
-    since it was evaluated is evaluated now."""
+    """Return the candidates by score, the best of each origin before all others; evaluate those without a score.
+
+    A short training, perhaps of another model, does not always rank noisy and smooth sizes as a full one does: ours.
+    """
     rules = Rules(0.0, ratio=config.ratio, zero_based_cost=config.zero_based_cost)
     environment = Environment(job.split.train, visits.full, job.d, (rules, rules))
     found: list[Ranked] = [
-        (known.score, visits.entries[known.visit], known) for known in wanted if known.score is not None
+        (known.score, visits.entries[known.visit], known) for known in finalists if known.score is not None
     ]
-    changed = [candidate for candidate in wanted if candidate.score is None]
+    changed = [candidate for candidate in finalists if candidate.score is None]
     history.more(len(changed))
     answers = evaluator.each([candidate.plan for candidate in changed])
     for number, (candidate, evaluation) in enumerate(zip(changed, answers, strict=True), len(visits)):
@@ -332,13 +338,13 @@ def _ranked(
 
 
 def _distinct(found: list[Ranked]) -> list[Ranked]:
-    """One of each plan, the first."""
+    """Return the first entry of each distinct plan."""
     seen: set[bytes] = set()
-    kept = []
+    distinct = []
     for one in found:
         plan = one[2].plan
         sizes = np.concatenate([np.asarray(side) for side in (plan.users, plan.items)]).tobytes()
         if sizes not in seen:
             seen.add(sizes)
-            kept.append(one)
-    return kept
+            distinct.append(one)
+    return distinct

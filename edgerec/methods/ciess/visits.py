@@ -1,4 +1,4 @@
-"""What a search over sizes has visited, and the sizes within one budget that come of it."""
+"""The visited sizes of a search, and the candidates within one budget derived from them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FORMAT, VERSION = "edgerec.visits", 1
 SIDES = ("users", "items")
 
 UserItemArrays = tuple[NDArray[Any], NDArray[Any]]
-"""Something of the users, and of the items."""
+"""An array of the users and one of the items."""
 
 
 class _StoredSearch(TypedDict):
-    """The part of a search that is stored next to its arrays."""
+    """The part of a search that is stored as JSON with its arrays."""
 
     d: int
     quality: list[float]
@@ -41,11 +41,11 @@ class Visits:
 
     Attributes:
         d: dimensions of a full row.
-        full: (n_users,) float32 metric of the full model by user, NaN where nothing is known.
-        sizes: of users and items at each visit.
-        proposed: what the actors proposed there before any noise, in float16.
+        full: (n_users,) float32 metric of the full model by user, NaN if unknown.
+        sizes: sizes of users and items at each visit.
+        proposed: the actors' proposals at each visit before any noise, in float16.
         quality: mean quality at each visit.
-        entries: of the search's history.
+        entries: entries of the search's history.
     """
 
     d: int
@@ -59,19 +59,19 @@ class Visits:
         return len(self.sizes)
 
     def add(self, sizes: UserItemArrays, proposed: UserItemArrays, quality: float, entry: dict[str, Any]) -> None:
-        """Keep one visit: sizes in the narrowest integers, proposals in float16."""
+        """Store one visit: sizes in the narrowest integers, proposals in float16."""
         narrow = np.uint8 if self.d <= 255 else np.uint16 if self.d <= 65535 else np.uint32
         self.sizes.append((sizes[0].astype(narrow), sizes[1].astype(narrow)))
         self.proposed.append((proposed[0].astype(np.float16), proposed[1].astype(np.float16)))
         self.quality.append(quality)
         self.entries.append(entry)
 
-    def kept(self) -> NDArray[np.float64]:
-        """(visits,) the share of the values of full rows that each had."""
+    def densities(self) -> NDArray[np.float64]:
+        """Return (visits,) densities: the values of each visit over those of full rows."""
         return np.array([_sum(pair) / (self.d * sum(map(len, pair))) for pair in self.sizes], np.float64)
 
     def state(self) -> State:
-        """All of it as arrays."""
+        """Return everything as arrays."""
         text = json.dumps({"d": self.d, "quality": self.quality, "entries": self.entries}).encode()
         state: State = {"visits": np.frombuffer(text, np.uint8), "full": self.full}
         for name, pairs in (("sizes", self.sizes), ("proposed", self.proposed)):
@@ -81,7 +81,7 @@ class Visits:
 
     @classmethod
     def from_state(cls, state: State) -> Visits:
-        """The inverse of `state`. Raises KeyError, ValueError where the arrays do not make any."""
+        """Read the arrays of `state`. Raises KeyError, ValueError if they are incomplete."""
         fields = record(_StoredSearch, parse_json(state["visits"].tobytes()))
 
         def pairs(name: str) -> list[UserItemArrays]:
@@ -90,7 +90,7 @@ class Visits:
         return cls(fields["d"], state["full"], pairs("sizes"), pairs("proposed"), fields["quality"], fields["entries"])
 
     def save(self, path: Path, key: dict[str, Any]) -> None:
-        """Write a finished search that `key` decides. Raises StorageError."""
+        """Write a finished search with its `key`. Raises StorageError."""
         text = json.dumps({"format": FORMAT, "version": VERSION, "key": key}).encode()
         with atomic_write(path) as stream:
             arrays: dict[str, Any] = {"about": np.frombuffer(text, np.uint8), **self.state()}
@@ -98,9 +98,9 @@ class Visits:
 
     @classmethod
     def load(cls, path: Path, key: dict[str, Any]) -> Visits:
-        """Read the finished search that `key` decides.
+        """Read a finished search with this `key`.
 
-        Raises RunError where the file is damaged, or of another search; StorageError.
+        Raises RunError if the file is damaged, or of another search; StorageError.
         """
         try:
             arrays = load_arrays(path)
@@ -120,9 +120,9 @@ Scores = NDArray[np.float64]
 
 VISITED, PROJECTED, PROPOSED, SMOOTHED = ORIGINS
 _UNSPENT = 0.1
-"""Of the budget, that visited sizes may leave: with less they had better be projected."""
+"""Share of the budget that visited sizes may leave unspent; others had better be projected."""
 _GROUPS = 20
-"""Of rows of like popularity: with so few, what a visit did to single rows is lost in the mean of hundreds."""
+"""Groups of rows of similar popularity: so few that the mean over hundreds of rows hides single ones."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,12 @@ class Candidate:
     """Sizes within the budget.
 
     Attributes:
-        plan: they keep to the budget; exactly, but for visited ones and where the budget is in bytes.
-        origin: 'visited' as they are; 'projected', visited sizes brought to the budget; 'proposed', what the actors
-            proposed without noise, brought to the budget; or 'smoothed', what visited sizes of rows of like popularity
-            have in common, brought to the budget.
-        visit: their number in the search.
-        score: as the search measured it; None where it has not, since they have been changed.
+        plan: the sizes; they meet the budget exactly, except for visited ones and budgets in bytes.
+        origin: 'visited' for visited sizes as they are; 'projected' for visited sizes projected onto the budget;
+            'proposed' for the actors' proposals without noise, projected; 'smoothed' for visited sizes averaged over
+            rows of similar popularity, projected.
+        visit: number of the visit in the search.
+        score: score measured by the search; None for sizes changed since.
     """
 
     plan: SizePlan
@@ -145,14 +145,16 @@ class Candidate:
 
 
 def candidates(job: Job, visits: Visits, scores: Scores, origins: tuple[str, ...], count: int) -> list[Candidate]:
-    """Visited sizes that are within the budget and spend it, and of each other origin the `count` that did best for
-    their size and were near to the budget: a factor of e off it weighs as much as a standard deviation of
-    scores (ours).
+    """Return the candidates of each origin.
+
+    These are visited sizes that spend the budget without exceeding it, and of each other origin the `count` visits that
+    did best for their size and were near to the budget: a factor of e from it weighs as much as a standard deviation
+    of scores (ours).
 
     Args:
         scores: (visits,) by which visits are ranked.
 
-    Raises BudgetError where there is none: nothing visited spends the budget, and no other origin is asked for.
+    Raises BudgetError if there is none: no visited sizes spend the budget, and no other origin is given.
     """
     better = _better_than_its_size(visits, scores)
     found = list(_visited(job, visits, scores)) if VISITED in origins else []
@@ -191,12 +193,15 @@ def _promising(job: Job, origin: str, pairs: list[UserItemArrays], better: Score
 
 
 def smoothed(sizes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,) what the `sizes` (n,) of rows with about as many interactions have in common: the geometric means of 20
-    groups of rows by their `counts` (n,), and between these what lies on lines over the logarithm of the counts."""
+    """Return (n,) `sizes` (n,) averaged over rows with similar numbers of interactions.
+
+    These are the geometric means of 20 groups of rows by their `counts` (n,), linearly interpolated over the logarithm
+    of the counts.
+    """
     order = np.argsort(counts, kind="stable")
     seen, logs = np.log1p(counts.astype(np.float64)), np.log(sizes.astype(np.float64))
     groups = [group for group in np.array_split(order, _GROUPS) if group.size]
-    # Groups that begin within one popularity end in it: they are one.
+    # Groups of the same mean popularity are merged.
     at, inverse = np.unique([float(seen[group].mean()) for group in groups], return_inverse=True)
     rows = np.array([group.size for group in groups], np.float64)
     totals = np.bincount(inverse, [float(logs[group].sum()) for group in groups])
@@ -205,9 +210,11 @@ def smoothed(sizes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _better_than_its_size(visits: Visits, scores: Scores) -> Scores:
-    """(visits,) by how many standard deviations the score of a visit is above that of others as large: above a
-    parabola over the logarithm of the kept share."""
-    x = np.log(visits.kept())
+    """Return (visits,) standard deviations of each score above the expected one for its density.
+
+    The expected score is a parabola over the logarithm of the density.
+    """
+    x = np.log(visits.densities())
     design = np.stack([np.ones_like(x), x, x**2], axis=1)
     beyond = scores - design @ np.linalg.lstsq(design, scores, rcond=None)[0]
     better: Scores = beyond / max(float(beyond.std()), 1e-9)

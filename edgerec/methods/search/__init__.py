@@ -1,4 +1,4 @@
-"""Searching sizes: actions are evaluated by short trainings, and the best are trained in full."""
+"""Size searches: actions are evaluated by short trainings, and the best are trained in full."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PROXIES = ("backbone", "ials")
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How actions are evaluated, and how many are trained in full: settings that every method with a search has.
+    """Settings that all methods with a search share: the evaluation of actions and the full trainings.
 
     Attributes:
-        proxy: what is trained to evaluate sizes: the 'backbone', or 'ials', which takes a fraction of the time; what
-            ships is the backbone in both cases.
-        epochs: of the training that evaluates an action; None for as many as suit what is trained.
-        retrain: so many of the best actions are trained in full, and the best of them on validation ships.
+        proxy: the model that is trained to evaluate sizes: the 'backbone', or 'ials', which takes a fraction of the
+            time; the result is a backbone in both cases.
+        epochs: epochs of the training that evaluates an action; None for a default by the trained model.
+        retrain: number of the best actions to train in full; the best of them on validation is exported.
     """
 
     proxy: str = "backbone"
@@ -29,12 +29,12 @@ class SearchConfig:
     retrain: int = 3
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_choice("proxy", self.proxy, PROXIES)
         check_range("epochs", self.epochs, 1, 1e6)
         check_range("retrain", self.retrain, 1, 1e4)
 
 
 def searches(method: Method) -> bool:
-    """Return whether the method makes a search."""
+    """Return True for a method with a search."""
     return issubclass(method.config, SearchConfig)

@@ -1,15 +1,15 @@
-"""Actor-critic learners of one continuous action, TD3, and of a few, SAC: an actor and twin critics on one thread.
+"""Actor-critic learners on one thread: TD3 for one continuous action, SAC for several; both with twin critics.
 
 TD3, twin delayed deterministic policy gradient (Fujimoto, van Hoof and Meger 2018, arXiv 1802.09477, algorithm 1): the
-smaller of two target critics is what is learnt from, the target action is smoothed by noise, and the actor and the
-targets follow every other step of the critics. Sizes of networks, step sizes and clipping are those of CIESS (Qu et al.
+target is the smaller value of two target critics, noise smooths the target action, and the actor and the targets are
+updated at every other step of the critics. Sizes of networks, step sizes and clipping are those of CIESS (Qu et al.
 2023, authors' code).
 
 SAC, soft actor-critic (Haarnoja, Zhou, Abbeel and Levine 2018, arXiv 1801.01290; the form without a value network and
-with twin critics, arXiv 1812.05905, algorithm 1): the policy is a normal distribution squashed by tanh; the smaller of
-two target critics less the policy's log density is what is learnt from; the actor climbs the critics and its own
-entropy. Sizes of networks, step sizes, clipping and the fixed weight of the entropy are those of SCALL (Qu et al. 2024,
-authors' code).
+with twin critics, arXiv 1812.05905, algorithm 1): the policy is a normal distribution squashed by tanh; the target is
+the smaller value of two target critics less the policy's log density; the actor maximises the critics' value and its
+own entropy. Sizes of networks, step sizes, clipping and the fixed weight of the entropy are those of SCALL (Qu et al.
+2024, authors' code).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ else:
 Floats = NDArray[np.float32]
 
 _LOG_STD = (-20.0, 2.0)
-"""Where the logarithm of SAC's standard deviation is cut."""
+"""Limits of the logarithm of SAC's standard deviation."""
 _EDGE = 0.95
-"""As near to an end of the scaled actions as an actor begins: nearer, it hardly moves."""
+"""Limit of an actor's first scaled action: nearer to an end it hardly moves."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions.
+    """A batch of transitions.
 
     Attributes:
-        states: (b, n_state) float32 before the action.
-        actions: (b,) float32, or (b, n_action) where they are of several numbers.
+        states: (b, n_state) float32 states before the action.
+        actions: (b,) float32, or (b, n_action) for actions of several numbers.
         rewards: (b,) float32.
-        following: (b, n_state) float32 states after it.
+        following: (b, n_state) float32 states after the action.
     """
 
     states: Floats
@@ -60,7 +60,7 @@ class Batch:
 
 
 class _Learner:
-    """Networks by name, of which those that train have an Adam, and the generator of all that is drawn."""
+    """Base class of learners: networks by name, an Adam of each trained one, and a random generator."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -68,7 +68,7 @@ class _Learner:
         self._adams: dict[str, torch.optim.Adam] = {}
 
     def state(self) -> State:
-        """Networks, targets, Adam's moments, the generator."""
+        """Return the networks, targets, Adam's moments and the generator."""
         state: State = {"generator": self._generator.get_state().numpy().copy()}
         for name, network in self._networks.items():
             if name in self._adams:
@@ -78,7 +78,7 @@ class _Learner:
         return state
 
     def restore(self, state: State) -> None:
-        """Continue from `state()` of one that was made with the same arguments, to the same result to the bit."""
+        """Continue from `state()` of a learner with the same arguments, to the same result to the bit."""
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         for name, network in self._networks.items():
             if name in self._adams:
@@ -90,18 +90,18 @@ class _Learner:
 
 @dataclass(frozen=True)
 class TD3Config:
-    """How it learns.
+    """Settings of TD3.
 
     Attributes:
-        low, high: of an action; networks see it scaled to -1..1.
+        low, high: range of an action; networks see it scaled to -1..1.
         gamma: discount of the next state's value.
-        tau: share of the networks that enters their targets at an update of these.
-        delay: steps of the critics for one of the actor and of all targets.
-        smoothing, clip: standard deviation of the noise on target actions and where it is cut, in units of the action.
-        actor_lr, critic_lr: of Adam.
-        norm: that gradients are clipped to.
+        tau: step of the targets towards the networks at an update.
+        delay: steps of the critics for each one of the actor and of the targets.
+        smoothing, clip: standard deviation and limit of the noise on target actions, in units of the action.
+        actor_lr, critic_lr: step sizes of Adam.
+        norm: maximum norm of gradients.
         hidden: units of each of the two hidden layers.
-        twins: critics, 2, whose smaller value is learnt from; 1 leaves this out, and overestimates.
+        twins: number of critics: 2, whose smaller value is the target; 1 overestimates.
     """
 
     low: float
@@ -118,7 +118,7 @@ class TD3Config:
     twins: int = 2
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("high", self.high, self.low, 1e9)
         check_range("gamma", self.gamma, 0, 1)
         check_range("tau", self.tau, 1e-9, 1)
@@ -133,10 +133,10 @@ class TD3Config:
 
 
 class TD3(_Learner):
-    """Learns actions for states of `n_state` numbers, on one thread: bit-reproducible for a seed."""
+    """Learns one action for states of `n_state` numbers, on one thread: bit-reproducible for a seed."""
 
     def __init__(self, n_state: int, config: TD3Config, seed: int, *, begin: float | None = None) -> None:
-        """`begin`: the action that every state has at first, nearly; None for the middle one."""
+        """Initialise the networks; `begin` is the approximate first action of every state, None for the middle one."""
         super().__init__(seed)
         self.config, generator = config, self._generator
         self._actor = _network(n_state, config.hidden, 1, generator)
@@ -160,12 +160,12 @@ class TD3(_Learner):
         self.steps = 0
 
     def act(self, states: Floats) -> Floats:
-        """(n,) actions in low..high, without noise, of states (n, n_state)."""
+        """Return (n,) actions in low..high, without noise, for states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
             return self._unscaled(_acted(self._actor, torch.from_numpy(states))).numpy()
 
     def value(self, states: Floats, actions: Floats) -> Floats:
-        """(n, k) the first critic's values of actions (n, k) in states (n, n_state)."""
+        """Return the first critic's (n, k) values of actions (n, k) in states (n, n_state)."""
         k = actions.shape[1]
         with torch_threads(1), torch.no_grad():
             scaled = self._scaled(torch.from_numpy(np.ascontiguousarray(actions, np.float32)).reshape(-1))
@@ -173,7 +173,7 @@ class TD3(_Learner):
             return _valued(self._critics[0], repeated, scaled).reshape(-1, k).numpy()
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One step of the critics, and with every `delay`-th one of the actor and the targets.
+        """Make one step of the critics, and at every `delay`-th one of the actor and the targets.
 
         `critic`: the sum of the critics' mean squared errors; `value`: the mean target.
         """
@@ -196,7 +196,7 @@ class TD3(_Learner):
         return {"critic": float(loss.detach()), "value": float(target.mean())}
 
     def _target(self, rewards: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-        """(n,) r + gamma min over the target critics of the smoothed target action's value."""
+        """Return (n,) r + gamma min over the target critics of the smoothed target action's value."""
         config = self.config
         with torch.no_grad():
             action = self._unscaled(_acted(self._actor_target, following))
@@ -207,7 +207,7 @@ class TD3(_Learner):
             return rewards + config.gamma * values.amin(0)
 
     def _scaled(self, actions: torch.Tensor) -> torch.Tensor:
-        """low..high to -1..1."""
+        """Scale actions from low..high to -1..1."""
         low, high = self.config.low, self.config.high
         return (actions - low) / max((high - low) / 2, 1e-9) - 1
 
@@ -216,7 +216,7 @@ class TD3(_Learner):
         return low + (scaled + 1) * (high - low) / 2
 
     def state(self) -> State:
-        """Networks, targets, Adam's moments, the generator, the step count."""
+        """Return the networks, targets, Adam's moments, the generator and the step count."""
         return {**super().state(), "steps": np.array(self.steps)}
 
     def restore(self, state: State) -> None:
@@ -226,17 +226,17 @@ class TD3(_Learner):
 
 @dataclass(frozen=True)
 class SACConfig:
-    """How it learns.
+    """Settings of SAC.
 
     Attributes:
         gamma: discount of the next state's value.
-        tau: share of the critics that enters their targets at an update.
-        entropy: weight of the policy's entropy beside the reward.
-        actor_lr, critic_lr: of Adam.
+        tau: step of the targets towards the critics at an update.
+        entropy: weight of the policy's entropy relative to the reward.
+        actor_lr, critic_lr: step sizes of Adam.
         decay: weight decay of both.
-        norm: that the actor's gradient is clipped to.
+        norm: maximum norm of the actor's gradient.
         hidden: units of each of the two hidden layers.
-        spread: standard deviation of the policy at first, before tanh; None for what random weights make of it.
+        spread: initial standard deviation of the policy, before tanh; None for that of random weights.
     """
 
     gamma: float = 0.99
@@ -250,7 +250,7 @@ class SACConfig:
     spread: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("gamma", self.gamma, 0, 1)
         check_range("tau", self.tau, 1e-9, 1)
         check_range("entropy", self.entropy, 0, 1e6)
@@ -263,13 +263,15 @@ class SACConfig:
 
 
 class SAC(_Learner):
-    """Learns actions of `n_action` numbers in 0..1 for states of `n_state` numbers, on one thread: bit-reproducible for
-    a seed."""
+    """Learns actions of `n_action` numbers in 0..1 for states of `n_state` numbers, on one thread.
+
+    It is bit-reproducible for a seed.
+    """
 
     def __init__(
         self, n_state: int, n_action: int, config: SACConfig, seed: int, *, begin: Floats | None = None
     ) -> None:
-        """`begin`: (n_action,) what every state's policy has its middle at, nearly, at first; None for 0.5."""
+        """Initialise the networks; `begin` (n_action,) is the approximate first middle of the policy, None for 0.5."""
         super().__init__(seed)
         self.config, self._n_action, generator = config, n_action, self._generator
         self._actor = _network(n_state, config.hidden, 2 * n_action, generator)
@@ -285,7 +287,7 @@ class SAC(_Learner):
         self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
 
     def _begin_at(self, begin: Floats | None) -> None:
-        """Small weights and the wanted biases in the actor's last layer."""
+        """Set small weights and the biases of `begin` in the actor's last layer."""
         weight, bias = list(self._actor.parameters())[-2:]
         with torch.no_grad():
             if begin is not None:
@@ -297,26 +299,26 @@ class SAC(_Learner):
                 bias[self._n_action :] = math.log(self.config.spread)
 
     def act(self, states: Floats) -> Floats:
-        """(n, n_action) the policy's middle for states (n, n_state): its deterministic action."""
+        """Return (n, n_action) deterministic actions, the middle of the policy, for states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
             mean, _ = self._policy(torch.from_numpy(states))
             return _unit(torch.tanh(mean)).numpy()
 
     def explore(self, states: Floats, rng: np.random.Generator) -> Floats:
-        """(n, n_action) drawn from the policy, with noise of `rng`."""
+        """Return (n, n_action) actions drawn from the policy, with noise of `rng`."""
         noise = torch.from_numpy(rng.standard_normal((len(states), self._n_action)).astype(np.float32))
         with torch_threads(1), torch.no_grad():
             mean, log_std = self._policy(torch.from_numpy(states))
             return _unit(torch.tanh(mean + log_std.exp() * noise)).numpy()
 
     def value(self, states: Floats, actions: Floats) -> Floats:
-        """(n,) the smaller of the critics' values of actions (n, n_action) in states (n, n_state)."""
+        """Return the (n,) smaller values of the critics for actions (n, n_action) in states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
             scaled = 2 * torch.from_numpy(np.ascontiguousarray(actions, np.float32)) - 1
             return self._least(self._critics, torch.from_numpy(states), scaled).numpy()
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One step of the critics, of the actor and of the targets; `batch.actions` are (n, n_action) in 0..1.
+        """Make one step of the critics, the actor and the targets; `batch.actions` are (n, n_action) in 0..1.
 
         `critic`: the sum of the critics' mean squared errors; `entropy`: the policy's, per state.
         """
@@ -341,12 +343,12 @@ class SAC(_Learner):
         return {"critic": float(loss.detach()), "entropy": -float(density.detach().mean())}
 
     def _policy(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, n_action) means and logarithms of standard deviations, before tanh."""
+        """Return (n, n_action) means and logarithms of standard deviations, before tanh."""
         mean, log_std = self._actor(states).chunk(2, 1)
         return mean, log_std.clamp(*_LOG_STD)
 
     def _draw(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, n_action) scaled actions drawn with a gradient, and (n,) the logarithms of their densities."""
+        """Return (n, n_action) scaled actions drawn with a gradient, and (n,) logarithms of their densities."""
         mean, log_std = self._policy(states)
         noise = torch.randn(mean.shape, generator=self._generator)
         raw = mean + log_std.exp() * noise
@@ -356,7 +358,7 @@ class SAC(_Learner):
         return torch.tanh(raw), (normal - squash).sum(1)
 
     def _least(self, critics: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
-        """(n,) the smaller value of two critics."""
+        """Return the (n,) smaller values of two critics."""
         inputs = torch.cat([states, scaled], 1)
         first, second = (critic(inputs).squeeze(1) for critic in critics.children())
         return torch.minimum(first, second)
@@ -367,7 +369,7 @@ def _named(what: str, network: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _descend(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, norm: float | None = None) -> None:
-    """One step of Adam on the network's own parameters, whatever else the loss depends on."""
+    """Make one step of Adam on the network's own parameters, whatever else the loss depends on."""
     parameters = list(network.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
@@ -384,7 +386,7 @@ def _follow(network: nn.Module, target: nn.Module, tau: float) -> None:
 
 
 def _network(n: int, hidden: int, out: int, generator: torch.Generator) -> nn.Sequential:
-    """(b, n) to (b, out); torch's usual initial values, drawn from `generator`."""
+    """Return a network from (b, n) to (b, out), with torch's usual initial values drawn from `generator`."""
     layers = [nn.Linear(n, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out)]
     with torch.no_grad():
         for layer in layers:
@@ -396,17 +398,17 @@ def _network(n: int, hidden: int, out: int, generator: torch.Generator) -> nn.Se
 
 
 def _acted(actor: nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """(b,) scaled actions."""
+    """Return (b,) scaled actions."""
     acted: torch.Tensor = torch.tanh(actor(states)).squeeze(1)
     return acted
 
 
 def _valued(critic: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
-    """(b,) values."""
+    """Return (b,) values."""
     valued: torch.Tensor = critic(torch.cat([states, scaled[:, None]], 1)).squeeze(1)
     return valued
 
 
 def _unit(scaled: torch.Tensor) -> torch.Tensor:
-    """-1..1 to 0..1."""
+    """Scale actions from -1..1 to 0..1."""
     return (scaled + 1) / 2

@@ -1,4 +1,4 @@
-"""The evaluator of a search: what sizes are worth, by short trainings on train and eval on the validation part."""
+"""The evaluator of size searches: short trainings on train, and eval on the validation part."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from edgerec.tables import load_arrays
 from edgerec.training import SELECTION, Checkpoint, FitOptions, Progress, Snapshot, Step, validate
 
 _OWNER = 2
-"""The number of the checkpoint that says whose search it is, behind the full model's and CIESS's own."""
+"""The number of the checkpoint that identifies the search's command; lower ones are the full model's and CIESS's."""
 
 Kind = Literal["fine-tune", "fresh"]
-"""Trainings go on from the full-size model (BET, section 4.3), or start from scratch (CIESS, section 3.2)."""
+"""Trainings continue from the full-size model (BET, section 4.3), or start from scratch (CIESS, section 3.2)."""
 
 
 class SizeEvaluator:
-    """Evaluates sizes on the validation part, in parallel where the job has workers.
+    """Evaluates sizes on the validation part, in parallel if the job has workers.
 
-    Every answer is kept in the run's folder, so that a search that was stopped evaluates nothing twice. It is used as a
-    context: at its end the workers are gone. One thread a training, here and in workers, so that they make the same;
-    and all have the job's seed, so that what differs is the sizes' doing.
+    Every evaluation is stored in the run's folder, so that a resumed search evaluates nothing twice. Use it as a
+    context manager, which ends the workers. Every training has one thread, here and in workers, so that results agree,
+    and the job's seed, so that differences come from the sizes.
     """
 
     def __init__(self, job: Job, kind: Kind, *, proxy: str = "backbone", epochs: int = 5) -> None:
-        """An evaluator of the job's sizes.
+        """Initialise an evaluator of the job's sizes.
 
         Args:
-            proxy: what is trained: the job's 'backbone', or 'ials' with its own settings.
-            epochs: of each training.
+            proxy: the trained model: the job's 'backbone', or 'ials' with its default settings.
+            epochs: epochs of each training.
 
-        Raises DataError where the split holds nothing back.
+        Raises DataError if the split holds nothing back.
         """
         if not len(job.split.validation):
             raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
@@ -60,32 +60,32 @@ class SizeEvaluator:
         self._found: FullModel | None = None
         self._full: Evaluation | None = None
         self._pool: Pool | None = None
-        self._kept: dict[str, Evaluation] = {}
+        self._evaluations: dict[str, Evaluation] = {}
 
     def full(self) -> Evaluation:
-        """Of the full-size model, which is trained once, until it gets no better. Raises as `train_full` does."""
+        """Return the evaluation of the full-size model, which is trained once. Raises as `train_full` does."""
         if self._full is None:
             self._full = evaluation_of(self._job.split, self._full_model().vectors, self._options.threads)
         return self._full
 
     def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
-        """Each plan's, in order. Raises as `each` does."""
+        """Return the evaluation of each plan, in order. Raises as `each` does."""
         return list(self.each(plans))
 
     def each(self, plans: Sequence[SizePlan]) -> Iterator[Evaluation]:
-        """As `evaluate`, one after the other in order, each as soon as it is there.
+        """Yield the evaluation of each plan, in order, as soon as it is available.
 
-        Raises as `train_full` does, and WorkerError where a worker is lost.
+        Raises as `train_full` does, and WorkerError if a worker is lost.
         """
         keys = [_key(plan, self._options.seed) for plan in plans]
         tasks = {key: plan for key, plan in zip(keys, plans, strict=True) if not self._has(key)}
-        asked = list(tasks)
+        pending = list(tasks)
         answers = self._workers().answers(list(tasks.values())) if tasks else iter(())
         for key in keys:
-            while key not in self._kept:
+            while key not in self._evaluations:
                 number, evals = next(answers)
-                self._keep(asked[number], evals)
-            yield self._kept[key]
+                self._store(pending[number], evals)
+            yield self._evaluations[key]
 
     def _full_model(self) -> FullModel:
         if self._found is None:
@@ -116,7 +116,7 @@ class SizeEvaluator:
         return self._pool
 
     def _first(self) -> State | None:
-        """Of a full-size model before its first epoch where singular vectors make it: they are the same for all."""
+        """Return the initial state of a full-size model from singular vectors, which all trainings share; else None."""
         if getattr(self._config, "start", None) != "svd":
             return None
         how: dict[str, Any] = {"seed": self._options.seed, "threads": 1, "device": self._options.device}
@@ -124,28 +124,28 @@ class SizeEvaluator:
         return trainer.state()
 
     def _has(self, key: str) -> bool:
-        if key not in self._kept and self._folder is not None and (path := _path(self._folder, key)).exists():
-            with suppress(TableError, KeyError):  # what a dying disk has damaged is asked again
-                self._kept[key] = Evaluation(load_arrays(path)["evals"])
-        return key in self._kept
+        if key not in self._evaluations and self._folder is not None and (path := _path(self._folder, key)).exists():
+            with suppress(TableError, KeyError):  # a damaged file is evaluated again
+                self._evaluations[key] = Evaluation(load_arrays(path)["evals"])
+        return key in self._evaluations
 
-    def _keep(self, key: str, evals: NDArray[np.float32]) -> None:
-        self._kept[key] = Evaluation(evals)
+    def _store(self, key: str, evals: NDArray[np.float32]) -> None:
+        self._evaluations[key] = Evaluation(evals)
         if self._folder is not None:
             with atomic_write(_path(self._folder, key)) as stream:
                 np.savez(stream, evals=evals)
 
     def __enter__(self) -> Self:
-        """Choose open settings: those that are best for full rows.
+        """Choose open settings by full rows.
 
-        Raises RunError where another command's search is here, and what a fit raises.
+        Raises RunError if the folder holds another command's search, and the errors of a fit.
         """
         if self._job.checkpoint is not None:
             whose = self._job.checkpoint.of_search().of_fit(_OWNER)
             if whose.load() is None:
                 whose.save(Snapshot({}))
-        # Before all other fits, whatever is evaluated already: fits are numbered, and a run that is resumed counts them
-        # as before.
+        # Before all other fits, whatever is evaluated already: fits are numbered, and a resumed run must count them in
+        # the same order.
         if len(self._backbone.candidates(self._config)) > 1:
             self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
@@ -158,10 +158,11 @@ class SizeEvaluator:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What all trainings of a search have in common.
+    """The shared part of a search's trainings.
 
     Attributes:
-        full: the state of a full-size model that trainings begin with, cut to their sizes; None for one of their own.
+        full: the state of a full-size model from which trainings start, truncated to their sizes; None to start from
+            scratch.
     """
 
     split: Split
@@ -175,22 +176,22 @@ class _Shared:
 
 
 def _answer(shared: _Shared, plan: SizePlan) -> NDArray[np.float32]:
-    """(3, n_users) evals of a plan."""
+    """Return the (3, n_users) evals of a plan."""
     backbone, train = find_backbone(shared.backbone), shared.split.train
     options: dict[str, Any] = {"seed": shared.seed, "threads": 1, "device": shared.device}
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
         if shared.full is None:
             trainer = backbone.trainer(train, plan, shared.config, **options)
         else:
-            anew = shared.kind == "fine-tune"
-            trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, anew=anew, **options)
+            restart = shared.kind == "fine-tune"
+            trainer = warm_trainer(backbone, train, plan, shared.config, shared.full, restart=restart, **options)
         for _ in range(shared.epochs):
             trainer.epoch()
         return evaluation_of(shared.split, trainer.vectors().with_history(train), 1).evals
 
 
 def _bare(split: Split) -> Split:
-    """Train and validation, with nothing that a training does not look at."""
+    """Return train and validation without the data that trainings do not use."""
 
     def bare(part: Interactions) -> Interactions:
         return replace(part, ratings=None, timestamps=None, titles=None)
@@ -213,32 +214,32 @@ def _path(folder: Path, key: str) -> Path:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well tables of some sizes do on the validation part.
+    """The quality of tables of some sizes on the validation part.
 
     Attributes:
         evals: (3, n_users) float32, eval(e_u): the mean over k of 5, 10 and 20 of (Recall@k + NDCG@k) / 2, on the whole
-            validation part and on either half of it; NaN for users that have no interaction there. Items have none
-            of their own: CIESS takes the mean over their users.
+            validation part and on each half of it; NaN for users without interactions there. Items have no eval of
+            their own: CIESS takes the mean over their users.
     """
 
     evals: NDArray[np.float32]
 
     @property
     def users(self) -> NDArray[np.float32]:
-        """(n_users,) on the whole validation part."""
+        """(n_users,) evals on the whole validation part."""
         whole: NDArray[np.float32] = self.evals[0]
         return whole
 
     @property
     def mean(self) -> float:
-        """Over the users that have one."""
+        """The mean over the users with an eval."""
         return float(np.nanmean(self.users, dtype=np.float64))
 
 
 def evaluation_of(split: Split, vectors: Vectors, threads: int | None) -> Evaluation:
-    """What vectors that were trained on `split.train` do on `split.validation`; train is masked.
+    """Evaluate vectors that were trained on `split.train` on `split.validation`; train is masked.
 
-    Vectors that are not finite rank nothing, and get 0: a search goes on where one training diverges.
+    Vectors that are not finite have an eval of 0, so that a search continues after a diverged training.
     """
     parts = (split.validation, *halves(split.validation))
     evals = np.full((len(parts), split.validation.n_users), np.nan, np.float32)
@@ -258,13 +259,13 @@ def evaluation_of(split: Split, vectors: Vectors, threads: int | None) -> Evalua
 
 
 def halves(validation: Interactions) -> tuple[Interactions, Interactions]:
-    """A user's items by turns: neither half says anything of the other that a model does not."""
+    """Split the validation part by alternate items of each user into two halves."""
     second = np.arange(len(validation)) % 2 == 1
     return validation.select(~second), validation.select(second)
 
 
 def eval_of(metrics: dict[str, NDArray[np.float64]] | dict[str, float]) -> NDArray[np.float64]:
-    """Eval of metrics by name, or of as many as they are arrays of (CIESS, section 3.2; BET, section 4.3)."""
+    """Return the eval of metrics by name, numbers or arrays (CIESS, section 3.2; BET, section 4.3)."""
     each = [np.add(metrics[f"recall@{k}"], metrics[f"ndcg@{k}"]) / 2 for k in KS]
     return np.asarray(np.mean(each, axis=0), np.float64)
 
@@ -274,8 +275,8 @@ class FullModel:
     """A trained full-size model.
 
     Attributes:
-        state: of its trainer after the epoch that was best on validation.
-        vectors: of that epoch.
+        state: state of its trainer after the best epoch on validation.
+        vectors: vectors of that epoch.
     """
 
     state: State
@@ -292,11 +293,11 @@ def train_full(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> FullModel:
-    """Train full rows on `split.train` until NDCG@20 on validation has not got better for the backbone's patience.
+    """Train full rows on `split.train` until NDCG@20 on validation has not improved for the backbone's patience.
 
-    Stopped at any epoch, it goes on from `checkpoint`, which also keeps the finished model.
+    It resumes from `checkpoint` at any epoch; the checkpoint also stores the finished model.
 
-    Raises DataError where training diverges, RunError where the checkpoint is another command's, StorageError.
+    Raises DataError if training diverges, RunError if the checkpoint is another command's, StorageError.
     """
     at = (checkpoint.load(_Loop) if checkpoint else None) or Snapshot({"epoch": 0, "peak": None})
     trainer = backbone.trainer(
@@ -346,35 +347,35 @@ def _part(state: State, name: str) -> State:
 
 
 _SCHEDULE = ("generator", "epochs")
-"""What is as in a training from scratch: draws follow the seed, and step sizes begin anew, as the authors' do."""
+"""Parts of the state that start as in a training from scratch: draws follow the seed, and step sizes restart, as in the
+authors' code."""
 
 
 def warm_trainer(
-    backbone: Backbone, train: Interactions, plan: SizePlan, config: Any, full: State, *, anew: bool, **options: Any
+    backbone: Backbone, train: Interactions, plan: SizePlan, config: Any, full: State, *, restart: bool, **options: Any
 ) -> Trainer:
-    """A trainer within `plan` whose tables are those of `full`, cut to their sizes.
+    """Return a trainer within `plan` with the tables of `full`, truncated to their sizes.
 
     Args:
         full: the state of the backbone's trainer of full rows, with the same `config`.
-        anew: whether draws, step sizes and moments begin anew; else all is as in `full`.
+        restart: True to restart draws, step sizes and moments; else they continue from `full`.
         options: further arguments of `Backbone.trainer`.
     """
     names = {field.name for field in fields(config)}
-    # Where the tables come from elsewhere, the singular vectors that they would start from are not worth their time.
+    # The tables are replaced, so that starting from singular vectors would waste time.
     quick = replace(config, start="normal") if "start" in names else config
     trainer = backbone.trainer(train, plan, quick, **options)
-    trainer.restore(warm_state(trainer.state() if anew else full, full, plan, train, config))
+    trainer.restore(warm_state(trainer.state() if restart else full, full, plan, train, config))
     return trainer
 
 
 def warm_state(fresh: State, full: State, plan: SizePlan, train: Interactions, config: Any) -> State:
-    """The state of a trainer that begins, with the tables and weights of the full-size model; no moments of Adam.
+    """Return an initial trainer state with the tables and weights of the full-size model, without Adam's moments.
 
     Args:
-        fresh: of a trainer within `plan` that has not trained.
+        fresh: state of a trainer within `plan` that has not trained.
     """
-    kept = {name for name in fresh if name in _SCHEDULE}
-    state = {name: fresh[name] if name in kept else full[name].copy() for name in fresh}
+    state = {name: fresh[name] if name in _SCHEDULE else full[name].copy() for name in fresh}
     if "gmf" in fresh:
         state |= _neumf(fresh, full, plan.d)
     for name, sizes in _masked(plan, train, config).items():
@@ -384,7 +385,7 @@ def warm_state(fresh: State, full: State, plan: SizePlan, train: Interactions, c
 
 
 def _masked(plan: SizePlan, train: Interactions, config: Any) -> dict[str, NDArray[np.int64] | None]:
-    """Sizes by the name of a table that holds nothing past them."""
+    """Return the sizes by the name of each table that is zero past them."""
     masks: dict[str, NDArray[np.int64] | None] = {"users": plan.users, "items": plan.items}
     if getattr(config, "mask_at", "output") == "ego":
         # A row of NGCF is shared by the ego row and its layers; LightGCN's is the ego row.
@@ -396,10 +397,10 @@ def _masked(plan: SizePlan, train: Interactions, config: Any) -> dict[str, NDArr
 
 
 def _neumf(fresh: State, full: State, d: int) -> State:
-    """NeuMF's tables and weights where the products take fewer dimensions than in full rows.
+    """Return NeuMF's tables and weights for fewer product dimensions than in full rows.
 
-    The first of the full model's products stay, as in the authors' code, and its perceptron's dimensions move up
-    behind them. Dimensions that are then free begin at zero: they change no score until they are trained.
+    The first of the full model's products stay, as in the authors' code, followed by its perceptron's dimensions. Free
+    dimensions start at zero: they change no score until they are trained.
     """
     old, new = len(full["gmf"]), len(fresh["gmf"])
     products, rest = min(old, new), min(d - old, d - new)

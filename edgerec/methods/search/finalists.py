@@ -1,4 +1,4 @@
-"""The finalists of a search: sizes brought to the budget, trained in full, of which the best on validation ship."""
+"""The finalists of a search: sizes within the budget that are trained in full; the best on validation is the result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from edgerec.models import SizePlan
 from edgerec.training import FitResult
 
 _LEAST = 1e-3
-"""The smallest weight: one is positive."""
+"""The smallest weight, since weights must be positive."""
 
 
 def searched_budget(job: Job) -> SizeBudget:
-    """Return what the job's budget leaves tables whose sizes are searched: of few widths if it is in bytes.
+    """Return the job's budget for searched sizes, with few widths for a budget in bytes.
 
     Raises BudgetError if the budget leaves less than one value a row.
     """
@@ -31,10 +31,11 @@ def searched_budget(job: Job) -> SizeBudget:
 
 
 def projected(job: Job, pair: tuple[NDArray[Any], NDArray[Any]]) -> SizePlan:
-    """Sizes in proportion to `pair`'s, brought to the job's budget by one factor for both tables: as many values as it
-    allows, or where it is in bytes at most as many, of at most 16 widths a table.
+    """Project the sizes `pair` of users and items onto the job's budget, with one factor for both tables.
 
-    Raises BudgetError where the budget leaves less than one value a row.
+    The plan spends the budget exactly, or for a budget in bytes at most, with at most 16 widths a table.
+
+    Raises BudgetError if the budget leaves less than one value a row.
     """
     budget = searched_budget(job)
     weights = np.concatenate([side.astype(np.float64) for side in pair]).clip(_LEAST)
@@ -48,7 +49,7 @@ def projected(job: Job, pair: tuple[NDArray[Any], NDArray[Any]]) -> SizePlan:
 
 
 def uniform_sizes(job: Job) -> SizePlan:
-    """One size for all rows, with all of the job's budget: sizes that differ by one at most. Raises as `projected`."""
+    """Return the job's budget divided evenly: sizes that differ by at most one. Raises as `projected`."""
     users, items = job.train.shape
     return projected(job, (np.ones(users), np.ones(items)))
 
@@ -60,16 +61,16 @@ def retrained(
     *,
     include_uniform_baseline: bool = False,
 ) -> FitResult:
-    """The fit within the plan that is best on validation, by eval, each trained until it gets no better.
+    """Train each plan in full and return the best fit on validation, by eval.
 
-    Each has an entry in the history. Where the split trains once more on all of train, only the best is.
+    Each plan has an entry in the history. If the split has a final training on all of train, only the best has it.
 
     Args:
         best: plans, each with its entry in the history, the best first.
-        include_uniform_baseline: one size for all is trained too, with all of the budget, so that nothing ships that
-            validation finds worse: what a short training, of another model perhaps, likes best may be.
+        include_uniform_baseline: train one size for all rows too, with the whole budget, so that the result is not
+            worse than it on validation; the best sizes of short trainings, perhaps of another model, may be.
 
-    Raises BudgetError where the budget leaves less than one value a row.
+    Raises BudgetError if the budget leaves less than one value a row.
     """
     if include_uniform_baseline:
         best = [*best, _uniform(job, history)]
@@ -86,7 +87,7 @@ def retrained(
 
 
 def _uniform(job: Job, history: SearchHistory) -> tuple[dict[str, Any], SizePlan]:
-    """One size for all, and what the history tells of it."""
+    """Return one size for all rows, with its history entry."""
     plan, counts = uniform_sizes(job), (job.split.train.user_counts(), job.split.train.item_counts())
     mean = sum(int(side.sum()) for side in (plan.users, plan.items) if side is not None) / job.n_rows
     entry = {"iteration": len(history.evaluated), "action": {"uniform": round(mean, 4)}, "strategy": RETRAIN}
@@ -95,6 +96,6 @@ def _uniform(job: Job, history: SearchHistory) -> tuple[dict[str, Any], SizePlan
 
 
 def _brief(entry: dict[str, Any]) -> dict[str, Any]:
-    """What a run tells of an action; all of it is in the search's own file."""
-    kept = ("iteration", "episode", "strategy", "predicted", "fitness", "eval")
-    return {"phase": "search", **{name: entry[name] for name in kept if name in entry}}
+    """Return the part of an entry for the run's history; the search's file has all of it."""
+    names = ("iteration", "episode", "strategy", "predicted", "fitness", "eval")
+    return {"phase": "search", **{name: entry[name] for name in names if name in entry}}

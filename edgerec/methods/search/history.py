@@ -1,4 +1,4 @@
-"""What a search has tried, one JSON object a line: enough to go on after a kill, and to draw the search."""
+"""The history of a search, one JSON object a line, from which it resumes after a kill and is plotted."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from edgerec.training import SEARCH
 
 FILE_NAME = "search.jsonl"
 VISITS_NAME = "visited.npz"
-"""Beside it: the sizes themselves, where a method keeps them."""
+"""File of the visited sizes in the same folder, if a method stores them."""
 DECILES = 10
 RETRAIN = "retrain"
-"""The strategy of entries that tell of a training in full, at a search's end."""
+"""The strategy of entries about a full training at the end of a search."""
 
 
 class SearchHistory:
-    """The entries of a search, in a file where the run has a folder.
+    """The entries of a search, in a file if the run has a folder.
 
     Attributes:
-        entries: those of earlier calls first.
+        entries: all entries, those of earlier calls first.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        """Open the history of the run in `folder`, or one in memory; a last line that a kill has torn is dropped.
+        """Open the history of the run in `folder`, or one in memory; drop an incomplete last line.
 
-        Raises RunError where the file is damaged, StorageError.
+        Raises RunError if the file is damaged, StorageError.
         """
         self._path = None if folder is None else folder / FILE_NAME
         self.entries: list[dict[str, Any]] = []
@@ -45,11 +45,11 @@ class SearchHistory:
 
     @property
     def evaluated(self) -> list[dict[str, Any]]:
-        """The entries of evaluated actions, without those of trainings in full."""
+        """The entries of evaluated actions, without those of full trainings."""
         return [entry for entry in self.entries if entry["strategy"] != RETRAIN]
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Append an entry: it is on disk when this returns. Raises StorageError."""
+        """Append an entry and flush it to the disk. Raises StorageError."""
         self.entries.append(entry)
         if self._path is None:
             return
@@ -64,14 +64,14 @@ class SearchHistory:
 
     @staticmethod
     def clear(folder: Path) -> None:
-        """Forget the search of the run in `folder`: it is to be trained anew. Raises StorageError."""
+        """Delete the search of the run in `folder`. Raises StorageError."""
         for name in (FILE_NAME, VISITS_NAME):
             remove(folder / name)
         shutil.rmtree(folder / SEARCH, ignore_errors=True)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The entries of a history file, without a torn last line. Raises RunError where it is damaged, StorageError."""
+    """Read a history file without an incomplete last line. Raises RunError if it is damaged, StorageError."""
     content = read_bytes(path)
     entries = []
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
@@ -83,12 +83,12 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class _Entry(TypedDict):
-    """What every entry holds; methods may add their own, such as the episode.
+    """The fields of every entry; methods may add their own, such as the episode.
 
-    iteration: from 0. action: what was chosen, in the method's terms. strategy: why. predicted: fitness, or None.
-    fitness: eval over that of full-size tables; None of a training in full, which has `eval` itself. density: kept
-    share of the values. seconds: since the action before. sizes: mean sizes, by 'users' and 'items', of ten parts of
-    the rows, the least popular first.
+    iteration: number from 0. action: the action, in the method's terms. strategy: the strategy that chose it.
+    predicted: predicted fitness, or None. fitness: eval over that of full-size tables; None of a full training, which
+    has `eval` itself. density: values over those of full rows. seconds: seconds since the action before. sizes: mean
+    sizes, by 'users' and 'items', of ten parts of the rows, the least popular first.
     """
 
     iteration: int
@@ -110,7 +110,7 @@ def _entry(fields: Any) -> dict[str, Any]:
         if len(entry["sizes"].get(side, ())) != DECILES:
             raise ValueError(f"it must have {DECILES} sizes of the {side}")
     if entry["fitness"] is None and entry["strategy"] != RETRAIN:
-        raise ValueError("a judged action must have a fitness")
+        raise ValueError("an evaluated action must have a fitness")
     return entry
 
 
@@ -120,13 +120,13 @@ def _drop_torn_line(path: Path) -> None:
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
     except OSError as error:
-        storage_failure(path, error, "mend")
+        storage_failure(path, error, "repair")
 
 
 def size_deciles(
     plan: SizePlan, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
 ) -> dict[str, list[float]]:
-    """Mean sizes of ten parts of the rows of each side, the least popular first: an entry's `sizes`.
+    """Return the mean sizes of ten parts of user and item rows, the least popular first: an entry's `sizes`.
 
     Args:
         user_counts, item_counts: (n,) interactions of the rows.
@@ -139,7 +139,7 @@ def _deciles(d: int, sizes: NDArray[np.int64] | None, counts: NDArray[np.int64])
     if sizes is None:
         return [float(d)] * DECILES
     ordered = sizes[np.argsort(counts, kind="stable")]
-    # Where there are fewer rows than parts, some share a row.
+    # With fewer rows than parts, some parts share a row.
     ends = np.linspace(0, len(ordered), DECILES + 1)
     parts = [slice(int(start), max(int(end), int(start) + 1)) for start, end in pairwise(ends)]
     return [round(float(ordered[part].mean()), 3) for part in parts]

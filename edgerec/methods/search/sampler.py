@@ -1,4 +1,4 @@
-"""BET's sampler: one action sets the sizes of a whole table, by a family of distributions and a shape for each side.
+"""BET's sampler: an action sets the sizes of whole tables, by a distribution family and a shape for users and items.
 
 Qu et al. 2024 (arXiv 2310.14884), section 4.1, families and ranges of shapes as in the authors' code. Their rounding
 can miss the budget by 5 %; sizes here are projected onto it exactly.
@@ -21,27 +21,27 @@ from edgerec.json_records import record
 from edgerec.models import SizePlan
 
 _TINY = 1e-300
-"""The smallest weight: a power law of a small shape underflows to zero, and a weight is positive."""
+"""The smallest weight: a power law of a small shape underflows to zero, and weights must be positive."""
 
 
 def _power_law(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Density a x^(a - 1) on 0..1."""
+    """Return quantiles of the density a x^(a - 1) on 0..1."""
     return np.asarray(uniform ** (1 / max(shape, 1e-6)))
 
 
 def _truncated_exponential(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Density proportional to e^-x on 0..b."""
+    """Return quantiles of a density proportional to e^-x on 0..b."""
     return np.asarray(-np.log1p(uniform * np.expm1(-shape)))
 
 
 def _truncated_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """The standard normal's density on 0..b."""
+    """Return quantiles of the standard normal density on 0..b."""
     special = require("scipy.special", "train")
     return np.asarray(special.ndtri(0.5 + uniform * (special.ndtr(shape) - 0.5)))
 
 
 def _log_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """e^(s z), z standard normal."""
+    """Return quantiles of e^(s z), z standard normal."""
     return np.asarray(np.exp(shape * require("scipy.special", "train").ndtri(uniform)))
 
 
@@ -56,12 +56,12 @@ FAMILIES: dict[str, tuple[Callable[[NDArray[np.float64], float], NDArray[np.floa
 
 @dataclass(frozen=True)
 class Action:
-    """Sizes of a whole table, as they were drawn.
+    """The parameters of a draw of all sizes.
 
     Attributes:
-        families, shapes: of users and items.
-        share: of the budget that goes to users.
-        seed: of the values that are drawn.
+        families, shapes: distribution and shape of users and of items.
+        share: share of the budget for users.
+        seed: seed of the drawn values.
     """
 
     families: tuple[str, str]
@@ -70,7 +70,7 @@ class Action:
     seed: int
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the sampler draws no such action."""
+        """Raise ValueError for an action that the sampler does not draw."""
         if unknown := [name for name in self.families if name not in FAMILIES]:
             raise ValueError(f"there is no family {unknown[0]!r}")
         most = (FAMILIES[name][1] for name in self.families)
@@ -84,7 +84,7 @@ class Action:
 
     @classmethod
     def from_json(cls, fields: Any) -> Action:
-        """Read the action of a history's entry. Raises RunError where it is none."""
+        """Read the action of a history entry. Raises RunError if it is malformed."""
         try:
             return record(cls, fields, "an action")
         except ValueError as error:
@@ -93,11 +93,11 @@ class Action:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws actions, and makes their sizes.
+    """Draws actions and computes their sizes.
 
     Attributes:
-        user_counts, item_counts: (n,) interactions: the larger sizes go to the more frequent rows.
-        budget: of both tables.
+        user_counts, item_counts: (n,) interactions: more frequent rows have larger sizes.
+        budget: budget of both tables.
     """
 
     user_counts: NDArray[np.int64]
@@ -105,7 +105,7 @@ class Sampler:
     budget: SizeBudget
 
     def draw(self, rng: np.random.Generator) -> Action:
-        """An action: families by equal chances, shapes uniform up to the family's largest, the share uniform."""
+        """Draw an action: families and the share uniform, shapes uniform up to the family's largest."""
         families = [str(name) for name in rng.choice(list(FAMILIES), 2)]
         shapes = [float(rng.uniform(0, FAMILIES[name][1])) for name in families]
         return Action(
@@ -113,7 +113,7 @@ class Sampler:
         )
 
     def plan(self, action: Action, *, exact: bool = False) -> SizePlan:
-        """The sizes of an action; with `exact` as if there were no limit of `widths`, which takes twenty times less."""
+        """Return the sizes of an action; with `exact` without a limit of `widths`, in a twentieth of the time."""
         rng = np.random.default_rng(action.seed)
         budget = replace(self.budget, user_widths=None, item_widths=None) if exact else self.budget
         for_users = budget.users_part(action.share)
@@ -128,7 +128,7 @@ class Sampler:
 
     @cached_property
     def _orders(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of each side, the most frequent first."""
+        """User rows and item rows, the most frequent first."""
         return np.argsort(-self.user_counts, kind="stable"), np.argsort(-self.item_counts, kind="stable")
 
     def _sizes(
@@ -137,7 +137,7 @@ class Sampler:
         order: NDArray[np.int64],
         sized: Callable[[NDArray[np.float64]], NDArray[np.int64]],
     ) -> NDArray[np.int64]:
-        """(n,) sizes that follow the values, the n-th largest for the n-th most frequent row."""
+        """Return (n,) sizes by the values: the n-th largest for the n-th most frequent row."""
         ordered = sized(np.maximum(np.sort(values)[::-1], _TINY))
         sizes = np.empty_like(ordered)
         sizes[order] = ordered
@@ -145,5 +145,5 @@ class Sampler:
 
 
 def _open(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """(n,) uniform numbers inside 0..1, the ends excluded."""
+    """Return (n,) uniform numbers in 0..1, without the ends."""
     return np.asarray((rng.integers(0, 1 << 53, n) + 0.5) / (1 << 53))

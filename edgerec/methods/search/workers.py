@@ -1,6 +1,6 @@
-"""Who makes the trainings of a search: this process, processes beside it, or a Ray cluster.
+"""Workers that run the trainings of a search: this process, other processes, or a Ray cluster.
 
-All take one function of (shared, task), which must be importable by name. What is shared is sent to each worker once.
+All run one function of (shared, task), which must be importable by name. The shared part is sent to each worker once.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LOCAL, _CLUSTER = "ray", "ray://"
 
 
 class Pool(Protocol):
-    """Answers tasks; used as a context, at whose end workers are gone, whatever they were at."""
+    """Runs tasks; a context manager, whose end stops the workers."""
 
     def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Each task's number and answer, as they come.
+        """Yield the number and result of each task, in the order of completion.
 
-        Raises what the function raises, and WorkerError where a worker is lost.
+        Raises the function's errors, and WorkerError if a worker is lost.
         """
         ...
 
@@ -39,7 +39,7 @@ class Pool(Protocol):
 
 
 def parse_workers(text: str) -> int | str:
-    """Workers as typed: a number from 1 up, 'ray', or 'ray://HOST:PORT'. Raises UnsupportedError."""
+    """Parse workers: a number from 1 up, 'ray', or 'ray://HOST:PORT'. Raises UnsupportedError."""
     if text.isdecimal() and int(text) > 0:
         return int(text)
     if text == _LOCAL or (text.startswith(_CLUSTER) and text.rpartition(":")[2].isdecimal()):
@@ -48,10 +48,10 @@ def parse_workers(text: str) -> int | str:
 
 
 def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
-    """A pool of so many processes, of a Ray cluster's by its address, or with None of this process alone.
+    """Return a pool: a number of processes, a Ray cluster by its address, or None for this process alone.
 
-    Raises UnsupportedError for workers that there are not, MissingExtraError without Ray, WorkerError where its cluster
-    does not answer.
+    Raises UnsupportedError for malformed workers, MissingExtraError without Ray, WorkerError if its cluster does not
+    answer.
     """
     if workers is None:
         return Serial(function, shared)
@@ -64,7 +64,7 @@ def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
 
 
 class Serial:
-    """This process, one task after the other."""
+    """A pool that runs one task after another in this process."""
 
     def __init__(self, function: Function, shared: Any) -> None:
         self._function, self._shared = function, shared
@@ -81,9 +81,9 @@ class Serial:
 
 
 class Processes:
-    """Processes on this machine, started when there is something to do.
+    """A pool of processes on this machine, started with the first tasks.
 
-    They end with this one, however it ends: the pipe that a task comes through closes then.
+    They end with this process, however it ends: their pipe closes then.
     """
 
     def __init__(self, n: int, function: Function, shared: Any) -> None:
@@ -107,7 +107,7 @@ class Processes:
                 yield number, answer
 
     def _start(self) -> None:
-        # Forked children would inherit the locks of torch's and BLAS's threads as they happen to stand.
+        # Forked children would inherit the locks of torch's and BLAS's threads in any state.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._function, self._shared), daemon=True)
@@ -138,8 +138,8 @@ class Processes:
         status = process.exitcode
         why = f"was killed by {signal.Signals(-status).name}" if status is not None and status < 0 else "ended"
         raise WorkerError(
-            f"a worker {why}; if memory is short take fewer --workers, and go on with --resume. A script that starts "
-            "workers does so under: if __name__ == '__main__'"
+            f"a worker {why}; if memory is short, use fewer --workers and continue with --resume. A script must start "
+            "workers under: if __name__ == '__main__'"
         )
 
     def __enter__(self) -> Self:
@@ -155,7 +155,7 @@ class Processes:
 
 
 def _serve(pipe: Connection, function: Function, shared: Any) -> None:
-    """Answer tasks until the pipe closes. Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+    """Run tasks until the pipe closes; ignore Ctrl-C, which reaches all processes: the first one ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
@@ -171,12 +171,12 @@ def _serve(pipe: Connection, function: Function, shared: Any) -> None:
 
 
 _RETRIES = 3
-"""Times that a task is given again where its node is lost."""
+"""Number of retries of a task if its node is lost."""
 _PATIENCE_SECONDS = 5.0
 
 
 class RayTasks:
-    """Tasks of a cluster; what is shared lies once in each node's object store, and is read there without a copy."""
+    """A pool of a Ray cluster; the shared part is once in each node's object store, and is read without a copy."""
 
     def __init__(self, address: str | None, function: Function, shared: Any) -> None:
         """Connect to the cluster of a 'ray://HOST:PORT' address, or with None start one on this machine.
@@ -241,6 +241,6 @@ def _answered(function: Function, shared: Any, task: Any) -> tuple[Any, EdgeRecE
 
 
 def _last_line(error: BaseException) -> str:
-    """Ray puts the remote traceback into the message: its last line says what happened."""
+    """Return the last line of a Ray error, whose message contains the remote traceback."""
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else repr(error)

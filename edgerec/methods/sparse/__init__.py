@@ -1,1 +1,1 @@
-"""Training in sparse form: tables whose active values alone have values and moments, and what moves them about."""
+"""Training in sparse form: tables that store active values alone, and the methods that change which are active."""

@@ -1,4 +1,4 @@
-"""Weights that an objective trains in full, in addition to its table."""
+"""Dense weights that an objective trains in addition to its sparse table."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ else:
 
 
 class DenseWeights:
-    """Named arrays with an Adam of their own; there may be none."""
+    """Named tensors, possibly none, with an Adam of their own."""
 
     def __init__(self, named: dict[str, torch.Tensor]) -> None:
-        """`named`: leaves that need a gradient."""
+        """Create the optimizer of `named` leaf tensors that require a gradient."""
         self._named = named
         # Adam takes no empty list.
         self._optimizer = torch.optim.Adam(self.tensors, fused=True) if named else None
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """All arrays, in order."""
+        """All tensors, in order."""
         return list(self._named.values())
 
     @property
     def count(self) -> int:
-        """Values of all."""
+        """Number of values of all tensors."""
         return sum(tensor.numel() for tensor in self.tensors)
 
     def set_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Keep the gradients by `tensors` for the next step."""
+        """Set the gradients of `tensors` for the next step."""
         for tensor, gradient in zip(self.tensors, gradients, strict=True):
             tensor.grad = gradient
 
     def step(self, lr: float) -> None:
-        """Make one step of Adam with the gradients that were set last."""
+        """Make one step of Adam with the last gradients."""
         if self._optimizer is not None:
             self._optimizer.param_groups[0]["lr"] = lr
             self._optimizer.step()
 
     def state(self) -> State:
-        """Copies of values, moments and counts of steps."""
+        """Return copies of values, moments and step counts."""
         return {} if self._optimizer is None else adam_state(self._optimizer, self._named.items())
 
     def restore(self, state: State) -> None:
-        """Become what `state()` was of; `state` may hold more."""
+        """Restore from `state()`; `state` may hold more arrays."""
         if self._optimizer is not None:
             restore_adam(self._optimizer, self._named.items(), state)

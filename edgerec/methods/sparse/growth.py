@@ -1,4 +1,4 @@
-"""Where a table grows: gradients of inactive values, summed since the mask last changed, the strongest of each row."""
+"""Selection of the values that a table drops and grows, by magnitude, gradient or at random."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from edgerec.models import State
 from edgerec.tables.checks import narrowest
 
 _BLOCK = 1024
-"""Rows that are looked at at once: what they need beside is at most 40 bytes a dimension of each."""
+"""Rows processed at once, with at most 40 bytes of additional memory a dimension of each."""
 
 
 class Accumulator:
-    """Sums of the gradients of inactive values, with their signs: what pulls one way counts, what wavers does not.
+    """Signed sums of the gradients of inactive values since the last change, in which opposite gradients cancel.
 
-    A row keeps its `slots` strongest sums, so that all hold at most n_rows * slots of the n_rows * d; a sum that falls
-    out begins again at zero. Choices of ours: the paper says that gradients are accumulated, not where.
+    A row stores its `slots` strongest sums, so that memory is n_rows * slots instead of n_rows * d; a sum that is
+    evicted restarts at zero. Choices of ours: the paper says that gradients are accumulated, not where.
 
     Attributes:
-        columns: (n_rows, slots) in the narrowest unsigned type that holds d - 1, different ones in a row.
-        sums: (n_rows, slots) float32; zero where a slot is empty.
+        columns: (n_rows, slots) in the narrowest unsigned type that holds d - 1, distinct in a row.
+        sums: (n_rows, slots) float32; zero for an empty slot.
     """
 
     def __init__(self, n_rows: int, d: int, slots: int) -> None:
-        """`slots` in 1..d."""
+        """Allocate the sums, with `slots` in 1..d."""
         self.sums = np.zeros((n_rows, slots), np.float32)
         self.columns = np.empty((n_rows, slots), narrowest(d - 1))
         self._fresh: tuple[Floats, NDArray[Any]] | None = None
-        """Of a step whose parts come one by one: the strongest of each row that have no slot yet, and their columns."""
+        """The strongest new sums of each row so far in a step that comes in parts, and their columns."""
         self.clear()
 
     @property
@@ -41,9 +41,11 @@ class Accumulator:
         return self.sums.nbytes + self.columns.nbytes
 
     def add(self, table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> None:
-        """Add the gradients (n, k) of those rows, each given once, by the dimensions `start`..`start + k - 1`, where
-        the table is inactive. Parts of a step come in order, each of the same rows; what comes in is chosen when the
-        last is there, so that it does not depend on the parts."""
+        """Add the gradients (n, k) of distinct rows and the dimensions `start`..`start + k - 1` of inactive values.
+
+        Parts of a step come in order, each of the same rows; new sums are chosen after the last part, so that the
+        result does not depend on the parts.
+        """
         stop, most = start + gradients.shape[1], self.sums.shape[1]
         whole = gradients.shape[1] == table.d
         if start == 0 and not whole and most < table.d:
@@ -52,7 +54,7 @@ class Accumulator:
             block = slice(first, first + _BLOCK)
             chosen, fresh = rows[block], _inactive(table, rows[block], start, gradients[block])
             sums, columns = self.sums[chosen], self.columns[chosen].astype(np.int64)
-            if whole:  # the sums all belong to what is there: nothing is to be joined
+            if whole:  # all sums belong to the given dimensions: there is nothing to join
                 np.put_along_axis(fresh, columns, np.take_along_axis(fresh, columns, 1) + sums, 1)
                 if most < table.d:
                     self.columns[chosen] = columns = np.argpartition(np.abs(fresh), -most, axis=1)[:, -most:]
@@ -66,10 +68,10 @@ class Accumulator:
                 continue
             fresh[own] = 0
             others = np.broadcast_to(np.arange(start, stop), fresh.shape)
-            for kept, new in zip(
+            for stored, new in zip(
                 self._fresh, _strongest((self._fresh[0][block], fresh), (self._fresh[1][block], others)), strict=True
             ):
-                kept[block] = new
+                stored[block] = new
             if stop == table.d:
                 joined = _strongest((sums, self._fresh[0][block]), (columns, self._fresh[1][block]))
                 self.sums[chosen], self.columns[chosen] = joined
@@ -77,38 +79,37 @@ class Accumulator:
             self._fresh = None
 
     def strongest(self, start: int, stop: int, count: int) -> tuple[Ints, NDArray[Any]]:
-        """Rows and columns, (k,) each, of the at most `count` strongest sums of the rows `start`..`stop` - 1."""
+        """Return (k,) rows and columns of the at most `count` strongest sums of the rows `start`..`stop` - 1."""
         sizes = np.abs(self.sums[start:stop])
         count = min(count, int(np.count_nonzero(sizes)))
         rows, slots = np.nonzero(most(sizes.reshape(-1), count).reshape(sizes.shape))
         return rows + start, self.columns[start:stop][rows, slots]
 
     def clear(self) -> None:
-        """Forget all sums."""
+        """Reset all sums."""
         self.sums[:] = 0
         self.columns[:] = np.arange(self.columns.shape[1])
 
     def state(self) -> State:
-        """Copies of both arrays."""
+        """Return copies of both arrays."""
         return {"sums": self.sums.copy(), "sum_columns": self.columns.copy()}
 
     def restore(self, state: State) -> None:
-        """Become what `state()` was of."""
+        """Restore from `state()`."""
         self.sums, self.columns = state["sums"].copy(), state["sum_columns"].copy()
 
 
 class LastBatch:
-    """The strongest gradients of one step, of inactive values: where a table grows by that step alone."""
+    """The strongest gradients of inactive values in one step, for growth by that step alone."""
 
     def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int) -> None:
-        """`counts` of them for the rows within each of the `bounds`, (start, stop), wherever those stand; 8 bytes
-        each."""
+        """Allocate `counts` gradients for the rows within each of the `bounds` (start, stop); 8 bytes each."""
         self._sides = [
             _StrongestGradients(start, stop, count, d) for (start, stop), count in zip(bounds, counts, strict=True)
         ]
 
     def add(self, table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> None:
-        """Take in the gradients (n, k) of those rows, ascending, by the dimensions `start`..`start + k - 1`."""
+        """Add the gradients (n, k) of ascending rows and the dimensions `start`..`start + k - 1`."""
         for first in range(0, rows.size, _BLOCK):
             chosen = rows[first : first + _BLOCK]
             sizes = np.abs(_inactive(table, chosen, start, gradients[first : first + _BLOCK]))
@@ -116,14 +117,16 @@ class LastBatch:
                 side.add(chosen, start, sizes)
 
     def strongest(self, start: int, stop: int, count: int) -> tuple[Ints, NDArray[Any]]:
-        """As `Accumulator.strongest`, of one of the bounds, and no more than was kept of it."""
+        """Return rows and columns as `Accumulator.strongest` does, of one of the bounds and at most its count."""
         (side,) = (side for side in self._sides if (side.start, side.stop) == (start, stop))
         return side.strongest(count)
 
 
 class _StrongestGradients:
-    """The `count` strongest of the rows `start`..`stop` - 1, by their places in the full table. What comes in waits
-    until it is a quarter as much."""
+    """The `count` strongest gradients of the rows `start`..`stop` - 1, by their places in the full table.
+
+    New gradients are buffered until they are a quarter as many.
+    """
 
     def __init__(self, start: int, stop: int, count: int, d: int) -> None:
         self.start, self.stop, self._count, self._d = start, stop, count, d
@@ -144,8 +147,8 @@ class _StrongestGradients:
         waiting, self._waiting = self._waiting, []
         self._sizes = np.concatenate([self._sizes, *(sizes for sizes, _ in waiting)])
         self._places = np.concatenate([self._places, *(places for _, places in waiting)])
-        kept = most(self._sizes, min(self._count, self._sizes.size))
-        self._sizes, self._places = self._sizes[kept], self._places[kept]
+        chosen = most(self._sizes, min(self._count, self._sizes.size))
+        self._sizes, self._places = self._sizes[chosen], self._places[chosen]
         if 0 < self._sizes.size == self._count:
             self._least = self._sizes.min()
 
@@ -156,7 +159,7 @@ class _StrongestGradients:
 
 
 def _inactive(table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> Floats:
-    """A copy of the gradients (n, k) of those rows from the dimension `start` on, zero where the table is active."""
+    """Return a copy of the gradients (n, k) of rows from the dimension `start` on, zero for active values."""
     fresh = gradients.copy()
     places, owners = table.places(rows)
     active = table.columns[places].astype(np.int64) - start
@@ -166,34 +169,38 @@ def _inactive(table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> 
 
 
 def _strongest(sums: tuple[Floats, Floats], columns: tuple[NDArray[Any], NDArray[Any]]) -> tuple[Floats, NDArray[Any]]:
-    """Of two sets of sums a row, (n, slots) and (n, k), the strongest (n, slots), with their columns. A zero of the
-    second is none."""
+    """Return the strongest (n, slots) of two sets of sums a row, (n, slots) and (n, k), with their columns.
+
+    Zeros of the second set do not count.
+    """
     both, slots = np.concatenate(sums, axis=1), sums[0].shape[1]
     sizes = np.abs(both)
     sizes[:, slots:][sums[1] == 0] = -1
-    kept = np.argpartition(sizes, -slots, axis=1)[:, -slots:]
-    return np.take_along_axis(both, kept, 1), np.take_along_axis(np.concatenate(columns, axis=1), kept, 1)
+    chosen = np.argpartition(sizes, -slots, axis=1)[:, -slots:]
+    return np.take_along_axis(both, chosen, 1), np.take_along_axis(np.concatenate(columns, axis=1), chosen, 1)
 
 
 def most(sizes: NDArray[Any], count: int) -> NDArray[np.bool_]:
-    """(n,) bool: the `count` largest, of equals the first. `count` is at most n."""
+    """Return (n,) bool: the `count` largest, of equals the first. `count` is at most n."""
     if count == 0:
         return np.zeros(sizes.shape, np.bool_)
     least = np.partition(sizes, -count)[-count]
-    kept: NDArray[np.bool_] = sizes > least
-    kept[np.flatnonzero(sizes == least)[: count - np.count_nonzero(kept)]] = True
-    return kept
+    chosen: NDArray[np.bool_] = sizes > least
+    chosen[np.flatnonzero(sizes == least)[: count - np.count_nonzero(chosen)]] = True
+    return chosen
 
 
 def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Ints:
-    """(k,) where the at most `count` smallest values of the rows `start`..`stop` - 1 stand; every row keeps its
-    largest."""
+    """Return the (k,) places of the at most `count` smallest values of the rows `start`..`stop` - 1.
+
+    The largest value of each row is not among them.
+    """
     first, last = table.pointers[start], table.pointers[stop]
     sizes = np.abs(table.values[first:last])
     starts = table.pointers[start:stop] - first
     largest = np.maximum.reduceat(sizes, starts)
     tops = np.flatnonzero(sizes == np.repeat(largest, np.diff(table.pointers[start : stop + 1])))
-    # One of several equals is enough.
+    # Of several equal largest values, one stays.
     sizes[tops[np.searchsorted(tops, starts)]] = np.inf
     count = min(count, sizes.size - starts.size)
     places: Ints = np.flatnonzero(most(-sizes, count)) + first
@@ -203,7 +210,7 @@ def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Ints:
 def at_random(
     table: ActiveTable, start: int, stop: int, count: int, rng: np.random.Generator
 ) -> tuple[Ints, NDArray[Any]]:
-    """Rows and columns of `count` inactive values of the rows `start`..`stop` - 1, or of all where there are fewer."""
+    """Draw rows and columns of `count` inactive values of the rows `start`..`stop` - 1, or of all if fewer."""
     owners = np.repeat(np.arange(start, stop), np.diff(table.pointers[start : stop + 1]))
     taken = owners * table.d + table.columns[table.pointers[start] : table.pointers[stop]]
     count = min(count, (stop - start) * table.d - taken.size)

@@ -1,4 +1,4 @@
-"""LightGCN and NGCF in sparse form: ego rows are made into rows that score, of which the largest values ship."""
+"""LightGCN and NGCF in sparse form: scoring rows are computed from ego rows and truncated to their largest values."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ else:
 
 
 _DIMENSIONS = 16
-"""That go through the graph at once: of all rows in full, only so many exist. 64 bytes a row are a line of the cache: a
-product with Gowalla's graph took 0.53 ms a dimension, and with 8 of them 0.72, with 32 again 0.53."""
+"""Dimensions that are propagated at once, which limits the memory of dense rows. 64 bytes a row are a cache line: a
+product with Gowalla's graph took 0.53 ms a dimension, with 8 dimensions 0.72, with 32 again 0.53."""
 
 Backward = Callable[[Floats, Ints], GradientBlocks]
-"""The gradient by n ego rows, of the gradient by the rows that were made."""
+"""Maps the gradient of scoring rows to the gradient of n ego rows."""
 
 
 class GraphObjective(ABC):
-    """A ranking loss of `edgerec.models.losses` of rows that `_forward` makes of ego rows.
+    """A ranking loss of `edgerec.models.losses` on scoring rows that `_forward` computes from ego rows.
 
-    What ships are the largest values of the rows that score, as many as the budget has. Where masks cut the output, the
-    default, they are chosen anew before each epoch, and training sees no others.
+    The result has the largest values of the scoring rows, as many as the budget allows. With masks on the output, the
+    default, they are chosen before each epoch, and training sees no others.
 
-    A step's own rows and their gradients are (rows of the batch, d): what it ranks decides what they take.
+    The rows of a step and their gradients are (rows of the batch, d), so that the batch determines the memory.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class GraphObjective(ABC):
         seed: int,
         values: int | None,
     ) -> None:
-        """`d`: dimensions of a row that scores; `width`: of an ego row."""
+        """Initialise the objective; `d` and `width` are the dimensions of a scoring row and of an ego row."""
         self._train, self._d, self._config, self._seed, self._values = train, d, config, seed, values
         self._n_rows = train.n_users + train.n_items
         self._graph = normalised_adjacency(train)
         self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
         self._weights = weights
-        self._kept: Mask | None = None
+        self._output_mask: Mask | None = None
         self.width, self.std = width, config.std
         if config.loss == "bpr":
             self.steps = -(-len(train) // at_most(config.batch, len(train)))
@@ -87,8 +87,8 @@ class GraphObjective(ABC):
 
     def refresh_mask(self, table: Source) -> None:
         if self._config.mask_at == "output":
-            self._kept = None
-            self._kept = self._largest(self._output(table), table)
+            self._output_mask = None
+            self._output_mask = self._largest(self._output(table), table)
 
     def batches(self, table: Source, generator: torch.Generator) -> Iterator[Batch]:
         config = self._config
@@ -113,7 +113,7 @@ class GraphObjective(ABC):
         return float(ranking.detach()), self._decayed(table, rows, decay, gradients)
 
     def _decayed(self, table: Source, rows: Ints, decay: Floats, gradients: GradientBlocks) -> GradientBlocks:
-        """With the share `decay` (n, 1) of the rows' own values."""
+        """Add the weight decay, the share `decay` (n, 1) of the rows' own values."""
         for start, part in gradients:
             part += table.dimensions(start, start + part.shape[1])[rows] * decay
             yield start, part
@@ -123,46 +123,48 @@ class GraphObjective(ABC):
 
     @abstractmethod
     def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
-        """(n, d) those rows as they score in a step, or in what ships where `batch` is None, before they are cut; and
-        what makes ego rows' gradients of theirs."""
+        """Return the (n, d) scoring rows, before truncation, of a step, or for export if `batch` is None.
+
+        The second value is the backward function.
+        """
 
     def _output(self, table: Source) -> Floats:
-        """(n_rows, d) all rows as they score, cut to what is kept."""
+        """Return all (n_rows, d) scoring rows, truncated to the output mask."""
         rows = np.arange(self._n_rows)
         with torch.no_grad():
             return self._cut(self._forward(table, rows, None)[0], rows)
 
     def _cut(self, output: Floats, rows: Ints) -> Floats:
-        """What is kept of those rows; in place."""
-        if self._kept is not None:
-            output *= self._kept.at(rows)
+        """Apply the output mask to those rows in place."""
+        if self._output_mask is not None:
+            output *= self._output_mask.at(rows)
         return output
 
     def _graph_of(self, rows: Ints) -> scipy.sparse.csr_array[Any, Any]:
-        """Those rows of the graph."""
+        """Return rows of the graph."""
         return self._graph if rows.size == self._n_rows else self._graph[rows]
 
     def _by_dimensions(self, n: int, make: Callable[[slice], Floats]) -> Floats:
-        """(n, width), made a few dimensions at a time."""
+        """Return (n, width), computed a few dimensions at a time."""
         found = np.empty((n, self.width), np.float32)
         for start, part in self._parts(make):
             found[:, start : start + part.shape[1]] = part
         return found
 
     def _parts(self, make: Callable[[slice], Floats]) -> GradientBlocks:
-        """All dimensions, a few at a time."""
+        """Yield all dimensions, a few at a time."""
         for start in range(0, self.width, _DIMENSIONS):
             yield start, make(slice(start, min(start + _DIMENSIONS, self.width)))
 
     def _spread(self, rows: Ints, values: Floats, dimensions: slice) -> Floats:
-        """(n_rows, k) of all rows those dimensions, which are zero but for `rows`; they have them of `values`."""
+        """Return (n_rows, k) dimensions of all rows: those of `values` for `rows`, else zero."""
         found = np.zeros((self._n_rows, dimensions.stop - dimensions.start), np.float32)
         found[rows] = values[:, dimensions]
         return found
 
     def vectors(self, table: Source) -> Vectors:
         output = self._output(table)
-        if self._kept is None:
+        if self._output_mask is None:
             output *= self._largest(output, table).at(np.arange(self._n_rows))
         users, items = np.split(output, [self._train.n_users])
         return Vectors(users, items)
@@ -171,22 +173,22 @@ class GraphObjective(ABC):
         return mask_of_largest(np.abs(output), self._values or table.count)
 
     def state(self) -> State:
-        kept: State = {}
-        if self._kept is not None:
-            kept = {"kept_columns": self._kept.columns.copy(), "kept_pointers": self._kept.pointers.copy()}
-        return kept | self._weights.state()
+        arrays: State = {}
+        if (mask := self._output_mask) is not None:
+            arrays = {"kept_columns": mask.columns.copy(), "kept_pointers": mask.pointers.copy()}
+        return arrays | self._weights.state()
 
     def restore(self, state: State) -> None:
         if "kept_columns" in state:
-            self._kept = Mask(state["kept_columns"].copy(), state["kept_pointers"].copy(), self._d)
+            self._output_mask = Mask(state["kept_columns"].copy(), state["kept_pointers"].copy(), self._d)
         self._weights.restore(state)
 
 
 class LightGCNObjective(GraphObjective):
     """The loss of `edgerec.models.lightgcn.LightGCNTrainer` on a sparse table of ego rows.
 
-    NDCG@20 on ML-100K at 10 % was .403 where the output is cut, .397 where masks cut the ego rows alone and training
-    saw propagated rows in full, and .387 where a propagated row kept the places of its ego row.
+    NDCG@20 on ML-100K at 10 % was .403 with masks on the output, .397 with masks on the ego rows alone and training on
+    full propagated rows, and .387 with the mask of an ego row on its propagated row.
     """
 
     def __init__(
@@ -209,20 +211,22 @@ class LightGCNObjective(GraphObjective):
         def output(dimensions: slice) -> Floats:
             return self._propagated(table.dimensions(dimensions.start, dimensions.stop), rows, last)
 
-        def backward(of_output: Floats, wanted: Ints) -> GradientBlocks:
+        def backward(of_output: Floats, ego_rows: Ints) -> GradientBlocks:
             # The graph is symmetric, so that the gradient of a propagation is the propagation of the gradient.
-            last = self._graph_of(wanted)
+            last = self._graph_of(ego_rows)
 
             def gradients(dimensions: slice) -> Floats:
-                return self._propagated(self._spread(rows, of_output, dimensions), wanted, last)
+                return self._propagated(self._spread(rows, of_output, dimensions), ego_rows, last)
 
             return self._parts(gradients)
 
         return self._by_dimensions(rows.size, output), backward
 
     def _propagated(self, values: Floats, rows: Ints, last: scipy.sparse.csr_array[Any, Any]) -> Floats:
-        """(n, k) those rows of the mean over the layers of `values` (n_rows, k): by Horner's rule v + A (v + A (...)),
-        whose last product needs those rows of A alone."""
+        """Return (n, k) rows of the mean over the layers of `values` (n_rows, k).
+
+        Horner's rule v + A (v + A (...)) needs only those rows of A in the last product.
+        """
         layers = self._config.layers
         if layers == 0:
             return values[rows]
@@ -234,20 +238,20 @@ class LightGCNObjective(GraphObjective):
 
 @dataclass(frozen=True)
 class DropoutBatch(Batch):
-    """A batch, and the seed of what it leaves out."""
+    """A batch with the seed of its dropout."""
 
     seed: int = 0
 
 
 class NGCFObjective(GraphObjective):
-    """The loss of `edgerec.models.ngcf.NGCFTrainer` on a sparse table of ego rows; the layers' weights train beside it.
+    """The loss of `edgerec.models.ngcf.NGCFTrainer` on a sparse table of ego rows, with dense weights of the layers.
 
-    An ego row has the share of d that it has there, so that the table holds as many values as ship, or all of its own
-    where these are fewer.
+    An ego row has the same share of d as there; the table has as many values as the result, or all of its own if these
+    are fewer.
 
-    DenseWeights mix dimensions, so that a layer's rows are there in full. With one layer these are the rows that a step
-    ranks; with more every layer but the last needs all rows, and so does its gradient. Gradients by ego rows are formed
-    for the rows that are asked for in any case.
+    The layers' weights mix dimensions, so that the rows of a layer are dense. With one layer these are the rows of a
+    step; with more, every layer but the last needs all rows, and so does its gradient. Gradients of ego rows are
+    computed for the requested rows alone in any case.
     """
 
     def __init__(
@@ -290,15 +294,15 @@ class NGCFObjective(GraphObjective):
         if needed is not rows:
             output = output[torch.from_numpy(rows)]
 
-        def backward(of_output: Floats, wanted: Ints) -> GradientBlocks:
+        def backward(of_output: Floats, ego_rows: Ints) -> GradientBlocks:
             inputs = [ego, sums] if self._layers else [ego]
             given = torch.autograd.grad(output, [*inputs, *self._weights.tensors], torch.from_numpy(of_output))
             self._weights.set_gradients(given[len(inputs) :])
             of_ego, *of_sums = (gradient.numpy() for gradient in given[: len(inputs)])
-            graph = self._graph_of(wanted)
+            graph = self._graph_of(ego_rows)
 
             def gradients(dimensions: slice) -> Floats:
-                found = self._spread(needed, of_ego, dimensions)[wanted]
+                found = self._spread(needed, of_ego, dimensions)[ego_rows]
                 for more in of_sums:
                     found += graph @ self._spread(needed, more, dimensions)
                 return found

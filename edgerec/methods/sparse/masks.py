@@ -1,4 +1,4 @@
-"""The mask and the values that a sparse table starts with: drawn at random, or from a non-negative factorisation."""
+"""Initial masks and values of a sparse table: drawn at random, or from a non-negative factorisation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 _BLOCK = 2048
-"""Rows that are updated at once: their products are all that the factorisation needs beside its factors."""
+"""Rows updated at once; the factorisation needs memory for their products in addition to its factors."""
 _TINY = np.float32(1e-12)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Active values, as CSR without values.
+    """The positions of active values, as CSR without values.
 
     Attributes:
         columns: (B,) ascending inside a row, in the narrowest unsigned type that holds d - 1.
@@ -40,17 +40,17 @@ class Mask:
     d: int
 
     def of(self, matrix: Floats) -> Floats:
-        """(B,) the values of a matrix (n_rows, d) that are active."""
+        """Return the (B,) active values of a matrix (n_rows, d)."""
         values: Floats = matrix[np.repeat(np.arange(len(matrix)), np.diff(self.pointers)), self.columns]
         return values
 
     def at(self, rows: Ints) -> NDArray[np.bool_]:
-        """(n, d) which values of those rows are active."""
+        """Return (n, d) bool: the active values of rows (n,)."""
         return active_at(self.columns, self.pointers, self.d, rows)
 
     @classmethod
     def of_blocks(cls, blocks: Iterator[NDArray[np.bool_]]) -> Mask:
-        """From the (n, d) bool masks of consecutive rows."""
+        """Build a mask from the (n, d) bool masks of consecutive rows."""
         columns, sizes = [], []
         d = 0
         for block in blocks:
@@ -61,8 +61,7 @@ class Mask:
 
 
 def random_mask(bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int, rng: np.random.Generator) -> Mask:
-    """One value in each row, and the others anywhere: for each (start, stop) of `bounds`, consecutive rows, as many as
-    `counts` says."""
+    """Draw a mask with at least one value in each row: `counts` values for each (start, stop) of `bounds`."""
     return Mask.of_blocks(_scattered(stop - start, d, n, rng) for (start, stop), n in zip(bounds, counts, strict=True))
 
 
@@ -75,11 +74,11 @@ def _scattered(n_rows: int, d: int, count: int, rng: np.random.Generator) -> NDA
 
 
 def nmf_rows(train: Interactions, d: int, iterations: int, rng: np.random.Generator) -> Floats:
-    """(n_rows, d) [W; H] by the root of the rows' degrees, where W H' is the non-negative factorisation of the
-    interactions, each by the root of its user's and its item's degree.
+    """Return (n_rows, d) factors [W; H] of the normalised interactions, scaled by the roots of the rows' degrees.
 
-    Users and items that share a topic have its column in common. Without the degrees popular rows decide what the
-    topics are: on ML-100K's LightGCN at 10 % NDCG@20 was .338, and .387 with them; on MF both were .41.
+    W H' is the non-negative factorisation of the interactions over the roots of their users' and items' degrees. Users
+    and items of a topic share its column. Without the degrees popular rows determine the topics: on ML-100K's LightGCN
+    at 10 % NDCG@20 was .338, and .387 with them; on MF both were .41.
     """
     rows = nmf(scaled_matrix(train, 0.5, 0.5), d, iterations, rng)
     degrees = np.concatenate([train.user_counts(), train.item_counts()])
@@ -88,37 +87,37 @@ def nmf_rows(train: Interactions, d: int, iterations: int, rng: np.random.Genera
 
 
 def mask_of_largest(rows: Floats, count: int) -> Mask:
-    """Of a matrix (n_rows, d) the largest value of each row and the largest of all others, `count` in all."""
+    """Return the mask of `count` values of a matrix (n_rows, d): the largest of each row, then the largest of all."""
     return largest_mask(lambda: (rows[block] for block in _blocks(len(rows))), count)
 
 
 def largest_mask(blocks: Callable[[], Iterator[Floats]], count: int) -> Mask:
-    """The largest value of each row and the largest of all others, exactly `count`.
+    """Return the mask of exactly `count` values: the largest of each row, then the largest of all others.
 
     Args:
-        blocks: (n, d) consecutive rows of non-negative values, each time from the start.
+        blocks: returns an iterator over (n, d) consecutive rows of non-negative values from the start.
     """
     rest = count - sum(len(block) for block in blocks())
     threshold, above = _threshold(blocks, rest)
     ties = rest - above
 
     def masks() -> Iterator[NDArray[np.bool_]]:
-        room = ties
+        remaining = ties
         for block in blocks():
             mask = np.zeros(block.shape, np.bool_)
             mask[np.arange(len(block)), block.argmax(1)] = True
             others = np.where(mask, np.float32(-1), block)
             mask |= others > threshold
-            equal = np.flatnonzero(others == threshold)[:room]
+            equal = np.flatnonzero(others == threshold)[:remaining]
             mask.reshape(-1)[equal] = True
-            room -= equal.size
+            remaining -= equal.size
             yield mask
 
     return Mask.of_blocks(masks())
 
 
 def _threshold(blocks: Callable[[], Iterator[Floats]], count: int) -> tuple[float, int]:
-    """The `count`-th largest value that is not its row's largest, and how many are larger; without sorting all."""
+    """Return the `count`-th largest value that is not its row's largest, and the number of larger ones."""
     if count == 0:
         return np.inf, 0
 
@@ -137,12 +136,12 @@ def _threshold(blocks: Callable[[], Iterator[Floats]], count: int) -> tuple[floa
 
 
 def nmf(matrix: scipy.sparse.csr_array[Any, Any], d: int, iterations: int, rng: np.random.Generator) -> Floats:
-    """(n + m, d) W and below it H, not negative, whose product W H' comes near a matrix (n, m) in the sum of squares.
+    """Return (n + m, d) non-negative factors W and below it H, whose product W H' approximates a matrix (n, m).
 
-    Multiplicative updates (Lee and Seung 2001), in blocks of rows and in place: beside the matrix and its transpose
-    there are the factors and little else. Scales are shared: each column of W has the norm of H's.
+    Multiplicative updates (Lee and Seung 2001) of the squared error, in blocks of rows and in place: memory holds the
+    matrix, its transpose, the factors and little else. Each column of W has the norm of H's.
     """
-    turned = matrix.T.tocsr()
+    transposed = matrix.T.tocsr()
     scale = np.sqrt(matrix.sum() / matrix.shape[0] / matrix.shape[1] / d)
     factors = np.empty((sum(matrix.shape), d), np.float32)
     w, h = np.split(factors, [matrix.shape[0]])
@@ -151,7 +150,7 @@ def nmf(matrix: scipy.sparse.csr_array[Any, Any], d: int, iterations: int, rng: 
         factor += np.float32(0.5)
         factor *= np.float32(scale)
     for _ in range(iterations):
-        for factor, other, ratings in ((w, h, matrix), (h, w, turned)):
+        for factor, other, ratings in ((w, h, matrix), (h, w, transposed)):
             gram = other.T @ other
             for rows in _blocks(len(factor)):
                 factor[rows] *= (ratings[rows] @ other) / (factor[rows] @ gram + _TINY)
@@ -166,10 +165,10 @@ def _blocks(n: int) -> Iterator[slice]:
 
 
 def begin(train: Interactions, objective: Objective, plan: SparsePlan, rng: np.random.Generator) -> ActiveTable:
-    """A table whose mask is the plan's; where it comes from a factorisation, so may the values, scaled to the size of
-    the objective's own.
+    """Return the initial table of a plan.
 
-    Ints that are narrower than what ships hold no more than fits.
+    With a mask from a factorisation, the values may come from it too, scaled to the root mean square of the objective.
+    Rows narrower than those of the result have at most their own number of values.
     """
     d = objective.width
     counts = [min(count, (stop - start) * d) for (start, stop), count in zip(plan.bounds, plan.counts, strict=True)]
@@ -185,7 +184,7 @@ def begin(train: Interactions, objective: Objective, plan: SparsePlan, rng: np.r
 
 
 def initial_values(objective: Objective, mask: Mask, rng: np.random.Generator) -> Floats:
-    """(B,) the objective's initial values where the mask is active."""
+    """Return the objective's (B,) initial values at the mask's active positions."""
     start = objective.start()
     if isinstance(start, float):
         return np.float32(start) * rng.standard_normal(mask.columns.size, np.float32)
@@ -193,5 +192,5 @@ def initial_values(objective: Objective, mask: Mask, rng: np.random.Generator) -
 
 
 def with_values(mask: Mask, values: Floats) -> ActiveTable:
-    """The mask's table, with values (B,)."""
+    """Return a table with this mask and values (B,)."""
     return ActiveTable(values, mask.columns, mask.pointers, mask.d)

@@ -1,4 +1,4 @@
-"""MF and NCF in sparse form: a step looks rows up, and only rows that are asked for get a gradient."""
+"""MF and NCF in sparse form: a step looks up rows, and only the requested rows get a gradient."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ else:
 
 
 _MIN_STEPS = 64
-"""As the dense trainer has."""
+"""Minimum number of steps an epoch, as in the dense trainer."""
 
 
 @dataclass(frozen=True)
 class Triples:
-    """One step: rows of the table, (n,) int64 each; `negatives` shall score less than `items`."""
+    """A batch: (n,) int64 rows of the table each; `negatives` are to score less than `items`."""
 
     users: Ints
     items: Ints
@@ -44,12 +44,12 @@ class Triples:
 
 
 class MFObjective:
-    """The ranking loss of `edgerec.models.mf.MFTrainer`, the same draws of hard negatives among it.
+    """The ranking loss of `edgerec.models.mf.MFTrainer`, with the same draws of hard negatives.
 
-    Batches of an epoch are of equal size, so that none is the worse sample of where a table should grow. Where only
-    some rows have a gradient, batches are so small that a step touches hardly more: at 10 % of ML-100K's MF with 64
-    dimensions, where that is 131 interactions, SparseRec's NDCG@20 was .400 to .422 on three seeds, and with 1,188 it
-    was .360 on the first of them.
+    Batches of an epoch have equal sizes, so that each is an equally good sample for growth. If only some rows have a
+    gradient, batches are so small that a step uses hardly more rows: at 10 % of ML-100K's MF with 64 dimensions, with
+    131 interactions a batch, SparseRec's NDCG@20 was .400 to .422 on three seeds, and with 1,188 it was .360 on the
+    first of them.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MFObjective:
         return self._config.lr * self._config.decay**epoch
 
     def refresh_mask(self, table: Source) -> None:
-        """Nothing depends on the whole table."""
+        """Do nothing: no mask depends on the whole table."""
 
     def batches(self, table: Source, generator: torch.Generator) -> Iterator[Triples]:
         order = torch.randperm(len(self._users), generator=generator).numpy()
@@ -94,7 +94,7 @@ class MFObjective:
             yield Triples(users, self._items[picked].astype(np.int64) + self._n_users, against + self._n_users)
 
     def _hardest(self, table: Source, users: Ints, tried: NDArray[np.int64]) -> Ints:
-        """(n,) of the items tried (negatives, n) the one that scores highest and users (n,) lack."""
+        """Return (n,) of the items tried (negatives, n) the unobserved one with the highest score for users (n,)."""
         best: Ints = tried[0].copy()
         if self._observed is None:
             return best
@@ -108,7 +108,7 @@ class MFObjective:
         return best
 
     def _scores(self, table: Source, users: Ints) -> Callable[[Ints], Floats]:
-        """What scores items' rows (n,) for users (n,), one by one."""
+        """Return a function from item rows (n,) to their scores for users (n,), pair by pair."""
         return partial(table.dots, table.rows(users))
 
     def active_rows(self, batch: Triples) -> Ints:
@@ -118,12 +118,12 @@ class MFObjective:
         leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
         ranking = softplus(self._margin(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
-        gradient, *beside = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf, *self._weights.tensors])
-        self._weights.set_gradients(beside)
+        gradient, *of_weights = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf, *self._weights.tensors])
+        self._weights.set_gradients(of_weights)
         return float(ranking.detach()), iter([(0, gradient.numpy())])
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        """(n,) how far items q (n, d) score behind r (n, d) for users p (n, d)."""
+        """Return (n,) scores of negatives r (n, d) minus those of items q (n, d) for users p (n, d)."""
         return (p * (r - q)).sum(1)
 
     def step(self, lr: float) -> None:
@@ -140,18 +140,18 @@ class MFObjective:
         self._weights.restore(state)
 
 
-def gather(table: Source, wanted: Ints, *rows: Ints) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """What a loss by the rows `wanted` (n,), ascending, is differentiated by, (n, d); and each of `rows` (m,) looked
-    up, (m, d).
+def gather(table: Source, gradient_rows: Ints, *rows: Ints) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Look up each of `rows` (m,) as (m, d), differentiable by the ascending `gradient_rows` (n,) alone.
 
-    No gradient is formed for rows that are not wanted.
+    Returns the (n, d) leaf of the gradient, and the looked-up rows. No gradient is computed for other rows.
     """
     own, index = np.unique(np.concatenate(rows), return_inverse=True)
-    place = np.searchsorted(wanted, own)
-    place[(place == wanted.size) | (wanted[np.minimum(place, wanted.size - 1)] != own)] = -1
+    place = np.searchsorted(gradient_rows, own)
+    n = gradient_rows.size
+    place[(place == n) | (gradient_rows[np.minimum(place, n - 1)] != own)] = -1
     values = torch.from_numpy(table.rows(own))
-    # Expanded, it takes no memory: it is only what the gradient is asked by.
-    leaf = torch.zeros(1, 1).expand(wanted.size, values.shape[1]).requires_grad_()
+    # The expanded leaf takes no memory: it only identifies the gradient.
+    leaf = torch.zeros(1, 1).expand(n, values.shape[1]).requires_grad_()
     looked_up: torch.Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
         leaf, values, torch.from_numpy(index), torch.from_numpy(place)
     )
@@ -179,10 +179,10 @@ class _Gather(Function):
 
 
 class NCFObjective(MFObjective):
-    """The loss of `edgerec.models.ncf.NCFTrainer` on a sparse table: a row's products and its perceptron's values share
-    the d dimensions as there where rows are full, and active values stand in either.
+    """The loss of `edgerec.models.ncf.NCFTrainer` on a sparse table.
 
-    Gradients by the network are of the whole batch at every step, whichever rows have one.
+    The products and the perceptron's values share the d dimensions as in full rows, and active values may be in either.
+    The network's gradients are those of the whole batch at every step, whichever rows have one.
     """
 
     def __init__(

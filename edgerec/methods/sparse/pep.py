@@ -1,14 +1,14 @@
-"""PEP: learnt thresholds shrink a dense table until few values are left, and those are trained again from the start.
+"""PEP: learnt thresholds shrink a dense table to a few values, which are then trained again from their initial values.
 
 Plug-in embedding pruning (Liu et al. 2021, arXiv 2101.07577): values are soft-thresholded by the sigmoid of a learnt
-s, one for each value, row, column or the table; the mask is taken where the count first falls under the target, and
-what it leaves is trained again from the initial values of the search (the lottery ticket). Weight decay pulls s
-towards zero, and so thresholds upwards.
+s, one for each value, row, column or the table; the mask is taken when the count first falls below the target, and its
+values are trained again from the initial values of the search (the lottery ticket). Weight decay pulls s towards zero,
+and so raises thresholds.
 
-Choices of ours: the mask is taken after the first step, not the first check, that leaves no more than the budget, and
-filled up to it exactly by the values that are least below their thresholds; every row keeps a value; the step size of
-the search does not decay, for with it thresholds would stand still. The search is part of the first epoch: a run that
-is stopped inside makes it again.
+Choices of ours: the mask is taken after the first step, not the first check, that leaves at most the budget, and filled
+up to it exactly with the values that are least below their thresholds; every row has at least one value; the step size
+of the search does not decay, since thresholds would stop changing. The search is part of the first epoch: a run that is
+stopped in it repeats it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from edgerec.models import Trainer, check_range
 from edgerec.training import FitResult, Step
 
 OF_BUDGET = "of the budget"
-"""What a step of the search tells: how many values are left, over those that the budget allows."""
+"""Name of a value of the search's steps: the remaining values over those that the budget allows."""
 GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
 
 
 @dataclass(frozen=True)
 class PEPConfig:
-    """How thresholds are learnt.
+    """Settings of PEP.
 
     Attributes:
-        granularity: what has a threshold of its own: the 'global' table, a 'dimension', a 'feature' (a row), or each
+        granularity: unit with a threshold of its own: the 'global' table, a 'dimension', a 'feature' (a row), or each
             value ('feature-dim').
-        threshold: s at first.
+        threshold: initial s.
         threshold_decay: weight decay of s.
-        search_epochs: of the search at most; None for the backbone's.
+        search_epochs: maximum number of epochs of the search; None for the backbone's.
     """
 
     granularity: str = "feature-dim"
@@ -49,7 +49,7 @@ class PEPConfig:
     search_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         if self.granularity not in GRANULARITIES:
             known = ", ".join(GRANULARITIES)
             raise SettingError(f"the setting granularity must be one of {known}, got {self.granularity!r}")
@@ -59,7 +59,7 @@ class PEPConfig:
 
 
 class PEP:
-    """Finds a mask by training, and trains what it leaves."""
+    """Finds a mask by training, and trains its values."""
 
     name: ClassVar[str] = "pep"
     config: ClassVar[type[PEPConfig]] = PEPConfig
@@ -67,7 +67,7 @@ class PEP:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PEPConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row."""
+        """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = one_table(job)
         plan = SparsePlan.still(bounds, counts)
 

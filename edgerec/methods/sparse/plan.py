@@ -1,4 +1,4 @@
-"""How a sparse table is trained: the plan that methods fill in, a backbone's objective, and the fit of a job."""
+"""Training of sparse tables: the plan that methods fill in, the protocol of objectives, and the fit of a job."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SparsePlan:
-    """How a table is trained whose number of active values never changes.
+    """The plan of training a table with a constant number of active values.
 
     Attributes:
-        bounds: (start, stop) of the rows that share a number of values; users first, items behind them.
-        counts: the values of each.
-        mask_init: where values stand at first: 'random' or 'nmf'.
-        start: what they are: of a mask by 'nmf' its 'factors', or else what the 'backbone' starts from.
-        grow: which values take the place of dropped ones: 'random', or those with the largest gradient of the
-            'last-batch', or 'accumulated' since the mask last changed.
-        backward: 'sampled' forms the gradient of `rows` rows, and leaves all others as they are; 'dense' of all.
-        rows: at most so many at a step, where sampled.
-        uniform: share of the draw that is not by importance.
-        fraction, last_fraction: of the values that is dropped at a change, from the first to the last, on a cosine.
-        every: steps between changes; None for an epoch's.
-        horizon: epochs after which the mask stays.
-        iterations: of the factorisation.
+        bounds: (start, stop) of the rows that share a number of values, users before items.
+        counts: number of values of each.
+        mask_init: initial mask: 'random' or 'nmf'.
+        start: initial values: the 'factors' of a mask by 'nmf', or those of the 'backbone'.
+        grow: values that replace dropped ones: 'random' ones, or those with the largest gradient of the 'last-batch',
+            or 'accumulated' since the mask last changed.
+        backward: 'sampled' for the gradient of `rows` rows, which leaves the others unchanged; 'dense' for that of all.
+        rows: maximum number of sampled rows a step.
+        uniform: share of the draw that does not depend on importance.
+        fraction, last_fraction: fraction of the values that the first and the last change drop, on a cosine between.
+        every: number of steps between changes; None for one change an epoch.
+        horizon: number of epochs after which the mask is fixed.
+        iterations: iterations of the factorisation.
     """
 
     bounds: tuple[tuple[int, int], ...]
@@ -62,7 +62,7 @@ class SparsePlan:
 
     @classmethod
     def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> SparsePlan:
-        """Of a mask that never changes, trained densely."""
+        """Return the plan of a mask that never changes, trained with all gradients."""
         return cls(
             bounds,
             counts,
@@ -84,7 +84,7 @@ class SparsePlan:
 
 
 def check_config(config: Any) -> None:
-    """Raise SettingError where one of the settings that methods share is out of range."""
+    """Raise SettingError if a setting that methods share is out of range."""
     ranges = {
         "fraction": (0, 1),
         "rows": (1e-9, 1),
@@ -103,19 +103,19 @@ def check_config(config: Any) -> None:
 
 
 def one_table(job: Job) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Bounds and counts of users and items together. Raises BudgetError."""
+    """Return the bounds and counts of users and items together. Raises BudgetError."""
     return ((0, job.n_rows),), (job.values(sparse=True),)
 
 
 def two_tables(job: Job, user_share: float | None) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Bounds and counts of users and of items. Raises BudgetError."""
+    """Return the bounds and counts of users and of items. Raises BudgetError."""
     total = job.values(sparse=True)
     of_users = job.users_part(total, user_share)
     return ((0, job.train.n_users), (job.train.n_users, job.n_rows)), (of_users, total - of_users)
 
 
 def horizon_of(job: Job, horizon: int | None) -> int:
-    """Where none is given, three quarters of the epochs that training has at most, as RigL has it."""
+    """Return the horizon, by default three quarters of the maximum number of epochs, as in RigL."""
     return 3 * (job.options.max_epochs or job.backbone.max_epochs) // 4 if horizon is None else horizon
 
 
@@ -127,40 +127,40 @@ _HOME = {
 }
 
 SPARSE_BACKBONES = frozenset(_HOME)
-"""Names of backbones that train in sparse form."""
+"""Names of the backbones with sparse training."""
 
 
 class Source(Protocol):
-    """What an objective may ask of a table; `edgerec.methods.sparse.table.ActiveTable` is one."""
+    """The view of a table that objectives use; `edgerec.methods.sparse.table.ActiveTable` has it."""
 
     @property
     def n_rows(self) -> int: ...
 
     @property
     def count(self) -> int:
-        """Active values."""
+        """Number of active values."""
         ...
 
     def rows(self, rows: Ints) -> Floats:
-        """(n, d) those rows in full."""
+        """Return rows as (n, d) dense values."""
         ...
 
     def dots(self, vectors: Floats, rows: Ints) -> Floats:
-        """(n,) the products of `vectors` (n, d) with those rows."""
+        """Return (n,) products of `vectors` (n, d) with rows (n,)."""
         ...
 
     def dimensions(self, start: int, stop: int) -> Floats:
-        """(n_rows, stop - start) those dimensions of all rows in full."""
+        """Return (n_rows, stop - start) dimensions of all rows as dense values."""
         ...
 
 
 class Objective(Protocol):
-    """A backbone's loss over one table, users first and items behind them.
+    """A backbone's loss over one table, users before items.
 
     Attributes:
-        steps: in an epoch.
+        steps: number of steps an epoch.
         std: root mean square of initial values.
-        width: dimensions of the table: d, or fewer where rows that score are made of several.
+        width: dimensions of the table: d, or fewer if a scoring row joins several.
     """
 
     steps: int
@@ -169,54 +169,56 @@ class Objective(Protocol):
 
     @property
     def weights(self) -> int:
-        """Values that it trains beside the table."""
+        """Number of values that it trains in addition to the table."""
         ...
 
     def start(self) -> Floats | float:
-        """(n_rows, width) initial values, of which the active ones are taken; or the standard deviation of noise."""
+        """Return (n_rows, width) initial values, or the standard deviation of noise."""
         ...
 
     def lr(self, epoch: int) -> float:
-        """The step size in an epoch, counted from 0."""
+        """Return the step size of an epoch, counted from 0."""
         ...
 
     def refresh_mask(self, table: Source) -> None:
-        """Choose again, before an epoch, what depends on the whole table, such as what of a propagated table ships."""
+        """Update, before an epoch, the masks that depend on the whole table, such as that of a propagated table."""
         ...
 
     def batches(self, table: Source, generator: Any) -> Iterator[Any]:
-        """The steps of an epoch, each drawn when its turn comes; `generator` is a torch.Generator."""
+        """Yield the batches of an epoch, each drawn on access; `generator` is a torch.Generator."""
         ...
 
     def active_rows(self, batch: Any) -> Ints:
-        """(n,) rows that may have a gradient, ascending, each once."""
+        """Return the (n,) distinct rows that may have a gradient, ascending."""
         ...
 
     def gradient(self, table: Source, batch: Any, rows: Ints) -> tuple[float, GradientBlocks]:
-        """The ranking loss, and the objective's gradient (n, width) by each of `rows`, n of the active rows,
-        ascending; parts are made when their turn comes, and the table must not change before. What it trains beside
-        the table keeps its own for `step`."""
+        """Return the ranking loss, and the gradient (n, width) of `rows`, n of the active rows, ascending.
+
+        Blocks of the gradient are computed on access, and the table must not change before. Gradients of other weights
+        are stored for `step`.
+        """
         ...
 
     def step(self, lr: float) -> None:
-        """Move what it trains beside the table by its last gradient, where the table moves by `lr`."""
+        """Update the weights outside the table by their last gradient; `lr` is the step size of the table."""
         ...
 
     def vectors(self, table: Source) -> Vectors:
-        """What ships, with no more values than the budget has."""
+        """Return the resulting vectors, with at most the values of the budget."""
         ...
 
     def state(self) -> State:
-        """Copies of what it holds beside the table."""
+        """Return copies of the state outside the table."""
         ...
 
     def restore(self, state: State) -> None:
-        """Become what `state()` was of."""
+        """Restore from `state()`."""
         ...
 
 
 class ObjectiveClass(Protocol):
-    """Starts an objective."""
+    """The constructor of objectives."""
 
     __name__: ClassVar[str]
 
@@ -231,36 +233,40 @@ class ObjectiveClass(Protocol):
         seed: int = 0,
         values: int | None = None,
     ) -> Objective:
-        """An objective to train.
+        """Create an objective.
 
         Args:
-            d: dimensions of a row that ships.
-            rows: at most so many have a gradient at a step, None for all; a step should not touch many more.
-            seed: of initial values.
-            values: that may ship; None for as many as the table has.
+            d: dimensions of a resulting row.
+            rows: maximum number of rows with a gradient at a step, None for all; a step should not use many more.
+            seed: seed of initial values.
+            values: maximum number of values of the result; None for that of the table.
         """
         ...
 
 
 def objective(backbone: str) -> ObjectiveClass:
-    """The objective of a backbone, one of SPARSE_BACKBONES."""
+    """Return the objective class of a backbone, one of SPARSE_BACKBONES."""
     module, name = _HOME[backbone]
     found: ObjectiveClass = getattr(import_module(module), name)
     return found
 
 
 Make = Callable[[Interactions, Objective, int, int | None], Trainer]
-"""A trainer for (train, objective, seed, threads)."""
+"""Returns a trainer for (train, objective, seed, threads)."""
 
 
 def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None, *, least: int = 0) -> FitResult:
-    """Train with what `make` makes, for `least` epochs at least, where at most `rows` rows have a gradient at a step,
-    or all; tables ship as they are, `values` in all, zeros anywhere."""
+    """Train with the trainers of `make`, and return sparse tables of `values` values in all.
+
+    Args:
+        rows: maximum number of rows with a gradient at a step; None for all.
+        least: number of first epochs in which training does not stop early.
+    """
     return replace(job.fit(SizePlan(job.d), start=starting(job, make, values, rows), least=least), sparse=True)
 
 
 def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
-    """Starts trainers as the backbone does. They run on the CPU alone, and raise UnsupportedError elsewhere."""
+    """Return a function that starts trainers as the backbone does, on the CPU alone; else UnsupportedError."""
 
     def start(
         train: Interactions, sizes: SizePlan, config: Any, *, seed: int, threads: int | None = None, device: str = "cpu"
@@ -274,8 +280,11 @@ def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
 
 
 def train_within(job: Job, plan: SparsePlan) -> FitResult:
-    """Dynamic sparse training by a plan. What moves is not given up before it stays: while values grow from zero,
-    validation may get worse than where it began."""
+    """Train by a plan of dynamic sparse training.
+
+    Training does not stop early before the mask is fixed: while values grow from zero, validation may get worse than
+    at the start.
+    """
 
     def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
         # torch comes with the trainer; methods are listed without it.

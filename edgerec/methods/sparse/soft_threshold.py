@@ -1,4 +1,4 @@
-"""A dense table whose values are shrunk by thresholds that are learnt with them, until few are left (PEP)."""
+"""A dense table whose values shrink by learnt thresholds until few remain (PEP)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ else:
 
 _BLOCK = 2048
 _SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
-"""Whether each row, and each column, has a threshold of its own."""
+"""By granularity: True if each row, and each column, has a threshold of its own."""
 
 
 class SoftTable:
-    """sign(E) max(|E| - sigmoid(s), 0), E (n_rows, d) and s both trained by Adam."""
+    """The table sign(E) max(|E| - sigmoid(s), 0), with E (n_rows, d) and s both trained by Adam."""
 
     def __init__(self, values: Floats, granularity: str, threshold: float, decay: float) -> None:
-        """`threshold`: the initial s; `decay`: its weight decay, which pulls s to 0 and so raises thresholds."""
+        """Initialise with s = `threshold`; its weight `decay` pulls s to 0 and so raises thresholds."""
         by_row, by_column = _SHAPES[granularity]
         shape = (values.shape[0] if by_row else 1, values.shape[1] if by_column else 1)
         self._values = torch.from_numpy(values)
@@ -43,11 +43,11 @@ class SoftTable:
 
     @property
     def count(self) -> int:
-        """Values that are left."""
+        """Number of remaining values."""
         return sum(int(np.count_nonzero(block > 0)) for block in self.margins())
 
     def margins(self) -> list[Floats]:
-        """Of consecutive rows, (n, d) each, how far values are above their thresholds; below zero they are gone."""
+        """Return magnitudes minus thresholds of consecutive rows, (n, d) each; values with negative ones are zero."""
         blocks = (slice(start, start + _BLOCK) for start in range(0, self.n_rows, _BLOCK))
         return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
 
@@ -63,7 +63,7 @@ class SoftTable:
         return _shrunk(self._values[:, start:stop].numpy(), own.numpy())
 
     def step(self, rows: Ints, gradients: Floats, lr: float) -> None:
-        """One step of Adam on values and thresholds, with the gradients (n, d) of those rows; the others' are zero."""
+        """Make one step of Adam on values and thresholds, with gradients (n, d) of rows; the others' are zero."""
         at = torch.from_numpy(rows)
         values, limits = map(torch.from_numpy, self._of(rows))
         own = torch.from_numpy(gradients) * (values.abs() > limits)
@@ -78,7 +78,7 @@ class SoftTable:
         self._limits = torch.sigmoid(self._thresholds)
 
     def _of(self, rows: Ints | slice) -> tuple[Floats, Floats]:
-        """Values and thresholds of those rows."""
+        """Return the values and thresholds of rows."""
         if isinstance(rows, slice):
             return self._values[rows].numpy(), self._limits[rows if len(self._limits) > 1 else slice(None)].numpy()
         at = torch.from_numpy(rows)
@@ -101,13 +101,17 @@ def searched_mask(
     threads: int | None,
     tell: Callable[[int], None] = lambda epoch: None,
 ) -> Mask:
-    """Train until at most `count` values are left, or for so many epochs; the `count` values that are furthest above
-    their thresholds, or least below, and of each row one at least. `tell` of each epoch's end, counted from 1, and of
-    the search's."""
+    """Train until at most `count` values remain, or for `epochs` epochs; return the mask of `count` values.
+
+    These are the values furthest above their thresholds, or least below, with at least one a row.
+
+    Args:
+        tell: called with the number of each epoch, from 1, at its end and at the end of the search.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def reached(batch: Any) -> bool:
-        """Whether a step on this batch leaves no more than is wanted."""
+        """Make a step on a batch; return True if at most `count` values remain."""
         rows = objective.active_rows(batch)
         _, gradients = objective.gradient(table, batch, rows)
         table.step(rows, whole(gradients), objective.lr(0))

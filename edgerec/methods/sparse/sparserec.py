@@ -1,17 +1,16 @@
-"""SparseRec: a sparse table that is trained in its sparse form (Qu et al. 2024, arXiv 2411.12205).
+"""SparseRec: trains a sparse table in sparse form throughout (Qu et al. 2024, arXiv 2411.12205).
 
-What the abstract says: the number of active values is constant and no dense model is trained before; a non-negative
-factorisation of the interactions says which values are active at first; values are activated again by gradients that
-are accumulated over batches; the backward pass samples a subset of important vectors and forms gradients for them
-alone.
+From the abstract: the number of active values is constant and no dense model is trained before; a non-negative
+factorisation of the interactions chooses the initial active values; gradients accumulated over batches activate values
+again; the backward pass samples a subset of important vectors and computes gradients for them alone.
 
 No code is public and the abstract leaves the rest open, so these are choices of ours. Users and items are one table
-with one budget, so that the factorisation decides who gets how many. The factors themselves, scaled, are the first
-values. The mask changes once an epoch, until three quarters of them are over, and drops a fraction that falls
-to zero on a cosine. Gradients are summed with their signs, and each row keeps as many sums as values of the budget
-fall to a row (`edgerec.methods.sparse.growth`). Rows are drawn without replacement, by the running mean of their
-gradients' norms, and a row's gradient is divided by its chance, so that the expected one is that of all rows; Adam
-steps on what was drawn alone. At least one value a row stays.
+with one budget, so that the factorisation divides it. The scaled factors are the initial values. The mask changes once
+an epoch during the first three quarters of the epochs, and drops a fraction that falls to zero on a cosine. Gradients
+are summed with their signs, and each row stores as many sums as the budget has values a row
+(`edgerec.methods.sparse.growth`). Rows are drawn without replacement, by the running mean of their gradients' norms,
+and a row's gradient is divided by its chance, so that the expected one is that of all rows; Adam updates the drawn rows
+alone. Every row has at least one value.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ _ON_A_GRAPH = frozenset({"lightgcn", "ngcf"})
 
 @dataclass(frozen=True)
 class SparseRecConfig:
-    """The three claims as switches, and what the abstract leaves open.
+    """Settings of SparseRec: its three claims as switches, and the choices that the abstract leaves open.
 
     Attributes:
-        mask_init: 'nmf', or 'random'.
-        start: of a mask by 'nmf' its 'factors' are the first values, or else the 'backbone''s own.
-        grow: 'accumulated', or the 'last-batch' alone; 'random' as SET.
-        backward: 'sampled', or 'dense'; None for the backbone's: a step of `lightgcn` and `ngcf` goes through the graph
-            whatever it ranks, so that sampling would save nothing and leave most rows as they are: dense.
-        rows: share of the rows that have a gradient at a step; None for the share of the values that is active, so
-            that gradients take no more memory than values.
-        uniform: share of the draw that is not by importance.
-        fraction: of the values that the first change drops.
-        every: steps between changes; None for an epoch's.
-        horizon: epochs after which the mask stays; None for three quarters of training's at most.
-        nmf_iterations: of the factorisation.
+        mask_init: initial mask: 'nmf', or 'random'.
+        start: initial values: the 'factors' of a mask by 'nmf', or those of the 'backbone'.
+        grow: gradients by which values grow: 'accumulated', or the 'last-batch' alone; 'random' as in SET.
+        backward: 'sampled', or 'dense'; None for a default by backbone: 'dense' for `lightgcn` and `ngcf`, whose steps
+            propagate through the whole graph, so that sampling would save nothing and leave most rows unchanged.
+        rows: share of the rows with a gradient at a step; None for the share of active values, so that gradients take
+            no more memory than values.
+        uniform: share of the draw that does not depend on importance.
+        fraction: fraction of the values that the first change drops.
+        every: number of steps between changes; None for one change an epoch.
+        horizon: number of epochs after which the mask is fixed; None for three quarters of the maximum.
+        nmf_iterations: iterations of the factorisation.
     """
 
     mask_init: str = "nmf"
@@ -57,17 +56,17 @@ class SparseRecConfig:
     nmf_iterations: int = 50
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_config(self)
 
 
 def backward_of(backbone: str) -> str:
-    """Which rows have gradients where nothing is asked: 'dense' on a graph, and elsewhere 'sampled'."""
+    """Return the default backward pass: 'dense' for backbones on a graph, else 'sampled'."""
     return "dense" if backbone in _ON_A_GRAPH else "sampled"
 
 
 class SparseRec:
-    """Constant sparsity, in forward and backward pass."""
+    """Training with constant sparsity in the forward and the backward pass."""
 
     name: ClassVar[str] = "sparserec"
     config: ClassVar[type[SparseRecConfig]] = SparseRecConfig
@@ -75,7 +74,7 @@ class SparseRec:
     budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: SparseRecConfig) -> FitResult:
-        """Raises BudgetError where the budget leaves less than one value a row."""
+        """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = one_table(job)
         share = counts[0] / (job.n_rows * job.d) if config.rows is None else config.rows
         plan = SparsePlan(

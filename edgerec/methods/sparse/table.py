@@ -1,4 +1,4 @@
-"""A table in training of which only the active values exist: CSR, with Adam's moments beside each value."""
+"""A trainable table that stores active values alone: CSR, with Adam's moments of each value."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from edgerec.tables.checks import narrowest
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 GradientBlocks = Iterator[tuple[int, Floats]]
-"""Gradients (n, d) of n rows, some dimensions at a time, ascending: the first of them, and (n, k)."""
+"""Yields gradients (n, d) of n rows in ascending blocks of dimensions: the first dimension, and (n, k)."""
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
-"""Adam's own."""
+"""Adam's default constants."""
 _BLOCK = 4096
-"""Rows that are laid out anew at once."""
+"""Rows that a change of the mask rearranges at once."""
 
 
 def spans(pointers: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    """What `rows` (n,) own of a CSR with these pointers: (m,) places in its arrays, and (m,) whose, in 0..n - 1."""
+    """Return the (m,) places of `rows` (n,) in the arrays of a CSR, and the (m,) indices of their rows in 0..n - 1."""
     starts, sizes = pointers[rows], pointers[rows + 1] - pointers[rows]
     owners = np.repeat(np.arange(rows.size), sizes)
     return np.arange(owners.size) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes), owners
 
 
 def whole(gradients: GradientBlocks) -> Floats:
-    """(n, d) all their dimensions."""
+    """Return (n, d) gradients of all dimensions."""
     return np.concatenate([part for _, part in gradients], axis=1)
 
 
 def active_at(columns: NDArray[Any], pointers: Ints, d: int, rows: Ints) -> NDArray[np.bool_]:
-    """(n, d) which values of `rows` (n,) a CSR without values names."""
+    """Return (n, d) bool: the active positions of `rows` (n,) of a CSR without values."""
     places, owners = spans(pointers, rows)
     active = np.zeros((rows.size, d), np.bool_)
     active[owners, columns[places]] = True
@@ -43,18 +43,18 @@ def active_at(columns: NDArray[Any], pointers: Ints, d: int, rows: Ints) -> NDAr
 
 
 class ActiveTable:
-    """(n_rows, d) with B active values; the others are zero, and take no memory.
+    """A table (n_rows, d) with B active values; the others are zero, and take no memory.
 
     Attributes:
-        values, first, second: (B,) float32, and Adam's moments.
+        values, first, second: (B,) float32 values and Adam's moments.
         columns: (B,) in the narrowest unsigned type that holds d - 1, ascending inside a row.
         pointers: (n_rows + 1,) int64; row n owns pointers[n]:pointers[n + 1].
         d: dimensions of a full row.
-        steps: of Adam.
+        steps: number of Adam's steps.
     """
 
     def __init__(self, values: Floats, columns: NDArray[Any], pointers: Ints, d: int) -> None:
-        """`columns` ascend inside a row."""
+        """Create a table without moments; `columns` must ascend inside a row."""
         self.values, self.pointers, self.d = values, pointers, d
         self.columns = columns.astype(narrowest(d - 1))
         self.first, self.second = np.zeros_like(values), np.zeros_like(values)
@@ -71,42 +71,42 @@ class ActiveTable:
 
     @property
     def count(self) -> int:
-        """Active values."""
+        """Number of active values."""
         return self.values.size
 
     def places(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Where the active values of `rows` (n,) stand, and whose they are: (m,) in the table, (m,) in 0..n - 1."""
+        """Return the (m,) places of the active values of `rows` (n,), and the (m,) indices of their rows."""
         return spans(self.pointers, rows)
 
     def rows(self, rows: Ints) -> Floats:
-        """(n, d) those rows in full."""
+        """Return rows as (n, d) dense values."""
         places, owners = self.places(rows)
         full = np.zeros((rows.size, self.d), np.float32)
         full[owners, self.columns[places]] = self.values[places]
         return full
 
     def dots(self, vectors: Floats, rows: Ints) -> Floats:
-        """(n,) the products of `vectors` (n, d) with those rows, one by one, over what is active."""
+        """Return (n,) products of `vectors` (n, d) with rows (n,), pair by pair, over active values."""
         places, owners = self.places(rows)
         parts = vectors[owners, self.columns[places]] * self.values[places]
         return np.bincount(owners, parts, rows.size).astype(np.float32)
 
     def dimensions(self, start: int, stop: int) -> Floats:
-        """(n_rows, stop - start) those dimensions of all rows in full."""
+        """Return (n_rows, stop - start) dimensions of all rows as dense values."""
         places = np.flatnonzero((self.columns >= start) & (self.columns < stop))
         full = np.zeros((self.n_rows, stop - start), np.float32)
         full[self._owners(places), self.columns[places] - self.columns.dtype.type(start)] = self.values[places]
         return full
 
     def _owners(self, places: Ints) -> Ints:
-        """(m,) the rows that values at these places belong to."""
+        """Return the (m,) rows of the values at places."""
         owners: Ints = np.searchsorted(self.pointers, places, side="right") - 1
         return owners
 
     def step(self, rows: Ints, gradients: GradientBlocks, lr: float, *, lazy: bool) -> None:
-        """One step of Adam with the gradients of those rows, ascending, each given once; the others' are zero.
+        """Make one step of Adam with the gradients of distinct ascending rows; the others' are zero.
 
-        A `lazy` step leaves what belongs to other rows as it is, moments too.
+        A `lazy` step leaves the values and moments of other rows unchanged.
         """
         places: Any = slice(None)
         if rows.size < self.n_rows:
@@ -141,9 +141,9 @@ class ActiveTable:
         values -= root
 
     def replace(self, dropped: NDArray[Any], rows: Ints, columns: NDArray[Any]) -> None:
-        """Take out the values at the places `dropped` (k,), and put zeros without moments at `rows`, `columns` (k,).
+        """Remove the values at the places `dropped` (k,), and insert zeros without moments at `rows`, `columns` (k,).
 
-        What is put in must not be active, and each row must keep a value.
+        Inserted positions must be inactive, and every row must have a value left.
         """
         order = np.lexsort((columns, rows))
         rows, columns = rows[order], columns[order]
@@ -177,13 +177,13 @@ class ActiveTable:
         return {name: getattr(self, name) for name in names}
 
     def state(self) -> State:
-        """Copies of all arrays, the dimensions and the count of steps."""
+        """Return copies of all arrays, the dimensions and the step count."""
         counts = {"d": np.array(self.d), "steps": np.array(self.steps)}
         return {**{name: array.copy() for name, array in self._arrays().items()}, **counts}
 
     @classmethod
     def restored(cls, state: State) -> ActiveTable:
-        """The table that `state()` was of."""
+        """Return the table of a `state()`."""
         table = cls(state["values"].copy(), state["columns"].copy(), state["pointers"].copy(), int(state["d"]))
         table.first, table.second, table.steps = state["first"].copy(), state["second"].copy(), int(state["steps"])
         return table

@@ -1,4 +1,4 @@
-"""Dynamic sparse training: values are dropped and grown while they train, and their number never changes."""
+"""Dynamic sparse training: values are dropped and grown during training, and their number is constant."""
 
 from __future__ import annotations
 
@@ -26,52 +26,52 @@ else:
 
 
 _MEMORY = 0.9
-"""What an importance keeps of itself when its row has a gradient."""
+"""Weight of the old importance when its row has a gradient."""
 
 
 class RowSampler:
-    """Draws rows by the running mean of their gradients' norms, which begins as their popularity.
+    """Draws rows by importance, the running mean of their gradients' norms, initially their popularity.
 
-    Importances are mixed with a uniform share, so that every row has a chance. Choices of ours: the paper says that a
-    subset of important vectors is sampled, not how.
+    A uniform share gives every row a chance. Choices of ours: the paper says that a subset of important vectors is
+    sampled, not how.
 
     Attributes:
         importance: (n_rows,) float32, positive.
     """
 
     def __init__(self, popularity: NDArray[np.int64], uniform: float) -> None:
-        """`uniform`: the share, 0 to 1, that is drawn whatever the importance."""
+        """Initialise importances; the share `uniform`, 0 to 1, is drawn independently of them."""
         self.importance = np.maximum(popularity, 1).astype(np.float32)
         self._uniform = uniform
 
     def chances(self, rows: Ints, count: int) -> NDArray[np.float64]:
-        """(n,) with which each of `rows` is drawn where `count` are: proportional to its weight, at most 1."""
+        """Return the (n,) chances of `rows` in a draw of `count`: proportional to their weights, at most 1."""
         own = self.importance[rows].astype(np.float64)
         return inclusion_chances((1 - self._uniform) * own / own.sum() + self._uniform / rows.size, count)
 
     def update(self, rows: Ints, norms: Floats) -> None:
-        """Learn from the norms (n,) of rows' gradients: what these rows hold together is shared out by them."""
+        """Update the importances of rows from their gradients' norms (n,); the sum of these importances is constant."""
         if (total := norms.sum()) > 0:
             own = self.importance[rows]
             self.importance[rows] = _MEMORY * own + (1 - _MEMORY) * norms * (own.sum() / total)
 
     def state(self) -> State:
-        """A copy of the importances."""
+        """Return a copy of the importances."""
         return {"importance": self.importance.copy()}
 
     def restore(self, state: State) -> None:
-        """Become what `state()` was of."""
+        """Restore from `state()`."""
         self.importance = state["importance"].copy()
 
 
 Begin = Callable[[np.random.Generator], ActiveTable]
-"""Makes the table that training starts from."""
+"""Returns the initial table of a training."""
 
 
 class SparseTrainer:
     """Trains an objective's active values within a plan.
 
-    All that it draws in an epoch follows from the seed and the epoch, so that its state is its arrays.
+    All draws of an epoch follow from the seed and the epoch, so that arrays are its whole state.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class SparseTrainer:
         seed: int,
         threads: int | None,
     ) -> None:
-        """A fit to come.
+        """Prepare a fit.
 
         Args:
             popularity: (n_rows,) interactions of each row.
-            begin: makes the table at first use; of a fit that goes on it is not asked.
+            begin: returns the initial table at first use; not called by a resumed fit.
         """
         self._objective, self._plan, self._seed, self._threads = objective, plan, seed, threads
         self._begin = begin
@@ -99,7 +99,7 @@ class SparseTrainer:
 
     @property
     def table(self) -> ActiveTable:
-        """What is trained."""
+        """The trained table."""
         return self._begun or self._take(self._begin(np.random.default_rng(self._seed)))
 
     def _take(self, table: ActiveTable) -> ActiveTable:
@@ -110,8 +110,11 @@ class SparseTrainer:
         return table
 
     def epoch(self) -> dict[str, float]:
-        """Every interaction once. `loss`: the mean of the steps'; `changed`: the share of the values that were dropped
-        for others; `weights`: the number of values beside the table, where there are any."""
+        """Train on every interaction once.
+
+        `loss`: mean loss of the steps; `changed`: share of the values that were replaced; `weights`: number of values
+        outside the table, if there are any.
+        """
         generator = torch.Generator().manual_seed(int(self._rng().integers(1 << 63)))
         lr, losses, moved = self._objective.lr(self._epochs), [], 0
         with torch_threads(self._threads):
@@ -127,7 +130,7 @@ class SparseTrainer:
         return {**values, "weights": weights} if weights else values
 
     def _growth(self, due: bool) -> Accumulator | LastBatch | None:
-        """What looks at the gradients of the next step, to tell where the table grows."""
+        """Return the collector of gradients for growth at the next step, or None."""
         if not self._moves():
             return None
         if self._plan.grow == "last-batch":
@@ -149,7 +152,7 @@ class SparseTrainer:
             for start, part in gradients:
                 if sampled:
                     squares[:] += np.einsum("nk,nk->n", part, part)
-                    # What is drawn stands for what is not: the expected gradient is that of all rows.
+                    # Scaled by the chance of the draw, the expected gradient is that of all rows.
                     part /= chances[:, None].astype(np.float32)
                 if growth is not None:
                     growth.add(self.table, rows, start, part)
@@ -165,12 +168,12 @@ class SparseTrainer:
         return self._epochs < self._plan.horizon and self._plan.fraction > 0
 
     def _is_due(self, step: int) -> bool:
-        # Halfway between: an epoch's end, where it is validated, finds what has grown trained.
+        # In the middle of an epoch, so that grown values are trained before the validation at its end.
         every = self._plan.every or self._objective.steps
         return self._moves() and step % every == every // 2
 
     def _leaving(self) -> list[int]:
-        """How many values of each of the bounds a change of this epoch drops, where as many others are found."""
+        """Return the number of values of each of the bounds that a change of this epoch drops at most."""
         plan = self._plan
         cosine = (1 + np.cos(np.pi * self._epochs / plan.horizon)) / 2
         fraction = plan.last_fraction + (plan.fraction - plan.last_fraction) * cosine
@@ -178,14 +181,14 @@ class SparseTrainer:
         return [min(int(fraction * count), count - (stop - start)) for (start, stop), count in bounds]
 
     def _change(self, growth: Accumulator | LastBatch | None) -> int:
-        """Drop the smallest values and grow as many others at zero; how many."""
+        """Drop the smallest values and grow as many others at zero; return their number."""
         moved = 0
         dropped, rows, columns = [], [], []
-        for (start, stop), wanted in zip(self._plan.bounds, self._leaving(), strict=True):
+        for (start, stop), leaving in zip(self._plan.bounds, self._leaving(), strict=True):
             if growth is None:
-                grown = at_random(self.table, start, stop, wanted, self._rng(self.table.steps))
+                grown = at_random(self.table, start, stop, leaving, self._rng(self.table.steps))
             else:
-                grown = growth.strongest(start, stop, wanted)
+                grown = growth.strongest(start, stop, leaving)
             dropped.append(weakest(self.table, start, stop, grown[0].size))
             rows.append(grown[0])
             columns.append(grown[1])
@@ -202,7 +205,7 @@ class SparseTrainer:
         return self._objective.vectors(self.table)
 
     def state(self) -> State:
-        """The active values with all that belongs to them, the sums, the importances, the epoch count."""
+        """Return the active values with their moments, the sums, the importances and the epoch count."""
         grown = self.accumulator.state() if self.accumulator is not None else {}
         own = {**self.table.state(), **self.sampler.state(), **self._objective.state()}
         return {**own, **grown, "epochs": np.array(self._epochs)}
@@ -219,7 +222,7 @@ class SparseTrainer:
 def trainer_of(
     train: Interactions, objective: Objective, plan: SparsePlan, *, seed: int, threads: int | None
 ) -> SparseTrainer:
-    """A trainer that begins with the plan's mask."""
+    """Return a trainer with the plan's initial mask."""
     popularity = np.concatenate([train.user_counts(), train.item_counts()])
     start = partial(begin, train, objective, plan)
     return SparseTrainer(objective, plan, popularity, start, seed=seed, threads=threads)

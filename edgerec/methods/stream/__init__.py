@@ -1,4 +1,4 @@
-"""Methods that follow a stream: sizes of all rows anew at each of its segments, within one budget."""
+"""Methods for streams, which size all rows again at each segment, within one budget."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _METHODS: dict[str, StreamMethod] = {
 }
 
 STREAM_METHODS: tuple[str, ...] = tuple(_METHODS)
-"""Names that `stream_method` knows."""
+"""Names of all methods for streams."""
 
 __all__ = ["STREAM_METHODS", "DecisionContext", "SizePolicy", "StreamMethod", "stream_method"]
 
 
 def stream_method(name: str) -> StreamMethod:
-    """The method of that name. Raises UnsupportedError where there is none; lists what there is."""
+    """Return the method of that name. Raises UnsupportedError, which lists the names, for an unknown one."""
     if name not in _METHODS:
         raise UnsupportedError(f"there is no method {name!r} for streams; there are: {', '.join(STREAM_METHODS)}")
     return _METHODS[name]

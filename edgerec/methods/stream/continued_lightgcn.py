@@ -1,4 +1,4 @@
-"""LightGCN that goes on from ego rows: the graph is all that is known, what is ranked is the segment and its replay."""
+"""LightGCN that continues from ego rows, with the graph of all interactions and batches of a segment and its replay."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edgerec.models.losses import Batch, by_interaction, by_user
 
 
 class ContinuedLightGCN(LightGCNTrainer):
-    """As SCALL's code trains a segment: positives are of the segment and its replay, Adam begins anew.
+    """Trains a segment as SCALL's code does: on positives of the segment and its replay, with a new Adam.
 
-    From the third argument on it is made as `Backbone.trainer` makes one.
+    Arguments from the third on are those of `Backbone.trainer`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Policies of a stream: a method sizes all rows again when a segment begins."""
+"""Policies of streams, by which a method sizes all rows when a segment begins."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ UserMetric = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SegmentContext:
-    """Where sizes are needed.
+    """A segment with its budget and the tables before it.
 
     Attributes:
-        segment: its test part is not to be looked at while it is the current one.
-        budget: what is left to its tables.
-        carry: what the segment before it has left; None at the first.
+        segment: the segment; policies must not use the test part of the current one.
+        budget: budget of its tables.
+        carry: tables of the previous segment; None at the first.
     """
 
     segment: Segment
@@ -36,12 +36,12 @@ class SegmentContext:
     carry: Carry | None
 
     def counts(self, of: str) -> tuple[Counts, Counts]:
-        """(n_users,) and (n_items,) interactions in the train part of the 'segment', or in 'all' that is known."""
+        """Return (n_users,) and (n_items,) interactions in the train part of the 'segment', or in 'all' known ones."""
         part = self.segment.train if of == "segment" else self.segment.known
         return part.user_counts(), part.item_counts()
 
     def ranked(self, by: str) -> tuple[Counts, Counts]:
-        """Rows of users and items, the most frequent first; of equal ones those with more of all that is known."""
+        """Return user rows and item rows, the most frequent first; ties by all known interactions."""
         first, then = self.counts(by), self.counts("all")
         return (
             np.lexsort((np.arange(first[0].size), -then[0], -first[0])),
@@ -49,8 +49,7 @@ class SegmentContext:
         )
 
     def uniform_sizes(self) -> SizePlan:
-        """The same size for all rows; what the division leaves goes to the most frequent, so that the budget is spent
-        as everywhere."""
+        """Return one size for all rows; the remainder of the division goes to the most frequent ones."""
         budget = self.budget
         size, rest = divmod(budget.total, budget.n_rows)
         for_users = min(round(rest * budget.n_users / budget.n_rows), budget.n_users)
@@ -64,14 +63,14 @@ class SegmentContext:
 
 @dataclass(frozen=True)
 class DecisionContext:
-    """What a method may know when a segment begins to train.
+    """The information of a policy when a segment begins.
 
     Attributes:
         now: the segment.
-        before: the one before, which is wholly known; None at the first.
-        evaluate: each test user's metric at `before` if a plan had been deployed there.
-        history: what was tried so far, also before a kill: the same is not evaluated twice.
-        progress: called once for each trial that is evaluated.
+        before: the previous segment, whose test part is known; None at the first.
+        evaluate: returns each test user's metric at `before` for a plan deployed there.
+        history: trials so far, also before a kill, so that none is evaluated twice.
+        progress: called once for each evaluated trial.
     """
 
     now: SegmentContext
@@ -82,49 +81,49 @@ class DecisionContext:
 
 
 class SizePolicy(Protocol):
-    """A method that follows one stream. All that it remembers is its state."""
+    """A method's decisions on one stream; `state` holds everything that it remembers."""
 
     def plan(self, context: DecisionContext) -> SizePlan:
-        """Sizes of all rows: within the budget of the segment."""
+        """Return sizes of all rows within the budget of the segment."""
         ...
 
     def report(self) -> dict[str, Any]:
-        """What is worth telling of the last plan, as JSON."""
+        """Describe the last plan, as JSON."""
         ...
 
     def state(self) -> State:
-        """All that `restore` needs to go on to the same sizes, to the bit."""
+        """Return the state from which `restore` continues to the same sizes to the bit."""
         ...
 
     def restore(self, state: State) -> None:
-        """Go on from `state()` of one that was made with the same arguments."""
+        """Continue from `state()` of a policy with the same arguments."""
         ...
 
 
 class StreamMethod(Protocol):
-    """Registered in `edgerec.methods.stream`.
+    """A method for streams; registered in `edgerec.methods.stream`.
 
     Attributes:
-        name: as spelled on the command line.
-        config: its frozen dataclass; every field has a default and is documented.
+        name: name on the command line.
+        config: frozen dataclass of its settings; every field has a default and is documented.
     """
 
     name: ClassVar[str]
     config: ClassVar[type[Any]]
 
     def policy(self, config: Any, d: int, seed: int) -> SizePolicy:
-        """Start to follow a stream whose full rows have `d` dimensions."""
+        """Return a policy for a stream whose full rows have `d` dimensions."""
         ...
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a plan was worth at the segment before.
+    """The evaluation of a plan on the previous segment.
 
     Attributes:
-        value: to a user, in the mean.
-        gain: over the plan that tries are compared with, in the mean.
-        error: standard error of `gain`, over the users.
+        value: mean metric of users.
+        gain: mean difference from the reference plan.
+        error: standard error of `gain` over users.
     """
 
     value: float
@@ -133,11 +132,11 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """The value over that of the plan it is compared with."""
+        """The value over that of the reference plan."""
         return self.value / max(self.value - self.gain, 1e-12)
 
-    def surely(self, doubt: float) -> float:
-        """The gain less so many standard errors: what is best of many tries is so by chance too."""
+    def lower_bound(self, doubt: float) -> float:
+        """Return the gain less `doubt` standard errors, since the best of many trials is partly so by chance."""
         return self.gain - doubt * self.error
 
 
@@ -150,22 +149,23 @@ def evaluate_on_previous(
     why: str,
     action: dict[str, Any] | None,
     reference: UserMetric | None = None,
-    worth: UserMetric | None = None,
+    metric: UserMetric | None = None,
 ) -> Trial:
-    """Return the trial of a plan on the segment before. The history keeps it, and what it holds is not evaluated again.
+    """Evaluate a plan on the previous segment and store the trial in the history; stored trials are not repeated.
 
     Args:
-        of: tries that are planned.
-        number, why, action: of the try, as `edgerec.methods.search.history` has them.
-        reference: (n,) what the plan that this one is compared with is worth; None where this is it.
-        worth: (n,) what this one is worth, where that is known.
+        number: number of the trial.
+        of: number of planned trials.
+        why, action: strategy and action, as in `edgerec.methods.search.history`.
+        reference: (n,) user metric of the reference plan; None if this plan is the reference.
+        metric: (n,) user metric of this plan if it is known.
     """
     evaluated = context.history.evaluated
     if number < len(evaluated):
         return Trial(*(evaluated[number][name] for name in ("eval", "gain", "error")))
     started = time.perf_counter()
-    worth = context.evaluate(plan) if worth is None else worth
-    found = _compared(worth, worth if reference is None else reference)
+    metric = context.evaluate(plan) if metric is None else metric
+    found = _compared(metric, metric if reference is None else reference)
     context.history.add(
         {
             "iteration": number,
@@ -185,20 +185,20 @@ def evaluate_on_previous(
     return found
 
 
-def _compared(worth: UserMetric, reference: UserMetric) -> Trial:
-    gains = worth - reference
+def _compared(metric: UserMetric, reference: UserMetric) -> Trial:
+    gains = metric - reference
     error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else np.inf
-    # A single user says nothing of others.
-    return Trial(float(worth.mean()), float(gains.mean()), float(min(error, 1.0)))
+    # A single user gives no standard error.
+    return Trial(float(metric.mean()), float(gains.mean()), float(min(error, 1.0)))
 
 
 def size_budget(budget: Budget, known: Interactions, d: int, *, bytes_per_value: float = 4.0) -> SizeBudget:
-    """Return what `budget` leaves the users and items of `known`.
+    """Return the budget of tables of the users and items of `known`.
 
-    A share or bytes a row fix the mean size, and the total grows with the rows; bytes of a bundle or a parameter count
-    fix the total, and the mean size falls.
+    A share and bytes a row fix the mean size, so that the total grows with the rows; bytes of a bundle and a parameter
+    count fix the total, so that the mean size falls.
 
-    Raises BudgetError where it is less than one value a row.
+    Raises BudgetError for less than one value a row.
     """
     in_bytes = budget.kind == "bytes"
     blocks = 2 * MOST_WIDTHS * BLOCK_OVERHEAD
@@ -209,5 +209,5 @@ def size_budget(budget: Budget, known: Interactions, d: int, *, bytes_per_value:
 
 
 def values_of(plan: SizePlan) -> int:
-    """Return the values of a plan that sizes both sides."""
+    """Return the number of values of a plan that sizes users and items."""
     return sum(int(sizes.sum()) for sizes in sides_of(plan))

@@ -12,9 +12,11 @@ from edgerec.files import read_if_there, write_json
 from edgerec.json_records import parse_json, record
 
 FORMAT, VERSION = "edgerec.stream", 1
+_STORED = {"capacity": "room", "n_trials": "tries"}
+"""Names of fields in `stream.json` that differ from the class's."""
 FILE_NAME = "stream.json"
 METRICS = ("recall@20", "ndcg@20")
-"""Metrics of a stream, averaged over its segments (SCALL)."""
+"""Metrics that a stream averages over its segments (SCALL)."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,18 @@ class SegmentResult:
     """The result of a segment.
 
     Attributes:
-        number: from 0.
-        run: the folder of its run, beside `stream.json`.
-        begins, ends: seconds, of its first and last interaction.
-        rows: {'users', 'items', 'new_users', 'new_items'}: those that are known, and those that came with it.
-        interactions: {'train', 'replay', 'test'}.
-        room: values that the budget leaves.
-        values: that there are; never more.
-        table_bytes: of the stored tables, sizes and float32 values.
-        sizes: of ten parts of the rows of each side, as `size_deciles` has them.
-        metrics: of the test part.
-        chosen: what the method tells of its choice.
-        tries: rehearsals on the segment before.
+        number: number of the segment, from 0.
+        run: folder of its run, next to `stream.json`.
+        begins, ends: seconds of its first and last interaction.
+        rows: numbers of known and of new rows: {'users', 'items', 'new_users', 'new_items'}.
+        interactions: numbers of interactions: {'train', 'replay', 'test'}.
+        capacity: number of values that the budget allows.
+        values: number of values of the tables, at most `capacity`.
+        table_bytes: bytes of the stored tables, sizes and float32 values.
+        sizes: mean sizes of ten parts of the rows, as `size_deciles` returns them.
+        metrics: metrics of the test part.
+        chosen: the method's description of its plan.
+        n_trials: number of trials on the previous segment.
     """
 
     number: int
@@ -42,16 +44,16 @@ class SegmentResult:
     ends: int
     rows: dict[str, int]
     interactions: dict[str, int]
-    room: int
+    capacity: int
     values: int
     table_bytes: int
     sizes: dict[str, list[float]]
     metrics: dict[str, float]
     chosen: dict[str, Any]
-    tries: int
+    n_trials: int
 
     def __post_init__(self) -> None:
-        """Raises ValueError where something that every segment has is missing."""
+        """Raise ValueError if a required entry is missing."""
         parts = {
             "rows": ("users", "items", "new_users", "new_items"),
             "interactions": ("train", "replay", "test"),
@@ -64,21 +66,33 @@ class SegmentResult:
         if not all(self.sizes.values()):
             raise ValueError(f"the sizes of segment {self.number} are empty")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as `stream.json` stores it."""
+        return {_STORED.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> SegmentResult:
+        """Read the JSON of `to_json`. Raises ValueError."""
+        names = {stored: name for name, stored in _STORED.items()}
+        if isinstance(fields, dict):
+            fields = {names.get(name, name): value for name, value in fields.items()}
+        return record(cls, fields, "a segment")
+
     @property
     def mean_sizes(self) -> dict[str, float]:
-        """Values of a user and of an item."""
+        """Mean number of values of a user and of an item."""
         return {side: mean(parts) for side, parts in self.sizes.items()}
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """The result of a stream, or of a part of it: what `stream.json` holds.
+    """The result of a stream, or of its finished segments: the content of `stream.json`.
 
     Attributes:
-        command: what decides it.
-        data_fingerprint: of all interactions.
-        of: segments that there are.
-        segments: those that are done.
+        command: everything that decides the result, as JSON.
+        data_fingerprint: fingerprint of all interactions.
+        of: number of segments.
+        segments: results of the finished segments.
     """
 
     command: dict[str, Any]
@@ -88,16 +102,16 @@ class StreamResult:
 
     @property
     def done(self) -> bool:
-        """Whether all segments are."""
+        """True if all segments are finished."""
         return len(self.segments) == self.of
 
     def mean(self) -> dict[str, float]:
-        """METRICS over the segments after the first (SCALL); empty before there is one."""
+        """Return the mean METRICS of the segments after the first (SCALL); empty if there is none."""
         later = self.segments[1:]
         return {name: mean(segment.metrics[name] for segment in later) for name in METRICS} if later else {}
 
     def to_json(self) -> dict[str, Any]:
-        segments = [asdict(segment) for segment in self.segments]
+        segments = [segment.to_json() for segment in self.segments]
         about = {"format": FORMAT, "version": VERSION, "command": self.command}
         return {
             **about, "data_fingerprint": self.data_fingerprint, "of": self.of, "mean": self.mean(), "segments": segments
@@ -109,7 +123,7 @@ class StreamResult:
 
     @classmethod
     def load(cls, folder: Path) -> StreamResult:
-        """Read `stream.json`. Raises RunError where there is none, or it is damaged; StorageError."""
+        """Read `stream.json`. Raises RunError if it is missing or damaged; StorageError."""
         path = folder / FILE_NAME
         content = read_if_there(path)
         if content is None:
@@ -118,13 +132,14 @@ class StreamResult:
             file = record(_File, parse_json(content))
             if file["format"] != FORMAT or file["version"] > VERSION:
                 raise RunError(f"{path} is no stream that this version reads; upgrade: pip install -U 'edgerec[all]'")
-            return cls(cast("dict[str, Any]", file["command"]), file["data_fingerprint"], file["of"], file["segments"])
+            segments = [SegmentResult.from_json(fields) for fields in file["segments"]]
+            return cls(cast("dict[str, Any]", file["command"]), file["data_fingerprint"], file["of"], segments)
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); give its command again with --resume") from error
 
 
 class _Command(TypedDict):
-    """What a page shows of the command; there is more."""
+    """The entries of the command that reports show; there are more."""
 
     data: str
     backbone: str
@@ -134,11 +149,11 @@ class _Command(TypedDict):
 
 
 class _File(TypedDict):
-    """What is read of `stream.json`."""
+    """The content of `stream.json`."""
 
     format: str
     version: int
     command: _Command
     data_fingerprint: str
     of: int
-    segments: list[SegmentResult]
+    segments: list[dict[str, Any]]

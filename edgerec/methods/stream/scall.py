@@ -1,12 +1,13 @@
-"""SCALL: an agent that sets the sizes of whole tables in three numbers, and learns between segments what they bring.
+"""SCALL: an agent that sets the sizes of whole tables by three numbers, and learns between segments.
 
 Scalable dynamic embedding size search for streaming recommendation (Qu, Qu, Chen, Zhao, Nguyen and Yin 2024, arXiv
-2407.15411; what is said here of its details is from the authors' code). When a segment begins, the agent tries actions
-on the one before: each is a short training there, paid by what it gets over what the deployed sizes get. Then it sizes
-the new segment's rows, known or not, by their frequencies in it.
+2407.15411; details are from the authors' code). When a segment begins, the agent evaluates actions on the previous one
+by short trainings; the reward compares their metric with that of the deployed sizes. Then it sizes the rows of the new
+segment, known or new, by their frequencies in it.
 
-Ours: sizes are projected onto the budget exactly, while exploring too (edgerec/budget/split.py), from quantiles
-in place of samples; a try is trained as the segment is (its code: from scratch); rewards are scaled by what was seen.
+Differences: sizes are projected onto the budget exactly, in exploration too (edgerec/budget/split.py), from quantiles
+instead of samples; a trial is trained as the segment was (in the authors' code from scratch); rewards are scaled by the
+observed range.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ Floats = NDArray[np.float32]
 SHAPES = (0.1, 30.0)
 """Smallest and largest shape of the power law (SCALL's code)."""
 _TINY = 1e-300
-"""The smallest weight: a power law of a small shape underflows to zero, and a weight is positive."""
+"""The smallest weight: a power law of a small shape underflows to zero, and weights must be positive."""
 
 
 @dataclass(frozen=True)
 class SizeAction:
-    """Sizes of whole tables in three numbers.
+    """Sizes of whole tables by three numbers.
 
     Attributes:
-        share: of the budget that goes to users, in 0..1.
-        users, items: shapes of the power laws that sizes follow: 0.1 gives nearly all to few rows, 30 nearly the same
-            to each.
+        share: share of the budget for users, in 0..1.
+        users, items: shapes of the power laws of sizes: 0.1 gives nearly all values to few rows, 30 nearly the same
+            number to each.
     """
 
     share: float
@@ -57,8 +58,11 @@ class SizeAction:
 
     @classmethod
     def of(cls, action: NDArray[Any], *, log: bool = True) -> SizeAction:
-        """Of (3,) numbers in 0..1. With `log` (ours) shapes are read on a logarithmic scale: on the authors' linear
-        one, 24 actions of 25 are nearly uniform, with a shape above 1.3."""
+        """Return the action of (3,) numbers in 0..1.
+
+        With `log` (ours) shapes have a logarithmic scale: on the authors' linear one, 24 of 25 actions are nearly
+        uniform, with a shape above 1.3.
+        """
         low, high = SHAPES
         unit = np.clip(np.asarray(action, np.float64), 0, 1)
         shapes = low * (high / low) ** unit if log else low + (high - low) * unit
@@ -68,8 +72,7 @@ class SizeAction:
         return {"share": self.share, "users": self.users, "items": self.items}
 
     def plan(self, segment_context: SegmentContext, counts: str = "segment") -> SizePlan:
-        """Sizes within the segment's budget, the n-th largest for the n-th most frequent row: a row that was never seen
-        before is sized as any other."""
+        """Return sizes within the segment's budget, the n-th largest for the n-th most frequent row, new or known."""
         sides = []
         for order, shape in zip(segment_context.ranked(counts), (self.users, self.items), strict=True):
             weights = np.empty(order.size)
@@ -79,19 +82,24 @@ class SizeAction:
 
 
 def power_law(n: int, shape: float) -> NDArray[np.float64]:
-    """(n,) quantiles of the power law with density a x^(a - 1) on 0..1, descending: what the mean of many sorted
-    samples comes to, which the authors' code draws a hundred times."""
+    """Return (n,) descending quantiles of the power law with density a x^(a - 1) on 0..1.
+
+    They are the limit of the mean of many sorted samples; the authors' code draws a hundred.
+    """
     return np.maximum(((n - np.arange(n) - 0.5) / n) ** (1 / shape), _TINY)
 
 
 def length(d: int, groups: int) -> int:
-    """Of an observation."""
+    """Return the length of an observation."""
     return 2 * groups + 2 + 2 * d + 2
 
 
 def observed(segment_context: SegmentContext, ratio: float, plan: SizePlan, *, groups: int, counts: str) -> Floats:
-    """(length,) float32: pooled frequencies of users and items, the last reward's ratio, the users' share of the rows,
-    the mean user and item as they were kept, and the spread of the last sizes of each side (SCALL's code)."""
+    """Return the (length,) float32 observation of the agent (SCALL's code).
+
+    It joins the pooled frequencies of users and items, the ratio of the last reward, the users' share of the rows, the
+    mean user and item of the previous segment, and the spreads of the last user and item sizes.
+    """
     budget = segment_context.budget
     frequencies = [pooled(side, groups) for side in segment_context.counts(counts)]
     means = np.zeros(2 * budget.d) if segment_context.carry is None else segment_context.carry.means()
@@ -101,8 +109,10 @@ def observed(segment_context: SegmentContext, ratio: float, plan: SizePlan, *, g
 
 
 def pooled(counts: NDArray[np.int64], groups: int) -> Floats:
-    """(groups,) float32: frequencies in descending order, scaled to 0..1, the means of so many parts of equal length. A
-    part may have a fraction of a row: there is no least number of rows."""
+    """Return (groups,) float32 means of equal parts of the descending frequencies, scaled to 0..1.
+
+    A part may have a fraction of a row, so that any number of rows works.
+    """
     ordered = np.sort(counts)[::-1].astype(np.float64)
     scaled = (ordered - ordered[-1]) / max(float(np.ptp(ordered)), 1e-9)
     summed = np.concatenate([[0], np.cumsum(scaled)])
@@ -112,41 +122,41 @@ def pooled(counts: NDArray[np.int64], groups: int) -> Floats:
 
 
 NOTHING = np.zeros(0, np.float32)
-"""The action of the first segment, before the agent has said anything: equal sizes."""
+"""The action before the agent's first decision: uniform sizes."""
 _MOST = 10_000
-"""Transitions that are kept (SCALL's code)."""
+"""Maximum number of stored transitions (SCALL's code)."""
 _SETTLED = 5
-"""Tries whose actor has to agree before exploring stops."""
+"""Number of similar consecutive actions of the actor that end exploration."""
 _LEAST_RANGE = 0.02
-"""Of the ratios that rewards are scaled by: below, it would be noise that is scaled up."""
+"""Minimum range of ratios by which rewards are scaled: a smaller one would amplify noise."""
 _DRAW, _REPLAY, _WEIGHTS = range(3)
-"""What randomness is for."""
+"""Streams of random numbers by purpose."""
 
 
 @dataclass(frozen=True)
 class SCALLConfig:
-    """How sizes are searched.
+    """Settings of SCALL.
 
     Attributes:
-        steps: trials before each segment, at most.
-        least: trials after which exploring may stop: it does when the actor's last five actions differ by less than
-            `settled`.
-        settled: see `least`; the authors look at the users' share alone.
-        low, high: ratios that rewards are 0 and 10 at; None for the tenth and the ninetieth percentile of all that the
-            stream has seen, at least 0.02 apart. The authors' code has .7 and 1.2 for Yelp, .9 and 1.1 for Amazon-Book.
-        groups: parts that frequencies are pooled in.
-        counts: frequencies are of the 'segment', or of 'all' that is known.
-        deploy: 'actor', what the agent says, as in the authors' code; 'best', what was best on the segment before, of
-            this, of all trials, of what is deployed and of uniform sizes; 'sure', the same with `doubt`: the best of
-            many trials is partly so by chance, and small segments have few users to tell by.
-        doubt: standard errors, over the users, that are taken off what a trial gained over uniform sizes.
-        log_shapes: shapes are read on a logarithmic scale.
+        steps: maximum number of trials before each segment.
+        least: number of trials after which exploration may stop: it does when the actor's last five actions differ by
+            less than `settled`.
+        settled: see `least`; the authors compare the users' share alone.
+        low, high: ratios with rewards of 0 and 10; None for the tenth and the ninetieth percentile of all ratios of the
+            stream, at least 0.02 apart. The authors' code has .7 and 1.2 for Yelp, .9 and 1.1 for Amazon-Book.
+        groups: number of groups of pooled frequencies.
+        counts: interactions to count frequencies in: those of the 'segment', or 'all' known ones.
+        deploy: deployed action: 'actor' for the agent's, as in the authors' code; 'best' for the best on the previous
+            segment of this one, all trials, the deployed sizes and uniform sizes; 'sure' for the same with `doubt`: the
+            best of many trials is partly so by chance, and small segments have few users to measure on.
+        doubt: standard errors, over users, that are subtracted from a trial's gain over uniform sizes.
+        log_shapes: True for a logarithmic scale of shapes.
         first_segment: number of the first segment, from 1, before which the agent searches.
         random_steps: trials of the first search that are drawn uniformly, before the agent explores.
-        updates, batch: steps of the agent after each trial, each on so many transitions.
-        single_until: transitions up to which a step is on one alone.
-        recent: transitions are drawn in proportion to their number, the last ones most; else by equal chances.
-        gamma, actor_lr, critic_lr, hidden, spread: of the agent, as `SACConfig` has them.
+        updates, batch: steps of the agent after each trial, and transitions in each.
+        single_until: number of transitions up to which a step uses a single one.
+        recent: True to draw transitions in proportion to their number, recent ones most often; else uniformly.
+        gamma, actor_lr, critic_lr, hidden, spread: settings of the agent, as in `SACConfig`.
     """
 
     steps: int = 30
@@ -172,7 +182,7 @@ class SCALLConfig:
     spread: float | None = 0.6
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("steps", self.steps, 1, 1e6)
         check_range("least", self.least, 1, 1e6)
         check_range("settled", self.settled, 0, 1)
@@ -211,11 +221,12 @@ VARIANTS: Mapping[str, SCALLConfig] = {
         spread=None,
     ),
 }
-"""By name: this project's, and the authors' code where it differs; of the paper the abstract alone was readable."""
+"""Configs by name: this project's, and the authors' code where it differs. Of the paper only the abstract was
+available."""
 
 
 class SCALL:
-    """A search that follows a stream."""
+    """A size search for streams by reinforcement learning."""
 
     name: ClassVar[str] = "scall"
     config: ClassVar[type[SCALLConfig]] = SCALLConfig
@@ -226,16 +237,16 @@ class SCALL:
 
 
 class SCALLPolicy:
-    """Follows one stream; the agent and all transitions stay from segment to segment."""
+    """The policy of SCALL on one stream; the agent and all transitions persist across segments."""
 
     def __init__(self, config: SCALLConfig, d: int, seed: int) -> None:
         self._config, self._d, self._seed = config, d, seed
-        self._made: SAC | None = None
+        self._sac: SAC | None = None
         self._memory = Memory(length(d, config.groups))
         self._ratio, self._action = 1.0, NOTHING
 
     def plan(self, context: DecisionContext) -> SizePlan:
-        """Equal sizes at the first segment; then what the agent says after a search on the segment before."""
+        """Return uniform sizes at the first segment, then the action of a search on the previous segment."""
         if context.before is None or context.now.segment.number < self._config.first_segment:
             return context.now.uniform_sizes()
         self._action = self._search(context, context.before)
@@ -245,27 +256,27 @@ class SCALLPolicy:
         return {} if self._action is NOTHING else {"action": self._read(self._action).to_json()}
 
     def _search(self, context: DecisionContext, before: SegmentContext) -> Floats:
-        """Try actions on the segment before, and learn; the action to deploy."""
+        """Evaluate actions on the previous segment and learn; return the action to deploy."""
         config, number = self._config, before.segment.number
         equal = before.uniform_sizes()
-        # Also where a kill has left tries: each is compared with equal sizes user by user.
+        # Needed after a resume too: each trial is compared with equal sizes user by user.
         reference = context.evaluate(equal)
         tried = [
-            (evaluate_on_previous(context, before, equal, 0, config.steps, "equal", None, worth=reference), NOTHING)
+            (evaluate_on_previous(context, before, equal, 0, config.steps, "equal", None, metric=reference), NOTHING)
         ]
 
-        def rehearse(why: str, action: Floats) -> SizePlan:
+        def evaluate(why: str, action: Floats) -> SizePlan:
             plan = self._sized(action, before)
-            found = self._try(context, before, len(tried), why, action, plan, reference)
+            found = self._trial(context, before, len(tried), why, action, plan, reference)
             tried.append((found, action))
             self._ratio = found.ratio
             return plan
 
-        plan = equal if self._action is NOTHING else rehearse("deployed", self._action)
+        plan = equal if self._action is NOTHING else evaluate("deployed", self._action)
         state, middles = self._observed(before, plan), [] if self._action is NOTHING else [self._action]
         for step in range(1, config.steps + 1):
             action, why = self._choose(state, number, step)
-            plan = rehearse(why, action)
+            plan = evaluate(why, action)
             following = self._observed(before, plan)
             self._memory.add(state, action, self._ratio, following)
             self._learn(number, step)
@@ -276,12 +287,12 @@ class SCALLPolicy:
         final: Floats = self._agent().act(self._observed(context.now, plan)[None])[0]
         if config.deploy == "actor":
             return final
-        rehearse("actor", final)
+        evaluate("actor", final)
         doubt = config.doubt if config.deploy == "sure" else 0.0
-        return max(tried, key=lambda pair: pair[0].surely(doubt))[1]
+        return max(tried, key=lambda pair: pair[0].lower_bound(doubt))[1]
 
     def _choose(self, state: Floats, segment: int, step: int) -> tuple[Floats, str]:
-        """An action to try, and why."""
+        """Return an action to evaluate, and its strategy."""
         rng = self._rng(_DRAW, segment, step)
         if segment == self._config.first_segment - 1 and step <= self._config.random_steps:
             return rng.random(3, np.float32), "random"
@@ -295,7 +306,7 @@ class SCALLPolicy:
             self._agent().update(self._memory.draw(size, rewards, rng, recent=config.recent))
 
     def _rewards(self) -> Floats:
-        """Of all transitions: 0 and 10 at the ends of the range that ratios are seen in."""
+        """Return the rewards of all transitions: 0 and 10 at the ends of the observed range of ratios."""
         ratios = self._memory.ratios()
         low, high = np.quantile(ratios, (0.1, 0.9))
         middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
@@ -304,10 +315,10 @@ class SCALLPolicy:
         return (10 * (ratios - low) / max(high - low, 1e-9)).astype(np.float32)
 
     def _is_settled(self, middles: list[Floats]) -> bool:
-        """Whether the actor has said nearly the same for long enough."""
+        """Return True if the actor's last actions are nearly the same."""
         return len(middles) == _SETTLED and bool(np.ptp(np.stack(middles), axis=0).max() < self._config.settled)
 
-    def _try(
+    def _trial(
         self,
         context: DecisionContext,
         before: SegmentContext,
@@ -317,8 +328,8 @@ class SCALLPolicy:
         plan: SizePlan,
         reference: UserMetric,
     ) -> Trial:
-        told = None if action is NOTHING else self._read(action).to_json()
-        return evaluate_on_previous(context, before, plan, step, self._config.steps, why, told, reference)
+        fields = None if action is NOTHING else self._read(action).to_json()
+        return evaluate_on_previous(context, before, plan, step, self._config.steps, why, fields, reference)
 
     def _sized(self, action: Floats, segment_context: SegmentContext) -> SizePlan:
         return (
@@ -334,25 +345,25 @@ class SCALLPolicy:
         return observed(segment_context, self._ratio, plan, groups=self._config.groups, counts=self._config.counts)
 
     def _agent(self) -> SAC:
-        if self._made is None:
+        if self._sac is None:
             # torch comes with the first search; methods are listed without it.
             from edgerec.methods.search.actor_critic import SAC, SACConfig
 
             settings = SACConfig(
                 **{name: getattr(self._config, name) for name in ("gamma", "actor_lr", "critic_lr", "hidden", "spread")}
             )
-            self._made = SAC(self._memory.n_state, 3, settings, int(self._rng(_WEIGHTS).integers(1 << 62)))
-        return self._made
+            self._sac = SAC(self._memory.n_state, 3, settings, int(self._rng(_WEIGHTS).integers(1 << 62)))
+        return self._sac
 
     def _rng(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *what])
 
     def state(self) -> State:
-        """The agent, the transitions, the last ratio and the deployed action."""
+        """Return the agent, the transitions, the last ratio and the deployed action."""
         state: State = {"ratio": np.array(self._ratio), "action": self._action}
         state |= {f"memory.{name}": array for name, array in self._memory.state().items()}
-        if self._made is not None:
-            state |= {f"agent.{name}": array for name, array in self._made.state().items()}
+        if self._sac is not None:
+            state |= {f"agent.{name}": array for name, array in self._sac.state().items()}
         return state
 
     def restore(self, state: State) -> None:
@@ -368,7 +379,7 @@ class SCALLPolicy:
 
 
 class Memory:
-    """Transitions of the whole stream; the reward is made of the ratio when they are drawn."""
+    """Transitions of the whole stream; rewards are computed from ratios when they are drawn."""
 
     def __init__(self, n_state: int) -> None:
         self.n_state = n_state
@@ -381,18 +392,18 @@ class Memory:
         return self._ratios.size
 
     def ratios(self) -> NDArray[np.float64]:
-        """(n,) in the order of the tries."""
+        """Return the (n,) ratios in the order of the trials."""
         return self._ratios
 
     def add(self, state: Floats, action: Floats, ratio: float, following: Floats) -> None:
-        """Keep one; the oldest goes when there are too many."""
+        """Store a transition; drop the oldest above the limit."""
         self._states = np.concatenate([self._states, state[None]])[-_MOST:]
         self._actions = np.concatenate([self._actions, action[None]])[-_MOST:]
         self._ratios = np.append(self._ratios, ratio)[-_MOST:]
         self._following = np.concatenate([self._following, following[None]])[-_MOST:]
 
     def draw(self, count: int, rewards: Floats, rng: np.random.Generator, *, recent: bool) -> Batch:
-        """`count` transitions with replacement, with `rewards` of all; `recent` ones more often."""
+        """Draw `count` transitions with replacement, with `rewards` of all; with `recent` the last ones more often."""
         from edgerec.methods.search.actor_critic import Batch
 
         weights = np.arange(1.0, len(self) + 1) if recent else np.ones(len(self))

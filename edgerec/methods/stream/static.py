@@ -1,7 +1,7 @@
-"""Sizes that are chosen once, by a random search as BET's sampler makes it, and never change: what a static method is.
+"""Static sizes: chosen once, by a random search with BET's sampler, and never changed.
 
-Rows that come later have the smallest size. Under a fixed total the chosen rows give up, largest first, what the new
-ones need: no table of one size can stay as it is in a stream that grows.
+Later rows have the smallest size. Under a fixed total the chosen rows shrink, largest first, to make space for new
+ones, since the total of a growing stream is constant.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Sizes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class StaticStreamConfig:
-    """How sizes are searched.
+    """Settings of static sizes.
 
     Attributes:
-        actions: that are drawn and evaluated on the first segment; the best is kept.
+        actions: number of actions that are drawn and evaluated on the first segment; the best is used.
     """
 
     actions: int = 30
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("actions", self.actions, 1, 1e6)
 
 
 class StaticStream:
-    """A table of one segment, for all of them."""
+    """Sizes of the first segment, for all segments."""
 
     name: ClassVar[str] = "static"
     config: ClassVar[type[StaticStreamConfig]] = StaticStreamConfig
@@ -50,15 +50,15 @@ class Chosen:
     """Sizes by raw id, of users and of items.
 
     Attributes:
-        ids: sorted, of each side.
-        sizes: of their rows.
+        ids: sorted raw ids of users and of items.
+        sizes: sizes of their rows.
     """
 
     ids: tuple[NDArray[Any], NDArray[Any]]
     sizes: tuple[Sizes, Sizes]
 
     def plan(self, segment_context: SegmentContext) -> SizePlan:
-        """The same sizes, and the smallest for all rows that are not among them."""
+        """Return the same sizes, and the smallest size for all other rows."""
         known, budget = segment_context.segment.known, segment_context.budget
         sides = [np.ones(n, np.int64) for n in known.shape]
         sizes = np.concatenate(self.sizes)
@@ -70,8 +70,10 @@ class Chosen:
 
 
 def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
-    """(n,) sizes, of which the largest give up what there is over `total`, at least n; with `exactly` they sum to it,
-    else all end at one size, so that there are no more distinct ones."""
+    """Return (n,) sizes, of which the largest are reduced to a sum of `total`, at least n.
+
+    With `exactly` they sum to it; else all reduced ones have one size, so that there are no more distinct sizes.
+    """
     if sizes.sum() <= total:
         return sizes
     most = 1
@@ -84,14 +86,14 @@ def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
 
 
 class StaticPolicy:
-    """Follows one stream."""
+    """The policy of static sizes on one stream."""
 
     def __init__(self, config: StaticStreamConfig, seed: int) -> None:
         self._config, self._seed = config, seed
         self._chosen: Chosen | None = None
 
     def plan(self, context: DecisionContext) -> SizePlan:
-        """Equal sizes at the first segment; at the second those that are best on the first, kept from then on."""
+        """Return uniform sizes at the first segment, then those that are best on the first."""
         if context.before is None:
             return context.now.uniform_sizes()
         if self._chosen is None:
@@ -103,7 +105,7 @@ class StaticPolicy:
 
     def _search(self, context: DecisionContext, before: SegmentContext) -> Chosen:
         budget, known = before.budget, before.segment.known
-        # Rows that come later have a width of their own.
+        # Later rows have a width of their own.
         if budget.user_widths is not None and budget.item_widths is not None:
             budget = replace(budget, user_widths=budget.user_widths - 1, item_widths=budget.item_widths - 1)
         sampler = Sampler(*before.counts("segment"), budget)

@@ -1,4 +1,4 @@
-"""How a stream's tables are trained at a segment, from what the one before has left: rows move to their new sizes."""
+"""Training of a segment's tables from those of the previous one, whose rows move to their new sizes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NOISE = 0.01
-"""Standard deviation of what new rows, and new dimensions of old ones, begin with (SCALL's code)."""
+"""Standard deviation of initial values of new rows and of new dimensions (SCALL's code)."""
 
 
 def sides_of(plan: SizePlan) -> tuple[Ints, Ints]:
-    """Return (n_users,) and (n_items,) sizes of a plan that has both. Raises ValueError."""
+    """Return the (n_users,) and (n_items,) sizes of a plan. Raises ValueError if one is None."""
     if plan.users is None or plan.items is None:
-        raise ValueError("a plan of a stream sizes both sides")
+        raise ValueError("a plan of a stream must size users and items")
     return plan.users, plan.items
 
 
 @dataclass(frozen=True)
 class CarriedTable:
-    """One side's rows.
+    """The table of users or of items from which the next segment continues.
 
     Attributes:
         ids: (n,) raw ids, sorted.
-        table: what training goes on from: never more than the budget.
+        table: the table, within the budget.
     """
 
     ids: NDArray[Any]
@@ -44,22 +44,22 @@ class CarriedTable:
 
     @classmethod
     def of(cls, ids: NDArray[Any], rows: Floats, sizes: Ints) -> CarriedTable:
-        """The first sizes (n,) values of rows (n, d)."""
+        """Return the table of the first sizes (n,) values of rows (n, d)."""
         return cls(ids, PrefixTable.from_dense(rows, sizes))
 
     def places(self, ids: NDArray[Any]) -> Ints:
-        """(n,) where the own rows stand among `ids`, which are sorted and have all of them."""
+        """Return the (n,) places of the own rows among `ids`, which are sorted and include them."""
         return np.searchsorted(ids, self.ids)
 
     def moved(self, ids: NDArray[Any], sizes: Ints, d: int, rng: np.random.Generator) -> Floats:
-        """(len(ids), d) rows of sizes (len(ids),): the first min(old, new) values of each, and noise behind."""
+        """Return (len(ids), d) rows of sizes (len(ids),): the first min(old, new) values of each, then noise."""
         rows = (NOISE * rng.standard_normal((len(ids), d))).astype(np.float32)
         places = self.places(ids)
         rows[places] = np.where(prefix_mask(self.table.sizes(), d), self.table.dense(), rows[places])
         return cut(rows, sizes)
 
     def resized(self, ids: NDArray[Any], sizes: Ints) -> NDArray[np.bool_]:
-        """(len(ids),) whether a row is new, or of another size than before."""
+        """Return (len(ids),) bool: True for a row that is new, or whose size changes."""
         changed = np.ones(len(ids), np.bool_)
         places = self.places(ids)
         changed[places] = sizes[places] != self.table.sizes()
@@ -68,29 +68,29 @@ class CarriedTable:
 
 @dataclass(frozen=True)
 class Carry:
-    """Users and items as a segment leaves them."""
+    """The tables of users and items at the end of a segment."""
 
     users: CarriedTable
     items: CarriedTable
 
     @classmethod
     def of(cls, known: Interactions, plan: SizePlan, users: Floats, items: Floats) -> Carry:
-        """Rows of the users and items of `known`, cut to a plan that sizes both sides."""
+        """Return the rows of the users and items of `known`, truncated to a plan that sizes both."""
         of_users, of_items = sides_of(plan)
         return cls(CarriedTable.of(known.user_ids, users, of_users), CarriedTable.of(known.item_ids, items, of_items))
 
     def moved(self, known: Interactions, plan: SizePlan, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """(n_users, d) and (n_items, d) rows of all that are known, as `CarriedTable.moved` makes each side's."""
+        """Return the (n_users, d) and (n_items, d) rows of all known ones (see `CarriedTable.moved`)."""
         of_users, of_items = sides_of(plan)
         users = self.users.moved(known.user_ids, of_users, plan.d, rng)
         return users, self.items.moved(known.item_ids, of_items, plan.d, rng)
 
     def means(self) -> Floats:
-        """(2 d,) the mean user and the mean item."""
+        """Return (2 d,) the mean user and the mean item."""
         return np.concatenate([side.table.dense().mean(0) for side in (self.users, self.items)])
 
     def state(self) -> State:
-        """All of it as arrays."""
+        """Return everything as arrays."""
         state: State = {"d": np.array(self.users.table.d)}
         for name, side in (("users", self.users), ("items", self.items)):
             state[f"{name}.ids"] = side.ids
@@ -99,7 +99,7 @@ class Carry:
 
     @classmethod
     def from_state(cls, state: State) -> Carry:
-        """The inverse of `state`. Raises KeyError, TableError where the arrays do not make one."""
+        """Read the arrays of `state`. Raises KeyError, TableError if they are incomplete."""
         sides = []
         for name in ("users", "items"):
             arrays = {key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(f"{name}.")}
@@ -109,26 +109,26 @@ class Carry:
 
 BACKBONES = ("ials", "lightgcn")
 EPOCHS = {"ials": (1, 1), "lightgcn": (60, 20)}
-"""At the first segment, and at each after it. iALS solves for its optimum at once."""
+"""Epochs of the first segment and of each later one. iALS solves for its optimum at once."""
 PARTIAL = 2
-"""Passes of iALS that goes on from other tables: new dimensions begin as noise, which one pass does not fill. With
-equal sizes at 10 %, in eight segments, the mean NDCG@20 was .172 after two and .163 after one on ML-100K, .110 and .109
-on ML-1M; a full training has .181 and .118."""
+"""Passes of iALS that continues from other tables: new dimensions start as noise, and one pass is not enough for them.
+With uniform sizes at 10 %, in eight segments, the mean NDCG@20 was .172 after two and .163 after one on ML-100K, .110
+and .109 on ML-1M; a full training has .181 and .118."""
 REFITS = ("full", "all", "touched", "active")
 
 
 @dataclass(frozen=True)
 class StreamTraining:
-    """How to train, at every segment.
+    """Settings of the training of every segment.
 
     Attributes:
         backbone: one of `BACKBONES`.
-        config: of the backbone.
-        seed: of every random choice.
-        threads: at most so many; one makes the result reproducible to the bit.
-        first, following: epochs at the first segment, and at each after it; None for the backbone's own.
-        refit: what iALS solves: 'active', rows of the segment and its replay; 'touched', also those whose size has
-            changed; 'all', in each case from the tables that there were; 'full' trains as at the first segment.
+        config: config of the backbone.
+        seed: seed of every random choice.
+        threads: maximum number of threads; one makes the result reproducible to the bit.
+        first, following: epochs of the first segment, and of each later one; None for the backbone's own.
+        refit: rows that iALS solves from the previous tables: 'active' for rows of the segment and its replay,
+            'touched' for those and rows whose size changes, 'all'; or 'full' to train as at the first segment.
     """
 
     backbone: Backbone
@@ -140,10 +140,10 @@ class StreamTraining:
     refit: str = "full"
 
     def __post_init__(self) -> None:
-        """Raises UnsupportedError for a backbone that cannot go on, SettingError for values out of range."""
+        """Raise UnsupportedError for a backbone that cannot continue, SettingError for values out of range."""
         if self.backbone.name not in BACKBONES:
             raise UnsupportedError(
-                f"{self.backbone.name} cannot go on from another segment's tables; streams take {', '.join(BACKBONES)}"
+                f"{self.backbone.name} cannot continue from a segment's tables; streams take {', '.join(BACKBONES)}"
             )
         if len(self.backbone.candidates(self.config)) > 1:
             raise SettingError(
@@ -154,14 +154,14 @@ class StreamTraining:
         check_choice("refit", self.refit, REFITS)
 
     def epochs(self, number: int) -> int:
-        """Of the segment of that number."""
+        """Return the number of epochs of a segment."""
         first, following = EPOCHS[self.backbone.name]
         if self.backbone.name == "ials" and self.refit != "full":
             following = PARTIAL
         return (self.first or first) if number == 0 else (self.following or following)
 
     def start(self, segment: Segment, carry: Carry | None) -> Start:
-        """Starts a fit of what is known at `segment`, as `Backbone.trainer` does: from `carry` where there is one."""
+        """Return a function that starts a fit of `segment` as `Backbone.trainer` does, from `carry` if there is one."""
         ials = self.backbone.name == "ials"
         if carry is None or (ials and self.refit == "full"):
             return self.backbone.trainer
@@ -172,15 +172,15 @@ class StreamTraining:
         return partial(ContinuedLightGCN, segment, carry)
 
     def trained(self, segment: Segment, plan: SizePlan, carry: Carry | None) -> Trainer:
-        """A trainer that has had the segment's epochs."""
+        """Train a segment and return the trainer."""
         start = self.start(segment, carry)
         trainer = start(segment.known, plan, self.config, seed=self.seed, threads=self.threads, device="cpu")
         for _ in range(self.epochs(segment.number)):
             trainer.epoch()
         return trainer
 
-    def kept(self, trainer: Trainer, segment: Segment, plan: SizePlan) -> Carry:
-        """What the next segment goes on from: the rows before propagation where there are such, cut to their sizes."""
+    def carry_of(self, trainer: Trainer, segment: Segment, plan: SizePlan) -> Carry:
+        """Return the tables for the next segment, truncated to their sizes; of LightGCN the ego rows."""
         state = trainer.state()
         if "ego" in state:
             users, items = np.split(state["ego"], [segment.known.n_users])
@@ -206,11 +206,11 @@ class StreamTraining:
 
 @dataclass(frozen=True)
 class PastSegment:
-    """A segment of the past, as it was when it began: what sizes would have been worth there.
+    """A past segment as it was at its beginning, on which plans are evaluated.
 
     Attributes:
-        segment: its test part is now past, and may be looked at.
-        carry: what there was to go on from; None at the first segment.
+        segment: the segment; its test part is in the past, and may be used.
+        carry: tables of the segment before it; None at the first.
     """
 
     training: StreamTraining
@@ -218,7 +218,9 @@ class PastSegment:
     carry: Carry | None
 
     def evaluate(self, plan: SizePlan) -> NDArray[np.float64]:
-        """(n,) the mean of Recall@20 and NDCG@20 of each user of the test part, after a training as there was (SCALL's
-        reward; its code always trains from scratch)."""
+        """Train the segment within a plan; return (n,) means of Recall@20 and NDCG@20 of the test part's users.
+
+        Their mean is SCALL's reward; its code always trains from scratch.
+        """
         vectors = self.training.trained(self.segment, plan, self.carry).vectors()
-        return self.segment.worth(vectors.users, vectors.items, threads=self.training.threads)
+        return self.segment.user_metric(vectors.users, vectors.items, threads=self.training.threads)

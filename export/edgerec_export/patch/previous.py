@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgerec.errors import PatchError, UnsupportedError
+from edgerec.errors import BundleError, PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
@@ -156,6 +156,7 @@ class PreviousBundle:
         widths: of the blocks of each table, ascending, by the name of its values.
         scales: of each table of integers.
         top_inverse_norm: what stored inverse norms are multiplied by; None without `similar`.
+        rotation: where the blocks of its rotation end; () of tables that were not rotated.
         parts: of the bundle: any of 'users', 'titles', 'similar', 'lookup', 'ids'.
     """
 
@@ -167,6 +168,7 @@ class PreviousBundle:
     top_inverse_norm: np.float32 | None
     parts: frozenset[str]
     users_scaled: str | None = None
+    rotation: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> PreviousBundle:
@@ -208,7 +210,16 @@ class PreviousBundle:
             graphs.top_inverse_norm(),
             frozenset(name for name, is_there in there.items() if is_there),
             _by_row(scales, "u") if _by_row(scales, "i") is None else None,
+            _rotation(bundle, manifest),
         )
+
+
+def _rotation(bundle: Bundle, manifest: dict[str, Any]) -> tuple[int, ...]:
+    """Where the blocks of the rotation end. Raises BundleError where the manifest does not say so."""
+    found = manifest.get("rotation", [])
+    if not isinstance(found, list) or not all(type(one) is int and 0 < one <= bundle.manifest.d for one in found):
+        raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'rotation'; export it again")
+    return tuple(sorted(set(found)))
 
 
 def _by_row(scales: dict[str, KeptScales], name: str) -> str | None:

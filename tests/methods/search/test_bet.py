@@ -59,7 +59,7 @@ def same(a: Run, b: Run) -> bool:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each training that judges."""
+    """One entry for each training that evaluates an action."""
     made: list[int] = []
     answer = evaluating._answer
     monkeypatch.setattr(evaluating, "_answer", lambda shared, plan: (made.append(1), answer(shared, plan))[1])
@@ -70,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_there_are_as_many_fine_tunings_as_iterations(
     variant: str, interactions: Interactions, asked: list[int], tmp_path: Path
 ) -> None:
-    """T, not m T: of the candidates one an iteration is judged."""
+    """T, not m T: of the candidates one an iteration is evaluated."""
     settings = {"iterations": 12, "candidates": 6, "epochs": 1, "variant": variant}
     train(interactions, **{**WANTED, "method_settings": settings}, out=tmp_path)
     assert len(asked) == 12
@@ -79,7 +79,7 @@ def test_there_are_as_many_fine_tunings_as_iterations(
     assert len(found) == 12 + {"default": 5 + 1, "paper": 5, "authors_code": 3}[variant]
     turns = [entry["strategy"] for entry in found[:12]]
     swapped = ["nearest", "random"] if variant == "authors_code" else ["random", "nearest"]
-    # Before anything is judged there is nothing to predict from.
+    # Before anything is evaluated there is nothing to predict from.
     first = ["random"] * 5 if variant == "default" else ["random", "greedy", "greedy", *swapped]
     assert turns == [*first, "greedy", "greedy", "greedy", *swapped, "greedy", "greedy"]
 
@@ -177,7 +177,7 @@ def test_progress_tells_the_best_so_far(interactions: Interactions) -> None:
 
 
 def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions: Interactions, tmp_path: Path) -> None:
-    """Stopped when all is judged, it has nothing left to ask of the full-size model but its settings."""
+    """Stopped after all evaluations, it needs nothing of the full-size model but its settings."""
     request = TrainRequest.make("ials", settings={"alpha": None}, **WANTED)
     steps: list[Step] = []
     whole = train_request(interactions, request, progress=steps.append)
@@ -277,7 +277,7 @@ def test_an_unfinished_search_is_no_run_and_another_command_no_part_of_it(
         if step.phase not in ("full", "search"):
             raise StoppedError
 
-    # All is judged, and nothing else is left of the first command.
+    # Everything is evaluated, and nothing else is left of the first command.
     with pytest.raises(StoppedError):
         train(interactions, **WANTED, out=tmp_path, resume=True, progress=stop_behind)
     assert len(entries(tmp_path)) == QUICK["iterations"]

@@ -91,7 +91,7 @@ def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Int
 def test_each_variant_ships_its_kinds_of_sizes(
     variant: str, found: set[str], interactions: Interactions, tmp_path: Path
 ) -> None:
-    """What was visited is judged already, as a 'walk'."""
+    """Visited sizes are evaluated already, as a 'walk'."""
     sources = VARIANTS[variant].candidate_sources.removesuffix(",uniform")
     settings = {"variant": variant, "epochs": 1, "retrain": 6, "candidate_sources": sources}
     run = train_request(interactions, request("60%", **settings), out=tmp_path)
@@ -260,7 +260,7 @@ def test_visits_are_read_as_they_were_written(interactions: Interactions, tmp_pa
         key = json.loads(arrays["about"].tobytes())["key"]
     visits = Visits.load(path, key)
     assert len(visits) == 6
-    assert visits.kept() == pytest.approx([entry["density"] for entry in visits.entries])
+    assert visits.densities() == pytest.approx([entry["density"] for entry in visits.entries])
     with pytest.raises(RunError, match="another search"):
         Visits.load(path, {**key, "seed": 99})
     path.write_bytes(path.read_bytes()[:-100])

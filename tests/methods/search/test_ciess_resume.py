@@ -1,4 +1,4 @@
-"""CIESS stopped at any point, between judgements and inside one, ends as if it had not been."""
+"""CIESS stopped at any point, between evaluations and inside one, ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
             entry["density"] <= allowed + 1e-12 for entry in evaluation
         ]
 
-    # And inside a judgement.
+    # And inside an evaluation.
     out, evaluator = tmp_path / "inside", SizeEvaluator.each
     calls = iter(range(3))
 
@@ -78,7 +78,7 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 
 
 def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interactions, tmp_path: Path) -> None:
-    """Before anything was judged; with another command it does not."""
+    """Before any evaluation; with another command it does not."""
     shared = {"search": str(tmp_path / "searches"), "budgets": "20%,10%"}
     wanted = request(**shared)
     whole = train_request(interactions, wanted)

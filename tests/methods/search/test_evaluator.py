@@ -1,4 +1,4 @@
-"""The judge: eval as the papers define it, trainings from the full model or from scratch, and nothing asked twice."""
+"""The evaluator: eval as in the papers, trainings from the full model or from scratch, nothing evaluated twice."""
 
 from __future__ import annotations
 

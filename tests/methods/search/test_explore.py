@@ -1,4 +1,4 @@
-"""The search itself, with a judge whose answer to any sizes is known: what it learns, and what the walk is for."""
+"""The search itself, with an evaluator of known results: what it learns, and what the walk is for."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_walk_finds_more_than_noise_alone_with_the_same_seeds() -> None:
 
 def test_a_strict_search_visits_what_it_may_spend() -> None:
     visits = run(Target(np.full(120, 26)), cost=None, budgets="40%,20%,10%", log_sizes=True, episodes=6, updates=1)
-    kept = visits.kept()
+    kept = visits.densities()
     for number, share in enumerate((0.4, 0.2, 0.1)):
         part = slice(20 * number, 20 * number + 20)
         assert kept[part] == pytest.approx(share, abs=0.5 / D)
@@ -116,16 +116,16 @@ def test_what_a_strict_search_visits_is_within_the_budget_of_that_share(share: s
 
 
 class Lucky:
-    """What a size is worth to a user is chance, another one on each half of the validation part."""
+    """A user's metric at a size is random, and differs between the halves of the validation part."""
 
     def __init__(self) -> None:
-        self.worth = np.random.default_rng(5).uniform(0, 1, (2, 120, D + 1)).astype(np.float32)
+        self.metric = np.random.default_rng(5).uniform(0, 1, (2, 120, D + 1)).astype(np.float32)
 
     def full(self) -> Evaluation:
         return on_all_parts(np.ones(120))
 
     def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
-        both = [self.worth[:, np.arange(120), plan.users] for plan in plans]
+        both = [self.metric[:, np.arange(120), plan.users] for plan in plans]
         return [Evaluation(np.stack([halves.mean(0), *halves])) for halves in both]
 
 
@@ -157,9 +157,9 @@ class Tilted:
         return on_all_parts(np.ones(120))
 
     def evaluate(self, plans: Sequence[SizePlan]) -> list[Evaluation]:
-        return [on_all_parts(np.full(120, self.worth(plan.users, plan.items))) for plan in plans]
+        return [on_all_parts(np.full(120, self.metric(plan.users, plan.items))) for plan in plans]
 
-    def worth(self, users: Any, items: Any) -> float:
+    def metric(self, users: Any, items: Any) -> float:
         tilt = np.log(items[self.popular].mean() / items[~self.popular].mean())
         balance = np.log(users.mean() / items.mean())
         return float(1 - 0.2 * abs(tilt - 1) - 0.2 * abs(balance - 0.5))
@@ -171,10 +171,10 @@ def test_noise_in_common_finds_what_no_row_knows() -> None:
     wanted: dict[str, Any] = {"cost": None, "budgets": "25%", "log_sizes": True, "episodes": 6, "updates": 4}
     alone, common = (run(evaluator, shared_noise=common, **wanted) for common in (False, True))
     for visits in (alone, common):
-        assert visits.kept() == pytest.approx(0.25, abs=0.5 / D)
-    bests = [max(evaluator.worth(*pair) for pair in visits.sizes) for visits in (alone, common)]
+        assert visits.densities() == pytest.approx(0.25, abs=0.5 / D)
+    bests = [max(evaluator.metric(*pair) for pair in visits.sizes) for visits in (alone, common)]
     assert 1 - bests[1] < (1 - bests[0]) / 2
-    proposed = [np.mean([evaluator.worth(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
+    proposed = [np.mean([evaluator.metric(*pair) for pair in visits.proposed[-5:]]) for visits in (alone, common)]
     assert proposed[1] > proposed[0] + 0.05
 
 

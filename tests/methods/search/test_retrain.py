@@ -30,11 +30,11 @@ def result(plan: SizePlan, recall: float) -> FitResult:
 def test_the_best_on_validation_ships(split: str, make_job: MakeJob, tmp_path: Path) -> None:
     """Only it is trained once more on all of train, where the split says so."""
     made: list[tuple[int, bool]] = []
-    worth = {4: 0.2, 5: 0.4, 6: 0.3}
+    evals = {4: 0.2, 5: 0.4, 6: 0.3}
 
     def fit(plan: SizePlan, *, final: bool = True, **_: Any) -> FitResult:
         made.append((plan.d, final))
-        return result(plan, worth[plan.d])
+        return result(plan, evals[plan.d])
 
     job = replace(make_job(split=split), fit=fit)
     history = SearchHistory(tmp_path)
@@ -46,7 +46,7 @@ def test_the_best_on_validation_ships(split: str, make_job: MakeJob, tmp_path: P
     assert made == [(4, False), (5, False), (6, False), *([(5, True)] if split == "random:80/20" else [])]
     told = history.entries[3:]
     assert [(entry["strategy"], entry["eval"], entry["fitness"]) for entry in told] == [
-        (RETRAIN, pytest.approx(worth[d]), None) for d in (4, 5, 6)
+        (RETRAIN, pytest.approx(evals[d]), None) for d in (4, 5, 6)
     ]
     assert [entry["phase"] for entry in found.history] == ["choose", *["search"] * 6]
     again = SearchHistory(tmp_path)

@@ -1,4 +1,4 @@
-"""A stream in which one item gets popular and fades, and a small real training to rehearse on it."""
+"""A stream in which one item gets popular and fades, and a small real training to evaluate sizes on it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def follow(rise_and_fall: Stream) -> Follow:
         policy: SizePolicy | None = None,
         config: dict[str, Any] | None = None,
         seed: int = 0,
-        rehearsals: list[SizePlan] | None = None,
+        evaluated: list[SizePlan] | None = None,
         until: int | None = None,
     ) -> Iterator[tuple[SegmentContext, SizePlan]]:
         method = stream_method(name)
@@ -69,16 +69,16 @@ def follow(rise_and_fall: Stream) -> Follow:
         for segment in rise_and_fall:
             now = SegmentContext(segment, size_budget(Budget.parse(budget), segment.known, D), carry)
 
-            def rehearse(plan: SizePlan, before: SegmentContext | None = before) -> UserMetric:
+            def evaluate(plan: SizePlan, before: SegmentContext | None = before) -> UserMetric:
                 assert before is not None
-                if rehearsals is not None:
-                    rehearsals.append(plan)
+                if evaluated is not None:
+                    evaluated.append(plan)
                 return PastSegment(training, before.segment, before.carry).evaluate(plan)
 
-            plan = policy.plan(DecisionContext(now, before, rehearse, SearchHistory(None), lambda step: None))
+            plan = policy.plan(DecisionContext(now, before, evaluate, SearchHistory(None), lambda step: None))
             yield now, plan
             if segment.number == until:
                 return
-            before, carry = now, training.kept(training.trained(segment, plan, carry), segment, plan)
+            before, carry = now, training.carry_of(training.trained(segment, plan, carry), segment, plan)
 
     return result

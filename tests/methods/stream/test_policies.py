@@ -29,7 +29,7 @@ FEW = {"scall": {"steps": 4, "groups": 8, "deploy": "actor"}, "static": {"action
 def test_the_budget_holds_at_every_segment_and_in_every_try(follow: Follow, name: str, budget: str) -> None:
     tried: list[SizePlan] = []
     previous = None
-    for now, plan in follow(name, budget, config=FEW.get(name), rehearsals=tried):
+    for now, plan in follow(name, budget, config=FEW.get(name), evaluated=tried):
         # A static table leaves unspent what a budget that grows with the rows would give to newcomers.
         assert values_of(plan) == now.budget.total or (name == "static" and budget == "25%")
         assert values_of(plan) <= now.budget.total
@@ -48,12 +48,12 @@ def test_the_budget_holds_at_every_segment_and_in_every_try(follow: Follow, name
         previous = now
 
 
-def context(stream: Stream, number: int, rehearse: object, history: SearchHistory | None = None) -> DecisionContext:
+def context(stream: Stream, number: int, evaluate: object, history: SearchHistory | None = None) -> DecisionContext:
     scenes = []
     for at in (number - 1, number):
         segment = stream.segment(at)
         scenes.append(SegmentContext(segment, size_budget(Budget.parse("50%"), segment.known, D), None))
-    return DecisionContext(scenes[1], scenes[0], rehearse, history or SearchHistory(None), lambda step: None)  # type: ignore[arg-type]
+    return DecisionContext(scenes[1], scenes[0], evaluate, history or SearchHistory(None), lambda step: None)  # type: ignore[arg-type]
 
 
 def share_of_users(plan: SizePlan) -> float:
@@ -62,22 +62,22 @@ def share_of_users(plan: SizePlan) -> float:
 
 @pytest.mark.parametrize("wanted", [0.45, 0.85])
 def test_the_agent_finds_the_share_that_is_paid(rise_and_fall: Stream, wanted: float) -> None:
-    """What a plan is worth is planted here: it falls with the distance of the users' share from `wanted`."""
+    """The metric of a plan is planted here: it falls with the distance of the users' share from `wanted`."""
 
-    def worth(plan: SizePlan) -> UserMetric:
+    def metric(plan: SizePlan) -> UserMetric:
         return np.full(9, 1 - (share_of_users(plan) - wanted) ** 2)
 
     policy = SCALLPolicy(SCALLConfig(steps=60, least=60, groups=8, deploy="actor"), D, seed=0)
-    plan = policy.plan(context(rise_and_fall, 2, worth))
+    plan = policy.plan(context(rise_and_fall, 2, metric))
     assert share_of_users(plan) == pytest.approx(wanted, abs=0.12)
 
 
 def test_uniform_sizes_stay_where_nothing_is_better(rise_and_fall: Stream) -> None:
-    def worth(plan: SizePlan) -> UserMetric:
+    def metric(plan: SizePlan) -> UserMetric:
         return np.full(9, 1.0 - np.ptp(sides_of(plan)[0]))
 
     policy = SCALLPolicy(SCALLConfig(steps=5, groups=8), D, seed=0)
-    now = context(rise_and_fall, 2, worth)
+    now = context(rise_and_fall, 2, metric)
     for ours, equal in zip(sides_of(policy.plan(now)), sides_of(now.now.uniform_sizes()), strict=True):
         assert np.array_equal(ours, equal)
     assert policy.report() == {}
@@ -98,8 +98,8 @@ def test_what_is_better_by_chance_is_not_deployed(rise_and_fall: Stream) -> None
 def test_doubt_takes_standard_errors_off() -> None:
     found = Trial(value=0.6, gain=0.1, error=0.04)
     assert found.ratio == pytest.approx(1.2)
-    assert found.surely(0) == 0.1
-    assert found.surely(2.0) == pytest.approx(0.02)
+    assert found.lower_bound(0) == 0.1
+    assert found.lower_bound(2.0) == pytest.approx(0.02)
 
 
 def test_exploring_stops_when_the_actor_says_the_same_again_and_again(rise_and_fall: Stream) -> None:
@@ -122,23 +122,23 @@ def test_a_search_may_stop_as_soon_as_the_actor_has_said_enough(rise_and_fall: S
 def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, variant: str) -> None:
     config = replace(VARIANTS[variant], steps=5, groups=8, deploy="actor")
 
-    def worth(plan: SizePlan) -> UserMetric:
+    def metric(plan: SizePlan) -> UserMetric:
         return np.full(9, 1 - (share_of_users(plan) - 0.7) ** 2)
 
     whole = SCALLPolicy(config, D, seed=3)
-    plans = [whole.plan(context(rise_and_fall, number, worth)) for number in (2, 3)]
+    plans = [whole.plan(context(rise_and_fall, number, metric)) for number in (2, 3)]
     # Another process: the state after segment 2, and a history that knows the first four tries of segment 3.
     first, again, history = SCALLPolicy(config, D, seed=3), SCALLPolicy(config, D, seed=3), SearchHistory(None)
-    first.plan(context(rise_and_fall, 2, worth))
+    first.plan(context(rise_and_fall, 2, metric))
     again.restore(first.state())
     full = SearchHistory(None)
-    first.plan(context(rise_and_fall, 3, worth, full))
+    first.plan(context(rise_and_fall, 3, metric, full))
     history.entries.extend(full.entries[:4])
     asked = []
 
     def counted(plan: SizePlan) -> UserMetric:
         asked.append(plan)
-        return worth(plan)
+        return metric(plan)
 
     resumed = again.plan(context(rise_and_fall, 3, counted, history))
     assert len(asked) == len(full.entries) - 4 + 1  # equal sizes again, which others are compared with

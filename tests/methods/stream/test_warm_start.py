@@ -51,7 +51,7 @@ def test_rows_that_are_not_asked_for_stay_to_the_bit(rise_and_fall: Stream, refi
     first, then = rise_and_fall.segment(3), rise_and_fall.segment(4)
     own = training(refit)
     plans = plan_of(rise_and_fall, 3), plan_of(rise_and_fall, 4)
-    carry = own.kept(own.trained(first, plans[0], None), first, plans[0])
+    carry = own.carry_of(own.trained(first, plans[0], None), first, plans[0])
     assert plans[1].users is not None
     plans[1].users[:3] = 2  # three rows that are away have another size
     vectors = own.trained(then, plans[1], carry).vectors()
@@ -78,19 +78,19 @@ def test_a_rehearsal_is_what_the_segment_would_have_been(rise_and_fall: Stream) 
     segment, own = rise_and_fall.segment(1), training()
     before = rise_and_fall.segment(0)
     first, plan = plan_of(rise_and_fall, 0), plan_of(rise_and_fall, 1)
-    carry = own.kept(own.trained(before, first, None), before, first)
+    carry = own.carry_of(own.trained(before, first, None), before, first)
     vectors = own.trained(segment, plan, carry).vectors()
     metrics = segment.measure(vectors.users, vectors.items, threads=1)
-    worth = PastSegment(own, segment, carry).evaluate(plan)
-    assert worth.shape == (np.count_nonzero(segment.test.user_counts()),)
-    assert worth.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
-    assert worth.mean() > 0.1
+    metric = PastSegment(own, segment, carry).evaluate(plan)
+    assert metric.shape == (np.count_nonzero(segment.test.user_counts()),)
+    assert metric.mean() == pytest.approx((metrics["recall@20"] + metrics["ndcg@20"]) / 2, abs=1e-12)
+    assert metric.mean() > 0.1
 
 
 def test_a_full_refit_is_a_training_from_the_start(rise_and_fall: Stream) -> None:
     segment, before, own = rise_and_fall.segment(1), rise_and_fall.segment(0), training("full")
     first, plan = plan_of(rise_and_fall, 0), plan_of(rise_and_fall, 1)
-    carry = own.kept(own.trained(before, first, None), before, first)
+    carry = own.carry_of(own.trained(before, first, None), before, first)
     trainer = backbone("ials").trainer(segment.known, plan, CONFIG, seed=0, threads=1)
     trainer.epoch()
     assert np.array_equal(own.trained(segment, plan, carry).vectors().items, trainer.vectors().items)
@@ -101,7 +101,7 @@ def test_lightgcn_goes_on_from_its_ego_rows(rise_and_fall: Stream) -> None:
     config = LightGCNConfig(layers=2, lr=0.05, horizon=20)
     own = StreamTraining(backbone("lightgcn"), config, threads=1, first=10, following=4)
     plans = plan_of(rise_and_fall, 0), plan_of(rise_and_fall, 1)
-    carry = own.kept(own.trained(first, plans[0], None), first, plans[0])
+    carry = own.carry_of(own.trained(first, plans[0], None), first, plans[0])
     start = own.start(then, carry)(then.known, plans[1], config, seed=0, threads=1, device="cpu")
     at_first = start.state()["ego"]
     places = np.searchsorted(then.known.user_ids, first.known.user_ids)

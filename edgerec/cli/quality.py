@@ -1,0 +1,54 @@
+"""Test scores of a run under its bundle's conditions: vectors truncated after training, users built from histories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgerec.training import Run
+from edgerec.training.fit import SELECTION
+
+
+def truncation(run: Run) -> dict[str, Any] | None:
+    """Return what truncating the vectors after training (`--mask-at ego`) lost; None if nothing was truncated.
+
+    'norm_share' is the share of the squared norm that is left; 'before' and 'after' are test scores. Runs of older
+    versions do not have the score before.
+    """
+    norm_share = run.metrics.get("training", {}).get("kept")
+    if norm_share is None:
+        return None
+    return {
+        "norm_share": norm_share,
+        "before": run.metrics.get("uncut", {}).get(SELECTION),
+        "after": run.metrics["test"][SELECTION],
+    }
+
+
+def truncation_text(found: dict[str, Any]) -> str:
+    """Return the result of `truncation` as a sentence."""
+    before = "" if found["before"] is None else f" {found['before']:.4f} before,"
+    lost = f"{1 - found['norm_share']:.2%} of the propagated tables' squared norm lost"
+    return f"{lost}; test {SELECTION}{before} {found['after']:.4f} after"
+
+
+def encoder_quality(run: Run) -> dict[str, Any] | None:
+    """Return the test scores of users built from histories and of the user table; None for a run without an encoder.
+
+    The table's score is None if the run has no user table.
+    """
+    if run.encoder is None:
+        return None
+    test = run.metrics["test"]
+    by_table = None if run.users is None else test[SELECTION]
+    return {
+        "encoder": run.encoder.kind,
+        SELECTION: run.metrics.get("encoder", test)[SELECTION],
+        f"{SELECTION} by the table": by_table,
+    }
+
+
+def encoder_text(quality: dict[str, Any]) -> str:
+    """Return the result of `encoder_quality` as a sentence."""
+    by_table = quality[f"{SELECTION} by the table"]
+    table = "" if by_table is None else f", of the user table's {by_table:.4f}"
+    return f"by encoder {quality['encoder']}; test {SELECTION} of these users {quality[SELECTION]:.4f}{table}"
