@@ -153,10 +153,10 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
         "{:.4f} in 64 KiB, {:.4f} in 128 KiB; with a user table {:.4f} and {:.4f}".format(*histories, *table) in advice
     )
     assert min(histories) > max(table)
-    points = json.loads((ROOT / "bench" / "results" / "quality-per-byte-ml-1m.json").read_text())["points"]
-    sized = {row[0]: row for row in quality_per_byte_rows(points)}
-    (_, _, plain, _, ours), (_, _, more_plain, _, more) = sized["331.4 KiB"], sized["634.6 KiB"]
-    assert f"{ours} in 331 KiB, {more} in 635 KiB; the best plain tables {plain} and {more_plain}" in advice
+    with_users = {row["stored"]: row for row in trained("trained-ml-1m") if row["users"]}
+    full, int8 = with_users["dense fp32"], with_users["dense int8"]
+    assert f"{fitted[True, 320 << 10]:.4f} in 320 KiB; plain int8 {int8['ndcg']:.4f}" in advice
+    assert f"in {format_bytes(int8['nbytes'])}, fp32 {full['ndcg']:.4f} in {format_bytes(full['nbytes'])}" in advice
     frontier = {
         (point["method"], point["budget"], point["precision"]): point
         for point in json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())["points"]
