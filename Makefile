@@ -1,5 +1,6 @@
 # make demo    set up, then the whole path on real data: train, export, bench, recommend, report
-# make test    set up, then every test
+# make test    set up, then the tests of a contributor: everything but what is marked slow
+# make test-all  set up, then every test
 # make check   set up, then format, lint, types and layers
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # dev,peers,ray to test and measure the other libraries too, and searches on a cluster
 EXTRAS ?= dev
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test test-all check format clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +22,9 @@ demo: setup
 	PATH="$(abspath $(BIN)):$$PATH" bash bench/demo.sh demo
 
 test: setup
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
+
+test-all: setup
 	$(BIN)/python -m pytest --numprocesses auto
 
 check: setup

@@ -1,7 +1,8 @@
 """One suite for every method x backbone x layout x precision. Being in a registry is all it takes to be tested.
 
-Each supported pair of method and backbone is trained once; its tables are then exported in every layout and
-precision and asked in this process, a sample in a fresh one.
+Each supported pair of method and backbone is trained once; its tables are then exported in every layout and precision
+and compared in this process, a sample of them in a fresh one. `make test` exports three of the 24 forms of each pair,
+so that each form is tested with many pairs; `make test-all` exports all.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def supported(method_name: str, backbone_name: str) -> bool:
 
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
 FORMS = [(layout, precision) for layout in LAYOUTS for precision in PRECISIONS]
+BUNDLES = [
+    pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
+    for i, pair in enumerate(PAIRS)
+    for j, form in enumerate(FORMS)
+]
 
 
 @cache
@@ -113,22 +119,6 @@ class TestPair:
         measured = evaluate(again, data(), threads=1)
         assert measured == pytest.approx(run.metrics["test"], abs=1e-6)
 
-    @pytest.mark.parametrize(("layout", "precision"), FORMS)
-    def test_bundles_answer_as_the_tables_do(
-        self, method_name: str, backbone_name: str, layout: str, precision: str, tmp_path: Path
-    ) -> None:
-        run = trained(method_name, backbone_name)
-        # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
-        fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
-        done = export(from_run(run), tmp_path / "b", layout=layout, precision=precision, titles=True, verify=fresh)
-        assert (done.verification is not None) == fresh
-        model = Recommender.load(done.folder)
-        assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
-        measured = evaluate(model, data())
-        tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3}[precision]
-        assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
-        check_pairs(model, precision)
-
     @pytest.mark.parametrize("turn", range(3))
     def test_bundles_without_users_answer_as_the_encoder_does(
         self, method_name: str, backbone_name: str, turn: int, tmp_path: Path
@@ -162,6 +152,23 @@ class TestPair:
         assert made > 0.85 * table
 
 
+@pytest.mark.parametrize(("method_name", "backbone_name", "layout", "precision"), BUNDLES)
+def test_bundles_answer_as_the_tables_do(
+    method_name: str, backbone_name: str, layout: str, precision: str, tmp_path: Path
+) -> None:
+    run = trained(method_name, backbone_name)
+    # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
+    fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
+    done = export(from_run(run), tmp_path / "b", layout=layout, precision=precision, titles=True, verify=fresh)
+    assert (done.verification is not None) == fresh
+    model = Recommender.load(done.folder)
+    assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
+    measured = evaluate(model, data())
+    tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3}[precision]
+    assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
+    check_pairs(model, precision)
+
+
 def check_pairs(model: Recommender, precision: str) -> None:
     """`recommend` and `score` agree, what is excluded stays out, and titles belong to their items."""
     items = data().item_ids.tolist()
@@ -191,7 +198,9 @@ def untrained_ndcg() -> float:
 
 
 @pytest.mark.parametrize("backbone_name", BACKBONES)
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision", [pytest.param(one, marks=[] if one == "int8" else pytest.mark.slow) for one in PRECISIONS]
+)
 def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
     """Training reserves what is no table value, so that the default export fits."""
     model = backbone(backbone_name)
@@ -226,6 +235,7 @@ def test_a_small_catalogue_is_measured(tmp_path: Path) -> None:
     assert evaluate(model, few)["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_large_budgeted_table_fits_without_being_told(tmp_path: Path) -> None:
     """Above 10,000 rows a table has more widths, and the exporter would pad to save nodes: not past the budget."""
     large = synthetic(n_users=11_000, n_items=12_000, n=60_000, seed=2)
