@@ -53,7 +53,6 @@ def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[
                 "stored": f"{taken.layout} {taken.precision}",
                 "limit": settings.get("max_bytes"),
                 "nbytes": done.nbytes,
-                "kept": done.chosen.kept,
             }
             found.append((row, done.folder))
     return found

@@ -27,18 +27,18 @@ _CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
     "bound": lambda result, one: _bytes(_bound(result, one)),
     "a graph more": lambda result, one: _bytes(one.a_graph),
     "same top 20": lambda result, one: f"{one.same_top:.1%}",
-    "version": lambda result, one: ", ".join(
+    "built with": lambda result, one: ", ".join(
         str(value) if name in ("version", "tool") else f"{name} {value}" for name, value in one.made_with.items()
     ),
 }
 COLUMNS = tuple(name for name in _CELLS if name != "ms a call")
 """Of the page; milliseconds are in the first."""
 SPEED = ("", "p50 ms", "times faster", "by round", "bytes", "of dense", "peak memory", "bound", "same top 20")
-MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more", "version")
+MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more", "built with")
 """The columns in two tables, for a terminal."""
 SHORT = ("", "p50 ms", "times faster", "score 1000", "bytes", "of dense", "peak memory", "same top 20")
 """The columns of the README's table."""
-PEERS = ("", "ms a call", "times faster", "load ms", "bytes", "peak memory", "same top 20", "version")
+PEERS = ("", "ms a call", "times faster", "load ms", "bytes", "peak memory", "same top 20", "built with")
 """The columns of the table of other libraries."""
 
 NOTES = (
