@@ -37,7 +37,8 @@ COLUMNS = ("backbone", "users", "stored", "bytes", "NDCG@20", "ms a request", "o
 
 def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[str, Any], Path]]:
     """Export plain and fitted bundles of a run, with its user table if it has one, and without."""
-    source, found = from_run(run), []
+    source = from_run(run)
+    found: list[tuple[dict[str, Any], Path]] = []
     for users in (True, False) if run.users is not None else (False,):
         plain: list[dict[str, Any]] = [{"layout": "dense", "precision": precision} for precision in PLAIN]
         fitted: list[dict[str, Any]] = [
