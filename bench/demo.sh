@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole path on MovieLens-100K: two recommenders, one full and one under 64 KiB, side by side.
+# Train, export, measure and compare two recommenders on MovieLens-100K: one full, one under 64 KiB.
 # usage: demo.sh FOLDER      (edgerec on the PATH; `make demo` does that)
 set -euo pipefail
 out=${1:?usage: demo.sh FOLDER}
 mkdir -p "$out"
 
-run() { # show a command, then run it
+run() { # print a command, then run it
     printf '\n$ %s\n' "$*"
     "$@"
 }
@@ -18,6 +18,7 @@ run edgerec train ml-100k --backbone ials --method popularity --budget 64KiB --p
 run edgerec export "$out/small" --layout mixed --titles --max-bytes 100KiB --out "$out/small.bundle"
 
 run edgerec export "$out/small" --layout mixed --no-users --titles --out "$out/page.bundle"
+run edgerec export "$out/dense" --layout dense --no-users --titles --out "$out/full-page.bundle"
 
 run edgerec bench "$out/dense.bundle" "$out/small.bundle" --out "$out/bench.json"
 
@@ -31,4 +32,5 @@ run edgerec evaluate "$out/dense.bundle" "$out/small.bundle" --data ml-100k
 
 printf '\nThe report: %s\n' "$(cd "$out" && pwd)/report.html"
 edgerec=$(command -v edgerec)
-printf 'Try it in a browser: %s devices setup browser && %s demo %s\n' "$edgerec" "$edgerec" "$out/page.bundle"
+printf 'Try it in a browser: %s devices setup browser && %s demo %s %s\n' "$edgerec" "$edgerec" \
+    "$out/page.bundle" "$out/full-page.bundle"

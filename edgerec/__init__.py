@@ -54,7 +54,7 @@ def __getattr__(name: str) -> Any:
             if error.name != _HOME[name]:
                 raise
             raise MissingExtraError(
-                f"edgerec.{name} is not in edgerec-runtime, the runtime alone; install the other one in its place: "
+                f"edgerec.{name} is not in edgerec-runtime, the runtime alone; replace it with the whole package: "
                 "pip uninstall edgerec-runtime; pip install 'edgerec[all]'"
             ) from None
     raise AttributeError(f"module 'edgerec' has no attribute {name!r}")

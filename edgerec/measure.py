@@ -61,7 +61,7 @@ def evaluate(
     """
     about = subject.about() if isinstance(subject, Run) else subject.manifest.about
     if about.get("data_fingerprint") is None or "split" not in about:
-        raise BundleError("the bundle does not say what it was trained on, so there is no split to measure it on")
+        raise BundleError("the bundle does not record its training data, so there is no split to measure it on")
     check_data(about, interactions)
     if is_segment(about):
         return _evaluate_segment(subject, interactions, about["split"], part, threads)
@@ -94,8 +94,8 @@ def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
         return
     if interactions.name and interactions.name == about.get("data"):
         raise DataError(
-            f"{interactions.name} is not as it was when it was trained on: the fingerprints differ; the data are of "
-            "the same name, so give the same filters, --min-user and --min-item, if the data did not change"
+            f"{interactions.name} differs from the training data of this name: the fingerprints differ; give the same "
+            "filters, --min-user and --min-item, or the unchanged data"
         )
     raise DataError(
         f"{interactions.name or 'these interactions'} are not the data it was trained on "

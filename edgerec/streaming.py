@@ -243,7 +243,7 @@ def _check_budget(request: StreamRequest, segments: Stream) -> None:
     try:
         request.size_budget(last)
     except BudgetError as error:
-        raise BudgetError(f"in the end the stream has {sum(last.shape):,} rows: {error}") from error
+        raise BudgetError(f"the last segment of the stream has {sum(last.shape):,} rows: {error}") from error
 
 
 class _Loop(TypedDict):

@@ -61,6 +61,8 @@ EXCEPTIONS: tuple[str, ...] = (
     r"\bmade/",  # the folder of the Makefile of figures
     r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
     r"judged-",  # file names of a search
+    r"['\"](judges|kept|made_with|oracle|spoilt|uncut)['\"]|sha256 made to fit",  # keys of results on disk
+    r"uncut: NotRequired",
 )
 OPENINGS = ("What", "Who", "Whom", "Whose", "Whether", "Of")
 

@@ -1,6 +1,6 @@
-"""From a bundle and a device to figures: measured in fresh processes, kept as results, compared on one page.
+"""Benchmarks of bundles on devices: measure in fresh processes, store results, compare and report them.
 
-Names are resolved on first use: reading a result loads no exporter, and measuring no charts.
+Names are resolved on first use, so that reading a result loads no exporter and measuring loads no charts.
 """
 
 from __future__ import annotations

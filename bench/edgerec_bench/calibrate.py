@@ -1,14 +1,15 @@
-"""What `recommend` costs on a device, by layout and precision: the table by which `edgerec export` chooses.
+"""Measure the cost of `recommend` on a device by layout and precision: the table that `edgerec export` chooses by.
 
 usage: python -m edgerec_bench.calibrate [--out calibration.json] [--quick] [--only mixed/int8 ...]
 
-Small synthetic bundles of each layout and precision are measured in fresh processes of the device; a sum over what they
-hold, of terms that are not negative, is fitted to their medians by least squares of relative errors:
+Small synthetic bundles of each layout and precision are measured in fresh processes of the device. A linear model with
+non-negative terms is fitted to their medians by least squares of relative errors:
 
     us = fixed_us + us_per_block * blocks + (ns_per_row * rows + ns_per_value * values) / 1000
 
-One thread, batch 1, k = 20, 20 random items excluded. csc's values count by the share of them that the users ask for.
-`edgerec export --calibration FILE` takes the table; close other programs while it is measured.
+Calls use one thread, batch 1 and k = 20, and exclude 20 random items. The values of csc count in proportion to the
+dimensions that the users have. `edgerec export --calibration FILE` takes the table. Close other programs while it is
+measured.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_bench.command import bench_command
+from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
 from edgerec_bench.scale.tables import dense_users, sparse_users
-from edgerec_bench.turns import Progress, measure_in_turns
 from edgerec_devices import Device, Local
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
@@ -40,19 +41,19 @@ from edgerec_export.values import PRECISIONS
 
 D, USERS, K = 64, 200, 20
 WIDTHS = ((6,), (32,), (1, 2, 4, 8, 12, 16, 24, 32))
-"""Values of the rows, in equal shares: one block of few values, one of many, and eight blocks."""
+"""Row sizes, in equal shares: one block of narrow rows, one block of wide rows, and eight blocks."""
 DENSE_WIDTHS = ((8,), (32,), (64,))
-QUESTION = {"calls": 20, "seconds": 0.2, "k": K, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
+CALL_SETTINGS = {"calls": 20, "seconds": 0.2, "k": K, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """The extent of a calibration.
 
     Attributes:
-        rows: of the tables.
-        slow_rows: of layouts that decode every row for a score: a million would take a second.
-        rounds: fresh processes of each bundle.
+        rows: numbers of item rows to measure.
+        slow_rows: the same for layouts that decode every row for a score, where a million rows would take a second.
+        rounds: number of fresh processes for each bundle.
     """
 
     rows: tuple[int, ...] = (2_000, 30_000, 200_000)
@@ -65,11 +66,14 @@ SLOW = ("csr", "bitmask")
 
 
 @dataclass(frozen=True)
-class Point:
-    """One measured bundle: its items, the share of dimensions that users have, microseconds a call.
+class BundleTiming:
+    """The measured time of one bundle.
 
     Attributes:
-        cpu_share: of the processor, the least of its processes.
+        plan: layout plan of the item table.
+        active: share of the dimensions that the users have.
+        us: microseconds per call.
+        cpu_share: smallest share of the processor that one of its processes had.
     """
 
     plan: Plan
@@ -78,21 +82,21 @@ class Point:
     cpu_share: float = 1.0
 
     def features(self) -> list[float]:
-        """What the terms are multiplied by."""
+        """Return the factors of the terms, in the order of `TERMS`."""
         values = sum(block.n_values for block in self.plan.blocks)
         counted = values * (self.active if self.plan.layout == "csc" else 1.0)
         return [1.0, len(self.plan.blocks), self.plan.n_rows / 1e3, counted / 1e3]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The terms of one layout and precision.
+class FittedTerms:
+    """The fitted terms of one layout and precision.
 
     Attributes:
         key: 'layout/precision'.
-        terms: in the order of `TERMS`.
-        errors: relative, one a measured bundle.
-        cpu_share: the least that a process had of the processor.
+        terms: values in the order of `TERMS`.
+        errors: relative error for each measured bundle.
+        cpu_share: smallest share of the processor that a process had.
     """
 
     key: str
@@ -107,40 +111,40 @@ def calibrate(
     only: Sequence[str] = (),
     device: Device | None = None,
     progress: Progress | None = None,
-) -> list[Fitted]:
-    """Measure and fit every layout and precision, or those of `only`, as 'layout/precision'.
+) -> list[FittedTerms]:
+    """Measure and fit every layout and precision, or only those named in `only` as 'layout/precision'.
 
-    Raises BenchError where there is no such pair, or a process failed.
+    Raises BenchError if a name is unknown or a process fails.
     """
-    machine, asked = device or Local(), effort or Effort()
+    machine, extent = device or Local(), effort or Effort()
     known = [f"{layout}/{precision}" for layout in LAYOUTS for precision in PRECISIONS]
     if unknown := [key for key in only if key not in known]:
-        raise BenchError(f"there is no {unknown[0]!r} to calibrate; there are: {', '.join(known)}")
+        raise BenchError(f"unknown layout and precision {unknown[0]!r}; expected one of: {', '.join(known)}")
     fitted = []
     keys = [key for key in known if not only or key in only]
     for number, key in enumerate(keys):
         if progress:
             progress(key, number, len(keys))
-        fitted.append(fit(key, _measure(key, asked, machine)))
+        fitted.append(fit(key, _measure(key, extent, machine)))
     return fitted
 
 
-def _measure(key: str, effort: Effort, device: Device) -> list[Point]:
+def _measure(key: str, effort: Effort, device: Device) -> list[BundleTiming]:
     layout, precision = key.split("/")
     with tempfile.TemporaryDirectory(prefix="edgerec-calibrate-") as scratch:
-        made: list[tuple[Plan, float]] = []
+        exported: list[tuple[Plan, float]] = []
         requests: list[tuple[str, dict[str, Any]]] = []
         for number, source in enumerate(_sources(layout, effort)):
             place = Path(scratch, f"{number}.bundle")
             draft = export(source, place, layout=layout, precision=precision, verify=False).chosen.draft
-            made.append((draft.items, active_share(draft)))
-            requests.append((key, {**QUESTION, "task": "bundle", "bundle": device.push(place)}))
-        answers = measure_in_turns(requests, effort.rounds, device)
+            exported.append((draft.items, active_share(draft)))
+            requests.append((key, {**CALL_SETTINGS, "task": "bundle", "bundle": device.push(place)}))
+        answers = run_interleaved(requests, effort.rounds, device)
     points = []
-    for (plan, active), taken in zip(made, answers, strict=True):
+    for (plan, active), taken in zip(exported, answers, strict=True):
         calls = [one["scenarios"]["recommend"] for one in taken]
         us = 1e3 * median(one["p50_ms"] for one in calls)
-        points.append(Point(plan, active, us, min(one["cpu_share"] for one in calls)))
+        points.append(BundleTiming(plan, active, us, min(one["cpu_share"] for one in calls)))
     return points
 
 
@@ -163,8 +167,8 @@ def _items(layout: str, sizes: np.ndarray[Any, np.dtype[np.int64]], d: int, rng:
     return SparseTable.from_dense(values, order < sizes[:, None])
 
 
-def fit(key: str, points: Sequence[Point]) -> Fitted:
-    """The terms, none negative, whose sums differ least from the points by relative squares."""
+def fit(key: str, points: Sequence[BundleTiming]) -> FittedTerms:
+    """Fit non-negative terms to the measured times by least squares of relative errors."""
     measured = np.array([point.us for point in points])
     system = np.array([point.features() for point in points]) / measured[:, None]
     size = np.linalg.norm(system, axis=0)  # rows and blocks differ by five orders of magnitude
@@ -172,11 +176,11 @@ def fit(key: str, points: Sequence[Point]) -> Fitted:
     found = tuple(map(float, terms))
     table = Calibration("", {key: found})
     errors = [1e3 * table.ms(point.plan, point.active) / point.us - 1 for point in points]
-    return Fitted(key, found, tuple(errors), min(point.cpu_share for point in points))
+    return FittedTerms(key, found, tuple(errors), min(point.cpu_share for point in points))
 
 
-def to_json(fitted: Sequence[Fitted], device: dict[str, Any], command: str) -> dict[str, Any]:
-    """What `Calibration.parse` reads, and how it was measured."""
+def to_json(fitted: Sequence[FittedTerms], device: dict[str, Any], command: str) -> dict[str, Any]:
+    """Return the table in the form that `Calibration.parse` reads, with facts about the measurement."""
     words = [device[name] for name in ("cpu", "architecture") if device.get(name)]
     return {
         "format": FORMAT,
@@ -191,21 +195,21 @@ def to_json(fitted: Sequence[Fitted], device: dict[str, Any], command: str) -> d
     }
 
 
-def warning(fitted: Iterable[Fitted]) -> str | None:
-    """Why the terms are to be doubted: long calls wait for other programs, short ones seldom."""
+def warning(fitted: Iterable[FittedTerms]) -> str | None:
+    """Return a warning if other programs took processor time, which lengthens long calls more than short ones."""
     taken = 1 - min(one.cpu_share for one in fitted)
     if taken <= 1 - CONTESTED:
         return None
     return (
-        f"other programs took up to {taken:.0%} of the processor, which falsifies the terms; close them, measure again"
+        f"other programs took up to {taken:.0%} of the processor, which distorts the terms; close them, measure again"
     )
 
 
 COLUMNS = ("layout/precision", *TERMS, "median error", "largest error")
 
 
-def rows(fitted: Iterable[Fitted]) -> list[list[str]]:
-    """One row a fit, under COLUMNS."""
+def rows(fitted: Iterable[FittedTerms]) -> list[list[str]]:
+    """Return a table row for each fit, under COLUMNS."""
     listed = []
     for one in fitted:
         errors = [abs(error) for error in one.errors]
@@ -217,10 +221,12 @@ def rows(fitted: Iterable[Fitted]) -> list[list[str]]:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the table as JSON, for edgerec export --calibration."
 )
-@click.option("--quick", is_flag=True, help="Small tables, once: a trial, not a calibration.")
-@click.option("--only", multiple=True, metavar="LAYOUT/PRECISION", help="May be repeated.")
+@click.option("--quick", is_flag=True, help="Measure small tables once, to see that it runs; not a calibration.")
+@click.option(
+    "--only", multiple=True, metavar="LAYOUT/PRECISION", help="Measure only this layout and precision. Repeatable."
+)
 def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
-    """Measure what bundles cost on this machine."""
+    """Measure the cost of `recommend` on this machine by layout and precision."""
     from edgerec.console import print_table
     from edgerec_bench.command import show_progress
 
@@ -228,8 +234,8 @@ def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
     with show_progress("") as progress:
         fitted = calibrate(QUICK if quick else None, only=only, device=device, progress=progress)
     print_table("", COLUMNS, rows(fitted))
-    if doubt := warning(fitted):
-        click.echo(f"warning: {doubt}", err=True)
+    if text := warning(fitted):
+        click.echo(f"warning: {text}", err=True)
     if out is not None:
         words = ["python -m edgerec_bench.calibrate", *(["--quick"] if quick else [])]
         command = " ".join([*words, *(f"--only {key}" for key in only)])

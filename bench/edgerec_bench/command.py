@@ -1,4 +1,4 @@
-"""Commands that measure: the words that were typed, for the record; a user's error in one line; a progress bar."""
+"""Shared parts of the commands that measure: the recorded command line, errors in one line and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.progress import Progress as Bar
 from edgerec.console import messages
 from edgerec.errors import EdgeRecError, reason_of
 from edgerec.outputs import Output, check_outputs, record
-from edgerec_bench.turns import Progress
+from edgerec_bench.interleave import Progress
 
 ASIDE = ("out", "overwrite", "as_json", "note", "workers", "work", "grid", "checkpoint", "runs")
-"""Options that change no outcome: where things are kept, what is shown, and how many are made at a time."""
+"""Options that do not change the figures: where files are stored, what is printed, and how many workers run."""
 
 
 class _Refused(click.ClickException):
@@ -27,10 +27,10 @@ class _Refused(click.ClickException):
 
 
 class BenchCommand(click.Command):
-    """Ends with status 2 and a line where a user erred."""
+    """A command that reports an error of the user in one line, with exit status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an EdgeRecError becomes one line and exit status 2."""
+        """Run the command; turn an EdgeRecError into one line and exit status 2."""
         try:
             check_out(ctx.params)
             return super().invoke(ctx)
@@ -39,7 +39,7 @@ class BenchCommand(click.Command):
 
 
 def check_out(given: Mapping[str, Any]) -> None:
-    """Refuse, before anything is measured, an --out that is the data, or a file that holds no figures."""
+    """Refuse, before anything is measured, an --out that is the input data or another program's file."""
     out, data = given.get("out"), given.get("data")
     if isinstance(out, Path):
         is_folder = out.is_dir()
@@ -48,17 +48,17 @@ def check_out(given: Mapping[str, Any]) -> None:
 
 
 def bench_command(function: Callable[..., Any]) -> click.Command:
-    """Make a command of a function, as `click.command` does."""
+    """Turn a function into a command, as `click.command` does."""
     return click.command(cls=BenchCommand)(function)
 
 
 def is_default(context: click.Context, name: str) -> bool:
-    """Whether nobody gave this option or argument."""
+    """Return True if this option or argument was not given."""
     return context.get_parameter_source(name) == ParameterSource.DEFAULT
 
 
 def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE) -> str:
-    """The command as others type it: `program`, and what was given of its options and arguments, but those `aside`."""
+    """Return the command line that repeats the command: `program` and the given options without those in `aside`."""
     words = list(program)
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -72,7 +72,7 @@ def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE)
 
 @contextmanager
 def show_progress(first: str) -> Iterator[Progress]:
-    """A bar on standard error while the block runs; `first` stands there until the first measurement."""
+    """Show a progress bar on standard error while the block runs, with the text `first` before the first update."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task(first, total=None)

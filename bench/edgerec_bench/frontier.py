@@ -16,7 +16,7 @@ from statistics import mean, median
 from typing import Any
 
 from edgerec.budget import format_bytes
-from edgerec_bench.grid import AUTO, Plan, Row
+from edgerec_bench.grid import AUTO, GridPlan, Row
 from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_bench.result import markdown
 
@@ -144,11 +144,11 @@ def frontier_plan(
     precision: Iterable[str] = PRECISIONS,
     seeds: int = 3,
     dimensions: int = 64,
-) -> Plan:
+) -> GridPlan:
     """Return the grid of every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
-    return Plan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
+    return GridPlan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

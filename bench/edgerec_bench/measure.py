@@ -1,4 +1,4 @@
-"""Measuring bundles on a device."""
+"""Measure bundles on a device."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import edgerec
 from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError, reason_of
+from edgerec_bench.interleave import Answers, Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import TIME, USUAL, BundleFacts, Measured, Result, Settings, clock_of
-from edgerec_bench.turns import Answers, Progress, measure_in_turns
 from edgerec_devices import Device, Local
 
-Keep = Callable[[list[Result]], None]
-"""Called with partial results."""
+OnPartial = Callable[[list[Result]], None]
+"""Callback with partial results."""
 
 
 def bench(
@@ -38,7 +38,7 @@ def bench(
     device: Device | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Measure latency, load time and memory of one bundle in fresh processes of a device.
+    """Measure latency, load time and memory of one bundle in fresh processes on a device.
 
     Example:
         >>> result = bench("films.bundle", processes=5)
@@ -94,13 +94,13 @@ def bench_all(
     *,
     device: Device | None = None,
     progress: Progress | None = None,
-    keep: Keep | None = None,
+    on_partial: OnPartial | None = None,
 ) -> list[Result]:
-    """Measure several bundles in turns, for a fair comparison, and return one result for each.
+    """Measure several bundles interleaved, for a fair comparison; return one result for each.
 
     Args:
-        settings: of the measurement; None for the defaults of `bench`.
-        keep: called with the results so far, marked as partial, if an error or Ctrl-C ends the measurement early.
+        settings: settings of the measurement; None for the defaults of `bench`.
+        on_partial: called with the results so far, marked as partial, if an error or Ctrl-C ends the measurement early.
 
     Raises as `bench` does.
     """
@@ -111,37 +111,39 @@ def bench_all(
     for fact in facts:
         if chosen.k > fact.items:
             raise BenchError(f"{fact.name} has only {fact.items} items and k is {chosen.k}; give a smaller -k")
-    said, started = machine.info(), now()
-    chosen = _without_seconds(chosen, said)
+    info, started = machine.info(), now()
+    chosen = _without_seconds(chosen, info)
 
     def results(answers: Answers, device: dict[str, Any], partial: str | None) -> list[Result]:
-        made = [(fact, _measured(taken, device)) for fact, taken in zip(facts, answers, strict=True) if taken]
+        parsed = [(fact, _measured(taken, device)) for fact, taken in zip(facts, answers, strict=True) if taken]
         again, finished = command(bundles, chosen, machine), now()
         return [
             Result(fact, chosen, device, measured, started, finished, again, edgerec.__version__, partial)
-            for fact, measured in made
+            for fact, measured in parsed
         ]
 
     answers: Answers = [[] for _ in bundles]
     try:
         with _allowed(machine, chosen.lasts_s):
             requests = _requests(bundles, facts, chosen, machine)
-            measure_in_turns(requests, chosen.processes, machine, progress, into=answers)
+            run_interleaved(requests, chosen.processes, machine, progress, into=answers)
         return results(answers, machine.info(), None)
     except (BenchError, KeyboardInterrupt) as error:
-        if keep and any(answers):
-            keep(results(answers, said, "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)))
+        if on_partial and any(answers):
+            on_partial(
+                results(answers, info, "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error))
+            )
         if isinstance(error, DoesNotFitError):
-            raise _with_memory(error, said) from error
+            raise _with_memory(error, info) from error
         raise
 
 
 def _requests(
     bundles: Sequence[str | Path], facts: Sequence[BundleFacts], settings: Settings, device: Device
 ) -> list[tuple[str, dict[str, Any]]]:
-    asked = {name: value for name, value in asdict(settings).items() if name != "processes"}
+    fields = {name: value for name, value in asdict(settings).items() if name != "processes"}
     return [
-        (fact.name, {**asked, "task": "bundle", "bundle": device.push(Path(bundle)), "ask": []})
+        (fact.name, {**fields, "task": "bundle", "bundle": device.push(Path(bundle)), "ask": []})
         for bundle, fact in zip(bundles, facts, strict=True)
     ]
 
@@ -151,7 +153,7 @@ def _measured(answers: list[dict[str, Any]], device: dict[str, Any]) -> Measured
         measured = Measured.from_json({"processes": answers})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchError(
-            f"the device answered something else than figures ({error!r}); is its agent this one's?"
+            f"invalid agent response ({error!r}); update the agent to the version of this edgerec"
         ) from error
     if clock_of(device) is TIME:
         return measured
@@ -159,20 +161,20 @@ def _measured(answers: list[dict[str, Any]], device: dict[str, Any]) -> Measured
 
 
 def _without_seconds(settings: Settings, device: dict[str, Any]) -> Settings:
-    """Where the clock counts no seconds, a scenario lasts its calls. Raises BenchError for one that is about them."""
+    """Set `seconds` to 0 if the device's clock counts instructions. Raises BenchError for scenarios that need time."""
     if clock_of(device) is TIME:
         return settings
     if timed := [name for name in ("load", "sustained", "offline") if name in settings.scenarios]:
         raise BenchError(
-            f"this device's clock counts instructions, which say nothing of {' and '.join(timed)}; "
-            "measure that on a device whose clock counts time"
+            f"this device's clock counts instructions, which cannot measure {' and '.join(timed)}; "
+            "choose a device whose clock counts time"
         )
     return replace(settings, seconds=0.0)
 
 
 @contextmanager
 def _allowed(device: Device, seconds: float) -> Iterator[None]:
-    """What was asked to take long is not stopped for it."""
+    """Extend the device's timeout by the duration of the requested scenarios."""
     device.timeout += seconds
     try:
         yield
@@ -181,17 +183,17 @@ def _allowed(device: Device, seconds: float) -> Iterator[None]:
 
 
 def _with_memory(error: DoesNotFitError, device: dict[str, Any]) -> DoesNotFitError:
-    """The same with the memory of the device, where that is known."""
+    """Add the device's memory, if known, to the message of an error."""
     if "memory_bytes" not in device:
         return error
-    told = f"the device has {format_bytes(device['memory_bytes'])} of memory"
+    memory = f"the device has {format_bytes(device['memory_bytes'])} of memory"
     if "memory_available_bytes" in device:
-        told += f", {format_bytes(device['memory_available_bytes'])} of it free before"
-    return DoesNotFitError(f"{error}; {told}")
+        memory += f", {format_bytes(device['memory_available_bytes'])} of it free before"
+    return DoesNotFitError(f"{error}; {memory}")
 
 
 def command(bundles: Sequence[str | Path], settings: Settings, device: Device) -> str:
-    """The command line that measures the same again."""
+    """Return the command line that repeats the measurement."""
     words = ["edgerec", "bench", *map(str, bundles)]
     if device.name != Local.name:
         words += ["--device", device.name]

@@ -1,13 +1,14 @@
-"""The protocol of CIESS and BET, as a grid of cells, and its outcome beside what the papers print.
+"""The protocol of CIESS and BET as a grid of cells, and its outcome compared with the papers' figures.
 
-50/25/25 at random inside each user, full ranking with train and validation masked, rows of 128 dimensions of which 20,
-10 and 5 % are kept, counted in parameters. One size for all rows, sizes at random and both searches are trained alike:
-settings, epochs and sizes are chosen with train on validation, and the final model is trained once more on both, as the
-authors' code does. Unlike there, only users with a positive in the test part are averaged. Every bundle is exported in
-the layout mixed, and asked itself.
+The split is random 50/25/25 within each user, with full ranking that masks train and validation, and rows of 128
+dimensions at densities of 20, 10 and 5 %, counted in parameters. One size for all rows, random sizes and both searches
+are trained alike: settings, epochs and sizes are chosen on validation, and the final model is trained again on train
+and validation, as in the authors' code. Unlike there, averages are over users with a positive in the test part only.
+Every bundle is exported in the layout mixed and evaluated by its own answers.
 
-The papers' budgets are of the ego rows of a graph's backbone, and what scores is not cut. With `mask_at=ego` that is
-trained, and told beside what ships ('uncut'); it is then what the published figures are compared with.
+The papers' budgets apply to the ego rows of a graph backbone, and scores come from untruncated rows. With
+`mask_at=ego` that model is trained, and its metrics are listed in addition to those of the bundle ('uncut' in files);
+published figures are then compared with these.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from edgerec.data import load_data
 from edgerec.errors import BenchError
 from edgerec.methods import METHODS, method
 from edgerec.methods.search import searches
-from edgerec_bench.grid import FULL, Plan, Row
+from edgerec_bench.grid import FULL, UNTRUNCATED, GridPlan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 PAPERS = {"ciess": "ml-1m", "bet": "gowalla"}
-"""The papers, and the first of each one's data sets."""
+"""The papers, with the first data set of each."""
 COMPARED = tuple(name for name in ("uniform", "random", "ciess", "bet") if name in METHODS)
 BUDGETS = ("20%", "10%", "5%")
 SPLIT = "random:50+25/25"
 TOLERANCE = 1e-3
-"""By which a bundle's own NDCG@20 may differ from its run's."""
+"""Largest difference of NDCG@20 between a bundle and its run."""
 CLOSE = 0.97
-"""Of a published figure: what counts as reached."""
+"""Share of a published figure that counts as reached."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is trained.
+class ReproductionPlan:
+    """The trainings of a reproduction.
 
     Attributes:
-        paper: one of PAPERS, for what it prints.
-        methods: one row a budget each.
-        seeds: of splits and trainings: 0, 1, ...
-        epochs, patience: of trainings in full, at most; None for the backbone's.
-        settings: of the backbone.
-        method_settings: by method.
-        minutes: that a cell may take in one call.
+        paper: one of PAPERS, for the published figures.
+        methods: methods to train, each at every budget.
+        seeds: number of seeds of splits and trainings: 0, 1, ...
+        epochs, patience: limits of trainings in full; None takes the backbone's defaults.
+        settings: settings of the backbone.
+        method_settings: settings by method.
+        minutes: time limit of a cell in one call.
     """
 
     paper: str
@@ -63,10 +64,10 @@ class Wanted:
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minutes: float = 60.0
 
-    def plan(self) -> Plan:
-        """The grid. Raises BenchError, BudgetError."""
+    def plan(self) -> GridPlan:
+        """Return the grid plan. Raises BenchError, BudgetError."""
         limits = {"epochs": self.epochs, "patience": self.patience}
-        return Plan.parse(
+        return GridPlan.parse(
             {
                 "data": self.data,
                 "backbone": self.backbone,
@@ -85,13 +86,13 @@ class Wanted:
 
 
 def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings, by method, of those that search and know them; None leaves one out.
+    """Return common settings by method, for the methods that search and have them; None values are left out.
 
-    Raises BenchError for a setting that none of them knows.
+    Raises BenchError for a setting that no such method has.
     """
     given = {name: value for name, value in common.items() if value is not None}
     configs = {name: method(name, backbone) for name in methods}
-    own = {name: made.config for name, made in configs.items() if searches(made)}
+    own = {name: found.config for name, found in configs.items() if searches(found)}
     unknown = [name for name in given if not any(name in config.__dataclass_fields__ for config in own.values())]
     if unknown:
         raise BenchError(f"none of the methods {', '.join(methods)} has a setting {', '.join(unknown)}; leave it out")
@@ -101,29 +102,29 @@ def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any
     }
 
 
-def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
-    """Figures of a grid's rows: means and spreads over the seeds, and those of the paper where it has them."""
-    name = load_data(wanted.data).name
-    printed = published(wanted.paper, name.lower(), wanted.backbone)
+def outcome(plan: ReproductionPlan, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the figures of a grid's rows: means and spreads over the seeds, and those of the paper if it has them."""
+    name = load_data(plan.data).name
+    printed = published(plan.paper, name.lower(), plan.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):
         groups.setdefault((row["cell"]["budget"] or FULL, row["cell"]["method"]), []).append(row)
-    # As the grid spells them; full rows know no budget.
-    budgets = dict.fromkeys([FULL, *(str(Budget.parse(budget)) for budget in wanted.budgets)])
-    places = [(budget, name) for budget in budgets for name in wanted.methods]
+    # Normalised as in the grid; full rows have no budget.
+    budgets = dict.fromkeys([FULL, *(str(Budget.parse(budget)) for budget in plan.budgets)])
+    places = [(budget, name) for budget in budgets for name in plan.methods]
     return {
-        "paper": wanted.paper,
+        "paper": plan.paper,
         "data": name,
-        "backbone": wanted.backbone,
+        "backbone": plan.backbone,
         "split": SPLIT,
-        "dimensions": wanted.dimensions,
-        "epochs": wanted.epochs,
-        "patience": wanted.patience,
-        "settings": dict(wanted.settings),
-        # A folder of searches is of one machine, and decides nothing.
+        "dimensions": plan.dimensions,
+        "epochs": plan.epochs,
+        "patience": plan.patience,
+        "settings": dict(plan.settings),
+        # A folder of searches belongs to one machine, and does not change the outcome.
         "method_settings": {
             method: {key: value for key, value in own.items() if key != "search"}
-            for method, own in wanted.method_settings.items()
+            for method, own in plan.method_settings.items()
         },
         "rows": [_row(*place, groups[place], printed.get(place)) for place in places if place in groups],
     }
@@ -131,16 +132,16 @@ def outcome(wanted: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _row(budget: str, name: str, group: Sequence[Row], printed: dict[str, float] | None) -> dict[str, Any]:
     figures = {metric: over_seeds([row["metrics"]["run"][metric] for row in group]) for metric in METRICS}
-    uncut = None
-    if all("uncut" in row["metrics"] for row in group):
-        uncut = {metric: over_seeds([row["metrics"]["uncut"][metric] for row in group]) for metric in METRICS}
-    counted = uncut or figures
+    untruncated = None
+    if all(UNTRUNCATED in row["metrics"] for row in group):
+        untruncated = {metric: over_seeds([row["metrics"][UNTRUNCATED][metric] for row in group]) for metric in METRICS}
+    counted = untruncated or figures
     differences = [abs(row["metrics"]["run"]["ndcg@20"] - row["metrics"]["bundle"]["ndcg@20"]) for row in group]
     return {
         "budget": budget,
         "method": name,
         **figures,
-        "uncut": uncut,
+        UNTRUNCATED: untruncated,
         "published": printed,
         "of_published": {metric: counted[metric]["mean"] / printed[metric] for metric in METRICS} if printed else None,
         "epochs": [row["epochs"] for row in group],
@@ -150,17 +151,17 @@ def _row(budget: str, name: str, group: Sequence[Row], printed: dict[str, float]
 
 
 def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a table: ours with spreads, before the cut too where that is known, the paper's, and ours
-    over the paper's."""
+    """Return the columns and cells of a table: our figures with spreads, those before truncation if known, the paper's,
+    and the ratios of ours to the paper's."""
     short = [f"{metric[0].upper()}@{metric.partition('@')[2]}" for metric in METRICS]
-    uncut = any(row.get("uncut") for row in rows)
-    columns = ["kept", "method", *short, *(f"{name} uncut" for name in short if uncut)]
+    untruncated = any(row.get(UNTRUNCATED) for row in rows)
+    columns = ["density", "method", *short, *(f"{name} untruncated" for name in short if untruncated)]
     columns += [*(f"paper's {name}" for name in short), "R@20 of paper's", "N@20 of paper's"]
     cells = []
     for row in rows:
         ours = [with_spread(row[metric]) for metric in METRICS]
-        if uncut:
-            ours += [with_spread(row["uncut"][metric]) if row.get("uncut") else "-" for metric in METRICS]
+        if untruncated:
+            ours += [with_spread(row[UNTRUNCATED][metric]) if row.get(UNTRUNCATED) else "-" for metric in METRICS]
         theirs = [f"{row['published'][metric]:.4f}" if row["published"] else "-" for metric in METRICS]
         ratios = [f"{row['of_published'][m]:.3f}" if row["of_published"] else "-" for m in ("recall@20", "ndcg@20")]
         cells.append([row["budget"], row["method"], *ours, *theirs, *ratios])
@@ -168,16 +169,16 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences on what the figures say: beside the papers, against one size for all, and of the bundles."""
-    said = []
+    """Return sentences that compare the figures with the papers, with uniform sizes, and with those of the bundles."""
+    sentences = []
     known = [(row, metric) for row in rows if row["of_published"] for metric in ("recall@20", "ndcg@20")]
     if known:
         near = sum(row["of_published"][metric] >= CLOSE for row, metric in known)
-        said.append(f"{near} of {len(known)} figures are within 3 % of the paper's or above")
+        sentences.append(f"{near} of {len(known)} figures are within 3 % of the paper's or above")
     else:
-        said.append("the paper prints no figures for these data, budgets and backbone")
+        sentences.append("the paper prints no figures for these data, budgets and backbone")
     means = {
-        (row["budget"], row["method"], m): (row.get("uncut") or row)[m]["mean"]
+        (row["budget"], row["method"], m): (row.get(UNTRUNCATED) or row)[m]["mean"]
         for row in rows
         for m in ("recall@20", "ndcg@20")
     }
@@ -188,21 +189,21 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if own == name and (b, "uniform", m) in means
         ]
         if name != "uniform" and pairs:
-            said.append(f"{name} is above uniform in {sum(a > b for a, b in pairs)} of {len(pairs)} figures")
+            sentences.append(f"{name} is above uniform in {sum(a > b for a, b in pairs)} of {len(pairs)} figures")
     worst = max((row["bundle_ndcg_differs_by"] for row in rows), default=0.0)
-    said.append(f"bundles' own NDCG@20 differs from the runs' by {worst:.1g} at most")
-    return said
+    sentences.append(f"bundles' own NDCG@20 differs from the runs' by {worst:.1g} at most")
+    return sentences
 
 
 def searches_folder(out: Path) -> Path:
-    """Where searches that serve several budgets are kept."""
+    """Return the folder of searches that serve several budgets."""
     return out.with_suffix(".searches")
 
 
 METRICS = ("recall@5", "recall@20", "ndcg@5", "ndcg@20")
 """The figures of every cell, in this order."""
 BACKBONES = ("lightgcn", "ngcf", "ncf")
-"""Columns of a table, METRICS each."""
+"""The columns of a table; each backbone has METRICS."""
 
 _TABLES = {
     ("ciess", "ml-1m"): """
@@ -271,7 +272,7 @@ _TABLES = {
 
 
 def published(paper: str, data: str, backbone: str) -> dict[tuple[str, str], dict[str, float]]:
-    """Metrics by budget, as a share that is kept, and method; empty where the paper has no such table."""
+    """Return the published metrics by budget (a density) and method; empty if the paper has no such table."""
     if (paper, data) not in _TABLES or backbone not in BACKBONES:
         return {}
     first = 2 + len(METRICS) * BACKBONES.index(backbone)

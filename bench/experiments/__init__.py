@@ -1,1 +1,1 @@
-"""Experiments: one file a figure of the documentation, each run as `python -m bench.experiments.NAME` in a checkout."""
+"""Experiments: one file per figure of the documentation, run as `python -m bench.experiments.NAME` in a checkout."""

@@ -1,11 +1,11 @@
-"""Three ways to answer from an allow-list at a million items.
+"""Three implementations of allow-lists, compared at a million items.
 
 usage: python -m bench.experiments.allow [--items 1000000] [--rounds 30] [--out result.json]
 
-The list's items scored by the `score` graph, some at a time; the rest of the catalogue excluded from the `recommend`
-graph; and a `recommend` graph with an input of its own for the list. All take turns in one process, one thread, one
-user, k = 20, 20 random items excluded, and must return the same items. `Recommender` takes the first up to
-n_items / d items, then the second; the third would be a graph more in every bundle.
+The first scores the listed items with the `score` graph, in blocks; the second excludes the rest of the catalogue in
+the `recommend` graph; the third is a `recommend` graph with an input for the list. All are interleaved in one process
+with one thread, for one user, k = 20 and 20 random excluded items, and must return the same items. `Recommender` uses
+the first up to n_items / d items, then the second; the third would need another graph in every bundle.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.experiments.harness import Figures, experiment, timed_in_turns
+from bench.experiments.harness import Figures, experiment, time_interleaved
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
@@ -43,9 +43,9 @@ Answer = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def measure(items: int, rounds: int) -> list[dict[str, Any]]:
-    """One row a bundle, length and way: median and least milliseconds.
+    """Return a row for each bundle, length and implementation: median and least milliseconds.
 
-    Raises BenchError where the ways do not return the same items.
+    Raises BenchError if the implementations return different items.
     """
     mixed, users = mixed_items(items, DIMENSIONS), dense_users(USERS, DIMENSIONS)
     rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def measure(items: int, rounds: int) -> list[dict[str, Any]]:
             model, session = _opened(source, ExportRequest(layout, precision, verify=False), Path(scratch, "bundle"))
             for length in (length for length in LENGTHS if length <= items):
                 allowed = rng.permutation(items)[None, :length]
-                times = timed_in_turns(_ways(model, session, allowed, rng.integers(0, items, (1, EXCLUDED))), rounds)
+                times = time_interleaved(_ways(model, session, allowed, rng.integers(0, items, (1, EXCLUDED))), rounds)
                 row = {"layout": layout, "precision": precision, "length": length}
                 rows += [
                     {**row, "way": way, "median_ms": median(taken), "least_ms": min(taken)}
@@ -78,36 +78,36 @@ def _opened(source: Source, options: ExportRequest, folder: Path) -> tuple[Recom
     path = folder / "allow.onnx"
     path.write_bytes(graph.serialize(model.manifest.tables.name))
     ort = onnxruntime()
-    wanted = ort.SessionOptions()
-    wanted.intra_op_num_threads = wanted.inter_op_num_threads = 1
-    wanted.enable_mem_pattern = False
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = session_options.inter_op_num_threads = 1
+    session_options.enable_mem_pattern = False
     for key, value in model.manifest.session.items():
-        wanted.add_session_config_entry(key, value)
-    return model, ort.InferenceSession(str(path), wanted, providers=["CPUExecutionProvider"])
+        session_options.add_session_config_entry(key, value)
+    return model, ort.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
 
 
 def _ways(
-    model: Recommender, session: Any, allowed: NDArray[np.int64], gone: NDArray[np.int64]
+    model: Recommender, session: Any, allowed: NDArray[np.int64], excluded: NDArray[np.int64]
 ) -> list[Callable[[], Answer]]:
     user = {"user": np.array([7])}
-    feed = {**user, "exclude": gone, "allow": allowed, "k": np.array(K)}
+    feed = {**user, "exclude": excluded, "allow": allowed, "k": np.array(K)}
     at_once = VALUES_AT_ONCE // DIMENSIONS
     ways: list[Callable[[], Answer]] = [
-        lambda: model.recommend_rows(user, gone, K),
-        lambda: best_of(partial(model.score_rows, user), allowed, gone, K, at_once),
-        lambda: model.recommend_rows(user, the_rest(allowed, gone, model.n_items), K),
+        lambda: model.recommend_rows(user, excluded, K),
+        lambda: best_of(partial(model.score_rows, user), allowed, excluded, K, at_once),
+        lambda: model.recommend_rows(user, the_rest(allowed, excluded, model.n_items), K),
         lambda: tuple(session.run(["items", "scores"], feed)),
     ]
     scores = [way()[1] for way in ways[1:]]
     if not all(np.allclose(scores[0], other, rtol=1e-4, atol=1e-4) for other in scores[1:]):
-        raise BenchError("the ways do not answer alike, so their times mean nothing; please report this")
+        raise BenchError("the implementations return different items, so their times mean nothing; please report this")
     return ways
 
 
 def allow_graph(model: Model) -> Graph:
     """Build the recommend graph with an input of the allowed items, for a model with users.
 
-    No bundle has it: its input has to be given even where every item is allowed.
+    Bundles do not have it, because its input is required even if every item is allowed.
 
     inputs   user int64 [B]; exclude int64 [B, E] padded with -1; allow int64 [B, A]; k int64 scalar
     outputs  items int64 [B, k], scores float32 [B, k]; item -1 and score -inf where fewer are left
@@ -116,11 +116,11 @@ def allow_graph(model: Model) -> Graph:
     `recommend_graph`
     """
     if model.users is None:
-        raise ValueError("made for bundles with users")
+        raise ValueError("the allow graph needs a model with users")
     g, n = Graph("allow"), model.n_items
-    asked = g.input("user", "int64", ["B"])
-    g.depend_on(asked)
-    user = model.users.add_rows(g, asked)
+    user_rows = g.input("user", "int64", ["B"])
+    g.depend_on(user_rows)
+    user = model.users.add_rows(g, user_rows)
     exclude = g.input("exclude", "int64", ["B", "E"])
     allow = g.input("allow", "int64", ["B", "A"])
     k = g.input("k", "int64", [])
@@ -128,19 +128,19 @@ def allow_graph(model: Model) -> Graph:
     scores = joined(g, pieces)
     shape = g.op("Concat", g.op("Shape", user.values, start=0, end=1), g.ints(n + tail_slots(n)), axis=0)
     nothing = g.shaped(g.op("Expand", g.constant(NOTHING[dtype], dtype), shape), dtype, ["B", n + tail_slots(n)])
-    kept = g.op("ScatterElements", nothing, allow, g.op("GatherElements", scores, allow, axis=1), axis=1)
-    kept = g.shaped(kept, dtype, ["B", n + tail_slots(n)])
-    best, items = add_answer(g, add_best(g, kept, exclude, k, range(n), n, dtype), dtype)
+    allowed = g.op("ScatterElements", nothing, allow, g.op("GatherElements", scores, allow, axis=1), axis=1)
+    allowed = g.shaped(allowed, dtype, ["B", n + tail_slots(n)])
+    best, items = add_answer(g, add_best(g, allowed, exclude, k, range(n), n, dtype), dtype)
     g.output(items, "items", "int64", ["B", "K"])
     g.output(model.items.add_scale(g, best, user), "scores", "float32", ["B", "K"])
     return g
 
 
 @experiment("allow")
-@click.option("--items", default=1_000_000, show_default=True)
-@click.option("--rounds", default=30, show_default=True)
+@click.option("--items", default=1_000_000, show_default=True, help="Number of items.")
+@click.option("--rounds", default=30, show_default=True, help="Calls of each implementation.")
 def main(items: int, rounds: int) -> Figures:
-    """Time the ways in turns."""
+    """Time three implementations of allow-lists, interleaved."""
     rows = measure(items, rounds)
     shown = [[*(row[name] for name in ("layout", "precision", "length", "way")), row["median_ms"]] for row in rows]
     least = [[*row, one["least_ms"]] for row, one in zip(shown, rows, strict=True)]

@@ -1,10 +1,10 @@
-"""What full ranking of a large data set takes: seconds and peak memory of `edgerec evaluate`, as a user calls it.
+"""Time and peak memory of `edgerec evaluate`, the full ranking of a large data set, as a user calls it.
 
 usage: python -m bench.experiments.evaluation [--data yelp2018] [--note TEXT] [--out result.json]
 
-One pass of iALS makes a full run and one at a tenth, which also becomes a bundle; all three are measured on the test
-part of a random 80/20 split, each by its own answers. Every command has a process of its own, and the figures are those
-that the system keeps of it: interpreter, imports and reading the data included.
+One epoch of iALS trains a full run and one at a budget of 10 %, which is also exported; all three are evaluated on the
+test part of a random 80/20 split, each by its own answers. Every command has a process of its own, and the figures are
+the system's accounting of it, including the interpreter, imports and reading the data.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from edgerec.errors import BenchError
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes of what `ru_maxrss` counts in."""
+"""Bytes per unit of `ru_maxrss`."""
 
 
 def commands(data: str) -> list[tuple[str, ...]]:
-    """What is run, in this order, in one folder; without the program's name."""
+    """Return the arguments of the `edgerec` commands to run, in this order, in one folder."""
     ials = ("train", data, "--backbone", "ials", "--epochs", "1", "--threads", "2")
     return [
         (*ials, "--method", "dense", "--out", "full"),
@@ -44,10 +44,9 @@ def commands(data: str) -> list[tuple[str, ...]]:
 
 
 def measure(data: str) -> list[dict[str, Any]]:
-    """One row a command: `command`, `seconds` on the clock, `cpu_seconds`, `peak_bytes` of memory, and of an evaluation
-    the `bytes` that were measured and their METRICS.
+    """Run the commands; return a row for each with `command`, elapsed `seconds`, `cpu_seconds` and `peak_bytes`.
 
-    Raises BenchError where a command fails.
+    Rows of evaluations also have the `bytes` of what was evaluated, and METRICS. Raises BenchError if a command fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         return [_measured(words, Path(folder)) for words in commands(data)]
@@ -55,7 +54,7 @@ def measure(data: str) -> list[dict[str, Any]]:
 
 def _measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
     if not hasattr(os, "wait4"):
-        raise BenchError("Windows does not say what a process took; measure evaluations on Linux or macOS")
+        raise BenchError("Windows does not report the resources of a process; measure evaluations on Linux or macOS")
     started = time.perf_counter()
     with (folder / "out.json").open("w+b") as out, (folder / "log.txt").open("w+b") as log:
         program = [sys.executable, "-m", "edgerec.cli", *words, "--json"]
@@ -75,12 +74,12 @@ def _measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
     }
     if words[0] != "evaluate":
         return row
-    (told,) = json.loads((folder / "out.json").read_bytes())
-    return row | {name: told[name] for name in ("bytes", *METRICS)}
+    (answer,) = json.loads((folder / "out.json").read_bytes())
+    return row | {name: answer[name] for name in ("bytes", *METRICS)}
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the data's folder as it is from here."""
+    """Return this process's environment, with an absolute path of the data folder."""
     named = os.environ.get("EDGEREC_DATA")
     return {**os.environ, "EDGEREC_DATA": str(Path(named).resolve())} if named else dict(os.environ)
 
@@ -91,9 +90,9 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 
 
 @experiment("evaluation")
-@click.option("--data", default="yelp2018", show_default=True, help="A named set.")
+@click.option("--data", default="yelp2018", show_default=True, help="Named data set.")
 def main(data: str) -> Figures:
-    """Run the commands and tell what each took."""
+    """Measure the time and the peak memory of training, export and evaluation commands."""
     rows = measure(data)
     print_table(data, ("command", "seconds", "cpu seconds", "peak", *METRICS), map(_cells, rows))
     interactions = load_data(data)

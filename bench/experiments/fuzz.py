@@ -1,12 +1,12 @@
-"""Spoilt bundles, tens of thousands of them: none may crash the process, hang it, or answer what is not its own.
+"""Fuzzing of bundles: no corrupted bundle may crash or hang the process, or return answers of other data.
 
 usage: python -m bench.experiments.fuzz [--count 20000] [--seed 0] [--out result.json]
 
-Bundles of every layout, with users, without, and of NCF, are spoilt at random (`fuzz_mutants`): bits, cuts, noise,
-files swapped, missing or replaced by links and pipes, edited manifests, edited graphs. Half keep their manifest, and
-must be refused by a named error. The other half have their sizes and sha256 made to fit, so that all else must tell:
-where what was changed is a value of a table, or a constant of a graph, the mutant is another bundle, whole by every
-sign, and answers as one. Each is opened and asked everything in a process of its own, which is watched from outside.
+Bundles of every layout, with users, without users and of NCF, are corrupted at random (`fuzz_worker`): flipped bits,
+truncation, noise, files that are swapped, missing or replaced by links and pipes, edited manifests, edited graphs. Half
+of the mutants have the original manifest, and must be refused with a named error. The other half have recomputed sizes
+and sha256, so that other checks must find the damage; if only a value of a table or a constant of a graph was changed,
+the mutant is a valid bundle and may answer. Each is opened and queried in a process that is watched from outside.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edgerec_export import ExportRequest, Source, export_request
 
 WORKER = "bench.experiments.fuzz_worker"
 HANGS_S = 60.0
-"""A mutant that has not been answered for so long hangs. Made to be far above what any takes on a busy machine."""
+"""Seconds without an answer after which a mutant counts as hanging; far above the time on a busy machine."""
 FORMS = (
     ("mixed", "int8", "users"),
     ("mixed", "int4", "ials"),
@@ -50,9 +50,9 @@ N_ITEMS, N_USERS, D = 150, 40, 8
 
 
 def bundles(folder: Path) -> list[Path]:
-    """The bundles that are spoilt, each of another form."""
+    """Export the bundles to corrupt, one for each of FORMS."""
     rng = np.random.default_rng(0)
-    made = []
+    exported = []
     for number, (layout, precision, subject) in enumerate(FORMS):
         values, sizes = rng.standard_normal((N_ITEMS, D), np.float32), rng.integers(1, D + 1, N_ITEMS)
         prefix = layout in ("mixed", "dense")
@@ -80,12 +80,12 @@ def bundles(folder: Path) -> list[Path]:
             )
             source = Source(items, ids, encoder=encoder, titles=titles, item_counts=counts, about=about)
         options = ExportRequest(layout, precision, verify=False)
-        made.append(export_request(source, folder / f"{layout}-{precision}-{subject}.bundle", options).folder)
-    return made
+        exported.append(export_request(source, folder / f"{layout}-{precision}-{subject}.bundle", options).folder)
+    return exported
 
 
 def _scorer(rng: np.random.Generator) -> NeuMFScorer:
-    """Half of the dimensions multiplied, half for a perceptron of one hidden layer."""
+    """Return a scorer that multiplies half of the dimensions and feeds the others to a perceptron with one layer."""
     layers = [(rng.standard_normal((D, 4), np.float32), rng.standard_normal(4, np.float32))]
     layers += [(rng.standard_normal((4, 1), np.float32), rng.standard_normal(1, np.float32))]
     return NeuMFScorer(rng.standard_normal(D // 2, np.float32), tuple(layers))
@@ -93,14 +93,20 @@ def _scorer(rng: np.random.Generator) -> NeuMFScorer:
 
 @dataclass
 class Tally:
-    """What became of the mutants, by (way, whether rehashed): how many were refused, by which error, and so on."""
+    """The outcomes of mutants.
+
+    Attributes:
+        outcomes: counts of 'refused', 'the same' and 'others' by corruption and whether hashes were recomputed.
+        errors: number of refusals by error class.
+        faults: descriptions of outcomes that must not occur.
+    """
 
     outcomes: dict[tuple[str, bool], Counter[str]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def add(self, line: dict[str, Any]) -> None:
-        """A worker's word on a mutant."""
+        """Count the outcome of a mutant, a line of a worker."""
         number, way, rehashed = line["end"], line["way"], line["rehashed"]
         counts = self.outcomes.setdefault((way, rehashed), Counter())
         if "refused" in line:
@@ -117,7 +123,7 @@ class Tally:
             self.faults.append(f"mutant {number} ({way}) answers from a file that is not its manifest's")
 
     def rows(self) -> list[list[Any]]:
-        """One a way: how many, refused, answered as before, and as another bundle."""
+        """Return a row for each corruption: bundles, refused, same answers, answers of another bundle."""
         return [
             [
                 way,
@@ -129,33 +135,35 @@ class Tally:
         ]
 
 
-COLUMNS = ("spoilt", "sha256 made to fit", "bundles", "refused", "answer as before", "answer as another bundle")
+KEYS = ("spoilt", "sha256 made to fit", "bundles", "refused", "answer as before", "answer as another bundle")
+"""Keys of a row in the file of figures."""
+COLUMNS = ("corruption", "sha256 recomputed", "bundles", "refused", "same answers", "answers of another bundle")
 
 
 def fuzz(count: int, seed: int, first: int = 0) -> Tally:
-    """Try so many mutants. What must not be is told in `faults`: crashes, hangs, unnamed errors, foreign answers."""
+    """Try `count` mutants; list crashes, hangs, unnamed errors and foreign answers in `faults`."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="edgerec-fuzz-") as scratch:
         sources = bundles(Path(scratch))
         at, end = first, first + count
         while at < end:
-            begun = at
+            current = at
             for line in _worker(seed, at, end, Path(scratch), sources):
                 if "begin" in line:
-                    begun = line["begin"]
+                    current = line["begin"]
                 elif "end" in line:
                     tally.add(line)
                     at = line["end"] + 1
                     if at % 1000 == 0:
                         messages.print(f"{at - first} of {count}")
                 else:
-                    tally.faults.append(f"mutant {begun} {line['fault']}")
-                    at = begun + 1
+                    tally.faults.append(f"mutant {current} {line['fault']}")
+                    at = current + 1
     return tally
 
 
 def _worker(seed: int, first: int, end: int, scratch: Path, sources: list[Path]) -> Iterator[dict[str, Any]]:
-    """The lines of a worker; {'fault': ...} where it died or hung, and then no more."""
+    """Yield the lines of a worker; the last one is {'fault': ...} if it died or hung."""
     command = [
         sys.executable,
         "-m",
@@ -186,16 +194,16 @@ def _worker(seed: int, first: int, end: int, scratch: Path, sources: list[Path])
 
 
 @experiment("fuzz")
-@click.option("--count", default=20_000, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--count", default=20_000, show_default=True, help="Number of corrupted bundles.")
+@click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
 def main(count: int, seed: int) -> Figures:
-    """Spoil, ask, and count. Ends with status 1 where anything was found that must not be."""
+    """Corrupt bundles, query them and count the outcomes; exit with status 1 if there are faults."""
     tally = fuzz(count, seed)
-    print_table("spoilt bundles", COLUMNS, tally.rows())
+    print_table("corrupted bundles", COLUMNS, tally.rows())
     for fault in tally.faults:
         messages.print(fault)
     return {
-        "rows": [dict(zip(COLUMNS, row, strict=True)) for row in tally.rows()],
+        "rows": [dict(zip(KEYS, row, strict=True)) for row in tally.rows()],
         "refused_by": dict(tally.errors.most_common()),
         "faults": tally.faults,
     }

@@ -1,11 +1,11 @@
-"""Opens spoilt bundles and asks them everything, in a process that may die of it.
+"""The worker process of `fuzz`: opens corrupted bundles and queries them.
 
 usage: python -m bench.experiments.fuzz_worker SEED FIRST END STEP SCRATCH BUNDLE...
 
-A line is written before each mutant and one after it, as JSON. Mutants are bundles with random damage: bytes, files,
-the manifest's JSON, the fields of a graph. A mutant follows from its number alone. Those of even numbers keep their
-manifest, so that sizes and sha256 must tell; those of odd numbers have them recomputed, as an attacker would, or are of
-the manifest itself.
+It writes a line of JSON before and after each mutant. Mutants are bundles with random damage to bytes, files, the
+manifest's JSON or the fields of a graph, determined by the seed and the number of the mutant. Even numbers have the
+original manifest, so that sizes and sha256 do not match; odd numbers have them recomputed, as an attacker would, or a
+damaged manifest.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TEXTS = (
     b"com.microsoft", b"ai.onnx.ml", b"\xff\xfe", b"\0", b"%s%n", b"x" * 5000,
 )  # fmt: skip
 FOREIGN = ("RandomNormal", "ConstantOfShape", "Constant", "PyOp", "MatMulNBits", "StringNormalizer", "ImageDecoder")
-"""Operators that no bundle has."""
+"""Operators that bundles do not use."""
 VALUES: tuple[Any, ...] = (
     *NUMBERS, 10**30, 1.5, float("nan"), float("inf"), True, None, "", "0", "../x", "/etc/passwd", "\0", "x" * 5000, [],
     {}, [0], [1 << 40], [[1, 1]], {"file": "x"}, "float32", "uint8", "int64", "object", "fp32", "none", "str", "user",
@@ -62,12 +62,12 @@ VALUES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """A spoilt bundle.
+    """A corrupted bundle.
 
     Attributes:
-        base: number of the bundle that it was made of.
-        way: how it was spoilt.
-        rehashed: its sizes and sha256 were made to fit, or the manifest itself was edited.
+        base: index of the original bundle.
+        way: name of the corruption.
+        rehashed: True if sizes and sha256 were recomputed, or the manifest itself was edited.
     """
 
     folder: Path
@@ -77,13 +77,13 @@ class Mutant:
 
 
 def mutant(number: int, seed: int, bundles: list[Path], folder: Path) -> Mutant:
-    """Make the bundle of that number in `folder`, anew."""
+    """Create the mutant with a number in `folder`, which is replaced."""
     rng = np.random.default_rng([seed, number])
     base = int(rng.integers(len(bundles)))
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(bundles[base], folder)
     rehashed = number % 2 == 1
-    ways = REHASHED if rehashed else KEPT
+    ways = REHASHED if rehashed else UNHASHED
     way = list(ways)[int(rng.integers(len(ways)))]
     ways[way](folder, rng, bundles)
     if rehashed and way not in _OF_THE_MANIFEST:
@@ -92,7 +92,7 @@ def mutant(number: int, seed: int, bundles: list[Path], folder: Path) -> Mutant:
 
 
 def rehash(folder: Path) -> None:
-    """Make the manifest's sizes and sha256 those of the files that are there."""
+    """Set the sizes and sha256 of the manifest to those of the files."""
     path = folder / FILE_NAME
     fields = json.loads(path.read_bytes())
     for entry in (fields["tables"], *fields["graphs"].values(), *fields["other_files"]):
@@ -104,7 +104,7 @@ def rehash(folder: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """The tables and the graphs, each as likely."""
+    """Return the names of the tables and the graphs."""
     manifest = read_manifest(folder)
     return [manifest.tables.name, *(graph.file.name for graph in manifest.graphs.values())]
 
@@ -120,19 +120,19 @@ def _bytes_of(change: Callable[[bytes, np.random.Generator], bytes]) -> Way:
     def changed(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
         path = folder / _any(rng, _names(folder))
         content = path.read_bytes()
-        made = change(content, rng)
-        while made == content:
-            made = change(content, rng)
-        path.write_bytes(made)
+        mutated = change(content, rng)
+        while mutated == content:
+            mutated = change(content, rng)
+        path.write_bytes(mutated)
 
     return changed
 
 
 def _flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    spoilt = bytearray(content)
+    corrupted = bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
-        spoilt[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
-    return bytes(spoilt)
+        corrupted[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    return bytes(corrupted)
 
 
 def _cut(content: bytes, rng: np.random.Generator) -> bytes:
@@ -149,7 +149,7 @@ def _noisy(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _swapped(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
-    """Two files of the bundle change places."""
+    """Swap two files of the bundle."""
     one, other = rng.permutation(_names(folder))[:2].tolist()
     first, second = (folder / one).read_bytes(), (folder / other).read_bytes()
     (folder / one).write_bytes(second)
@@ -157,7 +157,7 @@ def _swapped(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
 
 
 def _of_another(folder: Path, rng: np.random.Generator, bundles: list[Path]) -> None:
-    """A file of another bundle takes the place of the one of its kind."""
+    """Replace a file by the corresponding one of another bundle."""
     name = _any(rng, _names(folder))
     alike = [
         path
@@ -169,7 +169,7 @@ def _of_another(folder: Path, rng: np.random.Generator, bundles: list[Path]) -> 
 
 
 def _no_file(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
-    """A file is missing, or a link, a pipe or a folder has its name."""
+    """Remove a file, or replace it by a link, a pipe or a folder."""
     path = folder / _any(rng, [*_names(folder), FILE_NAME])
     path.unlink()
     kind = int(rng.integers(4))
@@ -182,7 +182,7 @@ def _no_file(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
 
 
 def _leaves(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key) of everything inside a JSON value."""
+    """Yield (container, key) of everything inside a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
     for key in keys:
         yield value, key
@@ -190,7 +190,7 @@ def _leaves(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _json(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
-    """A few values of the manifest replaced, removed, or put in other places."""
+    """Replace, remove or move a few values of the manifest."""
     path = folder / FILE_NAME
     fields = json.loads(path.read_bytes())
     for _number in range(int(rng.integers(1, 3))):
@@ -216,11 +216,11 @@ def _json_bytes(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
 
 
 Fields = list[list[Any]]
-"""Of a message: [number, wire type, value] each; the value of a message is its fields."""
+"""The fields of a message: [number, wire type, value] each; the value of an inner message is its fields."""
 
 
 def parse(kind: str, content: bytes) -> Fields:
-    """The fields of a message of a graph, and of those inside it."""
+    """Parse the fields of a graph's message and of its inner messages."""
     found: Fields = []
     at = 0
 
@@ -249,7 +249,7 @@ def parse(kind: str, content: bytes) -> Fields:
 
 
 def dump(fields: Fields) -> bytes:
-    """The bytes of a message."""
+    """Serialise a message to bytes."""
     pieces = []
     for number, wire, value in fields:
         pieces.append(_varint(number << 3 | wire))
@@ -262,15 +262,15 @@ def dump(fields: Fields) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    made = bytearray()
+    encoded = bytearray()
     while value > 127:
-        made.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*made, value])
+    return bytes([*encoded, value])
 
 
 def _messages(fields: Fields) -> Iterator[Fields]:
-    """A message and all inside it."""
+    """Yield a message and all messages inside it."""
     yield fields
     for _, _, value in fields:
         if isinstance(value, list):
@@ -280,18 +280,18 @@ def _messages(fields: Fields) -> Iterator[Fields]:
 def _graph_of(change: Callable[[Fields, np.random.Generator], None]) -> Way:
     def changed(folder: Path, rng: np.random.Generator, _: list[Path]) -> None:
         path = folder / _any(rng, _names(folder)[1:])
-        content = made = path.read_bytes()
-        while made == content:
+        content = mutated = path.read_bytes()
+        while mutated == content:
             model = parse("model", content)
             change(model, rng)
-            made = dump(model)
-        path.write_bytes(made)
+            mutated = dump(model)
+        path.write_bytes(mutated)
 
     return changed
 
 
 def _edited(model: Fields, rng: np.random.Generator) -> None:
-    """A few fields of a graph changed, removed, doubled or put in other places."""
+    """Change, remove, duplicate or move a few fields of a graph."""
     for _ in range(int(rng.integers(1, 3))):
         fields = _any(rng, [one for one in _messages(model) if one])
         at = int(rng.integers(len(fields)))
@@ -304,11 +304,11 @@ def _edited(model: Fields, rng: np.random.Generator) -> None:
             others = [field for one in _messages(model) for field in one if field[:2] == fields[at][:2]]
             fields[at] = _copied(_any(rng, others))
         else:
-            _spoil(fields[at], rng)
+            _corrupt(fields[at], rng)
 
 
 def _other_operator(model: Fields, rng: np.random.Generator) -> None:
-    """A node calls another operator, known or not."""
+    """Replace the operator of a node by another one, known or unknown."""
     names = [field for one in _messages(model) for field in one if field[:2] == [4, 2] and _is_name(field[2])]
     _any(rng, names)[2] = _any(rng, (*sorted(OPERATORS), *FOREIGN)).encode()
 
@@ -322,12 +322,12 @@ def _copied(field: list[Any]) -> list[Any]:
     return [number, wire, [_copied(one) for one in value] if isinstance(value, list) else value]
 
 
-def _spoil(field: list[Any], rng: np.random.Generator) -> None:
-    """Another number, text or value in a field; of a message, one of its own fields."""
+def _corrupt(field: list[Any], rng: np.random.Generator) -> None:
+    """Replace the number, text or value of a field; in a message, that of one of its fields."""
     _, wire, value = field
     if isinstance(value, list):
         if value:
-            _spoil(_any(rng, value), rng)
+            _corrupt(_any(rng, value), rng)
     elif wire == 0:
         field[2] = _any(rng, (*NUMBERS, value + 1, value - 1, value * 2))
     elif wire == 2:
@@ -340,7 +340,7 @@ def _spoil(field: list[Any], rng: np.random.Generator) -> None:
 
 
 Way = Callable[[Path, np.random.Generator, list[Path]], None]
-KEPT: dict[str, Way] = {
+UNHASHED: dict[str, Way] = {
     "bits flipped": _bytes_of(_flipped),
     "cut": _bytes_of(_cut),
     "longer": _bytes_of(_longer),
@@ -350,46 +350,46 @@ KEPT: dict[str, Way] = {
     "no file": _no_file,
     "graph edited": _graph_of(_edited),
 }
-"""Ways of those whose manifest stays as it was."""
+"""Corruptions of mutants with the original manifest."""
 _OF_THE_MANIFEST = ("manifest edited", "manifest's bytes")
 REHASHED: dict[str, Way] = {
-    **{name: way for name, way in KEPT.items() if name != "no file"},
+    **{name: way for name, way in UNHASHED.items() if name != "no file"},
     "operator replaced": _graph_of(_other_operator),
     "manifest edited": _json,
     "manifest's bytes": _json_bytes,
 }
-"""Ways of those whose manifest is made to fit."""
+"""Corruptions of mutants whose manifest is recomputed or damaged itself."""
 
 
 MEMORY = 4 << 30
-"""Bytes of address space, as small devices have them."""
+"""Limit of the address space in bytes, as on small devices."""
 
 
 def main(seed: int, first: int, end: int, step: int, scratch: Path, bundles: list[Path]) -> None:
     """Try the mutants first, first + step, ... below end."""
-    with suppress(ImportError, ValueError):  # Windows; or less is allowed already
+    with suppress(ImportError, ValueError):  # Windows, or the limit is lower already
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     known = [answers(bundle) for bundle in bundles]
     for number in range(first, end, step):
-        _tell({"begin": number})
+        _report({"begin": number})
         one = mutant(number, seed, bundles, scratch / "mutant.bundle")
         outcome: dict[str, Any] = {"end": number, "way": one.way, "rehashed": one.rehashed}
         try:
             found = answers(one.folder)
         except EdgeRecError as error:
-            _tell({**outcome, "refused": type(error).__name__, "lines": str(error).count("\n") + 1})
+            _report({**outcome, "refused": type(error).__name__, "lines": str(error).count("\n") + 1})
         except BaseException as error:
-            _tell({**outcome, "unnamed": f"{type(error).__name__}: {error}"[:300]})
+            _report({**outcome, "unnamed": f"{type(error).__name__}: {error}"[:300]})
         else:
-            _tell({**outcome, "answers": "the same" if found == known[one.base] else "others"})
+            _report({**outcome, "answers": "the same" if found == known[one.base] else "others"})
 
 
 def answers(folder: Path) -> list[Any]:
-    """All that a bundle can be asked, about its first items and users, as one comparable value.
+    """Query a bundle in every way about its first items and users; return the answers as one comparable value.
 
-    Raises EdgeRecError for what it refuses.
+    Raises EdgeRecError if the bundle or a query is refused.
     """
     about = metadata(folder)
     with Recommender.load(folder) as model:
@@ -398,23 +398,23 @@ def answers(folder: Path) -> list[Any]:
             who: list[Any] = [{"user": user} for user in USERS]
         else:
             who = [{"history": []}, {"history": items[:1]}, {"history": items[3:9]}]
-        told: list[Any] = [about.items, about.users, items, [model.title(item) for item in items]]
+        found: list[Any] = [about.items, about.users, items, [model.title(item) for item in items]]
         for one in who:
-            asked: list[dict[str, Any]] = [{}, {"exclude": items[:5]}, {"allow": items[2:8], "exclude": items[4:5]}]
-            for limits in asked:
+            filters: list[dict[str, Any]] = [{}, {"exclude": items[:5]}, {"allow": items[2:8], "exclude": items[4:5]}]
+            for limits in filters:
                 best = model.recommend(**one, k=min(7, model.n_items), **limits)
-                told.append([(item, repr(score)) for item, score in best])
-            told.append(list(map(repr, model.score(**one, items=items).tolist())))
+                found.append([(item, repr(score)) for item, score in best])
+            found.append(list(map(repr, model.score(**one, items=items).tolist())))
         if "similar" in about.graphs:
-            told.append([(item, repr(score)) for item, score in model.similar(items[1], min(5, model.n_items))])
-    return told
+            found.append([(item, repr(score)) for item, score in model.similar(items[1], min(5, model.n_items))])
+    return found
 
 
 USERS = (7, 8, 19)
-"""Of the bundles that are spoilt."""
+"""Ids of users in the original bundles."""
 
 
-def _tell(line: dict[str, Any]) -> None:
+def _report(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

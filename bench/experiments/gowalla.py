@@ -1,14 +1,14 @@
-"""LightGCN on Gowalla, on LightGCN's own split: quality against training time.
+"""Quality of LightGCN on Gowalla by training time, on the published split.
 
 usage: EDGEREC_DATA=FOLDER python -m bench.experiments.gowalla --minutes 60 [--out result.json] [--checkpoint FOLDER]
-       python -m bench.experiments.gowalla --validation ...      (how settings are chosen: without the test part)
+       python -m bench.experiments.gowalla --validation ...      (for choosing settings, without the test part)
 
-64 dimensions, 3 layers. Recall@20 and NDCG@20 are measured as training goes on; the time that takes is counted apart.
-Training is told in seconds on the clock and of the processor: where others use the machine too, only the latter say
-what it costs.
-`SETTINGS` were chosen on a fifth of train held back (--validation --held-back 0.2), after 60 to 150 epochs; the horizon
-is what an hour on two busy cores allows. Nothing is chosen by the test part. Killed, the same command goes on from its
-checkpoint.
+The model has 64 dimensions and 3 layers. Recall@20 and NDCG@20 are measured during training; evaluation time is counted
+separately. Training time is reported as elapsed seconds and as processor seconds, because only the latter are
+meaningful if other programs run.
+`SETTINGS` were chosen on 20 % of train held back (--validation --held-back 0.2), after 60 to 150 epochs; the horizon is
+the number of epochs within an hour on two busy cores. Nothing is chosen by the test part. After an interruption, the
+same command resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ SETTINGS: dict[str, Any] = {"lr": 0.04, "l2": 0.02, "negatives": 4096, "popular"
 PUBLISHED = {"recall@20": 0.1824, "ndcg@20": 0.1547}
 """LightGCN, 3 layers, 1,000 epochs (the authors' LightGCN-PyTorch, README)."""
 AIM = {"recall@20": 0.170, "ndcg@20": 0.145}
-"""What shall be reached within an hour of training on two cores."""
+"""Targets within an hour of training on two cores."""
 SAVE_SECONDS = 30.0
 
 
 def published_split(folder: Path | None = None) -> tuple[Interactions, Interactions]:
-    """Train (810,128) and test (217,242) of LightGCN's files.
+    """Return train (810,128) and test (217,242 interactions) of LightGCN's files.
 
     Args:
-        folder: where train.tsv.gz and test.tsv.gz lie; by default gowalla in the cache that `load_data` reads.
+        folder: folder of train.tsv.gz and test.tsv.gz; by default gowalla in the cache of `load_data`.
 
-    Raises DataError where the folder keeps the two as one.
+    Raises DataError if the folder has no separate test file.
     """
     folder = folder or Path(os.environ.get("EDGEREC_DATA") or cache_folder("data")) / "gowalla"
     if not (folder / "test.tsv.gz").exists():
-        raise DataError(f"{folder} has no test.tsv.gz; the published split needs train and test apart")
+        raise DataError(f"{folder} has no test.tsv.gz; the published split needs separate files for train and test")
     whole, test = load_data(folder), read(folder / "test.tsv.gz")
     places = (np.searchsorted(whole.user_ids, test.user_ids), np.searchsorted(whole.item_ids, test.item_ids))
     tested = np.isin(
@@ -67,7 +67,7 @@ def _pairs(whole: Interactions, users: NDArray[Any], items: NDArray[Any]) -> NDA
 
 
 def validation_split(train: Interactions, share: float, seed: int) -> tuple[Interactions, Interactions]:
-    """Train without, and with only, a random share of each user's interactions: one at least, and never all."""
+    """Split off a random share of each user's interactions, at least one and never all; return both."""
     counts, users = train.user_counts(), train.user_rows()
     held = np.minimum(np.maximum(counts * share, 1).astype(np.int64), np.maximum(counts - 1, 0))
     places = np.empty(len(train), np.int64)
@@ -77,11 +77,10 @@ def validation_split(train: Interactions, share: float, seed: int) -> tuple[Inte
 
 
 class TimedRun:
-    """One fit, its time and its curve; it may be killed and continued.
+    """A resumable training with its times and its curve of metrics.
 
     Attributes:
-        at: seconds of training (on the clock, and of the processor), checkpoints and evaluations, epochs, and the
-            curve so far.
+        at: elapsed and processor seconds of training, seconds of checkpoints and evaluations, epochs, and the curve.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class TimedRun:
             trainer.restore(found.trainer)
 
     def go(self, seconds: float, epochs: int, every: float) -> None:
-        """Train for so many seconds or epochs in all, whichever come first; evaluate every `every` seconds."""
+        """Train until `seconds` of training or `epochs` are reached; evaluate every `every` seconds."""
         at, saved = self.at, time.perf_counter()
         while at["train_seconds"] < seconds and at["epoch"] < epochs:
             started, used = time.perf_counter(), time.process_time()
@@ -133,20 +132,20 @@ class TimedRun:
 
 
 def summary(curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """The point of a curve with the best NDCG@20, and the first that meets `AIM`, or None."""
+    """Return the point of a curve with the best NDCG@20, and the first that meets `AIM` or None."""
     reached = (point for point in curve if all(point[name] >= value for name, value in AIM.items()))
     return {"best": max(curve, key=lambda point: point["ndcg@20"], default=None), "aim_reached": next(reached, None)}
 
 
 @experiment("gowalla")
-@click.option("--minutes", default=60.0, show_default=True, help="Of training, evaluations apart.")
-@click.option("--settings", default="{}", help="Of the backbone, as JSON, where they shall not be this file's.")
-@click.option("--validation", is_flag=True, help="Measure on a part of train, which does not train.")
-@click.option("--held-back", default=0.05, show_default=True, help="That part's share of each user's interactions.")
+@click.option("--minutes", default=60.0, show_default=True, help="Minutes of training, without evaluations.")
+@click.option("--settings", default="{}", help="Settings of the backbone as JSON, which replace those of this file.")
+@click.option("--validation", is_flag=True, help="Evaluate on a part of train that is held back.")
+@click.option("--held-back", default=0.05, show_default=True, help="Share of each user's interactions to hold back.")
 @click.option("--every", default=120.0, show_default=True, help="Seconds of training between evaluations.")
-@click.option("--threads", default=2, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Folder, outside the repository: 55 MB.")
+@click.option("--threads", default=2, show_default=True, help="Threads of training.")
+@click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Folder of the checkpoint (55 MB).")
 def main(
     minutes: float,
     settings: str,
@@ -157,8 +156,9 @@ def main(
     seed: int,
     checkpoint: Path | None,
 ) -> Figures:
-    """Train and measure."""
-    # Waiting threads of torch spin, and slow scipy's: beside another process a step took 0.86 s and 0.60 s without.
+    """Train LightGCN on Gowalla and measure its quality over time."""
+    # Waiting threads of torch spin and slow down scipy's: with another process running, a step took 0.86 s, and 0.60 s
+    # with this setting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     train, test = published_split()
     parts = validation_split(train, held_back, seed) if validation else (train, test)

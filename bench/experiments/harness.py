@@ -1,4 +1,4 @@
-"""The harness of the experiments: their command line, timing in turns, rows over seeds, and the file of figures.
+"""Shared parts of the experiments: command line, interleaved timing, rows over seeds, and the file of figures.
 
     @experiment("load")
     @click.option("--processes", default=15, show_default=True)
@@ -7,8 +7,8 @@
         return {"rows": rows}
 
 `python -m bench.experiments.NAME --out FILE` writes what the function returns as JSON of format 'edgerec.KIND', with
-the command, the options (seeds among them), the time, the load and the machine. Rows that take long are kept as they
-are made: in a grid's file (`grid_rows`), or in a folder (`kept`).
+the command, the options (including seeds), the time, the load and the machine. Rows that take long to compute are
+stored one by one: in a grid's file (`grid_rows`), or in a folder (`cached`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from edgerec.console import messages
 from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
-from edgerec_bench.grid import Plan, Row, Standing, run_grid
+from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
 from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
 
 ROOT = Path(__file__).parents[2]
-"""The checkout: where `python -m bench.experiments.NAME` runs."""
+"""The root of the checkout, in which `python -m bench.experiments.NAME` runs."""
 Figures = dict[str, Any]
 P = ParamSpec("P")
 
@@ -39,14 +39,15 @@ P = ParamSpec("P")
 def experiment(
     kind: str, *, needs_out: bool = False, command: Callable[..., Any] = click.command
 ) -> Callable[[Callable[P, Figures]], click.Command]:
-    """Make a command of a function that returns figures; add the options --note and --out.
+    """Turn a function that returns figures into a command, with the options --note and --out.
 
-    The command ends with status 1 if the figures hold 'faults', and with 2 and one line for an error of the user.
+    The command exits with status 1 if the figures contain 'faults', and with status 2 and one line for an error of the
+    user.
 
     Args:
-        kind: the file's format is 'edgerec.KIND'.
-        needs_out: whether --out must be given: rows that are made are kept next to it.
-        command: `click.command`, or the same of a group.
+        kind: kind of the file, whose format is 'edgerec.KIND'.
+        needs_out: True if --out is required because rows are stored next to it.
+        command: `click.command`, or the method of a group.
     """
 
     def decorate(function: Callable[P, Figures]) -> click.Command:
@@ -64,7 +65,9 @@ def experiment(
                 raise SystemExit(1)
             return figures
 
-        measured = click.option("--note", default="", help="What else runs on the machine, for the record.")(measured)
+        measured = click.option("--note", default="", help="Text for the record: what else runs on the machine.")(
+            measured
+        )
         measured = click.option(
             "--out",
             type=click.Path(path_type=Path),
@@ -73,8 +76,8 @@ def experiment(
             callback=_remember_out,
             help="Write the figures to this file as JSON.",
         )(measured)
-        made: click.Command = command(cls=BenchCommand)(measured)
-        return made
+        result: click.Command = command(cls=BenchCommand)(measured)
+        return result
 
     return decorate
 
@@ -85,16 +88,16 @@ def _remember_out(context: click.Context, _: click.Parameter, value: Path | None
 
 
 def out_path() -> Path | None:
-    """The file of figures of the running command; None without --out."""
+    """Return the --out of the running command, or None."""
     found: Path | None = click.get_current_context().meta[__name__]
     return found
 
 
 def next_to_out(suffix: str) -> Path:
-    """A path next to the file of figures, for rows that are kept. Raises BenchError without --out."""
+    """Return a path next to the file of figures, in which to store rows. Raises BenchError without --out."""
     out = out_path()
     if out is None:
-        raise BenchError("rows are kept next to the file of figures; name it with --out FILE")
+        raise BenchError("rows are stored next to the file of figures; name it with --out FILE")
     return out.with_suffix(suffix)
 
 
@@ -107,8 +110,8 @@ def _write(out: Path, kind: str, module: str, figures: Figures) -> None:
     write_record(out, kind, typed(context, "python", "-m", module, *within), {**about, **figures})
 
 
-def timed_in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
-    """Milliseconds of each call, one round after the other, after one round that warms up."""
+def time_interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:
+    """Time the calls round by round, after a round of warm-up; return the milliseconds of each call."""
     taken: list[list[float]] = [[] for _ in calls]
     for number in range(rounds + 1):
         for call, times in zip(calls, taken, strict=True):
@@ -120,7 +123,7 @@ def timed_in_turns(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list
 
 
 def median_seconds(call: Callable[[], Any], rounds: int) -> float:
-    """The median over several calls, the first among them."""
+    """Return the median time of several calls, including the first."""
     taken = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -132,10 +135,10 @@ def median_seconds(call: Callable[[], Any], rounds: int) -> float:
 def rows_over_seeds(
     label: str, found: Mapping[str, Sequence[Mapping[str, float]]], figures: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Make a row for each name in `found`, which stands under `label`: each of the figures over the seeds.
+    """Return a row for each name in `found`: the name under `label`, and each of the figures over the seeds.
 
     Args:
-        found: by name, the figures of each seed.
+        found: the figures of each seed, by name.
     """
     return [
         {label: name, **{figure: over_seeds([one[figure] for one in by_seed]) for figure in figures}}
@@ -144,35 +147,35 @@ def rows_over_seeds(
 
 
 def cells_with_spread(rows: Sequence[Mapping[str, Any]], label: str, figures: Sequence[str]) -> list[list[str]]:
-    """Format such rows as a table's cells: the name, and each of the figures as `with_spread` shows it."""
+    """Format rows of `rows_over_seeds` as table cells: the name, and each of the figures with its spread."""
     return [[row[label], *(with_spread(row[figure]) for figure in figures)] for row in rows]
 
 
-def grid_rows(plan: Plan, path: Path, *, workers: int) -> list[Row]:
-    """Train the cells of a plan, or take those that `path` holds; a line on standard error for each that begins.
+def grid_rows(plan: GridPlan, path: Path, *, workers: int) -> list[Row]:
+    """Train the cells of a plan that `path` does not hold yet, and print the name of each when it starts.
 
     Raises BenchError if a cell fails.
     """
     begun: set[str] = set()
 
-    def show(standing: Standing) -> None:
-        for name in standing.running:
+    def show(status: GridStatus) -> None:
+        for name in status.running:
             if name not in begun:
                 messages.print(name, markup=False)
                 begun.add(name)
 
-    made = run_grid(plan, path, workers=workers, verify=False, progress=show, tell=_tell)
-    if made.failures:
-        raise BenchError(made.reasons)
-    return made.rows
+    result = run_grid(plan, path, workers=workers, verify=False, progress=show, on_message=_print_message)
+    if result.failures:
+        raise BenchError(result.reasons)
+    return result.rows
 
 
-def _tell(line: str) -> None:
+def _print_message(line: str) -> None:
     messages.print(line, markup=False)
 
 
-def kept(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:
-    """Return what `measure` returns; if `path` holds it for the same request, without measuring."""
+def cached(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:
+    """Return the figures stored in `path` for the same request; otherwise measure and store them."""
     if path.exists() and (known := json.loads(path.read_text()))["request"] == request:
         return dict(known["found"])
     path.parent.mkdir(parents=True, exist_ok=True)

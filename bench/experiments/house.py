@@ -1,21 +1,20 @@
-"""Size of the code, and how many files a reader opens: lines in the wheel, docstrings, closures of imports.
+"""Size and structure of the code: lines in the wheel, docstring coverage, and the files a reader opens per subject.
 
 usage: python -m bench.experiments.house [--root CHECKOUT] [--before EARLIER.json] [--out house.json]
 
-Files are those of the wheel: every .py below the packages that the checkout's pyproject.toml names for hatch.
+The files are those of the wheel: every .py file in the packages that the checkout's pyproject.toml names for hatch.
 
 - **Lines** are counted with blank lines and without; comments and docstrings count.
 - **Docstring coverage** is the share of public modules, classes, functions and methods that have one: names without a
   leading underscore, at the top level of a module or of a public class.
-- **Files opened** for a subject are those that a reader of its entry opens (`SUBJECTS`): the entry (all files of it, if
-  it is a folder) and what follows by imports, with these rules:
-  1. An import of a package (`from edgerec.models import SizePlan`) names what the package offers in its `__init__`:
-     the reader takes it as it is and opens nothing.
-  2. An import of a module in the entry's layer, as import-linter names the layers, opens it, and its imports follow.
-  3. An import of a module in another layer goes past that layer's interface: it opens the file, and no more.
-  4. Imports for types alone (`if TYPE_CHECKING`), and of FOUNDATION, whose files say one thing each, open nothing.
+- **Files opened** for a subject are those that a reader of its entry opens (`SUBJECTS`): the entry (all files of a
+  folder) and the files reached by imports, with these rules:
+  1. An import from a package (`from edgerec.models import SizePlan`) uses its public interface and opens nothing.
+  2. An import of a module in the entry's layer, as defined for import-linter, opens it, and its imports follow.
+  3. An import of a module in another layer bypasses that layer's interface: it opens the file, but none of its imports.
+  4. Imports for types only (`if TYPE_CHECKING`), and of FOUNDATION, open nothing.
 
-Imports inside of functions count like those at the top.
+Imports inside functions count like those at the top.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ SUBJECTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ssh device": (("edgerec_devices.ssh.device",),),
     "report page": (("edgerec_bench.reports.page", "edgerec_bench.page"),),
 }
-"""Entries by subject; of the names of one entry the first that the checkout has. `Recommender.load` opens a bundle."""
+"""Entries by subject; each is the first of several names that the checkout has. `Recommender.load` opens a bundle."""
 FOUNDATION = (
     *("edgerec.errors", "edgerec.files", "edgerec.extras", "edgerec.json_records", "edgerec.outputs"),
     *("edgerec.console", "edgerec.signatures"),
 )
 AIM = 8
-"""Files that a subject may take."""
+"""Maximum number of files for a subject."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Checkout:
 
     @cached_property
     def modules(self) -> dict[str, Path]:
-        """The files of the wheel by the names of their modules."""
+        """Files of the wheel by module name."""
         found = {}
         for package in self._settings["hatch"]["build"]["targets"]["wheel"]["packages"]:
             folder = self.root / package
@@ -90,20 +89,20 @@ class Checkout:
         return [name.strip() for line in contract["layers"] for name in line.split("|")]
 
     def layer(self, module: str) -> str:
-        """The layer that a module is in; the package itself where none holds it."""
+        """Return the layer of a module; its package if it is in no layer."""
         held = [name for name in self._layers if module == name or module.startswith(f"{name}.")]
         return max(held, key=len, default=module.partition(".")[0])
 
     @cached_property
     def trees(self) -> dict[str, ast.Module]:
-        """Every module, parsed."""
+        """Syntax trees by module name."""
         return {name: ast.parse(path.read_text()) for name, path in self.modules.items()}
 
     def is_package(self, module: str) -> bool:
         return self.modules[module].name == "__init__.py"
 
     def imports(self, module: str) -> set[str]:
-        """The modules of the wheel that a module imports, for more than their types."""
+        """Return the modules of the wheel that a module imports, except imports for types only."""
         found = set()
         for node in _run(self.trees[module]):
             if isinstance(node, ast.Import):
@@ -115,7 +114,7 @@ class Checkout:
         return {name for name in found if name in self.modules} - {module}
 
     def opened(self, entries: Sequence[str]) -> list[str]:
-        """The files that a reader of the entries opens, as the module's docstring defines them."""
+        """Return the modules that a reader of the entries opens, by the rules in the docstring of this module."""
         inside = [name for name in self.modules if any(f"{name}.".startswith(f"{entry}.") for entry in entries)]
         home, seen, waiting = self.layer(entries[0]), set(inside), list(inside)
         while waiting:
@@ -128,13 +127,13 @@ class Checkout:
         return sorted(seen)
 
     def entries(self, subject: str) -> list[str]:
-        """The modules at which the reader of a subject begins, of those that are here."""
+        """Return the entry modules of a subject that exist in this checkout."""
         found = (next((name for name in names if name in self.modules), None) for names in SUBJECTS[subject])
         return [name for name in found if name is not None]
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below one that run: without what stands under `if TYPE_CHECKING`."""
+    """Yield the nodes below a node, without those under `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             continue
@@ -143,7 +142,7 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def public(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """A module, its public classes and functions, and the public methods of these classes."""
+    """Yield a module, its public classes and functions, and the public methods of these classes."""
     yield tree
     scopes: list[ast.Module | ast.ClassDef] = [tree]
     while scopes:
@@ -155,7 +154,7 @@ def public(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.Functio
 
 
 def measure(checkout: Checkout) -> Figures:
-    """Lines, docstring coverage and the files opened, of one checkout."""
+    """Return the lines, the docstring coverage and the files opened for each subject of a checkout."""
     lines = [line for path in checkout.modules.values() for line in path.read_text().splitlines()]
     named = [node for tree in checkout.trees.values() for node in public(tree)]
     documented = sum(ast.get_docstring(node) is not None for node in named)
@@ -181,7 +180,7 @@ def measure(checkout: Checkout) -> Figures:
 
 
 def cells(figures: Figures, before: Mapping[str, Any] | None = None) -> list[list[str]]:
-    """A line a subject: files opened, those before where they are given, and whether the aim is met."""
+    """Format as table cells, for each subject, the files opened, those before if given, and whether the aim is met."""
     rows = []
     for name, one in figures["subjects"].items():
         was = [] if before is None else [str(before["subjects"].get(name, {}).get("files", ""))]
@@ -190,8 +189,10 @@ def cells(figures: Figures, before: Mapping[str, Any] | None = None) -> list[lis
 
 
 @experiment("house")
-@click.option("--root", type=click.Path(path_type=Path), default=Path(), show_default=True, help="A checkout.")
-@click.option("--before", type=click.Path(path_type=Path), help="Figures of an earlier checkout, shown next to these.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), default=Path(), show_default=True, help="Root of the checkout."
+)
+@click.option("--before", type=click.Path(path_type=Path), help="Figures of an earlier checkout to compare with.")
 def main(root: Path, before: Path | None) -> Figures:
     """Count the lines of the wheel, its docstrings, and the files that a reader opens."""
     figures = measure(Checkout(root))

@@ -1,10 +1,10 @@
-"""From nothing to the first answer: what an app waits for beyond onnxruntime's own import, and what sha256 is of it.
+"""Startup time of an app: imports, opening a bundle, and the first answer, with the share of sha256 verification.
 
 usage: python -m bench.experiments.load [--megabytes 10] [--processes 15] [--out result.json]
 
-Bundles of about so many megabytes, with users. Each figure is the median over fresh processes, which take turns with
-and without verification; files are in the page cache. numpy and onnxruntime are imported first and timed apart; then
-come edgerec's import, the bundle's opening, and one `recommend`.
+Bundles have users and about the given number of megabytes. Each figure is the median over fresh processes, interleaved
+with and without verification; files are in the page cache. numpy and onnxruntime are imported first and timed
+separately; then edgerec is imported, the bundle is opened, and `recommend` is called once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgerec.runtime import metadata
 from edgerec_export import export
 
 FORMS = (("dense", "int8", 145_000), ("mixed", "int8", 700_000))
-"""Items that make about 10 MB."""
+"""Layouts and precisions, with the number of items of about 10 MB."""
 USERS = 1000
 STEPS = ("onnxruntime_ms", "import_ms", "open_ms", "first_answer_ms")
 SCRIPT = """
@@ -46,17 +46,17 @@ model.recommend(int(sys.argv[3]), 10)
 times.append(time.perf_counter())
 print(json.dumps([1e3 * (b - a) for a, b in zip(times, times[1:])]))
 """
-"""What a fresh process does; it prints the milliseconds of each step."""
+"""The program of a fresh process, which prints the milliseconds of each step."""
 
 
 def measure(bundle: Path, user: int, processes: int) -> dict[str, Any]:
-    """Median milliseconds of each step, and their sum beyond onnxruntime's import, with verification and without."""
+    """Return the median milliseconds of each step, their sum after onnxruntime's import, and the part of sha256."""
     taken: dict[str, list[list[float]]] = {"verify": [], "not": []}
     for number in range(processes + 1):
         for how, times in taken.items():
             command = [sys.executable, "-c", SCRIPT, str(bundle), how, str(user)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            if number:  # the first ones bring files into the page cache
+            if number:  # the first processes read the files into the page cache
                 times.append(json.loads(done.stdout))
     steps = {name: median(times[at] for times in taken["verify"]) for at, name in enumerate(STEPS)}
     opening = {how: median(times[2] for times in all_times) for how, all_times in taken.items()}
@@ -70,7 +70,7 @@ def measure(bundle: Path, user: int, processes: int) -> dict[str, Any]:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row as the documentation shows it."""
+    """Format a row as table cells."""
     names = ("import_ms", "open_ms", "sha256_ms", "first_answer_ms", "beyond_onnxruntime_ms", "onnxruntime_ms")
     return [f"{row['layout']} {row['precision']}", format_bytes(row["bytes"]), *(f"{row[name]:.1f}" for name in names)]
 
@@ -88,10 +88,10 @@ COLUMNS = (
 
 
 @experiment("load")
-@click.option("--megabytes", default=10.0, show_default=True)
-@click.option("--processes", default=15, show_default=True)
+@click.option("--megabytes", default=10.0, show_default=True, help="Size of the bundles.")
+@click.option("--processes", default=15, show_default=True, help="Fresh processes of each bundle.")
 def main(megabytes: float, processes: int) -> Figures:
-    """Time fresh processes."""
+    """Measure the startup time of an app in fresh processes."""
     rows = []
     for layout, precision, items in FORMS:
         messages.print(f"{layout} {precision}")
@@ -100,7 +100,7 @@ def main(megabytes: float, processes: int) -> Figures:
             bundle = export(source, Path(scratch) / "bundle", layout=layout, precision=precision, verify=False).folder
             figures = measure(bundle, int(np.asarray(source.user_ids)[0]), processes)
             rows.append({"layout": layout, "precision": precision, "bytes": metadata(bundle).bytes, **figures})
-    print_table("from nothing to the first answer", COLUMNS, map(cells, rows))
+    print_table("startup until the first answer", COLUMNS, map(cells, rows))
     return {"rows": rows}
 
 

@@ -1,10 +1,10 @@
-"""What bundles without users cost in quality: users made from histories beside those of the table.
+"""Quality of bundles without users: user vectors encoded from histories compared with those of the user table.
 
 usage: python -m bench.experiments.no_users [--data ml-1m] [--runs FOLDER] [--out result.json]
 
-Full tables of 64 dimensions, random 80/20 split per user, seed 0, metrics on the test part. 'table' ranks with the
-users' table; 'encoder' with users made from what they have in train, each by an encoder that was fitted without that
-user's vector; 'bundle' is what bundles exported with --no-users answer to those histories, int8 by int8 products.
+Tables are full with 64 dimensions, the split is random 80/20 per user with seed 0, metrics are on the test part.
+'table' ranks with the user table; 'encoder' ranks with vectors encoded from the training interactions, by an encoder
+fitted without the vector of that user; 'bundle' is the answer of bundles exported with --no-users to these histories.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMNS = ("backbone", "encoder", "table", "encoder", "bundle fp32", "bundle int
 
 
 def measure(interactions: Interactions, run: Run) -> dict[str, Any]:
-    """One backbone: metrics by who makes the users, and bytes of bundles with and without them, by precision."""
+    """Measure one backbone: metrics by source of the user vectors, and bytes of bundles with and without users."""
     row: dict[str, Any] = {
         "backbone": run.config["backbone"],
         "kind": None if run.encoder is None else run.encoder.kind,
@@ -47,14 +47,16 @@ def measure(interactions: Interactions, run: Run) -> dict[str, Any]:
         for precision in PRECISIONS:
             options = ExportRequest(precision=precision, users=False)
             without = export_request(source, Path(scratch, f"{precision}.without"), options)
-            made: dict[str, Any] = {
+            bundle: dict[str, Any] = {
                 "bytes": without.nbytes,
                 **_of(evaluate(Recommender.load(without.folder), interactions)),
             }
             if run.users is not None:
                 with_users = ExportRequest(precision=precision, verify=False)
-                made["bytes_with_users"] = export_request(source, Path(scratch, f"{precision}.with"), with_users).nbytes
-            row["bundles"][precision] = made
+                bundle["bytes_with_users"] = export_request(
+                    source, Path(scratch, f"{precision}.with"), with_users
+                ).nbytes
+            row["bundles"][precision] = bundle
     return row
 
 
@@ -63,7 +65,7 @@ def _of(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row for people: NDCG@20 throughout, bytes of the int8 bundles."""
+    """Format a row as table cells: NDCG@20 everywhere, bytes of the int8 bundles."""
     fp32, int8 = (row["bundles"][precision] for precision in PRECISIONS)
     scores = [row["table"], row["encoder"], fp32, int8]
     shown = ["" if score is None else f"{score['ndcg@20']:.4f}" for score in scores]
@@ -72,15 +74,15 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 @experiment("no_users")
-@click.option("--data", default="ml-1m", show_default=True)
-@click.option("--backbones", default=",".join(BACKBONES), show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--data", default="ml-1m", show_default=True, help="Data set.")
+@click.option("--backbones", default=",".join(BACKBONES), show_default=True, help="Backbones, separated by commas.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
+@click.option("--threads", default=2, show_default=True, help="Threads of training.")
 @click.option(
-    "--runs", type=click.Path(path_type=Path), help="Folder of the runs: finished ones are not trained again."
+    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
 )
 def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
-    """Train, export without users and measure."""
+    """Train, export without users, and compare the quality with that of the user table."""
     interactions, rows = load_data(data), []
     for name in backbones.split(","):
         run = train(

@@ -1,11 +1,11 @@
-"""A recommender under requests of many threads while patches arrive: no error, no leak, no answer of another version.
+"""Soak test of patches: a recommender answers many threads while patches arrive, without errors, leaks, stale answers.
 
 usage: python -m bench.experiments.patch_soak [--minutes 30] [--threads 8] [--every 3] [--out result.json]
 
-Bundles of a line, each changed in a tenth of its rows from the one before, and a last patch that leads back to the
-first. Every thread asks without pause for random known users: `recommend`, `score` or `similar`. An answer must be, to
-the last id and score, that of a version which was live between the beginning of the request and its end. Memory is read
-between patches; it is flat where the median of the last tenth is that of the second tenth.
+Each bundle of a series differs from the one before in 10 % of its rows, and a last patch leads back to the first. Every
+thread sends requests for random users without a pause: `recommend`, `score` or `similar`. An answer must equal, in all
+ids and scores, that of a version that was live during the request. Memory is read between patches; it is flat if the
+median of the last tenth of the readings equals that of the second tenth.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from edgerec.runtime.memory import memory_kib
 from edgerec_export import ExportRequest, Source, diff
 
 USERS, K, CANDIDATES = 200, 20, 50
-"""Users whose answers are known, what they ask for, and the items that they have scored."""
+"""Number of users with known answers, of items to recommend, and of items to score."""
 KINDS = ("recommend", "score", "similar")
 MEMORY = ("VmRSS", "RssAnon")
 
 
 @dataclass
-class Known:
-    """What each version answers: by version, user and kind of question.
+class KnownAnswers:
+    """The expected answers of each version.
 
     Attributes:
-        users: raw ids that every version knows.
-        candidates: raw ids of items that every version knows.
-        answers: (version, kind, number of the user) to the answer.
+        users: raw ids of users in every version.
+        candidates: raw ids of items in every version.
+        answers: answers by version, kind of request, and index of the user.
     """
 
     users: list[RawId]
@@ -53,19 +53,19 @@ class Known:
     answers: dict[tuple[int, str, int], Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, models: list[Recommender], sources: list[Source], users: int) -> Known:
-        """Ask each version everything once."""
-        asked = np.asarray(sources[0].user_ids).tolist()
+    def of(cls, models: list[Recommender], sources: list[Source], users: int) -> KnownAnswers:
+        """Record the answers of each version to every request."""
+        user_ids = np.asarray(sources[0].user_ids).tolist()
         common = sorted(set.intersection(*(set(source.item_ids.tolist()) for source in sources)))
-        known = cls(_some(asked, users), _some(common, CANDIDATES))
+        known = cls(_some(user_ids, users), _some(common, CANDIDATES))
         for version, model in enumerate(models):
             for kind in KINDS:
                 for number in range(len(known.users)):
-                    known.answers[version, kind, number] = known.ask(model, kind, number)
+                    known.answers[version, kind, number] = known.query(model, kind, number)
         return known
 
-    def ask(self, model: Recommender, kind: str, number: int) -> Any:
-        """The answer to a question, in a form that compares equal where it is the same to the bit."""
+    def query(self, model: Recommender, kind: str, number: int) -> Any:
+        """Return the answer to a request, in a form that is equal only if all bits are."""
         if kind == "recommend":
             return model.recommend(self.users[number], K)
         if kind == "score":
@@ -79,18 +79,18 @@ def _some(ids: list[RawId], count: int) -> list[RawId]:
 
 @dataclass
 class Soak:
-    """A run of requests and patches.
+    """The state of a soak test.
 
     Attributes:
-        begun, done: patches whose application has begun, and those after which `apply` has returned; the versions that
-            are live are those from `done` to `begun`, modulo their number.
+        begun, done: numbers of patches whose application has begun, and has ended; the live versions are those from
+            `done` to `begun`, modulo the number of versions.
         counts: requests by kind.
-        crossed: requests during which a patch came into effect.
-        errors: what went wrong; empty where nothing did.
+        crossed: number of requests during which a patch took effect.
+        errors: errors of the threads.
     """
 
     model: Recommender
-    known: Known
+    known: KnownAnswers
     versions: int
     begun: int = 0
     done: int = 0
@@ -100,18 +100,18 @@ class Soak:
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, seed: int) -> None:
-        """Requests of one thread, until told to stop or something is wrong."""
+    def send_requests(self, seed: int) -> None:
+        """Send requests in one thread until `stop` is set or an error occurs."""
         rng, counts, crossed = np.random.default_rng(seed), Counter[str](), 0
         try:
             while not self.stop.is_set():
                 kind, number = KINDS[int(rng.integers(3))], int(rng.integers(len(self.known.users)))
                 before = self.done
-                answer = self.known.ask(self.model, kind, number)
+                answer = self.known.query(self.model, kind, number)
                 after = self.begun
                 live = {version % self.versions for version in range(before, after + 1)}
                 if not any(self.known.answers[version, kind, number] == answer for version in live):
-                    raise BenchError(f"a '{kind}' answer is of none of the versions that were live")
+                    raise BenchError(f"a '{kind}' answer is of none of the live versions")
                 counts[kind] += 1
                 crossed += len(live) > 1
         except Exception as error:
@@ -122,7 +122,7 @@ class Soak:
             self.crossed += crossed
 
     def patch(self, patches: list[bytes], seconds: float, every: float) -> list[dict[str, float]]:
-        """Apply the patches in turns, one every `every` seconds, for so long. Returns memory in KiB over time."""
+        """Apply the patches cyclically, one every `every` seconds, for `seconds`. Returns memory in KiB over time."""
         started, samples = time.monotonic(), []
         while (passed := time.monotonic() - started) < seconds and not self.stop.wait(every):
             self.begun += 1
@@ -138,17 +138,17 @@ class Soak:
 def soak(
     folder: Path, *, seconds: float, threads: int, every: float, items: int, users: int, line_of: int = 3
 ) -> dict[str, Any]:
-    """Run it; figures of what was asked, patched and held in memory.
+    """Run a soak test; return the numbers of requests and patches, and the memory.
 
-    Raises BenchError where a request failed or was answered by a version that was not live.
+    Raises BenchError if a request failed or was answered by a version that was not live.
     """
     sources = list(islice(versions(items, users), line_of))
     line = export_line(iter(sources), folder, line_of, ExportRequest("mixed", "int8", verify=False))
     pairs = [*pairwise(line), (line[-1], line[0])]
     patches = [diff(old, new, folder / f"{number}.patch").path.read_bytes() for number, (old, new) in enumerate(pairs)]
-    known = Known.of([Recommender.load(one) for one in line], sources, USERS)
+    known = KnownAnswers.of([Recommender.load(one) for one in line], sources, USERS)
     run = Soak(Recommender.load(line[0]), known, len(line))
-    workers = [threading.Thread(target=run.ask, args=(seed,)) for seed in range(threads)]
+    workers = [threading.Thread(target=run.send_requests, args=(seed,)) for seed in range(threads)]
     for worker in workers:
         worker.start()
     try:
@@ -169,7 +169,7 @@ def soak(
 
 
 def drift(kib: list[float]) -> dict[str, float] | None:
-    """Bytes at the beginning, after a tenth that warms up, and at the end; None where memory was not read."""
+    """Return the memory in bytes after a warm-up of one tenth, and at the end; None if memory was not read."""
     tenth = len(kib) // 10
     if not tenth:
         return None
@@ -178,13 +178,13 @@ def drift(kib: list[float]) -> dict[str, float] | None:
 
 
 @experiment("patch-soak")
-@click.option("--minutes", default=30.0, show_default=True)
-@click.option("--threads", default=8, show_default=True)
+@click.option("--minutes", default=30.0, show_default=True, help="Duration in minutes.")
+@click.option("--threads", default=8, show_default=True, help="Number of threads that send requests.")
 @click.option("--every", default=3.0, show_default=True, help="Seconds between patches.")
-@click.option("--items", default=20_000, show_default=True)
-@click.option("--users", default=2_000, show_default=True)
+@click.option("--items", default=20_000, show_default=True, help="Number of items.")
+@click.option("--users", default=2_000, show_default=True, help="Number of users.")
 def main(minutes: float, threads: int, every: float, items: int, users: int) -> Figures:
-    """Ask, patch and compare."""
+    """Send requests while patches arrive, and check every answer."""
     with tempfile.TemporaryDirectory(prefix="edgerec-soak-") as scratch:
         found = soak(Path(scratch), seconds=60 * minutes, threads=threads, every=every, items=items, users=users)
     print_facts("", {**found["requests"], "while patched": found["while_patched"], "patches": found["patches"]})

@@ -1,11 +1,11 @@
-"""Patches between the segments of a stream: what devices get where a recommender follows its users.
+"""Size of patches between the segments of a stream, as sent to devices.
 
 usage: python -m bench.experiments.patch_stream [--data ml-1m] [--segments days:14] [--budget 10%] [--last 12]
            [--work FOLDER] [--out result.json]
 
-`edgerec stream` with iALS, which solves the rows again that were active (`--refit active`); each segment is exported as
-mixed int8, `--like` the one before, and `edgerec diff` makes the patch, which is applied to a copy and compared. Told
-are the last segments, of a catalogue that has its size.
+`edgerec stream` trains with iALS, which solves the active rows again (`--refit active`). Each segment is exported as
+mixed int8, `--like` the one before, and `edgerec diff` makes the patch, which is verified on a copy. The figures are of
+the last segments, when the catalogue has its final size.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from edgerec.errors import BenchError
 from edgerec.training import Run
 from edgerec_export import ExportRequest, diff, export_request, from_run
 
-COLUMNS = ("segment", "items touched", "users touched", "whole", "patch", "of the whole")
+COLUMNS = ("segment", "items changed", "users changed", "whole", "patch", "of the whole")
 
 
-def follow(data: str, segments: str, budget: str, folder: Path) -> None:
-    """Follow the data, or go on where that was stopped. Raises BenchError."""
+def train(data: str, segments: str, budget: str, folder: Path) -> None:
+    """Train the stream, or resume it. Raises BenchError."""
     options = ["--method", "popularity", "--budget", budget, "--segments", segments, "--refit", "active"]
     command = ["stream", data, *options, "--precision", "int8", "--out", str(folder)]
     command += ["--resume"] * folder.exists()
     if subprocess.run([sys.executable, "-m", "edgerec.cli", *command], check=False).returncode:
-        raise BenchError(f"the stream was not followed to its end: edgerec {' '.join(command)}")
+        raise BenchError(f"the stream failed: edgerec {' '.join(command)}")
 
 
 def patches(stream: Path, last: int, scratch: Path) -> list[dict[str, Any]]:
-    """One row a segment, of the last ones: what its patch changes, and its bytes."""
+    """Export the last segments and make the patches between them; return a row for each with changes and bytes."""
     rows: list[dict[str, Any]] = []
     before: Path | None = None
     runs = sorted(stream.glob("segment-*"), key=lambda run: int(run.name.removeprefix("segment-")))
@@ -70,7 +70,7 @@ def patches(stream: Path, last: int, scratch: Path) -> list[dict[str, Any]]:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of `patches` as the documentation shows it."""
+    """Format a row of `patches` as table cells."""
     return [
         row["segment"].removeprefix("segment-"),
         *(f"{row['touched'][side]:.1%}" for side in ("item", "user")),
@@ -81,16 +81,16 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 @experiment("patch-stream")
-@click.option("--data", default="ml-1m", show_default=True)
-@click.option("--segments", default="days:14", show_default=True)
-@click.option("--budget", default="10%", show_default=True)
-@click.option("--last", default=12, show_default=True, help="Segments that are told.")
-@click.option("--work", type=click.Path(path_type=Path), help="Keep the stream here, and go on with the one there is.")
+@click.option("--data", default="ml-1m", show_default=True, help="Data set.")
+@click.option("--segments", default="days:14", show_default=True, help="Segments, as in 'edgerec stream'.")
+@click.option("--budget", default="10%", show_default=True, help="Size limit of the tables.")
+@click.option("--last", default=12, show_default=True, help="Number of last segments to report.")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder in which to store the stream and resume it.")
 def main(data: str, segments: str, budget: str, last: int, work: Path | None) -> Figures:
-    """Follow, export, diff."""
+    """Train a stream, export its segments and measure the patches between them."""
     with tempfile.TemporaryDirectory(prefix="edgerec-patch-stream-") as scratch:
         stream = work or Path(scratch) / "stream"
-        follow(data, segments, budget, stream)
+        train(data, segments, budget, stream)
         rows = patches(stream, last, Path(scratch))
     print_table(f"{data}, {segments}", COLUMNS, map(cells, rows))
     messages.print(f"median {median(row['patch_bytes'] / row['full_bytes'] for row in rows):.1%} of the whole")

@@ -1,4 +1,4 @@
-"""A line of made-up bundles, each changed in a tenth of its rows from the one before: what patches are measured on."""
+"""A series of synthetic bundles for measuring patches, each with 10 % of the rows changed since the one before."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import ExportRequest, Source, export_request
 
 WIDTHS, SHARES = (2, 4, 8, 16, 32, 64), (0.40, 0.25, 0.15, 0.10, 0.06, 0.04)
-"""Sizes of rows as a budget of a tenth gives them: 7 values on average of 64."""
+"""Row sizes and their probabilities, as under a budget of 10 %: on average 7 of 64 values."""
 MOVED = 0.2
-"""Of the rows that change, those that get another size."""
+"""Share of the changed rows that get another size."""
 RENEWED = 0.01
-"""Items that go, and as many that come, at each step."""
+"""Share of the items that are replaced at each step."""
 
 
-class _Side:
-    """Rows with ids, all of which may change; new values have nothing in common with the old ones, which is the most
-    that a patch can have to say."""
+class _ChangingTable:
+    """A table whose rows, sizes and ids change. New values are independent of the old ones, the worst case for a
+    patch."""
 
     def __init__(self, rows: int, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -34,19 +34,19 @@ class _Side:
         return values, self._rng.choice(WIDTHS, rows, p=SHARES)
 
     def change(self, share: float, renewed: float) -> None:
-        """A share of the rows in place, another goes and comes."""
+        """Give a share of the rows new values, and replace the share `renewed` by rows with new ids."""
         rows = self._rng.permutation(len(self.ids))[: round(share * len(self.ids))]
         values, sizes = self._new(len(rows))
         moved = round(MOVED * len(rows))
         self.values[rows], self.sizes[rows[:moved]] = values, sizes[:moved]
         count = round(renewed * len(self.ids))
-        gone = self._rng.permutation(len(self.ids))[:count]
+        replaced = self._rng.permutation(len(self.ids))[:count]
         free = np.setdiff1d(np.arange(10 * len(self.ids)), self.ids)
-        self.ids[gone] = self._rng.choice(free, count, replace=False)
-        self.values[gone], self.sizes[gone] = self._new(count)
+        self.ids[replaced] = self._rng.choice(free, count, replace=False)
+        self.values[replaced], self.sizes[replaced] = self._new(count)
 
     def table(self, *, sparse: bool) -> Table:
-        """Leading values, or as many at any positions."""
+        """Return the table with leading values, or with equally many values at any positions."""
         if not sparse:
             return PrefixTable.from_dense(self.values, self.sizes)
         rank = np.argsort(np.argsort(-np.abs(self.values), axis=1), axis=1)
@@ -54,9 +54,9 @@ class _Side:
 
 
 def versions(items: int, users: int, share: float = 0.1, *, sparse: bool = False, seed: int = 0) -> Iterator[Source]:
-    """Source after source, without end; the same for the same seed."""
+    """Yield an endless series of sources, determined by the seed."""
     rng = np.random.default_rng(seed)
-    sides = _Side(items, rng), _Side(users, rng)
+    sides = _ChangingTable(items, rng), _ChangingTable(users, rng)
     number = 0
     while True:
         tables = [side.table(sparse=sparse) for side in sides]
@@ -68,7 +68,7 @@ def versions(items: int, users: int, share: float = 0.1, *, sparse: bool = False
 
 
 def export_line(source: Iterator[Source], folder: Path, count: int, options: ExportRequest) -> list[Path]:
-    """The first `count` of them as bundles, each like the one before."""
+    """Export the first `count` sources as bundles, each like the one before."""
     bundles: list[Path] = []
     for number in range(count):
         how = ExportRequest(like=bundles[-1], verify=options.verify) if bundles else options

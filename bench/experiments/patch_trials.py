@@ -1,6 +1,6 @@
-"""What patches must survive: processes that are killed while they apply one, and patches that were damaged.
+"""Robustness trials of patches: processes killed while they apply one, and damaged patches.
 
-usage: python -m bench.experiments.patch_trials BUNDLE THERE BACK    applies the two in turns, until it is killed
+usage: python -m bench.experiments.patch_trials BUNDLE THERE BACK    applies the two alternately until it is killed
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ HEAD = struct.Struct("<8sHH32sQ")
 
 
 class Kills(NamedTuple):
-    """How killed processes left a bundle.
+    """The outcomes of killed processes.
 
     Attributes:
-        old, new: bundles that were the one or the other; there are no others.
-        amid: killed after the first new file was begun and before the last old one was removed.
+        old, new: numbers of kills that left the old and the new bundle; there are no others.
+        amid: kills after the first new file was created and before the last old one was removed.
     """
 
     old: int
@@ -44,14 +44,14 @@ class Kills(NamedTuple):
 
 
 def contents(folder: Path) -> Contents:
-    """Every file of a folder."""
+    """Return the content of every file in a folder, by name."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def kill(old: Path, new: Path, patches: tuple[Path, Path], scratch: Path, count: int, seed: int = 0) -> Kills:
-    """Kill as many processes that patch a copy of `old`, to `new` and back, each at a random moment.
+    """Kill `count` processes that patch a copy of `old` to `new` and back, each at a random moment.
 
-    Raises BenchError where what is left is not exactly one of the two bundles, or does not answer.
+    Raises BenchError if the bundle left by one is not exactly one of the two, or does not open.
     """
     rng, folder = np.random.default_rng(seed), scratch / "killed.bundle"
     shutil.copytree(old, folder)
@@ -68,16 +68,16 @@ def kill(old: Path, new: Path, patches: tuple[Path, Path], scratch: Path, count:
         found = contents(folder)
         whole = [all(found.get(name) == content for name, content in state.items()) for state in states]
         if whole[0] == whole[1] and states[0][FILE_NAME] != states[1][FILE_NAME]:
-            raise BenchError(f"a killed process left {folder}, which is neither bundle: keep it, and report this")
+            raise BenchError(f"a killed process left {folder}, which is neither bundle: save it, and report this")
         left[whole.index(True)] += 1
-        kept = {PREVIOUS_NAME, *states[0], *states[1]}
-        amid += any(name not in kept for name in found) or (folder / PREVIOUS_NAME).read_bytes() == found[FILE_NAME]
+        expected = {PREVIOUS_NAME, *states[0], *states[1]}
+        amid += any(name not in expected for name in found) or (folder / PREVIOUS_NAME).read_bytes() == found[FILE_NAME]
         Recommender.load(folder)
     return Kills(left[0], left[1], amid)
 
 
 def _milliseconds(folder: Path, patches: tuple[Path, Path]) -> float:
-    """Of one application; also brings the patches into the page cache, and makes the first previous version."""
+    """Time one application; this also reads the patches into the page cache and creates the previous version."""
     started = time.perf_counter()
     for patch in patches:
         apply_patch(folder, patch)
@@ -85,14 +85,14 @@ def _milliseconds(folder: Path, patches: tuple[Path, Path]) -> float:
 
 
 def damage(folder: Path, patch: bytes, count: int, seed: int = 0) -> dict[str, int]:
-    """Apply damaged copies of a patch to the bundle in `folder`, which stays what it is, until so many were refused.
+    """Apply damaged copies of a patch to the bundle in `folder` until `count` were refused; the bundle stays unchanged.
 
     Returns:
-        How many were refused, by the way they were damaged. 'harmless' ones, which come on top, changed nothing that
-        counts, such as the zero of a block that needs none, and led to the very bundle that the patch leads to; that
-        was undone.
+        Number of refusals by kind of damage, and the number of 'harmless' damages on top. Those changed only bytes
+        without effect, such as the zero point of a block that needs none, and led to the same bundle as the original
+        patch; they were undone.
 
-    Raises BenchError where a damaged patch changed anything.
+    Raises BenchError if a damaged patch had another effect.
     """
     rng, before = np.random.default_rng(seed), contents(folder)
     with_patch = _result(folder, patch)
@@ -111,7 +111,7 @@ def damage(folder: Path, patch: bytes, count: int, seed: int = 0) -> dict[str, i
             counts[name] += 1
         else:
             if contents(folder).get(FILE_NAME) != with_patch[FILE_NAME]:
-                raise BenchError(f"a damaged patch ({name}) made another bundle: report this")
+                raise BenchError(f"a damaged patch ({name}) led to another bundle: report this")
             undo_patch(folder)
             counts["harmless"] += 1
         if contents(folder) != before:
@@ -127,7 +127,7 @@ def _result(folder: Path, patch: bytes) -> Contents:
 
 
 def _flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    """One bit the other way."""
+    """Flip one bit."""
     at = int(rng.integers(len(content)))
     return content[:at] + bytes([content[at] ^ 1 << int(rng.integers(8))]) + content[at + 1 :]
 
@@ -151,21 +151,21 @@ def _with_noise(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _inside(change: Callable[[bytes, np.random.Generator], bytes]) -> Callable[[bytes, np.random.Generator], bytes]:
-    """The stream changed, and its length and sha256 made to fit: as somebody would who means harm."""
+    """Change the uncompressed stream, and recompute its length and sha256, as an attacker would."""
 
     def changed(content: bytes, rng: np.random.Generator) -> bytes:
         stream = zlib.decompress(content[HEAD.size :])
-        made = change(stream, rng)
-        if made == stream:
+        damaged = change(stream, rng)
+        if damaged == stream:
             return content
-        body = struct.pack("<Q", len(made)) + zlib.compress(made)
+        body = struct.pack("<Q", len(damaged)) + zlib.compress(damaged)
         return content[:12] + sha256(body).digest() + body
 
     return changed
 
 
 def _in_header(content: bytes, rng: np.random.Generator) -> bytes:
-    """One number of the header replaced by another."""
+    """Replace one number of the header by another."""
     header, newline, parts = content.partition(b"\n")
     places = [at for at, byte in enumerate(header) if chr(byte).isdigit()]
     at = places[int(rng.integers(len(places)))]
@@ -186,7 +186,7 @@ _WAYS: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
 
 
 def main(folder: Path, there: Path, back: Path) -> None:
-    """Apply the two patches in turns."""
+    """Apply the two patches alternately."""
     Recommender.load(folder)
     sys.stdout.write("ready\n")
     sys.stdout.flush()

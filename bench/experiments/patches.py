@@ -1,13 +1,12 @@
-"""Patches between bundles a tenth of whose rows changed: their bytes, how long they take, and what they survive.
+"""Size, speed and robustness of patches between bundles of which 10 % of the rows changed.
 
 usage: python -m bench.experiments.patches [--items 100000] [--users 20000] [--share 0.1] [--kills 200] [--damaged 1000]
            [--out result.json]
 
-Items of 64 dimensions, sizes as a budget of a tenth gives them. Of each side a share of the rows gets new values that
-have nothing in common with the old ones, a fifth of those another size too; a hundredth of the items goes and as many
-come. `diff` makes the patch, `apply` and `undo` take turns. Processes that apply are killed at random moments of an
-application, and patches are damaged in nine ways, four of these with a sha256 made to fit: each must leave one of
-the two bundles whole, to the byte, or the command ends with an error.
+Items have 64 dimensions and sizes as under a budget of 10 %. A share of the rows of users and items gets new random
+values, and a fifth of these another size too; 1 % of the items are replaced. `diff` makes the patch; `apply` and `undo`
+alternate. Processes are killed at random moments while they apply a patch, and patches are damaged in nine ways, four
+of these with a recomputed sha256. Each must leave one of the two bundles intact, byte for byte, or the command fails.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ COLUMNS = ("bundle", "rows changed", "whole", "patch", "of the whole", "diff s",
 
 
 def measure(items: int, users: int, share: float, rounds: int) -> list[dict[str, Any]]:
-    """One row a layout and precision: bytes of the patch and of the bundle it leads to, seconds to make it and
-    milliseconds to apply it."""
+    """Return a row for each layout and precision: bytes of the patch and of the new bundle, seconds to make the patch
+    and milliseconds to apply it."""
     rows = []
     for layout, precision in FORMS:
         messages.print(f"{layout} {precision}")
@@ -79,7 +78,10 @@ def measure(items: int, users: int, share: float, rounds: int) -> list[dict[str,
 
 
 def survive(items: int, users: int, share: float, kills: int, damaged: int) -> dict[str, Any]:
-    """What killed processes and damaged patches left of a mixed int8 bundle. Raises BenchError for anything broken."""
+    """Kill processes that patch a mixed int8 bundle, and apply damaged patches; return the outcomes.
+
+    Raises BenchError if a bundle is broken.
+    """
     with tempfile.TemporaryDirectory(prefix="edgerec-patches-") as scratch:
         place = Path(scratch)
         old, new = export_line(versions(items, users, share), place, 2, ExportRequest("mixed", "int8", verify=False))
@@ -92,7 +94,7 @@ def survive(items: int, users: int, share: float, kills: int, damaged: int) -> d
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of `measure` as the documentation shows it."""
+    """Format a row of `measure` as table cells."""
     return [
         f"{row['layout']} {row['precision']}",
         f"{row['touched']:.1%}",
@@ -105,14 +107,14 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 @experiment("patches")
-@click.option("--items", default=100_000, show_default=True)
-@click.option("--users", default=20_000, show_default=True)
-@click.option("--share", default=0.1, show_default=True, help="Of the rows, that change.")
-@click.option("--rounds", default=7, show_default=True, help="Times that a patch is applied.")
-@click.option("--kills", default=200, show_default=True)
-@click.option("--damaged", default=1000, show_default=True)
+@click.option("--items", default=100_000, show_default=True, help="Number of items.")
+@click.option("--users", default=20_000, show_default=True, help="Number of users.")
+@click.option("--share", default=0.1, show_default=True, help="Share of the rows that change.")
+@click.option("--rounds", default=7, show_default=True, help="Number of times to apply each patch.")
+@click.option("--kills", default=200, show_default=True, help="Number of processes to kill.")
+@click.option("--damaged", default=1000, show_default=True, help="Number of damaged patches to try.")
 def main(items: int, users: int, share: float, rounds: int, kills: int, damaged: int) -> Figures:
-    """Measure, kill and damage."""
+    """Measure patches, kill processes that apply them, and apply damaged ones."""
     rows = measure(items, users, share, rounds)
     print_table("patches", COLUMNS, map(cells, rows))
     survived = survive(items, users, share, kills, damaged)

@@ -1,9 +1,9 @@
-"""A LightGCN training step against the way that it is usually written: torch's sparse product under autograd.
+"""Time of a LightGCN training step compared with the usual implementation: torch's sparse product under autograd.
 
 usage: python -m bench.experiments.propagation [--data gowalla] [--rounds 20] [--out result.json]
 
-Both take the same BPR batches of 2,048 from the same start, in turns, and must come to the same losses. Larger steps of
-ours are timed beside them: a step costs its products, almost whatever it ranks.
+Both are interleaved, train on the same BPR batches of 2,048 from the same initial values, and must reach the same
+losses. Larger steps of edgerec are timed too: the cost of a step is that of its products, almost whatever it ranks.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from edgerec.models.torch_threads import torch_threads
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
 TOLERANCE = 1e-3
-"""Two losses further apart than this, relative to the larger, are not those of the same model."""
+"""Largest relative difference of two losses of the same model."""
 REFERENCE, OURS = "torch sparse COO, autograd", "edgerec, the same step"
 
 
 class Reference:
-    """LightGCN as the authors' PyTorch code writes a step; `Batch` counts items behind the users."""
+    """A LightGCN step as in the authors' PyTorch code; in a `Batch` the numbers of items follow those of users."""
 
     def __init__(self, train: Interactions, start: Any, config: LightGCNConfig) -> None:
-        """`start`: (n_users + n_items, d) initial ego rows."""
+        """Start from the (n_users + n_items, d) ego rows `start`."""
         self._torch = require("torch", "train")
         graph = normalised_adjacency(train).tocoo()
         places = self._torch.from_numpy(np.stack(graph.coords).astype(np.int64))
@@ -50,15 +50,15 @@ class Reference:
         self._config = config
 
     def step(self, batch: Batch) -> float:
-        """One step of Adam; the ranking loss before it."""
+        """Make one step of Adam; return the ranking loss before it."""
         layers = [self._ego]
         for _ in range(self._config.layers):
             layers.append(self._torch.sparse.mm(self._graph, layers[-1]))
         output = self._torch.stack(layers, dim=1).mean(dim=1)
         p, q, r = output[batch.users], output[batch.items], output[batch.negatives]
         ranking = self._torch.nn.functional.softplus((p * r).sum(1) - (p * q).sum(1)).mean()
-        touched = (self._ego[rows] for rows in (batch.users, batch.items, batch.negatives))
-        decay = sum(rows.norm(2).pow(2) for rows in touched) / len(batch.users)
+        active = (self._ego[rows] for rows in (batch.users, batch.items, batch.negatives))
+        decay = sum(rows.norm(2).pow(2) for rows in active) / len(batch.users)
         self._optimizer.zero_grad()
         (ranking + self._config.l2 * decay).backward()
         self._optimizer.step()
@@ -66,9 +66,9 @@ class Reference:
 
 
 def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, Any]]:
-    """One row a contender: name, median and least milliseconds of a step, interactions in it, last loss.
+    """Return a row for each contender: name, median and least milliseconds of a step, and its interactions.
 
-    Raises BenchError where the two do not come to the same loss.
+    Raises BenchError if the losses of the two implementations differ.
     """
     ours = _trainer(train, PAPER, threads)
     reference = Reference(train, ours.state()["ego"], PAPER)
@@ -86,9 +86,9 @@ def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, An
     with torch_threads(threads):
         taken = [[_timed(step, next(batches)) for _, step, batches in contenders] for _ in range(rounds + 1)]
     rows = [
-        _row(name, list(turns)) for (name, _, _), turns in zip(contenders, zip(*taken[1:], strict=True), strict=True)
+        _row(name, list(steps)) for (name, _, _), steps in zip(contenders, zip(*taken[1:], strict=True), strict=True)
     ]
-    theirs, mine = (np.array([turn[column]["loss"] for turn in taken]) for column in (0, 1))
+    theirs, mine = (np.array([timed[column]["loss"] for timed in taken]) for column in (0, 1))
     if (np.abs(theirs - mine) > TOLERANCE * theirs).any():
         raise BenchError(f"the two losses differ: {theirs.tolist()} and {mine.tolist()}; the times mean nothing")
     return rows
@@ -108,25 +108,25 @@ def _timed(step: Callable[[Batch], Any], batch: Batch) -> dict[str, float]:
     return {"ms": 1e3 * (time.perf_counter() - started), "interactions": len(batch.users), "loss": loss}
 
 
-def _row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:
-    times = [turn["ms"] for turn in turns]
-    size = round(median(turn["interactions"] for turn in turns))
+def _row(name: str, steps: list[dict[str, float]]) -> dict[str, Any]:
+    times = [step["ms"] for step in steps]
+    size = round(median(step["interactions"] for step in steps))
     return {"name": name, "median_ms": median(times), "least_ms": min(times), "interactions": size, "all_ms": times}
 
 
 @experiment("propagation")
-@click.option("--data", default="gowalla", show_default=True)
-@click.option("--rounds", default=20, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--data", default="gowalla", show_default=True, help="Data set.")
+@click.option("--rounds", default=20, show_default=True, help="Timed steps of each contender.")
+@click.option("--threads", default=2, show_default=True, help="Threads of training.")
 def main(data: str, rounds: int, threads: int) -> Figures:
-    """Time the steps in turns."""
+    """Time training steps of edgerec and of the usual implementation, interleaved."""
     train = load_data(data)
     rows = measure(train, rounds, threads)
     pairs = zip(rows[0]["all_ms"], rows[1]["all_ms"], strict=True)
     speedup = median(theirs / mine for theirs, mine in pairs)
     shown = ("name", "interactions", "median_ms", "least_ms")
     print_table(f"{data}, a training step", shown, [[row[s] for s in shown] for row in rows])
-    click.echo(f"{OURS}: {speedup:.2f} times as fast, the median of {rounds} turns")
+    click.echo(f"{OURS}: {speedup:.2f} times as fast, the median of {rounds} rounds")
     return {
         "data_fingerprint": train.fingerprint(),
         "graph": {"nodes": train.n_users + train.n_items, "non_zeros": 2 * len(train), "dimensions": DIMENSIONS},

@@ -1,10 +1,10 @@
-"""How good and how fast plain training is, beside a well-known library, in one run.
+"""Quality and training time of full tables, compared with a well-known library.
 
 usage: python -m bench.experiments.quality [--data ml-1m] [--out result.json]      (needs the 'peers' extra: implicit)
 
-Full tables of 64 dimensions, random 80/20 split per user, seed 0, NDCG@20 on the test part. Our backbones choose
-epochs and settings on 5 % of train and are trained again on all of it; the library is given the settings of
-`PEER_SETTINGS`, the first its own defaults, and trains on all of train.
+Tables are full with 64 dimensions, the split is random 80/20 per user with seed 0, NDCG@20 is on the test part. Our
+backbones choose epochs and settings on 5 % of train and are trained again on all of it. The library is trained on all
+of train with each of `PEER_SETTINGS`, of which the first are its defaults.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from edgerec.training import FitOptions, Run
 
 SPLIT = "random:80/20"
 PEER_SETTINGS: tuple[dict[str, float], ...] = ({}, {"alpha": 4.0, "regularization": 0.1})
-"""The library's defaults, and the settings of the field's reference figure on MovieLens-1M."""
+"""The library's defaults, and the settings of a published reference figure on MovieLens-1M."""
 
 
 def measure(interactions: Interactions, names: tuple[str, ...], dimensions: int, threads: int) -> list[dict[str, Any]]:
-    """One row a contender: name, seconds of the final fit, seconds of all training, NDCG@20, Recall@20, epochs."""
+    """Train each contender; return its name, seconds of the final fit and of all training, metrics and epochs."""
     peers = [_peer(interactions, settings, dimensions, threads) for settings in PEER_SETTINGS]
     return [*peers, *(_ours(interactions, name, dimensions, threads) for name in names)]
 
@@ -52,7 +52,7 @@ def _ours(interactions: Interactions, name: str, dimensions: int, threads: int) 
 
 
 def _fit_seconds(interactions: Interactions, run: Run, dimensions: int, threads: int) -> float:
-    """The final fit again, alone: what the library's `fit` is compared with."""
+    """Time the final fit alone, which corresponds to the library's `fit`."""
     model = backbone(run.config["backbone"])
     parts = split_interactions(interactions, SPLIT)
     data, config = parts.train_all, model.config(**run.config["chosen_settings"])
@@ -70,7 +70,7 @@ def _peer(interactions: Interactions, settings: dict[str, float], dimensions: in
     sparse = require("scipy.sparse", "train")
     parts = split_interactions(interactions, SPLIT)
     matrix = sparse.csr_matrix(parts.train_all.matrix())
-    with limits(1, "blas"):  # as the library asks for
+    with limits(1, "blas"):  # recommended by the library
         model = als.AlternatingLeastSquares(factors=dimensions, random_state=0, num_threads=threads, **settings)
         started = time.perf_counter()
         model.fit(matrix, show_progress=False)
@@ -88,12 +88,12 @@ def _peer(interactions: Interactions, settings: dict[str, float], dimensions: in
 
 
 @experiment("quality")
-@click.option("--data", default="ml-1m", show_default=True)
-@click.option("--backbones", default="svd,ials,mf", show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--threads", default=2, show_default=True)
+@click.option("--data", default="ml-1m", show_default=True, help="Data set.")
+@click.option("--backbones", default="svd,ials,mf", show_default=True, help="Backbones, separated by commas.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
+@click.option("--threads", default=2, show_default=True, help="Threads of training.")
 def main(data: str, backbones: str, dimensions: int, threads: int) -> Figures:
-    """Train and compare."""
+    """Compare the quality and the training time of backbones with those of implicit."""
     interactions = load_data(data)
     rows = measure(interactions, tuple(backbones.split(",")), dimensions, threads)
     shown = ("name", "settings", "epochs", "fit_seconds", "all_seconds", "ndcg@20", "recall@20")

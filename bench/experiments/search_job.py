@@ -1,4 +1,4 @@
-"""What the benches of a search ask about: its options, and the job that a method would be given."""
+"""Shared parts of the experiments on searches: their options, and the job that a search method receives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def search_job(interactions: Interactions, request: TrainRequest, workers: Workers = None) -> tuple[Job, Sampler]:
-    """The job of a request, whose fits train nothing once more on all of train, and what draws BET's actions in it."""
+    """Return the job of a request, without the final training on all data, and a sampler of BET's actions for it."""
     parts = split_interactions(interactions, request.split)
 
     def fit(sizes: SizePlan, **_: Any) -> FitResult:
@@ -32,13 +32,13 @@ def search_job(interactions: Interactions, request: TrainRequest, workers: Worke
 
 
 def search_options(split: str = "random:50/25/25") -> Callable[[F], F]:
-    """--budget, --dimensions and --split, by default `split`: what actions are drawn within."""
+    """Add the options --budget, --dimensions and --split (by default `split`), which limit the sizes."""
 
     def decorate(command: F) -> F:
         for option in (
-            click.option("--split", default=split, show_default=True),
-            click.option("--dimensions", default=128, show_default=True),
-            click.option("--budget", default="10%", show_default=True),
+            click.option("--split", default=split, show_default=True, help="Split of the interactions."),
+            click.option("--dimensions", default=128, show_default=True, help="Dimensions of a full row."),
+            click.option("--budget", default="10%", show_default=True, help="Size limit of the tables."),
         ):
             command = option(command)
         return command

@@ -1,10 +1,10 @@
-"""How long BET's parts take on tables of Gowalla's size.
+"""Time of the parts of BET's search on tables of Gowalla's size.
 
 usage: python -m bench.experiments.search_speed [--users 29858] [--items 40981] [--candidates 100] [--out result.json]
 
-Made-up frequencies of a long tail, 810,128 interactions' worth for the sizes above. Seconds are medians of five rounds,
-one thread: drawing and projecting actions, counting which rows they give which size, predicting, and one step of
-learning from sixteen of them.
+Frequencies are synthetic with a long tail, equivalent to 810,128 interactions for the sizes above. Seconds are medians
+of five rounds with one thread: drawing and projecting actions, counting their rows by size, predicting, and one
+training step of the predictor on sixteen of them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edgerec.methods.search.sampler import Sampler
 
 ROUNDS = 5
 _MEAN = (27.1, 19.8)
-"""Interactions of a user and of an item of Gowalla's training part."""
+"""Mean number of interactions of a user and of an item in Gowalla's training part."""
 
 
 def measure(users: int, items: int, d: int, candidates: int) -> dict[str, Any]:
-    """Median seconds by part for so many candidates at a tenth of the values, and how many frequencies there are."""
+    """Return the median seconds of each part for a number of candidates at a budget of 10 %, with the table sizes."""
     from edgerec.methods.bet.predictor import Groups, Predictor
 
     rng = np.random.default_rng(0)
@@ -53,12 +53,12 @@ def measure(users: int, items: int, d: int, candidates: int) -> dict[str, Any]:
 
 
 @experiment("search-speed")
-@click.option("--users", default=29_858, show_default=True)
-@click.option("--items", default=40_981, show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
-@click.option("--candidates", default=100, show_default=True)
+@click.option("--users", default=29_858, show_default=True, help="Number of users.")
+@click.option("--items", default=40_981, show_default=True, help="Number of items.")
+@click.option("--dimensions", default=128, show_default=True, help="Dimensions of a full row.")
+@click.option("--candidates", default=100, show_default=True, help="Number of candidate actions.")
 def main(users: int, items: int, dimensions: int, candidates: int) -> Figures:
-    """Measure and print."""
+    """Time the parts of BET's search."""
     found = measure(users, items, dimensions, candidates)
     facts = {"rows": found["rows"], "frequencies": found["frequencies"]}
     facts |= {f"{name}, s": round(value, 3) for name, value in found["seconds"].items()}

@@ -1,11 +1,11 @@
-"""Quality of tables whose values stand anywhere, beside full rows that are shorter: methods by data, backbone, density.
+"""Quality of sparse methods and of uniform sizes by data set, backbone and density.
 
 usage: python -m bench.experiments.sparse_quality --data ml-1m [--backbones mf] [--workers 2] --out result.json
 
-Every method has the same trials of L2: that whose NDCG@20 is best on the validation part at `TUNED_AT` with seed 0 is
-kept for all densities and seeds. All train for as many epochs at most, fewer than the backbones' own (`REDUCED`), PEP
-up to twice as many, since it searches its mask first. Nothing is chosen by the test part. Cells go through the grid
-runner: killed, the same command goes on from --grid.
+Every method has the same trials of L2: the one with the best NDCG@20 on the validation part at `TUNED_AT` with seed 0
+is used for all densities and seeds. All train for the same maximum number of epochs, fewer than the backbones' defaults
+(`REDUCED`); PEP trains up to twice as many, because it searches its mask first. Nothing is chosen by the test part.
+Cells run in a grid: after an interruption, the same command resumes from --grid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.experiments.harness import Figures, experiment, grid_rows, next_to_ou
 from edgerec.budget import Budget
 from edgerec.console import messages, print_table
 from edgerec.request import settings_by_method
-from edgerec_bench.grid import Plan, Row
+from edgerec_bench.grid import GridPlan, Row
 from edgerec_bench.record import over_seeds, with_spread
 
 SPLIT = "random:70/10/20"
@@ -31,14 +31,14 @@ METHODS = ("uniform", "magnitude", "set", "rigl", "pep", "sparserec")
 
 @dataclass(frozen=True)
 class Reduced:
-    """What every method has of training.
+    """The reduced training of every method.
 
     Attributes:
-        epochs: at most; of PEP's search, as many again.
-        settings: of the backbone; step sizes are as large as fewer epochs need, and fall over these.
-        threshold: where PEP's begin, before the sigmoid: chosen by hand (docs/research/sparse-training.md), by
+        epochs: maximum number of epochs; PEP's search has as many in addition.
+        settings: settings of the backbone; step sizes suit the number of epochs, and decrease over them.
+        threshold: initial threshold of PEP before the sigmoid, chosen by hand (docs/research/sparse-training.md) by
             NDCG@20 on the validation part at `TUNED_AT` with seed 0.
-        l2: one trial each.
+        l2: values to try.
     """
 
     epochs: int
@@ -60,9 +60,9 @@ REDUCED = {
         12, {"horizon": 12, "lr": 0.12, "users": 2048, "popular": 0.5}, -4.0, l2=(0.005, 0.02, 0.05, 0.1)
     ),
 }
-"""By backbone, or data and backbone. Gowalla's epochs with LightGCN take minutes where MovieLens-1M's take seconds;
-with MF, `magnitude` likes more decay there than any method does on MovieLens-1M."""
-# LightGCN's steps go through the whole graph, so that sampling rows would save memory and no time.
+"""Reduced trainings by backbone, or by data and backbone. LightGCN's epochs take minutes on Gowalla and seconds on
+MovieLens-1M; with MF, `magnitude` needs more decay on Gowalla than any method on MovieLens-1M."""
+# LightGCN's steps use the whole graph, so that sampling rows would save memory but no time.
 _FIXED: dict[tuple[str, str], dict[str, Any]] = {("lightgcn", "sparserec"): {"backward": "dense"}}
 TUNED_AT = "10%"
 NAMES = ("data", "backbone", "method")
@@ -71,19 +71,19 @@ METRICS = ("ndcg@20", "recall@20")
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that a method is tried with."""
+    """Settings to try for a method."""
 
     settings: dict[str, Any]
     method_settings: dict[str, Any]
 
 
 def reduced(data: str, backbone: str) -> Reduced:
-    """What `REDUCED` says of a backbone on these data."""
+    """Return the entry of `REDUCED` for a backbone on a data set."""
     return REDUCED.get(f"{data}/{backbone}", REDUCED[backbone])
 
 
 def trials(data: str, backbone: str, method: str, more: Mapping[str, Any] | None = None) -> list[Trial]:
-    """The trials of a method, as many for each, with `more` of its settings."""
+    """Return the trials of a method, equally many for each, with the settings `more`."""
     how = reduced(data, backbone)
     fixed = how.pep if method == "pep" else _FIXED.get((backbone, method), {})
     return [Trial({**how.settings, "l2": l2}, {**fixed, **(more or {})}) for l2 in how.l2]
@@ -91,10 +91,10 @@ def trials(data: str, backbone: str, method: str, more: Mapping[str, Any] | None
 
 def plan(
     data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], seeds: Sequence[int], dimensions: int
-) -> Plan:
-    """The cells of one method with one trial's settings."""
+) -> GridPlan:
+    """Return the grid plan of one method with the settings of one trial."""
     epochs = reduced(data, backbone).epochs
-    return Plan.parse(
+    return GridPlan.parse(
         {
             "data": data,
             "backbone": backbone,
@@ -113,13 +113,14 @@ def plan(
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is measured.
+class QualityComparison:
+    """The comparison to run.
 
     Attributes:
-        workers: cells at a time.
-        grid: where the cells' rows are kept.
-        method_settings: by method, beside those of every trial.
+        seeds: number of seeds: 0, 1, ...
+        workers: number of cells that run at a time.
+        grid: file of the cells' rows.
+        method_settings: additional settings by method.
     """
 
     data: tuple[str, ...]
@@ -133,55 +134,55 @@ class Question:
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def rows_of(self, data: str, backbone: str, method: str, trial: Trial, budgets: Sequence[str], n: int) -> list[Row]:
-        """The cells' rows, made where they are not there. Raises BenchError where one fails."""
-        wanted = plan(data, backbone, method, trial, budgets, range(n), self.dimensions)
-        return grid_rows(wanted, self.grid, workers=self.workers)
+        """Return the rows of the cells, computed if they are missing. Raises BenchError if a cell fails."""
+        cells = plan(data, backbone, method, trial, budgets, range(n), self.dimensions)
+        return grid_rows(cells, self.grid, workers=self.workers)
 
     def groups(self) -> Iterator[tuple[str, str]]:
         return product(self.data, self.backbones)
 
 
-def chosen(question: Question, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
-    """The trial that is best on the validation part, and what each reached there."""
+def chosen(comparison: QualityComparison, data: str, backbone: str, method: str) -> tuple[Trial, list[dict[str, Any]]]:
+    """Return the trial that is best on the validation part, and the score of each trial."""
     tried = []
-    more = question.method_settings.get(method, {})
+    more = comparison.method_settings.get(method, {})
     for trial in trials(data, backbone, method, more):
-        (row,) = question.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
+        (row,) = comparison.rows_of(data, backbone, method, trial, [TUNED_AT], 1)
         tried.append((row["metrics"]["validation"]["ndcg@20"], trial))
     best = max(tried, key=lambda pair: pair[0])[1]
-    told = [{"ndcg@20": score, **trial.settings, **trial.method_settings} for score, trial in tried]
-    return best, told
+    scores = [{"ndcg@20": score, **trial.settings, **trial.method_settings} for score, trial in tried]
+    return best, scores
 
 
-def measured(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """One row a data set, backbone, budget and method; and the trials by data set, backbone and method."""
+def measured(comparison: QualityComparison) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a row for each data set, backbone, budget and method, and the trials by data set, backbone and method."""
     rows: list[dict[str, Any]] = []
     tuned: dict[str, Any] = {}
-    for data, backbone in question.groups():
+    for data, backbone in comparison.groups():
         best = {}
-        for method in question.methods:
-            best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(question, data, backbone, method)
-        made = {
-            method: question.rows_of(data, backbone, method, best[method], question.budgets, question.seeds)
-            for method in question.methods
+        for method in comparison.methods:
+            best[method], tuned[f"{data}/{backbone}/{method}"] = chosen(comparison, data, backbone, method)
+        trained = {
+            method: comparison.rows_of(data, backbone, method, best[method], comparison.budgets, comparison.seeds)
+            for method in comparison.methods
         }
-        for budget, method in product(question.budgets, question.methods):
-            cells = [row for row in made[method] if row["cell"]["budget"] in (budget, None)]
+        for budget, method in product(comparison.budgets, comparison.methods):
+            cells = [row for row in trained[method] if row["cell"]["budget"] in (budget, None)]
             rows.append(summary(data, backbone, budget, method, best[method], cells))
     return rows, tuned
 
 
 def summary(data: str, backbone: str, budget: str, method: str, trial: Trial, cells: Sequence[Row]) -> dict[str, Any]:
-    """Each seed's metrics of the exported bundle on the test part, their mean and spread."""
-    told: dict[str, Any] = {"data": data, "backbone": backbone, "budget": budget, "method": method}
+    """Return the metrics of the exported bundles on the test part: of each seed, their mean and spread."""
+    row: dict[str, Any] = {"data": data, "backbone": backbone, "budget": budget, "method": method}
     for metric in METRICS:
-        told[metric] = over_seeds([cell["metrics"]["bundle"][metric] for cell in cells])
-    told |= {"settings": trial.settings, "method_settings": trial.method_settings}
-    return {**told, "epochs": [cell["epochs"] for cell in cells], "bundle_bytes": cells[0]["bundle_bytes"]}
+        row[metric] = over_seeds([cell["metrics"]["bundle"][metric] for cell in cells])
+    row |= {"settings": trial.settings, "method_settings": trial.method_settings}
+    return {**row, "epochs": [cell["epochs"] for cell in cells], "bundle_bytes": cells[0]["bundle_bytes"]}
 
 
 def leads(rows: Sequence[Mapping[str, Any]], method: str = "sparserec") -> list[dict[str, Any]]:
-    """In each cell of the table, how far `method`'s mean NDCG@20 is ahead of the best other's, and both spreads."""
+    """Compare the mean NDCG@20 of `method` with the best other method in each cell of the table, with the spread."""
     found = []
     for key in dict.fromkeys((row["data"], row["backbone"], row["budget"]) for row in rows):
         here = {row["method"]: row["ndcg@20"] for row in rows if (row["data"], row["backbone"], row["budget"]) == key}
@@ -206,17 +207,21 @@ def leads(rows: Sequence[Mapping[str, Any]], method: str = "sparserec") -> list[
 
 
 @experiment("sparse-quality", needs_out=True)
-@click.option("--data", default="ml-1m,gowalla", show_default=True)
-@click.option("--backbones", default="mf,lightgcn", show_default=True)
-@click.option("--methods", default=",".join(METHODS), show_default=True)
-@click.option("--budgets", default="20%,10%,5%", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
+@click.option("--data", default="ml-1m,gowalla", show_default=True, help="Data sets, separated by commas.")
+@click.option("--backbones", default="mf,lightgcn", show_default=True, help="Backbones, separated by commas.")
+@click.option("--methods", default=",".join(METHODS), show_default=True, help="Methods, separated by commas.")
+@click.option("--budgets", default="20%,10%,5%", show_default=True, help="Budgets, separated by commas.")
+@click.option("--seeds", default=3, show_default=True, help="Number of seeds.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
 @click.option(
-    "--method-set", "method_settings", multiple=True, metavar="METHOD.NAME=VALUE", help="A setting of one method."
+    "--method-set",
+    "method_settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    help="A setting of one method. Repeatable.",
 )
-@click.option("--workers", default=2, show_default=True, help="Cells at a time.")
-@click.option("--grid", type=click.Path(path_type=Path), help="Rows of the cells; by default OUT.cells.jsonl.")
+@click.option("--workers", default=2, show_default=True, help="Number of cells that run at a time.")
+@click.option("--grid", type=click.Path(path_type=Path), help="File of the cells' rows; by default OUT.cells.jsonl.")
 def main(
     data: str,
     backbones: str,
@@ -228,23 +233,25 @@ def main(
     workers: int,
     grid: Path | None,
 ) -> Figures:
-    """Tune, train, export and measure; then the table."""
+    """Tune, train, export and evaluate each method, and print a table."""
     data_names, backbone_names, method_names, budget_names = (
         tuple(text.split(",")) for text in (data, backbones, methods, budgets)
     )
-    budget_names = tuple(str(Budget.parse(text)) for text in budget_names)  # as the grid spells them
-    kept = grid or next_to_out(".cells.jsonl")
+    budget_names = tuple(str(Budget.parse(text)) for text in budget_names)  # normalised as in the grid
+    rows_file = grid or next_to_out(".cells.jsonl")
     given = settings_by_method(method_settings, method_names)
-    question = Question(data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, kept, given)
-    rows, tuned = measured(question)
+    comparison = QualityComparison(
+        data_names, backbone_names, method_names, budget_names, seeds, dimensions, workers, rows_file, given
+    )
+    rows, tuned = measured(comparison)
     ahead = leads(rows)
     _show(rows, ahead)
-    had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in question.groups()}
+    had = {f"{data}/{backbone}": asdict(reduced(data, backbone)) for data, backbone in comparison.groups()}
     return {"split": SPLIT, "reduced": had, "tuned_at": TUNED_AT, "trials": tuned, "rows": rows, "leads": ahead}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and lines: one a method on data and backbone, each metric with its spread by budget."""
+    """Return the columns and lines of a table: for each data set, backbone and method, each metric by budget."""
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     found = {tuple(row[name] for name in (*NAMES, "budget")): row for row in rows}
     lines = [

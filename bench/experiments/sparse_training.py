@@ -1,11 +1,12 @@
-"""What training in sparse form takes beside dense training, and what each of SparseRec's claims is worth.
+"""Memory and time of sparse training compared with dense training, and an ablation of SparseRec's claims.
 
 usage: python -m bench.experiments.sparse_training memory [--data synthetic:12000x8000x200000] [--dimensions 128]
        python -m bench.experiments.sparse_training ablation [--data ml-100k] [--backbone mf] [--seeds 3]
 
-Memory is of MF, one epoch of each contender in a process of its own, and without validation, which scores with full
-tables whatever trains. Peaks are what the process held above what it held before there was a table: activations, which
-follow the batch, count. Arrays are what grows with the rows or the active values: table, gradients, moments, sums.
+Memory is measured for one epoch of MF, each contender in a process of its own, without validation, which scores with
+full tables for every contender. Peaks are the growth of the process's memory since before there was a table, and
+include activations, which depend on the batch. Arrays are those that grow with the rows or the active values: table,
+gradients, moments and sums.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ MEMORY = (
 
 
 def claims(backbone_name: str) -> dict[str, dict[str, str]]:
-    """Method settings by row: each claim left out alone, then all, then our choice of the first values; on a graph,
-    where gradients are of all rows, a row has sampled ones."""
+    """Return method settings by row: without each claim, without all claims, and with the backbone's initial values.
+
+    On graph backbones, whose gradients are of all rows, one row samples the backward pass instead."""
     other = "sampled" if backward_of(backbone_name) == "dense" else "dense"
     return {
         "sparserec": {},
@@ -64,9 +66,9 @@ def claims(backbone_name: str) -> dict[str, dict[str, str]]:
 
 
 def measured(name: str, data: str, dimensions: int, density: float, negatives: int) -> dict[str, Any]:
-    """One epoch of one contender, in this process: peaks in bytes above what was there before, milliseconds a step.
+    """Train one epoch of one contender in this process; return its memory peaks and times.
 
-    Raises BenchError where the kernel does not tell.
+    Raises BenchError if the system does not report memory.
     """
     if not memory_kib():
         raise BenchError("peak memory is read from /proc, which this system does not have; run it on Linux")
@@ -80,16 +82,16 @@ def measured(name: str, data: str, dimensions: int, density: float, negatives: i
     batch = max(1, min(config.batch, len(interactions) // 64))
     steps = -(-len(interactions) // batch)
     trainer = backbone("mf").trainer(interactions, SizePlan(1), config, seed=0, threads=1)
-    trainer.epoch()  # so that torch has what it keeps
+    trainer.epoch()  # fills torch's caches
     del trainer
     before = _reset()
     trainer = backbone("mf").trainer(interactions, SizePlan(dimensions), config, seed=0, threads=1)
-    begun = _peak() - before
+    start_peak = _peak() - before
     _reset()
     seconds = _timed(trainer)
     arrays = dict.fromkeys(("table", "gradients", "moments"), 4 * n_rows * dimensions)
     arrays["moments"] *= 2
-    return _told(begun, _peak() - before, seconds, steps, batch, arrays)
+    return _figures(start_peak, _peak() - before, seconds, steps, batch, arrays)
 
 
 def _sparse(interactions: Interactions, dimensions: int, density: float, rows: int, config: MFConfig) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _sparse(interactions: Interactions, dimensions: int, density: float, rows: i
 
     n_rows = interactions.n_users + interactions.n_items
 
-    def made(d: int, own: SparseRecConfig) -> Any:
+    def trainer_with(d: int, own: SparseRecConfig) -> Any:
         count = max(int(density * n_rows * d), n_rows)
         plan = SparsePlan(
             ((0, n_rows),), (count,), own.mask_init, own.grow, "sampled", rows, own.uniform, own.fraction, 0.0, None,
@@ -107,11 +109,11 @@ def _sparse(interactions: Interactions, dimensions: int, density: float, rows: i
         )  # fmt: skip
         return trainer_of(interactions, MFObjective(interactions, d, config, 1, rows), plan, seed=0, threads=1)
 
-    made(1, SparseRecConfig(nmf_iterations=1)).epoch()
+    trainer_with(1, SparseRecConfig(nmf_iterations=1)).epoch()
     before = _reset()
-    trainer = made(dimensions, SparseRecConfig())
+    trainer = trainer_with(dimensions, SparseRecConfig())
     table = trainer.table
-    begun = _peak() - before
+    start_peak = _peak() - before
     _reset()
     seconds = _timed(trainer)
     arrays = {
@@ -122,12 +124,14 @@ def _sparse(interactions: Interactions, dimensions: int, density: float, rows: i
         "importances": trainer.sampler.importance.nbytes,
     }
     steps = MFObjective(interactions, dimensions, config, 1, rows).steps
-    return _told(begun, _peak() - before, seconds, steps, len(interactions) // steps, arrays)
+    return _figures(start_peak, _peak() - before, seconds, steps, len(interactions) // steps, arrays)
 
 
-def _told(begun: int, peak: int, seconds: float, steps: int, batch: int, arrays: dict[str, int]) -> dict[str, Any]:
+def _figures(
+    start_peak: int, peak: int, seconds: float, steps: int, batch: int, arrays: dict[str, int]
+) -> dict[str, Any]:
     return {
-        "start_peak_bytes": begun,
+        "start_peak_bytes": start_peak,
         "training_peak_bytes": peak,
         "step_ms": 1e3 * seconds / steps,
         "epoch_s": seconds,
@@ -145,8 +149,8 @@ def _timed(trainer: Any) -> float:
 
 
 def _reset() -> int:
-    """Bytes that are held now; the peak is counted from here. What glibc keeps of freed memory is given back before, or
-    new arrays would take its place unseen."""
+    """Reset the peak; return the bytes in use. Freed memory is returned to the system first, because new arrays in it
+    would not count."""
     gc.collect()
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
@@ -158,8 +162,8 @@ def _peak() -> int:
     return memory_kib()["VmHWM"] * 1024
 
 
-def measured_apart(name: str, *settings: Any) -> dict[str, Any]:
-    """`measured` in a process of its own. Raises BenchError with its last line where it fails."""
+def measure_isolated(name: str, *settings: Any) -> dict[str, Any]:
+    """Run `measured` in a process of its own. Raises BenchError with its last line of output if it fails."""
     command = [sys.executable, "-m", "bench.experiments.sparse_training", "one", json.dumps([name, *settings])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
@@ -171,7 +175,7 @@ def measured_apart(name: str, *settings: Any) -> dict[str, Any]:
 def ablation(
     data: str, backbone_name: str, budget: str, dimensions: int, seeds: int, epochs: int | None
 ) -> list[dict[str, Any]]:
-    """One row a choice of claims: NDCG@20 and recall@20 of each seed on the test part, and their mean and spread."""
+    """Train each choice of claims; return a row for each with NDCG@20 and recall@20 on the test part over the seeds."""
     interactions, rows = load_data(data), []
     for name, method_settings in claims(backbone_name).items():
         runs = [
@@ -198,25 +202,28 @@ def ablation(
 
 @click.group()
 def main() -> None:
-    """Memory and ablation of training in sparse form."""
+    """Measure memory and claims of sparse training."""
 
 
 @experiment("sparse-training", command=main.command)
-@click.option("--data", default="synthetic:12000x8000x200000", show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
-@click.option("--density", default=0.1, show_default=True)
+@click.option("--data", default="synthetic:12000x8000x200000", show_default=True, help="Data set.")
+@click.option("--dimensions", default=128, show_default=True, help="Dimensions of the tables.")
+@click.option("--density", default=0.1, show_default=True, help="Share of active values.")
 @click.option(
-    "--negatives", default=8, show_default=True, help="Tried an interaction; with 1 no user's items are looked up."
+    "--negatives",
+    default=8,
+    show_default=True,
+    help="Maximum number of negatives to draw per interaction; with 1 the user's items are not looked up.",
 )
 def memory(data: str, dimensions: int, density: float, negatives: int) -> Figures:
-    """Peak memory and time of an epoch, each contender in a process of its own."""
-    rows = [measured_apart(name, data, dimensions, density, negatives) for name in CONTENDERS]
+    """Measure the peak memory and the time of an epoch, each contender in a process of its own."""
+    rows = [measure_isolated(name, data, dimensions, density, negatives) for name in CONTENDERS]
     print_table(f"{data}, mf, {dimensions} dimensions, {density:.0%}", MEMORY, memory_cells(rows))
     return {"rows": rows}
 
 
 def memory_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A line a contender, of the columns `MEMORY`; the first is dense training."""
+    """Format rows as table cells under `MEMORY`; the first row is dense training."""
     whole = rows[0]
     return [
         [
@@ -236,12 +243,12 @@ def memory_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 @experiment("sparse-training", command=partial(main.command, "ablation"))
-@click.option("--data", default="ml-100k", show_default=True)
-@click.option("--backbone", "backbone_name", default="mf", show_default=True)
-@click.option("--budget", default="10%", show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--epochs", type=int, help="At most so many.")
+@click.option("--data", default="ml-100k", show_default=True, help="Data set.")
+@click.option("--backbone", "backbone_name", default="mf", show_default=True, help="Backbone to train.")
+@click.option("--budget", default="10%", show_default=True, help="Size limit of the tables.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
+@click.option("--seeds", default=3, show_default=True, help="Number of seeds.")
+@click.option("--epochs", type=int, help="Maximum number of training epochs.")
 def ablation_command(
     data: str,
     backbone_name: str,
@@ -250,7 +257,7 @@ def ablation_command(
     seeds: int,
     epochs: int | None,
 ) -> Figures:
-    """Each of the three claims left out, and the factors as first values."""
+    """Train without each of the three claims, and with the backbone's initial values."""
     rows = ablation(data, backbone_name, budget, dimensions, seeds, epochs)
     title = f"{data}, {backbone_name} at {budget}, {seeds} seeds"
     print_table(title, ("", "NDCG@20", "recall@20"), ablation_cells(rows))
@@ -258,14 +265,14 @@ def ablation_command(
 
 
 def ablation_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A line a choice of claims: its name, NDCG@20 and recall@20 with their spread."""
+    """Format rows as table cells: the name, NDCG@20 and recall@20 with their spread."""
     return [[row["name"], *(with_spread(row[metric]) for metric in ("ndcg@20", "recall@20"))] for row in rows]
 
 
 @main.command(hidden=True)
 @click.argument("settings")
 def one(settings: str) -> None:
-    """Measure one contender in this process, and answer as JSON."""
+    """Measure one contender in this process, and print the figures as JSON."""
     click.echo(json.dumps(measured(*json.loads(settings))))
 
 

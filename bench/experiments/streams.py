@@ -1,12 +1,12 @@
-"""Methods that follow a stream, side by side: quality by segment, bytes that are deployed, patches between segments.
+"""Stream methods compared: quality by segment, deployed bytes, and patches between segments.
 
 usage: EDGEREC_DATA=FOLDER python -m bench.experiments.streams --data ml-100k --budgets 10%,8300 --out result.json
 
-Each data set is cut into eight segments with as many new users and items each; of a segment the last fifth of every
-user tests. Every method and seed follows it with iALS of 64 dimensions at the same settings; seeds differ in what is
-replayed and searched. Bundles are of seed 0, in int8; patches lead from one to the next of a line in which each is
-exported like the one before, and are counted in shares of the bundle that is like none. Streams are kept in --work:
-killed, the same command goes on.
+Each data set is split into eight segments with equally many new users and items; the last fifth of each user's
+interactions in a segment is for testing. Every method and seed trains on it with iALS of 64 dimensions and the same
+settings; seeds change what is replayed and searched. Bundles are of seed 0, in int8. Patches are between bundles that
+are each exported like the one before, and reported as a share of a bundle exported on its own. Streams are stored in
+--work: after an interruption, the same command resumes.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from edgerec_bench.record import over_seeds, with_spread
 from edgerec_export import ExportRequest, diff, export_request, from_run
 
 SEGMENTS, HOLDOUT, DIMENSIONS = "8", "user", 64
-"""As of `edgerec stream`; the first is what is cut where nothing else is asked for."""
+"""Defaults of the stream: number of segments, holdout of each segment, dimensions."""
 FORM = ExportRequest("mixed", "int8", verify=False)
 COLUMNS = ("budget", "method", "recall@20", "ndcg@20", "ahead of uniform", "seeds", "bundle", "patches")
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is followed.
+class StreamComparison:
+    """The streams to train.
 
     Attributes:
-        refit: as `StreamTraining` has it.
-        segments: as `StreamSpec.parse` reads them.
+        seeds: number of seeds: 0, 1, ...
+        refit: see `StreamTraining`.
+        segments: text that `StreamSpec.parse` accepts.
         work: folder of the streams and bundles.
     """
 
@@ -68,8 +69,8 @@ class Question:
         )
         return self.work / name
 
-    def followed(self, interactions: Interactions, budget: str, method: str) -> list[StreamResult]:
-        """Of each seed."""
+    def results(self, interactions: Interactions, budget: str, method: str) -> list[StreamResult]:
+        """Train the stream with each seed, or load the stored result."""
         found = []
         for seed in range(self.seeds):
             folder = self.folder(budget, method, seed)
@@ -80,48 +81,45 @@ class Question:
         return found
 
 
-def measured(question: Question) -> Iterator[dict[str, Any]]:
-    """One row a budget and method."""
-    interactions = load_data(question.data)
-    for budget, method in product(question.budgets, question.methods):
-        found = question.followed(interactions, budget, method)
-        bundles = line(question.folder(budget, method, 0), found[0])
+def measured(comparison: StreamComparison) -> Iterator[dict[str, Any]]:
+    """Yield a row for each budget and method."""
+    interactions = load_data(comparison.data)
+    for budget, method in product(comparison.budgets, comparison.methods):
+        found = comparison.results(interactions, budget, method)
+        bundles = line(comparison.folder(budget, method, 0), found[0])
         row: dict[str, Any] = {"budget": budget, "method": method}
         for name in METRICS:
-            row[name] = over_seeds([followed.mean()[name] for followed in found])
+            row[name] = over_seeds([result.mean()[name] for result in found])
         yield {**row, "segments": list(_segments(found)), "bundles": bundles}
 
 
 def _segments(found: Sequence[StreamResult]) -> Iterator[dict[str, Any]]:
-    """Means over the seeds; rows and values are the same for all."""
-    for told in zip(*(followed.segments for followed in found), strict=True):
-        first = told[0]
-        metrics = {name: mean(one.metrics[name] for one in told) for name in METRICS}
+    """Yield each segment with means over the seeds; rows and values are the same for all seeds."""
+    for same in zip(*(result.segments for result in found), strict=True):
+        first = same[0]
+        metrics = {name: mean(one.metrics[name] for one in same) for name in METRICS}
         yield {"rows": first.rows, "interactions": first.interactions, "values": first.values, **metrics}
 
 
-def line(folder: Path, followed: StreamResult) -> list[dict[str, int]]:
-    """Bytes of each segment's bundle, of one that is like the bundle before, and of the patch that leads to that (0 for
-    the first). What is there is not made again."""
-    alone, alike = ([folder / f"{told.run}{end}" for told in followed.segments] for end in (".whole", ".bundle"))
-    for number, told in enumerate(followed.segments):
-        wanted = {
-            alone[number]: FORM,
-            alike[number]: ExportRequest(like=alike[number - 1], verify=False) if number else FORM,
-        }
-        for bundle, options in wanted.items():
+def line(folder: Path, result: StreamResult) -> list[dict[str, int]]:
+    """Export each segment on its own ('bundle') and like the bundle before ('alike'), and make the patches between the
+    latter; return their bytes, with a 'patch' of 0 for the first. Existing files are reused."""
+    alone, alike = ([folder / f"{segment.run}{end}" for segment in result.segments] for end in (".whole", ".bundle"))
+    for number, segment in enumerate(result.segments):
+        options_alike = ExportRequest(like=alike[number - 1], verify=False) if number else FORM
+        for bundle, options in ((alone[number], FORM), (alike[number], options_alike)):
             if not (bundle / "manifest.json").exists():
-                export_request(from_run(Run.load(folder / told.run)), bundle, options)
+                export_request(from_run(Run.load(folder / segment.run)), bundle, options)
     patches = [0]
     for old, new in pairwise(alike):
         path = new.with_suffix(".patch")
         patches.append(path.stat().st_size if path.exists() else diff(old, new, path, verify=False).nbytes)
-    sizes = ([sum(file.stat().st_size for file in bundle.iterdir()) for bundle in made] for made in (alone, alike))
+    sizes = ([sum(file.stat().st_size for file in bundle.iterdir()) for bundle in each] for each in (alone, alike))
     return [dict(zip(("bundle", "alike", "patch"), one, strict=True)) for one in zip(*sizes, patches, strict=True)]
 
 
 def leads(rows: Sequence[dict[str, Any]], method: str = "scall", other: str = "uniform") -> list[dict[str, Any]]:
-    """How far one method is ahead of another, by budget: of the means, and on how many seeds, by NDCG@20."""
+    """Compare one method with another by NDCG@20 at each budget: the relative difference, and the seeds it wins."""
     found = []
     for budget in dict.fromkeys(row["budget"] for row in rows):
         here = {row["method"]: row["ndcg@20"] for row in rows if row["budget"] == budget}
@@ -134,7 +132,7 @@ def leads(rows: Sequence[dict[str, Any]], method: str = "scall", other: str = "u
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The table, as the documentation shows it."""
+    """Format the rows as table cells."""
     shown = []
     for row in rows:
         found = [lead for lead in leads(rows, row["method"]) if lead["budget"] == row["budget"]]
@@ -147,7 +145,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def segment_cells(rows: Sequence[dict[str, Any]], budget: str) -> list[list[str]]:
-    """NDCG@20 by segment, a line a method, as the documentation shows it."""
+    """Format NDCG@20 by segment as table cells, one line per method."""
     return [
         [row["method"], *(f"{segment['ndcg@20']:.4f}" for segment in row["segments"])]
         for row in rows
@@ -156,26 +154,35 @@ def segment_cells(rows: Sequence[dict[str, Any]], budget: str) -> list[list[str]
 
 
 @experiment("streams", needs_out=True)
-@click.option("--data", default="ml-100k", show_default=True)
+@click.option("--data", default="ml-100k", show_default=True, help="Data set.")
 @click.option(
-    "--budgets", default="10%,8300", show_default=True, help="A share fixes the mean size, a count the total."
+    "--budgets",
+    default="10%,8300",
+    show_default=True,
+    help="Budgets, separated by commas: a share fixes the mean size of a row, a count the total.",
 )
-@click.option("--methods", default="uniform,popularity,static,scall", show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--refit", type=click.Choice(REFITS), default="full", show_default=True)
-@click.option("--segments", default=SEGMENTS, show_default=True, help="As of 'edgerec stream'.")
-@click.option("--work", type=click.Path(path_type=Path), help="Where streams are kept; by default OUT.work.")
+@click.option(
+    "--methods", default="uniform,popularity,static,scall", show_default=True, help="Methods, separated by commas."
+)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of seeds.")
+@click.option(
+    "--refit", type=click.Choice(REFITS), default="full", show_default=True, help="Rows to train again in each segment."
+)
+@click.option("--segments", default=SEGMENTS, show_default=True, help="Segments, as in 'edgerec stream'.")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the streams; by default OUT.work.")
 def main(data: str, budgets: str, methods: str, seeds: int, refit: str, segments: str, work: Path | None) -> Figures:
-    """Follow and compare."""
+    """Train stream methods, export their bundles and compare them."""
     named = tuple(methods.split(","))
     if unknown := set(named) - set(STREAM_METHODS):
         raise click.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(STREAM_METHODS)}")
-    question = Question(data, tuple(budgets.split(",")), named, seeds, refit, segments, work or next_to_out(".work"))
-    rows = list(measured(question))
+    comparison = StreamComparison(
+        data, tuple(budgets.split(",")), named, seeds, refit, segments, work or next_to_out(".work")
+    )
+    rows = list(measured(comparison))
     print_table(f"{data}, segments {segments}", COLUMNS, cells(rows))
     return {
         "data_fingerprint": load_data(data).fingerprint(),
-        "settings": question.request(question.budgets[0], named[0], 0).to_dict(),
+        "settings": comparison.request(comparison.budgets[0], named[0], 0).to_dict(),
         "rows": rows,
         "leads": leads(rows),
     }

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bench.experiments.harness import Figures, experiment, timed_in_turns
+from bench.experiments.harness import Figures, experiment, time_interleaved
 from edgerec.api import train
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.console import print_table
@@ -83,7 +83,7 @@ def measure(
             {**row, "ndcg": evaluate(model, interactions)[METRIC]}
             for (row, _), model in zip(exported, models, strict=True)
         ]
-        taken = timed_in_turns([request_of(model, 0) for model in models], rounds)
+        taken = time_interleaved([request_of(model, 0) for model in models], rounds)
         for model in models:
             model.close()
     rows = [{**row, "p50_ms": median(times)} for row, times in zip(rows, taken, strict=True)]

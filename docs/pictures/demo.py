@@ -1,6 +1,6 @@
 """Photographs the demo's page for the README: on a desktop in the light, on a phone in the dark.
 
-usage, from the repository's root: python -m docs.pictures.demo BUNDLE      (films, without users; needs Chromium)
+usage, from the repository's root: python -m docs.pictures.demo BUNDLE...   (films, without users; needs Chromium)
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def pick(page: Page, title: str) -> None:
     page.until(f"document.getElementById('picks').textContent.includes('{title}')")
 
 
-def main(bundle: Path) -> None:
+def main(bundles: list[Path]) -> None:
     """Write demo.png and demo-phone.png next to this file."""
-    with chrome() as browser, StaticServer(demo_site(bundle)) as server:
-        page = browser.open(server.address, width=1180, height=1330)
+    with chrome() as browser, StaticServer(demo_site(bundles)) as server:
+        page = browser.open(server.address, width=1180, height=1420)
         page.ask("Emulation.setScrollbarsHidden", hidden=True)
         page.until(READY)
         for title in PICKS:
@@ -38,7 +38,7 @@ def main(bundle: Path) -> None:
         page.js(
             "const s = document.getElementById('search'); s.value = ''; s.dispatchEvent(new Event('input')); s.blur()"
         )
-        page.until("document.querySelectorAll('#found li').length === 8")
+        page.until("document.querySelectorAll('#found li').length === 0")
         page.until("document.querySelectorAll('#best li').length === 12")
         page.ask("Input.dispatchMouseEvent", type="mouseMoved", x=0, y=0)
         page.picture(HERE / "demo.png")
@@ -49,4 +49,4 @@ def main(bundle: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])

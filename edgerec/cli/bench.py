@@ -124,7 +124,7 @@ def command(
                 device, offline=offline, memory=nbytes, tell=lambda doing: progress(doing, 0, total)
             ) as machine,
         ):
-            results = bench_all(bundles, settings, device=machine, progress=progress, keep=measured.extend)
+            results = bench_all(bundles, settings, device=machine, progress=progress, on_partial=measured.extend)
     finally:
         if measured:
             _show(measured, out, as_json=as_json)
@@ -174,7 +174,7 @@ def _columns(unit: str) -> dict[str, Cell]:
         "cold load ms": lambda result: _ms(result.measured.cold("load_ms")),
         "first ms": _latency("recommend", "first_ms"),
         "verify ms": lambda result: _ms(result.measured.verify_ms),
-        "speed left": lambda result: f"{load.kept:.0%}" if (load := result.measured.sustained) else None,
+        "speed left": lambda result: f"{load.speed_ratio:.0%}" if (load := result.measured.sustained) else None,
         "users/s": lambda result: f"{max(found):,.0f}" if (found := result.measured.throughputs.values()) else None,
         "peak": _peak,
     }

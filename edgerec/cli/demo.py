@@ -1,4 +1,4 @@
-"""edgerec demo: a web page that recommends from a bundle."""
+"""edgerec demo: a web page that recommends from bundles."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ from edgerec_devices.web.static_site import StaticServer
 
 
 @click.command(cls=Command)
-@argument("bundle", type=FOLDER, help="Folder of the bundle.")
+@argument(
+    "bundles",
+    metavar="BUNDLE...",
+    nargs=-1,
+    required=True,
+    type=FOLDER,
+    help="Folders of the bundles: of one catalogue in different sizes, if there are several.",
+)
 @option("--port", default=8080, help="Port of this machine to serve the page on; 0 for any free one.")
 @option(
     "--out",
     type=PathType("folder", file_okay=False),
     help="Folder to write the page to instead of serving it, for any web server with https.",
 )
-def command(bundle: Path, port: int, out: Path | None) -> None:
-    """Try a bundle in a web page that recommends as you click.
+def command(bundles: tuple[Path, ...], port: int, out: Path | None) -> None:
+    """Try bundles in a web page that recommends as you click.
 
     \b
     Example:
@@ -34,17 +41,18 @@ def command(bundle: Path, port: int, out: Path | None) -> None:
     The recommender runs in the page, offline too, and nothing is sent to a server. The page needs onnxruntime-web,
     which 'edgerec devices setup browser' downloads once. It shows titles if the bundle was exported with --titles. A
     bundle without users (exported with --no-users) recommends from the items that you pick; one with users shows the
-    items most similar to them.
+    items most similar to them. Of several bundles of one catalogue, a slider chooses by size which one recommends.
 
     \b
     More examples:
+      edgerec demo small.bundle full.bundle
       edgerec demo films.bundle --out site
     """
     if out is not None:
-        nbytes = write_demo(bundle, out)
+        nbytes = write_demo(bundles, out)
         messages.print(f"{out}: {format_bytes(nbytes)}, nearly all of it onnxruntime-web", markup=False)
         return
-    with StaticServer(demo_site(bundle), port=port) as server:
+    with StaticServer(demo_site(bundles), port=port) as server:
         say(server.address)
         messages.print("open this address in a browser; press Ctrl-C to stop", markup=False)
         threading.Event().wait()

@@ -32,7 +32,7 @@ from edgerec_bench.frontier import (
     to_csv,
     to_markdown,
 )
-from edgerec_bench.grid import Grid, grid_outputs, run_grid
+from edgerec_bench.grid import GridResult, grid_outputs, run_grid
 from edgerec_bench.record import write_record
 
 KIND = "frontier"
@@ -110,7 +110,7 @@ def command(
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, tell=_tell)
+        grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, on_message=_tell)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     frontier = Frontier(
@@ -144,7 +144,7 @@ def _tell(line: str) -> None:
     messages.print(line, markup=False)
 
 
-def _failures(grid: Grid) -> list[str]:
+def _failures(grid: GridResult) -> list[str]:
     return [f"{name} failed: {reason}" for name, reason in grid.failures.items()]
 
 

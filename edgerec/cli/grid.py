@@ -15,7 +15,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
-from edgerec_bench.grid import AXES, Grid, Plan, Row, Standing, grid_outputs, run_grid
+from edgerec_bench.grid import AXES, GridPlan, GridResult, GridStatus, Row, grid_outputs, run_grid
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20")
 
@@ -55,7 +55,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     if bundles is not None:
         outputs.append(Output(bundles, "--bundles", folder=True, shared=True))
     check_outputs(outputs, [plan], overwrite=None)
-    combinations = Plan.read(plan)
+    combinations = GridPlan.read(plan)
     check_outputs(outputs, map(data_path, combinations.data), overwrite=None)
     with resumable(f"the results so far are in {out}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(
@@ -65,7 +65,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
             verify=not no_verify,
             bundles=bundles,
             progress=progress,
-            tell=lambda line: messages.print(line, markup=False),
+            on_message=lambda line: messages.print(line, markup=False),
         )
     _show(grid, as_json)
     if grid.failures:
@@ -74,24 +74,24 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Standing], None]]:
+def progress_bar() -> Iterator[Callable[[GridStatus], None]]:
     """Show a bar on standard error while the block runs, and yield the function that `run_grid` updates it with."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 
-        def show(standing: Standing) -> None:
-            parts = [*standing.running]
-            if standing.failed:
-                parts.append(f"{standing.failed} failed")
-            if standing.best is not None:
-                parts.append(f"best {standing.best[1]:.4f} {standing.best[0]}")
-            bar.update(task, description="\n".join(parts), completed=standing.done, total=standing.total)
+        def show(status: GridStatus) -> None:
+            parts = [*status.running]
+            if status.failed:
+                parts.append(f"{status.failed} failed")
+            if status.best is not None:
+                parts.append(f"best {status.best[1]:.4f} {status.best[0]}")
+            bar.update(task, description="\n".join(parts), completed=status.done, total=status.total)
 
         yield show
 
 
-def _show(grid: Grid, as_json: bool) -> None:
+def _show(grid: GridResult, as_json: bool) -> None:
     for note in grid.notes:
         messages.print(note, markup=False)
     if as_json:

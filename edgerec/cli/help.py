@@ -143,7 +143,8 @@ class Group(click.Group):
         """Find the command that the first argument names. Raises UsageError if there is none."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            suggested = suggestion(name, self.list_commands(ctx))
+            options = [one for parameter in self.get_params(ctx) for one in parameter.opts if one.startswith("--")]
+            suggested = suggestion(name, [*self.list_commands(ctx), *options])  # 'help' means --help
             raise click.UsageError(f"there is no command '{name}'{suggested}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -111,7 +111,8 @@ def _table(table: Table) -> dict[str, Any]:
 
 def _text(value: Any, *, as_bytes: bool) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{name}: {_text(part, as_bytes=as_bytes)}" for name, part in value.items()) or "none"
+        given = {name: part for name, part in value.items() if part is not None}
+        return "\n".join(f"{name}: {_text(part, as_bytes=as_bytes)}" for name, part in given.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

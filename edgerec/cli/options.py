@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option
+from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option, suggestion
 from edgerec.console import messages
 from edgerec.data import Interactions, load_data, named_sets
+from edgerec.errors import DataError
 
 
 class PathType(click.Path):
@@ -133,7 +134,13 @@ def warn_if_nothing_to_resume(out: Path) -> None:
 
 def load(data: str, min_user: int = 1, min_item: int = 1, encoding: str | None = None) -> Interactions:
     """Load a data set by name or path; its source, licence and how it was read are printed on standard error."""
-    interactions = load_data(data, encoding=encoding, progress=lambda line: messages.print(line, markup=False))
+    try:
+        interactions = load_data(data, encoding=encoding, progress=lambda line: messages.print(line, markup=False))
+    except DataError as error:
+        place = data_path(data)
+        if place is None or place.exists():
+            raise
+        raise type(error)(f"{error}{suggestion(data, named_sets())}") from error
     if min_user > 1 or min_item > 1:
         interactions = interactions.filter(min_user=min_user, min_item=min_item)
     return interactions

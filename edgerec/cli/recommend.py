@@ -82,6 +82,9 @@ def command(
             past = seen
     if user is not None and not model.n_users and past is None:
         raise RequestError("this bundle has no users; give --history, or --data to take the user's history from")
+    if user is None and history is None:
+        way = "--user" if model.n_users else "--history with the ids of items"
+        raise RequestError(f"recommending needs a user; give {way}")
     users = model.manifest.users
     subject = None if user is None or users is None else raw_id(user, numbers=users.ids != "str")
     allowed = None if allow is None else _items(model, allow)

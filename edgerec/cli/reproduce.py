@@ -26,7 +26,7 @@ from edgerec_bench.reproduce import (
     BUDGETS,
     COMPARED,
     PAPERS,
-    Wanted,
+    ReproductionPlan,
     for_searches,
     outcome,
     searches_folder,
@@ -75,15 +75,15 @@ SEARCH = "Search options"
     metavar="BUDGET",
     help="Budget to train within; may be repeated.",
 )
-@option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each combination.")
+@option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
 @option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
 @option(
     "--minutes",
     type=FiniteRange(0, min_open=True),
     default=60.0,
-    help="Maximum time of a combination in one call, in minutes.",
+    help="Maximum time of one training in a call, in minutes; the next call resumes it.",
 )
-@option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
+@option("--workers", type=click.IntRange(1), default=1, help="Number of trainings to run at the same time.")
 @option(
     "--quick",
     is_flag=True,
@@ -209,7 +209,7 @@ def command(
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
     check_outputs(written, [data_path(task.data)], overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, tell=_tell)
+        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, on_message=_tell)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     found = outcome(task, grid.rows)
@@ -243,7 +243,7 @@ def _task(
     episodes: int | None,
     retrain: int | None,
     **others: Any,
-) -> Wanted:
+) -> ReproductionPlan:
     """Return what to train. Raises RequestError, BenchError, UnsupportedError."""
     common = {"proxy": proxy, "epochs": evaluation_epochs, "candidates": candidates, "episodes": episodes}
     own = for_searches(methods, backbone, {**common, "retrain": retrain})
@@ -261,7 +261,7 @@ def _task(
         own.setdefault(method, {}).update(values)
     if "ciess" in own:
         own["ciess"].setdefault("candidate_sources", _searched_sources(own["ciess"].get(VARIANT, "default")))
-    return Wanted(
+    return ReproductionPlan(
         paper,
         data or PAPERS[paper],
         backbone,

@@ -153,6 +153,6 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
     if truncated is not None:
         facts["truncated after training"] = truncation_text(truncated)
     for name in ("settings", "method settings"):
-        facts[name] = ", ".join(f"{setting}={value}" for setting, value in facts[name].items())
+        facts[name] = ", ".join(f"{setting}={value}" for setting, value in facts[name].items() if value is not None)
     facts["table bytes"] = f"{run.nbytes:,} ({format_bytes(run.nbytes)})"
     print_facts("", facts)

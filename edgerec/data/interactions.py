@@ -238,7 +238,7 @@ def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:
         try:
             "".join(ids.tolist()).encode()
         except UnicodeEncodeError as error:
-            raise DataError(f"{what} ids must be text of whole characters: {error}") from error
+            raise DataError(f"{what} ids must be valid Unicode text: {error}") from error
     return ids, rows.astype(np.int64)
 
 

@@ -99,7 +99,7 @@ def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, prog
         if found is not None:
             return found
     raise DownloadError(
-        f"{entry.name} could not be had ({'; '.join(failures)}); put it into the cache folder, "
+        f"{entry.name} is not available ({'; '.join(failures)}); put it into the cache folder, "
         "or use 'synthetic', which needs no download"
     )
 

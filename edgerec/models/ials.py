@@ -44,7 +44,7 @@ class IALSConfig:
     start: str = "svd"
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
         check_choice("start", self.start, _STARTS)

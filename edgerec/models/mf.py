@@ -53,7 +53,7 @@ class MFConfig:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("lr", self.lr, 1e-9, 1e3)
         check_range("decay", self.decay, 1e-3, 1)
         check_range("batch", self.batch, 1, 1e9)

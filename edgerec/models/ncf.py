@@ -45,7 +45,7 @@ class NCFConfig(MFConfig):
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         super().__post_init__()
         check_range("hidden", self.hidden, 1, 1e5)
         check_range("products", self.products, 0, 1)

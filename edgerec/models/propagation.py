@@ -21,7 +21,7 @@ else:
     Function = torch.autograd.Function
 
 _BLOCKS_A_THREAD = 4
-"""With one block a thread, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
+"""Blocks a thread. With one, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
 
 
 def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any]:

@@ -35,7 +35,7 @@ class SVDConfig:
     b: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         check_range("a", self.a, -2, 2)
         check_range("b", self.b, -2, 2)
 

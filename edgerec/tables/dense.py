@@ -13,7 +13,7 @@ from edgerec.tables.paging import take_rows
 
 
 class DenseTable:
-    """(n_rows, d) float32 values, read-only."""
+    """A read-only table of (n_rows, d) float32 values."""
 
     kind: ClassVar[str] = "dense"
 

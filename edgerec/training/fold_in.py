@@ -46,7 +46,7 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
     """
     if run.users is None or not isinstance(run.encoder, LeastSquaresEncoder):
         raise UnsupportedError(
-            f"items are folded into runs of ials, and this is one of {run.config['backbone']}: train it again with them"
+            f"only runs of ials take new items without training, got {run.config['backbone']}; train again with them"
         )
     for known, new, what in ((run.item_ids, first.item_ids, "item"), (run.user_ids, first.user_ids, "user")):
         if is_text(known) != is_text(new):
@@ -59,8 +59,8 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
     found, place = np.unique(items, return_inverse=True)
     if not found.size:
         raise RequestError(
-            f"{first.name or 'the interactions'} hold {len(new_items)} items that the run does not know, and none that "
-            "a user whom it knows has met: there is nothing to make a row of"
+            f"{first.name or 'the interactions'} hold {len(new_items)} items that the run does not know, and no "
+            "interaction of a known user with one: there is nothing to compute their rows from"
         )
     order = np.lexsort((known_users, place))
     counts = np.bincount(place, minlength=found.size)

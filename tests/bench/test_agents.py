@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench, bench_request, compare, read_results, report, write_results
+from edgerec_bench.interleave import run_interleaved
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.reports.text import report_text
 from edgerec_bench.result.side_by_side import lines
-from edgerec_bench.turns import measure_in_turns
 from edgerec_devices.agent.clock import summary
 from tests.bench.devices import Changed
 
@@ -75,7 +75,7 @@ def test_other_runtimes_are_unlike(web: Result, results: list[Result]) -> None:
 @pytest.mark.parametrize("said", [{"first_ns": 1, "times_ns": []}, {"times_ns": [1]}, 3, {"p50_ms": 1}])
 def test_an_answer_without_figures_is_refused(bundles: tuple[Path, Path], said: object) -> None:
     device = Changed(lambda request, answer: {**answer, "scenarios": {"recommend": said}})
-    with pytest.raises(BenchError, match="answered something else than figures"):
+    with pytest.raises(BenchError, match="invalid agent response"):
         bench(bundles[0], processes=1, calls=5, seconds=0.0, device=device)
 
 
@@ -85,7 +85,7 @@ def test_scenarios_without_a_list_are_the_agents_own(bundles: tuple[Path, Path])
         "task": "bundle", "bundle": str(bundles[0]), "calls": 5, "seconds": 0, "k": 3, "exclude": 1, "history": 1,
         "candidates": [1, 50], "threads": 1, "seed": 0, "ask": [],
     }  # fmt: skip
-    ((answer,),) = measure_in_turns([("it", request)], 1, device)
+    ((answer,),) = run_interleaved([("it", request)], 1, device)
     assert list(answer["scenarios"]) == ["recommend", "recommend, raw ids", "score 1", "score 50"]
 
 
@@ -138,6 +138,6 @@ def test_more_instructions_are_larger_not_slower(counted: Result) -> None:
 @pytest.mark.parametrize("scenario", ["load", "sustained", "offline"])
 def test_what_is_about_seconds_needs_a_clock_of_time(bundles: tuple[Path, Path], scenario: str) -> None:
     device = Changed(clock="instructions")
-    with pytest.raises(BenchError, match=f"counts instructions, which say nothing of {scenario}"):
+    with pytest.raises(BenchError, match=f"counts instructions, which cannot measure {scenario}"):
         bench(bundles[0], scenarios=("recommend", scenario), device=device)
     assert device.asked == []

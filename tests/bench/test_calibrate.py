@@ -11,7 +11,7 @@ import pytest
 
 from edgerec.tables import PrefixTable
 from edgerec_bench import calibrate as module
-from edgerec_bench.calibrate import Effort, Point, fit, main
+from edgerec_bench.calibrate import BundleTiming, Effort, fit, main
 from edgerec_export.cost import TERMS, Calibration
 from edgerec_export.layouts import LAYOUTS, Choice, Plan, Wish
 from tests.bench.conftest import status_of
@@ -26,19 +26,19 @@ def plan(rows: int, widths: tuple[int, ...]) -> Plan:
 def test_known_terms_come_back() -> None:
     known = Calibration("", {"mixed/int8": (20.0, 1.5, 0.7, 0.05)})
     plans = [plan(rows, widths) for rows in (200, 3000, 20_000) for widths in ((6,), (32,), (1, 4, 16, 32))]
-    found = fit("mixed/int8", [Point(one, 1.0, 1e3 * known.ms(one, 1.0)) for one in plans])
+    found = fit("mixed/int8", [BundleTiming(one, 1.0, 1e3 * known.ms(one, 1.0)) for one in plans])
     np.testing.assert_allclose(found.terms, known.terms["mixed/int8"], rtol=1e-6)
     assert max(map(abs, found.errors)) < 1e-9
 
 
 def test_a_contested_processor_is_told() -> None:
-    points = [Point(plan(rows, (6,)), 1.0, 100.0 + rows, 0.5) for rows in (200, 3000, 20_000)]
+    points = [BundleTiming(plan(rows, (6,)), 1.0, 100.0 + rows, 0.5) for rows in (200, 3000, 20_000)]
     assert "other programs took up to 50%" in str(module.warning([fit("mixed/int8", points)]))
     assert module.warning([fit("mixed/int8", [replace(point, cpu_share=1.0) for point in points])]) is None
 
 
 def test_no_term_is_negative() -> None:
-    falling = [Point(plan(rows, (6,)), 1.0, 100.0 - rows / 1000) for rows in (200, 3000, 20_000)]
+    falling = [BundleTiming(plan(rows, (6,)), 1.0, 100.0 - rows / 1000) for rows in (200, 3000, 20_000)]
     assert min(fit("mixed/int8", falling).terms) >= 0
 
 
@@ -46,7 +46,7 @@ def test_a_measured_table_is_what_export_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "QUICK", Effort((300,), (100,), 1))
-    monkeypatch.setattr(module, "QUESTION", {**module.QUESTION, "calls": 5, "seconds": 0.0})
+    monkeypatch.setattr(module, "CALL_SETTINGS", {**module.CALL_SETTINGS, "calls": 5, "seconds": 0.0})
     out = tmp_path / "calibration.json"
     keys = ("csc/fp32", "csr/int8")
     assert status_of(main, ["--quick", *(word for key in keys for word in ("--only", key)), "--out", str(out)]) == 0

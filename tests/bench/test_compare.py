@@ -28,7 +28,7 @@ from edgerec_bench.comparison.changes import (
     verdict,
 )
 from edgerec_bench.result import calls_needed
-from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.figures import Measured, quality_warnings
 from edgerec_bench.result.process import Latency, Process
 from tests.conftest import CommandLine
 
@@ -129,7 +129,7 @@ def test_where_others_took_the_processor_only_more_than_5_percent_counts(made: M
     assert (waited["p50"], waited["p99"], waited["load"]) == ("slower", UNSTABLE, UNSTABLE)
     assert not failures([Limit.parse("load > 2x")], compare([made(1)], [made(2, times=3, share=0.6)]))
     assert verdicts(made(1, noise=0.002), made(2, noise=0.002, times=1.1, share=0.6))["p50"] == "slower"
-    assert any("40%" in doubt for doubt in doubts(contested.measured, {}))
+    assert any("40%" in warning for warning in quality_warnings(contested.measured, {}))
 
 
 def test_bytes_are_exact(made: Made) -> None:
@@ -183,10 +183,10 @@ def test_p99_of_few_calls_is_doubted(made: Made) -> None:
         replace(process, scenarios={"recommend": replace(process.scenarios["recommend"], count=661)})
         for process in result.measured.processes
     )
-    assert not list(doubts(result.measured, {}))
-    (doubt,) = doubts(Measured(few), {})
-    assert "recommend 661, 662 are needed" in doubt
-    assert "coarse" in next(doubts(result.measured, {"clock_ns": 20_000.0}))
+    assert not list(quality_warnings(result.measured, {}))
+    (warning,) = quality_warnings(Measured(few), {})
+    assert "recommend 661, 662 are needed" in warning
+    assert "coarse" in next(quality_warnings(result.measured, {"clock_ns": 20_000.0}))
 
 
 def test_unlike_measurements_are_refused_by_name(made: Made) -> None:
@@ -205,7 +205,7 @@ def test_bundles_are_found_by_name(results: list[Result]) -> None:
     with pytest.raises(BenchError, match="a name twice"):
         compare([*results, results[0]], results)
     renamed = replace(results[0], bundle=replace(results[0].bundle, name="other"))
-    with pytest.raises(BenchError, match="no bundle is in both"):
+    with pytest.raises(BenchError, match="no bundle is in both results"):
         compare(results, [renamed])
 
 
@@ -225,7 +225,7 @@ def test_conditions_hold_beyond_the_interval(made: Made) -> None:
     assert failures([Limit.parse("p50 > 1.1x")], comparison(times=1.3))
     assert not failures([Limit.parse("p50 > 1.1x")], comparison(times=1.11))
     assert failures([Limit.parse("p50 > 1x")], comparison(times=1.11))
-    with pytest.raises(BenchError, match=r"no figure 'p75'.*there is p50, p95"):
+    with pytest.raises(BenchError, match=r"no figure 'p75'.*expected one of: p50, p95"):
         failures([Limit.parse("p75 > 1x")], comparison())
 
 
@@ -248,4 +248,4 @@ def test_a_malformed_condition_is_status_2(made: Made, tmp_path: Path, command_l
     write_results(tmp_path / "r.json", [made(1)])
     done = command_line("compare", "r.json", "r.json", "--fail-if", "p50 is bad", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: 'p50 is bad' is no condition")
+    assert done.stderr.startswith("Error: 'p50 is bad' is not a condition")

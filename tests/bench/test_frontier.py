@@ -28,7 +28,7 @@ from edgerec_bench.frontier import (
     to_markdown,
     to_ship,
 )
-from edgerec_bench.grid.plan import Plan
+from edgerec_bench.grid.plan import GridPlan
 from edgerec_bench.grid.rows import read_rows
 from edgerec_bench.grid.run import run_grid
 from edgerec_bench.reports.frontier_page import SHAPES, frontier_svg, ship_sentence
@@ -109,7 +109,7 @@ def test_a_full_table_is_fitted_into_the_budget(tmp_path: Path) -> None:
 def test_what_cannot_be_fitted_is_refused(change: dict[str, Any], said: str) -> None:
     wanted = {"data": DATA, "backbone": "svd", "method": "dense", "budget": "50%", "precision": "auto", **change}
     with pytest.raises(EdgeRecError, match=said):
-        Plan.parse(wanted).cells()
+        GridPlan.parse(wanted).cells()
 
 
 def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: CommandLine) -> None:
@@ -160,7 +160,7 @@ def test_a_fitted_point_of_an_older_record_has_no_commands() -> None:
 
 
 def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["30%"], "precision": ["int8", "auto"]}
+    chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["50%"], "precision": ["int8", "auto"]}
     plan = frontier_plan(DATA, backbone="svd", seeds=1, **chosen)
     grid = run_grid(plan, tmp_path / "cells.jsonl", verify=False)
     assert grid.failures == {}

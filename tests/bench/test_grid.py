@@ -21,9 +21,9 @@ import pytest
 from edgerec.errors import BenchError, BudgetError, DataError, EdgeRecError, StorageError, UnsupportedError
 from edgerec.files import to_json
 from edgerec.runtime import Recommender
-from edgerec_bench.grid.plan import Plan
+from edgerec_bench.grid.plan import GridPlan
 from edgerec_bench.grid.rows import FORMAT, GridFile, read_rows
-from edgerec_bench.grid.run import Standing, run_grid
+from edgerec_bench.grid.run import GridStatus, run_grid
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import CommandLine, interrupted
 
@@ -156,12 +156,12 @@ def test_a_half_trained_cell_goes_on(tmp_path: Path) -> None:
     cell.wait(60)
     reached = epoch_in(tmp_path)
 
-    def interrupt(standing: Standing) -> None:
+    def interrupt(status: GridStatus) -> None:
         if epoch_in(tmp_path) != reached:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_grid(Plan.parse(plan), tmp_path / "plan.jsonl", progress=interrupt)
+        run_grid(GridPlan.parse(plan), tmp_path / "plan.jsonl", progress=interrupt)
     assert epoch_in(tmp_path) > reached
     assert not (tmp_path / "plan.jsonl").exists()
 
@@ -176,7 +176,7 @@ def epoch_in(folder: Path) -> int:
 
 def test_a_failure_is_told_and_tried_again(tmp_path: Path) -> None:
     out, seen = tmp_path / "out.jsonl", []
-    plan = Plan.parse({**SMALL, "budget": ["1KiB", "50%"]})  # less than ids and graphs take
+    plan = GridPlan.parse({**SMALL, "budget": ["1KiB", "50%"]})  # less than ids and graphs take
     for _ in range(2):
         grid = run_grid(plan, out, workers=2, verify=False, progress=seen.append)
         ((name, reason),) = grid.failures.items()
@@ -184,7 +184,7 @@ def test_a_failure_is_told_and_tried_again(tmp_path: Path) -> None:
         assert "smallest budget" in reason
         assert len(grid.rows) == len(read_rows(out)) == 1
     assert seen[-1].done == seen[-1].failed == 1
-    late = replace(Plan.parse({**SMALL, "seed": 7}), timeout_minutes=1e-4)
+    late = replace(GridPlan.parse({**SMALL, "seed": 7}), timeout_minutes=1e-4)
     (reason,) = run_grid(late, out, verify=False).failures.values()
     assert "took longer" in reason
 
@@ -198,13 +198,13 @@ def test_failures_are_one_line_and_status_2(tmp_path: Path, command_line: Comman
 
 
 def test_bundles_are_kept_where_wanted_and_verified(tmp_path: Path) -> None:
-    grid = run_grid(Plan.parse(SMALL), tmp_path / "out.jsonl", bundles=tmp_path / "bundles")
+    grid = run_grid(GridPlan.parse(SMALL), tmp_path / "out.jsonl", bundles=tmp_path / "bundles")
     (bundle,) = (tmp_path / "bundles").iterdir()
     assert Recommender.load(bundle).manifest.nbytes == grid.rows[0]["bundle_bytes"]
 
 
 def test_a_plan_spans_what_exists() -> None:
-    plan = Plan.parse(
+    plan = GridPlan.parse(
         {
             "data": [DATA],
             "backbone": ["svd", "ials"],
@@ -235,7 +235,7 @@ def test_a_plan_spans_what_exists() -> None:
 def test_the_pages_plan_and_code_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "guide" / "grid.md").read_text()
     (tmp_path / "plan.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
-    cells, notes = Plan.read(tmp_path / "plan.toml").cells()
+    cells, notes = GridPlan.read(tmp_path / "plan.toml").cells()
     assert notes == []
     assert len(cells) == 2 * 5 * 3 * 3  # backbones, methods with budgets, data with precisions but for one pair, seeds
     (tmp_path / "results.jsonl").write_bytes(whole.read_bytes())
@@ -247,7 +247,7 @@ def test_a_pair_that_does_not_exist_is_left_out_with_a_note(monkeypatch: pytest.
     from edgerec.methods.rules import Uniform
 
     monkeypatch.setattr(Uniform, "backbones", frozenset({"ials"}))
-    cells, notes = Plan.parse({**SMALL, "backbone": ["svd", "ials"]}).cells()
+    cells, notes = GridPlan.parse({**SMALL, "backbone": ["svd", "ials"]}).cells()
     assert [cell.backbone for cell in cells] == ["ials"]
     (note,) = notes
     assert "does not work with the backbone 'svd'" in note
@@ -279,21 +279,21 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_is_made(
     change: dict[str, Any], error: type[EdgeRecError], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=said):
-        run_grid(Plan.parse({**SMALL, **change}), tmp_path / "out.jsonl")
+        run_grid(GridPlan.parse({**SMALL, **change}), tmp_path / "out.jsonl")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_plan_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"plan\.toml"):
-        Plan.read(tmp_path / "plan.toml")
+        GridPlan.read(tmp_path / "plan.toml")
     (tmp_path / "plan.toml").write_text("data = [")
-    with pytest.raises(BenchError, match=r"plan\.toml is no TOML"):
-        Plan.read(tmp_path / "plan.toml")
+    with pytest.raises(BenchError, match=r"plan\.toml is not valid TOML"):
+        GridPlan.read(tmp_path / "plan.toml")
 
 
 def test_workers_and_threads_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="--workers 1"):
-        run_grid(Plan.parse({**SMALL, "threads": 2}), tmp_path / "out.jsonl", workers=2)
+        run_grid(GridPlan.parse({**SMALL, "threads": 2}), tmp_path / "out.jsonl", workers=2)
 
 
 @cache

@@ -38,7 +38,7 @@ def dropping(after: int, error: BaseException) -> Changed:
 def partial(bundles: tuple[Path, Path]) -> list[Result]:
     kept: list[Result] = []
     with pytest.raises(BenchError, match="the link dropped"):
-        bench_all(bundles, QUICK, device=dropping(3, BenchError("the link dropped")), keep=kept.extend)
+        bench_all(bundles, QUICK, device=dropping(3, BenchError("the link dropped")), on_partial=kept.extend)
     return kept
 
 
@@ -51,11 +51,11 @@ def test_what_was_measured_before_an_error_is_kept(partial: list[Result]) -> Non
 def test_a_bundle_that_was_not_reached_has_no_result(bundles: tuple[Path, Path]) -> None:
     kept: list[Result] = []
     with pytest.raises(BenchError):
-        bench_all(bundles, QUICK, device=dropping(1, BenchError("gone")), keep=kept.extend)
+        bench_all(bundles, QUICK, device=dropping(1, BenchError("gone")), on_partial=kept.extend)
     assert [result.bundle.name for result in kept] == [bundles[0].name]
     kept.clear()
     with pytest.raises(BenchError):
-        bench_all(bundles, QUICK, device=dropping(0, BenchError("gone")), keep=kept.extend)
+        bench_all(bundles, QUICK, device=dropping(0, BenchError("gone")), on_partial=kept.extend)
     assert kept == []
 
 
@@ -63,7 +63,7 @@ def test_what_fails_at_the_end_costs_nothing_before_it(bundles: tuple[Path, Path
     kept: list[Result] = []
     settings = Settings(1, 5, 0.0, candidates=(), scenarios=("recommend", "sustained"), sustained_seconds=0.1)
     with pytest.raises(BenchError):
-        bench_all(bundles[:1], settings, device=dropping(1, BenchError("gone")), keep=kept.extend)
+        bench_all(bundles[:1], settings, device=dropping(1, BenchError("gone")), on_partial=kept.extend)
     assert "recommend" in kept[0].measured.scenarios
     assert kept[0].partial == "gone"
 
@@ -71,7 +71,7 @@ def test_what_fails_at_the_end_costs_nothing_before_it(bundles: tuple[Path, Path
 def test_ctrl_c_keeps_it_too(bundles: tuple[Path, Path]) -> None:
     kept: list[Result] = []
     with pytest.raises(KeyboardInterrupt):
-        bench_all(bundles[:1], QUICK, device=dropping(1, KeyboardInterrupt()), keep=kept.extend)
+        bench_all(bundles[:1], QUICK, device=dropping(1, KeyboardInterrupt()), on_partial=kept.extend)
     assert [result.partial for result in kept] == ["interrupted"]
 
 
@@ -80,7 +80,7 @@ def test_a_partial_result_is_shown_as_such_and_not_compared(partial: list[Result
     page = (tmp_path / "page.html").read_text()
     assert "partial, 1 of 3 processes were measured: the link dropped" in page
     assert "dense fp32, partial" in page
-    with pytest.raises(BenchError, match=r"is partial \(the link dropped\); measure it whole, or give --force"):
+    with pytest.raises(BenchError, match=r"is partial \(the link dropped\); measure it again, or give --force"):
         compare(partial[:1], partial[:1])
     assert compare(partial[:1], partial[:1], force=True)
 

@@ -14,14 +14,14 @@ from edgerec_bench import read_results, write_results
 from edgerec_bench.result.scale import ScaleResult
 from edgerec_bench.result.scale_table import PEERS as PEERS_COLUMNS
 from edgerec_bench.result.scale_table import markdown, scale_rows
-from edgerec_bench.scale import forms as scale_forms
+from edgerec_bench.scale import contenders as scale_contenders
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale import peers
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, RIVAL, forms_named, rounded
+from edgerec_bench.scale.contenders import BASELINE, CONTENDERS, contenders_named, rounded
 from edgerec_bench.scale.measure import compare
 from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
-from edgerec_bench.scale.tables import Pair, dense_users, mixed_items
+from edgerec_bench.scale.tables import TablePair, dense_users, mixed_items
 from edgerec_devices import Local
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
@@ -41,12 +41,12 @@ def lacking(error: EdgeRecError) -> NoReturn:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Pair:
-    return Pair(mixed_items(3000, 64), dense_users(40, 64))
+def pair() -> TablePair:
+    return TablePair(mixed_items(3000, 64), dense_users(40, 64))
 
 
 @pytest.fixture(scope="module")
-def files(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def files(pair: TablePair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("matrices")
     np.save(folder / "items.npy", pair.items.dense())
     np.save(folder / "users.npy", pair.users.dense())
@@ -54,7 +54,7 @@ def files(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_library_finds_the_best(name: str, pair: Pair, files: dict[str, str], tmp_path: Path) -> None:
+def test_a_library_finds_the_best(name: str, pair: TablePair, files: dict[str, str], tmp_path: Path) -> None:
     """In processes of its own, as it is measured: some libraries warn, and one pins its process to a core."""
     asked: dict[str, Any] = {"peer": name, "index": str(tmp_path / "index"), **files, "k": K}
     device = Local(agent=peers.__name__)
@@ -92,12 +92,12 @@ def test_hnswlib_takes_the_least_effort_that_finds_enough() -> None:
 
     chooser = object.__new__(Hnswlib)
     best = np.tile(np.arange(K), (2, 1))
-    assert chooser._enough(Index(), np.zeros((2, 4), np.float32), best) == {"ef": 40, "recall": 0.95}
+    assert chooser._choose_ef(Index(), np.zeros((2, 4), np.float32), best) == {"ef": 40, "recall": 0.95}
 
 
 @pytest.mark.parametrize(("precision", "share", "least"), [("int8", 0.3, 0.9), ("int4", 0.4, 0.7)])
 def test_a_plain_model_is_rounded_by_onnxruntimes_tools(
-    precision: str, share: float, least: float, pair: Pair, tmp_path: Path
+    precision: str, share: float, least: float, pair: TablePair, tmp_path: Path
 ) -> None:
     whole, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     nbytes = plain_dense(pair.items.dense(), pair.users.dense(), whole, K)
@@ -112,20 +112,20 @@ def test_a_plain_model_is_rounded_by_onnxruntimes_tools(
 
 
 def test_peers_are_the_rival_bundles_and_every_library() -> None:
-    forms = forms_named([], peers=True)
-    assert forms[0] == RIVAL
-    assert {form.name for form in forms if form.kind == "peer"} == set(PEERS)
-    assert {form.name for form in forms if form.kind == "bundle"} == {
+    specs = contenders_named([], peers=True)
+    assert specs[0] == BASELINE
+    assert {spec.name for spec in specs if spec.kind == "peer"} == set(PEERS)
+    assert {spec.name for spec in specs if spec.kind == "bundle"} == {
         "EdgeRec dense int8", "EdgeRec mixed fp32", "EdgeRec mixed int8"
     }  # fmt: skip
-    assert forms_named([]) == FORMS
-    assert [form.name for form in forms_named(["hnswlib"], peers=True)] == [RIVAL.name, "hnswlib"]
+    assert contenders_named([]) == CONTENDERS
+    assert [spec.name for spec in contenders_named(["hnswlib"], peers=True)] == [BASELINE.name, "hnswlib"]
 
 
 def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a library that is not there the table says which command brings it."""
-    monkeypatch.setattr(scale, "QUESTION", {**scale.QUESTION, "seconds": 0.0})
-    monkeypatch.setattr(scale_forms, "CALLS", 5)
+    monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
+    monkeypatch.setattr(scale_contenders, "CALLS", 5)
 
     class Without(Local):
         def run(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     )
     assert result.left_out == (("LiteRT fp32", "it is not installed: pip install 'edgerec[peers]'"),)
     assert "--peers --only" in result.command
-    assert [one.made_with for one in result.contenders][:2] == [{}, {}]
-    assert result.contenders[-1].made_with["version"]
+    assert [one.built_with for one in result.contenders][:2] == [{}, {}]
+    assert result.contenders[-1].built_with["version"]
     write_results(tmp_path / "peers.json", [result])
     assert read_results(tmp_path / "peers.json") == [result]
     assert status_of(main, ["--show", str(tmp_path / "peers.json"), "--markdown"]) == 0
@@ -152,9 +152,9 @@ def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_an_unknown_peer_is_named() -> None:
-    with pytest.raises(BenchError, match="no peer 'annoy'"):
+    with pytest.raises(BenchError, match="unknown library 'annoy'"):
         measure_peer({"peer": "annoy"})
-    with pytest.raises(BenchError, match="no peer 'annoy'"):
+    with pytest.raises(BenchError, match="unknown library 'annoy'"):
         build_index({"peer": "annoy", "index": "x"})
 
 

@@ -165,7 +165,7 @@ def test_small_ratios_keep_two_digits(results: list[Result]) -> None:
     assert whole.ratios == ("", "0.0039x")
 
 
-def test_a_bundle_before_and_after_is_told_apart(results: list[Result], tmp_path: Path) -> None:
+def test_a_bundle_before_and_after_has_two_names(results: list[Result], tmp_path: Path) -> None:
     report([results[0], results[0]], tmp_path / "report.html")
     content = (tmp_path / "report.html").read_text()
     assert content.count("dense.bundle (2)<") == content.count("dense.bundle<") > 4, "in the table and in every chart"

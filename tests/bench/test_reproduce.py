@@ -18,7 +18,7 @@ from edgerec_bench.reproduce import (
     COMPARED,
     METRICS,
     PAPERS,
-    Wanted,
+    ReproductionPlan,
     for_searches,
     outcome,
     published,
@@ -61,7 +61,7 @@ def test_both_papers_share_uniform_and_random_on_yelp() -> None:
 
 def test_the_plan_is_the_papers() -> None:
     settings = for_searches(COMPARED, "lightgcn", {"proxy": "ials", "retrain": 2, "episodes": None})
-    cells, notes = Wanted("ciess", SMALL, method_settings=settings).plan().cells()
+    cells, notes = ReproductionPlan("ciess", SMALL, method_settings=settings).plan().cells()
     assert not notes
     assert len(cells) == len(COMPARED) * 3 * 3
     assert {cell.budget for cell in cells} == set(BUDGETS)
@@ -101,7 +101,7 @@ def test_means_spreads_and_ratios() -> None:
     rows = [row("uniform", "20%", 1, 0.24, 0.40), row("uniform", "20%", 0, 0.22, 0.40)]
     rows += [row("bet", "20%", seed, 0.24, 0.39, differs=5e-4) for seed in (0, 1)]
     own = {"ciess": {"search": "here.searches", "episodes": 2}}
-    found = outcome(Wanted("ciess", "any", methods=("uniform", "bet"), method_settings=own), rows)
+    found = outcome(ReproductionPlan("ciess", "any", methods=("uniform", "bet"), method_settings=own), rows)
     assert found["method_settings"] == {"ciess": {"episodes": 2}}
     uniform, bet = found["rows"]
     assert uniform["recall@20"]["seeds"] == [0.22, 0.24]
@@ -125,20 +125,20 @@ def test_rows_before_their_cut_are_what_the_paper_counts() -> None:
     rows = [row("uniform", "20%", 0, 0.2, 0.3), row("random", "20%", 0, 0.1, 0.2)]
     for one in rows:
         one["metrics"]["uncut"] = {name: value + 0.1 for name, value in one["metrics"]["run"].items()}
-    uniform, random = outcome(Wanted("ciess", "any", methods=("uniform", "random")), rows)["rows"]
+    uniform, random = outcome(ReproductionPlan("ciess", "any", methods=("uniform", "random")), rows)["rows"]
     assert uniform["recall@20"]["mean"] == 0.2
     assert uniform["uncut"]["recall@20"]["mean"] == pytest.approx(0.3)
     assert uniform["of_published"]["recall@20"] == pytest.approx(0.3 / 0.2248)
     columns, cells = shown([uniform, {**random, "uncut": None}])
-    assert cells[0][columns.index("R@20 uncut")] == "0.3000"
-    assert cells[1][columns.index("R@20 uncut")] == "-"
+    assert cells[0][columns.index("R@20 untruncated")] == "0.3000"
+    assert cells[1][columns.index("R@20 untruncated")] == "-"
     assert all(len(line) == len(columns) for line in cells)
 
 
 @pytest.mark.usefixtures("named_ml_1m")
 def test_full_rows_are_told_once_and_compared_with_nothing() -> None:
     rows = [row("uniform", "20%", 0, 0.2, 0.3), row("dense", None, 0, 0.3, 0.4)]
-    dense, uniform = outcome(Wanted("ciess", "any", methods=("dense", "uniform")), rows)["rows"]
+    dense, uniform = outcome(ReproductionPlan("ciess", "any", methods=("dense", "uniform")), rows)["rows"]
     assert (dense["budget"], dense["method"], dense["ndcg@20"]["mean"]) == ("full", "dense", 0.4)
     assert dense["published"] is None
     assert uniform["budget"] == "20%"

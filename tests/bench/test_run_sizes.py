@@ -76,7 +76,7 @@ def test_the_page_draws_runs_beside_results_and_alone(results: list[Result], run
         content = (tmp_path / name).read_text()
         assert content.count('aria-label="values of a row against interactions of a row"') == 1
         assert "runs/films (" in content
-        assert re.search(r"kept no counts of interactions: runs/old\.", content)
+        assert re.search(r"stored no counts of interactions: runs/old\.", content)
         assert "runs/old (" not in content
         assert ("Measure again" in content) == bool(listed)
         assert not re.search("https?:|<script|<link|<img|@import", content)

@@ -15,12 +15,12 @@ from edgerec_bench import read_results, report, write_results
 from edgerec_bench.result.scale import PROMISES, ScaleResult, targets
 from edgerec_bench.result.scale_table import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
 from edgerec_bench.scale import __main__ as program
-from edgerec_bench.scale import forms as scale_forms
+from edgerec_bench.scale import contenders as scale_contenders
 from edgerec_bench.scale import measure as scale
 from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.forms import FORMS, MIXED, RIVAL, forms_named
+from edgerec_bench.scale.contenders import BASELINE, CONTENDERS, MIXED, contenders_named
 from edgerec_bench.scale.measure import compare
-from edgerec_bench.scale.tables import WIDTHS, Pair, dense_users, mixed_items, sparse_users, unstructured_items
+from edgerec_bench.scale.tables import WIDTHS, TablePair, dense_users, mixed_items, sparse_users, unstructured_items
 from edgerec_devices.agent.profile import summary
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
@@ -32,8 +32,8 @@ ALL = "plain dense, no prepacking", "mixed fp32", "mixed int8", "ell fp32", "csc
 @pytest.fixture(scope="module")
 def result() -> ScaleResult:
     patch = pytest.MonkeyPatch()
-    patch.setattr(scale, "QUESTION", {**scale.QUESTION, "seconds": 0.0})
-    patch.setattr(scale_forms, "CALLS", 20)
+    patch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
+    patch.setattr(scale_contenders, "CALLS", 20)
     with patch.context():
         return compare(6000, dimensions=16, users=50, rounds=2, only=ALL)
 
@@ -49,16 +49,16 @@ def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult
     by_name = {one.name: one for one in result.contenders}
     mixed = by_name["EdgeRec mixed fp32"]
     assert by_name["EdgeRec mixed int8"].nbytes < mixed.nbytes < by_name["plain dense ONNX"].nbytes
-    assert mixed.apart == 6000 * 2 + 50 + 6000 * 2  # uint16 and uint8 ids, float16 norms
-    assert result.share(mixed) == (mixed.nbytes - mixed.apart) / (4 * 16 * 6050)
+    assert mixed.excluded_nbytes == 6000 * 2 + 50 + 6000 * 2  # uint16 and uint8 ids, float16 norms
+    assert result.share(mixed) == (mixed.nbytes - mixed.excluded_nbytes) / (4 * 16 * 6050)
 
 
 def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
-    rival, other = result.contenders[0], result.contenders[1]
-    pairs = zip(rival.measured.each(), other.measured.each(), strict=True)
+    baseline, other = result.contenders[0], result.contenders[1]
+    pairs = zip(baseline.measured.each(), other.measured.each(), strict=True)
     assert result.ratios(other) == [one / two for one, two in pairs]
     assert min(result.ratios(other)) <= result.faster(other) <= max(result.ratios(other))
-    assert result.ratios(rival) == [1, 1]
+    assert result.ratios(baseline) == [1, 1]
 
 
 def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult) -> None:
@@ -119,7 +119,7 @@ def test_targets_compare_with_what_was_promised(result: ScaleResult) -> None:
 
 
 def test_every_promise_is_of_a_contender() -> None:
-    assert set(PROMISES) <= {form.name for form in FORMS}
+    assert set(PROMISES) <= {spec.name for spec in CONTENDERS}
 
 
 def test_doubtful_rounds_are_told(result: ScaleResult) -> None:
@@ -145,8 +145,8 @@ def test_growth_shows_every_size(result: ScaleResult) -> None:
 
 
 def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "QUESTION", {**scale.QUESTION, "seconds": 0.0})
-    monkeypatch.setattr(scale_forms, "CALLS", 5)
+    monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
+    monkeypatch.setattr(scale_contenders, "CALLS", 5)
     words = ["--growth", "--dimensions", "8", "--users", "5", "--rounds", "1", "--only", "mixed int8"]
     words += ["--out", str(tmp_path / "growth.json")]
     monkeypatch.setattr(program, "GROWTH", (500,))
@@ -192,8 +192,8 @@ def test_a_bundle_is_profiled_by_operator(capsys: pytest.CaptureFixture[str]) ->
 def test_a_wrong_answer_is_no_contender() -> None:
     scores = np.arange(100, dtype=np.float32)[None]
     with pytest.raises(BenchError, match="its speed means nothing"):
-        scale._same_top(RIVAL, [list(range(20))], scores, np.array([80], np.float32))
-    rounding = replace(RIVAL, exact=False)
+        scale._same_top(BASELINE, [list(range(20))], scores, np.array([80], np.float32))
+    rounding = replace(BASELINE, exact=False)
     assert scale._same_top(rounding, [list(range(70, 90))], scores, np.array([80], np.float32)) == 0.5
 
 
@@ -208,7 +208,7 @@ def test_a_tenth_of_the_values_is_kept() -> None:
 
 
 def test_the_best_are_numpys() -> None:
-    pair = Pair(mixed_items(500, 8), dense_users(3, 8))
+    pair = TablePair(mixed_items(500, 8), dense_users(3, 8))
     scores, limit = pair.best([0, 2], 20)
     expected = pair.users.rows([0, 2]) @ pair.items.dense().T
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
@@ -219,7 +219,7 @@ def test_two_gigabytes_go_beside_the_plain_model(tmp_path: Path, monkeypatch: py
     import onnxruntime
 
     monkeypatch.setattr("edgerec_export.plain.LARGEST_FILE", 100)
-    pair = Pair(mixed_items(500, 8), dense_users(3, 8))
+    pair = TablePair(mixed_items(500, 8), dense_users(3, 8))
     nbytes = plain_dense(pair.items.dense(), pair.users.dense(), tmp_path / "plain.onnx")
     assert nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert (tmp_path / "plain.bin").stat().st_size == 4 * 500 * 8
@@ -230,9 +230,9 @@ def test_two_gigabytes_go_beside_the_plain_model(tmp_path: Path, monkeypatch: py
 
 
 def test_names_choose_contenders() -> None:
-    assert [form.name for form in forms_named(["mixed int8"])] == ["plain dense ONNX", "EdgeRec mixed int8"]
-    assert forms_named([]) == FORMS
-    assert all(form.tables == MIXED for form in FORMS if form.kind != "bundle")
+    assert [spec.name for spec in contenders_named(["mixed int8"])] == ["plain dense ONNX", "EdgeRec mixed int8"]
+    assert contenders_named([]) == CONTENDERS
+    assert all(spec.tables == MIXED for spec in CONTENDERS if spec.kind != "bundle")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def test_every_example_is_understood(path: str) -> None:
     examples = re.findall(r"^ +(edgerec .*)$", CONTEXTS[path].command.help or "", re.MULTILINE)
     assert examples
     for line in examples:
-        command, context, words = group, CONTEXTS["edgerec"], shlex.split(line)[1:]
+        command: click.Command = group
+        context, words = CONTEXTS["edgerec"], shlex.split(line)[1:]
         while isinstance(command, click.Group):
             _, found, words = command.resolve_command(context, words)
             assert found is not None
@@ -135,6 +136,7 @@ def test_every_option_is_listed_once(path: str) -> None:
         ("exprot", "there is no command 'exprot'; did you mean 'export'? See 'edgerec --help'"),
         ("Train", "there is no command 'Train'; did you mean 'train'? See 'edgerec --help'"),
         ("foldin", "there is no command 'foldin'; did you mean 'fold-in'? See 'edgerec --help'"),
+        ("help", "there is no command 'help'; did you mean '--help'? See 'edgerec --help'"),
         ("xyzzy", "there is no command 'xyzzy'. See 'edgerec --help'"),
         ("devices setpu", "there is no command 'setpu'; did you mean 'setup'? See 'edgerec devices --help'"),
         ("train --buget 10%", "there is no option '--buget'; did you mean '--budget'? See 'edgerec train --help'"),

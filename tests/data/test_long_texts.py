@@ -148,7 +148,7 @@ def test_what_is_no_text_is_refused() -> None:
         from_arrays(table, table, item_ids=np.array(["a", 1], object))
 
 
-@pytest.mark.parametrize(("wrong", "says"), [("nan", "missing value"), ("\ud800", "whole characters"), ("a\0", "NUL")])
+@pytest.mark.parametrize(("wrong", "says"), [("nan", "missing value"), ("\ud800", "valid Unicode"), ("a\0", "NUL")])
 def test_ids_of_any_length_are_refused_for_the_same_reasons(wrong: str, says: str) -> None:
     users = np.array(["u" * LONG, wrong, *(f"user-{number}" for number in range(2000))], object)
     with pytest.raises(DataError, match=says):

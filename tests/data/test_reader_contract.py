@@ -104,7 +104,7 @@ CASES = {
     "no such encoding": Case("user,item\n1,2\n", says=("no text encoding 'latin1x'",), encoding="latin1x"),
     "an encoding of bytes": Case("user,item\n1,2\n", says=("no text encoding 'base64'",), encoding="base64"),
     "an encoding with NUL": Case("user,item\n1,2\n", says=("no text encoding",), encoding="a\0"),
-    "half a character": Case("user,item\n\\ud800,2\n", says=("whole characters",), encoding="unicode_escape"),
+    "half a character": Case("user,item\n\\ud800,2\n", says=("valid Unicode",), encoding="unicode_escape"),
 }
 
 
@@ -170,7 +170,7 @@ PAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "nan as text of NumPy": ({"users": np.array(["a", "nan"])}, "stands for a missing value"),
     "NUL": ({"items": ["a\0", "a"]}, "NUL"),
     "NUL, as pandas keeps text": ({"items": np.array(["a\0", "a"], object)}, "NUL"),
-    "half a character": ({"users": ["\ud800", "a"]}, "whole characters"),
+    "half a character": ({"users": ["\ud800", "a"]}, "valid Unicode"),
     "an unsigned time": ({"timestamps": np.array([1, 2**64 - 1], np.uint64)}, "63 bits"),
     "a time that is too large": ({"timestamps": [1, 10**400]}, "must be numbers"),
     "a time that is missing": ({"timestamps": np.array(["2020-01-01", "NaT"], "M8[s]")}, "2 of 2 is missing"),

@@ -24,6 +24,8 @@ KEYS = {
     "Escape": (27, ""),
     " ": (32, " "),
     "ArrowDown": (40, ""),
+    "ArrowLeft": (37, ""),
+    "ArrowRight": (39, ""),
     "ArrowUp": (38, ""),
 }
 

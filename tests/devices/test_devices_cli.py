@@ -54,7 +54,9 @@ def test_a_check_that_passes(command_line: CommandLine) -> None:
     steps = json.loads(done.stdout)
     assert [step["step"] for step in steps] == ["needs", "opens", "facts", "measures", "answers"]
     assert all(step["ok"] for step in steps)
-    assert re.fullmatch(r"a bundle of \S+ KiB arrives, and its answers there are this machine's", steps[-1]["found"])
+    assert re.fullmatch(
+        r"a bundle of \S+ KiB was pushed, and the device returns this machine's recommendations", steps[-1]["found"]
+    )
 
 
 def test_a_device_that_answers_otherwise_fails_the_check() -> None:
@@ -62,7 +64,7 @@ def test_a_device_that_answers_otherwise_fails_the_check() -> None:
         first, second, *others = answer["answers"][-1]
         return {**answer, "answers": [*answer["answers"][:-1], [second, first, *others]]}
 
-    with pytest.raises(BenchError, match=r"^local answers a bundle otherwise than this machine"):
+    with pytest.raises(BenchError, match=r"^local returns other recommendations than this machine"):
         check_bundle(Changed(swapped))
 
 

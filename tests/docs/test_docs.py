@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.experiments.by_heart import cells as by_heart_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
-from bench.experiments.search_oracles import cells as oracle_cells
+from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
 from bench.experiments.trained import cells as trained_cells
+from bench.experiments.validation_overfitting import cells as overfitting_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
@@ -331,20 +331,20 @@ def test_the_papers_protocol_gave_what_the_result_says(name: str) -> None:
     columns, cells = reproduced(json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())["rows"])
     picked = []
     for row in (dict(zip(columns, cell, strict=True)) for cell in cells):
-        # Where no row is larger than another the cut takes nothing.
-        recall, ndcg = (row[m] if row[f"{m} uncut"] == "-" else row[f"{m} uncut"] for m in ("R@20", "N@20"))
+        # Where all rows have one size nothing is truncated.
+        recall, ndcg = (row[m] if row[f"{m} untruncated"] == "-" else row[f"{m} untruncated"] for m in ("R@20", "N@20"))
         published = row["paper's R@20"], row["paper's N@20"]
-        picked.append([row["kept"], row["method"], recall, published[0], ndcg, published[1], row["N@20"]])
+        picked.append([row["density"], row["method"], recall, published[0], ndcg, published[1], row["N@20"]])
     assert rows_of(name, SEARCHED) == picked
 
 
-def test_what_searches_learn_by_heart_is_that_of_the_result() -> None:
+def test_overfitting_of_searches_is_that_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "by-heart-ml-1m.json").read_text())
-    assert rows_of("by-heart", SEARCHED) == by_heart_cells(result["rows"])
+    assert rows_of("by-heart", SEARCHED) == overfitting_cells(result["rows"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("oracle-*.json")), ids=lambda p: p.stem)
-def test_how_oracles_rank_is_that_of_the_result(path: Path) -> None:
+def test_how_proxies_rank_is_that_of_the_result(path: Path) -> None:
     found = json.loads(path.read_text())["correlations"]
     expected = [
         [c["of"], c["with"], f"{c['all']:.3f}", f"{c['better_half']:.3f}", str(c["place_of_best"])] for c in found
@@ -354,7 +354,7 @@ def test_how_oracles_rank_is_that_of_the_result(path: Path) -> None:
 
 def test_what_searches_end_with_is_that_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "search-oracles-ml-1m.json").read_text())
-    assert rows_of("search-oracles-ml-1m", SEARCHED) == oracle_cells(result["rows"])
+    assert rows_of("search-oracles-ml-1m", SEARCHED) == proxy_cells(result["rows"])
     ials, backbone = result["rows"]
     assert ials["seconds"]["mean"] < 600
     assert ials["ndcg@20"]["mean"] >= backbone["ndcg@20"]["mean"]  # as the page says

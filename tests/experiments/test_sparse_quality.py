@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from bench.experiments import sparse_quality
-from bench.experiments.sparse_quality import METHODS, REDUCED, Question, Reduced, leads, measured, reduced, trials
+from bench.experiments.sparse_quality import (
+    METHODS,
+    REDUCED,
+    QualityComparison,
+    Reduced,
+    leads,
+    measured,
+    reduced,
+    trials,
+)
 from edgerec_bench.grid.rows import read_rows
 
 
@@ -66,14 +75,14 @@ def test_the_best_trial_on_validation_is_kept_and_the_table_goes_on(
     """The second trial learns nothing: decay takes all away."""
     monkeypatch.setitem(REDUCED, "mf", Reduced(2, {}, -8.0, l2=(0.001, 1000.0)))
     grid = tmp_path / "cells.jsonl"
-    question = Question(("synthetic:80x50x1500",), ("mf",), ("uniform",), ("10%",), 1, 16, 2, grid)
-    rows, tuned = measured(question)
+    comparison = QualityComparison(("synthetic:80x50x1500",), ("mf",), ("uniform",), ("10%",), 1, 16, 2, grid)
+    rows, tuned = measured(comparison)
     (told,) = tuned.values()
     assert [trial["l2"] for trial in told] == [0.001, 1000.0]
     assert told[0]["ndcg@20"] > told[1]["ndcg@20"]
     assert rows[0]["settings"] == {"l2": 0.001}
     before = grid.read_bytes()
     assert len(read_rows(grid)) == 2
-    again, _ = measured(question)
+    again, _ = measured(comparison)
     assert again == rows
     assert grid.read_bytes() == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.experiments.sparse_training import ablation, claims, main, measured_apart
+from bench.experiments.sparse_training import ablation, claims, main, measure_isolated
 from edgerec.errors import BenchError
 
 HAS_PROC = Path("/proc/self/status").exists()
@@ -18,7 +18,7 @@ HAS_PROC = Path("/proc/self/status").exists()
 def test_training_takes_a_fraction_of_what_dense_training_takes() -> None:
     """What grows with rows and values at most 15 % at a density of 10 %; all that the process holds, less than half."""
     settings = ("synthetic:12000x8000x100000", 128, 0.1, 1)
-    dense, sparse = (measured_apart(name, *settings) for name in ("dense", "sparserec"))
+    dense, sparse = (measure_isolated(name, *settings) for name in ("dense", "sparserec"))
     assert sparse["array_bytes"] <= 0.15 * dense["array_bytes"]
     assert sparse["training_peak_bytes"] < 0.5 * dense["training_peak_bytes"]
     # The figures for arrays are what the dense process really held.
@@ -27,7 +27,7 @@ def test_training_takes_a_fraction_of_what_dense_training_takes() -> None:
 
 def test_what_cannot_be_measured_says_why() -> None:
     with pytest.raises(BenchError, match="no such data"):
-        measured_apart("dense", "no such data", 8, 0.1, 1)
+        measure_isolated("dense", "no such data", 8, 0.1, 1)
 
 
 def test_each_claim_is_left_out_in_turn(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return out, json.loads(out.read_text())
 
 
-def test_rows_are_of_the_streams_that_were_followed(made: tuple[Path, dict[str, Any]]) -> None:
+def test_rows_are_of_the_trained_streams(made: tuple[Path, dict[str, Any]]) -> None:
     out, figures = made
     assert figures["format"] == "edgerec.streams"
     assert [row["method"] for row in figures["rows"]] == ["uniform", "popularity"]

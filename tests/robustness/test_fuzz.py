@@ -1,4 +1,4 @@
-"""Spoilt bundles: a few hundred of the committed run's, and that a fault of each kind is found."""
+"""Corrupted bundles: a few hundred of the committed run's, and that a fault of each kind is found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from bench.experiments import fuzz as fuzz_module
 from bench.experiments.fuzz import Tally, bundles, fuzz
-from bench.experiments.fuzz_worker import KEPT, REHASHED, answers, dump, mutant, parse
+from bench.experiments.fuzz_worker import REHASHED, UNHASHED, answers, dump, mutant, parse
 from tests.runtime.test_recommender import damaged
 
 
@@ -20,18 +20,18 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return bundles(tmp_path_factory.mktemp("fuzz"))
 
 
-def test_spoilt_bundles_are_refused_or_are_bundles() -> None:
+def test_corrupted_bundles_are_refused_or_are_bundles() -> None:
     tally = fuzz(400, seed=1)
     assert tally.faults == []
     assert sum(counts.total() for counts in tally.outcomes.values()) == 400
     kept = [counts for (_, rehashed), counts in tally.outcomes.items() if not rehashed]
     assert all(counts.total() == counts["refused"] for counts in kept)
-    assert {way for way, rehashed in tally.outcomes if not rehashed} == set(KEPT)
+    assert {way for way, rehashed in tally.outcomes if not rehashed} == set(UNHASHED)
     assert {way for way, rehashed in tally.outcomes if rehashed} == set(REHASHED)
     assert set(tally.errors) <= {"BundleError", "RequestError"}
 
 
-def test_the_bundles_answer_before_they_are_spoilt(sources: list[Path], tmp_path: Path) -> None:
+def test_the_bundles_answer_before_they_are_corrupted(sources: list[Path], tmp_path: Path) -> None:
     for source in sources:
         expected = answers(source)
         assert answers(damaged(source, tmp_path / source.name)) == expected

@@ -10,7 +10,7 @@ import pytest
 
 from bench.experiments import patch_soak
 from bench.experiments.patch_stream import cells as patch_stream_cells
-from bench.experiments.patch_stream import follow, patches
+from bench.experiments.patch_stream import patches, train
 from bench.experiments.patches import cells, measure, survive
 from edgerec.errors import BenchError
 
@@ -27,7 +27,7 @@ def test_a_tenth_of_the_rows_is_a_small_patch() -> None:
 
 def test_patches_follow_a_stream(tmp_path: Path) -> None:
     stream = tmp_path / "stream"
-    follow("synthetic:300x200x9000", "2", "30%", stream)
+    train("synthetic:300x200x9000", "2", "30%", stream)
     (row,) = patches(stream, 1, tmp_path)
     for side, inserted, rows in (("user", 185, 300), ("item", 95, 200)):
         assert row["changes"][side]["inserted"] == inserted
@@ -55,17 +55,17 @@ def test_a_short_soak(tmp_path: Path) -> None:
 
 def test_a_soak_finds_an_answer_of_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong score among the answers that are expected, and the run ends."""
-    real = patch_soak.Known.of
+    real = patch_soak.KnownAnswers.of
 
-    def spoilt(*arguments: Any) -> patch_soak.Known:
+    def corrupted(*arguments: Any) -> patch_soak.KnownAnswers:
         known = real(*arguments)
         for version in range(3):
             scores = np.frombuffer(known.answers[version, "score", 7], np.float32)
             known.answers[version, "score", 7] = np.nextafter(scores, np.float32(np.inf)).tobytes()
         return known
 
-    monkeypatch.setattr(patch_soak.Known, "of", spoilt)
-    with pytest.raises(BenchError, match="a 'score' answer is of none of the versions that were live"):
+    monkeypatch.setattr(patch_soak.KnownAnswers, "of", corrupted)
+    with pytest.raises(BenchError, match="a 'score' answer is of none of the live versions"):
         patch_soak.soak(tmp_path, **{**SMALL, "seconds": 60.0})
 
 

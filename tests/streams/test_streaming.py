@@ -189,7 +189,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_the_end_cannot_keep_is_refused_at_the_beginning(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match=r"in the end the stream has 1.. rows.*the smallest budget is 1.."):
+    with pytest.raises(BudgetError, match=r"the last segment of the stream has 1.. rows.*the smallest budget is 1.."):
         train_stream(drifting(), out=tmp_path / "stream", **{**WANTED, "budget": "100"})
     assert not (tmp_path / "stream").exists()
 

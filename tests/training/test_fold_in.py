@@ -111,7 +111,7 @@ def test_what_cannot_be_folded_in(data: Interactions) -> None:
     with pytest.raises(RequestError, match="0 items that the run does not know"):
         fold_in(run, data)
     strangers = Interactions.from_pairs(np.array([777_777]), np.array([9001]))
-    with pytest.raises(RequestError, match="1 items that the run does not know, and none that a user"):
+    with pytest.raises(RequestError, match="1 items that the run does not know, and no interaction of a known user"):
         fold_in(run, strangers)
     with pytest.raises(RequestError, match=r"item ids .* differ in kind"):
         fold_in(run, Interactions.from_pairs(np.array([1]), np.array(["film"])))

@@ -1,4 +1,4 @@
-"""From one result to the next: ratios, how sure they are, and conditions that fail."""
+"""Comparison of two results: ratios with confidence intervals, and conditions on them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From one result to the next: the ratio of every figure with its confidence interval, and what may be said of it.
+"""Comparison of two results: the ratio of every figure with its confidence interval, and a verdict.
 
-The unit of replication is the fresh process, not the call. Calls of one process share its memory layout, its moment and
-its neighbours: a thousand of them say little more about the next process than one does. Each process therefore gives
-one value, and there are few of them: 3 to 10.
+The unit of replication is the fresh process, not the call. Calls of one process share its memory layout and the load of
+the machine, so that a thousand of them predict the next process little better than one. Each process therefore gives
+one value, and samples are small: 3 to 10 values.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from edgerec_bench.result import CONTESTED, AnyResult, Process, Result, differen
 SAME, UNSTABLE = "no difference found", "unstable"
 
 RESOLVED = 1.10
-"""'No difference found' is said only where a tenth either way would have shown."""
+"""The verdict 'no difference found' requires an interval that excludes differences of 10 %."""
 
 AGREE = sqrt(RESOLVED)
-"""5 %: an interval that holds 1 and ends within a tenth of it has its ratio within this.
+"""5 %: the largest ratio of an interval that contains 1 and ends within 10 % of it.
 
-Where other programs took part of the processor, a median must surely differ by more: their load differs from run to
-run, which the spread between one run's processes does not show; tails and load, which hold the waiting itself, say
-nothing.
-Where the yardstick's ratio surely differs from 1 by more, the machine changed its speed, and no time says anything.
+If other programs took part of the processor, a median must differ by more to count: their load varies between runs,
+which the spread between the processes of one run does not show. Tails and load times include the waiting, and are not
+compared at all.
+If the ratio of the yardstick differs significantly from 1 by more, the machine changed its speed, and no times are
+compared.
 """
 
 WORDS = {
@@ -40,42 +41,42 @@ WORDS = {
     "instr.": ("larger", "smaller"),
     "bytes": ("larger", "smaller"),
 }
-"""By unit: what a ratio above 1 is, and one below."""
+"""The verdicts for a ratio above 1 and below 1, by unit."""
 TIMED = ("ms", "users/s")
-"""Units in which other programs and the machine's speed show."""
+"""Units that depend on other programs and on the speed of the machine."""
 
 RSS_BATCH = 64 * 4096
-"""Linux counts resident pages in batches of up to 64 a thread: a reading may be off by that many bytes."""
+"""Linux counts resident pages in batches of up to 64 per thread: the possible error of a reading, in bytes."""
 
 CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """The ratio of two measurements and the limits of its 95 % confidence interval; high is inf where unknown."""
+    """The ratio of two measurements with the limits of its 95 % confidence interval; `high` is inf if unknown."""
 
     ratio: float
     low: float
     high: float
 
     def to_json(self) -> dict[str, Any]:
-        """A limit that is unknown is null."""
+        """Return the fields; unknown limits are None."""
         known = math.isfinite(self.high)
         return {"ratio": self.ratio, "low": self.low if known else None, "high": self.high if known else None}
 
 
 def ratio_interval(base: Sequence[float], new: Sequence[float], step: float = 0.0) -> Interval:
-    """The ratio new / base of geometric means, with Welch's t-interval on the logarithms.
+    """Return the ratio new / base of geometric means, with Welch's t-interval on the logarithms.
 
-    A bootstrap over 3 to 10 processes resamples the same few values and comes out too narrow; t allows for not knowing
-    the spread. Logarithms, because processes disturb each other by factors; Welch, because the slower of two is often
-    also the more restless.
+    A bootstrap over 3 to 10 processes resamples the same few values and gives intervals that are too narrow; t accounts
+    for the unknown variance. Logarithms are used because disturbances are multiplicative, and Welch's interval because
+    the slower side often varies more.
 
     Args:
-        base, new: one positive value a process.
-        step: what a reading may be off, whatever the number of processes; its rounding error widens the interval.
+        base, new: one positive value for each process.
+        step: resolution of a reading; its rounding error widens the interval.
 
     Returns:
-        An interval from 0 to inf where one side has a single process.
+        The interval; from 0 to inf if one side has a single process.
     """
     logs, more = [math.log(value) for value in base], [math.log(value) for value in new]
     stdtrit = require("scipy.special", "bench").stdtrit
@@ -93,13 +94,13 @@ def ratio_interval(base: Sequence[float], new: Sequence[float], step: float = 0.
 
 @dataclass(frozen=True)
 class Sample:
-    """One figure of one result: a value a process.
+    """One figure of one result, with a value for each process.
 
     Attributes:
-        unit: of `WORDS`.
-        exact: the value is counted, not measured: it has no spread.
-        waits: other programs show in it at once: a percentile above the median, or what happens once.
-        step: what a reading may be off.
+        unit: a key of `WORDS`.
+        exact: True if the value is counted, not measured, and has no variance.
+        waits: True if it includes waiting for other programs: tail percentiles, and what happens once.
+        step: resolution of a reading.
     """
 
     values: tuple[float, ...]
@@ -110,17 +111,17 @@ class Sample:
 
     @property
     def centre(self) -> float:
-        """The geometric mean: its ratios are the ratios shown."""
+        """Geometric mean; displayed ratios are ratios of these."""
         return exp(fsum(map(log, self.values)) / len(self.values))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one figure.
+    """The change of one figure.
 
     Attributes:
         base, new: geometric means over the processes, in `unit`.
-        allowed: the ratio that two measurements of the same thing may have here; inf where nothing can be said.
+        allowed: ratio that two measurements of the same bundle may have; inf if they cannot be compared.
         verdict: slower, faster, larger, smaller, 'no difference found' or 'unstable'.
     """
 
@@ -133,18 +134,18 @@ class Change:
     verdict: str
 
     def to_json(self) -> dict[str, Any]:
-        """The interval as {"ratio", "low", "high"}; `allowed` is null where nothing can be said."""
+        """Return the fields, with the interval as {"ratio", "low", "high"}; an infinite `allowed` is None."""
         allowed = self.allowed if self.allowed < inf else None
         return {**asdict(self), "interval": self.interval.to_json(), "allowed": allowed}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results of bench, figure by figure.
+    """The comparison of two results of bench, figure by figure.
 
     Attributes:
-        machine: the yardstick's ratio: how much slower the machine itself was; None where a result has none.
-        cpu_share: the smaller share of the processor that one of the two had; None where a device does not tell.
+        machine: ratio of the yardstick, the slowdown of the machine itself; None if a result has none.
+        cpu_share: the smaller processor share of the two results; None if a device does not report it.
         again: commands that measure both with more processes.
     """
 
@@ -157,16 +158,16 @@ class Comparison:
 
     @property
     def machine_changed(self) -> bool:
-        """Whether times say nothing, because a fixed piece of work took another time too."""
+        """True if the machine's speed changed, by the yardstick, so that times cannot be compared."""
         return _surely_beyond(self.machine, AGREE)
 
     @property
     def contested(self) -> bool:
-        """Whether other programs took part of the processor: medians must differ by more than 5 % to count."""
+        """True if other programs took part of the processor, so that medians must differ by more than 5 % to count."""
         return self.cpu_share is not None and self.cpu_share < CONTESTED
 
     def to_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the fields, with `machine_changed`, as JSON values."""
         return {
             "base": self.base,
             "new": self.new,
@@ -179,30 +180,31 @@ class Comparison:
 
 
 def compare(base: Sequence[AnyResult], new: Sequence[AnyResult], *, force: bool = False) -> list[Comparison]:
-    """Compare results of the same bundles, found by name; a single one on each side whatever its name.
+    """Compare results of the same bundles, matched by name; single results are compared whatever their names.
 
     Example:
         >>> (films,) = compare(read_results(Path("before.json")), read_results(Path("after.json")))
         >>> [change.figure for change in films.changes if change.verdict == "slower"]
 
     Args:
-        force: compare although devices or settings differ, or a result is partial.
+        force: compare even if devices or settings differ, or a result is partial.
 
     Raises:
-        BenchError: unlike devices or settings (the message says which), a partial result, no bundle in both, or no
-            result of a bundle.
+        BenchError: devices or settings differ (the message names them), a result is partial, no bundle is in both, or
+            there is no result of a bundle.
     """
     pairs = _pairs(_by_name(base), _by_name(new))
     for pair in pairs:
         if partial := next((result for result in pair if result.partial and not force), None):
             raise BenchError(
-                f"the result of {partial.bundle.name} is partial ({partial.partial}); measure it whole, or give --force"
+                f"the result of {partial.bundle.name} is partial ({partial.partial}); measure it again, or give --force"
             )
         unlike = differences(pair)
         if unlike and not force:
-            said = "; ".join(f"{name}: {before!r} and {after!r}" for name, (before, after) in unlike.items())
+            listed = "; ".join(f"{name}: {before!r} and {after!r}" for name, (before, after) in unlike.items())
             raise BenchError(
-                f"unlike measurements cannot be compared ({said}); measure both alike on one device, or give --force"
+                f"the measurements differ in more than the bundles ({listed}); measure both with the same settings on "
+                "one device, or give --force"
             )
     return [_compare(*pair) for pair in pairs]
 
@@ -211,7 +213,8 @@ def _by_name(results: Sequence[AnyResult]) -> dict[str, Result]:
     named = {result.bundle.name: result for result in results if isinstance(result, Result)}
     if len(named) < len(results) or not named:
         raise BenchError(
-            "compare takes results of 'edgerec bench', one a bundle; these hold another kind, or a name twice"
+            "compare takes results of 'edgerec bench' with one result per bundle; a file holds another kind, or a name "
+            "twice"
         )
     return named
 
@@ -221,7 +224,10 @@ def _pairs(base: dict[str, Result], new: dict[str, Result]) -> list[tuple[Result
         return [(next(iter(base.values())), next(iter(new.values())))]
     names = [name for name in base if name in new]
     if not names:
-        raise BenchError(f"no bundle is in both: {', '.join(base)} there, {', '.join(new)} here; measure the same ones")
+        raise BenchError(
+            f"no bundle is in both results: the first has {', '.join(base)}, the second {', '.join(new)}; "
+            "measure the same bundles"
+        )
     return [(base[name], new[name]) for name in names]
 
 
@@ -261,11 +267,11 @@ def _interval(base: Sample, new: Sample) -> Interval:
 
 
 def verdict(interval: Interval, allowed: float = 1.0, words: tuple[str, str] = ("slower", "faster")) -> str:
-    """What an interval allows to say.
+    """Return the verdict for an interval.
 
     Args:
-        allowed: as in `Change`.
-        words: for a ratio above 1, and for one below.
+        allowed: see `Change`.
+        words: verdicts for a ratio above 1 and below 1.
     """
     if interval.low > allowed:
         return words[0]
@@ -277,7 +283,7 @@ def verdict(interval: Interval, allowed: float = 1.0, words: tuple[str, str] = (
 
 
 def _surely_beyond(interval: Interval | None, ratio: float) -> bool:
-    """Whether an interval does not hold 1 and its ratio is more than `ratio` either way."""
+    """Return True if the interval excludes 1 and its ratio is beyond `ratio` in either direction."""
     if interval is None or interval.low <= 1 <= interval.high:
         return False
     return not 1 / ratio <= interval.ratio <= ratio
@@ -290,7 +296,7 @@ def _machine(base: Result, new: Result) -> Interval | None:
 
 
 def _samples(result: Result) -> dict[str, Sample]:
-    """Every figure that has a ratio; memory only where it is well above what the kernel resolves."""
+    """Return every figure that has a ratio; memory only if it is well above the kernel's resolution."""
     found = {name: sample for name, sample in _times(result) if sample.values and min(sample.values) > 0}
     peaks = [process.above_bare("VmHWM") for process in result.measured.processes]
     known = tuple(float(peak) for peak in peaks if peak is not None and peak > 4 * RSS_BATCH)
@@ -319,7 +325,7 @@ def _times(result: Result) -> Iterator[tuple[str, Sample]]:
 
 
 def _each(result: Result, figure: Callable[[Process], float | None], unit: str) -> Sample:
-    """What happens once in each process; empty where one has none."""
+    """Return a figure that is measured once in each process; empty if a process does not have it."""
     values = [value for value in map(figure, result.measured.processes) if value is not None]
     whole = len(values) == len(result.measured.processes)
     return Sample(tuple(values) if whole else (), unit, waits=unit == "ms")
@@ -330,38 +336,38 @@ GRAMMAR = re.compile(r"\s*(?P<figure>[a-z][a-z0-9 ]*?)\s*>\s*(?P<times>\d+(\.\d+
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure, and the ratio to the base that it must not surely exceed."""
+    """A condition: a figure, and the ratio to the base that it must not exceed."""
 
     figure: str
     times: float
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Read 'FIGURE > NUMBERx'. Raises BenchError where it is anything else."""
+        """Parse 'FIGURE > NUMBERx'. Raises BenchError for any other text."""
         match = GRAMMAR.fullmatch(text)
         if match is None or float(match["times"]) == 0:
-            raise BenchError(f"{text!r} is no condition; write FIGURE > NUMBERx, such as 'p50 > 1.1x'")
+            raise BenchError(f"{text!r} is not a condition; write FIGURE > NUMBERx, such as 'p50 > 1.1x'")
         return cls(match["figure"], float(match["times"]))
 
     def __str__(self) -> str:
         return f"{self.figure} > {self.times:g}x"
 
     def change(self, comparison: Comparison) -> Change:
-        """The change that the limit is about. Raises BenchError where the comparison has no such figure."""
+        """Return the change of the figure. Raises BenchError if the comparison has no such figure."""
         for change in comparison.changes:
             if change.figure == self.figure:
                 return change
         known = ", ".join(change.figure for change in comparison.changes)
-        raise BenchError(f"no figure {self.figure!r} in both results of {comparison.new}; there is {known}")
+        raise BenchError(f"no figure {self.figure!r} in both results of {comparison.new}; expected one of: {known}")
 
     def exceeded(self, comparison: Comparison) -> bool:
-        """Whether the whole interval lies above the limit, noise between equal runs allowed for."""
+        """Return True if the whole interval is above the limit, with an allowance for noise between runs."""
         change = self.change(comparison)
         return change.interval.low > self.times * change.allowed
 
 
 def failures(limits: Sequence[Limit], comparisons: Sequence[Comparison]) -> list[str]:
-    """One line for each limit that a bundle exceeds. Raises BenchError for a figure that is not compared."""
+    """Return one line for each limit that a bundle exceeds. Raises BenchError for a figure that is not compared."""
     return [
         f"{comparison.new}: {limit} holds: {(ratio := limit.change(comparison).interval).ratio:.3f}x, "
         f"at least {ratio.low:.3f}x"

@@ -1,4 +1,4 @@
-"""One cell of a grid, in a process of its own: `run_grid` starts it."""
+"""The process of one grid cell, started by `run_grid`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans of a grid: lists along six axes in a TOML file, and the cells that they span."""
+"""Grid plans: lists along six axes in a TOML file, and the cells that they span."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgerec_export import ExportRequest
 from edgerec_export.layouts import layout
 
 FULL = "full"
-"""In a budget's place, where a method has none."""
+"""The text that stands for the budget of a method without one."""
 AXES: dict[str, tuple[type, ...]] = {
     "data": (str,),
     "backbone": (str,),
@@ -32,23 +32,23 @@ AXES: dict[str, tuple[type, ...]] = {
     "precision": (str,),
     "seed": (int,),
 }
-"""The lists of a plan and the types of their entries; a single value stands for a list of one."""
+"""The lists of a plan and the types of their entries. A single value stands for a list of one."""
 
 AUTO = "auto"
-"""The precision of cells that are trained in full, and cut and quantised at export to the bytes of the budget."""
+"""The precision of cells that are trained in full, then truncated and quantised at export to fit their budget."""
 
 _OTHERS = ("settings", "method_settings", "skip", "timeout_minutes")
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all cells of a plan have in common.
+    """The settings that all cells of a plan share.
 
     Attributes:
-        split, dimensions, epochs, patience: of the training; None for the backbone's own.
+        split, dimensions, epochs, patience: settings of the training; None takes the backbone's default.
         min_user, min_item: the k-core filter of the data.
-        layout: of the bundles; 'auto' is chosen for each, and told in its row.
-        threads: of each cell. On one thread a row is the same to the bit whatever interrupts it.
+        layout: layout of the bundles; with 'auto' each row records the chosen one.
+        threads: threads of each cell. With one thread a row is identical bit for bit, even if its cell was interrupted.
     """
 
     split: str = "random:80/20"
@@ -66,13 +66,13 @@ _SHARED = {field.name: str if field.type == "str" else int for field in fields(S
 
 @dataclass(frozen=True)
 class Cell:
-    """One training, its export and their measurement: everything that decides the outcome, in JSON's types.
+    """One training, its export and their measurement: everything that decides the outcome, in JSON types.
 
     Attributes:
-        data: a name or path that `load_data` takes.
-        budget: None where the method takes none. Of the precision AUTO, of the bundle in bytes.
-        settings, method_settings: of this backbone and this method.
-        data_fingerprint: of the interactions; '' until they were looked at.
+        data: a name or path that `load_data` accepts.
+        budget: budget of the training; None if the method takes none. With the precision AUTO, size of the bundle.
+        settings, method_settings: settings of the backbone and of the method.
+        data_fingerprint: fingerprint of the interactions; '' until they are loaded.
     """
 
     data: str
@@ -88,21 +88,21 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The six axes, for people."""
+        """The six axes as readable text."""
         return f"{self.data}/{self.backbone}/{self.method}/{self.budget or FULL}/{self.precision}/{self.seed}"
 
     @cached_property
     def key(self) -> str:
-        """The name, and digits that change with anything else that decides the outcome."""
+        """The name and a hash of everything that decides the outcome."""
         return f"{self.name}@{hashlib.sha256(to_json(asdict(self))).hexdigest()[:8]}"
 
     @property
     def folder_name(self) -> str:
-        """The key as the name of a folder."""
+        """The key as a folder name."""
         return re.sub(r"[^\w.%@-]+", "-", self.key)[-120:]
 
     def request(self) -> TrainRequest:
-        """What to train. Raises UnsupportedError, BudgetError, DataError."""
+        """Return the training request. Raises UnsupportedError, BudgetError, DataError."""
         shared, fitted = self.shared, self.precision == AUTO
         if fitted and find_method(self.method, self.backbone).budgeted:
             raise UnsupportedError(
@@ -127,7 +127,7 @@ class Cell:
         )
 
     def options(self, dense_bytes: int, *, verify: bool) -> ExportRequest:
-        """How to export it; `dense_bytes` are those of the full fp32 tables, of which a budget may be a share."""
+        """Return the export options. `dense_bytes` is the size of the full fp32 tables, to which a share refers."""
         layout, precision = self.shared.layout, self.precision
         if precision != AUTO:
             return ExportRequest(layout=layout, precision=precision, verify=verify)
@@ -137,14 +137,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A grid: every combination of the axes, but for what does not exist and what is to be skipped.
+class GridPlan:
+    """A grid: every combination of the axes, without unsupported and skipped ones.
 
     Attributes:
         data, backbone, method, budget, precision, seed: the axes.
-        settings, method_settings: by backbone and by method; the text 'none' leaves a setting open.
-        skip: a cell is left out where it has one of the values that an entry lists, for each axis that it names.
-        timeout_minutes: of a cell in one call; what it had trained by then is gone on with by the next.
+        settings, method_settings: settings by backbone and by method; the text 'none' stands for None.
+        skip: entries that leave out cells: those with one of the listed values on each axis that the entry names.
+        timeout_minutes: time limit of a cell in one call; the next call resumes from the last epoch.
     """
 
     data: tuple[str, ...]
@@ -160,41 +160,41 @@ class Plan:
     timeout_minutes: float = 60.0
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
-        """Read a TOML file. Raises BenchError or BudgetError where it is no plan, StorageError."""
+    def read(cls, path: Path) -> GridPlan:
+        """Read a TOML file. Raises BenchError or BudgetError if it is no valid plan, StorageError."""
         content = read_bytes(path)
         try:
             fields = parse_toml(content)
         except ValueError as error:
-            raise BenchError(f"{path} is no TOML ({error}); mend that line") from error
+            raise BenchError(f"{path} is not valid TOML ({error}); fix that line") from error
         return cls.parse(fields)
 
     @classmethod
-    def parse(cls, wanted: Mapping[str, Any]) -> Plan:
-        """Check what a TOML file held. Raises BenchError, BudgetError."""
+    def parse(cls, fields: Mapping[str, Any]) -> GridPlan:
+        """Make a plan from the fields of a TOML file, and check them. Raises BenchError, BudgetError."""
         known = (*AXES, *_SHARED, *_OTHERS)
-        unknown = sorted(set(wanted) - set(known))
+        unknown = sorted(set(fields) - set(known))
         if unknown:
             raise BenchError(f"a plan has no {', '.join(unknown)}; it has: {', '.join(known)}")
-        missing = [name for name in ("data", "backbone", "method") if not wanted.get(name)]
+        missing = [name for name in ("data", "backbone", "method") if not fields.get(name)]
         if missing:
             raise BenchError(f"the plan lists no {' and no '.join(missing)}; give a list such as data = ['ml-100k']")
-        minutes = wanted.get("timeout_minutes", cls.timeout_minutes)
+        minutes = fields.get("timeout_minutes", cls.timeout_minutes)
         if type(minutes) not in (int, float) or minutes <= 0:
             raise BenchError(f"the plan's timeout_minutes must be a number above 0, got {minutes!r}")
         return cls(
-            **{name: _axis(name, wanted[name]) for name in AXES if name in wanted},
-            settings=_settings(wanted, "settings", "backbone"),
-            method_settings=_settings(wanted, "method_settings", "method"),
-            skip=_skips(wanted.get("skip", [])),
-            shared=Shared(**{name: _shared(name, wanted[name]) for name in _SHARED if name in wanted}),
+            **{name: _axis(name, fields[name]) for name in AXES if name in fields},
+            settings=_settings(fields, "settings", "backbone"),
+            method_settings=_settings(fields, "method_settings", "method"),
+            skip=_skips(fields.get("skip", [])),
+            shared=Shared(**{name: _shared(name, fields[name]) for name in _SHARED if name in fields}),
             timeout_minutes=minutes,
         )
 
     def cells(self) -> tuple[list[Cell], list[str]]:
-        """The cells in the order of the axes, and a note for each pair of backbone and method that does not exist.
+        """Return the cells in the order of the axes, and a note for each unsupported pair of backbone and method.
 
-        Raises UnsupportedError, BudgetError, DataError for a cell that could not be trained: before any is.
+        Raises UnsupportedError, BudgetError, DataError if a cell could not be trained.
         """
         pairs, notes = self._pairs()
         listed = [
@@ -228,7 +228,7 @@ class Plan:
         return pairs, notes
 
     def _forms(self, method: Method) -> list[tuple[str | None, str]]:
-        """The budgets and precisions of a method, the budgets first."""
+        """Return the pairs of budget and precision to train a method with."""
         needed = [name for name in self.precision if method.budgeted or name == AUTO]
         if needed and not self.budget:
             whose = f"the method {method.name!r}" if method.budgeted else "the precision 'auto'"
@@ -254,11 +254,11 @@ def _shared(name: str, value: Any) -> Any:
     return value
 
 
-def _settings(wanted: Mapping[str, Any], name: str, axis: str) -> dict[str, dict[str, Any]]:
-    tables = wanted.get(name, {})
+def _settings(fields: Mapping[str, Any], name: str, axis: str) -> dict[str, dict[str, Any]]:
+    tables = fields.get(name, {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise BenchError(f"the plan's {name} are by {axis}: write a table such as [{name}.NAME]")
-    unused = sorted(set(tables) - set(_axis(axis, wanted[axis])))
+    unused = sorted(set(tables) - set(_axis(axis, fields[axis])))
     if unused:
         raise BenchError(f"the plan has {name} of {', '.join(unused)}, which is none of its {axis}s")
     return {

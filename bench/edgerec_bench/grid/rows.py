@@ -1,9 +1,9 @@
-"""Rows of a grid: how one is made, in a process of its own, and the file that keeps them, JSON lines whole or dropped.
+"""Rows of a grid: the process that computes one, and the result file, JSON lines without incomplete ones.
 
-usage: python -m edgerec_bench.grid FOLDER      (from FOLDER/cell.json to FOLDER/row.json: what run_grid starts)
+usage: python -m edgerec_bench.grid FOLDER      (reads FOLDER/cell.json, writes FOLDER/row.json; started by run_grid)
 
-Beside FILE.jsonl stand FILE.timings.jsonl, every attempt with its seconds and its machine, and FILE.work, the
-half-trained cells. What varies from call to call is in the timings alone, so that the results do not.
+Next to FILE.jsonl are FILE.timings.jsonl, with the seconds and the machine of every attempt, and FILE.work, with
+half-trained cells. Everything that varies between calls is in the timings, so that the results are reproducible.
 """
 
 from __future__ import annotations
@@ -33,31 +33,33 @@ from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_export import export_request, from_run
 
 FORMAT, VERSION = "edgerec.grid", 1
-ASKED, ANSWER = "cell.json", "row.json"
+REQUEST, ANSWER = "cell.json", "row.json"
 
 _ROW_BEGINS = to_json({"format": FORMAT}, compact=True).rstrip(b"}\n")
 _TIMING_BEGINS = b'{"key":'
 
 Row = dict[str, Any]
-"""One cell's outcome: format, version, key, cell, chosen_settings, epochs, metrics by what they are of ('validation',
-'run', 'bundle', and 'uncut' where runs have it), table_bytes, bundle_bytes, layout (of the bundle), versions."""
+"""The outcome of one cell: format, version, key, cell, chosen_settings, epochs, metrics ('validation', 'run', 'bundle',
+and those of the untruncated tables if the run has them), table_bytes, bundle_bytes, layout of the bundle, versions."""
+UNTRUNCATED = "uncut"
+"""The key, in metrics of runs and rows, of the test metrics of the tables before truncation."""
 
 _PACKAGES = ("edgerec", "numpy", "scipy", "torch", "onnx", "onnxruntime")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a result file; a last line that a kill has torn does not count.
+    """Read the rows of a result file, without an incomplete last line.
 
     Raises:
-        BenchError: the file is damaged, or was written by a newer edgerec; names the line.
-        StorageError: it cannot be read.
+        BenchError: the file is damaged, or was written by a newer edgerec; the message names the line.
+        StorageError: the file cannot be read.
     """
     lines = _whole(read_bytes(path)).splitlines()
     return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def grid_outputs(path: Path) -> list[Output]:
-    """The files that a grid writes: its result file, the timings and the folder of half-trained cells."""
+    """Return the outputs of a grid: the result file, the timings and the folder of half-trained cells."""
     file = GridFile(path)
     return [
         Output(file.path, ours=lines_of(_ROW_BEGINS)),
@@ -71,9 +73,9 @@ class GridFile:
 
     Attributes:
         path: the result file.
-        timings: the file of every attempt.
-        work: the folder of what is half done.
-        rows: by key.
+        timings: the file with every attempt.
+        work: the folder of half-trained cells.
+        rows: rows by key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +85,7 @@ class GridFile:
         self.rows: dict[str, Row] = {}
 
     def __enter__(self) -> GridFile:
-        """Take the file and drop a torn last line. Raises as `read_rows` does, and BenchError where it is in use."""
+        """Lock the file and drop an incomplete last line. Raises as `read_rows` does; BenchError if it is in use."""
         self._held = self._lock()
         try:
             self.rows = {row["key"]: row for row in read_rows(self.path)} if self.path.exists() else {}
@@ -98,7 +100,7 @@ class GridFile:
         self._held.close()
 
     def add(self, row: Row) -> None:
-        """Append a row: it is on disk when this returns. Raises StorageError."""
+        """Append a row; it is on disk when this returns. Raises StorageError."""
         _append(self.path, row)
         self.rows[row["key"]] = row
 
@@ -107,13 +109,13 @@ class GridFile:
         _append(self.timings, attempt)
 
     def sort(self) -> None:
-        """Bring the rows into the order of their keys. Raises StorageError."""
+        """Sort the rows of the file by key. Raises StorageError."""
         ordered = [self.rows[key] for key in sorted(self.rows)]
         if ordered:
             write_bytes(self.path, b"".join(to_json(row, compact=True) for row in ordered))
 
     def _lock(self) -> IO[bytes]:
-        """The timings, held: unlike the results they are never replaced, and a lock goes with its process."""
+        """Lock the timings: unlike the results they are never replaced, and the lock ends with its process."""
         try:
             self.timings.parent.mkdir(parents=True, exist_ok=True)
             held = self.timings.open("ab")
@@ -155,35 +157,35 @@ def _parsed(path: Path, number: int, line: bytes) -> Row:
 _Metrics = TypedDict("_Metrics", {"ndcg@20": float, "recall@20": float, "coverage@20": float})
 
 
-class _Of(TypedDict):
-    """Metrics by what they are of."""
+class _CellMetrics(TypedDict):
+    """The metrics of a cell, by what was measured."""
 
     validation: dict[str, float] | None
     run: _Metrics
     bundle: _Metrics
-    uncut: NotRequired[dict[str, float]]
+    uncut: NotRequired[dict[str, float]]  # the key on disk
 
 
 class _Row(TypedDict):
-    """The fields of a row that are read."""
+    """The fields of a row that are read back."""
 
     version: int
     key: str
     cell: Cell
     chosen_settings: dict[str, Any]
     epochs: int
-    metrics: _Of
+    metrics: _CellMetrics
     table_bytes: int
     bundle_bytes: int
 
 
 def _whole(content: bytes) -> bytes:
-    """What ends with a newline: all lines do, so that the rest is the beginning of one."""
+    """Return the complete lines, which end with a newline."""
     return content[: content.rfind(b"\n") + 1]
 
 
 def _drop_torn_line(path: Path, begins: bytes) -> None:
-    """Drop what a kill left of a last line. Raises BenchError where it is no beginning of a line of ours."""
+    """Drop an incomplete last line. Raises BenchError if the file is not ours."""
     try:
         if not path.exists():
             return
@@ -195,17 +197,17 @@ def _drop_torn_line(path: Path, begins: bytes) -> None:
         if torn:
             os.truncate(path, len(whole))
     except OSError as error:
-        storage_failure(path, error, "mend")
+        storage_failure(path, error, "repair")
 
 
-def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, Any]:
-    """Make one cell here and now: its `row`, and `seconds` by part.
+def run_cell(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, Any]:
+    """Train, export and evaluate one cell in this process; return its 'row' and the 'seconds' of each part.
 
     Args:
-        folder: keeps the run, and its checkpoint while it trains.
+        folder: folder of the run, and of its checkpoint during training.
         bundle: the folder to export to.
 
-    Raises as `train`, `export` and `evaluate` do; DataError where the data have changed since the cell was planned.
+    Raises as `train`, `export` and `evaluate` do; DataError if the data changed after the cell was planned.
     """
     interactions = load_cell_data(cell)
     if interactions.fingerprint() != cell.data_fingerprint:
@@ -229,7 +231,7 @@ def make(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, A
             "validation": run.metrics.get("validation"),
             "run": run.metrics["test"],
             "bundle": answered,
-            **({"uncut": run.metrics["uncut"]} if "uncut" in run.metrics else {}),
+            **({UNTRUNCATED: run.metrics[UNTRUNCATED]} if UNTRUNCATED in run.metrics else {}),
         },
         "table_bytes": run.nbytes,
         "bundle_bytes": exported.nbytes,
@@ -244,13 +246,13 @@ def _trained(interactions: Interactions, cell: Cell, folder: Path) -> Run:
     try:
         return train_request(interactions, cell.request(), out=folder, resume=True)
     except RunError:
-        # Half trained by another edgerec, or damaged by a dying disk: the folder is the grid's own, to be replaced.
+        # Half trained by another version of edgerec, or damaged: the folder belongs to the grid and may be replaced.
         return train_request(interactions, cell.request(), out=folder, overwrite=True)
 
 
-def load_cell_data(cell: Cell, tell: Callable[[str], None] | None = None) -> Interactions:
-    """The interactions of a cell; `tell` is told what is fetched. Raises as `load_data` does."""
-    interactions, shared = load_data(cell.data, progress=tell), cell.shared
+def load_cell_data(cell: Cell, on_message: Callable[[str], None] | None = None) -> Interactions:
+    """Load the interactions of a cell; call `on_message` for downloads. Raises as `load_data` does."""
+    interactions, shared = load_data(cell.data, progress=on_message), cell.shared
     if shared.min_user > 1 or shared.min_item > 1:
         interactions = interactions.filter(min_user=shared.min_user, min_item=shared.min_item)
     return interactions
@@ -264,18 +266,18 @@ def _version(package: str) -> str | None:
 
 
 def _end_with_the_grid() -> None:
-    """Standard input is a pipe whose other end only the grid's process holds: it closes when that is killed."""
+    """Exit when the grid's process ends: it alone holds the other end of the pipe that is our standard input."""
     os.read(0, 1)
     os._exit(1)
 
 
 def main(folder: Path) -> int:
-    """Make the cell that the folder asks for. Returns the exit status; the last line of the log is the reason."""
+    """Compute the cell described in the folder. Returns the exit status; the last line of the log is the reason."""
     threading.Thread(target=_end_with_the_grid, daemon=True).start()
-    asked = json.loads((folder / ASKED).read_bytes())
+    request = json.loads((folder / REQUEST).read_bytes())
     try:
-        cell = Cell(**{**asked["cell"], "shared": Shared(**asked["cell"]["shared"])})
-        write_json(folder / ANSWER, make(cell, folder, Path(asked["bundle"]), verify=asked["verify"]))
+        cell = Cell(**{**request["cell"], "shared": Shared(**request["cell"]["shared"])})
+        write_json(folder / ANSWER, run_cell(cell, folder, Path(request["bundle"]), verify=request["verify"]))
     except EdgeRecError as error:
         sys.stderr.write(f"{reason_of(error)}\n")
         return 2

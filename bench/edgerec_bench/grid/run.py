@@ -1,4 +1,4 @@
-"""Grids: cells trained, exported and measured, each in a process of its own; killed, the same call goes on."""
+"""Run a grid: train, export and measure its cells in processes of their own. After a kill, the same call resumes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import write_json
 from edgerec.training.fit import SELECTION
-from edgerec_bench.grid.plan import Cell, Plan
-from edgerec_bench.grid.rows import ANSWER, ASKED, GridFile, Row, load_cell_data
+from edgerec_bench.grid.plan import Cell, GridPlan
+from edgerec_bench.grid.rows import ANSWER, REQUEST, GridFile, Row, load_cell_data
 from edgerec_bench.record import now
 from edgerec_devices import Local
 from edgerec_devices.process import signal_name
 
-Tell = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 _LOG = "log.txt"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -32,12 +32,12 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a grid stands, for a progress bar.
+class GridStatus:
+    """The progress of a grid.
 
     Attributes:
-        done, failed, total: cells.
-        running: names of the cells that are being made.
+        done, failed, total: numbers of cells.
+        running: names of the running cells.
         best: name and NDCG@20 of the best bundle so far, or None.
     """
 
@@ -49,13 +49,13 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What a call of `run_grid` leaves.
+class GridResult:
+    """The outcome of `run_grid`.
 
     Attributes:
-        rows: of the plan's cells, in its order, those of earlier calls too.
-        failures: reasons by the names of the cells; the next call tries these again.
-        notes: what was left out of the plan, and why.
+        rows: rows of the plan's cells, in its order, including those of earlier calls.
+        failures: reasons of failed cells by name; the next call tries these again.
+        notes: combinations that were left out of the plan, with the reason.
     """
 
     rows: list[Row]
@@ -64,7 +64,7 @@ class Grid:
 
     @property
     def reasons(self) -> str:
-        """Why cells failed, in one line; a reason that several have is given once."""
+        """The reasons of all failures in one line; cells with the same reason are grouped."""
         cells: dict[str, list[str]] = {}
         for name, reason in self.failures.items():
             cells.setdefault(reason, []).append(name)
@@ -72,60 +72,60 @@ class Grid:
 
 
 def run_grid(
-    plan: Plan,
+    plan: GridPlan,
     out: Path,
     *,
     workers: int = 1,
     verify: bool = True,
     bundles: Path | None = None,
-    progress: Callable[[Standing], None] | None = None,
-    tell: Tell | None = None,
-) -> Grid:
-    """Make every cell of `plan` that `out` does not hold yet; each row is on disk as its cell ends.
+    progress: Callable[[GridStatus], None] | None = None,
+    on_message: OnMessage | None = None,
+) -> GridResult:
+    """Run every cell of `plan` that `out` does not hold yet; write each row as soon as its cell ends.
 
-    Stopped at any point, the same call goes on, half-trained cells from their last epoch. On one thread a cell the
-    result file is in the end the same to the byte, stopped or not and whatever the number of workers.
+    After an interruption, the same call resumes half-trained cells from their last epoch. With one thread per cell the
+    final result file is identical byte for byte, whatever the interruptions and the number of workers.
 
     Args:
-        out: the result file, JSON lines, in the end sorted by key; rows of other plans in it stay.
-        workers: cells at a time.
+        out: the result file, JSON lines, finally sorted by key; rows of other plans stay in it.
+        workers: number of cells that run at a time.
         verify: compare every bundle with numpy.
-        bundles: a folder that keeps the bundles of the cells that this call makes; without one they are deleted.
+        bundles: a folder in which to store the bundles of the cells that this call runs; None deletes them.
         progress: called many times a second.
-        tell: called with a line of text where data are fetched.
+        on_message: called with a line of text when data are downloaded.
 
     Raises:
-        BenchError: no cell is left to make; threads and workers do not go together; `out` is damaged or in use.
-        UnsupportedError, BudgetError, DataError: a cell that could not be trained; before any is.
+        BenchError: the plan has no cells; several workers and several threads are combined; `out` is damaged or in use.
+        UnsupportedError, BudgetError, DataError: a cell cannot be trained; raised before any training.
         StorageError: the file system refuses.
     """
     if workers > 1 and plan.shared.threads > 1:
         raise BenchError(
-            f"{workers} workers and {plan.shared.threads} threads a cell do not go together: more threads than one "
-            "are for --workers 1"
+            f"{workers} workers cannot be combined with {plan.shared.threads} threads per cell; give --workers 1, or "
+            "set threads = 1 in the plan"
         )
     cells, notes = plan.cells()
     if not cells:
         why = "; ".join(notes) or "skip leaves out every combination of data, backbone, method, budget and precision"
-        raise BenchError(f"there is no cell to make: {why}; give other values, or skip fewer")
-    cells = _identified(cells, tell)
+        raise BenchError(f"the plan has no cells: {why}; give other values, or skip fewer")
+    cells = _identified(cells, on_message)
     with GridFile(out) as file:
-        filling = _Filling(cells, file, progress)
-        filling.run(lambda cell: _attempt(cell, plan, file, verify, bundles), workers)
+        scheduler = _Scheduler(cells, file, progress)
+        scheduler.run(lambda cell: _attempt(cell, plan, file, verify, bundles), workers)
         file.sort()
         _tidy(file, cells)
-        return Grid(filling.rows(), filling.failures, notes)
+        return GridResult(scheduler.rows(), scheduler.failures, notes)
 
 
-def _identified(cells: Sequence[Cell], tell: Tell | None) -> list[Cell]:
-    """The cells with what their data hold now; data are fetched here, once, and not by each cell."""
+def _identified(cells: Sequence[Cell], on_message: OnMessage | None) -> list[Cell]:
+    """Add the fingerprints of the data to the cells. Data are downloaded here once, not by each cell."""
     whose = {cell.data: cell for cell in cells}
-    prints = {data: load_cell_data(cell, tell).fingerprint() for data, cell in whose.items()}
+    prints = {data: load_cell_data(cell, on_message).fingerprint() for data, cell in whose.items()}
     return [replace(cell, data_fingerprint=prints[cell.data]) for cell in cells]
 
 
 def _tidy(file: GridFile, cells: Sequence[Cell]) -> None:
-    """Delete what the finished cells left in the work folder, and the folder where nothing else is in it."""
+    """Delete the work folders of finished cells, and their parent if it is empty."""
     for cell in cells:
         if cell.key in file.rows:
             shutil.rmtree(file.work / cell.folder_name, ignore_errors=True)
@@ -134,11 +134,11 @@ def _tidy(file: GridFile, cells: Sequence[Cell]) -> None:
 
 
 class _Attempt:
-    """One cell in a process of its own, from its start.
+    """The process of one cell, started on construction.
 
     Attributes:
-        failure: after the end, the reason or None.
-        answer: after an end without failure, `row` and `seconds`.
+        failure: the reason of a failure, known after the end; None for success.
+        answer: 'row' and 'seconds' after a success.
     """
 
     def __init__(self, cell: Cell, folder: Path, how: dict[str, Any], minutes: float) -> None:
@@ -146,7 +146,7 @@ class _Attempt:
         self.failure: str | None = None
         self.answer: dict[str, Any] = {}
         self._folder, self._minutes, self._started = folder, minutes, time.perf_counter()
-        write_json(folder / ASKED, {"cell": asdict(cell), **how})
+        write_json(folder / REQUEST, {"cell": asdict(cell), **how})
         (folder / ANSWER).unlink(missing_ok=True)
         limits = dict.fromkeys(_THREAD_LIMITS, str(cell.shared.threads))
         with (folder / _LOG).open("wb") as log:
@@ -159,7 +159,7 @@ class _Attempt:
             )
 
     def ended(self) -> bool:
-        """Whether the process is over; one that is late is killed."""
+        """Return True if the process has ended; kill it if it exceeds its time limit."""
         late = time.perf_counter() > self._started + 60 * self._minutes
         if self._process.poll() is None and not late:
             return False
@@ -170,12 +170,12 @@ class _Attempt:
         return True
 
     def stop(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill the process if it still runs."""
         with self._process:
             self._process.kill()
 
     def timing(self) -> dict[str, Any]:
-        """What varies: seconds, whether it went well, the machine and the time."""
+        """Return what varies between attempts: seconds, failure, machine and time."""
         return {
             "key": self.cell.key,
             "failure": self.failure,
@@ -190,36 +190,36 @@ class _Attempt:
         if status == 0:
             return None
         if late:
-            return f"took longer than {self._minutes:g} minutes; the next call goes on from its last epoch"
+            return f"took longer than {self._minutes:g} minutes; the next call resumes from its last epoch"
         if status < 0:
             return f"killed by {signal_name(-status)}; is there enough memory?"
         lines = (self._folder / _LOG).read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"status {status}, and it said nothing"
+        return lines[-1] if lines else f"exit status {status} without a message"
 
 
-def _attempt(cell: Cell, plan: Plan, file: GridFile, verify: bool, bundles: Path | None) -> _Attempt:
+def _attempt(cell: Cell, plan: GridPlan, file: GridFile, verify: bool, bundles: Path | None) -> _Attempt:
     folder = file.work / cell.folder_name
     bundle = folder / "bundle" if bundles is None else bundles / cell.folder_name
     return _Attempt(cell, folder, {"verify": verify, "bundle": str(bundle)}, plan.timeout_minutes)
 
 
-class _Filling:
-    """A result file that is being filled.
+class _Scheduler:
+    """Runs the missing cells of a result file, several at a time.
 
     Attributes:
-        failures: reasons by the names of the cells.
+        failures: reasons of failed cells by name.
     """
 
-    def __init__(self, cells: Sequence[Cell], file: GridFile, progress: Callable[[Standing], None] | None) -> None:
+    def __init__(self, cells: Sequence[Cell], file: GridFile, progress: Callable[[GridStatus], None] | None) -> None:
         self._cells, self._file, self._progress = cells, file, progress
         self.failures: dict[str, str] = {}
 
     def rows(self) -> list[Row]:
-        """The rows that there are, in the order of the cells."""
+        """Return the rows that exist, in the order of the cells."""
         return [self._file.rows[cell.key] for cell in self._cells if cell.key in self._file.rows]
 
     def run(self, start: Callable[[Cell], _Attempt], workers: int) -> None:
-        """Make the cells that the file lacks, so many at a time; what runs when this is interrupted is killed."""
+        """Run the cells that are missing from the file, `workers` at a time; kill them if this is interrupted."""
         waiting = deque(cell for cell in self._cells if cell.key not in self._file.rows)
         running: list[_Attempt] = []
         try:
@@ -229,14 +229,14 @@ class _Filling:
                 self._show(running)
                 for attempt in [attempt for attempt in running if attempt.ended()]:
                     running.remove(attempt)
-                    self._keep(attempt)
+                    self._record(attempt)
                 time.sleep(_POLL_SECONDS)
             self._show(running)
         finally:
             for attempt in running:
                 attempt.stop()
 
-    def _keep(self, attempt: _Attempt) -> None:
+    def _record(self, attempt: _Attempt) -> None:
         self._file.note(attempt.timing())
         if attempt.failure is None:
             self._file.add(attempt.answer["row"])
@@ -250,4 +250,4 @@ class _Filling:
             scores = [(row["key"].rpartition("@")[0], row["metrics"]["bundle"][SELECTION]) for row in rows]
             best = max(scores, key=lambda score: score[1], default=None)
             names = tuple(attempt.cell.name for attempt in running)
-            self._progress(Standing(len(rows), len(self.failures), len(self._cells), names, best))
+            self._progress(GridStatus(len(rows), len(self.failures), len(self._cells), names, best))

@@ -22,8 +22,11 @@ require("matplotlib", "bench")
 from matplotlib import rc_context  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.axis import Axis  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.text import Annotation, Text  # noqa: E402
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator  # noqa: E402
+from matplotlib.transforms import Bbox  # noqa: E402
 
 INK, POINT = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""
@@ -244,6 +247,46 @@ def add_legend(figure: Figure) -> None:
     columns = _legend_columns(names)
     lines = [fill(name, 2 * LETTERS // columns) for name in names]
     figure.legend(handles, lines, loc="outside lower center", ncols=columns, handlelength=1.4)
+
+
+def name_points(figure: Figure, points: Mapping[str, tuple[float, float]], *, size: float) -> None:
+    """Write the names of points of a front up and to the left of them, where a front leaves room.
+
+    Names that would overlap are raised, with a line to their point. The horizontal axis, of base 2, grows to the left
+    so that the first names fit. To be called last: what changes the axes afterwards moves the points.
+
+    Args:
+        points: place of each by its name, from left to right.
+        size: of the letters, in points.
+    """
+    (axes,) = figure.axes
+    line = {"arrowstyle": "-", "color": INK, "alpha": 0.35, "linewidth": 0.7}
+    near: dict[str, Any] = {"xytext": (-5, 3), "textcoords": "offset points", "ha": "right"}
+    names = [axes.annotate(name, place, fontsize=size, arrowprops=line, **near) for name, place in points.items()]
+    figure.draw_without_rendering()
+    left, right = (math.log2(end) for end in axes.get_xlim())
+    first = math.log2(min(across for across, _ in points.values()))
+    share = min((max(_box(name).width for name in names[:3]) + 12) / axes.get_window_extent().width, 0.6)
+    axes.set_xlim(2 ** min(left, (first - share * right) / (1 - share)), 2**right)
+    figure.draw_without_rendering()
+    placed: list[Bbox] = []
+    for name in names:
+        raised = 3.0
+        while any(_box(name).overlaps(other) for other in placed):
+            raised += 1.5
+            name.xyann = (-5, raised)
+        if raised == 3.0 and name.arrow_patch is not None:
+            name.arrow_patch.set_visible(False)
+        placed.append(_box(name))
+
+
+def _box(name: Annotation) -> Bbox:
+    """Return the place of a name's text in pixels, with some room around it."""
+    figure = name.get_figure(root=True)
+    assert figure is not None
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    name.update_positions(renderer)
+    return Text.get_window_extent(name, renderer).expanded(1.04, 1.05)
 
 
 def whole_powers(sizes: Sequence[float]) -> tuple[float, float]:

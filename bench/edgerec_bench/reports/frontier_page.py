@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log2
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from edgerec.budget import format_bytes
 from edgerec_bench.frontier import BEATEN, COLUMNS, Frontier, Point, dominated_rows, front, front_rows, to_ship
@@ -25,6 +18,7 @@ from edgerec_bench.reports.charts import (
     inline,
     legend_height,
     marker_of,
+    name_points,
     whole_powers,
 )
 from edgerec_bench.reports.headline import quality_words, times_smaller
@@ -138,50 +132,12 @@ def frontier_svg(points: Sequence[Point], shape: str = "wide") -> str:
         axes.set_ylim(low - 0.06 * room, high + 0.34 * room)
         axes.grid(alpha=0.18, color=INK)
         add_legend(figure)
-        _name_points(figure, axes, best, LETTERS_PT[shape])
+        name_points(
+            figure,
+            {point.name: (point.nbytes, point.score) for point in best},
+            size=LETTERS_PT[shape],
+        )
         return inline(figure, "quality against bytes")
-
-
-def _name_points(figure: Figure, axes: Axes, best: Sequence[Point], size: float) -> None:
-    """Write the names of the front up and to the left of its points, where no other point can be.
-
-    Names that would overlap are raised, with a line to their point.
-    """
-    names = [
-        axes.annotate(point.name, (point.nbytes, point.score), (-5, 3), textcoords="offset points", ha="right",
-                      fontsize=size, arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.35, "linewidth": 0.7})
-        for point in best
-    ]  # fmt: skip
-    FigureCanvasAgg(figure).draw()
-    _make_room(axes, best, max((_box(name).width for name in names[:3]), default=0.0))
-    figure.canvas.draw()
-    placed: list[Bbox] = []
-    for name in names:
-        raised = 3.0
-        while any(_box(name).overlaps(other) for other in placed):
-            raised += 1.5
-            name.xyann = (-5, raised)
-        if raised == 3.0:
-            assert name.arrow_patch is not None
-            name.arrow_patch.set_visible(False)
-        placed.append(_box(name))
-
-
-def _box(name: Annotation) -> Bbox:
-    """Return the place of a name's text in pixels, with some room around it."""
-    figure = name.figure
-    assert figure is not None
-    name.update_positions(figure.canvas.get_renderer())
-    return super(Annotation, name).get_window_extent().expanded(1.04, 1.05)
-
-
-def _make_room(axes: Axes, best: Sequence[Point], pixels: float) -> None:
-    """Move the left end of the axis so that the name of the first point fits in front of it."""
-    whole = axes.get_window_extent()
-    left, right = (log2(end) for end in axes.get_xlim())
-    share = min((pixels + 12) / whole.width, 0.6)
-    first = log2(best[0].nbytes)
-    axes.set_xlim(2 ** min(left, (first - share * right) / (1 - share)), 2**right)
 
 
 def _stairs(best: Sequence[Point], points: Sequence[Point]) -> tuple[list[float], list[float]]:

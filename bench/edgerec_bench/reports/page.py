@@ -26,8 +26,8 @@ from edgerec_bench.result import (
     reference,
     scale_rows,
     scale_warnings,
-    told_apart,
     unlike_devices,
+    with_unique_names,
 )
 from edgerec_bench.result.side_by_side import Line
 from edgerec_devices.facts import MOMENTARY
@@ -65,7 +65,7 @@ def report(
     """
     if not results and not runs and not searches:
         raise BenchError("no result to show; measure one with 'edgerec bench BUNDLE --out result.json'")
-    bundles = told_apart([result for result in results if isinstance(result, Result)])
+    bundles = with_unique_names([result for result in results if isinstance(result, Result)])
     scales = [result for result in results if isinstance(result, ScaleResult)]
     headline = headline_of(bundles, scales, runs or {})
     write_template(

@@ -26,6 +26,7 @@ from edgerec_bench.reports.charts import (
     width_shares,
     with_legend,
 )
+from edgerec_bench.reports.headline import altered
 from edgerec_bench.reports.search import SearchFigures
 from edgerec_bench.result import CLOCKS, Clock, Result, ScaleResult
 
@@ -64,9 +65,12 @@ def size_plot(name: str, run: Run) -> Plot | None:
 
 
 def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:
-    quality = _points(results, lambda result: result.bundle.metric("ndcg@20"), "test NDCG@20")
+    quality = _points(results, _quality, "test NDCG@20")
     if quality:
-        yield Plot("Quality of the trained tables against the bytes of the bundle.", quality)
+        caption = "Quality of the trained tables against the bytes of the bundle."
+        if changed := [result.bundle.name for result in results if altered(result)]:
+            caption += f" Not shown, because export rounded or shortened their tables: {', '.join(changed)}."
+        yield Plot(caption, quality)
     for clock in CLOCKS.values():
         times = _points(results, partial(_median, clock), f"recommend p50, {clock.unit}")
         if times:
@@ -75,6 +79,10 @@ def _against_bytes(results: Sequence[Result]) -> Iterator[Plot]:
     peaks = _points(results, lambda result: result.measured.above_bare("VmHWM"), label, y_bytes=True)
     if peaks:
         yield Plot("Memory that the bundle costs at its peak.", peaks)
+
+
+def _quality(result: Result) -> float | None:
+    return None if altered(result) else result.bundle.metric("ndcg@20")
 
 
 def _median(clock: Clock, result: Result) -> float | None:

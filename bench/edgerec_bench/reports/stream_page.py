@@ -8,11 +8,11 @@ from pathlib import Path
 from edgerec.budget import format_bytes
 from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
 from edgerec_bench.reports.charts import by_step
-from edgerec_bench.reports.headline import times_smaller
 from edgerec_bench.reports.html import Cell, Column, bytes_cell, write_template
 from edgerec_bench.reports.plots import Plot
 
 METRIC = "ndcg@20"
+SIZE = "size of the tables"
 COLUMNS = (
     "segment",
     "users",
@@ -51,14 +51,16 @@ def stream_sentence(streams: Mapping[str, StreamResult]) -> str:
     if not means:
         return f"No stream has finished its second segment: {', '.join(streams)}."
     best, *others = sorted(means, key=means.__getitem__, reverse=True)
-    nbytes = streams[best].segments[-1].table_bytes
-    sentence = f"{best} reaches {METRIC} {means[best]:.4f} on average in tables of {format_bytes(nbytes)}"
-    if not others:
+    sentence = f"{best} reaches a mean NDCG@20 of {means[best]:.4f} in tables of {_size(streams[best])}"
+    if not others or not means[others[0]]:
         return f"{sentence}."
     second = others[0]
-    lead = f", {100 * (means[best] / means[second] - 1):.1f} % above" if means[second] else ", above"
-    size = times_smaller(nbytes, streams[second].segments[-1].table_bytes, "it")
-    return f"{sentence}{lead} {second}, and is {size}."
+    lead = 100 * (means[best] / means[second] - 1)
+    return f"{sentence}, {lead:.1f} % more than {second} in tables of {_size(streams[second])}."
+
+
+def _size(result: StreamResult) -> str:
+    return format_bytes(result.segments[-1].table_bytes)
 
 
 def stream_plots(streams: Mapping[str, StreamResult]) -> list[Plot]:
@@ -66,11 +68,18 @@ def stream_plots(streams: Mapping[str, StreamResult]) -> list[Plot]:
     curves: list[tuple[str, str, Callable[[SegmentResult], float]]] = [
         ("NDCG@20", "Quality on each segment's test part.", lambda segment: segment.metrics["ndcg@20"]),
         ("recall@20", "The same by recall.", lambda segment: segment.metrics["recall@20"]),
-        ("size of the tables", "Bytes of the stored tables: values and sizes.", lambda segment: segment.table_bytes),
+        (SIZE, "Bytes of the stored tables: values and sizes.", lambda segment: segment.table_bytes),
         ("rows", "Known users and items.", lambda segment: segment.rows["users"] + segment.rows["items"]),
     ]
     drawn = [
-        Plot(caption, by_step({name: [*map(figure, one.segments)] for name, one in streams.items()}, y_label=label))
+        Plot(
+            caption,
+            by_step(
+                {name: [*map(figure, one.segments)] for name, one in streams.items()},
+                y_label=label,
+                y_bytes=label == SIZE,
+            ),
+        )
         for label, caption, figure in curves
     ]
     return [*drawn, *(Plot(f"{name}: {_SIZES}", _sizes(result)) for name, result in streams.items())]

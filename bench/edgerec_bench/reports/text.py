@@ -10,7 +10,7 @@ from typing import Any
 
 from edgerec.errors import BenchError
 from edgerec_bench.comparison import Change, Comparison
-from edgerec_bench.result import AnyResult, Result, differences, lines, shown, told_apart
+from edgerec_bench.result import AnyResult, Result, differences, lines, shown, with_unique_names
 from edgerec_bench.result import markdown as markdown_table
 
 COMPARED = ("figure", "unit", "base", "new", "ratio", "low", "high", "verdict")
@@ -27,7 +27,7 @@ def report_text(results: Sequence[AnyResult], form: str) -> str:
     Raises:
         BenchError: no result, or one of the comparison at scale, which has a table of its own.
     """
-    taken = told_apart([result for result in results if isinstance(result, Result)])
+    taken = with_unique_names([result for result in results if isinstance(result, Result)])
     if len(taken) < len(results) or not taken:
         raise BenchError(
             "only results of 'edgerec bench' have this form; of others show the page, or "

@@ -1,4 +1,4 @@
-"""The fourth artefact, the result: written by bench, read again, and shown as the rows of a table."""
+"""Results, the fourth artefact: written by bench, read again, and formatted as table rows."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from edgerec_bench.result.side_by_side import (
     milliseconds,
     reference,
     shown,
-    told_apart,
     unlike_devices,
+    with_unique_names,
 )
 
 __all__ = [
@@ -77,7 +77,7 @@ __all__ = [
     "schema",
     "shown",
     "targets",
-    "told_apart",
     "unlike_devices",
+    "with_unique_names",
     "write_results",
 ]

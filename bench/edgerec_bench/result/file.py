@@ -25,22 +25,22 @@ _KINDS: dict[str, tuple[int, type[Result] | type[ScaleResult]]] = {
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of the results of 'edgerec bench', of the version that is written."""
+    """Return the JSON Schema of results of 'edgerec bench', in the current version."""
     read: dict[str, Any] = json.loads(files("edgerec_bench").joinpath("schema", "result.schema.json").read_bytes())
     return read
 
 
 def write_results(path: Path, results: Sequence[AnyResult]) -> None:
-    """Write one result as an object, several as a list. Raises StorageError."""
+    """Write one result as a JSON object, several as a list. Raises StorageError."""
     listed = [one.to_json() for one in results]
     write_json(path, listed[0] if len(listed) == 1 else listed)
 
 
 def read_results(path: Path) -> list[AnyResult]:
-    """Every result in a file, in order.
+    """Read every result in a file, in order.
 
     Raises:
-        BenchError: no result, a damaged one, or one of a newer version; the message names the file.
+        BenchError: the file holds no result, a damaged one, or one of a newer version; the message names the file.
         StorageError: the file system refuses.
     """
     try:

@@ -1,7 +1,7 @@
-"""What one fresh process showed.
+"""The measurements of one fresh process.
 
-Names that end with _ms are milliseconds where the device's clock counts time, and millions of instructions where it
-counts those.
+Names that end with _ms are in milliseconds if the device's clock counts time, and in millions of instructions if it
+counts instructions.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Latency:
-    """One scenario in one process: milliseconds a call, batch 1.
+    """One scenario in one process: milliseconds per call, batch 1.
 
     Attributes:
-        first_ms: the first call after loading, apart from the others; None where the clock tells nothing of it.
-        warm_up: calls left out as warm-up.
-        count: calls that the percentiles are of.
-        drift: the median of their second half over that of the first, less 1: above 0 they were getting slower.
-        cpu_share: the process's processor time over the time that passed; of several threads, their sum. None where
-            the device does not tell.
-        batch: calls that were timed together, because the clock is coarse: percentiles are then of their means.
-        curve_ms: by percentile; empty in results of older versions.
+        first_ms: the first call after loading, not part of the other figures; None if the clock cannot measure it.
+        warm_up: number of calls left out as warm-up.
+        count: number of calls behind the percentiles.
+        drift: median of the second half of the calls over that of the first, minus 1; positive if calls became slower.
+        cpu_share: processor time of the process over elapsed time; the sum over threads. None if the device does not
+            report it.
+        batch: number of calls timed together because the clock is coarse; percentiles are then of their means.
+        curve_ms: latency by percentile; empty in results of older versions.
     """
 
     first_ms: float | None
@@ -48,21 +48,21 @@ class Latency:
 
 @dataclass(frozen=True)
 class Process:
-    """What one fresh process showed, and processes of one scenario each beside it.
+    """The measurements of one fresh process, and of the processes with one scenario each that ran with it.
 
     Attributes:
-        load_ms: opening without verification, with the recommend session, files in the page cache; None where the
-            clock tells nothing of it.
-        verify_ms: comparing every sha256; None where there is nothing to compare.
-        scenarios: by name.
-        memory: KiB by the kernel's names (VmHWM, RssAnon, Pss_File, ...), or wasm_heap; empty where not told.
-        bare: the same of a process beside it that only ran a one-node session.
-        yardstick_ms: a fixed piece of work, the same in every process; None where there is none.
-        faults: minor and major page faults, by scenario and while loading.
-        cost: instructions and joules a call, by scenario; without those that cannot be told.
-        cold: None where it was not asked for, or files could not be put out of the page cache.
-        warm_because: why they could not.
-        offline, sustained: empty where not measured.
+        load_ms: opening without verification, with the recommend session and files in the page cache; None if the
+            clock cannot measure it.
+        verify_ms: comparing every sha256; None if there is nothing to compare.
+        scenarios: latencies by scenario.
+        memory: KiB by the kernel's names (VmHWM, RssAnon, Pss_File, ...), or wasm_heap; empty if not reported.
+        bare: the same figures of a process that only ran a one-node session.
+        yardstick_ms: time of a fixed piece of work, the same in every process; None if not measured.
+        faults: minor and major page faults, by scenario and during loading.
+        cost: instructions and joules per call, by scenario; without figures that cannot be measured.
+        cold: load with cold files; None if not requested, or if the files could not be evicted from the page cache.
+        warm_because: the reason why the files could not be evicted.
+        offline, sustained: empty if not measured.
     """
 
     load_ms: float | None
@@ -80,7 +80,7 @@ class Process:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Process:
-        """Raises KeyError, TypeError or ValueError where fields are missing or of another type."""
+        """Parse the fields. Raises KeyError, TypeError or ValueError if one is missing or of another type."""
         return cls(
             _optional(fields.get("load_ms")),
             _optional(fields.get("verify_ms")),
@@ -97,7 +97,7 @@ class Process:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written: what was not measured is absent, load_ms and verify_ms are null."""
+        """Return the fields as a result on disk has them: without figures that were not measured, except null times."""
         always = ("load_ms", "verify_ms", "scenarios", "memory", "bare")
         fields = asdict(self)
         fields["sustained"] = [
@@ -106,7 +106,7 @@ class Process:
         return {name: value for name, value in fields.items() if name in always or value not in (None, {}, (), [])}
 
     def in_instructions(self) -> Process:
-        """Without what does not repeat where the clock counts instructions: what waits for disks and other threads."""
+        """Drop the figures that instruction counts do not reproduce: those that wait for disks and other threads."""
         scenarios = {name: replace(latency, first_ms=None, cpu_share=None) for name, latency in self.scenarios.items()}
         return replace(
             self,
@@ -120,7 +120,7 @@ class Process:
         )
 
     def above_bare(self, name: str) -> int | None:
-        """Bytes of a memory figure above the bare session's; None where it could not be read."""
+        """Return a memory figure minus that of the bare session, in bytes; None if it could not be read."""
         if name not in self.memory or name not in self.bare:
             return None
         return (self.memory[name] - self.bare[name]) * KIB
@@ -135,21 +135,22 @@ def _whole(counts: Any) -> dict[str, int]:
 
 
 def _by_scenario(faults: dict[str, Any]) -> dict[str, Any]:
-    """An agent that does not tell scenarios apart answers {minor, major} of all of them."""
+    """Group page faults by scenario; some agents answer {minor, major} of all scenarios together."""
     return {"load and scenarios": faults} if set(faults) & {"minor", "major"} else faults
 
 
 EDGE = 10
-"""The beginning and the end of a sustained load are each a tenth of its windows."""
+"""The start and the end of a sustained load are each one tenth of its windows."""
 
 
 @dataclass(frozen=True)
 class Cold:
-    """A bundle opened and asked once, its files out of the page cache before.
+    """One load and one recommendation with files that were evicted from the page cache.
 
     Attributes:
+        load_ms: opening the bundle.
         first_ms: the first recommendation after the load.
-        faults: minor and major page faults of both; empty where they were not measured.
+        faults: minor and major page faults of both; empty if not measured.
     """
 
     load_ms: float
@@ -159,12 +160,12 @@ class Cold:
 
 @dataclass(frozen=True)
 class Window:
-    """A second of a sustained load.
+    """One second of a sustained load.
 
     Attributes:
-        at_s: when it began.
-        count: calls in it.
-        mhz, temperature_c, throttled: at its end; None where they cannot be read.
+        at_s: start, in seconds after the start of the load.
+        count: number of calls.
+        mhz, temperature_c, throttled: state at the end; None if it cannot be read.
     """
 
     at_s: float
@@ -177,7 +178,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Recommendations for many users at once, MLPerf's scenario offline."""
+    """Throughput of recommendations for many users at once, as in MLPerf's scenario offline."""
 
     threads: int
     batch: int
@@ -195,10 +196,10 @@ class Sustained:
     """Speed, clock and temperature at the start and the end of a sustained load.
 
     Attributes:
-        seconds: how long it lasted.
-        start_ms, end_ms: the medians of its first and last windows.
-        mhz, temperature_c: at both ends; None where not read.
-        throttled: every flag that was seen.
+        seconds: duration.
+        start_ms, end_ms: medians of the first and last windows.
+        mhz, temperature_c: values at the start and the end; None if not read.
+        throttled: every throttling flag that was set.
     """
 
     seconds: float
@@ -209,13 +210,13 @@ class Sustained:
     throttled: tuple[str, ...]
 
     @property
-    def kept(self) -> float:
-        """The speed at the end over that at the beginning: below 1 where the device fell off."""
+    def speed_ratio(self) -> float:
+        """Speed at the end relative to the start; below 1 if the device became slower."""
         return self.start_ms / self.end_ms
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> Sustained:
-        """Summarise one or more windows, given in order of time."""
+        """Summarise one or more windows in chronological order."""
         edge = -(-len(windows) // EDGE)
         flags = (flag for window in windows if window.throttled for flag in window.throttled.split(", "))
         return cls(
@@ -228,8 +229,8 @@ class Sustained:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For readers of the JSON; never read back."""
-        return {"start_ms": self.start_ms, "end_ms": self.end_ms, "kept": self.kept}
+        """Return a summary for readers of the JSON, which is never parsed."""
+        return {"start_ms": self.start_ms, "end_ms": self.end_ms, "kept": self.speed_ratio}
 
 
 def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
@@ -242,14 +243,14 @@ ClockName = Literal["time", "instructions"]
 
 @dataclass(frozen=True)
 class Clock:
-    """A kind of clock. Figures whose names end with _ms are in `unit` of it.
+    """A kind of clock, with the unit of figures whose names end with _ms.
 
     Attributes:
-        name: as results say it.
-        unit: of a call, for people.
-        calls: heading of what a call takes.
-        once: heading of what happens once.
-        a_call: what one call takes, in words.
+        name: name in results.
+        unit: displayed unit of a call.
+        calls: heading of figures per call.
+        once: heading of figures that are measured once.
+        a_call: displayed name of the quantity.
     """
 
     name: ClockName
@@ -267,5 +268,5 @@ CLOCKS: dict[str, Clock] = {clock.name: clock for clock in (TIME, INSTRUCTIONS)}
 
 
 def clock_of(device: Mapping[str, Any]) -> Clock:
-    """The unit that a device's clock counts: time, unless its facts name another."""
+    """Return the kind of a device's clock: time, unless its facts name another."""
     return CLOCKS.get(str(device.get("clock", "time")), TIME)

@@ -1,4 +1,4 @@
-"""The fourth artefact: what bench writes. One device, one bundle, immutable, versioned JSON."""
+"""The result, the fourth artefact: the measurement of one bundle on one device, as immutable, versioned JSON."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec.json_records import checked, record
 from edgerec.runtime.manifest import FILE_NAME, read_manifest, section_name
-from edgerec_bench.result.figures import Measured, doubts
+from edgerec_bench.result.figures import Measured, quality_warnings
 from edgerec_bench.result.process import Clock, clock_of
 
 FORMAT, VERSION = "edgerec.result", 2
-"""Version 2 has lookup in place of 'score 1', figures that may be null, and scenarios in processes of their own."""
+"""Version 2 replaced 'score 1' by lookup, and added figures that may be null and scenarios in their own processes."""
 
 SCENARIOS = ("recommend", "score", "lookup", "history", "load", "sustained", "offline")
-"""docs/reference/results.md says what each is."""
+"""The scenarios, in the order in which they run; docs/reference/results.md describes them."""
 USUAL = SCENARIOS[:4]
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """What a bundle's manifest says.
+    """Facts from a bundle's manifest.
 
     Attributes:
-        name: of its folder.
-        nbytes: of all files, the manifest counted.
+        name: name of its folder.
+        nbytes: bytes of all files, including the manifest.
         parts: bytes by part; they sum to nbytes.
-        users: 0 where a user's vector is made from a history.
+        users: number of users; 0 if user vectors are computed from histories.
         item_blocks: (width, rows) of each block of item rows; empty in results of older versions.
-        about: data, backbone, method, budget, metrics: as the bundle carries them.
-        manifest_sha256: says which bundle it was, to the byte.
+        about: data, backbone, method, budget and metrics, as stored in the bundle.
+        manifest_sha256: identifies the bundle exactly.
     """
 
     name: str
@@ -49,7 +49,7 @@ class BundleFacts:
     item_blocks: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        """JSON has lists where this has tuples. Raises TypeError where a result on disk has another type."""
+        """Check the types, and turn the lists of JSON into tuples. Raises TypeError."""
         if not isinstance(self.about, dict) or not isinstance(self.parts, dict):
             raise TypeError("about and parts must be objects")
         counts = (self.nbytes, self.d, self.items, self.users, *self.parts.values())
@@ -59,7 +59,7 @@ class BundleFacts:
 
     @classmethod
     def read(cls, folder: Path) -> BundleFacts:
-        """Raises BundleError where there is no bundle, StorageError where the file system refuses."""
+        """Read the manifest in a folder. Raises BundleError if there is no bundle, StorageError."""
         manifest = read_manifest(folder)
         path = folder / FILE_NAME
         own = path.stat().st_size
@@ -82,7 +82,7 @@ class BundleFacts:
         )
 
     def metric(self, name: str) -> float | None:
-        """A test metric such as 'ndcg@20', of the trained tables; None where the bundle carries none."""
+        """Return a test metric of the trained tables, such as 'ndcg@20'; None if the bundle has none."""
         metrics = self.about.get("metrics")
         test = metrics.get("test") if isinstance(metrics, dict) else None
         value = test.get(name) if isinstance(test, dict) else None
@@ -90,26 +90,26 @@ class BundleFacts:
 
 
 def _plain_name(file: str) -> str:
-    """README.md of README-1c55d0f80c9a.md: one part in every bundle."""
+    """Remove the hash from a file name: README-1c55d0f80c9a.md becomes README.md, one part in every bundle."""
     return re.sub(r"-[0-9a-f]{12}(?=\.\w+$)", "", file)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How it was measured.
+    """The settings of a measurement.
 
     Attributes:
-        processes: fresh ones, one after the other; with several bundles, in turns.
-        calls: warm calls a scenario at least.
-        seconds: a scenario at least.
-        k: items asked for.
-        exclude: random items excluded a call.
-        history: random items of history a call, for bundles without users.
-        candidates: what the scenario score scores.
-        threads: onnxruntime's.
-        seed: of the questions.
-        scenarios: of `SCENARIOS`, in that order.
-        sustained_seconds: how long the scenario sustained lasts.
+        processes: number of fresh processes for each bundle; several bundles are interleaved.
+        calls: minimum number of warm calls of a scenario.
+        seconds: minimum duration of a scenario.
+        k: number of items to recommend.
+        exclude: number of random items to exclude per call.
+        history: number of random items in a history, for bundles without users.
+        candidates: numbers of candidates of the scenario score.
+        threads: number of onnxruntime threads.
+        seed: seed of the random requests.
+        scenarios: names from `SCENARIOS`, in that order.
+        sustained_seconds: duration of the scenario sustained.
     """
 
     processes: int = 3
@@ -125,9 +125,9 @@ class Settings:
     sustained_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        """Raises BenchError for numbers that measure nothing, and for scenarios that are none."""
+        """Check the settings. Raises BenchError for numbers out of range and unknown scenarios."""
         if unknown := [name for name in self.scenarios if name not in SCENARIOS]:
-            raise BenchError(f"there is no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}")
+            raise BenchError(f"unknown scenario {unknown[0]!r}; expected one of: {', '.join(SCENARIOS)}")
         object.__setattr__(self, "scenarios", tuple(name for name in SCENARIOS if name in self.scenarios))
         object.__setattr__(self, "candidates", tuple(self.candidates))
         for name in ("processes", "calls", "k", "history", "threads"):
@@ -136,11 +136,11 @@ class Settings:
         if self.seconds < 0 or self.exclude < 0 or min(self.candidates, default=1) < 1:
             raise BenchError("seconds and exclude must not be negative, and candidates must be 1 or more")
         if self.sustained_seconds <= 0:
-            raise BenchError("a sustained load must last longer than no time at all")
+            raise BenchError(f"sustained_seconds must be above 0, got {self.sustained_seconds:g}")
 
     @property
     def lasts_s(self) -> float:
-        """Seconds that measuring in one process may take by these settings: warm-up may double what is asked for."""
+        """Upper limit of the seconds that one process measures: warm-up may double the requested duration."""
         calls = 2 * (2 + len(self.candidates) + len(self.scenarios)) * self.seconds
         return calls + (self.sustained_seconds if "sustained" in self.scenarios else 0.0)
 
@@ -150,12 +150,12 @@ class Result:
     """One bundle measured on one device.
 
     Attributes:
-        device: what the device said of itself.
-        measured: every process's figures, and medians over them.
+        device: facts that the device reported.
+        measured: figures of every process, and medians over them.
         started, finished: UTC, ISO 8601.
-        command: measures the same again.
-        edgerec: the version that measured.
-        partial: why it ended before all was measured; None where all was.
+        command: command line that repeats the measurement.
+        edgerec: version of edgerec that measured.
+        partial: the reason why measuring ended early; None for a complete result.
     """
 
     bundle: BundleFacts
@@ -170,38 +170,38 @@ class Result:
 
     @property
     def clock(self) -> Clock:
-        """What the device's clock counts: the unit of every figure whose name ends with _ms."""
+        """Kind of the device's clock, which gives the unit of every figure whose name ends with _ms."""
         return clock_of(self.device)
 
     @property
     def runtime(self) -> str:
-        """What ran the graphs: python, c, node, browser."""
+        """Runtime of the graphs: python, c, node or browser."""
         return str(self.device.get("runtime", "python"))
 
     @property
     def warnings(self) -> list[str]:
-        """What makes these figures less than trustworthy, and what to run next."""
-        reasons = list(doubts(self.measured, self.device))
-        reasons += [f"{name} was asked for, and the device tells no figures of it" for name in self._untold()]
+        """Warnings about the quality of the figures, with the command to run next."""
+        reasons = list(quality_warnings(self.measured, self.device))
+        reasons += [f"{name} was requested, but the device reports no figures of it" for name in self._unreported()]
         if self.partial:
-            done, wanted = len(self.measured.processes), self.settings.processes
-            reasons.insert(0, f"partial, {done} of {wanted} processes were measured: {self.partial}")
+            done, total = len(self.measured.processes), self.settings.processes
+            reasons.insert(0, f"partial, {done} of {total} processes were measured: {self.partial}")
         return [f"{self.bundle.name}: {reason}" for reason in reasons]
 
-    def _untold(self) -> list[str]:
-        """Scenarios that an agent, or a clock that counts instructions, does not have."""
+    def _unreported(self) -> list[str]:
+        """Return requested scenarios that the agent, or a clock that counts instructions, does not support."""
         if self.partial:
             return []
         processes = self.measured.processes
-        told: dict[str, object] = {
+        reported: dict[str, object] = {
             "load": any(one.cold or one.warm_because for one in processes),
             "sustained": self.measured.windows,
             "offline": self.measured.throughputs,
         }
-        return [name for name in self.settings.scenarios if name in told and not told[name]]
+        return [name for name in self.settings.scenarios if name in reported and not reported[name]]
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written."""
+        """Return the fields as a result on disk has them."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -221,7 +221,7 @@ class Result:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Result:
-        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        """Parse the fields. Raises KeyError, TypeError or ValueError if one is missing or of another type."""
         if fields["version"] == 1:
             fields = _of_version_1(fields)
         partial = fields["partial"]
@@ -239,13 +239,13 @@ class Result:
 
 
 def _of_version_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """What version 2 would have written: 'score 1' was what lookup is."""
+    """Convert the fields of version 1 to version 2, where 'score 1' is named lookup."""
     settings = dict(fields["settings"])
     candidates = settings.get("candidates", [1, 50, 1000])
     settings["candidates"] = [count for count in candidates if count != 1]
     settings["scenarios"] = ["recommend", "score", *(["lookup"] if 1 in candidates else [])]
     processes = [
-        {**one, "scenarios": {"lookup" if name == "score 1" else name: told for name, told in one["scenarios"].items()}}
+        {**one, "scenarios": {"lookup" if name == "score 1" else name: own for name, own in one["scenarios"].items()}}
         for one in fields["processes"]
     ]
     return {**fields, "partial": None, "settings": settings, "processes": processes}

@@ -1,4 +1,4 @@
-"""The result of the comparison at scale: contenders for the same work, and the promises that they keep or miss."""
+"""The result of the comparison at scale: contenders for the same work, and the targets that they meet or miss."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ FORMAT, VERSION = "edgerec.scale", 2
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to ship the same tables.
+    """The measurement of one contender.
 
     Attributes:
-        name: as it is shown.
+        name: displayed name.
         kind: 'plain', 'bundle' or 'peer'.
-        tables: which tables it holds.
-        nbytes: of all its files.
-        apart: bytes of ids and norms among them.
-        same_top: the share of its answers that are among numpy's exact best, ties apart.
-        pss: bytes of proportional memory with one, two, ... of its graphs open in one process, by the last opened;
-            empty where there are none, or no /proc.
-        made_with: of another library: its 'version', and what was chosen for it, such as 'ef'.
+        tables: name of its tables.
+        nbytes: bytes of all its files.
+        excluded_nbytes: bytes of ids and norms among them, which plain tables do not have; 'apart' on disk.
+        same_top: share of its answers that are among numpy's exact best; ties count.
+        pss: proportional memory in bytes with one, two, ... of its graphs open in one process, by the last opened;
+            empty for other kinds, or without /proc.
+        built_with: 'version' and settings, such as 'ef', of another library; 'made_with' on disk.
     """
 
     name: str
     kind: str
     tables: str
     nbytes: int
-    apart: int
+    excluded_nbytes: int
     same_top: float
     measured: Measured
     pss: dict[str, int]
-    made_with: dict[str, Any] = field(default_factory=dict)
+    built_with: dict[str, Any] = field(default_factory=dict)
 
     @property
     def peak(self) -> float | None:
-        """Bytes of peak resident memory above a bare session; None where it cannot be read."""
+        """Peak resident memory above a bare session, in bytes; None if it cannot be read."""
         return self.measured.above_bare("VmHWM")
 
     @property
     def a_graph(self) -> int | None:
-        """The most bytes of memory that one more graph took; None where it was not measured."""
+        """The largest memory, in bytes, that one more graph took; None if not measured."""
         return max((after - before for before, after in pairwise(self.pss.values())), default=None)
 
     def score_ms(self, candidates: int) -> float | None:
-        """Median milliseconds of the score graph; None where there is none."""
+        """Return the median milliseconds of the score graph; None if there is none."""
         name = f"score {candidates}"
         return self.measured.latency(name) if name in self.measured.scenarios else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a result on disk has them."""
-        plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes", "apart", "same_top", "pss")}
-        more = {"made_with": self.made_with} if self.made_with else {}
-        return {**plain, **more, **self.measured.to_json()}
+        plain = {name: getattr(self, name) for name in ("name", "kind", "tables", "nbytes")}
+        figures = {"apart": self.excluded_nbytes, "same_top": self.same_top, "pss": self.pss}
+        more = {"made_with": self.built_with} if self.built_with else {}
+        return {**plain, **figures, **more, **self.measured.to_json()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Contender:
-        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        """Parse the fields. Raises KeyError, TypeError or ValueError if one is missing or of another type."""
         return cls(
             checked(str, fields["name"], "name"),
             checked(str, fields["kind"], "kind"),
@@ -83,18 +84,18 @@ class ScaleResult:
     """The whole comparison.
 
     Attributes:
-        items, dimensions, users: of the tables.
-        kept: the share of the values that is kept, by the tables' name.
+        items, dimensions, users: sizes of the tables.
+        densities: density of the item tables by name; 'kept' on disk.
         settings: rounds, calls, seconds, k, exclude, threads, seed.
-        device: what the machine said of itself.
-        contenders: the rival first: every ratio is to it.
-        left_out: name and reason of those that were not measured.
+        device: facts of the machine.
+        contenders: measurements, with the baseline of all ratios first.
+        left_out: name and reason of contenders that were not measured.
     """
 
     items: int
     dimensions: int
     users: int
-    kept: dict[str, float]
+    densities: dict[str, float]
     settings: dict[str, Any]
     device: dict[str, Any]
     contenders: tuple[Contender, ...]
@@ -109,22 +110,23 @@ class ScaleResult:
         return 4 * self.dimensions * (self.items + self.users)
 
     def share(self, contender: Contender) -> float:
-        """Its bytes without ids and norms, of the dense fp32 tables'."""
-        return (contender.nbytes - contender.apart) / self.dense_nbytes
+        """Return its bytes without ids and norms as a share of the dense fp32 tables."""
+        return (contender.nbytes - contender.excluded_nbytes) / self.dense_nbytes
 
     def ratios(self, contender: Contender) -> list[float]:
-        """How many times faster than the rival, by the medians of each round."""
+        """Return the speed relative to the baseline for each round, by median latencies."""
         both = zip(self.contenders[0].measured.each(), contender.measured.each(), strict=True)
-        return [rival / own for rival, own in both]
+        return [baseline / own for baseline, own in both]
 
     def faster(self, contender: Contender) -> float:
-        """How many times faster than the rival: the median over the rounds."""
+        """Return the speed relative to the baseline, the median over the rounds."""
         return median(self.ratios(contender))
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written; targets and ratios are for readers of the JSON and never read back."""
-        plain = {name: getattr(self, name) for name in ("items", "dimensions", "users", "kept", "settings", "device")}
-        made = {name: getattr(self, name) for name in ("started", "finished", "command")}
+        """Return the fields as a result on disk has them; targets and ratios are for its readers and never parsed."""
+        plain = {name: getattr(self, name) for name in ("items", "dimensions", "users")}
+        facts = {"kept": self.densities, "settings": self.settings, "device": self.device}
+        times = {name: getattr(self, name) for name in ("started", "finished", "command")}
         listed = [
             {**one.to_json(), "times_faster": self.faster(one), "share_of_dense": self.share(one)}
             for one in self.contenders
@@ -133,15 +135,16 @@ class ScaleResult:
             "format": FORMAT,
             "version": VERSION,
             **plain,
+            **facts,
             "contenders": listed,
             "left_out": [list(pair) for pair in self.left_out],
             "targets": [target.to_json() for target in targets(self)],
-            **made,
+            **times,
         }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ScaleResult:
-        """Raises KeyError, TypeError or ValueError where something is missing or of another type."""
+        """Parse the fields. Raises KeyError, TypeError or ValueError if one is missing or of another type."""
         if fields["version"] != VERSION:
             raise ValueError(f"version {fields['version']} is no longer read")
         contenders = tuple(Contender.from_json(entry) for entry in fields["contenders"])
@@ -173,12 +176,12 @@ GRAPH_BYTES = 15_000_000
 
 @dataclass(frozen=True)
 class Promise:
-    """The limits that one contender is held to.
+    """The targets of one contender.
 
     Attributes:
-        faster: times, than the plain dense export with default options.
-        share: of dense fp32 tables, in bytes without ids and norms.
-        bundles, per_item: the peak may be `bundles` times the bundle, plus `per_item` bytes per item, plus 4 MB.
+        faster: minimum speed relative to the plain dense export with default options.
+        share: maximum share of the dense fp32 tables, in bytes without ids and norms.
+        bundles, per_item: peak memory is at most `bundles` times the bundle, plus `per_item` bytes per item, plus 4 MB.
     """
 
     faster: float
@@ -187,7 +190,7 @@ class Promise:
     per_item: int
 
     def peak(self, one: Contender, items: int) -> int:
-        """Bytes that the peak may take above a bare session, one graph open."""
+        """Return the maximum peak memory above a bare session, in bytes, with one graph open."""
         return self.bundles * one.nbytes + self.per_item * items + FIXED_BYTES
 
 
@@ -201,13 +204,13 @@ PROMISES = {
 
 @dataclass(frozen=True)
 class Target:
-    """One figure of a contender against its bound.
+    """One figure of a contender with its bound.
 
     Attributes:
-        figure: what it is of.
-        got, bound: in milliseconds, bytes, times or shares.
-        met: whether it keeps the bound.
-        shown: got and bound for people.
+        figure: name of the figure.
+        got, bound: measured value and bound, in milliseconds, bytes, ratios or shares.
+        met: True if the value is within the bound.
+        shown: value and bound as text.
     """
 
     contender: str
@@ -228,7 +231,7 @@ class Target:
 
 
 def targets(result: ScaleResult) -> list[Target]:
-    """Every promise that the result can tell of; none of another number of items or dimensions."""
+    """Return the targets that the result has figures for; none for other numbers of items or dimensions."""
     if (result.items, result.dimensions) != SHAPE:
         return []
     return [target for one in result.contenders if one.kind == "bundle" for target in _of(result, one)]

@@ -1,4 +1,4 @@
-"""The comparison at scale as text: rows of tables, notes and doubts."""
+"""Tables, notes and warnings of the comparison at scale, as text."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
     "a graph more": lambda result, one: _bytes(one.a_graph),
     "same top 20": lambda result, one: f"{one.same_top:.1%}",
     "built with": lambda result, one: ", ".join(
-        str(value) if name in ("version", "tool") else f"{name} {value}" for name, value in one.made_with.items()
+        str(value) if name in ("version", "tool") else f"{name} {value}" for name, value in one.built_with.items()
     ),
 }
 COLUMNS = tuple(name for name in _CELLS if name != "ms a call")
-"""Of the page; milliseconds are in the first."""
+"""The columns of the report page, with milliseconds to two decimals."""
 SPEED = ("", "p50 ms", "times faster", "by round", "bytes", "of dense", "peak memory", "bound", "same top 20")
 MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more", "built with")
 """The columns in two tables, for a terminal."""
@@ -42,33 +42,32 @@ PEERS = ("", "ms a call", "times faster", "load ms", "bytes", "peak memory", "sa
 """The columns of the table of other libraries."""
 
 NOTES = (
-    "Milliseconds are medians over fresh processes. Times faster is the median over the rounds of the first row's p50 "
-    "over the contender's in the same round; beside it the least and the most.",
-    "Of dense: bytes without raw ids and without the norms of the 'similar' graph, of both tables in fp32. Users are "
-    "in bundles and plain models, not in other libraries.",
-    "Peak memory is VmHWM above a bare onnxruntime session, one graph open; of other libraries above a process that "
-    "imported them. A graph more: the most that proportional memory (Pss) grew by from recommend to score to similar, "
-    "each opened and called in one process.",
-    "Bundles take exclude (20 random items a call) and k as inputs; plain models and other libraries have k fixed or "
-    "given and exclude nothing, which favours them. Files are in the page cache.",
-    "Score: candidates a call, milliseconds. csc is asked by users with a tenth of their dimensions, ell by any. "
-    "Integers, and libraries that round or search approximately, report which share of their answers is among numpy's "
-    "best 20.",
+    "Milliseconds are medians over fresh processes. Times faster is the ratio of the first row's p50 to the "
+    "contender's in the same round, the median over the rounds; the range over the rounds follows.",
+    "Of dense: bytes, without raw ids and the norms of the 'similar' graph, as a share of both tables in fp32. "
+    "Bundles and plain models contain the users, other libraries do not.",
+    "Peak memory is VmHWM above a bare onnxruntime session with one graph open; for other libraries above a process "
+    "that imported them. A graph more: the largest growth of proportional memory (Pss) from recommend to score to "
+    "similar, each opened and called in one process.",
+    "Bundles take k and exclude (20 random items per call) as inputs; plain models and other libraries exclude "
+    "nothing, which favours them. Files are in the page cache.",
+    "Score: milliseconds per call by number of candidates. csc is measured with 10 %-dense user vectors, ell with "
+    "dense ones. Quantised and approximate contenders report the share of their answers that is among numpy's best 20.",
 )
 
 
 def heading(result: ScaleResult) -> str:
-    """One line: what was measured."""
+    """Describe the measurement in one line."""
     settings = result.settings
-    kept = ", ".join(f"{share:.1%} of the values ({name})" for name, share in result.kept.items())
+    densities = ", ".join(f"{share:.1%} of the values ({name})" for name, share in result.densities.items())
     return (
-        f"{result.items:,} items x {result.dimensions}, {kept}, "
+        f"{result.items:,} items x {result.dimensions}, {densities}, "
         f"{settings['threads']} thread, {settings['rounds']} fresh processes each"
     )
 
 
 def scale_rows(result: ScaleResult, columns: Sequence[str] = COLUMNS) -> list[list[str]]:
-    """One row a contender, under the columns; of those left out the reason alone."""
+    """Return a table row for each contender; contenders that were left out have only the reason."""
     rows = [[_CELLS[column](result, one) for column in columns] for one in result.contenders]
     return rows + [[name, reason, *[""] * (len(columns) - 2)] for name, reason in result.left_out]
 
@@ -99,7 +98,7 @@ def _bound(result: ScaleResult, one: Contender) -> int | None:
 
 
 def scale_warnings(result: ScaleResult) -> list[str]:
-    """Why figures are to be doubted, and what to run next."""
+    """Return a sentence for each reason to distrust the figures, with the command to run next."""
     again = f"measure again with --rounds {max(10, 2 * int(result.settings['rounds']))}"
     warnings = []
     taken = 1 - min(one.measured.latency("recommend", "cpu_share") for one in result.contenders)
@@ -107,21 +106,21 @@ def scale_warnings(result: ScaleResult) -> list[str]:
         warnings.append(f"other programs took up to {taken:.0%} of the processor; close them and {again}")
     for one in result.contenders:
         ratios = result.ratios(one)
-        doubts = [f"fresh processes differ by {one.measured.spread():.0%}"] if one.measured.spread() > UNSTEADY else []
+        reasons = [f"fresh processes differ by {one.measured.spread():.0%}"] if one.measured.spread() > UNSTEADY else []
         if max(ratios) - min(ratios) > UNSTEADY * result.faster(one):
-            doubts.append(f"rounds say {_times(min(ratios))} to {_times(max(ratios))} times faster")
-        if doubts:
-            warnings.append(f"{one.name}: {', '.join(doubts)}; {again}")
+            reasons.append(f"rounds range from {_times(min(ratios))} to {_times(max(ratios))} times faster")
+        if reasons:
+            warnings.append(f"{one.name}: {', '.join(reasons)}; {again}")
     return warnings
 
 
 def growth_columns(results: Sequence[ScaleResult]) -> list[str]:
-    """The sizes that were measured."""
+    """Return the column headings, one for each number of items."""
     return ["", *(f"{result.items:,} items" for result in results)]
 
 
 def growth_rows(results: Sequence[ScaleResult]) -> list[list[str]]:
-    """One row a contender: milliseconds, and how many times faster than the rival of that size; '-' where left out."""
+    """Return a row for each contender: milliseconds and speed relative to that size's baseline; '-' if left out."""
     names = dict.fromkeys(one.name for result in results for one in result.contenders)
     return [[name, *(_growth_cell(result, name) for result in results)] for name in names]
 
@@ -134,7 +133,7 @@ def _growth_cell(result: ScaleResult, name: str) -> str:
 
 
 def profile_rows(profile: dict[str, Any]) -> list[list[str]]:
-    """One row an operator: milliseconds and runs a call, and its share of all operators' time."""
+    """Return a row for each operator: milliseconds and runs per call, and its share of the time of all operators."""
     whole = sum(spent["ms"] for spent in profile["operators"].values())
     return [
         [name, f"{spent['ms']:.3f}", f"{spent['count']:g}", f"{spent['ms'] / whole:.1%}"]
@@ -146,6 +145,6 @@ PROFILE_COLUMNS = ("operator", "ms a call", "runs a call", "share")
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The table as the documentation has it."""
+    """Format a table as Markdown."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

@@ -1,4 +1,4 @@
-"""Results side by side: one line a figure, one value a bundle, each beside its ratio to the reference."""
+"""Results side by side: one line per figure, with the value of each bundle and its ratio to the reference."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ALIKE = (
     "cpu", "architecture", "cores", "usable_cores", "governor", "memory_bytes", "os", "kernel", "python", "numpy",
     "onnxruntime", "ort_telemetry",
 )  # fmt: skip
-"""Facts of a device that its figures depend on."""
+"""Facts of a device that affect its figures."""
 WORK = ("k", "exclude", "history", "candidates", "threads")
-"""Settings that change what a call does; the others only say how often it is repeated."""
+"""Settings that change what a call does; the others only change how often it is repeated."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Line:
     """One figure of every bundle.
 
     Attributes:
-        group: the heading that it stands under.
-        values: one a bundle; None where it is unknown.
-        texts: the same for people.
-        ratios: '0.14x' of the reference; empty for the reference itself and where a ratio says nothing.
+        group: heading of the line.
+        values: value of each bundle; None if unknown.
+        texts: the values as text.
+        ratios: '0.14x' of the reference; empty for the reference itself and for figures without a meaningful ratio.
     """
 
     group: str
@@ -41,7 +41,7 @@ class Line:
 
 
 def reference(results: Sequence[Result]) -> int:
-    """Which result the ratios are to: the first dense fp32 bundle, else the first."""
+    """Return the index of the result that ratios refer to: the first dense fp32 bundle, otherwise the first."""
     for number, result in enumerate(results):
         if (result.bundle.layout, result.bundle.precision) == ("dense", "fp32"):
             return number
@@ -49,27 +49,27 @@ def reference(results: Sequence[Result]) -> int:
 
 
 def lines(results: Sequence[Result]) -> list[Line]:
-    """Every figure that at least one of the results has."""
-    listed = [*_quality(results), *_sizes(results), *_calls(results), *_once(results), *_apart(results)]
+    """Return every figure that at least one of the results has."""
+    listed = [*_quality(results), *_sizes(results), *_calls(results), *_once(results), *_loads(results)]
     listed += [*_memory(results), *_faults(results), *_costs(results)]
     return [line for line in listed if any(value is not None for value in line.values)]
 
 
 def unlike_devices(results: Sequence[Result]) -> list[str]:
-    """The facts of the devices and the settings that differ; empty where the figures can be compared."""
+    """Return the names of the device facts and settings that differ; empty if the figures can be compared."""
     return list(differences(results))
 
 
 def differences(results: Sequence[Result]) -> dict[str, list[str]]:
-    """The same, each with its value in every result."""
+    """Return the device facts and settings that differ, each with its value in every result."""
     shown = {name: [str(result.device.get(name, "unknown")) for result in results] for name in ALIKE}
     shown |= {"runtime": [r.runtime for r in results], "clock": [r.clock.name for r in results]}
     shown |= {name: [str(getattr(result.settings, name)) for result in results] for name in WORK}
     return {name: values for name, values in shown.items() if len(set(values)) > 1}
 
 
-def told_apart(results: Sequence[Result]) -> list[Result]:
-    """The same with a number behind a name that was there before: one bundle before and after a change."""
+def with_unique_names(results: Sequence[Result]) -> list[Result]:
+    """Append a number to repeated bundle names, as for one bundle before and after a change."""
     seen: Counter[str] = Counter()
     named = []
     for result in results:
@@ -81,12 +81,12 @@ def told_apart(results: Sequence[Result]) -> list[Result]:
 
 
 def shown(unit: str) -> Callable[[float], str]:
-    """How a figure of a unit is written for people."""
+    """Return the formatter for figures of a unit."""
     return {"bytes": format_bytes, "users/s": "{:,.0f}".format, "instr.": "{:,.0f}".format}.get(unit, milliseconds)
 
 
 def milliseconds(value: float) -> str:
-    """'0.0412', '1.54', '722': never finer than a clock can tell. Millions of instructions read alike."""
+    """Format milliseconds (or millions of instructions) to the resolution of clocks: '0.0412', '1.54', '722'."""
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}"
 
 
@@ -106,7 +106,7 @@ def _line(
 
 
 def _ratio(value: float | None, base: float | None) -> str:
-    """'2.31x', '0.0039x'. Empty where there is nothing to divide, and for memory that the bare session exceeds."""
+    """Format a ratio: '2.31x', '0.0039x'; empty for unknown values and for memory below that of the bare session."""
     if value is None or base is None or base <= 0 or value < 0:
         return ""
     ratio = value / base
@@ -132,7 +132,7 @@ def _part(name: str) -> Figure:
 
 
 def _calls(results: Sequence[Result]) -> Iterator[Line]:
-    """Of each kind of clock under a heading of its own: milliseconds and instructions are never in one line."""
+    """Yield latencies under one heading per kind of clock, so that no line mixes milliseconds and instructions."""
     scenarios = dict.fromkeys(name for result in results for name in result.measured.scenarios)
     for clock in CLOCKS.values():
         for scenario, percentile in product(scenarios, ("p50", "p95", "p99", "max")):
@@ -141,7 +141,7 @@ def _calls(results: Sequence[Result]) -> Iterator[Line]:
 
 
 def _once(results: Sequence[Result]) -> Iterator[Line]:
-    """What waits for the disk and for other threads repeats under no clock but time's."""
+    """Yield figures that wait for the disk and for other threads, of devices whose clock counts time."""
     figures: dict[str, Figure] = {
         "load": lambda result: result.measured.load_ms,
         "first call": _latency("recommend", "first_ms"),
@@ -161,16 +161,16 @@ def _latency(scenario: str, figure: str) -> Figure:
     return lambda result: result.measured.figure(scenario, figure)
 
 
-def _apart(results: Sequence[Result]) -> Iterator[Line]:
+def _loads(results: Sequence[Result]) -> Iterator[Line]:
     ends: dict[str, tuple[Callable[[Sustained], float], Callable[[float], str]]] = {
         "p50 at the beginning, ms": (lambda load: load.start_ms, milliseconds),
         "p50 at the end, ms": (lambda load: load.end_ms, milliseconds),
-        "speed kept": (lambda load: load.kept, "{:.0%}".format),
+        "speed at the end": (lambda load: load.speed_ratio, "{:.0%}".format),
     }
     for label, (of, show) in ends.items():
         yield _line("Sustained load", label, results, _sustained(of), show, ratio=label.startswith("p50"))
     for name in dict.fromkeys(name for result in results for name in result.measured.throughputs):
-        yield _line("Offline: users a second", name, results, _throughput(name), "{:,.0f}".format)
+        yield _line("Offline: users per second", name, results, _throughput(name), "{:,.0f}".format)
 
 
 def _sustained(of: Callable[[Sustained], float]) -> Figure:
@@ -199,7 +199,7 @@ def _absolute(name: str) -> Figure:
 
 
 def _faults(results: Sequence[Result]) -> Iterator[Line]:
-    """Of loading, and of everything that was called after it; results hold each scenario's own."""
+    """Yield the page faults of loading, and of all scenarios together."""
     for kind in ("minor", "major"):
         yield _line("Page faults", f"load, {kind}", results, _faults_of(True, kind), "{:,.0f}".format, ratio=False)
     for kind in ("minor", "major"):
@@ -208,7 +208,7 @@ def _faults(results: Sequence[Result]) -> Iterator[Line]:
 
 def _faults_of(loading: bool, kind: str) -> Figure:
     def of_process(process: Process) -> float | None:
-        counts = [told[kind] for name, told in process.faults.items() if (name == "load") == loading and kind in told]
+        counts = [one[kind] for name, one in process.faults.items() if (name == "load") == loading and kind in one]
         return sum(counts) if counts else None
 
     return lambda result: result.measured.median(of_process)
@@ -216,8 +216,8 @@ def _faults_of(loading: bool, kind: str) -> Figure:
 
 def _costs(results: Sequence[Result]) -> Iterator[Line]:
     kinds = {
-        "instructions": ("Instructions a call, as the processor counts them", "{:,.0f}".format),
-        "joules": ("Joules a call, of the whole package", "{:.3g}".format),
+        "instructions": ("Instructions per call, counted by the processor", "{:,.0f}".format),
+        "joules": ("Joules per call, of the whole package", "{:.3g}".format),
     }
     scenarios = dict.fromkeys(name for r in results for one in r.measured.processes for name in one.cost)
     for kind, (group, show) in kinds.items():

@@ -1,1 +1,1 @@
-"""A large synthetic catalogue against the dense model that most people would export, and against other libraries."""
+"""Benchmarks on a large synthetic catalogue: bundles, the plain dense ONNX export, and other libraries."""

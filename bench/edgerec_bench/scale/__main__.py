@@ -1,14 +1,14 @@
-"""A large synthetic catalogue against the dense model that most people would export, and against other libraries.
+"""Compare bundles of a large synthetic catalogue with the plain dense ONNX export and with other libraries.
 
 usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out result.json]
        python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
        python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
-       python -m edgerec_bench.scale --profile 'csc int8'              its time by operator
-       python -m edgerec_bench.scale --show result.json [--markdown]   measured before; several --show as a growth
+       python -m edgerec_bench.scale --profile 'csc int8'              time by operator
+       python -m edgerec_bench.scale --show result.json [--markdown]   an earlier result; several as a growth table
 
-Every contender answers for the same users in fresh processes, one after the other in rounds, so that a drift of the
-machine hits all alike. One thread, batch 1, k = 20. Bundles exclude 20 random items a call inside the graph; the plain
-models and other libraries have nothing to exclude with, which favours them.
+Every contender answers for the same users in fresh processes, interleaved in rounds, so that a drift of the machine
+affects all alike. Calls use one thread, batch 1 and k = 20. Bundles exclude 20 random items per call in the graph;
+plain models and other libraries exclude nothing, which favours them.
 """
 
 from __future__ import annotations
@@ -42,62 +42,64 @@ from edgerec_bench.result import (
     write_results,
 )
 from edgerec_bench.result import markdown as markdown_table
-from edgerec_bench.scale.forms import RIVAL
+from edgerec_bench.scale.contenders import BASELINE
 from edgerec_bench.scale.measure import command_of, compare, profile
 
 GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
 @bench_command
-@click.option("--items", default=1_000_000, show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--users", default=1000, show_default=True)
+@click.option("--items", default=1_000_000, show_default=True, help="Number of items.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
+@click.option("--users", default=1000, show_default=True, help="Number of users.")
 @click.option("--rounds", default=5, show_default=True, help="Fresh processes of each contender.")
-@click.option("--only", multiple=True, metavar="NAME", help=f"A contender beside {RIVAL.name}; may be repeated.")
-@click.option("--peers", is_flag=True, help="Other libraries and roundings: pip install 'edgerec[peers]'.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help=f"Measure this contender and {BASELINE.name} only. Repeatable."
+)
+@click.option("--peers", is_flag=True, help="Measure other libraries and quantisers (pip install 'edgerec[peers]').")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON.")
-@click.option("--growth", is_flag=True, help=f"{GROWTH[0]:,} to {GROWTH[-1]:,} items one by one.")
-@click.option("--profile", "profiled", metavar="NAME", help="Print onnxruntime's time by operator of a bundle.")
+@click.option("--growth", is_flag=True, help=f"Measure {GROWTH[0]:,} to {GROWTH[-1]:,} items, one size after another.")
+@click.option("--profile", "profiled", metavar="NAME", help="Print the time by operator of a bundle.")
 @click.option(
     "--show",
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Print what was measured before; may be repeated.",
+    help="Print an earlier result instead of measuring. Repeatable.",
 )
-@click.option("--markdown", is_flag=True, help="Print the tables as the documentation has them.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown, with the columns of the documentation.")
 def main(
     out: Path | None, growth: bool, profiled: str | None, show: tuple[Path, ...], markdown: bool, **chosen: Any
 ) -> None:
-    """Measure a large catalogue against the dense model that most people would export, or other libraries."""
+    """Compare bundles of a large catalogue with the plain dense ONNX export, or with other libraries."""
     if growth + bool(profiled) + bool(show) > 1:
-        raise BenchError("--growth, --profile and --show are three things to do; give one of them")
+        raise BenchError("--growth, --profile and --show cannot be combined; give one of them")
     if profiled:
         _print_profile(profiled, profile(profiled, **{name: chosen[name] for name in ("items", "dimensions", "users")}))
     elif show:
-        _print([result for path in show for result in _kept(path)], markdown)
+        _print([result for path in show for result in _stored(path)], markdown)
     else:
         _print(_measured(chosen, GROWTH if growth else (chosen["items"],), out), markdown)
 
 
 def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) -> list[ScaleResult]:
-    """Each size's result, in `out` as soon as it is there. Of several sizes, those that `out` holds are taken from it:
-    the largest takes longest, and what was measured before it is kept."""
-    before = {result.command: result for result in _kept(out)} if out and out.exists() and len(sizes) > 1 else {}
+    """Measure each size and write its result to `out` at once. With several sizes, reuse the results in `out`, so that
+    an interrupted measurement can be continued."""
+    before = {result.command: result for result in _stored(out)} if out and out.exists() and len(sizes) > 1 else {}
     results: list[ScaleResult] = []
     for items in sizes:
-        wanted = {**chosen, "items": items}
-        result = before.get(command_of(**wanted))
+        options = {**chosen, "items": items}
+        result = before.get(command_of(**options))
         if result is None:
-            with show_progress("making the tables") as progress:
-                result = compare(**wanted, progress=progress)
+            with show_progress("generating the tables") as progress:
+                result = compare(**options, progress=progress)
         results.append(result)
         if out:
             write_results(out, results)
     return results
 
 
-def _kept(path: Path) -> list[ScaleResult]:
+def _stored(path: Path) -> list[ScaleResult]:
     return [result for result in read_results(path) if isinstance(result, ScaleResult)]
 
 
@@ -112,7 +114,7 @@ def _print(results: Sequence[ScaleResult], markdown: bool) -> None:
 
 
 def _print_scale(result: ScaleResult, *, markdown: bool = False) -> None:
-    """Print the table, how to read it, and each target; or only the documentation's table."""
+    """Print the table, its notes and each target; or only the table of the documentation."""
     if markdown:
         _print_markdown(SHORT, scale_rows(result, SHORT))
         return
@@ -129,7 +131,7 @@ def _print_scale(result: ScaleResult, *, markdown: bool = False) -> None:
 
 
 def _print_growth(measured: Sequence[ScaleResult], *, markdown: bool = False) -> None:
-    """Print milliseconds and times faster by number of items."""
+    """Print milliseconds and relative speed by number of items."""
     columns, rows = growth_columns(measured), growth_rows(measured)
     if markdown:
         _print_markdown(columns, rows)

@@ -1,6 +1,6 @@
-"""Other libraries, measured as bundles are: an index or a model on disk, one query a call.
+"""Other libraries, measured like bundles: an index or a model on disk, one query per call.
 
-As a program this is an agent like `edgerec_devices.agent`, on this machine alone, with two tasks more, which need the
+As a program this is an agent like `edgerec_devices.agent`, for this machine only, with two more tasks, which need the
 libraries of the extra 'peers':
 
     {"task": "index", "peer": NAME, "items": FILE.npy, "users": FILE.npy, "index": FOLDER, "k": 20}
@@ -32,27 +32,30 @@ Matrix = NDArray[np.float32]
 
 
 class Peer(Protocol):
-    """One library, imported when this is made.
+    """A library, imported on construction.
 
     Attributes:
-        package: its name on PyPI, whose version is recorded.
+        package: name on PyPI, for the recorded version.
     """
 
     package: str
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
-        """Write what `open` reads, for the k best of (n_items, d) to one of (n_users, d); what was chosen for it."""
+        """Write the index of (n_items, d) `items`, tuned for the k best items of (n_users, d) `users`.
+
+        Returns the settings chosen for `open`.
+        """
         ...
 
     def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Callable[[Matrix], Any]:
-        """A call from a (d,) query to the (k,) best rows. `settings` are those that `build` told."""
+        """Return a function from a (d,) query to its (k,) best rows. `settings` are those that `build` returned."""
         ...
 
 
 def build_index(request: dict[str, Any]) -> dict[str, Any]:
-    """Write the index of a matrix; {"nbytes": of its files, "settings": for `measure_peer`, "version"}.
+    """Write the index of a matrix; return the 'nbytes' of its files, 'settings' for `measure_peer` and the 'version'.
 
-    Raises MissingExtraError where the library is absent.
+    Raises MissingExtraError if the library is not installed.
     """
     peer, folder = _peer(request), Path(request["index"])
     folder.mkdir(exist_ok=True)
@@ -63,8 +66,8 @@ def build_index(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_peer(request: dict[str, Any]) -> dict[str, Any]:
-    """The figures that `measure_plain` gives, of an index; `imported`: the memory before it was
-    opened, with the library imported alone."""
+    """Measure an index; return the figures of `measure_plain`, and 'imported': the memory with the library imported,
+    before the index was opened."""
     peer = _peer(request)
     imported = memory_figures()
     folder, k, threads = Path(request["index"]), int(request["k"]), int(request["threads"])
@@ -89,7 +92,7 @@ def measure_peer(request: dict[str, Any]) -> dict[str, Any]:
 def _peer(request: dict[str, Any]) -> Peer:
     name = request["peer"]
     if name not in PEERS:
-        raise BenchError(f"there is no peer {name!r}; there are: {', '.join(PEERS)}")
+        raise BenchError(f"unknown library {name!r}; expected one of: {', '.join(PEERS)}")
     return PEERS[name]()
 
 
@@ -97,11 +100,11 @@ EXTRA = "peers"
 ROWS_AT_ONCE = 1 << 17
 TRAINING_ROWS = 100_000
 
-Search = Callable[[Matrix], Any]
+SearchFunction = Callable[[Matrix], Any]
 
 
 class Faiss:
-    """An exact index of faiss, as `IndexFlatIP` or with 8 bits a value."""
+    """An exact faiss index: `IndexFlatIP`, or a scalar quantizer with 8 bits per value."""
 
     package = "faiss-cpu"
 
@@ -110,7 +113,7 @@ class Faiss:
         self._faiss: Any = require("faiss", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
-        """Train the index on a sample where it needs one, add the items, and write it."""
+        """Train the index on a sample if it needs training, add the items, and write it."""
         faiss, d = self._faiss, items.shape[1]
         if self._kind == "SQ8":
             index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
@@ -122,15 +125,15 @@ class Faiss:
         faiss.write_index(index, str(folder / "index"))
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Read the index and search it with `threads` threads."""
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Read the index; return a search with `threads` threads."""
         self._faiss.omp_set_num_threads(threads)
         index = self._faiss.read_index(str(folder / "index"))
         return lambda query: index.search(query[None], k)[1][0]
 
 
 class Usearch:
-    """usearch's exact search over the matrix, memory-mapped."""
+    """Exact search of usearch over the memory-mapped matrix."""
 
     package = "usearch"
 
@@ -142,47 +145,47 @@ class Usearch:
         np.save(folder / "items.npy", items)
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Map the items and search them exactly."""
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Map the items; return an exact search."""
         items, product = np.load(folder / "items.npy", mmap_mode="r"), self._index.MetricKind.IP
         return lambda query: self._index.search(items, query, k, product, exact=True, threads=threads).keys
 
 
 class Hnswlib:
-    """hnswlib's graph of neighbours, approximate: `ef` is chosen so that RECALL of the exact best are found."""
+    """The approximate graph index of hnswlib, with `ef` chosen to find RECALL of the exact best items."""
 
     package = "hnswlib"
     RECALL = 0.95
     BUILD: ClassVar[dict[str, int]] = {"M": 16, "ef_construction": 200}
-    """What hnswlib's own examples take."""
-    ASKED = 200
+    """The values of hnswlib's own examples."""
+    SAMPLE_QUERIES = 200
 
     def __init__(self) -> None:
         self._hnswlib: Any = require("hnswlib", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
-        """Build the graph, and find the least `ef` that reaches the recall."""
+        """Build the graph, and find the smallest `ef` that reaches the recall."""
         index = self._hnswlib.Index(space="ip", dim=items.shape[1])
         index.init_index(max_elements=len(items), **self.BUILD)
         for start in range(0, len(items), ROWS_AT_ONCE):
             index.add_items(np.ascontiguousarray(items[start : start + ROWS_AT_ONCE]))
         index.save_index(str(folder / "index"))
-        asked = np.ascontiguousarray(users[: self.ASKED])
-        return {"dim": items.shape[1], **self.BUILD, **self._enough(index, asked, _exact(items, asked, k))}
+        queries = np.ascontiguousarray(users[: self.SAMPLE_QUERIES])
+        return {"dim": items.shape[1], **self.BUILD, **self._choose_ef(index, queries, _exact(items, queries, k))}
 
-    def _enough(self, index: Any, asked: Matrix, best: NDArray[np.int64]) -> dict[str, Any]:
-        """The least ef of k, 1.5 k, 2 k, 3 k, 4 k, ... that finds enough, and its recall."""
+    def _choose_ef(self, index: Any, queries: Matrix, best: NDArray[np.int64]) -> dict[str, Any]:
+        """Return the smallest ef of k, 1.5 k, 2 k, 3 k, 4 k, ... that reaches the recall, and its recall."""
         k, most, found = best.shape[1], index.get_current_count(), 0.0
         for ef in (k * half << power >> 1 for power in count() for half in (2, 3)):
             index.set_ef(ef)
-            rows = index.knn_query(asked, k=k)[0]
+            rows = index.knn_query(queries, k=k)[0]
             found = float(np.mean([np.isin(row, exact).mean() for row, exact in zip(rows, best, strict=True)]))
             if found >= self.RECALL or ef >= most:
                 break
         return {"ef": ef, "recall": round(found, 4)}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Load the graph with the settings that `build` chose."""
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Load the graph; return a search with the settings that `build` chose."""
         index = self._hnswlib.Index(space="ip", dim=settings["dim"])
         index.load_index(str(folder / "index"))
         index.set_ef(settings["ef"])
@@ -191,7 +194,7 @@ class Hnswlib:
 
 
 class Implicit:
-    """implicit's exact top k over the matrix, as its models recommend."""
+    """The exact top k of implicit over the matrix, as in its models."""
 
     package = "implicit"
 
@@ -204,20 +207,20 @@ class Implicit:
         np.save(folder / "items.npy", items)
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Load the items; a call is `implicit.cpu.topk`."""
-        self._limits.threadpool_limits(threads)  # its products are scipy's BLAS
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Load the items; return a search by `implicit.cpu.topk`."""
+        self._limits.threadpool_limits(threads)  # it multiplies with scipy's BLAS
         items = np.load(folder / "items.npy")
         return lambda query: self._topk(items, query[None], k, num_threads=threads)[0][0]
 
 
-def _exact(items: Matrix, asked: Matrix, k: int) -> NDArray[np.int64]:
-    """(B, k) rows of the largest products, a part of the items at a time."""
-    rows, scores = np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0), np.float32)
+def _exact(items: Matrix, queries: Matrix, k: int) -> NDArray[np.int64]:
+    """Return the (B, k) rows with the largest products, from blocks of the items."""
+    rows, scores = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     for start in range(0, len(items), ROWS_AT_ONCE):
-        part = asked @ items[start : start + ROWS_AT_ONCE].T
+        part = queries @ items[start : start + ROWS_AT_ONCE].T
         scores = np.concatenate([scores, part], axis=1)
-        rows = np.concatenate([rows, np.tile(np.arange(start, start + part.shape[1]), (len(asked), 1))], axis=1)
+        rows = np.concatenate([rows, np.tile(np.arange(start, start + part.shape[1]), (len(queries), 1))], axis=1)
         best = np.argpartition(-scores, min(k, scores.shape[1] - 1), axis=1)[:, :k]
         rows, scores = np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)
     return rows

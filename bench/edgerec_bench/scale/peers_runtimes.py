@@ -1,4 +1,4 @@
-"""Runtimes for models: OpenVINO, LiteRT and ExecuTorch, each with the product and the top k as a model of its own."""
+"""Other model runtimes: OpenVINO, LiteRT and ExecuTorch, each with a model that multiplies and takes the top k."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ EXECUTORCH_EXTRA = "peers-executorch"
 LARGEST_INT8 = 127
 
 Matrix = NDArray[np.float32]
-Search = Callable[[Matrix], Any]
+SearchFunction = Callable[[Matrix], Any]
 
 
 def rounded(items: Matrix) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(n_items, d) int8 and (n_items,) float32 scales, one a row, symmetric: what every runtime calls int8 weights."""
+    """Quantise symmetrically with one scale per row: (n_items, d) int8 values and (n_items,) float32 scales."""
     scales = np.maximum(np.abs(items).max(axis=1), np.finfo(np.float32).tiny) / LARGEST_INT8
     return np.rint(items / scales[:, None]).astype(np.int8), scales.astype(np.float32)
 
 
 class OpenVino:
-    """OpenVINO's CPU plugin; int8 are compressed weights, as NNCF's `compress_weights` makes them."""
+    """The CPU plugin of OpenVINO; int8 means compressed weights, as written by NNCF's `compress_weights`."""
 
     package = "openvino"
 
@@ -36,7 +36,7 @@ class OpenVino:
         self._openvino: Any = require("openvino", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
-        """Write the model: the product, with int8 weights where asked for, and the top k."""
+        """Write the model: a product, with int8 weights if the precision is int8, and the top k."""
         ops: Any = require("openvino.opset15", EXTRA)
         query = ops.parameter([1, items.shape[1]], np.float32)
         if self._precision == "int8":
@@ -50,17 +50,17 @@ class OpenVino:
         self._openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Compile the model for the CPU, tuned for latency."""
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Compile the model for the CPU, tuned for latency; return a search."""
         config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         if self._precision == "fp32":
-            config["INFERENCE_PRECISION_HINT"] = "f32"  # else bfloat16 where the processor has it
+            config["INFERENCE_PRECISION_HINT"] = "f32"  # otherwise bfloat16 on processors that support it
         request = self._openvino.Core().compile_model(folder / "model.xml", "CPU", config).create_infer_request()
         return lambda query: request.infer([query[None]])[0][0]
 
 
 class LiteRt:
-    """LiteRT, once TensorFlow Lite, with its XNNPACK delegate; int8 is its "dynamic range" quantisation."""
+    """LiteRT (formerly TensorFlow Lite) with its XNNPACK delegate; int8 is its "dynamic range" quantisation."""
 
     package = "ai-edge-litert"
 
@@ -69,19 +69,19 @@ class LiteRt:
         self._interpreter: Any = require("ai_edge_litert.interpreter", EXTRA)
 
     def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
-        """Write the model in LiteRT's own schema."""
+        """Write the model in LiteRT's schema."""
         values, scales = rounded(items) if self._precision == "int8" else (items, None)
         write_tflite(values, scales, k, folder / "model.tflite", EXTRA)
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Open the interpreter with `threads` threads."""
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Open the interpreter with `threads` threads; return a search."""
         interpreter = self._interpreter.Interpreter(str(folder / "model.tflite"), num_threads=threads)
         interpreter.allocate_tensors()
-        asked, rows = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        source, rows = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
         def search(query: Matrix) -> Any:
-            interpreter.set_tensor(asked, query[None])
+            interpreter.set_tensor(source, query[None])
             interpreter.invoke()
             return interpreter.get_tensor(rows)[0]
 
@@ -89,7 +89,7 @@ class LiteRt:
 
 
 class ExecuTorch:
-    """ExecuTorch through its Python bindings, the product by XNNPACK; they need torch, which counts as imported."""
+    """ExecuTorch with XNNPACK, through its Python bindings; they need torch, which counts as imported memory."""
 
     package = "executorch"
 
@@ -118,9 +118,9 @@ class ExecuTorch:
         (folder / "model.pte").write_bytes(lowered.to_executorch().buffer)
         return {}
 
-    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> Search:
-        """Load the program; the process is pinned to `threads` cores."""
-        if hasattr(os, "sched_setaffinity"):  # its pool has a thread a processor that it may use, and no setting
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Load the program, with the process pinned to `threads` cores; return a search."""
+        if hasattr(os, "sched_setaffinity"):  # its pool has no setting: it starts one thread per usable core
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         method = self._runtime.Runtime.get().load_program(folder / "model.pte").load_method("forward")
         return lambda query: method.execute([self._torch.from_numpy(query[None])])[0][0]
@@ -131,13 +131,13 @@ SCHEMA_VERSION = 3
 
 
 def write_tflite(values: NDArray[Any], scales: NDArray[np.float32] | None, k: int, path: Path, extra: str) -> None:
-    """Write the k best of one query's products with a matrix.
+    """Write a model that returns the rows of the k largest products of a query with a matrix.
 
     query float32 [1, d]  ->  FULLY_CONNECTED -> TOPK_V2  ->  rows int32 [1, k]
 
     Args:
         values: (n_items, d) float32, or int8 with `scales`.
-        scales: (n_items,) of int8 rows; LiteRT then rounds the query to int8 too ("dynamic range").
+        scales: (n_items,) scales of int8 rows. LiteRT then quantises the query to int8 too ("dynamic range").
     """
     schema: Any = require("ai_edge_litert.schema_py_generated", extra)
     flatbuffers: Any = require("flatbuffers", extra)

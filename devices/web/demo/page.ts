@@ -1,4 +1,4 @@
-/** The demo's page: what is seen and pressed. The recommender is in the worker. */
+/** The demo's page: its lists, buttons and sliders. The recommender is in the worker. */
 
 import type { Id } from "../src/index.ts";
 import type { Answer, FromWorker, Opened, Scored, Title, ToWorker, Verb, Verbs } from "./messages.ts";
@@ -7,12 +7,17 @@ const worker = new Worker("worker.mjs", { type: "module" });
 const waiting = new Map<number, { resolve: (value: never) => void; reject: (reason: Error) => void }>();
 const picks = new Map<string, Title>();
 const dismissed = new Map<string, Title>();
-let start: Title[] = [];
 let found: Title[] = [];
 let best: Scored[] = [];
-/** Of what is typed: answers to earlier letters come late. */
+/** Bytes of the bundles, the smallest first. */
+let sizes: number[] = [];
+/** The bundles say which titles are popular. */
+let popular = false;
+/** Number of the last search: answers to earlier letters come late. */
 let typed = 0;
-/** What page and worker had asked of a server when all was there. */
+/** Number of the last request for recommendations: answers to earlier ones are not shown. */
+let newest = 0;
+/** Requests of page and worker when all was there. */
 let before: number | undefined;
 
 worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
@@ -20,30 +25,30 @@ worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
     progress(data.doing, data.loaded, data.total);
     return;
   }
-  const asked = waiting.get(data.number)!;
+  const question = waiting.get(data.number)!;
   waiting.delete(data.number);
   if ("error" in data) {
-    asked.reject(new Error(data.error));
+    question.reject(new Error(data.error));
   } else {
-    asked.resolve(data.value as never);
+    question.resolve(data.value as never);
   }
 };
 worker.onerror = ({ message }) => fail(new Error(message || "the worker could not be loaded"));
 
 function ask<Name extends Verb>(verb: Name, ...words: Parameters<Verbs[Name]>): Promise<ReturnType<Verbs[Name]>> {
-  const number = (asked += 1);
+  const number = (questions += 1);
   const message: ToWorker = { number, verb, words };
   worker.postMessage(message);
   return new Promise((resolve, reject) => waiting.set(number, { resolve, reject }));
 }
-let asked = 0;
+let questions = 0;
 
 function element<Kind extends Element = HTMLElement>(id: string): Kind {
   return document.getElementById(id) as unknown as Kind;
 }
 
 /** A new element; of its properties, `class` and `aria-...` are attributes. */
-function made(kind: string, attributes: Record<string, string> = {}, ...inside: (Node | string)[]): HTMLElement {
+function create(kind: string, attributes: Record<string, string> = {}, ...inside: (Node | string)[]): HTMLElement {
   const one = document.createElement(kind);
   for (const [name, value] of Object.entries(attributes)) {
     one.setAttribute(name, value);
@@ -73,7 +78,7 @@ function button(icon: keyof typeof ICONS, label: string, pressed: boolean | null
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   path.setAttribute("d", ICONS[icon]);
   drawing.append(path);
-  const one = made("button", { type: "button", class: `icon ${icon}`, "aria-label": label, title: label }, drawing);
+  const one = create("button", { type: "button", class: `icon ${icon}`, "aria-label": label, title: label }, drawing);
   if (pressed !== null) {
     one.setAttribute("aria-pressed", String(pressed));
   }
@@ -87,30 +92,33 @@ function tile(name: string): HTMLElement {
   for (const letter of name) {
     hash = (hash * 31 + letter.codePointAt(0)!) % 360;
   }
-  const one = made("span", { class: "tile", "aria-hidden": "true" }, [...name.replace(/^(The|A|An) /, "")][0] ?? "");
+  const one = create("span", { class: "tile", "aria-hidden": "true" }, [...name.replace(/^(The|A|An) /, "")][0] ?? "");
   one.style.setProperty("--hue", String(hash));
   return one;
 }
 
-function row({ item, title }: Title, extra: { score?: number; full?: number; place?: number }): HTMLElement {
+function row({ item, title }: Title, extra: { share?: number; because?: string | null } | null): HTMLElement {
   const [name, year] = spoken(title);
-  const text = made("div", { class: "text" }, made("span", { class: "name" }, name));
+  const text = create("div", { class: "text" }, create("span", { class: "name" }, name));
   if (year) {
-    text.append(made("span", { class: "year" }, year));
+    text.append(create("span", { class: "year" }, year));
   }
-  if (extra.score !== undefined) {
-    const bar = made("span", { class: "bar", "aria-hidden": "true" });
-    bar.style.setProperty("--share", String(Math.max(0.02, extra.score / extra.full!)));
+  if (extra?.because) {
+    text.append(create("span", { class: "because" }, `because you liked ${spoken(extra.because)[0]}`));
+  }
+  if (extra?.share !== undefined) {
+    const bar = create("span", { class: "bar", "aria-hidden": "true" });
+    bar.style.setProperty("--share", String(Math.max(0.02, extra.share)));
     text.append(bar);
   }
   const liked = picks.has(key(item));
-  return made(
+  return create(
     "li",
     { "data-key": key(item) },
     tile(name),
     text,
     button("like", `I like ${name}`, liked, () => void pick({ item, title }, !liked)),
-    ...(extra.score === undefined ? [] : [button("dismiss", `Not ${name}`, null, () => void dismiss({ item, title }))]),
+    ...(extra === null ? [] : [button("dismiss", `Not ${name}`, null, () => void dismiss({ item, title }))]),
   );
 }
 
@@ -121,21 +129,23 @@ function draw(): void {
   const place = active?.closest("li")?.getAttribute("data-key");
   const kind = active?.classList[1];
 
-  element("found").replaceChildren(...found.map((one) => row(one, {})));
-  element("found-none").hidden = found.length > 0;
+  element("found").replaceChildren(...found.map((one) => row(one, null)));
   const chips = [...picks.values()].map((one) => {
     const [name] = spoken(one.title);
-    const chip = made("button", { type: "button", class: "chip like", "aria-label": `Take back ${name}` }, name, made("span", { "aria-hidden": "true" }, "×"));
+    const chip = create("button", { type: "button", class: "chip like", "aria-label": `Take back ${name}` }, name, create("span", { "aria-hidden": "true" }, "×"));
     chip.addEventListener("click", () => void pick(one, false));
-    return made("li", { "data-key": key(one.item) }, chip);
+    return create("li", { "data-key": key(one.item) }, chip);
   });
   element("picks").replaceChildren(...chips);
   element("mine").hidden = picks.size + dismissed.size === 0;
   element("dismissed").textContent = dismissed.size > 0 ? `${dismissed.size} left out` : "";
-  const full = Math.max(...best.map(({ score }) => score), Number.MIN_VALUE);
-  element("best").replaceChildren(...best.map((one) => row(one, { score: one.score, full })));
+  const full = Math.max(...best.map(({ score }) => score));
+  const shareOf = ({ score }: Scored) => (full > 0 ? { share: score / full } : {});
+  element("best").replaceChildren(...best.map((one) => row(one, { ...shareOf(one), because: one.because })));
+  const heading = picks.size > 0 ? "For you" : popular ? "Popular titles" : "Some titles";
+  element("best-title").textContent = heading;
   element("empty").hidden = picks.size > 0;
-  element("peek").textContent = best[0] ? `For you: ${spoken(best[0].title)[0]}` : "";
+  element("peek").textContent = best[0] ? `${heading}: ${spoken(best[0].title)[0]}` : "";
 
   if (list && place && !active!.isConnected) {
     const rows = [...element(list).querySelectorAll<HTMLElement>("li")];
@@ -145,9 +155,11 @@ function draw(): void {
   }
 }
 
-function tell(answer: Answer, what: string): void {
+function show(answer: Answer, what: string): void {
   best = answer.best;
   draw();
+  const { shared } = answer;
+  element("shared").textContent = shared === null ? "" : `${shared} of these ${best.length} are also in the largest one's list.`;
   element("ms").textContent = picks.size > 0 ? milliseconds(answer.ms) : "–";
   element("heap").textContent = bytes(answer.heap);
   if (before !== undefined) {
@@ -156,10 +168,21 @@ function tell(answer: Answer, what: string): void {
   element("said").textContent = best[0] ? `${what} ${best.length} recommendations, first ${spoken(best[0].title)[0]}.` : what;
 }
 
-/** What the page's own code asked of a server so far; what a browser fetches by itself, its tab's icon, is not. */
+/** Requests of the page's own code so far; the browser's own, for its tab's icon, are not among them. */
 function requests(): number {
   const all = performance.getEntriesByType("resource") as PerformanceResourceTiming[];
   return all.filter(({ initiatorType }) => !["other", "link"].includes(initiatorType)).length;
+}
+
+/** Show the answer to a question, unless a later one has followed meanwhile. */
+async function recommend(what: string, question: () => Promise<Answer>): Promise<void> {
+  const now = (newest += 1);
+  await attempt(async () => {
+    const answer = await question();
+    if (now === newest) {
+      show(answer, what);
+    }
+  });
 }
 
 async function pick(one: Title, wanted: boolean): Promise<void> {
@@ -170,28 +193,58 @@ async function pick(one: Title, wanted: boolean): Promise<void> {
     picks.delete(key(one.item));
   }
   draw();
-  await attempt(async () => tell(await ask("pick", one.item, wanted), wanted ? "Picked." : "Taken back."));
+  await recommend(wanted ? "Picked." : "Taken back.", () => ask("pick", one.item, wanted));
 }
 
 async function dismiss(one: Title): Promise<void> {
   dismissed.set(key(one.item), one);
-  await attempt(async () => tell(await ask("dismiss", [...dismissed.values()].map(({ item }) => item)), "Left out."));
+  await recommend("Left out.", () => ask("dismiss", [...dismissed.values()].map(({ item }) => item)));
 }
 
 async function forget(): Promise<void> {
   picks.clear();
   dismissed.clear();
-  await attempt(async () => tell(await ask("forget"), "Everything is forgotten."));
+  await recommend("Everything is forgotten.", () => ask("forget"));
   element("search").focus();
+}
+
+/** Rank again with the sliders as they stand. */
+async function tune(): Promise<void> {
+  const bundle = slider("bytes").valueAsNumber;
+  const dial = slider("popularity").valueAsNumber;
+  size(bundle);
+  const way = DIAL[dial + 2]!;
+  slider("popularity").setAttribute("aria-valuetext", way);
+  element("dial").textContent = way;
+  await recommend(`${bytes(sizes[bundle]!)}, ${way}.`, () => ask("tune", bundle, dial * DIAL_STEP));
+}
+
+/** Positions of the popularity slider, from -2 to 2, and the factor of one step. */
+const DIAL = ["much less known", "less known", "the recommender's own order", "more popular", "much more popular"];
+const DIAL_STEP = 0.75;
+
+const slider = (id: string) => element<HTMLInputElement>(id);
+
+/** Say which bundle answers. */
+function size(bundle: number): void {
+  const [own, largest] = [sizes[bundle]!, sizes.at(-1)!];
+  const times = largest / own;
+  const text = bundle === sizes.length - 1 ? "the largest" : `${times.toFixed(1)} times smaller than the largest`;
+  element("size").textContent = bytes(own);
+  element("exact").textContent = own < 1024 ? "" : `${own.toLocaleString("en")} bytes`;
+  element("bytes-text").textContent = `${bytes(own)}, ${text}`;
+  slider("bytes").setAttribute("aria-valuetext", `${bytes(own)}, ${text}`);
 }
 
 async function search(text: string): Promise<void> {
   const now = (typed += 1);
-  const shown = text.trim() ? await ask("find", text) : start;
+  const typing = text.trim() !== "";
+  const shown = typing ? await ask("find", text) : [];
   if (now === typed) {
     found = shown;
-    element("found-title").textContent = text.trim() ? "Found" : "To begin with";
+    element("found-title").hidden = !typing;
     draw();
+    element("found-none").hidden = !typing || found.length > 0;
     element("found-said").textContent = text.trim() ? `${found.length === 0 ? "Nothing" : found.length} found.` : "";
   }
 }
@@ -222,27 +275,34 @@ function progress(doing: string, loaded?: number, total?: number): void {
 }
 
 function bytes(count: number): string {
-  const [size, unit] = count < 1e6 ? [count / 1e3, "KB"] : [count / 1e6, "MB"];
-  return `${size < 10 ? size.toFixed(1) : Math.round(size)} ${unit}`;
+  const units = ["KiB", "MiB", "GiB"];
+  const at = Math.min(2, Math.max(0, Math.floor(Math.log2(count) / 10) - 1));
+  return count < 1024 ? `${count} B` : `${(count / 1024 ** (at + 1)).toFixed(1)} ${units[at]}`;
 }
 
 function milliseconds(ms: number): string {
-  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return ms < 1000 ? `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-function show({ metadata, ms, start: first, picks: past }: Opened): void {
-  start = first;
-  past.forEach((one) => picks.set(key(one.item), one));
-  element("size").textContent = bytes(metadata.bytes);
-  element("ready").textContent = milliseconds(ms);
-  const kind = `${metadata.layout} ${metadata.precision}, ${metadata.d} dimensions`;
-  const way = metadata.users > 0 ? "; it knows its own users, so here it shows what is most like your picks" : "";
-  element("about").textContent = `${metadata.items.toLocaleString("en")} titles, ${kind}${way}.`;
+function begin(opened: Opened): void {
+  sizes = opened.sizes;
+  popular = opened.popular > 0;
+  opened.picks.forEach((one) => picks.set(key(one.item), one));
+  slider("bytes").max = String(sizes.length - 1);
+  size(0);
+  element("bytes-dial").hidden = sizes.length < 2;
+  element("smallest").textContent = bytes(sizes[0]!);
+  element("largest").textContent = bytes(sizes.at(-1)!);
+  element("popularity-dial").hidden = !popular;
+  element("known").textContent = opened.popular.toLocaleString("en");
+  element("ready").textContent = milliseconds(opened.ms);
+  const way = opened.users ? " It knows its own users, so here it shows what is most like your picks." : "";
+  element("about").textContent = `${opened.items.toLocaleString("en")} titles, about ${Math.round(sizes[0]! / opened.items)} bytes each.${way}`;
   element("loading").hidden = true;
   element("app").hidden = false;
 }
 
-/** Kept for the next visit without a network, once all is fetched. */
+/** Store the page for the next visit without a network, once all is fetched. */
 async function keep(): Promise<void> {
   const state = element("offline");
   if (!("serviceWorker" in navigator)) {
@@ -259,7 +319,7 @@ async function keep(): Promise<void> {
   }
 }
 
-/** On a narrow screen the recommendations are below: a line at its lower edge tells what is first. */
+/** On a narrow screen the recommendations are below: a line at its lower edge says what is first. */
 function peek(): void {
   const seen = ([entry]: IntersectionObserverEntry[]) => {
     element("peek").classList.toggle("away", entry!.isIntersecting || entry!.boundingClientRect.top < 0);
@@ -269,17 +329,20 @@ function peek(): void {
 
 async function main(): Promise<void> {
   const opened = await ask("open");
-  show(opened);
+  begin(opened);
   element<HTMLInputElement>("search").addEventListener("input", ({ target }) => void search((target as HTMLInputElement).value));
   element("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
     element("found").querySelector("button")?.focus();
   });
   element("forget").addEventListener("click", () => void forget());
+  for (const id of ["bytes", "popularity"]) {
+    slider(id).addEventListener("input", () => void tune());
+  }
   peek();
   await search("");
   const first = await ask("dismiss", []);
-  tell(first, "Ready.");
+  show(first, "Ready.");
   await keep();
   before = first.requests + requests();
   element("requests").textContent = "0";

@@ -1,6 +1,6 @@
 /**
- * The demo's service worker: the page's own files are kept, so that it opens without a network. The bundle's are kept
- * by the runtime. `SITE` stands before this code: {version, files}, made with the site.
+ * The demo's service worker: it stores the page's own files, so that the page opens without a network. The runtime stores
+ * the bundles' files. `SITE` stands before this code: {version, files}, written with the site.
  */
 
 declare const SITE: { version: string; files: string[] };
@@ -39,17 +39,17 @@ scope.addEventListener("activate", (event) => {
 scope.addEventListener("fetch", (event) => {
   const { url, method } = event.request;
   if (method === "GET" && url.startsWith(scope.registration.scope)) {
-    event.respondWith(url.startsWith(`${scope.registration.scope}bundle/`) ? fromNetwork(event.request) : kept(event.request));
+    event.respondWith(url.startsWith(`${scope.registration.scope}bundle/`) ? fromNetwork(event.request) : stored(event.request));
   }
 });
 
-/** As it was when this version was made. */
-async function kept(request: Request): Promise<Response> {
+/** The file as it was when this version was installed. */
+async function stored(request: Request): Promise<Response> {
   const cache = await caches.open(here);
   return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request);
 }
 
-/** What is there now; where there is no network, what the runtime kept. */
+/** The file as it is now; without a network, as it was stored. */
 async function fromNetwork(request: Request): Promise<Response> {
   try {
     return await fetch(request);

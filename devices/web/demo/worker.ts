@@ -3,76 +3,74 @@
 import * as ort from "onnxruntime-web/wasm";
 
 import { watchHeap } from "../bench/heap.ts";
-import { load, type Id, type Limits, type Recommender, type Session } from "../src/index.ts";
+import { load, type Id, type Recommendation, type Recommender, type Session } from "../src/index.ts";
 import { openSession } from "../src/session.ts";
 import type { Answer, FromWorker, Opened, Scored, Title, ToWorker, Verbs } from "./messages.ts";
 
 const SHOWN = 12;
 const FOUND = 8;
-/** Of each picked item's neighbours, in bundles with users. */
+/** Neighbours of each picked item, in bundles with users. */
 const NEIGHBOURS = 50;
+/** The best items that the popularity dial orders again. */
+const CANDIDATES = 200;
+/** As many as the exporter lists. */
+const POPULAR = 1000;
+/** The latest picks, one of which is the reason for a recommendation. */
+const REASONS = 20;
 
 const heap = watchHeap(null);
 ort.env.wasm.wasmPaths = new URL("ort/", location.href).href;
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 
+/** One catalogue in bundles of several sizes, the smallest first. */
+let models: Recommender[] = [];
 let model: Recommender;
-let history: Picks;
+/** The bundle with titles, if one has them. */
+let titles: Recommender;
+let picks: Session;
+/** Places of the popular items, the most popular first; empty if no bundle says which they are. */
+let popular = new Map<Id, number>();
+/** Items for a list without picks: the popular ones, or some of all. */
+let start: Id[] = [];
 /** The words of every item's title, a space before each; the most popular first, as far as that is known. */
 let index: { item: Id; words: string }[] = [];
 let dismissed: Id[] = [];
-
-/** Picks, and what follows from them. */
-type Picks = Pick<Session, "items" | "add" | "forget" | "recommend">;
-
-/** Picks of one bundle's data, at this address: another one's ids mean other items. */
-const place = () => `demo ${location.pathname} ${model.metadata.about["data"] ?? ""}`;
-
-/** A bundle with users knows nobody who comes to this page: what is most like the picks, by the mean of cosines. */
-async function byLikeness(): Promise<Picks> {
-  const kept = await openSession(model, { store: place() });
-  return {
-    get items() {
-      return kept.items;
-    },
-    add: kept.add,
-    forget: kept.forget,
-    async recommend({ k = SHOWN, exclude = [] }: Limits = {}) {
-      const picked = kept.items.filter(model.has);
-      const sums = new Map<Id, number>();
-      const without = new Set([...exclude, ...picked]);
-      for (const pick of picked) {
-        for (const { item, score } of await model.similar(pick, Math.min(NEIGHBOURS, model.metadata.items))) {
-          if (!without.has(item)) {
-            sums.set(item, (sums.get(item) ?? 0) + score);
-          }
-        }
-      }
-      const ranking = [...sums].sort(([, one], [, other]) => other - one).slice(0, k);
-      return ranking.map(([item, sum]) => ({ item, score: sum / picked.length }));
-    },
-  };
-}
+let dial = 0;
 
 const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Promise<ReturnType<Verbs[Name]>> } = {
   async open(): Promise<Opened> {
     const started = performance.now();
-    say({ doing: "Fetching the recommender" });
-    model = await load(new URL("bundle/", location.href), {
-      runtime: ort,
-      onProgress: ({ loaded, total }) => say({ doing: "Fetching the recommender", loaded, total }),
-    });
-    say({ doing: "Starting onnxruntime" });
-    history = model.metadata.users > 0 ? await byLikeness() : await model.session({ store: place() });
+    const bundles = new URL("bundle/", location.href);
+    const names = (await (await fetch(new URL("list.json", bundles))).json()) as string[];
+    for (const [at, name] of names.entries()) {
+      const doing = names.length > 1 ? `Fetching size ${at + 1} of ${names.length}` : "Fetching the recommender";
+      say({ doing });
+      const onProgress = ({ loaded, total }: { loaded: number; total: number }) => say({ doing, loaded, total });
+      models.push(await load(new URL(`${name}/`, bundles), { runtime: ort, onProgress }));
+    }
+    say({ doing: "Starting" });
+    model = models[0]!;
+    titles = models.find(({ metadata }) => metadata.titles) ?? model;
+    // Picks of one bundle's data, at this address: another one's ids mean other items.
+    picks = await openSession(model, { store: `demo ${location.pathname} ${model.metadata.about["data"] ?? ""}` });
     const items = model.items();
-    const start = model.metadata.users > 0 ? spread(items) : (await popular()).map(({ item }) => item);
-    // One answer opens the graphs: what is asked of a server is asked now.
-    await (model.metadata.users > 0 ? model.similar(start[0]!, 1) : model.recommend({ history: [start[0]!], k: 1 }));
+    popular = new Map((await mostPopular()).map((item, place) => [item, place]));
+    start = popular.size > 0 ? [...popular.keys()] : spread(items);
+    // One answer of each opens the graphs: what is fetched from the server is fetched now, and the slider does not wait.
+    for (model of [...models].reverse()) {
+      await reasons(await ranked(model, [start[0]!], 1), [start[0]!]);
+    }
     const ms = performance.now() - started;
-    const order = new Set([...start, ...items]);
-    index = Array.from(order, (item) => ({ item, words: ` ${plain(titleOf(item))}` }));
-    return { metadata: model.metadata, ms, start: start.slice(0, FOUND).map(titled), picks: history.items.filter(model.has).map(titled) };
+    index = Array.from(new Set([...start, ...items]), (item) => ({ item, words: ` ${plain(titleOf(item))}` }));
+    return {
+      sizes: models.map(({ metadata }) => metadata.bytes),
+      items: items.length,
+      users: models.some(hasUsers),
+      popular: popular.size,
+      ms,
+      picks: known().map(titled),
+    };
   },
   async find(text) {
     const words = plain(text).split(" ").filter(Boolean);
@@ -81,7 +79,7 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
     return [...found].slice(0, FOUND).map(({ item }) => titled(item));
   },
   async pick(item, wanted) {
-    await (wanted ? history.add(item) : history.forget(item));
+    await (wanted ? picks.add(item) : picks.forget(item));
     return answer();
   },
   async dismiss(items) {
@@ -89,42 +87,134 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
     return answer();
   },
   async forget() {
-    await history.forget();
+    await picks.forget();
     dismissed = [];
+    return answer();
+  },
+  async tune(bundle, factor) {
+    model = models[bundle]!;
+    dial = factor;
     return answer();
   },
 };
 
+const hasUsers = ({ metadata }: Recommender) => metadata.users > 0;
+
+const known = () => picks.items.filter(model.has);
+
 async function answer(): Promise<Answer> {
-  const k = Math.min(SHOWN, model.metadata.items);
+  const [one, largest, liked] = [model, models.at(-1)!, known()]; // they may change while this one is computed
   const started = performance.now();
-  const best = history.items.length > 0 ? await history.recommend({ k, exclude: dismissed }) : [];
+  const best = await ranked(one, liked, SHOWN);
   const ms = performance.now() - started;
-  const requests = performance.getEntriesByType("resource").length;
-  return { best: best.map(({ item, score }): Scored => ({ ...titled(item), score })), ms, heap: heap(), requests };
+  const also = one === largest || liked.length === 0 ? null : new Set((await ranked(largest, liked, SHOWN)).map(({ item }) => item));
+  return {
+    best: await reasons(best, liked),
+    shared: also && best.filter(({ item }) => also.has(item)).length,
+    ms,
+    heap: heap(),
+    requests: performance.getEntriesByType("resource").length,
+  };
 }
 
-/** The most popular items, where the bundle says which they are. */
-async function popular(): Promise<{ item: Id }[]> {
-  const k = Math.min(200, model.metadata.items);
-  return model.recommend({ history: [], k }).catch(() => spread(model.items()).map((item) => ({ item })));
+/** The k best items for someone who likes these; without any, the popular ones. */
+async function ranked(one: Recommender, liked: Id[], k: number): Promise<Recommendation[]> {
+  const wide = dial === 0 ? k : CANDIDATES;
+  const limits = { k: Math.min(wide, one.metadata.items), exclude: dismissed };
+  const found =
+    liked.length === 0
+      ? start.filter((item) => !dismissed.includes(item)).map((item) => ({ item, score: 0 }))
+      : hasUsers(one)
+        ? await alike(one, liked, limits)
+        : await one.recommend({ history: liked, ...limits });
+  return (dial === 0 ? found : turned(found)).slice(0, k);
 }
 
-/** Some of all, evenly: where nothing says which are popular. */
+/** A bundle with users knows nobody who comes to this page: what is most like the picks, by the mean of cosines. */
+async function alike(one: Recommender, liked: Id[], { k, exclude }: { k: number; exclude: Id[] }): Promise<Recommendation[]> {
+  const sums = new Map<Id, number>();
+  const without = new Set([...exclude, ...liked]);
+  for (const pick of liked) {
+    for (const { item, score } of await neighbours(one, pick)) {
+      if (!without.has(item)) {
+        sums.set(item, (sums.get(item) ?? 0) + score);
+      }
+    }
+  }
+  const ranking = [...sums].sort(([, one], [, other]) => other - one).slice(0, k);
+  return ranking.map(([item, sum]) => ({ item, score: sum / liked.length }));
+}
+
+const neighbours = (one: Recommender, pick: Id) => one.similar(pick, Math.min(NEIGHBOURS, one.metadata.items));
+
+/** The ranking ordered again: scores from 0 to 1, and `dial` times the popularity added. */
+function turned(ranking: Recommendation[]): Recommendation[] {
+  const scores = ranking.map(({ score }) => score);
+  const [low, high] = [Math.min(...scores), Math.max(...scores)];
+  const again = ranking.map(({ item, score }) => {
+    const own = high > low ? (score - low) / (high - low) : 0;
+    return { item, score: own + dial * popularityOf(item) };
+  });
+  const least = Math.min(...again.map(({ score }) => score));
+  return again.sort((one, other) => other.score - one.score).map(({ item, score }) => ({ item, score: score - least }));
+}
+
+/** 1 for the most popular item, 0 for those that are not listed; between them the logarithm of the place decides. */
+function popularityOf(item: Id): number {
+  const place = popular.get(item);
+  return place === undefined ? 0 : 1 - Math.log(place + 1) / Math.log(popular.size + 1);
+}
+
+/** With each item the pick that speaks most for it: alone, it would give the item the highest score. */
+async function reasons(ranking: Recommendation[], liked: Id[]): Promise<Scored[]> {
+  const items = ranking.map(({ item }) => item);
+  const most = items.map(() => -Infinity);
+  const because: (string | null)[] = items.map(() => null);
+  const can = (graph: string) => model.metadata.graphs.includes(graph);
+  for (const pick of items.length > 0 ? liked.slice(-REASONS) : []) {
+    let scores: ArrayLike<number | undefined> = [];
+    if (!hasUsers(model) && can("score")) {
+      scores = await model.score({ history: [pick], items });
+    } else if (can("similar")) {
+      const near = new Map((await neighbours(model, pick)).map(({ item, score }) => [item, score]));
+      scores = items.map((item) => near.get(item));
+    }
+    items.forEach((_, at) => {
+      if ((scores[at] ?? -Infinity) > most[at]!) {
+        most[at] = scores[at]!;
+        because[at] = titleOf(pick);
+      }
+    });
+  }
+  return ranking.map(({ item, score }, at) => ({ ...titled(item), score, because: because[at]! }));
+}
+
+/** The most popular items, of the first bundle that says which they are. */
+async function mostPopular(): Promise<Id[]> {
+  for (const one of models.filter((one) => !hasUsers(one))) {
+    const found = await one.recommend({ history: [], k: Math.min(POPULAR, one.metadata.items) }).catch(() => []);
+    if (found.length > 0) {
+      return found.map(({ item }) => item);
+    }
+  }
+  return [];
+}
+
+/** Some of all, evenly: for bundles that do not say which are popular. */
 function spread(items: Id[]): Id[] {
-  const step = Math.max(1, Math.floor(items.length / FOUND));
-  return items.filter((_, at) => at % step === 0).slice(0, FOUND);
+  const step = Math.max(1, Math.floor(items.length / SHOWN));
+  return items.filter((_, at) => at % step === 0).slice(0, SHOWN);
 }
 
 function titleOf(item: Id): string {
-  return model.title(item) ?? `Item ${item}`;
+  return titles.title(item) ?? `Item ${item}`;
 }
 
 function titled(item: Id): Title {
   return { item, title: titleOf(item) };
 }
 
-/** As it is searched for: lower case, without accents and punctuation. */
+/** The form that is searched: lower case, without accents and punctuation. */
 function plain(text: string): string {
   return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^\p{L}\p{N}]+/gu, " ").trim();
 }
@@ -141,4 +231,3 @@ onmessage = async ({ data: { number, verb, words } }: MessageEvent<ToWorker>) =>
     say({ number, error: (error as Error).message });
   }
 };
-

@@ -73,7 +73,7 @@ class BETConfig(SearchConfig):
     by_rows: bool = True
 
     def __post_init__(self) -> None:
-        """Raises SettingError for values out of range."""
+        """Raise SettingError for values out of range."""
         super().__post_init__()
         check_range("iterations", self.iterations, 1, 1e6)
         check_range("candidates", self.candidates, 1, 1e6)

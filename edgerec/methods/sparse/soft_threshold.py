@@ -21,7 +21,7 @@ else:
 
 _BLOCK = 2048
 _SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
-"""By granularity: True if each row, and each column, has a threshold of its own."""
+"""Granularities of thresholds: True if each row, and each column, has its own."""
 
 
 class SoftTable:

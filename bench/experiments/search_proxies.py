@@ -1,9 +1,10 @@
-"""BET's search with sizes judged by iALS, beside one that judges by fine-tuning the backbone: seconds, and what ships.
+"""BET's search with iALS as proxy compared with fine-tuning the backbone: seconds, and quality of the final model.
 
-usage: python -m bench.experiments.search_oracles [DATA] [--backbone lightgcn] [--oracle ials] [--out result.json]
+usage: python -m bench.experiments.search_proxies [DATA] [--backbone lightgcn] [--proxy ials] [--out result.json]
 
-Both judge as many actions, train the best in full and keep the best of those on validation; the final model is trained
-once more on train and validation. Figures are of the test part. Stopped, the same command goes on with --work.
+Both evaluate equally many actions, train the best in full and select the best of those on validation; the final model
+is trained again on train and validation. Figures are of the test part. After an interruption, the same command resumes
+if --work is given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment, kept, rows_over_seeds
+from bench.experiments.harness import Figures, cached, experiment, rows_over_seeds
 from bench.experiments.search_job import search_options
 from edgerec.api import TrainRequest, train_request
 from edgerec.console import messages, print_table
@@ -29,44 +30,44 @@ from edgerec.request import settings_of
 from edgerec.training import Step
 from edgerec_bench.record import with_spread
 
-ORACLES = ("ials", "backbone")
+PROXIES = ("ials", "backbone")
 METRICS = ("ndcg@20", "recall@20")
 SECONDS = ("search_s", "seconds", "cpu_s")
 _WHILE = {"full": "search_s", "search": "search_s"}
-"""What is a part of the search, by the phase of a step: the full-size model, and the actions."""
+"""The figure that a step's time belongs to, by phase: the search includes the full-size model and the actions."""
 
 
 def measure(
     interactions: Interactions, request: TrainRequest, workers: int | str | None, folder: Path
 ) -> dict[str, Any]:
-    """METRICS of a search's result, and SECONDS: of the search alone, of all of it, and the processors' own.
+    """Run a search; return METRICS of the final model, and SECONDS: of the search, in total, and of the processors.
 
     Args:
-        folder: where the run is kept; a run that was stopped goes on, and its seconds are those of the last call.
+        folder: folder of the run; an interrupted run resumes, and its seconds are those of the last call.
     """
     seconds: dict[str, float] = defaultdict(float)
     last = started = time.perf_counter()
 
-    def told(step: Step) -> None:
+    def count(step: Step) -> None:
         nonlocal last
         now = time.perf_counter()
         seconds[_WHILE.get(step.phase, "rest_s")] += now - last
         last = now
 
     before = _cpu()
-    run = train_request(interactions, request, out=folder, resume=True, progress=told, workers=workers)
+    run = train_request(interactions, request, out=folder, resume=True, progress=count, workers=workers)
     found = {"search_s": seconds["search_s"], "seconds": time.perf_counter() - started, "cpu_s": _cpu() - before}
     return {**found, **{metric: run.metrics["test"][metric] for metric in METRICS}}
 
 
 def _cpu() -> float:
-    """Seconds of this process and of those that it has waited for."""
+    """Return the processor seconds of this process and of its finished children."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line an oracle: mean seconds, and METRICS with their spread."""
+    """Format the rows as table cells: the proxy, mean seconds, and METRICS with their spread."""
     return [
         [row["oracle"], *(f"{row[name]['mean']:.0f}" for name in SECONDS), *(with_spread(row[m]) for m in METRICS)]
         for row in rows
@@ -75,16 +76,16 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 @experiment("search-oracles")
 @click.argument("data", default="ml-1m")
-@click.option("--backbone", default="lightgcn", show_default=True)
+@click.option("--backbone", default="lightgcn", show_default=True, help="Backbone to train.")
 @search_options(split="random:50+25/25")
-@click.option("--iterations", default=50, show_default=True, help="Actions that a search judges.")
-@click.option("--retrain", default=5, show_default=True, help="Actions that are trained in full.")
-@click.option("--epochs", type=int, help="Of a training in full, at most.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone.")
-@click.option("--oracle", "oracles", multiple=True, type=click.Choice(ORACLES), default=ORACLES, show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--workers", help="As of edgerec train.")
-@click.option("--work", type=click.Path(path_type=Path), help="Keep runs here, and go on from those that are there.")
+@click.option("--iterations", default=50, show_default=True, help="Number of actions that a search evaluates.")
+@click.option("--retrain", default=5, show_default=True, help="Number of actions to train in full.")
+@click.option("--epochs", type=int, help="Maximum number of epochs of a training in full.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the backbone. Repeatable.")
+@click.option("--proxy", "proxies", multiple=True, type=click.Choice(PROXIES), default=PROXIES, show_default=True)
+@click.option("--seeds", default=3, show_default=True, help="Number of seeds.")
+@click.option("--workers", help="Number of worker processes, as in 'edgerec train'.")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder in which to store runs and resume them.")
 def main(
     data: str,
     backbone: str,
@@ -95,17 +96,17 @@ def main(
     retrain: int,
     epochs: int | None,
     settings: tuple[str, ...],
-    oracles: tuple[str, ...],
+    proxies: tuple[str, ...],
     seeds: int,
     workers: str | None,
     work: Path | None,
 ) -> Figures:
-    """Measure and print."""
+    """Compare BET's search with different proxies."""
     interactions, pool = load_data(data), None if workers is None else parse_workers(workers)
-    found: dict[str, list[dict[str, Any]]] = {oracle: [] for oracle in oracles}
+    found: dict[str, list[dict[str, Any]]] = {proxy: [] for proxy in proxies}
     with TemporaryDirectory() as temporary:
         for seed in range(seeds):
-            for oracle in oracles:
+            for proxy in proxies:
                 request = TrainRequest.make(
                     backbone,
                     "bet",
@@ -114,7 +115,7 @@ def main(
                     split=split,
                     settings=settings_of(settings),
                     method_settings={
-                        "proxy": oracle,
+                        "proxy": proxy,
                         "iterations": iterations,
                         "retrain": retrain,
                         "include_uniform_baseline": False,
@@ -123,12 +124,12 @@ def main(
                     threads=1,
                     max_epochs=epochs,
                 )
-                folder = (work or Path(temporary)) / f"{oracle}-{seed}"
+                folder = (work or Path(temporary)) / f"{proxy}-{seed}"
                 once = partial(measure, interactions, request, pool, folder)
-                found[oracle].append(kept(folder.with_suffix(".json"), request.to_dict(), once))
-                messages.print(f"{oracle}, seed {seed}: {found[oracle][-1]}", markup=False)
+                found[proxy].append(cached(folder.with_suffix(".json"), request.to_dict(), once))
+                messages.print(f"{proxy}, seed {seed}: {found[proxy][-1]}", markup=False)
     rows = rows_over_seeds("oracle", found, (*SECONDS, *METRICS))
-    columns = ("judged by", "search, s", "all, s", "CPU, s", *METRICS)
+    columns = ("proxy", "search, s", "all, s", "CPU, s", *METRICS)
     print_table(f"{data}, {backbone} at {budget}, {iterations} actions", columns, cells(rows))
     return {"workers": workers, "rows": rows}
 

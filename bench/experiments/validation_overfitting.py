@@ -1,12 +1,13 @@
-"""Whether the sizes that a search finds are as good on interactions that it has never seen.
+"""Overfitting of searched sizes to the validation part: their quality there and on interactions the search never saw.
 
-usage: python -m bench.experiments.by_heart [DATA] [--backbone ials] [--episodes 10] [--seeds 3] [--out result.json]
+usage: python -m bench.experiments.validation_overfitting [DATA] [--backbone ials] [--episodes 10] [--seeds 3]
+           [--out result.json]
 
-The test part of 50/25/25 stands in the validation part's place: as large, and drawn alike. The same training on train
-is judged on either, train masked, over the full-size model there. What is better on the part that a search looked at
-than on the other has been learnt by heart. Of each search the sizes are those that it likes best: of `ciess`, as its
-protocol `own` has it; of `ciess, row by row`, what the same search visited, not smoothed; of `ciess, apart=false`,
-likewise, whose agents are paid for what they see, as in the paper; and of `bet`.
+The unseen interactions are the test part of a 50/25/25 split, which is as large as the validation part and drawn alike.
+The same training on train is evaluated on both parts, with train masked, relative to the full-size model. Sizes that
+are better on validation than on the test part are overfitted. The sizes are the best of each search: `ciess` with its
+default variant; `ciess, row by row`, the sizes that the same search visited, not smoothed; `ciess, apart=false`, the
+same for agents whose reward comes from the interactions they observe, as in the paper (`holdout_reward=false`); `bet`.
 """
 
 from __future__ import annotations
@@ -41,60 +42,60 @@ FIGURES = ("validation", "test")
 def measure(
     interactions: Interactions, request: TrainRequest, iterations: int, episodes: int
 ) -> dict[str, dict[str, float]]:
-    """FIGURES of each of SIZES: eval over that of the full-size model, on the same part."""
+    """Return FIGURES of each of SIZES: the evaluation relative to that of the full-size model on the same part."""
     job, sampler = search_job(interactions, request)
     unseen = replace(job, split=replace(job.split, validation=job.split.test, test=job.split.validation))
     epochs, own = epochs_of(job, CIESSConfig()), CIESSConfig(episodes=episodes)
-    with SizeEvaluator(job, "fresh", epochs=epochs) as judge, SizeEvaluator(unseen, "fresh", epochs=epochs) as other:
+    with SizeEvaluator(job, "fresh", epochs=epochs) as seen, SizeEvaluator(unseen, "fresh", epochs=epochs) as other:
         plans = {
             "uniform": uniform_sizes(job),
-            "bet": _bet(job, sampler, judge, BETConfig(iterations=iterations)),
-            "ciess, apart=false": _ciess(job, judge, replace(own, holdout_reward=False), (VISITED,))[0],
+            "bet": _bet(job, sampler, seen, BETConfig(iterations=iterations)),
+            "ciess, apart=false": _ciess(job, seen, replace(own, holdout_reward=False), (VISITED,))[0],
         }
-        plans["ciess, row by row"], plans["ciess"] = _ciess(job, judge, own, (VISITED, SMOOTHED))
+        plans["ciess, row by row"], plans["ciess"] = _ciess(job, seen, own, (VISITED, SMOOTHED))
         found = [
-            [one.mean / asked.full().mean for one in asked.evaluate([plans[name] for name in SIZES])]
-            for asked in (judge, other)
+            [one.mean / evaluator.full().mean for one in evaluator.evaluate([plans[name] for name in SIZES])]
+            for evaluator in (seen, other)
         ]
     return {
         name: dict(zip(FIGURES, own, strict=True)) for name, own in zip(SIZES, zip(*found, strict=True), strict=True)
     }
 
 
-def _bet(job: Job, sampler: Sampler, judge: SizeEvaluator, config: BETConfig) -> SizePlan:
+def _bet(job: Job, sampler: Sampler, evaluator: SizeEvaluator, config: BETConfig) -> SizePlan:
     from edgerec.methods.bet.search import BETSearch
 
     history = SearchHistory(None)
-    BETSearch(job, config, sampler, judge, history).run()
+    BETSearch(job, config, sampler, evaluator, history).run()
     best = max(history.evaluated, key=lambda entry: float(entry["fitness"]))
     return sampler.plan(Action.from_json(best["action"]))
 
 
-def _ciess(job: Job, judge: SizeEvaluator, config: CIESSConfig, origins: tuple[str, ...]) -> list[SizePlan]:
-    """The best of each origin of sizes in one search."""
+def _ciess(job: Job, evaluator: SizeEvaluator, config: CIESSConfig, origins: tuple[str, ...]) -> list[SizePlan]:
+    """Run one search; return the best sizes of each origin."""
     from edgerec.methods.ciess.search import Explorer
 
-    visits = Explorer(job, judge, config, None).run(lambda entry: None)
+    visits = Explorer(job, evaluator, config, None).run(lambda entry: None)
     scores = np.array([entry["fitness"] for entry in visits.entries])
     best = []
     for origin in origins:
         plans = [found.plan for found in candidates(job, visits, scores, (origin,), config.n_finalists)]
-        best.append(plans[int(np.argmax([one.mean for one in judge.evaluate(plans)]))])
+        best.append(plans[int(np.argmax([one.mean for one in evaluator.evaluate(plans)]))])
     return best
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for the sizes of each."""
+    """Format the rows as table cells."""
     return cells_with_spread(rows, "sizes", FIGURES)
 
 
 @experiment("by-heart")
 @click.argument("data", default="ml-1m")
-@click.option("--backbone", default="ials", show_default=True)
+@click.option("--backbone", default="ials", show_default=True, help="Backbone to train.")
 @search_options()
-@click.option("--iterations", default=50, show_default=True, help="Actions that BET judges.")
-@click.option("--episodes", default=10, show_default=True, help="Of CIESS, ten judgements each.")
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--iterations", default=50, show_default=True, help="Number of actions that BET evaluates.")
+@click.option("--episodes", default=10, show_default=True, help="Episodes of CIESS, with ten evaluations each.")
+@click.option("--seeds", default=3, show_default=True, help="Number of seeds.")
 def main(
     data: str,
     backbone: str,
@@ -105,7 +106,7 @@ def main(
     episodes: int,
     seeds: int,
 ) -> Figures:
-    """Measure and print."""
+    """Measure how much searched sizes overfit to the validation part."""
     request = TrainRequest.make(backbone, "ciess", budget=budget, dimensions=dimensions, split=split)
     interactions, found = load_data(data), []
     for seed in range(seeds):

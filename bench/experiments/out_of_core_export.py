@@ -1,9 +1,9 @@
-"""A table that is larger than memory allows, exported from its file: peak memory, time, and that it verifies.
+"""Out-of-core export: peak memory and time of exporting a table from its file, with verification.
 
-usage: python -m bench.experiments.streaming --items 10000000 [--dimensions 64] [--out result.json]
+usage: python -m bench.experiments.out_of_core_export --items 10000000 [--dimensions 64] [--out result.json]
 
-The table is random and lies on disk; each precision is exported by a process of its own, whose peak memory is VmHWM,
-verification included. What the verifying child process takes is told beside it.
+The table is random and lies on disk. Each precision is exported by a process of its own; its peak memory is VmHWM,
+including verification. The memory of the verifying child process is reported separately.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 1 << 18
 
 
 def write_table(path: Path, items: int, dimensions: int, seed: int = 0) -> None:
-    """An .npy of (items, dimensions) normal float32 values, written a part at a time."""
+    """Write an .npy file of (items, dimensions) normal float32 values in blocks."""
     rng = np.random.default_rng(seed)
     table = np.lib.format.open_memmap(path, "w+", np.float32, (items, dimensions))
     for start in range(0, items, ROWS_AT_ONCE):
@@ -40,7 +40,7 @@ def write_table(path: Path, items: int, dimensions: int, seed: int = 0) -> None:
 
 
 def export_one(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
-    """Export in this process; bytes, seconds and peak memory of it."""
+    """Export in this process; return bytes, seconds and peak memory."""
     from edgerec_export import export, from_arrays
 
     started = time.perf_counter()
@@ -59,9 +59,18 @@ def export_one(items: Path, out: Path, layout: str, precision: str) -> dict[str,
     }
 
 
-def export_apart(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
-    """The same in a fresh process. Raises BenchError where it fails."""
-    command = [sys.executable, "-m", "bench.experiments.streaming", "--export", str(items), str(out), layout, precision]
+def export_isolated(items: Path, out: Path, layout: str, precision: str) -> dict[str, Any]:
+    """Run `export_one` in a fresh process. Raises BenchError if it fails."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.experiments.out_of_core_export",
+        "--export",
+        str(items),
+        str(out),
+        layout,
+        precision,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
         raise BenchError(f"the export failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
@@ -70,19 +79,21 @@ def export_apart(items: Path, out: Path, layout: str, precision: str) -> dict[st
 
 
 @experiment("streaming")
-@click.option("--items", default=10_000_000, show_default=True)
-@click.option("--dimensions", default=64, show_default=True)
-@click.option("--precision", "precisions", multiple=True, default=("fp32", "int8"), show_default=True)
+@click.option("--items", default=10_000_000, show_default=True, help="Number of items.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the table.")
+@click.option(
+    "--precision", "precisions", multiple=True, default=("fp32", "int8"), show_default=True, help="Repeatable."
+)
 @click.option("--export", "one", nargs=4, type=str, hidden=True)
 def main(items: int, dimensions: int, precisions: tuple[str, ...], one: tuple[str, ...] | None) -> Figures:
-    """Generate, export, tell."""
+    """Measure the peak memory and the time of exporting a large table from its file."""
     if one:
         click.echo(json.dumps(export_one(Path(one[0]), Path(one[1]), *one[2:])))
         return {}
     with tempfile.TemporaryDirectory(prefix="edgerec-streaming-") as scratch:
         table = Path(scratch, "items.npy")
         write_table(table, items, dimensions)
-        rows = [export_apart(table, Path(scratch, precision), "dense", precision) for precision in precisions]
+        rows = [export_isolated(table, Path(scratch, precision), "dense", precision) for precision in precisions]
     shown = [
         [
             f"{row['layout']} {row['precision']}",

@@ -1,4 +1,4 @@
-"""The benches of a search: how well an oracle and a predictor rank, and how long BET's parts take."""
+"""Experiments on searches: how well proxies and a predictor rank, overfitting, and the time of BET's parts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench.experiments.by_heart import main as by_heart
-from bench.experiments.oracle import _correlations
-from bench.experiments.oracle import main as oracle
 from bench.experiments.predictor import main as predictor
-from bench.experiments.search_oracles import main as search_oracles
+from bench.experiments.proxy_ranking import _correlations
+from bench.experiments.proxy_ranking import main as proxy_ranking
+from bench.experiments.search_proxies import main as search_proxies
 from bench.experiments.search_speed import main as search_speed
+from bench.experiments.validation_overfitting import main as validation_overfitting
 
 
-def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
+def test_every_pair_of_evaluators_is_compared(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --actions 6 --epochs 1 --full --out"
-    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    done = CliRunner().invoke(proxy_ranking, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads((tmp_path / "oracle.json").read_text())
     assert [(pair["of"], pair["with"]) for pair in found["correlations"]] == [
@@ -30,12 +30,12 @@ def test_every_pair_of_judges_is_compared(tmp_path: Path) -> None:
     assert all(len(judge["eval"]) == len(found["actions"]) == 6 for judge in found["judges"].values())
     assert all(-1 <= pair["all"] <= 1 for pair in found["correlations"])
     assert found["format"] == "edgerec.oracle"
-    assert found["command"].startswith("python -m bench.experiments.oracle synthetic:80x60x2000 --backbone mf")
+    assert found["command"].startswith("python -m bench.experiments.proxy_ranking synthetic:80x60x2000 --backbone mf")
 
 
 def test_powers_are_drawn_in_their_place(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --draw powers --actions 4 --epochs 1 --out"
-    done = CliRunner().invoke(oracle, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
+    done = CliRunner().invoke(proxy_ranking, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
     assert done.exit_code == 0
     found = json.loads((tmp_path / "oracle.json").read_text())
     assert "--draw powers --actions 4" in found["command"]
@@ -44,10 +44,10 @@ def test_powers_are_drawn_in_their_place(tmp_path: Path) -> None:
 
 
 def test_correlations_are_of_all_and_of_the_better_half() -> None:
-    dear = np.arange(10.0)
-    cheap = dear.copy()
+    expensive = np.arange(10.0)
+    cheap = expensive.copy()
     cheap[5:] = cheap[5:][::-1]  # the better half upside down
-    found = _correlations(cheap.tolist(), dear.tolist())
+    found = _correlations(cheap.tolist(), expensive.tolist())
     assert found["better_half"] == pytest.approx(-1)
     assert 0 < found["all"] < 1
     assert found["place_of_best"] == 5
@@ -76,12 +76,12 @@ def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Pat
     assert "--unseen 8 --seeds 2" in found["command"]
 
 
-def test_searches_are_compared_by_who_judges_and_go_on_from_what_is_there(tmp_path: Path) -> None:
+def test_searches_are_compared_by_proxy_and_resume(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --iterations 3 --retrain 1 --epochs 2"
     words += f" --seeds 2 --work {tmp_path / 'work'} --out"
     found = []
     for name in ("first.json", "again.json"):
-        done = CliRunner().invoke(search_oracles, [*words.split(), str(tmp_path / name)], catch_exceptions=False)
+        done = CliRunner().invoke(search_proxies, [*words.split(), str(tmp_path / name)], catch_exceptions=False)
         assert done.exit_code == 0
         found.append(json.loads((tmp_path / name).read_text()))
     first, again = found
@@ -99,9 +99,11 @@ def test_searches_are_compared_by_who_judges_and_go_on_from_what_is_there(tmp_pa
     assert [entry["eval"] for entry in judged[0]] != [entry["eval"] for entry in judged[1]]
 
 
-def test_what_searches_find_is_judged_on_interactions_that_they_have_not_seen(tmp_path: Path) -> None:
+def test_searched_sizes_are_evaluated_on_unseen_interactions(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 3 --episodes 1 --seeds 1 --note quiet --out"
-    done = CliRunner().invoke(by_heart, [*words.split(), str(tmp_path / "h.json")], catch_exceptions=False)
+    done = CliRunner().invoke(
+        validation_overfitting, [*words.split(), str(tmp_path / "h.json")], catch_exceptions=False
+    )
     assert done.exit_code == 0
     found = json.loads((tmp_path / "h.json").read_text())
     assert [row["sizes"] for row in found["rows"]] == [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.experiments.streaming import export_apart, write_table
+from bench.experiments.out_of_core_export import export_isolated, write_table
 
 HAS_PROC = Path("/proc/self/status").exists()
 
@@ -19,7 +19,7 @@ def test_peak_memory_hardly_grows_with_the_table(precision: str, tmp_path: Path)
     for items in (520_000, 1_000_000):
         table = tmp_path / f"{items}.npy"
         write_table(table, items, 64)
-        done = export_apart(table, tmp_path / f"{items}.bundle", "dense", precision)
+        done = export_isolated(table, tmp_path / f"{items}.bundle", "dense", precision)
         assert done["max_error"] < 1e-3
         peaks.append(done["peak_bytes"])
     assert peaks[1] - peaks[0] < 0.6 * 4 * 64 * 480_000

@@ -1,4 +1,4 @@
-"""Fresh processes in turns, so that a drift of the machine hits everything that is compared alike."""
+"""Interleaved measurement in fresh processes: a drift of the machine's speed affects every compared bundle alike."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from edgerec_devices import Device, Request
 from edgerec_devices.agent.clock import summary
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is measured now, and how many of how many measurements are done."""
+"""Callback with the name of the current measurement, the number of finished measurements and their total."""
 
 EACH_ROUND, ONCE = ("load", "offline"), ("sustained",)
-"""Scenarios that have a process of their own: in each round, and in the last one alone, because it takes minutes."""
+"""Scenarios that run in a process of their own: in each round, or (because they take minutes) only in the last one."""
 OWN = {"load": ("cold", "warm_because"), "offline": ("offline",), "sustained": ("sustained",)}
-"""What is taken from the answers of their processes."""
+"""Fields to take from the answers of these processes."""
 
 Answers = list[list[dict[str, Any]]]
-"""For each request, its answers in the order of the rounds."""
+"""The answers to each request, in the order of the rounds."""
 
 
-def measure_in_turns(
+def run_interleaved(
     requests: Sequence[tuple[str, Request]],
     rounds: int,
     device: Device,
@@ -29,16 +29,17 @@ def measure_in_turns(
     *,
     into: Answers | None = None,
 ) -> Answers:
-    """Run every request once a round, each in a process of its own; a round starts with the next request.
+    """Run every request once per round, each in a fresh process; the first request of a round rotates.
 
     Args:
-        requests: with the names that `progress` shows. Their scenarios load, offline and sustained are measured in
-            processes of their own.
-        rounds: 1 or more; each begins with a bare session, whose memory is given to the round's answers as 'bare'.
-        into: an empty list for each request, which has what was measured so far where this fails.
+        requests: names (for `progress`) and requests. The scenarios load, offline and sustained run in processes of
+            their own.
+        rounds: number of rounds, at least 1. Each begins with a bare session, whose memory is added to the answers of
+            the round as 'bare'.
+        into: an empty list for each request, to which answers are appended; it holds them even if a later run fails.
 
     Returns:
-        For each request, its answers in the order of the rounds; calls that an agent only timed are summarised.
+        The answers to each request, in the order of the rounds. Raw call times of an agent are summarised.
 
     Raises:
         DoesNotFitError: a process was killed for its memory; the message begins with the request's name.
@@ -52,14 +53,14 @@ def measure_in_turns(
             which = (number + turn) % len(requests)
             name, request = requests[which]
             answer: dict[str, Any] = {"bare": bare}
-            for said, part, wanted in _parts(request, last=number == rounds - 1):
+            for suffix, part, fields in _parts(request, last=number == rounds - 1):
                 if progress:
-                    progress(name + said, number * len(requests) + turn, total)
-                told = _run(name, part, device)
-                if wanted:
-                    answer |= {key: told[key] for key in wanted if key in told}
-                else:  # first, and kept even if what follows fails
-                    answer |= _summarised(told)
+                    progress(name + suffix, number * len(requests) + turn, total)
+                reply = _run(name, part, device)
+                if fields:
+                    answer |= {key: reply[key] for key in fields if key in reply}
+                else:  # comes first, and stays in `answers` even if a later part fails
+                    answer |= _summarised(reply)
                     answers[which].append(answer)
     if progress:
         progress("done", total, total)
@@ -67,7 +68,7 @@ def measure_in_turns(
 
 
 def _parts(request: Request, *, last: bool) -> Iterator[tuple[str, Request, Sequence[str]]]:
-    """One request a process: what to say of it, and which fields of its answer are wanted, all without any."""
+    """Split a request into one per process: the suffix of its name, the request, the fields to take (none: all)."""
     scenarios = request.get("scenarios")
     if scenarios is None:
         yield "", request, ()
@@ -86,20 +87,20 @@ def _run(name: str, request: Request, device: Device) -> dict[str, Any]:
 
 
 def _summarised(answer: dict[str, Any]) -> dict[str, Any]:
-    """With figures in place of the list of nanoseconds that an agent may answer. Raises BenchError."""
+    """Replace the raw nanoseconds that an agent may answer by summary figures. Raises BenchError."""
     if "scenarios" not in answer:
         return answer
     try:
-        scenarios = {name: _figures(said) for name, said in answer["scenarios"].items()}
+        scenarios = {name: _figures(scenario) for name, scenario in answer["scenarios"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BenchError(
-            f"the device answered something else than figures ({error!r}); is its agent this one's?"
+            f"invalid agent response ({error!r}); update the agent to the version of this edgerec"
         ) from error
     return {**answer, "scenarios": scenarios}
 
 
-def _figures(said: dict[str, Any]) -> dict[str, Any]:
-    if "times_ns" not in said:
-        return said
-    rest = {name: value for name, value in said.items() if name not in ("first_ns", "times_ns")}
-    return {**summary(said["first_ns"], said["times_ns"]), **rest}
+def _figures(scenario: dict[str, Any]) -> dict[str, Any]:
+    if "times_ns" not in scenario:
+        return scenario
+    rest = {name: value for name, value in scenario.items() if name not in ("first_ns", "times_ns")}
+    return {**summary(scenario["first_ns"], scenario["times_ns"]), **rest}
