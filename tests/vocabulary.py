@@ -56,7 +56,7 @@ EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
     r"`kept`|sustained\.kept",  # keys of records and results on disk
-    r"experiments[./]oracle|oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle",  # names of committed records
+    r"oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle|`(by_heart|oracle|search_oracles)`",  # names in records
     r"--judge-epochs",
     r"\bmade/",  # the folder of the Makefile of figures
     r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
