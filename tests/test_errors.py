@@ -14,7 +14,7 @@ from edgerec.data.named import named_sets
 from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, PatchError, StorageError, reason_of
 from edgerec.files import atomic_write
 from edgerec.runtime.patch import updates
-from edgerec_bench.grid import Plan, run_grid
+from edgerec_bench.grid import GridPlan, run_grid
 from edgerec_export import export
 from tests.conftest import random_source
 
@@ -25,10 +25,10 @@ def test_an_exception_without_text_is_named_by_its_type() -> None:
 
 
 def test_a_plan_without_cells_says_so(tmp_path: Path) -> None:
-    plan = Plan.parse({"data": "synthetic", "backbone": "ials", "method": "dense", "skip": [{"method": ["dense"]}]})
-    with pytest.raises(BenchError, match="no cell to make: skip leaves out every combination"):
+    plan = GridPlan.parse({"data": "synthetic", "backbone": "ials", "method": "dense", "skip": [{"method": ["dense"]}]})
+    with pytest.raises(BenchError, match="the plan has no cells: skip leaves out every combination"):
         run_grid(plan, tmp_path / "g.jsonl")
-    with pytest.raises(BenchError, match=r"no cell to make: .*skip leaves out"):
+    with pytest.raises(BenchError, match=r"the plan has no cells: .*skip leaves out"):
         app.group.main(
             [
                 "frontier",

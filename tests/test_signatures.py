@@ -214,7 +214,7 @@ def test_the_command_line_makes_keys_signs_and_checks(command_line: CommandLine,
         np.save(tmp_path / f"{name}.npy", rng.standard_normal((rows, 4), dtype=np.float32))
     made = command_line("keys", "new", "films.key", cwd=tmp_path)
     assert made.returncode == 0
-    assert "keep it to yourself" in made.stdout
+    assert "keep it secret" in made.stdout
     again = command_line("keys", "new", "films.key", cwd=tmp_path)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     own = ["--items", "items.npy", "--users", "users.npy", "--no-verify"]

@@ -36,7 +36,7 @@ from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_devices import Device, Local
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
-from edgerec_export.layouts import LAYOUTS, Plan
+from edgerec_export.layouts import LAYOUTS, TablePlan
 from edgerec_export.values import PRECISIONS
 
 D, USERS, K = 64, 200, 20
@@ -76,7 +76,7 @@ class BundleTiming:
         cpu_share: smallest share of the processor that one of its processes had.
     """
 
-    plan: Plan
+    plan: TablePlan
     active: float
     us: float
     cpu_share: float = 1.0
@@ -132,7 +132,7 @@ def calibrate(
 def _measure(key: str, effort: Effort, device: Device) -> list[BundleTiming]:
     layout, precision = key.split("/")
     with tempfile.TemporaryDirectory(prefix="edgerec-calibrate-") as scratch:
-        exported: list[tuple[Plan, float]] = []
+        exported: list[tuple[TablePlan, float]] = []
         requests: list[tuple[str, dict[str, Any]]] = []
         for number, source in enumerate(_sources(layout, effort)):
             place = Path(scratch, f"{number}.bundle")

@@ -144,11 +144,13 @@ def frontier_plan(
     precision: Iterable[str] = PRECISIONS,
     seeds: int = 3,
     dimensions: int = 64,
+    encoding: str | None = None,
 ) -> GridPlan:
     """Return the grid of every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
-    return GridPlan.parse({"data": data, "backbone": backbone, **axes, "dimensions": dimensions, "skip": skip})
+    shared: dict[str, Any] = {"dimensions": dimensions} | ({} if encoding is None else {"encoding": encoding})
+    return GridPlan.parse({"data": data, "backbone": backbone, **axes, **shared, "skip": skip})
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

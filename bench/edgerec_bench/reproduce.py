@@ -49,6 +49,7 @@ class ReproductionPlan:
         settings: settings of the backbone.
         method_settings: settings by method.
         minutes: time limit of a cell in one call.
+        encoding: character encoding of the data's text files; None for UTF-8 or Latin-1.
     """
 
     paper: str
@@ -63,10 +64,11 @@ class ReproductionPlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     minutes: float = 60.0
+    encoding: str | None = None
 
     def plan(self) -> GridPlan:
         """Return the grid plan. Raises BenchError, BudgetError."""
-        limits = {"epochs": self.epochs, "patience": self.patience}
+        limits = {"epochs": self.epochs, "patience": self.patience, "encoding": self.encoding}
         return GridPlan.parse(
             {
                 "data": self.data,
@@ -104,7 +106,7 @@ def for_searches(methods: Sequence[str], backbone: str, common: Mapping[str, Any
 
 def outcome(plan: ReproductionPlan, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of a grid's rows: means and spreads over the seeds, and those of the paper if it has them."""
-    name = load_data(plan.data).name
+    name = load_data(plan.data, encoding=plan.encoding).name
     printed = published(plan.paper, name.lower(), plan.backbone)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["cell"]["seed"]):

@@ -26,7 +26,7 @@ from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import onnxruntime
-from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, the_rest
+from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, complement
 from edgerec.tables import SparseTable
 from edgerec_bench.scale.tables import dense_users, mixed_items
 from edgerec_export import ExportRequest, Source, export_request
@@ -95,7 +95,7 @@ def _ways(
     ways: list[Callable[[], Answer]] = [
         lambda: model.recommend_rows(user, excluded, K),
         lambda: best_of(partial(model.score_rows, user), allowed, excluded, K, at_once),
-        lambda: model.recommend_rows(user, the_rest(allowed, excluded, model.n_items), K),
+        lambda: model.recommend_rows(user, complement(allowed, excluded, model.n_items), K),
         lambda: tuple(session.run(["items", "scores"], feed)),
     ]
     scores = [way()[1] for way in ways[1:]]

@@ -63,7 +63,9 @@ def measure(run: Run, options: ExportRequest, form: str, interactions: Interacti
         done = export_request(from_run(run), Path(scratch, "b"), options)
         found = evaluate(Recommender.load(done.folder), interactions)[METRIC]
     taken = done.chosen.tried[0]
-    return MeasuredBundle(form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.kept, found)
+    return MeasuredBundle(
+        form, run.items.d, f"{taken.layout} {taken.precision}", done.nbytes, done.chosen.density, found
+    )
 
 
 def rows(points: list[dict[str, Any]]) -> list[list[str]]:

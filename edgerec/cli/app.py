@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from edgerec import __version__
-from edgerec.cli import INTERRUPTED
+from edgerec.cli import INTERRUPTED, PIPE_CLOSED
 from edgerec.cli.help import Group, no_such_option
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
@@ -87,6 +88,7 @@ def group() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
+    output = sys.stdout
     try:
         status = group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
     except click.Abort as abort:
@@ -101,8 +103,15 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         click.echo(f"Error: {_one_line(error)}", err=True)
         return 2
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as stop:
+        # When they meet a BrokenPipeError, rich ends the process, and click does after it replaced standard output.
+        if isinstance(stop.__context__, BrokenPipeError) or sys.stdout is not output:
+            return PIPE_CLOSED
+        raise
+    except BrokenPipeError:
+        return PIPE_CLOSED
     except OSError as error:
         # The library reports files by EdgeRecError; this error comes from a place that it does not foresee.
         if error.errno is None:

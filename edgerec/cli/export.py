@@ -268,7 +268,7 @@ def _show(
                     for one in done.chosen.tried
                 ],
                 "why": done.chosen.why,
-                "density": done.chosen.kept,
+                "density": done.chosen.density,
                 "peak_bytes": done.peak_bytes,
                 "rounded_to_zero": done.rounded_to_zero,
                 "cost": cost,
@@ -317,8 +317,8 @@ def _show_choice(chosen: Any) -> None:
         columns = ["layout", "precision", "bytes", "expected ms", "peak memory", "score error"]
         print_table("compared, the chosen one first", columns, rows)
         say(f"{chosen.tried[0].layout} {chosen.tried[0].precision}: {chosen.why}")
-    if chosen.kept < 1:
-        say(f"fitted: {chosen.kept:.1%} of the item table's values are left")
+    if chosen.density < 1:
+        say(f"fitted: {chosen.density:.1%} of the item table's values are left")
 
 
 def _measured(ms: float) -> float | None:

@@ -11,7 +11,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import Choice, Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, overwrite_option
+from edgerec.cli.options import FILE, data_argument, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -41,6 +41,7 @@ KIND = "frontier"
 
 @click.command("frontier", cls=Command)
 @data_argument
+@encoding_option
 @option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train.")
 @option(
     "--method",
@@ -80,6 +81,7 @@ def command(
     context: click.Context,
     /,
     data: str,
+    encoding: str | None,
     workers: int | None,
     out: Path,
     overwrite: bool,
@@ -93,7 +95,8 @@ def command(
       edgerec frontier ml-100k --out films.html
 
     Every combination is trained, exported and measured by the answers of its bundle; the page charts quality against
-    bytes, with plain tables (the methods dense and uniform) as the baseline. If the command is interrupted, give it
+    bytes, with plain tables (the methods dense and uniform) as the baseline. It opens with the bundle to ship, the
+    smallest within 1 % of the best quality, and the commands that build it. If the command is interrupted, give it
     again: it skips the combinations that are done.
 
     \b
@@ -107,7 +110,7 @@ def command(
         given = {name for name in ("data", *chosen) if not is_default(context, name)}
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
-    plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
+    plan, cells = frontier_plan(data, encoding=encoding, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, on_message=_tell)

@@ -9,7 +9,7 @@ import click
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, overwrite_option
+from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -50,19 +50,19 @@ KIND = "reproduce"
 """The kind of the record, in its format."""
 METHODS_WITH = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
 """The methods that have a setting, if not all have it."""
-
-
 SEARCH = "Search options"
 
 
 @click.command("reproduce", cls=Command)
 @argument("paper", metavar="PAPER", type=Choice(tuple(PAPERS)), help="Paper: ciess or bet.")
+# Records name the options of their command in this order.
 @option(
     "--data",
     metavar="DATA",
     show_default="ml-1m for ciess, gowalla for bet",
     help="Interactions: the name of a data set, or a file or folder of your own.",
 )
+@encoding_option
 @option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train.")
 @option(
     "--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method to train; may be repeated."
@@ -78,30 +78,6 @@ SEARCH = "Search options"
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
 @option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
 @option(
-    "--minutes",
-    type=FiniteRange(0, min_open=True),
-    default=60.0,
-    help="Maximum time of one training in a call, in minutes; the next call resumes it.",
-)
-@option("--workers", type=click.IntRange(1), default=1, help="Number of trainings to run at the same time.")
-@option(
-    "--quick",
-    is_flag=True,
-    help="Try the command in half a minute, on synthetic data with iALS, unless others are given.",
-)
-@option(
-    "--out",
-    type=FILE,
-    show_default="reproduce-PAPER.json",
-    help="Result file, JSON; the combinations are written as .jsonl with the same name.",
-)
-@option(
-    "--note",
-    default="",
-    show_default=False,
-    help="Remark to store in the result, such as what else ran on the machine.",
-)
-@option(
     "--epochs",
     type=click.IntRange(1),
     section=RESEARCH,
@@ -114,22 +90,6 @@ SEARCH = "Search options"
     section=RESEARCH,
     show_default="the backbone's",
     help="Number of epochs without a better validation NDCG@20 after which a full training stops.",
-)
-@option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    section=RESEARCH,
-    help="Setting of the backbone, such as reg=0.1; may be repeated.",
-)
-@option(
-    "--method-set",
-    "method_settings",
-    multiple=True,
-    metavar="METHOD.NAME=VALUE",
-    section=RESEARCH,
-    help="Setting of one method, such as ciess.gamma=0.9; may be repeated.",
 )
 @option(
     "--proxy",
@@ -173,6 +133,46 @@ SEARCH = "Search options"
     section=SEARCH,
     show_default="the method's",
     help="Number of the best size assignments that a search trains in full at its end.",
+)
+@option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    section=RESEARCH,
+    help="Setting of the backbone, such as reg=0.1; may be repeated.",
+)
+@option(
+    "--method-set",
+    "method_settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    section=RESEARCH,
+    help="Setting of one method, such as ciess.gamma=0.9; may be repeated.",
+)
+@option(
+    "--minutes",
+    type=FiniteRange(0, min_open=True),
+    default=60.0,
+    help="Maximum time of one training in a call, in minutes; the next call resumes it.",
+)
+@option("--workers", type=click.IntRange(1), default=1, help="Number of trainings to run at the same time.")
+@option(
+    "--quick",
+    is_flag=True,
+    help="Try the command in half a minute, on synthetic data with iALS, unless others are given.",
+)
+@option(
+    "--out",
+    type=FILE,
+    show_default="reproduce-PAPER.json",
+    help="Result file, JSON; the combinations are written as .jsonl with the same name.",
+)
+@option(
+    "--note",
+    default="",
+    show_default=False,
+    help="Remark to store in the result, such as what else ran on the machine.",
 )
 @overwrite_option
 @json_option

@@ -1,4 +1,4 @@
-"""What runs on the device: opens a bundle and answers. Needs numpy and onnxruntime, nothing else."""
+"""The runtime of a device, which opens bundles and answers requests; it needs numpy and onnxruntime only."""
 
 from edgerec.runtime.bundle import Metadata, metadata
 from edgerec.runtime.recommender import Recommendation, Recommender

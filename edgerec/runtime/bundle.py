@@ -1,8 +1,8 @@
-"""An open bundle: files checked, tables mapped once, graphs opened on first use over that one mapping.
+"""An open bundle: checked files, tables mapped once, graphs opened on first use over that mapping.
 
-A bundle may come from anywhere: nothing in it is believed before it is checked. Files are plain ones inside the folder,
-sizes are compared before anything is mapped, sha256 before anything is read, graphs hold known operators and no path
-(`graph_check`), they take and give what they are promised to, and get no more than a part of this machine's memory.
+Bundles are not trusted. Files must be regular files inside the folder; sizes are compared before a file is mapped, and
+sha256 before it is read. Graphs may contain known operators and no paths (`graph_check`), must have the expected inputs
+and outputs, and may use a part of the machine's memory only.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsE
 from edgerec.signatures import PublicKey, read_public_keys
 
 SESSION_OPTIONS = frozenset(SPEC["session_options"])
-"""What a manifest may tell onnxruntime. Others could name files to write, or another format to read graphs in."""
+"""Session options that a manifest may set. Others could name files to write, or another format of graphs."""
 READER_OPTIONS: dict[str, str] = SPEC["reader_options"]
-"""What every session is told. Constants are not folded: a graph of a few KB would make gigabytes when it is opened,
-where no limit of the arena holds, and the exporter leaves nothing to fold that costs time."""
+"""Options of every session. Constants are not folded: a graph of a few KB could fill gigabytes at load, when the limit
+of the arena does not hold. Exported graphs have no constants whose folding would save time."""
 MEMORY_SHARE = 2
-"""Graphs get a half of this machine's memory together: one that asks for more fails, and the process goes on."""
+"""All graphs together get half of the machine's memory; a graph that needs more fails, and the process continues."""
 
 
 def onnxruntime() -> Any:
-    """onnxruntime with its telemetry off; the switch is read when it is imported."""
+    """Import onnxruntime with its telemetry off, which an environment variable at import decides."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -48,16 +48,18 @@ def onnxruntime() -> Any:
 
 @cache
 def _share_arena() -> None:
-    """Give all sessions that ask for it one arena: each would keep the memory of its largest answer for itself (at 1M
-    items 19 MB a graph, and 11 with one for all)."""
+    """Register one arena for all sessions.
+
+    Otherwise each session would hold the memory of its largest answer: 19 MB a graph at 1M items instead of 11 MB.
+    """
     ort = onnxruntime()
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    with suppress(RuntimeError):  # the app has registered one already, which then serves
+    with suppress(RuntimeError):  # the app has registered one already, which is used then
         ort.create_and_register_allocator(memory, ort.OrtArenaCfg(_most_memory(), -1, -1, -1))
 
 
 def _most_memory() -> int:
-    """Bytes that graphs may take; 0, for no limit, where the machine's memory is not known."""
+    """Return the bytes that graphs may allocate; 0 for no limit if the machine's memory is unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_SHARE
     except (AttributeError, ValueError, OSError):
@@ -65,9 +67,9 @@ def _most_memory() -> int:
 
 
 def open_file(folder: Path, entry: FileEntry) -> BufferedReader:
-    """A file of the bundle in `folder`, opened, of the size that the manifest tells.
+    """Open a file of the bundle in `folder`, which must have the size in the manifest.
 
-    Raises BundleError where it is missing, cut or no plain file; StorageError.
+    Raises BundleError if it is missing, truncated or not a regular file; StorageError.
     """
     path = folder / entry.name
     try:
@@ -84,16 +86,16 @@ def open_file(folder: Path, entry: FileEntry) -> BufferedReader:
 
 
 Interface = dict[str, tuple[str, int]]
-"""The type and the number of axes of what a graph takes and gives, by name."""
+"""Element type and number of axes of a graph's inputs and outputs, by name."""
 
 
 class Bundle:
     """A bundle on disk, opened for reading.
 
     Attributes:
-        folder: where it lies.
-        manifest: what is in it.
-        trusted: the public keys, one of which signed it; None where any bundle is taken.
+        folder: folder of the bundle.
+        manifest: its parsed manifest.
+        trusted: public keys, one of which signed the bundle; None if signatures are not checked.
     """
 
     def __init__(
@@ -107,14 +109,14 @@ class Bundle:
         """Open the bundle in `folder`.
 
         Args:
-            verify: compare the sha256 of the tables file too; sizes, and the graphs' sha256, always are.
-            threads: of onnxruntime's, for one operator.
-            trusted: public keys, one of which must have signed the bundle; every file's sha256 is compared then.
+            verify: compare the sha256 of the tables file; sizes and the sha256 of graphs are always compared.
+            threads: number of onnxruntime's threads for one operator.
+            trusted: public keys, one of which must have signed the bundle; the sha256 of every file is compared then.
 
         Raises:
-            SignatureError: none of the trusted keys signed it, or its manifest was altered since.
-            SigningKeyError: one of `trusted` is no ed25519 public key.
-            BundleError: no bundle, a missing, cut or altered file (named), or a newer major version.
+            SignatureError: none of the trusted keys signed the bundle, or its manifest was changed afterwards.
+            SigningKeyError: one of `trusted` is not an ed25519 public key.
+            BundleError: not a bundle, a missing, truncated or changed file (named), or a newer major version.
             StorageError: the file system refuses.
         """
         self.folder = Path(folder)
@@ -131,16 +133,16 @@ class Bundle:
             replaced = read_manifest(self.folder, keys)
             if replaced == self.manifest:
                 raise
-            # Another bundle took this one's place between its manifest and its files.
+            # Another bundle was installed after the manifest was read.
             self.manifest = replaced
             self._open_files(verify, signed=keys is not None)
 
     def again(self) -> Bundle:
-        """What lies in the folder now, opened as this was; its files are not read through again."""
+        """Open the current bundle of the folder with the same settings, without reading all files again."""
         return Bundle(self.folder, verify=False, threads=self._threads, trusted=self.trusted)
 
     def _open_files(self, verify: bool, *, signed: bool) -> None:
-        """Map the tables and read the graphs, a few KB: what is open goes on answering if the bundle is replaced."""
+        """Map the tables and read the graphs, so that this bundle continues to answer if its files are replaced."""
         self._tables = self._map(self.manifest.tables, verify=verify or signed)
         self._check_texts()
         self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
@@ -150,8 +152,11 @@ class Bundle:
                     self._compare(entry, stream)
 
     def _compare(self, entry: FileEntry, stream: BufferedReader) -> None:
-        """Refuse a file that is not the manifest's. It is read through each time: what a process maps and writes to
-        changes no time of the file on tmpfs, so that no time says that a file is still what it was."""
+        """Raise BundleError if the sha256 differs from the manifest.
+
+        The file is read each time. Its modification time does not prove that it is unchanged: on tmpfs, writing to a
+        mapped file does not update the time.
+        """
         if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
             raise self._altered(entry)
 
@@ -160,7 +165,7 @@ class Bundle:
         return BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
 
     def _graph(self, name: str) -> bytes:
-        """The content of a graph's file. Raises BundleError for what is no graph of a bundle."""
+        """Return the content of a graph's file. Raises BundleError if it is not a graph of a bundle."""
         graph, manifest = self.manifest.graphs[name], self.manifest
         path = self.folder / graph.file.name
         with open_file(self.folder, graph.file) as stream:
@@ -177,14 +182,14 @@ class Bundle:
     def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
         with open_file(self.folder, entry) as stream:
             try:
-                if verify:  # of the very file that is mapped, whatever takes its name meanwhile
+                if verify:  # of the opened file, in case its name is reused
                     self._compare(entry, stream)
                 return mmap.mmap(stream.fileno(), entry.bytes, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:  # ValueError: cut since its size was compared
+            except (OSError, ValueError) as error:  # ValueError: truncated after its size was compared
                 unreadable(self.folder / entry.name, error if isinstance(error, OSError) else OSError(str(error)))
 
     def _check_texts(self) -> None:
-        """Refuse texts that overlap or leave their section: one could be as long as all of them."""
+        """Raise BundleError for texts that overlap or leave their section, which could be long without limit."""
         sides = {"item_id": self.manifest.items, "user_id": self.manifest.users}
         stems = [stem for stem, side in sides.items() if side is not None and side.ids == "str"]
         if "item_titles" in self.manifest.sections:
@@ -198,7 +203,7 @@ class Bundle:
                 )
 
     def section(self, name: str) -> NDArray[Any]:
-        """A read-only view of a named array in the tables file. Raises BundleError where there is none."""
+        """Return a read-only view of a named array in the tables file. Raises BundleError if there is none."""
         if name not in self.manifest.sections:
             raise BundleError(f"{self.folder / FILE_NAME} names no section {name!r}")
         return self._view(self.manifest.sections[name])
@@ -208,11 +213,11 @@ class Bundle:
         return values.reshape(section.shape)
 
     def strings(self, name: str, offsets: str) -> StringArray:
-        """Text stored as one blob and offsets."""
+        """Return texts that are stored as one blob and offsets."""
         return StringArray(self.section(name), self.section(offsets))
 
     def ids(self, side: str, entry: RowsEntry) -> IdIndex:
-        """Raw ids of 'item' or 'user' rows; the rows themselves where the bundle ships none."""
+        """Return the index of raw ids of 'item' or 'user' rows; row numbers if the bundle has no ids."""
         if entry.ids == "none":
             return RowIds(entry)
         if entry.ids == "int":
@@ -223,7 +228,7 @@ class Bundle:
         return name in self.manifest.graphs
 
     def session(self, name: str) -> Any:
-        """The onnxruntime session of a graph, opened on first use. Raises BundleError where there is no such graph."""
+        """Return the onnxruntime session of a graph, opened on first use. Raises BundleError if there is none."""
         if name not in self._sessions:
             if not self.has_graph(name):
                 raise BundleError(f"the bundle {self.folder} has no '{name}' graph")
@@ -231,7 +236,7 @@ class Bundle:
         return self._sessions[name]
 
     def run(self, name: str, outputs: list[str], feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """What a graph answers. Raises BundleError where it cannot: its parts do not fit together."""
+        """Run a graph, and return its outputs. Raises BundleError if it fails because its parts do not fit together."""
         session = self.session(name)
         try:
             answers: list[NDArray[Any]] = session.run(outputs, feed)
@@ -246,8 +251,8 @@ class Bundle:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what it says of errors is raised as well
-        # A pattern is one block a set of input shapes, kept beside the arena: 4 MB more at 1M items, and no faster
+        options.log_severity_level = 4  # errors are raised as well
+        # Memory patterns add a block outside of the arena for each set of input shapes: 4 MB at 1M items, and no speed
         # (onnxruntime 1.32).
         options.enable_mem_pattern = False
         _share_arena()
@@ -255,8 +260,8 @@ class Bundle:
         for key, value in {**self.manifest.session, **READER_OPTIONS}.items():
             if key in SESSION_OPTIONS | READER_OPTIONS.keys():
                 options.add_session_config_entry(key, value)
-        # Every tensor is handed over as a view of the one mapping: sessions that map the file themselves would
-        # each count its pages again.
+        # Every tensor is passed as a view of the one mapping: sessions that map the file themselves would each count
+        # its pages.
         shared = [(tensor, self._view(section)) for tensor, section in graph.tensors.items()]
         values = [(tensor, ort.OrtValue.ortvalue_from_numpy(view)) for tensor, view in shared]
         for tensor, value in values:
@@ -264,14 +269,14 @@ class Bundle:
         folder = str(self.folder.resolve())
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
-            # Its fallback prints to standard output, and tries the same again.
+            # The fallback prints to standard output, and only repeats the attempt.
             session = ort.InferenceSession(
                 self._graphs[name], options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             reason = _first_line(error)
             path = self.folder / graph.file.name
-            if not (self.folder / self.manifest.tables.name).exists():  # onnxruntime looks for it, mapped or not
+            if not (self.folder / self.manifest.tables.name).exists():  # onnxruntime checks that it exists
                 raise BundleError(
                     f"the bundle in {self.folder} was replaced since it was opened; load it again"
                 ) from None
@@ -282,18 +287,18 @@ class Bundle:
                 f"the '{name}' graph of {self.folder} takes and gives {found} where {promised} is promised; get the "
                 "bundle again"
             )
-        # onnxruntime reads them as long as the session lives, which may be longer than the bundle.
+        # The session may outlive the bundle, and reads them as long as it lives.
         session.edgerec_tables = [shared, values]
         return session
 
 
 def _first_line(error: Exception) -> str:
-    """What went wrong, in one line; by the exception's name where it says nothing."""
+    """Return the first line of an error message, or the exception's name without one."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _promised(name: str, manifest: Manifest) -> Interface:
-    """What a graph takes and gives, by docs/reference/bundle.md."""
+    """Return the expected inputs and outputs of a graph, as docs/reference/bundle.md specifies them."""
     subject: Interface = (
         {"user": ("int64", 1)}
         if manifest.users is not None
@@ -311,23 +316,23 @@ def _promised(name: str, manifest: Manifest) -> Interface:
 
 
 def _interface(session: Any) -> Interface:
-    """The inputs of a session, then its outputs."""
+    """Return the inputs of a session, then its outputs."""
     places = [*session.get_inputs(), *session.get_outputs()]
     return {place.name: (place.type.removeprefix("tensor(").removesuffix(")"), len(place.shape)) for place in places}
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What apps ask about a bundle.
+    """Facts of a bundle.
 
     Attributes:
-        version: of the format, such as "1.0".
-        layout, precision: of the items.
+        version: version of the format, such as "1.0".
+        layout, precision: those of the items.
         d: dimensions of a row.
-        items, users: rows; 0 users where a user's vector is computed from a history.
-        bytes: of all files.
-        graphs: "recommend" and "score", and where there is room "similar" and "encode".
-        titles: whether items have them.
+        items, users: numbers of rows; 0 users if vectors are computed from histories.
+        bytes: bytes of all files.
+        graphs: "recommend" and "score", and optionally "similar" and "encode".
+        titles: True if items have titles.
         about: data, backbone, method, budget, metrics; all optional.
     """
 
@@ -359,11 +364,11 @@ class Metadata:
 
 
 def metadata(path: str | Path, *, trusted: PublicKey | Iterable[PublicKey] | None = None) -> Metadata:
-    """What the bundle in folder `path` is, read from its manifest; no other file is looked at.
+    """Read the facts of the bundle in folder `path` from its manifest alone.
 
     Raises:
-        SignatureError: none of the trusted keys signed it.
-        BundleError: no bundle there, a damaged manifest, or one of a newer major version.
+        SignatureError: none of the trusted keys signed the bundle.
+        BundleError: not a bundle, a damaged manifest, or a newer major version.
         StorageError: the file system refuses.
     """
     return Metadata.of(read_manifest(Path(path), None if trusted is None else read_public_keys(trusted)))

@@ -1,8 +1,8 @@
-"""What is in an ONNX file, checked before onnxruntime sees it: a graph is a program, and may come from anywhere.
+"""Checks of an ONNX file before onnxruntime opens it, since a graph from an untrusted source is a program.
 
-Taken are ONNX's own operators that the exporter uses, tables that lie where the manifest says, and the few fields of
-the format that all this needs. Nothing that runs other code, names another file or loops without end is among them.
-Fields are those of onnx.proto; a file that says anything twice is refused, since readers differ in which they believe.
+Allowed are the ONNX operators that the exporter uses, tables at the places in the manifest, and the fields of
+onnx.proto that these need. They cannot run other code, name another file or loop without end. A file with a duplicate
+field is refused, since readers differ in the one they use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgerec.runtime.manifest import LIMITS, OPERATORS, SPEC, Section
 
 LOOPS = ("Loop", "Scan")
 _TYPED_AS_ALL, _TYPED_AS_FIRST = frozenset(SPEC["typed_as_all"]), frozenset(SPEC["typed_as_first"])
-"""Operators that give values of the type of all their inputs, or of the first one."""
+"""Operators whose output has the type of all inputs, or of the first one."""
 _FLOATS = (1, 10, 11)
 _INT64, _EXTERNAL = 7, 1
 _DTYPES = {
@@ -32,7 +32,7 @@ _SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 class _Field(NamedTuple):
-    """How a field is written, whether there may be several, of messages their kind, and whether it is text."""
+    """The encoding of a field: wire type, if it repeats, the kind of its message, and if it is text."""
 
     wire: int
     many: bool = False
@@ -71,20 +71,20 @@ MESSAGES: dict[str, dict[int, _Field]] = {
     "shape": {1: _some("dimension")},
     "dimension": {1: _NUMBER, 2: _TEXT},
 }  # fmt: skip
-"""Every message and field of a bundle's graphs; what is not here is refused: functions, training, tensors in
-attributes, sparse ones, other types than tensors, operators' domains."""
+"""Every message and field of a bundle's graphs. Others are refused: functions, training, tensors in attributes, sparse
+tensors, types other than tensors, operator domains."""
 
 Message = dict[int, list[Any]]
-"""What a message holds, by the number of the field: whole numbers, bytes, or messages."""
+"""Values of a message, by field number: integers, bytes, or messages."""
 
 
 def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], rows: int) -> str | None:
-    """Why an ONNX file is no graph of a bundle; None where it is one.
+    """Return the reason why an ONNX file is not a graph of a bundle; None if it is one.
 
     Args:
-        tables: name of the tables file, the only one that its tensors may lie in.
-        tensors: those that the manifest names; the file's must be the same.
-        rows: of the items: a loop takes one at a time at least.
+        tables: name of the tables file, the only external file of its tensors.
+        tensors: the tensors in the manifest, which must be those of the file.
+        rows: number of items, the maximum number of iterations of a loop.
     """
     try:
         model = _read("model", content, [LIMITS["graph_messages"]])
@@ -102,7 +102,7 @@ def graph_fault(content: bytes, tables: str, tensors: Mapping[str, Section], row
 
 
 def _check_tensors(found: list[Message], tables: str, tensors: Mapping[str, Section]) -> None:
-    """Tensors lie in the file itself, whole, or where the manifest says."""
+    """Raise ValueError for a tensor that is neither whole in the file nor at its place in the manifest."""
     external = {}
     for tensor in found:
         name, kind, shape = _text(tensor, 8), _number(tensor, 2), tuple(tensor.get(1, []))
@@ -116,15 +116,15 @@ def _check_tensors(found: list[Message], tables: str, tensors: Mapping[str, Sect
         places = [(_text(entry, 1), _text(entry, 2)) for entry in tensor[13]]
         section = tensors.get(name)
         wanted = None if section is None else [str(section.offset), str(section.nbytes)]
-        told = dict(places)
+        entries = dict(places)
         if (
             section is None
-            or len(told) != len(places)
+            or len(entries) != len(places)
             or 9 in tensor
             or _number(tensor, 14) != _EXTERNAL
-            or set(told) != {"location", "offset", "length"}
-            or told["location"] != tables
-            or [told["offset"], told["length"]] != wanted
+            or set(entries) != {"location", "offset", "length"}
+            or entries["location"] != tables
+            or [entries["offset"], entries["length"]] != wanted
             or (_DTYPES[kind], shape) != (section.dtype, section.shape)
         ):
             raise ValueError(f"its table {name!r} lies elsewhere than the manifest says")
@@ -136,20 +136,20 @@ def _check_tensors(found: list[Message], tables: str, tensors: Mapping[str, Sect
 
 
 def _constants(graph: Message) -> dict[bytes, int]:
-    """Whole numbers that a node may take from the file itself, by name; none that a node or a body makes anew."""
+    """Return int64 scalars of the file by name, without names that a node or a body defines again."""
     found = {}
     for tensor in graph.get(5, []):
         if _number(tensor, 2) == _INT64 and not tensor.get(1) and 9 in tensor:
             found[tensor[8][0]] = int.from_bytes(tensor[9][0], "little", signed=True)
     for one in _graphs(graph):
-        made = [output for node in one.get(1, []) for output in node.get(2, [])]
-        for name in [*made, *(value[1][0] for value in one.get(11, []) if 1 in value)]:
+        outputs = [output for node in one.get(1, []) for output in node.get(2, [])]
+        for name in [*outputs, *(value[1][0] for value in one.get(11, []) if 1 in value)]:
             found.pop(name, None)
     return found
 
 
 def _graphs(graph: Message) -> Iterator[Message]:
-    """A graph and those inside it."""
+    """Yield a graph and all graphs inside it."""
     yield graph
     for node in graph.get(1, []):
         for body in _bodies(node):
@@ -161,10 +161,11 @@ def _bodies(node: Message) -> list[Message]:
 
 
 def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, within: str = "") -> None:
-    """Nodes, and those inside them.
+    """Raise ValueError for nodes that are not allowed, at any depth.
 
-    `within` is the innermost loop around them: what a Loop runs may scan, for users that a network scores one at a
-    time; no other loop stands in one.
+    Args:
+        within: the innermost loop around the graph. A Loop may contain a Scan, over users that a network scores one
+            at a time; other nested loops are refused.
     """
     for node in graph.get(1, []):
         operator = _text(node, 4)
@@ -181,15 +182,17 @@ def _check_nodes(graph: Message, constants: Mapping[bytes, int], rows: int, with
 
 
 def _check_divisions(graph: Message, constants: Mapping[bytes, int]) -> None:
-    """Whole numbers are divided by positive constants of the file alone: 0 ends the process, and of INT64_MIN -1 does,
-    when a graph is opened as in a run."""
+    """Raise ValueError for integer divisions by anything but positive constants of the file.
+
+    Division by 0, and of INT64_MIN by -1, ends the process, at load as in a run.
+    """
     named = Counter[bytes](tensor[8][0] for tensor in graph.get(5, []))
     for one in _graphs(graph):
         named.update(output for node in one.get(1, []) for output in node.get(2, []))
         named.update(value[1][0] for value in one.get(11, []) if 1 in value)
     floats = {tensor[8][0] for tensor in graph.get(5, []) if _number(tensor, 2) in _FLOATS}
     floats |= {value[1][0] for value in graph.get(11, []) if 1 in value and _element(value) in _FLOATS}
-    # What has its name twice is not known to be anything: which one a node takes depends on the reader.
+    # A name that is defined twice has no known type: readers differ in the definition that they use.
     known = {name for name in floats if named[name] == 1}
     for one in _graphs(graph):
         for node in one.get(1, []):
@@ -198,13 +201,13 @@ def _check_divisions(graph: Message, constants: Mapping[bytes, int]) -> None:
             divided = operator == "Mod" or (operator == "Div" and not of_floats)
             if divided and constants.get(taken[1], 0) < 1:
                 raise ValueError("it divides whole numbers by something else than a positive constant")
-            made = node.get(2, [])[:1]  # TopK's second output is whole numbers
-            if (of_floats or _casts_to_float(node, operator)) and made and named[made[0]] == 1:
-                known.add(made[0])
+            outputs = node.get(2, [])[:1]  # TopK's second output is integers
+            if (of_floats or _casts_to_float(node, operator)) and outputs and named[outputs[0]] == 1:
+                known.add(outputs[0])
 
 
 def _of_the_type(operator: str, taken: list[bytes]) -> list[bytes]:
-    """The inputs of a node that have the type of its first output."""
+    """Return the inputs of a node that have the type of its first output."""
     if operator in _TYPED_AS_ALL:
         return taken
     if operator == "Where":
@@ -213,7 +216,7 @@ def _of_the_type(operator: str, taken: list[bytes]) -> list[bytes]:
 
 
 def _casts_to_float(node: Message, operator: str) -> bool:
-    """Whether a node gives floats whatever it takes."""
+    """Return True if the output of a node has floats for all inputs."""
     if operator == "DequantizeLinear":
         return True
     kinds = [_number(attribute, 3) for attribute in node.get(5, []) if _text(attribute, 1) == "to"]
@@ -221,7 +224,7 @@ def _casts_to_float(node: Message, operator: str) -> bool:
 
 
 def _element(value: Message) -> int:
-    """The type of an input's entries; 0 where it tells none."""
+    """Return the element type of an input; 0 without one."""
     for kind in value.get(2, []):
         for tensor in kind.get(1, []):
             return _number(tensor, 1)
@@ -229,7 +232,7 @@ def _element(value: Message) -> int:
 
 
 def _text(message: Message, field: int) -> str:
-    """A field of text; empty where there is none."""
+    """Return a text field; empty without one."""
     content: bytes = message.get(field, [b""])[0]
     return content.decode()
 
@@ -240,10 +243,10 @@ def _number(message: Message, field: int) -> int:
 
 
 def _read(kind: str, content: bytes, left: list[int], depth: int = 0) -> Message:
-    """A message and all inside it. Raises ValueError or IndexError for what no bundle has, or what is cut.
+    """Read a message with all messages inside it. Raises ValueError or IndexError if it is invalid or truncated.
 
     Args:
-        left: how many messages there may be, counted down.
+        left: number of messages that are still allowed, counted down.
     """
     if depth == LIMITS["graph_levels"]:
         raise ValueError("it is nested too deeply")
@@ -276,7 +279,7 @@ def _read(kind: str, content: bytes, left: list[int], depth: int = 0) -> Message
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A whole number of up to 64 bits, and where it ends."""
+    """Read an integer of up to 64 bits, and return it with its end."""
     byte = content[at]
     if byte < 128:
         return byte, at + 1

@@ -1,4 +1,4 @@
-"""Raw ids to bundle rows and back, straight from the mapped file: a binary search a block, no dictionary."""
+"""Raw ids to bundle rows and back, by a binary search in each block of the mapped file, without a dictionary."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ RawId = int | str
 
 
 class IdIndex(Protocol):
-    """Both directions; ids ascend inside each block of rows."""
+    """An index of raw ids, which ascend inside each block of rows."""
 
     def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
-        """(len(raw),) the bundle row of each raw id, -1 where it is unknown."""
+        """Return the (len(raw),) bundle row of each raw id; -1 for unknown ids."""
         ...
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
-        """The raw id of each bundle row."""
+        """Return the raw id of each bundle row."""
         ...
 
 
 class StringArray(Sequence[bytes]):
-    """n byte strings: one blob and n + 1 offsets into it, both as they lie in the file."""
+    """n byte strings, stored as one blob and n + 1 offsets."""
 
     def __init__(self, blob: NDArray[np.uint8], offsets: NDArray[Any]) -> None:
         self._blob = blob
@@ -42,7 +42,7 @@ class StringArray(Sequence[bytes]):
         return self._blob[int(self._offsets[index]) : int(self._offsets[index + 1])].tobytes()
 
     def text(self, index: int) -> str:
-        """One of them as text. Raises BundleError for what is no UTF-8."""
+        """Return one of them as text. Raises BundleError if it is not UTF-8."""
         try:
             found: str = self[index].decode()
         except UnicodeDecodeError as error:
@@ -51,7 +51,7 @@ class StringArray(Sequence[bytes]):
 
 
 class IntIds:
-    """Ids that are whole numbers, in the narrowest type that holds them."""
+    """Integer ids, in the narrowest dtype."""
 
     def __init__(self, entry: RowsEntry, ids: NDArray[Any]) -> None:
         self._blocks = _bounds(entry)
@@ -62,7 +62,7 @@ class IntIds:
         limit = np.iinfo(self._ids.dtype)
         wanted, known = _whole_numbers(raw, int(limit.min), int(limit.max))
         wanted = wanted.astype(self._ids.dtype)
-        # All ids at once, a block at a time: one id at a time cost more than the whole recommendation.
+        # All ids at once, block by block: a search of each id took longer than the whole recommendation.
         for first, end in self._blocks:
             block = self._ids[first:end]
             at = np.minimum(block.searchsorted(wanted), end - first - 1)
@@ -76,7 +76,7 @@ class IntIds:
 
 
 class RowIds:
-    """The rows themselves, of bundles that ship no raw ids."""
+    """Row numbers as ids, for bundles without raw ids."""
 
     def __init__(self, entry: RowsEntry) -> None:
         self._rows = entry.rows
@@ -91,7 +91,7 @@ class RowIds:
 
 
 class StrIds:
-    """Ids that are text, compared as UTF-8."""
+    """Text ids, compared as UTF-8."""
 
     def __init__(self, entry: RowsEntry, ids: StringArray) -> None:
         self._blocks = _bounds(entry)
@@ -103,7 +103,7 @@ class StrIds:
     def _row(self, text: RawId) -> int:
         if not isinstance(text, str):
             return -1
-        wanted = text.encode(errors="surrogatepass")  # half a character is no id, and no crash
+        wanted = text.encode(errors="surrogatepass")  # an unpaired surrogate is an unknown id
         for first, end in self._blocks:
             at = bisect_left(self._ids, wanted, first, end)
             if at < end and self._ids[at] == wanted:
@@ -132,19 +132,19 @@ def rows_of_ids(index: IdIndex, raw: Iterable[RawId], side: str, count: int) -> 
         side: 'item' or 'user', for messages.
         count: rows of that side, for messages.
     """
-    asked = listed(raw)
-    rows = index.rows(asked)
+    ids = listed(raw)
+    rows = index.rows(ids)
     unknown = np.flatnonzero(rows < 0)
     if unknown.size:
-        raise RequestError(f"{side} {shown(asked[int(unknown[0])])} is not among the bundle's {count} {side}s")
+        raise RequestError(f"{side} {shown(ids[int(unknown[0])])} is not among the bundle's {count} {side}s")
     return rows
 
 
 def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(len(raw),) the ids that are whole numbers in low..high, 0 for others (lists among them), and which are."""
+    """Return (len(raw),) ids as int64, 0 for all but integers in low..high, and a mask of these integers."""
     try:
         wanted = np.asarray(raw) if len(raw) else np.empty(0, np.int64)
-    except ValueError:  # numbers beside lists
+    except ValueError:  # numbers mixed with lists
         wanted = np.empty(len(raw), object)
     if wanted.dtype.kind in "iu" and wanted.ndim == 1:
         known = (wanted >= low) & (wanted <= high)
@@ -155,6 +155,6 @@ def _whole_numbers(raw: Sequence[RawId], low: int, high: int) -> tuple[NDArray[n
 
 
 def _bounds(entry: RowsEntry) -> list[tuple[int, int]]:
-    """First row and end of each block."""
+    """Return the first row and the end of each block."""
     ends = np.cumsum([rows for _, rows in entry.blocks]).tolist()
     return list(zip([0, *ends], ends, strict=False))

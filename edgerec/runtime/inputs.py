@@ -1,7 +1,7 @@
-"""Requests in bundle rows, checked before a graph runs: their types, their shapes, rows that exist, finite numbers.
+"""Checks of requests before a graph runs: types, shapes, existing rows, finite numbers.
 
-The graphs check nothing: a row outside a table reads another row, and a vector that is not finite changes the answers
-of the whole batch.
+Graphs check nothing: a row outside a table reads another row, and a vector that is not finite changes the answers of
+the whole batch.
 """
 
 from __future__ import annotations
@@ -104,18 +104,18 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | str, ...]) -
 
 
 def _written(shape: tuple[int | str, ...]) -> str:
-    """A shape as numpy writes it."""
+    """Return a shape as numpy writes it."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 def whole(value: object, least: int, most: int | None = None) -> bool:
-    """Tell whether a value is a whole number of `least` or more, and of `most` at most."""
+    """Return True if a value is an integer from `least` to `most`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         return False
     return least <= int(value) and (most is None or int(value) <= most)
 
 
 def shown(value: object) -> str:
-    """Write a value as people do: numpy's as plain ones, and no number of thousands of digits, which Python refuses."""
+    """Return a value as text: numpy scalars as Python ones, and very long integers, which repr refuses, in hex."""
     plain = value.item() if isinstance(value, np.generic) else value
     return hex(plain) if isinstance(plain, int) and plain.bit_length() > 128 else repr(plain)

@@ -1,8 +1,7 @@
-"""A bundle's manifest: what is in it and where, checked before anything else is opened.
+"""The manifest of a bundle, with the parts of the bundle and their places; it is checked before other files are opened.
 
-What readers in every language take is `bundle-spec.json`, which this reads and others are built from: TypeScript
-imports the file when it is built; Java and C have sources that `python -m tests.spec_sources` makes of it.
-docs/reference/bundle.md explains each limit.
+`bundle-spec.json` holds the limits and names that readers in all languages share. TypeScript imports it at build time;
+`python -m tests.spec_sources` writes sources of it for Java and C. docs/reference/bundle.md explains each limit.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ SPEC_NAME = "bundle-spec.json"
 
 
 def _specification() -> dict[str, Any]:
-    """The specification; from a zip too, where the agent of a device lies in one."""
+    """Return the specification, also from a zip file such as the agent of a device."""
     content = get_data("edgerec.runtime", SPEC_NAME)
-    if content is None:  # a loader that holds no data
+    if content is None:  # a loader without data
         raise ImportError(f"edgerec/runtime/{SPEC_NAME} is missing; install EdgeRec whole")
     found: dict[str, Any] = json.loads(content)
     return found
@@ -40,39 +39,39 @@ def _specification() -> dict[str, Any]:
 SPEC = _specification()
 LIMITS: dict[str, int] = SPEC["limits"]
 OPERATORS = frozenset(SPEC["operators"])
-"""Of bundles of version 1, in every minor version."""
+"""Operators of bundles of version 1, in every minor version."""
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = LIMITS["major"], 0
 """A newer minor version is readable, a newer major one is refused."""
 _LAYERS = 16
-"""Of a scorer's perceptron, that are named."""
+"""Number of layers of a scorer with section names."""
 FILE_NAME = "manifest.json"
 MOST_BYTES = LIMITS["manifest_bytes"]
-"""Of a manifest; one takes a few thousand."""
+"""Largest size of a manifest; a typical one has a few thousand bytes."""
 MOST_GRAPH_BYTES = LIMITS["graph_bytes"]
-"""Of a graph; one takes a few thousand."""
+"""Largest size of a graph; a typical one has a few thousand bytes."""
 _DTYPES = frozenset(SPEC["dtypes"])
 PREVIOUS_NAME = "manifest.previous.json"
-"""The manifest that a patch replaced, kept with its files so that the patch can be undone."""
+"""The manifest before the last patch, which undoing the patch restores."""
 OURS = re.compile(
     r"(tables|recommend|score|similar|encode|README)-[0-9a-f]{12}\.(bin|onnx|md)|manifest(\.previous)?\.json"
 )
-"""Files of bundles, which may be replaced."""
+"""Names of the files of bundles, which may be replaced."""
 _NAME = re.compile(r"[\w.-]{1,255}", re.ASCII)
-"""Of files: never a path."""
+"""File names, without a path."""
 _ABOUT: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("metrics", "split"), dict),
     **dict.fromkeys(("data", "backbone", "method", "budget", "data_fingerprint"), (str, NoneType)),
 }
-"""What readers rely on where it is there; all else in `about` is for people."""
+"""Types of the optional entries of `about` that readers use."""
 
 IdKind = Literal["int", "str", "none"]
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file beside the manifest."""
+    """A file in the folder of the manifest."""
 
     name: str
     bytes: int
@@ -81,7 +80,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Section:
-    """An array inside the tables file: offset in bytes, numpy dtype, row-major shape."""
+    """An array in the tables file: offset in bytes, numpy dtype, row-major shape."""
 
     offset: int
     dtype: str
@@ -97,9 +96,9 @@ class RowsEntry:
     """One side of the bundle, users or items.
 
     Attributes:
-        rows: how many.
+        rows: number of rows.
         blocks: (width, rows) of each block, in row order; ids ascend inside a block.
-        ids: how raw ids are stored; 'none': they are not, and rows stand for them.
+        ids: type of the stored raw ids; 'none' if row numbers are the ids.
     """
 
     rows: int
@@ -109,7 +108,7 @@ class RowsEntry:
 
 @dataclass(frozen=True)
 class GraphEntry:
-    """One ONNX file and the parts of the tables file that it reads, by tensor name."""
+    """An ONNX file, and the parts of the tables file that it reads, by tensor name."""
 
     file: FileEntry
     tensors: dict[str, Section]
@@ -117,15 +116,15 @@ class GraphEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a reader needs.
+    """The parsed manifest of a bundle.
 
     Attributes:
-        session: onnxruntime's session options that the layout wants.
-        own_bytes: of the manifest's file.
-        empty_history: the section with the rows that answer an empty history, best first; None with users, and where
+        session: onnxruntime's session options of the layout.
+        own_bytes: bytes of the manifest's file.
+        empty_history: the section with the rows that answer an empty history, best first; None with users, and if
             there is no answer.
-        signed_by: fingerprint of the key that it says it was signed with; checked only where keys are trusted.
-        about: for people: backbone, method, metrics, budget, fingerprints.
+        signed_by: fingerprint of the signing key in the manifest, which is checked only against trusted keys.
+        about: information such as backbone, method, metrics, budget, fingerprints.
     """
 
     version: tuple[int, int]
@@ -146,17 +145,17 @@ class Manifest:
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
-        """Every file but the manifest itself."""
+        """Every file except the manifest."""
         return (self.tables, *(graph.file for graph in self.graphs.values()), *self.other_files)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole bundle, every file counted."""
+        """Bytes of the whole bundle, all files included."""
         return self.own_bytes + sum(entry.bytes for entry in self.files)
 
 
 def section_name(name: str) -> str:
-    """What a section holds, for people."""
+    """Return the description of a section."""
     return _section_names().get(name, name.replace("_", " "))
 
 
@@ -175,10 +174,11 @@ def _section_names() -> dict[str, str]:
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """The JSON object in bytes from anywhere. A value of two bytes takes 70 when it is parsed, so that values are
-    counted before, by the commas and brackets that they need.
+    """Parse a JSON object from an untrusted source.
 
-    Raises ValueError: no JSON object, or one of more values, levels or members than the specification allows.
+    A value of two bytes takes 70 when it is parsed, so values are counted before, by their commas and brackets.
+
+    Raises ValueError: not a JSON object, or one with more values, levels or members than the specification allows.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > LIMITS["json_values"]:
         raise ValueError(f"more than {LIMITS['json_values']} values")
@@ -206,15 +206,15 @@ def read_manifest(folder: Path, trusted: dict[str, Any] | None = None) -> Manife
         trusted: public keys by fingerprint, one of which must have signed it; None for any manifest.
 
     Raises:
-        SignatureError: none of the trusted keys signed it, or it was altered since.
-        BundleError: no bundle there, a damaged manifest, or one of a newer major version.
+        SignatureError: none of the trusted keys signed it, or it was changed afterwards.
+        BundleError: not a bundle, a damaged manifest, or a newer major version.
         StorageError: the file system refuses.
     """
     return parse_manifest(manifest_bytes(folder), folder / FILE_NAME, trusted)
 
 
 def manifest_bytes(folder: Path, name: str = FILE_NAME) -> bytes:
-    """The bytes of the manifest in `folder`, unchecked. Raises BundleError and StorageError as `read_manifest` does."""
+    """Return the unchecked bytes of the manifest in `folder`. Raises BundleError, StorageError."""
     path = folder / name
     try:
         with open_plain(path) as stream:
@@ -231,7 +231,7 @@ def manifest_bytes(folder: Path, name: str = FILE_NAME) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> NoReturn:
-    """Raise BundleError for a link or a pipe in the place of a bundle's file, StorageError for all else."""
+    """Raise BundleError for a link or a pipe instead of a bundle's file, StorageError for all else."""
     if error.errno == errno.ELOOP:
         raise BundleError(
             f"{path} is a link, or no plain file, and might lead out of the bundle; copy it with its files: cp -rL"
@@ -240,7 +240,7 @@ def unreadable(path: Path, error: OSError) -> NoReturn:
 
 
 def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = None) -> Manifest:
-    """The manifest in the bytes of a file, which messages call `path`; checked, and refused, as by `read_manifest`."""
+    """Parse and check the bytes of a manifest, which messages call `path`. Raises as `read_manifest` does."""
     if trusted is not None:
         check_signature(content, trusted, path)
     try:
@@ -305,7 +305,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if manifest.d < 1:
         raise ValueError(f"rows of {manifest.d} values")
     for rows in (manifest.items, manifest.users):
-        if rows is not None and rows.rows > 2 * tables.bytes:  # one takes half a byte at least
+        if rows is not None and rows.rows > 2 * tables.bytes:  # a row takes at least half a byte
             raise ValueError(f"{rows.rows} rows in tables of {tables.bytes} bytes")
     if max(graph.file.bytes for graph in graphs.values()) > MOST_GRAPH_BYTES:
         raise ValueError(f"a graph of more than {MOST_GRAPH_BYTES} bytes")
@@ -316,7 +316,7 @@ Entries = TypeVar("Entries", bound=Sized)
 
 
 def _few(entries: Entries, what: str) -> Entries:
-    """A part of a manifest that has no more entries than the specification allows."""
+    """Return entries of a manifest. Raises ValueError for more than the specification allows."""
     if len(entries) > LIMITS[what]:
         raise ValueError(f"{len(entries)} {what} where {LIMITS[what]} are the most")
     return entries
@@ -327,7 +327,7 @@ def _sections(entries: dict[str, Any], tables: FileEntry) -> dict[str, Section]:
 
 
 def _demand(sections: dict[str, Section], name: str, length: int | None = None) -> None:
-    """Refuse a section that is not there, or is no vector of whole numbers, of `length` where that is known."""
+    """Raise ValueError or KeyError for a section that is missing, or not a vector of integers of this length."""
     section = sections[name]
     if len(section.shape) != 1 or length not in (None, *section.shape) or np.dtype(section.dtype).kind not in "iu":
         wanted = "n" if length is None else length

@@ -1,9 +1,9 @@
-"""This process's memory as the kernel counts it, and the bare session that every figure is compared with.
+"""Memory of this process as the kernel counts it, above that of a bare session.
 
 usage: python -m edgerec.runtime.memory BUNDLE QUESTIONS.npz ANSWERS.npz
 
-Answers questions from a bundle in a process of its own, and measures the memory that this took above a bare session.
-Questions are the graphs' inputs, named 'recommend.0.user', 'score.1.candidates'; answers are their outputs.
+Answers requests to a bundle in a separate process, and measures its memory above a bare session. Requests are inputs of
+graphs, with names such as 'recommend.0.user' and 'score.1.candidates'; answers are outputs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROC_STATUS = Path("/proc/self/status")
 
 
 def memory_kib() -> dict[str, int]:
-    """VmHWM, VmRSS, RssAnon, RssFile, RssShmem and VmSwap of this process in KiB; empty where there is no /proc."""
+    """Return VmHWM, VmRSS, RssAnon, RssFile, RssShmem and VmSwap of this process in KiB; empty without /proc."""
     try:
         lines = PROC_STATUS.read_text().splitlines()
     except OSError:
@@ -32,7 +32,7 @@ def memory_kib() -> dict[str, int]:
 
 
 def run_bare_session(threads: int) -> None:
-    """Open a session of one node and run it once: what onnxruntime itself takes."""
+    """Open a session of one node and run it once, for the memory of onnxruntime itself."""
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -43,7 +43,7 @@ def run_bare_session(threads: int) -> None:
 
 
 def one_node_model() -> bytes:
-    """The ONNX file of y = Relu(x), x float32 [1]: ModelProto by hand, since the onnx package may be absent."""
+    """Return the ONNX file of y = Relu(x), x float32 [1], written without the onnx package, which may be missing."""
     tensor = _number(1, 1) + _message(2, _message(1, _number(1, 1)))  # elem_type FLOAT, shape [1]
     value = _message(2, _message(1, tensor))
     node = _message(1, b"x") + _message(2, b"y") + _message(4, b"Relu")
@@ -56,27 +56,27 @@ def one_node_model() -> bytes:
 
 
 def _number(field: int, value: int) -> bytes:
-    """A protobuf field that holds a small number."""
+    """Return a protobuf field with a small number."""
     return bytes([field << 3, value])
 
 
 def _message(field: int, content: bytes) -> bytes:
-    """A protobuf field that holds fewer than 128 bytes of text or message."""
+    """Return a protobuf field with fewer than 128 bytes of text or message."""
     return bytes([field << 3 | 2, len(content)]) + content
 
 
 def main(bundle: str, questions: str, answers: str) -> None:
-    """Answer and write; errors go to standard error with a traceback, for the parent to show."""
+    """Answer the requests, and write the answers; errors are printed with a traceback for the parent process."""
     with np.load(questions, allow_pickle=False) as archive:
-        asked: dict[str, dict[str, Any]] = defaultdict(dict)
+        requests: dict[str, dict[str, Any]] = defaultdict(dict)
         for name in archive.files:
             call, _, tensor = name.rpartition(".")
-            asked[call][tensor] = archive[name]
+            requests[call][tensor] = archive[name]
     run_bare_session(1)
     before = memory_kib()
     opened = Bundle(bundle, verify=False)
     results: dict[str, Any] = {}
-    for call, feed in asked.items():
+    for call, feed in requests.items():
         session = opened.session(call.partition(".")[0])
         names = [output.name for output in session.get_outputs()]
         for name, value in zip(names, session.run(names, feed), strict=True):

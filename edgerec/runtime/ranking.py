@@ -1,12 +1,11 @@
-"""Questions in bundle rows, answered by one version of a bundle: inputs checked, graphs asked, answers checked.
+"""Ranking and scoring by bundle row: checked requests, graph calls, and checked answers of one version of a bundle.
 
-What no graph does is done here: allow-lists, which graphs know nothing of, and the answer to an empty history.
+It also implements what graphs cannot: allow-lists, and answers to an empty history.
 
-**Allow-lists.** A short list is scored by the `score` graph and its best are kept; of a long one, everything else is
-excluded from the `recommend` graph. Where one becomes cheaper than the other follows from both costs, at a million
-items: a candidate is looked up and multiplied for 5 to 13 ns a dimension, the rest of the catalogue is excluded for
-8 ns an item, so that they meet about where the list has as many values as the catalogue has items
-(bench/results/allow-1m.json).
+**Allow-lists.** The items of a short list are scored by the `score` graph and sorted; for a long list, all other items
+are excluded from the `recommend` graph. The limit follows from the costs at a million items: looking up and
+multiplying a candidate takes 5 to 13 ns a dimension, and excluding an item 8 ns. They are equal if the list has about
+as many values as the catalogue has items (bench/results/allow-1m.json).
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from edgerec.runtime.inputs import once, rows_of, scaled, shown, unscaled, vecto
 Feed = dict[str, NDArray[Any]]
 """Inputs of a graph, by name."""
 VALUES_AT_ONCE = 1 << 17
-"""Of candidates that are looked up in one call: 6 MB at work, and quicker than all at once."""
+"""Values of candidates that are looked up in one call, which needs 6 MB and is faster than one large call."""
 Score = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""(B, C) candidates to their scores."""
+"""A function from (B, C) candidates to their scores."""
 
 
 class Subject(NamedTuple):
     """The users of a batch.
 
     Attributes:
-        feed: what the graphs take for them.
-        exponents: (B, 1) their scores are to be multiplied by 2 to this power; None for 0.
-        given: they are vectors of the caller's.
+        feed: graph inputs of the users.
+        exponents: (B, 1) powers of two by which scores are multiplied; None without scaling.
+        given: True if the caller passed vectors.
     """
 
     feed: Feed
@@ -45,12 +44,12 @@ class Subject(NamedTuple):
 
 
 class Ranker:
-    """Ranks and scores the rows of one version of a bundle, and keeps answering while another takes its place.
+    """The ranking and scoring of one version of a bundle, which continues to answer while another version is installed.
 
-    `Recommender`, which asks it, says what its questions are and what they raise.
+    `Recommender` documents the requests and their errors.
 
     Attributes:
-        items, users: from raw ids to rows and back; no users where their vectors are computed from histories.
+        items, users: indexes of raw ids; users is None if vectors are computed from histories.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -64,20 +63,20 @@ class Ranker:
     def recommend(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        number, asked = self._number(k), self._asked(inputs)
-        batch = _batch(asked)
+        number, request = self._number(k), self._checked_input(inputs)
+        batch = _batch(request)
         excluded = self._items_of(exclude, "exclude", (batch, "E"))
         allowed = None if allow is None else self._items_of(allow, "allow", (batch, "A"))
         if not batch:
             return np.empty((0, int(number)), np.int64), np.empty((0, int(number)), np.float32)
-        history = asked.get("history")
+        history = request.get("history")
         if history is not None:
-            excluded = np.hstack([excluded, history])  # a `recommend` that sees the history does it itself, too
-        items, scores = self._best(self._subjects(asked), excluded, allowed, number)
+            excluded = np.hstack([excluded, history])  # graphs that take histories exclude them too
+        items, scores = self._best(self._subjects(request), excluded, allowed, number)
         if history is not None:
             for one in np.flatnonzero((history < 0).all(1)):
                 gone = excluded[[one]]
-                gone = gone if allowed is None else the_rest(allowed[[one]], gone, self.n_items)
+                gone = gone if allowed is None else complement(allowed[[one]], gone, self.n_items)
                 items[one], scores[one] = self._popular(gone[0], int(number))
         return items, scores
 
@@ -86,28 +85,30 @@ class Ranker:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         d, n = self.manifest.d, self.n_items
         if allowed is not None and allowed.shape[1] * d <= n:
-            looked_up = self.manifest.layout != "csc" or "l" in self.manifest.sections  # or all are scored at each call
+            looked_up = (
+                self.manifest.layout != "csc" or "l" in self.manifest.sections
+            )  # otherwise each call scores all items
             at_once = max(1, VALUES_AT_ONCE // d) if looked_up else n
             items, scores = best_of(partial(self._scores, subject), allowed, excluded, int(k), at_once)
         else:
-            excluded = excluded if allowed is None else the_rest(allowed, excluded, n)
+            excluded = excluded if allowed is None else complement(allowed, excluded, n)
             items, scores = self._ranked("recommend", {**subject.feed, "exclude": excluded, "k": k}, excluded)
         return items, self._unscaled("recommend", scores, items >= 0, subject)
 
     def _ranked(
         self, graph: str, feed: Feed, excluded: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """What a graph ranks: (batch, k) rows of the bundle, -1 where fewer than k are left, and their scores."""
+        """Run a ranking graph, and return (batch, k) bundle rows, -1 if fewer are left, and their scores."""
         items, scores = self.bundle.run(graph, ["items", "scores"], feed)
         k = int(feed["k"])
         wanted = (len(excluded), k)
-        # Without a sign, -1 is the largest number, and 0 with one more.
+        # As unsigned numbers, -1 becomes the largest, and 0 after adding 1.
         if items.shape != wanted or scores.shape != wanted or (items.view(np.uint64) + 1).max(initial=0) > self.n_items:
             raise self._unsound(graph)
         found = (items >= 0).sum(1)
         for one in np.flatnonzero(found < k):
             left = self.n_items - np.setdiff1d(excluded[one], -1).size
-            if found[one] != min(k, left):  # a score of -inf would pass for an item that is excluded
+            if found[one] != min(k, left):  # the -inf of an invalid score looks like an excluded item
                 raise self._unsound(graph)
         return items, scores
 
@@ -124,9 +125,9 @@ class Ranker:
         *,
         given: bool = False,
     ) -> NDArray[np.float32]:
-        """The numbers (B, n) that a graph answers, of which those that are `meant` are finite.
+        """Return the (B, n) output of a graph, if all numbers in the mask `meant` are finite.
 
-        Raises RequestError if they are of a given vector, BundleError if everything is the bundle's own.
+        Raises RequestError if the caller passed vectors, BundleError otherwise.
         """
         finite = np.isfinite(numbers)
         if finite.all() or (finite | ~meant).all():
@@ -142,21 +143,21 @@ class Ranker:
     def _unscaled(
         self, graph: str, scores: NDArray[np.float32], meant: NDArray[np.bool_] | np.bool_, subject: Subject
     ) -> NDArray[np.float32]:
-        """The scores (B, n) that a graph answers, as they are for vectors that were not scaled."""
+        """Return the (B, n) finite scores of a graph's output, for the unscaled vectors."""
         if subject.exponents is not None:
             scores = unscaled(scores, subject.exponents)
         return self._finite(graph, scores, meant, given=subject.given)
 
     def score(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
-        asked = self._asked(inputs)
-        rows = rows_of(candidates, "candidates", "item", self.n_items, (_batch(asked), "C"), padded=False)
+        request = self._checked_input(inputs)
+        rows = rows_of(candidates, "candidates", "item", self.n_items, (_batch(request), "C"), padded=False)
         if not rows.size:
             return np.empty(rows.shape, np.float32)
-        subject = self._subjects(asked)
+        subject = self._subjects(request)
         return self._unscaled("score", self._scores(subject, rows), np.True_, subject)
 
     def _scores(self, subject: Subject, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, C) scores of rows (B, C) of items, for vectors as the graph takes them."""
+        """Return the (B, C) scores of item rows (B, C), for vectors as the graph takes them."""
         (scores,) = self.bundle.run("score", ["scores"], {**subject.feed, "candidates": rows})
         if scores.shape != rows.shape:
             raise self._unsound("score")
@@ -172,11 +173,11 @@ class Ranker:
         return found, self._finite("similar", scores, found >= 0)
 
     def encode(self, inputs: Feed) -> NDArray[np.float32]:
-        """(B, d) vectors of histories."""
-        asked = self._asked(inputs)
+        """Return the (B, d) vectors of histories."""
+        request = self._checked_input(inputs)
         if not self.bundle.has_graph("encode"):
             raise RequestError("this bundle has no 'encode' graph: its graphs take the history themselves")
-        return self._encoded(asked["history"])
+        return self._encoded(request["history"])
 
     def _number(self, k: int) -> NDArray[np.int64]:
         if not whole(k, 1, self.n_items):
@@ -188,8 +189,8 @@ class Ranker:
     def _items_of(self, values: ArrayLike, name: str, shape: tuple[int | str, ...]) -> NDArray[np.int64]:
         return rows_of(values, name, "item", self.n_items, shape, padded=True)
 
-    def _asked(self, inputs: dict[str, NDArray[Any]]) -> Feed:
-        """Who asks: the one input, checked. A history has at least one place, and each item once."""
+    def _checked_input(self, inputs: dict[str, NDArray[Any]]) -> Feed:
+        """Return the one checked input of the users. A history has at least one place, and each item once."""
         encodes = self.bundle.has_graph("encode")
         taken = ["user"] if self.users is not None else ["history", "vector"] if encodes else ["history"]
         given = list(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
@@ -200,29 +201,29 @@ class Ranker:
         if "user" in inputs:
             return {"user": rows_of(inputs["user"], "user", "user", self.n_users, ("B",), padded=False)}
         history = once(self._items_of(inputs["history"], "history", ("B", "H")))
-        if history.shape[1] == 0:  # onnxruntime's products over nothing differ by version
+        if history.shape[1] == 0:  # empty products differ between versions of onnxruntime
             history = np.full((len(history), 1), -1)
         return {"history": history}
 
-    def _subjects(self, asked: Feed) -> Subject:
-        """Who asks, as the graphs take it: with an 'encode' graph vectors instead of histories."""
-        given = "vector" in asked
-        if "history" in asked and self.bundle.has_graph("encode"):
-            asked = {"vector": self._encoded(asked["history"])}
-        if "vector" not in asked:
-            return Subject(asked, None, given)
-        vectors, exponents = scaled(asked["vector"])
+    def _subjects(self, request: Feed) -> Subject:
+        """Return the users as graphs take them: vectors instead of histories if there is an 'encode' graph."""
+        given = "vector" in request
+        if "history" in request and self.bundle.has_graph("encode"):
+            request = {"vector": self._encoded(request["history"])}
+        if "vector" not in request:
+            return Subject(request, None, given)
+        vectors, exponents = scaled(request["vector"])
         return Subject({"vector": vectors}, exponents, given)
 
     def _encoded(self, history: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, d) users' vectors of histories (B, H)."""
+        """Return the (B, d) user vectors of histories (B, H)."""
         (vectors,) = self.bundle.run("encode", ["vector"], {"history": history})
         if vectors.shape != (len(history), self.manifest.d):
             raise self._unsound("encode")
         return self._finite("encode", vectors)
 
     def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k most popular items, then any others by row, all with score 0, as their scores are without a history."""
+        """Return the k most popular items, then others by row, all with score 0."""
         section = self.manifest.empty_history
         if section is None:
             raise RequestError(
@@ -242,23 +243,23 @@ class Ranker:
         return np.pad(left, padding, constant_values=-1), np.pad(scores, padding, constant_values=-np.inf)
 
 
-def _batch(asked: Feed) -> int:
-    (given,) = asked.values()
+def _batch(request: Feed) -> int:
+    (given,) = request.values()
     return len(given)
 
 
 def best_of(
     score: Score, allowed: NDArray[np.int64], excluded: NDArray[np.int64], k: int, at_once: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k best of those allowed that are not excluded, best first, of equal scores the lower row.
+    """Return the k best allowed items that are not excluded, best first; ties are broken by row.
 
     Args:
         allowed: (B, A) item rows padded with -1; repetitions count once.
         excluded: (B, E) item rows padded with -1.
-        at_once: candidates of one call.
+        at_once: number of candidates of one call.
 
     Returns:
-        items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left.
+        items (B, k) int64, scores (B, k) float32; item -1 and score -inf if fewer are left.
     """
     left = [np.setdiff1d(rows, [*gone, -1]) for rows, gone in zip(allowed, excluded, strict=True)]
     candidates = padded(left)
@@ -273,16 +274,16 @@ def best_of(
     return np.pad(best, missing, constant_values=-1), np.pad(best_scores, missing, constant_values=-np.inf)
 
 
-def the_rest(allowed: NDArray[np.int64], excluded: NDArray[np.int64], n_items: int) -> NDArray[np.int64]:
-    """(B, E') what to exclude where these are allowed (B, A) and those are excluded (B, E); padded with -1."""
-    out = np.ones((len(allowed), n_items + 1), bool)  # the last one stands for padding
+def complement(allowed: NDArray[np.int64], excluded: NDArray[np.int64], n_items: int) -> NDArray[np.int64]:
+    """Return all items except the allowed ones (B, A), with the excluded ones (B, E): (B, E'), padded with -1."""
+    out = np.ones((len(allowed), n_items + 1), bool)  # the last column is for padding
     np.put_along_axis(out, allowed, False, 1)
     np.put_along_axis(out, excluded, True, 1)
     return padded([np.flatnonzero(row[:-1]) for row in out])
 
 
 def padded(lists: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """(n, longest) with -1 behind the shorter ones."""
+    """Return lists as an array (n, longest), padded with -1."""
     full = np.full((len(lists), max(map(len, lists), default=0)), -1, np.int64)
     for row, values in zip(full, lists, strict=True):
         row[: len(values)] = values

@@ -1,4 +1,4 @@
-"""The one class that an app needs: raw ids in, raw ids out."""
+"""The recommender of an app, with raw ids in requests and answers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from edgerec.runtime.session import Session
 from edgerec.signatures import PublicKey
 
 MOST_THREADS = 1024
-"""More than any machine makes use of; onnxruntime would start them all."""
+"""Limit of threads, since onnxruntime starts as many as requested."""
 
 
 class Recommendation(NamedTuple):
-    """One answer: the item's raw id and its score."""
+    """A recommended item, with its raw id and score."""
 
     item: RawId
     score: float
 
 
 class Recommender:
-    """Recommends from a bundle. Thread-safe, as onnxruntime's sessions are.
+    """A recommender that answers from a bundle. It is thread-safe.
 
-    A patch replaces the bundle while it answers: each call is answered by one version of it from beginning to end, and
-    by the new one where it begins after `apply` or `undo` has returned. Rows are those of a version: ask a `snapshot`
-    where rows of one call go into the next.
+    A patch can replace the bundle while it answers. Each call uses one version of the bundle, and calls after `apply`
+    or `undo` has returned use the new one. Row numbers belong to a version: use a `snapshot` if rows of one call are
+    passed to the next.
 
     Example:
         >>> model = Recommender.load("films.bundle")
@@ -48,8 +48,8 @@ class Recommender:
         self._changing = threading.Lock()
 
     @property
-    def _now(self) -> Ranker:
-        """The version that answers. A method reads it once: `apply` may put another here at any time."""
+    def _current(self) -> Ranker:
+        """The ranker of the current version. A method reads it once, since `apply` may replace it at any time."""
         ranker = self._ranker
         if ranker is None:
             raise RequestError("this bundle was closed; load it again")
@@ -67,16 +67,16 @@ class Recommender:
         """Open the bundle in folder `path`.
 
         Args:
-            verify: compare the tables' sha256 too (costs a read of them); sizes, and the graphs' sha256, always are.
-            threads: onnxruntime's, for one answer; 0 for as many as it chooses.
-            trusted: public keys (.pub files, or bytes), one of which must have signed the bundle: sha256 shows that a
-                bundle is whole, not who made it. Every file is compared then. Needs the extra 'sign'.
+            verify: compare the sha256 of the tables, which reads them; sizes and graphs are always compared.
+            threads: number of onnxruntime's threads for one answer; 0 for its own choice.
+            trusted: public keys (.pub files, or bytes), one of which must have signed the bundle. The sha256 of every
+                file is compared then. Needs the extra 'sign'.
 
         Raises:
             RequestError: threads outside 0..1024.
-            SignatureError: a BundleError: unsigned, signed with another key, or altered since.
-            SigningKeyError: one of `trusted` is no ed25519 public key.
-            BundleError: not a bundle, incomplete, altered, or too new. The message names the file.
+            SignatureError: a BundleError: unsigned, signed with another key, or changed afterwards.
+            SigningKeyError: one of `trusted` is not an ed25519 public key.
+            BundleError: not a bundle, incomplete, changed, or too new. The message names the file.
             StorageError: the file system refuses.
         """
         if not whole(threads, 0, MOST_THREADS):
@@ -85,74 +85,77 @@ class Recommender:
 
     @property
     def manifest(self) -> Manifest:
-        return self._now.manifest
+        return self._current.manifest
 
     @property
     def metadata(self) -> Metadata:
-        """What it is: layout, precision, rows, bytes, and where it comes from."""
+        """Facts of the bundle: layout, precision, rows, bytes, and its origin."""
         return Metadata.of(self.manifest)
 
     @property
     def n_items(self) -> int:
-        return self._now.n_items
+        return self._current.n_items
 
     @property
     def n_users(self) -> int:
-        """Users in the bundle; 0 where a user's vector is computed from a history."""
-        return self._now.n_users
+        """Number of users; 0 if vectors are computed from histories."""
+        return self._current.n_users
 
     def apply(self, patch: str | Path | bytes) -> None:
-        """Make the bundle, on disk and here, the one that a patch leads to: a file that `edgerec diff` made, or its
-        bytes. Requests go on meanwhile, those under way on the old tables to their end.
+        """Apply a patch to the bundle on disk, and answer from the new version.
 
-        Where the bundle was loaded with trusted keys, one of them must have signed the new one too.
+        Requests are answered meanwhile, and those that have begun use the old version. If the bundle was loaded with
+        trusted keys, one of them must have signed the new version.
+
+        Args:
+            patch: a file that `edgerec diff` wrote, or its bytes.
 
         Raises:
-            PatchError: damaged, too new, or made for another bundle; nothing was changed.
+            PatchError: the patch is damaged, too new, or for another bundle; nothing was changed.
             SignatureError: none of the trusted keys signed the new bundle; nothing was changed.
-            BundleError: the bundle on disk is not whole.
+            BundleError: the bundle on disk is damaged.
             StorageError: the file system refuses.
         """
         with self._changing:
-            bundle = self._now.bundle
+            bundle = self._current.bundle
             apply_patch(bundle.folder, patch, trusted=bundle.trusted)
             self._ranker = Ranker(bundle.again())
 
     def undo(self) -> None:
-        """Make the bundle, on disk and here, what it was before the last patch.
+        """Restore the bundle on disk to the version before the last patch, and answer from it.
 
         Raises:
             PatchError: there is nothing to undo.
             SignatureError, BundleError, StorageError: as `apply` does.
         """
         with self._changing:
-            bundle = self._now.bundle
+            bundle = self._current.bundle
             undo_patch(bundle.folder, trusted=bundle.trusted)
             self._ranker = Ranker(bundle.again())
 
     def snapshot(self) -> Recommender:
-        """What stays with this version, whatever is applied here: for calls whose rows belong together."""
+        """Return a recommender that stays with the current version, for calls that share row numbers."""
         pinned = Recommender.__new__(Recommender)
-        pinned._ranker, pinned._changing = self._now, threading.Lock()
+        pinned._ranker, pinned._changing = self._current, threading.Lock()
         return pinned
 
     def session(self, path: str | Path | None = None, *, limit: int = 1000) -> Session:
-        """A history that grows, for a bundle without users: one person's, on this device.
+        """Return a growing history of one person, for a bundle without users.
 
         Args:
-            path: a file to keep it in, readable by its owner alone; without one it is kept in memory.
-            limit: items that are remembered at most, the latest; a whole number of 1 or more.
+            path: file of the history, readable by its owner only; None to hold it in memory.
+            limit: maximum number of remembered items, the latest ones; 1 or more.
 
         Raises:
-            RequestError: a bundle with users, or another limit.
-            StorageError: what is in the file is no history, or it cannot be read.
+            RequestError: the bundle has users, or an invalid limit.
+            StorageError: the file is not a history, or cannot be read.
         """
         if self.n_users:
             raise RequestError("this bundle has users, whose vectors were trained: give a user instead of a history")
         return Session(self, path, limit)
 
     def close(self) -> None:
-        """Let go of the tables and the graphs. Requests under way are answered; those that follow are refused."""
+        """Release the tables and the graphs. Requests that have begun are answered; later ones are refused."""
         with self._changing:
             self._ranker = None
 
@@ -171,149 +174,147 @@ class Recommender:
         exclude: Iterable[RawId] = (),
         allow: Iterable[RawId] | None = None,
     ) -> list[Recommendation]:
-        """The k best items, best first; fewer where fewer are left.
+        """Return the k best items, best first; fewer if fewer are left.
 
         Args:
-            user: raw id, for a bundle with users.
-            history: raw item ids, for a bundle without users, each counted once; they are excluded too. Of an empty
-                history every score is 0 and the most popular items come first.
-            exclude: raw ids of items that must not come back.
-            allow: raw ids of the only items that may come back; None for all. For a list that is asked with often,
-                `recommend_rows` with the rows of `item_rows(allow)` spares finding them again.
+            user: raw user id, for a bundle with users.
+            history: raw item ids, for a bundle without users, each counted once; they are also excluded. For an empty
+                history all scores are 0, and the most popular items come first.
+            exclude: raw ids of items to leave out.
+            allow: raw ids of the items to choose from; None for all. For a list that is used often, call
+                `recommend_rows` with the rows of `item_rows(allow)`, which saves the look-up.
 
         Raises:
             RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user and history, or an empty
-                history where the bundle does not say which items are popular.
-            BundleError: the bundle answers what no bundle does: rows that it does not have, scores that are not finite.
+                history in a bundle without popular items.
+            BundleError: an invalid answer of the bundle: rows outside of it, or scores that are not finite.
         """
-        now = self._now
-        inputs = _subject(now, user, history)
-        allowed = None if allow is None else _item_rows(now, allow)[None]
-        items, scores = now.recommend(inputs, _item_rows(now, exclude)[None], k, allow=allowed)
-        return _recommendations(now, items[0], scores[0])
+        ranker = self._current
+        inputs = _subject(ranker, user, history)
+        allowed = None if allow is None else _item_rows(ranker, allow)[None]
+        items, scores = ranker.recommend(inputs, _item_rows(ranker, exclude)[None], k, allow=allowed)
+        return _recommendations(ranker, items[0], scores[0])
 
     def score(
         self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
     ) -> NDArray[np.float32]:
-        """(len(items),) float32 scores of the given items, zeros of an empty history.
+        """Return (len(items),) float32 scores of the items; zeros for an empty history.
 
         Raises RequestError as `recommend` does.
         """
-        now = self._now
-        inputs = _subject(now, user, history)
-        scores: NDArray[np.float32] = now.score(inputs, _item_rows(now, items)[None])[0]
+        ranker = self._current
+        inputs = _subject(ranker, user, history)
+        scores: NDArray[np.float32] = ranker.score(inputs, _item_rows(ranker, items)[None])[0]
         return scores
 
     def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
-        """The k items most like an item, itself left out, by the cosine of their vectors.
+        """Return the k most similar items to an item, without the item, by the cosine of their vectors.
 
         Raises:
-            RequestError: an unknown item, k outside 1..n_items, or a bundle that was exported without its 'similar'
-                graph.
+            RequestError: an unknown item, k outside 1..n_items, or a bundle without a 'similar' graph.
         """
-        now = self._now
-        items, scores = now.similar(_item_rows(now, [item]), k)
-        return _recommendations(now, items[0], scores[0])
+        ranker = self._current
+        items, scores = ranker.similar(_item_rows(ranker, [item]), k)
+        return _recommendations(ranker, items[0], scores[0])
 
     def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
-        """(d,) float32: the user's vector that a history of raw item ids makes; zeros of an empty one.
+        """Return the (d,) float32 user vector of a history of raw item ids; zeros for an empty one.
 
-        It may be kept and asked with: `recommend_rows({"vector": vector[None]}, exclude, k)`, which does not know the
-        history, and so excludes nothing of it.
+        It can be stored and passed to `recommend_rows({"vector": vector[None]}, exclude, k)`, which does not exclude
+        the items of the history.
 
         Raises:
-            RequestError: an unknown item, or a bundle without an 'encode' graph: one with users, or one whose graphs
-                take histories themselves.
+            RequestError: an unknown item, or a bundle without an 'encode' graph (with users, or with graphs that take
+                histories).
         """
-        now = self._now
-        vector: NDArray[np.float32] = now.encode(_subject(now, None, history))[0]
+        ranker = self._current
+        vector: NDArray[np.float32] = ranker.encode(_subject(ranker, None, history))[0]
         return vector
 
     def recommend_rows(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The same for a batch, in bundle rows.
+        """Recommend to a batch of users, with bundle rows instead of raw ids.
 
         Args:
             inputs: {'user': (B,) whole numbers} or {'history': (B, H) padded with -1, each item counted once}; in
                 bundles with an 'encode' graph also {'vector': (B, d) float32}, finite.
             exclude: (B, E) item rows padded with -1.
-            allow: (B, A) the only item rows that may come back, padded with -1; None for all.
+            allow: (B, A) item rows to choose from, padded with -1; None for all.
 
         Returns:
-            items (B, k) int64, scores (B, k) float32; item -1 and score -inf where fewer are left. What is answered to
-            one of a batch does not depend on the others, beyond the rounding of float32.
+            items (B, k) int64, scores (B, k) float32; item -1 and score -inf if fewer are left. The answer to a
+            user does not depend on the other users of the batch, up to the rounding of float32.
 
         Raises:
             RequestError: numbers that are not whole or not finite, a shape that does not fit the others, a row outside
                 the bundle, a vector whose scores are beyond float32, the wrong kind of input, or as `recommend` does.
             BundleError: as `recommend` does.
         """
-        return self._now.recommend(inputs, exclude, k, allow=allow)
+        return self._current.recommend(inputs, exclude, k, allow=allow)
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
-        """The same for a batch, in bundle rows: (B, C) scores of candidates (B, C), for inputs as `recommend_rows`
-        takes them.
+        """Return the (B, C) scores of candidate rows (B, C), for inputs as `recommend_rows` takes them.
 
-        Raises RequestError as that does.
+        Raises RequestError as `recommend_rows` does.
         """
-        return self._now.score(inputs, candidates)
+        return self._current.score(inputs, candidates)
 
     def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The same for a batch, in bundle rows: of (B,) items the k most like each, as `recommend_rows` gives them."""
-        return self._now.similar(items, k)
+        """Return the k most similar rows to each of (B,) item rows, in the form of `recommend_rows`."""
+        return self._current.similar(items, k)
 
     def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
         """Return the (number of users,) bundle rows. Raises RequestError for an unknown user."""
-        return _user_rows(self._now, users)
+        return _user_rows(self._current, users)
 
     def item_rows(self, items: Iterable[RawId]) -> NDArray[np.int64]:
         """Return the (number of items,) bundle rows. Raises RequestError for an unknown item."""
-        return _item_rows(self._now, items)
+        return _item_rows(self._current, items)
 
     def item_ids(self, rows: ArrayLike) -> list[RawId]:
         """Return the raw ids of (n,) bundle rows. Raises RequestError for others, the -1 of padding among them."""
-        now = self._now
-        return now.items.raw(rows_of(rows, "rows", "item", now.n_items, ("n",), padded=False))
+        ranker = self._current
+        return ranker.items.raw(rows_of(rows, "rows", "item", ranker.n_items, ("n",), padded=False))
 
     def known(self, items: Iterable[RawId]) -> list[RawId]:
-        """Those of the given item ids that are in the bundle."""
-        asked = listed(items)
-        return [item for item, row in zip(asked, self._now.items.rows(asked).tolist(), strict=True) if row >= 0]
+        """Return the item ids that are in the bundle."""
+        ids = listed(items)
+        return [item for item, row in zip(ids, self._current.items.rows(ids).tolist(), strict=True) if row >= 0]
 
     def title(self, item: RawId) -> str | None:
-        """The item's title, or None where the bundle carries none."""
-        now = self._now
-        (row,) = _item_rows(now, [item]).tolist()
-        if "item_titles" not in now.manifest.sections:
+        """Return the title of an item; None without one."""
+        ranker = self._current
+        (row,) = _item_rows(ranker, [item]).tolist()
+        if "item_titles" not in ranker.manifest.sections:
             return None
-        return now.bundle.strings("item_titles", "item_title_offsets").text(row) or None
+        return ranker.bundle.strings("item_titles", "item_title_offsets").text(row) or None
 
 
-def _user_rows(now: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:
-    if now.users is None:
+def _user_rows(ranker: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:
+    if ranker.users is None:
         raise RequestError("this bundle has no users: give the history of item ids instead of a user")
-    return rows_of_ids(now.users, users, "user", now.n_users)
+    return rows_of_ids(ranker.users, users, "user", ranker.n_users)
 
 
-def _item_rows(now: Ranker, items: Iterable[RawId]) -> NDArray[np.int64]:
-    return rows_of_ids(now.items, items, "item", now.n_items)
+def _item_rows(ranker: Ranker, items: Iterable[RawId]) -> NDArray[np.int64]:
+    return rows_of_ids(ranker.items, items, "item", ranker.n_items)
 
 
-def _subject(now: Ranker, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
-    """Who asks, in rows: the one of user and history that the bundle takes."""
+def _subject(ranker: Ranker, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
+    """Return the input of one user in bundle rows: a user or a history."""
     if not isinstance(user, (int, str, np.integer, type(None))):
         raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
     if user is not None and history is None:
-        return {"user": _user_rows(now, [user])}
+        return {"user": _user_rows(ranker, [user])}
     if history is None or user is not None:
         raise RequestError("give either a user or a history of item ids")
-    if now.users is not None:
+    if ranker.users is not None:
         raise RequestError("this bundle has users: give a user instead of a history")
-    rows = _item_rows(now, history)
+    rows = _item_rows(ranker, history)
     return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
 
 
-def _recommendations(now: Ranker, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
+def _recommendations(ranker: Ranker, items: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Recommendation]:
     left = items >= 0
-    return list(map(Recommendation, now.items.raw(items[left]), scores[left].tolist()))
+    return list(map(Recommendation, ranker.items.raw(items[left]), scores[left].tolist()))

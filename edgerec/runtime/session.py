@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "edgerec.history", 1
 EXACT = 1 << 53
-"""Whole numbers from here on are text of a kind of their own: JavaScript, which shares the format, would round them."""
+"""Smallest integer that is stored as text, since JavaScript, which shares the format, would round it."""
 
 
 class Session:
-    """What one person met, remembered, and recommended from. Thread-safe.
+    """The history of one person, and recommendations from it. It is thread-safe.
 
     Example:
         >>> session = Recommender.load("films.bundle").session("~/.local/share/films/history.json")
@@ -39,12 +39,11 @@ class Session:
         self._model, self._limit = model, limit
         self._path = None if path is None else Path(path).expanduser()
         self._changing = threading.Lock()
-        self._items = self._kept()[-limit:]
+        self._items = self._stored()[-limit:]
 
     @property
     def items(self) -> tuple[RawId, ...]:
-        """Raw ids, the latest last, `limit` of them at most. Those that the bundle does not know (any more) are kept,
-        and not asked with."""
+        """Raw ids, the latest last, at most `limit`. Ids that the bundle does not know are stored, but not used."""
         return self._items
 
     def add(self, item: RawId) -> None:
@@ -59,7 +58,7 @@ class Session:
         self._change(lambda items: items if one in items else (*items, one))
 
     def forget(self, item: RawId | None = None) -> None:
-        """Forget one item, or without one all of them, and then the file too.
+        """Forget one item, or all items and the file.
 
         Raises:
             RequestError: what is given is no id.
@@ -72,17 +71,17 @@ class Session:
     def recommend(
         self, k: int = 10, *, exclude: Iterable[RawId] = (), allow: Iterable[RawId] | None = None
     ) -> list[Recommendation]:
-        """As `Recommender.recommend` does, with the items so far for a history."""
-        model = self._model.snapshot()  # what it knows may change with a patch
+        """Recommend as `Recommender.recommend`, with the items so far as the history."""
+        model = self._model.snapshot()  # a patch may change the known items
         return model.recommend(history=model.known(self._items), k=k, exclude=exclude, allow=allow)
 
     def score(self, items: Iterable[RawId]) -> NDArray[np.float32]:
-        """(len(items),) float32, as `Recommender.score` gives them, with the items so far for a history."""
+        """Return (len(items),) float32 scores as `Recommender.score`, with the items so far as the history."""
         model = self._model.snapshot()
         return model.score(history=model.known(self._items), items=items)
 
     def _change(self, change: Callable[[tuple[RawId, ...]], tuple[RawId, ...]]) -> None:
-        """Replace the items, and the file where there is one: of what other processes have made of it meanwhile."""
+        """Change the items and the file, from the file's current content, which other processes may have changed."""
         with self._changing:
             if self._path is None:
                 self._items = change(self._items)[-self._limit :]
@@ -93,14 +92,14 @@ class Session:
             except OSError as error:
                 storage_failure(folder, error, "make")
             with locked(folder):
-                before = self._kept()
+                before = self._stored()
                 self._items = change(before[-self._limit :])[-self._limit :]
                 if not self._items:
                     remove(self._path)
                 elif self._items != before:
                     write_bytes(self._path, _written(self._items), private=True)
 
-    def _kept(self) -> tuple[RawId, ...]:
+    def _stored(self) -> tuple[RawId, ...]:
         if self._path is None:
             return ()
         try:
@@ -115,7 +114,7 @@ class Session:
 def _written(items: tuple[RawId, ...]) -> bytes:
     plain = [{"int": str(one)} if isinstance(one, int) and abs(one) >= EXACT else one for one in items]
     history = {"format": FORMAT, "version": VERSION, "items": plain}
-    return to_json(history, compact=True, surrogates="backslashreplace")  # ids of apps whose texts have half characters
+    return to_json(history, compact=True, surrogates="backslashreplace")  # ids may have unpaired surrogates
 
 
 def _parsed(content: bytes, path: Path) -> tuple[RawId, ...]:
@@ -124,7 +123,7 @@ def _parsed(content: bytes, path: Path) -> tuple[RawId, ...]:
         if fields["format"] == FORMAT and fields["version"] == VERSION:
             return tuple(map(_id, fields["items"]))
     except (ValueError, KeyError, TypeError, RecursionError):
-        pass  # told below
+        pass  # reported below
     raise StorageError(f"{path} is no history of EdgeRec; remove it or name another file")
 
 

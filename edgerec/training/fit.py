@@ -159,9 +159,7 @@ class Fit:
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
         found = checkpoint.load(_Loop) if checkpoint else None
         if checkpoint and found and not self._is_valid(found.loop):
-            raise RunError(
-                f"{checkpoint.path} is damaged (not a state of this fit); train again with --overwrite"
-            )
+            raise RunError(f"{checkpoint.path} is damaged (not a state of this fit); train again with --overwrite")
         self._at = found or self._begun(chosen)
 
     def run(self) -> FitResult:

@@ -1,9 +1,9 @@
-"""Which dimensions of which rows a byte budget should buy, and in how many bits: rate and distortion of scores.
+"""Allocation of a byte budget to the dimensions of rows, and their bits, by the rate and distortion of scores.
 
 The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
 (`values.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
-(dimensions taken as uncorrelated). Every row takes what minimises distortion + lambda * bytes, and lambda is what
-spends the budget: the points of equal slope on all rows' curves (Shoham and Gersho 1988).
+(dimensions taken as uncorrelated). Each row minimises distortion + lambda * bytes, with the lambda that spends the
+budget: points of equal slope on the curves of all rows (Shoham and Gersho 1988).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export.layouts import Share
+from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
 from edgerec_export.values import BYTES, LARGEST, chunks, gram
 
@@ -26,14 +26,15 @@ HALVINGS = 40
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a budget buys of both.
+    """The parts of a byte budget that items and users get.
 
     Attributes:
-        whole: more bytes would buy nothing.
+        items, users: the parts of both tables.
+        whole: True if both tables are stored whole, so that more bytes would change nothing.
     """
 
-    items: Share
-    users: Share | None
+    items: TableAllocation
+    users: TableAllocation | None
     whole: bool = False
 
     @property
@@ -46,11 +47,12 @@ class Allocation:
 
 
 def rotated(source: Source) -> Source:
-    """The same scores from dimensions in order of importance, where both tables are dense.
+    """Return tables with the same scores and dimensions in order of importance, if both tables are dense.
 
     With U = Q_u R_u, V = Q_v R_v and R_u R_v' = P S W', the tables U R_u^-1 P S^1/2 and V R_v^-1 W S^1/2 have the same
-    scores, and their first s dimensions are the best s that there are (Eckart and Young 1936). Without a user table
-    the items are turned to their principal axes. Tables of other kinds stay as they are: their zeros would be lost.
+    scores, and their first s dimensions are the best approximation of rank s (Eckart and Young 1936). Without a user
+    table the items are rotated to their principal axes. Other tables are returned unchanged, since a rotation loses
+    their zeros.
     """
     if source.items.kind != "dense" or (source.users is not None and source.users.kind != "dense"):
         return source
@@ -68,7 +70,7 @@ def rotated(source: Source) -> Source:
 
 
 def _factor(table: Table) -> NDArray[np.float64]:
-    """(d, d) upper triangular R with T'T = R'R, a little damped where T has dependent columns."""
+    """Return the (d, d) upper triangular R with T'T = R'R, slightly damped in case columns of T are dependent."""
     product = np.zeros((table.d, table.d))
     for part in chunks(table.n_rows, ROWS_AT_ONCE):
         rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
@@ -82,8 +84,8 @@ def _turned(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
     return DenseTable(np.concatenate(parts).astype(np.float32))
 
 
-class _Side:
-    """One table's curves of distortion against bytes."""
+class _RateCurves:
+    """The curves of distortion against bytes of one table."""
 
     def __init__(self, table: Table, other: Table | None, precisions: Sequence[str]) -> None:
         self._table, self._precisions = table, tuple(precisions)
@@ -92,8 +94,12 @@ class _Side:
         self._most = _most(table)
         self.widest = int(self._most.max())
 
-    def share(self, price: float, width: int | None) -> Share:
-        """What every row takes where a byte costs `price` of distortion; with a `width`, all as many dimensions."""
+    def share(self, price: float, width: int | None) -> TableAllocation:
+        """Return the part of an allocation in which a byte costs `price` of distortion.
+
+        Args:
+            width: number of dimensions of all rows that have that many; None to choose it for each row.
+        """
         n = self._table.n_rows
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
@@ -121,23 +127,23 @@ class _Side:
             each = np.array([BYTES[precision] for precision in self._precisions])[which[part]] * sizes[part]
             distortion += float(best.sum() - price * each.sum())
             nbytes += float(each.sum())
-        return Share(sizes, self._precisions, which, distortion, nbytes)
+        return TableAllocation(sizes, self._precisions, which, distortion, nbytes)
 
 
 def allocate(
     source: Source, precisions: Sequence[str], nbytes: float, *, users: bool, width: int | None = None
 ) -> Allocation:
-    """The least distortion that `nbytes` of values buy, in some precisions of which every row takes one.
+    """Return the allocation of `nbytes` of values with the least distortion; each row gets one of the precisions.
 
-    Where even the least is more than `nbytes`, that is what is returned.
+    If the smallest allocation exceeds `nbytes`, it is returned.
 
     Args:
-        width: dimensions of every row that has so many; None to give each row dimensions of its own.
+        width: number of dimensions of all rows that have that many; None to choose it for each row.
     """
     source = near_one(source)
-    sides = [_Side(source.items, source.users, precisions)]
+    sides = [_RateCurves(source.items, source.users, precisions)]
     if users and source.users is not None:
-        sides.append(_Side(source.users, source.items, precisions))
+        sides.append(_RateCurves(source.users, source.items, precisions))
 
     def at(price: float) -> Allocation:
         shares = [side.share(price, width) for side in sides]
@@ -160,11 +166,11 @@ def allocate(
 
 
 def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocation:
-    """The first `width` dimensions of every row, in one precision; its distortion is not known."""
+    """Return the allocation of the first `width` dimensions of every row; its distortion is nan."""
 
-    def share(table: Table) -> Share:
+    def share(table: Table) -> TableAllocation:
         sizes = np.minimum(_most(table), width)
-        return Share(
+        return TableAllocation(
             sizes, (precision,), np.zeros(len(sizes), np.int8), math.nan, float(sizes.sum()) * BYTES[precision]
         )
 
@@ -175,14 +181,14 @@ def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocatio
 
 
 def _most(table: Table) -> NDArray[np.int64]:
-    """(n_rows,) leading dimensions that each row has at most."""
+    """Return the (n_rows,) maximum number of leading dimensions of each row."""
     return table.sizes() if table.kind != "sparse" else np.full(table.n_rows, table.d)
 
 
 def pruned(source: Source, n_values: float) -> Source:
-    """Sparse tables that keep their values of the largest effect on scores, at least one a row.
+    """Return sparse tables with the `n_values` values of the largest effect on scores, at least one a row.
 
-    Returns the source itself where it has no more than `n_values`.
+    A source with no more values is returned unchanged.
     """
     tables = {"items": source.items} | ({} if source.users is None else {"users": source.users})
     if sum(table.n_values for table in tables.values()) <= n_values:
@@ -200,6 +206,6 @@ def pruned(source: Source, n_values: float) -> Source:
     free = max(int(n_values) - sum(table.n_rows for table in tables.values()), 0)
     rest = np.concatenate([effects[name][~protected[name]] for name in tables])
     limit = np.partition(rest, rest.size - free - 1)[rest.size - free - 1] if free < rest.size else -1.0
-    kept = {name: protected[name] | (effects[name] > limit) for name in tables}
-    smaller = {name: SparseTable.from_dense(table.dense(), kept[name]) for name, table in tables.items()}
+    mask = {name: protected[name] | (effects[name] > limit) for name in tables}
+    smaller = {name: SparseTable.from_dense(table.dense(), mask[name]) for name, table in tables.items()}
     return replace(source, items=smaller["items"], users=smaller.get("users"))

@@ -1,6 +1,6 @@
-"""Choosing a bundle: layout, precision, widths and sizes that keep to bytes and memory, and why.
+"""The choice of a bundle: layout, precision, widths and sizes within limits of bytes and memory.
 
-Where tables as they are do not fit, they are fitted: shortened or pruned so as to change scores least.
+Tables that exceed the limits are fitted if requested: shortened or pruned so that scores change least.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
 SMALL_ENOUGH = 1.25
-"""Without a limit, `auto` takes the fastest layout of those that are at most this much larger than the smallest."""
+"""Without a limit, `auto` takes the fastest layout of at most this factor times the bytes of the smallest."""
 AT_ONCE_MS = 0.1
-"""What answers in less is not chosen for its speed."""
+"""Milliseconds below which a faster layout is not preferred to a smaller one."""
 DENSEST_USERS = 0.25
-"""csc is tried for users that are active in at most this share of their dimensions; for others ell is faster."""
+"""Largest share of nonzero user dimensions for which csc is compared; above it ell is faster."""
 WELL_USED = 0.95
-"""A fitted bundle uses at least this share of its budget, unless the whole table is smaller."""
+"""Smallest share of its budget that a fitted bundle should use, unless it stores the whole table."""
 TURNS = 12
 LEAST_STEP = 0.004
-"""By which a search gives values less room, at least."""
+"""Smallest share by which a search reduces the capacity for values."""
 WIDTHS_TRIED = 5
 FULLY_USED = 0.97
-"""What a dense bundle of two precisions uses: how many rows have the dearer one is free to choose."""
+"""The same of a dense bundle of two precisions, in which the number of rows in the larger precision is free."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Tried:
     """A draft that was compared with others.
 
     Attributes:
-        score_error: root mean square of what it changes scores by; None where that did not decide.
+        score_error: root mean squared error of its scores; None if it was not computed.
     """
 
     layout: str
@@ -57,38 +57,37 @@ class Tried:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A draft, and how it was come to.
+    """The chosen draft, and the comparison that led to it.
 
     Attributes:
         tried: every draft that was compared, the chosen one first.
-        why: it was chosen, for people; '' where there was no choice.
-        kept: the share of the item table's values that are left; 1 where nothing was dropped.
+        why: the reason for the choice, as a text; '' if there was only one candidate.
+        density: share of the item table's values that are stored; 1 if none was dropped.
     """
 
     draft: Draft
     tried: tuple[Tried, ...]
     why: str
-    kept: float = 1.0
+    density: float = 1.0
 
 
 def choose(source: Source, request: ExportRequest) -> Chosen:
-    """The bundle to write.
+    """Return the draft of the bundle to write.
 
     Raises:
-        UnsupportedError: there is no such layout, or parts that do not go together.
-        BudgetError: none fits; the message names the smallest size there is, what takes the space, and what would
-            make it smaller.
-        RangeError: scores, or values in every precision that is tried, leave the range of what holds them.
+        UnsupportedError: an unknown layout, or settings that exclude each other.
+        BudgetError: no bundle fits; the message names the smallest size, its largest parts and ways to reduce it.
+        RangeError: scores leave the range of float32, or values that of every precision that is tried.
     """
     if source.scorer is not None:
         request = _for_a_scorer(request)
     if not request.users:
         if source.encoder is None:
             raise UnsupportedError(
-                "this table cannot ship without users: nothing makes a user's vector from a history; a run has an "
-                "encoder, so train it again if it is an old one, or give from_arrays() an encoder"
+                "this table cannot be exported without users: it has no encoder of histories; train the run again if "
+                "it is an old one, or give from_arrays() an encoder"
             )
-        # Users that do not ship do not decide how the items are turned and pruned, which an encoder has to follow.
+        # Without users in the bundle, items are rotated and pruned by themselves, and the encoder follows them.
         source = replace(source, users=None, user_ids=None)
     source = in_range(source, request)
     calibration = default_calibration() if request.calibration is None else Calibration.read(Path(request.calibration))
@@ -102,7 +101,7 @@ def choose(source: Source, request: ExportRequest) -> Chosen:
 
 
 def _best(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:
-    """The best layout for tables as they are."""
+    """Return the best layout of unchanged tables."""
     drafts, refusals = [], []
     for layout in layouts(source, request):
         try:
@@ -131,28 +130,28 @@ def _best(source: Source, request: ExportRequest, calibration: Calibration) -> C
     bound = f"at most {SMALL_ENOUGH} times the smallest" if request.max_bytes is None else "that fit"
     why = f"the fastest of those {bound}, as expected; under {AT_ONCE_MS} ms the smallest"
     if not measured:
-        why = f"the smallest of those {bound}: the calibration lacks their times"
+        why = f"the smallest of those {bound}: the calibration has no times of them"
     tried = tuple(Tried(draft.request.layout, draft.request.precision, cost) for draft, cost in drafts)
     return Chosen(drafts[0][0], tried, why if len(tried) > 1 else "")
 
 
 def layouts(source: Source, request: ExportRequest) -> list[str]:
-    """The layouts to compare: the one asked for, or those made for tables of this kind."""
+    """Return the layouts to compare: the requested one, or those for tables of this kind."""
     if request.layout != "auto":
         return [request.layout]
     if source.items.kind != "sparse":
         return ["mixed", "dense"]
     users = source.users if request.users else None
     sparse_users = users is not None and users.n_values <= DENSEST_USERS * users.n_rows * users.d
-    sparse_users = sparse_users and request.scales != "row"  # which csc cannot have
+    sparse_users = sparse_users and request.scales != "row"  # csc has no row scales
     return ["ell", *(["csc"] if sparse_users else []), "bitmask", "dense"]
 
 
 def _fitted(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:
-    """The bundle within `max_bytes` that changes scores least, of all that precisions and sizes allow."""
+    """Return the bundle within the limits that changes scores least, over all precisions and row sizes."""
     limit = request.max_bytes or request.max_rss
     if limit is None:
-        raise UnsupportedError("--precision auto and --fit need a limit to keep to: give --max-bytes or --max-rss")
+        raise UnsupportedError("--precision auto and --fit need a limit: give --max-bytes or --max-rss")
     found: list[Fit] = []
     refusals: list[BudgetError | RangeError] = []
     turned = in_range(rotated(source), request)
@@ -165,7 +164,7 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration) ->
                     fit = partial(fit_to, turned, precisions, calibration)
                 else:
                     fit = partial(fit_sparse, source, calibration)
-                found.append(_kept_to(fit, one))
+                found.append(_fit_within_limits(fit, one))
             except (BudgetError, RangeError) as refusal:
                 refusals.append(refusal)
     if not found:
@@ -176,22 +175,22 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration) ->
         for fit in found
     )
     why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
-    return Chosen(found[0].draft, tried, why, found[0].kept)
+    return Chosen(found[0].draft, tried, why, found[0].density)
 
 
-def _kept_to(fit: FitTo, request: ExportRequest) -> Fit:
-    """A fit within bytes and memory, with a scale a row where others keep nothing of some."""
+def _fit_within_limits(fit: FitTo, request: ExportRequest) -> Fit:
+    """Return a fit within bytes and memory, with one scale a row if coarser scales round whole rows to zero."""
     try:
         return within_memory(fit, request)
     except RangeError as error:
         finer = request.with_finer_scales(error.side)
         if finer is None:
             raise
-        return _kept_to(fit, finer)
+        return _fit_within_limits(fit, finer)
 
 
 def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The sets of precisions to compare, of which every row takes one, and what has a scale."""
+    """Yield the sets of precisions to compare, of which each row gets one, and the unit of scales."""
     if request.precision != "auto":
         yield (request.precision,), request.scales
         return
@@ -208,7 +207,7 @@ def _smallest(refusal: BudgetError | RangeError) -> float:
 
 
 def _for_a_scorer(request: ExportRequest) -> ExportRequest:
-    """Return the request for rows that a scorer sees. Raises UnsupportedError for what inner products decide."""
+    """Return the request for rows that a scorer sees. Raises UnsupportedError for settings that need inner products."""
     if request.fit or request.precision == "auto":
         raise UnsupportedError(
             "--fit and --precision auto choose by inner products, which an NCF model's scores are not; train within "
@@ -217,23 +216,26 @@ def _for_a_scorer(request: ExportRequest) -> ExportRequest:
     if request.similar:
         raise UnsupportedError("--similar compares rows by their angle, which an NCF model's scores do not follow")
     if not request.users:
-        raise UnsupportedError("an NCF model needs its users: nothing makes one from a history")
+        raise UnsupportedError("an NCF model needs its user table: it has no encoder of histories")
     return replace(request, similar=False)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A draft that fits, how much of the source it keeps, and what it does to scores."""
+    """A draft that fits, the share of values that it stores, and the mean squared error of its scores."""
 
     draft: Draft
     cost: Estimate
-    kept: float
+    density: float
     distortion: float
 
     def rank(self, limit: int) -> tuple[bool, float, int]:
-        """Lower is better: bundles that use their budget, or are whole; of them those that change scores least, of
-        which a hundredth more or less is nothing to pay bytes for."""
-        unused = self.cost.nbytes < WELL_USED * limit and self.kept < 1
+        """Return a sort key, lower for better fits.
+
+        Bundles that use their budget or store whole tables come first, then those with less distortion (to two digits),
+        then smaller ones.
+        """
+        unused = self.cost.nbytes < WELL_USED * limit and self.density < 1
         return unused, float(f"{self.distortion:.2g}"), self.cost.nbytes
 
 
@@ -242,7 +244,7 @@ FitTo = Callable[[ExportRequest, int], Fit]
 
 
 def within_memory(fit: FitTo, request: ExportRequest) -> Fit:
-    """A fit that is expected to keep to `max_rss` too."""
+    """Return a fit whose expected memory is within `max_rss` too. Raises BudgetError if there is none."""
     limit = request.max_bytes or 0
     for _ in range(TURNS):
         found = fit(request, limit)
@@ -253,21 +255,21 @@ def within_memory(fit: FitTo, request: ExportRequest) -> Fit:
         if limit <= 0:
             break
     raise BudgetError(
-        f"no bundle is expected to keep to the {format_bytes(request.max_rss or 0)} of memory that --max-rss allows: "
-        "allow more, or train with a smaller --budget"
+        f"no bundle is expected to stay within the {format_bytes(request.max_rss or 0)} of memory that --max-rss "
+        "allows: allow more, or train with a smaller --budget"
     )
 
 
 def fit_blocks(
     source: Source, precisions: tuple[str, ...], calibration: Calibration, request: ExportRequest, limit: int
 ) -> Fit:
-    """Shorten rows, and choose their bits, until the bundle fits closely.
+    """Shorten rows, and choose their precisions, until the bundle just fits.
 
-    Raises BudgetError where one value a row is too much.
+    Raises BudgetError if one value a row is too much.
     """
 
-    def drafted(room: float) -> Drafted:
-        allocation = allocate(source, precisions, room, users=request.users)
+    def drafted(capacity: float) -> Drafted:
+        allocation = allocate(source, precisions, capacity, users=request.users)
         return _drafted(source, calibration, request, limit, allocation)
 
     return _fit(source, _closest(drafted, limit))
@@ -276,27 +278,26 @@ def fit_blocks(
 def fit_dense(
     source: Source, precisions: tuple[str, ...], calibration: Calibration, request: ExportRequest, limit: int
 ) -> Fit:
-    """Cut all rows to the same number of dimensions, as many as fit. Of two precisions, rows of the first take what
-    rows of the second leave.
+    """Cut all rows to the same number of dimensions, as many as fit.
 
-    Raises BudgetError where one value a row is too much.
+    With two precisions, as many rows as possible get the first one. Raises BudgetError if one value a row is too much.
     """
 
     def whole(precision: str, width: int) -> Drafted:
         allocation = cut(source, precision, width, users=request.users)
         return _drafted(source, calibration, request, limit, allocation)
 
-    def in_part(width: int, room: float) -> Drafted:
-        allocation = allocate(source, precisions, room, users=request.users, width=width)
+    def in_part(width: int, capacity: float) -> Drafted:
+        allocation = allocate(source, precisions, capacity, users=request.users, width=width)
         return _drafted(source, calibration, request, limit, allocation)
 
-    *dearer, cheapest = (partial(whole, precision) for precision in precisions)
-    most = _widest(cheapest, source)
-    if not dearer:
-        return _fit(source, cheapest(most))
+    *larger, smallest_precision = (partial(whole, precision) for precision in precisions)
+    most = _widest(smallest_precision, source)
+    if not larger:
+        return _fit(source, smallest_precision(most))
     least = 1
     with contextlib.suppress(BudgetError):
-        least = _widest(dearer[0], source)
+        least = _widest(larger[0], source)
     widths = sorted({round(width) for width in np.linspace(least, most, WIDTHS_TRIED)})
     found = [_closest(partial(in_part, width), limit, FULLY_USED) for width in widths]
     return _fit(source, min(found, key=lambda one: one[2].distortion))
@@ -308,39 +309,39 @@ Drafted = tuple[Draft, Estimate, Allocation]
 def _drafted(
     source: Source, calibration: Calibration, request: ExportRequest, limit: int, allocation: Allocation
 ) -> Drafted:
-    """The draft of an allocation. Raises BudgetError where it takes more than `limit` bytes."""
+    """Return the draft of an allocation. Raises BudgetError if it takes more than `limit` bytes."""
     draft = draft_within(source, replace(request, max_bytes=limit), allocation)
     return draft, estimate(draft, calibration), allocation
 
 
 def _closest(drafted: Callable[[float], Drafted], limit: int, well_used: float = WELL_USED) -> Drafted:
-    """The draft of as much room for values as the limit leaves, to a share of it.
+    """Return the draft with the largest capacity for values within the limit, up to the share `well_used`.
 
-    Raises BudgetError where the least is too much.
+    Raises BudgetError if the smallest draft is too large.
     """
     best = drafted(0.0)
     low, high = best[2].nbytes, float(limit)
-    # What is no value takes about as much in every bundle.
-    room = max(low, limit - (best[1].nbytes - low))
+    # Graphs, ids and manifest take about the same bytes in every bundle.
+    capacity = max(low, limit - (best[1].nbytes - low))
     for _ in range(TURNS):
         try:
-            found = drafted(room)
+            found = drafted(capacity)
         except BudgetError as refusal:
-            high = room
-            # Bytes move in steps: less than a step less would be refused alike.
-            over = max(1.02 * ((refusal.smallest or 2 * limit) - limit), LEAST_STEP * room)
-            room = max(room - over, (low + room) / 2)
+            high = capacity
+            # Sizes change in steps: a reduction of less than a step would be refused again.
+            over = max(1.02 * ((refusal.smallest or 2 * limit) - limit), LEAST_STEP * capacity)
+            capacity = max(capacity - over, (low + capacity) / 2)
             continue
-        best, low = found, room
+        best, low = found, capacity
         _, cost, allocation = found
-        if cost.nbytes >= well_used * limit or allocation.nbytes < 0.9 * room:
+        if cost.nbytes >= well_used * limit or allocation.nbytes < 0.9 * capacity:
             break
-        room = min(room + (limit - cost.nbytes), (room + high) / 2)
+        capacity = min(capacity + (limit - cost.nbytes), (capacity + high) / 2)
     return best
 
 
 def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
-    """The most dimensions that a draft keeps to its limit with. Raises BudgetError where one is too much."""
+    """Return the largest number of dimensions within the limit. Raises BudgetError if one is too much."""
     drafted(1)
 
     def fits(width: int) -> bool:
@@ -354,20 +355,20 @@ def _widest(drafted: Callable[[int], Drafted], source: Source) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    # In int4 a pair of dimensions takes as much as the odd one before it, whose graph is larger.
+    # In int4 an even width takes the bytes of the odd width before it, and its graph is smaller.
     return next((width for width in (low + 2, low + 1) if width <= source.items.d and fits(width)), low)
 
 
 def _fit(source: Source, best: Drafted) -> Fit:
     draft, cost, allocation = best
-    kept = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
-    return Fit(draft, cost, kept, distortion(draft, source))
+    density = 1.0 if allocation.whole else min(1.0, draft.items.n_values / source.items.n_values)
+    return Fit(draft, cost, density, distortion(draft, source))
 
 
 def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest, limit: int) -> Fit:
-    """Prune values until the bundle fits closely.
+    """Prune values until the bundle just fits.
 
-    Raises BudgetError where one value a row is too much.
+    Raises BudgetError if one value a row is too much.
     """
     whole = source.items.n_values + (source.users.n_values if source.users is not None and request.users else 0)
 
@@ -387,5 +388,5 @@ def fit_sparse(source: Source, calibration: Calibration, request: ExportRequest,
             break
         n_values = (low + high) / 2
     draft, cost, smaller = best
-    kept = smaller.items.n_values / source.items.n_values
-    return Fit(draft, cost, kept, distortion(draft, source))
+    density = smaller.items.n_values / source.items.n_values
+    return Fit(draft, cost, density, distortion(draft, source))

@@ -1,4 +1,4 @@
-"""What a draft is expected to cost on a device: bytes exactly, milliseconds and memory from a table of measurements."""
+"""Estimates of the cost of a draft on a device: exact bytes, and milliseconds and memory from measurements."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from edgerec.errors import ExportError
 from edgerec.files import read_bytes
 from edgerec.json_records import parse_json, record
-from edgerec_export.layouts import VALUES_AT_ONCE, Plan
-from edgerec_export.onnx import ShippedScorer, rows_a_step
+from edgerec_export.layouts import VALUES_AT_ONCE, TablePlan
+from edgerec_export.onnx import StoredScorer, rows_a_step
 from edgerec_export.values import STORED
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 FORMAT = "edgerec.calibration"
 RUNTIME_BYTES = 2 << 20
-"""Of onnxruntime for one open graph, above a bare session: 1.0 to 1.8 MiB measured on small bundles."""
+"""Memory of onnxruntime for one open graph, above a bare session: 1.0 to 1.8 MiB measured on small bundles."""
 DECODED_BYTES = {"csr": 64, "bitmask": 32}
-"""Of a place of a row that is decoded, in all steps to its value; in other layouts at most 32 (4,096 rows of 512)."""
+"""Bytes for each dimension of a decoded row, all steps included; in other layouts at most 32 (4,096 rows of 512)."""
 TERMS = ("fixed_us", "us_per_block", "ns_per_row", "ns_per_value")
 
 
 class _File(TypedDict):
-    """What a calibration's file holds."""
+    """The fields of a calibration file."""
 
     format: str
     device: str
@@ -40,11 +40,11 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `recommend` costs on a device, one user at a time, as bench measures it (docs/reference/layouts.md).
+    """Measured costs of `recommend` on a device, for one user at a time (docs/reference/layouts.md).
 
     Attributes:
-        device: in words.
-        terms: for 'layout/precision', the coefficients of `TERMS` in a sum over the item table.
+        device: description of the device.
+        terms: for each 'layout/precision', the coefficients of `TERMS` in a sum over the item table.
     """
 
     device: str
@@ -52,7 +52,7 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
-        """Raises ExportError where the file is no calibration; StorageError where it cannot be read."""
+        """Read a calibration file. Raises ExportError if it is not one, StorageError if it cannot be read."""
         try:
             return cls.parse(parse_json(read_bytes(path)))
         except (ValueError, KeyError) as error:
@@ -62,17 +62,18 @@ class Calibration:
 
     @classmethod
     def parse(cls, fields: Any) -> Calibration:
-        """Raises ValueError or KeyError where the fields are not those of a calibration."""
+        """Read the fields of a calibration file. Raises ValueError or KeyError if they are invalid."""
         file = record(_File, fields)
         if file["format"] != FORMAT:
             raise ValueError(f"its format is {file['format']!r}")
         terms = {name: tuple(value[term] for term in TERMS) for name, value in file["terms"].items()}
         return cls(file["device"], terms)
 
-    def ms(self, plan: Plan, active: float) -> float:
-        """Expected milliseconds of one `recommend` over a table, for users with a share of active dimensions.
+    def ms(self, plan: TablePlan, active: float) -> float:
+        """Return the expected milliseconds of one `recommend`; infinity if the layout or precision was not measured.
 
-        Infinite where nothing was measured.
+        Args:
+            active: share of nonzero dimensions of a user.
         """
         total = 0.0
         for number, block in enumerate(plan.blocks):
@@ -86,19 +87,19 @@ class Calibration:
 
 @cache
 def default_calibration() -> Calibration:
-    """That of the machine on which this release was measured."""
+    """Return the calibration of the machine on which this release was measured."""
     text = resources.files("edgerec_export").joinpath("calibration.json").read_text()
     return Calibration.parse(json.loads(text))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a draft is expected to cost.
+    """The expected cost of a draft.
 
     Attributes:
-        nbytes: of the bundle, exact.
-        ms: of one `recommend`.
-        peak_bytes: of one `recommend` above a bare session.
+        nbytes: exact bytes of the bundle.
+        ms: milliseconds of one `recommend`.
+        peak_bytes: peak memory of one `recommend`, above a bare session.
     """
 
     nbytes: int
@@ -107,7 +108,7 @@ class Estimate:
 
 
 def estimate(draft: Draft, calibration: Calibration) -> Estimate:
-    """The expected cost of a drafted bundle."""
+    """Return the expected cost of a drafted bundle."""
     nbytes = draft.nbytes()
     return Estimate(
         nbytes,
@@ -117,28 +118,28 @@ def estimate(draft: Draft, calibration: Calibration) -> Estimate:
 
 
 def active_share(draft: Draft) -> float:
-    """The mean share of a user's dimensions that are not zero."""
+    """Return the mean share of nonzero dimensions of a user."""
     if draft.users is None:
         return 1.0
     return min(1.0, draft.users.n_values / (draft.users.n_rows * draft.users.d))
 
 
-def working_bytes(plan: Plan, scorer: ShippedScorer | None = None) -> int:
-    """Bytes of intermediate values of one `recommend`, one user at a time.
+def working_bytes(plan: TablePlan, scorer: StoredScorer | None = None) -> int:
+    """Return the bytes of intermediate values of one `recommend`, for one user.
 
-    All layouts hold the scores twice, as pieces and joined; integers with several scales once more, as products. What
-    is decoded comes on top.
+    All layouts hold the scores twice, in pieces and joined; integers with several scales hold them a third time, as
+    products. Decoded values are added.
     """
     scores = (12 if plan.is_integer and not plan.has_one_scale else 8) * plan.n_rows
     return scores + decoded_bytes(plan, scorer)
 
 
-def decoded_bytes(plan: Plan, scorer: ShippedScorer | None = None, batch: int = 1) -> int:
-    """Bytes of what one `recommend` decodes at a time.
+def decoded_bytes(plan: TablePlan, scorer: StoredScorer | None = None, batch: int = 1) -> int:
+    """Return the bytes of values that one `recommend` decodes at a time.
 
-    A part of ELL (columns as int32, values as float32 and the user's values at those columns), the rows of CSR and
-    bitmask that are decoded together, a block of fp16 or int4 as it is computed with, the active blocks of CSC, at most
-    all; for a scorer some rows, and its widest layer before and after the ReLU for each of `batch` users.
+    These are a part of ELL (columns as int32, values as float32 and the user's values at those columns), the rows of
+    CSR and bitmask that are decoded together, a converted block of fp16 or int4, or the active blocks of CSC (at most
+    all). A scorer needs some rows, and its widest layer before and after the ReLU for each of `batch` users.
     """
     largest = max(block.n_values for block in plan.blocks)
     together = rows_a_step(plan.n_rows, plan.d)

@@ -1,4 +1,4 @@
-"""Drafts of a bundle: every byte counted before a value is moved, so that a budget is met or refused."""
+"""Drafts of bundles, whose exact bytes are known before values are packed, so that a budget is met or refused."""
 
 from __future__ import annotations
 
@@ -15,21 +15,32 @@ from edgerec.files import to_json
 from edgerec.runtime.manifest import FORMAT, MAJOR, MINOR, section_name
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
-from edgerec_export.layouts import BLOCKED, Bounds, Choice, Layout, Placed, Plan, Scales, Wish, layout, lookup_layout
+from edgerec_export.layouts import (
+    BLOCKED,
+    Bounds,
+    Layout,
+    LayoutVariant,
+    Placed,
+    Scales,
+    TablePlan,
+    TableRequest,
+    layout,
+    lookup_layout,
+)
 from edgerec_export.magnitudes import needs_care
 from edgerec_export.onnx import (
     IR_VERSION,
     OPSET,
     POPULAR,
+    GraphTable,
     Model,
-    ShippedEncoder,
-    ShippedScorer,
-    Side,
+    StoredEncoder,
+    StoredScorer,
     Tensor,
     build_graphs,
     placeholder_scales,
     popular_items,
-    shipped,
+    stored_encoder,
 )
 from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
 from edgerec_export.request import ExportRequest
@@ -38,57 +49,63 @@ from edgerec_export.source import Source
 
 if TYPE_CHECKING:
     from edgerec_export.allocate import Allocation
-    from edgerec_export.layouts import Share
+    from edgerec_export.layouts import TableAllocation
 
 HASH_DIGITS = 12
 ONNXRUNTIME = ">=1.18"
-"""What opset and IR version need, as the test vectors show on that version."""
+"""onnxruntime versions that support the opset and IR version; the test vectors pass on the oldest."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is asked of the layouts for each side of a bundle.
+class BundleRequest:
+    """The requests for all tables of a bundle.
 
     Attributes:
-        lookup: for a second copy of the items, whose rows are looked up; None where one copy serves.
-        users: None for a bundle without users.
+        items: request for the item table.
+        items_layout: layout of the item table.
+        lookup: request for a second copy of the items, whose rows are looked up; None to look up in the first copy.
+        users: request for the user table; None for a bundle without users.
+        users_layout: layout of the user table.
     """
 
-    items: Wish
+    items: TableRequest
     items_layout: Layout
-    lookup: Wish | None
-    users: Wish | None
+    lookup: TableRequest | None
+    users: TableRequest | None
     users_layout: Layout
 
     @classmethod
-    def of(cls, source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Wishes:
-        """What the request say, or where there is one, the allocation.
+    def of(cls, source: Source, request: ExportRequest, allocation: Allocation | None = None) -> BundleRequest:
+        """Return the table requests of an export request, or of an allocation if there is one.
 
-        Raises UnsupportedError where there is no such layout.
+        Raises UnsupportedError for an unknown layout.
         """
         items_layout = layout(request.layout)
         users = source.users if request.users else None
 
         widths = {} if request.previous is None else request.previous.widths
 
-        def wish(name: str, table: Table, ids: NDArray[Any], scored: bool, share: Share | None) -> Wish:
+        def table_request(
+            name: str, table: Table, ids: NDArray[Any], scored: bool, share: TableAllocation | None
+        ) -> TableRequest:
             scales = request.user_scales or request.scales if name == "u" else request.scales
             if scales == "auto":
-                # On ML-1M at 10 %, NDCG@20 .3014 with one scale and .3018 with one a block for int8; for int4 .253
-                # and .263. Users are not scored: for them one scale saves no time.
+                # NDCG@20 on ML-1M at 10 %: int8 .3014 with one scale, .3018 with one a block; int4 .253 and .263.
+                # Users are not scored, so one scale would save no time.
                 scales = "table" if scored and request.precision == "int8" else "block"
-            return Wish(
+            return TableRequest(
                 table, request.precision, id_order(ids), scales, scored, share=share, widths=widths.get(name, ())
             )
 
-        scored = source.scorer is None  # the rows of a scorer are looked up, some at a time
-        items = wish("i", source.items, source.item_ids, scored, None if allocation is None else allocation.items)
+        scored = source.scorer is None  # a scorer looks rows up
+        shares = (None, None) if allocation is None else (allocation.items, allocation.users)
+        items = table_request("i", source.items, source.item_ids, scored, shares[0])
         of_users = None
         if users is not None and source.user_ids is not None:
-            of_users = wish("u", users, source.user_ids, False, None if allocation is None else allocation.users)
-        # Values past the narrower side's widest row would only meet zeros, but cosines of items are made of them too;
-        # columns stay what they are.
+            of_users = table_request("u", users, source.user_ids, False, shares[1])
+        # Values past the widest row of the narrower table are multiplied by zeros, so they are cut, except for cosines
+        # of items. Sparse layouts keep their column numbers.
         d = source.items.d
         if request.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max())
@@ -97,54 +114,59 @@ class Wishes:
         items = replace(items, d=d)
         lookup = None
         if not items_layout.scores_rows and request.lookup:
-            # Both copies decide scores, so both have the one scale of the items: see `pack`.
+            # Both copies compute scores, so they share the one scale of the items: see `pack`.
             lookup = replace(items, scored=False, scales="table", widths=widths.get("l", ()))
         kind = "dense" if users is None else users.kind
         of_users = None if of_users is None else replace(of_users, d=d)
         return cls(items, items_layout, lookup, of_users, lookup_layout(request.layout, kind))
 
-    def user_choices(self) -> list[Choice | None]:
-        """Ways to lay the users out, the likely smallest first; of None where there are no users."""
-        return [None] if self.users is None else list(self.users_layout.choices(self.users))
+    def user_variants(self) -> list[LayoutVariant | None]:
+        """Return the variants of the user table, the likely smallest first; [None] without users."""
+        return [None] if self.users is None else list(self.users_layout.variants(self.users))
 
 
 class Draft:
-    """A bundle but for its values: plans, sections, graphs, manifest, and its exact size in bytes."""
+    """A bundle without its values: plans, sections, graphs, manifest, and its exact size in bytes."""
 
     def __init__(
-        self, source: Source, request: ExportRequest, wishes: Wishes, choice: Choice, user_choice: Choice | None
+        self,
+        source: Source,
+        request: ExportRequest,
+        bundle_request: BundleRequest,
+        variant: LayoutVariant,
+        user_variant: LayoutVariant | None,
     ) -> None:
-        """Draft a bundle of these choices."""
-        self.source, self.request, self.choice = source, request, choice
-        self.lookup: Plan | None = None
-        if wishes.lookup is not None:
-            # One order of the rows for both copies: that of the one that cares.
+        """Draft the bundle of these variants."""
+        self.source, self.request, self.variant = source, request, variant
+        self.lookup: TablePlan | None = None
+        if bundle_request.lookup is not None:
+            # Both copies have the row order of the copy with blocks.
             copy = lookup_layout(request.layout, "sparse")
-            self.lookup = copy.plan(wishes.lookup, copy.choices(wishes.lookup)[0])
-            wishes = replace(wishes, items=replace(wishes.items, rows_by_id=self.lookup.order))
-        self.items = wishes.items_layout.plan(wishes.items, choice)
-        self.users: Plan | None = None
-        if wishes.users is not None and user_choice is not None:
-            self.users = wishes.users_layout.plan(wishes.users, user_choice)
+            self.lookup = copy.plan(bundle_request.lookup, copy.variants(bundle_request.lookup)[0])
+            bundle_request = replace(bundle_request, items=replace(bundle_request.items, rows_by_id=self.lookup.order))
+        self.items = bundle_request.items_layout.plan(bundle_request.items, variant)
+        self.users: TablePlan | None = None
+        if bundle_request.users is not None and user_variant is not None:
+            self.users = bundle_request.users_layout.plan(bundle_request.users, user_variant)
         self.rotation = self._rotation()
-        self.encoder: ShippedEncoder | None = None
+        self.encoder: StoredEncoder | None = None
         if self.users is None and source.encoder is not None:
             encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
-            self.encoder = shipped(encoder, self.items.order, self.items.d)
-        self.scorer = None if source.scorer is None else ShippedScorer(source.scorer)
-        self._careful = self.in_runs() and self.items.precision == "fp32" and needs_care(source, request)
-        self._lookup_is_dear = not wishes.items_layout.scores_rows and self.lookup is None
+            self.encoder = stored_encoder(encoder, self.items.order, self.items.d)
+        self.scorer = None if source.scorer is None else StoredScorer(source.scorer)
+        self._avoids_squares = self.skips_blocks() and self.items.precision == "fp32" and needs_care(source, request)
+        self._lookup_is_expensive = not bundle_request.items_layout.scores_rows and self.lookup is None
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
         self._fixed = self._place()
 
-    def plans(self) -> dict[str, Plan]:
-        """Every planned table, by the name of its values in the tables file."""
+    def plans(self) -> dict[str, TablePlan]:
+        """Return every planned table, by the name of its values in the tables file."""
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
 
     def _rotation(self) -> Rotation | None:
-        """Of both tables; None where values are no integers, or where it would lose zeros or a scorer's products."""
+        """Return the rotation of both tables; None for floats, and if it would lose zeros or a scorer's products."""
         plans = self.plans().values()
         if not self.request.rotate or self.source.scorer is not None:
             return None
@@ -156,19 +178,19 @@ class Draft:
         return Rotation(tuple(sorted(min(width, self.items.d) for width in widths)), self.source.items.d)
 
     def rotated(self, table: Table) -> Table:
-        """A table of the source, or of one like it, as it is packed."""
+        """Return a table of the source, or one like it, as it is packed."""
         return table if self.rotation is None else self.rotation.table(table)
 
-    def in_runs(self) -> bool:
-        """Whether `recommend` reads no more of the items than it must, which takes bounds of their blocks."""
-        return self.scorer is None and self.lookup is None and len(self.items.runs()) > 1
+    def skips_blocks(self) -> bool:
+        """Return True if `recommend` skips blocks of items by score bounds."""
+        return self.scorer is None and self.lookup is None and len(self.items.block_groups()) > 1
 
     def precisions(self) -> set[str]:
-        """Those of all blocks of the items."""
+        """Return the precisions of all item blocks."""
         return {block.precision for block in self.items.blocks}
 
     def _place(self) -> dict[str, NDArray[Any]]:
-        """Reserve every section; returns the arrays that are known before any value is."""
+        """Reserve every section, and return the arrays that do not depend on packed values."""
         fixed: dict[str, NDArray[Any]] = {}
         for name, plan in self.plans().items():
             for suffix, (dtype, shape) in plan.sections().items():
@@ -198,7 +220,7 @@ class Draft:
         return fixed
 
     def raw_ids(self) -> dict[str, NDArray[Any]]:
-        """The raw id of every row, by side: 'item', and 'user' where there are users."""
+        """Return the raw id of every row, by side: 'item', and 'user' if there are users."""
         ids = {"item": self.source.item_ids[self.items.order]}
         if self.users is not None and self.source.user_ids is not None:
             ids["user"] = self.source.user_ids[self.users.order]
@@ -206,21 +228,21 @@ class Draft:
 
     @property
     def tables(self) -> TablesFile:
-        """The places of all arrays."""
+        """Places of all arrays in the tables file."""
         return self._tables
 
     @property
     def fixed(self) -> dict[str, NDArray[Any]]:
-        """The arrays that do not depend on values: ids, titles, history weights."""
+        """Arrays that do not depend on packed values: ids, titles, history weights."""
         return self._fixed
 
     def model(self, scales: dict[str, Scales], top_inverse_norm: np.float32) -> Model:
-        """What the graphs are built from."""
+        """Return the tables and constants from which the graphs are built."""
         sides = {name: self._side_in_graphs(name, plan, scales[name]) for name, plan in self.plans().items()}
         return Model(
             sides["i"],
             sides.get("l", sides["i"]),
-            self._lookup_is_dear,
+            self._lookup_is_expensive,
             sides.get("u"),
             self.encoder,
             self._tensor("n") if "n" in self._offsets else None,
@@ -228,19 +250,19 @@ class Draft:
             {} if self.encoder is None else {name: self._tensor(name) for name in self.encoder.sections()},
             self.scorer,
             {} if self.scorer is None else {name: self._tensor(name) for name in self.scorer.arrays()},
-            self._careful,
+            self._avoids_squares,
         )
 
     def _tensor(self, name: str) -> Tensor:
         _, dtype, shape = self._tables.describe()[name]
         return Tensor(self._offsets[name], dtype, tuple(shape))
 
-    def _side_in_graphs(self, name: str, plan: Plan, scales: Scales) -> Side:
+    def _side_in_graphs(self, name: str, plan: TablePlan, scales: Scales) -> GraphTable:
         tensors = {
             suffix: Tensor(self._offsets[name + suffix], dtype, shape)
             for suffix, (dtype, shape) in plan.sections().items()
         }
-        return Side(plan, Placed(name, tensors, scales.blocks, scales.top, scales.bounds))
+        return GraphTable(plan, Placed(name, tensors, scales.blocks, scales.top, scales.bounds))
 
     def finish(
         self,
@@ -250,11 +272,11 @@ class Draft:
         hash_of: Callable[[bytes], str],
         signer: Signer | None,
     ) -> dict[str, bytes]:
-        """Every file but the tables file, by name; the manifest last.
+        """Return the content of every file except the tables file, by name, the manifest last.
 
         Args:
-            hash_of: bytes to hexadecimal sha256.
-            signer: of the manifest; None to leave it unsigned.
+            hash_of: function from bytes to hexadecimal sha256.
+            signer: signer of the manifest; None to leave it unsigned.
         """
         location = _named("tables", tables_sha256, "bin")
         files: dict[str, bytes] = {}
@@ -291,7 +313,7 @@ class Draft:
             "sections": self._tables.describe(),
             "graphs": graphs,
             "other_files": [card],
-            # Prepacking copies a mapped fp32 weight to the heap and is slower at batch 1.
+            # Prepacking copies mapped fp32 weights to the heap, and is slower at batch size 1.
             "session": {"session.disable_prepacking": "1"},
             "opset": OPSET,
             "ir_version": IR_VERSION,
@@ -301,10 +323,10 @@ class Draft:
         }
 
     def _of_empty_history(self) -> dict[str, Any]:
-        """What the manifest says of it: the section with the rows that answer it, or null."""
+        """Return the manifest entry of the section that answers empty histories; null without one."""
         return {"empty_history": POPULAR if POPULAR in self._fixed else None}
 
-    def _side(self, side: str, plan: Plan) -> dict[str, Any]:
+    def _side(self, side: str, plan: TablePlan) -> dict[str, Any]:
         blocks = [[block.width, block.rows] for block in plan.blocks]
         return {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
 
@@ -313,12 +335,12 @@ class Draft:
         return Bounds(placeholder_scales(blocks, first=3000), cosines)
 
     def nbytes(self) -> int:
-        """The bytes of the whole bundle: what is written will have exactly these, or fewer by equal scales."""
+        """Return the bytes of the whole bundle; the written bundle has at most these, fewer if scales are equal."""
         scales = {
             name: Scales(
                 placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
                 np.float32(DRAFT_SCALES[name] + 0.456),
-                self._placeholder_bounds(len(plan.blocks)) if name == "i" and self.in_runs() else None,
+                self._placeholder_bounds(len(plan.blocks)) if name == "i" and self.skips_blocks() else None,
             )
             for name, plan in self.plans().items()
         }
@@ -328,7 +350,7 @@ class Draft:
 
 
 def _named(stem: str, digest: str, suffix: str) -> str:
-    """File names follow content, so that a bundle is replaced by renaming its manifest last."""
+    """Return a file name with the hash of the content, so that renaming the manifest replaces a bundle."""
     return f"{stem}-{digest[:HASH_DIGITS]}.{suffix}"
 
 
@@ -337,27 +359,24 @@ def _entry(file: str, size: int, digest: str) -> dict[str, Any]:
 
 
 def draft_within(source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Draft:
-    """The fastest draft of a layout that keeps to `request.max_bytes`.
-
-    Raises BudgetError where there is none.
-    """
+    """Return the fastest draft of a layout within `request.max_bytes`. Raises BudgetError if there is none."""
     if request.similar is None:
         try:
             return draft_within(source, replace(request, similar=True), allocation)
         except BudgetError:
             return draft_within(source, replace(request, similar=False), allocation)
-    wishes = Wishes.of(source, request, allocation)
-    user_choices = wishes.user_choices()
+    bundle_request = BundleRequest.of(source, request, allocation)
+    user_variants = bundle_request.user_variants()
     limit = request.max_bytes
     drafts = []
-    for choice in wishes.items_layout.choices(wishes.items):
-        draft = Draft(source, request, wishes, choice, user_choices[0])
+    for variant in bundle_request.items_layout.variants(bundle_request.items):
+        draft = Draft(source, request, bundle_request, variant, user_variants[0])
         if limit is None or draft.nbytes() <= limit:
             return draft
         drafts.append(draft)
     smallest = min(drafts, key=Draft.nbytes)
-    # Items and users add up, so the smallest of each is the smallest of both.
-    others = [Draft(source, request, wishes, smallest.choice, choice) for choice in user_choices]
+    # The sizes of items and users add up, so the smallest variants of each make the smallest bundle.
+    others = [Draft(source, request, bundle_request, smallest.variant, variant) for variant in user_variants]
     smallest = min(others, key=Draft.nbytes)
     if limit is not None and smallest.nbytes() <= limit:
         return smallest
@@ -376,14 +395,20 @@ def _refusal(draft: Draft, request: ExportRequest) -> str:
     if "item_titles" in parts:
         advice.insert(0, "leave --titles out")
     fitted = ", with one value a row," if request.fit else ""
-    return (
-        f"the bundle does not fit {request.max_bytes} bytes; the smallest that layout {request.layout} in "
-        f"{request.precision} allows{fitted} is {total} bytes ({takes}): {', or '.join(advice)}"
+    return too_large(
+        request.max_bytes,
+        f"the smallest that layout {request.layout} in {request.precision} allows{fitted} is {total} bytes ({takes}): "
+        f"{', or '.join(advice)}",
     )
 
 
+def too_large(limit: int | None, why: str) -> str:
+    """A refusal of a limit; `why` names the smallest size."""
+    return f"the bundle does not fit {limit} bytes; {why}"
+
+
 def model_card(draft: Draft) -> bytes:
-    """The file README-<hash>.md: what this is, how good it was measured to be, how to use it."""
+    """Return the file README-<hash>.md, with the facts of the bundle, its metrics, and how to use it."""
     about, request, precisions = draft.source.about, draft.request, "+".join(sorted(draft.precisions()))
     subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
     facts = [

@@ -1,4 +1,4 @@
-"""Exporting: a bundle is chosen, written and verified, and takes its place whole or not at all."""
+"""The export of a bundle, which is chosen, written, verified, and installed as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -30,7 +30,7 @@ from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
-from edgerec_export.draft import Draft
+from edgerec_export.draft import Draft, too_large
 from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.request import ExportRequest
@@ -38,19 +38,21 @@ from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one
 from edgerec_export.verify import verify as verify_bundle
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class Export:
     """A bundle that was written.
 
     Attributes:
-        folder: where it lies.
-        nbytes: of all its files.
-        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the card.
-        verification: what it showed against numpy, or None where that was not wanted.
-        chosen: how layout and precision were come to.
-        peak_bytes: of one request above a bare session, measured in a fresh process where there was a limit.
-        rounded_to_zero: rows by side, "item" and "user", that have values and ship as zeros, because all values
+        folder: folder of the bundle.
+        nbytes: bytes of all files.
+        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the model card.
+        verification: result of the comparison with numpy; None with `verify=False`.
+        chosen: the comparison of layouts and precisions.
+        peak_bytes: peak memory of one request above a bare session, in a fresh process; None without `max_rss`.
+        rounded_to_zero: number of rows, by side ("item" and "user"), with values that are stored as zeros, since all
             are below a step of the codes or the smallest float; sides without such rows are left out.
     """
 
@@ -64,12 +66,12 @@ class Export:
 
     @property
     def item_ids(self) -> NDArray[Any]:
-        """(n_items,) the raw id of each of the bundle's item rows."""
+        """(n_items,) raw id of each item row."""
         return self.chosen.draft.raw_ids()["item"]
 
     @property
     def user_ids(self) -> NDArray[Any] | None:
-        """(n_users,) the raw id of each user row; None without users."""
+        """(n_users,) raw id of each user row; None without users."""
         return self.chosen.draft.raw_ids().get("user")
 
 
@@ -181,7 +183,7 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     )
     _check_place(folder, overwrite=overwrite)
     if id_map is not None and folder.resolve() in (id_map.resolve(), *id_map.resolve().parents):
-        raise ExportError(f"{id_map} would lie in the bundle, which holds its own files alone; choose another --id-map")
+        raise ExportError(f"the id map {id_map} would lie in the bundle; choose another --id-map")
     outputs = [Output(folder, ours=always, folder=True)]
     if id_map is not None:
         outputs.append(Output(id_map, "--id-map"))
@@ -189,15 +191,45 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:
-        return _export(source, folder, request, signer)
+        return _in_scales(source, request, lambda one, few: _export(source, folder, one, signer, few=few))
+    except BudgetError as refusal:
+        raise _sufficient(source, folder, request, refusal) from None
+
+
+def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Made]) -> Made:
+    """Return what `make` makes of the request, with finer scales if a precision keeps nothing of some rows."""
+    try:
+        return make(request, False)
     except RangeError as error:
         finer = request.with_finer_scales(error.side)
         if finer is None:
             raise
+        return make(finer, source.trained)
+
+
+def _sufficient(source: Source, folder: Path, request: ExportRequest, refusal: BudgetError) -> BudgetError:
+    """Return the refusal with a size that is enough: which scales must be finer, and take bytes, only packing shows.
+
+    Raises RangeError if rows are lost at that size, whatever the scales.
+    """
+    limit, why = request.max_bytes, ""
+    if limit is None or (refusal.smallest or 0) <= limit:
+        return refusal
+    smallest = limit
+
+    def pack_alone(one: ExportRequest, few: bool) -> None:
+        draft = _choose(source, one).draft
+        if draft.precisions() != {"fp32"}:
+            with _scratch(folder) as scratch:
+                pack(draft, draft.tables.create(scratch / "tables.part"), few=few)
+
+    while (refusal.smallest or 0) > smallest:
+        why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            return _export(source, folder, finer, signer, few=source.trained)
-        except BudgetError:
-            raise error from None
+            _in_scales(source, replace(request, max_bytes=smallest), pack_alone)
+        except BudgetError as larger:
+            refusal = larger
+    return BudgetError(too_large(limit, why), smallest)
 
 
 def _export(
@@ -224,7 +256,7 @@ def _export(
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder to write the bundle in, beside its place; leftovers of killed exports go. Raises StorageError."""
+    """Create a folder for the new bundle next to `folder`, and remove leftovers of killed exports."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent, folder.name)
@@ -236,13 +268,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int) -> int:
-    """Peak bytes of one request in a fresh process. Raises BudgetError where they are more than allowed."""
+    """Return the peak memory of one request in a fresh process. Raises BudgetError if it exceeds the limit."""
     subject = one_subject(reference, 0 if draft.users is None else draft.users.n_rows)
     peak = peak_of_one(folder, reference.n_items, subject)
     if peak is None:
-        raise UnsupportedError(
-            "peak memory cannot be measured where there is no /proc; export on Linux, or leave --max-rss out"
-        )
+        raise UnsupportedError("peak memory cannot be measured without /proc; export on Linux, or leave --max-rss out")
     if peak > max_rss:
         raise BudgetError(
             f"one request took {peak} bytes of memory above a bare session, measured in a fresh process; "
@@ -252,7 +282,7 @@ def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int
 
 
 def _choose(source: Source, request: ExportRequest) -> Chosen:
-    """The best bundle; one within the budget in bytes that the source was trained for, where there is one."""
+    """Return the best bundle, within the budget in bytes that the source was trained for if possible."""
     if request.max_bytes is None and source.budget_bytes is not None and not request.titles:
         with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
             return choose(source, replace(request, max_bytes=source.budget_bytes))
@@ -260,7 +290,7 @@ def _choose(source: Source, request: ExportRequest) -> Chosen:
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a place that holds anything but a bundle, whole or damaged, or with `overwrite` some manifest."""
+    """Raise ExportError if the folder has anything but a bundle, whole or damaged (`overwrite`: any manifest)."""
     try:
         if folder.exists() and not folder.is_dir():
             raise ExportError(f"{folder} is a file; a bundle is a folder: choose another --out")
@@ -283,7 +313,7 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a manifest that cannot be read is a bundle's: it says so, or is cut and has a tables file beside it."""
+    """Return True if an unreadable manifest is that of a bundle: by its format, or truncated next to a tables file."""
     manifest = folder / FILE_NAME
     if json_of(FORMAT)(manifest):
         return True
@@ -295,7 +325,7 @@ def _is_damaged(folder: Path, names: Iterable[str]) -> bool:
 
 
 def _is_newer(manifest: Path) -> bool:
-    """Whether a manifest that cannot be read is a bundle's of a newer version."""
+    """Return True if an unreadable manifest is that of a bundle of a newer version."""
     try:
         fields = parse_json(manifest.read_bytes())
         version = int(str(fields.get("version")).partition(".")[0])
@@ -305,7 +335,7 @@ def _is_newer(manifest: Path) -> bool:
 
 
 def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = False) -> tuple[list[str], Packed]:
-    """Every file of the bundle; their names, the manifest's last."""
+    """Write every file of the bundle, and return the names, the manifest last, and the packed tables."""
     partial = scratch / "tables.part"
     packed = pack(draft, draft.tables.create(partial), few=few)
     with partial.open("rb+") as stream:
@@ -323,7 +353,7 @@ def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = Fa
 
 
 def _install(scratch: Path, folder: Path, names: list[str]) -> None:
-    """Give the files their place; the manifest, last in `names`, makes them the bundle, after all else is on disk."""
+    """Move the files to the folder of the bundle; the manifest, last in `names`, after all others are on disk."""
     folder.mkdir(exist_ok=True)
     with locked(folder):
         before = {path.name for path in folder.iterdir()}
@@ -344,7 +374,7 @@ def _write_id_map(path: Path, draft: Draft) -> None:
         lines.writerow(["side", "row", "id"])
         for side, ids in draft.raw_ids().items():
             lines.writerows([side, row, one] for row, one in enumerate(ids.tolist()))
-        text.detach()  # flushed, and left open
+        text.detach()  # flushes, and leaves the stream open
 
 
 def _sha256(content: bytes) -> str:

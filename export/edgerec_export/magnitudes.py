@@ -1,7 +1,7 @@
-"""How large and how small the values of a bundle may be: float32 scores, and rows that a precision holds.
+"""Ranges of values: scores within float32, and rows within the range of a precision.
 
-Tables far from 1 are brought near it where scores allow: for a power of two t, the items t V and the users U / t have
-the scores of V and U, to the bit but for values that leave the range of float32.
+Tables with values far from 1 are scaled by powers of two: the items t V and the users U / t have the scores of V and U,
+exactly, except for values that leave the range of float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RangeError
-from edgerec.models.encoder import LinearEncoder
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import Table
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import NEAR, Source, times
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1 << 16
 USUAL = {"fp16": (2.0**-10, 65_504.0)}
-"""Largest values of tables that ship as they are; of other precisions, `NEAR`."""
+"""Range of the largest value of unscaled tables, by precision; `NEAR` for the others."""
 WITHOUT_USERS = (2.0**-40, 2.0**40)
-"""Largest values of items, and of an encoder's arrays, where nothing can be moved to the users."""
+"""Range of the largest value of items and encoder arrays, if users cannot take the inverse factor."""
 LARGEST_SCORE = 2.0**126
 SMALLEST_SCORE = 2.0**-100
-"""Of the largest score of a user: below it the products of smaller values are no normal numbers in float32, which some
-processors take for 0."""
+"""Smallest largest score of a user: below it products of values are subnormal in float32, which some processors flush
+to 0."""
 SAFE_SQUARES = (2.0**-60, 2.0**60)
 LARGEST_HALF = 65_520.0
-"""From here on a value rounds to infinity in float16."""
+"""Smallest value that rounds to infinity in float16."""
 NO_HALF = 2.0**-25
-"""Up to here a value rounds to 0 in float16."""
+"""Largest value that rounds to 0 in float16."""
 FAR = 32
-"""A row whose values are all below a step, by so much, has no value left with four bits more either."""
+"""Ratio of a step to the largest value of a row above which the row counts as lost."""
 
 
 def largest_values(table: Table) -> NDArray[np.float32]:
-    """(n_rows,) the largest absolute value of each row."""
+    """Return the (n_rows,) largest absolute value of each row."""
     found = np.empty(table.n_rows, np.float32)
     for part in chunks(table.n_rows, ROWS_AT_ONCE):
         found[part] = np.abs(table.rows(np.arange(part.start, part.stop))).max(1)
@@ -50,9 +50,9 @@ def largest_values(table: Table) -> NDArray[np.float32]:
 
 
 def in_range(source: Source, request: ExportRequest) -> Source:
-    """The source, with tables that are far from 1 brought near it.
+    """Return the source with tables scaled by powers of two, if their values are far from 1.
 
-    Raises RangeError where scores cannot be float32 numbers; the message names a row.
+    Raises RangeError if scores exceed float32; the message names a row.
     """
     items = largest_values(source.items)
     if source.users is None or source.user_ids is None or not request.users:
@@ -62,6 +62,7 @@ def in_range(source: Source, request: ExportRequest) -> Source:
     if source.scorer is not None:
         for side, ids, largest in (("item", source.item_ids, items), ("user", source.user_ids, users)):
             _check_between(side, ids, largest, WITHOUT_USERS)
+        _check_scorer(source, items, users)
         return source
     a, b = float(items.max()), float(users.max())
     if not a or not b:
@@ -83,7 +84,7 @@ def in_range(source: Source, request: ExportRequest) -> Source:
 
 
 def _moved(source: Source, request: ExportRequest, a: float, b: float) -> Source:
-    """The same scores from tables whose largest values, now `a` and `b`, are nearer to 1."""
+    """Return tables with the same scores and largest values nearer to 1 than `a` (items) and `b` (users)."""
     least, most = USUAL.get(request.precision, NEAR)
     usual = least <= a <= most
     power = -round(math.log2(a))
@@ -110,6 +111,56 @@ def _check_without_users(source: Source, items: NDArray[np.float32]) -> None:
                     f"the encoder's {name} are at most {largest:.3g}, and users would leave float32's range; bring "
                     f"them between {least:.0e} and {most:.0e}"
                 )
+    _check_encoded(source, items)
+
+
+def _check_encoded(source: Source, items: NDArray[np.float32]) -> None:
+    """Raises RangeError if scores of users that the encoder makes may exceed float32, by a bound over all histories,
+    or if none of them is exact."""
+    encoder, largest = source.encoder, items.astype(np.float64)
+    row, a = int(items.argmax()), float(items.max())
+    if isinstance(encoder, LinearEncoder):
+        products = np.abs(encoder.weights.astype(np.float64)) * largest
+        row = int(products.argmax())
+        sums = float(products.sum())
+        user = float(products[row]) * max(1.0, float(items.size) ** (1 - encoder.power))
+        if encoder.matrix is not None:
+            user *= float(np.abs(encoder.matrix.astype(np.float64)).sum(0).max())
+        if encoder.bias is not None:
+            user += float(np.abs(encoder.bias).max())
+    elif isinstance(encoder, LeastSquaresEncoder):
+        # |(reg I + (1 + alpha) X'X)^-1 X'| is at most 1 / (2 sqrt((1 + alpha) reg)), and at most |X| / reg.
+        sums = a * items.size
+        user = math.sqrt((1 + encoder.alpha) * items.size / encoder.reg) / 2
+        user = min(user, (1 + encoder.alpha) * sums * math.sqrt(source.items.d) / encoder.reg)
+    else:
+        return
+    score = user * a * source.items.d
+    if max(sums, user, score) > LARGEST_SCORE:
+        raise RangeError(
+            f"scores of histories with item {source.item_ids[row]} (values up to {items[row]:.3g}) may reach "
+            f"{max(sums, user, score):.3g}, and float32 ends at 3.4e38; divide the items or the encoder's arrays"
+        )
+    if 0 < score < SMALLEST_SCORE:
+        raise RangeError(
+            f"scores are at most {score:.3g}, of item {source.item_ids[row]} (values up to {items[row]:.3g}), and "
+            f"below {SMALLEST_SCORE:.0e} not exact in float32; multiply the items or the encoder's arrays"
+        )
+
+
+def _check_scorer(source: Source, items: NDArray[np.float32], users: NDArray[np.float32]) -> None:
+    """Raises RangeError if a scorer's scores, or sums on the way to them, may exceed float32."""
+    if source.scorer is None or source.user_ids is None:
+        return
+    rows = (np.full((1, source.items.d), side.max(), np.float32) for side in (users, items))
+    with np.errstate(over="ignore", invalid="ignore"):
+        score = float(source.scorer.magnitudes().scores(*rows)[0, 0])
+    if not score <= LARGEST_SCORE:
+        item, user = source.item_ids[items.argmax()], source.user_ids[users.argmax()]
+        raise RangeError(
+            f"scores of user {user} (values up to {users.max():.3g}) and item {item} (values up to {items.max():.3g}) "
+            "may exceed float32's 3.4e38; divide the tables or the scorer's weights"
+        )
 
 
 def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], bounds: tuple[float, float]) -> None:
@@ -122,11 +173,11 @@ def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], b
 
 
 def needs_care(source: Source, request: ExportRequest) -> bool:
-    """Whether the squares of a user's values may leave float32's range, which bounds of scores then have to avoid."""
+    """Return True if squares of user values may leave the range of float32, so that score bounds must avoid them."""
     if source.users is None or not request.users:
         encoder = source.encoder
         if not isinstance(encoder, LinearEncoder):
-            return True  # apps may bring vectors of their own
+            return True  # apps may pass any vector
         weights = np.abs(encoder.weights[encoder.weights != 0])
         return bool((weights < WITHOUT_USERS[0]).any())
     least, most = SAFE_SQUARES
@@ -138,10 +189,10 @@ def needs_care(source: Source, request: ExportRequest) -> bool:
 
 
 def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
-    """Raises RangeError where a row has a value that float16 does not hold, or a user, or more than half of the items,
-    none that it holds.
+    """Raise RangeError for rows that float16 does not represent.
 
-    A few items whose values vanish next to the others', such as a stream's newcomers, score 0 up to rounding.
+    These are rows with a value that rounds to infinity, users that round to zero, and more than half of the items if
+    they round to zero. A few such items, for example new ones of a stream, score 0 up to rounding.
     """
     largest = largest_values(table)
     row = int(largest.argmax())
@@ -159,14 +210,14 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
 
 
 def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable, *, few: bool) -> None:
-    """Raises RangeError where the step was made for rows that are far larger than a user, or than half of the items.
+    """Raise RangeError if the step of codes is far too large for a user, or for more than half of the items.
 
-    Codes of zero are within half a step of a row, as those of all rows are: in long tails of unpopular items that is
-    ordinary. Far below a step a user's ranking is lost, and with more than half of the items the catalogue's.
+    In long tails of unpopular items some rows are rounded to zero, with an error of at most half a step, as in all
+    rows. If this happens to a user, its ranking is lost, and if it happens to most items, that of the catalogue.
 
     Args:
-        few: up to half of the users may be lost too. Training leaves such rows, as a stream's newcomers; in tables that
-            are brought along they are a mistake of scale.
+        few: accept up to half of the users too. Training leaves such rows, for example new users of a stream; in your
+            own arrays they are an error of scale.
     """
     order = packed.plan.order
     largest = largest_values(table)[order]
@@ -185,10 +236,10 @@ def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable,
 
 
 def rounded_to_zero(given: Table, table: Table, packed: PackedTable) -> int:
-    """The number of rows that have values, and of which a bundle keeps none.
+    """Return the number of rows with values that the bundle stores as zeros.
 
     Args:
-        given: the table before it was moved by a power of two, by which float32 may lose its smallest rows.
+        given: the table before it was scaled by a power of two, in which float32 may lose its smallest rows.
         table: the table that was packed.
     """
     order = packed.plan.order
@@ -198,7 +249,7 @@ def rounded_to_zero(given: Table, table: Table, packed: PackedTable) -> int:
         return gone + int(((largest > 0) & (largest <= NO_HALF)).sum())
     if not packed.plan.is_integer:
         return gone
-    # Error feedback may move a value by more than half a step.
+    # Error feedback may change a value by more than half a step.
     near = np.flatnonzero((largest > 0) & (largest < 2 * packed.row_scales(np.arange(order.size))))
     return gone + sum(int((~packed.values(near[part]).any(1)).sum()) for part in chunks(near.size, ROWS_AT_ONCE))
 

@@ -1,4 +1,4 @@
-"""A dense model as most people export it: the rival that bundles are measured against."""
+"""A dense ONNX model without compression, the baseline of benchmarks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgerec_export.onnx import IR_VERSION, OPSET
 
 BY_COLUMN = "items_by_column"
 LARGEST_FILE = (1 << 31) - (1 << 20)
-"""protobuf refuses files of 2 GiB."""
+"""Largest size of a file with the tables inside; protobuf refuses files of 2 GiB."""
 
 
 def plain_dense(items: NDArray[np.float32], users: NDArray[np.float32], path: Path, k: int = 20) -> int:
-    """Write one ONNX file with both tables inside; items of 2 GiB and more go to a file beside it, as onnx wants it.
+    """Write one ONNX file with both tables; tables of 2 GiB and more go to a second file, in ONNX's external format.
 
     input    user int64 [B]
     outputs  items int64 [B, k], scores float32 [B, k]
@@ -36,11 +36,11 @@ def plain_dense(items: NDArray[np.float32], users: NDArray[np.float32], path: Pa
         StorageError: the file system refuses.
     """
     weights: dict[str, NDArray[Any]] = {"users": users, "k": np.array([k], np.int64)}
-    beside = path.with_suffix(".bin") if items.nbytes + users.nbytes > LARGEST_FILE else None
-    if beside is None:
+    weights_file = path.with_suffix(".bin") if items.nbytes + users.nbytes > LARGEST_FILE else None
+    if weights_file is None:
         by_column = numpy_helper.from_array(np.ascontiguousarray(items.T), BY_COLUMN)
     else:
-        by_column = _written_beside(items, beside)
+        by_column = _write_weights(items, weights_file)
     nodes = [
         helper.make_node("Gather", ["users", "user"], ["vector"]),
         helper.make_node("MatMul", ["vector", BY_COLUMN], ["all_scores"]),
@@ -59,11 +59,11 @@ def plain_dense(items: NDArray[np.float32], users: NDArray[np.float32], path: Pa
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION).SerializeToString()
     write_bytes(path, model)
-    return len(model) + (0 if beside is None else items.nbytes)
+    return len(model) + (0 if weights_file is None else items.nbytes)
 
 
-def _written_beside(items: NDArray[np.float32], path: Path) -> TensorProto:
-    """The tensor of the transposed items, whose values are written to `path`."""
+def _write_weights(items: NDArray[np.float32], path: Path) -> TensorProto:
+    """Write the transposed items to `path`, and return their external tensor."""
     tensor = TensorProto(name=BY_COLUMN, data_type=TensorProto.FLOAT, dims=items.T.shape)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", path.name), ("offset", "0"), ("length", str(items.nbytes))):

@@ -1,4 +1,4 @@
-"""What a bundle must answer, in numpy: for integers the integer arithmetic replayed, not the floats it stands for."""
+"""The numpy reference of a bundle's answers; integer precisions use the integer arithmetic of the graphs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.cost import decoded_bytes
-from edgerec_export.onnx import ShippedEncoder, ShippedScorer
+from edgerec_export.onnx import StoredEncoder, StoredScorer
 from edgerec_export.values import LARGEST, TINY, chunks, spread
 
 if TYPE_CHECKING:
     from edgerec_export.pack import PackedTable
 
 ROWS_AT_ONCE = 1 << 16
-"""Bounds the memory of float64 copies."""
+"""Rows that are converted to float64 at a time, which limits memory."""
 SCORED_AT_ONCE = 1 << 10
-"""Items that a scorer sees at once, for the same reason."""
+"""Items that a scorer takes at a time, for the same reason."""
 
 
 class Reference:
-    """Scores of packed tables, in bundle rows."""
+    """Scores of packed tables, by bundle row."""
 
     def __init__(
         self,
         items: PackedTable,
         users: PackedTable | None,
-        encoder: ShippedEncoder | None = None,
+        encoder: StoredEncoder | None = None,
         inverse_norms: NDArray[np.float32] | None = None,
         lookup: PackedTable | None = None,
         scorer: NeuMFScorer | None = None,
@@ -50,38 +50,44 @@ class Reference:
         return self._items.plan.n_rows
 
     def decoded_bytes(self, batch: int) -> int:
-        """Bytes of what the graphs decode of the items at a time, for so many users."""
-        scorer = None if self._scorer is None else ShippedScorer(self._scorer)
+        """Return the bytes of items that the graphs decode at a time, for this number of users."""
+        scorer = None if self._scorer is None else StoredScorer(self._scorer)
         return decoded_bytes(self._items.plan, scorer, batch)
 
     @property
     def takes_vectors(self) -> bool:
-        """Whether users are given as vectors, which a graph of their own makes from histories."""
+        """True if graphs take user vectors, which the graph `encode` computes from histories."""
         return self._encoder is not None and self._encoder.in_own_graph
 
     def encoded(self, history: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, d) users' vectors of histories (B, H) padded with -1."""
+        """Return the (B, d) user vectors of histories (B, H) padded with -1."""
         if self._encoder is None:
             raise ValueError("without users there must be an encoder")
         return self._encoder.vectors(history, self._lookup)
 
+    def rounding(self, history: NDArray[np.int64], found: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(B,) the error (L2) of the vectors `found` that float32 explains and scores do not see."""
+        if self._encoder is None:
+            raise ValueError("without users there must be an encoder")
+        return self._encoder.rounding(history, found, self._lookup)
+
     @property
     def has_similar(self) -> bool:
-        """Whether the inverse lengths of items ship, which cosines take."""
+        """True if the bundle stores inverse norms of items, for cosines."""
         return self._inverse_norms is not None
 
     def scores(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, len(places)) scores of the items in these places.
+        """Return the (B, len(places)) scores of the items in these places.
 
         Args:
-            subject: (B,) int64 user rows, (B, H) int64 histories padded with -1, or (B, d) float32 vectors: what the
-                graph takes.
+            subject: the input of the graph: (B,) int64 user rows, (B, H) int64 histories padded with -1, or (B, d)
+                float32 vectors.
         """
         if self._scorer is not None:
-            return self._made(self._scorer, subject, places)
+            return self._scorer_scores(self._scorer, subject, places)
         return self._products(*self._vectors(subject), places)
 
-    def _made(
+    def _scorer_scores(
         self,
         scorer: NeuMFScorer,
         subject: NDArray[Any],
@@ -96,9 +102,9 @@ class Reference:
         return found
 
     def cosines(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(len(items), len(places)) cosines, by the shipped inverse lengths."""
+        """Return the (len(items), len(places)) cosines, by the stored inverse norms."""
         if self._inverse_norms is None:
-            raise ValueError("without inverse lengths there are no cosines")
+            raise ValueError("cosines need inverse norms")
         dots = self._products(self._items.values(items), self._items.row_scales(items), places)
         inverse = self._inverse_norms.astype(np.float64)
         return dots * inverse[items][:, None] * inverse[places]
@@ -110,7 +116,7 @@ class Reference:
         places: NDArray[np.int64],
         of: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
     ) -> NDArray[np.float64]:
-        """(B, len(places)) products with the item rows, of the values as they are or of their magnitudes."""
+        """Return the (B, len(places)) products with item rows; `of` maps both factors first, such as to magnitudes."""
         found = np.empty((len(vectors), len(places)))
         wide = of(vectors.astype(np.float64))
         for part in chunks(len(places), ROWS_AT_ONCE):
@@ -120,14 +126,16 @@ class Reference:
         return found
 
     def slack(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, len(places)) how far scores may be off: by the rounding of what they are sums of, and one step of a
-        vector that is quantised in the graph."""
+        """Return the (B, len(places)) tolerance of scores: rounding of their terms, and one step of a vector that the
+        graph quantises."""
         if self._scorer is not None:
-            made: NDArray[np.float64] = 1e-5 * self._made(self._scorer.magnitudes(), subject, places, np.abs)
-            return made
+            tolerance: NDArray[np.float64] = 1e-5 * self._scorer_scores(
+                self._scorer.magnitudes(), subject, places, np.abs
+            )
+            return tolerance
         vectors, scale = self._vectors(subject)
         if self._users is None and not self.takes_vectors:
-            # The graph sums each value over the history: one that cancels is as far off as the largest is.
+            # The graph sums each value over the history, so all values have the absolute error of the largest.
             vectors = np.broadcast_to(np.abs(vectors).max(1, keepdims=True), vectors.shape)
         allowed = 1e-5 * self._products(vectors, scale, places, np.abs)
         if self._users is None and self._integer:

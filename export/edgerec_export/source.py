@@ -1,4 +1,4 @@
-"""What can be exported: tables with raw ids, from a run or brought along."""
+"""Sources of an export: tables with raw ids, from a run or from your own arrays."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
 NEAR = (2.0**-30, 2.0**30)
-"""Largest values whose squares, and products of those with others, are float32 numbers."""
+"""Range of largest values whose squares, and products of squares, are normal float32 numbers."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Tables and what belongs to them; score(u, i) = users[u] . items[i], or what a scorer makes of the two rows.
+    """Tables to export, with their ids; score(u, i) = users[u] . items[i], or that of a scorer of the two rows.
 
     Attributes:
         items: (n_items, d).
         item_ids: (n_items,) int64 or str, unique.
-        users: (n_users, d), or None where a user is made from a history.
-        user_ids: as item_ids; None where there are no users.
-        encoder: makes a user's vector from a history, for bundles without users; None where there is no way.
-        item_counts: (n_items,) interactions of each item, by which bundles without users rank for an empty history;
-            None where they are not known.
-        titles: (n_items,) str, '' where unknown.
-        budget_bytes: of the whole bundle, that the tables were trained for; None without one.
-        about: for the manifest and the model card; JSON.
-        scorer: of the rows of NCF models; None for inner products.
-        trained: whether a run left the tables, and no one brought them along.
+        users: (n_users, d); None if an encoder computes user vectors from histories.
+        user_ids: as item_ids; None without users.
+        encoder: computes a user's vector from a history, for bundles without users; None if there is none.
+        item_counts: (n_items,) interactions of each item, which rank items for an empty history; None if unknown.
+        titles: (n_items,) str, '' if unknown.
+        budget_bytes: size of the whole bundle for which the tables were trained; None without such a budget.
+        about: facts for the manifest and the model card, as JSON.
+        scorer: scorer of NCF models; None for inner products.
+        trained: True if the tables are those of a run, False for your own arrays.
     """
 
     items: Table
@@ -56,9 +55,9 @@ class Source:
     trained: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ExportError where the parts do not fit together."""
+        """Raises ExportError if shapes, ids or dtypes do not fit together."""
         if self.users is None and self.encoder is None:
-            raise ExportError("a bundle needs a user table, or an encoder to make a user's vector from a history")
+            raise ExportError("a bundle needs a user table, or an encoder that computes user vectors from histories")
         if self.users is not None and self.users.d != self.items.d:
             raise ExportError(f"user rows have {self.users.d} dimensions and item rows {self.items.d}; they must agree")
         if self.scorer is not None and self.scorer.d != self.items.d:
@@ -85,9 +84,9 @@ class Source:
 
 
 def near_one(source: Source) -> Source:
-    """The source, with tables times powers of two if their largest values are far from 1.
+    """Return the source with largest values near 1, by powers of two.
 
-    Scores are multiplied by their product: for what compares them, and squares them in float32.
+    Scores are multiplied by the product of both powers, so the result serves comparisons of scores in float32 only.
     """
     users = None if source.users is None else _near_one(source.users)
     return replace(source, items=_near_one(source.items), users=users)
@@ -101,7 +100,7 @@ def _near_one(table: Table) -> Table:
 
 
 def times(table: Table, power: int) -> Table:
-    """A table times 2^power."""
+    """Return a table times 2^power."""
     values = np.ldexp(table.values, power)
     if isinstance(table, SparseTable):
         return SparseTable(values, table.columns, table.pointers, table.d)
@@ -109,9 +108,9 @@ def times(table: Table, power: int) -> Table:
 
 
 def from_run(run: Run) -> Source:
-    """What a training run leaves."""
-    asked = run.config["budget"]
-    budget = None if asked is None else Budget.parse(asked)
+    """Return the tables of a training run."""
+    requested = run.config["budget"]
+    budget = None if requested is None else Budget.parse(requested)
     return Source(
         run.items,
         run.item_ids,
@@ -138,20 +137,23 @@ def from_arrays(
     scorer: NeuMFScorer | None = None,
     about: dict[str, Any] | None = None,
 ) -> Source:
-    """Your own (n_items, d) and (n_users, d) tables; without ids, row numbers are the ids.
+    """Return your own (n_items, d) and (n_users, d) tables as a source.
 
-    Rows that end in zeros are taken as shorter: a prefix mask is found where there is one.
+    Zeros at the end of a row are not stored in mixed layouts: the tables become prefix tables if there are any.
 
     Args:
-        users: None for a bundle without users, which needs an encoder.
-        encoder: makes a user's vector from a history: `LinearEncoder(weights)`, or for factors of an implicit ALS
+        items: (n_items, d) finite numbers.
+        users: (n_users, d) finite numbers; None for a bundle without users, which needs an encoder.
+        item_ids, user_ids: one unique integer or text for each row; None for row numbers.
+        encoder: computes a user's vector from a history: `LinearEncoder(weights)`, or for factors of implicit ALS
             `LeastSquaresEncoder(alpha, reg)`.
-        item_counts: (n_items,) by which such a bundle ranks for an empty history.
-        scorer: of the rows of NCF models; None for inner products.
+        item_counts: (n_items,) interactions, which rank items for an empty history.
+        scorer: scorer of NCF models; None for inner products.
+        about: facts for the manifest and the model card, as JSON.
 
     Raises:
-        TableError: not finite matrices.
-        ExportError: ids or dimensions that do not fit.
+        TableError: a table is not a finite matrix.
+        ExportError: ids or dimensions do not fit the tables.
     """
     item_table, user_table = _table(items), None if users is None else _table(users)
     return Source(
@@ -167,14 +169,14 @@ def from_arrays(
 
 
 def from_embedding(items: Any, users: Any, *, item_ids: Any = None, user_ids: Any = None) -> Source:
-    """Two `torch.nn.Embedding` layers (anything with a `weight` tensor)."""
+    """Return the tables of two `torch.nn.Embedding` layers (anything with a `weight` tensor) as a source."""
     weights = [layer.weight.detach().cpu().numpy() for layer in (items, users)]
     about = {"backbone": "torch.nn.Embedding"}
     return from_arrays(weights[0], weights[1], item_ids=item_ids, user_ids=user_ids, about=about)
 
 
 def from_implicit(model: Any, *, item_ids: Any = None, user_ids: Any = None) -> Source:
-    """A fitted matrix-factorisation model of the `implicit` package (anything with item_factors and user_factors)."""
+    """Return the tables of a fitted model of the `implicit` package (anything with item_factors and user_factors)."""
     tables = []
     for name in ("item_factors", "user_factors"):
         factors = getattr(model, name, None)

@@ -1,15 +1,15 @@
-"""How values are stored: precisions, blocks of the flat vector of a table, and the codes and scales of integers.
+"""Storage of values: precisions, blocks of the flat vector of a table, and integer codes with their scales.
 
 | precision | stored as | a value is |
 |---|---|---|
 | fp32 | float32 | itself |
-| fp16 | float16 | itself, computed with in float32 |
+| fp16 | float16 | itself, converted to float32 for computation |
 | int8 | uint8 | (code - 128) * scale |
 | int4 | two to a uint8 | (code - 8) * scale; byte i of a block of m bytes holds values i, low, and m + i, high |
 
-Integer codes are unsigned around a zero point: MatMulInteger(uint8, int8) saturates on x86 with AVX2 and no VNNI.
+Integer codes are unsigned with a zero point: MatMulInteger(uint8, int8) saturates on x86 with AVX2 and without VNNI.
 
-Scales and rounding are chosen so that scores, and with them ranks, change least: see `Coder`.
+`Coder` chooses scales and rounding so that scores, and with them rankings, change least.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgerec.budget import BITS_PER_VALUE
 from edgerec.tables import Table
 
 if TYPE_CHECKING:
-    from edgerec.runtime.patch.rows import Block as ShippedBlock
+    from edgerec.runtime.patch.rows import Block as StoredBlock
 
 ZERO = 128
 """The code of zero, of int8 and of decoded int4."""
@@ -36,27 +36,27 @@ LARGEST = {"int8": 127, "int4": 7}
 BYTES = {name: bits / 8 for name, bits in BITS_PER_VALUE.items()}
 STORED = {"fp32": "float32", "fp16": "float16", "int8": "uint8", "int4": "uint8"}
 PRECISIONS = tuple(STORED)
-"""What a table can be stored in."""
+"""Precisions of a stored table."""
 NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4)}
 """The stored entry that reads as zero."""
 RUNS = 32
 TINY = np.finfo(np.float32).tiny
 FARTHEST = np.float32(1 << 12)
-"""How far above a top kept from before float16 numbers may lie: they end at 65,504."""
+"""Largest ratio of a row scale to the top scale of an older bundle: float16 ends at 65,504."""
 SAMPLE = 16_384
-"""Rows that a block's scale is chosen on."""
+"""Number of rows to which the scale of a block is fitted."""
 CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15)}
-"""Largest codes tried for a block, as shares of its largest value: what is larger is cut to it."""
+"""Clipping limits that are tried for a block, as shares of its largest value."""
 FAR = 30
-"""Binary exponents of values that are squared as they are."""
+"""Largest binary exponent of values that are squared without scaling."""
 DAMPING = 0.01
 GRAM_ROWS = 1 << 17
 ROWS_AT_ONCE = 1 << 12
-"""Rows whose scales are tried together: they stay in the cache, which takes a third of the time."""
+"""Rows whose scales are fitted together: they stay in the cache, which takes a third of the time."""
 
 
 def is_integer(precision: str) -> bool:
-    """Whether values are stored as codes."""
+    """Return True if values of this precision are stored as codes."""
     return precision in LARGEST
 
 
@@ -65,9 +65,9 @@ class Block:
     """Rows first..first + rows of a table, in `stored` entries of the flat vector from `start` on.
 
     Attributes:
-        width: places of a row; of a layout with rows of any length, the dimensions.
-        n_values: places of all its rows.
-        stored: entries that they take; for int4 also the number of values in low halves.
+        width: values of a row; in a layout with rows of any length, the dimensions.
+        n_values: values of all rows.
+        stored: entries of the flat vector; for int4 this is also the number of values in low halves.
     """
 
     width: int
@@ -80,7 +80,7 @@ class Block:
 
 
 def block_of(width: int, rows: int, first: int, start: int, precision: str, *, by_column: bool = False) -> Block:
-    """A block of rows of equal width. By column, int4 halves are whole dimensions, so that each half is a matrix."""
+    """Return a block of rows of equal width. By column, each half of int4 has whole dimensions, and so is a matrix."""
     stored = width * rows
     if precision == "int4":
         stored = -(-width // 2) * rows if by_column else -(-width * rows // 2)
@@ -88,7 +88,7 @@ def block_of(width: int, rows: int, first: int, start: int, precision: str, *, b
 
 
 def to_codes(values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
-    """Codes around 0, rounded to nearest and cut to the largest."""
+    """Return signed codes, rounded to nearest and clipped to the largest code."""
     most = LARGEST[precision]
     codes: NDArray[np.int32] = np.clip(np.rint(values / scale), -most, most).astype(np.int32)
     return codes
@@ -99,8 +99,8 @@ def store(flat: NDArray[Any], values: NDArray[Any], at: int, block: Block) -> No
 
     Args:
         flat: the whole vector.
-        values: (m,) floats, or codes around 0.
-        at: the first one's number inside the block. int4 is written half by half, low before high.
+        values: (m,) floats, or signed codes.
+        at: index of the first value inside the block. int4 is written half by half, low before high.
     """
     if block.precision != "int4":
         shift = ZERO if block.precision == "int8" else 0
@@ -115,7 +115,7 @@ def store(flat: NDArray[Any], values: NDArray[Any], at: int, block: Block) -> No
 
 
 def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray[Any]:
-    """Values of a block by their numbers inside it: float32, or int32 codes around 0."""
+    """Return values of a block by their index inside it: float32, or signed int32 codes."""
     if block.precision == "int4":
         above = index >= block.stored
         entry = flat[block.start + index - above * block.stored].astype(np.int32)
@@ -125,7 +125,7 @@ def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray
 
 
 def spread(n: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of the numbers below n, in 32 evenly spread runs of neighbours, which share pages of a file."""
+    """Return at most `count` numbers below n, in 32 evenly spaced ranges, whose rows share pages of a file."""
     if n <= count:
         return np.arange(n)
     starts = np.linspace(0, n - count // RUNS, RUNS).astype(np.int64)
@@ -133,27 +133,29 @@ def spread(n: int, count: int) -> NDArray[np.int64]:
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:
-    """0..n in pieces of at most `size`."""
+    """Split range(n) into slices of at most `size`."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 @dataclass(frozen=True)
-class KeptScales:
-    """The scales of a table's integers.
+class PreviousScales:
+    """Scales of a table of integers, read from an older bundle or copied from another table.
 
     Attributes:
-        blocks: of the table, in row order.
-        scales: (1,) or (blocks,) float32; None where every row has its own.
-        top: what stored row scales are multiplied by; None where there are none.
+        blocks: the blocks of the table, in row order.
+        scales: (1,) or (blocks,) float32; None with one scale a row.
+        top: the factor of stored row scales; None without row scales.
     """
 
-    blocks: tuple[ShippedBlock, ...]
+    blocks: tuple[StoredBlock, ...]
     scales: NDArray[np.float32] | None
     top: np.float32 | None
 
     def scale_of(self, block: Block, number: int) -> np.float32 | None:
-        """Of the `number`th block of its width and precision; that of the nearest width where that one is new. None
-        where there is nothing to go by."""
+        """Return the scale of the `number`th block of this width and precision, or of the nearest width if it is new.
+
+        None if no block has this precision, or each row has its own scale.
+        """
         if self.scales is None:
             return None
         if len(self.scales) == 1:
@@ -168,7 +170,7 @@ class KeptScales:
 
 
 def gram(users: Table) -> NDArray[np.float64]:
-    """(d, d) the mean of u u' over the rows of a user table, or over some evenly spread where there are many."""
+    """Return the (d, d) mean of u u' over the rows of a user table; of a large table, over an even sample."""
     rows = np.arange(0, users.n_rows, -(-users.n_rows // GRAM_ROWS))
     vectors = users.rows(rows).astype(np.float64)
     mean: NDArray[np.float64] = vectors.T @ vectors / len(rows)
@@ -176,28 +178,28 @@ def gram(users: Table) -> NDArray[np.float64]:
 
 
 class Coder:
-    """Turns values into integer codes.
+    """A quantiser of values to integer codes.
 
-    With G the mean of u u' over the training users, the mean squared error of a row's scores is e G e', e the error
-    of the row: G, and not the plain square of e, is what scales are chosen by and what rounding pushes errors out of
-    (error feedback: the solver of GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G for its Hessian).
+    With G the mean of u u' over the training users and e the error of a row, the mean squared error of the row's scores
+    is e G e'. Scales minimise this error rather than e e', and int4 rounds with error feedback (the solver of GPTQ,
+    Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian).
     """
 
-    def __init__(self, gram: NDArray[np.float64] | None, shipped: KeptScales | None = None) -> None:
-        """Of a table.
+    def __init__(self, gram: NDArray[np.float64] | None, previous: PreviousScales | None = None) -> None:
+        """Create the quantiser of one table.
 
         Args:
-            gram: (d, d) the mean of u u' over users; None where there are none: then every direction counts alike.
-            shipped: scales of an older bundle to keep.
+            gram: (d, d) mean of u u' over users; None to weight all directions equally.
+            previous: scales of an older bundle to use again; None to fit scales.
         """
-        self._gram, self.shipped = None if gram is None else _near_one(gram), shipped
+        self._gram, self.previous = None if gram is None else _near_one(gram), previous
 
     def plain(self) -> Coder:
-        """The same where no direction is known to matter more."""
-        return Coder(None, self.shipped)
+        """Return the quantiser that weights all directions equally."""
+        return Coder(None, self.previous)
 
     def scale(self, rows: Sequence[NDArray[np.float32]], precision: str) -> np.float32:
-        """The best scale for all of some rows, (m, w) for each width w, from their first dimension on."""
+        """Return the best common scale of rows, given as (m, w) leading dimensions for each width w."""
         most, largest = LARGEST[precision], max(float(np.abs(values).max(initial=0)) for values in rows)
         if largest <= TINY * most:
             return np.float32(TINY)
@@ -213,7 +215,7 @@ class Coder:
         return tried[int(np.argmin(errors))]
 
     def row_scales(self, values: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
-        """(m,) the best scale of each row."""
+        """Return the (m,) best scale of each row."""
         root = self._root(values.shape[1])
         best = np.empty(len(values), np.float32)
         for part in chunks(len(values), ROWS_AT_ONCE):
@@ -225,13 +227,16 @@ class Coder:
         return best
 
     def codes(self, values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
-        """(m, w) codes around 0 of rows from their first dimension on, `scale` one number or (m,); int4 with error
-        feedback."""
+        """Return (m, w) signed codes of leading dimensions; int4 is rounded with error feedback.
+
+        Args:
+            scale: one number, or (m,).
+        """
         scale = np.asarray(scale, np.float32).reshape(-1)
         if self._gram is None or precision == "int8":
             return to_codes(values, scale[:, None], precision)
         upper = self._feedback(values.shape[1])
-        # By dimension, so that every step works on neighbours in memory.
+        # By dimension, so that each step works on contiguous memory.
         left = values.T.astype(np.float32, order="C")
         codes = np.empty(left.shape, np.int32)
         for at, row in enumerate(left):
@@ -249,22 +254,22 @@ class Coder:
         return damped
 
     def _root(self, width: int) -> NDArray[np.float32]:
-        """(w, w) L with G = L L'."""
+        """Return the (w, w) Cholesky factor L of G = L L'."""
         return np.linalg.cholesky(self._damped(width)).astype(np.float32)
 
     def _feedback(self, width: int) -> NDArray[np.float32]:
-        """(w, w) the upper Cholesky factor of G's inverse: row j spreads the error of dimension j over later ones."""
+        """Return the (w, w) upper Cholesky factor of G's inverse: row j spreads dimension j's error over later ones."""
         return np.linalg.cholesky(np.linalg.inv(self._damped(width))).T.astype(np.float32)
 
 
 def _far(largest: Any) -> NDArray[np.int32]:
-    """The binary exponent of values whose squares leave float32's range, or nearly; 0 for all others."""
+    """Return the binary exponent of values whose squares may leave float32's range; 0 for other values."""
     exponent: NDArray[np.int32] = np.frexp(largest)[1]
     return np.where(np.abs(exponent) > FAR, exponent, 0).astype(np.int32)
 
 
 def _near_one(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A matrix times a power of four where its trace is far from 1: no choice depends on its scale."""
+    """Return a matrix with a trace near 1, by a power of four; no scale or rounding depends on this factor."""
     trace = float(np.trace(gram))
     exponent = math.frexp(trace)[1]
     return np.ldexp(gram, -2 * (exponent // 2)) if trace and abs(exponent) > 2 * FAR else gram
@@ -275,10 +280,10 @@ def _best_row_scales(values: NDArray[np.float32], root: NDArray[np.float32], pre
     best, lowest = np.full(len(values), TINY, np.float32), np.full(len(values), np.inf, np.float32)
     for cut in CUTS[precision]:
         scale = np.maximum(largest * np.float32(cut) / most, TINY)[:, None]
-        shipped = np.rint(values / scale)
-        np.clip(shipped, -most, most, out=shipped)
-        shipped *= scale
-        shipped -= values
-        error = np.square(shipped @ root).sum(1)
+        difference = np.rint(values / scale)
+        np.clip(difference, -most, most, out=difference)
+        difference *= scale
+        difference -= values
+        error = np.square(difference @ root).sum(1)
         best, lowest = np.where(error < lowest, scale[:, 0], best), np.minimum(error, lowest)
     return best

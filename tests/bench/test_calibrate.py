@@ -13,14 +13,14 @@ from edgerec.tables import PrefixTable
 from edgerec_bench import calibrate as module
 from edgerec_bench.calibrate import BundleTiming, Effort, fit, main
 from edgerec_export.cost import TERMS, Calibration
-from edgerec_export.layouts import LAYOUTS, Choice, Plan, Wish
+from edgerec_export.layouts import LAYOUTS, LayoutVariant, TablePlan, TableRequest
 from tests.bench.conftest import status_of
 
 
-def plan(rows: int, widths: tuple[int, ...]) -> Plan:
+def plan(rows: int, widths: tuple[int, ...]) -> TablePlan:
     sizes = np.resize(widths, rows)
     table = PrefixTable(np.ones(int(sizes.sum()), np.float32), sizes, 32)
-    return LAYOUTS["mixed"].plan(Wish(table, "int8", np.arange(rows)), Choice((widths,)))
+    return LAYOUTS["mixed"].plan(TableRequest(table, "int8", np.arange(rows)), LayoutVariant((widths,)))
 
 
 def test_known_terms_come_back() -> None:

@@ -67,7 +67,7 @@ def test_bench_compare_and_report(server: Server, bundle: Path, command_line: Co
 def test_a_check_measures_a_bundle_there(server: Server, command_line: CommandLine) -> None:
     done = command_line("devices", "check", server.address, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[-1]["found"].endswith("its answers there are this machine's")
+    assert json.loads(done.stdout)[-1]["found"].endswith("the device returns this machine's recommendations")
 
 
 def test_what_it_is_is_what_this_machine_is(server: Server) -> None:

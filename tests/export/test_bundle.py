@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
 from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
-from edgerec_export.draft import Draft, Wishes
+from edgerec_export.draft import BundleRequest, Draft
 from edgerec_export.draft import draft_within as choose_draft
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.pack import packed_in_memory
@@ -294,7 +294,7 @@ def test_the_smallest_size_named_is_the_smallest_of_all_choices(seed: int, preci
     with pytest.raises(BudgetError) as refused:
         choose_draft(source, options)
     named = int(str(refused.value).partition(" allows is ")[2].split()[0])
-    wishes = Wishes.of(source, options)
+    wishes = BundleRequest.of(source, options)
     every = [
         Draft(source, options, wishes, items, users).nbytes()
         for items in wishes.items_layout.choices(wishes.items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edgerec.errors import BudgetError, ExportError, UnsupportedError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export import ExportRequest, Source, export
+from edgerec_export import ExportRequest, Source, export, from_arrays
 from edgerec_export import choose as choosing
 from edgerec_export.choose import WELL_USED, choose
 from edgerec_export.draft import Draft
@@ -58,7 +59,7 @@ def test_a_fitted_bundle_uses_its_budget(limit: int, precision: str, density: fl
     chosen = choose(source, options)
     used = chosen.draft.nbytes()
     assert used <= limit
-    assert used >= WELL_USED * limit or chosen.kept == 1
+    assert used >= WELL_USED * limit or chosen.density == 1
     assert chosen.tried[0].cost.nbytes == used
 
 
@@ -220,7 +221,7 @@ def test_a_table_is_fitted_to_memory_too(tmp_path: Path) -> None:
     source = random_source(60_000, 40, d=32)
     whole = choose(source, ExportRequest("mixed")).tried[0].cost.peak_bytes
     done = export(source, tmp_path / "b", layout="mixed", fit=True, max_rss=int(0.8 * whole), verify=False)
-    assert done.chosen.kept < 1
+    assert done.chosen.density < 1
     assert done.peak_bytes is not None
     assert done.peak_bytes <= 0.8 * whole
 
@@ -238,6 +239,29 @@ def test_fit_goes_down_to_one_value_a_row(layout: str, precision: str) -> None:
     assert drafted(source, ExportRequest(layout, precision, max_bytes=smallest, fit=True)).nbytes() <= smallest
     with pytest.raises(BudgetError):
         choose(source, ExportRequest(layout, precision, max_bytes=smallest - 1, fit=True))
+
+
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "precision"), [("csr", "int4"), ("mixed", "int8"), ("ell", "int8"), ("dense", "auto"), ("csc", "auto")]
+)
+def test_the_size_that_is_named_is_enough_where_scales_must_be_finer(
+    layout: str, precision: str, fit: bool, tmp_path: Path
+) -> None:
+    """Which rows a scale loses shows when they are packed: scales of their own then take bytes."""
+    rng = np.random.default_rng(2)
+    items = rng.standard_normal((700, 6)) * 10.0 ** rng.uniform(-3, 3, (700, 1))
+    users = rng.standard_normal((40, 6))
+    users[3] *= 1e-4
+    one = from_arrays(items.astype(np.float32), users.astype(np.float32))
+    form: dict[str, Any] = {"layout": layout, "precision": precision, "fit": fit, "verify": False}
+    with pytest.raises(BudgetError, match=r"does not fit 5000 bytes; the smallest .* is \d+ bytes") as refused:
+        export(one, tmp_path / "b", max_bytes=5000, **form)
+    assert list(tmp_path.iterdir()) == []
+    smallest = refused.value.smallest
+    assert smallest is not None
+    assert f" {smallest} bytes" in str(refused.value)
+    assert export(one, tmp_path / "b", max_bytes=smallest, **form).nbytes <= smallest
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgerec.budget import MOST_POPULAR
-from edgerec.errors import ExportError, SettingError
+from edgerec.errors import ExportError, SettingError, VerificationError
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
@@ -22,6 +23,7 @@ from edgerec_export import ExportRequest, Source, export, export_request, from_a
 from edgerec_export.choose import choose
 from edgerec_export.pack import packed_in_memory
 from edgerec_export.values import PRECISIONS
+from edgerec_export.verify import verify
 
 N_ITEMS, D = 600, 24
 ALPHA, REG = 3.0, 20.0
@@ -77,6 +79,35 @@ def test_the_encode_graph_solves_to_a_thousandth(
     expected = solved(rows, history)
     (vector,) = bundle.run("encode", ["vector"], {"history": history[None]})
     assert np.linalg.norm(vector[0] - expected) <= 1e-3 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("n_items", "alpha", "reg"), [(1, 0.5, 4e-3), (2, 3.0, 6e-3)])
+def test_rounding_in_directions_without_items_is_no_error(
+    n_items: int, alpha: float, reg: float, precision: str, tmp_path: Path
+) -> None:
+    """With few rows of many dimensions, large parts of a solved vector cancel; scores are right all the same."""
+    rng = np.random.default_rng(0)
+    one = from_arrays(
+        rng.standard_normal((n_items, 64)).astype(np.float32), None, encoder=LeastSquaresEncoder(alpha, reg)
+    )
+    request = ExportRequest("dense", precision, scales="row" if precision == "int8" else "auto")
+    done = export_request(one, tmp_path / "b", request)
+    packed = packed_in_memory(choose(one, request).draft)
+    reference = packed.reference()
+    history = np.array([[0, -1], [n_items - 1, 0]])
+    vectors = Bundle(done.folder).run("encode", ["vector"], {"history": history})[0]
+    expected = reference.encoded(history)
+    off = np.linalg.norm(vectors - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert (off > 1e-3).any()
+    rows = packed.lookup.rows(np.arange(n_items)).astype(np.float64)
+    np.testing.assert_allclose(
+        vectors @ rows.T, expected @ rows.T, rtol=1e-4, atol=1e-4 * np.abs(expected @ rows.T).max()
+    )
+    # What scores see is compared as ever.
+    wrong = replace(one, encoder=LeastSquaresEncoder(alpha, reg + 0.02 * float(np.square(rows).sum(1).max())))
+    with pytest.raises(VerificationError, match=r"encode\.some: .* within 0.001"):
+        verify(done.folder, packed_in_memory(choose(wrong, request).draft).reference(), 0)
 
 
 def test_padding_and_neighbours_change_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RangeError, VerificationError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
+from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import ExportRequest, Source, export, from_arrays
 from edgerec_export.choose import choose
-from edgerec_export.layouts import LAYOUTS, choice
+from edgerec_export.layouts import LAYOUTS, variants
 from edgerec_export.pack import packed_in_memory
 from edgerec_export.reference import Reference
 from edgerec_export.values import PRECISIONS
@@ -37,7 +39,7 @@ FORMS = [
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a million items would be laid out: searched without reading all."""
-    monkeypatch.setattr(choice, "RUN_ROWS", RUN)
+    monkeypatch.setattr(variants, "GROUP_ROWS", RUN)
 
 
 def values(n: int, seed: int) -> NDArray[np.float64]:
@@ -270,6 +272,67 @@ def test_items_without_users_are_refused_out_of_range(factor: float, weights: fl
     items = (values(50, 1) * factor).astype(np.float32)
     with pytest.raises(RangeError, match=r"scale the table|the encoder's weights"):
         export(from_arrays(items, None, encoder=encoder), tmp_path / "b", verify=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("layout", ["mixed", "csr"])
+def test_the_largest_scores_are_answered_and_larger_ones_refused(layout: str, precision: str, tmp_path: Path) -> None:
+    """Up to 2^126 = 8.5e37, a quarter of float32's largest number, by the largest values of both tables."""
+    items, users = np.sign(values(50, 1)) + 1.0, np.full((USERS, D), 2.0)
+    users[3], items[7] = 4, 4
+    factor = 2.0**126 / (4 * 4 * D)
+    fits = source(items * factor**0.75, users * factor**0.25, sparse=layout == "csr")
+    done = export(fits, tmp_path / "b", layout=layout, precision=precision, verify=False)
+    check(fits, done.folder, precision)
+    assert Recommender.load(done.folder).score(3, [7])[0] == pytest.approx(2.0**126, rel=ERROR[precision])
+    over = source(items * factor**0.75 * 1.01, users * factor**0.25, sparse=layout == "csr")
+    with pytest.raises(RangeError, match=r"user 3 \(values up to .*item 7 \(values up to .*3.4e38"):
+        export(over, tmp_path / "over", layout=layout, precision=precision, verify=False)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_scores_of_encoded_users_stay_in_float32(precision: str, power: float, tmp_path: Path) -> None:
+    """Each array alone is in the range, and their product is not."""
+    rng = np.random.default_rng(0)
+    items, matrix = values(50, 1).astype(np.float32), rng.standard_normal((D, D)).astype(np.float32)
+    weights = rng.uniform(0.5, 1, 50).astype(np.float32)
+
+    def scaled(factor: float) -> Source:
+        arrays = [(array * factor).astype(np.float32) for array in (items, weights, matrix)]
+        return from_arrays(arrays[0], None, encoder=LinearEncoder(arrays[1], power, arrays[2]))
+
+    def exported(name: str, factor: float) -> Path:
+        return export(scaled(factor), tmp_path / name, layout="mixed", precision=precision, verify=False).folder
+
+    with pytest.raises(RangeError, match=r"histories with item \d+ \(values up to .*3.4e38"):
+        exported("over", 2.0**35)
+    with pytest.raises(RangeError, match=r"of item \d+ \(values up to .*not exact in float32"):
+        exported("under", 2.0**-35)
+    history = list(range(0, 50, 2))
+    usual, large = (exported(str(factor), factor) for factor in (1.0, 2.0**24))
+    scores = [Recommender.load(folder).score(history=history, items=range(50)) for folder in (usual, large)]
+    np.testing.assert_allclose(scores[1], scores[0] * np.float32(2.0**96), rtol=1e-5)
+    assert np.isfinite(scores[1]).all()
+
+
+def test_small_scores_of_solved_users_are_refused(tmp_path: Path) -> None:
+    items = np.full((2, D), 2.0**-40, np.float32)
+    one = from_arrays(items, None, encoder=LeastSquaresEncoder(alpha=1e-6, reg=1e9))
+    with pytest.raises(RangeError, match=r"of item \d+ .*not exact in float32"):
+        export(one, tmp_path / "b", layout="mixed", verify=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_scores_of_a_scorer_stay_in_float32(precision: str, tmp_path: Path) -> None:
+    """A hidden layer that overflows is lost too where the last one brings it back."""
+    tables = [values(rows, rows).astype(np.float32) for rows in (50, USERS)]
+    weights = np.ones((D, 1), np.float32)
+    layers = ((np.full((D, D), 1e38, np.float32), np.zeros(D, np.float32)), (weights * 1e-30, np.zeros(1, np.float32)))
+    scorer = NeuMFScorer(np.ones(D // 2, np.float32), layers)
+    one = replace(from_arrays(*tables), scorer=scorer)
+    with pytest.raises(RangeError, match=r"user \d+ \(values up to .*item \d+ \(values up to .*the scorer's weights"):
+        export(one, tmp_path / "b", layout="mixed", precision=precision, verify=False)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

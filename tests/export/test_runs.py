@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_export import Source, export
-from edgerec_export.layouts import choice
+from edgerec_export.layouts import variants
 from edgerec_export.values import PRECISIONS
 
 D, USERS = 16, 30
@@ -24,7 +24,7 @@ RUN = 128
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a million items would be laid out."""
-    monkeypatch.setattr(choice, "RUN_ROWS", RUN)
+    monkeypatch.setattr(variants, "GROUP_ROWS", RUN)
 
 
 def source(items: Table, *, users: bool = True, seed: int = 0) -> Source:

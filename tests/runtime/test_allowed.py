@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgerec.errors import RequestError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime import Recommender
-from edgerec.runtime.ranking import best_of, the_rest
+from edgerec.runtime.ranking import best_of, complement
 from edgerec_export import export
 from edgerec_export.layouts import LAYOUTS
 from tests.conftest import history_source, random_source
@@ -101,5 +101,5 @@ def test_pieces_are_put_together_as_numpy_does(rows: list[list[int]], gone: list
         missing = k - len(best)
         assert found.tolist() == best + [-1] * missing
         assert said.tolist() == [values[item] for item in best] + [-np.inf] * missing
-    for row, rest in zip(rows, the_rest(allowed, excluded, 41), strict=True):
+    for row, rest in zip(rows, complement(allowed, excluded, 41), strict=True):
         assert {*range(41)} - {*rest.tolist()} == {*row} - {*gone, -1}

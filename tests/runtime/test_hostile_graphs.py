@@ -230,7 +230,7 @@ def test_whole_numbers_are_divided_by_other_constants(bundle: Path, operator: st
 
 LOADED = (
     "import sys; from edgerec import Recommender; from edgerec.runtime.memory import memory_kib\n"
-    "Recommender.load(sys.argv[1])._now.bundle.session('similar'); print(memory_kib()['VmHWM'])"
+    "Recommender.load(sys.argv[1])._current.bundle.session('similar'); print(memory_kib()['VmHWM'])"
 )
 
 

@@ -19,7 +19,7 @@ from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
-from edgerec_export.layouts import LAYOUTS, choice
+from edgerec_export.layouts import LAYOUTS, variants
 
 D, N_ITEMS = 8, 800
 Answer = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -42,8 +42,8 @@ def source(layout: str, subject: str) -> Source:
     return Source(tables[0], np.arange(N_ITEMS), encoder=encoder, item_counts=np.arange(N_ITEMS))
 
 
-def loaded(folder: Path, layout: str, subject: str, precision: str = "fp32", run_rows: int = 64) -> Recommender:
-    with mock.patch.object(choice, "RUN_ROWS", run_rows):
+def loaded(folder: Path, layout: str, subject: str, precision: str = "fp32", group_rows: int = 64) -> Recommender:
+    with mock.patch.object(variants, "GROUP_ROWS", group_rows):
         options = ExportRequest(layout, precision, similar=True, verify=False)
         return Recommender.load(export_request(source(layout, subject), folder, options).folder)
 
@@ -223,8 +223,8 @@ def padded(lists: list[list[int]]) -> NDArray[np.int64]:
 )
 def bundle(request: pytest.FixtureRequest, place: Path) -> Iterator[Recommender]:
     """Of `mixed` and `ell` in runs of blocks, which are left unread, and in one."""
-    layout, subject, run_rows = request.param
-    with loaded(place / "-".join(map(str, request.param)), layout, subject, run_rows=run_rows) as model:
+    layout, subject, group_rows = request.param
+    with loaded(place / "-".join(map(str, request.param)), layout, subject, group_rows=group_rows) as model:
         yield model
 
 

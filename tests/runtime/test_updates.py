@@ -20,8 +20,8 @@ from edgerec.errors import BundleError, PatchError, SignatureError, StorageError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import MOST_BYTES, PREVIOUS_NAME, read_manifest
 from edgerec.runtime.patch import apply_patch, undo_patch
-from edgerec.runtime.patch.patchfile import Parts, PatchFile
-from edgerec.runtime.patch.rebuild import Side
+from edgerec.runtime.patch.patchfile import PatchFile, PatchStream
+from edgerec.runtime.patch.rebuild import RowSources
 from edgerec.signatures import new_key
 from edgerec_export import ExportRequest, diff, export
 from tests.conftest import CommandLine, random_source
@@ -209,7 +209,7 @@ def test_runs_and_new_rows_are_no_more_than_can_be(made: Path, bundle: Path) -> 
     head = PatchFile(patch)
     head.inflated_bytes = 43 + len(copies)
     with pytest.raises(ValueError, match="more new rows than it can tell of"):
-        Side.read(fields, Parts(memoryview(short), head), 100, 1 << 30, 1 << 40)
+        RowSources.read(fields, PatchStream(memoryview(short), head), 100, 1 << 30, 1 << 40)
 
 
 def test_a_manifest_that_is_made_is_no_larger_than_one_that_is_read(made: Path, bundle: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_signature_is_checked_before_what_it_signs_is_inflated(tmp_path: Path)
 def test_requests_under_way_are_answered_by_one_version(made: Path, bundle: Path) -> None:
     """Eight threads ask while patches come and go; items, scores and ids are those of one bundle, or of the other."""
     models = [Recommender.load(made / name) for name in ("old.bundle", "new.bundle")]
-    users = models[0]._now.users
+    users = models[0]._current.users
     assert users is not None
     asked = users.raw(np.arange(models[0].n_users))
     expected = {user: [one.recommend(user, 15) for one in models] for user in asked}
@@ -358,8 +358,8 @@ def test_the_command_line(made: Path, bundle: Path, command_line: CommandLine, t
     assert "inserted" in told.stdout
     for arguments, said in (
         (("apply", bundle, tmp_path / "patch"), "patched"),
-        (("apply", bundle, tmp_path / "patch"), "already"),
-        (("apply", bundle, "--undo"), "before the last patch"),
+        (("apply", bundle, tmp_path / "patch"), "applied before"),
+        (("apply", bundle, "--undo"), "the last patch is undone"),
     ):
         done = command_line(*arguments)
         assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable, Table
 from edgerec_export import ExportRequest, Source
 from edgerec_export.layouts import LAYOUTS
-from edgerec_export.layouts.choice import RUN_ROWS
+from edgerec_export.layouts.variants import GROUP_ROWS
 from edgerec_export.onnx.decode import ROWS_A_STEP
 from edgerec_export.values import PRECISIONS
 
@@ -38,7 +38,7 @@ class Case:
         ids: 'int' or 'str'.
         counts: it knows the popular items.
         signed: by the trusted key.
-        run_rows: rows of a run at least; a real bundle has 32,768 or more.
+        group_rows: rows of a run at least; a real bundle has 32,768 or more.
         rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
         wrong: it is asked with what is no id and no vector, which every runtime refuses.
     """
@@ -50,7 +50,7 @@ class Case:
     n_items: int = N_ITEMS
     counts: bool = True
     signed: bool = False
-    run_rows: int = RUN_ROWS
+    group_rows: int = GROUP_ROWS
     rows_a_step: int = ROWS_A_STEP
     wrong: bool = False
 
@@ -79,8 +79,8 @@ def cases() -> Iterator[Case]:
     yield Case("row-scales-int8", ExportRequest("mixed", "int8", scales="row", similar=True))
     yield Case("row-scales-int4", ExportRequest("ell", "int4", scales="row", similar=True), "linear")
     # A large catalogue, here made small, is searched without reading all of it: an If for each run of blocks.
-    yield Case("runs", ExportRequest("mixed", "fp32", similar=True), n_items=800, run_rows=64)
-    yield Case("runs-ell", ExportRequest("ell", "fp16", similar=True), "linear", n_items=800, run_rows=64)
+    yield Case("runs", ExportRequest("mixed", "fp32", similar=True), n_items=800, group_rows=64)
+    yield Case("runs-ell", ExportRequest("ell", "fp16", similar=True), "linear", n_items=800, group_rows=64)
     # Above 4,096 items the best are found by chunks.
     yield Case("chunked", ExportRequest("mixed", "int8", ids="none", similar=True), n_items=5000)
     # A network sees some rows at a time, here in three rounds of a loop, the last one not full.

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgerec.files import to_json, write_bytes
 from edgerec_export import Export, Source, export_request
-from edgerec_export.layouts import choice
+from edgerec_export.layouts import variants
 from edgerec_export.onnx import decode
 from tests.vectors.answers import OTHER, TRUSTED, Answers
 from tests.vectors.cases import Case, cases, source_of
@@ -40,7 +40,7 @@ def make(folder: Path) -> None:
         rng = np.random.default_rng(seed)
         source = source_of(case, rng)
         with (
-            mock.patch.object(choice, "RUN_ROWS", case.run_rows),
+            mock.patch.object(variants, "GROUP_ROWS", case.group_rows),
             mock.patch.object(decode, "ROWS_A_STEP", case.rows_a_step),
         ):
             done = _export(case, source, folder / "bundles" / case.name)

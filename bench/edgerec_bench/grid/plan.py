@@ -47,6 +47,7 @@ class Shared:
     Attributes:
         split, dimensions, epochs, patience: settings of the training; None takes the backbone's default.
         min_user, min_item: the k-core filter of the data.
+        encoding: character encoding of the data's text files, as `load_data` takes it; None for UTF-8 or Latin-1.
         layout: layout of the bundles; with 'auto' each row records the chosen one.
         threads: threads of each cell. With one thread a row is identical bit for bit, even if its cell was interrupted.
     """
@@ -57,11 +58,12 @@ class Shared:
     patience: int | None = None
     min_user: int = 1
     min_item: int = 1
+    encoding: str | None = None
     layout: str = "auto"
     threads: int = 1
 
 
-_SHARED = {field.name: str if field.type == "str" else int for field in fields(Shared)}
+_SHARED = {field.name: str if field.type.startswith("str") else int for field in fields(Shared)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,14 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """The name and a hash of everything that decides the outcome."""
-        return f"{self.name}@{hashlib.sha256(to_json(asdict(self))).hexdigest()[:8]}"
+        return f"{self.name}@{hashlib.sha256(to_json(self.to_json())).hexdigest()[:8]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that decides the outcome, as rows store it; without an encoding that was not given."""
+        cell = asdict(self)
+        if self.shared.encoding is None:
+            del cell["shared"]["encoding"]
+        return cell
 
     @property
     def folder_name(self) -> str:

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -224,7 +223,7 @@ def run_cell(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[st
         "format": FORMAT,
         "version": VERSION,
         "key": cell.key,
-        "cell": asdict(cell),
+        "cell": cell.to_json(),
         "chosen_settings": run.config["chosen_settings"],
         "epochs": run.config["epochs"],
         "metrics": {
@@ -252,7 +251,8 @@ def _trained(interactions: Interactions, cell: Cell, folder: Path) -> Run:
 
 def load_cell_data(cell: Cell, on_message: Callable[[str], None] | None = None) -> Interactions:
     """Load the interactions of a cell; call `on_message` for downloads. Raises as `load_data` does."""
-    interactions, shared = load_data(cell.data, progress=on_message), cell.shared
+    shared = cell.shared
+    interactions = load_data(cell.data, encoding=shared.encoding, progress=on_message)
     if shared.min_user > 1 or shared.min_item > 1:
         interactions = interactions.filter(min_user=shared.min_user, min_item=shared.min_item)
     return interactions

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class _Attempt:
         self.failure: str | None = None
         self.answer: dict[str, Any] = {}
         self._folder, self._minutes, self._started = folder, minutes, time.perf_counter()
-        write_json(folder / REQUEST, {"cell": asdict(cell), **how})
+        write_json(folder / REQUEST, {"cell": cell.to_json(), **how})
         (folder / ANSWER).unlink(missing_ok=True)
         limits = dict.fromkeys(_THREAD_LIMITS, str(cell.shared.threads))
         with (folder / _LOG).open("wb") as log:

@@ -3,8 +3,11 @@
     python -m bench.experiments.attack tables --count 2000 --out tables.json
     python -m bench.experiments.attack commands --count 500 --out commands.json
     python -m bench.experiments.attack mutants --runtime python --count 20000 --out python.json
-    python -m bench.experiments.attack summary tables.json commands.json python.json --out summary.json
+    python -m bench.experiments.attack summary tables.json commands.json python.json --out record.json
+    python -m bench.experiments.attack summary record.json more-tables.json --out record.json
 
+A summary of a summary and more results adds their parts; what became of a finding stands in `since` of record.json,
+which is written by hand.
 `--resume` continues after the last number of the result file. A result has the counts of outcomes, and of each kind of
 finding the number and three examples; `--from N --count 1` repeats one of them.
 """
@@ -144,11 +147,16 @@ def mutants(given: argparse.Namespace, numbers: range, scratch: Path) -> Iterato
 
 
 def summary(given: argparse.Namespace) -> None:
-    """Write the counts of all parts side by side."""
-    parts = [json.loads(path.read_text(encoding="utf-8")) for path in given.results]
+    """Write the counts of all parts side by side; those of earlier summaries stay."""
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in given.results]
+    parts = [part for one in read for part in one.get("parts", [one])]
     shown = [{key: value for key, value in part.items() if key not in ("machine", "next")} for part in parts]
-    whole = {"format": "edgerec.attack", "version": 1, "commit": sorted({part["commit"] for part in parts})}
-    whole |= {"machine": parts[0]["machine"], "tried": sum(part["tried"] for part in parts), "parts": shown}
+    whole: dict[str, Any] = {"format": "edgerec.attack", "version": 1}
+    whole |= {"commit": sorted({part["commit"] for part in parts}), "machine": read[0]["machine"]}
+    if any(one["machine"] != read[0]["machine"] for one in read):
+        raise SystemExit("the results are of several machines; sum up those of each")
+    whole |= {"tried": sum(part["tried"] for part in parts), "parts": shown}
+    whole |= {"since": [entry for one in read for entry in one.get("since", [])]}
     text = json.dumps(whole, indent=1, sort_keys=True) + "\n"
     if given.out:
         given.out.write_text(text, encoding="utf-8")

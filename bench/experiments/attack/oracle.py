@@ -247,6 +247,21 @@ class Oracle:
         gram = table.T @ table + encoder["reg"] * np.eye(table.shape[1]) + encoder["alpha"] * kept.T @ kept
         return np.linalg.solve(gram, (1 + encoder["alpha"]) * kept.sum(0))
 
+    def summed(self, rows: Ints) -> Floats:
+        """Return the sums of the magnitudes that the values of a linear encoder's vector are made of."""
+        encoder = self.manifest["encoder"]
+        parts: Floats = np.abs(self.section("w").astype(np.float64)[rows]) @ np.abs(self.items.values[rows])
+        parts = parts / len(rows) ** encoder["power"]
+        if encoder["matrix"]:
+            parts = parts @ np.abs(self.section("m").astype(np.float64))
+        return parts + np.abs(self.section("b").astype(np.float64)) if encoder["bias"] else parts
+
+    def system(self, rows: Ints, vector: Floats) -> float:
+        """Return the square of a vector's norm by the matrix of the least squares of a history."""
+        encoder, table = self.manifest["encoder"], self.items.values
+        products = np.square(table @ vector)
+        return float(products.sum() + encoder["reg"] * vector @ vector + encoder["alpha"] * products[rows].sum())
+
     def quantised(self, vector: Floats) -> tuple[Floats, Floats]:
         """Return a history's vector as the graphs use it, and what each of its values may differ by."""
         largest = np.abs(vector).max(initial=0.0)

@@ -13,8 +13,10 @@ from edgerec import Recommender
 from edgerec.errors import RequestError
 
 Finding = tuple[str, str]
-FLOAT32_MOST = 1e37
+FLOAT32_MOST = 3.4e38
 FLOAT32_LEAST = 1e-36
+ROUNDED = 2.0**-22
+"""Of the parts of a history's vector, which float32 sums up and which may cancel."""
 
 
 def ask(model: Recommender, oracle: Oracle, known: bool, rng: np.random.Generator) -> Iterator[Finding]:
@@ -103,6 +105,8 @@ def one_user(
     if (np.diff(best) > 0).any():
         yield "recommend is not in order", about
     quantised, doubt = oracle.quantised(vector) if vector is not None and len(history) else (vector, None)
+    if doubt is not None and oracle.manifest["encoder"]["kind"] == "linear":
+        doubt = doubt + ROUNDED * oracle.summed(history)
     yield from _compare(oracle, quantised, doubt, scores, rows, best, left)
 
 
@@ -177,8 +181,13 @@ def solved(oracle: Oracle, history: Ints, vector: Floats) -> Iterator[Finding]:
     norm = np.linalg.norm(expected)
     if not np.isfinite(vector).all():
         yield "encode is not finite", ""
-    elif norm > FLOAT32_LEAST and not np.linalg.norm(vector - expected) <= 1.1e-3 * norm:
-        yield "encode differs from the solve", f"relative {np.linalg.norm(vector - expected) / norm:.3g}"
+        return
+    error = vector - expected
+    if norm > FLOAT32_LEAST and not np.linalg.norm(error) <= 1.1e-3 * norm:
+        # In directions that no item has, rounding may take up to 5 %: the norm of the system hardly sees those.
+        unseen = oracle.system(history, error) <= (1.1e-3) ** 2 * oracle.system(history, expected)
+        if not (unseen and np.linalg.norm(error) <= 0.051 * norm):
+            yield "encode differs from the solve", f"relative {np.linalg.norm(error) / norm:.3g}"
 
 
 def empty_history(model: Recommender, oracle: Oracle, ids: list[Any]) -> Iterator[Finding]:

@@ -32,6 +32,8 @@ MOST_CPU_S = 10.0
 """Seconds of processor time that one mutant may take."""
 MOST_WALL_S = 180.0
 TICKS = os.sysconf("SC_CLK_TCK")
+WHOLE_EVERY = 100
+"""Mutants after which a whole bundle has to be answered, by a process that may have refused all that came before."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +167,25 @@ def fuzz(
     whole = {base.name: contents(base.old) for base in bases}
     runtime.start()
     for base in bases:
-        reply = runtime.ask(Mutant(-1, base, "whole", False, base.old, None, base.key is not None).request())
+        reply = runtime.ask(_whole(base))
         if reply.outcome != "answer":
             raise RuntimeError(f"{base.name} is not answered as it is: {reply}")
     for number in numbers:
         one = mutant(seed, number, bases, scratch / "mutant")
         before = contents(one.bundle)
         reply = runtime.ask(one.request())
-        yield one, reply, list(findings(one, reply, before, whole))
+        found = list(findings(one, reply, before, whole))
+        if number % WHOLE_EVERY == WHOLE_EVERY - 1:
+            reply_of_whole = runtime.ask(_whole(one.base))
+            if reply_of_whole.outcome != "answer":
+                found.append(("whole bundles are no longer answered", f"{reply_of_whole.name} {reply_of_whole.text}"))
+                runtime.close()  # what follows is asked of a fresh process
+        yield one, reply, found
+
+
+def _whole(base: Base) -> str:
+    """Return the request of a bundle as it was exported."""
+    return Mutant(-1, base, "whole", False, base.old, None, base.key is not None).request()
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -363,5 +363,6 @@ def compare_values(case: Case, oracle: Oracle, name: str, original: Floats, side
     error = np.linalg.norm(side.values - original) / norm if norm else 0.0
     if case.values in PLAIN and not error <= PROMISED[oracle.manifest["precision"]]:
         case.find(f"values differ: {oracle.manifest['precision']}", f"relative error {error:.3g}")
-    if oracle.bits == 32 and not np.allclose(side.values, original, rtol=1e-6, atol=0):
+    # A table that is moved may reach float32's smallest numbers, which lie this far apart.
+    if oracle.bits == 32 and not np.allclose(side.values, original, rtol=1e-6, atol=2.0**-149):
         case.find("fp32 values differ", f"relative error {error:.3g}")

@@ -1,4 +1,4 @@
-"""Patches: one bundle made of another, on the device, and taken back. `edgerec diff` makes them."""
+"""Patches, which update a bundle on the device and can be undone. `edgerec diff` writes them."""
 
 from edgerec.runtime.patch.updates import apply_patch, undo_patch
 

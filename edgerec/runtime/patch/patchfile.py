@@ -1,8 +1,8 @@
-"""The file of a patch: a fixed head, then one deflated stream of a JSON header and the parts that it announces.
+"""The file format of a patch: a fixed head, then a deflated stream of a JSON header and the parts that it lists.
 
     8 bytes "edgerecP" | major, minor uint16 | sha256 of all that follows | uint64 bytes of the inflated stream | zlib
 
-Specified in docs/reference/patch.md. Everything is checked before room is made for it.
+docs/reference/patch.md specifies the format. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ MAJOR, MINOR = LIMITS["major"], 0
 """A newer minor version is readable, a newer major one is refused."""
 _HEAD = struct.Struct("<8sHH32sQ")
 _SIGNED_FROM = 44
-"""The sha256 is of the bytes from here on."""
+"""Offset of the bytes that the sha256 covers."""
 GROWTH, ROOM = LIMITS["growth"], LIMITS["growth_room"]
-"""What a patch makes is at most 8 times what it is made of, and 64 KiB more: so much may a damaged or hostile one ask
-for, and so much is enough for an honest one. A bundle that outgrows it ships whole."""
+"""A new bundle has at most 8 times the bytes of its base and patch, plus 64 KiB, which limits damaged and hostile
+patches. A larger bundle has to be copied whole."""
 INFLATED = LIMITS["inflated"]
-"""The inflated stream has at most 4 times the bytes of the base, and 1 MiB more."""
+"""The inflated stream has at most 4 times the bytes of the base, plus 1 MiB."""
 BYTES_A_RUN = LIMITS["bytes_a_run"]
-"""Of bytes a run makes so many on average, but for one: a copy of fewer costs more than it saves."""
+"""Minimum mean number of bytes of a copy, except for one copy: a shorter one costs more than it saves."""
 _PIECE = 1 << 16
 _RUNS_AT_ONCE = 1 << 16
 
 
-def most_made(base_bytes: int, patch_bytes: int) -> int:
-    """The bytes that a bundle may have which a patch of so many inflated bytes makes of a base."""
+def most_result_bytes(base_bytes: int, patch_bytes: int) -> int:
+    """Return the maximum size of a new bundle, for these bytes of base and inflated patch."""
     return GROWTH * (base_bytes + patch_bytes) + ROOM
 
 
 def most_inflated(base_bytes: int) -> int:
-    """The bytes that the inflated stream of a patch for a base may have."""
+    """Return the maximum size of an inflated patch for a base of this size."""
     return INFLATED * base_bytes + LIMITS["inflated_room"]
 
 
 def patch_bytes(header: dict[str, Any], parts: list[bytes]) -> bytes:
-    """The file of a patch."""
+    """Return the content of a patch file."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     stream = b"".join([text, *parts])
     content = struct.pack("<Q", len(stream)) + zlib.compress(stream, 9)
@@ -59,12 +59,12 @@ def patch_bytes(header: dict[str, Any], parts: list[bytes]) -> bytes:
 
 
 class PatchFile:
-    """A patch whose head is checked, and which is not inflated yet."""
+    """A patch with a checked head, before it is inflated."""
 
     def __init__(self, content: bytes, name: str = "the patch") -> None:
         """Check the head of a patch, which messages call `name`.
 
-        Raises PatchError: no patch, of a newer major version, or damaged.
+        Raises PatchError: not a patch, a newer major version, or damaged.
         """
         self.name, self._content = name, content
         if len(content) < _HEAD.size or content[: len(MAGIC)] != MAGIC:
@@ -80,9 +80,9 @@ class PatchFile:
 
     @classmethod
     def read(cls, path: Path, base_bytes: int) -> PatchFile:
-        """The patch in a file, for a bundle of so many bytes. Raises PatchError, StorageError."""
+        """Read a patch file for a bundle of `base_bytes`. Raises PatchError, StorageError."""
         most = most_inflated(base_bytes)
-        most += most // 1000 + _PIECE  # what cannot be deflated takes a little more
+        most += most // 1000 + _PIECE  # data that cannot be deflated takes slightly more
         try:
             with path.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
@@ -95,19 +95,20 @@ class PatchFile:
             )
         return cls(content, str(path))
 
-    def open(self, most: int) -> Parts:
-        """The stream, inflated as it is read, of at most `most` bytes. Raises PatchError."""
+    def open(self, most: int) -> PatchStream:
+        """Return the stream of at most `most` bytes, inflated as it is read. Raises PatchError."""
         if self.inflated_bytes > most:
             raise self.damaged(f"{self.inflated_bytes} bytes where {most} are the most for this bundle")
-        return Parts(memoryview(self._content)[_HEAD.size :], self)
+        return PatchStream(memoryview(self._content)[_HEAD.size :], self)
 
     def damaged(self, reason: str) -> PatchError:
         return PatchError(f"{self.name} is damaged ({reason}); get it again")
 
 
-class Parts:
-    """The stream of a patch: its header, and the parts behind it, taken one after the other and inflated only then:
-    nothing is made of what stands behind a part that is refused.
+class PatchStream:
+    """The stream of a patch: a header, and parts that are inflated one after the other as they are read.
+
+    Nothing after a refused part is inflated.
 
     Attributes:
         header: the JSON object of the first line.
@@ -118,7 +119,7 @@ class Parts:
         self._fed, self._pending = 0, b""
         self._left: int = patch.inflated_bytes
         self._ahead = bytearray()
-        """Inflated with the header, and not taken yet."""
+        """Bytes that were inflated with the header, and not read yet."""
         self.header = self._read_header()
 
     def _read_header(self) -> dict[str, Any]:
@@ -142,17 +143,17 @@ class Parts:
         return fields
 
     def _inflate(self, size: int) -> bytearray:
-        """The next `size` bytes of the stream. Raises PatchError where there are fewer."""
-        made = bytearray()
-        while len(made) < size:
-            part = self._inflate_some(size - len(made))
+        """Inflate the next `size` bytes. Raises PatchError if there are fewer."""
+        result = bytearray()
+        while len(result) < size:
+            part = self._inflate_some(size - len(result))
             if not part:
                 raise self._patch.damaged("its stream has another length than promised")
-            made += part
-        return made
+            result += part
+        return result
 
     def _inflate_some(self, most: int) -> bytes:
-        """At most so many of the next bytes; none at the end."""
+        """Inflate at most `most` of the next bytes; none at the end."""
         while True:
             fresh = not self._pending and self._fed < len(self._deflated)
             if fresh:
@@ -168,11 +169,11 @@ class Parts:
 
     @property
     def left(self) -> int:
-        """Bytes that are not taken yet."""
+        """Number of bytes that are not read yet."""
         return self._left
 
     def take(self, size: int) -> memoryview:
-        """The next `size` bytes. Raises PatchError where there are fewer."""
+        """Read the next `size` bytes. Raises PatchError if there are fewer."""
         if not 0 <= size <= self._left:
             raise self._patch.damaged(f"a part of {size} bytes where {self._left} are left")
         self._left -= size
@@ -181,27 +182,30 @@ class Parts:
         return memoryview(part)
 
     def values(self, count: int, dtype: str) -> NDArray[Any]:
-        """(count,) unsigned integers, which lie byte by byte: all lowest bytes, then all second ones, and so on."""
+        """Read (count,) unsigned integers, stored as byte planes: all lowest bytes, all second bytes, and so on."""
         kind = np.dtype(dtype).newbyteorder("<")
         planes = np.frombuffer(self.take(count * kind.itemsize), np.uint8).reshape(kind.itemsize, count)
         return np.ascontiguousarray(planes.T).reshape(-1).view(kind)
 
-    def copies(self, count: int, base: int, made: int, least: int = 1) -> Copies:
-        """The next copies: of a base of that many units, to make that many. Raises PatchError.
+    def copies(self, count: int, base: int, result: int, least: int = 1) -> Copies:
+        """Read the next copies. Raises PatchError.
 
         Args:
-            least: units that a run makes on average, but for one.
+            count: number of copies.
+            base: units of the base.
+            result: units of the result.
+            least: minimum mean number of units of a copy, except for one copy.
         """
-        if count > made // least + 1:
-            raise self._patch.damaged(f"{count} runs that make {made}")
+        if count > result // least + 1:
+            raise self._patch.damaged(f"{count} runs that make {result}")
         numbers = self.values(3 * count, "uint32").reshape(3, count).astype(np.int64)
         copies = Copies.of(*numbers)
-        if not copies.fit(base, made):
+        if not copies.fit(base, result):
             raise self._patch.damaged("it copies what is not there")
         return copies
 
     def end(self) -> None:
-        """Raises PatchError where something is left."""
+        """Raise PatchError if bytes are left."""
         if self._left:
             raise self._patch.damaged(f"{self._left} bytes belong to nothing")
         more = self._inflate_some(1)
@@ -210,12 +214,12 @@ class Parts:
 
 
 class Copies:
-    """How something is made of something like it: unit by unit copied from the base, others inserted between.
+    """The copies of units from a base, with new units inserted after each.
 
     Attributes:
-        starts: (n,) the first unit of each run that is copied.
-        counts: (n,) its units.
-        inserted: (n,) units that follow it and are new.
+        starts: (n,) first unit of each copy.
+        counts: (n,) number of copied units.
+        inserted: (n,) number of new units after the copy.
     """
 
     def __init__(self, starts: NDArray[np.int64], counts: NDArray[np.int64], inserted: NDArray[np.int64]) -> None:
@@ -223,8 +227,12 @@ class Copies:
 
     @classmethod
     def of(cls, skips: NDArray[np.int64], counts: NDArray[np.int64], inserted: NDArray[np.int64]) -> Copies:
-        """From what is stored: `skips` are how far a run starts from the end of the one before, 0, -1, 1, -2, 2, ...
-        as 0, 1, 2, 3, 4, ..."""
+        """Return copies from stored numbers.
+
+        Args:
+            skips: distances of each start from the end of the copy before, with 0, -1, 1, -2, 2, ... stored as 0, 1, 2,
+                3, 4, ...
+        """
         moved = (skips >> 1) ^ -(skips & 1)
         return cls(np.cumsum(moved) + np.cumsum(counts) - counts, counts, inserted)
 
@@ -232,21 +240,21 @@ class Copies:
         return len(self.starts)
 
     def stored(self) -> bytes:
-        """As a patch holds them."""
+        """Return the bytes that a patch stores."""
         ends = np.concatenate([[0], self.starts + self.counts])[:-1]
         moved = self.starts - ends
         skips = (moved << 1) ^ (moved >> 63)
         return planes(np.concatenate([skips, self.counts, self.inserted]).astype(np.uint32))
 
-    def fit(self, base: int, made: int) -> bool:
-        """Whether they copy from `base` units only, and make `made`."""
+    def fit(self, base: int, result: int) -> bool:
+        """Return True if they read only the `base` units, and give `result` units."""
         if not len(self):
-            return made == 0
+            return result == 0
         inside = self.starts.min() >= 0 and (self.starts + self.counts).max() <= base
-        return bool(inside) and int(self.counts.sum() + self.inserted.sum()) == made
+        return bool(inside) and int(self.counts.sum() + self.inserted.sum()) == result
 
     def sources(self) -> NDArray[np.int64]:
-        """(made,) the unit of the base that each is copied from, -1 of what is inserted."""
+        """Return the (result units,) unit of the base from which each is copied; -1 for inserted units."""
         lengths = np.stack([self.counts, self.inserted], axis=1).ravel()
         firsts = np.stack([self.starts, np.full(len(self), -1)], axis=1).ravel()
         found = np.repeat(firsts, lengths)
@@ -254,21 +262,23 @@ class Copies:
         return np.where(found < 0, -1, found + steps)
 
     def joined(self, base: memoryview, literals: memoryview) -> bytearray:
-        """What they make of bytes."""
-        made, at, used = bytearray(int(self.counts.sum() + self.inserted.sum())), 0, 0
+        """Return the bytes that they give from a base and inserted literals."""
+        result, at, used = bytearray(int(self.counts.sum() + self.inserted.sum())), 0, 0
         for first in range(0, len(self), _RUNS_AT_ONCE):
             part = slice(first, first + _RUNS_AT_ONCE)
             runs = (numbers[part].tolist() for numbers in (self.starts, self.counts, self.inserted))
             for start, count, new in zip(*runs, strict=True):
-                made[at : at + count] = base[start : start + count]
+                result[at : at + count] = base[start : start + count]
                 at += count
-                made[at : at + new] = literals[used : used + new]
+                result[at : at + new] = literals[used : used + new]
                 at, used = at + new, used + new
-        return made
+        return result
 
 
 def planes(values: NDArray[Any]) -> bytes:
-    """Integers byte by byte, as `Parts.values` reads them: the high bytes of small numbers are all zero, and deflate
-    makes nothing of them."""
+    """Return integers as byte planes, as `PatchStream.values` reads them.
+
+    The high bytes of small numbers are zeros, which deflate to almost nothing.
+    """
     kind = values.dtype.newbyteorder("<")
     return np.ascontiguousarray(values.astype(kind).reshape(-1, 1).view(np.uint8).T).tobytes()

@@ -1,11 +1,11 @@
-"""Sections of a tables file as rows of units, whatever layout they lie in: what patches copy and change.
+"""Sections of a tables file as rows of units, in any layout, which patches copy and change.
 
-A unit is a value, a column, an id, a byte of text: 4, 8, 16, 32 or 64 bits. Where the units of a row lie follows from
-the form of its section:
+A unit is a value, a column, an id or a byte of text, with 4, 8, 16, 32 or 64 bits. The form of a section gives the
+places of a row's units:
 
-    blocks     rows of equal width side by side, each row's units next to each other or, by column, `rows` apart
-    ragged     rows of any length, one after the other; the lengths are those of a section of pointers
-    pointers   n + 1 of them for n rows: a row's only unit is its length
+    blocks     rows of equal width; the units of a row are adjacent or, by column, `rows` apart
+    ragged     rows of any length, one after the other; a section of pointers has the lengths
+    pointers   n + 1 of them for n rows: the only unit of a row is its length
 
 Two units of 4 bits share a byte as in int4: byte i of a block of m bytes holds unit i, low, and unit m + i, high.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNITS_AT_ONCE = 1 << 20
-"""Bounds the memory of what is copied at a time: 8 bytes of index a unit."""
+"""Units that are copied at a time, which limits memory: a unit needs 8 bytes of index."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Block:
     """Rows of equal width.
 
     Attributes:
-        bits: of a unit.
-        by_column: the units of a row lie `rows` apart.
-        zero: the unit that stands where there is none: what fills a row that grows, and what is left of a block.
+        bits: bits of a unit.
+        by_column: the units of a row are `rows` apart.
+        zero: the unit of missing values, which fills longer rows and the rest of a block.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class Block:
 
     @property
     def units(self) -> int:
-        """With those that fill the last byte; of 4 bits by column, a half is whole columns."""
+        """Number of units, with those that fill the last byte; by column, each half of 4 bits has whole columns."""
         if self.bits != 4:
             return self.rows * self.width
         return 2 * (self.rows * -(-self.width // 2) if self.by_column else -(-self.rows * self.width // 2))
@@ -49,10 +49,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Form:
-    """How the rows of a section lie: in `blocks`; or with the `lengths` that a section of that name points out, in
-    one block whose rows and width do not count; or it is such `pointers` itself.
+    """The form of a section: `blocks`, ragged rows, or `pointers`.
 
-    What a section holds past the units of its rows is filled with zeros of the first block.
+    Ragged rows have their lengths in the section named `lengths`, and one block whose rows and width are not used.
+    Entries after the rows are filled with the zero of the first block.
     """
 
     blocks: tuple[Block, ...]
@@ -61,7 +61,7 @@ class Form:
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Form:
-        """From a patch's header. Raises ValueError, KeyError or TypeError for what is no form."""
+        """Read a form from a patch's header. Raises ValueError, KeyError or TypeError if it is invalid."""
         if "pointers" in fields:
             if fields["pointers"] != 1:
                 raise ValueError(f"pointers of kind {fields['pointers']!r}")
@@ -72,7 +72,7 @@ class Form:
         else:
             sizes = [tuple(map(int, one)) for one in fields["blocks"]]
             form = cls(tuple(Block(rows, width, bits, bool(column), zero) for rows, width, bits, column, zero in sizes))
-            if any(block.width < 1 for block in form.blocks):  # rows that take nothing would be any number
+            if any(block.width < 1 for block in form.blocks):  # the number of empty rows would be unlimited
                 raise ValueError("a block without width")
             if any(column not in (0, 1) for _, _, _, column, _ in sizes):
                 raise ValueError("a block that lies neither by row nor by column")
@@ -82,7 +82,7 @@ class Form:
         return form
 
     def describe(self) -> dict[str, Any]:
-        """For a patch's header."""
+        """Return the entry of a patch's header."""
         if self.pointers:
             return {"pointers": 1}
         if self.lengths is not None:
@@ -91,15 +91,15 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SectionRows:
     """The rows of a section.
 
     Attributes:
-        units: every unit of the section, unsigned.
-        first: (rows,) the place of each row's first unit.
-        step: (rows,) how far apart its units are.
-        width: (rows,) their number.
-        zero: (rows,) what stands where there is none.
+        units: all units of the section, unsigned.
+        first: (rows,) place of the first unit of each row.
+        step: (rows,) distance between its units.
+        width: (rows,) number of its units.
+        zero: (rows,) unit of missing values.
     """
 
     units: NDArray[Any]
@@ -112,7 +112,7 @@ class Rows:
         return len(self.width)
 
     def parts(self) -> Iterator[slice]:
-        """All rows, as many at a time as have about a million units, and at most a million."""
+        """Yield all rows in parts of about a million units, and at most a million rows."""
         ends = np.cumsum(np.maximum(self.width, 1))
         start = 0
         while start < len(self):
@@ -122,37 +122,43 @@ class Rows:
             start = stop
 
     def places(self, part: slice) -> NDArray[np.int64]:
-        """(units of these rows,) the place of each, row after row."""
+        """Return the (units of these rows,) places, row by row."""
         return _steps(self.first[part], self.step[part], self.width[part])
 
-    def like(self, other: Rows, part: slice, sources: NDArray[np.int64]) -> NDArray[Any]:
-        """(units of these rows of `other`,) what `other` would hold there if its rows were rows of this one, cut or
-        filled with zeros: `sources` (rows of the part,) says which, -1 for none."""
+    def like(self, other: SectionRows, part: slice, sources: NDArray[np.int64]) -> NDArray[Any]:
+        """Return units of these rows of `other`, copied from rows of this section, and cut or filled with zeros.
+
+        Args:
+            sources: (rows of the part,) row of this section for each row of `other`; -1 for none.
+        """
         width = other.width[part]
         there = np.maximum(sources, 0)
-        kept = np.minimum(np.where(sources < 0, 0, self.width[there] if len(self) else 0), width)
+        common = np.minimum(np.where(sources < 0, 0, self.width[there] if len(self) else 0), width)
         found = np.repeat(other.zero[part], width)
-        if kept.any():
-            at = _steps(np.zeros(len(width), np.int64), np.ones(len(width), np.int64), width) < np.repeat(kept, width)
-            found[at] = self.units[_steps(self.first[there], self.step[there], kept)].astype(found.dtype)
+        if common.any():
+            at = _steps(np.zeros(len(width), np.int64), np.ones(len(width), np.int64), width) < np.repeat(common, width)
+            found[at] = self.units[_steps(self.first[there], self.step[there], common)].astype(found.dtype)
         return found
 
 
 def _steps(first: NDArray[np.int64], step: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """first, first + step, ... count of them; for each row, one after the other."""
+    """Return first, first + step, ... (count numbers) for each row, one after the other."""
     inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     return np.repeat(first, count) + inside * np.repeat(step, count)
 
 
 def unsigned(bits: int) -> np.dtype[Any]:
-    """What units of so many bits are computed in, little-endian."""
+    """Return the little-endian dtype in which units of these bits are computed."""
     return np.dtype(f"<u{max(bits // 8, 1)}")
 
 
-def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | None) -> Rows:
-    """The rows of a section, a vector as it is stored. `lengths` are those of its rows, where it is ragged.
+def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | None) -> SectionRows:
+    """Return the rows of a stored section, a vector.
 
-    Raises ValueError where the section has no room for them.
+    Args:
+        lengths: lengths of ragged rows; None for other forms.
+
+    Raises ValueError if the section is too short for them.
     """
     if form.pointers:
         kind = unsigned(8 * section.itemsize)
@@ -171,8 +177,8 @@ def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | Non
     return _laid_out(units, blocks, lengths)
 
 
-def room_for(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> Rows:
-    """The rows of a section of `entries` that is to be made, all zeros. Raises ValueError where they take more."""
+def empty_rows(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> SectionRows:
+    """Return the zero rows of a new section of `entries`. Raises ValueError if they take more entries."""
     if form.pointers:
         rows = max(entries - 1, 0)
         return _laid_out(np.zeros(rows, unsigned(8 * itemsize)), (Block(rows, 1, 8 * itemsize, False, 0),))
@@ -184,9 +190,8 @@ def room_for(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64]
     return _laid_out(units, blocks, lengths)
 
 
-def packed(rows: Rows, form: Form, dtype: str, entries: int, lengths: NDArray[np.int64] | None) -> NDArray[Any]:
-    """(entries,) the section as it is stored, of rows that `room_for` made. Raises ValueError for pointers that cannot
-    be."""
+def packed(rows: SectionRows, form: Form, dtype: str, entries: int, lengths: NDArray[np.int64] | None) -> NDArray[Any]:
+    """Return the (entries,) stored section of rows from `empty_rows`. Raises ValueError for invalid pointers."""
     kind = np.dtype(dtype).newbyteorder("<")
     if form.pointers:
         pointers = np.concatenate([[0], np.cumsum(rows.units.astype(np.int64))])
@@ -195,20 +200,20 @@ def packed(rows: Rows, form: Form, dtype: str, entries: int, lengths: NDArray[np
         return pointers.astype(kind)
     first = form.blocks[0]
     filling = first.zero | (first.zero << 4 if first.bits == 4 else 0)
-    made = np.full(entries, filling, unsigned(8 * kind.itemsize))
+    section = np.full(entries, filling, unsigned(8 * kind.itemsize))
     at, unit = 0, 0
     for block in _sized(form, lengths):
         own = rows.units[unit : unit + block.units]
         if block.bits == 4:
             half = len(own) // 2
             own = (own[:half] & 15) | (own[half:] << 4)
-        made[at : at + len(own)] = own
+        section[at : at + len(own)] = own
         at, unit = at + len(own), unit + block.units
-    return made.view(kind)
+    return section.view(kind)
 
 
 def _sized(form: Form, lengths: NDArray[np.int64] | None) -> tuple[Block, ...]:
-    """The blocks of a form; a ragged one's as one row of all its units."""
+    """Return the blocks of a form; ragged rows as one row with all units."""
     if form.lengths is None:
         return form.blocks
     if lengths is None:
@@ -222,11 +227,11 @@ def _entries(block: Block, itemsize: int) -> int:
     return block.units // 2 if block.bits == 4 else block.units
 
 
-def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> Rows:
-    """Where the rows of blocks have their units; of rows of any length, with their `lengths`."""
+def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> SectionRows:
+    """Return the rows of blocks, or ragged rows with their `lengths`."""
     if lengths is not None:
         first, step = np.cumsum(lengths) - lengths, np.ones(len(lengths), np.int64)
-        return Rows(units, first, step, lengths, np.full(len(lengths), blocks[0].zero, units.dtype))
+        return SectionRows(units, first, step, lengths, np.full(len(lengths), blocks[0].zero, units.dtype))
     rows = [block.rows for block in blocks]
     firsts, at = [np.zeros(0, np.int64)], 0
     for block in blocks:
@@ -235,4 +240,4 @@ def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[n
     step = np.repeat([block.rows if block.by_column else 1 for block in blocks], rows)
     width = np.repeat([block.width for block in blocks], rows)
     zero = np.repeat(np.array([block.zero for block in blocks], units.dtype), rows)
-    return Rows(units, np.concatenate(firsts), step.astype(np.int64), width.astype(np.int64), zero)
+    return SectionRows(units, np.concatenate(firsts), step.astype(np.int64), width.astype(np.int64), zero)

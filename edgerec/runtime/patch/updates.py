@@ -1,8 +1,8 @@
-"""Patches applied to bundles and undone: at every moment the folder holds the old bundle or the new one, whole.
+"""Applying and undoing patches; the folder holds either the old or the new bundle, whole, at every moment.
 
-New files are written under names that follow their content, and brought to the disk; the manifest that is replaced is
-kept as manifest.previous.json; then one rename makes the new manifest the bundle. What neither of the two manifests
-names is removed afterwards, and whatever a killed process left, by the next one.
+New files are written under names with the hash of their content, and synced to disk. The old manifest is saved as
+manifest.previous.json, and renaming the new manifest installs the bundle. Files of neither manifest are removed
+afterwards, and those of a killed process by the next one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from edgerec.runtime.manifest import (
     read_manifest,
     unreadable,
 )
-from edgerec.runtime.patch.patchfile import BYTES_A_RUN, Parts, PatchFile, most_inflated, most_made
-from edgerec.runtime.patch.rebuild import Rebuilding, Side, write_tables
+from edgerec.runtime.patch.patchfile import BYTES_A_RUN, PatchFile, PatchStream, most_inflated, most_result_bytes
+from edgerec.runtime.patch.rebuild import RowSources, TablesBuilder, write_tables
 from edgerec.signatures import PublicKey, read_public_keys
 
 _UNFINISHED = re.compile(rf"\.({OURS.pattern})\.[0-9a-f]+\.part")
@@ -41,24 +41,24 @@ _HASHED = re.compile(r".+-([0-9a-f]{12})\.[a-z]+")
 def apply_patch(
     folder: str | Path, patch: str | Path | bytes, *, trusted: PublicKey | Iterable[PublicKey] | None = None
 ) -> bool:
-    """Make the bundle in `folder` the one that a patch leads to.
+    """Apply a patch to the bundle in `folder`. Applying the same patch twice is a no-op.
 
     Args:
-        patch: a file that `edgerec diff` made, or its bytes.
-        trusted: public keys, one of which must have signed the bundle and what is made of it.
+        patch: a file that `edgerec diff` wrote, or its bytes.
+        trusted: public keys, one of which must have signed the old and the new bundle.
 
     Returns:
-        Whether anything was to be done: a patch that was applied already is none of an error.
+        False if the patch was applied before.
 
     Raises:
-        PatchError: damaged, too new, or made for another bundle; nothing was changed.
-        SignatureError: none of the trusted keys signed the bundle, or the one that the patch leads to.
-        BundleError: there is no whole bundle.
+        PatchError: the patch is damaged, too new, or for another bundle; nothing was changed.
+        SignatureError: none of the trusted keys signed the old or the new bundle.
+        BundleError: the bundle is missing or damaged.
         StorageError: the file system refuses.
     """
     folder = Path(folder)
     keys = None if trusted is None else read_public_keys(trusted)
-    whole = read_manifest(folder, keys).nbytes  # says what is wrong with a folder that cannot be locked
+    whole = read_manifest(folder, keys).nbytes  # reports errors before the folder is locked
     file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch), whole)
     with locked(folder):
         before = manifest_bytes(folder)
@@ -73,12 +73,12 @@ def apply_patch(
 
 
 def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] | None = None) -> None:
-    """Make the bundle in `folder` what it was before the last patch.
+    """Restore the bundle in `folder` to the version before the last patch.
 
     Raises:
         PatchError: there is nothing to undo.
-        SignatureError: none of the trusted keys signed what it was.
-        BundleError: there is no whole bundle, or what it was is not whole.
+        SignatureError: none of the trusted keys signed the old version.
+        BundleError: the current or the old version is missing or damaged.
         StorageError: the file system refuses.
     """
     folder = Path(folder)
@@ -102,22 +102,22 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
 
 
 def clean(folder: Path) -> None:
-    """Remove what belongs to no version of the bundle, such as a killed process leaves. Call it with the lock held."""
-    kept = {FILE_NAME, PREVIOUS_NAME}
+    """Remove files that belong to no version of the bundle. The caller holds the lock."""
+    needed = {FILE_NAME, PREVIOUS_NAME}
     try:
-        kept |= {entry.name for entry in read_manifest(folder).files}
+        needed |= {entry.name for entry in read_manifest(folder).files}
         if (folder / PREVIOUS_NAME).is_file():
-            kept |= {entry.name for entry in parse_manifest(manifest_bytes(folder, PREVIOUS_NAME), folder).files}
+            needed |= {entry.name for entry in parse_manifest(manifest_bytes(folder, PREVIOUS_NAME), folder).files}
     except BundleError:
         return
     for path in folder.iterdir():
-        if path.name not in kept and (OURS.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
-            with suppress(OSError):  # Windows deletes no file that is mapped; the next time it will
+        if path.name not in needed and (OURS.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name)):
+            with suppress(OSError):  # Windows does not delete mapped files; the next call will
                 path.unlink(missing_ok=True)
 
 
 class _Application:
-    """One patch on its way to one bundle."""
+    """The application of one patch to one bundle."""
 
     def __init__(
         self, folder: Path, file: PatchFile, before: bytes, base: Manifest, keys: dict[str, Any] | None
@@ -135,14 +135,14 @@ class _Application:
                 f"{self.file.name} was made for another bundle than the one in {self.folder}; apply the patches in "
                 "their order, or get the whole bundle"
             )
-        most = most_made(self.base.nbytes, self.file.inflated_bytes)
+        most = most_result_bytes(self.base.nbytes, self.file.inflated_bytes)
         fields = header["manifest"]
         manifest = self._joined(fields, self.before, int(fields["bytes"]), min(most, MOST_BYTES), parts)
         self._compare(FILE_NAME, manifest, str(fields["sha256"]))
         result = parse_manifest(manifest, self.folder / FILE_NAME, self.keys)
         if result.nbytes > most:
             raise self.file.damaged(f"it makes {result.nbytes} bytes where {most} are the most for this bundle")
-        # The new manifest is signed as it should be: only now is the rest of the stream inflated.
+        # The rest of the stream is inflated only after the signature of the new manifest was checked.
         opened = Bundle(self.folder, trusted=None)  # compares every sha256 that the patch relies on
         for fields, entry in self._new_files(result, header):
             source = fields["from"]
@@ -156,8 +156,8 @@ class _Application:
         self._replace(manifest)
         return True
 
-    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: Parts) -> bytes:
-        """The content of a file that is copied from another, but for what is inserted."""
+    def _joined(self, fields: Mapping[str, Any], base: bytes, size: int, most: int, parts: PatchStream) -> bytes:
+        """Return the content of a new file, from copies of another file and inserted bytes."""
         if not 0 <= size <= most:
             raise self.file.damaged(f"a file of {size} bytes")
         copies = parts.copies(int(fields["copies"]), len(base), size, BYTES_A_RUN)
@@ -168,25 +168,25 @@ class _Application:
             raise self.file.damaged(f"it makes another {name} than it promises")
 
     def _is_new(self, entry: FileEntry) -> bool:
-        """Whether a file is not there yet. Raises PatchError for a name that does not follow the content."""
+        """Return True if a file is new. Raises PatchError for a name without the hash of its content."""
         hashed = _HASHED.fullmatch(entry.name)
         if not OURS.fullmatch(entry.name) or hashed is None or not entry.sha256.startswith(hashed[1]):
             raise self.file.damaged(f"a file named {entry.name!r}")
         return entry not in self.base.files
 
     def _new_files(self, result: Manifest, header: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], FileEntry]]:
-        """The graphs and other files that are to be made, with what the header says of each."""
+        """Return the new graphs and other files, with their entries in the header."""
         wanted = {entry.name: entry for entry in result.files if entry != result.tables and self._is_new(entry)}
-        told = [(fields, str(fields["file"])) for fields in header["files"]]
-        if sorted(name for _, name in told) != sorted(wanted):
+        entries = [(fields, str(fields["file"])) for fields in header["files"]]
+        if sorted(name for _, name in entries) != sorted(wanted):
             raise self.file.damaged("it brings other files than its manifest names")
-        return [(fields, wanted[name]) for fields, name in told]
+        return [(fields, wanted[name]) for fields, name in entries]
 
     @staticmethod
     def _entry(manifest: Manifest, name: str) -> FileEntry:
         return {entry.name: entry for entry in manifest.files}[name]
 
-    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: Parts) -> None:
+    def _write_tables(self, opened: Bundle, header: Mapping[str, Any], result: Manifest, parts: PatchStream) -> None:
         rows = {
             name: (0 if old is None else old.rows, 0 if new is None else new.rows)
             for name, old, new in (
@@ -194,12 +194,12 @@ class _Application:
                 ("user", self.base.users, result.users),
             )
         }
-        most = 2 * result.tables.bytes  # a row takes half a byte at least
-        sides = {name: Side.read(fields, parts, *rows[name], most) for name, fields in header["sides"].items()}
-        rebuilding = Rebuilding(opened.section, self.base, result, sides)
+        most = 2 * result.tables.bytes  # a row takes at least half a byte
+        sides = {name: RowSources.read(fields, parts, *rows[name], most) for name, fields in header["sides"].items()}
+        builder = TablesBuilder(opened.section, self.base, result, sides)
         name = result.tables.name
         with atomic_write(self.folder / name) as stream:
-            if write_tables(stream, header, parts, rebuilding, result) != result.tables.sha256:
+            if write_tables(stream, header, parts, builder, result) != result.tables.sha256:
                 raise self.file.damaged(f"it makes another {name} than it promises")
 
     def _replace(self, manifest: bytes) -> None:
@@ -221,7 +221,7 @@ def _read(path: Path) -> bytes:
 
 
 def _sha256_of(path: Path, entry: FileEntry) -> str | None:
-    """Of a file; None where it is missing or has another size."""
+    """Return the sha256 of a file; None if it is missing or has another size."""
     try:
         with open_plain(path) as stream:
             if os.fstat(stream.fileno()).st_size != entry.bytes:

@@ -1,33 +1,38 @@
-"""Layouts: how a table lies in the tables file. Adding one here is all it takes to be exported and tested."""
+"""Layouts: formats in which a table is stored. A layout in `LAYOUTS` is exported, and tested by the contract suite."""
 
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec_export.layouts.base import Bounds, Placed, Plan, Run, Scales, Sections
+from edgerec_export.layouts.base import BlockGroup, Bounds, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.bitmask import BITMASK
-from edgerec_export.layouts.choice import Choice, Layout, Share, Wish
 from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
 from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
 from edgerec_export.layouts.mixed import Dense, Mixed
+from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), ELL, Csc(), BITMASK)}
 
 
 BLOCKED = ("dense", "mixed")
-"""Layouts that keep the leading values of rows, in blocks."""
+"""Layouts that store the leading values of rows, in blocks."""
 
 
 def layout(name: str) -> Layout:
-    """Raises UnsupportedError where there is no such layout."""
+    """Return the layout of this name. Raises UnsupportedError if there is none."""
     if name not in LAYOUTS:
         raise UnsupportedError(f"there is no layout {name!r}; there are: {', '.join(['auto', *sorted(LAYOUTS)])}")
     return LAYOUTS[name]
 
 
 def lookup_layout(name: str, kind: str) -> Layout:
-    """In what a table of some kind is stored that is only looked up, beside items in layout `name`: in the same; not
-    by column, and rows that are prefixes without columns of their values."""
+    """Return the layout of a table whose rows are only looked up, in a bundle whose items have layout `name`.
+
+    It is the same layout, except that csc becomes ell, and that prefix rows need no columns and become mixed.
+
+    Args:
+        kind: of the table, as `Table.kind`.
+    """
     if name in BLOCKED:
         return LAYOUTS[name]
     if kind != "sparse":
@@ -39,16 +44,16 @@ __all__ = [
     "BLOCKED",
     "LAYOUTS",
     "VALUES_AT_ONCE",
+    "BlockGroup",
     "Bounds",
-    "Choice",
     "Layout",
+    "LayoutVariant",
     "Placed",
-    "Plan",
-    "Run",
     "Scales",
     "Sections",
-    "Share",
-    "Wish",
+    "TableAllocation",
+    "TablePlan",
+    "TableRequest",
     "layout",
     "lookup_layout",
 ]

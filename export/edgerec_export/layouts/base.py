@@ -1,4 +1,4 @@
-"""What a layout is: where the rows of a table go, how they are packed, and the graph pieces that read them."""
+"""Plan of a stored table: where its rows go, how they are packed, and the graph nodes that read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
     FARTHEST,
     LARGEST,
@@ -30,26 +30,27 @@ from edgerec_export.values import (
 )
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
-"""dtype and shape of each array of a table, by the suffix of its name in the tables file; '' is its values."""
+"""dtype and shape of each array of a table, by the suffix of its name in the tables file; the values have suffix ''."""
 Arrays = Mapping[str, NDArray[Any]]
 ROWS_AT_ONCE = 1 << 16
-"""Bounds the memory of copies while a table is packed."""
+"""Rows that are packed at a time, which limits the memory of copies."""
 SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
 
 
 RowsOf = Callable[[NDArray[np.int64], Block], Slots]
-"""Rows of the table, by their numbers there, for a block."""
+"""A function of row numbers in the table and a block that returns the rows."""
 Put = Callable[[Block, int, NDArray[Any], Slots], None]
-"""Place (m, width) values or codes around 0, from a row of a block on; and what they were made of."""
+"""A function that stores (m, width) values or signed codes of a block, from one of its rows on; the last argument has
+the original rows."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What no score of a block is above, for a user of length 1.
+    """Upper bounds of the scores of each block, for a user vector of length 1.
 
     Attributes:
-        products: (blocks,) float32, of what `add_scores` makes.
-        cosines: (blocks,) float32, of that times the inverse lengths as they are stored; None where none ship.
+        products: (blocks,) float32, bounds of the scores that `add_scores` computes.
+        cosines: (blocks,) float32, bounds of those scores times the stored inverse norms; None without inverse norms.
     """
 
     products: NDArray[np.float32]
@@ -58,13 +59,13 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Placed:
-    """A planned table that has its place in the tables file.
+    """A planned table with its place in the tables file.
 
     Attributes:
-        name: of its values there; other arrays add their suffix.
-        tensors: by suffix.
-        scales: (blocks,) float32 for integers with one scale a block.
-        top_scale: what stored row scales are multiplied by.
+        name: of its values in the tables file; other arrays add their suffix.
+        tensors: its arrays, by suffix.
+        scales: (blocks,) float32 for integers with one scale a block; None otherwise.
+        top_scale: the factor of stored row scales.
         bounds: see `Scales`.
     """
 
@@ -75,18 +76,18 @@ class Placed:
     bounds: Bounds | None = None
 
     def table(self, g: Graph, suffix: str) -> Name:
-        """An array of the table, whole."""
+        """Add a whole array of the table to a graph, and return its name."""
         return g.table(self.name + suffix, self.tensors[suffix])
 
 
 @dataclass(frozen=True)
 class Scales:
-    """What packing found out.
+    """Scales and score bounds of a packed table.
 
     Attributes:
         blocks: (blocks,) float32 for integers with one scale a block; None otherwise.
-        top: what stored row scales are multiplied by.
-        bounds: of a table with several runs, which need not all be scored; else None.
+        top: the factor of stored row scales.
+        bounds: score bounds of a table with several block groups, of which some can be skipped; None otherwise.
     """
 
     blocks: NDArray[np.float32] | None = None
@@ -94,23 +95,23 @@ class Scales:
     bounds: Bounds | None = None
 
 
-class Run(NamedTuple):
-    """Neighbouring blocks, by their numbers, and their rows."""
+class BlockGroup(NamedTuple):
+    """Neighbouring blocks that are scored together or skipped together: block numbers, and row numbers."""
 
     blocks: range
     rows: range
 
 
 @dataclass(frozen=True)
-class Plan(ABC):
-    """Where every value of a table goes, before any value is moved.
+class TablePlan(ABC):
+    """The place of every value of a table, known before any value is packed.
 
     Attributes:
-        layout: its name.
-        blocks: of the flat vector of values, in row order; raw ids ascend inside each.
-        order: (n_rows,) the table's row in each place of the bundle.
+        layout: name of the layout.
+        blocks: blocks of the flat vector of values, in row order; raw ids ascend inside each block.
+        order: (n_rows,) the table's row number of each row of the bundle.
         d: dimensions of a decoded row.
-        scaled: what of integers has a scale of its own: the 'table', a 'block', or a 'row', as float16 in section 's'.
+        scaled: the unit that has one scale, for integers: 'table', 'block', or 'row' (float16 in section 's').
     """
 
     layout: str
@@ -120,7 +121,7 @@ class Plan(ABC):
     scaled: str = "table"
 
     leading: ClassVar[bool] = True
-    """Whether a row's values are its first dimensions."""
+    """True if the stored values of a row are its first dimensions."""
 
     @property
     def n_rows(self) -> int:
@@ -136,43 +137,43 @@ class Plan(ABC):
 
     @property
     def n_values(self) -> int:
-        """Values that have a place, padding included."""
+        """Number of stored values, with padding."""
         return sum(block.n_values for block in self.blocks)
 
     def n_scales(self) -> int:
-        """Scales that the graphs hold."""
+        """Return the number of scales that are constants of the graphs."""
         if not self.is_integer:
             return 0
         return {"table": 1, "block": len(self.blocks), "row": 0}[self.scaled]
 
     @property
     def has_one_scale(self) -> bool:
-        """Whether all scores are the same multiple of sums of products of codes."""
+        """True if all scores are the same multiple of integer sums of products."""
         return self.n_scales() == 1
 
     @property
     def column_type(self) -> str:
-        """Of numbers of dimensions."""
+        """dtype of dimension numbers."""
         return "uint8" if self.d <= 256 else "uint16"
 
     @property
     def sums_type(self) -> str:
-        """Of the pieces that `add_scores` makes."""
+        """dtype of the pieces that `add_scores` returns."""
         return "float32"
 
     def sections(self) -> Sections:
-        """The arrays of the table."""
+        """Return dtype and shape of every array of the table."""
         own: Sections = {"": (STORED[self.precision], (sum(block.stored for block in self.blocks) + 1,))}
         if self.scaled == "row" and self.is_integer:
             own["s"] = ("float16", (self.n_rows,))
         return own
 
-    def runs(self) -> list[Run]:
-        """Blocks that are scored together or not at all, that of the longest rows first; one where all always are."""
-        return [Run(range(len(self.blocks)), range(self.n_rows))]
+    def block_groups(self) -> list[BlockGroup]:
+        """Return the groups of blocks that can be skipped, the longest rows first; one group if none can."""
+        return [BlockGroup(range(len(self.blocks)), range(self.n_rows))]
 
     def flat(self, placed: Placed) -> Flat:
-        """The values as the graphs see them."""
+        """Return the flat vector of values, as graphs read it."""
         return Flat(
             placed.name,
             placed.tensors[""].offset,
@@ -184,29 +185,30 @@ class Plan(ABC):
 
     @abstractmethod
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
-        """Move a table's values to their places in `out`, an array for each section, quantising on the way."""
+        """Quantise the values of a table and store them in `out`, which has an array for each section."""
 
     @abstractmethod
     def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
-        """(len(places), d) the shipped rows in these places: float32, or int32 codes around 0."""
+        """Return the (len(places), d) stored rows: float32, or signed int32 codes."""
 
     @abstractmethod
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
-        """Look rows up: [...] int64 -> [..., d]. numpy: unpack(arrays, rows)."""
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
+        """Add the nodes that look rows up: [...] int64 -> [..., d]. numpy: unpack(arrays, rows)."""
 
     @abstractmethod
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
-        """Score every row of the table for each user: [B, d] -> pieces [B, rows of the piece], in row order.
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
+        """Add the nodes that score every row for each user: [B, d] -> pieces [B, rows of the piece], in row order.
 
-        Where there are several `runs`, `blocks` may name one of them.
+        Products of integers are exact. The pieces are sums of dtype `sums_type`: the caller applies the scale of the
+        user, and that of a table with one scale, to the few scores of the answer.
+        numpy: user @ unpack(arrays, all).T * scales
 
-        In integers the products are exact. What is the same for a whole answer, the user's own scale and that of a
-        table with one, is applied by the caller to the few scores that are returned: the pieces are then `sums`, of
-        type `sums_type`. numpy: user @ unpack(arrays, all).T * scales
+        Args:
+            blocks: the blocks of one of `block_groups`, to score no others.
         """
 
     def row_scales(self, arrays: Arrays, scales: Scales, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(places),) float32; ones for floats."""
+        """Return the (len(places),) float32 scale of each row; ones for floats."""
         if not self.is_integer:
             return np.ones(len(places), np.float32)
         if scales.blocks is None:
@@ -214,11 +216,11 @@ class Plan(ABC):
         return scales.blocks[self.block_of(places) if len(scales.blocks) > 1 else np.zeros(len(places), np.int64)]
 
     def value_starts(self) -> list[int]:
-        """The number of each block's first value among all values."""
+        """Return the index of each block's first value."""
         return [0, *itertools.accumulate(block.n_values for block in self.blocks)][:-1]
 
     def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
-        """Quantise and place the rows of every block, some at a time."""
+        """Quantise and store the rows of every block, `ROWS_AT_ONCE` at a time."""
         out[""][-1] = NO_VALUE[self.precision]
         top = self._top_scale(rows_of, coder) if "s" in out else np.float32(1)
         scales = self._scales(coder, rows_of)
@@ -242,7 +244,7 @@ class Plan(ABC):
         return Scales(scales if self.n_scales() else None, top)
 
     def _scales(self, coder: Coder, rows_of: RowsOf) -> NDArray[np.float32]:
-        """(n_scales,) of the table or of its blocks, each chosen on some of its rows."""
+        """Return the (n_scales,) scales of the table or of its blocks, each fitted to a sample of rows."""
 
         def some(blocks: Sequence[Block]) -> list[NDArray[np.float32]]:
             every = -(-sum(block.rows for block in blocks) // SAMPLE)
@@ -250,27 +252,27 @@ class Plan(ABC):
                 rows_of(self.order[block.first : block.first + block.rows : every], block).values for block in blocks
             ]
 
-        asked = {0: [], 1: [self.blocks]}.get(self.n_scales(), [(block,) for block in self.blocks])
+        scaled_together = {0: [], 1: [self.blocks]}.get(self.n_scales(), [(block,) for block in self.blocks])
         found, met = [], Counter[tuple[int, str]]()
-        for blocks in asked:
+        for blocks in scaled_together:
             kind = blocks[0].width, blocks[0].precision
-            kept = None if coder.shipped is None else coder.shipped.scale_of(blocks[0], met[kind])
+            previous = None if coder.previous is None else coder.previous.scale_of(blocks[0], met[kind])
             met[kind] += 1
-            found.append(coder.scale(some(blocks), blocks[0].precision) if kept is None else kept)
+            found.append(coder.scale(some(blocks), blocks[0].precision) if previous is None else previous)
         return np.array(found, np.float32)
 
     def _top_scale(self, rows_of: RowsOf, coder: Coder) -> np.float32:
-        """What no row's scale exceeds; that of an older bundle to follow, where the rows' are not far above it."""
+        """Return the largest row scale; that of the older bundle unless the largest one is far above it."""
         largest = TINY
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
                 values = rows_of(places[part], block).values
                 largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
-        kept = None if coder.shipped is None else coder.shipped.top
-        return np.float32(largest) if kept is None or largest > kept * FARTHEST else kept
+        previous = None if coder.previous is None else coder.previous.top
+        return np.float32(largest) if previous is None or largest > previous * FARTHEST else previous
 
     def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(len(places),) the number of the block that each row is in."""
+        """Return the (len(places),) block number of each row."""
         firsts = [block.first for block in self.blocks[1:]]
         return np.searchsorted(firsts, places, side="right")

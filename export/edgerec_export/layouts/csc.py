@@ -1,10 +1,10 @@
-"""Blocked CSC: the values of one dimension side by side, each with its row; for users with few active dimensions.
+"""Blocked CSC layout: the values of one dimension form blocks, each value with its row; for sparse users.
 
     dimension 3   [v r][v r][v r] ... 256 a block      scores[row] += value * user[dimension],
     dimension 7   [v r][v r][v r] ... 256 a block      for the blocks whose dimension is active in the user
 
-Rows are counted within stretches of 65,536, so that two bytes name one; a block belongs to one dimension of one
-stretch. Looking a row up means to search its stretch: a bundle that has the bytes carries its rows in ELL as well.
+Rows are numbered within stretches of 65,536, so that a row number takes two bytes; a block belongs to one dimension of
+one stretch. Looking a row up searches its stretch, so a bundle can store a second copy of its rows in ELL.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
-from edgerec_export.layouts.choice import Choice, Wish
-from edgerec_export.onnx import Graph, Name, Rows, Tensor, centred
+from edgerec_export.layouts.base import Arrays, Placed, Scales, Sections, TablePlan
+from edgerec_export.layouts.variants import LayoutVariant, TableRequest
+from edgerec_export.onnx import DecodedRows, Graph, Name, Tensor, centred
 from edgerec_export.values import SAMPLE, STORED, ZERO, ZERO4, Block, Coder, chunks
 
 BLOCK = 256
-"""Values a block: 1M x 64 at 10 % with blocks of 1,024 takes 8.2 % of dense, with 256 7.8 %."""
+"""Values of a block: a 1M x 64 table with 10 % nonzero values takes 7.8 % of dense with 256, 8.2 % with 1,024."""
 STRETCH = 1 << 16
-"""Rows that are numbered together: two bytes name one."""
+"""Rows of a stretch, whose row numbers take two bytes."""
 MOST_PARTS = 16
 
 
 def list_lengths(table: Table, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(stretches, d) values of each dimension in each stretch of rows."""
+    """Return the (stretches, d) numbers of values of each dimension in each stretch."""
     found = [np.count_nonzero(table.rows(order[part]), axis=0) for part in chunks(len(order), STRETCH)]
     return np.array(found, np.int64)
 
 
 @dataclass(frozen=True)
-class CscPlan(Plan):
+class CscPlan(TablePlan):
     """A planned CSC table of n blocks: sections '' (n x 256 values), 'r' (n, 256) uint16 rows within the stretch,
     'c' (n,) dimension, 'k' (n,) uint16 stretch. int4 packs each block: byte i holds values i and i + 128.
 
     Attributes:
-        lengths: (stretches, d) values of each list.
+        lengths: (stretches, d) number of values of each list.
     """
 
     lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
@@ -56,7 +56,7 @@ class CscPlan(Plan):
 
     @property
     def _entries(self) -> int:
-        """Entries of the flat vector that a block takes."""
+        """Entries of the flat vector in a block."""
         return BLOCK // 2 if self.precision == "int4" else BLOCK
 
     def sections(self) -> Sections:
@@ -72,19 +72,19 @@ class CscPlan(Plan):
         plain, scale = Coder(None), np.float32(1)
         if self.is_integer:
             some = table.rows(self.order[:: -(-self.n_rows // SAMPLE)])
-            before = None if coder.shipped is None else coder.shipped.scale_of(self.blocks[0], 0)
-            scale = plain.scale([some[some != 0][:, None]], self.precision) if before is None else before
+            previous = None if coder.previous is None else coder.previous.scale_of(self.blocks[0], 0)
+            scale = plain.scale([some[some != 0][:, None]], self.precision) if previous is None else previous
         entries = out[""].reshape(-1, self._entries)
         at = 0
         for number, part in enumerate(chunks(self.n_rows, STRETCH)):
             values = table.rows(self.order[part])
             for dimension in range(self.d):
-                kept = np.flatnonzero(values[:, dimension])
+                used = np.flatnonzero(values[:, dimension])
                 n = int(self._per_list[number, dimension])
                 if n == 0:
                     continue
                 rows, padded = np.zeros(n * BLOCK, np.uint16), np.zeros(n * BLOCK, np.float32)
-                rows[: kept.size], padded[: kept.size] = kept, values[kept, dimension]
+                rows[: used.size], padded[: used.size] = used, values[used, dimension]
                 entries[at : at + n] = self._stored(padded.reshape(n, BLOCK), plain, scale)
                 out["r"][at : at + n], out["c"][at : at + n] = rows.reshape(n, BLOCK), dimension
                 out["k"][at : at + n] = number
@@ -120,8 +120,8 @@ class CscPlan(Plan):
             return np.concatenate([entries & 15, entries >> 4], axis=1).astype(np.int32) - ZERO4
         return entries.astype(np.int32) - ZERO if self.precision == "int8" else entries.astype(np.float32)
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
-        """By a search of the row's stretch, one row after the other: 0.3 ms each in a stretch of 400,000 values."""
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
+        """Add the nodes that search the stretch of each row: 0.3 ms a row in a stretch of 400,000 values."""
         kind = "uint8" if self.is_integer else "float32"
         scale = None
         if placed.scales is not None:
@@ -147,9 +147,9 @@ class CscPlan(Plan):
 
         found = g.each(g.reshape(rows, -1), "int64", [], find, (kind, [self.d]))
         shape = g.op("Concat", g.op("Shape", rows), g.ints(self.d), axis=0)
-        return Rows(g.op("Reshape", found, shape, allowzero=1), scale)
+        return DecodedRows(g.op("Reshape", found, shape, allowzero=1), scale)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         def score(body: Graph, one: Name) -> Name:
             pieces = [self._scores(body, placed, one, part) for part in self._parts()]
             return body.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
@@ -157,12 +157,12 @@ class CscPlan(Plan):
         return [g.each(user.centred(g), "float32", [self.d], score, ("float32", [self.n_rows]))]
 
     def _parts(self) -> Iterator[range]:
-        """Stretches that are scored together: what is made of their values stays in the cache, and in little memory."""
+        """Return groups of stretches that are scored one after the other, which limits memory to a few stretches."""
         count = len(self.lengths)
         return (range(part.start, part.stop) for part in chunks(count, -(-count // MOST_PARTS)))
 
     def _scores(self, g: Graph, placed: Placed, user: Name, part: range) -> Name:
-        """(rows of some stretches,) scores for one user (d,)."""
+        """Add the scores of some stretches for one user: (d,) -> (rows,)."""
         firsts = np.concatenate([[0], np.cumsum(self._per_list.sum(1))])
         some = slice(int(firsts[part.start]), int(firsts[part.stop]))
         rows = min(part.stop * STRETCH, self.n_rows) - part.start * STRETCH
@@ -183,7 +183,7 @@ class CscPlan(Plan):
         return g.op("ScatterElements", empty, g.reshape(target, -1), g.reshape(products, -1), axis=0, reduction="add")
 
     def _some(self, g: Graph, placed: Placed, suffix: str, some: slice) -> Name:
-        """The entries of some blocks in one of the table's arrays."""
+        """Add the entries of some blocks of one of the table's arrays."""
         whole, n = placed.tensors[suffix], some.stop - some.start
         shape = (n, *whole.shape[1:]) if suffix else (n, self._entries)
         each = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(whole.dtype).itemsize
@@ -193,7 +193,7 @@ class CscPlan(Plan):
         return g.table(name, Tensor(whole.offset + some.start * each, whole.dtype, shape))
 
     def _values(self, g: Graph, placed: Placed, chosen: Name, some: slice | None = None) -> Name:
-        """[chosen, 256] float32 of some blocks; codes around 0 for integers."""
+        """Add [chosen, 256] float32 values of some blocks; signed codes for integers."""
         entries = g.op("Gather", self._some(g, placed, "", some or slice(0, self._n_blocks)), chosen)
         if self.precision == "int4":
             low = g.op("BitwiseAnd", entries, g.constant(15, "uint8"))
@@ -205,22 +205,22 @@ class CscPlan(Plan):
 
 
 def _zero(g: Graph) -> Name:
-    """A zero [1] that onnxruntime cannot know before a run."""
+    """Return a zero [1] that depends on an input, so that onnxruntime cannot fold it."""
     if g.zero is None:
         raise ValueError("name an input with depend_on first")
     return g.zero
 
 
 class Csc:
-    """Values by dimension; rows in the order of their ids."""
+    """The layout with values by dimension, and rows in the order of their ids."""
 
     name = "csc"
     scores_rows = False
 
-    def choices(self, wish: Wish) -> list[Choice]:
-        return [Choice()]
+    def variants(self, request: TableRequest) -> list[LayoutVariant]:
+        return [LayoutVariant()]
 
-    def plan(self, wish: Wish, choice: Choice) -> Plan:
-        lengths = list_lengths(wish.table, wish.rows_by_id)
-        block = Block(wish.d, wish.table.n_rows, 0, 0, int(lengths.sum()), 0, wish.precision)
-        return CscPlan(self.name, (block,), wish.rows_by_id, wish.d, "table", lengths)
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
+        lengths = list_lengths(request.table, request.rows_by_id)
+        block = Block(request.d, request.table.n_rows, 0, 0, int(lengths.sum()), 0, request.precision)
+        return CscPlan(self.name, (block,), request.rows_by_id, request.d, "table", lengths)

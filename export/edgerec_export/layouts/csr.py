@@ -1,9 +1,9 @@
-"""CSR: values and their columns row after row, and where each row starts.
+"""CSR layout: values and columns row after row, with a pointer to the start of each row.
 
     pointers [0, 2, 3, ...]   values [v v | v | ...]   columns [c c | c | ...]
 
-Rows keep the order of their ids and may have any number of values. A catalogue is scored by decoding some rows at a
-time: ELL holds the same values without pointers and scores them ten times as fast.
+Rows are in the order of their ids and have any number of values. Scoring decodes a few rows at a time: ELL stores the
+same values without pointers and scores them ten times as fast.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Scales, Sections
-from edgerec_export.layouts.choice import Choice, Wish
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, add_scattered, add_scores_by_decoding, slots
+from edgerec_export.layouts.base import Arrays, Placed, Scales, Sections, TablePlan
+from edgerec_export.layouts.variants import LayoutVariant, TableRequest
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, add_scattered, add_scores_by_decoding, slots
 from edgerec_export.values import Block, Coder, fetch, store
 
 
 @dataclass(frozen=True)
-class CsrPlan(Plan):
+class CsrPlan(TablePlan):
     """A planned CSR table of one block: sections '' (values), 'c' (columns), 'p' (n_rows + 1 pointers, int32).
 
     Attributes:
-        counts: (n_rows,) values of the row in each place.
+        counts: (n_rows,) number of values of each row.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -43,9 +43,9 @@ class CsrPlan(Plan):
             return slots(table.rows(rows), widest)
 
         def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
-            kept = np.arange(widest) < self.counts[first : first + len(values), None]
-            store(out[""], values[kept], int(pointers[first]), block)
-            out["c"][pointers[first] : pointers[first + len(values)]] = rows.columns[kept]
+            used = np.arange(widest) < self.counts[first : first + len(values), None]
+            store(out[""], values[used], int(pointers[first]), block)
+            out["c"][pointers[first] : pointers[first + len(values)]] = rows.columns[used]
 
         return self.pack_rows(out, coder.plain(), rows_of, put)
 
@@ -57,7 +57,7 @@ class CsrPlan(Plan):
         full[row, arrays["c"][index]] = fetch(arrays[""], index, self.blocks[0])
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         pointers = placed.table(g, "p")
@@ -69,33 +69,33 @@ class CsrPlan(Plan):
         values = flat.gather(g, index, None)
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(index, -1), axis=0)
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", index), allowzero=1)
-        return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, None))
+        return DecodedRows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, None))
 
     @staticmethod
     def _pointers(g: Graph, flat: Flat, pointers: Name, row: Name) -> Name:
         found = g.op("Gather", pointers, row)
         return found if flat.index_type == "int32" else g.cast(found, flat.index_type)
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
-        def decode(body: Graph, rows: Name) -> Rows:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
+        def decode(body: Graph, rows: Name) -> DecodedRows:
             return self.add_rows(body, placed, rows)
 
         return [add_scores_by_decoding(g, user, self.n_rows, self.d, decode, self.has_one_scale)]
 
 
 class Csr:
-    """Rows in the order of their ids, with pointers."""
+    """The layout with rows in the order of their ids, and pointers."""
 
     name = "csr"
     scores_rows = True
 
-    def choices(self, wish: Wish) -> list[Choice]:
-        return [Choice()]
+    def variants(self, request: TableRequest) -> list[LayoutVariant]:
+        return [LayoutVariant()]
 
-    def plan(self, wish: Wish, choice: Choice) -> Plan:
-        counts = wish.counts[wish.rows_by_id]
-        block = _csr_block(len(counts), int(counts.sum()), wish.d, wish.precision)
-        return CsrPlan(self.name, (block,), wish.rows_by_id, wish.d, wish.scales, counts)
+    def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
+        counts = request.counts[request.rows_by_id]
+        block = _csr_block(len(counts), int(counts.sum()), request.d, request.precision)
+        return CsrPlan(self.name, (block,), request.rows_by_id, request.d, request.scales, counts)
 
 
 def _csr_block(rows: int, n_values: int, d: int, precision: str) -> Block:

@@ -1,10 +1,10 @@
-"""ELL: rows with about as many values side by side, each value with its column.
+"""ELL layout: rows with similar numbers of values form a block, and each value has its column.
 
     2 values   [v c][v c]   [v c][v c]  ...         score = sum over a row's slots of value * user[column]
     5 values   [v c][v c][v c][v c][v c]  ...
 
-A row's place follows from its number, so that no pointers are stored, and scoring needs no scatter: one
-GatherElements on the user's vector a block. For tables whose rows keep any positions, and any user.
+The place of a row follows from its number, so no pointers are stored. Scoring takes one GatherElements on the user's
+vector for each block and no scatter. It serves sparse tables with any pattern, and dense users.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec_export.layouts.base import Arrays, Placed, Plan, Run, Scales, Sections
-from edgerec_export.layouts.choice import ByCount, Price, runs_of
-from edgerec_export.onnx import Flat, Graph, Name, Rows, Slots, Tensor, add_scattered, centred, slots
+from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, Sections, TablePlan
+from edgerec_export.layouts.variants import ByCount, ScoringCost, block_groups_of
+from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor, add_scattered, centred, slots
 from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
 
 VALUES_AT_ONCE = 1 << 17
-"""Values that are scored together: what is made of them stays in the cache, which takes two thirds of the time."""
+"""Number of values scored at a time: their products stay in the cache, which takes two thirds of the time."""
 
 
 @dataclass(frozen=True)
-class EllPlan(Plan):
+class EllPlan(TablePlan):
     """A planned ELL table: sections '' (values), 'c' (columns, by value)."""
 
     leading = False
@@ -35,8 +35,8 @@ class EllPlan(Plan):
     def sections(self) -> Sections:
         return {**super().sections(), "c": (self.column_type, (self.n_values,))}
 
-    def runs(self) -> list[Run]:
-        return runs_of(self.blocks)
+    def block_groups(self) -> list[BlockGroup]:
+        return block_groups_of(self.blocks)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
@@ -60,7 +60,7 @@ class EllPlan(Plan):
             full[mine[:, None], arrays["c"][first + index]] = fetch(arrays[""], index, block)
         return full
 
-    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> Rows:
+    def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)
         row = flat.row(g, rows)
         block = flat.block_of(g, row)
@@ -75,9 +75,9 @@ class EllPlan(Plan):
         at = g.op("Add", index, flat.per_block(g, self.value_starts(), block))
         columns = g.op("GatherElements", placed.table(g, "c"), g.reshape(at, -1), axis=0)
         columns = g.op("Reshape", g.cast(columns, "int64"), g.op("Shape", at), allowzero=1)
-        return Rows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
+        return DecodedRows(add_scattered(g, flat, values, columns, valid, self.d), flat.scale_of(g, row, block))
 
-    def add_scores(self, g: Graph, placed: Placed, user: Rows, blocks: range | None = None) -> list[Name]:
+    def add_scores(self, g: Graph, placed: Placed, user: DecodedRows, blocks: range | None = None) -> list[Name]:
         numbers = blocks or range(len(self.blocks))
 
         def score(body: Graph, one: Name) -> Name:
@@ -93,11 +93,11 @@ class EllPlan(Plan):
 
     @staticmethod
     def _parts(block: Block) -> Iterator[slice]:
-        """The rows of a block, some at a time; the halves of int4 cannot be told apart."""
+        """Yield the rows of a block in parts; a block of int4 is one part, since its halves share bytes."""
         return chunks(block.rows, block.rows if block.precision == "int4" else max(1, VALUES_AT_ONCE // block.width))
 
     def _scores(self, g: Graph, placed: Placed, user: Name, number: int, rows: slice) -> Name:
-        """(some rows of a block,) scores for one user (d,)."""
+        """Add the scores of some rows of a block for one user: (d,) -> (rows,)."""
         block, flat = self.blocks[number], self.flat(placed)
         first, n = rows.start * block.width, (rows.stop - rows.start) * block.width
         whole = placed.tensors["c"]
@@ -112,7 +112,7 @@ class EllPlan(Plan):
 
     @staticmethod
     def _values(g: Graph, flat: Flat, number: int, first: int, n: int) -> Name:
-        """(n,) float32 values of a block from its number `first` on, codes around 0 for integers."""
+        """Add (n,) float32 values of a block from index `first` on; signed codes for integers."""
         block = flat.blocks[number]
         if block.precision == "int4":
             table = flat.part(g, number, (block.stored,))
@@ -125,5 +125,5 @@ class EllPlan(Plan):
         return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table
 
 
-ELL = ByCount("ell", Price(1.4, 8000), EllPlan, in_runs=True)
-"""Each value with its column."""
+ELL = ByCount("ell", ScoringCost(1.4, 8000), EllPlan, skips_blocks=True)
+"""The layout with a column for each value."""

@@ -1,13 +1,14 @@
-"""ONNX graphs of a bundle: a builder, what decodes tables in a graph, and the graphs made of layouts' pieces.
+"""ONNX graphs of a bundle: a graph builder, nodes that decode tables, and the graphs themselves.
 
-Layouts make their pieces with `Graph`, `Flat`, `Rows` and the functions that decode. A draft makes its graphs by
-`build_graphs` of a `Model`: each `Side` is a planned table at its place. Of layouts this package knows the types alone.
+Layouts add their nodes with `Graph`, `Flat`, `DecodedRows` and the decoding functions. A draft builds its graphs with
+`build_graphs` from a `Model`, in which each `GraphTable` is a planned table at its place. This package imports layouts
+for their types only.
 """
 
 from edgerec_export.onnx.builder import IR_VERSION, OPSET, Graph, Name, Tensor
 from edgerec_export.onnx.decode import (
+    DecodedRows,
     Flat,
-    Rows,
     Slots,
     add_by_decoding,
     add_scattered,
@@ -16,23 +17,23 @@ from edgerec_export.onnx.decode import (
     rows_a_step,
     slots,
 )
-from edgerec_export.onnx.encoders import POPULAR, TOLERANCE, ShippedEncoder, ShippedScorer, popular_items, shipped
-from edgerec_export.onnx.graphs import Model, Side, build_graphs, joined, placeholder_scales
+from edgerec_export.onnx.encoders import POPULAR, TOLERANCE, StoredEncoder, StoredScorer, popular_items, stored_encoder
+from edgerec_export.onnx.graphs import GraphTable, Model, build_graphs, joined, placeholder_scales
 
 __all__ = [
     "IR_VERSION",
     "OPSET",
     "POPULAR",
     "TOLERANCE",
+    "DecodedRows",
     "Flat",
     "Graph",
+    "GraphTable",
     "Model",
     "Name",
-    "Rows",
-    "ShippedEncoder",
-    "ShippedScorer",
-    "Side",
     "Slots",
+    "StoredEncoder",
+    "StoredScorer",
     "Tensor",
     "add_by_decoding",
     "add_scattered",
@@ -43,6 +44,6 @@ __all__ = [
     "placeholder_scales",
     "popular_items",
     "rows_a_step",
-    "shipped",
     "slots",
+    "stored_encoder",
 ]

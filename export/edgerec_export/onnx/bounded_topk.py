@@ -1,15 +1,15 @@
-"""The best of a large catalogue, exactly, without reading all of it.
+"""Exact top k of a large catalogue with bound-based block skipping.
 
-A score is at most |u| |v| (Cauchy and Schwarz), and of a row with w values only the user's first w count, or at most
-its w largest where values stand anywhere. The run of blocks whose rows can score highest is always scored; the k-th
-best of it is what every other row has to beat. A run whose blocks all stay below that, for every user of the batch, is
-neither read nor scored:
+A score is at most |u| |v| (Cauchy and Schwarz). A row with w values meets only the first w values of the user, or at
+most its w largest in sparse layouts. The group of blocks with the highest bounds is always scored, and its k-th best
+score is the threshold of all other rows. A group is skipped, neither read nor scored, if the bounds of its blocks are
+below the threshold for every user of the batch:
 
-    best k of the first run  ->  threshold [B, 1]
-    for each other run:  any(|u[:w]| * longest row of the block > threshold)  ?  best k of the run  :  nothing
-    best k of what was found
+    best k of the first group  ->  threshold [B, 1]
+    for each other group:  any(|u[:w]| * longest row of the block > threshold)  ?  best k of the group  :  nothing
+    best k of all groups
 
-In budgeted tables the popular items have the wide rows, and the long ones: most users' best are in the first run.
+In budgeted tables popular items have wide and long rows, so the best items of most users are in the first group.
 """
 
 from __future__ import annotations
@@ -22,67 +22,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec_export.onnx.builder import Graph, Name
-from edgerec_export.onnx.decode import Rows
+from edgerec_export.onnx.decode import DecodedRows
 from edgerec_export.onnx.topk import NOTHING, Best, add_best, with_tail
 from edgerec_export.values import TINY
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts import Run
-    from edgerec_export.onnx.graphs import Side
+    from edgerec_export.layouts import BlockGroup
+    from edgerec_export.onnx.graphs import GraphTable
 
 ROUNDING = np.float32(1 + 1e-4)
-"""A bound is this much above: a sum of 1,024 products of float32 is off by less."""
+"""Safety factor of bounds, above the rounding error of a sum of 1,024 float32 products."""
 UNSEEN = np.float32(2.0**-100)
-"""Of a vector whose largest value is 1: above the sum of all squares that are 0 in float32."""
+"""Upper bound of the sum of all squares that are 0 in float32, for a vector whose largest value is 1."""
 
 
-def add_best_of_runs(
+def add_bounded_best(
     g: Graph,
-    items: Side,
-    user: Rows,
+    items: GraphTable,
+    user: DecodedRows,
     exclude: Name,
     k: Name,
     bounds: NDArray[np.float32],
     dtype: str,
     finished: Callable[[Graph, list[Name], range], list[Name]] = lambda _, pieces, __: pieces,
     *,
-    careful: bool = False,
+    avoid_squares: bool = False,
 ) -> Best:
-    """The best k of all items that are not excluded: what `add_best` finds.
+    """Add the nodes that find the best k of all items that are not excluded, with the result of `add_best`.
 
     Args:
-        bounds: (blocks,) what a finished score of a row is at most, for a user of length 1.
-        dtype: of finished scores.
-        finished: makes them of pieces of `add_scores` and the rows that these are of.
-        careful: users' values may be any numbers: none is squared before it is brought near 1, and no user of a batch
-            hides a run that another needs.
+        bounds: (blocks,) upper bounds of finished scores, for a user vector of length 1.
+        dtype: dtype of finished scores.
+        finished: a function of a graph, pieces of `add_scores` and their rows that adds the nodes of finished scores.
+        avoid_squares: scale user vectors before values are squared, for values outside of the range of squares, and
+            compare bounds without subtraction.
     """
     plan, n_items = items.plan, items.plan.n_rows
 
-    def best_of(graph: Graph, run: Run) -> Best:
-        pieces = finished(graph, items.add_scores(graph, user, run.blocks), run.rows)
-        scores = with_tail(graph, pieces, len(run.rows), dtype)
-        return add_best(graph, scores, exclude, k, run.rows, n_items, dtype)
+    def best_of(graph: Graph, group: BlockGroup) -> Best:
+        pieces = finished(graph, items.add_scores(graph, user, group.blocks), group.rows)
+        scores = with_tail(graph, pieces, len(group.rows), dtype)
+        return add_best(graph, scores, exclude, k, group.rows, n_items, dtype)
 
-    first, *others = plan.runs()
+    first, *others = plan.block_groups()
     found = [best_of(g, first)]
     threshold = _threshold(g, found[0], k, first, dtype)
-    if careful:  # a bound that is no number is at most nothing: its run is scored
-        below = g.op("LessOrEqual", _careful_bounds(g, items, user, bounds), threshold)
+    if avoid_squares:  # a group with the bound nan is scored
+        below = g.op("LessOrEqual", _bounds_without_squares(g, items, user, bounds), threshold)
         above = g.op("Where", below, g.constant(0.0, "float32"), g.constant(1.0, "float32"))
         beyond = g.op("ReduceMax", above, g.ints(0), keepdims=0)
     else:
         beyond = g.op("ReduceMax", g.op("Sub", _bounds(g, items, user, bounds), threshold), g.ints(0), keepdims=0)
-    for run in others:
-        some = g.op("Slice", beyond, g.ints(run.blocks.start), g.ints(run.blocks.stop))
+    for group in others:
+        some = g.op("Slice", beyond, g.ints(group.blocks.start), g.ints(group.blocks.stop))
         needed = g.op("Greater", g.op("ReduceMax", some, keepdims=0), g.constant(0.0, "float32"))
-        made = g.either(
+        answer = g.either(
             needed,
-            partial(best_of, run=run),
+            partial(best_of, group=group),
             lambda body: [body.leading(one, 0) for one in found[0]],
             [(dtype, ["B", "R"]), ("int64", ["B", "R"])],
         )
-        found.append(Best(*made))
+        found.append(Best(*answer))
     values = g.op("Concat", *(best.values for best in found), axis=1)
     ids = g.op("Concat", *(best.items for best in found), axis=1)
     wanted = g.reshape(g.op("Min", k, g.constant(n_items)), 1)
@@ -90,23 +90,23 @@ def add_best_of_runs(
     return Best(values, g.op("GatherElements", ids, place, axis=1))
 
 
-def _threshold(g: Graph, best: Best, k: Name, run: Run, dtype: str) -> Name:
-    """[B, 1] float32 the k-th best score of a run; -inf where the run has fewer rows than k."""
+def _threshold(g: Graph, best: Best, k: Name, group: BlockGroup, dtype: str) -> Name:
+    """Add the [B, 1] float32 k-th best score of a group; -inf if the group has fewer rows than k."""
     least = g.op("ReduceMin", best.values, g.ints(1), keepdims=1)
     if dtype != "float32":
         least = g.cast(least, "float32")
-    enough = g.op("LessOrEqual", k, g.constant(len(run.rows)))
+    enough = g.op("LessOrEqual", k, g.constant(len(group.rows)))
     return g.op("Where", enough, least, g.constant(NOTHING["float32"], "float32"))
 
 
-def _bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
-    """[B, blocks] float32 what no score of a block is above."""
+def _bounds(g: Graph, items: GraphTable, user: DecodedRows, bounds: NDArray[np.float32]) -> Name:
+    """Add the [B, blocks] float32 upper bounds of scores."""
     lengths = g.op("Sqrt", _squares(g, items, user.centred(g)))
     return g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32"))
 
 
-def _careful_bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float32]) -> Name:
-    """`_bounds` of users of any length: their largest value is taken out of the squares."""
+def _bounds_without_squares(g: Graph, items: GraphTable, user: DecodedRows, bounds: NDArray[np.float32]) -> Name:
+    """Add the bounds of `_bounds`, with vectors divided by their largest value before values are squared."""
     largest = g.op("ReduceMax", g.op("Abs", user.values), g.ints(-1), keepdims=1)
     largest = g.op("Max", largest, g.constant(TINY, "float32"))
     squares = _squares(g, items, g.op("Div", user.values, largest))
@@ -114,10 +114,10 @@ def _careful_bounds(g: Graph, items: Side, user: Rows, bounds: NDArray[np.float3
     return g.op("Mul", g.op("Mul", lengths, g.constant(bounds * ROUNDING, "float32")), largest)
 
 
-def _squares(g: Graph, items: Side, vector: Name) -> Name:
-    """[B, blocks] float32 the squared length of what a row of each block meets of a vector [B, d], at most."""
+def _squares(g: Graph, items: GraphTable, vector: Name) -> Name:
+    """Add the [B, blocks] float32 largest squared norm of the values of a vector [B, d] that a row of a block meets."""
     squares = g.op("Mul", vector, vector)
-    if not items.plan.leading:  # a row's values may meet the user's largest
+    if not items.plan.leading:  # the values of a row may meet the largest ones
         squares = g.ops("TopK", squares, g.ints(items.plan.d), count=2)[0]
     squares = g.op("CumSum", squares, g.constant(1))
     return g.op("Gather", squares, g.ints(*(block.width - 1 for block in items.plan.blocks)), axis=1)

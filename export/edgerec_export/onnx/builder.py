@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs whose tables stay outside, in one shared file."""
+"""A builder of ONNX graphs whose tables are in one shared external file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 21
 IR_VERSION = 10
-"""The newest pair that every runtime from onnxruntime 1.18 on loads, web and 32-bit ARM included."""
+"""The newest versions that onnxruntime 1.18 and later load, on the web and 32-bit ARM too."""
 
 _ELEMENT = {
     "float32": TensorProto.FLOAT,
@@ -26,12 +26,12 @@ _ELEMENT = {
 }
 
 Name = str
-"""The name of a tensor in the graph."""
+"""The name of a tensor in a graph."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An array in the tables file, as a graph sees it: several tensors may view the same bytes.
+    """A view of an array in the tables file, as a graph reads it; several tensors may share bytes.
 
     Attributes:
         offset: bytes from the start of the tables file.
@@ -50,9 +50,9 @@ class Tensor:
 
 @dataclass
 class Graph:
-    """Collects nodes, small constants (stored in the graph, each once) and tensors of the tables file.
+    """A graph under construction: nodes, small constants (stored once each) and tensors of the tables file.
 
-    Names are as short as they can be, since every byte ships.
+    Names are short, since each byte is part of the bundle.
     """
 
     name: str
@@ -74,17 +74,17 @@ class Graph:
         return name
 
     def output(self, value: Name, name: Name, dtype: str, shape: list[str | int]) -> None:
-        """Declare that `value` leaves the graph as `name`."""
+        """Declare `value` as the graph output `name`."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, _ELEMENT[dtype], shape))
 
     def shaped(self, value: Name, dtype: str, shape: list[str | int]) -> Name:
-        """Tell a value's shape, where it cannot be inferred and onnxruntime needs it to reuse a buffer."""
+        """Declare a shape that cannot be inferred, and that onnxruntime needs to reuse a buffer."""
         self.known_shapes.append(helper.make_tensor_value_info(value, _ELEMENT[dtype], shape))
         return value
 
     def constant(self, value: Any, dtype: str = "int64") -> Name:
-        """A small constant inside the graph; equal ones are stored once."""
+        """Add a small constant; equal ones are stored once."""
         if self.parent is not None:
             return self.parent.constant(value, dtype)
         array = np.asarray(value, dtype)
@@ -96,7 +96,7 @@ class Graph:
         return self._constants[key]
 
     def table(self, name: Name, tensor: Tensor) -> Name:
-        """An array of the tables file. The same name always means the same tensor."""
+        """Add a tensor of the tables file; a name stands for one tensor."""
         if self.parent is not None:
             return self.parent.table(name, tensor)
         if self.tensors.setdefault(name, tensor) != tensor:
@@ -104,7 +104,7 @@ class Graph:
         return name
 
     def op(self, kind: str, *inputs: Name | None, **attributes: Any) -> Name:
-        """Add a node with one output and return the output's name; None is an input left out."""
+        """Add a node with one output and return the output's name; None omits an optional input."""
         return self.ops(kind, *inputs, count=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: Name | None, count: int, **attributes: Any) -> list[Name]:
@@ -115,18 +115,18 @@ class Graph:
         return outputs
 
     def ints(self, *values: int) -> Name:
-        """A one-dimensional int64 constant."""
+        """Add a one-dimensional int64 constant."""
         return self.constant(list(values))
 
     def reshape(self, value: Name, *shape: int) -> Name:
-        """Reshape; 0 copies a dimension of the input, -1 is inferred."""
+        """Add a Reshape; 0 copies a dimension of the input, -1 is inferred."""
         return self.op("Reshape", value, self.ints(*shape))
 
     def cast(self, value: Name, dtype: str) -> Name:
         return self.op("Cast", value, to=_ELEMENT[dtype])
 
     def leading(self, value: Name, columns: int, axis: int = -1) -> Name:
-        """The first `columns` entries along an axis."""
+        """Add a slice of the first `columns` entries along an axis."""
         return self.op("Slice", value, self.ints(0), self.ints(columns), self.ints(axis))
 
     @property
@@ -134,18 +134,20 @@ class Graph:
         return "v" if self.parent is None else self.name
 
     def body(self) -> Graph:
-        """A graph inside this one, of a Loop, a Scan or an If: it sees the values that are known here by their names,
-        and what it declares as constant or table is stored in the whole graph, once."""
+        """Return a new graph inside this one, as the body of a Loop, a Scan or an If.
+
+        It can use the values of this graph by name, and its constants and tables are stored in the outermost graph.
+        """
         root = self if self.parent is None else self.parent
         name, number = "", root._bodies
         root._bodies += 1
-        while not name or number:  # capitals: everything else has small letters
+        while not name or number:  # capitals, since other names are lower-case
             number, letter = divmod(number, 26)
             name += chr(65 + letter)
         return Graph(name, parent=root, zero=self.zero)
 
     def nested(self) -> onnx.GraphProto:
-        """A finished body, as the attribute of its Loop, Scan or If."""
+        """Return the finished body, as the attribute of its Loop, Scan or If."""
         return helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, value_info=self.known_shapes)
 
     def each(
@@ -156,14 +158,14 @@ class Graph:
         make: Callable[[Graph, Name], Name],
         out: tuple[str, list[str | int]],
     ) -> Name:
-        """`make` for each entry of the leading axis, one after the other: [B, *shape] -> [B, *out shape]."""
+        """Add a Scan of `make` over the leading axis: [B, *shape] -> [B, *out shape]."""
         body = self.body()
         entry = body.input(f"{body.name}i", dtype, shape)
         body.output(make(body, entry), f"{body.name}o", *out)
         return self.op("Scan", values, body=body.nested(), num_scan_inputs=1)
 
     def repeated(self, count: int, make: Callable[[Graph, Name], Name], out: list[str | int]) -> Name:
-        """`make` for 0..count - 1, one after the other: -> [count, *out] float32."""
+        """Add a Loop of `make` over range(count): -> [count, *out] float32."""
         body = self.body()
         number = body.input(f"{body.name}n", "int64", [])
         go = body.input(f"{body.name}c", "bool", [])
@@ -178,7 +180,7 @@ class Graph:
         otherwise: Callable[[Graph], Sequence[Name]],
         outs: Sequence[tuple[str, list[str | int]]],
     ) -> list[Name]:
-        """What one of two bodies makes; the other's nodes do not run. `condition` is a bool scalar."""
+        """Add an If with two bodies, of which one is executed; `condition` is a bool scalar."""
         bodies = {}
         for branch, make in (("then_branch", then), ("else_branch", otherwise)):
             body = self.body()
@@ -192,18 +194,20 @@ class Graph:
         self.zero = self.op("Min", self.op("Shape", value, start=0, end=1), self.ints(0))
 
     def fresh(self, table: Name) -> Name:
-        """A copy of a table, along axis 0, that is made at each run.
+        """Add a copy of a table, along axis 0, that is computed at each run.
 
-        onnxruntime evaluates at load what follows from constants alone, so that a table that is decoded in the graph
-        would lie decoded in memory; this copy starts at a zero that it cannot know.
+        onnxruntime evaluates nodes of constants at load, and would hold decoded tables in memory. This copy depends on
+        an input, and so cannot be evaluated at load.
         """
         if self.zero is None:
             raise ValueError("name an input with depend_on first")
         return self.op("Slice", table, self.zero, self.ints(np.iinfo(np.int64).max), self.ints(0))
 
     def one(self) -> Name:
-        """A float32 scalar 1 that onnxruntime cannot know before a run: what is scaled by it is not decoded at load,
-        and needs no `fresh` copy."""
+        """Add a float32 scalar 1 that depends on an input.
+
+        Values scaled by it are not decoded at load, and need no `fresh` copy.
+        """
         if self.zero is None:
             raise ValueError("name an input with depend_on first")
         if self._one is None:
@@ -212,13 +216,13 @@ class Graph:
         return self._one
 
     def mask(self, value: int) -> Name:
-        """A uint8 scalar that onnxruntime cannot know before a run: `fresh` without the copy, for bit operators."""
+        """Add a uint8 scalar that depends on an input, for bit operators, as `fresh` without the copy."""
         if self.zero is None:
             raise ValueError("name an input with depend_on first")
         return self.cast(self.op("Add", self.zero, self.constant(value)), "uint8")
 
     def serialize(self, location: str) -> bytes:
-        """The ONNX file's bytes; its tables lie in the file `location` beside it."""
+        """Return the bytes of the ONNX file; its tables are in the file `location` of the same folder."""
         initializers = [numpy_helper.from_array(value, name) for name, value in self._values.items()]
         initializers += [_external(name, tensor, location) for name, tensor in self.tensors.items()]
         graph = helper.make_graph(

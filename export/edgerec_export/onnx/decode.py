@@ -1,4 +1,4 @@
-"""Values in a graph: looked up in the flat vector of a table, decoded, scaled, and put at their columns."""
+"""Decoding in a graph: look-ups in the flat vector of a table, codes, scales, and columns."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from edgerec_export.values import ONE, STORED, ZERO, ZERO4, Block, is_integer
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Decoded rows in a graph.
+class DecodedRows:
+    """Rows of a table in a graph.
 
     Attributes:
         values: [..., d] float32, or uint8 codes around 128.
-        scale: [..., 1] float32 where `values` are codes.
+        scale: [..., 1] float32 for codes; None for floats.
     """
 
     values: Name
     scale: Name | None = None
 
     def as_float(self, g: Graph) -> Name:
-        """[..., d] float32."""
+        """Add [..., d] float32 values."""
         return self.values if self.scale is None else g.op("Mul", self.centred(g), self.scale)
 
     def centred(self, g: Graph) -> Name:
-        """[..., d] float32: codes around 0, exact; values where there are no codes."""
+        """Add [..., d] float32 signed codes, or the values of floats."""
         return self.values if self.scale is None else centred(g, self.values)
 
 
 def centred(g: Graph, codes: Name, zero: int = ZERO) -> Name:
-    """float32 codes around 0."""
+    """Add signed codes as float32."""
     return g.op("DequantizeLinear", codes, g.constant(1.0, "float32"), g.constant(zero, "uint8"))
 
 
@@ -44,9 +44,12 @@ class Flat:
     """The flat vector of a table in a graph.
 
     Attributes:
-        name: of its tensors.
-        offset: in the tables file, in bytes.
-        scales: (blocks,) float32; one number a block, None where values are floats.
+        name: stem of the names of its tensors.
+        offset: offset in the tables file in bytes.
+        blocks: blocks of the vector.
+        scales: (blocks,) float32 scales; None for floats.
+        row_scales: (rows,) float16 scales of rows; None without them.
+        top_scale: the factor of row scales.
     """
 
     name: str
@@ -70,39 +73,43 @@ class Flat:
 
     @property
     def size(self) -> int:
-        """Entries of the vector; the last, after all blocks, is what stands where a row has no value."""
+        """Number of entries; the last one, after all blocks, stands for missing values."""
         return sum(block.stored for block in self.blocks) + 1
 
     @property
     def index_type(self) -> str:
-        """Of numbers of values: with int32 a looked-up row costs three quarters of what it does with int64."""
+        """dtype of indices: looking up rows with int32 takes three quarters of the time of int64."""
         return "int32" if 2 * self.size < 1 << 31 else "int64"
 
     def row(self, g: Graph, rows: Name) -> Name:
-        """[...] int64  ->  [..., 1] of the index type."""
+        """Add row numbers of the index type: [...] int64 -> [..., 1]."""
         row = g.op("Unsqueeze", rows, g.ints(-1))
         return row if self.index_type == "int64" else g.cast(row, self.index_type)
 
     def number(self, g: Graph, value: Any) -> Name:
-        """A constant of the index type."""
+        """Add a constant of the index type."""
         return g.constant(value, self.index_type)
 
     def inside(self, g: Graph, row: Name, block: Name | None) -> Name:
-        """[..., 1] the number of each row within its block."""
+        """Add the [..., 1] number of each row within its block."""
         return g.op("Sub", row, self.per_block(g, [b.first for b in self.blocks], block)) if block else row
 
     def per_block(
         self, g: Graph, values: Sequence[Any] | NDArray[Any], block: Name | None, dtype: str | None = None
     ) -> Name:
-        """A number of each block, for the block of each row, of the index type where no other is given; one for all
-        where they agree."""
+        """Add the value of each row's block, or one constant if the values of all blocks are equal.
+
+        Args:
+            values: one number for each block.
+            dtype: dtype of the values; None for the index type.
+        """
         dtype = dtype or self.index_type
         if block is None or len(set(np.asarray(values).tolist())) == 1:
             return g.constant(values[0], dtype)
         return g.op("Gather", g.constant(values, dtype), block)
 
     def block_of(self, g: Graph, row: Name) -> Name | None:
-        """The block of each row [..., 1]; None where there is one block."""
+        """Add the block number of each row [..., 1]; None if there is one block."""
         starts = [block.first for block in self.blocks[1:]]
         if not starts:
             return None
@@ -110,15 +117,15 @@ class Flat:
         return g.op("ReduceSum", after, g.ints(-1), keepdims=1)
 
     def nothing(self, g: Graph) -> Name:
-        """What stands where a row has no value: 0, or its code."""
+        """Add the constant of a missing value: 0, or its code."""
         return g.constant(ZERO, "uint8") if self.is_integer else g.constant(0.0, "float32")
 
     def gather(self, g: Graph, index: Name, block: Name | None, valid: Name | None = None) -> Name:
-        """Values by their numbers inside their blocks; no value where these are not valid.
+        """Add values by their index inside their blocks; missing values if indices are not valid.
 
             index [...] of `index_type`, block [..., 1], valid [...] bool  ->  [...] float32, or uint8 codes around 128
 
-        One GatherElements does it (a scalar Gather costs 11 times as much), on values as they are stored.
+        One GatherElements reads the stored entries; a scalar Gather takes 11 times as long.
         """
         starts = [b.start for b in self.blocks]
         above = None
@@ -136,25 +143,25 @@ class Flat:
             low = g.op("BitwiseAnd", values, g.constant(15, "uint8"))
             high = g.op("BitShift", values, g.constant(4, "uint8"), direction="RIGHT")
             nibbles = g.op("Where", above, high, low)
-            # onnxruntime 1.20 adds no uint8.
+            # onnxruntime 1.20 has no Add of uint8.
             shifted = g.op("Add", g.cast(nibbles, "int32"), g.constant(ZERO - ZERO4, "int32"))
             codes = g.cast(shifted, "uint8")
             if all(b.precision == "int4" for b in self.blocks):
                 return codes
             narrow = g.constant([b.precision == "int4" for b in self.blocks], "bool")
             both = g.op("Where", g.op("Gather", narrow, block), codes, values)
-            # No stored entry reads as zero in both.
+            # There is no entry that decodes to zero in both precisions.
             return g.op("Where", valid, both, self.nothing(g)) if valid else both
         return g.cast(values, "float32") if self.precision == "fp16" else values
 
     def gather_at(self, g: Graph, at: Name) -> Name:
-        """Entries [...] of the vector, as they are stored."""
+        """Add stored entries [...] of the vector."""
         flat = g.table(self.name, Tensor(self.offset, self.dtype, (self.size,)))
         values = g.op("GatherElements", flat, g.reshape(at, -1), axis=0)
-        return g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # no candidates at all is an answer too
+        return g.op("Reshape", values, g.op("Shape", at), allowzero=1)  # there may be no candidates
 
     def scale_of(self, g: Graph, row: Name, block: Name | None) -> Name | None:
-        """[..., 1] float32 the scale of each row [..., 1]; None for floats."""
+        """Add the [..., 1] float32 scale of each row [..., 1]; None for floats."""
         if self.row_scales is not None:
             table = g.table(self.name + "s", self.row_scales)
             halves = g.op(
@@ -164,12 +171,14 @@ class Flat:
         if self.scales is None:
             return None
         scale = self.per_block(g, self.scales, block, "float32")
-        # One scale for all is given the rows' shape.
+        # A common scale is expanded to the shape of the rows.
         return g.op("Expand", scale, g.op("Shape", row))
 
     def scaled(self, g: Graph, scores: Name, number: int, rows: slice | None = None) -> Name:
-        """[..., rows] float32 sums of products of codes, of a block or some of its rows, times the block's scale or
-        those of its rows; as they are where the whole table has one."""
+        """Multiply [..., rows] float32 sums of integer products of a block, or some of its rows, by their scales.
+
+        Sums are returned unchanged if the whole table has one scale.
+        """
         block = self.blocks[number]
         if self.row_scales is not None:
             some = slice(0, block.rows) if rows is None else rows
@@ -183,7 +192,7 @@ class Flat:
         return g.op("Mul", scores, g.constant(self.scales[number], "float32"))
 
     def part(self, g: Graph, number: int, shape: tuple[int, ...], first: int = 0) -> Name:
-        """A block's entries from its number `first` on, as a tensor of their own."""
+        """Add the entries of a block from index `first` on, as a tensor."""
         block = self.blocks[number]
         at = self.offset + (block.start + first) * np.dtype(self.dtype).itemsize
         return g.table(
@@ -192,59 +201,59 @@ class Flat:
 
 
 class Slots(NamedTuple):
-    """Rows of a table as a block holds them.
+    """Rows of a table, as a block stores them.
 
     Attributes:
         values: (m, width) float32.
-        columns: (m, width) int64, the values' dimensions; (1, width) where all rows have the same.
+        columns: (m, width) int64, the values' dimensions; (1, width) if all rows have the same.
     """
 
     values: NDArray[np.float32]
     columns: NDArray[np.int64]
 
 
-AddRows = Callable[[Graph, Name], Rows]
+AddRows = Callable[[Graph, Name], DecodedRows]
 ROWS_A_STEP = 4096
-"""Rows that are decoded at once where a whole catalogue is scored by decoding, at most."""
+"""Maximum number of rows decoded at a time when a whole catalogue is scored by decoding."""
 VALUES_A_STEP = 1 << 20
-"""Values that are decoded at once, at most: of wide rows fewer are decoded together, as csr takes 64 bytes a value."""
+"""Maximum number of values decoded at a time, since csr takes 64 bytes for each."""
 
 
 def rows_a_step(n_rows: int, d: int) -> int:
-    """Rows of `d` dimensions that are decoded at once."""
+    """Return the number of rows of `d` dimensions that are decoded at a time."""
     return min(ROWS_A_STEP, max(1, VALUES_A_STEP // d), n_rows)
 
 
 def slots(rows: NDArray[np.float32], width: int) -> Slots:
-    """(m, d) rows that have at most `width` values.
+    """Return the values and columns of (m, d) rows with at most `width` nonzero values.
 
-    Columns with a value come first, ascending; those that fill a shorter row are columns of its zeros, so that the
-    columns of a row are all different.
+    Columns of nonzero values come first, ascending. A shorter row is filled with columns of its zeros, so that all
+    columns of a row differ.
     """
     columns = np.argsort(rows == 0, axis=1, kind="stable")[:, :width]
     return Slots(np.take_along_axis(rows, columns, 1), columns)
 
 
 def add_scattered(g: Graph, flat: Flat, values: Name, columns: Name, valid: Name | None, d: int) -> Name:
-    """Rows from their values and columns.
+    """Add dense rows from their values and columns.
 
     values, columns int64 [..., K], valid bool [..., K] or None  ->  [..., d]
 
-    Slots that are not valid are written to a column past the last, which is cut off again.
+    Invalid slots are written to an extra column, which is removed afterwards.
     """
-    room = d if valid is None else d + 1
+    width = d if valid is None else d + 1
     if valid is not None:
         columns = g.op("Where", valid, columns, g.constant(d))
     lead = g.op("Shape", columns, start=0, end=-1)
-    empty = g.op("Expand", flat.nothing(g), g.op("Concat", lead, g.ints(room), axis=0))
+    empty = g.op("Expand", flat.nothing(g), g.op("Concat", lead, g.ints(width), axis=0))
     full = g.op("ScatterElements", empty, columns, values, axis=-1)
     return full if valid is None else g.leading(full, d)
 
 
-def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, d: int, decode: AddRows, one_scale: bool) -> Name:
-    """Score every row by decoding it.
+def add_scores_by_decoding(g: Graph, user: DecodedRows, n_rows: int, d: int, decode: AddRows, one_scale: bool) -> Name:
+    """Add the nodes that score every row by decoding it.
 
-    user [B, d]  ->  [B, n_rows] float32, without the user's scale, or that of a table with one
+    user [B, d]  ->  [B, n_rows] float32, without the user's scale and that of a table with one scale
     """
 
     def score(body: Graph, rows: Name) -> Name:
@@ -258,8 +267,11 @@ def add_scores_by_decoding(g: Graph, user: Rows, n_rows: int, d: int, decode: Ad
 
 
 def add_by_decoding(g: Graph, n_rows: int, d: int, score: Callable[[Graph, Name], Name]) -> Name:
-    """Score rows (some,) -> [B, some], for all rows of `d` dimensions a few thousand at a time: memory stays bounded,
-    time is that of decoding. -> [B, n_rows] float32"""
+    """Add a loop of `score` over all rows, a few thousand at a time, which limits memory: -> [B, n_rows] float32.
+
+    Args:
+        score: adds the scores of rows: (some,) -> [B, some].
+    """
     at_once = rows_a_step(n_rows, d)
     steps = -(-n_rows // at_once)
 

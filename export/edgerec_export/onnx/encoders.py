@@ -1,7 +1,7 @@
-"""Encoders and scorers as they ship: arrays in the tables file, and the graph pieces that apply them.
+"""Encoders and scorers of a bundle: arrays in the tables file, and graph nodes that apply them.
 
-An encoder makes a user's vector from a history, inside the graphs that rank or in one of its own; a scorer makes the
-score of a user's row and an item's.
+An encoder computes a user's vector from a history, inside the ranking graphs or in the graph `encode`. A scorer
+computes the score of a user row and an item row.
 """
 
 from __future__ import annotations
@@ -18,71 +18,83 @@ from edgerec.budget import MOST_POPULAR
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.onnx.decode import Rows, add_by_decoding
+from edgerec_export.onnx.decode import DecodedRows, add_by_decoding
 from edgerec_export.values import TINY, chunks
 
 if TYPE_CHECKING:
-    from edgerec_export.layouts import Placed, Plan, Sections
+    from edgerec_export.layouts import Placed, Sections, TablePlan
     from edgerec_export.pack import PackedTable
 
 POPULAR = "popular_items"
-"""The section of an empty history's answer."""
+"""The section with the answer to an empty history."""
 ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
-"""Of a solved vector: what the number of steps is chosen for, and the relative error (L2) that verification allows."""
+"""Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
 MOST_STEPS = 64
+ROUNDINGS = 4
+"""Of a solved vector in float32: of the matrix and of the product, for each of the two products with it."""
+MOST_ROUNDED = 0.05
+"""Of a solved vector, relative (L2): a larger error would coarsen the steps of a vector that is quantised."""
 
 
-class ShippedEncoder(ABC):
-    """What a bundle's graphs make a user's vector with.
+class StoredEncoder(ABC):
+    """An encoder of histories in the graphs of a bundle.
 
     Attributes:
-        in_own_graph: whether there is a graph `encode`, so that `recommend` and `score` take its vector; otherwise
-            they take the history.
+        in_own_graph: True if a graph `encode` computes vectors, which `recommend` and `score` take; False if these
+            graphs take histories.
     """
 
     in_own_graph: bool
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Sections of the tables file that are known before a value is packed."""
+        """Return the arrays that are known before item rows are packed, by section."""
 
     def later_sections(self) -> Sections:
-        """Sections that follow from the shipped rows."""
+        """Return the sections that depend on packed item rows."""
         return {}
 
     def fill(self, items: PackedTable, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Fill the later sections."""
+        """Compute the sections that depend on packed item rows."""
         return
 
     def sections(self) -> list[str]:
-        """The names of all its sections."""
+        """Return the names of all sections."""
         return [*self.arrays(), *self.later_sections()]
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return the entry of the manifest."""
 
     @abstractmethod
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
-        """The vectors in a graph.
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
+        """Add the nodes that compute user vectors.
 
         history [B, H] int64 with 0 for padding, present [B, H] bool, rows [B, H, d]  ->  [B, d] float32
         """
 
     @abstractmethod
     def vectors(self, history: NDArray[np.int64], items: PackedTable) -> NDArray[np.float64]:
-        """(B, d) what the graph must make of histories (B, H) padded with -1."""
+        """Return the (B, d) expected vectors of histories (B, H) padded with -1."""
+
+    def rounding(
+        self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
+    ) -> NDArray[np.float64]:
+        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores."""
+        return np.zeros(len(history))
 
 
-class ShippedLinear(ShippedEncoder):
+class StoredLinearEncoder(StoredEncoder):
     """u = (sum over the history of w[i] * V[i]) / length^power @ M + b, inside `recommend` and `score`; 0 for an empty
     history."""
 
     in_own_graph = False
 
     def __init__(self, encoder: LinearEncoder, order: NDArray[np.int64], d: int) -> None:
-        """Rows of `order`, and vectors of `d` dimensions: what lies beyond only meets zeros."""
+        """Store the weights in the row order of the bundle, and `d` dimensions; further ones meet only zeros."""
         self._power = encoder.power
         self._weights = encoder.weights[order].astype(np.float32)
         self._matrix = None if encoder.matrix is None else encoder.matrix[:d, :d].astype(np.float32)
@@ -96,7 +108,9 @@ class ShippedLinear(ShippedEncoder):
         parts = {"matrix": self._matrix is not None, "bias": self._bias is not None}
         return {"kind": LinearEncoder.kind, "power": self._power, **parts}
 
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
         weight = g.op("Gather", g.table("w", tensors["w"]), history)
         weight = g.op("Where", present, weight, g.constant(0.0, "float32"))
         vectors = rows.as_float(g)
@@ -125,13 +139,13 @@ class ShippedLinear(ShippedEncoder):
         return solved
 
 
-class ShippedLeastSquares(ShippedEncoder):
-    """(G + reg I + alpha X'X) u = (1 + alpha) X' 1, G = V'V of the shipped rows, in a graph of its own.
+class StoredLeastSquaresEncoder(StoredEncoder):
+    """(G + reg I + alpha X'X) u = (1 + alpha) X' 1 with G = V'V of the stored rows, solved in the graph `encode`.
 
     With R = sqrt(alpha) (G + reg I)^-1/2, section 'g', and z = R^-1 u this is (I + R X'X R) z = (1 + alpha) / alpha R
-    X' 1, solved by conjugate gradient: the same iterates as with the inverse of G + reg I for preconditioner, and half
-    as much to ship. Since X'X is at most G for a history without repetitions, the eigenvalues lie in 1..1 + alpha,
-    which bounds the steps. On ML-1M (64 dimensions, alpha 3, reg 20, G + reg I of condition 530) 7 steps leave a
+    X' 1, solved by conjugate gradient. The iterates equal those with the preconditioner (G + reg I)^-1, and R takes
+    half the bytes. X'X is at most G for a history without repetitions, so the eigenvalues lie in 1..1 + alpha, which
+    bounds the number of steps. On ML-1M (64 dimensions, alpha 3, reg 20, G + reg I of condition 530) 7 steps leave a
     relative error of 3e-4 at most, 16 steps without R 2.5e-2.
     """
 
@@ -156,7 +170,9 @@ class ShippedLeastSquares(ShippedEncoder):
     def describe(self) -> dict[str, Any]:
         return {"kind": LeastSquaresEncoder.kind, "alpha": self._alpha, "reg": self._reg, "steps": self._steps}
 
-    def add_vector(self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: Rows) -> Name:
+    def add_vector(
+        self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
+    ) -> Name:
         root = g.table("g", tensors["g"])
         mask = g.op("Unsqueeze", g.cast(present, "float32"), g.ints(2))
         x = g.op("Mul", rows.as_float(g), mask)
@@ -164,7 +180,7 @@ class ShippedLeastSquares(ShippedEncoder):
         tiny = g.constant(TINY, "float32")
 
         def share(part: Name, whole: Name) -> Name:
-            # Of an empty history, or one that is solved already, 0 / 0.
+            # 0 / 0 for an empty history, and for one that is solved already.
             return g.op("Div", part, g.op("Max", whole, tiny))
 
         def squares(vector: Name) -> Name:
@@ -193,34 +209,65 @@ class ShippedLeastSquares(ShippedEncoder):
         found: NDArray[np.float64] = np.linalg.solve(left, (1 + self._alpha) * x.sum(1)[..., None])[..., 0]
         return found
 
+    def rounding(
+        self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
+    ) -> NDArray[np.float64]:
+        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores.
+
+        In dimensions that no item spans R is sqrt(alpha / reg), and large parts of R R X' 1 cancel: what is left of
+        them is rounding. Scores do not see it, so none is allowed where the norm of the system does.
+        """
+        gram = self._gram
+        if gram is None:
+            raise ValueError("the rows are not packed yet")
+        x = items.rows(np.maximum(history, 0)).astype(np.float64) * (history >= 0)[..., None]
+        expected = self.vectors(history, items)
+
+        def squares(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+            of_history = np.square(np.einsum("bhd,bd->bh", x, vectors)).sum(1)
+            total: NDArray[np.float64] = (vectors @ gram * vectors).sum(1) + self._alpha * of_history
+            return total
+
+        unseen = squares(found - expected) <= TOLERANCE**2 * squares(expected)
+        values, vectors = np.linalg.eigh(gram)
+        root = np.abs((vectors / np.sqrt(np.maximum(values, self._reg))) @ vectors.T)
+        parts = np.linalg.norm(np.abs(x.sum(1)) @ root @ root, axis=1) * (1 + self._alpha)
+        allowed = np.minimum(
+            ROUNDINGS * np.finfo(np.float32).epsneg * parts, MOST_ROUNDED * np.linalg.norm(expected, axis=1)
+        )
+        return np.where(unseen, allowed, 0)
+
 
 def steps_for(alpha: float) -> int:
-    """Steps of conjugate gradient on eigenvalues in 1..1 + alpha, from the bound
-    2 ((sqrt(1 + alpha) - 1) / (sqrt(1 + alpha) + 1))^steps on the error in the matrix's own norm: 7 for alpha 3, 13
-    for 10, 25 for 40; at most 64, and verification refuses what they do not solve."""
+    """Return the number of conjugate gradient steps for eigenvalues in 1..1 + alpha, at most 64.
+
+    The error in the norm of the matrix is at most 2 ((sqrt(1 + alpha) - 1) / (sqrt(1 + alpha) + 1))^steps: 7 steps for
+    alpha 3, 13 for 10, 25 for 40. Verification refuses a bundle whose vectors are not solved.
+    """
     root = math.sqrt(1 + alpha)
     return min(MOST_STEPS, max(1, math.ceil(math.log(TOLERANCE / 2) / math.log((root - 1) / (root + 1)))))
 
 
 def popular_items(counts: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
-    """(at most `MOST_POPULAR`,) the bundle rows of the items with the largest counts, the largest first; of equal
-    counts the first in the source.
+    """Return up to `MOST_POPULAR` bundle rows of the items with the largest counts, the largest first.
+
+    Ties are broken by source row.
 
     Args:
-        counts: (n_items,) by source row.
-        order: (n_items,) the source row of each bundle row.
+        counts: (n_items,) counts by source row.
+        order: (n_items,) source row of each bundle row.
     """
     bundle_rows = np.argsort(order)
     best = np.argsort(-counts.astype(np.float64), kind="stable")[:MOST_POPULAR]
     return bundle_rows[best].astype(np.uint16 if order.size <= 1 << 16 else np.uint32)
 
 
-def shipped(encoder: Encoder, order: NDArray[np.int64], d: int) -> ShippedEncoder:
-    """An encoder for a bundle whose rows come in `order`, with `d` dimensions."""
+def stored_encoder(encoder: Encoder, order: NDArray[np.int64], d: int) -> StoredEncoder:
+    """Return the stored form of an encoder, for a bundle with rows in `order` and `d` dimensions."""
     if isinstance(encoder, LinearEncoder):
-        return ShippedLinear(encoder, order, d)
+        return StoredLinearEncoder(encoder, order, d)
     if isinstance(encoder, LeastSquaresEncoder):
-        return ShippedLeastSquares(encoder, d)
+        return StoredLeastSquaresEncoder(encoder, d)
     raise TypeError(f"no graph is known for an encoder of kind {encoder.kind}")
 
 
@@ -232,33 +279,33 @@ def _gram(items: PackedTable) -> NDArray[np.float64]:
     return total
 
 
-class ShippedScorer:
+class StoredScorer:
     """A NeuMF scorer: sections 'h' (the weights of the products) and 'h0w', 'h0b', 'h1w', ... (the layers)."""
 
     def __init__(self, scorer: NeuMFScorer) -> None:
         self._scorer = scorer
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The sections."""
+        """Return its arrays, by section."""
         named = {"h": self._scorer.gmf} if self._scorer.gmf.size else {}
         for number, (weights, biases) in enumerate(self._scorer.layers):
             named |= {f"h{number}w": weights, f"h{number}b": biases}
         return named
 
     def describe(self) -> dict[str, object]:
-        """For the manifest."""
+        """Return the entry of the manifest."""
         widths = [weights.shape[0] for weights, _ in self._scorer.layers]
         return {"kind": "neumf", "products": self._scorer.gmf.size, "layers": widths}
 
     @property
     def widest(self) -> int:
-        """Values of its widest hidden layer."""
+        """Number of values of the widest hidden layer."""
         return max(int(weights.shape[1]) for weights, _ in self._scorer.layers)
 
     def add_scores(self, g: Graph, tensors: Mapping[str, Tensor], user: Name, items: Name) -> Name:
-        """user [B, d], items [1 or B, n, d] float32  ->  [B, n] float32
+        """Add the scores of items: user [B, d], items [1 or B, n, d] float32  ->  [B, n] float32.
 
-        The first layer's products are made apart for users and items, so that nothing of size B n d is ever formed.
+        The first layer is applied to users and items separately, so that no tensor has B n d values.
         """
         m, layers = self._scorer.gmf.size, self._scorer.layers
         of_users, of_items = _halves(tensors["h0w"])
@@ -276,8 +323,10 @@ class ShippedScorer:
             hidden = g.op("Add", hidden, products)
         return g.op("Squeeze", hidden, g.ints(2))
 
-    def add_all_scores(self, g: Graph, tensors: Mapping[str, Tensor], user: Name, plan: Plan, placed: Placed) -> Name:
-        """Every item's score, some rows at a time: memory stays bounded.  user [B, d]  ->  [B, n_items] float32"""
+    def add_all_scores(
+        self, g: Graph, tensors: Mapping[str, Tensor], user: Name, plan: TablePlan, placed: Placed
+    ) -> Name:
+        """Add the scores of all items, a few rows at a time: user [B, d]  ->  [B, n_items] float32."""
 
         def score(body: Graph, rows: Name) -> Name:
             items = plan.add_rows(body, placed, rows).as_float(body)
@@ -286,15 +335,20 @@ class ShippedScorer:
         return add_by_decoding(g, plan.n_rows, plan.d, score)
 
     def _table(self, g: Graph, tensors: Mapping[str, Tensor], name: str) -> Name:
-        """An array of the tables file; one value is a constant of the graph. onnxruntime looks at load whether such a
-        value changes anything, which 1.18 cannot where it is handed over as a view."""
+        """Add an array of the tables file; an array of one value becomes a constant of the graph.
+
+        onnxruntime reads single values at load to simplify graphs, and 1.18 fails on those that are views.
+        """
         values = self.arrays()[name]
         return g.constant(values, "float32") if values.size == 1 else g.table(name, tensors[name])
 
 
 def _halves(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Views of the upper and lower rows. A node that cuts them would depend on constants alone: onnxruntime copies what
-    such a node makes to the heap at load, and 1.18 cannot where the whole is handed over as a view."""
+    """Return views of the upper and lower rows.
+
+    A node that splits them would depend on constants alone: onnxruntime would copy its output to the heap at load, and
+    1.18 fails if the input is a view.
+    """
     rows, columns = weights.shape
     upper = Tensor(weights.offset, weights.dtype, (rows // 2, columns))
     return upper, Tensor(weights.offset + upper.nbytes, weights.dtype, upper.shape)

@@ -1,4 +1,4 @@
-"""Patches between bundles of a line: what one is made another by, and how the next is made alike."""
+"""Patches between versions of a bundle, and exports that follow an older version."""
 
 from edgerec_export.patch.diff import Changes, Patch, diff, patch_output
 from edgerec_export.patch.previous import PreviousBundle

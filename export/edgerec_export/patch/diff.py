@@ -1,4 +1,4 @@
-"""Patches: what one bundle is made another by, row by row, by raw id."""
+"""Patches from one bundle to another, computed row by row, by raw id."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ from edgerec.runtime.patch.patchfile import (
     MINOR,
     Copies,
     most_inflated,
-    most_made,
+    most_result_bytes,
     patch_bytes,
     planes,
 )
-from edgerec.runtime.patch.rebuild import Side
-from edgerec.runtime.patch.rows import Rows, packed, unpacked
+from edgerec.runtime.patch.rebuild import RowSources
+from edgerec.runtime.patch.rows import SectionRows, packed, unpacked
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.previous import SectionForm, forms_of
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to the rows of a side: how many are `inserted`, `deleted`, `moved` to another width, and `changed`
-    in their place."""
+    """Numbers of rows of one side that are inserted, deleted, moved to another width, and changed in place."""
 
     inserted: int
     deleted: int
@@ -54,11 +53,11 @@ class Patch:
     """A patch that was written.
 
     Attributes:
-        path: where it lies.
-        nbytes: of the file.
-        full_bytes: of the bundle that it leads to.
-        changes: by side, 'item' and 'user'.
-        parts: bytes before deflating, by what they are of.
+        path: path of the file.
+        nbytes: bytes of the file.
+        full_bytes: bytes of the new bundle.
+        changes: changed rows, by side ('item' and 'user').
+        parts: uncompressed bytes, by part of the bundle.
     """
 
     path: Path
@@ -70,7 +69,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class _Version:
-    """An opened bundle, with what is known of its sections."""
+    """An opened bundle, with the forms of its sections."""
 
     bundle: Bundle
     document: bytes
@@ -85,7 +84,7 @@ class _Version:
     def flat(self, name: str) -> NDArray[Any]:
         return self.bundle.section(name).reshape(-1)
 
-    def rows(self, name: str) -> Rows:
+    def rows(self, name: str) -> SectionRows:
         return unpacked(self.flat(name), self.forms[name].form, self.lengths(name))
 
     def lengths(self, name: str) -> NDArray[np.int64] | None:
@@ -97,21 +96,21 @@ class _Version:
 
 
 def patch_output(out: str | Path) -> Output:
-    """A patch as an output: another patch may be replaced."""
+    """Return a patch as an output, which may replace another patch."""
     return Output(Path(out), ours=text_of(MAGIC))
 
 
 def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = True, overwrite: bool = False) -> Patch:
-    """Write the patch that makes the bundle `old` the bundle `new`.
+    """Write the patch that updates the bundle `old` to the bundle `new`.
 
     Args:
-        verify: apply it to a copy of `old`, and compare.
-        overwrite: replace a file `out` that is no patch.
+        verify: apply the patch to a copy of `old`, and compare.
+        overwrite: replace a file `out` that is not a patch.
 
     Raises:
-        OutputError: `out` lies in one of the bundles, or is a file that is no patch.
-        PatchError: the bundles are equal, or so different that `new` ships better whole.
-        BundleError: one of them is no whole bundle.
+        OutputError: `out` lies in one of the bundles, or is a file that is not a patch.
+        PatchError: the bundles are equal, or `new` is too large for a patch of `old`.
+        BundleError: a bundle is missing or damaged.
         StorageError: the file system refuses.
     """
     check_outputs([patch_output(out)], [old, new], overwrite=overwrite)
@@ -121,7 +120,7 @@ def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = Tr
     writer = _Writer(before, after)
     content = writer.write()
     base, inflated = before.bundle.manifest.nbytes, writer.inflated
-    if inflated > most_inflated(base) or after.bundle.manifest.nbytes > most_made(base, inflated):
+    if inflated > most_inflated(base) or after.bundle.manifest.nbytes > most_result_bytes(base, inflated):
         raise PatchError(f"{new} is so much larger than {old} that readers would refuse the patch; ship it whole")
     if verify:
         _check(Path(old), content)
@@ -130,7 +129,7 @@ def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = Tr
 
 
 def _check(old: Path, content: bytes) -> None:
-    """Apply a patch to a copy; what it makes is compared by its sha256 there."""
+    """Apply a patch to a copy of the old bundle; this compares the sha256 of all new files."""
     with tempfile.TemporaryDirectory(prefix="edgerec-diff-") as scratch:
         for path in old.iterdir():
             if path.is_file():
@@ -146,7 +145,7 @@ def _link(path: Path, to: Path) -> None:
 
 
 class _Writer:
-    """Collects the parts of a patch in the order in which they are read."""
+    """A writer of patches, which collects the parts in the order in which they are read."""
 
     def __init__(self, before: _Version, after: _Version) -> None:
         self.before, self.after = before, after
@@ -187,7 +186,7 @@ class _Writer:
         return len(copies)
 
     def _files(self) -> list[dict[str, Any]]:
-        """Graphs and other files that are not there yet, each made of the old one of its kind."""
+        """Add graphs and other new files, each as copies from the old file of its kind."""
         old, new = self.before.bundle.manifest, self.after.bundle.manifest
         alike = {entry.name.partition("-")[0]: entry for entry in old.files if entry != old.tables}
         found = []
@@ -220,7 +219,7 @@ class _Writer:
         return {"sides": described, "sections": [self._section(name, name in names, sides) for name in order]}
 
     def _has_rows(self, name: str) -> bool:
-        """Whether a section is told row by row: it is one in both bundles, and made again of its rows to the byte."""
+        """Return True if a section is patched by row: both bundles have it, and packing its rows gives equal bytes."""
         old, new = self.before.forms.get(name), self.after.forms.get(name)
         if old is None or new is None:
             return False
@@ -230,7 +229,7 @@ class _Writer:
         again = packed(self.after.rows(name), new.form, section.dtype.name, len(section), self.after.lengths(name))
         return np.array_equal(again.view(np.uint8), section.view(np.uint8))
 
-    def _side(self, name: str, old: RowsEntry, new: RowsEntry, sections: list[str]) -> Side:
+    def _side(self, name: str, old: RowsEntry, new: RowsEntry, sections: list[str]) -> RowSources:
         sources = _sources(self._ids(self.before, name, old), self._ids(self.after, name, new), new.rows)
         touched, moved = sources < 0, np.zeros(new.rows, bool)
         for section in sections:
@@ -243,21 +242,21 @@ class _Writer:
                 if section in ("i", "u"):
                     there = np.maximum(sources[part], 0)
                     moved[part] |= (sources[part] >= 0) & (before.width[there] != width)
-        kept = sources >= 0
+        from_old = sources >= 0
         self.changes[name] = Changes(
-            inserted=int((~kept).sum()),
-            deleted=int(old.rows - kept.sum()),
+            inserted=int((~from_old).sum()),
+            deleted=int(old.rows - from_old.sum()),
             moved=int(moved.sum()),
-            changed=int((touched & kept & ~moved).sum()),
+            changed=int((touched & from_old & ~moved).sum()),
         )
-        return Side(sources, touched)
+        return RowSources(sources, touched)
 
     @staticmethod
     def _ids(version: _Version, side: str, entry: RowsEntry) -> list[Any] | NDArray[Any]:
         ids = version.bundle.ids(side, entry).raw(np.arange(entry.rows))
         return ids if entry.ids == "str" else np.array(ids, np.int64)
 
-    def _section(self, name: str, has_rows: bool, sides: dict[str, Side]) -> dict[str, Any]:
+    def _section(self, name: str, has_rows: bool, sides: dict[str, RowSources]) -> dict[str, Any]:
         source = name if name in self.before.bundle.manifest.sections else None
         if not has_rows:
             old = b"" if source is None else self.before.flat(name).tobytes()
@@ -269,8 +268,8 @@ class _Writer:
         return {"name": name, "from": source, "side": new_form.side, **forms}
 
 
-def _differences(before: Rows, after: Rows, side: Side) -> NDArray[Any]:
-    """(units of touched rows,) what they are above what is copied."""
+def _differences(before: SectionRows, after: SectionRows, side: RowSources) -> NDArray[Any]:
+    """Return the (units of touched rows,) differences of units from copied ones."""
     found = [after.units[:0]]
     for part in after.parts():
         touched = np.repeat(side.touched[part], after.width[part])
@@ -280,7 +279,7 @@ def _differences(before: Rows, after: Rows, side: Side) -> NDArray[Any]:
 
 
 def _sources(old: Any, new: Any, rows: int) -> NDArray[np.int64]:
-    """(rows,) where each new id is among the old ones, -1 where it is not."""
+    """Return the (rows,) old row of each new id; -1 for new ids."""
     if isinstance(old, list) or isinstance(new, list):
         places = {one: row for row, one in enumerate(old)}
         return np.array([places.get(one, -1) for one in new], np.int64)
@@ -291,10 +290,12 @@ def _sources(old: Any, new: Any, rows: int) -> NDArray[np.int64]:
 
 
 def copies_of(sources: NDArray[np.int64]) -> Copies:
-    """The runs of rows that lie side by side in both."""
+    """Return the ranges of rows that are neighbours in both bundles."""
     new = sources < 0
     starts = np.flatnonzero(np.concatenate([[True], (np.diff(sources) != 1) | new[1:] | new[:-1]]))
-    starts = starts[np.concatenate([[True], ~(new[starts[1:]] & new[starts[1:] - 1])])]  # new ones are one run
+    starts = starts[
+        np.concatenate([[True], ~(new[starts[1:]] & new[starts[1:] - 1])])
+    ]  # neighbouring new rows are one range
     lengths = np.diff(np.append(starts, len(sources)))
     copied = ~new[starts]
     runs: list[tuple[int, int, int]] = []

@@ -1,4 +1,4 @@
-"""Bytes made of similar bytes: what graphs, manifests and arrays without rows change by."""
+"""Copies between similar bytes, for graphs, manifests and arrays without rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from edgerec.runtime.patch.patchfile import Copies
 
 KEY = 8
-"""Bytes that must agree before a run is copied: a copy costs about 4 after deflating."""
+"""Minimum number of equal bytes to copy: a copy takes about 4 bytes after deflating."""
 SEARCHED = 1 << 22
-"""Bytes above which nothing is searched for: weights that were trained again share nothing with what they were."""
+"""Size above which no copies are searched for: retrained weights share no bytes with the old ones."""
 _COMPARED = 64
-"""Bytes that are compared first; most runs are shorter."""
+"""Number of bytes compared at first; most copies are shorter."""
 
 
 def byte_copies(old: bytes, new: bytes) -> tuple[Copies, bytes]:
-    """How `new` is made of `old`, and the bytes that are inserted."""
+    """Return the copies from `old` that give `new`, and the inserted bytes."""
     if old == new:
         return _copies([(0, len(new), 0)] if new else []), b""
     if max(len(old), len(new)) > SEARCHED:
@@ -26,11 +26,11 @@ def byte_copies(old: bytes, new: bytes) -> tuple[Copies, bytes]:
     places, keys = _keys_of(old, new)
     runs: list[tuple[int, int, int]] = []
     literals: list[bytes] = []
-    start, count, done = 0, 0, 0  # the last copy, and how much of `new` is made
+    start, count, done = 0, 0, 0  # the last copy, and the number of bytes of `new` before it ends
     following = 0
     while (following := bisect_left(places, done, following)) < len(places):
         at, source = places[following], keys[following]
-        expected = start + count + at - done  # changed bytes in their place are the rule
+        expected = start + count + at - done  # most changes replace bytes in place
         if old[expected : expected + KEY] == new[at : at + KEY]:
             source = expected
         back = 0
@@ -46,7 +46,7 @@ def byte_copies(old: bytes, new: bytes) -> tuple[Copies, bytes]:
 
 
 def _keys_of(old: bytes, new: bytes) -> tuple[list[int], list[int]]:
-    """Where in `new` a key of `old` begins, ascending, and where it is first found in `old`."""
+    """Return the places in `new` where a key of `old` begins, ascending, and the first place of each key in `old`."""
     of_old, of_new = _windows(old), _windows(new)
     if not of_old.size:
         return [], []
@@ -57,13 +57,13 @@ def _keys_of(old: bytes, new: bytes) -> tuple[list[int], list[int]]:
 
 
 def _windows(content: bytes) -> NDArray[np.uint64]:
-    """Every KEY bytes that follow each other, as one number."""
+    """Return every KEY consecutive bytes as one number."""
     count = max(0, len(content) - KEY + 1)
     return np.ndarray((count,), np.uint64, content, strides=(1,)).copy()
 
 
 def _agreeing(old: bytes, source: int, new: bytes, at: int) -> int:
-    """How many bytes agree from there on."""
+    """Return the number of equal bytes from two places on."""
     most, step = min(len(old) - source, len(new) - at), _COMPARED
     agreed = 0
     while agreed < most:

@@ -1,8 +1,8 @@
-"""How a bundle was made, read back from it: the forms of its rows in the sections, and the scales of its integers.
+"""Settings of an existing bundle, read from its files: the forms of rows in sections, and the scales of integers.
 
-`diff` compares rows by their forms. The next bundle of a line is made alike: rows that did not change keep their codes
-under the same scales, which are constants of the graphs alone, and rows that keep their size keep their block under
-the same widths. A patch between the two holds the others only.
+`diff` compares rows by their forms. An export that follows an older bundle uses its scales (constants of the graphs)
+and its block widths, so that unchanged rows have the same codes and stay in their blocks, and a patch holds changed
+rows only.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
-from edgerec_export.values import NO_VALUE, STORED, ZERO4, KeptScales, block_of, is_integer
+from edgerec_export.values import NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
-"""Sections with one number a row, and whose rows they are."""
+"""Sections with one number for each row, and the side of the rows."""
 TEXTS = {"item_id": ("item_ids", "item"), "user_id": ("user_ids", "user"), "item_title": ("item_titles", "item")}
-"""Sections of text by the stem of those that hold where each begins."""
+"""Sections of text and their side, by the stem of the section of offsets."""
 
 
 @dataclass(frozen=True)
 class SectionForm:
-    """The rows of a section: of which side, and how they lie."""
+    """The side and the form of the rows of a section."""
 
     side: str
     form: Form
 
 
 def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]:
-    """The form of each section that has rows, by its name; `manifest` is the JSON of the bundle's."""
+    """Return the form of each section with rows, by name; `manifest` is the JSON of the bundle's manifest."""
     found: dict[str, SectionForm] = {}
     sections = bundle.manifest.sections
     rows = {"item": bundle.manifest.items.rows}
@@ -61,9 +61,9 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
 
 
 def tables_of(manifest: dict[str, Any], sections: set[str]) -> list[tuple[str, str, dict[str, Any], str]]:
-    """Name of the values, side, fields and layout of each table."""
+    """Return section name, side, manifest entry and layout of each table."""
     tables = [("i", "item", manifest["items"], manifest["layout"])]
-    if "l" in sections:  # the items' fields are then those of the copy
+    if "l" in sections:  # the manifest entry of the items is then that of the copy
         tables.append(("l", "item", manifest["items"], manifest["items"]["layout"]))
     if manifest["users"] is not None:
         tables.append(("u", "user", manifest["users"], manifest["users"]["layout"]))
@@ -107,7 +107,7 @@ def _of_table(
 
 
 def _unit(precision: str, dtype: str) -> tuple[int, int]:
-    """Bits of a value, and the one that reads as zero."""
+    """Return the bits of a value, and the stored zero."""
     if precision == "int4":
         return 4, ZERO4
     return 8 * np.dtype(dtype).itemsize, int(NO_VALUE[precision])
@@ -116,14 +116,14 @@ def _unit(precision: str, dtype: str) -> tuple[int, int]:
 def _precisions(
     bundle: Bundle, name: str, shapes: list[tuple[int, int]], n_values: int | None, *, by_column: bool
 ) -> list[str]:
-    """The precision of each block. The manifest does not say which of int4 and int8 one is: its bytes do.
+    """Return the precision of each block; bytes tell int4 from int8, which the manifest does not.
 
-    Raises PatchError where they fit no way to lay the rows out that is known here.
+    Raises PatchError if the bytes fit no known form.
     """
     section = bundle.manifest.sections[name]
     if section.dtype != "uint8":
         return [{"float32": "fp32", "float16": "fp16"}[section.dtype]] * len(shapes)
-    entries = section.nbytes - 1  # the last one stands for no value
+    entries = section.nbytes - 1  # the last one stands for missing values
     if n_values is not None:
         return ["int8" if entries == n_values else "int4"]
 
@@ -137,34 +137,34 @@ def _precisions(
     if by_column and all(f"{name}{number}" in graph for number in range(len(shapes))):
         stored = [graph[f"{name}{number}"].nbytes for number in range(len(shapes))]
         return ["int8" if taken == size("int8", shape) else "int4" for taken, shape in zip(stored, shapes, strict=True)]
-    for first, second in (("int8", "int4"), ("int4", "int8")):  # rows of one precision stand before those of the other
+    for first, second in (("int8", "int4"), ("int4", "int8")):  # all rows of one precision precede those of the other
         for split in range(len(shapes), -1, -1):
             found = [first] * split + [second] * (len(shapes) - split)
             if sum(map(size, found, shapes)) == entries:
                 return found
-    raise PatchError(f"the rows of {bundle.folder} lie in no way that is known here; upgrade: pip install -U edgerec")
+    raise PatchError(f"the rows of {bundle.folder} have an unknown form; upgrade: pip install -U edgerec")
 
 
 @dataclass(frozen=True)
 class PreviousBundle:
-    """How a bundle was exported.
+    """The settings of an older bundle that the next export follows.
 
     Attributes:
-        layout, precision: of its items.
-        scaled: what of integers has a scale of its own: 'table', 'block', 'row', or 'auto' of floats.
-        users_scaled: 'row' where the users' do and the items' do not; else None.
-        widths: of the blocks of each table, ascending, by the name of its values.
-        scales: of each table of integers.
-        top_inverse_norm: what stored inverse norms are multiplied by; None without `similar`.
-        rotation: where the blocks of its rotation end; () of tables that were not rotated.
-        parts: of the bundle: any of 'users', 'titles', 'similar', 'lookup', 'ids'.
+        layout, precision: those of the items.
+        scaled: the unit that has one scale, for integers: 'table', 'block' or 'row'; 'auto' for floats.
+        users_scaled: 'row' if users have row scales and items have not; None otherwise.
+        widths: block widths of each table, ascending, by the section of its values.
+        scales: scales of each table of integers.
+        top_inverse_norm: the factor of stored inverse norms; None without `similar`.
+        rotation: ends of the blocks of dimensions that are rotated; () without a rotation.
+        parts: the optional parts of the bundle, out of 'users', 'titles', 'similar', 'lookup', 'ids'.
     """
 
     layout: str
     precision: str
     scaled: str
     widths: dict[str, tuple[int, ...]]
-    scales: dict[str, KeptScales]
+    scales: dict[str, PreviousScales]
     top_inverse_norm: np.float32 | None
     parts: frozenset[str]
     users_scaled: str | None = None
@@ -172,19 +172,18 @@ class PreviousBundle:
 
     @classmethod
     def read(cls, folder: str | Path) -> PreviousBundle:
-        """Read it from a bundle.
+        """Read the settings of the bundle in `folder`.
 
         Raises:
-            BundleError: no whole bundle.
-            UnsupportedError: one of int4 and int8 in rows, whose sizes are fitted to a limit anew each time.
+            BundleError: the bundle is missing or damaged.
+            UnsupportedError: rows have both int4 and int8, which each export fits to its limit.
         """
         bundle = Bundle(folder)
         manifest = json.loads((bundle.folder / FILE_NAME).read_bytes())
         precision = str(manifest["precision"])
         if "+" in precision:
             raise UnsupportedError(
-                f"{folder} is in {precision}, which is fitted to a limit anew at each export; export one in int8 or "
-                "int4 to follow"
+                f"{folder} is in {precision}, which each export fits to its limit; export one in int8 or int4 to follow"
             )
         forms = forms_of(bundle, manifest)
         tables = [name for name, *_ in tables_of(manifest, set(bundle.manifest.sections))]
@@ -215,51 +214,51 @@ class PreviousBundle:
 
 
 def _rotation(bundle: Bundle, manifest: dict[str, Any]) -> tuple[int, ...]:
-    """Where the blocks of the rotation end. Raises BundleError where the manifest does not say so."""
+    """Return the ends of the rotated blocks of dimensions. Raises BundleError if the manifest's entry is invalid."""
     found = manifest.get("rotation", [])
     if not isinstance(found, list) or not all(type(one) is int and 0 < one <= bundle.manifest.d for one in found):
         raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'rotation'; export it again")
     return tuple(sorted(set(found)))
 
 
-def _by_row(scales: dict[str, KeptScales], name: str) -> str | None:
+def _by_row(scales: dict[str, PreviousScales], name: str) -> str | None:
     return "row" if name in scales and scales[name].top is not None else None
 
 
-def _scaled(scales: dict[str, KeptScales]) -> str:
-    """What the option `scales` was, or one that comes to the same."""
+def _scaled(scales: dict[str, PreviousScales]) -> str:
+    """Return the setting `scales` of the export, or an equivalent one."""
     if _by_row(scales, "i"):
         return "row"
     each = {name: len(one.blocks) > 1 and one.scales is not None and len(one.scales) for name, one in scales.items()}
     if each.get("i", 0) > 1:
         return "block"
     if each.get("u", 0) > 1:
-        return "auto"  # one of the items and one a block of the users is what int8 has by itself
+        return "auto"  # one scale for items and one for each user block is the default of int8
     return "table" if 1 in (each.get("i"), each.get("u")) else "auto"
 
 
 class _Graphs:
-    """The constants of a bundle's graphs, found by what they are multiplied with."""
+    """The scales in a bundle's graphs, found by the nodes that multiply by them."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._sections = set(bundle.manifest.sections)
 
-    def scales_of(self, name: str, blocks: tuple[Block, ...]) -> KeptScales:
-        """Of a table, by the name of its values."""
+    def scales_of(self, name: str, blocks: tuple[Block, ...]) -> PreviousScales:
+        """Return the scales of a table, by the section of its values."""
         score = self._graph("score")
         if name + "s" in self._sections:
-            return KeptScales(blocks, None, np.float32(score.factor_of(name + "s")))
+            return PreviousScales(blocks, None, np.float32(score.factor_of(name + "s")))
         if name == "i" and ("l" in self._sections or (not blocks and self._bundle.manifest.layout == "csc")):
-            scales = self._graph("recommend").last_factor()  # one for all, applied to the best
+            scales = self._graph("recommend").last_factor()  # one for all, applied to the best scores
         else:
-            # Of rows that are looked up, users' before items': Expand gives each its scale.
+            # Expand gives looked-up rows their scales, users before items.
             place = 0 if name == "u" or "us" in self._sections or "u" not in self._sections else 1
             scales = score.expanded()[place]
-        return KeptScales(blocks, np.asarray(scales, np.float32).reshape(-1), None)
+        return PreviousScales(blocks, np.asarray(scales, np.float32).reshape(-1), None)
 
     def top_inverse_norm(self) -> np.float32 | None:
-        """Of `similar`, where its square is."""
+        """Return the factor of inverse norms, whose square is in the graph `similar`."""
         if not self._bundle.has_graph("similar"):
             return None
         return np.float32(np.sqrt(self._graph("similar").factor_of("n")))
@@ -270,7 +269,7 @@ class _Graphs:
 
 
 class _Graph:
-    """One graph, asked for what produces and what takes a value."""
+    """A graph whose nodes are found by their inputs and outputs."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
@@ -279,25 +278,25 @@ class _Graph:
             for one in graph.initializer
             if one.data_location != onnx.TensorProto.EXTERNAL
         }
-        self._made_by = {output: node for node in graph.node for output in node.output}
+        self._producers = {output: node for node in graph.node for output in node.output}
 
     def expanded(self) -> list[NDArray[np.float32]]:
-        """Every float32 constant that rows are given, whole or by their block, in the graph's order."""
+        """Return every float32 constant that is expanded to rows, by table or by block, in the order of the graph."""
         return list(self._expanded())
 
     def _expanded(self) -> Iterator[NDArray[np.float32]]:
         for node in self._graph.node:
             if node.op_type == "Expand":
                 source = node.input[0]
-                gather = self._made_by.get(source)
+                gather = self._producers.get(source)
                 name = gather.input[0] if gather is not None and gather.op_type == "Gather" else source
                 if name in self._constants and self._constants[name].dtype == np.float32:
                     yield self._constants[name]
 
     def factor_of(self, table: str) -> float:
-        """The constant that entries of a table are multiplied by, after they are gathered."""
+        """Return the factor of a table's entries, after they are gathered."""
         reached = {table}
-        for node in self._graph.node:  # in order: what takes a value comes after what makes it
+        for node in self._graph.node:  # in topological order
             if not reached & set(node.input):
                 continue
             others = [name for name in node.input if name in self._constants]
@@ -305,15 +304,15 @@ class _Graph:
                 return float(self._constants[others[0]])
             if node.op_type in ("GatherElements", "Reshape", "Cast", "Unsqueeze"):
                 reached |= set(node.output)
-        raise UnsupportedError(f"the graphs do not say what {table!r} is scaled by: another version's; export it again")
+        raise UnsupportedError(f"the graphs have no scale of {table!r}: another version wrote them; export it again")
 
     def last_factor(self) -> NDArray[np.float32]:
-        """The constant that the scores of a table with one scale are multiplied by, before the user's own."""
-        node = self._made_by["scores"]
+        """Return the scale of a table with one scale, by which scores are multiplied before the user's scale."""
+        node = self._producers["scores"]
         while node is not None:
             constants = [name for name in node.input if name in self._constants]
             if node.op_type == "Mul" and constants:
                 found: NDArray[np.float32] = self._constants[constants[0]]
                 return found
-            node = self._made_by.get(node.input[0]) if node.op_type in ("Identity", "Mul") else None
-        raise UnsupportedError("the graphs do not say what scores are scaled by: another version's; export it again")
+            node = self._producers.get(node.input[0]) if node.op_type in ("Identity", "Mul") else None
+        raise UnsupportedError("the graphs have no scale of scores: another version wrote them; export it again")
