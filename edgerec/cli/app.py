@@ -24,7 +24,7 @@ GROUPS = {
         "export": "Export a run, or tables of your own, as a bundle that an app loads.",
         "recommend": "Recommend items to a user from a bundle.",
         "similar": "Show the items of a bundle that are most similar to an item.",
-        "demo": "Try a bundle in a web page that recommends as you click.",
+        "demo": "Try bundles in a web page that recommends as you click.",
         "inspect": "Show what a run or a bundle contains and where its bytes go.",
         "keys": "Create the keys that bundles are signed with.",
         "diff": "Write the patch that turns one bundle into another.",

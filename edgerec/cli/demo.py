@@ -32,7 +32,7 @@ from edgerec_devices.web.static_site import StaticServer
     help="Folder to write the page to instead of serving it, for any web server with https.",
 )
 def command(bundles: tuple[Path, ...], port: int, out: Path | None) -> None:
-    """Try a bundle in a web page that recommends as you click.
+    """Try bundles in a web page that recommends as you click.
 
     \b
     Example:

@@ -120,8 +120,7 @@ SEARCH = "Search options"
     help="Number of episodes of ciess.",
 )
 @option(
-    "--judge-epochs",
-    "evaluation_epochs",
+    "--evaluation-epochs",
     type=click.IntRange(1),
     section=SEARCH,
     show_default="the method's",

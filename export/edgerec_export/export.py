@@ -38,7 +38,7 @@ from edgerec_export.source import Source
 from edgerec_export.verify import Verification, one_subject, peak_of_one
 from edgerec_export.verify import verify as verify_bundle
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
         raise _sufficient(source, folder, request, refusal) from None
 
 
-def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Made]) -> Made:
-    """Return what `make` makes of the request, with finer scales if a precision keeps nothing of some rows."""
+def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Result]) -> Result:
+    """Return the result of `make`, with finer scales if a precision rounds whole rows to zero."""
     try:
         return make(request, False)
     except RangeError as error:

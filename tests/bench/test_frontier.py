@@ -117,7 +117,7 @@ def test_it_draws_goes_on_and_tells_its_command(tmp_path: Path, command_line: Co
     cells = tmp_path / "page.jsonl"
     stopped = interrupted(arguments, lambda: cells.exists() and cells.stat().st_size > 0, cwd=tmp_path)
     assert stopped.returncode == 130
-    assert "the same command goes on" in stopped.stderr
+    assert "the same command resumes" in stopped.stderr
     before = read_rows(cells)
     assert 0 < len(before) < 4
     assert not (tmp_path / "page.json").exists()

@@ -195,7 +195,7 @@ def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> N
     assert "ids.txt, line 1" in refused.stderr
     evaluated = command_line("evaluate", "b", "--data", DATA, cwd=tmp_path)
     assert evaluated.returncode == 2
-    assert "what it was trained on" in evaluated.stderr
+    assert "does not record its training data" in evaluated.stderr
 
 
 def test_rows_that_ship_as_zeros_are_shown(command_line: CommandLine, tmp_path: Path) -> None:

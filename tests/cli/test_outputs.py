@@ -88,7 +88,7 @@ WRITES = {
     "bench": Writes("bench {bundles} --out {out}", {"bundles": "folder"}, {"out": "file"}),
     "report": Writes("report {subjects} --out {out}", {"subjects": "folder"}, {"out": "file"}),
     "report FILE": Writes("report {subjects} --format csv --out {out}", {"subjects": "file"}, {"out": "file"}),
-    "demo": Writes("demo {bundle} --out {out}", {"bundle": "folder"}, {"out": "folder"}),
+    "demo": Writes("demo {bundles} --out {out}", {"bundles": "folder"}, {"out": "folder"}),
 }
 """Every command that writes, by its name and, where it takes several kinds of inputs, which."""
 

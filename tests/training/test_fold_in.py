@@ -105,7 +105,7 @@ def test_a_patch_brings_the_new_items_and_no_other_row(data: Interactions, tmp_p
 
 def test_what_cannot_be_folded_in(data: Interactions) -> None:
     first, _ = first_interactions(data)
-    with pytest.raises(UnsupportedError, match="runs of ials, and this is one of svd"):
+    with pytest.raises(UnsupportedError, match="runs of ials take new items without training, got svd"):
         fold_in(trained(data, backbone="svd"), first)
     run = trained(data)
     with pytest.raises(RequestError, match="0 items that the run does not know"):

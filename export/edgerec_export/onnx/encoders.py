@@ -32,9 +32,9 @@ TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
 MOST_STEPS = 64
 ROUNDINGS = 4
-"""Of a solved vector in float32: of the matrix and of the product, for each of the two products with it."""
+"""Number of float32 roundings of a solved vector: the matrix and the product, in two products with it."""
 MOST_ROUNDED = 0.05
-"""Of a solved vector, relative (L2): a larger error would coarsen the steps of a vector that is quantised."""
+"""Largest relative rounding error (L2) of a solved vector; a larger one would coarsen a quantised vector."""
 
 
 class StoredEncoder(ABC):
