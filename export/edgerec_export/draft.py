@@ -21,6 +21,7 @@ from edgerec_export.layouts import (
     Layout,
     LayoutVariant,
     Placed,
+    Rotation,
     Scales,
     TablePlan,
     TableRequest,
@@ -44,7 +45,6 @@ from edgerec_export.onnx import (
 )
 from edgerec_export.pack import TablesFile, id_order, pack_ids, pack_strings
 from edgerec_export.request import ExportRequest
-from edgerec_export.rotation import Rotation
 from edgerec_export.source import Source
 
 if TYPE_CHECKING:

@@ -128,7 +128,7 @@ def export(
             and 'row' for a table in which most rows would be rounded to zero.
         user_scales: the same for the user table; None for the value of `scales`.
         rotate: multiply both tables by the same orthogonal matrix before values are rounded to integers, in the layouts
-            dense and mixed. Scores stay the same, and codes lose less of them; see `edgerec_export.rotation`.
+            dense and mixed. Scores stay the same, and codes lose less of them; see `edgerec_export.layouts.rotation`.
         like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
             old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.

@@ -16,8 +16,8 @@ from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable, PrefixTable
 from edgerec_export import ExportRequest, Source, diff, export
 from edgerec_export.choose import choose
+from edgerec_export.layouts import Rotation
 from edgerec_export.pack import distortion
-from edgerec_export.rotation import Rotation
 
 D = 32
 

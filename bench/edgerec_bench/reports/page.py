@@ -19,6 +19,7 @@ from edgerec_bench.result import (
     NOTES,
     SPEED,
     AnyResult,
+    Line,
     Result,
     ScaleResult,
     heading,
@@ -29,7 +30,6 @@ from edgerec_bench.result import (
     unlike_devices,
     with_unique_names,
 )
-from edgerec_bench.result.side_by_side import Line
 from edgerec_devices.facts import MOMENTARY
 
 if TYPE_CHECKING:

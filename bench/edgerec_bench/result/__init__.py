@@ -24,6 +24,7 @@ from edgerec_bench.result.scale_table import (
     scale_warnings,
 )
 from edgerec_bench.result.side_by_side import (
+    Line,
     differences,
     lines,
     milliseconds,
@@ -54,6 +55,7 @@ __all__ = [
     "BundleFacts",
     "Clock",
     "Contender",
+    "Line",
     "Measured",
     "Process",
     "Result",

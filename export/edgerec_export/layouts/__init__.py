@@ -9,6 +9,7 @@ from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
 from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
 from edgerec_export.layouts.mixed import Dense, Mixed
+from edgerec_export.layouts.rotation import Rotation
 from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), ELL, Csc(), BITMASK)}
@@ -49,6 +50,7 @@ __all__ = [
     "Layout",
     "LayoutVariant",
     "Placed",
+    "Rotation",
     "Scales",
     "Sections",
     "TableAllocation",
