@@ -55,6 +55,9 @@ RETIRED: dict[str, str] = {
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
     r"man-made",
+    r"`kept`|sustained\.kept",  # keys of records and results on disk
+    r"oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle|`(by_heart|oracle|search_oracles)`",  # names in records
+    r"\bmade/",  # the folder of the Makefile of figures
     r"a user's vector is made from a history",  # the model card, which test vectors contain
     r"[\"'](kept|kept_columns|kept_pointers|uncut|uncut_)[\"']",  # names in runs and checkpoints
     r"was made for another bundle",  # an error that runtimes in all languages share

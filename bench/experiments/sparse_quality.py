@@ -36,7 +36,7 @@ class Reduced:
     Attributes:
         epochs: maximum number of epochs; PEP's search has as many in addition.
         settings: settings of the backbone; step sizes suit the number of epochs, and decrease over them.
-        threshold: initial threshold of PEP before the sigmoid, chosen by hand among a few (docs/sparse-training.md) by
+        threshold: initial threshold of PEP before the sigmoid, chosen by hand (docs/research/sparse-training.md) by
             NDCG@20 on the validation part at `TUNED_AT` with seed 0.
         l2: values to try.
     """

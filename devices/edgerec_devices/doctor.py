@@ -82,7 +82,7 @@ def _platform(here: Platform) -> Check:
     known = None if here.bits == 32 else SUPPORT.get((here.system, here.machine))
     found = f"{here.system} {here.machine}, {here.bits}-bit Python {platform.python_version()}"
     if known is None:
-        return Check("platform", "warning", f"{found}: not supported", "see docs/platforms.md for what is")
+        return Check("platform", "warning", f"{found}: not supported", "see docs/reference/platforms.md for what is")
     return Check("platform", "ok", f"{found}: {known}")
 
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/layouts.md: one small table as each layout stores it.
+"""Draw the pictures of docs/reference/layouts.md: one small table as each layout stores it.
 
 usage: python docs/pictures/layouts.py [FOLDER]
 """
@@ -69,9 +69,9 @@ class Picture:
         )
 
 
-def _table(picture: Picture, kept: list[list[int]]) -> None:
+def _table(picture: Picture, stored: list[list[int]]) -> None:
     picture.heading("the table: six rows, six dimensions; empty is zero")
-    for row, dimensions in zip(ROWS, kept, strict=True):
+    for row, dimensions in zip(ROWS, stored, strict=True):
         picture.cells(row, [(f"{row}{j}" if j in dimensions else "", j if j in dimensions else None) for j in range(D)])
     picture.space()
 
@@ -92,7 +92,7 @@ def dense(picture: Picture) -> None:
 def mixed(picture: Picture) -> None:
     _table(picture, PREFIX)
     for width in (1, 2, 6):
-        rows = [row for row, kept in zip(ROWS, PREFIX, strict=True) if len(kept) == width]
+        rows = [row for row, stored in zip(ROWS, PREFIX, strict=True) if len(stored) == width]
         picture.heading(f"block of width {width}: rows {', '.join(rows)}")
         for j in range(width):
             picture.cells(f"dimension {j}", [_value(row, j) for row in rows])
@@ -101,23 +101,25 @@ def mixed(picture: Picture) -> None:
 
 def csr(picture: Picture) -> None:
     _table(picture, SPARSE)
-    pairs = [(row, j) for row, kept in zip(ROWS, SPARSE, strict=True) for j in kept]
+    pairs = [(row, j) for row, stored in zip(ROWS, SPARSE, strict=True) for j in stored]
     picture.heading("rows one after the other")
     picture.cells("values", [_value(row, j) for row, j in pairs])
     picture.cells("columns", [(str(j), j) for _, j in pairs], "one or two bytes each")
     ends = [0]
-    for kept in SPARSE:
-        ends.append(ends[-1] + len(kept))
+    for stored in SPARSE:
+        ends.append(ends[-1] + len(stored))
     picture.cells("pointers", [(str(end), None) for end in ends], "where each row starts and ends")
 
 
 def ell(picture: Picture) -> None:
     _table(picture, SPARSE)
     for width in (1, 2, 3):
-        rows = [(row, kept) for row, kept in zip(ROWS, SPARSE, strict=True) if len(kept) == width]
+        rows = [(row, stored) for row, stored in zip(ROWS, SPARSE, strict=True) if len(stored) == width]
         picture.heading(f"block of {width} a row")
-        picture.cells("values", [_value(row, j) for row, kept in rows for j in kept])
-        picture.cells("columns", [(str(j), j) for _, kept in rows for j in kept], "no pointers: rows are equally long")
+        picture.cells("values", [_value(row, j) for row, stored in rows for j in stored])
+        picture.cells(
+            "columns", [(str(j), j) for _, stored in rows for j in stored], "no pointers: rows are equally long"
+        )
         picture.space()
 
 
@@ -125,18 +127,18 @@ def bitmask(picture: Picture) -> None:
     _table(picture, SPARSE)
     order = sorted(zip(ROWS, SPARSE, strict=True), key=lambda pair: len(pair[1]))
     picture.heading("a bit for each position, rows by their number of values")
-    for row, kept in order:
-        picture.cells(row, [("1" if j in kept else "0", j if j in kept else None) for j in range(D)])
+    for row, stored in order:
+        picture.cells(row, [("1" if j in stored else "0", j if j in stored else None) for j in range(D)])
     picture.space()
     picture.heading("and the values alone")
-    picture.cells("values", [_value(row, j) for row, kept in order for j in kept])
+    picture.cells("values", [_value(row, j) for row, stored in order for j in stored])
 
 
 def csc(picture: Picture) -> None:
     _table(picture, SPARSE)
     picture.heading("dimension after dimension, in blocks of equal length (2 here, 256 in a bundle)")
     for j in range(D):
-        rows = [number for number, kept in enumerate(SPARSE) if j in kept]
+        rows = [number for number, stored in enumerate(SPARSE) if j in stored]
         for start in range(0, len(rows), 2):
             some = rows[start : start + 2]
             filled = [_value(ROWS[number], j) for number in some] + [("0", None)] * (2 - len(some))

@@ -298,7 +298,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _promised(name: str, manifest: Manifest) -> Interface:
-    """Return the expected inputs and outputs of a graph, as export/README.md specifies them."""
+    """Return the expected inputs and outputs of a graph, as docs/reference/bundle.md specifies them."""
     subject: Interface = (
         {"user": ("int64", 1)}
         if manifest.users is not None

@@ -1,7 +1,7 @@
 """The manifest of a bundle, with the parts of the bundle and their places; it is checked before other files are opened.
 
 `bundle-spec.json` holds the limits and names that readers in all languages share. TypeScript imports it at build time;
-`python -m tests.spec_sources` writes sources of it for Java and C. export/README.md explains each limit.
+`python -m tests.spec_sources` writes sources of it for Java and C. docs/reference/bundle.md explains each limit.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Measured costs of `recommend` on a device, for one user at a time (docs/layouts.md).
+    """Measured costs of `recommend` on a device, for one user at a time (docs/reference/layouts.md).
 
     Attributes:
         device: description of the device.
@@ -57,7 +57,7 @@ class Calibration:
             return cls.parse(parse_json(read_bytes(path)))
         except (ValueError, KeyError) as error:
             raise ExportError(
-                f"{path} is no calibration ({error}); measure one on the device, as docs/layouts.md says"
+                f"{path} is no calibration ({error}); measure one on the device, as docs/reference/layouts.md says"
             ) from error
 
     @classmethod

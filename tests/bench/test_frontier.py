@@ -206,5 +206,5 @@ def test_a_title_says_what_was_trained() -> None:
 def test_the_pages_table_is_that_of_the_result() -> None:
     record = json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())
     listed = [Point.from_json(fields) for fields in record["points"]]
-    assert to_markdown(listed) in (ROOT / "docs" / "frontier.md").read_text()
+    assert to_markdown(listed) in (ROOT / "docs" / "guide" / "frontier.md").read_text()
     assert [fields["front"] for fields in record["points"]].count(True) == len(front(listed))

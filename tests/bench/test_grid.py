@@ -234,7 +234,7 @@ def test_a_plan_spans_what_exists() -> None:
 
 
 def test_the_pages_plan_and_code_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "grid.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "grid.md").read_text()
     (tmp_path / "plan.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
     cells, notes = GridPlan.read(tmp_path / "plan.toml").cells()
     assert notes == []

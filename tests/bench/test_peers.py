@@ -163,6 +163,6 @@ def test_an_unknown_peer_is_named() -> None:
 def test_a_table_of_the_page_is_that_of_the_result(path: Path) -> None:
     (result,) = read_results(path)
     assert isinstance(result, ScaleResult)
-    _, marked, table = (ROOT / "bench" / "README.md").read_text().partition(f"<!-- {path.stem} -->\n\n")
+    _, marked, table = (ROOT / "docs" / "research" / "speed.md").read_text().partition(f"<!-- {path.stem} -->\n\n")
     assert not marked or table.startswith(markdown(PEERS_COLUMNS, scale_rows(result, PEERS_COLUMNS)) + "\n\n")
     assert all(one.same_top == 1 for one in result.contenders if one.name in EXACT)

@@ -51,7 +51,7 @@ def test_the_schema_is_of_this_version() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    page = (ROOT / "docs" / "results.md").read_text()
+    page = (ROOT / "docs" / "reference" / "results.md").read_text()
     parts = [schema(), *(schema()["$defs"][name] for name in ("process", "latency", "settings", "bundle", "window"))]
     names = [name for part in parts for name in part["properties"]]
     assert [name for name in names if f"`{name}`" not in page] == []

@@ -15,7 +15,7 @@ from tests.docs.test_docs import ROOT
 
 PAGES = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
     if path.name not in ("cli.md", "CHANGELOG.md")  # generated; and a history, which names commands that left
 )
 OURS = r"(?:edgerec|python -m (?:edgerec_bench|bench\.experiments)\.\w+) "

@@ -6,7 +6,9 @@ import json
 import re
 import shlex
 import tomllib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
+from bench.experiments.trained import cells as trained_cells
 from bench.experiments.validation_overfitting import cells as overfitting_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
@@ -33,9 +36,12 @@ from edgerec_bench.result.scale_table import SHORT, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]
-SEARCHED = (ROOT / "docs" / "searched-sizes.md").read_text()
-SPARSE = (ROOT / "docs" / "sparse-training.md").read_text()
+SEARCHED = (ROOT / "docs" / "research" / "searched-sizes.md").read_text()
+SPARSE = (ROOT / "docs" / "research" / "sparse-training.md").read_text()
 README = (ROOT / "README.md").read_text()
+SPEED = (ROOT / "docs" / "research" / "speed.md").read_text()
+STREAMS = (ROOT / "docs" / "research" / "streams.md").read_text()
+QUALITY = (ROOT / "docs" / "research" / "quality.md").read_text()
 SMALL = "synthetic:300x200x9000"
 
 
@@ -65,19 +71,14 @@ def test_the_readmes_commands_and_code_run(films: Path, monkeypatch: pytest.Monk
 
 def test_the_training_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks((ROOT / "docs" / "training.md").read_text(), "python")
+    (code,) = blocks((ROOT / "docs" / "guide" / "train.md").read_text(), "python")
     exec(code.replace('load_data("ml-100k")', f'load_data("{SMALL}")'), {})
     assert (tmp_path / "runs" / "films" / "run.json").exists()
 
 
 def test_the_command_lines_reference_is_true() -> None:
-    assert (ROOT / "docs" / "cli.md").read_text() == reference(), "python -m edgerec.cli.reference > docs/cli.md"
-
-
-def test_links_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    page = ROOT / "docs" / "reference" / "cli.md"
+    assert page.read_text() == reference(), "python -m edgerec.cli.reference > docs/reference/cli.md"
 
 
 def test_the_layers_are_those_that_are_held() -> None:
@@ -88,7 +89,9 @@ def test_the_layers_are_those_that_are_held() -> None:
 
 
 def test_the_methods_backbones_are_those_that_there_are() -> None:
-    table = (ROOT / "docs" / "training.md").read_text().partition("\n## Methods\n")[2].partition("\n\n## ")[0]
+    table = (
+        (ROOT / "docs" / "reference" / "settings.md").read_text().partition("\n## Methods\n")[2].partition("\n\n## ")[0]
+    )
     told = {name: set(BACKBONES) for name in METHODS}
     for line in table.splitlines():
         if found := re.fullmatch(r"\| (.*?) \| .*?(?:all backbones but (.*))? \|", line):
@@ -97,7 +100,7 @@ def test_the_methods_backbones_are_those_that_there_are() -> None:
     assert told == {name: set(method(name, "mf").backbones) for name in METHODS}
 
 
-def rows_of(label: str, page: str = README) -> list[list[str]]:
+def rows_of(label: str, page: str) -> list[list[str]]:
     """The cells of the page's table behind the comment of that name."""
     table = page.partition(f"<!-- {label} -->")[2].strip().split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
@@ -106,7 +109,77 @@ def rows_of(label: str, page: str = README) -> list[list[str]]:
 def test_the_scale_figures_are_those_of_the_result() -> None:
     (result,) = read_results(ROOT / "bench" / "results" / "scale-1m.json")
     assert isinstance(result, ScaleResult)
-    assert rows_of("scale") == scale_rows(result, SHORT)
+    assert rows_of("scale", SPEED) == scale_rows(result, SHORT)
+
+
+def test_the_readmes_scale_figures_are_those_of_the_result() -> None:
+    (result,) = read_results(ROOT / "bench" / "results" / "scale-1m.json")
+    assert isinstance(result, ScaleResult)
+    columns = ("", "p50 ms", "times faster", "bytes", "of dense", "same top 20")
+    names = [
+        "plain dense ONNX",
+        *(f"EdgeRec {form}" for form in ("dense int8", "mixed fp32", "mixed int8")),
+        "faiss SQ8",
+    ]
+    assert rows_of("scale-short", README) == [row for row in scale_rows(result, columns) if row[0] in names]
+
+
+def trained(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())["rows"]
+    return rows
+
+
+@pytest.mark.parametrize("name", ["trained-ml-1m", "trained-papers-ml-1m"])
+def test_the_figures_of_trained_tables_are_those_of_the_result(name: str) -> None:
+    assert rows_of(name, QUALITY) == [trained_cells(row) for row in trained(name)]
+
+
+def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:
+    """Without plain int4, of SVD without users and of iALS with them."""
+    rows = [row for row in trained("trained-ml-1m") if (row["backbone"] == "ials") == row["users"]]
+    shown = [trained_cells(row) for row in rows if row["stored"] != "dense int4"]
+    assert rows_of("trained-short", README) == [[*row[:5], row[6]] for row in shown]
+
+
+def test_what_the_readme_advises_rests_on_the_results() -> None:
+    advice = README.partition("## Which method, layout and precision to choose")[2].partition("\n## ")[0]
+    fitted = {
+        (row["users"], row["limit"]): row["ndcg"]
+        for row in trained("trained-ml-1m")
+        if row["limit"] and (row["backbone"] == "ials") == row["users"]
+    }
+    histories, table = ([fitted[users, size << 10] for size in (64, 128)] for users in (False, True))
+    assert (
+        "{:.4f} in 64 KiB, {:.4f} in 128 KiB; with a user table {:.4f} and {:.4f}".format(*histories, *table) in advice
+    )
+    assert min(histories) > max(table)
+    with_users = {row["stored"]: row for row in trained("trained-ml-1m") if row["users"]}
+    full, int8 = with_users["dense fp32"], with_users["dense int8"]
+    assert f"{fitted[True, 320 << 10]:.4f} in 320 KiB; plain int8 {int8['ndcg']:.4f}" in advice
+    assert f"in {format_bytes(int8['nbytes'])}, fp32 {full['ndcg']:.4f} in {format_bytes(full['nbytes'])}" in advice
+    frontier = {
+        (point["method"], point["budget"], point["precision"]): point
+        for point in json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())["points"]
+    }
+    uniform, popularity = frontier["uniform", "10%", "int8"], frontier["popularity", "10%", "int4"]
+    (ours, our_bytes), (rival, rival_bytes) = (
+        (f"{np.mean(point['scores']):.4f}", format_bytes(point["nbytes"])) for point in (uniform, popularity)
+    )
+    assert f"{ours} in {our_bytes}; `popularity` {rival} in {rival_bytes}" in advice
+    faster, share = next((row[2], row[4]) for row in rows_of("scale-short", README) if row[0] == "EdgeRec mixed int8")
+    assert f"{faster} times faster than dense, in {share.replace('%', ' %')} of its bytes" in advice
+    leads = {row[1]: row[4].replace("%", " %") for row in rows_of("streams-ml-1m", STREAMS) if row[0] == "10%"}
+    assert f"`scall` {leads['scall']}, `popularity` {leads['popularity']}" in advice
+    papers = {row[1]: row[6].split()[0] for row in rows_of("reproduce-ciess-ml-1m", SEARCHED) if row[0] == "20%"}
+    cells = (ROOT / "bench" / "results" / "reproduce-ciess-ml-1m.cells.jsonl").read_text().splitlines()
+    sizes = [
+        row["bundle_bytes"]
+        for row in map(json.loads, cells)
+        if (row["cell"]["method"], row["cell"]["budget"]) == ("ciess", "20%")
+    ]
+    small = next(row for row in trained("trained-papers-ml-1m") if row["limit"] == 64 << 10)
+    assert f"`ciess` {papers['ciess']} in {format_bytes(sorted(sizes)[1])}, `uniform` {papers['uniform']}" in advice
+    assert f"`svd` without users {small['ndcg']:.4f} in 64 KiB" in advice
 
 
 def test_the_growth_figures_are_those_of_the_result() -> None:
@@ -116,7 +189,7 @@ def test_the_growth_figures_are_those_of_the_result() -> None:
         assert isinstance(result, ScaleResult)
         times = {one.name: f"{one.measured.latency():.3g}" for one in result.contenders}
         expected.append([f"{result.items:,}", *(times.get(name, "") for name in names)])
-    assert rows_of("growth", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert rows_of("growth", SPEED) == expected
 
 
 def test_the_figures_of_the_emulated_raspberry_pi_are_those_of_the_result() -> None:
@@ -132,7 +205,7 @@ def test_the_figures_of_the_emulated_raspberry_pi_are_those_of_the_result() -> N
         name = result.bundle.name.removesuffix(".bundle").replace("-", " ")
         memory = [format_bytes(number) for number in (peak, absolute)]
         expected.append([name, format_bytes(result.bundle.nbytes), *calls, *memory])
-    assert rows_of("arm64", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert rows_of("arm64", SPEED) == expected
 
 
 def test_the_quality_figures_are_those_of_the_result() -> None:
@@ -147,12 +220,12 @@ def test_the_quality_figures_are_those_of_the_result() -> None:
         ]
         for row in result["rows"]
     ]
-    assert rows_of("quality") == expected
+    assert rows_of("quality", QUALITY) == expected
 
 
 def test_quality_per_byte_is_that_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "quality-per-byte-ml-1m.json").read_text())
-    assert rows_of("quality-per-byte") == quality_per_byte_rows(result["points"])
+    assert rows_of("quality-per-byte", QUALITY) == quality_per_byte_rows(result["points"])
 
 
 def test_the_streaming_figures_are_those_of_the_result() -> None:
@@ -166,7 +239,7 @@ def test_the_streaming_figures_are_those_of_the_result() -> None:
         ]
         for row in result["exports"]
     ]
-    assert rows_of("streaming", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert rows_of("streaming", SPEED) == expected
     assert all(row["peak_bytes"] < 2 << 30 for row in result["exports"])
 
 
@@ -184,14 +257,14 @@ def test_the_evaluation_figures_are_those_of_the_result() -> None:
         for row in result["rows"]
         if "bytes" in row
     ]
-    assert rows_of("evaluation", (ROOT / "bench" / "README.md").read_text()) == expected
+    assert rows_of("evaluation", SPEED) == expected
     assert result["shape"] == [31_668, 38_048]
     assert all(row["peak_bytes"] < 1 << 30 for row in result["rows"])
 
 
 def test_the_figures_without_users_are_those_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "no-users-ml-1m.json").read_text())
-    assert rows_of("no-users", (ROOT / "docs" / "no-users.md").read_text()) == [
+    assert rows_of("no-users", (ROOT / "docs" / "guide" / "no-users.md").read_text()) == [
         no_users_cells(r) for r in result["rows"]
     ]
 
@@ -304,7 +377,7 @@ def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pyt
     rng = np.random.default_rng(0)
     np.save("items.npy", rng.standard_normal((200, 8)))
     np.save("counts.npy", np.arange(200))
-    in_app, own = blocks((ROOT / "docs" / "no-users.md").read_text(), "python")
+    in_app, own = blocks((ROOT / "docs" / "guide" / "no-users.md").read_text(), "python")
     exec(own, {})
     assert Recommender.load("sum.bundle").n_users == 0
     exec(in_app.replace("films.bundle", "sum.bundle"), {})
@@ -313,3 +386,13 @@ def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pyt
 def test_tables_are_readable_without_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("", ["name", "a number"], [["x" * 100, 1.5]])
     assert "x" * 100 in capsys.readouterr().out
+
+
+def test_the_api_pages_names_are_those_of_the_packages() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    named = set(re.findall(r"`(edgerec(?:_\w+)?|Recommender)\.(\w+)", page))
+    packages = {name: import_module(name) for name in ("edgerec", "edgerec_export", "edgerec_bench", "edgerec_devices")}
+    for owner, name in named:
+        assert hasattr(packages.get(owner, Recommender), name), f"{owner}.{name}"
+    public = {name for name, member in vars(Recommender).items() if not name.startswith("_") and name != "manifest"}
+    assert public <= {name for owner, name in named if owner == "Recommender"}

@@ -1,4 +1,4 @@
-"""The programs of docs/javascript.md, run as they stand there."""
+"""The programs of docs/guide/javascript.md, run as they stand there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgerec_devices.web.static_site import Files, StaticServer
 from tests.devices.chrome import chrome
 from tests.devices.web import films, native, need
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "guide"
 PACKAGE = Path(web_files.__file__).parents[2] / "web" / "package.json"
 
 

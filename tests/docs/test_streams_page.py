@@ -1,4 +1,4 @@
-"""The page of streams: its figures are those of the results."""
+"""The pages of streams: their code runs, their figures are those of the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.docs.test_docs import ROOT, blocks, rows_of
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting
 
-PAGE = (ROOT / "docs" / "streams.md").read_text()
+GUIDE = (ROOT / "docs" / "guide" / "streams.md").read_text()
+PAGE = (ROOT / "docs" / "research" / "streams.md").read_text()
 
 
 def result(name: str) -> dict[str, Any]:
@@ -30,7 +31,7 @@ RESULTS = sorted((ROOT / "bench" / "results").glob("streams-*.json"))
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_visits(tmp_path, drifting())
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(PAGE, "python")
+    (code,) = blocks(GUIDE, "python")
     exec(code.replace("ml-100k", "visits.csv").replace('"8"', '"3"'), {})
     assert StreamResult.load(tmp_path / "streams" / "films").done
 

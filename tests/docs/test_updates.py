@@ -15,7 +15,7 @@ from edgerec.data import synthetic
 from edgerec.runtime import Recommender
 from tests.docs.test_docs import ROOT, blocks, rows_of
 
-PAGE = (ROOT / "docs" / "updates.md").read_text()
+PAGE = (ROOT / "docs" / "guide" / "updates.md").read_text()
 
 
 def run_all(transcript: str) -> None:

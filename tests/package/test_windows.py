@@ -1,4 +1,7 @@
-"""No module and no main command needs a name that Windows does not have. See docs/platforms.md for what this holds."""
+"""No module and no main command needs a name that Windows does not have.
+
+docs/reference/platforms.md says for what this holds.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FORMAT, VERSION = "edgerec.result", 2
 """Version 2 replaced 'score 1' by lookup, and added figures that may be null and scenarios in their own processes."""
 
 SCENARIOS = ("recommend", "score", "lookup", "history", "load", "sustained", "offline")
-"""The scenarios, in the order in which they run; docs/results.md describes them."""
+"""The scenarios, in the order in which they run; docs/reference/results.md describes them."""
 USUAL = SCENARIOS[:4]
 
 

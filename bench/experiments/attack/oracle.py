@@ -1,4 +1,4 @@
-"""A decoder of bundles and an oracle of their answers, written from export/README.md alone, in float64.
+"""A decoder of bundles and an oracle of their answers, written from docs/reference/bundle.md alone, in float64.
 
     oracle = Oracle(folder, items, users)
     oracle.users(rows) @ oracle.items.values.T     # scores of every item

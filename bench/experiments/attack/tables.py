@@ -51,7 +51,7 @@ PROMISED = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.06, "int4": 0.6}
 
 
 ORDINARY = (1e-3, 60_000.0)
-"""Largest values of tables that no precision moves; others are multiplied by a power of two (export/README.md)."""
+"""Largest values of tables that no precision moves; others are moved by a power of two (docs/reference/bundle.md)."""
 
 
 @dataclass

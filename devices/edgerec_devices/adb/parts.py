@@ -228,4 +228,4 @@ def _known() -> str:
 
 
 def _setup_command(*, again: bool = False) -> str:
-    return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/android.md)"
+    return f"edgerec devices setup {NAME}{' --again' * again} (with {NDK_VARIABLES[0]} set: docs/guide/android.md)"

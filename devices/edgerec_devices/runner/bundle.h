@@ -1,4 +1,4 @@
-/* A bundle on disk, with its manifest checked and its tables file mapped once. Specified in export/README.md. */
+/* A bundle on disk, with its manifest checked and its tables file mapped once (docs/reference/bundle.md). */
 #ifndef EDGEREC_BUNDLE_H
 #define EDGEREC_BUNDLE_H
 

@@ -1,4 +1,4 @@
-/** Patches, which turn one bundle into another; specified in export/README.md. Loaded when the first is applied. */
+/** Patches, which turn one bundle into another; specified in docs/reference/patch.md. Loaded when the first is applied. */
 
 import type { limits as specified } from "../../../edgerec/runtime/bundle-spec.json";
 import type { EdgeRecError } from "./errors.ts";

@@ -1,4 +1,4 @@
-/** Signatures of bundles: ed25519 over the manifest's bytes, specified in export/README.md. */
+/** Signatures of bundles: ed25519 over the manifest's bytes, specified in docs/reference/bundle.md. */
 
 import type { EdgeRecError } from "./errors.ts";
 import type { Bytes } from "./source.ts";

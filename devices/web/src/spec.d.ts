@@ -1,4 +1,4 @@
-/** Limits of a bundle that readers enforce: edgerec/runtime/bundle-spec.json, explained in export/README.md. */
+/** Limits of a bundle that readers enforce: edgerec/runtime/bundle-spec.json, explained in docs/reference/bundle.md. */
 declare module "*/bundle-spec.json" {
   export const operators: string[];
   export const typed_as_all: string[];

@@ -97,7 +97,7 @@ VARIANTS: Mapping[str, BETConfig] = {
     "authors_code": replace(_PAPER, turns="greedy,greedy,greedy,nearest,random", retrain=3),
 }
 """Configs by name: this project's; the paper's, whose predictor hardly ranks after two steps an action
-(docs/searched-sizes.md); and the authors' code where it differs from the paper."""
+(docs/research/searched-sizes.md); and the authors' code where it differs from the paper."""
 
 
 class BET:

@@ -10,7 +10,7 @@ evaluated once more; the best are trained in full, and validation chooses.
 
 The observed and the rewarded quality of a row are measured on different halves of the validation part: with one part
 for both, agents overfit to it, row by row. Of visited sizes only the part that rows of similar popularity share is
-used: the fittest of many visits are those whose rows were lucky (docs/searched-sizes.md has the figures).
+used: the fittest of many visits are those whose rows were lucky (figures: docs/research/searched-sizes.md).
 """
 
 from __future__ import annotations

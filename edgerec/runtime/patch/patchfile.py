@@ -2,7 +2,7 @@
 
     8 bytes "edgerecP" | major, minor uint16 | sha256 of all that follows | uint64 bytes of the inflated stream | zlib
 
-export/README.md ("Patches") specifies the format. Sizes are checked before memory is allocated.
+docs/reference/patch.md specifies the format. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 PROJECT = Path(__file__).parents[3] / "devices" / "android"
 SOURCES = PROJECT / "edgerec" / "src" / "main" / "java"
-PAGE = PROJECT.parents[1] / "docs" / "android-apps.md"
+PAGE = PROJECT.parents[1] / "docs" / "guide" / "android-apps.md"
 BINDING = "libonnxruntime4j_jni.so"
 STRICT = ("-Xlint:all", "-Xlint:-options", "-Werror")
 TOO_NEW = (

@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.zip.DataFormatException;
 import java.util.zip.Inflater;
 
-/** A patch file (export/README.md, "Patches"): its header, and the parts after it, taken in order. */
+/** A patch file (docs/reference/patch.md): its header, and the parts after it, taken in order. */
 final class PatchParts {
     private static final int HEAD = 52;
     private static final int SIGNED_FROM = 44;

@@ -13,7 +13,7 @@ import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Signatures of bundles: ed25519 over the manifest's bytes, specified in export/README.md. */
+/** Signatures of bundles: ed25519 over the manifest's bytes, specified in docs/reference/bundle.md. */
 final class Signatures {
     private static final Pattern SIGNATURE =
             Pattern.compile(",\"signature\":\\{\"key\":\"([0-9a-f]{64})\",\"value\":\"([0-9a-f]{128})\"\\}\\}\n");
