@@ -83,7 +83,7 @@ def test_settings_go_to_the_searches_that_know_them() -> None:
 @pytest.fixture
 def named_ml_1m(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever data are asked for have MovieLens-1M's name, by which the papers' figures are found."""
-    monkeypatch.setattr(reproduce, "load_data", lambda data: SimpleNamespace(name="ml-1m"))
+    monkeypatch.setattr(reproduce, "load_data", lambda data, **how: SimpleNamespace(name="ml-1m"))
 
 
 def row(name: str, budget: str | None, seed: int, recall: float, ndcg: float, differs: float = 0.0) -> dict[str, Any]:
