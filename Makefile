@@ -1,7 +1,7 @@
 # make demo    set up, then the whole path on real data: train, export, bench, recommend, report
 # make test    set up, then the tests of a contributor: everything but what is marked slow
 # make test-all  set up, then every test
-# make check   set up, then format, lint, types and layers
+# make check   set up, then format, lint, types, layers and vocabulary
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,6 +32,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.vocabulary
 
 format: setup
 	$(BIN)/ruff format .
