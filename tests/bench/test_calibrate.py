@@ -60,4 +60,4 @@ def test_a_measured_table_is_what_export_reads(
 
 def test_an_unknown_pair_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(main, ["--only", "mixed/int3"]) == 2
-    assert capsys.readouterr().err.startswith("Error: there is no 'mixed/int3'")
+    assert capsys.readouterr().err.startswith("Error: unknown layout and precision 'mixed/int3'")
