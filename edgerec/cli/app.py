@@ -16,9 +16,9 @@ from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 GROUPS = {
     "Start (train a recommender)": {
         "doctor": "Check what this machine has, what is missing, and how to install it.",
-        "data": "List the data sets that have a name, and show what a data set holds.",
+        "data": "List the data sets that can be used by name, and show what a data set contains.",
         "train": "Train a recommender within a size budget, and write it as a run.",
-        "tune": "Search the settings that train best, on validation data.",
+        "tune": "Search for the settings that train best, on validation data.",
     },
     "Ship (turn a run into a bundle, try it, update it)": {
         "export": "Export a run, or tables of your own, as a bundle that an app loads.",
@@ -81,8 +81,8 @@ def group() -> None:
       edgerec recommend films.bundle --user 42 -k 10
 
     A run is the folder that training writes: tables of user and item vectors, settings and metrics. A bundle is the
-    folder that an app loads: ONNX graphs over one file of tables, which need numpy and onnxruntime only.
-    'edgerec COMMAND --help' explains a command.
+    folder that an app loads: ONNX graphs over one file of tables; to load it, an app needs only numpy and
+    onnxruntime. 'edgerec COMMAND --help' explains a command.
     """
 
 

@@ -16,13 +16,19 @@ from edgerec.runtime.patch import apply_patch, undo_patch
 
 @click.command(cls=Command)
 @argument("bundle", type=FOLDER, help="Folder of the bundle, which is changed in place.")
-@argument("patch", type=FILE, required=False, help="Patch that 'edgerec diff' or 'edgerec fold-in' wrote.")
+@argument(
+    "patch",
+    type=FILE,
+    required=False,
+    help="Patch that 'edgerec diff' or 'edgerec fold-in' wrote; leave it out with --undo.",
+)
 @option("--undo", is_flag=True, help="Return the bundle to its state before the last patch.")
 @option(
     "--trusted",
     type=FILE,
     multiple=True,
-    help="Public key (.pub); a patch is accepted only if one of the given keys signed its bundle. May be repeated.",
+    help="Public key (.pub); the change is refused unless one of the given keys signed the bundle that it leads to. "
+    "May be repeated.",
 )
 @json_option
 def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, ...], as_json: bool) -> None:
@@ -32,7 +38,8 @@ def command(bundle: Path, patch: Path | None, undo: bool, trusted: tuple[Path, .
     Example:
       edgerec apply films.bundle tuesday.patch
 
-    The patch is applied completely or not at all, even if the process is killed.
+    The patch is applied completely or not at all, even if the process is killed. A patch for another bundle is
+    refused. Only the last patch can be undone.
 
     \b
     More examples:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
+from edgerec.cli.devices import FORMS, device_options
 from edgerec.cli.help import Choice, Command, argument, option
 from edgerec.cli.options import FILE_OR_FOLDER, FOLDER, FiniteRange, overwrite_option
 from edgerec.cli.output import json_option, print_json
@@ -18,10 +19,8 @@ from edgerec.outputs import Output, check_outputs, json_of
 from edgerec_bench import Result, Settings, bench_all, write_results
 from edgerec_bench.result import FORMAT, SCENARIOS, STREAM_SECONDS, USUAL, calls_needed, milliseconds
 from edgerec_devices import open_device
-from edgerec_devices.registry import KINDS
 
 DEFAULT = Settings()
-FORMS = ", ".join(kind.form for kind in KINDS.values())
 
 Cell = Callable[[Result], str | None]
 
@@ -42,7 +41,7 @@ Cell = Callable[[Result], str | None]
     "--seconds",
     type=FiniteRange(0, 3600),
     default=DEFAULT.seconds,
-    help="Minimum duration of each scenario in seconds.",
+    help="Minimum duration of each scenario in seconds; it ends when --calls is reached too.",
 )
 @option("-k", default=DEFAULT.k, help="Number of items to recommend in each call.")
 @option("--exclude", default=DEFAULT.exclude, help="Number of random items that each call excludes.")
@@ -53,13 +52,14 @@ Cell = Callable[[Result], str | None]
     type=Choice(SCENARIOS),
     multiple=True,
     show_default=", ".join(USUAL),
-    help="Kind of calls to measure; may be repeated.",
+    help="Kind of calls to measure, as described above; may be repeated.",
 )
 @option(
     "--sustained",
     type=FiniteRange(0, 600, min_open=True),
     metavar="MINUTES",
-    help="Also load the device for this many minutes, and record its speed, clock and temperature.",
+    show_default=f"{DEFAULT.sustained_seconds / 60:g} with --scenario sustained, else none",
+    help="Add the scenario sustained, for this many minutes.",
 )
 @option(
     "--strict",
@@ -67,14 +67,12 @@ Cell = Callable[[Result], str | None]
     help=f"Measure each scenario as MLPerf requires: at least {STREAM_SECONDS} seconds and {calls_needed(99)} calls.",
 )
 @option(
-    "--device", default="local", metavar="ADDRESS", help=f"Device to measure on: {FORMS} (see 'edgerec devices list')."
+    "--device",
+    default="local",
+    metavar="ADDRESS",
+    help=f"Device to measure on: {FORMS} (see 'edgerec devices --help').",
 )
-@option(
-    "--offline",
-    is_flag=True,
-    help="Send the packages from here to a device that has no internet; otherwise the device downloads them.",
-)
-@option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")
+@device_options
 @overwrite_option
 @json_option
 def command(
@@ -97,11 +95,12 @@ def command(
       edgerec bench films.bundle --out films.json
 
     Every bundle is measured in fresh processes. The scenarios are: recommend ranks all items for a user; score scores
-    a few items for a user; lookup scores a single one; history computes a user's vector from a history; load opens the
-    bundle; offline recommends for many users at once; sustained recommends without a pause.
+    50 and 1000 items for a user; lookup scores a single one; history computes a user's vector from a history, in
+    bundles without users; load opens the bundle; offline recommends for many users at once (the option --offline is
+    unrelated); sustained recommends for minutes without a pause, and records speed, clock and temperature.
 
-    A device behind SSH needs python3 only; everything else is sent or installed below its ~/.cache/edgerec and stays
-    there. If measuring is interrupted, the results so far are written and marked as partial.
+    A device behind SSH needs python3 only; everything else is sent or installed in ~/.cache/edgerec there, and stays.
+    If measuring is interrupted, the results so far are written and marked as partial.
 
     \b
     More examples:

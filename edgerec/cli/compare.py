@@ -20,14 +20,16 @@ COLUMNS = ("", "base", "new", "ratio", "95 % interval", "verdict")
 
 @click.command("compare", cls=Command)
 @argument("base", metavar="BASE.json", type=FILE_OR_FOLDER, help="Result to compare with, of 'edgerec bench --out'.")
-@argument("new", metavar="NEW.json", type=FILE_OR_FOLDER, help="Result that is compared.")
+@argument(
+    "new", metavar="NEW.json", type=FILE_OR_FOLDER, help="Result that is compared with it, of 'edgerec bench --out'."
+)
 @option(
     "--fail-if",
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="Exit with status 1 if 'FIGURE > NUMBERx' holds with confidence; a FIGURE is "
-    "p50, p95 or p99 (latency), load, peak (memory) or bytes, and a wrong one lists all. May be repeated.",
+    help="Exit with status 1 if 'FIGURE > NUMBERx' holds with confidence for a bundle; a FIGURE is p50, p95 or p99 "
+    "(latency of recommend), load (time), peak (memory) or bytes (size), and a wrong one lists all. May be repeated.",
 )
 @option("--force", is_flag=True, help="Compare even if devices or settings differ, or if a result is partial.")
 @option("--format", "form", type=Choice(("table", *FORMATS)), default="table", help="Format to print.")
@@ -37,12 +39,15 @@ def command(base: Path, new: Path, conditions: tuple[str, ...], force: bool, for
 
     \b
     Example:
+      edgerec bench old.bundle --out before.json
+      edgerec bench new.bundle --out after.json
       edgerec compare before.json after.json --fail-if 'p50 > 1.1x'
 
-    Bundles are matched by name; a single bundle on each side is compared whatever its name. The verdict on a figure
-    is slower, faster, larger or smaller if the whole interval of the ratio lies on one side of 1; no difference found
-    if a change by a tenth would have shown; else unstable. A condition of --fail-if holds if the whole interval lies
-    above its number.
+    Bundles are matched by name; a single bundle on each side is compared whatever its name. For each figure the ratio
+    NEW / BASE is printed with its 95 % confidence interval and a verdict: slower, faster, larger or smaller if the
+    whole interval lies on one side of 1; no difference found if it excludes a change by a tenth; else unstable, so
+    that you should measure again with more --processes. A condition of --fail-if holds if the whole interval lies above
+    its number.
 
     \b
     More examples:

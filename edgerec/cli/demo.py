@@ -23,7 +23,7 @@ from edgerec_devices.web.static_site import StaticServer
     nargs=-1,
     required=True,
     type=FOLDER,
-    help="Folders of the bundles: of one catalogue in different sizes, if there are several.",
+    help="Folders of the bundles; several are of one catalogue of items, in different sizes.",
 )
 @option("--port", default=8080, help="Port of this machine to serve the page on; 0 for any free one.")
 @option(
@@ -39,9 +39,10 @@ def command(bundles: tuple[Path, ...], port: int, out: Path | None) -> None:
       edgerec demo films.bundle
 
     The recommender runs in the page, offline too, and nothing is sent to a server. The page needs onnxruntime-web,
-    which 'edgerec devices setup browser' downloads once. It shows titles if the bundle was exported with --titles. A
+    which 'edgerec devices setup browser' downloads once. Items have titles if the bundle was exported with --titles. A
     bundle without users (exported with --no-users) recommends from the items that you pick; one with users shows the
-    items most similar to them. Of several bundles of one catalogue, a slider chooses by size which one recommends.
+    items most similar to them. If you give several bundles, a slider in the page chooses one by its size. The address
+    of the page is printed; Ctrl-C ends the command.
 
     \b
     More examples:

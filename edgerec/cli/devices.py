@@ -15,6 +15,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError, reason_of
 from edgerec_bench.device_check import check_bundle
+from edgerec_devices.arm64.device import MEMORY as ARM64_MEMORY
 from edgerec_devices.protocol import Device, Kind, Tell, set_up
 from edgerec_devices.registry import KINDS, kind_of, open_device
 
@@ -31,8 +32,13 @@ def command() -> None:
     Example:
       edgerec devices list
 
-    A device is this machine, a Linux machine behind SSH such as a Raspberry Pi, an emulated one, an Android device, a
-    browser or Node.js. 'edgerec bench --device ADDRESS' measures on it.
+    A device is this machine (local), a Linux machine behind SSH such as a Raspberry Pi (ssh), an emulated Raspberry Pi
+    (arm64), an Android device (adb), a browser or Node.js (node). 'edgerec bench --device ADDRESS' measures on it.
+
+    Parts of an address in brackets may be left out. adb takes the only connected device, or the one with the given
+    serial number. browser starts a headless Chromium; :webgpu computes on the graphics processor, and :open waits until
+    you open the printed page in any browser. If that browser is on another machine, such as a phone, HOST is the
+    address of this machine in their network.
 
     \b
     More examples:
@@ -81,15 +87,21 @@ def _readiness(row: dict[str, Any]) -> str:
 
 def device_options(wrapped: F) -> F:
     """Add --offline and --memory, which say how a device is opened."""
-    wrapped = option("--memory", metavar="SIZE", help="Memory of the emulated device arm64, such as 128MiB.")(wrapped)
+    wrapped = option(
+        "--memory",
+        metavar="SIZE",
+        show_default=f"{ARM64_MEMORY >> 20}MiB for arm64, the program's own limit for browser and node",
+        help="Memory of a device that is started here (arm64, browser, node), such as 128MiB.",
+    )(wrapped)
     return option(
         "--offline",
         is_flag=True,
-        help="Send the packages from here to a device that has no internet; otherwise the device downloads them.",
+        help="Send the packages from here to a device behind SSH that has no internet; otherwise that device downloads "
+        "them.",
     )(wrapped)
 
 
-address_argument = argument("address", help=f"Address of the device: {FORMS}.")
+address_argument = argument("address", help=f"Address of the device: {FORMS} (see 'edgerec devices --help').")
 
 
 @command.command("info")
@@ -120,7 +132,7 @@ def info(address: str, offline: bool, memory: str | None, as_json: bool) -> None
     type=Choice(SET_UP),
     help=f"Kind of device to set up: {', '.join(SET_UP)}.",
 )
-@option("--again", is_flag=True, help="Set it up again, with newer packages or because it is damaged.")
+@option("--again", is_flag=True, help="Set it up again, to get newer packages or to repair it.")
 def setup(kind: str, again: bool) -> None:
     """Download what a kind of device needs into the user's cache folder.
 
@@ -128,7 +140,7 @@ def setup(kind: str, again: bool) -> None:
     Example:
       edgerec devices setup arm64
 
-    Nothing is done if it is there already.
+    Nothing is done if it is there already. The devices local and ssh need no set-up.
     """
     with _telling() as tell:
         set_up(KINDS[kind], tell, again=again)

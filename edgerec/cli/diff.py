@@ -26,6 +26,7 @@ def command(old: Path, new: Path, out: Path, no_verify: bool, overwrite: bool, a
 
     \b
     Example:
+      edgerec export runs/monday --out monday.bundle --precision int8
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec diff monday.bundle tuesday.bundle --out tuesday.patch
 

@@ -31,7 +31,8 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
     "--data",
     default="ml-100k",
     metavar="DATA",
-    help="Interactions that they were trained on: a name, or a file or folder; give --min-user and --min-item again.",
+    help="Interactions that they were trained on: a name, or a file or folder; give the same --min-user and --min-item "
+    "as in training.",
 )
 @filter_options
 @json_option

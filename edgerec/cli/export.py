@@ -38,33 +38,41 @@ LAYOUT = "Layout options"
     "--precision",
     metavar="NAME",
     show_default="the precision that the run was trained for, or fp32",
-    help="Precision of the stored values: fp32, fp16, int8, int4, or auto, the one that changes scores least within "
-    "--max-bytes.",
+    help="Precision of the stored values: fp32, fp16, int8, int4, or auto, which needs --max-bytes or --max-rss and "
+    "takes the precisions and row sizes that change scores least within it.",
 )
 @option(
     "--max-bytes",
     metavar="SIZE",
     help="Maximum size of the whole bundle, all files counted, such as 200KiB; an export that cannot meet it fails.",
 )
-@option("--fit", is_flag=True, help="Shorten or prune a table that is too large for --max-bytes.")
+@option(
+    "--fit",
+    is_flag=True,
+    help="If the tables exceed --max-bytes or --max-rss, shorten their rows or drop values of sparse ones, where that "
+    "changes scores least.",
+)
 @option(
     "--max-rss",
     metavar="SIZE",
-    help="Maximum peak memory of a request above an empty onnxruntime session, such as 20MiB.",
+    help="Maximum peak memory of a request above an empty onnxruntime session, such as 20MiB; an export that cannot "
+    "meet it fails.",
 )
 @option("--titles", is_flag=True, help="Include item titles, if the data have them.")
 @option(
     "--no-users",
     is_flag=True,
-    help="Leave out the user table; a user's vector is computed on the device from the items of its history.",
+    help="Leave out the user table; the bundle computes a user's vector from the items of the user's history (all "
+    "backbones but ncf).",
 )
 @option(
     "--like",
     type=FOLDER,
-    help="Older bundle whose layout, precision, scales and widths are used again, so that a patch from it is small.",
+    help="Older bundle whose layout, precision, scales and row sizes are used again, so that the patch of 'edgerec "
+    "diff' from it is small; leave out --precision.",
 )
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
-@option("--id-map", type=FILE, help="CSV file to write with the id of every row of the bundle; required by --ids none.")
+@option("--id-map", type=FILE, help="CSV file to write the id of every row of the bundle to; required by --ids none.")
 @option("--no-verify", is_flag=True, help="Skip the comparison of the bundle's answers with numpy in a fresh process.")
 @option(
     "--items",
@@ -84,28 +92,31 @@ LAYOUT = "Layout options"
     metavar="FILE|none",
     section=OWN,
     show_default="row numbers",
-    help="Item ids, one per line; or none, with a RUN too, to leave the ids out of the bundle.",
+    help="File of item ids, one per line; or none, also with a RUN, to store no ids in the bundle.",
 )
-@option("--user-ids", type=FILE, section=OWN, show_default="row numbers", help="User ids, one per line.")
+@option("--user-ids", type=FILE, section=OWN, show_default="row numbers", help="File of user ids, one per line.")
 @option(
     "--layout",
     default="auto",
     metavar="NAME",
     section=LAYOUT,
-    help="Storage layout of the tables: dense, mixed, csr, ell, bitmask, csc, or auto, the fastest of the small ones.",
+    help="Storage layout of the tables: dense (rows of one size), mixed (rows of several sizes), ell, csc, bitmask or "
+    "csr (sparse rows), or auto, the one expected to be fastest among those within --max-bytes, or without it among "
+    "those at most 25 % larger than the smallest.",
 )
 @option(
     "--scales",
     default="auto",
     metavar="NAME",
     section=LAYOUT,
-    help="Quantization scales of int8 and int4: one per table, block or row, or auto.",
+    help="Quantization scales of int8 and int4: table (one for all rows), block (one per block of rows), row (one per "
+    "row) or auto.",
 )
 @option(
     "--similar/--no-similar",
     default=None,
     section=LAYOUT,
-    show_default="if it fits in --max-bytes",
+    show_default="included if it fits in --max-bytes",
     help="Include the graph that 'edgerec similar' needs, or leave it out.",
 )
 @option(
@@ -118,13 +129,14 @@ LAYOUT = "Layout options"
     "--calibration",
     type=FILE,
     section=LAYOUT,
-    help="Costs measured on your device by 'python -m edgerec_bench.calibrate', which --layout auto compares by.",
+    help="File of the costs that 'python -m edgerec_bench.calibrate' measured on your device, for --layout auto.",
 )
 @option(
     "--data",
     metavar="DATA",
     section=DATA,
-    help="Interactions that RUN was trained on; prints NDCG@20 of the run and of the bundle.",
+    help="Interactions that RUN was trained on, to measure and print NDCG@20 of the run and of the bundle; the bundle "
+    "does not depend on them.",
 )
 @overwrite_option
 @filter_options
@@ -136,8 +148,9 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     Example:
       edgerec export runs/films --out films.bundle --precision int8
 
-    A bundle is a folder of ONNX graphs over one memory-mapped file of tables. A SIZE is in bytes, or has a unit in
-    any case: KiB, MiB and GiB (or K, M, G) are powers of 1024, and KB, MB and GB powers of 1000.
+    A bundle is a folder of ONNX graphs over one memory-mapped file of tables; the bytes of each part are printed. A
+    SIZE is a number of bytes, or has a unit in upper or lower case: KiB, MiB and GiB (or K, M, G) are powers of 1024,
+    and KB, MB and GB powers of 1000.
 
     \b
     More examples:

@@ -23,11 +23,19 @@ from edgerec.training.run import FILE_NAME, FORMAT
 
 @click.command(cls=Command)
 @argument("bundle", type=FOLDER, help="Folder of the bundle that gets the new items.")
-@argument("interactions", help="Interactions with the new items: a file or folder, as for 'edgerec train'.")
+@argument(
+    "interactions",
+    help="Interactions with the new items: a file or folder, as for 'edgerec train'; those of other items, or of users "
+    "that the run does not have, are ignored.",
+)
 @option("--run", "run_folder", type=FOLDER, required=True, help="Run that BUNDLE was exported from.")
 @option("--out", type=FILE, required=True, help="File to write the patch to.")
-@option("--save", type=FOLDER, help="Folder to write the run with the new items to; the --run of the next fold-in.")
-@option("--sign", type=FILE, help="Private key that signs the bundle which the patch leads to.")
+@option(
+    "--save",
+    type=FOLDER,
+    help="Folder to write the run with the new items to, which the next fold-in needs as its --run.",
+)
+@option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the patched bundle.")
 @overwrite_option
 @encoding_option
 @json_option
@@ -50,8 +58,8 @@ def command(
       edgerec apply films.bundle new.patch
 
     For each item that the run does not have, a vector is computed from the vectors of the users who interacted with
-    it, as ials would with the users fixed; the run must be one of the backbone ials. A new item gets the size of known
-    items with about as many interactions.
+    it, as ials computes it while the users stay fixed; the run must be of the backbone ials. The new vector gets as
+    many values as those of known items with about as many interactions.
     """
     exporter, folding = require("edgerec_export", "export"), require("edgerec.training.fold_in", "train")
     from edgerec_export.patch import patch_output

@@ -42,7 +42,7 @@ KIND = "frontier"
 @click.command("frontier", cls=Command)
 @data_argument
 @encoding_option
-@option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train.")
+@option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train, as in 'edgerec train'.")
 @option(
     "--method",
     multiple=True,
@@ -50,7 +50,13 @@ KIND = "frontier"
     metavar="NAME",
     help="Method of 'edgerec train' to compare; may be repeated.",
 )
-@option("--budget", multiple=True, default=BUDGETS, metavar="BUDGET", help="Budget to compare; may be repeated.")
+@option(
+    "--budget",
+    multiple=True,
+    default=BUDGETS,
+    metavar="BUDGET",
+    help="Budget of 'edgerec train' to compare, such as 10% or 64KiB; may be repeated.",
+)
 @option(
     "--precision",
     multiple=True,
@@ -59,8 +65,18 @@ KIND = "frontier"
     help="Precision of 'edgerec export' to compare; may be repeated. With auto, a dense table is shortened and "
     "quantized to the bytes of each budget.",
 )
-@option("--seeds", type=click.IntRange(1), default=3, help="Number of trainings of each combination.")
-@option("--dimensions", type=click.IntRange(1), default=64, help="Number of dimensions of a full vector.")
+@option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    help="Number of trainings of each combination, each with its own seed.",
+)
+@option(
+    "--dimensions",
+    type=click.IntRange(1),
+    default=64,
+    help="Number of dimensions of a full vector, the most that a row can have.",
+)
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
 @option(
     "--workers",
@@ -72,7 +88,8 @@ KIND = "frontier"
     "--out",
     type=FILE,
     default="frontier.html",
-    help="Page to write; the same figures are written as .json, .md, .csv and .jsonl with the same name.",
+    help="Page to write, whose name ends in .html; the same figures are written as .json, .md, .csv and .jsonl with "
+    "the same name.",
 )
 @overwrite_option
 @json_option
@@ -95,7 +112,7 @@ def command(
       edgerec frontier ml-100k --out films.html
 
     Every combination is trained, exported and measured by the answers of its bundle; the page charts quality against
-    bytes, with plain tables (the methods dense and uniform) as the baseline. It opens with the bundle to ship, the
+    bytes, with plain tables (the methods dense and uniform) as the baseline. It begins with the bundle to ship, the
     smallest within 1 % of the best quality, and the commands that build it. If the command is interrupted, give it
     again: it skips the combinations that are done.
 

@@ -21,8 +21,10 @@ METRICS = ("ndcg@20", "recall@20", "coverage@20")
 
 
 @click.command(cls=Command)
-@argument("plan", metavar="PLAN.toml", type=FILE, help="Plan: lists of data, backbones, methods, budgets and so on.")
-@option("--out", type=FILE, show_default="PLAN.jsonl", help="Result file, one JSON line per combination.")
+@argument("plan", metavar="PLAN.toml", type=FILE, help="Plan: a TOML file of what to combine.")
+@option(
+    "--out", type=FILE, show_default="the plan's name with .jsonl", help="Result file, one JSON line per combination."
+)
 @option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
 @option(
     "--bundles",
@@ -38,8 +40,10 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     Example:
       edgerec grid plan.toml --out results.jsonl --workers 2
 
-    Each combination's result is appended to the result file when it is complete. If the command is interrupted, give
-    it again: it skips the combinations that are in the file, and tries those that failed again.
+    A plan has one value or a list of each of data, backbone, method, budget, precision and seed, which are combined;
+    other settings of 'edgerec train', such as dimensions, split or epochs, are given once, for all. A wrong name lists
+    all names. Each combination's result is appended to the result file when it is complete. If the command is
+    interrupted, give it again: it skips the combinations that are in the file, and tries those that failed again.
 
     \b
     Example of a plan:
@@ -49,6 +53,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
       budget = ["5%", "10%"]
       precision = ["fp32", "int8"]
       seed = [0, 1, 2]
+      dimensions = 32
     """
     out = out or plan.with_suffix(".jsonl")
     outputs = grid_outputs(out)

@@ -28,7 +28,8 @@ BYTES = ("sections", "files", "total bytes", "table bytes")
     "--trusted",
     multiple=True,
     type=FILE,
-    help="Public key (.pub); a bundle is refused unless one of the given keys signed it as it is. May be repeated.",
+    help="Public key (.pub); a bundle is refused unless one of the given keys signed it and no file changed since. "
+    "May be repeated.",
 )
 @json_option
 def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
@@ -38,8 +39,8 @@ def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     Example:
       edgerec inspect films.bundle
 
-    A bundle with a missing or truncated file is refused. The checksums of its files are compared only with --trusted,
-    and whenever a bundle is opened to recommend.
+    A bundle with a missing or truncated file is refused. The checksums of its files are compared only if --trusted is
+    given, while 'edgerec recommend' always compares them.
 
     \b
     More examples:

@@ -33,7 +33,7 @@ def new(key: Path) -> None:
     Example:
       edgerec keys new films.key
 
-    Never ship the private key; ship the public key with the app.
+    Never ship the private key; ship the public key with the app. An existing key is never replaced.
 
     \b
     More examples:

@@ -58,29 +58,34 @@ FILE_OR_FOLDER = PathType("file")
 data_argument = argument(
     "data",
     default="ml-100k",
-    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own.",
+    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own "
+    "(see 'edgerec data show --help').",
 )
 seed_option = option("--seed", type=click.IntRange(0), default=0, help="Seed of every random choice.")
 precision_option = option(
     "--precision",
     type=Choice(["fp32", "int8"]),
     default="fp32",
-    help="Precision that the bundle will have; with a budget in bytes, int8 buys four times as many values.",
+    help="Precision that the bundle will have, the default of 'edgerec export'; with a budget in bytes, int8 buys "
+    "four times as many values.",
 )
 threads_option = option(
     "--threads",
     type=click.IntRange(1),
-    show_default="the backbone's choice",
+    show_default="one per processor, but a single one in torch",
     help="Maximum number of threads; results are reproducible to the bit with one.",
 )
 overwrite_option = option(
-    "--overwrite", is_flag=True, help="Replace an existing output that this command did not write."
+    "--overwrite",
+    is_flag=True,
+    help="Replace an existing output in any case; without it, only one that is known to come from this command is "
+    "replaced.",
 )
 encoding_option = option(
     "--encoding",
     metavar="NAME",
     section=DATA,
-    show_default="UTF-8, or Latin-1 for a file that is not",
+    show_default="UTF-8, or Latin-1 for a file that is not UTF-8",
     help="Character encoding of the data's text files.",
 )
 
@@ -100,7 +105,8 @@ def filter_options(command: F) -> F:
             f"--min-{side}",
             default=1,
             section=DATA,
-            help=f"Minimum number of interactions of {side}s; those with fewer are dropped, repeatedly (k-core).",
+            help=f"Minimum number of interactions of {'an' if side == 'item' else 'a'} {side}; {side}s with fewer are "
+            "dropped, repeatedly (k-core).",
         )(command)
     return command
 

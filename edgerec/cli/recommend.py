@@ -23,17 +23,18 @@ from edgerec.runtime import Recommender
 @option(
     "--history",
     metavar="IDS",
-    help="Ids of the items that a user had, separated by commas, for a bundle without users; '' for a new user.",
+    help="Ids of the items of the user's history, separated by commas, for a bundle without users; they are not "
+    "recommended, and '' is a new user, who gets popular items.",
 )
 @option("-k", default=10, help="Number of items to recommend.")
 @option("--exclude", metavar="IDS", help="Ids of items not to recommend, separated by commas.")
-@option("--allow", metavar="IDS", help="Ids of the only items to recommend, separated by commas.")
+@option("--allow", metavar="IDS", help="Ids of the items to choose from, separated by commas; all by default.")
 @option(
     "--data",
     metavar="DATA",
     section=DATA,
-    help="Interactions that the bundle was trained on; the items that --user has there are excluded, or are the "
-    "history if the bundle has no users.",
+    help="Interactions that the bundle was trained on; the items of --user there are excluded, or are the history if "
+    "the bundle has no users.",
 )
 @filter_options
 @json_option
@@ -56,13 +57,14 @@ def command(
     Example:
       edgerec recommend films.bundle --user 42 -k 10
 
-    Give --user for a bundle with users; items that the user had in training are left out only with --data or
-    --exclude. Give --history for a bundle without users (exported with --no-users, or of the backbone svd).
+    Give --user for a bundle with users; items that the user interacted with in training are left out only with --data
+    or --exclude. Give --history for a bundle without users (exported with --no-users, or of the backbone svd).
 
     \b
     More examples:
       edgerec recommend films.bundle --user 42 --data ml-100k
-      edgerec recommend films.bundle --history 50,181,1
+      edgerec export runs/films --no-users --out app.bundle
+      edgerec recommend app.bundle --history 50,181,1
     """
     if user is not None and history is not None:
         raise RequestError("--user and --history both name the user; give one of them")

@@ -34,7 +34,12 @@ from edgerec_bench.reports.text import FORMATS, report_text
     type=FILE_OR_FOLDER,
     help="Files of 'edgerec bench --out', folders of 'edgerec train', or folders of 'edgerec stream'.",
 )
-@option("--out", type=FILE_OR_FOLDER, show_default="report.html, or standard output for text", help="File to write.")
+@option(
+    "--out",
+    type=FILE_OR_FOLDER,
+    show_default="report.html, or standard output for markdown and csv",
+    help="File to write.",
+)
 @option("--format", "form", type=Choice(("html", *FORMATS)), default="html", help="Format of the report.")
 @overwrite_option
 @json_option
@@ -45,9 +50,10 @@ def command(subjects: tuple[Path, ...], out: Path | None, form: str, overwrite: 
     Example:
       edgerec report both.json runs/films --out report.html
 
-    Results are shown side by side; a run by the sizes of its embeddings against its interactions, and a search,
-    finished or not, by what it tried and found. Streams have a page of their own. Markdown and CSV contain the same
-    figures, of results only. --json prints the figures of searches and streams.
+    The page shows results of 'edgerec bench' side by side. Of a run it charts the sizes of the rows against their
+    numbers of interactions; of a search (a run of bet or ciess, finished or not) also the sizes that were tried and
+    found. Streams have a page of their own: give no results or runs with them. Markdown and CSV contain the figures of
+    results only; --json prints those of searches or streams only, and writes no page.
 
     \b
     More examples:

@@ -11,10 +11,12 @@ from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
 from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.training import MAX_EPOCHS, PATIENCE
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
 from edgerec.methods import VARIANT
-from edgerec.methods.ciess.config import UNIFORM
+from edgerec.methods.bet.search import BETConfig
+from edgerec.methods.ciess.config import UNIFORM, CIESSConfig
 from edgerec.methods.ciess.config import VARIANTS as CIESS_VARIANTS
 from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of
@@ -51,6 +53,8 @@ KIND = "reproduce"
 METHODS_WITH = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"ciess"}, "retrain": {"bet", "ciess"}}
 """The methods that have a setting, if not all have it."""
 SEARCH = "Search options"
+EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with ials)"
+"""The defaults of the methods, which depend on the backbone; a test compares the two."""
 
 
 @click.command("reproduce", cls=Command)
@@ -60,12 +64,17 @@ SEARCH = "Search options"
     "--data",
     metavar="DATA",
     show_default="ml-1m for ciess, gowalla for bet",
-    help="Interactions: the name of a data set, or a file or folder of your own.",
+    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own.",
 )
 @encoding_option
-@option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train.")
+@option("--backbone", type=Choice(BACKBONES), default="lightgcn", help="Model to train, as in 'edgerec train'.")
 @option(
-    "--method", "methods", multiple=True, default=COMPARED, metavar="NAME", help="Method to train; may be repeated."
+    "--method",
+    "methods",
+    multiple=True,
+    default=COMPARED,
+    metavar="NAME",
+    help="Method of 'edgerec train' to train; may be repeated.",
 )
 @option(
     "--budget",
@@ -76,61 +85,66 @@ SEARCH = "Search options"
     help="Budget to train within; may be repeated.",
 )
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
-@option("--dimensions", type=click.IntRange(1), default=128, help="Number of dimensions of a full vector.")
+@option(
+    "--dimensions",
+    type=click.IntRange(1),
+    default=128,
+    help="Number of dimensions of a full vector, the most that a row can have.",
+)
 @option(
     "--epochs",
     type=click.IntRange(1),
     section=RESEARCH,
-    show_default="the backbone's",
+    show_default=MAX_EPOCHS,
     help="Maximum number of epochs of a full training.",
 )
 @option(
     "--patience",
     type=click.IntRange(1),
     section=RESEARCH,
-    show_default="the backbone's",
+    show_default=PATIENCE,
     help="Number of epochs without a better validation NDCG@20 after which a full training stops.",
 )
 @option(
     "--proxy",
     metavar="NAME",
     section=SEARCH,
-    show_default="the method's",
+    show_default="backbone",
     help="Model that evaluates sizes in a search: backbone, the trained one itself, or ials, which is much faster.",
 )
 @option(
     "--iterations",
     type=click.IntRange(1),
     section=SEARCH,
-    show_default="the method's",
-    help="Number of size assignments that bet evaluates.",
+    show_default=str(BETConfig.iterations),
+    help="Number of size assignments (a size for every row) that bet evaluates.",
 )
 @option(
     "--candidates",
     type=click.IntRange(1),
     section=SEARCH,
-    show_default="the method's",
+    show_default=str(BETConfig.candidates),
     help="Number of size assignments that bet samples for each one that it evaluates.",
 )
 @option(
     "--episodes",
     type=click.IntRange(1),
     section=SEARCH,
-    show_default="the method's",
-    help="Number of episodes of ciess.",
+    show_default=str(CIESSConfig.episodes),
+    help="Number of episodes of ciess, each of which changes the sizes several times.",
 )
 @option(
     "--evaluation-epochs",
     type=click.IntRange(1),
     section=SEARCH,
-    show_default="the method's",
+    show_default=EVALUATION_EPOCHS,
     help="Number of epochs of the short training that evaluates a size assignment.",
 )
 @option(
     "--retrain",
     type=click.IntRange(1),
     section=SEARCH,
-    show_default="the method's",
+    show_default=f"{BETConfig.retrain} for bet, {CIESSConfig.retrain} for ciess",
     help="Number of the best size assignments that a search trains in full at its end.",
 )
 @option(
@@ -159,7 +173,8 @@ SEARCH = "Search options"
 @option(
     "--quick",
     is_flag=True,
-    help="Try the command in half a minute, on synthetic data with iALS, unless others are given.",
+    help="Try the command in half a minute: synthetic data, iALS, one budget and seed, and short searches, except for "
+    "what other options give.",
 )
 @option(
     "--out",
@@ -185,10 +200,11 @@ def command(
     Example:
       edgerec reproduce ciess --data ml-1m --proxy ials --out ciess-ml-1m.json
 
-    The papers are CIESS (Qu et al. 2023) and BET (Qu et al. 2024), which search embedding sizes. Their protocol:
-    50/25/25 % of each user's interactions at random train, validate and test; the final model trains on the first two;
-    budgets are 20, 10 and 5 % of vectors of 128 dimensions. An option of a search applies to every method that has it.
-    If the command is interrupted, give it again: it resumes.
+    The papers are CIESS (Qu et al. 2023) and BET (Qu et al. 2024), which search embedding sizes. Their protocol: each
+    user's interactions are divided at random into 50 % for training, 25 % for validation and 25 % for the test; the
+    final model trains on the first two; budgets are 20, 10 and 5 % of tables with 128 dimensions. A search option
+    applies to each of the searches, bet and ciess, that has it. If the command is interrupted, give it again: it
+    resumes.
 
     \b
     More examples:

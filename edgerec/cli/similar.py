@@ -25,7 +25,8 @@ def command(bundle: Path, item: str, k: int, as_json: bool) -> None:
     Example:
       edgerec similar films.bundle 50 -k 5
 
-    The score is the cosine of the items' vectors, at most 1.
+    The score is the cosine of the two items' vectors, at most 1; the item itself is left out. The bundle needs the
+    graph that 'edgerec export' includes, unless --no-similar or --max-bytes leaves it out.
     """
     model = Recommender.load(bundle)
     raw = raw_id(item, numbers=model.manifest.items.ids != "str")

@@ -30,13 +30,18 @@ from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
 from edgerec.methods.stream import STREAM_METHODS
 from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
-from edgerec.methods.stream.warm_start import BACKBONES, REFITS
+from edgerec.methods.stream.warm_start import BACKBONES, EPOCHS, PARTIAL, REFITS
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import settings_of
 from edgerec.streaming import StreamProgress, StreamRequest, train_stream_request
 from edgerec.training import Step
 
 PAGE = "stream.html"
+
+
+def _epochs_of(segment: int) -> str:
+    """Return the default number of epochs of the first (0) or of a later segment (1), for each backbone."""
+    return ", ".join(f"{epochs[segment]} for {backbone}" for backbone, epochs in EPOCHS.items())
 
 
 @click.command(cls=Command)
@@ -52,7 +57,7 @@ PAGE = "stream.html"
     required=True,
     metavar="BUDGET",
     help="Size limit at every segment: 10% or 8B/row limit the mean size of a row, so that tables grow with the data; "
-    "512KiB of bundle or a parameter count limit the total.",
+    "512KiB (the whole bundle) or 250000 (parameters) limit the total.",
 )
 @option("--backbone", type=Choice(BACKBONES), default="ials", help="Model to train: implicit ALS (ials) or lightgcn.")
 @option(
@@ -60,21 +65,23 @@ PAGE = "stream.html"
     type=Choice(STREAM_METHODS),
     default="scall",
     help="How values are divided among rows: learned by an agent (scall), the same for all (uniform), more for "
-    "frequent rows (popularity), or sizes found on the first segment (static).",
+    "frequent rows (popularity), or searched on the first segment and then fixed (static).",
 )
 @precision_option
-@option("--dimensions", default=64, help="Number of dimensions of a full vector.")
+@option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have.")
 @option(
     "--segments",
     default="8",
     metavar="SEGMENTS",
-    help="How to cut the data by time: a number of segments (8), a number of new users and items in each (new:1000), "
-    "or days (days:30).",
+    help="How to cut the data by time: into a number of segments (8), at that many new users and items in each "
+    "(new:1000), or at that many days (days:30).",
 )
 @seed_option
 @threads_option
 @option("--resume", is_flag=True, help="Continue a stream that was interrupted, to the same result.")
-@option("--overwrite", is_flag=True, help="Train from scratch if the folder contains a stream, which is replaced.")
+@option(
+    "--overwrite", is_flag=True, help="If the folder contains a stream, replace it by one that is trained from scratch."
+)
 @option(
     "--holdout",
     type=Choice(HOLDOUTS),
@@ -86,20 +93,20 @@ PAGE = "stream.html"
     "--replay",
     default=0.2,
     section=RESEARCH,
-    help="Share of past interactions that are trained on again, relative to the number of new ones.",
+    help="Number of past interactions that a segment trains on again, as a share of its new ones.",
 )
 @option(
     "--first-epochs",
     type=click.IntRange(1),
     section=RESEARCH,
-    show_default="the backbone's",
+    show_default=_epochs_of(0),
     help="Number of training epochs of the first segment.",
 )
 @option(
     "--epochs",
     type=click.IntRange(1),
     section=RESEARCH,
-    show_default="the backbone's",
+    show_default=f"{_epochs_of(1)}; {PARTIAL} for ials with another --refit than full",
     help="Number of training epochs of each later segment.",
 )
 @option(
@@ -107,9 +114,9 @@ PAGE = "stream.html"
     type=Choice(REFITS),
     default="full",
     section=RESEARCH,
-    help="Rows that ials computes again in a later segment: all from scratch (full), or starting from the last tables "
-    "all rows, those with new interactions (active), or these and those whose size changed (touched); fewer rows make "
-    "smaller patches.",
+    help="Rows that ials computes again in a later segment: every row from scratch (full); or, starting from the last "
+    "tables, every row (all), rows with new interactions (active), or these and rows whose size changed (touched). "
+    "Fewer rows make smaller patches.",
 )
 @settings_options
 @filter_options
@@ -121,9 +128,9 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     Example:
       edgerec stream ml-100k --method scall --budget 10% --out streams/films
 
-    The data need timestamps. At each segment all rows get new sizes within the budget, the model is trained and tested
-    on the last part of the segment, and a run is written that 'edgerec export' takes. After Ctrl-C, the same command
-    with --resume continues.
+    The data need timestamps. At each segment all rows get new sizes within the budget, the model is trained on the
+    first part of the segment and tested on the last, and a run is written that 'edgerec export' takes. After Ctrl-C,
+    the same command with --resume continues.
 
     \b
     More examples:

@@ -45,7 +45,9 @@ PHASES = {
 )
 @training_options
 @option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder, to the same result.")
-@option("--overwrite", is_flag=True, help="Train from scratch if the folder contains a run, which is replaced.")
+@option(
+    "--overwrite", is_flag=True, help="If the folder contains a run, replace it by one that is trained from scratch."
+)
 @filter_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
@@ -56,11 +58,12 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
       edgerec train ml-100k --budget 10% --out runs/films
 
     The recommender is a table of user vectors and one of item vectors; a row is one vector. The budget limits the
-    tables: to a share of their size with all --dimensions in fp32 (10%), to bytes of the whole bundle (512KiB), to
-    bytes per row (8B/row) or to a parameter count (250000). Units may be in any case; KiB, MiB and GiB are powers of
-    1024, KB, MB and GB powers of 1000. The backbone is the model that is trained; the method decides how many values
-    each row gets. The number of epochs, and settings that are left open, are chosen on validation data. After Ctrl-C,
-    the same command with --resume continues.
+    tables: to a share of their full size, with all --dimensions in fp32 (10%), to bytes of the whole bundle (512KiB),
+    to bytes per row (8B/row) or to a parameter count (250000). Units may be in upper or lower case; KiB, MiB and GiB
+    are powers of 1024, KB, MB and GB powers of 1000. The backbone is the model that is trained; the method decides how
+    many values each row gets. The number of epochs, and settings of the backbone without a value, are chosen on
+    validation data. At the end the size of the tables and the quality on test data are printed. After Ctrl-C, the same
+    command with --resume continues.
 
     \b
     More examples:

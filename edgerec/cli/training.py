@@ -17,11 +17,15 @@ from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import settings_of
 
+MAX_EPOCHS = "15 for ials, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd"
+PATIENCE = "2 for ials, 5 for mf and ncf, 15 for lightgcn and ngcf, 1 for svd"
+"""The defaults of the backbones, whose classes are loaded when one is trained; a test compares the two."""
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--budget",
         metavar="BUDGET",
-        help="Size limit: a share of the dense fp32 tables (10%), bytes of the whole bundle (512KiB), bytes per row "
+        help="Size limit: a share of the full fp32 tables (10%), bytes of the whole bundle (512KiB), bytes per row "
         "(8B/row) or a parameter count (250000); required by all methods but dense.",
     ),
     option(
@@ -35,12 +39,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--method",
         type=Choice(METHODS),
         default="popularity",
-        help="How values are divided among rows within the budget: the same for all (uniform), more for frequent users "
-        "and items (popularity), at random, the largest after training (magnitude), trained sparse (set, rigl, "
-        "sparserec, pep), or searched (bet, ciess); dense takes no budget.",
+        help="How values are divided among rows within the budget: the same number for all (uniform), more for "
+        "frequent users and items (popularity), a random number (random), the largest values after training "
+        "(magnitude), values that sparse training selects (set, rigl, sparserec, pep), or numbers that a search finds "
+        "by training many times (bet, ciess); dense gives all dimensions to every row and takes no budget.",
     ),
     precision_option,
-    option("--dimensions", default=64, help="Number of dimensions of a full vector."),
+    option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have."),
     seed_option,
     threads_option,
     option(
@@ -49,22 +54,22 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="NAME",
         help="Processor to train on, cpu or cuda; only mf and ncf can use cuda.",
     ),
-    option(
-        "--epochs", type=click.IntRange(1), show_default="the backbone's", help="Maximum number of training epochs."
-    ),
+    option("--epochs", type=click.IntRange(1), show_default=MAX_EPOCHS, help="Maximum number of training epochs."),
     option(
         "--split",
         default="random:80/20",
         metavar="SPLIT",
         section=RESEARCH,
-        help="Split of the data: random:80/20 (train/test), random:50/25/25 (train/validation/test), random:50+25/25 "
-        "(the final model also trains on validation), leave-last-out, or time:80/20 (the latest test).",
+        help="Split of the data in percent: random:80/20 (train/test of each user; a twentieth of train validates), "
+        "random:50/25/25 (train/validation/test), random:50+25/25 (the same, and the final model also trains on "
+        "validation), leave-last-out (the last item of each user tests, the one before validates), or time:80/20 (the "
+        "latest fifth tests).",
     ),
     option(
         "--patience",
         type=click.IntRange(1),
         section=RESEARCH,
-        show_default="the backbone's",
+        show_default=PATIENCE,
         help="Number of epochs without a better validation NDCG@20 after which training stops.",
     ),
     option(
@@ -72,15 +77,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=Choice(["output", "ego"]),
         section=RESEARCH,
         show_default="output",
-        help="Vectors that training of lightgcn and ngcf truncates to their sizes: output, those that the bundle "
-        "stores, or ego, the embeddings before propagation.",
+        help="Vectors that lightgcn and ngcf truncate to the sizes of the rows while they train: output, those that "
+        "the bundle stores, or ego, the embeddings before propagation, as the papers do.",
     ),
     option(
         "--workers",
         metavar="N|ray|ray://HOST:PORT",
         section=RESEARCH,
         show_default="this process",
-        help="Where the searches bet and ciess evaluate sizes: a number of processes here, or a Ray cluster.",
+        help="Where the searches bet and ciess evaluate sizes: in N processes here, on a Ray that is started here "
+        "(ray), or on a Ray cluster (ray://HOST:PORT).",
     ),
     settings_options,
 )

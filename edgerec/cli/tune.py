@@ -1,4 +1,4 @@
-"""edgerec tune: searches settings on validation data, and prints the command that trains with them."""
+"""edgerec tune: searches for settings on validation data, and prints the command that trains with them."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ SHOWN = 10
     "--out",
     type=FILE,
     default="study.json",
-    help="File to write the trials to, after each one; an existing study is continued.",
+    help="File to write the trials to, after each one; an existing study of the same options is continued.",
 )
 @training_options
 @filter_options
 @json_option
 def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) -> None:
-    """Search the settings that train best, on validation data.
+    """Search for the settings that train best, on validation data.
 
     \b
     Example:
       edgerec tune ml-100k --backbone ials --budget 10% --trials 30 --out study.json
 
-    It searches the settings of the backbone and of the method by NDCG@20 on validation data; one that is given with
-    --set or --method-set stays fixed, and test data are never used. A trial that falls behind the median of earlier
-    ones is stopped. At the end it prints the 'edgerec train' command with the best settings. If it is interrupted, or
-    for more trials, give the same command again.
+    Each trial trains with other settings of the backbone and of the method, and is measured by NDCG@20 on validation
+    data; test data are never used. A setting that is given with --set or --method-set stays fixed. A trial that falls
+    behind the median of earlier ones is stopped. At the end the 'edgerec train' command with the best settings is
+    printed. If the command is interrupted, give it again; for more trials, give it again with a larger --trials.
     """
     check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
     kwargs, workers = train_kwargs(options), workers_of(options)

@@ -36,6 +36,8 @@ SAFE_SQUARES = (2.0**-60, 2.0**60)
 """Range of absolute values whose squares, and sums of them, stay within float32."""
 LARGEST_HALF = 65_520.0
 """Smallest value that rounds to infinity in float16."""
+NORMAL_HALF = 2.0**-14
+"""Below it float16 keeps fewer than 11 bits of a value."""
 NO_HALF = 2.0**-25
 """Largest value that rounds to 0 in float16."""
 FAR = 32
@@ -198,8 +200,9 @@ def needs_care(source: Source, request: ExportRequest) -> bool:
 def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
     """Raise RangeError for rows that float16 does not represent.
 
-    These are rows with a value that rounds to infinity, users that round to zero, and more than half of the items if
-    they round to zero. A few such items, for example new ones of a stream, score 0 up to rounding.
+    These are rows with a value that rounds to infinity, tables whose values are all below the normal numbers, users
+    that round to zero, and more than half of the items if they round to zero. A few such items, for example new ones of
+    a stream, score 0 up to rounding.
     """
     largest = largest_values(table)
     row = int(largest.argmax())
@@ -213,6 +216,11 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
         raise RangeError(
             f"the largest value of {side} {ids[lost[0]]} is {largest[lost[0]]:.3g}, which fp16 rounds to 0 "
             f"({_rows(lost.size)} in all); export in fp32 or int8, or multiply the table"
+        )
+    if 0 < largest[row] < NORMAL_HALF:
+        raise RangeError(
+            f"the largest value of the {side} table is {largest[row]:.3g}, of {side} {ids[row]}, and below "
+            f"{NORMAL_HALF:.2g} fp16 keeps fewer than 11 bits of a value; export in fp32 or int8, or multiply the table"
         )
 
 

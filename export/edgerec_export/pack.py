@@ -286,7 +286,8 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
             check_halves(side, ids, table)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), previous_scales.get(name))))
         if plan.is_integer:
-            check_codes(side, ids, table, tables[name], few=few or (source.trained and previous is not None))
+            finest = previous is not None or plan.scaled == "row"  # no scale that would lose less can be chosen
+            check_codes(side, ids, table, tables[name], few=few or (source.trained and finest))
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

@@ -6,6 +6,8 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import pytest
@@ -14,6 +16,11 @@ from click.testing import CliRunner
 
 from edgerec.cli.app import COMMANDS, GROUPS, group, run
 from edgerec.cli.help import RESEARCH, Argument, Option, suggestion, summary
+from edgerec.cli.reproduce import EVALUATION_EPOCHS
+from edgerec.cli.training import MAX_EPOCHS, PATIENCE
+from edgerec.methods.bet.search import EPOCHS as BET_EPOCHS
+from edgerec.methods.ciess.config import CIESSConfig, epochs_of
+from edgerec.models import BACKBONES, backbone
 
 
 def every(command: click.Command = group, parent: click.Context | None = None) -> Iterator[click.Context]:
@@ -93,6 +100,22 @@ def test_defaults_are_shown(path: str) -> None:
     for parameter in CONTEXTS[path].command.params:
         if isinstance(parameter, Option) and not parameter.is_flag and isinstance(parameter.default, int | float | str):
             assert not parameter.default or f"[default: {parameter.default}" in text, parameter.name
+
+
+def by_name(text: str) -> dict[str, int]:
+    """Read '5 for mf and ncf, 1 for svd' as numbers by name."""
+    parts = re.findall(r"(\d+) for ((?:[a-z]+, |[a-z]+ and )*[a-z]+)", text)
+    return {name: int(number) for number, names in parts for name in re.split(r", | and ", names)}
+
+
+def test_defaults_in_words_are_those_of_backbones_and_methods() -> None:
+    assert by_name(MAX_EPOCHS) == {name: backbone(name).max_epochs for name in BACKBONES}
+    assert by_name(PATIENCE) == {name: backbone(name).patience for name in BACKBONES}
+    bet, ciess = re.findall(r"(\d+) for \w+ \(([^)]*)\)", EVALUATION_EPOCHS)
+    assert (int(bet[0]), by_name(bet[1].replace("with", "for"))) == (10, BET_EPOCHS)
+    job = {name: cast(Any, SimpleNamespace(backbone=SimpleNamespace(name=name))) for name in ("ials", "lightgcn")}
+    assert int(ciess[0]) == epochs_of(job["lightgcn"], CIESSConfig())
+    assert by_name(ciess[1].replace("with", "for")) == {"ials": epochs_of(job["ials"], CIESSConfig())}
 
 
 @pytest.mark.parametrize("path", list(CONTEXTS))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -76,6 +76,7 @@ def check(source: Source, folder: Path, precision: str) -> None:
         np.testing.assert_allclose(said, np.sort(scores)[::-1][:10], rtol=0, atol=allowed)
 
 
+@example(form=("dense", "fp16", "auto", False), a=0.0, b=-11.0, seed=0)
 @given(st.sampled_from(FORMS), st.floats(-30, 30), st.floats(-30, 30), st.integers(0, 1 << 16))
 @settings(max_examples=40, deadline=None)
 def test_any_magnitude_is_answered_or_refused(
@@ -219,6 +220,19 @@ def test_a_user_that_no_code_holds_is_refused_where_scales_are_given(tmp_path: P
     users[4] *= 1e-10
     with pytest.raises(RangeError, match="user 4"):
         export(source(values(ITEMS, 7), users), tmp_path / "b", layout="mixed", precision="int8")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_users_of_a_run_who_vanish_are_counted_with_the_finest_scales(precision: str, tmp_path: Path) -> None:
+    """Training leaves users of 1e-15 of the others; their own tables' would be a mistake of scale."""
+    users = values(USERS, 8)
+    users[4] *= 1e-15
+    own = source(values(ITEMS, 7), users)
+    for scales in ("auto", "row"):
+        done = export(replace(own, trained=True), tmp_path / "b", layout="dense", precision=precision, scales=scales)
+        assert done.rounded_to_zero["user"] == 1
+        with pytest.raises(RangeError, match="user 4"):
+            export(own, tmp_path / "c", layout="dense", precision=precision, scales=scales)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
