@@ -24,7 +24,7 @@ def check_user_share(share: float | None) -> None:
 
 
 class FitWithin(Protocol):
-    """Trains the job's backbone."""
+    """A function that trains the job's backbone within given sizes."""
 
     def __call__(
         self,
@@ -40,10 +40,11 @@ class FitWithin(Protocol):
 
         Args:
             keep_chosen: return the vectors that were best on validation as well.
-            start: starts a trainer that replaces the backbone's.
-            least: number of first epochs in which training does not stop early.
+            start: creates the trainer, instead of `Backbone.trainer`.
+            least: minimum number of epochs: training does not stop early before.
             final: False to skip the final training on all of train and return the best on validation.
-            chosen: a result with `final=False` for the same sizes; only the final training is left to do.
+            chosen: the result of an earlier call with `final=False` and the same sizes; only the final training
+                remains.
         """
         ...
 
@@ -54,15 +55,15 @@ class Job:
 
     Attributes:
         backbone: the backbone that `fit` trains.
-        train: interactions that a method may use; sizes follow their counts.
+        train: interactions that a method may use; methods that size rows by popularity count them here.
         d: dimensions of a full row.
         user_table: True if user rows are stored, and so are part of the budget.
         budget: the budget, or None.
-        bytes_per_value, overhead: bytes of the bundle that a budget in bytes is for.
+        bytes_per_value, overhead: bytes of a stored value, and of everything else in the bundle, for budgets in bytes.
         seed: seed of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
-        validate: returns the validation metrics of vectors that were not trained on that part; users without a table
-            are recomputed from their histories in train.
+        validate: returns the validation metrics of vectors that were trained without the validation part; users without
+            a table are recomputed from their histories in train.
         progress: called by a search once a trial; `fit` reports its epochs itself.
         config: config of the backbone.
         split: for methods that train on their own; they must not use its test part.
@@ -94,9 +95,12 @@ class Job:
         return self.train.n_items + (self.train.n_users if self.user_table else 0)
 
     def values(self, *, blocks: int = 2, sparse: bool = False) -> int:
-        """Return the number of values that the budget allows tables with `blocks` distinct sizes in all.
+        """Return the number of values that the budget allows for all tables together.
 
-        With `sparse`, values may be anywhere in a row, and a budget in bytes covers their positions.
+        Args:
+            blocks: number of distinct sizes of all tables; each is a block of the exported graph, and takes bytes of a
+                budget in bytes.
+            sparse: True if values may be anywhere in a row, so that a budget in bytes covers their positions too.
 
         Raises BudgetError if no budget is given or it is too small.
         """

@@ -88,8 +88,8 @@ def best_protection(score: Callable[[int], float], most: int) -> int:
     return max(sorted(tried), key=at)
 
 
-_UNSEARCHED = 1
-"""Protected values a row without a validation part, so that no row is empty."""
+_DEFAULT_PROTECTED = 1
+"""Number of protected values a row if there is no validation part to choose it on: with 1, no row is empty."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ class MagnitudeConfig:
 
 
 class Magnitude:
-    """Prunes each table to its largest values; their number does not depend on k.
+    """Prunes each table to a number of values that the budget gives, whatever k, the protected values of each row.
 
-    Choices of ours, which the recipe leaves open: the tables are pruned separately, since scores do not change if one
-    is scaled up and the other down; items are searched first, with unpruned users, then users with the pruned items;
-    the epoch is that of the best dense tables; a final model trained again on all of train is pruned with the same
-    numbers and the same k. A budget in bytes covers positions too, a share or a parameter count values alone, as in
-    the papers.
+    Choices of ours, which the published code leaves open: the tables are pruned separately, since scores do not change
+    if one is scaled up and the other down; items are searched first, with unpruned users, then users with the pruned
+    items; the epoch is that of the best dense tables; a final model trained again on all of train is pruned with the
+    same numbers and the same k. A budget in bytes covers positions too, a share or a parameter count values alone, as
+    in the papers.
     """
 
     name: ClassVar[str] = "magnitude"
@@ -134,20 +134,20 @@ class Magnitude:
 
         Raises BudgetError if the budget leaves less than one value a row, or less than the protected values.
         """
-        sides = _sides(job, config)
+        sides = _stored_tables(job, config)
         result = job.fit(SizePlan(job.d), keep_chosen=True)
-        shipped, chosen, history = result.vectors, result.chosen, list(result.history)
+        pruned, chosen, history = result.vectors, result.chosen, list(result.history)
         found: dict[str, Any] = {}
         for side in sides:
             protected = side.protected
             if protected is None:
-                protected = _UNSEARCHED if chosen is None else _searched(job, side, chosen, history)
+                protected = _DEFAULT_PROTECTED if chosen is None else _search_protected(job, side, chosen, history)
             found[side.setting] = protected
-            shipped = side.pruned(shipped, protected)
+            pruned = side.pruned(pruned, protected)
             chosen = None if chosen is None else side.pruned(chosen, protected)
         return replace(
             result,
-            vectors=shipped.with_history(job.train),
+            vectors=pruned.with_history(job.train),
             validation={} if chosen is None else job.validate(chosen),
             history=history,
             chosen=chosen,
@@ -183,7 +183,7 @@ class _PrunedTable:
         return replace(vectors, **changes)
 
 
-def _sides(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
+def _stored_tables(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
     """Return the stored tables, items first. Raises BudgetError."""
     total = job.values(sparse=True)
     for_users = job.users_part(total, config.user_share)
@@ -195,7 +195,7 @@ def _sides(job: Job, config: MagnitudeConfig) -> list[_PrunedTable]:
     return sides
 
 
-def _searched(job: Job, side: _PrunedTable, vectors: Vectors, history: list[dict[str, Any]]) -> int:
+def _search_protected(job: Job, side: _PrunedTable, vectors: Vectors, history: list[dict[str, Any]]) -> int:
     """Return the best number of protected values on validation; append each trial to `history`."""
     most = side.values // side.rows
     numbers = count(1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Counts = NDArray[np.int64]
 Weights = NDArray[np.float64]
 COUNTS = ("segment", "all")
-"""Interactions in which a stream's frequencies are counted."""
+"""Parts of a stream whose interactions count as frequencies: the current segment, or all segments so far."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class UniformConfig:
 
 
 class Uniform:
-    """A dense table of fewer dimensions."""
+    """Dense tables with as many dimensions as the budget allows: the same size for every row."""
 
     name: ClassVar[str] = "uniform"
     config: ClassVar[type[UniformConfig]] = UniformConfig
@@ -86,9 +86,9 @@ class RandomConfig:
 
 
 class Random:
-    """Random sizes, uniform between 1 and twice the mean for every row (CIESS and BET, authors' code).
+    """Random sizes, uniform in 1..2 m - 1 for a mean size of m (baseline of CIESS and BET, authors' code).
 
-    They are projected onto the budget, which a draw alone meets only on average: ours.
+    A draw meets the budget only on average, so sizes are then projected onto it (ours).
     """
 
     name: ClassVar[str] = "random"
@@ -109,8 +109,8 @@ class SizeByPopularity:
     """Settings of sizes by popularity, of a table and of a stream.
 
     Attributes:
-        exponent: exponent of the frequency; 0 is one size for all. Small ones are better: with iALS on MovieLens-1M
-            0.25 beat 1.
+        exponent: exponent of the frequency; 0 is one size for all. Small exponents are better: with iALS on
+            MovieLens-1M 0.25 beat 1.
         user_share: share of the budget for users, in (0, 1); None for their share of the rows.
     """
 
@@ -147,7 +147,7 @@ class PopularityConfig(SizeByPopularity):
 
 
 class Popularity:
-    """Prefix sizes by frequency."""
+    """Row sizes in proportion to a power of the row's number of interactions; a row stores its first dimensions."""
 
     name: ClassVar[str] = "popularity"
     config: ClassVar[type[PopularityConfig]] = PopularityConfig
@@ -175,7 +175,7 @@ def _plan_of_few_widths(
     user_share: float | None = None,
     widths: int | None = None,
 ) -> SizePlan:
-    """Return sizes within the job's budget, with at most `widths` distinct ones a table; None for a default.
+    """Return sizes within the job's budget, with at most `widths` distinct ones a table; None for the default.
 
     Raises BudgetError if the budget leaves less than one value a row.
     """
@@ -184,6 +184,7 @@ def _plan_of_few_widths(
 
 
 def _default_widths(n_rows: int) -> int:
+    """Return the documented default of `PopularityConfig.widths`."""
     return 4 if n_rows <= 10_000 else 8 if n_rows <= 100_000 else 16
 
 

@@ -3,7 +3,7 @@
 The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
 (`values.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
 (dimensions taken as uncorrelated). Each row minimises distortion + lambda * bytes, with the lambda that spends the
-budget: points of equal slope on the curves of all rows (Shoham and Gersho 1988).
+budget, which is a point of the same slope on the rate-distortion curve of each row (Shoham and Gersho 1988).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgerec_export.values import BYTES, LARGEST, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40
+"""Maximum number of bisection steps for lambda."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Allocation:
 
     Attributes:
         items, users: the parts of both tables.
-        whole: True if both tables are stored whole, so that more bytes would change nothing.
+        whole: True if both tables are stored without truncation, so that more bytes would change nothing.
     """
 
     items: TableAllocation
@@ -47,12 +48,14 @@ class Allocation:
 
 
 def rotated(source: Source) -> Source:
-    """Return tables with the same scores and dimensions in order of importance, if both tables are dense.
+    """Return tables with the same scores and their dimensions in order of importance, if both tables are dense.
+
+    This is a change of basis, which also scales dimensions; `edgerec_export.layouts.rotation` is the orthogonal one.
 
     With U = Q_u R_u, V = Q_v R_v and R_u R_v' = P S W', the tables U R_u^-1 P S^1/2 and V R_v^-1 W S^1/2 have the same
     scores, and their first s dimensions are the best approximation of rank s (Eckart and Young 1936). Without a user
-    table the items are rotated to their principal axes. Other tables are returned unchanged, since a rotation loses
-    their zeros.
+    table the items are rotated to their principal axes. Prefix and sparse tables are returned unchanged, since they
+    would lose their zeros.
     """
     if source.items.kind != "dense" or (source.users is not None and source.users.kind != "dense"):
         return source
@@ -60,17 +63,17 @@ def rotated(source: Source) -> Source:
     if source.users is None:
         axes = np.linalg.eigh(of_items.T @ of_items)[1][:, ::-1]
         encoder = None if source.encoder is None else source.encoder.turned(axes)
-        return replace(source, items=_turned(source.items, axes), encoder=encoder)
+        return replace(source, items=_multiplied(source.items, axes), encoder=encoder)
     of_users = _factor(source.users)
     left, s, right = np.linalg.svd(of_users @ of_items.T)
     root = np.sqrt(s)
-    users = _turned(source.users, np.linalg.solve(of_users, left) * root)
-    items = _turned(source.items, np.linalg.solve(of_items, right.T) * root)
+    users = _multiplied(source.users, np.linalg.solve(of_users, left) * root)
+    items = _multiplied(source.items, np.linalg.solve(of_items, right.T) * root)
     return replace(source, items=items, users=users)
 
 
 def _factor(table: Table) -> NDArray[np.float64]:
-    """Return the (d, d) upper triangular R with T'T = R'R, slightly damped in case columns of T are dependent."""
+    """Return the (d, d) upper triangular R with T'T = R'R for a table T, damped in case columns of T are dependent."""
     product = np.zeros((table.d, table.d))
     for part in chunks(table.n_rows, ROWS_AT_ONCE):
         rows = table.rows(np.arange(part.start, part.stop)).astype(np.float64)
@@ -79,7 +82,7 @@ def _factor(table: Table) -> NDArray[np.float64]:
     return np.asarray(np.linalg.cholesky(damped).T, np.float64)
 
 
-def _turned(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
+def _multiplied(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
     parts = [table.rows(np.arange(p.start, p.stop)) @ matrix for p in chunks(table.n_rows, ROWS_AT_ONCE)]
     return DenseTable(np.concatenate(parts).astype(np.float32))
 
@@ -95,10 +98,11 @@ class _RateCurves:
         self.widest = int(self._most.max())
 
     def share(self, price: float, width: int | None) -> TableAllocation:
-        """Return the part of an allocation in which a byte costs `price` of distortion.
+        """Return the allocation of each row that minimises distortion + price * bytes.
 
         Args:
-            width: number of dimensions of all rows that have that many; None to choose it for each row.
+            price: the Lagrange multiplier lambda, the distortion that a byte is worth.
+            width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
         """
         n = self._table.n_rows
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
@@ -135,10 +139,10 @@ def allocate(
 ) -> Allocation:
     """Return the allocation of `nbytes` of values with the least distortion; each row gets one of the precisions.
 
-    If the smallest allocation exceeds `nbytes`, it is returned.
+    The smallest allocation is returned if even that exceeds `nbytes`.
 
     Args:
-        width: number of dimensions of all rows that have that many; None to choose it for each row.
+        width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
     """
     source = near_one(source)
     sides = [_RateCurves(source.items, source.users, precisions)]
@@ -181,14 +185,14 @@ def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocatio
 
 
 def _most(table: Table) -> NDArray[np.int64]:
-    """Return the (n_rows,) maximum number of leading dimensions of each row."""
+    """Return the (n_rows,) maximum number of dimensions to store of each row: its size, or d for a sparse table."""
     return table.sizes() if table.kind != "sparse" else np.full(table.n_rows, table.d)
 
 
 def pruned(source: Source, n_values: float) -> Source:
-    """Return sparse tables with the `n_values` values of the largest effect on scores, at least one a row.
+    """Return the source with sparse tables of the `n_values` values that affect scores most, at least one a row.
 
-    A source with no more values is returned unchanged.
+    A source that has at most `n_values` values is returned unchanged.
     """
     tables = {"items": source.items} | ({} if source.users is None else {"users": source.users})
     if sum(table.n_values for table in tables.values()) <= n_values:

@@ -1,6 +1,6 @@
-"""The choice of a bundle: layout, precision, widths and sizes within limits of bytes and memory.
+"""The choice of a bundle: layout, precision, block widths and row sizes within limits of bytes and memory.
 
-Tables that exceed the limits are fitted if requested: shortened or pruned so that scores change least.
+With `fit`, tables that exceed the limits are shortened (dense, prefix) or pruned (sparse) so that scores change least.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from edgerec_export.source import Source
 SMALL_ENOUGH = 1.25
 """Without a limit, `auto` takes the fastest layout of at most this factor times the bytes of the smallest."""
 AT_ONCE_MS = 0.1
-"""Milliseconds below which a faster layout is not preferred to a smaller one."""
+"""Milliseconds of a `recommend` below which layouts count as equally fast, and the smallest is chosen."""
 DENSEST_USERS = 0.25
 """Largest share of nonzero user dimensions for which csc is compared; above it ell is faster."""
 WELL_USED = 0.95
 """Smallest share of its budget that a fitted bundle should use, unless it stores the whole table."""
 TURNS = 12
+"""Maximum number of steps of a search for the largest bundle that fits."""
 LEAST_STEP = 0.004
 """Smallest share by which a search reduces the capacity for values."""
 WIDTHS_TRIED = 5
+"""Number of widths that are compared for a dense bundle of two precisions."""
 FULLY_USED = 0.97
-"""The same of a dense bundle of two precisions, in which the number of rows in the larger precision is free."""
+"""As `WELL_USED`, for a dense bundle of two precisions, which can vary the number of rows in the larger one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Tried:
     """A draft that was compared with others.
 
     Attributes:
+        cost: its estimated cost.
         score_error: root mean squared error of its scores; None if it was not computed.
     """
 
@@ -154,14 +157,14 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration) ->
         raise UnsupportedError("--precision auto and --fit need a limit: give --max-bytes or --max-rss")
     found: list[Fit] = []
     refusals: list[BudgetError | RangeError] = []
-    turned = in_range(rotated(source), request)
+    balanced = in_range(rotated(source), request)
     for layout in layouts(source, request):
         for precisions, scales in _codings(layout, request):
             one = replace(request, layout=layout, precision=precisions[0], scales=scales, max_bytes=limit, fit=True)
             try:
                 if layout in BLOCKED:
                     fit_to = fit_dense if layout == "dense" else fit_blocks
-                    fit = partial(fit_to, turned, precisions, calibration)
+                    fit = partial(fit_to, balanced, precisions, calibration)
                 else:
                     fit = partial(fit_sparse, source, calibration)
                 found.append(_fit_within_limits(fit, one))
@@ -190,7 +193,7 @@ def _fit_within_limits(fit: FitTo, request: ExportRequest) -> Fit:
 
 
 def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the sets of precisions to compare, of which each row gets one, and the unit of scales."""
+    """Yield the codings to compare: the precisions, of which each row gets one, and the unit that has one scale."""
     if request.precision != "auto":
         yield (request.precision,), request.scales
         return
@@ -207,7 +210,7 @@ def _smallest(refusal: BudgetError | RangeError) -> float:
 
 
 def _for_a_scorer(request: ExportRequest) -> ExportRequest:
-    """Return the request for rows that a scorer sees. Raises UnsupportedError for settings that need inner products."""
+    """Return the request for tables with a scorer. Raises UnsupportedError for settings that need inner products."""
     if request.fit or request.precision == "auto":
         raise UnsupportedError(
             "--fit and --precision auto choose by inner products, which an NCF model's scores are not; train within "

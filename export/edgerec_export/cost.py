@@ -44,7 +44,8 @@ class Calibration:
 
     Attributes:
         device: description of the device.
-        terms: for each 'layout/precision', the coefficients of `TERMS` in a sum over the item table.
+        terms: for each 'layout/precision', the coefficients of `TERMS`, in this order, which are multiplied by 1 and by
+            the numbers of blocks, rows and values of the item table, and summed.
     """
 
     device: str
@@ -73,7 +74,7 @@ class Calibration:
         """Return the expected milliseconds of one `recommend`; infinity if the layout or precision was not measured.
 
         Args:
-            active: share of nonzero dimensions of a user.
+            active: share of nonzero dimensions of a user; csc reads only the values of these dimensions.
         """
         total = 0.0
         for number, block in enumerate(plan.blocks):
@@ -127,8 +128,8 @@ def active_share(draft: Draft) -> float:
 def working_bytes(plan: TablePlan, scorer: StoredScorer | None = None) -> int:
     """Return the bytes of intermediate values of one `recommend`, for one user.
 
-    All layouts hold the scores twice, in pieces and joined; integers with several scales hold them a third time, as
-    products. Decoded values are added.
+    All layouts hold the scores twice, as pieces and concatenated; integers with several scales hold them a third time,
+    before scaling. Decoded values come on top.
     """
     scores = (12 if plan.is_integer and not plan.has_one_scale else 8) * plan.n_rows
     return scores + decoded_bytes(plan, scorer)

@@ -1,4 +1,4 @@
-"""Drafts of bundles, whose exact bytes are known before values are packed, so that a budget is met or refused."""
+"""Drafts of bundles, whose bytes are known before values are packed, so that a budget is met or refused at once."""
 
 from __future__ import annotations
 
@@ -52,9 +52,12 @@ if TYPE_CHECKING:
     from edgerec_export.layouts import TableAllocation
 
 HASH_DIGITS = 12
+"""Hexadecimal digits of the sha256 in the name of a file."""
 ONNXRUNTIME = ">=1.18"
 """onnxruntime versions that support the opset and IR version; the test vectors pass on the oldest."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
+"""First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
+`placeholder_scales`), since equal constants are stored once."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class BundleRequest:
         of_users = None
         if users is not None and source.user_ids is not None:
             of_users = table_request("u", users, source.user_ids, False, shares[1])
-        # Values past the widest row of the narrower table are multiplied by zeros, so they are cut, except for cosines
-        # of items. Sparse layouts keep their column numbers.
+        # Dimensions past the widest row of one table meet only zeros there, so they are cut from the other. Cosines of
+        # items need all dimensions of items; sparse layouts store column numbers, so that nothing is gained.
         d = source.items.d
         if request.layout in BLOCKED and source.scorer is None:
             d = int(items.sizes.max())
@@ -114,7 +117,7 @@ class BundleRequest:
         items = replace(items, d=d)
         lookup = None
         if not items_layout.scores_rows and request.lookup:
-            # Both copies compute scores, so they share the one scale of the items: see `pack`.
+            # `recommend` and `score` read different copies, so both have the one scale of the items: see `pack`.
             lookup = replace(items, scored=False, scales="table", widths=widths.get("l", ()))
         kind = "dense" if users is None else users.kind
         of_users = None if of_users is None else replace(of_users, d=d)
@@ -126,7 +129,7 @@ class BundleRequest:
 
 
 class Draft:
-    """A bundle without its values: plans, sections, graphs, manifest, and its exact size in bytes."""
+    """A bundle without its values: plans, sections, graphs, manifest, and its size in bytes."""
 
     def __init__(
         self,
@@ -158,15 +161,18 @@ class Draft:
         self._lookup_is_expensive = not bundle_request.items_layout.scores_rows and self.lookup is None
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
-        self._fixed = self._place()
+        self._fixed = self._reserve_sections()
 
     def plans(self) -> dict[str, TablePlan]:
-        """Return every planned table, by the name of its values in the tables file."""
+        """Return every planned table, by the name of its section of values in the tables file.
+
+        The names are 'i' for items, 'l' for the second copy of items that is looked up, and 'u' for users.
+        """
         plans = {"i": self.items, "l": self.lookup, "u": self.users}
         return {name: plan for name, plan in plans.items() if plan is not None}
 
     def _rotation(self) -> Rotation | None:
-        """Return the rotation of both tables; None for floats, and if it would lose zeros or a scorer's products."""
+        """Return the rotation of both tables; None for floats, sparse layouts and tables with a scorer."""
         plans = self.plans().values()
         if not self.request.rotate or self.source.scorer is not None:
             return None
@@ -178,7 +184,7 @@ class Draft:
         return Rotation(tuple(sorted(min(width, self.items.d) for width in widths)), self.source.items.d)
 
     def rotated(self, table: Table) -> Table:
-        """Return a table of the source, or one like it, as it is packed."""
+        """Return a table of the source, or one with the same dimensions, as it is packed."""
         return table if self.rotation is None else self.rotation.table(table)
 
     def skips_blocks(self) -> bool:
@@ -189,7 +195,7 @@ class Draft:
         """Return the precisions of all item blocks."""
         return {block.precision for block in self.items.blocks}
 
-    def _place(self) -> dict[str, NDArray[Any]]:
+    def _reserve_sections(self) -> dict[str, NDArray[Any]]:
         """Reserve every section, and return the arrays that do not depend on packed values."""
         fixed: dict[str, NDArray[Any]] = {}
         for name, plan in self.plans().items():
@@ -238,7 +244,7 @@ class Draft:
 
     def model(self, scales: dict[str, Scales], top_inverse_norm: np.float32) -> Model:
         """Return the tables and constants from which the graphs are built."""
-        sides = {name: self._side_in_graphs(name, plan, scales[name]) for name, plan in self.plans().items()}
+        sides = {name: self._graph_table(name, plan, scales[name]) for name, plan in self.plans().items()}
         return Model(
             sides["i"],
             sides.get("l", sides["i"]),
@@ -257,7 +263,7 @@ class Draft:
         _, dtype, shape = self._tables.describe()[name]
         return Tensor(self._offsets[name], dtype, tuple(shape))
 
-    def _side_in_graphs(self, name: str, plan: TablePlan, scales: Scales) -> GraphTable:
+    def _graph_table(self, name: str, plan: TablePlan, scales: Scales) -> GraphTable:
         tensors = {
             suffix: Tensor(self._offsets[name + suffix], dtype, shape)
             for suffix, (dtype, shape) in plan.sections().items()
@@ -335,7 +341,7 @@ class Draft:
         return Bounds(placeholder_scales(blocks, first=3000), cosines)
 
     def nbytes(self) -> int:
-        """Return the bytes of the whole bundle; the written bundle has at most these, fewer if scales are equal."""
+        """Return the bytes of the whole bundle, an upper bound: equal scales are stored once, and take fewer bytes."""
         scales = {
             name: Scales(
                 placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
@@ -403,7 +409,7 @@ def _refusal(draft: Draft, request: ExportRequest) -> str:
 
 
 def too_large(limit: int | None, why: str) -> str:
-    """A refusal of a limit; `why` names the smallest size."""
+    """Return the message of a refused size limit; `why` names the smallest size."""
     return f"the bundle does not fit {limit} bytes; {why}"
 
 

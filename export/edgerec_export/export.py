@@ -191,13 +191,18 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:
-        return _in_scales(source, request, lambda one, few: _export(source, folder, one, signer, few=few))
+        return _retry_finer(source, request, lambda one, few: _export(source, folder, one, signer, few=few))
     except BudgetError as refusal:
-        raise _sufficient(source, folder, request, refusal) from None
+        raise _with_sufficient_size(source, folder, request, refusal) from None
 
 
-def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Result]) -> Result:
-    """Return the result of `make`, with finer scales if a precision rounds whole rows to zero."""
+def _retry_finer(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Result]) -> Result:
+    """Return the result of `make`; if a precision rounds too many rows to zero, retry with one scale a row.
+
+    Args:
+        make: a function of a request and `few` (see `check_codes`), which is True in the retry of a run's tables: up to
+            half of the users may then round to zero.
+    """
     try:
         return make(request, False)
     except RangeError as error:
@@ -207,10 +212,13 @@ def _in_scales(source: Source, request: ExportRequest, make: Callable[[ExportReq
         return make(finer, source.trained)
 
 
-def _sufficient(source: Source, folder: Path, request: ExportRequest, refusal: BudgetError) -> BudgetError:
-    """Return the refusal with a size that is enough: which scales must be finer, and take bytes, only packing shows.
+def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, refusal: BudgetError) -> BudgetError:
+    """Return the refusal of a size limit with a size that is certainly sufficient.
 
-    Raises RangeError if rows are lost at that size, whatever the scales.
+    The smallest size in `refusal` may be too small: only packing shows if one scale a row is needed, which takes more
+    bytes. So tables are packed at that size, and at the next refusal's, until one succeeds.
+
+    Raises RangeError if rows are rounded to zero at that size with any scales.
     """
     limit, why = request.max_bytes, ""
     if limit is None or (refusal.smallest or 0) <= limit:
@@ -226,7 +234,7 @@ def _sufficient(source: Source, folder: Path, request: ExportRequest, refusal: B
     while (refusal.smallest or 0) > smallest:
         why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            _in_scales(source, replace(request, max_bytes=smallest), pack_alone)
+            _retry_finer(source, replace(request, max_bytes=smallest), pack_alone)
         except BudgetError as larger:
             refusal = larger
     return BudgetError(too_large(limit, why), smallest)
@@ -282,9 +290,12 @@ def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int
 
 
 def _choose(source: Source, request: ExportRequest) -> Chosen:
-    """Return the best bundle, within the budget in bytes that the source was trained for if possible."""
+    """Return the chosen bundle; without `max_bytes`, within the budget in bytes of the training if possible.
+
+    Titles are not part of that budget.
+    """
     if request.max_bytes is None and source.budget_bytes is not None and not request.titles:
-        with contextlib.suppress(BudgetError):  # exported in another form than it was trained for
+        with contextlib.suppress(BudgetError):  # settings may take more bytes than the training assumed
             return choose(source, replace(request, max_bytes=source.budget_bytes))
     return choose(source, request)
 

@@ -30,9 +30,10 @@ WITHOUT_USERS = (2.0**-40, 2.0**40)
 """Range of the largest value of items and encoder arrays, if users cannot take the inverse factor."""
 LARGEST_SCORE = 2.0**126
 SMALLEST_SCORE = 2.0**-100
-"""Smallest largest score of a user: below it products of values are subnormal in float32, which some processors flush
-to 0."""
+"""Lower limit of the largest score of a user: below it products of values are subnormal in float32, which some
+processors flush to 0."""
 SAFE_SQUARES = (2.0**-60, 2.0**60)
+"""Range of absolute values whose squares, and sums of them, stay within float32."""
 LARGEST_HALF = 65_520.0
 """Smallest value that rounds to infinity in float16."""
 NORMAL_HALF = 2.0**-14
@@ -40,7 +41,7 @@ NORMAL_HALF = 2.0**-14
 NO_HALF = 2.0**-25
 """Largest value that rounds to 0 in float16."""
 FAR = 32
-"""Ratio of a step to the largest value of a row above which the row counts as lost."""
+"""A row counts as lost if the step of its codes is more than this many times its largest value."""
 
 
 def largest_values(table: Table) -> NDArray[np.float32]:
@@ -82,11 +83,15 @@ def in_range(source: Source, request: ExportRequest) -> Source:
             f"the values of user {user} are at most {most:.3g} and those of the items {a:.3g}: scores below "
             f"{SMALLEST_SCORE:.0e} are not exact in float32; multiply a table, or make the row zeros"
         )
-    return _moved(source, request, a, b)
+    return _rescaled(source, request, a, b)
 
 
-def _moved(source: Source, request: ExportRequest, a: float, b: float) -> Source:
-    """Return tables with the same scores and largest values nearer to 1 than `a` (items) and `b` (users)."""
+def _rescaled(source: Source, request: ExportRequest, a: float, b: float) -> Source:
+    """Return tables with the same scores, scaled by powers of two if needed.
+
+    Args:
+        a, b: largest absolute value of items and of users.
+    """
     least, most = USUAL.get(request.precision, NEAR)
     usual = least <= a <= most
     power = -round(math.log2(a))
@@ -117,8 +122,10 @@ def _check_without_users(source: Source, items: NDArray[np.float32]) -> None:
 
 
 def _check_encoded(source: Source, items: NDArray[np.float32]) -> None:
-    """Raises RangeError if scores of users that the encoder makes may exceed float32, by a bound over all histories,
-    or if none of them is exact."""
+    """Raise RangeError if scores of encoded users may exceed float32, or if all of them are below the exact range.
+
+    Both follow from a bound over all histories.
+    """
     encoder, largest = source.encoder, items.astype(np.float64)
     row, a = int(items.argmax()), float(items.max())
     if isinstance(encoder, LinearEncoder):
@@ -151,7 +158,7 @@ def _check_encoded(source: Source, items: NDArray[np.float32]) -> None:
 
 
 def _check_scorer(source: Source, items: NDArray[np.float32], users: NDArray[np.float32]) -> None:
-    """Raises RangeError if a scorer's scores, or sums on the way to them, may exceed float32."""
+    """Raise RangeError if the scores of a scorer, or its intermediate sums, may exceed float32."""
     if source.scorer is None or source.user_ids is None:
         return
     rows = (np.full((1, source.items.d), side.max(), np.float32) for side in (users, items))
@@ -175,7 +182,7 @@ def _check_between(side: str, ids: NDArray[Any], largest: NDArray[np.float32], b
 
 
 def needs_care(source: Source, request: ExportRequest) -> bool:
-    """Return True if squares of user values may leave the range of float32, so that score bounds must avoid them."""
+    """Return True if squares of user values may leave the range of float32, so that score bounds must avoid squares."""
     if source.users is None or not request.users:
         encoder = source.encoder
         if not isinstance(encoder, LinearEncoder):
@@ -218,10 +225,10 @@ def check_halves(side: str, ids: NDArray[Any], table: Table) -> None:
 
 
 def check_codes(side: str, ids: NDArray[Any], table: Table, packed: PackedTable, *, few: bool) -> None:
-    """Raise RangeError if the step of codes is far too large for a user, or for more than half of the items.
+    """Raise RangeError if the step of codes is far too large for any user, or for more than half of the items.
 
-    In long tails of unpopular items some rows are rounded to zero, with an error of at most half a step, as in all
-    rows. If this happens to a user, its ranking is lost, and if it happens to most items, that of the catalogue.
+    Some unpopular items may be rounded to zero: their error is at most half a step, as in all rows. A user that is
+    rounded to zero loses its ranking, and a catalogue of which most items are, that of all users.
 
     Args:
         few: accept up to half of the users too. Training leaves such rows, for example new users of a stream; in your

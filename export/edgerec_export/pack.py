@@ -41,6 +41,7 @@ VANISHING = np.float32(2.0**-14)
 LEAST_INVERSE = np.float32(2.0**-24)
 """Inverse norm of a row of zeros: the smallest float16, since 0 times the -inf of an excluded item is nan."""
 DISTORTION_ROWS = 1 << 14
+"""Approximate number of rows of a large table on which its distortion is measured."""
 
 
 class TablesFile:
@@ -217,8 +218,7 @@ class Packed:
         )
 
     def rounded_to_zero(self, given: Source, draft: Draft) -> dict[str, int]:
-        """Return the number of rows that are rounded to zero, by side ("item" and "user"); sides without such rows are
-        left out.
+        """Return the number of rows that are rounded to zero, by side ("item" and "user"), without sides of none.
 
         Args:
             given: the source before it was scaled by powers of two.
@@ -262,14 +262,16 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
     """Pack all tables of a draft into the arrays of its tables file.
 
     Args:
-        few: see `check_codes`; also True for a run that uses the scales of an older bundle.
+        few: accept that a few rows are rounded to zero, as in `check_codes`; a run with the scales of an older bundle
+            always accepts it.
 
     Raises RangeError if a precision rounds a row to zero, or cannot represent it.
     """
     source = draft.source
     items, users = draft.rotated(source.items), None if source.users is None else draft.rotated(source.users)
+    # The scores of a scorer are not inner products, so that no Gram matrix applies.
     other = {"i": users, "l": users, "u": items} if source.scorer is None else {}
-    grams = {name: None if table is None else gram(table) for name, table in other.items()}  # unknown for a scorer
+    grams = {name: None if table is None else gram(table) for name, table in other.items()}
     previous = draft.request.previous
     previous_scales = {} if previous is None else dict(previous.scales)
     tables: dict[str, PackedTable] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 1 << 16
 """Rows that are converted to float64 at a time, which limits memory."""
 SCORED_AT_ONCE = 1 << 10
-"""Items that a scorer takes at a time, for the same reason."""
+"""Number of items that a scorer scores at a time, which limits memory."""
 
 
 class Reference:
@@ -66,7 +66,7 @@ class Reference:
         return self._encoder.vectors(history, self._lookup)
 
     def rounding(self, history: NDArray[np.int64], found: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(B,) the error (L2) of the vectors `found` that float32 explains and scores do not see."""
+        """Return the (B,) error (L2) of `found` that float32 rounding explains and that does not change scores."""
         if self._encoder is None:
             raise ValueError("without users there must be an encoder")
         return self._encoder.rounding(history, found, self._lookup)
@@ -126,8 +126,10 @@ class Reference:
         return found
 
     def slack(self, subject: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the (B, len(places)) tolerance of scores: rounding of their terms, and one step of a vector that the
-        graph quantises."""
+        """Return the (B, len(places)) tolerance of scores.
+
+        It covers rounding of the terms of a score, and one step of a vector that the graph quantises.
+        """
         if self._scorer is not None:
             tolerance: NDArray[np.float64] = 1e-5 * self._scorer_scores(
                 self._scorer.magnitudes(), subject, places, np.abs

@@ -84,9 +84,9 @@ class Source:
 
 
 def near_one(source: Source) -> Source:
-    """Return the source with largest values near 1, by powers of two.
+    """Return the source with each table scaled by a power of two so that its largest value is near 1.
 
-    Scores are multiplied by the product of both powers, so the result serves comparisons of scores in float32 only.
+    Scores change by the product of both powers, so the result serves only to compare scores in float32.
     """
     users = None if source.users is None else _near_one(source.users)
     return replace(source, items=_near_one(source.items), users=users)

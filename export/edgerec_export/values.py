@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgerec.runtime.patch.rows import Block as StoredBlock
 
 ZERO = 128
-"""The code of zero, of int8 and of decoded int4."""
+"""The stored code of zero in int8 and in decoded int4; `ZERO4` is that of packed int4."""
 ZERO4 = 8
 ONE = np.float32(1)
 LARGEST = {"int8": 127, "int4": 7}
@@ -40,17 +40,21 @@ PRECISIONS = tuple(STORED)
 NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4)}
 """The stored entry that reads as zero."""
 RUNS = 32
+"""Number of ranges of a sample of rows; see `spread`."""
 TINY = np.finfo(np.float32).tiny
+"""Smallest scale: the smallest normal float32."""
 FARTHEST = np.float32(1 << 12)
 """Largest ratio of a row scale to the top scale of an older bundle: float16 ends at 65,504."""
 SAMPLE = 16_384
 """Number of rows to which the scale of a block is fitted."""
 CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15)}
-"""Clipping limits that are tried for a block, as shares of its largest value."""
+"""Clipping thresholds that are tried for a scale, as shares of the largest value."""
 FAR = 30
 """Largest binary exponent of values that are squared without scaling."""
 DAMPING = 0.01
+"""Share of the mean of the Gram matrix's diagonal that is added to the diagonal, as in GPTQ."""
 GRAM_ROWS = 1 << 17
+"""Largest number of rows from which a Gram matrix is computed."""
 ROWS_AT_ONCE = 1 << 12
 """Rows whose scales are fitted together: they stay in the cache, which takes a third of the time."""
 
@@ -62,10 +66,13 @@ def is_integer(precision: str) -> bool:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows first..first + rows of a table, in `stored` entries of the flat vector from `start` on.
+    """Neighbouring rows of a stored table that have the same width and precision.
+
+    They are the rows first..first + rows - 1, in `stored` entries from `start` on of the flat vector, the array of all
+    values of the table.
 
     Attributes:
-        width: values of a row; in a layout with rows of any length, the dimensions.
+        width: number of values of a row; d in a layout with rows of any length.
         n_values: values of all rows.
         stored: entries of the flat vector; for int4 this is also the number of values in low halves.
     """
@@ -80,7 +87,10 @@ class Block:
 
 
 def block_of(width: int, rows: int, first: int, start: int, precision: str, *, by_column: bool = False) -> Block:
-    """Return a block of rows of equal width. By column, each half of int4 has whole dimensions, and so is a matrix."""
+    """Return a block of rows of equal width.
+
+    By column, the low and the high halves of int4 bytes have whole dimensions, so that each is a matrix.
+    """
     stored = width * rows
     if precision == "int4":
         stored = -(-width // 2) * rows if by_column else -(-width * rows // 2)
@@ -125,7 +135,7 @@ def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray
 
 
 def spread(n: int, count: int) -> NDArray[np.int64]:
-    """Return at most `count` numbers below n, in 32 evenly spaced ranges, whose rows share pages of a file."""
+    """Return at most `count` numbers below n, in `RUNS` evenly spaced ranges, so that neighbours share file pages."""
     if n <= count:
         return np.arange(n)
     starts = np.linspace(0, n - count // RUNS, RUNS).astype(np.int64)
@@ -152,9 +162,10 @@ class PreviousScales:
     top: np.float32 | None
 
     def scale_of(self, block: Block, number: int) -> np.float32 | None:
-        """Return the scale of the `number`th block of this width and precision, or of the nearest width if it is new.
+        """Return the older scale of the `number`th block with the width and precision of `block`.
 
-        None if no block has this precision, or each row has its own scale.
+        For a new width this is the scale of the nearest width. None if no block has this precision, or each row has its
+        own scale.
         """
         if self.scales is None:
             return None
@@ -195,7 +206,7 @@ class Coder:
         self._gram, self.previous = None if gram is None else _near_one(gram), previous
 
     def plain(self) -> Coder:
-        """Return the quantiser that weights all directions equally."""
+        """Return the quantiser without the Gram matrix, for rows whose values are not their leading dimensions."""
         return Coder(None, self.previous)
 
     def scale(self, rows: Sequence[NDArray[np.float32]], precision: str) -> np.float32:

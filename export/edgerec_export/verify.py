@@ -28,6 +28,7 @@ BYTES_AN_ITEM = 16
 NORM_BYTES_AN_ITEM = 6
 BYTES_A_CANDIDATE_VALUE = 64
 ALL_CHECKED = 500_000
+"""Largest catalogue in which the scores of all items are compared."""
 SAMPLE = 200_000
 """Number of items whose scores are compared in a catalogue of more than `ALL_CHECKED`."""
 MARGIN = 32 << 20
@@ -57,18 +58,18 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
     Raises:
         VerificationError: an answer or the memory differs from its expected value by more than the tolerance.
     """
-    questions = dict(_questions(reference, n_users))
-    answers = _ask(folder, questions)
+    requests = dict(_requests(reference, n_users))
+    answers = _answers_of(folder, requests)
     error = 0.0
-    for call, feed in questions.items():
+    for call, feed in requests.items():
         graph = call.partition(".")[0]
         outputs = {name: answers[f"{call}.{name}"] for name in OUTPUTS if f"{call}.{name}" in answers}
         found = CHECKS[graph](call, feed, outputs, reference)
-        # The error of a vector is relative, so it is not compared with those of scores.
+        # The error of a vector is relative, so it is not part of the largest error of scores.
         error = error if graph == "encode" else max(error, found)
     peak = int(answers["peak_bytes"]) if "peak_bytes" in answers else None
     allowed = sum(entry.bytes for entry in read_manifest(folder).files) + MARGIN
-    batch = max(len(_subject(feed)) for feed in questions.values())
+    batch = max(len(_subject(feed)) for feed in requests.values())
     allowed += batch * (BYTES_AN_ITEM * reference.n_items + BYTES_A_CANDIDATE_VALUE * CANDIDATES * reference.d)
     allowed += reference.decoded_bytes(batch)
     allowed += NORM_BYTES_AN_ITEM * reference.n_items if reference.has_similar else 0
@@ -80,7 +81,7 @@ def verify(folder: Path, reference: Reference, n_users: int) -> Verification:
 def peak_of_one(folder: Path, n_items: int, subject: Feed) -> int | None:
     """Return the peak memory of one `recommend` in a fresh process, above a bare session; None without /proc."""
     feed = {**subject, "exclude": np.arange(min(20, n_items))[None], "k": np.array(min(20, n_items))}
-    answers = _ask(folder, {"recommend.one": feed})
+    answers = _answers_of(folder, {"recommend.one": feed})
     return int(answers["peak_bytes"]) if "peak_bytes" in answers else None
 
 
@@ -89,7 +90,7 @@ def one_subject(reference: Reference, n_users: int) -> Feed:
     return _random_subject(np.random.default_rng(0), reference, n_users, 1)
 
 
-def _questions(reference: Reference, n_users: int) -> Iterator[tuple[str, Feed]]:
+def _requests(reference: Reference, n_users: int) -> Iterator[tuple[str, Feed]]:
     rng, n_items = np.random.default_rng(0), reference.n_items
     batch = USERS if n_items <= 100_000 else 2
     subject = _random_subject(rng, reference, n_users, batch)
@@ -128,10 +129,10 @@ def _random_histories(rng: np.random.Generator, n_items: int, batch: int) -> NDA
     return history
 
 
-def _ask(folder: Path, questions: dict[str, Feed]) -> dict[str, NDArray[Any]]:
+def _answers_of(folder: Path, requests: dict[str, Feed]) -> dict[str, NDArray[Any]]:
     with tempfile.TemporaryDirectory() as scratch:
-        requests_file, answers_file = Path(scratch, "questions.npz"), Path(scratch, "answers.npz")
-        flat = {f"{call}.{name}": value for call, feed in questions.items() for name, value in feed.items()}
+        requests_file, answers_file = Path(scratch, "requests.npz"), Path(scratch, "answers.npz")
+        flat = {f"{call}.{name}": value for call, feed in requests.items() for name, value in feed.items()}
         np.savez(requests_file, **flat)  # type: ignore[arg-type]  # numpy's stubs take a keyword for allow_pickle
         command = [
             sys.executable,
@@ -219,11 +220,11 @@ def _check_best(
             raise VerificationError(f"{call}: an item is returned twice: {row.tolist()}")
     at = np.searchsorted(places, np.maximum(items, places[0]))
     own = np.where(left, np.take_along_axis(scores, at, 1), 0)
-    said = np.where(left, got["scores"], 0)
+    reported = np.where(left, got["scores"], 0)
     of_found, of_best = (np.take_along_axis(slack, where, 1) for where in (at, order))
     # Items with equal scores up to rounding may swap, so each place has the largest tolerance of both lists.
     widest = np.where(left, np.maximum(of_found, of_best), 0).max(1, keepdims=True, initial=0)
-    return max(_compare(call, said, own, of_found), _compare(call, said, np.where(left, best, 0), widest))
+    return max(_compare(call, reported, own, of_found), _compare(call, reported, np.where(left, best, 0), widest))
 
 
 CHECKS: dict[str, Callable[[str, Feed, dict[str, NDArray[Any]], Reference], float]] = {

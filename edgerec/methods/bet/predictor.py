@@ -1,8 +1,8 @@
 """BET's fitness predictor: a DeepSets network over the sets of rows that an action gives the same size.
 
 Qu et al. 2024 (arXiv 2310.14884), section 4.2; the network's shape, its activations and its optimiser are the authors'
-(code). The network sees a row's frequency alone, so rows of equal frequency are counted instead of processed one by
-one: there are at most as many frequencies as the root of twice the interactions, about 1,400 of a million.
+(code). The network sees only a row's frequency, so rows of equal frequency are counted instead of processed one by
+one. n interactions have at most about sqrt(2 n) distinct frequencies: 1,400 for a million.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ else:
 Members = NDArray[np.float32]
 """(d, n_groups) numbers of rows of each size and frequency: the predictor's representation of an action."""
 
-_LR, _LR_LEAST = 0.01, 0.002
-_AT_ONCE = 25
-"""Actions that are scored at once: 13 MB at 128 dimensions and a thousand frequencies."""
+_LR, _MIN_LR = 0.01, 0.002
+"""Adam's initial and minimum step size."""
+_ACTIONS_AT_ONCE = 25
+"""Number of actions scored at once: their `Members` take 13 MB with 128 dimensions and a thousand frequencies."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Groups:
     """Rows of equal frequency, of users and of items.
 
     Attributes:
-        frequencies: (n_groups,) float32, as shares of the largest one of users or of items, users first.
+        frequencies: (n_groups,) float32, users before items, each divided by the largest of its side.
         user_groups, item_groups: (n,) the group of each row.
         n_user_groups: number of groups of users.
     """
@@ -80,8 +81,8 @@ class Predictor:
 
         Args:
             decay: factor on the step size after every update, down to a fifth of the first.
-            by_rows: True to weight a set by its number of rows; else all sets weigh the same, empty ones too, as in the
-                authors' code, which nearly loses how many rows have a size.
+            by_rows: True to weight a set by its number of rows; else all sets, also empty ones, weigh the same, as in
+                the authors' code; the embedding then hardly depends on how many rows have a size.
         """
         self._generator = torch.Generator().manual_seed(seed)
         self._users, self._items = self._network(1, 16, 16), self._network(1, 16, 16)
@@ -104,10 +105,10 @@ class Predictor:
     def update(self, actions: Sequence[Members], fitness: Sequence[float]) -> float:
         """Make one step of Adam on the mean squared error of actions (at least one); return the error before it."""
         with torch_threads(1):
-            self._optimizer.param_groups[0]["lr"] = max(_LR * self._decay**self._updates, _LR_LEAST)
+            self._optimizer.param_groups[0]["lr"] = max(_LR * self._decay**self._updates, _MIN_LR)
             self._updates += 1
             embedded = self._embed(torch.from_numpy(np.stack(actions)))
-            error = (_through(embedded, self._fitness)[:, 0] - torch.tensor(fitness)).square().mean()
+            error = (_apply(embedded, self._fitness)[:, 0] - torch.tensor(fitness)).square().mean()
             for tensor, gradient in zip(self._weights, torch.autograd.grad(error, self._weights), strict=True):
                 tensor.grad = gradient
             self._optimizer.step()
@@ -116,21 +117,21 @@ class Predictor:
     def _in_parts(self, actions: Sequence[Members], *, fitness: bool) -> NDArray[np.float64]:
         found = []
         with torch_threads(1), torch.no_grad():
-            for start in range(0, len(actions), _AT_ONCE):
-                embedded = self._embed(torch.from_numpy(np.stack(actions[start : start + _AT_ONCE])))
-                found.append((_through(embedded, self._fitness) if fitness else embedded).double().numpy())
+            for start in range(0, len(actions), _ACTIONS_AT_ONCE):
+                embedded = self._embed(torch.from_numpy(np.stack(actions[start : start + _ACTIONS_AT_ONCE])))
+                found.append((_apply(embedded, self._fitness) if fitness else embedded).double().numpy())
         return np.concatenate(found)
 
     def _embed(self, members: torch.Tensor) -> torch.Tensor:
         """Return the (n, 64) embeddings of members (n, d, n_groups)."""
         sides = torch.tensor_split(self._frequencies, [self._n_user_groups])
         rows = torch.cat(
-            [_through(side, network) for side, network in zip(sides, (self._users, self._items), strict=True)]
+            [_apply(side, network) for side, network in zip(sides, (self._users, self._items), strict=True)]
         )
         counts = members.sum(2, keepdim=True)
         means = (members @ rows) / counts.clamp(min=1)
         sizes = self._sizes.expand(len(members), -1, -1)
-        sets = _through(torch.cat([means, sizes], 2), self._sets)
+        sets = _apply(torch.cat([means, sizes], 2), self._sets)
         return (sets * counts).sum(1) / counts.sum(1) if self._by_rows else sets.mean(1)
 
     def _network(self, *widths: int) -> list[torch.Tensor]:
@@ -143,7 +144,7 @@ class Predictor:
         return layers
 
 
-def _through(x: torch.Tensor, network: list[torch.Tensor]) -> torch.Tensor:
+def _apply(x: torch.Tensor, network: list[torch.Tensor]) -> torch.Tensor:
     """Apply the layers, with LeakyReLU after each, the last one too."""
     for weights, biases in zip(network[::2], network[1::2], strict=True):
         x = leaky_relu(x @ weights + biases)

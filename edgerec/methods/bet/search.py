@@ -1,14 +1,14 @@
-"""BET: draws sizes of whole tables, evaluates those with the best predicted fitness, and trains the best in full.
+"""BET: draws sizes of whole tables, evaluates those with the best predicted fitness, and trains the best to the end.
 
 Budgeted embedding table (Qu, Chen, Nguyen and Yin 2024, arXiv 2310.14884). An action sets all sizes at once and meets
-the budget by construction; its fitness is eval on validation after a short training that continues from the full-size
-model, over the eval of that model. An iteration draws `candidates` actions and evaluates one: in a cycle of five, three
-times the one with the best predicted fitness, once a random one, and once the one whose embedding is nearest to the
-fittest so far (section 4.3).
+the budget by construction; its fitness is the eval (see edgerec.methods.search) on validation after a short training
+that continues from the full-size model, over the eval of that model. An iteration draws `candidates` actions and
+evaluates one: in a cycle of five, three times the one with the best predicted fitness, once a random one, and once the
+one whose embedding is nearest to the fittest so far (section 4.3).
 
 Differences from the paper: sizes are projected onto the budget exactly (edgerec/methods/search/sampler.py); the final
-trainings stop on validation, the authors' on users of the test part; the predictor sees items by their frequencies, in
-the authors' code by their numbers.
+trainings stop on validation, the authors' on users of the test part; the predictor identifies items by their
+frequencies, in the authors' code by their indices.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 STRATEGIES = ("greedy", "random", "nearest")
 """Choices of an action: the best predicted one, a random one, or the nearest embedding to the fittest action's."""
 EPOCHS = {"ials": 1, "ngcf": 15}
-"""Epochs of fine-tuning by backbone; 10 for others, as in the paper. iALS solves for its optimum at once."""
+"""Epochs of fine-tuning by backbone; 10 for others, as in the paper. A pass of iALS solves every row exactly for
+the other table."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class BETConfig(SearchConfig):
         retrain: number of the best actions to train in full; the best of them on validation is exported.
         include_uniform_baseline: True to train one size for all rows with them, so that the result is not worse than it
             on validation (ours).
-        iterations: T, number of evaluated actions. The paper names 10, and 50 in its study of it and in its code.
-        candidates: m, actions that are drawn for each evaluated one.
-        selection: 'predictor', or 'random' for none: the paper's ablation.
+        iterations: T, number of evaluated actions. The paper states 10, and 50 in its study of this
+            setting and in its code.
+        candidates: m, number of actions drawn for each one that is evaluated.
+        selection: 'predictor', or 'random' for a search without it: the paper's ablation.
         parallel_actions: actions that are chosen before any of them is evaluated, so that workers can evaluate them in
             parallel.
-        turns: strategies of consecutive iterations, cyclic, with commas: of `STRATEGIES`.
-        updates, pairs: steps of the predictor after each batch of actions, and the evaluated actions, drawn at random,
-            of each step.
+        turns: strategies of consecutive iterations, separated by commas and repeated in a cycle; each is one of
+            `STRATEGIES`.
+        updates, pairs: steps of the predictor after each group of parallel actions, and the number of evaluated actions
+            in the batch of a step, drawn at random.
         decay: factor on the predictor's step size after every step.
         by_rows: True if the predictor weights a size by the number of its rows.
     """
@@ -127,7 +130,7 @@ class BET:
 
 
 _DRAWS, _LEARNING, _WEIGHTS = range(3)
-"""Streams of random numbers by purpose."""
+"""First part of the seed of each random generator, so that draws for one purpose do not shift those for another."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Walk:
         if self.d_max == 1:
             return sizes.copy()
         rows = self._cumulated[sizes - 1]
-        # Strictly above, and below the row's end: an offset of no weight is never drawn, whatever rounding leaves.
+        # The first cumulated weight strictly above a number below the last one: an offset of weight zero is never
+        # drawn, whatever the rounding errors.
         drawn = rng.random(sizes.size) * rows[:, -1]
         ends: Sizes = sizes + self._offsets[(rows <= drawn[:, None]).sum(1)]
         return ends
@@ -58,7 +59,8 @@ def nearest_size(actions: NDArray[np.floating], d_max: int) -> Sizes:
 
 
 PAPER_D = 128
-"""Dimensions of the paper's noise, which is scaled for others."""
+"""Dimensions of a full row in the paper; its noise is scaled to those of the table."""
+# CIESS's noise, in dimensions of 128; `noise` explains each.
 _GAUSS = 6.0
 _UNIFORM = 11.0
 _OU_STD, _OU_PULL, _OU_STEP = 40.0, 0.15, 0.01
@@ -68,7 +70,8 @@ def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float
     """Return (n,) noise on sizes 1..d.
 
     'gauss' has a standard deviation of 6, 'uniform' reaches from -11 to 11, and 'ou' is an Ornstein-Uhlenbeck process
-    (deviation 40, pull 0.15, step 0.01) that begins with the episode: CIESS's, for 128 dimensions.
+    (standard deviation 40, mean reversion 0.15, time step 0.01) that starts at 0 with each episode. These are CIESS's
+    values for 128 dimensions, scaled to d.
 
     Args:
         seeds: one for each iteration of the episode up to this one.
@@ -89,9 +92,9 @@ def noise(kind: str, n: int, d: int, seeds: list[list[int]]) -> NDArray[np.float
 Floats = NDArray[np.float32]
 
 WALK_STEPS, WALK_REACH = 5, 5
-"""Steps and reach of the walk (CIESS, section 3.3): six sizes with the start."""
-_LEAST_NOISE = 1 / 6
-"""Minimum share of the paper's noise for small sizes: one dimension of 128."""
+"""Steps and reach of the walk (CIESS, section 3.3), which visits six sizes, the start included."""
+_MIN_NOISE_SHARE = 1 / 6
+"""Minimum factor of the noise for small sizes: 1 / 6 of the paper's 6 dimensions is one dimension of 128."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,10 @@ class Exploring:
         walk: True if a critic chooses among the sizes of a walk.
         after_critic: add noise to the critic's choice, one number for all rows, as in the authors' code; else to the
             actor's proposal, one a row, as in the paper.
-        shared: start with noise that rows share (ours): a visit changes the sizes of popular rows relative to rare
-            ones by a factor, and those of users relative to items. With independent noise the sums over thousands of
-            rows are always alike, so that no visit is more informative than another.
+        shared: noise that rows share (ours), which the search draws and passes to `Agent.choose` as `mean` and `tilt`:
+            a visit changes the sizes of popular rows relative to rare ones by a factor, and those of users relative to
+            items. With independent noise alone, sums over thousands of rows hardly differ between visits, so that no
+            visit is more informative than another.
     """
 
     noise: str = "gauss"
@@ -120,7 +124,7 @@ class AgentAction:
 
     Attributes:
         sizes: (n,) sizes to evaluate.
-        proposed: (n,) float32 sizes of the actor, without noise and walk, scaled to the required mean.
+        proposed: (n,) float32 sizes of the actor before noise and walk, scaled to the required mean.
         proposed_mean: their mean before scaling.
     """
 
@@ -132,8 +136,8 @@ class AgentAction:
 class Agent:
     """Chooses sizes for the users, or the items, of an environment, and learns from their rewards.
 
-    With logarithmic sizes (ours), noise and walk shrink with the proposed sizes: noise of 6 dimensions suits rows of
-    64, and destroys sizes of about 6.
+    With logarithmic sizes (ours), noise and walk shrink with the proposed sizes: noise of 6 dimensions suits sizes
+    around 64, the middle of the paper's range, and drowns sizes around 6.
     """
 
     def __init__(
@@ -156,13 +160,14 @@ class Agent:
             environment: environment of the rewarded quality.
             side: 0 for users, 1 for items.
             log: True to see sizes by their logarithm.
-            begin: the size that it proposes at first.
+            begin: approximate size that the untrained actor proposes.
             gamma: discount.
-            memory: number of replayed visits, of `lanes` interleaved episodes.
+            memory: number of replayed visits.
+            lanes: number of parallel episodes, whose visits are interleaved.
         """
         self._environment, self._side, self._d, self._exploring, self._log = environment, side, d, exploring, log
         high = float(np.log(d)) if log else d
-        unit = (high - self._low) / (PAPER_D - 1)
+        unit = (high - self._low) / (PAPER_D - 1)  # TD3's target noise: 2 of the paper's dimensions, clipped at 5
         config = TD3Config(self._low, high, gamma=gamma, smoothing=2 * unit, clip=5 * unit)
         self._td3, self._seed = TD3(3, config, seed, begin=float(self._seen(np.array(begin)))), seed
         popularity = environment.popularity[side]
@@ -197,7 +202,8 @@ class Agent:
 
         Args:
             mean: required mean of the sizes; None for any.
-            tilt: logarithm of the factor of the most popular row, of popularity 1, relative to one of popularity 0.
+            tilt: logarithm of the factor by which the size of the most popular row grows relative to the least popular
+                one; scales popularity 0..1 linearly.
         """
         states = self._environment.states(self._side, slice(None), sizes, quality)
         seeds = [[self._seed, episode, at] for at in range(iteration + 1)]
@@ -207,7 +213,7 @@ class Agent:
             np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d)
             for own in (proposed, proposed * np.exp(tilt * self._popularity))
         )
-        spread = np.maximum(level / (self._d / 2), _LEAST_NOISE) if self._log else np.ones(sizes.size)
+        spread = np.maximum(level / (self._d / 2), _MIN_NOISE_SHARE) if self._log else np.ones(sizes.size)
         chosen = nearest_size(level, self._d)
         if not exploring.after_critic:
             chosen = nearest_size(level + spread * noise(exploring.noise, sizes.size, self._d, seeds), self._d)

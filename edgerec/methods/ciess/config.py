@@ -1,16 +1,19 @@
 """CIESS: agents repeatedly change the size of every row and learn which sizes preserve its quality.
 
 Continuous input embedding size search (Qu, Chen, Zhao, Cui, Zheng and Yin 2023, arXiv 2304.03501). One agent for users
-and one for items observe a row's popularity, size and quality; their reward is its quality less the cost of its memory.
-A random walk leads from the actor's proposal to nearby sizes, of which the critic chooses. Quality is eval on
-validation after a short training from scratch, over that of the full-size model.
+and one for items observe a row's popularity, size and quality; their reward is its quality minus the cost of its
+memory. A random walk leads from the actor's proposal to nearby sizes, of which the critic chooses one. Quality is the
+row's eval (see edgerec.methods.search) on validation after a short training from scratch, over that of the full-size
+model.
 
-The paper's budget is soft: it filters visited sizes. Here it is met exactly: visited sizes are projected onto it and
-evaluated once more; the best are trained in full, and validation chooses.
+The paper's budget is soft: of the visited sizes (those evaluated during the search) it selects the ones that meet it.
+Here the budget is met exactly: visited sizes are projected onto it and evaluated once more; the best are trained to the
+end, and validation chooses.
 
 The observed and the rewarded quality of a row are measured on different halves of the validation part: with one part
-for both, agents overfit to it, row by row. Of visited sizes only the part that rows of similar popularity share is
-used: the fittest of many visits are those whose rows were lucky (figures: docs/research/searched-sizes.md).
+for both, agents overfit to it, row by row. For the same reason visited sizes are averaged over rows of similar
+popularity before they are projected: the fittest of many visits are those whose rows were lucky (figures:
+docs/research/searched-sizes.md).
 """
 
 from __future__ import annotations
@@ -32,12 +35,13 @@ from edgerec.training import FitResult
 ORIGINS = ("visited", "projected", "proposed", "smoothed")
 """Origins of candidate sizes; `Candidate` in edgerec/methods/ciess/visits.py defines them."""
 UNIFORM = "uniform"
-"""One size for all rows, the result if none of these is better on validation."""
+"""The source that gives all rows one size; the result if no searched sizes are better on validation."""
 NOISES = ("gauss", "ou", "uniform")
 RANKINGS = ("fitness", "quality")
 
 _EPOCHS, _IALS_EPOCHS = 5, 2
-"""Epochs of the trainings that evaluate sizes. iALS solves for its optimum at once, from the svd."""
+"""Epochs of the trainings that evaluate sizes, and those of iALS, which starts from singular vectors and whose passes
+solve every row exactly for the other table."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class CIESSConfig(SearchConfig):
             sizes are then projected onto that share before they are evaluated.
         budgets: shares of the full tables that one search targets, such as '20%,10%,5%', one after another; None
             for the run's own budget. Used if `cost` is None.
-        ratio: quality is the share of the full model's metric, at most 1, as in the paper; else the metric itself.
-        zero_based_cost: a row of one dimension costs nothing, as in the code; else its share, as in the paper.
+        ratio: True for quality as the metric over the full model's, at most 1, as in the paper; False for the metric
+            itself.
+        zero_based_cost: True if a row of one dimension costs nothing, as in the code; False if it costs its share of
+            memory, as in the paper.
         log_sizes: agents see sizes and frequencies by their logarithm, and noise scales with the sizes.
         walk: True if the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
@@ -63,17 +69,17 @@ class CIESSConfig(SearchConfig):
         holdout_reward: measure the observed and the rewarded quality of a row on different halves of the validation
             part. Else agents prefer sizes with which a row was lucky there, and overfit to that part, row by row.
         gamma: discount.
-        updates, batch: steps of each agent a visit, and transitions in each.
-        memory: visits whose transitions are replayed.
+        updates, batch: steps of each agent after each visit, and number of transitions in the batch of a step.
+        memory: number of the latest visits whose transitions are replayed.
         parallel_episodes: number of simultaneous episodes, whose sizes workers evaluate in parallel; it changes the
             result.
         ranked_by: the ranking of visits: 'fitness', the mean metric of users; or 'quality', the mean over users and
             items of their own ratio to the full model, at most 1.
-        n_finalists: number of candidates of each source that are projected onto the budget and evaluated once more.
-        candidate_sources: sources of the sizes that are trained in full, with commas: 'visited' sizes as they are,
-            'projected' ones, 'proposed' ones of the actors, projected, 'smoothed' ones, projected, and 'uniform', one
-            size for all (ours), so that the result is not worse than it on validation. The best is the result, and a
-            run records its source.
+        n_finalists: number of candidates of each projected source that are evaluated once more.
+        candidate_sources: sources of the sizes that are trained in full, separated by commas: 'visited' sizes as they
+            are, 'projected' ones, 'proposed' ones of the actors, projected, 'smoothed' ones, projected, and 'uniform',
+            one size for all (ours), so that the result is not worse than it on validation. The best is the result, and
+            a run records its source.
         search: a folder of finished searches: a run reads one of the same data, seed and settings from there, or else
             stores its own there for runs with other budgets. None stores it in the run's folder alone.
     """
@@ -196,16 +202,16 @@ def shares_of(job: Job, config: CIESSConfig) -> tuple[float, ...]:
     return own if config.cost is None else ()
 
 
-_RULES = 4
-"""Version of the search; it changes if the same settings find other sizes."""
+_SEARCH_VERSION = 4
+"""Version of the search algorithm, part of `key_of`; increased if the same settings find other sizes."""
 _AFTER_SEARCH = ("budgets", "ranked_by", "n_finalists", "candidate_sources", "retrain", "search")
-"""Settings that do not influence a search; `budgets` does so by its shares alone."""
+"""Settings that do not influence a search; `key_of` has the shares of `budgets` instead."""
 
 
 def key_of(job: Job, config: CIESSConfig) -> dict[str, Any]:
     """Return everything that decides the result of a search, as JSON."""
     return {
-        "rules": _RULES,
+        "rules": _SEARCH_VERSION,
         "train": job.split.train.fingerprint(),
         "validation": job.split.validation.fingerprint(),
         "backbone": job.backbone.name,

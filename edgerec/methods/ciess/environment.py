@@ -16,12 +16,14 @@ Sizes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rules:
-    """The reward of quality and memory (CIESS, section 3.1, and the authors' code where it differs).
+    """The reward function of quality and memory (CIESS, section 3.1, with the variants of the authors' code).
 
     Attributes:
         cost: lambda, the cost of a full row's memory.
-        ratio: quality is the share of the full model's metric, at most 1, as in the paper; else the metric itself.
-        zero_based_cost: a row of one dimension costs nothing, as in the code; else its share, as in the paper.
+        ratio: True for quality as the metric over the full model's, at most 1, as in the paper; False for the metric
+            itself.
+        zero_based_cost: True if a row of one dimension costs nothing, as in the code; False if it costs its share of
+            memory, as in the paper.
     """
 
     cost: float
@@ -29,7 +31,7 @@ class Rules:
     zero_based_cost: bool = False
 
     def reward(self, quality: Floats, sizes: Sizes, d: int) -> Floats:
-        """Return (n,) rewards q - lambda (size / d)^2."""
+        """Return (n,) rewards quality - cost (size / d)^2; with `zero_based_cost`, (size - 1) instead of size."""
         share = (sizes - (1 if self.zero_based_cost else 0)) / np.float32(d)
         return (quality - self.cost * np.square(share)).astype(np.float32)
 
@@ -66,8 +68,8 @@ class Environment:
     def quality(self, users: Floats) -> tuple[Floats, Floats]:
         """Return the (n_users,) and (n_items,) quality of a table whose users have the metric `users` (n_users,).
 
-        Unknown users have the mean quality of users, and unknown items that of items. A user with a metric of 0 in the
-        full model can lose nothing, and has quality 1: ours, the paper leaves it open.
+        Unknown users have the mean quality of users, and unknown items that of items. A user whose metric is 0 with
+        the full model can lose nothing, and has quality 1 (ours: the paper leaves it open).
         """
         qualities = []
         for found, full, known, rules in zip(self._both(users), self._full, self.known, self.rules, strict=True):
@@ -109,7 +111,7 @@ class Drawn:
         rows: (b,) the entities.
         sizes_before, sizes: (b,) sizes before and after the action; the latter are the action.
         shown_before, shown: (b,) quality that the agent observes before and after the action.
-        paid: (b,) quality for which it receives the reward.
+        paid: (b,) quality after the action from which its reward is computed.
     """
 
     rows: NDArray[np.int64]
@@ -121,7 +123,10 @@ class Drawn:
 
 
 class Replay:
-    """The last visits of a search over `n` entities with sizes 1..d; an episode begins with full rows of quality 1.
+    """The replay memory: the last visits of a search over `n` rows with sizes 1..d.
+
+    An episode starts at full rows of quality 1. A transition joins two consecutive visits of one lane, that is of one
+    of the parallel episodes.
 
     Attributes:
         known: (n,) True for entities with a known rewarded quality; agents learn from no others.
@@ -131,11 +136,11 @@ class Replay:
     def __init__(self, n: int, d: int, visits: int, known: NDArray[np.bool_], lanes: int = 1) -> None:
         """Allocate the memory of the last `visits`, at least 1, of `lanes` interleaved episodes."""
         self._d, self.known, self._lanes = d, known, lanes
-        # More visits than are drawn: the oldest are only the predecessors of the next ones.
-        iterations = visits + lanes - 1
-        self._sizes = np.zeros((iterations + 1, n), np.uint8 if d <= 255 else np.uint16 if d <= 65535 else np.uint32)
-        self._shown, self._paid = np.zeros((2, iterations + 1, n), np.float32)
-        self._begins = np.zeros(iterations + 1, np.bool_)
+        # A transition needs the visit of its lane before it, so the oldest `lanes` visits serve as predecessors only.
+        slots = visits + lanes
+        self._sizes = np.zeros((slots, n), np.uint8 if d <= 255 else np.uint16 if d <= 65535 else np.uint32)
+        self._shown, self._paid = np.zeros((2, slots, n), np.float32)
+        self._begins = np.zeros(slots, np.bool_)
         self._rows = np.flatnonzero(known)
         self.pushed = 0
 

@@ -27,9 +27,10 @@ from edgerec.models import SizePlan, State
 from edgerec.training import Checkpoint, FitResult, Snapshot, Step
 
 _LOWEST_COST, _HIGHEST_COST = 0.01, 100.0
-_TILT, _BALANCE = 2.0, 0.25
-"""Standard deviations of shared noise: of the log ratio of a popular row's size to a rare one's, and of a mean user's
-to a mean item's."""
+"""Limits of a cost that adapts to the proposals (see `Explorer._set_costs`)."""
+_TILT_STD, _BALANCE_STD = 2.0, 0.25
+"""Standard deviations of shared noise: of the log ratio of the most to the least popular row's size, and of the log
+ratio of the mean user size to the mean item size."""
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 OnEntry = Callable[[dict[str, Any]], None]
@@ -100,7 +101,7 @@ class Explorer:
         begun, first, lanes = time.monotonic(), len(self.visits), range(self._config.parallel_episodes)
         group, iteration = divmod(first // self._config.parallel_episodes, self._config.iterations)
         episodes = [group * self._config.parallel_episodes + lane for lane in lanes]
-        noise = [self._common_noise(first + lane) for lane in lanes]
+        noise = [self._shared_noise(first + lane) for lane in lanes]
         totals = [self._totals(first + lane, noise[lane][0]) if self._strict else None for lane in lanes]
         chosen = [
             [
@@ -117,7 +118,7 @@ class Explorer:
         ]
         for sides, of_lane in zip(chosen, totals, strict=True):
             if of_lane is not None:
-                self._price(sides, of_lane)
+                self._set_costs(sides, of_lane)
         plans = [self._plan(sides, of_lane) for sides, of_lane in zip(chosen, totals, strict=True)]
         answers = self._evaluator.evaluate(plans)
         seconds = (time.monotonic() - begun) / len(plans)
@@ -140,21 +141,22 @@ class Explorer:
         for agent in self._agents:
             agent.learn(self._config.updates * len(plans), self._config.batch, first)
 
-    def _common_noise(self, visit: int) -> tuple[float, float, float]:
-        """Draw the shared noise of the balance of users and items and of the tilt of each; zeros without it."""
+    def _shared_noise(self, visit: int) -> tuple[float, float, float]:
+        """Draw the shared noise: the log ratio of user to item sizes, and both tilts; zeros if there is none."""
         if not self._config.shared_noise:
             return 0.0, 0.0, 0.0
-        drawn = np.random.default_rng([self._job.seed, visit]).normal(0, (_BALANCE, _TILT, _TILT))
+        drawn = np.random.default_rng([self._job.seed, visit]).normal(0, (_BALANCE_STD, _TILT_STD, _TILT_STD))
         return float(drawn[0]), float(drawn[1]), float(drawn[2])
 
     def _totals(self, visit: int, noise: float) -> tuple[int, int]:
-        """Return the numbers of values of users and of items, whose sum is the visit's share.
+        """Return the numbers of values of users and of items, which sum to the visit's target share.
 
-        Each side has its share by rows, or around the best balance so far at this share.
+        They are proportional to the numbers of rows; with shared noise the ratio of the mean sizes is that of the
+        fittest visit so far at this share, times the drawn noise.
         """
         d, share = self._job.d, self._share(visit)
         users, items = (agent.replay.known.size for agent in self._agents)
-        # Rounded as a budget is: with a value more, visited sizes would exceed it.
+        # Rounded as `Budget.values` rounds: with one value more, visited sizes would exceed the budget.
         total = max(int(share * d * (users + items) + 1e-6), users + items)
         factor = np.exp(noise + (self._best_balance(share) if self._config.shared_noise else 0.0))
         part = total * users * factor / (users * factor + items)
@@ -177,7 +179,7 @@ class Explorer:
             sizes = [project_sizes(own, total, 1, self._job.d) for own, total in zip(sizes, totals, strict=True)]
         return SizePlan(self._job.d, *sizes)
 
-    def _price(self, sides: list[AgentAction], totals: tuple[int, int]) -> None:
+    def _set_costs(self, sides: list[AgentAction], totals: tuple[int, int]) -> None:
         """Set the cost of memory: higher if a side's actor proposes more than its total, lower if it proposes less.
 
         This prevents the actor from drifting to an end of its range.
@@ -245,7 +247,7 @@ Ranked = tuple[float, dict[str, Any], Candidate]
 
 
 def searched(job: Job, config: CIESSConfig) -> tuple[str, FitResult]:
-    """Return the source of the best sizes on validation, and the fit within them. Raises as `CIESS.fit`."""
+    """Return the source of the best sizes on validation, and the fit within them. Raises as `CIESS.fit` does."""
     logger = _SearchLogger(job, config)
     sources = config.sources()
     origins = tuple(name for name in sources if name != UNIFORM)
@@ -315,7 +317,8 @@ def _ranked(
 ) -> list[Ranked]:
     """Return the candidates by score, the best of each origin before all others; evaluate those without a score.
 
-    A short training, perhaps of another model, does not always rank noisy and smooth sizes as a full one does: ours.
+    Each origin has a finalist (ours), since short trainings, perhaps of another model, may rank noisy and smooth sizes
+    differently from full trainings.
     """
     rules = Rules(0.0, ratio=config.ratio, zero_based_cost=config.zero_based_cost)
     environment = Environment(job.split.train, visits.full, job.d, (rules, rules))

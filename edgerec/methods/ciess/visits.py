@@ -120,9 +120,9 @@ Scores = NDArray[np.float64]
 
 VISITED, PROJECTED, PROPOSED, SMOOTHED = ORIGINS
 _UNSPENT = 0.1
-"""Share of the budget that visited sizes may leave unspent; others had better be projected."""
+"""Maximum share of the budget that sizes of origin 'visited' may leave unspent."""
 _GROUPS = 20
-"""Groups of rows of similar popularity: so few that the mean over hundreds of rows hides single ones."""
+"""Number of groups of rows of similar popularity: so few that each mean is over hundreds of rows."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ class Candidate:
 def candidates(job: Job, visits: Visits, scores: Scores, origins: tuple[str, ...], count: int) -> list[Candidate]:
     """Return the candidates of each origin.
 
-    These are visited sizes that spend the budget without exceeding it, and of each other origin the `count` visits that
-    did best for their size and were near to the budget: a factor of e from it weighs as much as a standard deviation
-    of scores (ours).
+    For 'visited' these are all sizes that spend the budget without exceeding it. For each other origin these are the
+    `count` visits with the largest score above the expected one for their density, in standard deviations, minus the
+    absolute logarithm of their number of values over the budget's (ours).
 
     Args:
         scores: (visits,) by which visits are ranked.
@@ -210,9 +210,9 @@ def smoothed(sizes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _better_than_its_size(visits: Visits, scores: Scores) -> Scores:
-    """Return (visits,) standard deviations of each score above the expected one for its density.
+    """Return (visits,) differences of scores from the expected ones for their density, in standard deviations.
 
-    The expected score is a parabola over the logarithm of the density.
+    The expected score is a parabola in the logarithm of the density, fitted by least squares.
     """
     x = np.log(visits.densities())
     design = np.stack([np.ones_like(x), x, x**2], axis=1)

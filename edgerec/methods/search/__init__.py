@@ -1,4 +1,8 @@
-"""Size searches: actions are evaluated by short trainings, and the best are trained in full."""
+"""Size searches: actions are evaluated by short trainings, and the best are trained in full.
+
+The metric of the papers, `eval`, is the mean over k of 5, 10 and 20 of (Recall@k + NDCG@k) / 2 on the validation part.
+The fitness of an action is its eval over that of the full-size model.
+"""
 
 from __future__ import annotations
 

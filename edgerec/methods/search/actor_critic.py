@@ -39,7 +39,8 @@ Floats = NDArray[np.float32]
 _LOG_STD = (-20.0, 2.0)
 """Limits of the logarithm of SAC's standard deviation."""
 _EDGE = 0.95
-"""Limit of an actor's first scaled action: nearer to an end it hardly moves."""
+"""Largest absolute value of an actor's initial scaled action: nearer to -1 or 1 tanh saturates, and it hardly
+learns."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ class TD3Config:
     Attributes:
         low, high: range of an action; networks see it scaled to -1..1.
         gamma: discount of the next state's value.
-        tau: step of the targets towards the networks at an update.
+        tau: share by which the targets move towards the networks at an update (soft update).
         delay: steps of the critics for each one of the actor and of the targets.
         smoothing, clip: standard deviation and limit of the noise on target actions, in units of the action.
         actor_lr, critic_lr: step sizes of Adam.
-        norm: maximum norm of gradients.
+        norm: maximum norm to which gradients are clipped.
         hidden: units of each of the two hidden layers.
-        twins: number of critics: 2, whose smaller value is the target; 1 overestimates.
+        twins: number of critics: with 2 the smaller value is the target; a single critic overestimates values.
     """
 
     low: float
@@ -136,7 +137,7 @@ class TD3(_Learner):
     """Learns one action for states of `n_state` numbers, on one thread: bit-reproducible for a seed."""
 
     def __init__(self, n_state: int, config: TD3Config, seed: int, *, begin: float | None = None) -> None:
-        """Initialise the networks; `begin` is the approximate first action of every state, None for the middle one."""
+        """Initialise the networks; `begin` is the approximate initial action, None for the middle of the range."""
         super().__init__(seed)
         self.config, generator = config, self._generator
         self._actor = _network(n_state, config.hidden, 1, generator)
@@ -162,7 +163,7 @@ class TD3(_Learner):
     def act(self, states: Floats) -> Floats:
         """Return (n,) actions in low..high, without noise, for states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
-            return self._unscaled(_acted(self._actor, torch.from_numpy(states))).numpy()
+            return self._unscaled(_actions_of(self._actor, torch.from_numpy(states))).numpy()
 
     def value(self, states: Floats, actions: Floats) -> Floats:
         """Return the first critic's (n, k) values of actions (n, k) in states (n, n_state)."""
@@ -170,7 +171,7 @@ class TD3(_Learner):
         with torch_threads(1), torch.no_grad():
             scaled = self._scaled(torch.from_numpy(np.ascontiguousarray(actions, np.float32)).reshape(-1))
             repeated = torch.from_numpy(states).repeat_interleave(k, dim=0)
-            return _valued(self._critics[0], repeated, scaled).reshape(-1, k).numpy()
+            return _values_of(self._critics[0], repeated, scaled).reshape(-1, k).numpy()
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one step of the critics, and at every `delay`-th one of the actor and the targets.
@@ -185,25 +186,25 @@ class TD3(_Learner):
         with torch_threads(1):
             actions = self._scaled(torch.from_numpy(np.ascontiguousarray(batch.actions, np.float32)))
             target = self._target(rewards, following)
-            losses = [nn.functional.mse_loss(_valued(critic, states, actions), target) for critic in self._critics]
+            losses = [nn.functional.mse_loss(_values_of(critic, states, actions), target) for critic in self._critics]
             loss = torch.stack(losses).sum()
-            _descend(loss, self._critics, self._critics_adam, self.config.norm)
+            _adam_step(loss, self._critics, self._critics_adam, self.config.norm)
             if self.steps % self.config.delay == 0:
-                gain = _valued(self._critics[0], states, _acted(self._actor, states)).mean()
-                _descend(-gain, self._actor, self._actor_adam, self.config.norm)
-                _follow(self._actor, self._actor_target, self.config.tau)
-                _follow(self._critics, self._critics_target, self.config.tau)
+                gain = _values_of(self._critics[0], states, _actions_of(self._actor, states)).mean()
+                _adam_step(-gain, self._actor, self._actor_adam, self.config.norm)
+                _soft_update(self._actor, self._actor_target, self.config.tau)
+                _soft_update(self._critics, self._critics_target, self.config.tau)
         return {"critic": float(loss.detach()), "value": float(target.mean())}
 
     def _target(self, rewards: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """Return (n,) r + gamma min over the target critics of the smoothed target action's value."""
         config = self.config
         with torch.no_grad():
-            action = self._unscaled(_acted(self._actor_target, following))
+            action = self._unscaled(_actions_of(self._actor_target, following))
             noise = torch.randn(action.shape, generator=self._generator) * config.smoothing
             action = (action + noise.clamp(-config.clip, config.clip)).clamp(config.low, config.high)
             scaled = self._scaled(action)
-            values = torch.stack([_valued(critic, following, scaled) for critic in self._critics_target])
+            values = torch.stack([_values_of(critic, following, scaled) for critic in self._critics_target])
             return rewards + config.gamma * values.amin(0)
 
     def _scaled(self, actions: torch.Tensor) -> torch.Tensor:
@@ -230,13 +231,13 @@ class SACConfig:
 
     Attributes:
         gamma: discount of the next state's value.
-        tau: step of the targets towards the critics at an update.
+        tau: share by which the targets move towards the critics at an update (soft update).
         entropy: weight of the policy's entropy relative to the reward.
         actor_lr, critic_lr: step sizes of Adam.
         decay: weight decay of both.
-        norm: maximum norm of the actor's gradient.
+        norm: maximum norm to which the actor's gradient is clipped.
         hidden: units of each of the two hidden layers.
-        spread: initial standard deviation of the policy, before tanh; None for that of random weights.
+        spread: initial standard deviation of the policy, before tanh; None for that which random weights give.
     """
 
     gamma: float = 0.99
@@ -271,7 +272,7 @@ class SAC(_Learner):
     def __init__(
         self, n_state: int, n_action: int, config: SACConfig, seed: int, *, begin: Floats | None = None
     ) -> None:
-        """Initialise the networks; `begin` (n_action,) is the approximate first middle of the policy, None for 0.5."""
+        """Initialise the networks; `begin` (n_action,) is the approximate initial mean action, None for 0.5."""
         super().__init__(seed)
         self.config, self._n_action, generator = config, n_action, self._generator
         self._actor = _network(n_state, config.hidden, 2 * n_action, generator)
@@ -287,7 +288,7 @@ class SAC(_Learner):
         self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
 
     def _begin_at(self, begin: Floats | None) -> None:
-        """Set small weights and the biases of `begin` in the actor's last layer."""
+        """Set the last layer of the actor to small weights, and to the biases of the mean action `begin`."""
         weight, bias = list(self._actor.parameters())[-2:]
         with torch.no_grad():
             if begin is not None:
@@ -299,7 +300,7 @@ class SAC(_Learner):
                 bias[self._n_action :] = math.log(self.config.spread)
 
     def act(self, states: Floats) -> Floats:
-        """Return (n, n_action) deterministic actions, the middle of the policy, for states (n, n_state)."""
+        """Return (n, n_action) deterministic actions, tanh of the policy's mean, for states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
             mean, _ = self._policy(torch.from_numpy(states))
             return _unit(torch.tanh(mean)).numpy()
@@ -315,7 +316,7 @@ class SAC(_Learner):
         """Return the (n,) smaller values of the critics for actions (n, n_action) in states (n, n_state)."""
         with torch_threads(1), torch.no_grad():
             scaled = 2 * torch.from_numpy(np.ascontiguousarray(actions, np.float32)) - 1
-            return self._least(self._critics, torch.from_numpy(states), scaled).numpy()
+            return self._smaller_value(self._critics, torch.from_numpy(states), scaled).numpy()
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one step of the critics, the actor and the targets; `batch.actions` are (n, n_action) in 0..1.
@@ -330,16 +331,16 @@ class SAC(_Learner):
         with torch_threads(1):
             with torch.no_grad():
                 then, density = self._draw(following)
-                soft = self._least(self._targets, following, then) - config.entropy * density
+                soft = self._smaller_value(self._targets, following, then) - config.entropy * density
                 target = rewards + config.gamma * soft
             inputs = torch.cat([states, 2 * actions - 1], 1)
             errors = [nn.functional.mse_loss(critic(inputs).squeeze(1), target) for critic in self._critics]
             loss = torch.stack(errors).sum()
-            _descend(loss, self._critics, self._critics_adam)
+            _adam_step(loss, self._critics, self._critics_adam)
             drawn, density = self._draw(states)
-            gain = (self._least(self._critics, states, drawn) - config.entropy * density).mean()
-            _descend(-gain, self._actor, self._actor_adam, config.norm)
-            _follow(self._critics, self._targets, config.tau)
+            gain = (self._smaller_value(self._critics, states, drawn) - config.entropy * density).mean()
+            _adam_step(-gain, self._actor, self._actor_adam, config.norm)
+            _soft_update(self._critics, self._targets, config.tau)
         return {"critic": float(loss.detach()), "entropy": -float(density.detach().mean())}
 
     def _policy(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -357,7 +358,7 @@ class SAC(_Learner):
         squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
         return torch.tanh(raw), (normal - squash).sum(1)
 
-    def _least(self, critics: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+    def _smaller_value(self, critics: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
         """Return the (n,) smaller values of two critics."""
         inputs = torch.cat([states, scaled], 1)
         first, second = (critic(inputs).squeeze(1) for critic in critics.children())
@@ -368,8 +369,8 @@ def _named(what: str, network: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(f"{what}.{number}", tensor) for number, tensor in enumerate(network.parameters())]
 
 
-def _descend(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, norm: float | None = None) -> None:
-    """Make one step of Adam on the network's own parameters, whatever else the loss depends on."""
+def _adam_step(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, norm: float | None = None) -> None:
+    """Make one step of Adam on the parameters of this network alone, although the loss may depend on others."""
     parameters = list(network.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
@@ -378,7 +379,7 @@ def _descend(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, nor
     adam.step()
 
 
-def _follow(network: nn.Module, target: nn.Module, tau: float) -> None:
+def _soft_update(network: nn.Module, target: nn.Module, tau: float) -> None:
     """Move the target's parameters by the share `tau` towards the network's."""
     with torch.no_grad():
         for new, old in zip(network.parameters(), target.parameters(), strict=True):
@@ -397,13 +398,13 @@ def _network(n: int, hidden: int, out: int, generator: torch.Generator) -> nn.Se
     return nn.Sequential(*layers)
 
 
-def _acted(actor: nn.Module, states: torch.Tensor) -> torch.Tensor:
+def _actions_of(actor: nn.Module, states: torch.Tensor) -> torch.Tensor:
     """Return (b,) scaled actions."""
     acted: torch.Tensor = torch.tanh(actor(states)).squeeze(1)
     return acted
 
 
-def _valued(critic: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+def _values_of(critic: nn.Module, states: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
     """Return (b,) values."""
     valued: torch.Tensor = critic(torch.cat([states, scaled[:, None]], 1)).squeeze(1)
     return valued

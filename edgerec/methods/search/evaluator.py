@@ -1,4 +1,4 @@
-"""The evaluator of size searches: short trainings on train, and eval on the validation part."""
+"""The evaluator of size searches: short trainings on train, measured by their eval on the validation part."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from edgerec.tables import load_arrays
 from edgerec.training import SELECTION, Checkpoint, FitOptions, Progress, Snapshot, Step, validate
 
 _OWNER = 2
-"""The number of the checkpoint that identifies the search's command; lower ones are the full model's and CIESS's."""
+"""Number of the checkpoint that records the search's command; 0 is the full model's, 1 that of CIESS's search."""
 
 Kind = Literal["fine-tune", "fresh"]
-"""Trainings continue from the full-size model (BET, section 4.3), or start from scratch (CIESS, section 3.2)."""
+"""'fine-tune': trainings continue from the full-size model (BET, section 4.3); 'fresh': they start from scratch (CIESS,
+section 3.2)."""
 
 
 class SizeEvaluator:
@@ -78,7 +79,7 @@ class SizeEvaluator:
         Raises as `train_full` does, and WorkerError if a worker is lost.
         """
         keys = [_key(plan, self._options.seed) for plan in plans]
-        tasks = {key: plan for key, plan in zip(keys, plans, strict=True) if not self._has(key)}
+        tasks = {key: plan for key, plan in zip(keys, plans, strict=True) if not self._is_stored(key)}
         pending = list(tasks)
         answers = self._workers().answers(list(tasks.values())) if tasks else iter(())
         for key in keys:
@@ -106,7 +107,7 @@ class SizeEvaluator:
                 _bare(self._job.split),
                 self._backbone.name,
                 self._config,
-                self._full_model().state if self._kind == "fine-tune" else self._first(),
+                self._full_model().state if self._kind == "fine-tune" else self._initial_state(),
                 self._kind,
                 self._epochs,
                 self._options.seed,
@@ -115,7 +116,7 @@ class SizeEvaluator:
             self._pool = pool(self._job.workers, _answer, shared).__enter__()
         return self._pool
 
-    def _first(self) -> State | None:
+    def _initial_state(self) -> State | None:
         """Return the initial state of a full-size model from singular vectors, which all trainings share; else None."""
         if getattr(self._config, "start", None) != "svd":
             return None
@@ -123,7 +124,7 @@ class SizeEvaluator:
         trainer = self._backbone.trainer(self._job.split.train, SizePlan(self._job.d), self._config, **how)
         return trainer.state()
 
-    def _has(self, key: str) -> bool:
+    def _is_stored(self, key: str) -> bool:
         if key not in self._evaluations and self._folder is not None and (path := _path(self._folder, key)).exists():
             with suppress(TableError, KeyError):  # a damaged file is evaluated again
                 self._evaluations[key] = Evaluation(load_arrays(path)["evals"])
@@ -136,7 +137,7 @@ class SizeEvaluator:
                 np.savez(stream, evals=evals)
 
     def __enter__(self) -> Self:
-        """Choose open settings by full rows.
+        """Choose the backbone's unset settings with full rows.
 
         Raises RunError if the folder holds another command's search, and the errors of a fit.
         """
@@ -347,8 +348,8 @@ def _part(state: State, name: str) -> State:
 
 
 _SCHEDULE = ("generator", "epochs")
-"""Parts of the state that start as in a training from scratch: draws follow the seed, and step sizes restart, as in the
-authors' code."""
+"""Parts of the trainer state that are not copied from the full model: draws follow the seed, and the step size schedule
+restarts, as in the authors' code."""
 
 
 def warm_trainer(
@@ -385,7 +386,7 @@ def warm_state(fresh: State, full: State, plan: SizePlan, train: Interactions, c
 
 
 def _masked(plan: SizePlan, train: Interactions, config: Any) -> dict[str, NDArray[np.int64] | None]:
-    """Return the sizes by the name of each table that is zero past them."""
+    """Return, by the name of a state array, the sizes past which its rows must be zero."""
     masks: dict[str, NDArray[np.int64] | None] = {"users": plan.users, "items": plan.items}
     if getattr(config, "mask_at", "output") == "ego":
         # A row of NGCF is shared by the ego row and its layers; LightGCN's is the ego row.
@@ -399,8 +400,8 @@ def _masked(plan: SizePlan, train: Interactions, config: Any) -> dict[str, NDArr
 def _neumf(fresh: State, full: State, d: int) -> State:
     """Return NeuMF's tables and weights for fewer product dimensions than in full rows.
 
-    The first of the full model's products stay, as in the authors' code, followed by its perceptron's dimensions. Free
-    dimensions start at zero: they change no score until they are trained.
+    The first product dimensions of the full model stay, as in the authors' code, followed by the dimensions of its
+    perceptron. Remaining dimensions start at zero: they change no score until they are trained.
     """
     old, new = len(full["gmf"]), len(fresh["gmf"])
     products, rest = min(old, new), min(d - old, d - new)

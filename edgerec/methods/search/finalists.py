@@ -49,7 +49,7 @@ def projected(job: Job, pair: tuple[NDArray[Any], NDArray[Any]]) -> SizePlan:
 
 
 def uniform_sizes(job: Job) -> SizePlan:
-    """Return the job's budget divided evenly: sizes that differ by at most one. Raises as `projected`."""
+    """Return the job's budget divided evenly: sizes that differ by at most one. Raises as `projected` does."""
     users, items = job.train.shape
     return projected(job, (np.ones(users), np.ones(items)))
 
@@ -63,12 +63,13 @@ def retrained(
 ) -> FitResult:
     """Train each plan in full and return the best fit on validation, by eval.
 
-    Each plan has an entry in the history. If the split has a final training on all of train, only the best has it.
+    The history gets an entry for each plan. If the split has a final training on all of train, only the best plan gets
+    it.
 
     Args:
         best: plans, each with its entry in the history, the best first.
-        include_uniform_baseline: train one size for all rows too, with the whole budget, so that the result is not
-            worse than it on validation; the best sizes of short trainings, perhaps of another model, may be.
+        include_uniform_baseline: train one size for all rows too, with the whole budget, so that the result is at least
+            as good on validation; the best sizes of short trainings, perhaps of another model, may be worse.
 
     Raises BudgetError if the budget leaves less than one value a row.
     """

@@ -21,27 +21,27 @@ from edgerec.json_records import record
 from edgerec.models import SizePlan
 
 _TINY = 1e-300
-"""The smallest weight: a power law of a small shape underflows to zero, and weights must be positive."""
+"""The smallest weight: quantiles of a power law with a small shape underflow to zero, and weights must be positive."""
 
 
 def _power_law(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Return quantiles of the density a x^(a - 1) on 0..1."""
+    """Return quantiles of the density a x^(a - 1) on 0..1, a = `shape`."""
     return np.asarray(uniform ** (1 / max(shape, 1e-6)))
 
 
 def _truncated_exponential(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Return quantiles of a density proportional to e^-x on 0..b."""
+    """Return quantiles of a density proportional to e^-x on 0..b, b = `shape`."""
     return np.asarray(-np.log1p(uniform * np.expm1(-shape)))
 
 
 def _truncated_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Return quantiles of the standard normal density on 0..b."""
+    """Return quantiles of a density proportional to the standard normal one on 0..b, b = `shape`."""
     special = require("scipy.special", "train")
     return np.asarray(special.ndtri(0.5 + uniform * (special.ndtr(shape) - 0.5)))
 
 
 def _log_normal(uniform: NDArray[np.float64], shape: float) -> NDArray[np.float64]:
-    """Return quantiles of e^(s z), z standard normal."""
+    """Return quantiles of e^(s z), z standard normal, s = `shape`."""
     return np.asarray(np.exp(shape * require("scipy.special", "train").ndtri(uniform)))
 
 
@@ -113,13 +113,17 @@ class Sampler:
         )
 
     def plan(self, action: Action, *, exact: bool = False) -> SizePlan:
-        """Return the sizes of an action; with `exact` without a limit of `widths`, in a twentieth of the time."""
+        """Return the sizes of an action.
+
+        Args:
+            exact: ignore the budget's limits of distinct sizes, which takes a twentieth of the time.
+        """
         rng = np.random.default_rng(action.seed)
         budget = replace(self.budget, user_widths=None, item_widths=None) if exact else self.budget
         for_users = budget.users_part(action.share)
         parts = ((budget.user_sizes, for_users), (budget.item_sizes, budget.total - for_users))
         sides = [
-            self._sizes(FAMILIES[family][0](_open(rng, order.size), shape), order, partial(sized, total=total))
+            self._sizes(FAMILIES[family][0](_open_uniform(rng, order.size), shape), order, partial(sized, total=total))
             for family, shape, order, (sized, total) in zip(
                 action.families, action.shapes, self._orders, parts, strict=True
             )
@@ -144,6 +148,6 @@ class Sampler:
         return sizes
 
 
-def _open(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+def _open_uniform(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     """Return (n,) uniform numbers in 0..1, without the ends."""
     return np.asarray((rng.integers(0, 1 << 53, n) + 0.5) / (1 << 53))

@@ -58,8 +58,6 @@ def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
     kind = parse_workers(str(workers))
     if isinstance(kind, int):
         return Processes(kind, function, shared)
-    from edgerec.methods.search.workers import RayTasks
-
     return RayTasks(None if kind == _LOCAL else kind, function, shared)
 
 
@@ -83,7 +81,7 @@ class Serial:
 class Processes:
     """A pool of processes on this machine, started with the first tasks.
 
-    They end with this process, however it ends: their pipe closes then.
+    They end when this process ends, even if it is killed, since their pipe closes.
     """
 
     def __init__(self, n: int, function: Function, shared: Any) -> None:
@@ -173,15 +171,16 @@ def _serve(pipe: Connection, function: Function, shared: Any) -> None:
 _RETRIES = 3
 """Number of retries of a task if its node is lost."""
 _PATIENCE_SECONDS = 5.0
+"""Seconds in which a cluster must accept a connection."""
 
 
 class RayTasks:
-    """A pool of a Ray cluster; the shared part is once in each node's object store, and is read without a copy."""
+    """A pool on a Ray cluster, whose nodes hold the shared part once; workers read it without a copy."""
 
     def __init__(self, address: str | None, function: Function, shared: Any) -> None:
         """Connect to the cluster of a 'ray://HOST:PORT' address, or with None start one on this machine.
 
-        Raises MissingExtraError without Ray, WorkerError where the cluster does not answer.
+        Raises MissingExtraError without Ray, WorkerError if the cluster does not answer.
         """
         self._ray = require("ray", "ray")
         self._ours = not self._ray.is_initialized()
@@ -201,7 +200,7 @@ class RayTasks:
             self._ray.init(address=address, log_to_driver=False, logging_level="error")
         except MissingExtraError:
             raise
-        except Exception as error:  # Ray's are of many kinds, and of many lines
+        except Exception as error:  # Ray raises errors of many types, with messages of many lines
             reason = str(error).strip().splitlines()
             raise WorkerError(
                 f"no Ray cluster answers at {address or 'this machine'} ({reason[0] if reason else repr(error)}); "

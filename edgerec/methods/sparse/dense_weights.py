@@ -16,7 +16,7 @@ else:
 
 
 class DenseWeights:
-    """Named tensors, possibly none, with an Adam of their own."""
+    """Named tensors, possibly none, with their own Adam optimizer."""
 
     def __init__(self, named: dict[str, torch.Tensor]) -> None:
         """Create the optimizer of `named` leaf tensors that require a gradient."""

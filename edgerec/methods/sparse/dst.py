@@ -1,4 +1,4 @@
-"""Dynamic sparse training of earlier papers: SET, which grows at random, and RigL, which grows by one batch's gradient.
+"""Dynamic sparse training: SET, which grows values at random, and RigL, which grows them by the gradient of one batch.
 
 RigL with DSL's setting (Wang et al. 2024, arXiv 2402.02855): the mask is drawn uniformly, each table has its own
 budget, and the fraction of its smallest values that a change drops falls from 0.5 to 0.005 on a cosine; the inactive
@@ -46,7 +46,7 @@ class DSTConfig:
 
 
 class _DST:
-    """Base class of methods with a drawn mask that changes; subclasses set how it grows."""
+    """Base class of methods with a random initial mask that changes during training; subclasses set `grow`."""
 
     config: ClassVar[type[DSTConfig]] = DSTConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES

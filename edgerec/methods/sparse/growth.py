@@ -1,4 +1,4 @@
-"""Selection of the values that a table drops and grows, by magnitude, gradient or at random."""
+"""Selection of the values that a change of the mask drops (by magnitude) and grows (by gradient or at random)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from edgerec.models import State
 from edgerec.tables.checks import narrowest
 
 _BLOCK = 1024
-"""Rows processed at once, with at most 40 bytes of additional memory a dimension of each."""
+"""Number of rows processed at once, with at most 40 bytes of additional memory for each of their dimensions."""
 
 
 class Accumulator:
-    """Signed sums of the gradients of inactive values since the last change, in which opposite gradients cancel.
+    """Sums of the gradients of inactive values since the last change of the mask; opposite gradients cancel.
 
-    A row stores its `slots` strongest sums, so that memory is n_rows * slots instead of n_rows * d; a sum that is
-    evicted restarts at zero. Choices of ours: the paper says that gradients are accumulated, not where.
+    A row stores its `slots` sums with the largest magnitudes, so that memory is n_rows * slots instead of n_rows * d; a
+    sum that is evicted restarts at zero. Choices of ours: the paper (SparseRec) says that gradients are accumulated,
+    but not in which memory.
 
     Attributes:
         columns: (n_rows, slots) in the narrowest unsigned type that holds d - 1, distinct in a row.
@@ -32,7 +33,7 @@ class Accumulator:
         self.sums = np.zeros((n_rows, slots), np.float32)
         self.columns = np.empty((n_rows, slots), narrowest(d - 1))
         self._fresh: tuple[Floats, NDArray[Any]] | None = None
-        """The strongest new sums of each row so far in a step that comes in parts, and their columns."""
+        """The strongest new sums of each row in the blocks of this step so far, and their columns."""
         self.clear()
 
     @property
@@ -43,8 +44,8 @@ class Accumulator:
     def add(self, table: ActiveTable, rows: Ints, start: int, gradients: Floats) -> None:
         """Add the gradients (n, k) of distinct rows and the dimensions `start`..`start + k - 1` of inactive values.
 
-        Parts of a step come in order, each of the same rows; new sums are chosen after the last part, so that the
-        result does not depend on the parts.
+        A step may come in several blocks of ascending dimensions, each of the same rows; new sums are chosen after the
+        last block, so that the result does not depend on the blocks.
         """
         stop, most = start + gradients.shape[1], self.sums.shape[1]
         whole = gradients.shape[1] == table.d
@@ -100,7 +101,7 @@ class Accumulator:
 
 
 class LastBatch:
-    """The strongest gradients of inactive values in one step, for growth by that step alone."""
+    """The largest gradients of inactive values in one step, for growth by that step alone (RigL)."""
 
     def __init__(self, bounds: Sequence[tuple[int, int]], counts: Sequence[int], d: int) -> None:
         """Allocate `counts` gradients for the rows within each of the `bounds` (start, stop); 8 bytes each."""
@@ -123,37 +124,37 @@ class LastBatch:
 
 
 class _StrongestGradients:
-    """The `count` strongest gradients of the rows `start`..`stop` - 1, by their places in the full table.
+    """The `count` largest gradients of the rows `start`..`stop` - 1, with their positions row * d + column.
 
-    New gradients are buffered until they are a quarter as many.
+    New gradients are buffered, and merged when they are more than a quarter of `count`.
     """
 
     def __init__(self, start: int, stop: int, count: int, d: int) -> None:
         self.start, self.stop, self._count, self._d = start, stop, count, d
         places = np.int32 if stop * d < 1 << 31 else np.int64
         self._sizes, self._places = np.empty(0, np.float32), np.empty(0, places)
-        self._waiting: list[tuple[Floats, NDArray[Any]]] = []
+        self._buffered: list[tuple[Floats, NDArray[Any]]] = []
         self._least = np.float32(0)
 
     def add(self, rows: Ints, start: int, sizes: Floats) -> None:
         first, last = np.searchsorted(rows, (self.start, self.stop))
         at, columns = np.nonzero(sizes[first:last] > self._least)
         places = rows[first:last][at] * self._d + columns + start
-        self._waiting.append((sizes[first:last][at, columns], places.astype(self._places.dtype)))
-        if sum(part[0].size for part in self._waiting) > self._count // 4:
-            self._cut()
+        self._buffered.append((sizes[first:last][at, columns], places.astype(self._places.dtype)))
+        if sum(part[0].size for part in self._buffered) > self._count // 4:
+            self._merge()
 
-    def _cut(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._sizes = np.concatenate([self._sizes, *(sizes for sizes, _ in waiting)])
-        self._places = np.concatenate([self._places, *(places for _, places in waiting)])
+    def _merge(self) -> None:
+        buffered, self._buffered = self._buffered, []
+        self._sizes = np.concatenate([self._sizes, *(sizes for sizes, _ in buffered)])
+        self._places = np.concatenate([self._places, *(places for _, places in buffered)])
         chosen = most(self._sizes, min(self._count, self._sizes.size))
         self._sizes, self._places = self._sizes[chosen], self._places[chosen]
         if 0 < self._sizes.size == self._count:
             self._least = self._sizes.min()
 
     def strongest(self, count: int) -> tuple[Ints, NDArray[Any]]:
-        self._cut()
+        self._merge()
         places = self._places[most(self._sizes, min(count, self._sizes.size))].astype(np.int64)
         return places // self._d, places % self._d
 
@@ -181,7 +182,7 @@ def _strongest(sums: tuple[Floats, Floats], columns: tuple[NDArray[Any], NDArray
 
 
 def most(sizes: NDArray[Any], count: int) -> NDArray[np.bool_]:
-    """Return (n,) bool: the `count` largest, of equals the first. `count` is at most n."""
+    """Return (n,) bool: True at the `count` largest; of equal ones the first are taken. `count` is at most n."""
     if count == 0:
         return np.zeros(sizes.shape, np.bool_)
     least = np.partition(sizes, -count)[-count]
@@ -200,7 +201,7 @@ def weakest(table: ActiveTable, start: int, stop: int, count: int) -> Ints:
     starts = table.pointers[start:stop] - first
     largest = np.maximum.reduceat(sizes, starts)
     tops = np.flatnonzero(sizes == np.repeat(largest, np.diff(table.pointers[start : stop + 1])))
-    # Of several equal largest values, one stays.
+    # One of the largest values of each row is protected.
     sizes[tops[np.searchsorted(tops, starts)]] = np.inf
     count = min(count, sizes.size - starts.size)
     places: Ints = np.flatnonzero(most(-sizes, count)) + first

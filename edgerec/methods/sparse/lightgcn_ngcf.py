@@ -31,8 +31,9 @@ else:
 
 
 _DIMENSIONS = 16
-"""Dimensions that are propagated at once, which limits the memory of dense rows. 64 bytes a row are a cache line: a
-product with Gowalla's graph took 0.53 ms a dimension, with 8 dimensions 0.72, with 32 again 0.53."""
+"""Number of dimensions propagated at once, which limits the memory of dense rows. 16 float32 values of a row fill a
+cache line (64 bytes): a product with Gowalla's graph took 0.53 ms a dimension with 16 or 32 dimensions, and 0.72 with
+8."""
 
 Backward = Callable[[Floats, Ints], GradientBlocks]
 """Maps the gradient of scoring rows to the gradient of n ego rows."""
@@ -41,10 +42,10 @@ Backward = Callable[[Floats, Ints], GradientBlocks]
 class GraphObjective(ABC):
     """A ranking loss of `edgerec.models.losses` on scoring rows that `_forward` computes from ego rows.
 
-    The result has the largest values of the scoring rows, as many as the budget allows. With masks on the output, the
-    default, they are chosen before each epoch, and training sees no others.
+    The result has the largest values of the scoring rows, as many as the budget allows. With `mask_at` 'output', the
+    default, they are selected before each epoch, and the loss of the epoch sees only these.
 
-    The rows of a step and their gradients are (rows of the batch, d), so that the batch determines the memory.
+    Scoring rows and their gradients are computed for the rows of the batch only, which limits memory.
     """
 
     def __init__(
@@ -104,16 +105,16 @@ class GraphObjective(ABC):
         own, index = np.unique(np.concatenate(parts), return_inverse=True)
         users, items, negatives = torch.split(torch.from_numpy(index), [part.size for part in parts])
         output, backward = self._forward(table, own, batch)
-        leaf = torch.from_numpy(self._cut(output, own)).requires_grad_()
+        leaf = torch.from_numpy(self._masked(output, own)).requires_grad_()
         ranking = self._ranking(leaf, replace(batch, users=users, items=items, negatives=negatives))
         (of_output,) = torch.autograd.grad(ranking, [leaf])
-        gradients = backward(self._cut(of_output.numpy(), own), rows)
+        gradients = backward(self._masked(of_output.numpy(), own), rows)
         shares = np.sum([np.bincount(part, minlength=self._n_rows) / part.size for part in parts], axis=0)
         decay = (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
         return float(ranking.detach()), self._decayed(table, rows, decay, gradients)
 
     def _decayed(self, table: Source, rows: Ints, decay: Floats, gradients: GradientBlocks) -> GradientBlocks:
-        """Add the weight decay, the share `decay` (n, 1) of the rows' own values."""
+        """Add the gradient of the weight decay: the rows' values times `decay` (n, 1)."""
         for start, part in gradients:
             part += table.dimensions(start, start + part.shape[1])[rows] * decay
             yield start, part
@@ -132,9 +133,9 @@ class GraphObjective(ABC):
         """Return all (n_rows, d) scoring rows, truncated to the output mask."""
         rows = np.arange(self._n_rows)
         with torch.no_grad():
-            return self._cut(self._forward(table, rows, None)[0], rows)
+            return self._masked(self._forward(table, rows, None)[0], rows)
 
-    def _cut(self, output: Floats, rows: Ints) -> Floats:
+    def _masked(self, output: Floats, rows: Ints) -> Floats:
         """Apply the output mask to those rows in place."""
         if self._output_mask is not None:
             output *= self._output_mask.at(rows)
@@ -156,7 +157,7 @@ class GraphObjective(ABC):
         for start in range(0, self.width, _DIMENSIONS):
             yield start, make(slice(start, min(start + _DIMENSIONS, self.width)))
 
-    def _spread(self, rows: Ints, values: Floats, dimensions: slice) -> Floats:
+    def _scattered(self, rows: Ints, values: Floats, dimensions: slice) -> Floats:
         """Return (n_rows, k) dimensions of all rows: those of `values` for `rows`, else zero."""
         found = np.zeros((self._n_rows, dimensions.stop - dimensions.start), np.float32)
         found[rows] = values[:, dimensions]
@@ -187,8 +188,8 @@ class GraphObjective(ABC):
 class LightGCNObjective(GraphObjective):
     """The loss of `edgerec.models.lightgcn.LightGCNTrainer` on a sparse table of ego rows.
 
-    NDCG@20 on ML-100K at 10 % was .403 with masks on the output, .397 with masks on the ego rows alone and training on
-    full propagated rows, and .387 with the mask of an ego row on its propagated row.
+    NDCG@20 on ML-100K at 10 % was .403 with masks on the scoring rows, .397 with masks on the ego rows alone and
+    training on full scoring rows, and .387 if a scoring row has the mask of its ego row.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class LightGCNObjective(GraphObjective):
             last = self._graph_of(ego_rows)
 
             def gradients(dimensions: slice) -> Floats:
-                return self._propagated(self._spread(rows, of_output, dimensions), ego_rows, last)
+                return self._propagated(self._scattered(rows, of_output, dimensions), ego_rows, last)
 
             return self._parts(gradients)
 
@@ -231,7 +232,7 @@ class LightGCNObjective(GraphObjective):
         if layers == 0:
             return values[rows]
         inner = self._inner(values)
-        inner *= layers
+        inner *= layers  # `Propagation` returns the mean of `layers` terms; Horner's rule needs their sum
         total: Floats = (values[rows] + last @ inner) / np.float32(layers + 1)
         return total
 
@@ -246,8 +247,8 @@ class DropoutBatch(Batch):
 class NGCFObjective(GraphObjective):
     """The loss of `edgerec.models.ngcf.NGCFTrainer` on a sparse table of ego rows, with dense weights of the layers.
 
-    An ego row has the same share of d as there; the table has as many values as the result, or all of its own if these
-    are fewer.
+    An ego row has ceil(d / (layers + 1)) dimensions, as in `NGCFTrainer`; the table has as many active values as the
+    result, or is full if it has fewer.
 
     The layers' weights mix dimensions, so that the rows of a layer are dense. With one layer these are the rows of a
     step; with more, every layer but the last needs all rows, and so does its gradient. Gradients of ego rows are
@@ -302,9 +303,9 @@ class NGCFObjective(GraphObjective):
             graph = self._graph_of(ego_rows)
 
             def gradients(dimensions: slice) -> Floats:
-                found = self._spread(needed, of_ego, dimensions)[ego_rows]
+                found = self._scattered(needed, of_ego, dimensions)[ego_rows]
                 for more in of_sums:
-                    found += graph @ self._spread(needed, more, dimensions)
+                    found += graph @ self._scattered(needed, more, dimensions)
                 return found
 
             return self._parts(gradients)

@@ -36,7 +36,7 @@ _MIN_STEPS = 64
 
 @dataclass(frozen=True)
 class Triples:
-    """A batch: (n,) int64 rows of the table each; `negatives` are to score less than `items`."""
+    """A batch of (n,) user, item and negative rows of the joint table, int64; the loss ranks items above negatives."""
 
     users: Ints
     items: Ints
@@ -46,10 +46,10 @@ class Triples:
 class MFObjective:
     """The ranking loss of `edgerec.models.mf.MFTrainer`, with the same draws of hard negatives.
 
-    Batches of an epoch have equal sizes, so that each is an equally good sample for growth. If only some rows have a
-    gradient, batches are so small that a step uses hardly more rows: at 10 % of ML-100K's MF with 64 dimensions, with
-    131 interactions a batch, SparseRec's NDCG@20 was .400 to .422 on three seeds, and with 1,188 it was .360 on the
-    first of them.
+    Batches of an epoch have equal sizes, so that each is an equally good sample for growth. If gradients are computed
+    for some rows only, batches are so small that a step uses hardly more rows than these. NDCG@20 of SparseRec (MF with
+    64 dimensions at 10 % on ML-100K) was .400 to .422 on three seeds with 131 interactions a batch, and .360 on the
+    first of them with 1,188.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class MFObjective:
             yield Triples(users, self._items[picked].astype(np.int64) + self._n_users, against + self._n_users)
 
     def _hardest(self, table: Source, users: Ints, tried: NDArray[np.int64]) -> Ints:
-        """Return (n,) of the items tried (negatives, n) the unobserved one with the highest score for users (n,)."""
+        """Return, for each of the users (n,), the unobserved item of `tried` (negatives, n) with the highest score."""
         best: Ints = tried[0].copy()
         if self._observed is None:
             return best
@@ -181,8 +181,8 @@ class _Gather(Function):
 class NCFObjective(MFObjective):
     """The loss of `edgerec.models.ncf.NCFTrainer` on a sparse table.
 
-    The products and the perceptron's values share the d dimensions as in full rows, and active values may be in either.
-    The network's gradients are those of the whole batch at every step, whichever rows have one.
+    The d dimensions are divided between products and perceptron as in the dense model, and active values may be in
+    either part. The network's gradients are those of the whole batch, also if only some rows get a gradient.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""PEP: learnt thresholds shrink a dense table to a few values, which are then trained again from their initial values.
+"""PEP: learnt thresholds select a few values of a dense table, which are then trained again from their initial values.
 
 Plug-in embedding pruning (Liu et al. 2021, arXiv 2101.07577): values are soft-thresholded by the sigmoid of a learnt
 s, one for each value, row, column or the table; the mask is taken when the count first falls below the target, and its
@@ -7,8 +7,8 @@ and so raises thresholds.
 
 Choices of ours: the mask is taken after the first step, not the first check, that leaves at most the budget, and filled
 up to it exactly with the values that are least below their thresholds; every row has at least one value; the step size
-of the search does not decay, since thresholds would stop changing. The search is part of the first epoch: a run that is
-stopped in it repeats it.
+of the search does not decay, since thresholds would stop changing. The search runs at the start of the first epoch and
+is not checkpointed: a run that is stopped during it starts it again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgerec.models import Trainer, check_range
 from edgerec.training import FitResult, Step
 
 OF_BUDGET = "of the budget"
-"""Name of a value of the search's steps: the remaining values over those that the budget allows."""
+"""Name, in the progress of the search, of the number of remaining values over that which the budget allows."""
 GRANULARITIES = ("global", "dimension", "feature", "feature-dim")
 
 
@@ -36,8 +36,8 @@ class PEPConfig:
     """Settings of PEP.
 
     Attributes:
-        granularity: unit with a threshold of its own: the 'global' table, a 'dimension', a 'feature' (a row), or each
-            value ('feature-dim').
+        granularity: unit that has its own threshold: the whole table ('global'), a 'dimension', a 'feature' (a row), or
+            each value ('feature-dim').
         threshold: initial s.
         threshold_decay: weight decay of s.
         search_epochs: maximum number of epochs of the search; None for the backbone's.
@@ -59,7 +59,7 @@ class PEPConfig:
 
 
 class PEP:
-    """Finds a mask by training, and trains its values."""
+    """Finds a mask by training thresholds, and trains the values of the mask."""
 
     name: ClassVar[str] = "pep"
     config: ClassVar[type[PEPConfig]] = PEPConfig

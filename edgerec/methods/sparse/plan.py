@@ -1,4 +1,8 @@
-"""Training of sparse tables: the plan that methods fill in, the protocol of objectives, and the fit of a job."""
+"""Training of sparse tables: the plan that each method sets, the protocol of objectives, and the fit of a job.
+
+An active value is one that the table stores and trains; the mask is the set of their positions. Users and items are one
+table with user rows first.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +35,21 @@ class SparsePlan:
     """The plan of training a table with a constant number of active values.
 
     Attributes:
-        bounds: (start, stop) of the rows that share a number of values, users before items.
-        counts: number of values of each.
+        bounds: (start, stop) of each row range with a budget of its own: all rows, or users and items.
+        counts: number of active values of each range.
         mask_init: initial mask: 'random' or 'nmf'.
-        start: initial values: the 'factors' of a mask by 'nmf', or those of the 'backbone'.
-        grow: values that replace dropped ones: 'random' ones, or those with the largest gradient of the 'last-batch',
-            or 'accumulated' since the mask last changed.
-        backward: 'sampled' for the gradient of `rows` rows, which leaves the others unchanged; 'dense' for that of all.
+        start: initial values: the 'factors' of the factorisation if `mask_init` is 'nmf', or those of the 'backbone'.
+        grow: values that are activated instead of dropped ones: 'random' ones, or those with the largest gradients, of
+            the 'last-batch' or 'accumulated' since the mask last changed.
+        backward: 'sampled' to compute the gradients of at most `rows` rows a step and leave the others unchanged;
+            'dense' for those of all rows.
         rows: maximum number of sampled rows a step.
-        uniform: share of the draw that does not depend on importance.
-        fraction, last_fraction: fraction of the values that the first and the last change drop, on a cosine between.
+        uniform: share of the uniform distribution in the draw of rows; the rest follows their importance.
+        fraction, last_fraction: fraction of the active values that the first and the last change drop; it follows a
+            cosine in between.
         every: number of steps between changes; None for one change an epoch.
         horizon: number of epochs after which the mask is fixed.
-        iterations: iterations of the factorisation.
+        iterations: iterations of the non-negative factorisation.
     """
 
     bounds: tuple[tuple[int, int], ...]
@@ -62,7 +68,7 @@ class SparsePlan:
 
     @classmethod
     def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> SparsePlan:
-        """Return the plan of a mask that never changes, trained with all gradients."""
+        """Return the plan of a random mask that never changes, trained with the gradients of all rows."""
         return cls(
             bounds,
             counts,
@@ -84,7 +90,7 @@ class SparsePlan:
 
 
 def check_config(config: Any) -> None:
-    """Raise SettingError if a setting that methods share is out of range."""
+    """Raise SettingError if one of the settings that the methods of sparse training share is out of range."""
     ranges = {
         "fraction": (0, 1),
         "rows": (1e-9, 1),
@@ -103,12 +109,12 @@ def check_config(config: Any) -> None:
 
 
 def one_table(job: Job) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Return the bounds and counts of users and items together. Raises BudgetError."""
+    """Return `bounds` and `counts` of a plan with one budget for users and items. Raises BudgetError."""
     return ((0, job.n_rows),), (job.values(sparse=True),)
 
 
 def two_tables(job: Job, user_share: float | None) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Return the bounds and counts of users and of items. Raises BudgetError."""
+    """Return `bounds` and `counts` of a plan with a budget for users and one for items. Raises BudgetError."""
     total = job.values(sparse=True)
     of_users = job.users_part(total, user_share)
     return ((0, job.train.n_users), (job.train.n_users, job.n_rows)), (of_users, total - of_users)
@@ -119,19 +125,19 @@ def horizon_of(job: Job, horizon: int | None) -> int:
     return 3 * (job.options.max_epochs or job.backbone.max_epochs) // 4 if horizon is None else horizon
 
 
-_HOME = {
+_OBJECTIVES = {
     "lightgcn": ("edgerec.methods.sparse.lightgcn_ngcf", "LightGCNObjective"),
     "mf": ("edgerec.methods.sparse.mf_ncf", "MFObjective"),
     "ncf": ("edgerec.methods.sparse.mf_ncf", "NCFObjective"),
     "ngcf": ("edgerec.methods.sparse.lightgcn_ngcf", "NGCFObjective"),
 }
 
-SPARSE_BACKBONES = frozenset(_HOME)
+SPARSE_BACKBONES = frozenset(_OBJECTIVES)
 """Names of the backbones with sparse training."""
 
 
 class Source(Protocol):
-    """The view of a table that objectives use; `edgerec.methods.sparse.table.ActiveTable` has it."""
+    """The part of a table that objectives use: an `ActiveTable`, or a `SoftTable` during PEP's search of a mask."""
 
     @property
     def n_rows(self) -> int: ...
@@ -160,7 +166,7 @@ class Objective(Protocol):
     Attributes:
         steps: number of steps an epoch.
         std: root mean square of initial values.
-        width: dimensions of the table: d, or fewer if a scoring row joins several.
+        width: dimensions of the table: d, or fewer if a scoring row concatenates several rows (NGCF).
     """
 
     steps: int
@@ -193,10 +199,10 @@ class Objective(Protocol):
         ...
 
     def gradient(self, table: Source, batch: Any, rows: Ints) -> tuple[float, GradientBlocks]:
-        """Return the ranking loss, and the gradient (n, width) of `rows`, n of the active rows, ascending.
+        """Return the ranking loss, and the gradient (n, width) of `rows`, some of the active rows, ascending.
 
-        Blocks of the gradient are computed on access, and the table must not change before. Gradients of other weights
-        are stored for `step`.
+        Blocks of the gradient are computed when they are read, so the table must not change before. Gradients of other
+        weights are stored for `step`.
         """
         ...
 
@@ -245,14 +251,14 @@ class ObjectiveClass(Protocol):
 
 
 def objective(backbone: str) -> ObjectiveClass:
-    """Return the objective class of a backbone, one of SPARSE_BACKBONES."""
-    module, name = _HOME[backbone]
+    """Return the objective class of a backbone of SPARSE_BACKBONES; its module, which imports torch, is loaded here."""
+    module, name = _OBJECTIVES[backbone]
     found: ObjectiveClass = getattr(import_module(module), name)
     return found
 
 
 Make = Callable[[Interactions, Objective, int, int | None], Trainer]
-"""Returns a trainer for (train, objective, seed, threads)."""
+"""A function that returns a trainer for (train, objective, seed, threads)."""
 
 
 def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None, *, least: int = 0) -> FitResult:
@@ -260,13 +266,16 @@ def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None, *, le
 
     Args:
         rows: maximum number of rows with a gradient at a step; None for all.
-        least: number of first epochs in which training does not stop early.
+        least: minimum number of epochs: training does not stop early before.
     """
     return replace(job.fit(SizePlan(job.d), start=starting(job, make, values, rows), least=least), sparse=True)
 
 
 def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
-    """Return a function that starts trainers as the backbone does, on the CPU alone; else UnsupportedError."""
+    """Return a function that creates trainers, with the arguments of `Backbone.trainer`.
+
+    The function raises UnsupportedError for devices other than the CPU.
+    """
 
     def start(
         train: Interactions, sizes: SizePlan, config: Any, *, seed: int, threads: int | None = None, device: str = "cpu"
@@ -282,8 +291,8 @@ def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
 def train_within(job: Job, plan: SparsePlan) -> FitResult:
     """Train by a plan of dynamic sparse training.
 
-    Training does not stop early before the mask is fixed: while values grow from zero, validation may get worse than
-    at the start.
+    Training does not stop early before the mask is fixed: new values start at zero, and validation may be worse than at
+    the start until they are trained.
     """
 
     def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:

@@ -20,6 +20,7 @@ else:
 
 
 _BLOCK = 2048
+"""Number of rows processed at once, which limits memory."""
 _SHAPES = {"global": (False, False), "dimension": (False, True), "feature": (True, False), "feature-dim": (True, True)}
 """Granularities of thresholds: True if each row, and each column, has its own."""
 
@@ -47,7 +48,7 @@ class SoftTable:
         return sum(int(np.count_nonzero(block > 0)) for block in self.margins())
 
     def margins(self) -> list[Floats]:
-        """Return magnitudes minus thresholds of consecutive rows, (n, d) each; values with negative ones are zero."""
+        """Return magnitudes minus thresholds, as (n, d) blocks of consecutive rows; negative margins mean zeros."""
         blocks = (slice(start, start + _BLOCK) for start in range(0, self.n_rows, _BLOCK))
         return [np.abs(values) - limits for values, limits in map(self._of, blocks)]
 
@@ -103,10 +104,11 @@ def searched_mask(
 ) -> Mask:
     """Train until at most `count` values remain, or for `epochs` epochs; return the mask of `count` values.
 
-    These are the values furthest above their thresholds, or least below, with at least one a row.
+    These are the values with the largest difference from their thresholds, which may be negative, with at least one a
+    row.
 
     Args:
-        tell: called with the number of each epoch, from 1, at its end and at the end of the search.
+        tell: called with the number of each epoch, from 1, when it ends or the search ends in it.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -124,10 +126,10 @@ def searched_mask(
             tell(epoch)
             if ended:
                 break
-    return _left(table, count)
+    return _mask_of_largest_margins(table, count)
 
 
-def _left(table: SoftTable, count: int) -> Mask:
+def _mask_of_largest_margins(table: SoftTable, count: int) -> Mask:
     margins = table.margins()
     least = min(float(block.min()) for block in margins)
     return largest_mask(lambda: (block - np.float32(least) for block in margins), count)

@@ -1,16 +1,16 @@
 """SparseRec: trains a sparse table in sparse form throughout (Qu et al. 2024, arXiv 2411.12205).
 
 From the abstract: the number of active values is constant and no dense model is trained before; a non-negative
-factorisation of the interactions chooses the initial active values; gradients accumulated over batches activate values
-again; the backward pass samples a subset of important vectors and computes gradients for them alone.
+factorisation of the interactions chooses the initial active values; inactive values become active by gradients
+accumulated over batches; the backward pass samples a subset of important vectors and computes gradients for them alone.
 
 No code is public and the abstract leaves the rest open, so these are choices of ours. Users and items are one table
-with one budget, so that the factorisation divides it. The scaled factors are the initial values. The mask changes once
-an epoch during the first three quarters of the epochs, and drops a fraction that falls to zero on a cosine. Gradients
-are summed with their signs, and each row stores as many sums as the budget has values a row
+with one budget, which the factorisation divides between them. The scaled factors are the initial values. The mask
+changes once an epoch during the first three quarters of the epochs, and drops a fraction that falls to zero on a
+cosine. Gradients are summed with their signs, and each row stores as many sums as the budget has values a row
 (`edgerec.methods.sparse.growth`). Rows are drawn without replacement, by the running mean of their gradients' norms,
-and a row's gradient is divided by its chance, so that the expected one is that of all rows; Adam updates the drawn rows
-alone. Every row has at least one value.
+and a row's gradient is divided by its inclusion probability, so that its expected value is the full gradient; Adam
+updates the drawn rows alone. Every row has at least one value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ON_A_GRAPH = frozenset({"lightgcn", "ngcf"})
 
 @dataclass(frozen=True)
 class SparseRecConfig:
-    """Settings of SparseRec: its three claims as switches, and the choices that the abstract leaves open.
+    """Settings of SparseRec: a switch for each of its three claims, and the choices that the abstract leaves open.
 
     Attributes:
         mask_init: initial mask: 'nmf', or 'random'.
@@ -37,11 +37,11 @@ class SparseRecConfig:
             propagate through the whole graph, so that sampling would save nothing and leave most rows unchanged.
         rows: share of the rows with a gradient at a step; None for the share of active values, so that gradients take
             no more memory than values.
-        uniform: share of the draw that does not depend on importance.
+        uniform: share of the uniform distribution in the draw of rows; the rest follows their importance.
         fraction: fraction of the values that the first change drops.
         every: number of steps between changes; None for one change an epoch.
         horizon: number of epochs after which the mask is fixed; None for three quarters of the maximum.
-        nmf_iterations: iterations of the factorisation.
+        nmf_iterations: iterations of the non-negative factorisation.
     """
 
     mask_init: str = "nmf"

@@ -14,7 +14,7 @@ from edgerec.tables.checks import narrowest
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 GradientBlocks = Iterator[tuple[int, Floats]]
-"""Yields gradients (n, d) of n rows in ascending blocks of dimensions: the first dimension, and (n, k)."""
+"""The gradient (n, d) of n rows in ascending blocks of dimensions: an iterator over (first dimension, (n, k))."""
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 """Adam's default constants."""
@@ -86,7 +86,7 @@ class ActiveTable:
         return full
 
     def dots(self, vectors: Floats, rows: Ints) -> Floats:
-        """Return (n,) products of `vectors` (n, d) with rows (n,), pair by pair, over active values."""
+        """Return the (n,) inner products of `vectors` (n, d) and rows (n,), pair by pair, over active values."""
         places, owners = self.places(rows)
         parts = vectors[owners, self.columns[places]] * self.values[places]
         return np.bincount(owners, parts, rows.size).astype(np.float32)

@@ -25,27 +25,28 @@ else:
     torch = require("torch", "train")
 
 
-_MEMORY = 0.9
-"""Weight of the old importance when its row has a gradient."""
+_IMPORTANCE_DECAY = 0.9
+"""Decay of the running mean of gradient norms: the weight of the old value at an update."""
 
 
 class RowSampler:
     """Draws rows by importance, the running mean of their gradients' norms, initially their popularity.
 
-    A uniform share gives every row a chance. Choices of ours: the paper says that a subset of important vectors is
-    sampled, not how.
+    A uniform share gives every row a chance. Choices of ours: the paper (SparseRec) says that a subset of important
+    vectors is sampled, but not how.
 
     Attributes:
         importance: (n_rows,) float32, positive.
     """
 
     def __init__(self, popularity: NDArray[np.int64], uniform: float) -> None:
-        """Initialise importances; the share `uniform`, 0 to 1, is drawn independently of them."""
+        """Initialise importances by popularity; `uniform`, 0 to 1, is the weight of a uniform draw mixed with them."""
         self.importance = np.maximum(popularity, 1).astype(np.float32)
         self._uniform = uniform
 
     def chances(self, rows: Ints, count: int) -> NDArray[np.float64]:
-        """Return the (n,) chances of `rows` in a draw of `count`: proportional to their weights, at most 1."""
+        """Return the (n,) inclusion probabilities in a draw of `count` of `rows`, proportional to weights, at most
+        1."""
         own = self.importance[rows].astype(np.float64)
         return inclusion_chances((1 - self._uniform) * own / own.sum() + self._uniform / rows.size, count)
 
@@ -53,7 +54,7 @@ class RowSampler:
         """Update the importances of rows from their gradients' norms (n,); the sum of these importances is constant."""
         if (total := norms.sum()) > 0:
             own = self.importance[rows]
-            self.importance[rows] = _MEMORY * own + (1 - _MEMORY) * norms * (own.sum() / total)
+            self.importance[rows] = _IMPORTANCE_DECAY * own + (1 - _IMPORTANCE_DECAY) * norms * (own.sum() / total)
 
     def state(self) -> State:
         """Return a copy of the importances."""
@@ -71,7 +72,7 @@ Begin = Callable[[np.random.Generator], ActiveTable]
 class SparseTrainer:
     """Trains an objective's active values within a plan.
 
-    All draws of an epoch follow from the seed and the epoch, so that arrays are its whole state.
+    All random draws of an epoch depend only on the seed and the epoch, so that the state holds no generator.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class SparseTrainer:
         """
         self._objective, self._plan, self._seed, self._threads = objective, plan, seed, threads
         self._begin = begin
-        self._begun: ActiveTable | None = None
+        self._table: ActiveTable | None = None
         self.sampler = RowSampler(popularity, plan.uniform)
         self.accumulator: Accumulator | None = None
         self._epochs = 0
@@ -100,10 +101,10 @@ class SparseTrainer:
     @property
     def table(self) -> ActiveTable:
         """The trained table."""
-        return self._begun or self._take(self._begin(np.random.default_rng(self._seed)))
+        return self._table or self._set_table(self._begin(np.random.default_rng(self._seed)))
 
-    def _take(self, table: ActiveTable) -> ActiveTable:
-        self._begun = table
+    def _set_table(self, table: ActiveTable) -> ActiveTable:
+        self._table = table
         if self._plan.grow == "accumulated":
             slots = min(max(table.values.size // table.n_rows, 1), table.d)
             self.accumulator = Accumulator(table.n_rows, table.d, slots)
@@ -116,25 +117,25 @@ class SparseTrainer:
         outside the table, if there are any.
         """
         generator = torch.Generator().manual_seed(int(self._rng().integers(1 << 63)))
-        lr, losses, moved = self._objective.lr(self._epochs), [], 0
+        lr, losses, replaced = self._objective.lr(self._epochs), [], 0
         with torch_threads(self._threads):
             self._objective.refresh_mask(self.table)
             for batch in self._objective.batches(self.table, generator):
                 due = self._is_due(self.table.steps + 1)
                 growth = self._growth(due)
                 losses.append(self._step(batch, lr, generator, growth))
-                moved += self._change(growth) if due else 0
+                replaced += self._change(growth) if due else 0
         self._epochs += 1
-        values = {"loss": float(np.mean(losses)), "changed": moved / self.table.values.size}
+        values = {"loss": float(np.mean(losses)), "changed": replaced / self.table.values.size}
         weights = self._objective.weights
         return {**values, "weights": weights} if weights else values
 
     def _growth(self, due: bool) -> Accumulator | LastBatch | None:
-        """Return the collector of gradients for growth at the next step, or None."""
-        if not self._moves():
+        """Return the object that collects gradients of inactive values in the next step; None if none are needed."""
+        if not self._mask_may_change():
             return None
         if self._plan.grow == "last-batch":
-            return LastBatch(self._plan.bounds, self._leaving(), self.table.d) if due else None
+            return LastBatch(self._plan.bounds, self._drop_counts(), self.table.d) if due else None
         return self.accumulator
 
     def _step(self, batch: Any, lr: float, generator: torch.Generator, growth: Accumulator | LastBatch | None) -> float:
@@ -152,7 +153,7 @@ class SparseTrainer:
             for start, part in gradients:
                 if sampled:
                     squares[:] += np.einsum("nk,nk->n", part, part)
-                    # Scaled by the chance of the draw, the expected gradient is that of all rows.
+                    # Divided by the inclusion probability, so that its expected value is the gradient of all rows.
                     part /= chances[:, None].astype(np.float32)
                 if growth is not None:
                     growth.add(self.table, rows, start, part)
@@ -164,16 +165,20 @@ class SparseTrainer:
         self._objective.step(lr)
         return loss
 
-    def _moves(self) -> bool:
+    def _mask_may_change(self) -> bool:
+        """Return True in epochs before the horizon, after which the mask is fixed."""
         return self._epochs < self._plan.horizon and self._plan.fraction > 0
 
     def _is_due(self, step: int) -> bool:
-        # In the middle of an epoch, so that grown values are trained before the validation at its end.
+        # By default in the middle of an epoch, so that grown values are trained before the validation at its end.
         every = self._plan.every or self._objective.steps
-        return self._moves() and step % every == every // 2
+        return self._mask_may_change() and step % every == every // 2
 
-    def _leaving(self) -> list[int]:
-        """Return the number of values of each of the bounds that a change of this epoch drops at most."""
+    def _drop_counts(self) -> list[int]:
+        """Return the maximum number of values that a change in this epoch drops in each of the row ranges.
+
+        The fraction follows a cosine over the epochs, and every row keeps at least one value.
+        """
         plan = self._plan
         cosine = (1 + np.cos(np.pi * self._epochs / plan.horizon)) / 2
         fraction = plan.last_fraction + (plan.fraction - plan.last_fraction) * cosine
@@ -181,22 +186,22 @@ class SparseTrainer:
         return [min(int(fraction * count), count - (stop - start)) for (start, stop), count in bounds]
 
     def _change(self, growth: Accumulator | LastBatch | None) -> int:
-        """Drop the smallest values and grow as many others at zero; return their number."""
-        moved = 0
+        """Drop the smallest values, activate as many others, with value zero, and return their number."""
+        replaced = 0
         dropped, rows, columns = [], [], []
-        for (start, stop), leaving in zip(self._plan.bounds, self._leaving(), strict=True):
+        for (start, stop), count in zip(self._plan.bounds, self._drop_counts(), strict=True):
             if growth is None:
-                grown = at_random(self.table, start, stop, leaving, self._rng(self.table.steps))
+                grown = at_random(self.table, start, stop, count, self._rng(self.table.steps))
             else:
-                grown = growth.strongest(start, stop, leaving)
+                grown = growth.strongest(start, stop, count)
             dropped.append(weakest(self.table, start, stop, grown[0].size))
             rows.append(grown[0])
             columns.append(grown[1])
-            moved += grown[0].size
+            replaced += grown[0].size
         self.table.replace(np.concatenate(dropped), np.concatenate(rows), np.concatenate(columns))
         if self.accumulator is not None:
             self.accumulator.clear()
-        return moved
+        return replaced
 
     def _rng(self, step: int = 0) -> np.random.Generator:
         return np.random.default_rng([self._seed, self._epochs, step])
@@ -211,7 +216,7 @@ class SparseTrainer:
         return {**own, **grown, "epochs": np.array(self._epochs)}
 
     def restore(self, state: State) -> None:
-        self._take(ActiveTable.restored(state))
+        self._set_table(ActiveTable.restored(state))
         self.sampler.restore(state)
         self._objective.restore(state)
         if self.accumulator is not None:

@@ -1,4 +1,7 @@
-"""LightGCN that continues from ego rows, with the graph of all interactions and batches of a segment and its replay."""
+"""LightGCN whose ego rows start from those of the previous segment.
+
+The graph has all known interactions; batches have those of the segment and its replay.
+"""
 
 from __future__ import annotations
 

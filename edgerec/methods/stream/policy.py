@@ -23,7 +23,7 @@ UserMetric = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SegmentContext:
-    """A segment with its budget and the tables before it.
+    """A segment with its budget and the tables of the previous one.
 
     Attributes:
         segment: the segment; policies must not use the test part of the current one.
@@ -69,7 +69,7 @@ class DecisionContext:
         now: the segment.
         before: the previous segment, whose test part is known; None at the first.
         evaluate: returns each test user's metric at `before` for a plan deployed there.
-        history: trials so far, also before a kill, so that none is evaluated twice.
+        history: trials so far, those of an interrupted process included, so that none is evaluated twice.
         progress: called once for each evaluated trial.
     """
 
@@ -136,7 +136,7 @@ class Trial:
         return self.value / max(self.value - self.gain, 1e-12)
 
     def lower_bound(self, doubt: float) -> float:
-        """Return the gain less `doubt` standard errors, since the best of many trials is partly so by chance."""
+        """Return the gain minus `doubt` standard errors: the best of many trials owes part of its gain to chance."""
         return self.gain - doubt * self.error
 
 
@@ -155,7 +155,7 @@ def evaluate_on_previous(
 
     Args:
         number: number of the trial.
-        of: number of planned trials.
+        of: number of planned trials, for progress reports.
         why, action: strategy and action, as in `edgerec.methods.search.history`.
         reference: (n,) user metric of the reference plan; None if this plan is the reference.
         metric: (n,) user metric of this plan if it is known.
@@ -188,15 +188,15 @@ def evaluate_on_previous(
 def _compared(metric: UserMetric, reference: UserMetric) -> Trial:
     gains = metric - reference
     error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else np.inf
-    # A single user gives no standard error.
+    # A single user gives no standard error (inf); 1, the range of the metric, is finite and so can be stored as JSON.
     return Trial(float(metric.mean()), float(gains.mean()), float(min(error, 1.0)))
 
 
 def size_budget(budget: Budget, known: Interactions, d: int, *, bytes_per_value: float = 4.0) -> SizeBudget:
-    """Return the budget of tables of the users and items of `known`.
+    """Return the budget of tables for the users and items of `known`.
 
-    A share and bytes a row fix the mean size, so that the total grows with the rows; bytes of a bundle and a parameter
-    count fix the total, so that the mean size falls.
+    A share or bytes a row fix the mean size, so that the total grows with the number of rows; bytes of a bundle or a
+    parameter count fix the total, so that the mean size falls as rows are added.
 
     Raises BudgetError for less than one value a row.
     """

@@ -1,4 +1,4 @@
-"""SCALL: an agent that sets the sizes of whole tables by three numbers, and learns between segments.
+"""SCALL: an agent that sets the sizes of whole tables by three numbers, and learns when a segment begins.
 
 Scalable dynamic embedding size search for streaming recommendation (Qu, Qu, Chen, Zhao, Nguyen and Yin 2024, arXiv
 2407.15411; details are from the authors' code). When a segment begins, the agent evaluates actions on the previous one
@@ -82,9 +82,9 @@ class SizeAction:
 
 
 def power_law(n: int, shape: float) -> NDArray[np.float64]:
-    """Return (n,) descending quantiles of the power law with density a x^(a - 1) on 0..1.
+    """Return (n,) descending quantiles of the power law with density a x^(a - 1) on 0..1, a = `shape`.
 
-    They are the limit of the mean of many sorted samples; the authors' code draws a hundred.
+    The authors' code averages a hundred sorted samples, whose mean converges to these quantiles.
     """
     return np.maximum(((n - np.arange(n) - 0.5) / n) ** (1 / shape), _TINY)
 
@@ -97,8 +97,9 @@ def length(d: int, groups: int) -> int:
 def observed(segment_context: SegmentContext, ratio: float, plan: SizePlan, *, groups: int, counts: str) -> Floats:
     """Return the (length,) float32 observation of the agent (SCALL's code).
 
-    It joins the pooled frequencies of users and items, the ratio of the last reward, the users' share of the rows, the
-    mean user and item of the previous segment, and the spreads of the last user and item sizes.
+    It concatenates the pooled frequencies of users and items, the ratio of the last trial, the users' share of the
+    rows, the mean user and item vectors of the previous segment, and the ranges (largest minus smallest, over d - 1) of
+    the sizes of users and items in `plan`.
     """
     budget = segment_context.budget
     frequencies = [pooled(side, groups) for side in segment_context.counts(counts)]
@@ -111,7 +112,7 @@ def observed(segment_context: SegmentContext, ratio: float, plan: SizePlan, *, g
 def pooled(counts: NDArray[np.int64], groups: int) -> Floats:
     """Return (groups,) float32 means of equal parts of the descending frequencies, scaled to 0..1.
 
-    A part may have a fraction of a row, so that any number of rows works.
+    A part may include fractions of rows, so that any number of rows can be divided.
     """
     ordered = np.sort(counts)[::-1].astype(np.float64)
     scaled = (ordered - ordered[-1]) / max(float(np.ptp(ordered)), 1e-9)
@@ -122,15 +123,15 @@ def pooled(counts: NDArray[np.int64], groups: int) -> Floats:
 
 
 NOTHING = np.zeros(0, np.float32)
-"""The action before the agent's first decision: uniform sizes."""
-_MOST = 10_000
+"""The action of no decision, which stands for uniform sizes."""
+_MAX_TRANSITIONS = 10_000
 """Maximum number of stored transitions (SCALL's code)."""
-_SETTLED = 5
-"""Number of similar consecutive actions of the actor that end exploration."""
-_LEAST_RANGE = 0.02
+_SETTLED_ACTIONS = 5
+"""Number of consecutive similar mean actions of the policy that end exploration."""
+_MIN_RATIO_RANGE = 0.02
 """Minimum range of ratios by which rewards are scaled: a smaller one would amplify noise."""
 _DRAW, _REPLAY, _WEIGHTS = range(3)
-"""Streams of random numbers by purpose."""
+"""First part of the seed of each random generator, so that draws for one purpose do not shift those for another."""
 
 
 @dataclass(frozen=True)
@@ -142,20 +143,24 @@ class SCALLConfig:
         least: number of trials after which exploration may stop: it does when the actor's last five actions differ by
             less than `settled`.
         settled: see `least`; the authors compare the users' share alone.
-        low, high: ratios with rewards of 0 and 10; None for the tenth and the ninetieth percentile of all ratios of the
-            stream, at least 0.02 apart. The authors' code has .7 and 1.2 for Yelp, .9 and 1.1 for Amazon-Book.
+        low, high: ratios (metric over that of uniform sizes) with rewards of 0 and 10; None for the tenth and the
+            ninetieth percentile of all ratios of the stream, at least 0.02 apart. The authors' code has .7 and 1.2 for
+            Yelp, .9 and 1.1 for Amazon-Book.
         groups: number of groups of pooled frequencies.
         counts: interactions to count frequencies in: those of the 'segment', or 'all' known ones.
-        deploy: deployed action: 'actor' for the agent's, as in the authors' code; 'best' for the best on the previous
-            segment of this one, all trials, the deployed sizes and uniform sizes; 'sure' for the same with `doubt`: the
-            best of many trials is partly so by chance, and small segments have few users to measure on.
-        doubt: standard errors, over users, that are subtracted from a trial's gain over uniform sizes.
+        deploy: deployed action: 'actor' for the actor's, as in the authors' code; 'best' for the one with the largest
+            gain over uniform sizes on the previous segment, among the actor's, all trials, the deployed sizes and
+            uniform sizes; 'sure' for the one with the largest lower bound of that gain (see `doubt`): the best of many
+            trials owes part of its gain to chance, and small segments have few users to measure on.
+        doubt: number of standard errors over users that the lower bound of 'sure' is below the gain.
         log_shapes: True for a logarithmic scale of shapes.
-        first_segment: number of the first segment, from 1, before which the agent searches.
+        first_segment: number, from 0, of the first segment before which the agent searches; at least 1, since trials
+            need a previous segment.
         random_steps: trials of the first search that are drawn uniformly, before the agent explores.
         updates, batch: steps of the agent after each trial, and transitions in each.
         single_until: number of transitions up to which a step uses a single one.
-        recent: True to draw transitions in proportion to their number, recent ones most often; else uniformly.
+        recent: True to draw transitions with a chance proportional to their position in time, the latest most often;
+            else uniformly.
         gamma, actor_lr, critic_lr, hidden, spread: settings of the agent, as in `SACConfig`.
     """
 
@@ -258,11 +263,11 @@ class SCALLPolicy:
     def _search(self, context: DecisionContext, before: SegmentContext) -> Floats:
         """Evaluate actions on the previous segment and learn; return the action to deploy."""
         config, number = self._config, before.segment.number
-        equal = before.uniform_sizes()
-        # Needed after a resume too: each trial is compared with equal sizes user by user.
-        reference = context.evaluate(equal)
+        uniform = before.uniform_sizes()
+        # Computed after a resume too: each new trial is compared with uniform sizes, user by user.
+        reference = context.evaluate(uniform)
         tried = [
-            (evaluate_on_previous(context, before, equal, 0, config.steps, "equal", None, metric=reference), NOTHING)
+            (evaluate_on_previous(context, before, uniform, 0, config.steps, "equal", None, metric=reference), NOTHING)
         ]
 
         def evaluate(why: str, action: Floats) -> SizePlan:
@@ -272,8 +277,8 @@ class SCALLPolicy:
             self._ratio = found.ratio
             return plan
 
-        plan = equal if self._action is NOTHING else evaluate("deployed", self._action)
-        state, middles = self._observed(before, plan), [] if self._action is NOTHING else [self._action]
+        plan = uniform if self._action is NOTHING else evaluate("deployed", self._action)
+        state, mean_actions = self._observed(before, plan), [] if self._action is NOTHING else [self._action]
         for step in range(1, config.steps + 1):
             action, why = self._choose(state, number, step)
             plan = evaluate(why, action)
@@ -281,8 +286,8 @@ class SCALLPolicy:
             self._memory.add(state, action, self._ratio, following)
             self._learn(number, step)
             state = following
-            middles.append(self._agent().act(state[None])[0])
-            if step >= config.least and self._is_settled(middles[-_SETTLED:]):
+            mean_actions.append(self._agent().act(state[None])[0])
+            if step >= config.least and self._is_settled(mean_actions[-_SETTLED_ACTIONS:]):
                 break
         final: Floats = self._agent().act(self._observed(context.now, plan)[None])[0]
         if config.deploy == "actor":
@@ -309,14 +314,16 @@ class SCALLPolicy:
         """Return the rewards of all transitions: 0 and 10 at the ends of the observed range of ratios."""
         ratios = self._memory.ratios()
         low, high = np.quantile(ratios, (0.1, 0.9))
-        middle, half = (low + high) / 2, max(high - low, _LEAST_RANGE) / 2
+        middle, half = (low + high) / 2, max(high - low, _MIN_RATIO_RANGE) / 2
         low = middle - half if self._config.low is None else self._config.low
         high = middle + half if self._config.high is None else self._config.high
         return (10 * (ratios - low) / max(high - low, 1e-9)).astype(np.float32)
 
-    def _is_settled(self, middles: list[Floats]) -> bool:
-        """Return True if the actor's last actions are nearly the same."""
-        return len(middles) == _SETTLED and bool(np.ptp(np.stack(middles), axis=0).max() < self._config.settled)
+    def _is_settled(self, mean_actions: list[Floats]) -> bool:
+        """Return True if the policy's last mean actions are nearly the same, so that exploration can stop."""
+        return len(mean_actions) == _SETTLED_ACTIONS and bool(
+            np.ptp(np.stack(mean_actions), axis=0).max() < self._config.settled
+        )
 
     def _trial(
         self,
@@ -397,10 +404,10 @@ class Memory:
 
     def add(self, state: Floats, action: Floats, ratio: float, following: Floats) -> None:
         """Store a transition; drop the oldest above the limit."""
-        self._states = np.concatenate([self._states, state[None]])[-_MOST:]
-        self._actions = np.concatenate([self._actions, action[None]])[-_MOST:]
-        self._ratios = np.append(self._ratios, ratio)[-_MOST:]
-        self._following = np.concatenate([self._following, following[None]])[-_MOST:]
+        self._states = np.concatenate([self._states, state[None]])[-_MAX_TRANSITIONS:]
+        self._actions = np.concatenate([self._actions, action[None]])[-_MAX_TRANSITIONS:]
+        self._ratios = np.append(self._ratios, ratio)[-_MAX_TRANSITIONS:]
+        self._following = np.concatenate([self._following, following[None]])[-_MAX_TRANSITIONS:]
 
     def draw(self, count: int, rewards: Floats, rng: np.random.Generator, *, recent: bool) -> Batch:
         """Draw `count` transitions with replacement, with `rewards` of all; with `recent` the last ones more often."""

@@ -70,9 +70,10 @@ class Chosen:
 
 
 def cut_off(sizes: Sizes, total: int, *, exactly: bool = True) -> Sizes:
-    """Return (n,) sizes, of which the largest are reduced to a sum of `total`, at least n.
+    """Return (n,) sizes whose largest are reduced until they sum to at most `total`, which is at least n.
 
-    With `exactly` they sum to it; else all reduced ones have one size, so that there are no more distinct sizes.
+    With `exactly` reduced sizes sum to `total`; else all of them become equal, so that no distinct size is added. Sizes
+    that sum to less are returned unchanged.
     """
     if sizes.sum() <= total:
         return sizes
@@ -93,7 +94,7 @@ class StaticPolicy:
         self._chosen: Chosen | None = None
 
     def plan(self, context: DecisionContext) -> SizePlan:
-        """Return uniform sizes at the first segment, then those that are best on the first."""
+        """Return uniform sizes at the first segment, then the sizes that were best on it."""
         if context.before is None:
             return context.now.uniform_sizes()
         if self._chosen is None:
@@ -105,7 +106,7 @@ class StaticPolicy:
 
     def _search(self, context: DecisionContext, before: SegmentContext) -> Chosen:
         budget, known = before.budget, before.segment.known
-        # Later rows have a width of their own.
+        # One width is reserved for rows that appear later, which have the smallest size.
         if budget.user_widths is not None and budget.item_widths is not None:
             budget = replace(budget, user_widths=budget.user_widths - 1, item_widths=budget.item_widths - 1)
         sampler = Sampler(*before.counts("segment"), budget)

@@ -1,4 +1,4 @@
-"""Training of a segment's tables from those of the previous one, whose rows move to their new sizes."""
+"""Warm-start training: the tables of a segment start from those of the previous one, with rows cut or extended."""
 
 from __future__ import annotations
 
@@ -44,15 +44,18 @@ class CarriedTable:
 
     @classmethod
     def of(cls, ids: NDArray[Any], rows: Floats, sizes: Ints) -> CarriedTable:
-        """Return the table of the first sizes (n,) values of rows (n, d)."""
+        """Return the table of rows (n, d), each truncated to its size in `sizes` (n,)."""
         return cls(ids, PrefixTable.from_dense(rows, sizes))
 
     def places(self, ids: NDArray[Any]) -> Ints:
-        """Return the (n,) places of the own rows among `ids`, which are sorted and include them."""
+        """Return the (n,) positions of this table's ids in `ids`, which are sorted and include them."""
         return np.searchsorted(ids, self.ids)
 
     def moved(self, ids: NDArray[Any], sizes: Ints, d: int, rng: np.random.Generator) -> Floats:
-        """Return (len(ids), d) rows of sizes (len(ids),): the first min(old, new) values of each, then noise."""
+        """Return (len(ids), d) rows of `sizes` (len(ids),): the first min(old, new) values of each, then noise.
+
+        New rows are noise alone.
+        """
         rows = (NOISE * rng.standard_normal((len(ids), d))).astype(np.float32)
         places = self.places(ids)
         rows[places] = np.where(prefix_mask(self.table.sizes(), d), self.table.dense(), rows[places])
@@ -86,7 +89,7 @@ class Carry:
         return users, self.items.moved(known.item_ids, of_items, plan.d, rng)
 
     def means(self) -> Floats:
-        """Return (2 d,) the mean user and the mean item."""
+        """Return the (2 d,) mean user vector and mean item vector, concatenated."""
         return np.concatenate([side.table.dense().mean(0) for side in (self.users, self.items)])
 
     def state(self) -> State:
@@ -109,11 +112,12 @@ class Carry:
 
 BACKBONES = ("ials", "lightgcn")
 EPOCHS = {"ials": (1, 1), "lightgcn": (60, 20)}
-"""Epochs of the first segment and of each later one. iALS solves for its optimum at once."""
+"""Epochs of the first segment and of each later one. A pass of iALS solves every
+row exactly for the other table, and starts from singular vectors."""
 PARTIAL = 2
-"""Passes of iALS that continues from other tables: new dimensions start as noise, and one pass is not enough for them.
-With uniform sizes at 10 %, in eight segments, the mean NDCG@20 was .172 after two and .163 after one on ML-100K, .110
-and .109 on ML-1M; a full training has .181 and .118."""
+"""Passes of iALS when it continues from the previous tables: new dimensions start as noise, and one pass is not enough
+for them. With uniform sizes at 10 % and eight segments, the mean NDCG@20 on ML-100K was .172 after two passes and .163
+after one, on ML-1M .110 and .109; a full training has .181 and .118."""
 REFITS = ("full", "all", "touched", "active")
 
 
@@ -126,7 +130,7 @@ class StreamTraining:
         config: config of the backbone.
         seed: seed of every random choice.
         threads: maximum number of threads; one makes the result reproducible to the bit.
-        first, following: epochs of the first segment, and of each later one; None for the backbone's own.
+        first, following: epochs of the first segment, and of each later one; None for `EPOCHS`.
         refit: rows that iALS solves from the previous tables: 'active' for rows of the segment and its replay,
             'touched' for those and rows whose size changes, 'all'; or 'full' to train as at the first segment.
     """
@@ -209,6 +213,7 @@ class PastSegment:
     """A past segment as it was at its beginning, on which plans are evaluated.
 
     Attributes:
+        training: settings of the training.
         segment: the segment; its test part is in the past, and may be used.
         carry: tables of the segment before it; None at the first.
     """
@@ -218,9 +223,10 @@ class PastSegment:
     carry: Carry | None
 
     def evaluate(self, plan: SizePlan) -> NDArray[np.float64]:
-        """Train the segment within a plan; return (n,) means of Recall@20 and NDCG@20 of the test part's users.
+        """Train the segment within a plan and return the (n,) metric of each user of its test part.
 
-        Their mean is SCALL's reward; its code always trains from scratch.
+        The metric is the mean of Recall@20 and NDCG@20; SCALL computes rewards from its mean over users. Training
+        continues from `carry`; SCALL's code trains from scratch.
         """
         vectors = self.training.trained(self.segment, plan, self.carry).vectors()
         return self.segment.user_metric(vectors.users, vectors.items, threads=self.training.threads)

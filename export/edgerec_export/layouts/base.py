@@ -35,6 +35,7 @@ Arrays = Mapping[str, NDArray[Any]]
 ROWS_AT_ONCE = 1 << 16
 """Rows that are packed at a time, which limits the memory of copies."""
 SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
+"""Smallest stored row scale: the smallest normal float16."""
 
 
 RowsOf = Callable[[NDArray[np.int64], Block], Slots]
@@ -66,7 +67,7 @@ class Placed:
         tensors: its arrays, by suffix.
         scales: (blocks,) float32 for integers with one scale a block; None otherwise.
         top_scale: the factor of stored row scales.
-        bounds: see `Scales`.
+        bounds: score bounds, as in `Scales`.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Scales:
 
     Attributes:
         blocks: (blocks,) float32 for integers with one scale a block; None otherwise.
-        top: the factor of stored row scales.
+        top: the factor by which stored float16 row scales are multiplied.
         bounds: score bounds of a table with several block groups, of which some can be skipped; None otherwise.
     """
 
@@ -169,7 +170,10 @@ class TablePlan(ABC):
         return own
 
     def block_groups(self) -> list[BlockGroup]:
-        """Return the groups of blocks that can be skipped, the longest rows first; one group if none can."""
+        """Return the groups of blocks that are scored or skipped together, the highest expected scores first.
+
+        The first group is always scored; a plan with one group skips nothing.
+        """
         return [BlockGroup(range(len(self.blocks)), range(self.n_rows))]
 
     def flat(self, placed: Placed) -> Flat:
@@ -216,7 +220,7 @@ class TablePlan(ABC):
         return scales.blocks[self.block_of(places) if len(scales.blocks) > 1 else np.zeros(len(places), np.int64)]
 
     def value_starts(self) -> list[int]:
-        """Return the index of each block's first value."""
+        """Return the index of each block's first value, counted in values, not in stored entries."""
         return [0, *itertools.accumulate(block.n_values for block in self.blocks)][:-1]
 
     def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
@@ -262,7 +266,7 @@ class TablePlan(ABC):
         return np.array(found, np.float32)
 
     def _top_scale(self, rows_of: RowsOf, coder: Coder) -> np.float32:
-        """Return the largest row scale; that of the older bundle unless the largest one is far above it."""
+        """Return the factor of row scales: the largest, or that of the older bundle unless the largest is far above."""
         largest = TINY
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]

@@ -22,8 +22,10 @@ from edgerec_export.values import Block, Coder, fetch, store
 
 @dataclass(frozen=True)
 class BitmaskPlan(TablePlan):
-    """A planned bitmask table: sections '' (values) and 'm' (n_rows, d / 8) uint8, dimension j in bit j % 8 of byte
-    j / 8."""
+    """A planned bitmask table: sections '' (values) and 'm' (n_rows, ceil(d / 8)) uint8.
+
+    Dimension j is bit j % 8, from the lowest, of byte j // 8.
+    """
 
     def sections(self) -> Sections:
         return {**super().sections(), "m": ("uint8", (self.n_rows, -(-self.d // 8)))}

@@ -27,6 +27,7 @@ BLOCK = 256
 STRETCH = 1 << 16
 """Rows of a stretch, whose row numbers take two bytes."""
 MOST_PARTS = 16
+"""Maximum number of groups of stretches that are scored one after the other."""
 
 
 def list_lengths(table: Table, order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -141,7 +141,7 @@ class BlockPlan(TablePlan):
         return g.op("MatMul", head, g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table)
 
     def _sums(self, g: Graph, products: Name) -> Name:
-        # Finding the best among integers saves two passes over all scores: 0.2 of 0.7 ms for 1M items.
+        # A top k of int32 sums needs no conversion and scaling of all scores, which takes 0.2 of 0.7 ms for 1M items.
         return products if self.has_one_scale else g.cast(products, "float32")
 
     @staticmethod

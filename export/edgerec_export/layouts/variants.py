@@ -25,10 +25,13 @@ ROWS_AT_ONCE = 1 << 16
 GROUP_ROWS = 1 << 15
 """Minimum number of rows of a block group, which is scored or skipped as a whole."""
 MOST_WIDTHS = 16
+"""Maximum number of block widths of a table."""
 PADDING_ALLOWED = 0.05
 """Largest share of padding that is accepted for fewer graph nodes, without a size limit."""
 MOST_BLOCKS = 24
+"""Maximum number of block groups."""
 MOST_PARTS = 4
+"""Maximum number of blocks into which rows of one width are split by their norm."""
 DECODED_AT_ONCE = 1 << 23
 """Maximum number of values of an int4 block that is scored, since the whole block is decoded in memory."""
 GRAPH_BYTES_PER_BLOCK = 80
@@ -61,12 +64,12 @@ class TableRequest:
     Attributes:
         table: (n_rows, d).
         precision: of the values.
-        rows_by_id: (n_rows,) row numbers in the order of their ids, which is the order inside a block.
+        rows_by_id: (n_rows,) row numbers in ascending order of their ids, which is the order inside a block.
         scales: the unit that has one scale, for integers: 'table', 'block' or 'row'.
         scored: True if all rows are scored for each user, False if rows are only looked up.
-        d: dimensions of a decoded row.
-        share: the allocation of a byte budget; None to store whole rows. A row stores more values if its block is
-            wider.
+        d: dimensions of a decoded row; the default is no limit.
+        share: the allocation of a byte budget; None to store whole rows. A row stores more values than allocated if its
+            block is wider.
         widths: block widths of an older bundle, ascending; a wider block is added if rows need it.
     """
 
@@ -176,7 +179,7 @@ def group(
     rows_by_id: NDArray[np.int64],
     reach: ReachEstimate | None = None,
 ) -> tuple[tuple[Block, ...], NDArray[np.int64]]:
-    """Assign each row to the narrowest block of its class that holds it; longer rows are cut to the widest block.
+    """Assign each row to the narrowest block of its class that it fits in; longer rows are cut to the widest block.
 
     Args:
         sizes: (n_rows,) values of each row.
@@ -236,17 +239,17 @@ def _ordered_by_reach(
 def group_rows(n_rows: int) -> int:
     """Return the minimum number of rows of a block group.
 
-    Testing whether a group can be skipped takes about as long as scoring 5,000 rows, and each group adds bytes of graph
-    and load time.
+    Testing if a group can be skipped takes about as long as scoring 5,000 rows, and each group adds bytes of graph and
+    load time.
     """
     return max(GROUP_ROWS, n_rows // MOST_BLOCKS)
 
 
 def block_groups_of(blocks: Sequence[Block]) -> list[BlockGroup]:
-    """Return groups of neighbouring blocks, from the last block on, each as large as all groups before it.
+    """Return groups of neighbouring blocks, in the order of scoring: from the last block to the first.
 
-    A user who needs some of the rows then scores at most twice as many. A group has at most about a quarter of the
-    rows, which limits memory.
+    A group is as large as all groups scored before it, so that a user who needs some of the rows scores at most twice
+    as many, or has about a quarter of all rows, which limits memory.
     """
     n_rows = blocks[-1].first + blocks[-1].rows
     least, groups = group_rows(n_rows), list[BlockGroup]()
@@ -282,7 +285,7 @@ def width_candidates(
 
 @dataclass(frozen=True)
 class ScoringCost:
-    """Cost of scoring, measured with onnxruntime 1.32 on one x86-64 core.
+    """Cost of scoring a block, measured with onnxruntime 1.32 on one x86-64 core.
 
     Attributes:
         ns_per_value: nanoseconds to read a value and its column or bit.
@@ -329,7 +332,7 @@ class ByCount:
         return block_variants(request.counts, request, self.price)
 
     def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
-        reach = ReachEstimate(request.lengths, partial(_largest, of=request.d)) if request.is_large else None
+        reach = ReachEstimate(request.lengths, partial(_norm_of_largest, of=request.d)) if request.is_large else None
         blocks, order = group(
             request.counts,
             request.classes,
@@ -341,7 +344,7 @@ class ByCount:
         return self.planned(self.name, blocks, order, request.d, request.scales)
 
 
-def _largest(count: int, of: int) -> float:
-    """Return the approximate norm of the `count` largest of `of` standard normal values."""
+def _norm_of_largest(count: int, of: int) -> float:
+    """Return the approximate norm of the `count` largest magnitudes of `of` standard normal values."""
     quantiles = (NormalDist().inv_cdf(1 - (number + 0.5) / (2 * of)) for number in range(min(count, of)))
     return math.sqrt(sum(quantile**2 for quantile in quantiles))

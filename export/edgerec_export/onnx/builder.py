@@ -53,6 +53,11 @@ class Graph:
     """A graph under construction: nodes, small constants (stored once each) and tensors of the tables file.
 
     Names are short, since each byte is part of the bundle.
+
+    Attributes:
+        parent: the outermost graph, for the body of a Loop, a Scan or an If; None otherwise.
+        zero: int64 [1] tensor of 0 that depends on an input (see `depend_on`), so that onnxruntime cannot evaluate
+            nodes that use it at load.
     """
 
     name: str
@@ -190,7 +195,7 @@ class Graph:
         return self.ops("If", condition, count=len(outs), **bodies)
 
     def depend_on(self, value: Name) -> None:
-        """Make `fresh` copies depend on a graph input, whose leading dimension onnxruntime cannot know."""
+        """Make `zero` depend on a graph input, whose leading dimension onnxruntime does not know at load."""
         self.zero = self.op("Min", self.op("Shape", value, start=0, end=1), self.ints(0))
 
     def fresh(self, table: Name) -> Name:

@@ -31,6 +31,7 @@ ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
 MOST_STEPS = 64
+"""Maximum number of conjugate gradient steps."""
 ROUNDINGS = 4
 """Number of float32 roundings of a solved vector: the matrix and the product, in two products with it."""
 MOST_ROUNDED = 0.05
@@ -83,13 +84,15 @@ class StoredEncoder(ABC):
     def rounding(
         self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
     ) -> NDArray[np.float64]:
-        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores."""
+        """Return the (B,) error (L2) that float32 may add to the vectors `found` without changing scores."""
         return np.zeros(len(history))
 
 
 class StoredLinearEncoder(StoredEncoder):
-    """u = (sum over the history of w[i] * V[i]) / length^power @ M + b, inside `recommend` and `score`; 0 for an empty
-    history."""
+    """The encoder u = (sum over the history of w[i] * V[i]) / length^power @ M + b, inside `recommend` and `score`.
+
+    u is 0 for an empty history.
+    """
 
     in_own_graph = False
 
@@ -180,7 +183,7 @@ class StoredLeastSquaresEncoder(StoredEncoder):
         tiny = g.constant(TINY, "float32")
 
         def share(part: Name, whole: Name) -> Name:
-            # 0 / 0 for an empty history, and for one that is solved already.
+            # Avoids 0 / 0 for an empty history, and after the residual has reached 0.
             return g.op("Div", part, g.op("Max", whole, tiny))
 
         def squares(vector: Name) -> Name:
@@ -212,10 +215,11 @@ class StoredLeastSquaresEncoder(StoredEncoder):
     def rounding(
         self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
     ) -> NDArray[np.float64]:
-        """(B,) the error (L2) that float32 may add to the vectors `found` without changing scores.
+        """Return the (B,) error (L2) that float32 may add to the vectors `found` without changing scores.
 
-        In dimensions that no item spans R is sqrt(alpha / reg), and large parts of R R X' 1 cancel: what is left of
-        them is rounding. Scores do not see it, so none is allowed where the norm of the system does.
+        In directions that no item spans R is sqrt(alpha / reg), and large terms of R R X' 1 cancel there, up to
+        rounding. This does not change scores. No error is allowed if the error in the norm of the system exceeds the
+        tolerance.
         """
         gram = self._gram
         if gram is None:

@@ -120,7 +120,7 @@ def recommend_graph(model: Model) -> Graph:
 
     inputs   user int64 [B], or history int64 [B, H] padded with -1, or vector float32 [B, d];
              exclude int64 [B, E] padded with -1; k int64 scalar
-    outputs  items int64 [B, k], scores float32 [B, k]; item -1 and score -inf where fewer are left
+    outputs  items int64 [B, k], scores float32 [B, k]; item -1 and score -inf if fewer are left
 
     numpy: s = U[user] @ V.T; s[b, exclude[b]] = -inf; items = argsort(-s)[:, :k]
     """
@@ -175,7 +175,7 @@ def similar_graph(model: Model) -> Graph:
     """Return the graph `similar`: the k most similar items to an item, without the item.
 
     inputs   item int64 [B]; k int64 scalar
-    outputs  items int64 [B, k], scores float32 [B, k] cosines; item -1 and score -inf where fewer are left
+    outputs  items int64 [B, k], scores float32 [B, k] cosines; item -1 and score -inf if fewer are left
     """
     if model.inverse_norms is None:
         raise ValueError("cosines need inverse norms")

@@ -10,6 +10,7 @@ import numpy as np
 from edgerec_export.onnx.builder import Graph, Name
 
 CHUNK = 128
+"""Number of items of a chunk, whose maximum decides if it is searched."""
 SMALL_CATALOGUE = 4096
 """Largest catalogue with one plain TopK, which is measured to be as fast as choosing chunks first."""
 

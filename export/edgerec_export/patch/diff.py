@@ -145,7 +145,7 @@ def _link(path: Path, to: Path) -> None:
 
 
 class _Writer:
-    """A writer of patches, which collects the parts in the order in which they are read."""
+    """A writer of a patch, which collects its parts in the order in which `apply_patch` reads them."""
 
     def __init__(self, before: _Version, after: _Version) -> None:
         self.before, self.after = before, after

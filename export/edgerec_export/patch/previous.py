@@ -116,7 +116,7 @@ def _unit(precision: str, dtype: str) -> tuple[int, int]:
 def _precisions(
     bundle: Bundle, name: str, shapes: list[tuple[int, int]], n_values: int | None, *, by_column: bool
 ) -> list[str]:
-    """Return the precision of each block; bytes tell int4 from int8, which the manifest does not.
+    """Return the precision of each block, int4 or int8 by the number of bytes, which the manifest does not state.
 
     Raises PatchError if the bytes fit no known form.
     """
@@ -151,7 +151,8 @@ class PreviousBundle:
 
     Attributes:
         layout, precision: those of the items.
-        scaled: the unit that has one scale, for integers: 'table', 'block' or 'row'; 'auto' for floats.
+        scaled: the setting `scales` of the export: the unit that has one scale, 'table', 'block' or 'row', for
+            integers; 'auto' for floats.
         users_scaled: 'row' if users have row scales and items have not; None otherwise.
         widths: block widths of each table, ascending, by the section of its values.
         scales: scales of each table of integers.
