@@ -298,8 +298,8 @@ def test_the_smallest_size_named_is_the_smallest_of_all_choices(seed: int, preci
     wishes = BundleRequest.of(source, options)
     every = [
         Draft(source, options, wishes, items, users).nbytes()
-        for items in wishes.items_layout.choices(wishes.items)
-        for users in wishes.user_choices()
+        for items in wishes.items_layout.variants(wishes.items)
+        for users in wishes.user_variants()
     ]
     assert named == min(every)
 
