@@ -25,8 +25,11 @@ def requested(path: Path) -> list[str]:
     text = path.read_text(errors="replace")
     try:
         content = json.loads(text)
-    except ValueError:  # a browser that was killed has not closed the list
-        content = json.loads(text.rstrip().rstrip(",") + "]}")
+    except ValueError:  # a browser that was killed has not closed the list, and may have cut its last line
+        try:
+            content = json.loads(text.rstrip().rstrip(",") + "]}")
+        except ValueError:
+            content = json.loads(text[: text.rindex("},\n") + 1] + "]}")
     starts = content["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
     params = [event.get("params", {}) for event in content["events"] if event["type"] == starts]
     urls = [found["url"] for found in params if found.get("initiator", NOBODY) != NOBODY]

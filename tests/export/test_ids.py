@@ -93,4 +93,4 @@ def test_the_command_line_asks_for_the_map(command_line: CommandLine, tmp_path: 
     answered = command_line("recommend", "b", "--user", "3", "-k", "2", "--json", cwd=tmp_path)
     assert len(json.loads(answered.stdout)) == 2
     refused = command_line("recommend", "b", "--user", "3", "--data", "synthetic:30x20x200", cwd=tmp_path)
-    assert "ships no ids" in refused.stderr
+    assert "this bundle has no ids" in refused.stderr

@@ -84,7 +84,7 @@ def test_a_search_that_ends_above_the_budget_is_told(tmp_path: Path, command_lin
     arguments += ["--dimensions", "16", "--epochs", "1", "--method-set", "search_epochs=1"]
     above = command_line(*arguments, "--out", "above", cwd=tmp_path)
     assert above.returncode == 0, above.stderr
-    assert "search ended with 5 times the budget's values" in " ".join(above.stderr.split())
+    assert "search ended with 5 times the values of the budget" in " ".join(above.stderr.split())
     within = command_line(*arguments, "--method-set", "threshold=-1", "--out", "within", cwd=tmp_path)
     assert within.returncode == 0, within.stderr
     assert "times the budget" not in within.stderr

@@ -67,7 +67,7 @@ def test_streams_stand_side_by_side(
     assert "other" in text
     refused = command_line("report", "stream", "stream/segment-00", "--out", "mixed.html", cwd=place)
     assert refused.returncode == 2
-    assert "give streams alone" in refused.stderr
+    assert "give streams only" in refused.stderr
 
 
 def test_segments_export_and_differ_by_a_patch(
