@@ -34,6 +34,7 @@ def projections(draw: st.DrawFn) -> tuple[np.ndarray, int, int, int]:
     return np.array(weights), total, lo, hi
 
 
+@pytest.mark.slow
 @given(projections())
 @settings(max_examples=1000, deadline=None)
 def test_sizes_sum_to_the_budget_within_bounds_and_in_order(case: tuple[np.ndarray, int, int, int]) -> None:
@@ -47,6 +48,7 @@ def test_sizes_sum_to_the_budget_within_bounds_and_in_order(case: tuple[np.ndarr
     assert (np.diff(sizes[order])[heavier] >= 0).all()
 
 
+@pytest.mark.slow
 @given(projections(), st.integers(1, 16))
 @settings(max_examples=300, deadline=None)
 def test_snapped_sizes_are_few_and_within_the_budget(case: tuple[np.ndarray, int, int, int], most: int) -> None:

@@ -207,6 +207,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_keys_signs_and_checks(command_line: CommandLine, tmp_path: Path) -> None:
 
     rng = np.random.default_rng(0)

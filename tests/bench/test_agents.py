@@ -43,6 +43,7 @@ def counted(bundles: tuple[Path, Path]) -> Result:
     return bench_request(bundles[0], QUICK, device=Changed(clock="instructions", clock_ns=1e9))
 
 
+@pytest.mark.slow
 def test_times_are_summarised_here(web: Result) -> None:
     (latency, _) = (process.scenarios["recommend"] for process in web.measured.processes)
     told = summary(9e6, [2e6, *[1e6] * 60])
@@ -67,11 +68,13 @@ def test_what_a_page_cannot_know_is_absent_everywhere(web: Result, tmp_path: Pat
     assert read_results(tmp_path / "r.json") == [web]
 
 
+@pytest.mark.slow
 def test_other_runtimes_are_unlike(web: Result, results: list[Result]) -> None:
     with pytest.raises(BenchError, match="runtime: 'python' and 'browser'"):
         compare(results[:1], [web])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [{"first_ns": 1, "times_ns": []}, {"times_ns": [1]}, 3, {"p50_ms": 1}])
 def test_an_answer_without_figures_is_refused(bundles: tuple[Path, Path], said: object) -> None:
     device = Changed(lambda request, answer: {**answer, "scenarios": {"recommend": said}})

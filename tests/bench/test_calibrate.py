@@ -42,6 +42,7 @@ def test_no_term_is_negative() -> None:
     assert min(fit("mixed/int8", falling).terms) >= 0
 
 
+@pytest.mark.slow
 def test_a_measured_table_is_what_export_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_fitted_point_of_an_older_record_has_no_commands() -> None:
     assert commands(Point.from_json(fields), "films", {"backbone": "mf", "dimensions": 8}) == []
 
 
+@pytest.mark.slow
 def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["50%"], "precision": ["int8", "auto"]}
     plan = frontier_plan(DATA, backbone="svd", seeds=1, **chosen)
@@ -174,6 +175,7 @@ def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monke
         assert sum(path.stat().st_size for path in Path("best.bundle").iterdir()) == one.nbytes, one.name
 
 
+@pytest.mark.slow
 def test_the_chart_names_every_point_of_the_front() -> None:
     record = json.loads((ROOT / "bench" / "results" / "frontier-ml-100k.json").read_text())
     listed = [Point.from_json(fields) for fields in record["points"]]
@@ -183,6 +185,7 @@ def test_the_chart_names_every_point_of_the_front() -> None:
         assert not any(f">{one.name}</text>" in drawn for one in listed if one not in front(listed))
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_told_on_the_page(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["frontier", DATA, *SMALL, "--seeds", "1", "--budget", "1KiB"]
     done = command_line(*arguments, cwd=tmp_path)

@@ -87,6 +87,7 @@ def test_a_grid_killed_five_times_ends_with_the_file_of_one_that_was_not(
     assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "killed.jsonl", "killed.timings.jsonl"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_cells_and_the_same_command_goes_on(
     whole: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:

@@ -42,6 +42,7 @@ def partial(bundles: tuple[Path, Path]) -> list[Result]:
     return kept
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_an_error_is_kept(partial: list[Result]) -> None:
     assert [len(result.measured.processes) for result in partial] == [1, 2]
     assert {result.partial for result in partial} == {"the link dropped"}
@@ -85,6 +86,7 @@ def test_a_partial_result_is_shown_as_such_and_not_compared(partial: list[Result
     assert compare(partial[:1], partial[:1], force=True)
 
 
+@pytest.mark.slow
 def test_the_command_writes_it_and_exits_with_2(
     bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_the_command_writes_it_and_exits_with_2(
     assert (len(result.measured.processes), result.partial) == (2, "the link dropped")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="the measuring processes are seen in /proc")
 def test_ctrl_c_writes_it_and_exits_with_130(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     seen: set[str] = set()

@@ -123,6 +123,7 @@ def test_peers_are_the_rival_bundles_and_every_library() -> None:
     assert [spec.name for spec in contenders_named(["hnswlib"], peers=True)] == [BASELINE.name, "hnswlib"]
 
 
+@pytest.mark.slow
 def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a library that is not there the table says which command brings it."""
     monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})

@@ -69,6 +69,7 @@ def test_no_complaint_and_no_request(pages: dict[str, Path], tmp_path: Path, nam
     assert not seen.requests
 
 
+@pytest.mark.slow
 def test_a_page_that_does_both_is_noticed(tmp_path: Path) -> None:
     need_programs("chromium")
     page = tmp_path / "bad.html"

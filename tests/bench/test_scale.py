@@ -145,6 +145,7 @@ def test_growth_shows_every_size(result: ScaleResult) -> None:
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
+@pytest.mark.slow
 def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
     monkeypatch.setattr(scale_contenders, "CALLS", 5)

@@ -24,6 +24,7 @@ from tests.bench.devices import Changed
 LINUX = sys.platform == "linux"
 
 
+@pytest.mark.slow
 def test_everything_that_was_asked_for_is_there(everything: Result) -> None:
     measured = everything.measured
     assert list(measured.scenarios) == ["recommend", "recommend, raw ids", "score 50", "lookup", "history"]
@@ -170,6 +171,7 @@ def test_scenarios_are_chosen(bundles: tuple[Path, Path]) -> None:
         Settings(scenarios=("dance",))
 
 
+@pytest.mark.slow
 def test_scenarios_of_their_own_have_processes_of_their_own(bundles: tuple[Path, Path]) -> None:
     device = Changed()
     settings = Settings(2, 5, 0.0, candidates=(), scenarios=("load", "sustained"), sustained_seconds=0.1)

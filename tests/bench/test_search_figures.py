@@ -68,6 +68,7 @@ def test_predictions_are_compared_where_there_are_any() -> None:
     assert SearchFigures.of(entries[:1]).rank_correlation is None
 
 
+@pytest.mark.slow
 def test_json_is_what_the_history_holds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(folder), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()

@@ -52,6 +52,7 @@ def test_a_bundle_without_users_takes_a_history(place: Path, command_line: Comma
     assert "--history" in refused.stderr
 
 
+@pytest.mark.slow
 def test_no_users_need_ship(place: Path, command_line: CommandLine, tmp_path: Path) -> None:
     """Of a run with users: export tells how good users from histories are, a bundle answers to any, empty ones too."""
     given = ("export", place / "ials", "--out", "b", "--no-users")
@@ -88,6 +89,7 @@ def test_similar_items_are_shown(place: Path, command_line: CommandLine) -> None
     assert "not among" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ids_that_look_like_numbers_may_be_text(tmp_path: Path, command_line: CommandLine) -> None:
     """And a bundle of filtered data takes the history from the data filtered alike."""
     lines = [f"{n % 7 if n % 7 else 'bob'},0{n % 11}\n" for n in range(77)] + ["3,rare\n"]
@@ -177,6 +179,7 @@ def test_data_is_listed_and_shown(command_line: CommandLine, tmp_path: Path) -> 
     assert (shown["users"], shown["items"], shown["interactions"]) == (7, 5, 35)
 
 
+@pytest.mark.slow
 def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "items.npy", rng.standard_normal((30, 4)))
@@ -212,6 +215,7 @@ def test_rows_that_ship_as_zeros_are_shown(command_line: CommandLine, tmp_path: 
     assert json_of(kept)["rounded_to_zero"] == {}
 
 
+@pytest.mark.slow
 def test_truncation_after_training_is_reported(place: Path, tmp_path: Path, command_line: CommandLine) -> None:
     """By train, export and inspect, as text and as JSON, of the epoch whose vectors are exported."""
     given = ("train", DATA, "--backbone", "lightgcn", "--budget", "20%", "--dimensions", "8", "--epochs", "3")

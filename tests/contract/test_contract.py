@@ -43,8 +43,10 @@ def supported(method_name: str, backbone_name: str) -> bool:
 
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
 FORMS = [(layout, precision) for layout in LAYOUTS for precision in PRECISIONS]
+TRAINED_ONCE = [pytest.mark.xdist_group("-".join(pair)) for pair in PAIRS]
+"""Tests of one pair run in one process, which trains it once."""
 BUNDLES = [
-    pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
+    pytest.param(*pair, *form, marks=[TRAINED_ONCE[i], *([] if (i - j) % 8 == 0 else [pytest.mark.slow])])
     for i, pair in enumerate(PAIRS)
     for j, form in enumerate(FORMS)
 ]
@@ -87,7 +89,10 @@ def trained(method_name: str, backbone_name: str) -> Run:
     )
 
 
-@pytest.mark.parametrize(("method_name", "backbone_name"), PAIRS)
+@pytest.mark.parametrize(
+    ("method_name", "backbone_name"),
+    [pytest.param(*pair, marks=mark) for pair, mark in zip(PAIRS, TRAINED_ONCE, strict=True)],
+)
 class TestPair:
     def test_tables_keep_the_budget(self, method_name: str, backbone_name: str) -> None:
         run = trained(method_name, backbone_name)
@@ -219,6 +224,7 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
         assert done.nbytes <= limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
 @pytest.mark.parametrize("backbone_name", BACKBONES)
 def test_a_bundle_is_measured_as_its_run(backbone_name: str, split: str, tmp_path: Path) -> None:

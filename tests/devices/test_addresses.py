@@ -74,6 +74,7 @@ def test_an_environment_is_another_where_anything_is() -> None:
     assert target(glibc="2.41").key == target().key
 
 
+@pytest.mark.slow
 def test_wheels_for_a_raspberry_pi_are_had_from_here(tmp_path: Path) -> None:
     wheels = [path.name for path in download(target(), tmp_path)]
     for package in ("numpy", "onnxruntime"):

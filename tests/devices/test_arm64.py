@@ -69,6 +69,7 @@ def emulators(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_it_is_made_once_and_says_of_what(made: list[str]) -> None:
     again: list[str] = []
     arm64_setup.set_up(again.append)

@@ -100,6 +100,7 @@ def test_nothing_leaves_this_machine_and_the_console_is_silent(ready: None, tmp_
     assert set(asked) <= set(served)
 
 
+@pytest.mark.slow
 def test_webgpu_answers_alike(ready: None) -> None:
     """By SwiftShader where there is no graphics processor: right or wrong is told, not how fast."""
     asked = [question for question in questions(MIXED.name) if question.request["call"] == "recommend"]
@@ -170,6 +171,7 @@ def test_a_page_that_is_not_isolated(ready: None) -> None:
             assert facts["clock_ns"] >= 50_000
 
 
+@pytest.mark.slow
 def test_a_bundle_that_does_not_fit(ready: None, tmp_path: Path) -> None:
     with Browser(heap=20 << 20) as device:
         assert device.run({**ONCE, "bundle": device.push(MIXED)})["memory"]["wasm_heap"] <= 20 << 10
@@ -178,6 +180,7 @@ def test_a_bundle_that_does_not_fit(ready: None, tmp_path: Path) -> None:
             device.run({**ONCE, "bundle": device.push(large_bundle(tmp_path))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "said"),
     [

@@ -124,6 +124,7 @@ def answers(page: Page, best: list[str]) -> None:
     page.until(f"JSON.stringify({BEST}) === JSON.stringify({json.dumps(best)})")
 
 
+@pytest.mark.slow
 def test_it_recommends_as_python_does_and_asks_nobody(bundle: Path, browser: Chrome) -> None:
     with demo(bundle) as address:
         page = opened(browser, address)
@@ -168,6 +169,7 @@ def test_it_recommends_as_python_does_and_asks_nobody(bundle: Path, browser: Chr
         assert not page.complaints()
 
 
+@pytest.mark.slow
 def test_without_a_network_it_opens_with_what_was_picked(bundle: Path, browser: Chrome) -> None:
     with demo(bundle) as address:
         page = opened(browser, address)
@@ -185,6 +187,7 @@ def test_without_a_network_it_opens_with_what_was_picked(bundle: Path, browser: 
     assert not [line for line in page.complaints() if "ERR_CONNECTION_REFUSED" not in line]
 
 
+@pytest.mark.slow
 def test_the_sliders_rank_again(bundle: Path, browser: Chrome, tmp_path: Path) -> None:
     """One goes through the bundles by their bytes, the other moves popular titles up or down."""
     small = films(tmp_path, d=3, precision="int8")
@@ -218,6 +221,7 @@ def test_the_sliders_rank_again(bundle: Path, browser: Chrome, tmp_path: Path) -
         assert not page.complaints()
 
 
+@pytest.mark.slow
 def test_another_bundle_at_the_same_address(bundle: Path, browser: Chrome, tmp_path: Path) -> None:
     with demo(bundle) as address:
         opened(browser, address).until(KEPT)
@@ -279,6 +283,7 @@ def test_anyone_can_use_it(bundle: Path, browser: Chrome, tmp_path: Path, size: 
         assert not page.complaints()
 
 
+@pytest.mark.slow
 def test_a_bundle_with_users_answers_by_likeness(bundle: Path, browser: Chrome, tmp_path: Path) -> None:
     with demo(films(tmp_path, users=True)) as address:
         page = opened(browser, address)

@@ -15,6 +15,7 @@ from tests.devices.web import BUNDLES, QUICK
 BUNDLE = str(BUNDLES / "dense-fp32-ials")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_",
     [

@@ -50,6 +50,7 @@ def test_the_second_run_sends_and_makes_nothing(server: Server, bundle: Path) ->
     assert not server.leftovers()
 
 
+@pytest.mark.slow
 def test_bench_compare_and_report(server: Server, bundle: Path, command_line: CommandLine, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         done = command_line("bench", bundle, *QUICK, "--device", server.address, "--out", name, cwd=tmp_path)

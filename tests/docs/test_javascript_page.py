@@ -28,6 +28,7 @@ def programs(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", ["onnxruntime-web", "onnxruntime-node"])
 def test_node(bundle: Path, beside: str) -> None:
     """With the package where npm would put it, and an onnxruntime beside it."""

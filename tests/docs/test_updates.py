@@ -23,6 +23,7 @@ def run_all(transcript: str) -> None:
         assert run(shlex.split(line.removeprefix("$ "))[1:]) == 0, line
 
 
+@pytest.mark.slow
 def test_the_pages_commands_and_program_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

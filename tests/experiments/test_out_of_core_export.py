@@ -11,6 +11,7 @@ from bench.experiments.out_of_core_export import export_isolated, write_table
 HAS_PROC = Path("/proc/self/status").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PROC, reason="peak memory is read from /proc")
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_peak_memory_hardly_grows_with_the_table(precision: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bench.experiments.search_speed import main as search_speed
 from bench.experiments.validation_overfitting import main as validation_overfitting
 
 
+@pytest.mark.slow
 def test_every_pair_of_evaluators_is_compared(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --actions 6 --epochs 1 --full --out"
     done = CliRunner().invoke(proxy_ranking, [*words.split(), str(tmp_path / "oracle.json")], catch_exceptions=False)
@@ -63,6 +64,7 @@ def test_parts_are_timed(tmp_path: Path) -> None:
     assert "--candidates 3" in found["command"]
 
 
+@pytest.mark.slow
 def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 6 --unseen 8 --seeds 2 --out"
     done = CliRunner().invoke(predictor, [*words.split(), str(tmp_path / "p.json")], catch_exceptions=False)
@@ -76,6 +78,7 @@ def test_protocols_are_compared_on_actions_that_no_search_has_seen(tmp_path: Pat
     assert "--unseen 8 --seeds 2" in found["command"]
 
 
+@pytest.mark.slow
 def test_searches_are_compared_by_proxy_and_resume(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --backbone mf --dimensions 16 --budget 25% --iterations 3 --retrain 1 --epochs 2"
     words += f" --seeds 2 --work {tmp_path / 'work'} --out"
@@ -99,6 +102,7 @@ def test_searches_are_compared_by_proxy_and_resume(tmp_path: Path) -> None:
     assert [entry["eval"] for entry in judged[0]] != [entry["eval"] for entry in judged[1]]
 
 
+@pytest.mark.slow
 def test_searched_sizes_are_evaluated_on_unseen_interactions(tmp_path: Path) -> None:
     words = "synthetic:80x60x2000 --dimensions 16 --budget 25% --iterations 3 --episodes 1 --seeds 1 --note quiet --out"
     done = CliRunner().invoke(

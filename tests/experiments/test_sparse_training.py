@@ -26,6 +26,7 @@ def test_training_takes_a_fraction_of_what_dense_training_takes() -> None:
     assert dense["training_peak_bytes"] > 0.7 * dense["array_bytes"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_says_why() -> None:
     with pytest.raises(BenchError, match="no such data"):
         measure_isolated("dense", "no such data", 8, 0.1, 1)

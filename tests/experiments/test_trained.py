@@ -12,6 +12,7 @@ from bench.experiments import trained
 from edgerec.data import synthetic
 
 
+@pytest.mark.slow
 def test_every_form_is_measured_with_users_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = synthetic(n_users=200, n_items=150, n=6000, seed=1)
     monkeypatch.setattr(trained, "load_data", lambda name: small)

@@ -34,6 +34,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @given(st.integers(1, 60_000), st.sampled_from(sorted(LAYOUTS)), st.sampled_from(PRECISIONS))
 @settings(max_examples=200, deadline=None)
 def test_every_budget_is_met_or_refused(
@@ -55,6 +56,7 @@ def test_every_budget_is_met_or_refused(
         assert done.nbytes == size_of(place / "b") <= limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_items", [1, 2, 127, 128, 4095, 4096, 4097, 8192, 9000])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_every_size_of_catalogue_equals_numpy(n_items: int, precision: str, tmp_path: Path) -> None:
@@ -88,6 +90,7 @@ def test_ties_and_zero_vectors_are_answered(tmp_path: Path) -> None:
         assert len(model.recommend(1, 40)) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", [0.0, 1e-9])
 def test_what_is_like_a_row_that_vanishes_is_answered_to_the_last_item(short: float, tmp_path: Path) -> None:
     """Rows of a stream's newcomers can be 1e-8 of the others. Asked for all items, the one that is left out scores
@@ -271,6 +274,7 @@ def test_without_users_needs_an_encoder(tmp_path: Path) -> None:
         Source(SOURCE.items, SOURCE.item_ids)
 
 
+@pytest.mark.slow
 def test_memory_after_load_is_what_ships(tmp_path: Path) -> None:
     """Nothing expands: a 9 MB bundle whose dense table has 51 MB costs its bytes, scores and a few MB."""
     done = export(

@@ -104,6 +104,7 @@ def test_without_fit_a_table_that_is_too_large_is_refused() -> None:
     assert drafted(low_rank_source(), ExportRequest("mixed", max_bytes=smallest)).nbytes() <= smallest
 
 
+@pytest.mark.slow
 def test_the_best_precision_changes_scores_least() -> None:
     source, limit = low_rank_source(), 40_000
     best = choose(source, ExportRequest(precision="auto", max_bytes=limit))
@@ -125,6 +126,7 @@ def test_more_bytes_never_change_scores_more() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [12_000, 20_000, 30_000, 50_000])
 def test_what_precision_auto_writes_answers_as_numpy(limit: int, tmp_path: Path) -> None:
     source = low_rank_source(n_items=1500, n_users=300)
@@ -241,6 +243,7 @@ def test_fit_goes_down_to_one_value_a_row(layout: str, precision: str) -> None:
         choose(source, ExportRequest(layout, precision, max_bytes=smallest - 1, fit=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", [False, True])
 @pytest.mark.parametrize(
     ("layout", "precision"), [("csr", "int4"), ("mixed", "int8"), ("ell", "int8"), ("dense", "auto"), ("csc", "auto")]
@@ -264,6 +267,7 @@ def test_the_size_that_is_named_is_enough_where_scales_must_be_finer(
     assert export(one, tmp_path / "b", max_bytes=smallest, **form).nbytes <= smallest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize(("n_items", "d"), [(50, 1), (1, 1), (50, 2), (2, 3)])

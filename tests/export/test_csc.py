@@ -47,6 +47,7 @@ def sparse_source(n_items: int) -> Source:
     return Source(tables[0], np.arange(n_items), tables[1], np.arange(USERS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "scales"), [(p, "auto") for p in PRECISIONS] + list(product(("int8", "int4"), ("table", "block")))
 )

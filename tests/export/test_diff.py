@@ -76,6 +76,7 @@ def test_a_patch_makes_the_new_bundle_of_the_old_one_to_the_byte(
     check(*bundles(Kind(options, subject, ids, like, titles, share), place, seed), place / "patch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_layout_in_every_precision(layout: str, precision: str, tmp_path: Path) -> None:
@@ -112,6 +113,7 @@ def test_rows_of_int4_and_int8_in_one_table(tmp_path: Path) -> None:
         ExportRequest(like=folders[0]).resolved()
 
 
+@pytest.mark.slow
 def test_a_large_catalogue_in_runs(tmp_path: Path) -> None:
     old, new = export_line(line(70_000, 50), tmp_path, 2, ExportRequest("mixed", "int8", verify=False))
     patch = diff(old, new, tmp_path / "patch")

@@ -82,6 +82,7 @@ def test_the_encode_graph_solves_to_a_thousandth(
         assert np.linalg.norm(vector[0] - expected) <= tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize(("n_items", "alpha", "reg"), [(1, 0.5, 4e-3), (2, 3.0, 6e-3)])
 def test_rounding_in_directions_without_items_is_no_error(
@@ -190,6 +191,7 @@ def test_histories_of_a_graph_of_its_own_are_excluded(tmp_path: Path) -> None:
     assert model.item_ids(again[0][0]) == [a.item for a in model.recommend(history=history, k=30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fitted_bundle_follows_the_turned_items(kind: str, tmp_path: Path) -> None:
     """`fit` turns the items to their principal axes and shortens them: users are made in the same axes."""

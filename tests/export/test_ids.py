@@ -30,6 +30,7 @@ def id_map(path: Path) -> dict[str, dict[int, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_rows_answer_as_the_ids_do_that_they_stand_for(layout: str, tmp_path: Path) -> None:
     named = Recommender.load(export(SOURCE, tmp_path / "named", layout=layout, verify=False).folder)
@@ -80,6 +81,7 @@ def test_what_needs_ids_says_so(interactions: Interactions, tmp_path: Path) -> N
         evaluate(model, interactions)
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_for_the_map(command_line: CommandLine, tmp_path: Path) -> None:
     for name, rows in (("items", 30), ("users", 10)):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).standard_normal((rows, 4)))

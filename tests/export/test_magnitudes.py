@@ -100,6 +100,7 @@ def test_any_magnitude_is_answered_or_refused(
     assert precision == "fp16" or not -27 < a + b < 33
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["mixed", "ell"])
 @pytest.mark.parametrize(("a", "b"), [(-25, 0), (0, -25), (-13, -13), (0, 20), (20, 0), (25, -25), (20, -22)])
 def test_block_bounds_hold_at_any_magnitude(layout: str, a: int, b: int, tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def test_zero_rows_beside_large_users(tmp_path: Path) -> None:
     check(one, export(one, tmp_path / "b", layout="mixed", verify=False).folder, "fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [3e38, -3e38, 1e-30])
 @pytest.mark.parametrize("first", [False, True])
 def test_no_vector_changes_the_answer_of_another_in_its_batch(large: float, first: bool, tmp_path: Path) -> None:

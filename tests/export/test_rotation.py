@@ -79,6 +79,7 @@ def test_codes_lose_less_of_the_scores(source: Source, precision: str) -> None:
     assert after < {"dense": 0.75, "mixed": 0.95}[layout] * before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder",
     [
@@ -122,6 +123,7 @@ def test_a_bundle_like_another_is_rotated_as_that_one(rotate: bool, tmp_path: Pa
     assert (patch.changes["item"].changed, patch.changes["user"].changed) == (1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotation", ["x", [0], [1.5], [True], [99], {"a": 1}])
 def test_a_rotation_that_is_none_is_refused(rotation: object, tmp_path: Path) -> None:
     export(dense_source(), tmp_path / "b", layout="dense", precision="int8")

@@ -57,6 +57,7 @@ def conditions(folder: Path, graph: str) -> int:
 TABLES = {"mixed": popular_first, "ell": anywhere}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_items", [2 * RUN, 1000, 9000])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("layout", TABLES)
@@ -72,6 +73,7 @@ def test_every_layout_and_precision_equals_numpy(layout: str, precision: str, n_
         assert conditions(done.folder, "score") == 0
 
 
+@pytest.mark.slow
 def test_several_precisions_in_a_bundle_equal_numpy(tmp_path: Path) -> None:
     table = popular_first(4000)
     mixed = export(source(table), tmp_path / "auto", layout="mixed", precision="auto", fit=True, max_bytes=60_000)

@@ -131,6 +131,7 @@ def test_without_a_validation_part_no_row_is_emptied() -> None:
         assert np.array_equal(table.sizes() > 0, full.dense().any(axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["ials", "svd"])
 @pytest.mark.parametrize(("precision", "dimensions"), [("fp32", 8), ("fp32", 64), ("int8", 64)])
 @pytest.mark.parametrize("budget", ["15KiB", "17B/row"])
@@ -190,6 +191,7 @@ def test_budgets_that_cannot_be_kept_are_refused_before_training(interactions: I
         train(interactions, budget="25%", method_settings={"user_protected": -1}, **wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "split"), [("ials", "random:80/20"), ("svd", "random:50/25/25")])
 def test_stopped_at_any_step_it_ends_as_if_it_was_not(
     backbone: str, split: str, interactions: Interactions, tmp_path: Path
@@ -208,6 +210,7 @@ def test_it_is_tuned_by_what_is_left_of_it(interactions: Interactions) -> None:
     assert study.trials[1].values["method_settings.user_share"] is not None
 
 
+@pytest.mark.slow
 def test_the_whole_path_from_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ("train", DATA, "--method", "magnitude", "--budget", "10%", "--dimensions", "32", "--out", "run")
     trained = command_line(*arguments, "--json", cwd=tmp_path)

@@ -60,6 +60,7 @@ def test_without_gradients_thresholds_rise() -> None:
     assert 0 < table.count < before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     backbone: str, interactions: Interactions, tmp_path: Path
@@ -79,6 +80,7 @@ def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(
     resumes_to_the_bit(interactions, request, whole, steps, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_above_the_budget_is_told(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "pep", "--budget", "20%"]
     arguments += ["--dimensions", "16", "--epochs", "1", "--method-set", "search_epochs=1"]

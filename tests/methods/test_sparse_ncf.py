@@ -98,6 +98,7 @@ def test_negatives_are_the_hardest_by_the_network(interactions: Interactions) ->
     assert np.array_equal(objective._hardest(table, users, tried), expected)
 
 
+@pytest.mark.slow
 def test_no_array_of_all_rows_is_made_for_gradients() -> None:
     data = synthetic(n_users=4000, n_items=3000, n=40_000, seed=0)
     n, d = 7000, 128
@@ -163,6 +164,7 @@ def test_the_seed_draws_the_network(interactions: Interactions) -> None:
     assert not np.array_equal(one["weights0"], other["weights0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pep", "set", "sparserec"])
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(method: str, interactions: Interactions, tmp_path: Path) -> None:
     of_method = {"search_epochs": 2, "threshold": -3.0} if method == "pep" else {}
@@ -200,6 +202,7 @@ def test_a_ticket_is_trained_from_the_network_that_was_drawn(interactions: Inter
     assert objective.state().keys() == drawn.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["csr", "ell", "csc", "bitmask"])
 def test_layouts_score_as_the_network_does(layout: str, interactions: Interactions, tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"backbone": "ncf", "method": "sparserec", "budget": "20%", "dimensions": D}

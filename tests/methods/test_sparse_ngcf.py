@@ -108,6 +108,7 @@ def test_steps_leave_out_different_values_and_what_ships_none(interactions: Inte
     assert np.array_equal(rows[0][:, ::2], rows[2][:, ::2])  # the ego row is whole
 
 
+@pytest.mark.slow
 def test_no_array_of_all_rows_is_made_for_gradients() -> None:
     """With one layer; with more, a layer's input is needed in full."""
     data = synthetic(n_users=4000, n_items=3000, n=40_000, seed=0)
@@ -174,6 +175,7 @@ def test_a_resumed_trainer_has_all_that_it_had(interactions: Interactions) -> No
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pep", "set", "sparserec"])
 def test_stopped_at_any_epoch_it_ends_as_if_it_was_not(method: str, interactions: Interactions, tmp_path: Path) -> None:
     of_method = {"search_epochs": 2, "threshold": -3.0} if method == "pep" else {}

@@ -158,6 +158,7 @@ class Largest(TorchDispatchMode):
         return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_no_array_of_all_rows_is_made_for_gradients(which: int) -> None:
     """Nor for the graph's products, of which a few dimensions exist at once: there a step goes without also where all
@@ -226,6 +227,7 @@ def test_what_grows_does_not_follow_the_last_batch_where_sums_are_kept(interacti
     assert shares["accumulated"] < 2 * 60 / 500 + 0.1
 
 
+@pytest.mark.slow
 def test_the_claims_are_switches_of_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--method", "sparserec", "--budget", "10%"]
     arguments += ["--dimensions", "32", "--epochs", "2", "--out", "run"]

@@ -34,6 +34,7 @@ def fit(model: Backbone, data: Interactions, sizes: SizePlan, epochs: int = 3, s
     return trainer.vectors()
 
 
+@pytest.mark.slow
 def test_left_out_pairs_of_a_checkerboard_are_found(model: Backbone, checkerboard: Any) -> None:
     vectors = fit(model, checkerboard.data, SizePlan(4), epochs=25)
     scores = vectors.scorer.scores(vectors.users, vectors.items) if vectors.scorer else vectors.users @ vectors.items.T

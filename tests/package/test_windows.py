@@ -50,6 +50,7 @@ def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported(tmp_path: Path) -> None:
     done = python(tmp_path, "-c", EVERY_MODULE, *OPTIONAL)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

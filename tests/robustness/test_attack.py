@@ -34,18 +34,21 @@ def attacked(tmp_path: Path, *words: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_tables_answer_as_the_specification_says(tmp_path: Path) -> None:
     result = attacked(tmp_path, "tables", "--from", "65", "--count", "30")
     assert result["findings"] == {}
     assert result["outcomes"]["answered"] > 15
 
 
+@pytest.mark.slow
 def test_odd_command_lines_end_in_one_line(tmp_path: Path) -> None:
     result = attacked(tmp_path, "commands", "--seed", "1", "--count", "24")
     assert result["findings"] == {}
     assert result["outcomes"]["exit status 2"] > 10
 
 
+@pytest.mark.slow
 def test_mutants_are_refused_or_are_bundles(tmp_path: Path) -> None:
     result = attacked(tmp_path, "mutants", "--seed", "32", "--count", "250")
     assert result["findings"] == {}

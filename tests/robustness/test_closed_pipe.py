@@ -14,6 +14,7 @@ from edgerec.cli import PIPE_CLOSED, app
 from edgerec_export import export, from_arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["inspect", "b"], ["inspect", "b", "--json"], ["bench", "b", "--processes", "1", "--seconds", "0"]],

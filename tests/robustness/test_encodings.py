@@ -59,6 +59,7 @@ def test_reproduce_takes_the_encoding(ratings: Path, tmp_path: Path) -> None:
     assert "--encoding utf-16" in found["command"]
 
 
+@pytest.mark.slow
 def test_frontier_takes_the_encoding(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     few = ["--method", "dense", "--budget", "50%", "--precision", "fp32", "--seeds", "1", "--dimensions", "4"]

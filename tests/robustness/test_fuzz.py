@@ -20,6 +20,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return bundles(tmp_path_factory.mktemp("fuzz"))
 
 
+@pytest.mark.slow
 def test_corrupted_bundles_are_refused_or_are_bundles() -> None:
     tally = fuzz(400, seed=1)
     assert tally.faults == []

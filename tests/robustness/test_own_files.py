@@ -16,6 +16,7 @@ from tests.robustness.own_files import SUBJECTS
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of memory and time are those of Unix")
 
 
+@pytest.mark.slow
 def test_damaged_files_and_odd_command_lines_are_refused_without_a_traceback() -> None:
     mutants, odd = 20 * len(SUBJECTS), 120
     call = [sys.executable, "-m", "tests.robustness.own_files", "--mutants", str(mutants), "--odd", str(odd), "--short"]

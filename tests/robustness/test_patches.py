@@ -15,6 +15,7 @@ from bench.experiments.patches import cells, measure, survive
 from edgerec.errors import BenchError
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_rows_is_a_small_patch() -> None:
     rows = measure(3000, 600, 0.1, rounds=1)
     for row in rows:
@@ -25,6 +26,7 @@ def test_a_tenth_of_the_rows_is_a_small_patch() -> None:
         assert cells(row)[4] == f"{share:.1%}"
 
 
+@pytest.mark.slow
 def test_patches_follow_a_stream(tmp_path: Path) -> None:
     stream = tmp_path / "stream"
     train("synthetic:300x200x9000", "2", "30%", stream)
@@ -46,6 +48,7 @@ def test_what_kills_and_damage_leave() -> None:
 SMALL: dict[str, Any] = {"seconds": 8.0, "threads": 8, "every": 0.1, "items": 2000, "users": 100}
 
 
+@pytest.mark.slow
 def test_a_short_soak(tmp_path: Path) -> None:
     found = patch_soak.soak(tmp_path, **SMALL)
     assert found["patches"] >= 3

@@ -228,6 +228,7 @@ def bundle(request: pytest.FixtureRequest, place: Path) -> Iterator[Recommender]
         yield model
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(batch=batches())
 def test_no_answer_depends_on_the_rest_of_its_batch(bundle: Recommender, batch: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def rehashed(patch: bytes, stream: bytes) -> bytes:
     return patch[:12] + sha256(body).digest() + body
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_leave_one_of_the_two_bundles(made: Path, tmp_path: Path) -> None:
     old, new = made / "old.bundle", made / "new.bundle"
     kills = kill(old, new, (made / "there", made / "back"), tmp_path, count=12)
@@ -351,6 +352,7 @@ def test_old_versions_are_let_go(made: Path, bundle: Path) -> None:
     assert held() == before
 
 
+@pytest.mark.slow
 def test_the_command_line(made: Path, bundle: Path, command_line: CommandLine, tmp_path: Path) -> None:
     told = command_line("diff", made / "old.bundle", made / "new.bundle", "--out", tmp_path / "patch", cwd=tmp_path)
     assert told.returncode == 0, told.stderr

@@ -38,6 +38,7 @@ def made(place: Path, command_line: CommandLine) -> subprocess.CompletedProcess[
     return command_line("stream", "visits.csv", *ASKED, "--out", "stream", cwd=place)
 
 
+@pytest.mark.slow
 def test_a_stream_is_shown_in_a_table_a_page_and_json(
     place: Path, made: subprocess.CompletedProcess[str], command_line: CommandLine
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_stream_is_shown_in_a_table_a_page_and_json(
     assert json.loads(again.stdout) == {"out": "stream", **json.loads((place / "stream/stream.json").read_text())}
 
 
+@pytest.mark.slow
 def test_streams_stand_side_by_side(
     place: Path, made: subprocess.CompletedProcess[str], command_line: CommandLine
 ) -> None:
@@ -70,6 +72,7 @@ def test_streams_stand_side_by_side(
     assert "give streams only" in refused.stderr
 
 
+@pytest.mark.slow
 def test_segments_export_and_differ_by_a_patch(
     place: Path, made: subprocess.CompletedProcess[str], command_line: CommandLine
 ) -> None:
@@ -85,6 +88,7 @@ def test_segments_export_and_differ_by_a_patch(
         assert inserted == after[f"{side}s"] - before[f"{side}s"] > 0
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_one_line_with_status_2(place: Path, command_line: CommandLine) -> None:
     for wrong, told in (
         (("visits.csv", *ASKED, "--segments", "weekly"), "days:30"),

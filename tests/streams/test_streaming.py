@@ -103,6 +103,7 @@ class StopHere(Exception):  # noqa: N818
     """Not an error of ours."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["ials", "lightgcn"])
 def test_it_goes_on_after_a_stop_at_any_step_to_the_same_bits(backbone: str, tmp_path: Path) -> None:
     wanted = {**WANTED, "backbone": backbone, "first_epochs": 2, "epochs": 2}
@@ -140,6 +141,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_it_survives_kills(whole: tuple[Path, StreamResult], tmp_path: Path) -> None:
     """A process is killed at a step, again and again; what it leaves is the same to the bit."""
     folder, out, kills = whole[0], tmp_path / "killed", 0
@@ -232,6 +234,7 @@ def test_a_segments_bundle_is_measured_as_the_segment_was(whole: tuple[Path, Str
         evaluate(Run.load(whole[0] / "segment-01"), data, part="validation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["popularity", "scall"])
 def test_a_budget_of_a_bundle_is_kept_by_every_segments_bundle(method: str, tmp_path: Path) -> None:
     settings = WANTED["method_settings"] if method == "scall" else {}

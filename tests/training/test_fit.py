@@ -131,6 +131,7 @@ def test_patience_ends_a_fit(interactions: Interactions) -> None:
     assert max(epochs) == run.config["epochs"] + 2
 
 
+@pytest.mark.slow
 def test_patience_waits_for_the_epochs_that_a_method_needs(interactions: Interactions) -> None:
     """A mask that is still moving is not given up, also where it began better than it goes on."""
     options = FitOptions(threads=1, max_epochs=30, patience=2)
@@ -141,6 +142,7 @@ def test_patience_waits_for_the_epochs_that_a_method_needs(interactions: Interac
         assert max(epochs) == max(run.config["epochs"], horizon) + 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_from_the_command_line(tmp_path: Path, command_line: CommandLine) -> None:
     """SIGKILL, wherever it hits, and the same tables in the end as without it."""
     arguments = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%", "--dimensions", "8"]
@@ -222,6 +224,7 @@ def test_killed_at_any_write_the_same_call_goes_on(tmp_path: Path) -> None:
         assert same(Run.load(killed), Run.load(whole)), number
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["train", "synthetic:300x200x9000", "--backbone", "mf", "--budget", "50%"]

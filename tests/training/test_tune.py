@@ -73,6 +73,7 @@ def test_the_test_part_is_never_looked_at(interactions: Interactions, monkeypatc
     assert set(asked) == {parts.validation.fingerprint()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "epochs"), [("ials", 3), ("mf", 8)])
 def test_a_stopped_study_goes_on_to_the_same_trials(
     name: str, epochs: int, interactions: Interactions, tmp_path: Path
@@ -97,6 +98,7 @@ def test_a_stopped_study_goes_on_to_the_same_trials(
         tune(interactions, trials=3, out=stopped, **{**wanted, "dimensions": 9})
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_trials_and_the_same_command_goes_on(
     tmp_path: Path, command_line: CommandLine
 ) -> None:
@@ -119,6 +121,7 @@ def trials_in(study: Path) -> int:
     return len(json.loads(study.read_bytes())["trials"]) if study.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_trial_behind_the_median_is_pruned(
     interactions: Interactions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -249,6 +252,7 @@ def test_workers_judge_the_sizes_of_a_trials_search_and_change_nothing(interacti
         tune(interactions, trials=1, workers=2, **WANTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [["--epochs", "3"], ["--backbone", "lightgcn", "--mask-at", "ego", "--epochs", "1"]])
 def test_the_command_that_is_printed_trains_what_was_found(
     more: list[str], tmp_path: Path, command_line: CommandLine

@@ -62,6 +62,7 @@ def test_they_are_what_the_command_makes(fresh: Path) -> None:
         assert asked[0] == asked[1], f"{name}: {COMMAND}"
 
 
+@pytest.mark.slow
 def test_what_the_exporter_makes_now_answers_them(fresh: Path, tmp_path: Path) -> None:
     """Graphs may differ by onnx's version, answers may not."""
     shutil.copytree(fresh / "bundles", tmp_path / "bundles")

@@ -60,6 +60,7 @@ def own_phone(
         yield start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_answers_are_those_of_this_machine(name: str, phone: Phone) -> None:
     bundle, here = BUNDLES / f"{name}-users", Local()
@@ -70,6 +71,7 @@ def test_answers_are_those_of_this_machine(name: str, phone: Phone) -> None:
     assert far["answers"] == here.run({**asked, "bundle": here.push(bundle)})["answers"]
 
 
+@pytest.mark.slow
 def test_bench_on_a_phone(phone: Phone, bundle: Path, command_line: CommandLine, tmp_path: Path) -> None:
     done = command_line(
         *("bench", bundle, "--processes", "2", "--calls", "10", "--seconds", "0"),
@@ -184,6 +186,7 @@ def test_a_process_that_is_killed_for_its_memory(phone: Phone, bundle: Path) -> 
             device.run({**LONG, "bundle": place})
 
 
+@pytest.mark.slow
 def test_a_link_that_drops(own_phone: Callable[..., Phone], bundle: Path) -> None:
     phone = own_phone()
     with Adb(SERIAL) as device:

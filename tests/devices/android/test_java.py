@@ -88,6 +88,7 @@ def test_the_vectors(java: list[str]) -> None:
     assert ran(java, "Vectors", FOLDER) == f"{len(names())} vectors, 0 failures"
 
 
+@pytest.mark.slow
 def test_what_apps_rely_on(java: list[str], tmp_path: Path) -> None:
     large = large_bundle(tmp_path)
     not_finite(tmp_path / "damaged")
@@ -112,6 +113,7 @@ def test_graphs_that_do_what_no_bundle_does(java: list[str], tmp_path: Path) -> 
     assert said == f"{len(hostile)} refused, {dividing} of them for what they divide"
 
 
+@pytest.mark.slow
 def test_patches_make_the_new_bundle_or_nothing(java: list[str], tmp_path: Path) -> None:
     (tmp_path / "patches").mkdir()
     said = ran(java, "Updates", make_patches(tmp_path / "patches"), tmp_path, "1", "200")

@@ -137,6 +137,7 @@ def test_it_tells_what_it_measured(name: str, scenarios: set[str], checked: Path
     assert bare.keys() == answer["memory"].keys()
 
 
+@pytest.mark.slow
 def test_scenarios_that_have_a_process_of_their_own(checked: Path, pip_library: Path) -> None:
     for name in ("dense-fp32-users", "ell-int4-ials"):
         asked = {**QUESTION, "bundle": str(BUNDLES / name), "sustained_seconds": 0.1}
@@ -254,6 +255,7 @@ def set_at(*path: Any) -> Callable[[Any], None]:
 TENSOR = ("graphs", "recommend", "tensors", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -64,6 +64,7 @@ def leftovers() -> list[str]:
     return [path.name for path in setup_folder("adb").parent.glob("*") if path.name != "onnxruntime.aar"]
 
 
+@pytest.mark.slow
 def test_the_published_archive_and_the_ndk(
     archive: Path,
     ndk: Path,

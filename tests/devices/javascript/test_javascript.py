@@ -209,6 +209,7 @@ def test_metadata_reads_the_manifest_alone(ready: None) -> None:
     assert metadata["graphs"] == ["recommend", "score", "similar", "encode"]
 
 
+@pytest.mark.slow
 def test_a_graph_is_opened_on_first_use_and_nothing_after_close(ready: None) -> None:
     told = module(
         "let opened = 0; const counting = { ...runtime, InferenceSession: { create: (...a) => (opened++, "
@@ -224,6 +225,7 @@ def test_a_graph_is_opened_on_first_use_and_nothing_after_close(ready: None) -> 
     assert after == "RequestError: this bundle was closed; load it again"
 
 
+@pytest.mark.slow
 def test_a_history_that_grows_and_is_kept_until_it_is_forgotten(ready: None, tmp_path: Path) -> None:
     place = tmp_path / "private" / "history.json"
     told = module(

@@ -35,6 +35,7 @@ def browser() -> Iterator[Chrome]:
         yield running
 
 
+@pytest.mark.slow
 def test_they_make_the_new_bundle_or_nothing(patches: Path) -> None:
     said = json.loads(node(HERE / "patches.mjs", LIBRARY, patches, "1", "300"))
     assert not said["wrong"]

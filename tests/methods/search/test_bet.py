@@ -66,6 +66,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_there_are_as_many_fine_tunings_as_iterations(
     variant: str, interactions: Interactions, asked: list[int], tmp_path: Path
@@ -176,6 +177,7 @@ def test_progress_tells_the_best_so_far(interactions: Interactions) -> None:
     assert steps[0].phase == "full"
 
 
+@pytest.mark.slow
 def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions: Interactions, tmp_path: Path) -> None:
     """Stopped after all evaluations, it needs nothing of the full-size model but its settings."""
     request = TrainRequest.make("ials", settings={"alpha": None}, **WANTED)
@@ -199,6 +201,7 @@ def test_a_budget_in_bytes_holds_for_the_bundle(interactions: Interactions, tmp_
     assert done.nbytes <= 30 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["ials", "mf"])
 def test_it_is_resumed_to_the_bit_wherever_it_stops(backbone: str, interactions: Interactions, tmp_path: Path) -> None:
     request = TrainRequest.make(backbone, **WANTED)
@@ -246,6 +249,7 @@ def test_a_stop_inside_a_judgement_loses_that_judgement_alone(
     assert len(made) == 7 + 1
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(interactions: Interactions, tmp_path: Path) -> None:
     one = train(interactions, **WANTED, out=tmp_path / "one")
     two = train(interactions, **WANTED, out=tmp_path / "two", workers=2)
@@ -296,6 +300,7 @@ def test_a_search_that_is_made_anew_has_a_new_history(interactions: Interactions
     assert entries(tmp_path) != before
 
 
+@pytest.mark.slow
 def test_the_proxy_searches_and_the_backbone_ships(
     interactions: Interactions, asked: list[int], tmp_path: Path
 ) -> None:

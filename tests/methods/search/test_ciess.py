@@ -82,6 +82,7 @@ def test_every_backbone_is_searched(backbone: str, proxy: str, interactions: Int
     assert values(run) == Budget.parse("20%").values(500, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "found"),
     [
@@ -162,6 +163,7 @@ def test_visited_sizes_ship_as_they_are(interactions: Interactions, tmp_path: Pa
         train_request(interactions, request("97%", candidate_sources="visited", **shared))
 
 
+@pytest.mark.slow
 def test_one_search_serves_three_budgets(
     interactions: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +216,7 @@ def test_many_sizes_are_visited(interactions: Interactions, tmp_path: Path) -> N
     assert not (tmp_path / "visited.npz").exists()
 
 
+@pytest.mark.slow
 def test_walk_and_noise_change_the_search(interactions: Interactions, tmp_path: Path) -> None:
     """With the same seed: other sizes from the first visit on, all of them sizes."""
     firsts = []

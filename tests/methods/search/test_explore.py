@@ -72,6 +72,7 @@ def test_it_finds_the_size_that_is_best() -> None:
     assert proposed[-10:].mean() == pytest.approx(26, abs=2.5)
 
 
+@pytest.mark.slow
 def test_memory_has_its_price() -> None:
     """Where nothing is lost by small sizes, and with the price the smaller the better."""
     evaluator = Target(np.full(120, 16))

@@ -64,6 +64,7 @@ def chain(rng: np.random.Generator, n: int = 128) -> Batch:
     return Batch(states, actions, rewards.astype(np.float32), following)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gamma", "small"), [(0.0, False), (0.9, True)])
 def test_the_discount_decides_between_now_and_later(gamma: float, small: bool) -> None:
     agent, rng = SAC(1, 1, replace(TOY, gamma=gamma), seed=1), np.random.default_rng(1)
@@ -73,6 +74,7 @@ def test_the_discount_decides_between_now_and_later(gamma: float, small: bool) -
     assert (actions < 0.5).all() if small else (actions > 0.7).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entropy", [0.02, 1.0])
 def test_the_weight_of_the_entropy_decides_how_widely_it_tries(entropy: float) -> None:
     """With rewards of nothing but a small slope, a heavy entropy leaves the policy near uniform."""

@@ -28,6 +28,7 @@ def bandit(rng: np.random.Generator, n: int = 256) -> Batch:
     return Batch(states, actions, rewards.astype(np.float32), following)
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_action_of_each_state() -> None:
     agent, rng = TD3(2, TOY, seed=0), np.random.default_rng(0)
     for _ in range(1000):

@@ -24,6 +24,7 @@ from tests.methods.stream.conftest import STAR, D, Follow
 FEW = {"scall": {"steps": 4, "groups": 8, "deploy": "actor"}, "static": {"actions": 4}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["25%", "450"])
 @pytest.mark.parametrize("name", STREAM_METHODS)
 def test_the_budget_holds_at_every_segment_and_in_every_try(follow: Follow, name: str, budget: str) -> None:
@@ -150,6 +151,7 @@ def test_a_search_goes_on_after_a_kill_to_the_same_sizes(rise_and_fall: Stream, 
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_scall_lets_a_star_rise_and_fall(follow: Follow) -> None:
     """Section 9.4, by a real search: rewards are of real trainings."""
     sizes = []
