@@ -3,8 +3,8 @@
 The step of integer codes follows the largest values of a table, block or row, so a few large values reduce the
 precision of all others. Factors of SVD and ALS, whose first dimensions are the largest, are such tables. An orthogonal
 Q on both sides preserves every score, (u Q) . (v Q) = u . v, and spreads large values over all dimensions (incoherence
-processing: Chee et al. 2023, QuIP, arXiv 2307.13304, section 4). ML-1M, iALS, 64 dimensions, dense int4: NDCG@20 .294
-without it, .385 with it.
+processing: Chee et al. 2023, QuIP, arXiv 2307.13304, section 4). ML-1M, iALS, 64 dimensions, dense int4: NDCG@20 .290
+without it, .376 with it (bench/results/rotation.json).
 
 Q is block-diagonal, with a block from each block width to the next. Rows that end at a width still end there, and the
 norm of a vector up to a width, from which score bounds are computed, is preserved.
