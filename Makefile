@@ -22,10 +22,10 @@ demo: setup
 	PATH="$(abspath $(BIN)):$$PATH" bash bench/demo.sh demo
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -43,10 +43,8 @@ def supported(method_name: str, backbone_name: str) -> bool:
 
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
 FORMS = [(layout, precision) for layout in LAYOUTS for precision in PRECISIONS]
-TRAINED_ONCE = [pytest.mark.xdist_group("-".join(pair)) for pair in PAIRS]
-"""Tests of one pair run in one process, which trains it once."""
 BUNDLES = [
-    pytest.param(*pair, *form, marks=[TRAINED_ONCE[i], *([] if (i - j) % 8 == 0 else [pytest.mark.slow])])
+    pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
     for i, pair in enumerate(PAIRS)
     for j, form in enumerate(FORMS)
 ]
@@ -89,10 +87,7 @@ def trained(method_name: str, backbone_name: str) -> Run:
     )
 
 
-@pytest.mark.parametrize(
-    ("method_name", "backbone_name"),
-    [pytest.param(*pair, marks=mark) for pair, mark in zip(PAIRS, TRAINED_ONCE, strict=True)],
-)
+@pytest.mark.parametrize(("method_name", "backbone_name"), PAIRS)
 class TestPair:
     def test_tables_keep_the_budget(self, method_name: str, backbone_name: str) -> None:
         run = trained(method_name, backbone_name)
