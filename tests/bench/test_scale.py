@@ -46,6 +46,7 @@ def test_every_exact_contender_answers_with_numpys_best(result: ScaleResult) -> 
     assert min(shares.values()) > 0.8
 
 
+@pytest.mark.slow
 def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult) -> None:
     by_name = {one.name: one for one in result.contenders}
     mixed = by_name["EdgeRec mixed fp32"]
@@ -54,6 +55,7 @@ def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult
     assert result.share(mixed) == (mixed.nbytes - mixed.excluded_nbytes) / (4 * 16 * 6050)
 
 
+@pytest.mark.slow
 def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
     baseline, other = result.contenders[0], result.contenders[1]
     pairs = zip(baseline.measured.each(), other.measured.each(), strict=True)

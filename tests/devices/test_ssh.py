@@ -218,6 +218,7 @@ def test_a_process_that_takes_too_long_is_stopped_there(server: Server, bundle: 
     assert awaited(lambda: not server.measuring())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["put", "get"])
 def test_a_transfer_that_stands_still_is_given_up(server: Server, large: Path, tmp_path: Path, verb: str) -> None:
     """The far end does nothing where it would touch the files, as one whose card is failing; sshd goes on."""

@@ -81,6 +81,7 @@ def test_the_vectors_in_node(runtime: Path) -> None:
     assert told.splitlines()[-1] == f"{len(names())} vectors, 0 failures", told
 
 
+@pytest.mark.slow
 def test_the_vectors_in_a_worker_of_a_page(browser: Chrome) -> None:
     with StaticServer(library_files()) as server:
         page = browser.open(server.address)
