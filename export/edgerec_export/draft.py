@@ -180,8 +180,8 @@ class Draft:
             return None
         widths = {block.width for plan in plans for block in plan.blocks}
         if self.request.previous is not None:
-            widths.update(self.request.previous.rotation)
-        return Rotation(tuple(sorted(min(width, self.items.d) for width in widths)), self.source.items.d)
+            widths.update(min(width, self.items.d) for width in self.request.previous.rotation)
+        return Rotation(tuple(sorted(widths)), self.source.items.d)
 
     def rotated(self, table: Table) -> Table:
         """Return a table of the source, or one with the same dimensions, as it is packed."""

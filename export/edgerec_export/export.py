@@ -191,25 +191,20 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:
-        return _retry_finer(source, request, lambda one, few: _export(source, folder, one, signer, few=few))
+        return _retry_finer(request, lambda one: _export(source, folder, one, signer))
     except BudgetError as refusal:
         raise _with_sufficient_size(source, folder, request, refusal) from None
 
 
-def _retry_finer(source: Source, request: ExportRequest, make: Callable[[ExportRequest, bool], Result]) -> Result:
-    """Return the result of `make`; if a precision rounds too many rows to zero, retry with one scale a row.
-
-    Args:
-        make: a function of a request and `few` (see `check_codes`), which is True in the retry of a run's tables: up to
-            half of the users may then round to zero.
-    """
+def _retry_finer(request: ExportRequest, make: Callable[[ExportRequest], Result]) -> Result:
+    """Return the result of `make`; if a precision rounds too many rows to zero, retry with one scale a row."""
     try:
-        return make(request, False)
+        return make(request)
     except RangeError as error:
         finer = request.with_finer_scales(error.side)
         if finer is None:
             raise
-        return make(finer, source.trained)
+        return make(finer)
 
 
 def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, refusal: BudgetError) -> BudgetError:
@@ -225,28 +220,26 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
         return refusal
     smallest = limit
 
-    def pack_alone(one: ExportRequest, few: bool) -> None:
+    def pack_alone(one: ExportRequest) -> None:
         draft = _choose(source, one).draft
         if draft.precisions() != {"fp32"}:
             with _scratch(folder) as scratch:
-                pack(draft, draft.tables.create(scratch / "tables.part"), few=few)
+                pack(draft, draft.tables.create(scratch / "tables.part"))
 
     while (refusal.smallest or 0) > smallest:
         why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            _retry_finer(source, replace(request, max_bytes=smallest), pack_alone)
+            _retry_finer(replace(request, max_bytes=smallest), pack_alone)
         except BudgetError as larger:
             refusal = larger
     return BudgetError(too_large(limit, why), smallest)
 
 
-def _export(
-    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, *, few: bool = False
-) -> Export:
+def _export(source: Source, folder: Path, request: ExportRequest, signer: Signer | None) -> Export:
     chosen = _choose(source, request)
     draft = chosen.draft
     with _scratch(folder) as scratch:
-        names, packed = _write(scratch, draft, signer, few=few)
+        names, packed = _write(scratch, draft, signer)
         sizes = {name: (scratch / name).stat().st_size for name in names}
         if request.max_bytes is not None and sum(sizes.values()) > request.max_bytes:
             raise BudgetError(f"{sum(sizes.values())} bytes were written where {request.max_bytes} were promised")
@@ -345,10 +338,10 @@ def _is_newer(manifest: Path) -> bool:
     return fields.get("format") == FORMAT and version > MAJOR
 
 
-def _write(scratch: Path, draft: Draft, signer: Signer | None, *, few: bool = False) -> tuple[list[str], Packed]:
+def _write(scratch: Path, draft: Draft, signer: Signer | None) -> tuple[list[str], Packed]:
     """Write every file of the bundle, and return the names, the manifest last, and the packed tables."""
     partial = scratch / "tables.part"
-    packed = pack(draft, draft.tables.create(partial), few=few)
+    packed = pack(draft, draft.tables.create(partial))
     with partial.open("rb+") as stream:
         sync(stream)
     scales = {name: table.scales for name, table in packed.tables.items()}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import ExportError
+from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, is_text
 from edgerec_export.layouts import Bounds, Scales, TablePlan
@@ -224,11 +225,16 @@ class Packed:
             given: the source before it was scaled by powers of two.
             draft: the draft that was packed.
         """
+
+        def count(before: Table, scaled: Table, name: str) -> int:
+            table = draft.rotated(scaled)
+            return rounded_to_zero(table if before is scaled else before, table, self.tables[name])
+
         source = draft.source
-        counts = {"item": rounded_to_zero(given.items, draft.rotated(source.items), self.tables["i"])}
+        counts = {"item": count(given.items, source.items, "i")}
         if "u" in self.tables and source.users is not None and given.users is not None:
-            counts["user"] = rounded_to_zero(given.users, draft.rotated(source.users), self.tables["u"])
-        return {side: count for side, count in counts.items() if count}
+            counts["user"] = count(given.users, source.users, "u")
+        return {side: number for side, number in counts.items() if number}
 
 
 def packed_in_memory(draft: Draft) -> Packed:
@@ -258,12 +264,8 @@ def distortion(draft: Draft, source: Source) -> float:
     return total
 
 
-def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) -> Packed:
+def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     """Pack all tables of a draft into the arrays of its tables file.
-
-    Args:
-        few: accept that a few rows are rounded to zero, as in `check_codes`; a run with the scales of an older bundle
-            always accepts it.
 
     Raises RangeError if a precision rounds a row to zero, or cannot represent it.
     """
@@ -287,7 +289,7 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]], *, few: bool = False) ->
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), previous_scales.get(name))))
         if plan.is_integer:
             finest = previous is not None or plan.scaled == "row"  # no scale that would lose less can be chosen
-            check_codes(side, ids, table, tables[name], few=few or (source.trained and finest))
+            check_codes(side, ids, table, tables[name], few=source.trained and finest)
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

@@ -124,6 +124,16 @@ def test_a_bundle_like_another_is_rotated_as_that_one(rotate: bool, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_narrower_tables_follow_a_rotated_bundle(tmp_path: Path) -> None:
+    """Blocks of the older rotation end past the new rows."""
+    export(mixed_source(), tmp_path / "old", layout="mixed", precision="int8")
+    tables = [PrefixTable.from_dense(falling(n, n), np.where(np.arange(n) % 2, 2, 16)) for n in (300, 100)]
+    narrow = Source(tables[0], np.arange(300), tables[1], np.arange(100))
+    done = export(narrow, tmp_path / "new", like=tmp_path / "old")
+    assert manifest_of(done.folder)["rotation"] == [2, 5, 16]
+    assert manifest_of(tmp_path / "old")["rotation"] == [2, 5, 16, D]
+
+
 @pytest.mark.parametrize("rotation", ["x", [0], [1.5], [True], [99], {"a": 1}])
 def test_a_rotation_that_is_none_is_refused(rotation: object, tmp_path: Path) -> None:
     export(dense_source(), tmp_path / "b", layout="dense", precision="int8")

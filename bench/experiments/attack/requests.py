@@ -16,7 +16,7 @@ Finding = tuple[str, str]
 FLOAT32_MOST = 3.4e38
 FLOAT32_LEAST = 1e-36
 ROUNDED = 2.0**-22
-"""Of the parts of a history's vector, which float32 sums up and which may cancel."""
+"""Relative rounding error of the parts of a history's vector, which float32 sums up and which may cancel."""
 
 
 def ask(model: Recommender, oracle: Oracle, known: bool, rng: np.random.Generator) -> Iterator[Finding]:
