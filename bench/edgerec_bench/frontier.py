@@ -98,7 +98,7 @@ class Frontier:
     """Points of one data set and backbone, and how to get them again.
 
     Attributes:
-        settings: of the plan: backbone, method, budget, precision, seeds, dimensions.
+        settings: of the plan: backbone, method, budget, precision, seeds, dimensions; encoding if it was given.
         points: smallest first.
         notes: cells that were left out of the plan or failed, and why.
         command: the command that measured the points.
@@ -205,6 +205,8 @@ def commands(point: Point, data: str, settings: Mapping[str, Any]) -> list[str]:
     train = ["edgerec", "train", data, "--backbone", settings["backbone"], "--method", point.method]
     if point.budget is not None and not fitted:
         train += ["--budget", point.budget]
+    if "encoding" in settings:
+        train += ["--encoding", settings["encoding"]]
     train += ["--precision", "fp32" if fitted else point.precision, "--dimensions", str(settings["dimensions"])]
     export = ["edgerec", "export", "runs/best", "--precision", point.precision]
     if fitted:

@@ -127,7 +127,9 @@ def command(
         given = {name for name in ("data", *chosen) if not is_default(context, name)}
         trial = {name: value for name, value in QUICK.items() if name not in given}
         data, chosen = trial.pop("data", data), {**chosen, **trial}
-    plan, cells = frontier_plan(data, encoding=encoding, **chosen), out.with_suffix(".jsonl")
+    if encoding is not None:
+        chosen["encoding"] = encoding
+    plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, on_message=_tell)

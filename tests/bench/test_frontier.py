@@ -161,6 +161,11 @@ def test_a_fitted_point_of_an_older_record_has_no_commands() -> None:
     assert commands(Point.from_json(fields), "films", {"backbone": "mf", "dimensions": 8}) == []
 
 
+def test_the_commands_read_the_data_as_the_trial_did() -> None:
+    train, _ = commands(point(10, 0.2), "films.csv", {"backbone": "mf", "dimensions": 8, "encoding": "cp1251"})
+    assert "--encoding cp1251" in train
+
+
 @pytest.mark.slow
 def test_the_commands_build_the_bundles_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {"method": ["dense", "popularity"], "budget": ["50%"], "precision": ["int8", "auto"]}
