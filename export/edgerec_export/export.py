@@ -187,7 +187,7 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     outputs = [Output(folder, ours=always, folder=True)]
     if id_map is not None:
         outputs.append(Output(id_map, "--id-map"))
-    check_outputs(outputs, [sign, calibration], overwrite=overwrite)
+    check_outputs(outputs, [sign, calibration, request.like], overwrite=overwrite)
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:

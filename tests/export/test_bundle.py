@@ -16,7 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerec.errors import BudgetError, BundleError, ExportError, StorageError, UnsupportedError, VerificationError
+from edgerec.errors import (
+    BudgetError,
+    BundleError,
+    ExportError,
+    OutputError,
+    StorageError,
+    UnsupportedError,
+    VerificationError,
+)
 from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
 from edgerec_export.draft import BundleRequest, Draft
@@ -351,3 +359,12 @@ def test_a_module_in_the_working_directory_is_not_run(tmp_path: Path, monkeypatc
     (tmp_path / "numpy.py").write_text("raise SystemExit('from the working directory')")
     monkeypatch.chdir(tmp_path)
     assert export(SOURCE, tmp_path / "b").verification is not None
+
+
+def test_a_bundle_to_be_like_is_not_replaced(tmp_path: Path) -> None:
+    source = random_source(60, 40)
+    folder = export(source, tmp_path / "b", layout="mixed", precision="int8").folder
+    before = (folder / "manifest.json").read_bytes()
+    with pytest.raises(OutputError):
+        export(source, folder, like=folder)
+    assert (folder / "manifest.json").read_bytes() == before
