@@ -58,8 +58,8 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
     popular = new Map((await mostPopular()).map((item, place) => [item, place]));
     start = popular.size > 0 ? [...popular.keys()] : spread(items);
     // One answer of each opens the graphs: what is fetched from the server is fetched now, and the slider does not wait.
-    for (model of [...models].reverse()) {
-      await reasons(await ranked(model, [start[0]!], 1), [start[0]!]);
+    for (const one of models) {
+      await reasons(one, await ranked(one, [start[0]!], 1), [start[0]!]);
     }
     const ms = performance.now() - started;
     index = Array.from(new Set([...start, ...items]), (item) => ({ item, words: ` ${plain(titleOf(item))}` }));
@@ -109,7 +109,7 @@ async function answer(): Promise<Answer> {
   const ms = performance.now() - started;
   const also = one === largest || liked.length === 0 ? null : new Set((await ranked(largest, liked, SHOWN)).map(({ item }) => item));
   return {
-    best: await reasons(best, liked),
+    best: await reasons(one, best, liked),
     shared: also && best.filter(({ item }) => also.has(item)).length,
     ms,
     heap: heap(),
@@ -166,17 +166,17 @@ function popularityOf(item: Id): number {
 }
 
 /** With each item the pick that speaks most for it: alone, it would give the item the highest score. */
-async function reasons(ranking: Recommendation[], liked: Id[]): Promise<Scored[]> {
+async function reasons(one: Recommender, ranking: Recommendation[], liked: Id[]): Promise<Scored[]> {
   const items = ranking.map(({ item }) => item);
   const most = items.map(() => -Infinity);
   const because: (string | null)[] = items.map(() => null);
-  const can = (graph: string) => model.metadata.graphs.includes(graph);
+  const can = (graph: string) => one.metadata.graphs.includes(graph);
   for (const pick of items.length > 0 ? liked.slice(-REASONS) : []) {
     let scores: ArrayLike<number | undefined> = [];
-    if (!hasUsers(model) && can("score")) {
-      scores = await model.score({ history: [pick], items });
+    if (!hasUsers(one) && can("score")) {
+      scores = await one.score({ history: [pick], items });
     } else if (can("similar")) {
-      const near = new Map((await neighbours(model, pick)).map(({ item, score }) => [item, score]));
+      const near = new Map((await neighbours(one, pick)).map(({ item, score }) => [item, score]));
       scores = items.map((item) => near.get(item));
     }
     items.forEach((_, at) => {
