@@ -22,7 +22,16 @@ from edgerec_export import Source
 settings.register_profile("edgerec", deadline=None)  # no test asserts a time of the wall clock
 settings.load_profile("edgerec")
 
+# A shell ignores Ctrl-C in background jobs, and processes that tests start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores: many tests wait for a browser, a device or a process."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +74,6 @@ def interrupted(
         text=True,
         cwd=cwd,
         start_new_session=True,
-        # A shell's background job ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not until():

@@ -121,6 +121,7 @@ def started(out: Path) -> bool:
     return any(out.with_name(f"{out.stem}.work").glob("*/cell.json"))
 
 
+@pytest.mark.slow
 def test_a_finished_grid_makes_nothing_again(whole: Path, command_line: CommandLine) -> None:
     before, timings = whole.read_bytes(), whole.with_name("whole.timings.jsonl").read_bytes()
     done = command_line(*grid_command(whole.parent, "whole.jsonl"))
@@ -144,6 +145,7 @@ def test_a_row_says_what_was_made(whole: Path) -> None:
     assert all(timing["machine"]["python"] and timing["parts"]["train"] >= 0 for timing in timings)
 
 
+@pytest.mark.slow
 def test_a_half_trained_cell_goes_on(tmp_path: Path) -> None:
     """The grid's process alone is killed: its cell ends with it, and the next call takes up its checkpoint."""
     plan = {**SMALL, "backbone": "ials", "epochs": 100_000, "patience": 100_000}

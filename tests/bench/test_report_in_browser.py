@@ -40,7 +40,7 @@ def browser() -> Iterator[Chrome]:
         yield running
 
 
-@pytest.mark.parametrize("name", ["report", "many", "frontier"])
+@pytest.mark.parametrize("name", ["report", pytest.param("many", marks=pytest.mark.slow), "frontier"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_anyone_can_read_it(pages: dict[str, Path], browser: Chrome, name: str, width: int) -> None:
     """axe-core finds nothing in the light and in the dark, and a phone shows everything without scrolling sideways."""

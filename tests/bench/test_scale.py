@@ -64,6 +64,7 @@ def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
     assert result.ratios(baseline) == [1, 1]
 
 
+@pytest.mark.slow
 def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult) -> None:
     for one in result.contenders:
         assert (one.score_ms(1000) is not None) == (one.kind == "bundle")

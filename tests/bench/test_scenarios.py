@@ -34,6 +34,7 @@ def test_everything_that_was_asked_for_is_there(everything: Result) -> None:
     assert measured.sustained.speed_ratio > 0
 
 
+@pytest.mark.slow
 def test_a_sustained_load_is_watched_each_second_and_once(everything: Result) -> None:
     first, second = everything.measured.processes
     assert not first.sustained

@@ -30,7 +30,7 @@ from edgerec_export.layouts import LAYOUTS
 from edgerec_export.values import PRECISIONS
 
 BUDGET = "25%"
-OPTIONS = FitOptions(max_epochs=12, threads=1)
+OPTIONS = FitOptions(max_epochs=6, threads=1)
 
 
 def supported(method_name: str, backbone_name: str) -> bool:
@@ -56,7 +56,7 @@ def data() -> Interactions:
 
 
 # The backbone's decay suits full rows: where a quarter of the values is trained from noise it leaves nothing.
-SETTINGS = {(name, "mf"): {"l2": 0.002} for name in ("set", "rigl", "ciess")}
+SETTINGS = {(name, "mf"): {"l2": 0.002} for name in ("set", "rigl", "bet", "ciess")}
 # Searches that take seconds; what ships is what they found.
 METHOD_SETTINGS = {
     "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2, "include_uniform_baseline": False},
@@ -69,6 +69,7 @@ METHOD_SETTINGS = {
         "retrain": 2,
         "candidate_sources": "smoothed",
     },
+    "pep": {"search_epochs": 6},
 }
 
 
@@ -213,7 +214,8 @@ def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, prec
             dimensions=16,
             precision=precision,
             method_settings={"widths": widths, "exponent": 0.6},
-            **vars(OPTIONS),
+            max_epochs=1,
+            threads=1,
         )
         done = export(from_run(run), tmp_path / "b", precision=precision, verify=False)
         assert done.nbytes <= limit

@@ -210,6 +210,7 @@ def test_ctrl_c_stops_the_process_there(server: Server, bundle: Path) -> None:
     assert not server.leftovers()
 
 
+@pytest.mark.slow
 def test_a_process_that_takes_too_long_is_stopped_there(server: Server, bundle: Path) -> None:
     with Ssh(server.address, timeout=2) as device:
         request = {**QUESTION, "bundle": device.push(bundle), "seconds": 600}
@@ -263,6 +264,7 @@ def test_a_damaged_bundle_is_told_by_the_agent(server: Server, bundle: Path, tmp
             device.run({**QUESTION, "bundle": place})
 
 
+@pytest.mark.slow
 def test_a_damaged_agent_is_sent_anew(server: Server) -> None:
     with Ssh(server.address) as device:
         device.info()
@@ -276,6 +278,7 @@ def test_a_damaged_agent_is_sent_anew(server: Server) -> None:
     assert agent.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_an_environment_of_another_version_is_not_used(server: Server) -> None:
     """It is made anew; here, where no index can be reached, that is refused."""
     with Ssh(server.address) as device:

@@ -60,6 +60,7 @@ def films(tmp_path: Path, command_line: CommandLine) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_and_code_run(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (films / "report.html").exists()
     monkeypatch.chdir(films)

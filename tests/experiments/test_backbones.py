@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.experiments.backbones import cells, main
 from tests.bench.conftest import status_of
 
@@ -23,6 +25,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_line_a_backbone_and_a_figure_a_method(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     assert status_of(main, [*WORDS, "2", "--out", str(out)]) == 0

@@ -67,4 +67,4 @@ def test_frontier_takes_the_encoding(ratings: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         run(command)
     assert run([*command, "--encoding", "utf-16"]) == 0
-    assert "encoding" not in json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["settings"]
+    assert json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["settings"]["encoding"] == "utf-16"

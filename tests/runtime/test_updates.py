@@ -281,6 +281,7 @@ def test_a_signature_is_checked_before_what_it_signs_is_inflated(tmp_path: Path)
         apply_patch(old, patch[:12] + sha256(body).digest() + body, trusted=mine)
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_answered_by_one_version(made: Path, bundle: Path) -> None:
     """Eight threads ask while patches come and go; items, scores and ids are those of one bundle, or of the other."""
     models = [Recommender.load(made / name) for name in ("old.bundle", "new.bundle")]

@@ -210,6 +210,7 @@ print(kill_at)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.slow
 def test_killed_at_any_write_the_same_call_goes_on(tmp_path: Path) -> None:
     """Also while it writes its first checkpoint, when there is nothing yet to go on from."""
     command = [sys.executable, "-c", KILLED_AT_EVERY_WRITE, str(tmp_path)]

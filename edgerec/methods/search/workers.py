@@ -10,6 +10,8 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -109,7 +111,8 @@ class Processes:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._function, self._shared), daemon=True)
-        process.start()
+        with _interrupts_held():
+            process.start()
         theirs.close()
         self._running[ours] = process
 
@@ -150,6 +153,23 @@ class Processes:
         for process in self._running.values():
             process.join()
         self._running.clear()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back: a process that starts meanwhile never sees it, and this one gets it afterwards.
+
+    Without it a worker that still imports its modules would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it would let signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, function: Function, shared: Any) -> None:

@@ -195,6 +195,7 @@ def test_a_link_that_drops(own_phone: Callable[..., Phone], bundle: Path) -> Non
             device.run({**LONG, "bundle": place})
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(own_phone: Callable[..., Phone], bundle: Path) -> None:
     own_phone(disk="8m")
     with Adb() as device:

@@ -68,7 +68,7 @@ def library_files() -> Files:
     return files
 
 
-@pytest.fixture(params=["onnxruntime-web", "onnxruntime-node"])
+@pytest.fixture(params=["onnxruntime-web", pytest.param("onnxruntime-node", marks=pytest.mark.slow)])
 def runtime(ready: None, request: pytest.FixtureRequest) -> Path:
     """The module of an onnxruntime for Node."""
     if request.param == "onnxruntime-node":

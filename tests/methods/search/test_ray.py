@@ -19,8 +19,8 @@ from tests.methods.search.tasks import met, product, refuse, stumble
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("ray", reason="needs the extra ray")
-# Ray's own code warns of what it does itself.
-pytestmark = pytest.mark.filterwarnings("ignore")
+# Ray's own code warns of what it does itself; a cluster takes seconds to start.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,7 +66,6 @@ def test_errors_come_back(cluster: str) -> None:
         list(workers.answers([0]))
 
 
-@pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
     """To the bit: what trains there is one thread on the same machine."""
     wanted: dict[str, Any] = {
@@ -84,7 +83,6 @@ def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
     assert np.array_equal(there.items.dense(), here.items.dense())
 
 
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named() -> None:
     with pytest.raises(WorkerError, match="ray start --head"):
         pool("ray://127.0.0.1:1", product, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.errors import DataError, UnsupportedError, WorkerError
-from edgerec.methods.search.workers import parse_workers, pool
+from edgerec.methods.search.workers import Processes, parse_workers, pool
 from tests.methods.search.tasks import die, product, refuse, stumble
 
 
@@ -51,6 +52,21 @@ def test_other_errors_and_deaths_are_named() -> None:
     with pool(2, die, None) as made, pytest.raises(WorkerError, match=r"killed by SIGKILL.*--resume"):
         list(made.answers([0, 1, 2]))
     assert not multiprocessing.active_children()
+
+
+def test_workers_that_still_start_do_not_see_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Processes._start
+
+    def interrupted(self: Processes) -> None:
+        start(self)
+        for child in multiprocessing.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGINT)
+
+    monkeypatch.setattr(Processes, "_start", interrupted)
+    with pool(2, product, 3) as made:
+        assert {number: value for number, (value, _) in made.answers([1, 2])} == {0: 3, 1: 6}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "ray://host", "rays", "ray://host:port", ""])
