@@ -103,6 +103,7 @@ def test_instructions_are_no_milliseconds(counted: Result) -> None:
     assert not any("Milliseconds" in group for group in groups)
 
 
+@pytest.mark.slow
 def test_instructions_are_called_so_wherever_people_look(
     counted: Result, results: list[Result], tmp_path: Path
 ) -> None:

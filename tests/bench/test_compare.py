@@ -85,6 +85,7 @@ def test_two_real_runs_of_a_bundle_agree_within_5_percent_or_are_not_called_the_
         assert change.verdict != SAME or 1 / 1.05 <= change.interval.ratio <= 1.05
 
 
+@pytest.mark.slow
 def test_runs_of_the_same_bundle_agree_or_are_unstable(made: Made) -> None:
     """At any noise: the same within 5 %, or no verdict; a false alarm no more often than 95 % allow."""
     said: list[str] = []

@@ -25,6 +25,8 @@ from edgerec_devices.agent.profile import summary
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ALL = "plain dense, no prepacking", "mixed fp32", "mixed int8", "ell fp32", "csc int8", "csr int8", "usearch exact"
 
@@ -38,7 +40,6 @@ def result() -> ScaleResult:
         return compare(6000, dimensions=16, users=50, rounds=2, only=ALL)
 
 
-@pytest.mark.slow
 def test_every_exact_contender_answers_with_numpys_best(result: ScaleResult) -> None:
     assert [one.name for one in result.contenders][:2] == ["plain dense ONNX", "plain dense, no prepacking"]
     shares = {one.name: one.same_top for one in result.contenders}
@@ -46,7 +47,6 @@ def test_every_exact_contender_answers_with_numpys_best(result: ScaleResult) -> 
     assert min(shares.values()) > 0.8
 
 
-@pytest.mark.slow
 def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult) -> None:
     by_name = {one.name: one for one in result.contenders}
     mixed = by_name["EdgeRec mixed fp32"]
@@ -55,7 +55,6 @@ def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult
     assert result.share(mixed) == (mixed.nbytes - mixed.excluded_nbytes) / (4 * 16 * 6050)
 
 
-@pytest.mark.slow
 def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
     baseline, other = result.contenders[0], result.contenders[1]
     pairs = zip(baseline.measured.each(), other.measured.each(), strict=True)
@@ -64,7 +63,6 @@ def test_a_ratio_is_of_one_round(result: ScaleResult) -> None:
     assert result.ratios(baseline) == [1, 1]
 
 
-@pytest.mark.slow
 def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult) -> None:
     for one in result.contenders:
         assert (one.score_ms(1000) is not None) == (one.kind == "bundle")
@@ -148,7 +146,6 @@ def test_growth_shows_every_size(result: ScaleResult) -> None:
     assert markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
 
 
-@pytest.mark.slow
 def test_a_growth_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
     monkeypatch.setattr(scale_contenders, "CALLS", 5)

@@ -46,6 +46,7 @@ def test_a_sustained_load_is_watched_each_second_and_once(everything: Result) ->
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux tells what is in its page cache")
+@pytest.mark.slow
 def test_a_load_is_cold_or_says_why_it_is_not(everything: Result) -> None:
     for process in everything.measured.processes:
         assert (process.cold is None) == (process.warm_because is not None)

@@ -65,6 +65,7 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
         measure(Checkout(tmp_path))
 
 
+@pytest.mark.slow
 def test_every_subject_is_found_here_and_these_are_short() -> None:
     figures = measure(Checkout(ROOT))
     assert set(figures["subjects"]) == set(SUBJECTS)

@@ -206,6 +206,7 @@ def test_a_disk_that_is_full(own_phone: Callable[..., Phone], bundle: Path) -> N
     assert not left.strip()
 
 
+@pytest.mark.slow
 def test_a_device_without_sha256sum(own_phone: Callable[..., Phone], bundle: Path) -> None:
     """What is there is told by its size."""
     phone = own_phone(without="sha256sum")

@@ -100,6 +100,7 @@ def test_it_is_small() -> None:
     assert sum(path.stat().st_size for path in ours) < MOST_BYTES_IN_ALL
 
 
+@pytest.mark.slow
 def test_damaged_bundles_are_refused_by_named_errors(runtime: Path) -> None:
     told = node(HERE / "mutate.mjs", LIBRARY, runtime, FOLDER, "1", "80")
     said = json.loads(told)

@@ -36,6 +36,7 @@ def learnt() -> SAC:
     return agent
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_action_of_each_state(learnt: SAC) -> None:
     states = np.random.default_rng(1).uniform(-0.9, 0.9, (200, 2)).astype(np.float32)
     assert np.abs(learnt.act(states) - best(states)).max() < 0.15
