@@ -233,7 +233,7 @@ def job_of(
         user_table=users,
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
-        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None)
+        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None, request.precision)
         + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
         seed=request.options.seed,
         fit=fit,

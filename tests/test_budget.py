@@ -202,6 +202,7 @@ def test_overhead_counts_ids_in_their_narrowest_type() -> None:
     assert bundle_overhead(np.arange(300), np.arange(200)) == fixed + 600 + 200
     text, weights, popular = 4 + 12, 8, 4
     assert bundle_overhead(np.array(["a", "bé"]), None) == fixed + text + weights + popular
+    assert bundle_overhead(np.array(["a", "bé"]), None, "int4") == fixed + text + weights / 4 + popular
 
 
 def test_sizes_in_bytes_are_read() -> None:

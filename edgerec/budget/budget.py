@@ -11,6 +11,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from edgerec.budget.positions import PREFIX, Positions
+from edgerec.budget.precision import BITS_PER_VALUE
 from edgerec.errors import BudgetError
 
 BudgetKind = Literal["share", "bytes", "bytes_per_row", "parameters"]
@@ -163,19 +164,21 @@ MOST_POPULAR = 1000
 Nobody scrolls past them without selecting one, and at a million items a ranking of all would take 4 MB."""
 
 
-def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None) -> int:
+def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None, precision: str = "fp32") -> int:
     """Return an upper bound of the bytes of a default bundle outside its table values and blocks.
 
     Args:
         item_ids: (n_items,) raw ids.
-        user_ids: (n_users,) raw ids, or None for a bundle without users: each item then has a history weight of
-            4 bytes, and the most popular are ranked.
+        user_ids: (n_users,) raw ids, or None for a bundle without users: each item then has a history weight, and the
+            most popular are ranked.
+        precision: of the values. A history weight has a byte with integers, and 4 with floats.
     """
     sides = [item_ids] if user_ids is None else [item_ids, user_ids]
     fixed = FIXED_OVERHEAD + sum(map(_id_bytes, sides))
     if user_ids is not None:
         return fixed
-    return fixed + 4 * item_ids.size + (2 if item_ids.size <= 1 << 16 else 4) * min(item_ids.size, MOST_POPULAR)
+    weight = 4 if BITS_PER_VALUE[precision] >= 16 else 1
+    return fixed + weight * item_ids.size + (2 if item_ids.size <= 1 << 16 else 4) * min(item_ids.size, MOST_POPULAR)
 
 
 def _id_bytes(ids: NDArray[Any]) -> int:

@@ -98,7 +98,14 @@ class BundleRequest:
                 # Users are not scored, so one scale would save no time.
                 scales = "table" if scored and request.precision == "int8" else "block"
             return TableRequest(
-                table, request.precision, id_order(ids), scales, scored, share=share, widths=widths.get(name, ())
+                table,
+                request.precision,
+                id_order(ids),
+                scales,
+                scored,
+                share=share,
+                widths=widths.get(name, ()),
+                scale_type="uint8" if request.compact else "float16",
             )
 
         scored = source.scorer is None  # a scorer looks rows up
@@ -155,7 +162,11 @@ class Draft:
         self.encoder: StoredEncoder | None = None
         if self.users is None and source.encoder is not None:
             encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
-            self.encoder = stored_encoder(encoder, self.items.order, self.items.d)
+            previous_top = None if request.previous is None else request.previous.weight_top
+            compact = request.compact and self.items.is_integer
+            self.encoder = stored_encoder(
+                encoder, self.items.order, self.items.d, compact=compact, previous_top=previous_top
+            )
         self.scorer = None if source.scorer is None else StoredScorer(source.scorer)
         self._avoids_squares = self.skips_blocks() and self.items.precision == "fp32" and needs_care(source, request)
         self._lookup_is_expensive = not bundle_request.items_layout.scores_rows and self.lookup is None

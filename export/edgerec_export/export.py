@@ -93,6 +93,7 @@ def export(
     scales: str = "auto",
     user_scales: str | None = None,
     rotate: bool = True,
+    compact: bool = True,
     like: str | Path | None = None,
     calibration: str | Path | None = None,
     sign: str | Path | None = None,
@@ -129,6 +130,8 @@ def export(
         user_scales: the same for the user table; None for the value of `scales`.
         rotate: multiply both tables by the same orthogonal matrix before values are rounded to integers, in the layouts
             dense and mixed. Scores stay the same, and codes lose less of them; see `edgerec_export.layouts.rotation`.
+        compact: with integer precisions, store row scales and the weights of histories in a byte each, within 2.5 % of
+            all that are at least a hundredth of the largest; False for float16 and float32.
         like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
             old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
@@ -167,6 +170,7 @@ def export(
         scales=scales,
         user_scales=user_scales,
         rotate=rotate,
+        compact=compact,
         like=like,
         calibration=calibration,
         sign=sign,

@@ -35,6 +35,7 @@ class ExportRequest:
     scales: str = "auto"
     user_scales: str | None = None
     rotate: bool = True
+    compact: bool = True
     like: str | Path | None = None
     calibration: str | Path | None = None
     sign: str | Path | None = None
@@ -88,6 +89,7 @@ class ExportRequest:
             scales=previous.scaled,
             user_scales=previous.users_scaled,
             rotate=bool(previous.rotation),
+            compact=previous.compact,
             users=self.users and "users" in previous.parts,
             titles=self.titles or "titles" in previous.parts,
             similar="similar" in previous.parts if self.similar is None else self.similar,

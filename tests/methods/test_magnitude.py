@@ -143,7 +143,7 @@ def test_a_budget_in_bytes_pays_for_positions(
     tables = tables_of(train(interactions, budget=budget, **wanted))
     rows, values = (sum(getattr(table, name) for table in tables) for name in ("n_rows", "n_values"))
     users = interactions.user_ids if backbone == "ials" else None
-    reserved = bundle_overhead(interactions.item_ids, users) + 2 * BLOCK_OVERHEAD
+    reserved = bundle_overhead(interactions.item_ids, users, precision) + 2 * BLOCK_OVERHEAD
     limit = 17 * rows if budget == "17B/row" else 15 * 1024 - reserved
     of_value = 4 if precision == "fp32" else 1
 

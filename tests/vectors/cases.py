@@ -40,6 +40,7 @@ class Case:
         signed: by the trusted key.
         group_rows: rows of a run at least; a real bundle has 32,768 or more.
         rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
+        compact: row scales and weights have a byte each.
         wrong: it is asked with what is no id and no vector, which every runtime refuses.
     """
 
@@ -53,6 +54,7 @@ class Case:
     group_rows: int = GROUP_ROWS
     rows_a_step: int = ROWS_A_STEP
     wrong: bool = False
+    compact: bool = False
 
     @property
     def has_users(self) -> bool:
@@ -89,6 +91,8 @@ def cases() -> Iterator[Case]:
     whole = ExportRequest("dense", "fp32", similar=True)
     yield Case("wrong-numbers", whole, n_items=20, wrong=True)
     yield Case("wrong-texts", whole, "ials", "str", n_items=20, wrong=True)
+    yield Case("bytes-int4", ExportRequest("mixed", "int4", scales="row", similar=True), "linear", compact=True)
+    yield Case("bytes-int8", ExportRequest("dense", "int8", scales="row", similar=True), compact=True)
 
 
 def source_of(case: Case, rng: np.random.Generator) -> Source:

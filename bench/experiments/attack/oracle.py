@@ -215,7 +215,7 @@ class Oracle:
 
     def scale(self, name: str, codes: Floats, blocks: Ints, original: Floats | None) -> Side:
         """Multiply codes by the constants of the graphs that fit the original values best."""
-        rows = self.section(name + "s").astype(np.float64) if self.has(name + "s") else np.ones(len(codes))
+        rows = self.of_rows(name + "s") if self.has(name + "s") else np.ones(len(codes))
         step = np.zeros(len(codes))
         groups = np.zeros_like(blocks) if self.has(name + "s") else blocks
         if original is None:
@@ -233,13 +233,24 @@ class Oracle:
             step[here] = near[0] * rows[here]
         return Side(codes * step[:, None], blocks, step, True)
 
+    def of_rows(self, name: str) -> Floats:
+        """Return numbers of rows, up to a factor: bytes stand for their fourth powers."""
+        stored = self.section(name)
+        numbers: Floats = stored.astype(np.float64) ** (4 if stored.dtype == np.uint8 else 1)
+        return numbers
+
+    def weights(self) -> Floats:
+        """Return the weights of items in a history."""
+        top = self.manifest["encoder"].get("weight_top")
+        return self.of_rows("w") if top is None else self.of_rows("w") * top / 2.0**32
+
     def history(self, rows: Ints) -> Floats:
         """Return the (d,) vector of a history of distinct item rows, before it is quantised."""
         encoder, table = self.manifest["encoder"], self.items.values
         if not len(rows):
             return np.zeros(self.manifest["d"])
         if encoder["kind"] == "linear":
-            summed: Floats = self.section("w").astype(np.float64)[rows] @ table[rows] / len(rows) ** encoder["power"]
+            summed: Floats = self.weights()[rows] @ table[rows] / len(rows) ** encoder["power"]
             if encoder["matrix"]:
                 summed = summed @ self.section("m").astype(np.float64)
             return summed + self.section("b").astype(np.float64) if encoder["bias"] else summed
@@ -250,7 +261,7 @@ class Oracle:
     def summed(self, rows: Ints) -> Floats:
         """Return the sums of the magnitudes that the values of a linear encoder's vector are made of."""
         encoder = self.manifest["encoder"]
-        parts: Floats = np.abs(self.section("w").astype(np.float64)[rows]) @ np.abs(self.items.values[rows])
+        parts: Floats = np.abs(self.weights()[rows]) @ np.abs(self.items.values[rows])
         parts = parts / len(rows) ** encoder["power"]
         if encoder["matrix"]:
             parts = parts @ np.abs(self.section("m").astype(np.float64))

@@ -6,7 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgerec.tables.paging import forget_pages
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
     FARTHEST,
+    FARTHEST_BYTE,
     LARGEST,
     NO_VALUE,
     ONE,
@@ -25,8 +26,11 @@ from edgerec_export.values import (
     TINY,
     Block,
     Coder,
+    byte_top,
     chunks,
+    from_bytes,
     is_integer,
+    to_bytes,
 )
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
@@ -112,7 +116,8 @@ class TablePlan(ABC):
         blocks: blocks of the flat vector of values, in row order; raw ids ascend inside each block.
         order: (n_rows,) the table's row number of each row of the bundle.
         d: dimensions of a decoded row.
-        scaled: the unit that has one scale, for integers: 'table', 'block', or 'row' (float16 in section 's').
+        scaled: the unit that has one scale, for integers: 'table', 'block', or 'row' (in section 's').
+        scale_type: dtype of row scales: float16, or uint8 as `values.to_bytes` writes them.
     """
 
     layout: str
@@ -120,6 +125,7 @@ class TablePlan(ABC):
     order: NDArray[np.int64]
     d: int
     scaled: str = "table"
+    scale_type: str = field(default="float16", kw_only=True)
 
     leading: ClassVar[bool] = True
     """True if the stored values of a row are its first dimensions."""
@@ -166,7 +172,7 @@ class TablePlan(ABC):
         """Return dtype and shape of every array of the table."""
         own: Sections = {"": (STORED[self.precision], (sum(block.stored for block in self.blocks) + 1,))}
         if self.scaled == "row" and self.is_integer:
-            own["s"] = ("float16", (self.n_rows,))
+            own["s"] = (self.scale_type, (self.n_rows,))
         return own
 
     def block_groups(self) -> list[BlockGroup]:
@@ -216,7 +222,7 @@ class TablePlan(ABC):
         if not self.is_integer:
             return np.ones(len(places), np.float32)
         if scales.blocks is None:
-            return arrays["s"][places].astype(np.float32) * scales.top
+            return self._read_scales(arrays["s"][places], scales.top)
         return scales.blocks[self.block_of(places) if len(scales.blocks) > 1 else np.zeros(len(places), np.int64)]
 
     def value_starts(self) -> list[int]:
@@ -234,11 +240,9 @@ class TablePlan(ABC):
                 rows = rows_of(places[part], block)
                 values: NDArray[Any] = rows.values
                 if "s" in out:
-                    steps = np.maximum(coder.row_scales(values, block.precision) / top, SMALLEST_HALF).astype(
-                        np.float16
-                    )
+                    steps = self._stored_scales(coder.row_scales(values, block.precision), top)
                     out["s"][block.first + part.start : block.first + part.stop] = steps
-                    values = coder.codes(values, steps.astype(np.float32) * top, block.precision)
+                    values = coder.codes(values, self._read_scales(steps, top), block.precision)
                 elif self.is_integer:
                     values = coder.codes(values, scales[number % len(scales)], block.precision)
                 put(block, part.start, values, rows)
@@ -274,7 +278,22 @@ class TablePlan(ABC):
                 values = rows_of(places[part], block).values
                 largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
         previous = None if coder.previous is None else coder.previous.top
-        return np.float32(largest) if previous is None or largest > previous * FARTHEST else previous
+        in_bytes = self.scale_type == "uint8"
+        if previous is not None and largest <= previous * (FARTHEST_BYTE if in_bytes else FARTHEST):
+            return previous
+        return byte_top(largest) if in_bytes else np.float32(largest)
+
+    def _stored_scales(self, scales: NDArray[np.float32], top: np.float32) -> NDArray[Any]:
+        if self.scale_type == "uint8":
+            return to_bytes(scales, top)
+        stored: NDArray[np.float16] = np.maximum(scales / top, SMALLEST_HALF).astype(np.float16)
+        return stored
+
+    def _read_scales(self, stored: NDArray[Any], top: np.float32) -> NDArray[np.float32]:
+        if self.scale_type == "uint8":
+            return from_bytes(stored, top)
+        scales: NDArray[np.float32] = stored.astype(np.float32) * top
+        return scales
 
     def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the (len(places),) block number of each row."""

@@ -95,7 +95,9 @@ class Csr:
     def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
         counts = request.counts[request.rows_by_id]
         block = _csr_block(len(counts), int(counts.sum()), request.d, request.precision)
-        return CsrPlan(self.name, (block,), request.rows_by_id, request.d, request.scales, counts)
+        return CsrPlan(
+            self.name, (block,), request.rows_by_id, request.d, request.scales, counts, scale_type=request.scale_type
+        )
 
 
 def _csr_block(rows: int, n_values: int, d: int, precision: str) -> Block:

@@ -190,4 +190,6 @@ def _block_plan(name: str, request: TableRequest, variant: LayoutVariant) -> Blo
         rows_by_id=request.rows_by_id,
         reach=ReachEstimate(request.lengths, math.sqrt) if request.is_large and name == Mixed.name else None,
     )
-    return BlockPlan(name, blocks, order, request.d, request.scales, by_column=request.scored)
+    return BlockPlan(
+        name, blocks, order, request.d, request.scales, scale_type=request.scale_type, by_column=request.scored
+    )

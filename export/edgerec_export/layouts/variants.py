@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
@@ -66,6 +66,7 @@ class TableRequest:
         precision: of the values.
         rows_by_id: (n_rows,) row numbers in ascending order of their ids, which is the order inside a block.
         scales: the unit that has one scale, for integers: 'table', 'block' or 'row'.
+        scale_type: dtype of row scales, as of `TablePlan`.
         scored: True if all rows are scored for each user, False if rows are only looked up.
         d: dimensions of a decoded row; the default is no limit.
         share: the allocation of a byte budget; None to store whole rows. A row stores more values than allocated if its
@@ -77,6 +78,7 @@ class TableRequest:
     precision: str
     rows_by_id: NDArray[np.int64]
     scales: str = "table"
+    scale_type: str = field(default="float16", kw_only=True)
     scored: bool = True
     d: int = 1 << 30
     share: TableAllocation | None = None
@@ -341,7 +343,7 @@ class ByCount:
             rows_by_id=request.rows_by_id,
             reach=reach if self.skips_blocks else None,
         )
-        return self.planned(self.name, blocks, order, request.d, request.scales)
+        return self.planned(self.name, blocks, order, request.d, request.scales, scale_type=request.scale_type)
 
 
 def _norm_of_largest(count: int, of: int) -> float:

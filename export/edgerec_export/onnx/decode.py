@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.values import ONE, STORED, ZERO, ZERO4, Block, is_integer
+from edgerec_export.values import BYTE_POWER, ONE, STORED, ZERO, ZERO4, Block, is_integer
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ def centred(g: Graph, codes: Name, zero: int = ZERO) -> Name:
     return g.op("DequantizeLinear", codes, g.constant(1.0, "float32"), g.constant(zero, "uint8"))
 
 
+def row_numbers(g: Graph, stored: Name, dtype: str, top: np.float32) -> Name:
+    """Add stored numbers of rows as float32: shares of `top` in float16, or the bytes of `values.to_bytes`."""
+    numbers = g.cast(stored, "float32")
+    if dtype == "uint8":
+        for _ in range(2):
+            numbers = g.op("Mul", numbers, numbers)
+        top = top / BYTE_POWER
+    return g.op("Mul", numbers, g.constant(top, "float32"))
+
+
 @dataclass(frozen=True)
 class Flat:
     """The flat vector of a table in a graph.
@@ -48,7 +58,7 @@ class Flat:
         offset: offset in the tables file in bytes.
         blocks: blocks of the vector.
         scales: (blocks,) float32 scales; None for floats.
-        row_scales: (rows,) float16 scales of rows; None without them.
+        row_scales: (rows,) float16 or uint8 scales of rows; None without them.
         top_scale: the factor of row scales.
     """
 
@@ -164,10 +174,10 @@ class Flat:
         """Add the [..., 1] float32 scale of each row [..., 1]; None for floats."""
         if self.row_scales is not None:
             table = g.table(self.name + "s", self.row_scales)
-            halves = g.op(
+            stored = g.op(
                 "Reshape", g.op("GatherElements", table, g.reshape(row, -1), axis=0), g.op("Shape", row), allowzero=1
             )
-            return g.op("Mul", g.cast(halves, "float32"), g.constant(self.top_scale, "float32"))
+            return row_numbers(g, stored, self.row_scales.dtype, self.top_scale)
         if self.scales is None:
             return None
         scale = self.per_block(g, self.scales, block, "float32")
@@ -182,11 +192,12 @@ class Flat:
         block = self.blocks[number]
         if self.row_scales is not None:
             some = slice(0, block.rows) if rows is None else rows
-            at = self.row_scales.offset + 2 * (block.first + some.start)
+            dtype = self.row_scales.dtype
+            at = self.row_scales.offset + np.dtype(dtype).itemsize * (block.first + some.start)
             name = f"{self.name}s{number}_{some.start}" if some.start else f"{self.name}s{number}"
-            part = Tensor(at, "float16", (some.stop - some.start,))
-            halves = g.cast(g.fresh(g.table(name, part)), "float32")
-            return g.op("Mul", scores, g.op("Mul", halves, g.constant(self.top_scale, "float32")))
+            part = Tensor(at, dtype, (some.stop - some.start,))
+            scales = row_numbers(g, g.fresh(g.table(name, part)), dtype, self.top_scale)
+            return g.op("Mul", scores, scales)
         if self.scales is None or len(self.scales) == 1:
             return scores
         return g.op("Mul", scores, g.constant(self.scales[number], "float32"))

@@ -18,8 +18,8 @@ from edgerec.budget import MOST_POPULAR
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.onnx.decode import DecodedRows, add_by_decoding
-from edgerec_export.values import TINY, chunks
+from edgerec_export.onnx.decode import DecodedRows, add_by_decoding, row_numbers
+from edgerec_export.values import FARTHEST_BYTE, TINY, byte_top, chunks, from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import Placed, Sections, TablePlan
@@ -49,7 +49,7 @@ class StoredEncoder(ABC):
     in_own_graph: bool
 
     @abstractmethod
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that are known before item rows are packed, by section."""
 
     def later_sections(self) -> Sections:
@@ -96,25 +96,39 @@ class StoredLinearEncoder(StoredEncoder):
 
     in_own_graph = False
 
-    def __init__(self, encoder: LinearEncoder, order: NDArray[np.int64], d: int) -> None:
-        """Store the weights in the row order of the bundle, and `d` dimensions; further ones meet only zeros."""
+    def __init__(
+        self, encoder: LinearEncoder, order: NDArray[np.int64], d: int, weight_top: np.float32 | None = None
+    ) -> None:
+        """Store the weights in the row order of the bundle, and `d` dimensions; further ones meet only zeros.
+
+        Args:
+            weight_top: the top of weights in a byte each (`values.to_bytes`); None for float32.
+        """
         self._power = encoder.power
         self._weights = encoder.weights[order].astype(np.float32)
+        self._stored_weights: NDArray[Any] = self._weights
+        self._weight_top = weight_top
+        if weight_top is not None:
+            self._stored_weights = to_bytes(self._weights, weight_top)
+            self._weights = from_bytes(self._stored_weights, weight_top)
         self._matrix = None if encoder.matrix is None else encoder.matrix[:d, :d].astype(np.float32)
         self._bias = None if encoder.bias is None else encoder.bias[:d].astype(np.float32)
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        arrays = {"w": self._weights, "m": self._matrix, "b": self._bias}
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {"w": self._stored_weights, "m": self._matrix, "b": self._bias}
         return {name: array for name, array in arrays.items() if array is not None}
 
     def describe(self) -> dict[str, Any]:
         parts = {"matrix": self._matrix is not None, "bias": self._bias is not None}
-        return {"kind": LinearEncoder.kind, "power": self._power, **parts}
+        top = {} if self._weight_top is None else {"weight_top": float(self._weight_top)}
+        return {"kind": LinearEncoder.kind, "power": self._power, **parts, **top}
 
     def add_vector(
         self, g: Graph, tensors: Mapping[str, Tensor], history: Name, present: Name, rows: DecodedRows
     ) -> Name:
         weight = g.op("Gather", g.table("w", tensors["w"]), history)
+        if self._weight_top is not None:
+            weight = row_numbers(g, weight, "uint8", self._weight_top)
         weight = g.op("Where", present, weight, g.constant(0.0, "float32"))
         vectors = rows.as_float(g)
         total = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weight, g.ints(1)), vectors), g.ints(1))
@@ -159,7 +173,7 @@ class StoredLeastSquaresEncoder(StoredEncoder):
         self._steps = steps_for(encoder.alpha)
         self._gram: NDArray[np.float64] | None = None
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         return {}
 
     def later_sections(self) -> Sections:
@@ -266,10 +280,21 @@ def popular_items(counts: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any
     return bundle_rows[best].astype(np.uint16 if order.size <= 1 << 16 else np.uint32)
 
 
-def stored_encoder(encoder: Encoder, order: NDArray[np.int64], d: int) -> StoredEncoder:
-    """Return the stored form of an encoder, for a bundle with rows in `order` and `d` dimensions."""
+def stored_encoder(
+    encoder: Encoder, order: NDArray[np.int64], d: int, *, compact: bool, previous_top: np.float32 | None
+) -> StoredEncoder:
+    """Return the stored form of an encoder, for a bundle with rows in `order` and `d` dimensions.
+
+    Args:
+        compact: store weights in a byte each, if none is negative.
+        previous_top: the top of weights of the older bundle that the export follows; None without one.
+    """
     if isinstance(encoder, LinearEncoder):
-        return StoredLinearEncoder(encoder, order, d)
+        largest, top = np.float32(encoder.weights.max(initial=0)), None
+        if compact and encoder.weights.min(initial=0) >= 0 and largest > 0:
+            follows = previous_top is not None and largest <= previous_top * FARTHEST_BYTE
+            top = previous_top if follows else byte_top(largest)
+        return StoredLinearEncoder(encoder, order, d, top)
     if isinstance(encoder, LeastSquaresEncoder):
         return StoredLeastSquaresEncoder(encoder, d)
     raise TypeError(f"no graph is known for an encoder of kind {encoder.kind}")

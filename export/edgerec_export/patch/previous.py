@@ -23,10 +23,13 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
-from edgerec_export.values import NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
+from edgerec_export.values import BYTE_POWER, NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
 """Sections with one number for each row, and the side of the rows."""
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+IN_BYTES = ("w", "is", "ls", "us")
+"""Sections that an integer bundle has in a byte for each row, unless it was exported with `compact=False`."""
 TEXTS = {"item_id": ("item_ids", "item"), "user_id": ("user_ids", "user"), "item_title": ("item_titles", "item")}
 """Sections of text and their side, by the stem of the section of offsets."""
 
@@ -158,6 +161,8 @@ class PreviousBundle:
         scales: scales of each table of integers.
         top_inverse_norm: the factor of stored inverse norms; None without `similar`.
         rotation: ends of the blocks of dimensions that are rotated; () without a rotation.
+        compact: True if row scales or weights of histories have a byte each, or if there are neither.
+        weight_top: the top of weights of histories in a byte each; None for other weights.
         parts: the optional parts of the bundle, out of 'users', 'titles', 'similar', 'lookup', 'ids'.
     """
 
@@ -170,6 +175,8 @@ class PreviousBundle:
     parts: frozenset[str]
     users_scaled: str | None = None
     rotation: tuple[int, ...] = ()
+    compact: bool = True
+    weight_top: np.float32 | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> PreviousBundle:
@@ -211,6 +218,8 @@ class PreviousBundle:
             frozenset(name for name, is_there in there.items() if is_there),
             _by_row(scales, "u") if _by_row(scales, "i") is None else None,
             _rotation(bundle, manifest),
+            all(sections[name].dtype == "uint8" for name in IN_BYTES if name in sections),
+            _weight_top(bundle, manifest),
         )
 
 
@@ -220,6 +229,14 @@ def _rotation(bundle: Bundle, manifest: dict[str, Any]) -> tuple[int, ...]:
     if not isinstance(found, list) or not all(type(one) is int and 0 < one <= bundle.manifest.d for one in found):
         raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'rotation'; export it again")
     return tuple(sorted(set(found)))
+
+
+def _weight_top(bundle: Bundle, manifest: dict[str, Any]) -> np.float32 | None:
+    """Return the top of weights of histories in a byte each. Raises BundleError if the manifest's entry is invalid."""
+    found = (manifest["encoder"] or {}).get("weight_top")
+    if found is not None and not (type(found) in (int, float) and 0 < found <= LARGEST_FLOAT):
+        raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'weight_top'; export it again")
+    return None if found is None else np.float32(found)
 
 
 def _by_row(scales: dict[str, PreviousScales], name: str) -> str | None:
@@ -249,7 +266,9 @@ class _Graphs:
         """Return the scales of a table, by the section of its values."""
         score = self._graph("score")
         if name + "s" in self._sections:
-            return PreviousScales(blocks, None, np.float32(score.factor_of(name + "s")))
+            factor = np.float32(score.factor_of(name + "s"))
+            in_bytes = self._bundle.manifest.sections[name + "s"].dtype == "uint8"
+            return PreviousScales(blocks, None, factor * BYTE_POWER if in_bytes else factor)
         if name == "i" and ("l" in self._sections or (not blocks and self._bundle.manifest.layout == "csc")):
             scales = self._graph("recommend").last_factor()  # one for all, applied to the best scores
         else:
@@ -301,6 +320,8 @@ class _Graph:
             if not reached & set(node.input):
                 continue
             others = [name for name in node.input if name in self._constants]
+            if node.op_type == "Mul" and not others:  # the fourth power of bytes
+                reached |= set(node.output)
             if node.op_type == "Mul" and others and self._constants[others[0]].dtype == np.float32:
                 return float(self._constants[others[0]])
             if node.op_type in ("GatherElements", "Reshape", "Cast", "Unsqueeze"):

@@ -1,0 +1,101 @@
+"""Quality of small bundles without users, whose numbers of rows take a byte each or more.
+
+usage: python -m bench.experiments.compact [--data ml-1m,amazon-beauty] [--runs FOLDER] [--out result.json]
+
+Tables have 64 dimensions, the split is random 80/20 per user with seed 0. Each is exported without users, with
+`--precision auto --fit` to each size, which is given in bytes an item, ids, graphs and manifest included; NDCG@20 is of
+a bundle's own answers on the test part.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.experiments.harness import Figures, experiment
+from edgerec.api import train
+from edgerec.console import messages, print_table
+from edgerec.data import Interactions, load_data
+from edgerec.errors import BudgetError
+from edgerec.measure import evaluate
+from edgerec.runtime import Recommender
+from edgerec.training import Run
+from edgerec_export import export, from_run
+
+SPLIT = "random:80/20"
+COLUMNS = ("data", "backbone", "bytes at most", "more than a byte", "NDCG@20", "a byte", "NDCG@20")
+
+
+def measure(interactions: Interactions, run: Run, max_bytes: int) -> dict[str, Any]:
+    """Return the form, bytes and NDCG@20 of a run's bundles within a size, with and without numbers in a byte."""
+    row: dict[str, Any] = {"max_bytes": max_bytes}
+    for name, compact in (("before", False), ("compact", True)):
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                done = export(
+                    from_run(run),
+                    Path(scratch, "b"),
+                    precision="auto",
+                    fit=True,
+                    max_bytes=max_bytes,
+                    users=False,
+                    compact=compact,
+                    verify=False,
+                )
+            except BudgetError:
+                row[name] = None
+                continue
+            found = evaluate(Recommender.load(done.folder), interactions)
+            draft = done.chosen.draft
+            form = f"{draft.request.layout} {'+'.join(sorted(draft.precisions()))}"
+        row[name] = {"form": form, "bytes": done.nbytes, "ndcg@20": found["ndcg@20"]}
+    return row
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Format a row as table cells."""
+    found = [row["data"], row["backbone"], f"{row['max_bytes']:,}"]
+    for name in ("before", "compact"):
+        one = row[name]
+        found += ["does not fit", ""] if one is None else [one["form"], f"{one['ndcg@20']:.4f}"]
+    return found
+
+
+@experiment("compact")
+@click.option("--data", default="ml-1m,amazon-beauty", show_default=True, help="Data sets, separated by commas.")
+@click.option("--backbones", default="svd,ials", show_default=True, help="Backbones, separated by commas.")
+@click.option("--sizes", default="13.3,17.7,26.6", show_default=True, help="Bytes an item, separated by commas.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
+@click.option("--threads", default=2, show_default=True, help="Threads of training.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
+)
+def main(data: str, backbones: str, sizes: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
+    """Train, export within each size, and compare the quality of the bundles' answers."""
+    rows: list[dict[str, Any]] = []
+    for name in data.split(","):
+        interactions = load_data(name)
+        for backbone in backbones.split(","):
+            run = train(
+                interactions,
+                backbone=backbone,
+                method="dense",
+                dimensions=dimensions,
+                split=SPLIT,
+                threads=threads,
+                out=None if runs is None else runs / f"{Path(name).name}-{backbone}",
+                resume=True,
+            )
+            about = {"data": Path(name).name, "backbone": backbone}
+            for size in sizes.split(","):
+                rows.append(about | measure(interactions, run, round(float(size) * interactions.n_items)))
+                messages.print(", ".join(cells(rows[-1])), markup=False)
+    print_table(f"NDCG@20, {SPLIT}, d={dimensions}, without users", COLUMNS, [cells(row) for row in rows])
+    return {"split": f"{SPLIT}, seed 0", "rows": rows}
+
+
+if __name__ == "__main__":
+    main()
