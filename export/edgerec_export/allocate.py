@@ -1,7 +1,7 @@
 """Allocation of a byte budget to the dimensions of rows, and their bits, by the rate and distortion of scores.
 
-The distortion of a table is the mean squared error of its scores: with G the mean of u u' over the other side's rows
-(`values.gram`), dropping dimension j of row v costs v_j^2 G_jj, and storing it with step D costs D^2 / 12 * G_jj
+The distortion of a table is the mean squared error of its scores: with w_j the weight of a value's squared error
+(`importance`), dropping dimension j of row v costs v_j^2 w_j, and storing it with step D costs D^2 / 12 * w_j
 (dimensions taken as uncorrelated). Each row minimises distortion + lambda * bytes, with the lambda that spends the
 budget, which is a point of the same slope on the rate-distortion curve of each row (Shoham and Gersho 1988).
 """
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
+from edgerec_export.importance import Importance, item_importance, user_importance
 from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
-from edgerec_export.values import BYTES, LARGEST, chunks, gram
+from edgerec_export.values import BYTES, LARGEST, chunks
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40
@@ -90,10 +91,8 @@ def _multiplied(table: Table, matrix: NDArray[np.float64]) -> DenseTable:
 class _RateCurves:
     """The curves of distortion against bytes of one table."""
 
-    def __init__(self, table: Table, other: Table | None, precisions: Sequence[str]) -> None:
-        self._table, self._precisions = table, tuple(precisions)
-        weight = np.ones(table.d) if other is None else np.diag(gram(other))
-        self._weight = (weight / table.n_rows).astype(np.float32)
+    def __init__(self, table: Table, importance: Importance, precisions: Sequence[str]) -> None:
+        self._table, self._importance, self._precisions = table, importance, tuple(precisions)
         self._most = _most(table)
         self.widest = int(self._most.max())
 
@@ -108,10 +107,11 @@ class _RateCurves:
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
             values = self._table.rows(np.arange(part.start, part.stop))
-            energy = np.square(values) * self._weight
+            weight = self._importance.by_value(part)
+            energy = np.square(values) * weight
             tail = energy.sum(1, keepdims=True) - np.cumsum(energy, axis=1)
             largest = np.abs(values).max(1, keepdims=True)
-            spent = np.cumsum(self._weight)
+            spent = np.cumsum(weight, axis=1)
             best = np.full(len(values), np.inf)
             for number, precision in enumerate(self._precisions):
                 step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
@@ -145,9 +145,9 @@ def allocate(
         width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
     """
     source = near_one(source)
-    sides = [_RateCurves(source.items, source.users, precisions)]
+    sides = [_RateCurves(source.items, item_importance(source), precisions)]
     if users and source.users is not None:
-        sides.append(_RateCurves(source.users, source.items, precisions))
+        sides.append(_RateCurves(source.users, user_importance(source), precisions))
 
     def at(price: float) -> Allocation:
         shares = [side.share(price, width) for side in sides]
@@ -200,10 +200,11 @@ def pruned(source: Source, n_values: float) -> Source:
     near = near_one(source)
     effects: dict[str, NDArray[np.float32]] = {}
     protected: dict[str, NDArray[np.bool_]] = {}
-    for name, table in tables.items():
-        own, other = (near.items, near.users) if name == "items" else (near.users or near.items, near.items)
-        weight = np.ones(table.d) if other is None else np.diag(gram(other))
-        effect = np.square(own.dense()) * (weight / table.n_rows).astype(np.float32)
+    for name in tables:
+        own, importance = near.items, item_importance(near)
+        if name == "users" and near.users is not None:
+            own, importance = near.users, user_importance(near)
+        effect = np.square(own.dense()) * importance.by_value(slice(None))
         protected[name] = np.zeros(effect.shape, bool)
         protected[name][np.arange(len(effect)), effect.argmax(1)] = True
         effects[name] = effect

@@ -16,6 +16,7 @@ from edgerec.errors import ExportError
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, is_text
+from edgerec_export.importance import item_importance, user_importance
 from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference
@@ -248,19 +249,20 @@ def distortion(draft: Draft, source: Source) -> float:
 
     It is computed on an even sample of the rows of large tables, without the product of both sides' errors.
     """
-    packed, items = packed_in_memory(draft), draft.rotated(source.items)
-    users = None if source.users is None else draft.rotated(source.users)
-    sides = [("i", items, users), ("u", users, items)]
-    total = 0.0
-    for name, table, other in sides:
+    packed, total = packed_in_memory(draft), 0.0
+    for name, table, of_side in (("i", source.items, item_importance), ("u", source.users, user_importance)):
         if name in packed.tables and table is not None:
+            rotated = draft.rotated(table)
+            importance = of_side(source)
+            if draft.rotation is not None:
+                importance = importance.turned(draft.rotation.matrix)
             stored = packed.tables[name]
             places = np.arange(0, table.n_rows, -(-table.n_rows // DISTORTION_ROWS))
             decoded = stored.rows(places).astype(np.float64)
-            error = table.rows(stored.plan.order[places]).astype(np.float64)
+            order = stored.plan.order[places]
+            error = rotated.rows(order).astype(np.float64)
             error[:, : decoded.shape[1]] -= decoded
-            weight = np.eye(table.d) if other is None else gram(other)
-            total += float(np.einsum("nd,de,ne->n", error, weight, error).mean())
+            total += importance.score_error(order, error) * table.n_rows / len(places)
     return total
 
 
