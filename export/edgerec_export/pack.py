@@ -16,7 +16,7 @@ from edgerec.errors import ExportError
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, is_text
-from edgerec_export.importance import item_importance, user_importance
+from edgerec_export.allocate import item_importance, user_importance
 from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference

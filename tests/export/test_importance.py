@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
 from edgerec_export import Source
-from edgerec_export.importance import ANSWERED, item_importance, user_importance
+from edgerec_export.allocate import ANSWERED, item_importance, user_importance
 
 N_ITEMS, N_USERS, D = 40, 30, 6
 RNG = np.random.default_rng(0)
