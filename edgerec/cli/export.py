@@ -284,6 +284,7 @@ def _show(
                 "density": done.chosen.density,
                 "peak_bytes": done.peak_bytes,
                 "rounded_to_zero": done.rounded_to_zero,
+                "similar_left_out": done.similar_left_out,
                 "cost": cost,
                 "truncation": truncated,
                 "users from histories": users,
@@ -296,6 +297,8 @@ def _show(
     total = f"{done.nbytes:,} ({format_bytes(done.nbytes)})"
     print_table(str(done.folder), ["part", "bytes"], [*rows, ["alignment", alignment], ["total", total]])
     _show_choice(done.chosen)
+    if done.similar_left_out:
+        say("similar items: left out to meet the limit; --similar keeps their graph and two bytes an item")
     if truncated is not None:
         say(f"truncated after training: {truncation_text(truncated)}")
     if users is not None:

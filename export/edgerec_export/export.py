@@ -54,6 +54,7 @@ class Export:
         peak_bytes: peak memory of one request above a bare session, in a fresh process; None without `max_rss`.
         rounded_to_zero: number of rows, by side ("item" and "user"), with values that are stored as zeros, since all
             are below a step of the codes or the smallest float; sides without such rows are left out.
+        similar_left_out: True if the graph of similar items was left out to meet a limit.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Export:
     chosen: Chosen
     peak_bytes: int | None = None
     rounded_to_zero: dict[str, int] = field(default_factory=dict)
+    similar_left_out: bool = False
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -256,7 +258,8 @@ def _export(source: Source, folder: Path, request: ExportRequest, signer: Signer
         lost = packed.rounded_to_zero(source, draft)
         _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
-    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost)
+    left_out = request.similar is None and not draft.request.similar and draft.scorer is None
+    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost, left_out)
 
 
 @contextlib.contextmanager

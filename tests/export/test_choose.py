@@ -184,7 +184,10 @@ def test_similar_items_ship_where_they_fit(tmp_path: Path) -> None:
     without = drafted(source, ExportRequest("mixed", similar=False)).nbytes()
     done = export(source, tmp_path / "tight", layout="mixed", max_bytes=without)
     assert "similar" not in read_manifest(done.folder).graphs
+    assert done.similar_left_out
+    assert not export(source, tmp_path / "asked", layout="mixed", similar=False).similar_left_out
     done = export(source, tmp_path / "whole", layout="mixed")
+    assert not done.similar_left_out
     model = Recommender.load(done.folder)
     answer = model.similar(source.item_ids[7].item(), k=5)
     rows = source.items.dense().astype(np.float64)
