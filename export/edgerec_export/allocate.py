@@ -24,6 +24,10 @@ from edgerec_export.values import BYTES, GRAM_ROWS, LARGEST, chunks, gram
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40
 """Maximum number of bisection steps for lambda."""
+LOWEST, HIGHEST = 1e-30, 1e30
+"""Range of lambda."""
+KEPT_BYTES = 1 << 28
+"""Size of a table's distortions that are kept from one lambda to the next."""
 ANSWERED = 0.5
 """Exponent of an item's interactions in its share of answers. With 0, 0.5 and 1 NDCG@20 of fitted bundles on ML-1M
 differs by .002 at most."""
@@ -176,6 +180,7 @@ class _RateCurves:
     def __init__(self, table: Table, importance: Importance, precisions: Sequence[str]) -> None:
         self._table, self._importance, self._precisions = table, importance, tuple(precisions)
         self._most = _most(table)
+        self._kept: dict[int, list[NDArray[np.float32]]] = {}
         self.widest = int(self._most.max())
 
     def share(self, price: float, width: int | None) -> TableAllocation:
@@ -185,24 +190,15 @@ class _RateCurves:
             price: the Lagrange multiplier lambda, the distortion that a byte is worth.
             width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
         """
-        n = self._table.n_rows
+        n, dimensions = self._table.n_rows, np.arange(self._table.d)
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
-            values = self._table.rows(np.arange(part.start, part.stop))
-            weight = self._importance.by_value(part)
-            energy = np.square(values) * weight
-            tail = energy.sum(1, keepdims=True) - np.cumsum(energy, axis=1)
-            largest = np.abs(values).max(1, keepdims=True)
-            spent = np.cumsum(weight, axis=1)
-            best = np.full(len(values), np.inf)
-            for number, precision in enumerate(self._precisions):
-                step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
-                lost = np.maximum(tail, 0) + np.square(step) / 12 * spent
-                cost = lost + price * BYTES[precision] * np.arange(1, self._table.d + 1)
-                most = self._most[part, None]
-                cost[np.arange(self._table.d) >= most] = np.inf
+            most = self._most[part, None]
+            best = np.full(len(most), np.inf)
+            for number, (precision, lost) in enumerate(zip(self._precisions, self._losses(part), strict=True)):
+                cost = lost + price * BYTES[precision] * (dimensions + 1)
                 if width is not None:
-                    cost[np.arange(self._table.d) < np.minimum(most, width) - 1] = np.inf
+                    cost[dimensions < np.minimum(most, width) - 1] = np.inf
                     cost[:, width:] = np.inf
                 size = cost.argmin(1)
                 here = np.take_along_axis(cost, size[:, None], 1)[:, 0]
@@ -215,40 +211,66 @@ class _RateCurves:
             nbytes += float(each.sum())
         return TableAllocation(sizes, self._precisions, which, distortion, nbytes)
 
+    def _losses(self, part: slice) -> list[NDArray[np.float32]]:
+        """Return the (n, d) distortion of each size of these rows, by precision; those of small tables are kept."""
+        if part.start in self._kept:
+            return self._kept[part.start]
+        values, weight = self._table.rows(np.arange(part.start, part.stop)), self._importance.by_value(part)
+        energy = np.square(values) * weight
+        tail = np.maximum(energy.sum(1, keepdims=True) - np.cumsum(energy, axis=1), 0)
+        largest, spent = np.abs(values).max(1, keepdims=True), np.cumsum(weight, axis=1)
+        losses = []
+        for precision in self._precisions:
+            step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
+            lost = tail + np.square(step) / 12 * spent
+            lost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
+            losses.append(lost)
+        if len(self._precisions) * 4 * self._table.n_rows * self._table.d <= KEPT_BYTES:
+            self._kept[part.start] = losses
+        return losses
 
-def allocate(
-    source: Source, precisions: Sequence[str], nbytes: float, *, users: bool, width: int | None = None
-) -> Allocation:
-    """Return the allocation of `nbytes` of values with the least distortion; each row gets one of the precisions.
 
-    The smallest allocation is returned if even that exceeds `nbytes`.
+class Allocator:
+    """Allocations of byte budgets to the rows of a source, each of which gets one of the precisions."""
 
-    Args:
-        width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
-    """
-    source = near_one(source)
-    sides = [_RateCurves(source.items, item_importance(source), precisions)]
-    if users and source.users is not None:
-        sides.append(_RateCurves(source.users, user_importance(source), precisions))
+    def __init__(self, source: Source, precisions: Sequence[str], *, users: bool) -> None:
+        """Prepare the allocations; `users` is True if the user table is in the bundle."""
+        source = near_one(source)
+        self._sides = [_RateCurves(source.items, item_importance(source), precisions)]
+        if users and source.users is not None:
+            self._sides.append(_RateCurves(source.users, user_importance(source), precisions))
+        self._bytes: dict[int | None, dict[float, float]] = {}
 
-    def at(price: float) -> Allocation:
-        shares = [side.share(price, width) for side in sides]
-        return Allocation(shares[0], shares[1] if len(shares) > 1 else None)
+    def within(self, nbytes: float, width: int | None = None) -> Allocation:
+        """Return the allocation of `nbytes` of values with the least distortion; the smallest if even that is larger.
 
-    if (whole := at(0.0)).nbytes <= nbytes:
-        return replace(whole, whole=width is None or all(side.widest <= width for side in sides))
-    low, high = 1e-30, 1.0
-    while (found := at(high)).nbytes > nbytes and high < 1e30:
-        low, high = high, high * 1e4
-    for _ in range(HALVINGS):
-        middle = float(np.sqrt(low * high))
-        if (here := at(middle)).nbytes > nbytes:
-            low = middle
-        else:
-            high, found = middle, here
-        if found.nbytes > 0.998 * nbytes or high / low < 1.001:
-            break
-    return found
+        Args:
+            width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
+        """
+        bytes_at = self._bytes.setdefault(width, {})
+
+        def at(price: float) -> Allocation:
+            shares = [side.share(price, width) for side in self._sides]
+            found = Allocation(shares[0], shares[1] if len(shares) > 1 else None)
+            bytes_at[price] = found.nbytes
+            return found
+
+        if bytes_at.get(0.0, 0.0) <= nbytes and (whole := at(0.0)).nbytes <= nbytes:
+            return replace(whole, whole=width is None or all(side.widest <= width for side in self._sides))
+        # Prices that other budgets needed narrow the search.
+        low = max((price for price, taken in bytes_at.items() if price and taken > nbytes), default=LOWEST)
+        high = min((price for price, taken in bytes_at.items() if taken <= nbytes), default=max(1.0, low))
+        while (found := at(high)).nbytes > nbytes and high < HIGHEST:
+            low, high = high, high * 1e4
+        for _ in range(HALVINGS):
+            if found.nbytes > 0.998 * nbytes or high / low < 1.001:
+                break
+            middle = float(np.sqrt(low * high))
+            if (here := at(middle)).nbytes > nbytes:
+                low = middle
+            else:
+                high, found = middle, here
+        return found
 
 
 def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocation:

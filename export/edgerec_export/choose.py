@@ -16,7 +16,7 @@ import numpy as np
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError, RangeError, UnsupportedError
-from edgerec_export.allocate import Allocation, allocate, cut, pruned, rotated
+from edgerec_export.allocate import Allocation, Allocator, cut, pruned, rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft, draft_within
 from edgerec_export.layouts import BLOCKED
@@ -271,8 +271,10 @@ def fit_blocks(
     Raises BudgetError if one value a row is too much.
     """
 
+    allocator = Allocator(source, precisions, users=request.users)
+
     def drafted(capacity: float) -> Drafted:
-        allocation = allocate(source, precisions, capacity, users=request.users)
+        allocation = allocator.within(capacity)
         return _drafted(source, calibration, request, limit, allocation)
 
     return _fit(source, _closest(drafted, limit))
@@ -290,14 +292,16 @@ def fit_dense(
         allocation = cut(source, precision, width, users=request.users)
         return _drafted(source, calibration, request, limit, allocation)
 
-    def in_part(width: int, capacity: float) -> Drafted:
-        allocation = allocate(source, precisions, capacity, users=request.users, width=width)
-        return _drafted(source, calibration, request, limit, allocation)
-
     *larger, smallest_precision = (partial(whole, precision) for precision in precisions)
     most = _widest(smallest_precision, source)
     if not larger:
         return _fit(source, smallest_precision(most))
+    allocator = Allocator(source, precisions, users=request.users)
+
+    def in_part(width: int, capacity: float) -> Drafted:
+        allocation = allocator.within(capacity, width)
+        return _drafted(source, calibration, request, limit, allocation)
+
     least = 1
     with contextlib.suppress(BudgetError):
         least = _widest(larger[0], source)

@@ -173,6 +173,7 @@ class Draft:
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
         self._fixed = self._reserve_sections()
+        self._nbytes: int | None = None
 
     def plans(self) -> dict[str, TablePlan]:
         """Return every planned table, by the name of its section of values in the tables file.
@@ -353,6 +354,12 @@ class Draft:
 
     def nbytes(self) -> int:
         """Return the bytes of the whole bundle, an upper bound: equal scales are stored once, and take fewer bytes."""
+        if self._nbytes is None:
+            self._nbytes = self._tables.nbytes + self._placeholder_bytes()
+        return self._nbytes
+
+    def _placeholder_bytes(self) -> int:
+        """Return the bytes of every file but the tables, with placeholders for what only packing decides."""
         scales = {
             name: Scales(
                 placeholder_scales(plan.n_scales(), first=DRAFT_SCALES[name]) if plan.n_scales() else None,
@@ -363,7 +370,7 @@ class Draft:
         }
         signer = None if self.request.sign is None else DRAFT_SIGNER
         files = self.finish("0" * 64, scales, np.float32(77.7), lambda _: "0" * 64, signer)
-        return self._tables.nbytes + sum(map(len, files.values()))
+        return sum(map(len, files.values()))
 
 
 def _named(stem: str, digest: str, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""The weights of errors: those by which the scores of users change."""
+"""Allocations of bytes, and the weights of errors: those by which the scores of users change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
 from edgerec_export import Source
-from edgerec_export.allocate import ANSWERED, item_importance, user_importance
+from edgerec_export.allocate import ANSWERED, Allocator, item_importance, user_importance
 
 N_ITEMS, N_USERS, D = 40, 30, 6
 RNG = np.random.default_rng(0)
@@ -71,3 +71,16 @@ def test_a_rotation_of_both_changes_nothing() -> None:
     plain, turned = item_importance(source()), item_importance(source()).turned(axes)
     assert turned.score_error(ALL, ERRORS @ axes) == pytest.approx(plain.score_error(ALL, ERRORS))
     assert plain.by_value(slice(2, 5)).shape == (3, D)
+
+
+@pytest.mark.parametrize("width", [None, 4])
+def test_a_budget_is_used_whatever_was_asked_before(width: int | None) -> None:
+    budgets = [250.0, 160.0, 280.0, 200.0, 170.0, 250.0]
+    shared = Allocator(source(), ("int8", "int4"), users=True)
+    for nbytes in budgets:
+        found = shared.within(nbytes, width)
+        alone = Allocator(source(), ("int8", "int4"), users=True).within(nbytes, width)
+        assert 0.9 * nbytes <= found.nbytes <= nbytes
+        assert found.distortion == pytest.approx(alone.distortion, rel=0.05)
+    assert shared.within(1e9, None).whole
+    assert shared.within(0).nbytes == (N_ITEMS + N_USERS) / 2
