@@ -302,12 +302,13 @@ def pruned(source: Source, n_values: float) -> Source:
     if sum(table.n_values for table in tables.values()) <= n_values:
         return source
     near = near_one(source)
+    sides = [("items", near.items, item_importance)]
+    if near.users is not None:
+        sides.append(("users", near.users, user_importance))
     effects: dict[str, NDArray[np.float32]] = {}
     protected: dict[str, NDArray[np.bool_]] = {}
-    for name in tables:
-        own, importance = near.items, item_importance(near)
-        if name == "users" and near.users is not None:
-            own, importance = near.users, user_importance(near)
+    for name, own, importance_of in sides:
+        importance = importance_of(near)
         effect = np.square(own.dense()) * importance.by_value(slice(None))
         protected[name] = np.zeros(effect.shape, bool)
         protected[name][np.arange(len(effect)), effect.argmax(1)] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +174,6 @@ class Draft:
         self._tables = TablesFile()
         self._offsets: dict[str, int] = {}
         self._fixed = self._reserve_sections()
-        self._nbytes: int | None = None
 
     def plans(self) -> dict[str, TablePlan]:
         """Return every planned table, by the name of its section of values in the tables file.
@@ -354,10 +354,9 @@ class Draft:
 
     def nbytes(self) -> int:
         """Return the bytes of the whole bundle, an upper bound: equal scales are stored once, and take fewer bytes."""
-        if self._nbytes is None:
-            self._nbytes = self._tables.nbytes + self._placeholder_bytes()
-        return self._nbytes
+        return self._tables.nbytes + self._placeholder_bytes
 
+    @cached_property
     def _placeholder_bytes(self) -> int:
         """Return the bytes of every file but the tables, with placeholders for what only packing decides."""
         scales = {

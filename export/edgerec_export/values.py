@@ -118,8 +118,10 @@ def to_bytes(numbers: NDArray[np.floating[Any]], top: np.float32) -> NDArray[np.
     return np.where(numbers > 0, np.clip(roots, 1, 255), 0).astype(np.uint8)
 
 
-def byte_top(largest: Any) -> np.float32:
-    """Return the `top` for which `largest` is byte 255."""
+def byte_top(largest: Any, previous: np.float32 | None = None) -> np.float32:
+    """Return the `top` for which `largest` is byte 255, or that of the older bundle unless `largest` is far above."""
+    if previous is not None and largest <= previous * FARTHEST_BYTE:
+        return previous
     return np.float32(largest * (256 / 255) ** 4)
 
 

@@ -17,7 +17,6 @@ from edgerec.tables.paging import forget_pages
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
     FARTHEST,
-    FARTHEST_BYTE,
     LARGEST,
     NO_VALUE,
     ONE,
@@ -278,10 +277,9 @@ class TablePlan(ABC):
                 values = rows_of(places[part], block).values
                 largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
         previous = None if coder.previous is None else coder.previous.top
-        in_bytes = self.scale_type == "uint8"
-        if previous is not None and largest <= previous * (FARTHEST_BYTE if in_bytes else FARTHEST):
-            return previous
-        return byte_top(largest) if in_bytes else np.float32(largest)
+        if self.scale_type == "uint8":
+            return byte_top(largest, previous)
+        return np.float32(largest) if previous is None or largest > previous * FARTHEST else previous
 
     def _stored_scales(self, scales: NDArray[np.float32], top: np.float32) -> NDArray[Any]:
         if self.scale_type == "uint8":

@@ -19,7 +19,7 @@ from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.onnx.builder import Graph, Name, Tensor
 from edgerec_export.onnx.decode import DecodedRows, add_by_decoding, row_numbers
-from edgerec_export.values import FARTHEST_BYTE, TINY, byte_top, chunks, from_bytes, to_bytes
+from edgerec_export.values import TINY, byte_top, chunks, from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import Placed, Sections, TablePlan
@@ -292,8 +292,7 @@ def stored_encoder(
     if isinstance(encoder, LinearEncoder):
         largest, top = np.float32(encoder.weights.max(initial=0)), None
         if compact and encoder.weights.min(initial=0) >= 0 and largest > 0:
-            follows = previous_top is not None and largest <= previous_top * FARTHEST_BYTE
-            top = previous_top if follows else byte_top(largest)
+            top = byte_top(largest, previous_top)
         return StoredLinearEncoder(encoder, order, d, top)
     if isinstance(encoder, LeastSquaresEncoder):
         return StoredLeastSquaresEncoder(encoder, d)
