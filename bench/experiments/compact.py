@@ -15,8 +15,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment
-from edgerec.api import train
+from bench.experiments.harness import Figures, experiment, runs_option, trained_run
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BudgetError
@@ -70,24 +69,21 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--sizes", default="13.3,17.7,26.6", show_default=True, help="Bytes an item, separated by commas.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--threads", default=2, show_default=True, help="Threads of training.")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
-)
+@runs_option
 def main(data: str, backbones: str, sizes: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
     """Train, export within each size, and compare the quality of the bundles' answers."""
     rows: list[dict[str, Any]] = []
     for name in data.split(","):
         interactions = load_data(name)
         for backbone in backbones.split(","):
-            run = train(
+            run = trained_run(
                 interactions,
+                runs,
+                f"{Path(name).name}-{backbone}",
                 backbone=backbone,
-                method="dense",
                 dimensions=dimensions,
                 split=SPLIT,
                 threads=threads,
-                out=None if runs is None else runs / f"{Path(name).name}-{backbone}",
-                resume=True,
             )
             about = {"data": Path(name).name, "backbone": backbone}
             for size in sizes.split(","):

@@ -23,9 +23,12 @@ from typing import Any, ParamSpec
 
 import click
 
+from edgerec.api import train
 from edgerec.console import messages
+from edgerec.data import Interactions
 from edgerec.errors import BenchError
 from edgerec.files import write_json
+from edgerec.training import Run
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
 from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
 from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
@@ -172,6 +175,38 @@ def grid_rows(plan: GridPlan, path: Path, *, workers: int) -> list[Row]:
 
 def _print_message(line: str) -> None:
     messages.print(line, markup=False)
+
+
+runs_option = click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
+)
+"""The option --runs, for `trained_run`."""
+
+
+def trained_run(
+    interactions: Interactions,
+    runs: Path | None,
+    name: str,
+    *,
+    backbone: str,
+    dimensions: int,
+    split: str,
+    threads: int,
+    method: str = "dense",
+    budget: str | None = None,
+) -> Run:
+    """Train a run, or return the finished one of this name in the folder `runs`; without a folder nothing is stored."""
+    return train(
+        interactions,
+        backbone=backbone,
+        method=method,
+        budget=budget,
+        dimensions=dimensions,
+        split=split,
+        threads=threads,
+        out=None if runs is None else runs / name,
+        resume=True,
+    )
 
 
 def cached(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:

@@ -15,8 +15,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment
-from edgerec.api import train
+from bench.experiments.harness import Figures, experiment, runs_option, trained_run
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
@@ -78,23 +77,12 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--backbones", default=",".join(BACKBONES), show_default=True, help="Backbones, separated by commas.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--threads", default=2, show_default=True, help="Threads of training.")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
-)
+@runs_option
 def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
     """Train, export without users, and compare the quality with that of the user table."""
     interactions, rows = load_data(data), []
     for name in backbones.split(","):
-        run = train(
-            interactions,
-            backbone=name,
-            method="dense",
-            dimensions=dimensions,
-            split=SPLIT,
-            threads=threads,
-            out=None if runs is None else runs / name,
-            resume=True,
-        )
+        run = trained_run(interactions, runs, name, backbone=name, dimensions=dimensions, split=SPLIT, threads=threads)
         rows.append(measure(interactions, run))
         messages.print(", ".join(map(str, cells(rows[-1]))), markup=False)
     print_table(f"{data}, {SPLIT}, d={dimensions}, NDCG@20, bytes of int8", COLUMNS, [cells(row) for row in rows])

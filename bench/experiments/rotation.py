@@ -15,8 +15,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment
-from edgerec.api import train
+from bench.experiments.harness import Figures, experiment, runs_option, trained_run
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
 from edgerec.measure import evaluate
@@ -71,9 +70,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--backbones", default="ials,svd", show_default=True, help="Backbones, separated by commas.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--threads", default=2, show_default=True, help="Threads of training.")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), help="Folder of the runs; finished runs in it are not trained again."
-)
+@runs_option
 def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | None) -> Figures:
     """Train, export with and without the rotation, and compare the quality of the bundles' answers."""
     rows: list[dict[str, Any]] = []
@@ -81,16 +78,16 @@ def main(data: str, backbones: str, dimensions: int, threads: int, runs: Path | 
         interactions = load_data(name)
         for backbone in backbones.split(","):
             for method, (budget, layout) in METHODS.items():
-                run = train(
+                run = trained_run(
                     interactions,
+                    runs,
+                    f"{Path(name).name}-{backbone}-{method}",
                     backbone=backbone,
-                    method=method,
-                    budget=budget,
                     dimensions=dimensions,
                     split=SPLIT,
                     threads=threads,
-                    out=None if runs is None else runs / f"{Path(name).name}-{backbone}-{method}",
-                    resume=True,
+                    method=method,
+                    budget=budget,
                 )
                 about = {"data": Path(name).name, "backbone": backbone, "method": method}
                 for row in measure(interactions, run, layout):
