@@ -36,8 +36,7 @@ from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_devices import Device, Local
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
-from edgerec_export.layouts import LAYOUTS, TablePlan
-from edgerec_export.values import PRECISIONS
+from edgerec_export.layouts import FORMS, TablePlan
 
 D, USERS, K = 64, 200, 20
 WIDTHS = ((6,), (32,), (1, 2, 4, 8, 12, 16, 24, 32))
@@ -117,7 +116,7 @@ def calibrate(
     Raises BenchError if a name is unknown or a process fails.
     """
     machine, extent = device or Local(), effort or Effort()
-    known = [f"{layout}/{precision}" for layout in LAYOUTS for precision in PRECISIONS]
+    known = [f"{layout}/{precision}" for layout, precision in FORMS]
     if unknown := [key for key in only if key not in known]:
         raise BenchError(f"unknown layout and precision {unknown[0]!r}; expected one of: {', '.join(known)}")
     fitted = []

@@ -31,7 +31,7 @@ COLUMNS = ("data", "backbone", "bytes at most", "more than a byte", "NDCG@20", "
 def measure(interactions: Interactions, run: Run, max_bytes: int) -> dict[str, Any]:
     """Return the form, bytes and NDCG@20 of a run's bundles within a size, with and without numbers in a byte."""
     row: dict[str, Any] = {"max_bytes": max_bytes}
-    for name, compact in (("before", False), ("compact", True)):
+    for name, version in (("before", "1.0"), ("compact", "2.0")):
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 done = export(
@@ -41,7 +41,7 @@ def measure(interactions: Interactions, run: Run, max_bytes: int) -> dict[str, A
                     fit=True,
                     max_bytes=max_bytes,
                     users=False,
-                    compact=compact,
+                    version=version,
                     verify=False,
                 )
             except BudgetError:

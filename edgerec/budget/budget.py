@@ -159,7 +159,7 @@ BLOCK_OVERHEAD = 320
 each distinct size of a table (a block). The contract suite checks them."""
 
 
-MOST_POPULAR = 1000
+MOST_POPULAR = 256
 """Number of items that a bundle without users ranks for an empty history: two bytes each, or four above 65,536 items.
 Nobody scrolls past them without selecting one, and at a million items a ranking of all would take 4 MB."""
 

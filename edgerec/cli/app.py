@@ -27,6 +27,8 @@ GROUPS = {
         "demo": "Try bundles in a web page that recommends as you click.",
         "inspect": "Show what a run or a bundle contains and where its bytes go.",
         "keys": "Create the keys that bundles are signed with.",
+        "pack": "Write a bundle as one file, for apps, downloads and flash.",
+        "unpack": "Write a bundle in one file as a folder, so that patches can change it.",
         "diff": "Write the patch that turns one bundle into another.",
         "apply": "Apply a patch to a bundle, or undo the last one.",
         "fold-in": "Write the patch that adds new items to a bundle without training again.",

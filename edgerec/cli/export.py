@@ -22,18 +22,24 @@ from edgerec.measure import check_data, evaluate, held_back
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import section_name
+from edgerec.runtime.stored import SUFFIX, one_file_output
 from edgerec.training import Run
 
 METRIC = "ndcg@20"
-NO_IDS = "none"
-"""The value of --ids that leaves the ids out, instead of a file."""
+NO_IDS, HASHES = "none", "hash64"
+"""Values of --ids that say how ids are stored, instead of a file."""
 OWN = "Tables of your own (instead of RUN)"
 LAYOUT = "Layout options"
 
 
 @click.command(cls=Command)
 @argument("run", type=FOLDER, required=False, help="Folder of the run to export; leave it out with --items.")
-@option("--out", type=FOLDER, required=True, help="Folder to write the bundle to; a bundle there is replaced.")
+@option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="Folder to write the bundle to, or one file, if the name ends in .edgerec; a bundle there is replaced.",
+)
 @option(
     "--precision",
     metavar="NAME",
@@ -72,6 +78,14 @@ LAYOUT = "Layout options"
     "diff' from it is small; leave out --precision.",
 )
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
+@option(
+    "--rollback-index",
+    type=int,
+    metavar="N",
+    show_default="0, or that of the older bundle of --like",
+    help="Number that a device never goes back below, once it has this bundle; raise it when older bundles must no "
+    "longer be used. For signed bundles.",
+)
 @option("--id-map", type=FILE, help="CSV file to write the id of every row of the bundle to; required by --ids none.")
 @option("--no-verify", is_flag=True, help="Skip the comparison of the bundle's answers with numpy in a fresh process.")
 @option(
@@ -89,10 +103,11 @@ LAYOUT = "Layout options"
 )
 @option(
     "--ids",
-    metavar="FILE|none",
+    metavar="FILE|none|hash64",
     section=OWN,
     show_default="row numbers",
-    help="File of item ids, one per line; or none, also with a RUN, to store no ids in the bundle.",
+    help="File of item ids, one per line. Also with a RUN: none, to store no ids in the bundle; hash64, to store the "
+    "64-bit hashes of text ids: requests take the ids, answers have hashes.",
 )
 @option("--user-ids", type=FILE, section=OWN, show_default="row numbers", help="File of user ids, one per line.")
 @option(
@@ -205,7 +220,9 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
 
 def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, overwrite: bool) -> None:
     """Raise OutputError, before anything is read."""
-    outputs = [Output(out, ours=always, folder=True)]  # `export` checks an existing folder
+    one_file = out.suffix == SUFFIX and not out.is_dir()
+    # `export` checks an existing folder
+    outputs = [one_file_output(out) if one_file else Output(out, ours=always, folder=True)]
     if options["id_map"] is not None:
         outputs.append(Output(options["id_map"], "--id-map"))
     files = ("items", "users_file", "user_ids", "like", "calibration", "sign")
@@ -214,7 +231,7 @@ def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, over
 
 
 def _id_file(options: dict[str, Any]) -> Path | None:
-    return None if options["ids"] in (None, NO_IDS) else Path(options["ids"])
+    return None if options["ids"] in (None, NO_IDS, HASHES) else Path(options["ids"])
 
 
 def _own_source(exporter: Any, options: dict[str, Any]) -> Any:
@@ -236,13 +253,25 @@ def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:
     elif precision is not None:
         raise RequestError("the older bundle of --like decides the precision; leave out either --like or --precision")
     limits = {name: None if options[name] is None else parse_bytes(options[name]) for name in ("max_bytes", "max_rss")}
-    same = ("layout", "scales", "fit", "similar", "lookup", "titles", "like", "id_map", "sign", "calibration")
+    same = (
+        "layout",
+        "scales",
+        "fit",
+        "similar",
+        "lookup",
+        "titles",
+        "like",
+        "id_map",
+        "sign",
+        "calibration",
+        "rollback_index",
+    )
     return {
         **{name: options[name] for name in same},
         **limits,
         "precision": precision or "fp32",
         "users": not options["no_users"],
-        "ids": "none" if options["ids"] == NO_IDS else "raw",
+        "ids": options["ids"] if options["ids"] in (NO_IDS, HASHES) else "raw",
         "verify": not options["no_verify"],
     }
 

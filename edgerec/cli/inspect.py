@@ -13,8 +13,8 @@ from edgerec.cli.options import FILE, FOLDER
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import encoder_quality, truncation
 from edgerec.console import print_facts
-from edgerec.runtime.bundle import Bundle, open_file
-from edgerec.runtime.manifest import FILE_NAME, Manifest, RowsEntry, read_manifest, section_name
+from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.manifest import FILE_NAME, Manifest, RowsEntry, section_name
 from edgerec.tables import Table
 from edgerec.training import Run
 
@@ -48,11 +48,8 @@ def command(subject: Path, trusted: tuple[Path, ...], as_json: bool) -> None:
     """
     if trusted:
         facts = _bundle(Bundle(subject, trusted=trusted).manifest, checked=True)
-    elif (subject / FILE_NAME).exists():
-        manifest = read_manifest(subject)
-        for entry in manifest.files:
-            open_file(subject, entry).close()
-        facts = _bundle(manifest, checked=False)
+    elif subject.is_file() or (subject / FILE_NAME).exists():
+        facts = _bundle(Bundle(subject, verify=False).manifest, checked=False)
     else:
         facts = _run(Run.load(subject))
     if as_json:
@@ -75,6 +72,8 @@ def _bundle(manifest: Manifest, *, checked: bool) -> dict[str, Any]:
         "item widths": _widths(manifest.items),
         "users": None if users is None else users.rows,
         "user widths": None if users is None else _widths(users),
+        "version": ".".join(map(str, manifest.version)),
+        "rollback index": manifest.rollback_index or None,
         "sections": {section_name(name): section.nbytes for name, section in manifest.sections.items()},
         "files": files,
         "total bytes": manifest.nbytes,

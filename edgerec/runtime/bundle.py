@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import BundleError
-from edgerec.files import open_plain
+from edgerec.errors import BundleError, SignatureError
 from edgerec.runtime.graph_check import graph_fault
-from edgerec.runtime.ids import IdIndex, IntIds, RowIds, StrIds, StringArray
-from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsEntry, Section, read_manifest, unreadable
+from edgerec.runtime.ids import BucketedIds, GroupedTexts, HashedIds, IdIndex, IntIds, RowIds, StrIds, StringArray
+from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsEntry, Section, parse_manifest
+from edgerec.runtime.stored import FolderFiles, StoredFiles, altered, checked_tables, stored_files
 from edgerec.signatures import PublicKey, read_public_keys
 
 SESSION_OPTIONS = frozenset(SPEC["session_options"])
@@ -66,25 +64,6 @@ def _most_memory() -> int:
         return 0
 
 
-def open_file(folder: Path, entry: FileEntry) -> BufferedReader:
-    """Open a file of the bundle in `folder`, which must have the size in the manifest.
-
-    Raises BundleError if it is missing, truncated or not a regular file; StorageError.
-    """
-    path = folder / entry.name
-    try:
-        stream = open_plain(path)
-    except FileNotFoundError:
-        raise BundleError(f"{path} is missing: the bundle is incomplete; export it or copy it again") from None
-    except OSError as error:
-        unreadable(path, error)
-    size = os.fstat(stream.fileno()).st_size
-    if size != entry.bytes:
-        stream.close()
-        raise BundleError(f"{path} has {size} bytes where {FILE_NAME} says {entry.bytes}; copy the bundle again")
-    return stream
-
-
 Interface = dict[str, tuple[str, int]]
 """Element type and number of axes of a graph's inputs and outputs, by name."""
 
@@ -105,93 +84,96 @@ class Bundle:
         verify: bool = True,
         threads: int = 1,
         trusted: PublicKey | Iterable[PublicKey] | None = None,
+        min_rollback_index: int = 0,
     ) -> None:
-        """Open the bundle in `folder`.
+        """Open the bundle in `folder`, or in one file.
 
         Args:
             verify: compare the sha256 of the tables file; sizes and the sha256 of graphs are always compared.
             threads: number of onnxruntime's threads for one operator.
             trusted: public keys, one of which must have signed the bundle; the sha256 of every file is compared then.
+            min_rollback_index: smallest rollback index that is accepted.
 
         Raises:
-            SignatureError: none of the trusted keys signed the bundle, or its manifest was changed afterwards.
+            SignatureError: none of the trusted keys signed the bundle, its manifest was changed afterwards, or its
+                rollback index is too small.
             SigningKeyError: one of `trusted` is not an ed25519 public key.
             BundleError: not a bundle, a missing, truncated or changed file (named), or a newer major version.
             StorageError: the file system refuses.
         """
         self.folder = Path(folder)
+        self._files: StoredFiles = stored_files(self.folder)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
         if trusted is not None and not isinstance(trusted, PublicKey):
             trusted = tuple(trusted)
-        self.trusted = trusted
+        self.trusted, self._min_rollback_index = trusted, min_rollback_index
         keys = None if trusted is None else read_public_keys(trusted)
-        self.manifest: Manifest = read_manifest(self.folder, keys)
+        self.manifest: Manifest = self._parsed(keys)
         try:
             self._open_files(verify, signed=keys is not None)
         except BundleError:
-            replaced = read_manifest(self.folder, keys)
-            if replaced == self.manifest:
+            before, self._files = self.manifest, stored_files(self.folder)
+            self.manifest = self._parsed(keys)
+            if self.manifest == before:
                 raise
             # Another bundle was installed after the manifest was read.
-            self.manifest = replaced
             self._open_files(verify, signed=keys is not None)
 
     def again(self) -> Bundle:
         """Open the current bundle of the folder with the same settings, without reading all files again."""
-        return Bundle(self.folder, verify=False, threads=self._threads, trusted=self.trusted)
+        least = max(self._min_rollback_index, self.manifest.rollback_index)
+        return Bundle(self.folder, verify=False, threads=self._threads, trusted=self.trusted, min_rollback_index=least)
 
     def _open_files(self, verify: bool, *, signed: bool) -> None:
         """Map the tables and read the graphs, so that this bundle continues to answer if its files are replaced."""
-        self._tables = self._map(self.manifest.tables, verify=verify or signed)
+        checked = verify or signed
+        tables, found = self.manifest.tables, self.manifest
+        self._tables, self._tables_at = (
+            checked_tables(self._files, found) if checked else self._files.mapped(tables, found)
+        )
         self._check_texts()
         self._graphs = {name: self._graph(name) for name in self.manifest.graphs}
         if signed:
             for entry in self.manifest.other_files:
-                with open_file(self.folder, entry) as stream:
-                    self._compare(entry, stream)
+                self.content(entry)
 
-    def _compare(self, entry: FileEntry, stream: BufferedReader) -> None:
-        """Raise BundleError if the sha256 differs from the manifest.
+    def _parsed(self, keys: dict[str, Any] | None) -> Manifest:
+        found = parse_manifest(self.document, self.folder / FILE_NAME, keys)
+        if found.rollback_index < self._min_rollback_index:
+            raise SignatureError(
+                f"{self.folder} has the rollback index {found.rollback_index}, where {self._min_rollback_index} is the "
+                "least that this app accepts; get a newer bundle"
+            )
+        return replace(found, file_bytes=self._files.nbytes)
 
-        The file is read each time. Its modification time does not prove that it is unchanged: on tmpfs, writing to a
-        mapped file does not update the time.
-        """
-        if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
-            raise self._altered(entry)
+    @property
+    def document(self) -> bytes:
+        """Bytes of the manifest."""
+        return self._files.document
 
-    def _altered(self, entry: FileEntry) -> BundleError:
-        path = self.folder / entry.name
-        return BundleError(f"{path} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again")
+    def content(self, entry: FileEntry) -> bytes:
+        """Return the content of a graph or a card. Raises BundleError if its sha256 differs, StorageError."""
+        content = self._files.content(entry, self.manifest)
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise altered(self._files, entry)
+        return content
 
     def _graph(self, name: str) -> bytes:
         """Return the content of a graph's file. Raises BundleError if it is not a graph of a bundle."""
         graph, manifest = self.manifest.graphs[name], self.manifest
-        path = self.folder / graph.file.name
-        with open_file(self.folder, graph.file) as stream:
-            try:
-                content = stream.read(graph.file.bytes)
-            except OSError as error:
-                unreadable(path, error)
-        if hashlib.sha256(content).hexdigest() != graph.file.sha256:
-            raise self._altered(graph.file)
+        content = self.content(graph.file)
         if fault := graph_fault(content, manifest.tables.name, graph.tensors, manifest.items.rows):
-            raise BundleError(f"{path} is no graph of a bundle: {fault}; get the bundle again")
+            raise BundleError(
+                f"{self._files.name_of(graph.file)} is no graph of a bundle: {fault}; get the bundle again"
+            )
         return content
-
-    def _map(self, entry: FileEntry, *, verify: bool) -> mmap.mmap:
-        with open_file(self.folder, entry) as stream:
-            try:
-                if verify:  # of the opened file, in case its name is reused
-                    self._compare(entry, stream)
-                return mmap.mmap(stream.fileno(), entry.bytes, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:  # ValueError: truncated after its size was compared
-                unreadable(self.folder / entry.name, error if isinstance(error, OSError) else OSError(str(error)))
 
     def _check_texts(self) -> None:
         """Raise BundleError for texts that overlap or leave their section, which could be long without limit."""
         sides = {"item_id": self.manifest.items, "user_id": self.manifest.users}
-        stems = [stem for stem, side in sides.items() if side is not None and side.ids == "str"]
+        plain = self.manifest.version[0] == 1
+        stems = [stem for stem, side in sides.items() if side is not None and side.ids == "str" and plain]
         if "item_titles" in self.manifest.sections:
             stems.append("item_title")
         for stem in stems:
@@ -209,7 +191,8 @@ class Bundle:
         return self._view(self.manifest.sections[name])
 
     def _view(self, section: Section) -> NDArray[Any]:
-        values = np.frombuffer(self._tables, section.dtype, math.prod(section.shape), section.offset)
+        at = self._tables_at + section.offset
+        values = np.frombuffer(self._tables, section.dtype, math.prod(section.shape), at)
         return values.reshape(section.shape)
 
     def strings(self, name: str, offsets: str) -> StringArray:
@@ -220,9 +203,25 @@ class Bundle:
         """Return the index of raw ids of 'item' or 'user' rows; row numbers if the bundle has no ids."""
         if entry.ids == "none":
             return RowIds(entry)
+        if self.manifest.version[0] > 1:
+            return self._coded_ids(side, entry)
         if entry.ids == "int":
             return IntIds(entry, self.section(f"{side}_ids"))
         return StrIds(entry, self.strings(f"{side}_ids", f"{side}_id_offsets"))
+
+    def _coded_ids(self, side: str, entry: RowsEntry) -> IdIndex:
+        """Return the index of the ids of a bundle of version 2."""
+        section = self.section(f"{side}_ids")
+        try:
+            if entry.ids == "str":
+                return StrIds(entry, GroupedTexts(entry, section))
+            numbers = BucketedIds(entry, section)
+        except ValueError as error:
+            raise BundleError(
+                f"{self.folder / self.manifest.tables.name} is damaged (the section '{side}_ids': {error}); get the "
+                "bundle again"
+            ) from None
+        return HashedIds(numbers) if entry.ids == "hash64" else numbers
 
     def has_graph(self, name: str) -> bool:
         return name in self.manifest.graphs
@@ -266,8 +265,16 @@ class Bundle:
         values = [(tensor, ort.OrtValue.ortvalue_from_numpy(view)) for tensor, view in shared]
         for tensor, value in values:
             options.add_initializer(tensor, value)
-        folder = str(self.folder.resolve())
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if self.folder.is_dir():
+            folder = str(self.folder.resolve())
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        elif hasattr(options, "add_external_initializers_from_files_in_memory"):
+            # The initializers above are used. onnxruntime 1.24 and later also checks that the file exists, and believes
+            # it of one in memory; earlier ones do not check.
+            tables = self.manifest.tables
+            whole = self._view(Section(0, "uint8", (tables.bytes,)))
+            options.add_external_initializers_from_files_in_memory([tables.name], [whole], [tables.bytes])
+            shared.append(("", whole))
         try:
             # The fallback prints to standard output, and only repeats the attempt.
             session = ort.InferenceSession(
@@ -275,8 +282,11 @@ class Bundle:
             )
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             reason = _first_line(error)
-            path = self.folder / graph.file.name
-            if not (self.folder / self.manifest.tables.name).exists():  # onnxruntime checks that it exists
+            path = self._files.name_of(graph.file)
+            is_folder = isinstance(self._files, FolderFiles)
+            if (
+                is_folder and not (self.folder / self.manifest.tables.name).exists()
+            ):  # onnxruntime checks that it exists
                 raise BundleError(
                     f"the bundle in {self.folder} was replaced since it was opened; load it again"
                 ) from None
@@ -371,4 +381,5 @@ def metadata(path: str | Path, *, trusted: PublicKey | Iterable[PublicKey] | Non
         BundleError: not a bundle, a damaged manifest, or a newer major version.
         StorageError: the file system refuses.
     """
-    return Metadata.of(read_manifest(Path(path), None if trusted is None else read_public_keys(trusted)))
+    keys, files = None if trusted is None else read_public_keys(trusted), stored_files(Path(path))
+    return Metadata.of(replace(parse_manifest(files.document, files.place, keys), file_bytes=files.nbytes))

@@ -39,11 +39,15 @@ def _specification() -> dict[str, Any]:
 SPEC = _specification()
 LIMITS: dict[str, int] = SPEC["limits"]
 OPERATORS = frozenset(SPEC["operators"])
-"""Operators of bundles of version 1, in every minor version."""
+"""Operators of bundles of versions 1 and 2, in every minor version."""
 
 FORMAT = "edgerec.bundle"
 MAJOR, MINOR = LIMITS["major"], 0
 """A newer minor version is readable, a newer major one is refused."""
+FEATURES: frozenset[str] = frozenset()
+"""Features that a bundle may require of this reader, besides those that every reader of its version has."""
+LARGEST_INDEX = (1 << 53) - 1
+"""Largest rollback index: every language can represent it."""
 _LAYERS = 16
 """Number of layers of a scorer with section names."""
 FILE_NAME = "manifest.json"
@@ -66,7 +70,7 @@ _ABOUT: dict[str, type | tuple[type, ...]] = {
 }
 """Types of the optional entries of `about` that readers use."""
 
-IdKind = Literal["int", "str", "none"]
+IdKind = Literal["int", "str", "none", "hash64"]
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,10 @@ class Manifest:
     Attributes:
         session: onnxruntime's session options of the layout.
         own_bytes: bytes of the manifest's file.
+        file_bytes: bytes of the one file that the bundle is; None for a folder.
         empty_history: the section with the rows that answer an empty history, best first; None with users, and if
             there is no answer.
+        rollback_index: number below which readers that have seen this bundle do not go back.
         signed_by: fingerprint of the signing key in the manifest, which is checked only against trusted keys.
         about: information such as backbone, method, metrics, budget, fingerprints.
     """
@@ -139,6 +145,8 @@ class Manifest:
     session: dict[str, str]
     own_bytes: int
     empty_history: str | None = None
+    rollback_index: int = 0
+    file_bytes: int | None = None
     signed_by: str | None = None
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
@@ -151,6 +159,8 @@ class Manifest:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole bundle, all files included."""
+        if self.file_bytes is not None:
+            return self.file_bytes
         return self.own_bytes + sum(entry.bytes for entry in self.files)
 
 
@@ -254,6 +264,12 @@ def parse_manifest(content: bytes, path: Path, trusted: dict[str, Any] | None = 
             raise BundleError(
                 f"{path} has version {major}.{minor}, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
+        missing = sorted({str(name) for name in fields.get("requires", [])} - FEATURES)
+        if missing:
+            raise BundleError(
+                f"{path} requires {', '.join(missing)}, which this runtime does not know; upgrade: pip install -U "
+                "edgerec"
+            )
         return replace(_parse(fields, (major, minor), len(content)), signed_by=claimed_signer(content))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, BundleError):
@@ -274,21 +290,24 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         d=int(fields["d"]),
         layout=str(fields["layout"]),
         precision=str(fields["precision"]),
-        items=_rows(fields["items"]),
-        users=None if fields["users"] is None else _rows(fields["users"]),
+        items=_rows(fields["items"], version[0]),
+        users=None if fields["users"] is None else _rows(fields["users"], version[0]),
         tables=tables,
         graphs=graphs,
         sections=sections,
         session={str(key): str(value) for key, value in fields["session"].items()},
         own_bytes=own_bytes,
+        rollback_index=_rollback_index(fields),
         empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
         other_files=tuple(_file(entry) for entry in _few(fields["other_files"], "files")),
         about=dict(fields["about"]),
     )
-    if len({entry.name for entry in _few(manifest.files, "files")}) != len(manifest.files):
+    if len({FILE_NAME, *(entry.name for entry in _few(manifest.files, "files"))}) != len(manifest.files) + 1:
         raise ValueError("a file that is named twice")
     for side, rows in (("item", manifest.items), ("user", manifest.users)):
-        if rows is not None and rows.ids == "int":
+        if rows is not None and rows.ids != "none" and version[0] > 1:
+            _demand_bytes(sections, f"{side}_ids")
+        elif rows is not None and rows.ids == "int":
             _demand(sections, f"{side}_ids", rows.rows)
         elif rows is not None and rows.ids == "str":
             _demand(sections, f"{side}_ids")
@@ -305,7 +324,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if manifest.d < 1:
         raise ValueError(f"rows of {manifest.d} values")
     for rows in (manifest.items, manifest.users):
-        if rows is not None and rows.rows > 2 * tables.bytes:  # a row takes at least half a byte
+        if rows is not None and rows.rows > 4 * tables.bytes:  # a row takes at least a quarter of a byte
             raise ValueError(f"{rows.rows} rows in tables of {tables.bytes} bytes")
     if max(graph.file.bytes for graph in graphs.values()) > MOST_GRAPH_BYTES:
         raise ValueError(f"a graph of more than {MOST_GRAPH_BYTES} bytes")
@@ -336,6 +355,20 @@ def _demand(sections: dict[str, Section], name: str, length: int | None = None) 
         )
 
 
+def _demand_bytes(sections: dict[str, Section], name: str) -> None:
+    """Raise ValueError or KeyError for a section that is missing, or not a vector of bytes."""
+    section = sections[name]
+    if len(section.shape) != 1 or section.dtype != "uint8":
+        raise ValueError(f"section {name!r} is {section.dtype} {section.shape} where bytes (n,) are promised")
+
+
+def _rollback_index(fields: dict[str, Any]) -> int:
+    index = fields.get("rollback_index", 0)
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= LARGEST_INDEX:
+        raise ValueError(f"a rollback index of {index!r}")
+    return index
+
+
 def _file(entry: dict[str, Any]) -> FileEntry:
     name = str(entry["file"])
     if not _NAME.fullmatch(name) or name.startswith("."):
@@ -358,10 +391,11 @@ def _section(entry: list[Any], tables: FileEntry) -> Section:
     return section
 
 
-def _rows(entry: dict[str, Any]) -> RowsEntry:
+def _rows(entry: dict[str, Any], major: int) -> RowsEntry:
+    kinds = [kind for kind in get_args(IdKind) if kind != "hash64" or major > 1]
     blocks = tuple((int(width), int(rows)) for width, rows in entry["blocks"])
     rows, ids = int(entry["rows"]), entry["ids"]
-    if ids not in get_args(IdKind):
+    if ids not in kinds:
         raise ValueError(f"ids of kind {ids!r}")
     if rows < 1 or any(width < 1 or count < 1 for width, count in blocks):
         raise ValueError("a block without rows or values")

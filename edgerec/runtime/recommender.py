@@ -63,25 +63,28 @@ class Recommender:
         verify: bool = True,
         threads: int = 1,
         trusted: PublicKey | Iterable[PublicKey] | None = None,
+        min_rollback_index: int = 0,
     ) -> Recommender:
-        """Open the bundle in folder `path`.
+        """Open the bundle at `path`: a folder, or one file.
 
         Args:
             verify: compare the sha256 of the tables, which reads them; sizes and graphs are always compared.
             threads: number of onnxruntime's threads for one answer; 0 for its own choice.
             trusted: public keys (.pub files, or bytes), one of which must have signed the bundle. The sha256 of every
                 file is compared then. Needs the extra 'sign'.
+            min_rollback_index: smallest rollback index that is accepted; see `edgerec export --rollback-index`.
 
         Raises:
             RequestError: threads outside 0..1024.
-            SignatureError: a BundleError: unsigned, signed with another key, or changed afterwards.
+            SignatureError: a BundleError: unsigned, signed with another key, changed afterwards, or with a smaller
+                rollback index.
             SigningKeyError: one of `trusted` is not an ed25519 public key.
             BundleError: not a bundle, incomplete, changed, or too new. The message names the file.
             StorageError: the file system refuses.
         """
         if not whole(threads, 0, MOST_THREADS):
             raise RequestError(f"threads must be a whole number in 0..{MOST_THREADS}, got {shown(threads)}")
-        return cls(Bundle(path, verify=verify, threads=threads, trusted=trusted))
+        return cls(Bundle(path, verify=verify, threads=threads, trusted=trusted, min_rollback_index=min_rollback_index))
 
     @property
     def manifest(self) -> Manifest:

@@ -28,6 +28,9 @@ LOWEST, HIGHEST = 1e-30, 1e30
 """Range of lambda."""
 CACHED_BYTES = 1 << 28
 """Size of a table's distortions that are cached from one lambda to the next."""
+GAUSSIAN_INT2 = 0.1188
+"""Mean squared error of int2 in the best steps, as a share of the variance of normally distributed values (Max, IRE
+Transactions on Information Theory 6, 1960, table II, of four output levels with equal steps)."""
 ANSWERED = 0.5
 """Exponent of an item's interactions in its share of answers. With 0, 0.5 and 1 NDCG@20 of fitted bundles on ML-1M
 differs by .002 at most."""
@@ -221,8 +224,11 @@ class _RateCurves:
         largest, spent = np.abs(values).max(1, keepdims=True), np.cumsum(weight, axis=1)
         losses = []
         for precision in self._precisions:
-            step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
-            lost = tail + np.square(step) / 12 * spent
+            if precision == "int2":  # a wide range is clipped to the best for values as after a rotation
+                lost = tail + GAUSSIAN_INT2 * np.cumsum(energy, axis=1)
+            else:
+                step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
+                lost = tail + np.square(step) / 12 * spent
             lost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
             losses.append(lost)
         if len(self._precisions) * 4 * self._table.n_rows * self._table.d <= CACHED_BYTES:

@@ -144,6 +144,8 @@ def layouts(source: Source, request: ExportRequest) -> list[str]:
         return [request.layout]
     if source.items.kind != "sparse":
         return ["mixed", "dense"]
+    if request.precision == "int2":
+        return ["dense"]
     users = source.users if request.users else None
     sparse_users = users is not None and users.n_values <= DENSEST_USERS * users.n_rows * users.d
     sparse_users = sparse_users and request.scales != "row"  # csc has no row scales
@@ -202,6 +204,8 @@ def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, .
         yield ("int4",), "row"
     if layout in BLOCKED:
         yield ("int8", "int4"), "row"
+        if request.version != "1.0":
+            yield ("int4", "int2"), "row"
 
 
 def _smallest(refusal: BudgetError | RangeError) -> float:

@@ -152,4 +152,4 @@ def decoded_bytes(plan: TablePlan, scorer: StoredScorer | None = None, batch: in
         return (12 + np.dtype(STORED[plan.precision]).itemsize) * together
     if plan.layout == "csc":
         return 20 * largest
-    return {"fp16": 6, "int4": 1}.get(plan.precision, 0) * largest
+    return {"fp16": 6, "int4": 1, "int2": 1}.get(plan.precision, 0) * largest

@@ -28,6 +28,7 @@ from edgerec.files import (
 from edgerec.json_records import parse_json
 from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
+from edgerec.runtime.stored import SUFFIX, one_file_output, write_packed
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft, too_large
@@ -39,6 +40,9 @@ from edgerec_export.verify import Verification, one_subject, peak_of_one
 from edgerec_export.verify import verify as verify_bundle
 
 Result = TypeVar("Result")
+ONE_FILE = "bundle.part"
+MOST_ATTEMPTS = 8
+"""Attempts to write a bundle in one file, each with the bytes less that the one before took too many."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ class Export:
     """A bundle that was written.
 
     Attributes:
-        folder: folder of the bundle.
-        nbytes: bytes of all files.
-        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the model card.
+        folder: folder of the bundle, or its one file.
+        nbytes: bytes of all files, or of the one file.
+        parts: bytes of each part: sections of the tables file by name, each graph, the manifest, the model card; of
+            one file, these last as 'head'.
         verification: result of the comparison with numpy; None with `verify=False`.
         chosen: the comparison of layouts and precisions.
         peak_bytes: peak memory of one request above a bare session, in a fresh process; None without `max_rss`.
@@ -95,7 +100,8 @@ def export(
     scales: str = "auto",
     user_scales: str | None = None,
     rotate: bool = True,
-    compact: bool = True,
+    version: str = "2.0",
+    rollback_index: int | None = None,
     like: str | Path | None = None,
     calibration: str | Path | None = None,
     sign: str | Path | None = None,
@@ -110,7 +116,7 @@ def export(
 
     Args:
         source: the tables, from `from_run`, `from_arrays`, `from_implicit` or `from_embedding`.
-        out: folder of the bundle.
+        out: folder of the bundle; or, with the suffix .edgerec, one file, whose bytes `max_bytes` limits then.
         layout: one of `edgerec_export.layouts.LAYOUTS`; 'auto' takes the layout with the lowest expected latency, among
             those that fit the limits or, without limits, among those at most 25 % larger than the smallest.
         precision: 'fp32', 'fp16' (stored as float16, computed in float32), 'int8' or 'int4' (codes and scales);
@@ -121,8 +127,8 @@ def export(
             fresh process.
         users: include the user table if there is one; False requires an encoder.
         titles: include item titles if there are any.
-        ids: 'raw' includes the raw ids; with 'none' requests use row numbers, whose raw ids are in `id_map` and
-            `Export.item_ids`.
+        ids: 'raw' includes the raw ids; 'hash64' the 64-bit hashes of text ids, so that requests take text and answers
+            have hashes; with 'none' requests use row numbers, whose raw ids are in `id_map` and `Export.item_ids`.
         id_map: CSV file to write outside the bundle, with the side (item or user), row number and raw id of each row.
         similar: include the graph of similar items, which adds two bytes an item; None to include it if it fits.
         lookup: include a second copy of the items for row look-ups, for the layout csc, whose own look-ups are slow.
@@ -132,12 +138,14 @@ def export(
         user_scales: the same for the user table; None for the value of `scales`.
         rotate: multiply both tables by the same orthogonal matrix before values are rounded to integers, in the layouts
             dense and mixed. Scores stay the same, and codes lose less of them; see `edgerec_export.layouts.rotation`.
-        compact: with integer precisions, store row scales and the weights of histories in a byte each, within 2.5 % of
-            all that are at least a hundredth of the largest; False for float16 and float32.
+        version: version of the bundle format: '2.0', or '1.0' for readers from before it, in more bytes.
+        rollback_index: number below which devices do not go back, once they have this bundle; None for 0, or for that
+            of the older bundle.
         like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
             old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
-            `users`, `titles`, `ids`, `similar` and `lookup` follow the older bundle if they have their defaults.
+            `users`, `titles`, `ids`, `similar`, `lookup` and `rollback_index` follow the older bundle if they have
+            their defaults, and so does `version`, always.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for
             the built-in one.
         sign: file of the private ed25519 key to sign the bundle with, as `edgerec keys new` writes; needs the extra
@@ -172,7 +180,8 @@ def export(
         scales=scales,
         user_scales=user_scales,
         rotate=rotate,
-        compact=compact,
+        version=version,
+        rollback_index=rollback_index,
         like=like,
         calibration=calibration,
         sign=sign,
@@ -187,19 +196,41 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     id_map, sign, calibration = (
         None if path is None else Path(path) for path in (request.id_map, request.sign, request.calibration)
     )
-    _check_place(folder, overwrite=overwrite)
+    request = replace(request, one_file=folder.suffix == SUFFIX and not folder.is_dir())
+    if not request.one_file:
+        _check_place(folder, overwrite=overwrite)
     if id_map is not None and folder.resolve() in (id_map.resolve(), *id_map.resolve().parents):
         raise ExportError(f"the id map {id_map} would lie in the bundle; choose another --id-map")
-    outputs = [Output(folder, ours=always, folder=True)]
+    outputs = [one_file_output(folder) if request.one_file else Output(folder, ours=always, folder=True)]
     if id_map is not None:
         outputs.append(Output(id_map, "--id-map"))
     check_outputs(outputs, [sign, calibration, request.like], overwrite=overwrite)
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:
-        return _retry_finer(request, lambda one: _export(source, folder, one, signer))
+        return _retry_finer(request, lambda one: _export_within(source, folder, one, signer))
     except BudgetError as refusal:
         raise _with_sufficient_size(source, folder, request, refusal) from None
+
+
+def _export_within(source: Source, folder: Path, request: ExportRequest, signer: Signer | None) -> Export:
+    """Export within `max_bytes`; the size of one file is an estimate until it is written."""
+    room = 0
+    for _ in range(MOST_ATTEMPTS):
+        asked = request if request.max_bytes is None else replace(request, max_bytes=request.max_bytes - room)
+        try:
+            return _export(source, folder, asked, signer, request.max_bytes)
+        except _LargerThanDraftedError as larger:
+            room += larger.excess
+    raise ExportError(f"{folder} becomes larger than {request.max_bytes} bytes at each attempt; report this as a fault")
+
+
+class _LargerThanDraftedError(Exception):
+    """A bundle in one file that takes `excess` bytes more than its limit."""
+
+    def __init__(self, excess: int) -> None:
+        super().__init__(excess)
+        self.excess = excess
 
 
 def _retry_finer(request: ExportRequest, make: Callable[[ExportRequest], Result]) -> Result:
@@ -241,14 +272,21 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
     return BudgetError(too_large(limit, why), smallest)
 
 
-def _export(source: Source, folder: Path, request: ExportRequest, signer: Signer | None) -> Export:
+def _export(
+    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, max_bytes: int | None
+) -> Export:
     chosen = _choose(source, request)
     draft = chosen.draft
     with _scratch(folder) as scratch:
         names, packed = _write(scratch, draft, signer)
         sizes = {name: (scratch / name).stat().st_size for name in names}
-        if request.max_bytes is not None and sum(sizes.values()) > request.max_bytes:
-            raise BudgetError(f"{sum(sizes.values())} bytes were written where {request.max_bytes} were promised")
+        total = sum(sizes.values())
+        if request.one_file:
+            total = write_packed(scratch, scratch / ONE_FILE)
+            if max_bytes is not None and total > max_bytes:
+                raise _LargerThanDraftedError(total - max_bytes)
+        elif max_bytes is not None and total > max_bytes:
+            raise BudgetError(f"{total} bytes were written where {max_bytes} were promised")
         verification = None
         if request.verify:
             verification = verify_bundle(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
@@ -256,10 +294,16 @@ def _export(source: Source, folder: Path, request: ExportRequest, signer: Signer
         if request.id_map is not None:
             _write_id_map(Path(request.id_map), draft)
         lost = packed.rounded_to_zero(source, draft)
-        _install(scratch, folder, names)
+        if request.one_file:
+            (scratch / ONE_FILE).replace(folder)
+            sync_folder(folder.parent)
+        else:
+            _install(scratch, folder, names)
     parts = draft.tables.parts() | {_part(name): size for name, size in sizes.items() if not name.endswith(".bin")}
+    if request.one_file:
+        parts = draft.tables.parts() | {"head": total - draft.tables.nbytes}
     left_out = request.similar is None and not draft.request.similar and draft.scorer is None
-    return Export(folder, sum(sizes.values()), parts, verification, chosen, peak, lost, left_out)
+    return Export(folder, total, parts, verification, chosen, peak, lost, left_out)
 
 
 @contextlib.contextmanager

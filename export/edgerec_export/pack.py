@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.errors import ExportError
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec.tables.texts import Texts, is_text
 from edgerec_export.allocate import item_importance, user_importance
 from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
@@ -95,34 +93,6 @@ class TablesFile:
             name: np.frombuffer(mapped, kind, int(np.prod(shape, dtype=np.int64)), offset).reshape(shape)
             for name, (offset, kind, shape) in self._places.items()
         }
-
-
-def pack_ids(side: str, ids: NDArray[Any], order: NDArray[np.int64]) -> tuple[str, dict[str, NDArray[Any]]]:
-    """Pack ids in the row order of the bundle: integers in the narrowest dtype, text as a blob and offsets.
-
-    Returns:
-        The kind of ids for the manifest, and the arrays by section name.
-    """
-    if is_text(ids):
-        return "str", pack_strings(f"{side}_ids", f"{side}_id_offsets", ids[order])
-    low, high = int(ids.min()), int(ids.max())
-    for name in ("uint8", "uint16", "uint32", "int64"):
-        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
-            return "int", {f"{side}_ids": ids[order].astype(name)}
-    raise ExportError(f"{side} ids from {low} to {high} do not fit 64 bits")
-
-
-def pack_strings(blob: str, offsets: str, texts: Texts) -> dict[str, NDArray[Any]]:
-    """Pack n texts as UTF-8, one after the other, with n + 1 offsets."""
-    encoded = [text.encode() for text in texts.tolist()]
-    ends = np.concatenate([[0], np.cumsum([len(piece) for piece in encoded], dtype=np.int64)])
-    kind = np.uint32 if ends[-1] < 2**32 else np.int64
-    return {blob: np.frombuffer(b"".join(encoded), np.uint8), offsets: ends.astype(kind)}
-
-
-def id_order(ids: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the rows in ascending order of their ids (text by code point, which is also the order of UTF-8 bytes)."""
-    return np.argsort(ids, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -307,4 +277,9 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
         packed = replace(packed, inverse_norms=arrays["n"].astype(np.float32) * top, top_inverse_norm=top)
     if norms is not None and draft.skips_blocks():  # a table with block groups is also the one that is looked up
         tables["i"] = tables["i"].bounded(norms, arrays.get("n"))
+    if "nf" in arrays:
+        arrays["nf"][...] = packed.top_inverse_norm
+    for name, one in tables.items():
+        if name + "f" in arrays:
+            arrays[name + "f"][...] = one.scales.top if one.scales.blocks is None else one.scales.blocks
     return packed

@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgerec.errors import UnsupportedError
+from edgerec.runtime.manifest import LARGEST_INDEX
+from edgerec_export.layouts import BLOCKED
 from edgerec_export.patch import PreviousBundle
 from edgerec_export.values import PRECISIONS
 
 SCALES = ("auto", "table", "block", "row")
-IDS = ("raw", "none")
+IDS = ("raw", "none", "hash64")
+VERSIONS = ("2.0", "1.0")
+"""Versions of the bundle format that can be written."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class ExportRequest:
 
     Attributes:
         previous: the bundle that `like` names, as `resolved` reads it; not a keyword.
+        one_file: True if the bundle is one file, as the suffix of `out` says; not a keyword.
     """
 
     layout: str = "auto"
@@ -35,12 +40,19 @@ class ExportRequest:
     scales: str = "auto"
     user_scales: str | None = None
     rotate: bool = True
-    compact: bool = True
+    version: str = VERSIONS[0]
+    rollback_index: int | None = None
     like: str | Path | None = None
     calibration: str | Path | None = None
     sign: str | Path | None = None
     verify: bool = True
     previous: PreviousBundle | None = None
+    one_file: bool = False
+
+    @property
+    def compact(self) -> bool:
+        """True if row scales, weights of histories and inverse norms of integer tables have a byte each."""
+        return self.version != "1.0"
 
     def __post_init__(self) -> None:
         """Raises UnsupportedError for names that do not exist and settings that exclude each other."""
@@ -54,6 +66,14 @@ class ExportRequest:
             raise UnsupportedError(f"there are no user scales a {self.user_scales!r}; there are: {', '.join(SCALES)}")
         if self.ids not in IDS:
             raise UnsupportedError(f"there are no ids {self.ids!r}; there are: {', '.join(IDS)}")
+        if self.version not in VERSIONS:
+            raise UnsupportedError(f"there is no version {self.version!r} of bundles; there are: {', '.join(VERSIONS)}")
+        if self.version == "1.0" and self.one_file:
+            raise UnsupportedError("bundles of version 1.0 are folders; write version 2.0 as one file")
+        if self.version == "1.0" and (self.ids == "hash64" or self.rollback_index is not None):
+            raise UnsupportedError("bundles of version 1.0 have no hashed ids and no rollback index; write version 2.0")
+        if self.rollback_index is not None and not 0 <= self.rollback_index <= LARGEST_INDEX:
+            raise UnsupportedError(f"a rollback index is a number from 0 to {LARGEST_INDEX}, got {self.rollback_index}")
         if self.like is not None and self.previous is None:
             self._check_like()
             return
@@ -61,6 +81,12 @@ class ExportRequest:
             raise UnsupportedError(
                 f"scales are of int8 and int4; {self.precision} does not take --scales {self.scales}"
             )
+        if self.precision == "int2" and (self.layout not in ("auto", *BLOCKED) or self.version == "1.0"):
+            raise UnsupportedError(
+                "int2 is stored in the layouts dense and mixed of version 2.0; choose another precision"
+            )
+        if self.precision == "int2" and not {self.scales, self.user_scales} <= {"auto", "row", None}:
+            raise UnsupportedError("int2 has no zero, and needs a scale a row; leave --scales out")
         if self.lookup and self.layout not in ("csc", "auto"):
             raise UnsupportedError(f"{self.layout} looks rows up as it is; --lookup is for the layout csc")
         if self.scales == "row" and self.layout == "csc":
@@ -89,12 +115,13 @@ class ExportRequest:
             scales=previous.scaled,
             user_scales=previous.users_scaled,
             rotate=bool(previous.rotation),
-            compact=previous.compact,
+            version=previous.version,
+            rollback_index=previous.rollback_index if self.rollback_index is None else self.rollback_index,
             users=self.users and "users" in previous.parts,
             titles=self.titles or "titles" in previous.parts,
             similar="similar" in previous.parts if self.similar is None else self.similar,
             lookup=self.lookup or "lookup" in previous.parts,
-            ids=self.ids if "ids" in previous.parts else "none",
+            ids=previous.ids if self.ids == "raw" else self.ids,
         )
 
     def with_finer_scales(self, side: str | None) -> ExportRequest | None:

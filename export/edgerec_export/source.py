@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, as_texts, is_text
 from edgerec.training import Run
+from edgerec_export.ids import hashes
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16
@@ -71,6 +73,16 @@ class Source:
                 _check_numbers(f"an encoder's {name}", array, shapes[name])
         if self.users is not None:
             self._check_ids("user", self.user_ids, self.users)
+
+    @cached_property
+    def item_hashes(self) -> NDArray[np.int64]:
+        """(n_items,) hash of each text id. Raises ExportError, UnsupportedError."""
+        return hashes("item", self.item_ids)
+
+    @cached_property
+    def user_hashes(self) -> NDArray[np.int64] | None:
+        """(n_users,) hash of each text id; None without users. Raises ExportError, UnsupportedError."""
+        return None if self.user_ids is None else hashes("user", self.user_ids)
 
     @staticmethod
     def _check_ids(side: str, ids: NDArray[Any] | None, table: Table) -> None:

@@ -6,6 +6,9 @@
 | fp16 | float16 | itself, converted to float32 for computation |
 | int8 | uint8 | (code - 128) * scale |
 | int4 | two to a uint8 | (code - 8) * scale; byte i of a block of m bytes holds values i, low, and m + i, high |
+| int2 | four to a uint8 | (2 code - 3) * scale: -3, -1, 1, 3; byte i holds values i, m + i, 2 m + i, 3 m + i |
+
+int2 has no zero, so that only `dense` and `mixed` store it, with a scale a row.
 
 Integer codes are unsigned with a zero point: MatMulInteger(uint8, int8) saturates on x86 with AVX2 and without VNNI.
 
@@ -32,13 +35,15 @@ ZERO = 128
 """The stored code of zero in int8 and in decoded int4; `ZERO4` is that of packed int4."""
 ZERO4 = 8
 ONE = np.float32(1)
-LARGEST = {"int8": 127, "int4": 7}
+LARGEST = {"int8": 127, "int4": 7, "int2": 3}
+PER_BYTE = {"int4": 2, "int2": 4}
+"""Values that share a byte."""
 BYTES = {name: bits / 8 for name, bits in BITS_PER_VALUE.items()}
-STORED = {"fp32": "float32", "fp16": "float16", "int8": "uint8", "int4": "uint8"}
+STORED = {"fp32": "float32", "fp16": "float16", "int8": "uint8", "int4": "uint8", "int2": "uint8"}
 PRECISIONS = tuple(STORED)
 """Precisions of a stored table."""
-NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4)}
-"""The stored entry that reads as zero."""
+NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4), "int2": 0}
+"""The stored entry that reads as zero; of int2, which has none, an entry that is not read."""
 RUNS = 32
 """Number of ranges of a sample of rows; see `spread`."""
 TINY = np.finfo(np.float32).tiny
@@ -51,7 +56,7 @@ FARTHEST_BYTE = np.float32(1.25)
 """Largest ratio of a number in a byte to the top of an older bundle; the largest are then clipped."""
 SAMPLE = 16_384
 """Number of rows to which the scale of a block is fitted."""
-CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15)}
+CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15), "int2": np.linspace(0.2, 1.0, 17)}
 """Clipping thresholds that are tried for a scale, as shares of the largest value."""
 FAR = 30
 """Largest binary exponent of values that are squared without scaling."""
@@ -93,19 +98,26 @@ class Block:
 def block_of(width: int, rows: int, first: int, start: int, precision: str, *, by_column: bool = False) -> Block:
     """Return a block of rows of equal width.
 
-    By column, the low and the high halves of int4 bytes have whole dimensions, so that each is a matrix.
+    By column, the parts of bytes that several values share have whole dimensions, so that each is a matrix.
     """
-    stored = width * rows
-    if precision == "int4":
-        stored = -(-width // 2) * rows if by_column else -(-width * rows // 2)
+    shared = PER_BYTE.get(precision, 1)
+    stored = -(-width // shared) * rows if by_column else -(-width * rows // shared)
     return Block(width, rows, first, start, width * rows, stored, precision)
 
 
 def to_codes(values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
     """Return signed codes, rounded to nearest and clipped to the largest code."""
     most = LARGEST[precision]
-    codes: NDArray[np.int32] = np.clip(np.rint(values / scale), -most, most).astype(np.int32)
+    codes: NDArray[np.int32] = np.clip(_rounded(values / scale, precision), -most, most).astype(np.int32)
     return codes
+
+
+def _rounded(steps: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
+    """Return the nearest codes, not clipped: odd numbers for int2."""
+    nearest: NDArray[np.float32] = np.rint(steps)
+    if precision == "int2":
+        nearest = 2 * np.floor(steps / 2) + 1
+    return nearest
 
 
 def to_bytes(numbers: NDArray[np.floating[Any]], top: np.float32) -> NDArray[np.uint8]:
@@ -138,8 +150,12 @@ def store(flat: NDArray[Any], values: NDArray[Any], at: int, block: Block) -> No
     Args:
         flat: the whole vector.
         values: (m,) floats, or signed codes.
-        at: index of the first value inside the block. int4 is written half by half, low before high.
+        at: index of the first value inside the block. int4 is written half by half, low before high; int2 in its four
+            parts, in this order.
     """
+    if block.precision == "int2":
+        _store_quarters(flat, ((values + LARGEST["int2"]) // 2).astype(np.uint8), at, block)
+        return
     if block.precision != "int4":
         shift = ZERO if block.precision == "int8" else 0
         flat[block.start + at : block.start + at + values.size] = values + shift
@@ -152,12 +168,24 @@ def store(flat: NDArray[Any], values: NDArray[Any], at: int, block: Block) -> No
     flat[place] = (flat[place] & 15) | (high << 4)
 
 
+def _store_quarters(flat: NDArray[Any], codes: NDArray[np.uint8], at: int, block: Block) -> None:
+    for part in range(4):
+        first, stop = max(at, part * block.stored), min(at + codes.size, (part + 1) * block.stored)
+        if first < stop:
+            shift = block.start - part * block.stored
+            flat[first + shift : stop + shift] |= codes[first - at : stop - at] << 2 * part
+
+
 def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray[Any]:
     """Return values of a block by their index inside it: float32, or signed int32 codes."""
     if block.precision == "int4":
         above = index >= block.stored
         entry = flat[block.start + index - above * block.stored].astype(np.int32)
         return np.where(above, entry >> 4, entry & 15) - ZERO4
+    if block.precision == "int2":
+        part = index // block.stored
+        entry = flat[block.start + index - part * block.stored].astype(np.int32)
+        return 2 * (entry >> 2 * part & 3) - LARGEST["int2"]
     entry = flat[block.start + index]
     return entry.astype(np.int32) - ZERO if block.precision == "int8" else entry.astype(np.float32)
 
@@ -199,7 +227,7 @@ class PreviousScales:
             return None
         if len(self.scales) == 1:
             return np.float32(self.scales[0])
-        bits = 4 if block.precision == "int4" else 8
+        bits = 8 // PER_BYTE.get(block.precision, 1)
         alike = [n for n, one in enumerate(self.blocks) if one.bits == bits]
         if not alike:
             return None
@@ -220,8 +248,8 @@ class Coder:
     """A quantiser of values to integer codes.
 
     With G the mean of u u' over the training users and e the error of a row, the mean squared error of the row's scores
-    is e G e'. Scales minimise this error rather than e e', and int4 rounds with error feedback (the solver of GPTQ,
-    Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian).
+    is e G e'. Scales minimise this error rather than e e', and int4 and int2 round with error feedback (the solver of
+    GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian).
     """
 
     def __init__(self, gram: NDArray[np.float64] | None, previous: PreviousScales | None = None) -> None:
@@ -266,7 +294,7 @@ class Coder:
         return best
 
     def codes(self, values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
-        """Return (m, w) signed codes of leading dimensions; int4 is rounded with error feedback.
+        """Return (m, w) signed codes of leading dimensions; int4 and int2 are rounded with error feedback.
 
         Args:
             scale: one number, or (m,).
@@ -319,7 +347,7 @@ def _best_row_scales(values: NDArray[np.float32], root: NDArray[np.float32], pre
     best, lowest = np.full(len(values), TINY, np.float32), np.full(len(values), np.inf, np.float32)
     for cut in CUTS[precision]:
         scale = np.maximum(largest * np.float32(cut) / most, TINY)[:, None]
-        difference = np.rint(values / scale)
+        difference = _rounded(values / scale, precision)
         np.clip(difference, -most, most, out=difference)
         difference *= scale
         difference -= values

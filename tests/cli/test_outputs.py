@@ -85,6 +85,7 @@ WRITES = {
         {"bundle": "folder", "interactions": "file", "run_folder": "folder", "sign": "file"},
         {"out": "file", "save": "folder"},
     ),
+    "pack": Writes("pack {bundle} --out {out}", {"bundle": "folder"}, {"out": "file"}),
     "bench": Writes("bench {bundles} --out {out}", {"bundles": "folder"}, {"out": "file"}),
     "report": Writes("report {subjects} --out {out}", {"subjects": "folder"}, {"out": "file"}),
     "report FILE": Writes("report {subjects} --format csv --out {out}", {"subjects": "file"}, {"out": "file"}),
@@ -102,6 +103,7 @@ READS_ALONE = {
 }
 OTHERWISE = {
     "apply": {"bundle", "patch", "trusted"},  # changes BUNDLE itself, which is what it is for
+    "unpack": {"file", "out"},  # into a folder that is new or empty: test_stored.py
     "keys new": {"key"},  # replaces nothing: test_signatures.py
 }
 """Commands that write by a rule of their own, which the tests named hold."""

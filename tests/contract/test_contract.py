@@ -26,7 +26,7 @@ from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec.training import FitOptions, Run
 from edgerec_export import ExportRequest, Source, export, export_request, from_run
-from edgerec_export.layouts import LAYOUTS
+from edgerec_export.layouts import FORMS
 from edgerec_export.values import PRECISIONS
 
 BUDGET = "25%"
@@ -42,7 +42,6 @@ def supported(method_name: str, backbone_name: str) -> bool:
 
 
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
-FORMS = [(layout, precision) for layout in LAYOUTS for precision in PRECISIONS]
 BUNDLES = [
     pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
     for i, pair in enumerate(PAIRS)

@@ -55,7 +55,7 @@ def test_only_zero_becomes_zero_and_large_numbers_are_clipped() -> None:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_integer_bundles_have_a_byte_a_row(precision: str, tmp_path: Path) -> None:
     done = export(source(), tmp_path / "b", layout="dense", precision=precision, scales="row")
-    large = export(source(), tmp_path / "l", layout="dense", precision=precision, scales="row", compact=False)
+    large = export(source(), tmp_path / "l", layout="dense", precision=precision, scales="row", version="1.0")
     assert types(done.folder)["w"] == types(done.folder)["is"] == "uint8"
     assert (types(large.folder)["w"], types(large.folder)["is"]) == ("float32", "float16")
     assert done.parts["w"] + done.parts["is"] == 2 * N_ITEMS
@@ -86,10 +86,10 @@ def test_an_item_without_weight_has_none(tmp_path: Path) -> None:
     assert not np.allclose(model.score(items=items, history=[8]), expected)
 
 
-@pytest.mark.parametrize("compact", [True, False])
-def test_a_bundle_like_another_has_the_same_bytes_for_the_same_rows(compact: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["2.0", "1.0"])
+def test_a_bundle_like_another_has_the_same_bytes_for_the_same_rows(version: str, tmp_path: Path) -> None:
     old = source()
-    settings: dict[str, Any] = {"layout": "dense", "precision": "int4", "scales": "row", "compact": compact}
+    settings: dict[str, Any] = {"layout": "dense", "precision": "int4", "scales": "row", "version": version}
     export(old, tmp_path / "old", **settings)
     rows = old.items.dense().copy()
     rows[7] *= 1.1
@@ -98,7 +98,7 @@ def test_a_bundle_like_another_has_the_same_bytes_for_the_same_rows(compact: boo
     assert diff(tmp_path / "old", tmp_path / "new", tmp_path / "patch").changes["item"].changed == 1
     manifests = [json.loads((tmp_path / name / "manifest.json").read_bytes()) for name in ("old", "new")]
     assert manifests[0]["encoder"] == manifests[1]["encoder"]
-    assert ("weight_top" in manifests[0]["encoder"]) == compact
+    assert ("weight_top" in manifests[0]["encoder"]) == (version == "2.0")
 
 
 @pytest.mark.parametrize("top", [0, -1, "x", True, 1e39, [1]])

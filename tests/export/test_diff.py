@@ -19,11 +19,10 @@ from edgerec.runtime.manifest import PREVIOUS_NAME
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.patch.patchfile import Copies
 from edgerec_export import ExportRequest, diff, export, export_request, from_arrays
-from edgerec_export.layouts import LAYOUTS
+from edgerec_export.layouts import FORMS
 from edgerec_export.patch import PreviousBundle
 from edgerec_export.patch.diff import copies_of
 from edgerec_export.patch.matches import byte_copies
-from edgerec_export.values import PRECISIONS
 from tests.conftest import random_source
 from tests.patches import Kind, bundles, contents, versions
 
@@ -48,8 +47,7 @@ def options_of(layout: str, precision: str, scales: str) -> ExportRequest:
 
 @pytest.mark.slow
 @given(
-    layout=st.sampled_from(sorted(LAYOUTS)),
-    precision=st.sampled_from(PRECISIONS),
+    form=st.sampled_from(FORMS),
     scales=st.sampled_from(["auto", "row"]),
     subject=st.sampled_from(["users", "linear", "ials"]),
     ids=st.sampled_from(["int", "str"]),
@@ -61,8 +59,7 @@ def options_of(layout: str, precision: str, scales: str) -> ExportRequest:
 @settings(max_examples=60, deadline=None)
 def test_a_patch_makes_the_new_bundle_of_the_old_one_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory,
-    layout: str,
-    precision: str,
+    form: tuple[str, str],
     scales: str,
     subject: str,
     ids: str,
@@ -72,13 +69,12 @@ def test_a_patch_makes_the_new_bundle_of_the_old_one_to_the_byte(
     seed: int,
 ) -> None:
     place = tmp_path_factory.mktemp("diff")
-    options = replace(options_of(layout, precision, scales), titles=titles)
+    options = replace(options_of(*form, scales), titles=titles)
     check(*bundles(Kind(options, subject, ids, like, titles, share), place, seed), place / "patch")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", sorted(LAYOUTS))
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("layout", "precision"), FORMS)
 def test_every_layout_in_every_precision(layout: str, precision: str, tmp_path: Path) -> None:
     check(*bundles(Kind(options_of(layout, precision, "auto")), tmp_path), tmp_path / "patch")
 
@@ -87,7 +83,7 @@ def test_every_layout_in_every_precision(layout: str, precision: str, tmp_path: 
 def test_bundles_that_have_little_in_common(seed: int, tmp_path: Path) -> None:
     """Other layouts, precisions, dimensions and ids: a patch is large then, and right."""
     rng = np.random.default_rng(seed)
-    forms = rng.permutation([f"{layout} {precision}" for layout in sorted(LAYOUTS) for precision in PRECISIONS])
+    forms = rng.permutation([f"{layout} {precision}" for layout, precision in FORMS])
     folders = []
     for number, form in enumerate(forms[:4]):
         kind = Kind(
@@ -123,8 +119,7 @@ def test_a_large_catalogue_in_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", sorted(LAYOUTS))
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("layout", "precision"), FORMS)
 @pytest.mark.parametrize("scales", ["auto", "row"])
 def test_rows_that_did_not_change_keep_their_bytes(layout: str, precision: str, scales: str, tmp_path: Path) -> None:
     """Of a bundle that is exported like another; the changed rows alone are told."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_export import Source, export
-from edgerec_export.layouts import variants
-from edgerec_export.values import PRECISIONS
+from edgerec_export.layouts import FORMS, variants
 
 D, USERS = 16, 30
 RUN = 128
@@ -59,8 +58,7 @@ TABLES = {"mixed": popular_first, "ell": anywhere}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_items", [2 * RUN, 1000, 9000])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("layout", TABLES)
+@pytest.mark.parametrize(("layout", "precision"), [form for form in FORMS if form[0] in TABLES])
 def test_every_layout_and_precision_equals_numpy(layout: str, precision: str, n_items: int, tmp_path: Path) -> None:
     """Verification asks random users and adversarial ones, in batches, and compares ids and scores."""
     scales = "row" if n_items == 1000 and precision in ("int8", "int4") else "auto"

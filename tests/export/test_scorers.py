@@ -12,8 +12,7 @@ from edgerec.errors import ExportError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, Source, export, export_request, from_arrays
-from edgerec_export.layouts import LAYOUTS
-from edgerec_export.values import PRECISIONS
+from edgerec_export.layouts import FORMS
 from tests.vectors.folding import of_tables_alone
 
 
@@ -34,8 +33,7 @@ def source(n_items: int, scorer: NeuMFScorer, n_users: int = 40, seed: int = 1) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", sorted(LAYOUTS))
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("layout", "precision"), FORMS)
 def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path) -> None:
     """Verification asks `recommend` and `score`, in a fresh process; 9,000 items are three chunks."""
     done = export(source(9000, neumf()), tmp_path / "b", layout=layout, precision=precision)

@@ -66,13 +66,13 @@ def test_each_user_of_a_batch_has_a_list_of_its_own(model: Recommender) -> None:
 
 @pytest.mark.parametrize("solved", [False, True])
 def test_a_history_is_excluded_from_a_list_too(solved: bool, tmp_path: Path) -> None:
-    source = replace(history_source(300), item_counts=np.arange(300))
+    source = replace(history_source(300), item_counts=np.arange(300) * (np.arange(300) < 200))
     if solved:
         source = replace(source, encoder=LeastSquaresEncoder(3.0, 2.0))
     model = Recommender.load(export(source, tmp_path / "b", layout="mixed", verify=False).folder)
     history = ["film-3é", "film-200é"]
     for length in (10, 200):
-        allow = [f"film-{n}é" for n in range(length)]
+        allow = [f"film-{n}é" for n in range(length)]  # some of the popular ones
         answers = model.recommend(history=history, k=300, allow=allow)
         assert {answer.item for answer in answers} == {*allow} - {*history}
         popular = model.recommend(history=[], k=3, allow=allow, exclude=[allow[-1]])

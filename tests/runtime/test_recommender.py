@@ -178,7 +178,12 @@ def edited(change: Callable[[dict], None]) -> Callable[[Path], None]:
         lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
         lambda folder: (folder / "manifest.json").write_text("[]"),
         edited(lambda m: m.update(format="other")),
-        edited(lambda m: m.update(version="2.0")),
+        edited(lambda m: m.update(version="3.0")),
+        edited(lambda m: m.update(version="1.0")),
+        edited(lambda m: m.update(requires=["telepathy"])),
+        edited(lambda m: m.update(rollback_index=-1)),
+        edited(lambda m: m.update(rollback_index=True)),
+        edited(lambda m: m.update(requires=7)),
         edited(lambda m: m.update(version="x")),
         edited(lambda m: m.pop("graphs")),
         edited(lambda m: m["graphs"].pop("recommend")),
@@ -190,7 +195,7 @@ def edited(change: Callable[[dict], None]) -> Callable[[Path], None]:
         edited(lambda m: m["graphs"]["recommend"]["tensors"].update(i0=[0, "object", [1]])),
         edited(lambda m: m["items"].update(rows=7)),
         edited(lambda m: m["items"].update(rows=float("inf"))),
-        edited(lambda m: m["sections"]["item_ids"].__setitem__(2, [3])),
+        edited(lambda m: m["sections"]["item_ids"].__setitem__(2, [3, 1])),
         edited(lambda m: m["sections"]["i"].__setitem__(2, [2**32, 2**32])),
         edited(lambda m: m["sections"]["i"].__setitem__(0, 2**70)),
         edited(lambda m: m["sections"].pop("item_ids")),
@@ -210,7 +215,7 @@ def test_a_spoilt_manifest_is_named(folder: Path, tmp_path: Path, spoil: Callabl
 
 def test_a_newer_minor_version_is_read(folder: Path, tmp_path: Path) -> None:
     place = damaged(folder, tmp_path / "b")
-    edited(lambda m: m.update(version="1.99", something_new=1))(place)
+    edited(lambda m: m.update(version="2.99", something_new=1))(place)
     assert Recommender.load(place).recommend(5, 3)
 
 

@@ -202,7 +202,7 @@ def test_metadata_is_read_from_the_manifest_alone(folder: Path, model: Recommend
     (tmp_path / "manifest.json").write_bytes((folder / "manifest.json").read_bytes())
     found = edgerec.metadata(tmp_path)
     assert found == model.metadata
-    assert (found.version, found.items, found.users, found.d) == ("1.0", 300, 0, 16)
+    assert (found.version, found.items, found.users, found.d) == ("2.0", 300, 0, 16)
     assert found.bytes == sum(path.stat().st_size for path in folder.iterdir())
     assert {"recommend", "score"} <= set(found.graphs)
     assert not found.titles

@@ -104,10 +104,15 @@ def test_options_of_onnxruntime_that_a_bundle_has_no_use_for_are_left_out(bundle
 
 
 @pytest.mark.parametrize(
-    ("section", "said"), [("item_ids", r"text \d+ of the bundle is damaged"), ("item_id_offsets", "does not ascend")]
+    ("version", "section", "said"),
+    [
+        ("1.0", "item_ids", r"text \d+ of the bundle is damaged"),
+        ("1.0", "item_id_offsets", "does not ascend"),
+        ("2.0", "item_ids", "ids where 300 are promised"),
+    ],
 )
-def test_text_that_is_none_is_told(tmp_path: Path, section: str, said: str) -> None:
-    bundle = export(history_source(300), tmp_path / "b", verify=False).folder
+def test_text_that_is_none_is_told(tmp_path: Path, version: str, section: str, said: str) -> None:
+    bundle = export(history_source(300), tmp_path / "b", verify=False, version=version).folder
     manifest = read_manifest(bundle)
     tables = bytearray((bundle / manifest.tables.name).read_bytes())
     place = manifest.sections[section]

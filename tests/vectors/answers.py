@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.runtime.ids import id_hash
 from edgerec_export import Export, Source
 from edgerec_export.onnx import TOLERANCE
 from edgerec_export.pack import Packed, packed_in_memory
@@ -30,8 +31,10 @@ class Answers:
         plan = done.chosen.draft.users
         self._zero_user = None if plan is None else int(np.flatnonzero(plan.order == ZERO)[0])
         self._counts, self._titles = source.item_counts, source.titles
-        ships_ids = case.options.ids == "raw"
+        ships_ids = case.options.ids != "none"
         self._items: list[Any] = done.item_ids.tolist() if ships_ids else list(range(case.n_items))
+        hashed = case.options.ids == "hash64"
+        self._told = [f"{id_hash(text) % (1 << 64):016x}" for text in self._items] if hashed else self._items
         users = done.user_ids
         self._users: list[Any] = [] if users is None else users.tolist() if ships_ids else list(range(N_USERS))
 
@@ -185,7 +188,7 @@ class Answers:
                 groups.append([row])
             else:
                 break
-        return [[[self._items[row], _short(scores[row])] for row in group] for group in groups]
+        return [[[self._told[row], _short(scores[row])] for row in group] for group in groups]
 
     def _score(self, subject: tuple[Request, NDArray[Any], float]) -> Request:
         named, asked, tolerance = subject
@@ -229,7 +232,7 @@ class Answers:
         best = row_of[np.argsort(-self._counts, kind="stable")]
         for more, few in (({}, best), (allowed, best[np.isin(best, allow)])):
             gone = few[1]
-            ranking = [[[self._items[row], 0.0]] for row in few[few != gone][:10]]
+            ranking = [[[self._told[row], 0.0]] for row in few[few != gone][:10]]
             yield {**request, **more, "exclude": [self._items[gone]], "tolerance": 0.0, "ranking": ranking}
 
     def _refused(self) -> Iterator[Request]:

@@ -17,13 +17,14 @@ from edgerec_export import ExportRequest, Source
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.layouts.variants import GROUP_ROWS
 from edgerec_export.onnx.decode import ROWS_A_STEP
-from edgerec_export.values import PRECISIONS
 
 N_ITEMS, N_USERS, D = 60, 40, 8
 ALIKE = (10, 11, 12)
 """Rows with equal values: their order in an answer is open."""
 ZERO = 5
 """A row of zeros, of both tables: for this user the inner product with every item is 0."""
+ONCE = ("fp32", "fp16", "int8", "int4")
+"""Precisions of bundles of version 1."""
 ODD_NAMES = ["é", "日本", "\uff5e", "😀", "A", "a", "a b", 'q"uote', "comma,"]
 """Ids whose order in UTF-16 is not that in UTF-8, and such as need care in JSON."""
 
@@ -35,12 +36,12 @@ class Case:
     Attributes:
         subject: whom it is asked for: 'users', 'ncf' (users too, and a network makes the scores), or the encoder that
             makes them of histories: 'linear' or 'ials'.
-        ids: 'int' or 'str'.
+        ids: 'int', 'str', or 'near': whole numbers near each other.
         counts: it knows the popular items.
         signed: by the trusted key.
         group_rows: rows of a run at least; a real bundle has 32,768 or more.
         rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
-        compact: row scales and weights have a byte each.
+        version: of the bundle format.
         wrong: it is asked with what is no id and no vector, which every runtime refuses.
     """
 
@@ -54,7 +55,7 @@ class Case:
     group_rows: int = GROUP_ROWS
     rows_a_step: int = ROWS_A_STEP
     wrong: bool = False
-    compact: bool = False
+    version: str = "1.0"
 
     @property
     def has_users(self) -> bool:
@@ -65,7 +66,7 @@ class Case:
 def cases() -> Iterator[Case]:
     """Every layout in every precision with users and without, and what else a reader has to know."""
     for row, layout in enumerate(LAYOUTS):
-        for column, precision in enumerate(PRECISIONS):
+        for column, precision in enumerate(ONCE):
             options = ExportRequest(layout, precision, similar=True)
             even = (row + column) % 2 == 0
             yield Case(f"{layout}-{precision}-users", options, ids="str" if even else "int")
@@ -86,13 +87,21 @@ def cases() -> Iterator[Case]:
     # Above 4,096 items the best are found by chunks.
     yield Case("chunked", ExportRequest("mixed", "int8", ids="none", similar=True), n_items=5000)
     # A network sees some rows at a time, here in three rounds of a loop, the last one not full.
-    for layout, precision in zip(LAYOUTS, cycle(PRECISIONS), strict=False):
+    for layout, precision in zip(LAYOUTS, cycle(ONCE), strict=False):
         yield Case(f"{layout}-{precision}-ncf", ExportRequest(layout, precision), "ncf", rows_a_step=25)
     whole = ExportRequest("dense", "fp32", similar=True)
     yield Case("wrong-numbers", whole, n_items=20, wrong=True)
     yield Case("wrong-texts", whole, "ials", "str", n_items=20, wrong=True)
-    yield Case("bytes-int4", ExportRequest("mixed", "int4", scales="row", similar=True), "linear", compact=True)
-    yield Case("bytes-int8", ExportRequest("dense", "int8", scales="row", similar=True), compact=True)
+    yield Case("bytes-int4", ExportRequest("mixed", "int4", scales="row", similar=True), "linear", version="2.0")
+    yield Case("bytes-int8", ExportRequest("dense", "int8", scales="row", similar=True), version="2.0")
+    yield Case("v2-numbers", ExportRequest("mixed", "int8", similar=True), version="2.0")
+    yield Case("v2-texts", ExportRequest("dense", "fp32", similar=True), "ials", "str", version="2.0")
+    yield Case("v2-hashes", ExportRequest("mixed", "fp32", ids="hash64", similar=True), "linear", "str", version="2.0")
+    yield Case("v2-int2", ExportRequest("mixed", "int2", similar=True), "linear", version="2.0")
+    yield Case("v2-int2-users", ExportRequest("dense", "int2", similar=True), version="2.0")
+    many = ExportRequest("mixed", "int8", similar=False)
+    yield Case("v2-near", many, "linear", "near", n_items=700, version="2.0")
+    yield Case("v2-many-texts", many, "linear", "str", n_items=500, version="2.0")
 
 
 def source_of(case: Case, rng: np.random.Generator) -> Source:
@@ -144,6 +153,8 @@ def _ids(kind: str, n: int, rng: np.random.Generator) -> NDArray[Any]:
     if kind == "str":
         names = [*ODD_NAMES, *(f"id-{n}" for n in range(n - len(ODD_NAMES)))]
         return np.array(names)[rng.permutation(n)]
+    if kind == "near":
+        return rng.permutation(n) * 2 - 300
     ids = rng.permutation(n) * 3 + 7
     ids[:2] = [-1, 1 << 40]  # whole numbers of any size
     return ids

@@ -63,7 +63,7 @@ def _private_key(number: int) -> Ed25519PrivateKey:
 
 
 def _export(case: Case, source: Source, folder: Path) -> Export:
-    options = replace(case.options, verify=False, rotate=False, compact=case.compact)
+    options = replace(case.options, verify=False, rotate=False, version=case.version)
     if not case.signed:
         return export_request(source, folder, options)
     with tempfile.TemporaryDirectory() as scratch:

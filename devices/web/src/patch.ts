@@ -91,8 +91,8 @@ async function rebuilt(patch: Bytes, base: Base): Promise<[file: string, content
     throw new Refusal("this is no patch; make one with 'edgerec diff OLD NEW --out PATCH'");
   }
   const major = head.getUint16(8, true);
-  if (major > limits.major) {
-    throw new Refusal(`the patch has version ${major}.x, this reader knows ${limits.major}.x; update edgerec`);
+  if (major > limits.patch_major) {
+    throw new Refusal(`the patch has version ${major}.x, this reader knows ${limits.patch_major}.x; update edgerec`);
   }
   const promised = Array.from(patch.subarray(12, SIGNED_FROM), (byte) => byte.toString(16).padStart(2, "0")).join("");
   if ((await sha256(patch.slice(SIGNED_FROM))) !== promised) {

@@ -24,7 +24,7 @@ from edgerec.runtime.manifest import LIMITS, json_object
 
 FORMAT = "edgerec.patch"
 MAGIC = b"edgerecP"
-MAJOR, MINOR = LIMITS["major"], 0
+MAJOR, MINOR = LIMITS["patch_major"], 0
 """A newer minor version is readable, a newer major one is refused."""
 _HEAD = struct.Struct("<8sHH32sQ")
 _SIGNED_FROM = 44

@@ -1,13 +1,14 @@
 """Sections of a tables file as rows of units, in any layout, which patches copy and change.
 
-A unit is a value, a column, an id or a byte of text, with 4, 8, 16, 32 or 64 bits. The form of a section gives the
+A unit is a value, a column, an id or a byte of text, with 2, 4, 8, 16, 32 or 64 bits. The form of a section gives the
 places of a row's units:
 
     blocks     rows of equal width; the units of a row are adjacent or, by column, `rows` apart
     ragged     rows of any length, one after the other; a section of pointers has the lengths
     pointers   n + 1 of them for n rows: the only unit of a row is its length
 
-Two units of 4 bits share a byte as in int4: byte i of a block of m bytes holds unit i, low, and unit m + i, high.
+Two units of 4 bits share a byte as in int4: byte i of a block of m bytes holds unit i, low, and unit m + i, high. Four
+of 2 bits share one as in int2, with units i, m + i, 2 m + i and 3 m + i, from the lowest bits on.
 """
 
 from __future__ import annotations
@@ -41,10 +42,16 @@ class Block:
 
     @property
     def units(self) -> int:
-        """Number of units, with those that fill the last byte; by column, each half of 4 bits has whole columns."""
-        if self.bits != 4:
-            return self.rows * self.width
-        return 2 * (self.rows * -(-self.width // 2) if self.by_column else -(-self.rows * self.width // 2))
+        """Number of units, with those that fill the last byte; by column, each part of a byte has whole columns."""
+        shared = self.shared
+        return shared * (
+            self.rows * -(-self.width // shared) if self.by_column else -(-self.rows * self.width // shared)
+        )
+
+    @property
+    def shared(self) -> int:
+        """Number of units that share a byte."""
+        return max(8 // self.bits, 1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,11 @@ class Form:
             if any(column not in (0, 1) for _, _, _, column, _ in sizes):
                 raise ValueError("a block that lies neither by row nor by column")
         for one in form.blocks:
-            if one.bits not in (4, 8, 16, 32, 64) or min(one.rows, one.width) < 0 or not 0 <= one.zero < 1 << one.bits:
+            if (
+                one.bits not in (2, 4, 8, 16, 32, 64)
+                or min(one.rows, one.width) < 0
+                or not 0 <= one.zero < 1 << one.bits
+            ):
                 raise ValueError(f"a block {one}")
         return form
 
@@ -171,10 +182,15 @@ def unpacked(section: NDArray[Any], form: Form, lengths: NDArray[np.int64] | Non
         own = stored[at : at + entries]
         if len(own) != entries:
             raise ValueError(f"a section of {len(section)} entries where its rows take more")
-        pieces += [own & 15, own >> 4] if block.bits == 4 else [own]
+        pieces += [own] if block.shared == 1 else _parted(own, block)
         at += entries
     units = pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, stored[:0]])
     return _laid_out(units, blocks, lengths)
+
+
+def _parted(own: NDArray[Any], block: Block) -> list[NDArray[Any]]:
+    """Return the units of bytes that several share, those of the lowest bits first."""
+    return [(own >> block.bits * part) & ((1 << block.bits) - 1) for part in range(block.shared)]
 
 
 def empty_rows(form: Form, itemsize: int, entries: int, lengths: NDArray[np.int64] | None) -> SectionRows:
@@ -199,17 +215,25 @@ def packed(rows: SectionRows, form: Form, dtype: str, entries: int, lengths: NDA
             raise ValueError("pointers that do not ascend, or leave their type")
         return pointers.astype(kind)
     first = form.blocks[0]
-    filling = first.zero | (first.zero << 4 if first.bits == 4 else 0)
+    filling = sum(first.zero << first.bits * part for part in range(first.shared))
     section = np.full(entries, filling, unsigned(8 * kind.itemsize))
     at, unit = 0, 0
     for block in _sized(form, lengths):
         own = rows.units[unit : unit + block.units]
-        if block.bits == 4:
-            half = len(own) // 2
-            own = (own[:half] & 15) | (own[half:] << 4)
+        if block.shared > 1:
+            own = _joined(own, block)
         section[at : at + len(own)] = own
         at, unit = at + len(own), unit + block.units
     return section.view(kind)
+
+
+def _joined(units: NDArray[Any], block: Block) -> NDArray[Any]:
+    """Return the bytes of units that share them."""
+    parts = (units & ((1 << block.bits) - 1)).reshape(block.shared, -1)
+    found: NDArray[Any] = parts[0]
+    for part in range(1, block.shared):
+        found = found | (parts[part] << block.bits * part)
+    return found
 
 
 def _sized(form: Form, lengths: NDArray[np.int64] | None) -> tuple[Block, ...]:
@@ -222,9 +246,9 @@ def _sized(form: Form, lengths: NDArray[np.int64] | None) -> tuple[Block, ...]:
 
 
 def _entries(block: Block, itemsize: int) -> int:
-    if block.bits != 4 and block.bits != 8 * itemsize:
+    if block.bits != 8 * itemsize and (block.shared == 1 or itemsize != 1):
         raise ValueError(f"units of {block.bits} bits in entries of {itemsize} bytes")
-    return block.units // 2 if block.bits == 4 else block.units
+    return block.units // block.shared
 
 
 def _laid_out(units: NDArray[Any], blocks: tuple[Block, ...], lengths: NDArray[np.int64] | None = None) -> SectionRows:

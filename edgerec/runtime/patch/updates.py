@@ -56,7 +56,7 @@ def apply_patch(
         BundleError: the bundle is missing or damaged.
         StorageError: the file system refuses.
     """
-    folder = Path(folder)
+    folder = _folder(folder)
     keys = None if trusted is None else read_public_keys(trusted)
     whole = read_manifest(folder, keys).nbytes  # reports errors before the folder is locked
     file = PatchFile(patch) if isinstance(patch, bytes) else PatchFile.read(Path(patch), whole)
@@ -81,15 +81,16 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
         BundleError: the current or the old version is missing or damaged.
         StorageError: the file system refuses.
     """
-    folder = Path(folder)
+    folder = _folder(folder)
     keys = None if trusted is None else read_public_keys(trusted)
-    read_manifest(folder)
+    now = read_manifest(folder)
     with locked(folder):
         path = folder / PREVIOUS_NAME
         document = manifest_bytes(folder, PREVIOUS_NAME) if path.is_file() else None
         if document in (None, manifest_bytes(folder)):
             raise PatchError(f"{folder} holds no bundle before this one: no patch was applied, or it was undone")
         previous = parse_manifest(document, path, keys)
+        _check_rollback(now, previous)
         for entry in previous.files:
             if _sha256_of(folder / entry.name, entry) != entry.sha256:
                 raise BundleError(f"{folder / entry.name} is not the file that {PREVIOUS_NAME} describes")
@@ -99,6 +100,24 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
         except OSError as error:
             storage_failure(path, error, "rename")
         clean(folder)
+
+
+def _folder(place: str | Path) -> Path:
+    """Return the folder of a bundle. Raises PatchError for a bundle in one file."""
+    if Path(place).is_file():
+        raise PatchError(
+            f"{place} is a bundle in one file, which patches cannot change; write its folder: edgerec unpack"
+        )
+    return Path(place)
+
+
+def _check_rollback(base: Manifest, result: Manifest) -> None:
+    """Raise PatchError if the result has a smaller rollback index."""
+    if result.rollback_index < base.rollback_index:
+        raise PatchError(
+            f"the other bundle has the rollback index {result.rollback_index}, and this one {base.rollback_index}, so "
+            "that it must not come back; export a newer one"
+        )
 
 
 def clean(folder: Path) -> None:
@@ -140,6 +159,7 @@ class _Application:
         manifest = self._joined(fields, self.before, int(fields["bytes"]), min(most, MOST_BYTES), parts)
         self._compare(FILE_NAME, manifest, str(fields["sha256"]))
         result = parse_manifest(manifest, self.folder / FILE_NAME, self.keys)
+        _check_rollback(self.base, result)
         if result.nbytes > most:
             raise self.file.damaged(f"it makes {result.nbytes} bytes where {most} are the most for this bundle")
         # The rest of the stream is inflated only after the signature of the new manifest was checked.

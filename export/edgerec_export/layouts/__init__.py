@@ -11,12 +11,17 @@ from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
 from edgerec_export.layouts.mixed import Dense, Mixed
 from edgerec_export.layouts.rotation import Rotation
 from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
+from edgerec_export.values import PRECISIONS
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (Dense(), Mixed(), Csr(), ELL, Csc(), BITMASK)}
 
 
 BLOCKED = ("dense", "mixed")
 """Layouts that store the leading values of rows, in blocks."""
+FORMS = tuple(
+    (layout, precision) for layout in LAYOUTS for precision in PRECISIONS if precision != "int2" or layout in BLOCKED
+)
+"""Every layout and precision that go together: int2 has no zero, which the other layouts need."""
 
 
 def layout(name: str) -> Layout:
@@ -43,6 +48,7 @@ def lookup_layout(name: str, kind: str) -> Layout:
 
 __all__ = [
     "BLOCKED",
+    "FORMS",
     "LAYOUTS",
     "VALUES_AT_ONCE",
     "BlockGroup",

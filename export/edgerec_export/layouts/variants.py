@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgerec.budget import width_choices as padding_candidates
 from edgerec.tables import Table
 from edgerec_export.layouts.base import BlockGroup, TablePlan
-from edgerec_export.values import BYTES, Block, block_of, chunks
+from edgerec_export.values import BYTES, PER_BYTE, Block, block_of, chunks
 
 ROWS_AT_ONCE = 1 << 16
 GROUP_ROWS = 1 << 15
@@ -206,7 +206,7 @@ def group(
     blocks: list[Block] = []
     first, start = 0, 0
     for (width, precision), n in zip(kinds, np.bincount(block_of_row, minlength=len(kinds)).tolist(), strict=True):
-        most = DECODED_AT_ONCE // width if precision == "int4" and by_column else n
+        most = DECODED_AT_ONCE // width if precision in PER_BYTE and by_column else n
         for part in chunks(n, max(most, 1)):
             rows = part.stop - part.start
             blocks.append(block_of(width, rows, first, start, precision, by_column=by_column))

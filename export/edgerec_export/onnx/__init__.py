@@ -17,11 +17,20 @@ from edgerec_export.onnx.decode import (
     rows_a_step,
     slots,
 )
-from edgerec_export.onnx.encoders import POPULAR, TOLERANCE, StoredEncoder, StoredScorer, popular_items, stored_encoder
+from edgerec_export.onnx.encoders import (
+    MOST_POPULAR_1,
+    POPULAR,
+    TOLERANCE,
+    StoredEncoder,
+    StoredScorer,
+    popular_items,
+    stored_encoder,
+)
 from edgerec_export.onnx.graphs import GraphTable, Model, build_graphs, joined, placeholder_scales
 
 __all__ = [
     "IR_VERSION",
+    "MOST_POPULAR_1",
     "OPSET",
     "POPULAR",
     "TOLERANCE",

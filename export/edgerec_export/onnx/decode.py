@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.values import BYTE_POWER, ONE, STORED, ZERO, ZERO4, Block, is_integer
+from edgerec_export.values import BYTE_POWER, LARGEST, ONE, PER_BYTE, STORED, ZERO, ZERO4, Block, is_integer
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ class Flat:
 
         One GatherElements reads the stored entries; a scalar Gather takes 11 times as long.
         """
+        if any(b.precision == "int2" for b in self.blocks):
+            return self._gather_parts(g, index, block, valid)
         starts = [b.start for b in self.blocks]
         above = None
         at = index
@@ -163,6 +165,27 @@ class Flat:
             # There is no entry that decodes to zero in both precisions.
             return g.op("Where", valid, both, self.nothing(g)) if valid else both
         return g.cast(values, "float32") if self.precision == "fp16" else values
+
+    def _gather_parts(self, g: Graph, index: Name, block: Name | None, valid: Name | None) -> Name:
+        """Add codes as `gather` does, of blocks of which some or all are int2."""
+        shared = [PER_BYTE.get(b.precision, 1) for b in self.blocks]
+        stored = self.per_block(g, [b.stored for b in self.blocks], block)
+        part, bound = self.number(g, 0), stored
+        for _ in range(max(shared) - 1):
+            part = g.op("Add", part, g.cast(g.op("GreaterOrEqual", index, bound), self.index_type))
+            bound = g.op("Add", bound, stored)
+        at = g.op("Sub", index, g.op("Mul", part, stored))
+        at = g.op("Add", at, self.per_block(g, [b.start for b in self.blocks], block))
+        if valid:
+            at = g.op("Where", valid, at, self.number(g, self.size - 1))
+        shift = g.cast(g.op("Mul", part, self.per_block(g, [8 // n for n in shared], block)), "uint8")
+        bits = g.op("BitShift", self.gather_at(g, at), shift, direction="RIGHT")
+        codes = g.op("BitwiseAnd", bits, self.per_block(g, [(1 << 8 // n) - 1 for n in shared], block, "uint8"))
+        # int2 is twice its bits, less 3, around 128; int4 its bits less 8.
+        doubled = g.op("Mul", g.cast(codes, "int32"), self.per_block(g, [n // 4 + 1 for n in shared], block, "int32"))
+        zeros = {1: 0, 2: ZERO - ZERO4, 4: ZERO - LARGEST["int2"]}
+        found = g.cast(g.op("Add", doubled, self.per_block(g, [zeros[n] for n in shared], block, "int32")), "uint8")
+        return g.op("Where", valid, found, self.nothing(g)) if valid else found
 
     def gather_at(self, g: Graph, at: Name) -> Name:
         """Add stored entries [...] of the vector."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 POPULAR = "popular_items"
 """The section with the answer to an empty history."""
+MOST_POPULAR_1 = 1000
+"""Items that bundles of version 1 rank for an empty history."""
 ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
@@ -266,8 +268,8 @@ def steps_for(alpha: float) -> int:
     return min(MOST_STEPS, max(1, math.ceil(math.log(TOLERANCE / 2) / math.log((root - 1) / (root + 1)))))
 
 
-def popular_items(counts: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
-    """Return up to `MOST_POPULAR` bundle rows of the items with the largest counts, the largest first.
+def popular_items(counts: NDArray[Any], order: NDArray[np.int64], most: int = MOST_POPULAR) -> NDArray[Any]:
+    """Return up to `most` bundle rows of the items with the largest counts, the largest first.
 
     Ties are broken by source row.
 
@@ -276,7 +278,7 @@ def popular_items(counts: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any
         order: (n_items,) source row of each bundle row.
     """
     bundle_rows = np.argsort(order)
-    best = np.argsort(-counts.astype(np.float64), kind="stable")[:MOST_POPULAR]
+    best = np.argsort(-counts.astype(np.float64), kind="stable")[:most]
     return bundle_rows[best].astype(np.uint16 if order.size <= 1 << 16 else np.uint32)
 
 

@@ -19,7 +19,7 @@ from edgerec.errors import PatchError
 from edgerec.files import write_bytes
 from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.manifest import FILE_NAME, FileEntry, RowsEntry
+from edgerec.runtime.manifest import FileEntry, RowsEntry
 from edgerec.runtime.patch import apply_patch
 from edgerec.runtime.patch.patchfile import (
     FORMAT,
@@ -34,6 +34,7 @@ from edgerec.runtime.patch.patchfile import (
 )
 from edgerec.runtime.patch.rebuild import RowSources
 from edgerec.runtime.patch.rows import SectionRows, packed, unpacked
+from edgerec.runtime.stored import unpack
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.previous import SectionForm, forms_of
 
@@ -78,8 +79,7 @@ class _Version:
     @classmethod
     def open(cls, folder: Path) -> _Version:
         bundle = Bundle(folder)
-        document = (folder / FILE_NAME).read_bytes()
-        return cls(bundle, document, forms_of(bundle, json.loads(document)))
+        return cls(bundle, bundle.document, forms_of(bundle, json.loads(bundle.document)))
 
     def flat(self, name: str) -> NDArray[Any]:
         return self.bundle.section(name).reshape(-1)
@@ -92,7 +92,7 @@ class _Version:
         return None if lengths is None else np.diff(self.flat(lengths)).astype(np.int64)
 
     def content(self, entry: FileEntry) -> bytes:
-        return (self.bundle.folder / entry.name).read_bytes()
+        return self.bundle.content(entry)
 
 
 def patch_output(out: str | Path) -> Output:
@@ -131,6 +131,10 @@ def diff(old: str | Path, new: str | Path, out: str | Path, *, verify: bool = Tr
 def _check(old: Path, content: bytes) -> None:
     """Apply a patch to a copy of the old bundle; this compares the sha256 of all new files."""
     with tempfile.TemporaryDirectory(prefix="edgerec-diff-") as scratch:
+        if old.is_file():
+            unpack(old, scratch)
+            apply_patch(scratch, content)
+            return
         for path in old.iterdir():
             if path.is_file():
                 _link(path, Path(scratch) / path.name)
@@ -254,7 +258,7 @@ class _Writer:
     @staticmethod
     def _ids(version: _Version, side: str, entry: RowsEntry) -> list[Any] | NDArray[Any]:
         ids = version.bundle.ids(side, entry).raw(np.arange(entry.rows))
-        return ids if entry.ids == "str" else np.array(ids, np.int64)
+        return ids if entry.ids in ("str", "hash64") else np.array(ids, np.int64)
 
     def _section(self, name: str, has_rows: bool, sides: dict[str, RowSources]) -> dict[str, Any]:
         source = name if name in self.before.bundle.manifest.sections else None

@@ -18,18 +18,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from edgerec.budget import BITS_PER_VALUE
 from edgerec.errors import BundleError, PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
-from edgerec_export.values import BYTE_POWER, NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
+from edgerec_export.values import NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
 """Sections with one number for each row, and the side of the rows."""
+PRECISION_OF_BITS = {bits: name for name, bits in BITS_PER_VALUE.items()}
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
-IN_BYTES = ("w", "is", "ls", "us")
-"""Sections that an integer bundle has in a byte for each row, unless it was exported with `compact=False`."""
 TEXTS = {"item_id": ("item_ids", "item"), "user_id": ("user_ids", "user"), "item_title": ("item_titles", "item")}
 """Sections of text and their side, by the stem of the section of offsets."""
 
@@ -52,7 +52,10 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
     for name, side, fields, layout in tables_of(manifest, set(sections)):
         for suffix, form in _of_table(bundle, name, fields, layout, by_column=_by_column(name, layout, manifest)):
             found[name + suffix] = SectionForm(side, form)
+    coded = bundle.manifest.version[0] > 1  # ids are no rows of units
     for name, side in ONE_A_ROW.items():
+        if name.endswith("_ids") and coded:
+            continue
         if name in sections and len(sections[name].shape) == 1 and sections[name].shape[0] == rows.get(side):
             bits = 8 * np.dtype(sections[name].dtype).itemsize
             found[name] = SectionForm(side, Form((Block(rows[side], 1, bits, False, 0),)))
@@ -85,8 +88,10 @@ def _of_table(
     if layout == "csc":
         return []
     shapes = [(int(width), int(rows)) for width, rows in fields["blocks"]]
+    named = _named_precisions(bundle, fields.get("bits"), len(shapes))
     if layout == "csr":
-        precision = _precisions(bundle, name, shapes, int(sections[name + "c"].shape[0]), by_column=False)[0]
+        count = int(sections[name + "c"].shape[0])
+        precision = (named or _precisions(bundle, name, shapes, count, by_column=False))[0]
         bits, zero = _unit(precision, values.dtype)
         column = 8 * np.dtype(sections[name + "c"].dtype).itemsize
         return [
@@ -94,7 +99,7 @@ def _of_table(
             ("", Form((Block(0, 0, bits, False, zero),), lengths=name + "p")),
             ("c", Form((Block(0, 0, column, False, 0),), lengths=name + "p")),
         ]
-    precisions = _precisions(bundle, name, shapes, None, by_column=by_column)
+    precisions = named or _precisions(bundle, name, shapes, None, by_column=by_column)
     blocks = []
     for (width, rows), precision in zip(shapes, precisions, strict=True):
         bits, zero = _unit(precision, values.dtype)
@@ -111,15 +116,27 @@ def _of_table(
 
 def _unit(precision: str, dtype: str) -> tuple[int, int]:
     """Return the bits of a value, and the stored zero."""
+    if precision == "int2":
+        return 2, 0
     if precision == "int4":
         return 4, ZERO4
     return 8 * np.dtype(dtype).itemsize, int(NO_VALUE[precision])
 
 
+def _named_precisions(bundle: Bundle, bits: Any, blocks: int) -> list[str]:
+    """Return the precision of each block as a manifest of version 2 states it; [] for an older one."""
+    if bits is None:
+        return []
+    found = [PRECISION_OF_BITS.get(one) if isinstance(one, int) else None for one in bits]
+    if len(found) != blocks or None in found:
+        raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'bits'; export it again")
+    return [str(one) for one in found]
+
+
 def _precisions(
     bundle: Bundle, name: str, shapes: list[tuple[int, int]], n_values: int | None, *, by_column: bool
 ) -> list[str]:
-    """Return the precision of each block, int4 or int8 by the number of bytes, which the manifest does not state.
+    """Return the precision of each block of version 1: int4 or int8 by the number of bytes.
 
     Raises PatchError if the bytes fit no known form.
     """
@@ -161,9 +178,11 @@ class PreviousBundle:
         scales: scales of each table of integers.
         top_inverse_norm: the factor of stored inverse norms; None without `similar`.
         rotation: ends of the blocks of dimensions that are rotated; () without a rotation.
-        compact: True if row scales or weights of histories have a byte each, or if there are neither.
         weight_top: the top of weights of histories in a byte each; None for other weights.
-        parts: the optional parts of the bundle, out of 'users', 'titles', 'similar', 'lookup', 'ids'.
+        parts: the optional parts of the bundle, out of 'users', 'titles', 'similar', 'lookup'.
+        ids: the setting `ids` of the export.
+        version: version of the format.
+        rollback_index: its rollback index; None if it names none.
     """
 
     layout: str
@@ -175,7 +194,9 @@ class PreviousBundle:
     parts: frozenset[str]
     users_scaled: str | None = None
     rotation: tuple[int, ...] = ()
-    compact: bool = True
+    ids: str = "raw"
+    version: str = "2.0"
+    rollback_index: int | None = None
     weight_top: np.float32 | None = None
 
     @classmethod
@@ -187,7 +208,7 @@ class PreviousBundle:
             UnsupportedError: rows have both int4 and int8, which each export fits to its limit.
         """
         bundle = Bundle(folder)
-        manifest = json.loads((bundle.folder / FILE_NAME).read_bytes())
+        manifest = json.loads(bundle.document)
         precision = str(manifest["precision"])
         if "+" in precision:
             raise UnsupportedError(
@@ -206,7 +227,6 @@ class PreviousBundle:
             "titles": "item_titles" in sections,
             "similar": "n" in sections,
             "lookup": "l" in sections,
-            "ids": bundle.manifest.items.ids != "none",
         }
         return cls(
             str(manifest["layout"]),
@@ -218,7 +238,9 @@ class PreviousBundle:
             frozenset(name for name, is_there in there.items() if is_there),
             _by_row(scales, "u") if _by_row(scales, "i") is None else None,
             _rotation(bundle, manifest),
-            all(sections[name].dtype == "uint8" for name in IN_BYTES if name in sections),
+            {"none": "none", "hash64": "hash64"}.get(bundle.manifest.items.ids, "raw"),
+            "1.0" if bundle.manifest.version[0] == 1 else "2.0",
+            bundle.manifest.rollback_index or None,
             _weight_top(bundle, manifest),
         )
 
@@ -264,11 +286,12 @@ class _Graphs:
 
     def scales_of(self, name: str, blocks: tuple[Block, ...]) -> PreviousScales:
         """Return the scales of a table, by the section of its values."""
+        if name + "f" in self._sections:
+            factors = self._bundle.section(name + "f")
+            return PreviousScales(blocks, *((None, factors[0]) if name + "s" in self._sections else (factors, None)))
         score = self._graph("score")
         if name + "s" in self._sections:
-            factor = np.float32(score.factor_of(name + "s"))
-            in_bytes = self._bundle.manifest.sections[name + "s"].dtype == "uint8"
-            return PreviousScales(blocks, None, factor * BYTE_POWER if in_bytes else factor)
+            return PreviousScales(blocks, None, np.float32(score.factor_of(name + "s")))
         if name == "i" and ("l" in self._sections or (not blocks and self._bundle.manifest.layout == "csc")):
             scales = self._graph("recommend").last_factor()  # one for all, applied to the best scores
         else:
@@ -281,11 +304,13 @@ class _Graphs:
         """Return the factor of inverse norms, whose square is in the graph `similar`."""
         if not self._bundle.has_graph("similar"):
             return None
+        if "nf" in self._sections:
+            return np.float32(self._bundle.section("nf")[0])
         return np.float32(np.sqrt(self._graph("similar").factor_of("n")))
 
     def _graph(self, name: str) -> _Graph:
-        entry = self._bundle.manifest.graphs[name].file
-        return _Graph(onnx.load(str(self._bundle.folder / entry.name), load_external_data=False).graph)
+        content = self._bundle.content(self._bundle.manifest.graphs[name].file)
+        return _Graph(onnx.load_model_from_string(content).graph)
 
 
 class _Graph:
@@ -320,8 +345,6 @@ class _Graph:
             if not reached & set(node.input):
                 continue
             others = [name for name in node.input if name in self._constants]
-            if node.op_type == "Mul" and not others:  # the fourth power of bytes
-                reached |= set(node.output)
             if node.op_type == "Mul" and others and self._constants[others[0]].dtype == np.float32:
                 return float(self._constants[others[0]])
             if node.op_type in ("GatherElements", "Reshape", "Cast", "Unsqueeze"):

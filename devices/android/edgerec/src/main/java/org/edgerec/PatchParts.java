@@ -37,9 +37,9 @@ final class PatchParts {
         }
         ByteBuffer head = ByteBuffer.wrap(patch).order(ByteOrder.LITTLE_ENDIAN);
         int major = head.getShort(8) & 0xFFFF;
-        if (major > Spec.MAJOR) {
+        if (major > Spec.PATCH_MAJOR) {
             throw new PatchException(
-                    "the patch has version " + major + ".x, this reader knows " + Spec.MAJOR + ".x; update edgerec");
+                    "the patch has version " + major + ".x, this reader knows " + Spec.PATCH_MAJOR + ".x; update edgerec");
         }
         byte[] signed = Arrays.copyOfRange(patch, SIGNED_FROM, patch.length);
         String promised = Signatures.hexadecimal(Arrays.copyOfRange(patch, 12, SIGNED_FROM));
