@@ -116,7 +116,7 @@ def _rounded(steps: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
     """Return the nearest codes, not clipped: odd numbers for int2."""
     nearest: NDArray[np.float32] = np.rint(steps)
     if precision == "int2":
-        nearest = 2 * np.floor(steps / 2) + 1
+        nearest = np.asarray(2 * np.floor(steps / 2) + 1, np.float32)
     return nearest
 
 
