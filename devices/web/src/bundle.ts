@@ -26,6 +26,8 @@ export interface LoadOptions {
   verify?: boolean;
   /** Public keys, one of which must have signed the bundle: sha256 detects damage, a signature identifies the author. */
   trusted?: PublicKey[];
+  /** Refuse a bundle with a smaller rollback index, which somebody may have put back; 0 by default. */
+  minRollbackIndex?: number;
   /** Called while the tables are downloaded. */
   onProgress?: (progress: Progress) => void;
 }
@@ -46,12 +48,27 @@ export interface Bundle {
   close(): Promise<void>;
 }
 
-/** Read and check only the manifest. */
-export const openManifest = async (source: Source, trusted?: PublicKey[]) =>
-  parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
+export type ManifestOptions = Pick<LoadOptions, "trusted" | "minRollbackIndex">;
+
+/** Read and check only the manifest. @throws BundleError, SignatureError */
+export async function openManifest(source: Source, { trusted, minRollbackIndex = 0 }: ManifestOptions): Promise<Manifest> {
+  const manifest = await parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
+  const { rollbackIndex } = manifest.metadata;
+  if (!(rollbackIndex >= minRollbackIndex)) {
+    throw new SignatureError(
+      `${MANIFEST} has rollback index ${rollbackIndex} where at least ${minRollbackIndex} is wanted; get the newest bundle`,
+    );
+  }
+  return manifest;
+}
+
+export const UNPACK = "a bundle in one file takes no patch; 'edgerec unpack' makes a folder of it, which does";
 
 /** Apply a patch to the bundle of a source. */
 export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
+  if (source.packed) {
+    throw new PatchError(UNPACK);
+  }
   const parsed = (content: Bytes) => parse(content, trusted);
   return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, jsonObject, limits, sha256, EdgeRecError, PatchError });
 }
@@ -84,7 +101,7 @@ export async function checkFile({ file, bytes, sha256: promised }: FileEntry, co
  */
 export async function openBundle(source: Source, options: LoadOptions, importing: () => Promise<Runtime>): Promise<Bundle> {
   const { providers, trusted, onProgress } = options;
-  const manifest = await openManifest(source, trusted);
+  const manifest = await openManifest(source, options);
   const { tables, graphs, others, sections } = manifest;
   const verify = !!trusted || options.verify !== false;
   const files = new Map<string, Bytes>();

@@ -1,31 +1,40 @@
 /** Functions for Node: bundles in folders too, histories in files, and either onnxruntime. Pages have `host.ts`. */
 
+import { statSync } from "node:fs";
 import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { checkFile, parse, type LoadOptions, type Runtime } from "./bundle.ts";
+import { checkFile, parse, UNPACK, type LoadOptions, type Runtime } from "./bundle.ts";
 import { BundleError, MissingError, PatchError } from "./errors.ts";
 import { MANIFEST, MOST_BYTES } from "./manifest.ts";
 import type { HistoryStore } from "./session.ts";
-import { web, type Source } from "./source.ts";
+import { oneFile, web, type Source, type Stream } from "./source.ts";
 
 /**
  * Undo the last patch of the bundle in a folder. Only one process may do this at a time.
  *
- * @throws PatchError there is nothing to undo; BundleError the bundle or the one before it is not complete;
+ * @throws PatchError there is nothing to undo, or a bundle with a smaller rollback index; BundleError the bundle or the one before it is not complete;
  *   SignatureError the bundle before is not signed by a trusted key; MissingError the folder cannot be written.
  */
 export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
   const path = placeOf(String(bundle));
   const source = folder(path);
+  if (source.packed) {
+    throw new PatchError(UNPACK);
+  }
   const now = await source.read(MANIFEST, MOST_BYTES, true);
-  await parse(now);
+  const { metadata } = await parse(now);
   const before = (await stat(join(path, PREVIOUS)).catch(() => null))?.isFile() && (await source.read(PREVIOUS, MOST_BYTES, true));
   if (!before || Buffer.compare(before, now) === 0) {
     throw new PatchError(`${path} holds no bundle before this one: no patch was applied, or it was undone`);
   }
-  const { ownFiles } = await parse(before, options.trusted);
+  const { ownFiles, metadata: then } = await parse(before, options.trusted);
+  if (then.rollbackIndex < metadata.rollbackIndex) {
+    throw new PatchError(
+      `the bundle before has rollback index ${then.rollbackIndex}, this one has ${metadata.rollbackIndex}; it stays`,
+    );
+  }
   for (const entry of ownFiles) {
     await checkFile(entry, await source.read(entry.file, entry.bytes, true), true);
   }
@@ -43,7 +52,7 @@ export async function importing(): Promise<Runtime> {
   return found.InferenceSession ? found : found.default!; // one is CommonJS
 }
 
-/** Return the source of a bundle in a folder, or at a URL. */
+/** Return the source of a bundle in a folder or a file, or at a URL. */
 export function sourceOf(source: string | URL | Source): Source {
   if (typeof source !== "string" && !(source instanceof URL)) {
     return source;
@@ -57,8 +66,43 @@ export function sourceOf(source: string | URL | Source): Source {
 
 const placeOf = (text: string) => (text.startsWith("file:") ? fileURLToPath(text) : text);
 
-/** Return the source of a bundle in a folder. */
+/** Open a file. @throws BundleError if it cannot be opened. */
+async function streamOf(path: string): Promise<Stream> {
+  const handle = await open(path).catch((error: unknown) => {
+    throw new BundleError(`${path} cannot be read (${code(error)}); copy the bundle again`);
+  });
+  const { size } = await handle.stat();
+  let at = 0;
+  return {
+    async take(most, progress) {
+      const content = new Uint8Array(Math.max(0, Math.min(most, size - at)));
+      for (let loaded = 0; loaded < content.length; progress?.(loaded)) {
+        const { bytesRead } = await handle.read(content, loaded, content.length - loaded, at);
+        if (!bytesRead) {
+          return content.slice(0, loaded); // somebody truncates the file
+        }
+        loaded += bytesRead;
+        at += bytesRead;
+      }
+      return content;
+    },
+    close: () => handle.close(),
+  };
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false; // `read` says why
+  }
+}
+
+/** Return the source of a bundle in a folder, or in one file. */
 export function folder(path: string): Source {
+  if (isFile(path)) {
+    return oneFile(path, () => streamOf(path));
+  }
   return {
     async read(file, most) {
       const place = join(path, file);

@@ -1,4 +1,7 @@
-/** Conversion between raw ids and bundle rows, directly from the tables: a binary search per block, no dictionary. */
+/**
+ * Conversion between raw ids and bundle rows, directly from the tables: a binary search per block, no dictionary. Bundles
+ * of version 2 have the ids of `coded.ts`.
+ */
 
 import type { Bundle } from "./bundle.ts";
 import { BundleError } from "./errors.ts";
@@ -21,7 +24,7 @@ function texts(bundle: Bundle, name: string): (n: number) => Uint8Array {
   return (n) => bundle.blob(`${name}s`, Number(offset(n)), Number(offset(n + 1)));
 }
 
-function decoded(text: Uint8Array): string {
+export function decoded(text: Uint8Array): string {
   try {
     return utf8(text);
   } catch {
@@ -47,10 +50,7 @@ export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks
     return found < (wanted as number) ? -1 : +(found > (wanted as number));
   }
 
-  function id(row: number): Id {
-    const found = text ? decoded(text(row)) : number(row);
-    return typeof found === "bigint" && Number.isSafeInteger(Number(found)) ? Number(found) : found;
-  }
+  const id = (row: number) => (text ? decoded(text(row)) : plain(number(row)));
 
   function row(raw: Id): number {
     if (text ? typeof raw !== "string" : typeof raw !== "bigint" && !Number.isSafeInteger(raw)) {
@@ -80,8 +80,11 @@ export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks
   return { row, id };
 }
 
+/** Return a whole number as answers have it: a bigint only beyond 2^53. */
+export const plain = (found: number | bigint) => (Number.isSafeInteger(Number(found)) ? Number(found) : found);
+
 /** Compare byte strings: below 0 if the first comes first, 0 if they are equal. */
-function order(one: Uint8Array, other: Uint8Array): number {
+export function order(one: Uint8Array, other: Uint8Array): number {
   let at = 0;
   while (at < one.length && one[at] === other[at]) {
     at++;

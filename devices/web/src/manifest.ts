@@ -19,7 +19,7 @@ export interface RowsEntry {
   rows: number;
   /** [width, rows] of each block. */
   blocks: [number, number][];
-  ids: "int" | "str" | "none";
+  ids: "int" | "str" | "none" | "hash64";
 }
 
 export interface Graph extends FileEntry {
@@ -29,6 +29,8 @@ export interface Graph extends FileEntry {
 /** Facts about a bundle from its manifest. */
 export interface Metadata {
   version: string;
+  /** The bundle must not be replaced by one with a smaller index; 0 where the manifest has none. */
+  rollbackIndex: number;
   layout: string;
   precision: string;
   /** Number of dimensions of a row. */
@@ -84,8 +86,14 @@ export function readManifest(content: Bytes): Manifest {
   }
   const version = fields["version"] as string;
   demand(matches(version, /^\d{1,9}\.\d{1,9}$/), "version");
-  if (!(parseInt(version) <= limits.major)) {
+  const major = parseInt(version);
+  if (major > limits.major) {
     throw new BundleError(`the bundle has version ${version}, this reader knows ${limits.major}.x; update edgerec`);
+  }
+  const { requires = [], rollback_index = 0 } = fields;
+  const required = list(requires, "requires").map((name) => demand(matches(name, /./) && name, "requires"));
+  if (required.length > 0) {
+    throw new BundleError(`the bundle requires ${required.join(", ")}, which this reader does not know; update edgerec`);
   }
   const tables = file(fields["tables"], "tables");
   const places = (value: unknown, name: string, most: number) =>
@@ -96,8 +104,8 @@ export function readManifest(content: Bytes): Manifest {
   }));
   demand(graphs.has("recommend"), "recommend");
   const others = list(fields["other_files"], "other_files").map((entry) => file(entry, "other_files"));
-  const items = rowsEntry(fields["items"], "items");
-  const users = fields["users"] === null ? null : rowsEntry(fields["users"], "users");
+  const items = rowsEntry(fields["items"], "items", major);
+  const users = fields["users"] === null ? null : rowsEntry(fields["users"], "users", major);
   const sections = places(fields["sections"], "sections", limits["sections"]);
   const ownFiles = [tables, ...graphs.values(), ...others];
   const names = new Set(ownFiles.map(({ file }) => file));
@@ -106,6 +114,7 @@ export function readManifest(content: Bytes): Manifest {
   const manifest = {
     metadata: {
       version,
+      rollbackIndex: whole(rollback_index, "rollback_index"),
       layout: `${demand(fields["layout"], "layout")}`,
       precision: `${demand(fields["precision"], "precision")}`,
       d: whole(fields["d"], "d", 1),
@@ -127,7 +136,7 @@ export function readManifest(content: Bytes): Manifest {
     others,
     ownFiles,
   };
-  checkSections(manifest);
+  checkSections(manifest, major);
   return manifest;
 }
 
@@ -138,13 +147,16 @@ function emptyHistory(encoder: Fields): string | null {
 }
 
 /** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
-function checkSections({ sections, items, users, popular }: Manifest): void {
+function checkSections({ sections, items, users, popular }: Manifest, major: number): void {
   const vector = (name: string, length?: number) => {
     const [, dtype, shape] = demand(sections.get(name), name);
     demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
+    return dtype;
   };
-  const column = (name: string, kind: RowsEntry["ids"], rows: number) => {
-    if (kind === "int") {
+  const column = (name: string, kind: RowsEntry["ids"], rows: number, coded = major > 1) => {
+    if (coded && kind !== "none") {
+      demand(vector(`${name}s`) === "uint8", `${name}s`);
+    } else if (kind === "int") {
       vector(`${name}s`, rows);
     } else if (kind === "str") {
       vector(`${name}s`);
@@ -156,7 +168,7 @@ function checkSections({ sections, items, users, popular }: Manifest): void {
     column("user_id", users.ids, users.rows);
   }
   if (sections.has("item_titles")) {
-    column("item_title", "str", items.rows);
+    column("item_title", "str", items.rows, false);
   }
   if (popular != null) {
     vector(popular);
@@ -204,9 +216,9 @@ function section(value: unknown, name: string, tables: FileEntry): Section {
   return [offset, dtype, shape, bytes];
 }
 
-function rowsEntry(value: unknown, name: string): RowsEntry {
+function rowsEntry(value: unknown, name: string, major: number): RowsEntry {
   const one = object(value, name) as unknown as RowsEntry;
-  demand(matches(one.ids, /^(int|str|none)$/), name);
+  demand(matches(one.ids, major > 1 ? /^(int|str|none|hash64)$/ : /^(int|str|none)$/), name);
   const sum = list(one.blocks, name).reduce<number>((total, block) => {
     const [width, count] = list(block, name);
     whole(width, name, 1);

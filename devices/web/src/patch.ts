@@ -132,6 +132,10 @@ async function filesFrom(parts: PatchParts, inflated: number, version: string, b
   const target = joined(document, bytes, copies);
   need((await sha256(target)) === header["manifest"].sha256, "it makes another manifest than it promises");
   const result = await base.parse(target);
+  const [now, then] = [manifest, result].map(({ metadata }) => metadata.rollbackIndex) as [number, number];
+  if (then < now) {
+    throw new Refusal(`the patch leads to a bundle with rollback index ${then}, this one has ${now}; get a newer patch`);
+  }
   // The rest of the stream is inflated only after the new manifest's signature was checked.
   await parts.ready(inflated);
   need(result.metadata.bytes <= most, `a bundle of ${result.metadata.bytes} bytes`);

@@ -2,8 +2,9 @@
 
 import type { Bundle, Feed } from "./bundle.ts";
 import { BundleError, firstLine, MissingError, RequestError } from "./errors.ts";
+import { codedIds } from "./coded.ts";
 import { idsOf, titlesOf, type Id, type Ids } from "./ids.ts";
-import type { Metadata } from "./manifest.ts";
+import type { Metadata, RowsEntry } from "./manifest.ts";
 import type { Ranking } from "./ranking.ts";
 import type { Session, SessionOptions } from "./session.ts";
 
@@ -63,8 +64,10 @@ export function recommenderOf(bundle: Bundle): Recommender {
   const { manifest } = bundle;
   const { d } = manifest.metadata;
   const { rows } = manifest.items;
-  const items = idsOf(bundle, "item_id", manifest.items);
-  const users = manifest.users && idsOf(bundle, "user_id", manifest.users);
+  const indexOf = (name: "item_id" | "user_id", side: RowsEntry) =>
+    side.ids !== "none" && parseInt(manifest.metadata.version) > 1 ? codedIds(bundle, `${name}s`, side) : idsOf(bundle, name, side);
+  const items = indexOf("item_id", manifest.items);
+  const users = manifest.users && indexOf("user_id", manifest.users);
   const titles = titlesOf(bundle);
 
   const allRows = () => [...Array(rows).keys()];

@@ -21,6 +21,7 @@ declare module "*/bundle-spec.json" {
     | "graph_levels"
     | "graph_messages"
     | "header_bytes"
+    | "head_bytes"
     | "growth"
     | "growth_room"
     | "inflated"
