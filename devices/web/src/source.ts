@@ -183,7 +183,8 @@ function streamOf(body: ReadableStream<Uint8Array>): Stream {
         const part = rest.subarray(0, most - loaded);
         rest = rest.subarray(part.length);
         parts.push(part);
-        progress?.((loaded += part.length));
+        loaded += part.length;
+        progress?.(loaded);
         if (loaded < most) {
           const { value } = await reader.read();
           if (!value) {

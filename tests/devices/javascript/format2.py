@@ -1,4 +1,4 @@
-"""A second encoder of bundle format 2, written from docs/reference/bundle.md alone: it finds errors of the exporter's."""
+"""A second encoder of bundle format 2, written from docs/reference/bundle.md alone: it finds errors of the first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def texts(blocks: Blocks, rows_a_group: Sequence[int]) -> bytes:
     """Return the section of texts, in groups of so many rows in turn."""
     content = bytearray()
     for ids in blocks:
-        left, groups = [text.encode() for text in ids], []
+        left = [text.encode() for text in ids]
+        groups: list[list[bytes]] = []
         while left:
             count = min(rows_a_group[len(groups) % len(rows_a_group)], len(left))
             groups.append(left[:count])
@@ -51,7 +53,9 @@ def group(ids: Sequence[bytes]) -> bytes:
     """Return one group of texts."""
     content, before = bytearray(), b""
     for text in ids:
-        shared = next((n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text)))
+        shared = 0
+        while shared < min(len(before), len(text)) and before[shared] == text[shared]:
+            shared += 1
         content += leb128(shared) + leb128(len(text) - shared) + text[shared:]
         before = text
     return bytes(content)
@@ -83,7 +87,7 @@ def raw_ids(bundle: Path, side: str) -> list[list[Any]]:
 
     if entry["ids"] == "str":
         ends, (offset, _, _) = numbers(f"{side}_id_offsets"), manifest["sections"][f"{side}_ids"]
-        ids: list[Any] = [tables[offset + a : offset + b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        ids: list[Any] = [tables[offset + a : offset + b].decode() for a, b in pairwise(ends)]
     else:
         ids = numbers(f"{side}_ids")
     rows = iter(ids)
@@ -145,7 +149,12 @@ def head_of(bundle: Path) -> tuple[bytes, bytes, bytes]:
 
 
 def one_file(
-    bundle: Path, *, deflate: bool = True, version: tuple[int, int] = (2, 0), stored: bytes | None = None, **lengths: int
+    bundle: Path,
+    *,
+    deflate: bool = True,
+    version: tuple[int, int] = (2, 0),
+    stored: bytes | None = None,
+    **lengths: int,
 ) -> bytes:
     """Return a bundle in one file.
 

@@ -1,34 +1,18 @@
-"""Bundles of version 2 in JavaScript: coded ids, bundles in one file, rollback indices; and what is refused of them."""
+"""Manifests of version 2 in JavaScript: required features, and bundles that do not go back."""
 
 from __future__ import annotations
 
 import json
-import random
-import re
 import shutil
-import struct
-import zlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from edgerec.runtime import Recommender
-from edgerec.runtime.ids import BucketedIds, GroupedTexts, HashedIds, IdIndex, StrIds, id_hash
-from edgerec.runtime.manifest import LIMITS, RowsEntry
-from edgerec_devices.web import files as web_files
-from edgerec_devices.web.static_site import StaticServer
-from tests.devices.chrome import chrome
 from tests.devices.javascript import format2
-from tests.devices.javascript.test_javascript import LIBRARY, library_files, module, node
-from tests.devices.web import BUNDLES, native, need
-from tests.vectors.check import FOLDER
+from tests.devices.javascript.test_javascript import module
+from tests.devices.web import BUNDLES, need
 
 PLAIN = BUNDLES / "mixed-int8-linear"
-ANSWERED = ("mixed-int8-linear", "csr-fp16-linear", "titles", "csr-int8-ials", "dense-fp32-users", "no-ids", "ell-int4-ncf")
-"""Vectors with texts, whole numbers and row numbers for ids, in one block and in several, with and without users."""
-HALF = "'\\ud800'"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,311 +20,80 @@ def ready() -> None:
     need("node")
 
 
-def numbers(rng: random.Random, count: int, low: int, high: int) -> list[int]:
-    return sorted(rng.sample(range(low, high), count))
-
-
-def number_cases() -> dict[str, tuple[list[list[int]], int]]:
-    """Return blocks of whole numbers, and the number of low bytes."""
-    rng = random.Random(0)
-    ends = [-(2**63), -1, 0, 5, 2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1]
-    return {
-        "a bitmap and lists": ([[*range(-40, 60, 2), 300, 301, 5000], [7]], 1),
-        "bitmaps that are full": ([list(range(1000)), list(range(2000, 2032))], 1),
-        "31 and 32 ids": ([list(range(0, 62, 2)), list(range(1, 65, 2))], 1),
-        "two bytes": ([numbers(rng, 500, 0, 10**7), numbers(rng, 20, -(10**6), -1)], 2),
-        "four bytes": ([numbers(rng, 300, -(10**9), 10**9), [2**40, 2**40 + 1]], 4),
-        "beyond 2^53": ([[2**60 + 1, 2**60 + 2, 2**60 + 2**50], [-(2**61), -5]], 6),
-        "all of 64 bits": ([ends, [1, 2]], 7),
-    }
-
-
-TEXTS = {
-    "ascii": [[f"item {n:04d}" for n in range(0, 300, 3)], [f"item {n:04d}" for n in range(1, 60, 3)]],
-    "beginnings that end inside a letter": [["", "a", "a\u00e8", "a\u00e9", "a\u00ea\u20ac", "\U0001f600", "\U0001f601"]],
-    "long": [["x" * 200, "x" * 300 + "a", "x" * 300 + "b", "y" * 20_000]],
+CHANGES = {
+    "m.version = '3.0'": "BundleError: the bundle has version 3.0, this reader knows 2.x; update edgerec",
+    "m.version = '2.9'": "no error",
+    "m.requires = ['x', 'b']": "BundleError: the bundle requires x, b, which this reader does not know; update edgerec",
+    "m.requires = ['\\u202e']": "BundleError: the bundle requires \\u202e, which",
+    "delete m.requires": "no error",
+    **{
+        f"m.requires = {value}": "BundleError: manifest.json is damaged at 'requires'"
+        for value in ("'a'", "[1]", "[['a']]", "null", "{}", "[null]")
+    },
+    **{f"m.rollback_index = {value}": "no error" for value in ("0", "2 ** 53 - 1")},
+    **{
+        f"m.rollback_index = {value}": "BundleError: manifest.json is damaged at 'rollback_index'"
+        for value in ("-1", "1.5", "2 ** 53", "'1'", "null", "true", "[]")
+    },
+    "m.items.ids = 'hash128'": "BundleError: manifest.json is damaged at 'items'",
+    "m.version = '1.0'; m.items.ids = 'hash64'": "BundleError: manifest.json is damaged at 'items'",
+    "m.sections.item_ids[1] = 'int8'": "BundleError: manifest.json is damaged at 'item_ids'",
+    "m.sections.item_ids[2] = [1, m.sections.item_ids[2][0]]": "BundleError: manifest.json is damaged at 'item_ids'",
+    "delete m.sections.item_ids": "BundleError: manifest.json is damaged at 'item_ids'",
+    "m.items.ids = 'int'": "BundleError: the section 'item_ids' is damaged",
 }
 
 
-def told_of(folder: Path, cases: dict[str, list[Any]]) -> dict[str, tuple[list[Any], list[int]]]:
-    """Return, of the bundle of each case, all ids, and the places of those queries that it knows."""
-    queries = {
-        name: [f"{value}n" if isinstance(value, int) else json.dumps(value) for value in asked]
-        for name, asked in cases.items()
-    }
-    asked = ", ".join(f"{json.dumps(name)}: [{', '.join(one)}]" for name, one in queries.items())
-    told = module(
-        f"const queries = {{ {asked} }};\n"
-        "for (const [name, asked] of Object.entries(queries)) {\n"
-        f"  const model = await edgerec.load({json.dumps(str(folder))} + '/' + name, {{ runtime }});\n"
-        f"  if (model.has({HALF}) || model.has(0.5) || model.has(null) || model.has(true)) throw Error(name);\n"
-        "  tell([model.items(), asked.map((id, n) => model.has(id) ? n : -1).filter((n) => n >= 0)]);\n"
-        "}\n"
-    )
-    return dict(zip(cases, map(json.loads, told.splitlines()), strict=True))
-
-
-def python(blocks: list[list[Any]], kind: str, section: bytes) -> IdIndex:
-    """Return Python's index of a section."""
-    entry = RowsEntry(sum(map(len, blocks)), tuple((8, len(ids)) for ids in blocks), kind)  # type: ignore[arg-type]
-    content = np.frombuffer(section, np.uint8)
-    if kind == "str":
-        return StrIds(entry, GroupedTexts(entry, content))
-    return HashedIds(BucketedIds(entry, content)) if kind == "hash64" else BucketedIds(entry, content)
-
-
-def test_whole_numbers(tmp_path: Path) -> None:
-    cases, known = number_cases(), {}
-    for name, (blocks, low) in cases.items():
-        section = format2.whole_numbers(blocks, low)
-        format2.with_ids(PLAIN, tmp_path / name, {"item": ("int", section)}, [len(ids) for ids in blocks])
-        ids = [number for block in blocks for number in block]
-        known[name] = sorted({near for number in ids for near in (number - 1, number, number + 1)} | {0, 2**63, -(2**64)})
-        index = python(blocks, "int", section)
-        assert index.rows(ids).tolist() == list(range(len(ids)))
-    for name, (items, found) in told_of(tmp_path, known).items():
-        ids = [number for block in cases[name][0] for number in block]
-        assert items == [number if abs(number) < 2**53 else f"{number}n" for number in ids], name
-        assert [known[name][n] for n in found] == sorted(set(ids)), name
-
-
-@pytest.mark.parametrize("rows_a_group", [(1,), (255,), (3, 1, 7)])
-def test_texts(tmp_path: Path, rows_a_group: tuple[int, ...]) -> None:
-    known = {}
-    for name, blocks in TEXTS.items():
-        section = format2.texts(blocks, rows_a_group)
-        format2.with_ids(PLAIN, tmp_path / name, {"item": ("str", section)}, [len(ids) for ids in blocks])
-        ids = [text for block in blocks for text in block]
-        known[name] = sorted({near for text in ids for near in (text, text[:-1], text + "!", text + "\0")} | {"\uffff"})
-        assert python(blocks, "str", section).rows(ids).tolist() == list(range(len(ids)))
-    for name, (items, found) in told_of(tmp_path, known).items():
-        ids = [text for block in TEXTS[name] for text in block]
-        assert items == ids
-        assert [known[name][n] for n in found] == sorted(ids)
-
-
-def test_hashes(tmp_path: Path) -> None:
-    ids = sorted((f"caf\u00e9 {n}" for n in range(60)), key=lambda text: (format2.fnv(text) + 2**63) % 2**64)
-    signed = [number - (number >> 63 << 64) for number in map(format2.fnv, ids)]
-    assert signed == sorted(signed) == list(map(id_hash, ids))
-    blocks = [signed[:33], signed[33:50], signed[50:]]
-    section = format2.whole_numbers(blocks, 7)
-    format2.with_ids(PLAIN, tmp_path / "hashes", {"item": ("hash64", section)})
-    ((items, found),) = told_of(tmp_path, {"hashes": [*ids, "none", "", 7]}).values()
-    assert items == [f"{format2.fnv(text):016x}" for text in ids]
-    assert items == python(blocks, "hash64", section).raw(np.arange(60))
-    assert found == list(range(60))
-    told = module(
-        f"const model = await edgerec.load({json.dumps(str(tmp_path / 'hashes'))}, {{ runtime }});\n"
-        f"const ids = {json.dumps(ids)}; const best = await model.recommend({{ history: [ids[3], ids[9]], k: 5 }});\n"
-        "const items = new Map(ids.map((id) => [edgerec.idHash(id), id]));\n"
-        "tell([['', 'a', 'foobar'].map(edgerec.idHash), best.map(({ item }) => items.get(item)),"
-        f" await fails(model.recommend({{ history: [{HALF}] }}))]);"
-    )
-    known, best, unknown = json.loads(told)
-    assert known == ["cbf29ce484222325", "af63dc4c8601ec8c", "85944171f73967e8"]  # the author's test vectors
-    expected = Recommender.load(tmp_path / "hashes").recommend(history=[ids[3], ids[9]], k=5)
-    assert [f"{format2.fnv(text):016x}" for text in best] == [one.item for one in expected]
-    assert unknown.startswith("RequestError: item")
-
-
-@pytest.mark.parametrize("beside", ["onnxruntime-web", pytest.param("onnxruntime-node", marks=pytest.mark.slow)])
-def test_the_vectors_in_version_2_as_folders_and_as_files(tmp_path: Path, beside: str) -> None:
-    for name in ANSWERED:
-        bundle = format2.upgraded(BUNDLES / name, tmp_path / name)
-        (tmp_path / f"{name}.edgerec").write_bytes(format2.one_file(bundle, deflate=name != "titles"))
-    node_runtime = native() / beside / "dist" / "index.js" if beside.endswith("node") else web_files.installed() / "ort.node.min.mjs"
-    told = node(
-        "--input-type=module",
-        "-e",
-        f"import * as edgerec from {json.dumps(LIBRARY.as_uri())};\n"
-        f"import * as imported from {json.dumps(node_runtime.as_uri())};\n"
-        f"import {{ failures }} from {json.dumps((FOLDER / 'check.mjs').as_uri())};\n"
-        "import { readFile } from 'node:fs/promises';\n"
-        f"const runtime = imported.InferenceSession ? imported : imported.default; const wrong = [];\n"
-        "for (const suffix of ['', '.edgerec']) {\n"
-        f"  const source = (bundle) => edgerec.folder({json.dumps(str(tmp_path))} + '/' + bundle.split('/').at(-1) + suffix);\n"
-        f"  const place = {{ runtime, source, text: (path) => readFile(new URL(path, {json.dumps(FOLDER.as_uri() + '/')}), 'utf8') }};\n"
-        f"  for (const name of {json.dumps(ANSWERED)}) wrong.push(...(await failures(edgerec, name, place)));\n"
-        "}\n"
-        "console.log(JSON.stringify(wrong)); process.exit(0);\n",
-    )
-    assert json.loads(told.splitlines()[-1]) == []
-
-
-NUMBERS = [[*range(40), 300, 700], [5, 6, 7]]
-WORDS = [["a", "ab", "abc", "b", "ba"], ["c"]]
-
-
-def hostile_sections() -> dict[str, tuple[str, bytes]]:
-    """Return sections of ids that are refused when a bundle is loaded, and their kinds."""
-    numbers, words = format2.whole_numbers(NUMBERS, 1), format2.texts(WORDS, (2,))
-    wide = format2.whole_numbers(NUMBERS, 2)
-    # Where the first block has its counts of ids, its bitmap, its rows of groups, and its bytes of groups.
-    counts, bitmap, rows, sizes = 13, 13 + 6, 4, 4 + 3
-
-    def changed(section: bytes, at: int, content: bytes) -> bytes:
-        return section[:at] + content + section[at + len(content) :]
-
-    found = {
-        "no low bytes": changed(numbers, 0, b"\0"),
-        "8 low bytes": changed(wide, 0, b"\x08"),
-        "other low bytes": changed(wide, 0, b"\3"),
-        "too many buckets": changed(numbers, counts - 4, b"\xff" * 4),
-        "a bucket of 65,535 ids": changed(numbers, counts, b"\xff\xff"),
-        "an id of another block": changed(wide, counts, struct.pack("<H", len(NUMBERS[0]) - 1)),
-        "a bit too many": changed(numbers, bitmap + 31, b"\1"),
-        "a bit too few": changed(numbers, bitmap, b"\xfe"),
-        "one byte more": numbers + b"\0",
-        **{f"{n} bytes": numbers[:n] for n in range(len(numbers))},
-    }
-    found_texts = {
-        "too many groups": changed(words, 0, b"\xff" * 4),
-        "a group without rows": changed(words, rows, b"\0\4\1"),
-        "rows of another block": changed(words, rows, b"\3"),
-        "a group of too many bytes": changed(words, sizes, b"\xff" * 4),
-        "a group of a byte more": changed(words, sizes, bytes([words[sizes] + 1])),
-        "one byte more": words + b"\0",
-        **{f"{n} bytes": words[:n] for n in range(len(words))},
-    }
-    return {f"numbers: {name}": ("int", section) for name, section in found.items()} | {
-        f"texts: {name}": ("str", section) for name, section in found_texts.items()
-    }
-
-
-def hostile_groups() -> dict[str, tuple[str, bytes]]:
-    """Return sections of texts whose groups are damaged, which is found when one is decoded."""
-
-    def section(body: bytes) -> bytes:
-        other = format2.texts([["c"]], (1,))
-        return struct.pack("<IBI", 1, 3, len(body)) + body + other
-
-    first = b"\0\1a"
-    found = {
-        "the first one shares": b"\1\1a" + b"\1\1b" * 2,
-        "more shared than there is": first + b"\2\1b" + b"\1\1b",
-        "longer than the section": first + b"\1\xff\xff\xff\xff\x0f",
-        "a number of six bytes": first + b"\x81\x80\x80\x80\x80\0\1b",
-        "a number without end": first + b"\xff" * 40,
-        "no UTF-8": b"\0\1\xff" + b"\0\1\xfe" * 2,
-    }
-    return {name: ("str", section(body)) for name, body in found.items()}
-
-
-OPENED = (
-    "const whole = edgerec.folder(`${vectors}/mixed-int8-linear`);\n"
-    "const text = (value) => new TextEncoder().encode(JSON.stringify(value));\n"
-    "/** Open a bundle whose ids are a section, of blocks of rows. */\n"
-    "const opened = (ids, section, rows) => {\n"
-    "  const read = async (file, ...rest) => {\n"
-    "    const content = await whole.read(file, ...rest);\n"
-    "    if (file.startsWith('tables')) return Uint8Array.from([...content, ...section]);\n"
-    "    if (file !== 'manifest.json') return content;\n"
-    "    const m = JSON.parse(new TextDecoder().decode(content));\n"
-    "    m.version = '2.0'; delete m.sections.item_id_offsets;\n"
-    "    m.items = { ...m.items, ids, rows: rows.reduce((a, b) => a + b), blocks: rows.map((n) => [8, n]) };\n"
-    "    m.sections.item_ids = [m.tables.bytes, 'uint8', [section.length]]; m.tables.bytes += section.length;\n"
-    "    return text(m);\n"
-    "  };\n"
-    "  return edgerec.load({ read }, { runtime, verify: false });\n"
-    "};\n"
-)
-
-
-def test_ids_that_are_damaged(tmp_path: Path) -> None:
-    cases = hostile_sections()
-    rows = {"int": [len(ids) for ids in NUMBERS], "str": [len(ids) for ids in WORDS]}
-    groups = hostile_groups()
-    whole = {"int": format2.whole_numbers(NUMBERS, 1), "str": format2.texts(WORDS, (2,))}
-    told = module(
-        OPENED + f"const rows = {json.dumps(rows)};\n"
-        f"const cases = {json.dumps([[kind, list(section)] for kind, section in cases.values()])};\n"
-        "for (const [kind, section] of cases) tell(await fails(opened(kind, section, rows[kind])));\n"
-        f"for (const [kind, section] of {json.dumps([[kind, list(section)] for kind, section in whole.items()])})"
-        " tell((await opened(kind, section, rows[kind])).items().length);\n"
-        f"for (const section of {json.dumps([list(section) for _, section in groups.values()])}) {{\n"
-        "  const model = await opened('str', section, [3, 1]);\n"
-        "  tell([await fails((async () => model.items())()), await fails((async () => model.has('zz'))())]);\n"
-        "}\n"
-    )
-    lines = [json.loads(line) for line in told.splitlines()]
-    refused, counts, decoded = lines[: len(cases)], lines[len(cases) : len(cases) + 2], lines[len(cases) + 2 :]
-    wanted = "BundleError: the section 'item_ids' is damaged; copy the bundle again"
-    assert {name: said for name, said in zip(cases, refused, strict=True) if said != wanted} == {}
-    assert counts == [sum(map(len, NUMBERS)), sum(map(len, WORDS))]
-    for name, (listed, found) in zip(groups, decoded, strict=True):
-        assert listed.startswith("BundleError: "), name
-        assert found == (wanted if name not in ("no UTF-8",) else "no error"), name
-
-
-def test_python_refuses_the_same_ids() -> None:
-    for name, (kind, section) in hostile_sections().items():
-        with pytest.raises(ValueError, match="."):
-            python([list(ids) for ids in (NUMBERS if kind == "int" else WORDS)], kind, section)
-            pytest.fail(name)
-
-
-def bomb(nbytes: int) -> bytes:
-    """Return as many zeros, deflated."""
-    deflating = zlib.compressobj(9)
-    return b"".join([*(deflating.compress(bytes(1 << 20)) for _ in range(nbytes >> 20)), deflating.flush()])
-
-
-def hostile_files(bundle: Path) -> dict[str, tuple[bytes, str]]:
-    """Return files that are refused, and the reason."""
-    whole, (document, rest, tables) = format2.one_file(bundle), format2.head_of(bundle)
-    head = zlib.compress(document + rest, 9)
-    most = LIMITS["head_bytes"]
-    lengths, beyond = "other lengths than it says", f"a head of more than {most} bytes"
-    flipped = bytearray(whole)
-    flipped[-1] ^= 1
-
-    def file(**says: Any) -> bytes:
-        return format2.one_file(bundle, **says)
-
-    return {
-        "nothing": (b"", "is no bundle in one file"),
-        "a patch": (b"edgerecP" + whole[8:], "is no bundle in one file"),
-        "a newer one": (file(version=(3, 0)), "has version 3.0, this reader knows 2.x"),
-        **{f"{n} bytes": (whole[:n], "") for n in (7, 8, 23, 24, 25, len(whole) // 2, len(whole) - 1)},
-        "without its tables": (whole[: -len(tables)], lengths),
-        "a byte more": (whole + b"\0", lengths),
-        "a head beyond the limit": (file(head_bytes=most + 1), beyond),
-        "a stored head beyond the limit": (file(stored_bytes=most + 1), beyond),
-        "a head of 4 GB": (file(stored_bytes=2**32 - 1, head_bytes=2**32 - 1), beyond),
-        "a head into the tables": (file(stored_bytes=len(head) + 64), lengths),
-        "a manifest beyond the head": (file(manifest_bytes=len(document + rest) + 1), lengths),
-        "a manifest that ends too early": (file(manifest_bytes=len(document) - 1), "describes no bundle of EdgeRec"),
-        "a head that is longer": (file(head_bytes=len(document + rest) - 1), lengths),
-        "a head that is shorter": (file(head_bytes=len(document + rest) + 1), lengths),
-        "a file too few": (file(stored=zlib.compress(document), head_bytes=len(document)), lengths),
-        "a byte behind the stream": (file(stored=head + b"\0"), lengths),
-        "a stream without its end": (file(stored=head[:-1]), lengths),
-        "no stream": (file(stored=b"\0" * len(head)), lengths),
-        "a bomb": (file(stored=bomb(256 << 20), head_bytes=most), lengths),
-        "other tables": (bytes(flipped), "is not the file that manifest.json describes (sha256 differs)"),
-        "another graph": (
-            file(stored=zlib.compress(document + bytes(rest[:-1]) + bytes([rest[-1] ^ 1]), 9)),
-            "is not the file that manifest.json describes (sha256 differs)",
-        ),
-    }
-
-
-def test_files_that_are_damaged(tmp_path: Path) -> None:
+def test_what_is_refused_of_a_manifest(tmp_path: Path) -> None:
     bundle = format2.upgraded(PLAIN, tmp_path / "bundle")
-    cases = hostile_files(bundle)
-    paths = [tmp_path / f"{n}.edgerec" for n in range(len(cases))]
-    for path, (content, _) in zip(paths, cases.values(), strict=True):
-        path.write_bytes(content)
-    minor = tmp_path / "minor.edgerec"
-    minor.write_bytes(format2.one_file(bundle, version=(2, 7)))
     told = module(
-        f"await edgerec.load({json.dumps(str(minor))}); const before = process.resourceUsage().maxRSS;\n"
-        f"for (const path of {json.dumps([*map(str, paths)])}) tell(await fails(edgerec.load(path)));\n"
-        "tell([before, process.resourceUsage().maxRSS]);\n"
+        f"const whole = edgerec.folder({json.dumps(str(bundle))});\n"
+        f"for (const change of {json.dumps(list(CHANGES))}) {{\n"
+        "  const read = async (file, ...rest) => {\n"
+        "    const content = await whole.read(file, ...rest);\n"
+        "    if (file !== 'manifest.json') return content;\n"
+        "    const m = JSON.parse(new TextDecoder().decode(content)); new Function('m', change)(m);\n"
+        "    return new TextEncoder().encode(JSON.stringify(m));\n"
+        "  };\n"
+        "  tell(await fails(edgerec.load({ read }, { runtime })));\n"
+        "}\n"
     )
-    *refused, (before, after) = map(json.loads, told.splitlines())
-    for (name, (_, reason)), said in zip(cases.items(), refused, strict=True):
-        assert said.startswith("BundleError: "), (name, said)
-        assert reason in said, (name, said)
-    assert after - before < 150_000  # kB: a bomb of 256 MB is not inflated
+    for (change, wanted), line in zip(CHANGES.items(), told.splitlines(), strict=True):
+        assert json.loads(line).startswith(wanted), (change, line)
+
+
+def test_bundles_do_not_go_back(tmp_path: Path) -> None:
+    places = {n: format2.with_ids(BUNDLES / "no-ids", tmp_path / f"index {n}", {}, rollback_index=n) for n in (3, 4, 5)}
+    same = format2.with_ids(BUNDLES / "no-ids", tmp_path / "same", {}, rollback_index=4, about={"data": "another"})
+    none = format2.with_ids(BUNDLES / "no-ids", tmp_path / "none", {})
+    patches = {}
+    for name, target in {"older": places[3], "without": none, "same": same, "newer": places[5]}.items():
+        patches[name] = list(format2.rollback_patch(same if name == "newer" else places[4], target))
+    work, forced = tmp_path / "work", tmp_path / "forced"
+    shutil.copytree(places[4], work)
+    shutil.copytree(places[4], forced)
+    shutil.copy(places[3] / "manifest.json", forced / "manifest.previous.json")
+    told = module(
+        f"const work = {json.dumps(str(work))}; const patches = {json.dumps(patches)};\n"
+        "const index = async () => (await edgerec.metadata(work)).rollbackIndex;\n"
+        "for (const minRollbackIndex of [undefined, 0, 4, 5, NaN]) {\n"
+        "  const options = { minRollbackIndex };\n"
+        "  tell([await fails(edgerec.load(work, options)), await fails(edgerec.metadata(work, options))]);\n"
+        "}\n"
+        "for (const [name, patch] of Object.entries(patches)) {\n"
+        "  tell([name, await fails(edgerec.apply(work, Uint8Array.from(patch))), await index()]);\n"
+        "}\n"
+        "tell(await fails(edgerec.undo(work))); tell(await index());\n"
+        f"tell(await fails(edgerec.undo({json.dumps(str(forced))})));\n"
+    )
+    *asked, older, without, alike, newer, undone, after, forced_back = map(json.loads, told.splitlines())
+    refused = "SignatureError: manifest.json has rollback index 4 where at least {} is wanted; get the newest bundle"
+    assert asked == [["no error"] * 2] * 3 + [[refused.format(5)] * 2, [refused.format("NaN")] * 2]
+    wanted = "PatchError: the patch leads to a bundle with rollback index {}, this one has 4; get a newer patch"
+    assert older == ["older", wanted.format(3), 4]
+    assert without == ["without", wanted.format(0), 4]
+    assert alike == ["same", "no error", 4]
+    assert newer == ["newer", "no error", 5]
+    assert undone == "PatchError: the bundle before has rollback index 4, this one has 5; it stays"
+    assert after == 5
+    assert forced_back == "PatchError: the bundle before has rollback index 3, this one has 4; it stays"
