@@ -69,7 +69,7 @@ async function loaded({ trusted, flip }, edgerec, place) {
   const original = place.source(place.bundle);
   const source = {
     async read(file, ...rest) {
-      const content = await original.read(file, ...rest);
+      const content = Uint8Array.from(await original.read(file, ...rest)); // a source may give the same bytes again
       if (flip && file.startsWith(flip.file)) {
         content[(flip.byte + content.length) % content.length] ^= 1;
       }

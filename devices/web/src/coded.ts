@@ -16,6 +16,7 @@ interface Block {
 /** Number of ids from which a bucket of ids with one low byte is a bitmap. */
 const BITMAP_IDS = 32;
 const BITMAP_BYTES = 32;
+const NOTHING = new Uint8Array();
 
 export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: RowsEntry): Ids {
   const bytes = bundle.blob(name, 0, bundle.manifest.sections.get(name)![3]);
@@ -23,6 +24,7 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
   const blocks: Block[] = [];
   const text = ids === "str";
   let at = +!text;
+  let kept: { block?: Block; part?: number; texts: Uint8Array[] } = { texts: [] };
   /** Low bytes of a whole number. */
   const low = bytes[0]!;
   /** Distance of the beginnings of two buckets. */
@@ -82,19 +84,34 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
     return damaged();
   }
 
-  /** Decode the texts of a group, up to `count`. */
-  function* group({ starts }: Block, part: number, count: number): Generator<Uint8Array> {
-    let before = new Uint8Array();
-    for (let place = starts[part]!, n = 0; n < count; n++) {
-      at = place;
-      const shared = leb128();
-      const length = leb128();
-      need(shared <= before.length && length <= bytes.length - at);
-      const own = new Uint8Array(shared + length);
-      own.set(before.subarray(0, shared));
-      own.set(bytes.subarray(at, (place = at + length)), shared);
-      yield (before = own);
+  /** Return the next text of a group, whose bytes begin with those of the one before. */
+  function next(before: Uint8Array): Uint8Array {
+    const shared = leb128();
+    const length = leb128();
+    need(shared <= before.length);
+    skip(length);
+    if (shared === 0) {
+      return bytes.subarray(at - length, at);
     }
+    const text = new Uint8Array(shared + length);
+    for (let n = 0, from = at - text.length; n < text.length; n++) {
+      text[n] = n < shared ? before[n]! : bytes[from + n]!;
+    }
+    return text;
+  }
+
+  const firstOf = (block: Block, part: number) => ((at = block.starts[part]!), next(NOTHING));
+
+  /** Return the texts of a group. That of the last call is kept: rows are often asked for in order. */
+  function group(block: Block, part: number): Uint8Array[] {
+    if (kept.block !== block || kept.part !== part) {
+      const texts = [firstOf(block, part)];
+      while (texts.length < block.ends[part]! - (block.ends[part - 1] ?? 0)) {
+        texts.push(next(texts.at(-1)!));
+      }
+      kept = { block, part, texts };
+    }
+    return kept.texts;
   }
 
   /** The low part of a whole number; a bigint if it has 7 bytes. */
@@ -125,15 +142,9 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
 
   function rowOfText(block: Block, wanted: Uint8Array): number {
     const { ends } = block;
-    const part = firstFrom(ends.length, (n) => order(group(block, n, 1).next().value!, wanted) > 0) - 1;
-    let row = ends[part - 1] ?? 0;
-    for (const one of part < 0 ? [] : group(block, part, ends[part]! - row)) {
-      if (order(one, wanted) === 0) {
-        return row;
-      }
-      row++;
-    }
-    return -1;
+    const part = firstFrom(ends.length, (n) => order(firstOf(block, n), wanted) > 0) - 1;
+    const place = part < 0 ? -1 : group(block, part).findIndex((one) => order(one, wanted) === 0);
+    return place < 0 ? -1 : (ends[part - 1] ?? 0) + place;
   }
 
   function idIn(block: Block, inside: number): Id {
@@ -142,7 +153,7 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
     const begin = ends[part - 1] ?? 0;
     let place = inside - begin;
     if (text) {
-      return decoded([...group(block, part, place + 1)][place]!);
+      return decoded(group(block, part)[place]!);
     }
     let rest: number | bigint = 0;
     if (bits(ends[part]! - begin)) {

@@ -83,6 +83,7 @@ export async function partsOf(name: string, stream: Stream, tools: Tools): Promi
     await take((ALIGNED - ((START + stored) % ALIGNED)) % ALIGNED);
     const found = await take(count, progress);
     need((await most(1)).length === 0, damaged);
+    await stream.close();
     return found;
   }
 

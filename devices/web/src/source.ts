@@ -62,7 +62,7 @@ export interface Source {
   path?(file: string): string;
   /** The bundle is one file, which takes no patch. */
   packed?: true;
-  /** Release what reading the manifest left open; called after the last file was read. */
+  /** Release what an error, or reading the manifest alone, left open. */
   close?(): Promise<unknown>;
 }
 

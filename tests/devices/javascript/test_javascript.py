@@ -21,9 +21,9 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
-MOST_BYTES = 15_600
+MOST_BYTES = 20_000
 """Of our own code, minified, that a page loads at first."""
-MOST_BYTES_IN_ALL = 28_000
+MOST_BYTES_IN_ALL = 34_000
 """With what it loads on first use."""
 Files = dict[str, Path | bytes]
 
@@ -109,7 +109,7 @@ def test_damaged_bundles_are_refused_by_named_errors(runtime: Path) -> None:
 
 
 CHANGES = {
-    "m.version = '2.0'": "has version 2.0, this reader knows 1.x; update edgerec",
+    "m.version = '3.0'": "has version 3.0, this reader knows 2.x; update edgerec",
     **{f"m.version = {said}": "damaged at 'version'" for said in ("'0'", "'1'", "1.5", "'1.0.0'", "null")},
     **{f"delete m.{name}": f"damaged at '{name}'" for name in ("version", "layout", "precision", "encoder", "users")},
     "m.encoder = {}": "damaged at 'empty_history'",
