@@ -75,6 +75,7 @@ async function loaded({ trusted, flip }, edgerec, place) {
       }
       return content;
     },
+    close: async () => original.close?.(),
   };
   const keys = trusted && (await Promise.all(trusted.map(place.text)));
   const model = await edgerec.load(source, { runtime: place.runtime, ...(keys && { trusted: keys }) });

@@ -439,9 +439,13 @@ interface PatchRows {
   zero: Uint32Array;
 }
 
-/** Return the number of units of a block with padding to whole bytes; each half of a 4-bit block has whole columns. */
+/** Return how many units share a byte: two of 4 bits, four of 2 bits. */
+const sharing = (bits: number) => Math.max(1, 8 / bits);
+
+/** Return the number of units of a block with padding to whole bytes; by column, each part of a byte has whole columns. */
 function unitsOf([rows, width, bits, byColumn]: Block): number {
-  return bits === 4 ? 2 * (byColumn ? rows * Math.ceil(width / 2) : Math.ceil((rows * width) / 2)) : rows * width;
+  const shared = sharing(bits);
+  return shared * (byColumn ? rows * Math.ceil(width / shared) : Math.ceil((rows * width) / shared));
 }
 
 /** Allocate the rows of a form; those of ragged forms have the lengths of a section that came before. */
@@ -460,8 +464,9 @@ function laidOut(form: FormFields, size: number, entries: number, lengths: Map<s
   let capacity = 0;
   for (const block of blocks) {
     const whole = block.every((number) => Number.isSafeInteger(number) && number >= 0);
-    need(whole && (block[2] === 4 || block[2] === 8 * size) && (ragged || block[1] > 0), `a block ${block}`);
-    capacity += block[2] === 4 ? unitsOf(block) / 2 : unitsOf(block);
+    const fits = block[2] === 8 * size || (size === 1 && (block[2] === 2 || block[2] === 4));
+    need(whole && fits && (ragged || block[1] > 0), `a block ${block}`);
+    capacity += unitsOf(block) / sharing(block[2]);
   }
   need(blocks.length > 0 && capacity <= entries, "a section whose rows take more");
   const rows = ragged ? ragged.length : blocks.reduce((sum, [count]) => sum + count, 0);
@@ -500,11 +505,13 @@ function unpacked(stored: Units, size: number, form: FormFields, lengths: Map<st
   let unit = 0;
   for (const block of rows.blocks) {
     const count = unitsOf(block);
-    if (block[2] === 4) {
-      for (let n = 0; n < count / 2; n++, at++) {
-        rows.units[unit + n] = ((stored[at] as number) & 15) as Unit;
-        rows.units[unit + count / 2 + n] = (((stored[at] as number) >> 4) & 15) as Unit;
+    const bits = block[2];
+    if (bits < 8) {
+      const entries = count / sharing(bits);
+      for (let n = 0; n < count; n++) {
+        rows.units[unit + n] = (((stored[at + (n % entries)] as number) >> (bits * Math.floor(n / entries))) & ((1 << bits) - 1)) as Unit;
       }
+      at += entries;
     } else {
       rows.units.set(stored.subarray(at, (at += count)) as never, unit);
     }
@@ -552,17 +559,22 @@ function packed(rows: PatchRows, form: FormFields, size: number, entries: number
     rows.units.forEach((length, n) => (stored[n + 1] = ((stored[n] as Unit) + (length as Unit)) as Unit));
     return stored;
   }
-  const [, , bits, , zero] = rows.blocks[0]!;
-  stored.fill(exact(stored, bits === 4 ? zero | (zero << 4) : zero));
+  const [, , width, , zero] = rows.blocks[0]!;
+  // A byte of 2-bit zeros is one times 0b01010101, of 4-bit zeros one times 0b00010001.
+  stored.fill(exact(stored, width < 8 ? zero * (255 / ((1 << width) - 1)) : zero));
   let at = 0;
   let unit = 0;
   for (const block of rows.blocks) {
     const count = unitsOf(block);
-    if (block[2] === 4) {
-      for (let n = 0; n < count / 2; n++, at++) {
-        const [low, high] = [rows.units[unit + n], rows.units[unit + count / 2 + n]] as [number, number];
-        stored[at] = ((low & 15) | ((high & 15) << 4)) as Unit;
+    const bits = block[2];
+    if (bits < 8) {
+      const entries = count / sharing(bits);
+      stored.fill(0 as Unit, at, at + entries);
+      for (let n = 0; n < count; n++) {
+        const own = (rows.units[unit + n] as number) & ((1 << bits) - 1);
+        stored[at + (n % entries)] = ((stored[at + (n % entries)] as number) | (own << (bits * Math.floor(n / entries)))) as Unit;
       }
+      at += entries;
     } else {
       stored.set(rows.units.subarray(unit, unit + count) as never, at);
       at += count;

@@ -8,6 +8,7 @@ declare module "*/bundle-spec.json" {
   export const dtypes: string[];
   export const limits: Record<
     | "major"
+    | "patch_major"
     | "manifest_bytes"
     | "json_values"
     | "json_levels"

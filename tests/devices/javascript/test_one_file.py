@@ -83,7 +83,7 @@ def hostile_files(bundle: Path) -> dict[str, tuple[bytes, str]]:
         "without its tables": (whole[: -len(tables)], lengths),
         "a byte more": (whole + b"\0", lengths),
         "a head beyond the limit": (file(head_bytes=most + 1), beyond),
-        "a stored head beyond the limit": (file(stored_bytes=most + 1), beyond),
+        "a stored head that is longer": (file(stored_bytes=len(document + rest) + 1), lengths),
         "a head of 4 GB": (file(stored_bytes=2**32 - 1, head_bytes=2**32 - 1), beyond),
         "a head into the tables": (file(stored_bytes=len(head) + 64), lengths),
         "a manifest beyond the head": (file(manifest_bytes=len(document + rest) + 1), lengths),
