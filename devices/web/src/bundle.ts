@@ -53,7 +53,9 @@ export type ManifestOptions = Pick<LoadOptions, "trusted" | "minRollbackIndex">;
 /** Read and check only the manifest. @throws BundleError, SignatureError */
 export async function openManifest(source: Source, { trusted, minRollbackIndex = 0 }: ManifestOptions): Promise<Manifest> {
   const manifest = await parse(await source.read(MANIFEST, MOST_BYTES, true), trusted);
-  const { rollbackIndex } = manifest.metadata;
+  const { metadata, tables } = manifest;
+  metadata.bytes = (await source.fileBytes?.(tables.bytes)) ?? metadata.bytes;
+  const { rollbackIndex } = metadata;
   if (!(rollbackIndex >= minRollbackIndex)) {
     throw new SignatureError(
       `${MANIFEST} has rollback index ${rollbackIndex} where at least ${minRollbackIndex} is wanted; get the newest bundle`,
@@ -66,7 +68,7 @@ export const UNPACK = "a bundle in one file takes no patch; 'edgerec unpack' mak
 
 /** Apply a patch to the bundle of a source. */
 export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[]): Promise<boolean> {
-  if (source.packed) {
+  if (source.fileBytes) {
     throw new PatchError(UNPACK);
   }
   const parsed = (content: Bytes) => parse(content, trusted);

@@ -20,7 +20,7 @@ import { oneFile, web, type Source, type Stream } from "./source.ts";
 export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
   const path = placeOf(String(bundle));
   const source = folder(path);
-  if (source.packed) {
+  if (source.fileBytes) {
     throw new PatchError(UNPACK);
   }
   const now = await source.read(MANIFEST, MOST_BYTES, true);

@@ -38,7 +38,7 @@ export interface Metadata {
   items: number;
   /** 0 if user vectors are computed from histories. */
   users: number;
-  /** Size of all files. */
+  /** Size of all files, or of the one file. */
   bytes: number;
   /** "recommend", "score", and optionally "similar" and "encode". */
   graphs: string[];

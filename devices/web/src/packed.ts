@@ -15,6 +15,8 @@ export interface Tools {
 
 /** The files inside a file. */
 export interface Parts {
+  /** Offset of the tables. */
+  start: number;
   /** Return the manifest; after it was checked, the other files too. */
   read(file: string, progress?: (loaded: number) => void): Promise<Bytes>;
   /** Return the whole file; after the tables were read. */
@@ -79,8 +81,9 @@ export async function partsOf(name: string, stream: Stream, tools: Tools): Promi
     return found;
   }
 
+  const end = Math.ceil((START + stored) / ALIGNED) * ALIGNED;
   async function tables(count: number, progress?: (loaded: number) => void): Promise<Bytes> {
-    await take((ALIGNED - ((START + stored) % ALIGNED)) % ALIGNED);
+    await take(end - START - stored);
     const found = await take(count, progress);
     need((await most(1)).length === 0, damaged);
     await stream.close();
@@ -88,6 +91,7 @@ export async function partsOf(name: string, stream: Stream, tools: Tools): Promi
   }
 
   return {
+    start: end,
     async read(file, progress) {
       if (file === "manifest.json") {
         return manifest;

@@ -60,8 +60,8 @@ export interface Source {
   replace?(files: [file: string, content: Bytes][], before: Bytes, retained: string[]): Promise<unknown>;
   /** Return a path for onnxruntime-node, which then maps the tables from the same folder. */
   path?(file: string): string;
-  /** The bundle is one file, which takes no patch. */
-  packed?: true;
+  /** Return the bytes of a bundle in one file, which takes no patch, from those of its tables; after the manifest. */
+  fileBytes?(tables: number): Promise<number>;
   /** Release what an error, or reading the manifest alone, left open. */
   close?(): Promise<unknown>;
 }
@@ -84,7 +84,7 @@ export function oneFile(name: string, open: () => Promise<Stream>, keep?: (conte
   let stream: Stream | undefined;
   let parts: Promise<Parts>;
   return {
-    packed: true,
+    fileBytes: async (tables) => (await parts).start + tables,
     async read(file, _most, _fresh, progress) {
       if (file === "manifest.json") {
         const { partsOf } = await import("./packed.ts");

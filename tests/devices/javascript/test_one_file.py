@@ -149,7 +149,7 @@ def test_a_file_takes_no_patch_and_is_checked_as_a_folder_is(tmp_path: Path) -> 
     assert re.match(r"BundleError: README-\w+\.md is not the file that manifest\.json describes", lines[2][1])
     unpack = "PatchError: a bundle in one file takes no patch; 'edgerec unpack' makes a folder of it, which does"
     assert lines[3] == [unpack] * 2
-    assert lines[4][0] == lines[4][1]
+    assert lines[4][0] == {**lines[4][1], "bytes": signed.stat().st_size}
 
 
 def test_a_download_stops_at_what_was_promised(tmp_path: Path) -> None:
