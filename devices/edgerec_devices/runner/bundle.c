@@ -135,7 +135,19 @@ static void check_counts(const char *path, const Json *manifest) {
     }
 }
 
+/* End the process if a bundle requires any feature: the runner has none but those of its version. */
+static void refuse_required(const char *path, const Json *manifest) {
+    if (json_find(manifest, "requires") == NULL) return;
+    const Json *name = json_member(path, manifest, "requires", JSON_ARRAY)->first;
+    if (name == NULL) return;
+    if (name->kind != JSON_STRING) fail("%s is damaged: a required feature is no text", path);
+    fail("%s requires %s, which this runner does not know; upgrade EdgeRec", path, name->text);
+}
+
 Bundle *bundle_open(const char *folder) {
+    struct stat found;
+    if (stat(folder, &found) == 0 && S_ISREG(found.st_mode))
+        fail("%s is a file, and the runner opens folders; unpack it with 'edgerec unpack'", folder);
     Bundle *bundle = allocate(1, sizeof *bundle);
     bundle->folder = strdup(folder);
     char *path = joined(folder, MANIFEST);
@@ -145,6 +157,7 @@ Bundle *bundle_open(const char *folder) {
     const char *version = json_member(path, bundle->manifest, "version", JSON_STRING)->text;
     if (strtoll(version, NULL, 10) > NEWEST_MAJOR)
         fail("%s has version %s, this runner reads up to %" PRId64 "; upgrade EdgeRec", path, version, NEWEST_MAJOR);
+    refuse_required(path, bundle->manifest);
     bundle->d = json_integer("the manifest's d", json_find(bundle->manifest, "d"), 1, INT32_MAX);
     bundle->items = rows(json_member(path, bundle->manifest, "items", JSON_OBJECT));
     const Json *users = json_find(bundle->manifest, "users");

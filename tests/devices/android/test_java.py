@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -86,6 +87,16 @@ def ran(java: list[str], program: str, *arguments: str | Path) -> str:
 
 def test_the_vectors(java: list[str]) -> None:
     assert ran(java, "Vectors", FOLDER) == f"{len(names())} vectors, 0 failures"
+
+
+def test_ids_of_version_2(java: list[str], tmp_path: Path) -> None:
+    forms = ("titles", "wrong-numbers", "wrong-texts", "lookup", "chunked", "bitmask-fp16-ials", "csr-int8-users")
+    shutil.copytree(FOLDER / "keys", tmp_path / "keys")
+    assert ran(java, "Coded", FOLDER, tmp_path, "1", *forms) == "all ids are right"
+
+
+def test_bundles_in_one_file_and_rollback_indices(java: list[str], tmp_path: Path) -> None:
+    assert ran(java, "Packed", FOLDER, tmp_path, "1") == "all is unpacked or refused"
 
 
 @pytest.mark.slow

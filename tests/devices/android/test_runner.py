@@ -260,7 +260,10 @@ TENSOR = ("graphs", "recommend", "tensors", None)
     ("change", "said"),
     [
         (set_at("format", "zip"), "is not the manifest of an EdgeRec bundle"),
-        (set_at("version", "2.0"), "has version 2.0, this runner reads up to 1; upgrade EdgeRec"),
+        (set_at("version", "3.0"), "has version 3.0, this runner reads up to 2; upgrade EdgeRec"),
+        (set_at("requires", ["tiles", "x"]), "requires tiles, which this runner does not know; upgrade EdgeRec"),
+        (set_at("requires", [1]), "a required feature is no text"),
+        (set_at("requires", "tiles"), "has no 'requires', or not one of its kind"),
         (set_at("d", 0), "the manifest's d is 0"),
         (set_at("items", None), "has no 'items', or not one of its kind"),
         (set_at("items", "rows", -1), "the rows of a side is -1"),
@@ -318,6 +321,22 @@ def test_options_of_onnxruntime_that_a_bundle_has_no_use_for_are_left_out(
     manifest["session"]["session.load_model_format"] = "ORT"  # of a file that is none: it would be refused
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert answered(checked, pip_library, {**QUESTION, "bundle": str(folder)})
+
+
+def test_a_bundle_of_version_2(checked: Path, pip_library: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    shutil.copytree(BUNDLES / "dense-fp32-users", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"version": "2.7", "requires": [], "rollback_index": 3}
+    manifest["items"]["ids"] = "hash64"  # of ids it reads nothing
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert answered(checked, pip_library, {**QUESTION, "bundle": str(folder)})
+
+
+def test_a_bundle_in_one_file(checked: Path, pip_library: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.edgerec").write_bytes(b"edgerecB")
+    said = refused(checked, pip_library, {**QUESTION, "bundle": str(tmp_path / "b.edgerec")})
+    assert said == f"{tmp_path}/b.edgerec is a file, and the runner opens folders; unpack it with 'edgerec unpack'"
 
 
 def test_a_graph_that_is_cut(checked: Path, pip_library: Path, tmp_path: Path) -> None:

@@ -130,7 +130,18 @@ public final class Behaviour {
         String graph = "\"file\":\"" + recommend.file + "\",\"bytes\":";
         String one = "{" + graph + recommend.bytes + ",\"sha256\":\"" + recommend.sha256 + "\",\"tensors\":{}}";
         String[][] changes = {
-            {"\"version\":\"1.0\"", "\"version\":\"2.0\"", "has version 2.0, this reader knows 1.x; update edgerec"},
+            {"\"version\":\"1.0\"", "\"version\":\"3.0\"",
+                "has version 3.0, this reader knows versions up to 2.x; update edgerec"},
+            {"\"version\":\"1.0\"", "\"version\":\"2.0\"", "the section 'item_ids' is damaged"},
+            {"{\"format\"", "{\"requires\":[\"tiles\",\"delta\"],\"format\"",
+                "the bundle requires delta, tiles, which this reader does not know; update edgerec"},
+            {"{\"format\"", "{\"requires\":[1],\"format\"", "is damaged at 'requires'"},
+            {"{\"format\"", "{\"requires\":null,\"format\"", "is damaged at 'requires'"},
+            {"{\"format\"", "{\"rollback_index\":-1,\"format\"", "is damaged at 'rollback_index'"},
+            {"{\"format\"", "{\"rollback_index\":9007199254740992,\"format\"", "is damaged at 'rollback_index'"},
+            {"{\"format\"", "{\"rollback_index\":true,\"format\"", "is damaged at 'rollback_index'"},
+            {"\"ids\":\"str\"", "\"ids\":\"hash64\"", "is damaged at 'items'"},
+            {"\"file\":\"" + recommend.file, "\"file\":\"manifest.json", "is damaged at 'manifest.json'"},
             {"edgerec.bundle", "zip", "describes no bundle of EdgeRec"},
             {"\"file\":\"" + tables, "\"file\":\"../" + tables, "is damaged at '../tables-"},
             {"\"file\":\"" + tables, "\"file\":\"/etc/passwd", "is damaged at '/etc/passwd'"},

@@ -39,12 +39,12 @@ public final class Mutations {
         int wrong = 0;
         for (int n = 0; n < Integer.parseInt(arguments[3]); n++) {
             File bundle = bundles[mutations.random.nextInt(bundles.length)];
-            Object user = user(new File(vectors, "requests/" + bundle.getName() + ".json"));
-            String right = asked(bundle, user);
+            List<Object> known = known(new File(vectors, "requests/" + bundle.getName() + ".json"));
+            String right = asked(bundle, known);
             Vectors.copy(bundle, place);
             boolean another = mutations.damage(place);
             try {
-                String answer = asked(place, user);
+                String answer = asked(place, known);
                 if (!another && !answer.equals(right)) {
                     System.out.println(bundle + " " + n + ": answers " + answer + " where " + right + " is right");
                     wrong++;
@@ -61,20 +61,28 @@ public final class Mutations {
         System.exit(wrong > 0 ? 1 : 0);
     }
 
-    private static Object user(File requests) throws IOException {
+    /** The ids of a user and of some items, from the requests: answers of a bundle of hashes do not have them. */
+    private static List<Object> known(File requests) throws IOException {
+        Object user = null;
+        List<?> items = new ArrayList<>();
         for (Object request : (List<?>) ((Map<?, ?>) Json.parse(Vectors.text(requests))).get("requests")) {
             Map<?, ?> asked = (Map<?, ?>) request;
-            if (asked.containsKey("user") && !asked.containsKey("error")) {
-                return asked.get("user");
+            if (!asked.containsKey("error")) {
+                user = asked.containsKey("user") ? asked.get("user") : user;
+                for (String key : new String[] {"exclude", "items", "history"}) {
+                    List<?> more = (List<?>) asked.get(key);
+                    items = more != null && more.size() > items.size() ? more : items;
+                }
             }
         }
-        return null;
+        return Arrays.asList(user, items.get(0), items.get(1));
     }
 
-    private static String asked(File place, Object user) {
+    private static String asked(File place, List<Object> known) {
         try (Recommender model = Recommender.load(place)) {
-            Object first = model.items().get(0);
-            Object second = model.items().get(model.metadata().items / 2);
+            Object user = known.get(0);
+            Object first = known.get(1);
+            Object second = known.get(2);
             boolean users = model.metadata().users > 0;
             Request who = users ? Request.ofUser(user) : Request.ofHistory(Arrays.asList(first, second));
             List<Object> answers = new ArrayList<>();
@@ -82,6 +90,7 @@ public final class Mutations {
             answers.add(Arrays.toString(model.score(who, Arrays.asList(first, second))));
             answers.add(model.metadata().graphs.contains("similar") ? model.similar(first, 3) : null);
             answers.add(model.title(first));
+            answers.add(model.items().hashCode());
             return answers.toString();
         }
     }
@@ -164,7 +173,7 @@ public final class Mutations {
         }
     }
 
-    private static String json(Object value) {
+    static String json(Object value) {
         List<String> parts = new ArrayList<>();
         if (value instanceof Map) {
             for (Map.Entry<?, ?> one : ((Map<?, ?>) value).entrySet()) {

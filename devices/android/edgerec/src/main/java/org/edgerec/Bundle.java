@@ -74,13 +74,19 @@ final class Bundle {
         environment = environment();
     }
 
+    /** Read and check the manifest in a folder. Throws BundleException, of it SignatureException. */
     static Manifest openManifest(File folder, Options options) {
-        return new Manifest(document(folder, options));
+        Manifest manifest = new Manifest(document(folder, options));
+        Signatures.checkIndex(manifest, options);
+        return manifest;
     }
 
     /** Read the manifest in a folder, and check that one of the trusted keys signed it. */
     static byte[] document(File folder, Options options) {
         File file = new File(folder, Manifest.NAME);
+        if (folder.isFile()) {
+            throw new BundleException(folder + " is a file; unpack a bundle in one file first: Bundles.unpack");
+        }
         if (!file.isFile()) {
             throw new BundleException(
                     folder + " is no bundle: there is no " + Manifest.NAME + " in it; copy one there");

@@ -11,10 +11,11 @@ import java.io.OutputStream;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import java.util.regex.Pattern;
 
-/** Installation of bundles into folders, where they can be mapped: assets of an app and downloads are no files. */
+/** Installation of bundles into folders, where they can be mapped: assets of an app and downloads are no folders. */
 public final class Bundles {
     /** Names of bundle files, which remain when the bundle is replaced. */
     static final Pattern OURS = Pattern.compile(
@@ -47,9 +48,8 @@ public final class Bundles {
                 copy(stream, bytes, Manifest.MOST_BYTES);
                 content = bytes.toByteArray();
             }
-            Set<String> named = new HashSet<>();
-            for (Manifest.Entry entry : new Manifest(content).files()) {
-                named.add(entry.file);
+            List<Manifest.Entry> entries = new Manifest(content).files();
+            for (Manifest.Entry entry : entries) {
                 File file = new File(folder, entry.file);
                 if (!isThere(folder, entry)) {
                     try (InputStream stream = source.open(entry.file)) {
@@ -59,21 +59,99 @@ public final class Bundles {
             }
             File manifest = new File(folder, Manifest.NAME);
             write(new ByteArrayInputStream(content), manifest, content.length, Signatures.sha256(content));
-            String[] names = folder.list();
-            for (String name : names == null ? new String[0] : names) {
-                if (OURS.matcher(name).matches() && !named.contains(name) && !new File(folder, name).delete()) {
-                    throw new IOException(name + " cannot be deleted");
-                }
-            }
+            clean(folder, entries);
         } catch (IOException error) {
             throw new MissingException("the bundle cannot be copied into " + folder + " (" + error.getMessage()
                     + "); free space there, or check its source", error);
         }
     }
 
+    /** Delete the files of earlier bundles. */
+    private static void clean(File folder, List<Manifest.Entry> entries) throws IOException {
+        Set<String> named = new HashSet<>();
+        for (Manifest.Entry entry : entries) {
+            named.add(entry.file);
+        }
+        String[] names = folder.list();
+        for (String name : names == null ? new String[0] : names) {
+            if (OURS.matcher(name).matches() && !named.contains(name) && !new File(folder, name).delete()) {
+                throw new IOException(name + " cannot be deleted");
+            }
+        }
+    }
+
     /** Copy a bundle from another folder. */
     public static void install(File from, File folder) {
         install(name -> new FileInputStream(new File(from, name)), folder);
+    }
+
+    /**
+     * Unpack a bundle in one file into a folder, where it can be mapped: completely or not at all. Every file is
+     * compared by sha256: {@code load} need not verify afterwards. A bundle that is there is replaced, its manifest last,
+     * and its other files are deleted. Only one thread and process may do this at a time.
+     *
+     * @throws BundleException the file is no bundle in one file, or damaged; the folder is as it was.
+     * @throws MissingException the file cannot be read, or the folder cannot be written.
+     */
+    public static void unpack(File file, File folder) {
+        try (InputStream stream = new FileInputStream(file)) {
+            unpack(stream, file.getPath(), file.length(), folder);
+        } catch (IOException error) {
+            throw notUnpacked(folder, error);
+        }
+    }
+
+    /**
+     * Unpack a bundle in one file from a stream, such as an asset of an app; see {@link #unpack(File, File)}.
+     *
+     * @param stream is read to its end, and not closed.
+     */
+    public static void unpack(InputStream stream, File folder) {
+        try {
+            unpack(stream, "the stream", -1, folder);
+        } catch (IOException error) {
+            throw notUnpacked(folder, error);
+        }
+    }
+
+    private static MissingException notUnpacked(File folder, IOException error) {
+        return new MissingException("the bundle cannot be unpacked into " + folder + " (" + error.getMessage()
+                + "); free space there, or check its source", error);
+    }
+
+    /** @param length bytes of the stream; -1 if they are not known. */
+    private static void unpack(InputStream stream, String name, long length, File folder) throws IOException {
+        PackedBundle packed = new PackedBundle(stream, name);
+        if (length >= 0) {
+            packed.demandLength(length);
+        }
+        File target = folder.getAbsoluteFile();
+        File part = new File(target.getParentFile(), "." + target.getName() + ".part");
+        delete(part); // of a process that was killed
+        if (!part.mkdirs()) {
+            throw new IOException(part + " cannot be created");
+        }
+        try {
+            packed.write(part);
+            if (!part.renameTo(target)) { // a bundle is there
+                List<Manifest.Entry> entries = packed.manifest.files();
+                for (Manifest.Entry entry : entries) {
+                    rename(new File(part, entry.file), new File(target, entry.file));
+                }
+                rename(new File(part, Manifest.NAME), new File(target, Manifest.NAME));
+                clean(target, entries);
+            }
+        } finally {
+            delete(part);
+        }
+    }
+
+    private static void delete(File folder) {
+        File[] files = folder.listFiles();
+        for (File file : files == null ? new File[0] : files) {
+            file.delete();
+        }
+        folder.delete();
     }
 
     private static boolean isThere(File folder, Manifest.Entry entry) {
@@ -97,8 +175,12 @@ public final class Bundles {
             }
             target.getFD().sync();
         }
-        if (!part.renameTo(file)) {
-            throw new IOException(part + " cannot be renamed");
+        rename(part, file);
+    }
+
+    private static void rename(File from, File to) throws IOException {
+        if (!from.renameTo(to)) {
+            throw new IOException(from + " cannot be renamed");
         }
     }
 

@@ -5,20 +5,44 @@ import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.Collection;
+import java.util.Comparator;
+import java.util.function.IntFunction;
 
-/** Conversion between raw ids and bundle rows, directly from the tables: a binary search per block, no dictionary. */
+/** Conversion between raw ids and bundle rows, directly from the tables: a search per block, no dictionary. */
 final class Ids {
-    private final Manifest.RowsEntry entry;
+    private static final long FNV_BASIS = 0xCBF29CE484222325L;
+    private static final long FNV_PRIME = 0x100000001B3L;
+
     private final String what;
-    private final Tables.Numbers numbers;
-    private final Tables.Texts texts;
+    private final Index<Long> numbers;
+    /** Null if ids are numbers or hashes. */
+    private final Index<byte[]> texts;
+    private final boolean hashed;
+
+    /** Ids by row. */
+    interface Index<T> {
+        /** Return the row of an id; -1 if it is unknown. */
+        int find(T id);
+
+        T at(int row);
+    }
 
     /** @param what "item" or "user". */
-    Ids(Tables tables, String what, Manifest.RowsEntry entry) {
-        this.entry = entry;
+    Ids(Bundle bundle, String what, Manifest.RowsEntry entry) {
         this.what = what;
-        texts = entry.ids.equals("str") ? tables.texts(what + "_id") : null;
-        numbers = entry.ids.equals("int") ? tables.numbers(what + "_ids") : row -> row;
+        String name = what + "_ids";
+        boolean coded = bundle.manifest.major > 1;
+        hashed = entry.ids.equals("hash64");
+        if (entry.ids.equals("str")) {
+            numbers = null;
+            texts = coded ? new CodedIds.Texts(name, bundle.tables.section(name), entry)
+                    : plain(entry, bundle.tables.texts(what + "_id")::at, Ids::order);
+        } else {
+            texts = null;
+            numbers = entry.ids.equals("none") ? plain(entry, row -> (long) row, Long::compare)
+                    : coded ? new CodedIds.Numbers(name, bundle.tables.section(name), entry)
+                    : plain(entry, bundle.tables.numbers(name)::at, Long::compare);
+        }
     }
 
     /** Return the rows of ids. Throws RequestException for an unknown one. */
@@ -46,14 +70,14 @@ final class Ids {
 
     /** Return the row of an id; -1 if it is unknown. */
     int find(Object id) {
-        if (texts != null) {
-            return id instanceof String ? find((String) id) : -1;
+        if (texts == null && !hashed) {
+            return isWhole(id) ? numbers.find(((Number) id).longValue()) : -1;
         }
-        if (!isWhole(id)) {
+        byte[] text = id instanceof String ? encoded((String) id) : null;
+        if (text == null) {
             return -1;
         }
-        long wanted = ((Number) id).longValue();
-        return find(row -> Long.compare(numbers.at(row), wanted));
+        return hashed ? numbers.find(hash(text)) : texts.find(text);
     }
 
     /** Return true if an id is a whole number. */
@@ -61,47 +85,75 @@ final class Ids {
         return id instanceof Long || id instanceof Integer || id instanceof Short || id instanceof Byte;
     }
 
-    private int find(String id) {
-        byte[] wanted;
-        try {
-            ByteBuffer encoded = StandardCharsets.UTF_8.newEncoder().encode(CharBuffer.wrap(id));
-            wanted = new byte[encoded.remaining()];
-            encoded.get(wanted);
-        } catch (CharacterCodingException half) { // text with a lone surrogate is no id
-            return -1;
-        }
-        return find(row -> order(texts.at(row), wanted));
-    }
-
-    /** A comparison of a row's id with the wanted one: below 0 if the row's id comes first. */
-    private interface Comparison {
-        int of(int row);
-    }
-
-    private int find(Comparison comparison) {
-        int end = 0;
-        for (int count : entry.blocks) {
-            int low = end;
-            end += count;
-            int high = end;
-            while (low < high) {
-                int middle = (low + high) >>> 1;
-                if (comparison.of(middle) < 0) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
-            if (low < end && comparison.of(low) == 0) {
-                return low;
-            }
-        }
-        return -1;
-    }
-
     /** Return a row's id: a Long or a String. */
     Object id(int row) {
-        return texts == null ? (Object) numbers.at(row) : decoded(texts.at(row));
+        return texts != null ? decoded(texts.at(row)) : hashed ? digits(numbers.at(row)) : (Object) numbers.at(row);
+    }
+
+    /** Return the hash of a text id as answers have it. Throws RequestException for half a character. */
+    static String hash(String id) {
+        byte[] text = id == null ? null : encoded(id);
+        if (text == null) {
+            throw new RequestException("'" + id + "' is no id: expected text of whole characters");
+        }
+        return digits(hash(text));
+    }
+
+    /** Return the 64-bit FNV-1a hash. */
+    private static long hash(byte[] text) {
+        long hash = FNV_BASIS;
+        for (byte one : text) {
+            hash = (hash ^ one & 0xFF) * FNV_PRIME;
+        }
+        return hash;
+    }
+
+    private static String digits(long hash) {
+        return String.format("%016x", hash);
+    }
+
+    /** Find ids that ascend within each block of rows by a binary search. */
+    private static <T> Index<T> plain(Manifest.RowsEntry entry, IntFunction<T> ids, Comparator<T> order) {
+        return new Index<T>() {
+            @Override
+            public T at(int row) {
+                return ids.apply(row);
+            }
+
+            @Override
+            public int find(T id) {
+                int end = 0;
+                for (int count : entry.blocks) {
+                    int low = end;
+                    end += count;
+                    int high = end;
+                    while (low < high) {
+                        int middle = (low + high) >>> 1;
+                        if (order.compare(at(middle), id) < 0) {
+                            low = middle + 1;
+                        } else {
+                            high = middle;
+                        }
+                    }
+                    if (low < end && order.compare(at(low), id) == 0) {
+                        return low;
+                    }
+                }
+                return -1;
+            }
+        };
+    }
+
+    /** Encode text as UTF-8; null if it has half a character, which no id has. */
+    private static byte[] encoded(String text) {
+        try {
+            ByteBuffer encoded = StandardCharsets.UTF_8.newEncoder().encode(CharBuffer.wrap(text));
+            byte[] bytes = new byte[encoded.remaining()];
+            encoded.get(bytes);
+            return bytes;
+        } catch (CharacterCodingException half) {
+            return null;
+        }
     }
 
     /** Decode UTF-8; invalid text is an error, never replaced by question marks. */

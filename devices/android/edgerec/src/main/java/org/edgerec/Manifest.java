@@ -6,6 +6,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -15,8 +16,10 @@ final class Manifest {
     /** Maximum size of a manifest; typical ones have a few thousand bytes. */
     static final long MOST_BYTES = Spec.MANIFEST_BYTES;
 
-    private static final Pattern FILE = Pattern.compile("(?!\\.)[\\w.-]{1,255}");
+    private static final Pattern FILE = Pattern.compile("(?!\\.|manifest\\.json$)[\\w.-]{1,255}");
     private static final Pattern SHA256 = Pattern.compile("[0-9a-f]{64}");
+    /** Largest rollback index: every language can represent it. */
+    private static final long LARGEST_INDEX = (1L << 53) - 1;
     private static final Pattern VERSION = Pattern.compile("(\\d{1,9})\\.\\d{1,9}");
 
     /** A file of the bundle. */
@@ -68,7 +71,7 @@ final class Manifest {
         final int rows;
         /** Number of rows of each block. */
         final int[] blocks;
-        /** "int", "str" or "none". */
+        /** "int", "str", "none", or from version 2 on "hash64". */
         final String ids;
 
         RowsEntry(int rows, int[] blocks, String ids) {
@@ -79,6 +82,7 @@ final class Manifest {
     }
 
     final String version;
+    final int major;
     final String layout;
     final String precision;
     final int d;
@@ -94,23 +98,31 @@ final class Manifest {
     final String popular;
     final List<Entry> others = new ArrayList<>();
     final Map<String, Object> about;
+    /** Readers that have seen this bundle do not go back below this number. */
+    final long rollbackIndex;
     /** Size of all files. */
     final long bytes;
 
     /**
      * Parse and check a manifest.
      *
-     * @throws BundleException no manifest, a damaged one, or one of a newer major version.
+     * @throws BundleException no manifest, a damaged one, one of a newer major version, or one that requires a feature
+     *     which this reader does not know.
      */
     Manifest(byte[] content) {
         Map<String, Object> fields = fields(content);
         version = String.valueOf(fields.get("version"));
         Matcher parts = VERSION.matcher(version);
         demand(fields.get("version") instanceof String && parts.matches(), "version");
-        if (Integer.parseInt(parts.group(1)) > Spec.MAJOR) {
-            throw new BundleException(
-                    "the bundle has version " + version + ", this reader knows " + Spec.MAJOR + ".x; update edgerec");
+        major = Integer.parseInt(parts.group(1));
+        if (major > Spec.MAJOR) {
+            throw new BundleException("the bundle has version " + version + ", this reader knows versions up to "
+                    + Spec.MAJOR + ".x; update edgerec");
         }
+        refuseRequired(fields);
+        rollbackIndex = fields.containsKey("rollback_index")
+                ? whole(fields.get("rollback_index"), "rollback_index") : 0;
+        demand(rollbackIndex <= LARGEST_INDEX, "rollback_index");
         for (String name : new String[] {"layout", "precision", "users", "encoder"}) {
             demand(fields.containsKey(name), name);
         }
@@ -168,6 +180,22 @@ final class Manifest {
         throw new BundleException(NAME + " describes no bundle of EdgeRec; export one");
     }
 
+    /** Refuse a bundle that requires any feature: this reader has none but those of its version. */
+    private static void refuseRequired(Map<String, Object> fields) {
+        if (!fields.containsKey("requires")) {
+            return;
+        }
+        Set<String> names = new TreeSet<>();
+        for (Object name : list(fields.get("requires"), "requires")) {
+            demand(name instanceof String, "requires");
+            names.add((String) name);
+        }
+        if (!names.isEmpty()) {
+            throw new BundleException("the bundle requires " + String.join(", ", names)
+                    + ", which this reader does not know; update edgerec");
+        }
+    }
+
     /** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
     private void checkSections() {
         checkIds("item_id", items);
@@ -183,7 +211,10 @@ final class Manifest {
     }
 
     private void checkIds(String name, RowsEntry side) {
-        if (side.ids.equals("int")) {
+        if (major > 1 && !side.ids.equals("none")) {
+            checkVector(name + "s", -1);
+            demand(sections.get(name + "s").dtype.equals("uint8"), name + "s");
+        } else if (side.ids.equals("int")) {
             checkVector(name + "s", side.rows);
         } else if (side.ids.equals("str")) {
             checkTexts(name, side.rows);
@@ -272,10 +303,10 @@ final class Manifest {
         return Integer.parseInt(dtype.replaceAll("\\D+", "")) / 8;
     }
 
-    private static RowsEntry rowsEntry(Object value, String name) {
+    private RowsEntry rowsEntry(Object value, String name) {
         Map<String, Object> fields = object(value, name);
         String ids = String.valueOf(fields.get("ids"));
-        demand(ids.matches("int|str|none"), name);
+        demand(ids.matches(major > 1 ? "int|str|none|hash64" : "int|str|none"), name);
         List<?> listed = list(fields.get("blocks"), name);
         int[] blocks = new int[listed.size()];
         long sum = 0;

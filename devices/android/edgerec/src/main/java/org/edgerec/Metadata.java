@@ -15,6 +15,8 @@ public final class Metadata {
     public final int items;
     /** 0 if user vectors are computed from histories. */
     public final int users;
+    /** The number below which a reader does not go back; 0 if the bundle has none. */
+    public final long rollbackIndex;
     /** Size of all files. */
     public final long bytes;
     /** "recommend", "score", and optionally "similar" and "encode". */
@@ -30,6 +32,7 @@ public final class Metadata {
         d = manifest.d;
         items = manifest.items.rows;
         users = manifest.users == null ? 0 : manifest.users.rows;
+        rollbackIndex = manifest.rollbackIndex;
         bytes = manifest.bytes;
         graphs = Collections.unmodifiableList(new ArrayList<>(manifest.graphs.keySet()));
         titles = manifest.sections.containsKey("item_titles");

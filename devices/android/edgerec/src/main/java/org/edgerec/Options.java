@@ -12,6 +12,7 @@ public final class Options {
     boolean verify = true;
     int threads = 1;
     List<byte[]> trusted;
+    long minRollbackIndex;
 
     /** Compare the sha256 of the tables; true by default. Sizes and the sha256 of graphs are always compared. */
     public Options verify(boolean verify) {
@@ -38,6 +39,20 @@ public final class Options {
         List<byte[]> keys = new ArrayList<>(trusted == null ? Collections.<byte[]>emptyList() : trusted);
         keys.add(Signatures.rawKey(key));
         trusted = keys;
+        return this;
+    }
+
+    /**
+     * Refuse a bundle with a smaller rollback index, with a SignatureException; 0 by default. A signature identifies the
+     * author, and not which of the author's bundles is the latest.
+     *
+     * @throws RequestException a negative number.
+     */
+    public Options minRollbackIndex(long index) {
+        if (index < 0) {
+            throw new RequestException("a rollback index is a whole number from 0 on, got " + index);
+        }
+        minRollbackIndex = index;
         return this;
     }
 }

@@ -37,11 +37,13 @@ public final class Patches {
      * one. Only one thread and process may do this at a time.
      *
      * @param patch the bytes of a file that {@code edgerec diff} wrote.
-     * @param options its trusted keys must have signed the new bundle too.
+     * @param options its trusted keys must have signed the new bundle too, which has its rollback index at least.
      * @return false if the bundle was the patch's target already.
-     * @throws PatchException damaged, too new, or for another bundle; nothing was changed.
+     * @throws PatchException damaged, too new, for another bundle, or to one with a smaller rollback index; nothing was
+     *     changed.
      * @throws BundleException the bundle is not complete.
-     * @throws SignatureException none of the trusted keys signed the old bundle, or the new one.
+     * @throws SignatureException none of the trusted keys signed the old bundle, or the new one, or the new one has a
+     *     smaller rollback index than the options.
      * @throws MissingException the folder cannot be written.
      */
     public static boolean apply(File folder, byte[] patch, Options options) {
@@ -78,7 +80,7 @@ public final class Patches {
     /**
      * Undo the last patch of the bundle in a folder.
      *
-     * @throws PatchException there is nothing to undo.
+     * @throws PatchException there is nothing to undo, or the bundle before has a smaller rollback index.
      * @throws BundleException the bundle before the patch is not complete.
      * @throws MissingException the folder cannot be written.
      */
@@ -89,6 +91,7 @@ public final class Patches {
                     folder + " holds no bundle before this one; no patch was applied, or it was undone");
         }
         Manifest manifest = new Manifest(Bundle.document(previous));
+        refuseRollback(Bundle.openManifest(folder, new Options()), manifest, "the bundle before this one");
         for (Manifest.Entry entry : manifest.files()) {
             Bundle.verified(folder, entry);
         }
@@ -96,6 +99,13 @@ public final class Patches {
             throw new MissingException(previous + " cannot be renamed; fix the permissions of its folder", null);
         }
         clean(folder);
+    }
+
+    private static void refuseRollback(Manifest from, Manifest to, String what) {
+        if (to.rollbackIndex < from.rollbackIndex) {
+            throw new PatchException(what + " has the rollback index " + to.rollbackIndex + ", smaller than the "
+                    + from.rollbackIndex + " of this one; get a newer bundle");
+        }
     }
 
     private static void write(File folder, String name, byte[] content) throws IOException {
@@ -162,6 +172,8 @@ public final class Patches {
                 Signatures.check(manifest, options.trusted);
             }
             Manifest result = new Manifest(manifest);
+            refuseRollback(base, result, "the patch's bundle");
+            Signatures.checkIndex(result, options);
             boolean fits = result.bytes <= most && result.tables.bytes <= Integer.MAX_VALUE - 8;
             need(fits, "a bundle of " + result.bytes + " bytes");
             // The rest of the stream is inflated only after the new manifest's signature was checked.
@@ -218,8 +230,8 @@ public final class Patches {
                 Manifest.RowsEntry old = items ? base.items : base.users;
                 Manifest.RowsEntry now = items ? result.items : result.users;
                 Map<?, ?> fields = (Map<?, ?>) side.getValue();
-                // A row takes at least 4 bits.
-                need(now.rows <= 2L * whole.length, now.rows + " rows in tables that have no room for them");
+                // A row takes at least 2 bits.
+                need(now.rows <= 4L * whole.length, now.rows + " rows in tables that have no room for them");
                 PatchParts.Copies copies = parts.copies((Long) fields.get("copies"), old.rows, now.rows, 1);
                 boolean few = copies.inserted() <= Math.max(parts.left(), old.rows) + Spec.NEW_ROWS_ROOM;
                 need(few, "more new rows than it can tell of");

@@ -38,8 +38,8 @@ public final class Recommender implements AutoCloseable {
     private Recommender(Bundle bundle) {
         this.bundle = bundle;
         manifest = bundle.manifest;
-        items = new Ids(bundle.tables, "item", manifest.items);
-        users = manifest.users == null ? null : new Ids(bundle.tables, "user", manifest.users);
+        items = new Ids(bundle, "item", manifest.items);
+        users = manifest.users == null ? null : new Ids(bundle, "user", manifest.users);
         titles = manifest.sections.containsKey("item_titles") ? bundle.tables.texts("item_title") : null;
         metadata = new Metadata(manifest);
     }
@@ -67,6 +67,17 @@ public final class Recommender implements AutoCloseable {
     /** Read the metadata of the bundle in a folder without its tables. Throws BundleException. */
     public static Metadata metadata(File folder) {
         return new Metadata(Bundle.openManifest(folder, new Options()));
+    }
+
+    /**
+     * Return the hash of a text id. A bundle exported with {@code --ids hash64} takes text in requests, and its answers
+     * name items and users by their hashes.
+     *
+     * @return 16 hexadecimal digits, in lower case.
+     * @throws RequestException null, or text with half a character, which no id has.
+     */
+    public static String idHash(String id) {
+        return Ids.hash(id);
     }
 
     /** Return the bundle's metadata. */
@@ -156,7 +167,7 @@ public final class Recommender implements AutoCloseable {
         return items.find(item) >= 0;
     }
 
-    /** Return the id of every item, by row. */
+    /** Return the id of every item, by row: its hash if the bundle has hashes. */
     public List<Object> items() {
         List<Object> all = new ArrayList<>(manifest.items.rows);
         for (int row = 0; row < manifest.items.rows; row++) {

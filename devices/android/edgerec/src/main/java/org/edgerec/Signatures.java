@@ -53,6 +53,14 @@ final class Signatures {
                 + " trusted; get the bundle from whom you trust");
     }
 
+    /** Refuse a bundle with a smaller rollback index than the app asks for. */
+    static void checkIndex(Manifest manifest, Options options) {
+        if (manifest.rollbackIndex < options.minRollbackIndex) {
+            throw refused("has the rollback index " + manifest.rollbackIndex + ", and at least "
+                    + options.minRollbackIndex + " is wanted; get a newer bundle");
+        }
+    }
+
     private static SignatureException refused(String why) {
         return new SignatureException(Manifest.NAME + " " + why);
     }

@@ -109,7 +109,7 @@ final class Spec {
             "uint32",
             "uint64"));
     static final Map<String, String> READER_OPTIONS = new HashMap<>();
-    static final int MAJOR = 1;
+    static final int MAJOR = 2;
     static final int MANIFEST_BYTES = 4194304;
     static final int JSON_VALUES = 262144;
     static final int JSON_LEVELS = 32;
@@ -123,6 +123,7 @@ final class Spec {
     static final int GRAPH_LEVELS = 24;
     static final int GRAPH_MESSAGES = 65536;
     static final int HEADER_BYTES = 4194304;
+    static final int HEAD_BYTES = 8388608;
     static final int GROWTH = 8;
     static final int GROWTH_ROOM = 65536;
     static final int INFLATED = 4;

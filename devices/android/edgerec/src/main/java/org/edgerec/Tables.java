@@ -38,9 +38,8 @@ final class Tables {
 
     /** Return a section that Manifest has checked to be a vector of whole numbers. */
     Numbers numbers(String name) {
-        Manifest.Section section = manifest.sections.get(name);
-        ByteBuffer values = bytes(section.offset, section.bytes);
-        switch (section.dtype) {
+        ByteBuffer values = section(name);
+        switch (manifest.sections.get(name).dtype) {
             case "int8":
                 return n -> values.get(n);
             case "uint8":
@@ -82,10 +81,15 @@ final class Tables {
         }
     }
 
+    /** Return the bytes of a section. */
+    ByteBuffer section(String name) {
+        Manifest.Section section = manifest.sections.get(name);
+        return bytes(section.offset, section.bytes);
+    }
+
     /** Return the texts of 'item_id', 'user_id' or 'item_title'. */
     Texts texts(String name) {
-        Manifest.Section blob = manifest.sections.get(name + "s");
-        return new Texts(bytes(blob.offset, blob.bytes), numbers(name + "_offsets"));
+        return new Texts(section(name + "s"), numbers(name + "_offsets"));
     }
 
     private ByteBuffer bytes(long offset, long length) {
