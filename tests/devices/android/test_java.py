@@ -89,10 +89,14 @@ def test_the_vectors(java: list[str]) -> None:
     assert ran(java, "Vectors", FOLDER) == f"{len(names())} vectors, 0 failures"
 
 
-def test_ids_of_version_2(java: list[str], tmp_path: Path) -> None:
+def test_ids_of_version_2(java: list[str]) -> None:
+    assert ran(java, "Coded", "1") == "all ids are right"
+
+
+def test_vectors_whose_ids_are_written_as_version_2(java: list[str], tmp_path: Path) -> None:
     forms = ("titles", "wrong-numbers", "wrong-texts", "lookup", "chunked", "bitmask-fp16-ials", "csr-int8-users")
     shutil.copytree(FOLDER / "keys", tmp_path / "keys")
-    assert ran(java, "Coded", FOLDER, tmp_path, "1", *forms) == "all ids are right"
+    assert ran(java, "Rewritten", FOLDER, tmp_path, *forms) == "7 vectors answer as before"
 
 
 def test_bundles_in_one_file_and_rollback_indices(java: list[str], tmp_path: Path) -> None:

@@ -1,23 +1,20 @@
 package org.edgerec;
 
 import java.io.ByteArrayOutputStream;
-import java.io.File;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
 import java.util.Random;
 import java.util.TreeSet;
 
 /**
- * Ids of version 2, written by an encoder of its own, from the specification: every id is found, hostile sections are
- * refused, and vectors whose ids were written again answer as before.
+ * Ids of version 2, written by an encoder of its own, from the specification: every id is found, and hostile sections
+ * are refused.
  *
- * <p>usage: java org.edgerec.Coded VECTORS SCRATCH SEED NAME ...
+ * <p>usage: java org.edgerec.Coded SEED
  */
 public final class Coded {
     private static final String NAME = "item_ids";
@@ -28,15 +25,13 @@ public final class Coded {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Coded coded = new Coded(Long.parseLong(arguments[2]));
+        Coded coded = new Coded(Long.parseLong(arguments[0]));
         coded.everyNumberIsFound();
         coded.everyTextIsFound();
         coded.hashes();
         coded.hostileNumbersAreRefused();
         coded.hostileTextsAreRefused();
         coded.damagedSectionsThrowNothingElse();
-        List<String> names = Arrays.asList(arguments).subList(3, arguments.length);
-        coded.vectorsAnswerAsBefore(new File(arguments[0]), new File(arguments[1]), names);
         System.out.println("all ids are right");
         System.exit(0);
     }
@@ -69,7 +64,7 @@ public final class Coded {
     }
 
     /** Blocks of ascending numbers, with `low` bytes of each in its bucket. */
-    private static byte[] buckets(long[][] blocks, int low) {
+    static byte[] buckets(long[][] blocks, int low) {
         Bytes section = new Bytes().number(low, 1);
         for (long[] block : blocks) {
             List<List<Long>> buckets = new ArrayList<>();
@@ -97,7 +92,7 @@ public final class Coded {
     }
 
     /** Blocks of ascending texts, in groups of 1 to `most` each. */
-    private byte[] groups(byte[][][] blocks, int most) {
+    static byte[] groups(byte[][][] blocks, int most, Random random) {
         Bytes section = new Bytes();
         for (byte[][] block : blocks) {
             Bytes rows = new Bytes();
@@ -135,12 +130,12 @@ public final class Coded {
         return ByteBuffer.wrap(section).asReadOnlyBuffer().order(ByteOrder.LITTLE_ENDIAN);
     }
 
-    private static CodedIds.Numbers numbers(byte[] section, int... blocks) {
-        return new CodedIds.Numbers(NAME, view(section), entry(blocks));
+    private static BucketedIds numbers(byte[] section, int... blocks) {
+        return new BucketedIds(NAME, view(section), entry(blocks));
     }
 
-    private static CodedIds.Texts texts(byte[] section, int... blocks) {
-        return new CodedIds.Texts(NAME, view(section), entry(blocks));
+    private static GroupedTexts texts(byte[] section, int... blocks) {
+        return new GroupedTexts(NAME, view(section), entry(blocks));
     }
 
     private void everyNumberIsFound() {
@@ -170,7 +165,7 @@ public final class Coded {
     }
 
     private static void compare(long[][] blocks, int low, TreeSet<Long> all) {
-        CodedIds.Numbers found = numbers(buckets(blocks, low), Arrays.stream(blocks).mapToInt(b -> b.length).toArray());
+        BucketedIds found = numbers(buckets(blocks, low), Arrays.stream(blocks).mapToInt(b -> b.length).toArray());
         int row = 0;
         for (long[] block : blocks) {
             for (long id : block) {
@@ -202,8 +197,8 @@ public final class Coded {
                 ids.sort(Arrays::compareUnsigned);
                 blocks[n] = ids.toArray(new byte[0][]);
             }
-            byte[] section = groups(blocks, random.nextBoolean() ? 255 : 16);
-            CodedIds.Texts found = texts(section, Arrays.stream(blocks).mapToInt(block -> block.length).toArray());
+            byte[] section = groups(blocks, random.nextBoolean() ? 255 : 16, random);
+            GroupedTexts found = texts(section, Arrays.stream(blocks).mapToInt(block -> block.length).toArray());
             int row = 0;
             for (byte[][] block : blocks) {
                 for (byte[] id : block) {
@@ -349,7 +344,7 @@ public final class Coded {
         }
         byte[][] block = words.stream().map(word -> word.getBytes(StandardCharsets.UTF_8))
                 .sorted(Arrays::compareUnsigned).toArray(byte[][]::new);
-        byte[] text = groups(new byte[][][] {block}, 30);
+        byte[] text = groups(new byte[][][] {block}, 30, random);
         int refused = 0;
         for (int round = 0; round < 6000; round++) {
             byte[] section = (round % 3 == 0 ? whole : round % 3 == 1 ? wide : text).clone();
@@ -358,12 +353,12 @@ public final class Coded {
             }
             try {
                 if (round % 3 < 2) {
-                    CodedIds.Numbers found = numbers(section, 2, ids.length);
+                    BucketedIds found = numbers(section, 2, ids.length);
                     for (int row = 0; row < 2 + ids.length; row++) {
                         found.find(found.at(row));
                     }
                 } else {
-                    CodedIds.Texts found = texts(section, block.length);
+                    GroupedTexts found = texts(section, block.length);
                     for (int row = 0; row < block.length; row++) {
                         found.find(block[row]);
                         found.at(row);
@@ -374,98 +369,5 @@ public final class Coded {
             }
         }
         demand(refused > 1000, refused + " refused");
-    }
-
-    // Whole bundles.
-
-    private void vectorsAnswerAsBefore(File vectors, File scratch, List<String> names) throws Exception {
-        for (String name : names) {
-            File place = new File(scratch, "bundles/" + name);
-            place.mkdirs();
-            rewrite(new File(vectors, "bundles/" + name), place, false);
-            new File(scratch, "requests").mkdirs();
-            Files.write(new File(scratch, "requests/" + name + ".json").toPath(),
-                    Files.readAllBytes(new File(vectors, "requests/" + name + ".json").toPath()));
-            List<String> failures = new Vectors(scratch).failures(name);
-            demand(failures.isEmpty() && Recommender.metadata(place).version.equals("2.0"), failures);
-        }
-        File before = new File(vectors, "bundles/titles");
-        File hashed = new File(scratch, "hashed");
-        rewrite(before, hashed, true);
-        try (Recommender one = Recommender.load(before); Recommender other = Recommender.load(hashed)) {
-            List<Object> hashes = new ArrayList<>();
-            for (Object id : one.items()) {
-                hashes.add(Recommender.idHash((String) id));
-                demand(other.has(id) && one.title(id) == null == (other.title(id) == null), id);
-            }
-            demand(other.items().equals(hashes), other.items());
-            Object user = new Ids(new Bundle(before, new Options()), "user", new Manifest(Files.readAllBytes(
-                    new File(before, Manifest.NAME).toPath())).users).id(3);
-            Request who = Request.ofUser(user).k(9).exclude(one.items().subList(0, 9));
-            List<Recommendation> answers = other.recommend(who);
-            demand(answers.size() == 9, answers);
-            for (int n = 0; n < 9; n++) {
-                Object wanted = Recommender.idHash((String) one.recommend(who).get(n).item);
-                demand(answers.get(n).item.equals(wanted), answers);
-            }
-            for (Object none : new Object[] {hashes.get(0), 7, "\ud800", "nobody"}) {
-                demand(!other.has(none), none);
-            }
-        }
-    }
-
-    /** Write a bundle of version 1 as one of version 2, with the ids behind its tables; each hash in its own block. */
-    @SuppressWarnings("unchecked")
-    private void rewrite(File from, File to, boolean hash) throws Exception {
-        Vectors.copy(from, to);
-        Bundle bundle = new Bundle(from, new Options());
-        Map<String, Object> manifest = (Map<String, Object>) Json.parse(Vectors.text(new File(to, Manifest.NAME)));
-        Map<String, Object> sections = (Map<String, Object>) manifest.get("sections");
-        File tables = new File(to, bundle.manifest.tables.file);
-        Bytes content = new Bytes();
-        content.writeBytes(Files.readAllBytes(tables.toPath()));
-        for (String side : new String[] {"item", "user"}) {
-            Manifest.RowsEntry entry = side.equals("item") ? bundle.manifest.items : bundle.manifest.users;
-            if (entry == null || entry.ids.equals("none")) {
-                continue;
-            }
-            Map<String, Object> fields = (Map<String, Object>) manifest.get(side + "s");
-            int[] blocks = entry.blocks;
-            if (hash) {
-                List<Object> single = new ArrayList<>();
-                blocks = new int[entry.rows];
-                Arrays.fill(blocks, 1);
-                Arrays.stream(blocks).forEach(row -> single.add(Arrays.asList(8L, 1L)));
-                fields.put("blocks", single);
-                fields.put("ids", "hash64");
-            }
-            byte[] section = coded(new Ids(bundle, side, entry), blocks, entry.ids, hash);
-            sections.remove(side + "_id_offsets");
-            sections.put(side + "_ids", Arrays.asList((long) content.size(), "uint8", Arrays.asList((long) section.length)));
-            content.writeBytes(section);
-        }
-        Files.write(tables.toPath(), content.toByteArray());
-        Map<String, Object> file = (Map<String, Object>) manifest.get("tables");
-        file.put("bytes", (long) content.size());
-        file.put("sha256", Signatures.sha256(content.toByteArray()));
-        manifest.put("version", "2.0");
-        manifest.put("requires", new ArrayList<>());
-        Files.write(new File(to, Manifest.NAME).toPath(), Mutations.json(manifest).getBytes(StandardCharsets.UTF_8));
-    }
-
-    private byte[] coded(Ids ids, int[] blocks, String kind, boolean hash) {
-        int row = 0;
-        long[][] numbers = new long[blocks.length][];
-        byte[][][] texts = new byte[blocks.length][][];
-        for (int n = 0; n < blocks.length; n++) {
-            numbers[n] = new long[blocks[n]];
-            texts[n] = new byte[blocks[n]][];
-            for (int at = 0; at < blocks[n]; at++, row++) {
-                Object id = ids.id(row);
-                texts[n][at] = String.valueOf(id).getBytes(StandardCharsets.UTF_8);
-                numbers[n][at] = hash ? Long.parseUnsignedLong(Ids.hash((String) id), 16) : id instanceof Long ? (Long) id : 0;
-            }
-        }
-        return kind.equals("str") && !hash ? groups(texts, 16) : buckets(numbers, hash ? 7 : 5);
     }
 }

@@ -100,7 +100,8 @@ public final class Packed {
     }
 
     private static byte[] tables(File folder) throws IOException {
-        return Files.readAllBytes(new File(folder, new Manifest(contents(folder).get(Manifest.NAME)).tables.file).toPath());
+        Map<String, byte[]> files = contents(folder);
+        return files.get(new Manifest(files.get(Manifest.NAME)).tables.file);
     }
 
     private static byte[] packed(int major, int minor, byte[] stored, long head, long manifest, byte[] tables) {
@@ -179,7 +180,7 @@ public final class Packed {
             {Arrays.copyOf(right, 23), "it is shorter than its parts"},
             {Arrays.copyOf(right, 24 + stored.length - 1), "it is shorter than its parts"},
             {"edgerecP, of which this has 24 bytes".getBytes(StandardCharsets.US_ASCII), "is no bundle in one file"},
-            {packed(3, 1, stored, head.length, manifest, tables), "has version 3.1, this reader knows versions up to 2.x"},
+            {packed(3, 1, stored, head.length, manifest, tables), "has version 3.1, this reader knows versions"},
             {packed(2, 0, new byte[(8 << 20) + 1], head.length, manifest, tables), "a head of more than 8388608 bytes"},
             {packed(2, 0, stored, (8 << 20) + 1, manifest, tables), "a head of more than 8388608 bytes"},
             {packed(2, 0, stored, 0xFFFFFFFFL, manifest, tables), "a head of more than 8388608 bytes"},
@@ -247,7 +248,8 @@ public final class Packed {
             for (int n = random.nextInt(3); n >= 0; n--) {
                 content[random.nextInt(random.nextBoolean() ? content.length : 64)] ^= 1 << random.nextInt(8);
             }
-            File file = written(random.nextInt(4) > 0 ? content : Arrays.copyOf(content, random.nextInt(content.length)));
+            int length = random.nextInt(4) > 0 ? content.length : random.nextInt(content.length);
+            File file = written(Arrays.copyOf(content, length));
             try {
                 Bundles.unpack(file, place);
             } catch (BundleException named) {

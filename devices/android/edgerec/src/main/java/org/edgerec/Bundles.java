@@ -87,8 +87,8 @@ public final class Bundles {
 
     /**
      * Unpack a bundle in one file into a folder, where it can be mapped: completely or not at all. Every file is
-     * compared by sha256: {@code load} need not verify afterwards. A bundle that is there is replaced, its manifest last,
-     * and its other files are deleted. Only one thread and process may do this at a time.
+     * compared by sha256: {@code load} need not verify afterwards. A bundle that is there is replaced, its manifest
+     * last, and its other files are deleted. Only one thread and process may do this at a time.
      *
      * @throws BundleException the file is no bundle in one file, or damaged; the folder is as it was.
      * @throws MissingException the file cannot be read, or the folder cannot be written.

@@ -35,12 +35,12 @@ final class Ids {
         hashed = entry.ids.equals("hash64");
         if (entry.ids.equals("str")) {
             numbers = null;
-            texts = coded ? new CodedIds.Texts(name, bundle.tables.section(name), entry)
+            texts = coded ? new GroupedTexts(name, bundle.tables.section(name), entry)
                     : plain(entry, bundle.tables.texts(what + "_id")::at, Ids::order);
         } else {
             texts = null;
             numbers = entry.ids.equals("none") ? plain(entry, row -> (long) row, Long::compare)
-                    : coded ? new CodedIds.Numbers(name, bundle.tables.section(name), entry)
+                    : coded ? new BucketedIds(name, bundle.tables.section(name), entry)
                     : plain(entry, bundle.tables.numbers(name)::at, Long::compare);
         }
     }

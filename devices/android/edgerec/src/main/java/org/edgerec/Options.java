@@ -43,8 +43,8 @@ public final class Options {
     }
 
     /**
-     * Refuse a bundle with a smaller rollback index, with a SignatureException; 0 by default. A signature identifies the
-     * author, and not which of the author's bundles is the latest.
+     * Refuse a bundle with a smaller rollback index, with a SignatureException; 0 by default. A signature identifies
+     * the author, and not which of the author's bundles is the latest.
      *
      * @throws RequestException a negative number.
      */
