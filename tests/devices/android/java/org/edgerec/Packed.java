@@ -166,7 +166,8 @@ public final class Packed {
         byte[] stored = deflated(head);
         byte[] right = packed(2, 0, stored, head.length, manifest, tables);
         byte[] bomb = deflated(new byte[50 << 20]);
-        demand(bomb.length < 1 << 16, bomb.length);
+        byte[] small = deflated(new byte[4 << 20]);
+        demand(bomb.length < 1 << 16 && small.length < head.length, small.length);
         String length = "a head of another length than promised";
         byte[] altered = head.clone();
         altered[head.length - 1] ^= 1; // of the last graph
@@ -183,13 +184,14 @@ public final class Packed {
             {packed(3, 1, stored, head.length, manifest, tables), "has version 3.1, this reader knows versions"},
             {packed(2, 0, new byte[(8 << 20) + 1], head.length, manifest, tables), "a head of more than 8388608 bytes"},
             {packed(2, 0, stored, (8 << 20) + 1, manifest, tables), "a head of more than 8388608 bytes"},
+            {packed(2, 0, new byte[head.length + 1], head.length, manifest, tables), "longer as it is stored"},
             {packed(2, 0, stored, 0xFFFFFFFFL, manifest, tables), "a head of more than 8388608 bytes"},
             {packed(2, 0, stored, head.length, head.length + 1, tables), "a manifest of " + (head.length + 1)},
             {packed(2, 0, stored, head.length, 0xFFFFFFFFL, tables), "a manifest of 4294967295 bytes"},
             {packed(2, 0, stored, 8 << 20, (4 << 20) + 1, tables), "a manifest of 4194305 bytes"},
             {packed(2, 0, stored, head.length, 0, tables), "describes no bundle of EdgeRec"},
             {packed(2, 0, stored, head.length, manifest - 2, tables), "describes no bundle of EdgeRec"},
-            {packed(2, 0, bomb, head.length, manifest, tables), length},
+            {packed(2, 0, small, head.length, manifest, tables), length},
             {packed(2, 0, bomb, 8 << 20, manifest, tables), length},
             {packed(2, 0, stored, head.length - 1, manifest, tables), length},
             {packed(2, 0, stored, head.length + 1, manifest, tables), length},

@@ -7,6 +7,8 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.zip.Deflater;
 import java.util.zip.Inflater;
@@ -28,7 +30,7 @@ public final class Updates {
         File[] cases = new File(arguments[0]).listFiles();
         Arrays.sort(cases);
         File place = new File(arguments[1], "work");
-        int wrong = 0;
+        int wrong = unitsShareBytes() ? 0 : 1;
         for (File one : cases) {
             byte[] patch = Files.readAllBytes(new File(one, "patch").toPath());
             Vectors.copy(new File(one, "old.bundle"), place);
@@ -94,6 +96,40 @@ public final class Updates {
         }
         System.out.println(refused + " refused, " + wrong + " wrong");
         System.exit(wrong > 0 ? 1 : 0);
+    }
+
+    /** Units of 2 and 4 bits by row and by column, laid out as the specification of values says. */
+    private static boolean unitsShareBytes() {
+        for (long bits : new long[] {2, 4}) {
+            for (long byColumn : new long[] {0, 1}) {
+                int shared = 8 / (int) bits;
+                int rows = 3;
+                int width = 5;
+                int columns = (width + shared - 1) / shared;
+                int bytes = byColumn == 1 ? rows * columns : (rows * width + shared - 1) / shared;
+                byte[] section = new byte[bytes + 1]; // and one that reads as zero
+                for (int row = 0; row < rows; row++) {
+                    for (int at = 0; at < width; at++) {
+                        int n = byColumn == 1 ? at * rows + row : row * width + at;
+                        section[n % bytes] |= (row * 7 + at * 3) % (1 << bits) << bits * (n / bytes);
+                    }
+                }
+                Map<String, Object> form = Map.of("blocks", List.of(List.of(3L, 5L, bits, byColumn, 0L)));
+                PatchRows found = PatchRows.of(new PatchParts.Units(section, 1), form, Map.of());
+                for (int row = 0; row < rows; row++) {
+                    for (int at = 0; at < width; at++) {
+                        long value = found.units.get(found.first[row] + at * found.step[row]);
+                        if (value != (row * 7 + at * 3) % (1 << bits)) {
+                            return false;
+                        }
+                    }
+                }
+                if (!Arrays.equals(found.packed(section.length), section)) {
+                    return false;
+                }
+            }
+        }
+        return true;
     }
 
     private static boolean holds(File place, File wanted) throws IOException {

@@ -54,6 +54,7 @@ final class PackedBundle {
         long inflated = numbers.getInt(16) & 0xFFFFFFFFL;
         long first = numbers.getInt(20) & 0xFFFFFFFFL;
         need(Math.max(stored, inflated) <= Spec.HEAD_BYTES, "a head of more than " + Spec.HEAD_BYTES + " bytes");
+        need(stored <= inflated, "a head that is longer as it is stored");
         need(first <= Math.min(inflated, Manifest.MOST_BYTES), "a manifest of " + first + " bytes");
         byte[] content = read((int) stored);
         head = stored == inflated ? content : inflated(content, (int) inflated);

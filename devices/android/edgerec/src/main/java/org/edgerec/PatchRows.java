@@ -50,13 +50,14 @@ final class PatchRows {
         long capacity = 0;
         long rows = 0;
         for (long[] block : blocks) {
-            boolean right = block.length == 5 && (block[BITS] == 4 || block[BITS] == 8L * size);
+            boolean right = block.length == 5
+                    && (block[BITS] == 8L * size || size == 1 && (block[BITS] == 2 || block[BITS] == 4));
             for (long number : block) {
                 right &= number >= 0 && number <= Integer.MAX_VALUE || number == block[ZERO];
             }
             need(right && (ragged != null || block[WIDTH] > 0), "a block " + Arrays.toString(block));
             count += unitsOf(block);
-            capacity += block[BITS] == 4 ? unitsOf(block) / 2 : unitsOf(block);
+            capacity += unitsOf(block) / shared(block);
             rows += block[0];
             need(capacity <= (pointers ? Math.max(entries - 1, 0) : entries), "a section whose rows take more");
         }
@@ -95,14 +96,18 @@ final class PatchRows {
         }
     }
 
-    /** Return the number of units of a block with its padding; by column, each half of 4 bits has whole columns. */
+    /** Return the number of units that share a byte: two of 4 bits, and four of 2 bits. */
+    private static int shared(long[] block) {
+        return block[BITS] < 8 ? 8 / (int) block[BITS] : 1;
+    }
+
+    /** Return the number of units of a block with its padding; by column, each part of a byte has whole columns. */
     private static long unitsOf(long[] block) {
         long rows = block[0];
         long width = block[WIDTH];
-        if (block[BITS] != 4) {
-            return rows * width;
-        }
-        return 2 * (block[BY_COLUMN] != 0 ? rows * ((width + 1) / 2) : (rows * width + 1) / 2);
+        int shared = shared(block);
+        return shared * (block[BY_COLUMN] != 0 ? rows * ((width + shared - 1) / shared)
+                : (rows * width + shared - 1) / shared);
     }
 
     /** Read the rows of a stored section. */
@@ -119,11 +124,15 @@ final class PatchRows {
         int unit = 0;
         for (long[] block : rows.blocks) {
             int count = (int) unitsOf(block);
-            if (block[BITS] == 4) {
-                for (int n = 0; n < count / 2; n++, at++) {
-                    units.set(unit + n, stored.get(at) & 15);
-                    units.set(unit + count / 2 + n, stored.get(at) >> 4 & 15);
+            int shared = shared(block);
+            if (shared > 1) {
+                int bits = (int) block[BITS];
+                int bytes = count / shared;
+                for (int n = 0; n < count; n++) {
+                    int part = n / bytes;
+                    units.set(unit + n, stored.get(at + n - part * bytes) >> bits * part & (1 << bits) - 1);
                 }
+                at += bytes;
             } else {
                 System.arraycopy(stored.bytes, at * stored.size, units.bytes, unit * units.size, count * units.size);
                 at += count;
@@ -183,14 +192,24 @@ final class PatchRows {
             }
             return stored.bytes;
         }
-        long filling = blocks[0][ZERO] | (blocks[0][BITS] == 4 ? blocks[0][ZERO] << 4 : 0);
+        long filling = 0;
+        for (int n = 0; n < shared(blocks[0]); n++) {
+            filling |= blocks[0][ZERO] << n * blocks[0][BITS];
+        }
         int at = 0;
         int unit = 0;
         for (long[] block : blocks) {
             int count = (int) unitsOf(block);
-            if (block[BITS] == 4) {
-                for (int n = 0; n < count / 2; n++, at++) {
-                    stored.set(at, units.get(unit + n) & 15 | (units.get(unit + count / 2 + n) & 15) << 4);
+            int shared = shared(block);
+            if (shared > 1) {
+                int bits = (int) block[BITS];
+                int bytes = count / shared;
+                for (int n = 0; n < bytes; n++, at++) {
+                    long joined = 0;
+                    for (int part = 0; part < shared; part++) {
+                        joined |= (units.get(unit + part * bytes + n) & (1 << bits) - 1) << bits * part;
+                    }
+                    stored.set(at, joined);
                 }
             } else {
                 System.arraycopy(units.bytes, unit * units.size, stored.bytes, at * units.size, count * units.size);
