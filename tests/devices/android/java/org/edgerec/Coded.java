@@ -225,11 +225,12 @@ public final class Coded {
         return text.toString();
     }
 
-    /** The published values of FNV-1a. */
+    /** The published values of FNV-1a, and one beyond ASCII. */
     private void hashes() {
         demand(Recommender.idHash("").equals("cbf29ce484222325"), Recommender.idHash(""));
         demand(Recommender.idHash("a").equals("af63dc4c8601ec8c"), Recommender.idHash("a"));
         demand(Recommender.idHash("foobar").equals("85944171f73967e8"), Recommender.idHash("foobar"));
+        demand(Recommender.idHash("\u00e9\ud83d\ude00").equals("52da6ebdce68376c"), "beyond ASCII");
         for (String none : new String[] {null, "\ud800"}) {
             try {
                 demand(false, Recommender.idHash(none));
