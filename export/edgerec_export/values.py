@@ -185,7 +185,7 @@ def fetch(flat: NDArray[Any], index: NDArray[np.int64], block: Block) -> NDArray
     if block.precision == "int2":
         part = index // block.stored
         entry = flat[block.start + index - part * block.stored].astype(np.int32)
-        return 2 * (entry >> 2 * part & 3) - LARGEST["int2"]
+        return np.asarray(2 * (entry >> 2 * part & 3) - LARGEST["int2"])
     entry = flat[block.start + index]
     return entry.astype(np.int32) - ZERO if block.precision == "int8" else entry.astype(np.float32)
 

@@ -207,6 +207,8 @@ class Answers:
             others = np.arange(self._case.n_items) != row
             ranking = self._ranking(cosines, others, 6, 1e-4)
             yield {"call": "similar", "item": self._items[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
+            if self._told is not self._items:  # an answer may be asked for
+                yield {"call": "similar", "item": self._told[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
 
     def _encode(self) -> Iterator[Request]:
         for length, repeated in ((1, 1), (5, 1), (3, 4)):

@@ -168,18 +168,23 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
     return ids === "hash64" ? hexadecimal(number) : plain(number);
   }
 
+  function rowOf(wanted: Uint8Array | bigint | null): number {
+    let begin = 0;
+    for (const block of wanted === null ? [] : blocks) {
+      const found = text ? rowOfText(block, wanted as Uint8Array) : rowOfNumber(block, wanted as bigint);
+      if (found >= 0) {
+        return begin + found;
+      }
+      begin += block.ends.at(-1)!;
+    }
+    return -1;
+  }
+
   return {
     row(raw) {
-      const wanted = wantedOf(raw, ids);
-      let begin = 0;
-      for (const block of wanted === null ? [] : blocks) {
-        const found = text ? rowOfText(block, wanted as Uint8Array) : rowOfNumber(block, wanted as bigint);
-        if (found >= 0) {
-          return begin + found;
-        }
-        begin += block.ends.at(-1)!;
-      }
-      return -1;
+      const found = rowOf(wantedOf(raw, ids));
+      // Answers are hashes, which requests take too.
+      return found < 0 && ids === "hash64" && typeof raw === "string" && /^[\da-f]{16}$/.test(raw) ? rowOf(BigInt(`0x${raw}`)) : found;
     },
     id(row) {
       let n = 0;

@@ -77,7 +77,13 @@ final class Ids {
         if (text == null) {
             return -1;
         }
-        return hashed ? numbers.find(hash(text)) : texts.find(text);
+        if (!hashed) {
+            return texts.find(text);
+        }
+        int row = numbers.find(hash(text));
+        // Answers are hashes, which requests take too.
+        return row < 0 && ((String) id).matches("[0-9a-f]{16}")
+                ? numbers.find(Long.parseUnsignedLong((String) id, 16)) : row;
     }
 
     /** Return true if an id is a whole number. */

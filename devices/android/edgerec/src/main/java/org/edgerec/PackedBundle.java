@@ -42,7 +42,7 @@ final class PackedBundle {
         byte[] start = read(START_BYTES);
         if (!new String(start, 0, MAGIC.length(), StandardCharsets.ISO_8859_1).equals(MAGIC)) {
             throw new BundleException(
-                    name + " is no bundle in one file; make one: edgerec pack BUNDLE FILE, or load a folder");
+                    name + " is no bundle in one file; make one with edgerec pack, or load a folder");
         }
         ByteBuffer numbers = ByteBuffer.wrap(start).order(ByteOrder.LITTLE_ENDIAN);
         int major = numbers.getShort(8) & 0xFFFF;

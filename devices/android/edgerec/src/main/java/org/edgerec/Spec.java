@@ -110,6 +110,7 @@ final class Spec {
             "uint64"));
     static final Map<String, String> READER_OPTIONS = new HashMap<>();
     static final int MAJOR = 2;
+    static final int PATCH_MAJOR = 1;
     static final int MANIFEST_BYTES = 4194304;
     static final int JSON_VALUES = 262144;
     static final int JSON_LEVELS = 32;
