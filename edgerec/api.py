@@ -18,7 +18,7 @@ from edgerec.errors import RunError
 from edgerec.files import filling
 from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
-from edgerec.methods.search.history import SearchHistory
+from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table

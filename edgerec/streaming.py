@@ -18,7 +18,7 @@ from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, Stream
 from edgerec.errors import BudgetError, RunError
 from edgerec.files import filling, remove
 from edgerec.methods import variants_of
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.search import SearchHistory, size_deciles
 from edgerec.methods.stream import DecisionContext, SizePolicy, StreamMethod, stream_method
 from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget, values_of
 from edgerec.methods.stream.result import FILE_NAME, SegmentResult, StreamResult

@@ -9,8 +9,10 @@ from importlib import import_module
 
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors, users_from_history
+from edgerec.models.low_rank import scaled_matrix
 from edgerec.models.prefix import check_sizes, cut, prefix_mask
 from edgerec.models.settings import check_choice, check_range
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -31,12 +33,16 @@ __all__ = [
     "State",
     "Trainer",
     "Vectors",
+    "adam_state",
     "backbone",
     "check_choice",
     "check_range",
     "check_sizes",
     "cut",
     "prefix_mask",
+    "restore_adam",
+    "scaled_matrix",
+    "torch_threads",
     "users_from_history",
 ]
 

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.adam import adam_state, restore_adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.prefix import prefix_mask
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +82,20 @@ class GraphConfig:
                 f"{self.backbone} takes a share of popular negatives from 0 to 1, got {self.popular}"
             )
 
+    def ranking(self) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
+        """Return the ranking loss of scoring rows and a batch."""
+        return bpr if self.loss == "bpr" else partial(softmax, temperature=self.temperature)
+
+    def batches(self, train: Interactions, generator: torch.Generator) -> Iterator[Batch]:
+        """Return the batches of an epoch over the interactions of `train`."""
+        if self.loss == "bpr":
+            return by_interaction(train, self.batch, generator)
+        return by_user(train, self.users, self.negatives, generator, self.popular)
+
+    def lr_at(self, epoch: int) -> float:
+        """Return the step size of an epoch, counted from 0."""
+        return self.lr * max(1 - epoch / self.horizon, 0.01)
+
 
 class GraphTrainer(ABC):
     """Trains ego rows, users first; score(u, i) is the dot product of two rows of `_output`.
@@ -100,12 +113,12 @@ class GraphTrainer(ABC):
         threads: int | None,
     ) -> None:
         """Start a fit; `sizes` are those of the scoring rows, `ego_sizes` those of their ego rows."""
-        self._train, self._config, self._threads = train, config, threads
+        self._train, self._positives, self._config, self._threads = train, train, config, threads
         self._generator = torch.Generator().manual_seed(seed)
         self._mask, self._ego_mask = _mask(train, sizes), None
         if config.mask_at == "ego":
             self._ego_mask = _mask(train, ego_sizes)
-        self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
+        self._ranking = config.ranking()
         d = ego_sizes.d
         start = singular_vectors(train, d, seed) if config.start == "svd" else self._noise(d)
         start *= config.std / max(float(np.sqrt(np.square(start).mean())), 1e-12)
@@ -129,9 +142,8 @@ class GraphTrainer(ABC):
         With masks on the ego rows, "kept" is the share of the propagated tables' squared norm that remains after they
         are truncated to their sizes.
         """
-        config = self._config
         for group in self._optimizer.param_groups:
-            group["lr"] = config.lr * max(1 - self._epochs / config.horizon, 0.01)
+            group["lr"] = self._config.lr_at(self._epochs)
         total, n = torch.zeros(()), 0
         with torch_threads(self._threads):
             for batch in self.batches():
@@ -143,10 +155,7 @@ class GraphTrainer(ABC):
 
     def batches(self) -> Iterator[Batch]:
         """Return the batches of the next epoch."""
-        config = self._config
-        if config.loss == "bpr":
-            return by_interaction(self._train, config.batch, self._generator)
-        return by_user(self._train, config.users, config.negatives, self._generator, config.popular)
+        return self._config.batches(self._positives, self._generator)
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Make one step of Adam on everything trained; return the ranking loss before it."""

@@ -59,9 +59,18 @@ class LightGCNTrainer(GraphTrainer):
     """
 
     def __init__(
-        self, train: Interactions, sizes: SizePlan, config: LightGCNConfig, seed: int, threads: int | None
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: LightGCNConfig,
+        seed: int,
+        threads: int | None,
+        *,
+        positives: Interactions | None = None,
     ) -> None:
+        """Start a fit; with `positives`, batches have these interactions alone, and the graph all of `train`."""
         super().__init__(train, sizes, sizes, config, seed, threads)
+        self._positives = train if positives is None else positives
         self._propagation = Propagation(normalised_adjacency(train), config.layers, threads)
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.adam import adam_state, restore_adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.observed import Observed
 from edgerec.models.prefix import prefix_mask
 from edgerec.models.settings import check_range
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
     import torch

@@ -22,10 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.methods.base import Job
-from edgerec.methods.search import SearchConfig
-from edgerec.methods.search.evaluator import SizeEvaluator
-from edgerec.methods.search.finalists import retrained, searched_budget
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.search import (
+    SearchConfig,
+    SearchHistory,
+    SizeEvaluator,
+    retrained,
+    searched_budget,
+    size_deciles,
+)
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.models import SizePlan, check_choice, check_range
 from edgerec.training import FitResult, Step

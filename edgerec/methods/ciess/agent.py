@@ -106,16 +106,11 @@ class Exploring:
         walk: True if a critic chooses among the sizes of a walk.
         after_critic: add noise to the critic's choice, one number for all rows, as in the authors' code; else to the
             actor's proposal, one a row, as in the paper.
-        shared: noise that rows share (ours), which the search draws and passes to `Agent.choose` as `mean` and `tilt`:
-            a visit changes the sizes of popular rows relative to rare ones by a factor, and those of users relative to
-            items. With independent noise alone, sums over thousands of rows hardly differ between visits, so that no
-            visit is more informative than another.
     """
 
     noise: str = "gauss"
     walk: bool = True
     after_critic: bool = False
-    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,7 @@ from typing import Any, ClassVar
 from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
 from edgerec.methods.base import Job
-from edgerec.methods.search import SearchConfig
-from edgerec.methods.search.finalists import searched_budget
-from edgerec.methods.search.history import VISITS_NAME
+from edgerec.methods.search import VISITS_NAME, SearchConfig, searched_budget
 from edgerec.models import check_choice, check_range
 from edgerec.training import FitResult
 
@@ -65,7 +63,9 @@ class CIESSConfig(SearchConfig):
         walk: True if the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
         noise_after_critic: add noise after the critic's choice, one number for all rows, as in the code.
-        shared_noise: add noise that rows share (see `Exploring` in edgerec/methods/ciess/agent.py).
+        shared_noise: add noise that rows share: a visit changes the sizes of popular rows relative to rare
+            ones by a factor, and those of users relative to items (ours). With independent noise alone, sums over
+            thousands of rows hardly differ between visits, so that no visit is more informative than another.
         holdout_reward: measure the observed and the rewarded quality of a row on different halves of the validation
             part. Else agents prefer sizes with which a row was lucky there, and overfit to that part, row by row.
         gamma: discount.

@@ -20,9 +20,14 @@ from edgerec.methods.ciess.agent import Agent, AgentAction, Exploring
 from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, key_of, search_path, shares_of
 from edgerec.methods.ciess.environment import Environment, Rules
 from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, Visits, candidates
-from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
-from edgerec.methods.search.finalists import retrained, searched_budget
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.search import (
+    Evaluation,
+    SearchHistory,
+    SizeEvaluator,
+    retrained,
+    searched_budget,
+    size_deciles,
+)
 from edgerec.models import SizePlan, State
 from edgerec.training import Checkpoint, FitResult, Snapshot, Step
 
@@ -55,7 +60,7 @@ class Explorer:
             Environment(job.split.train, evals, job.d, (rules, rules), log=config.log_sizes)
             for evals in full.evals[self._parts]
         )
-        exploring = Exploring(config.noise, config.walk, config.noise_after_critic, config.shared_noise)
+        exploring = Exploring(config.noise, config.walk, config.noise_after_critic)
         begin = self._shares[0] * job.d if self._strict else (job.d + 1) / 2
         self._agents = [
             Agent(

@@ -23,9 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
-from edgerec.models import State, check_range
-from edgerec.models.adam import adam_state, restore_adam
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models import State, adam_state, check_range, restore_adam, torch_threads
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgerec.budget import BLOCK_OVERHEAD, MOST_WIDTHS, Budget, SizeBudget, bundle_overhead
 from edgerec.data import Interactions, Segment
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.search import SearchHistory, size_deciles
 from edgerec.methods.stream.warm_start import Carry, sides_of
 from edgerec.models import SizePlan, State
 from edgerec.training import Progress, Step
