@@ -24,7 +24,7 @@ from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.models import SizePlan, torch_threads
 from edgerec.models.graph_trainer import GraphTrainer
-from edgerec.models.lightgcn import LightGCN, LightGCNConfig
+from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
 from edgerec.models.propagation import normalised_adjacency
 
@@ -94,7 +94,7 @@ def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, An
 
 
 def _trainer(train: Interactions, config: LightGCNConfig, threads: int) -> GraphTrainer:
-    return LightGCN().trainer(train, SizePlan(DIMENSIONS), config, seed=0, threads=threads)
+    return LightGCNTrainer(train, SizePlan(DIMENSIONS), config, 0, threads)
 
 
 def _first(batches: Iterator[Batch], n: int) -> Iterator[Batch]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from edgerec.cli.grid import progress_bar
+from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
 from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
-from edgerec.console import messages, print_table, resumable
+from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
 from edgerec.methods import VARIANT
 from edgerec.methods.bet.search import BETConfig
@@ -22,7 +22,7 @@ from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.request import settings_by_method, settings_of
 from edgerec_bench.command import ASIDE, is_default, typed
-from edgerec_bench.grid import grid_outputs, run_grid
+from edgerec_bench.grid import grid_outputs
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (
     BUDGETS,
@@ -223,8 +223,7 @@ def command(
     searches = Output(searches_folder(out), folder=True, shared=True)
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
     check_outputs(written, [data_path(task.data)], overwrite=overwrite)
-    with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, on_message=_tell)
+    grid = run_cells(task.plan(), cells, workers=workers)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     found = outcome(task, grid.rows)
@@ -234,11 +233,10 @@ def command(
     else:
         print_table(f"{paper.upper()}'s protocol: {task.data}, {task.backbone}", *shown(found["rows"]))
         for line in verdicts(found["rows"]):
-            messages.print(line, markup=False)
+            tell(line)
     for line in grid.notes:
-        _tell(line)
-    if grid.failures:
-        raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
+        tell(line)
+    fail_if_any_failed(grid)
 
 
 def _task(
@@ -292,7 +290,3 @@ def _searched_sources(variant: str) -> str:
     """Return the sources of a variant of CIESS without the uniform one: the table compares what searches find."""
     config = CIESS_VARIANTS.get(variant, CIESS_VARIANTS["default"])
     return ",".join(name for name in config.sources() if name != UNIFORM)
-
-
-def _tell(line: str) -> None:
-    messages.print(line, markup=False)

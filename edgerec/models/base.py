@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -107,12 +107,6 @@ def users_from_history(
     return np.asarray(history.matrix() @ (weights[:, None] * items), np.float32)
 
 
-def check_cpu(backbone: str, device: str) -> None:
-    """Raise UnsupportedError for a device other than the CPU, for a backbone that trains on the CPU alone."""
-    if device != "cpu":
-        raise UnsupportedError(f"{backbone} runs on the CPU only, not on {device!r}; leave the device out")
-
-
 class Trainer(Protocol):
     """One fit in progress. Bit-reproducible for a seed on CPU with one thread."""
 
@@ -139,6 +133,8 @@ class Backbone(Protocol):
     Attributes:
         name: name on the command line.
         config: frozen dataclass of its settings; every field has a default and is documented.
+        trainer_class: called with train, sizes, config, seed and threads, and with the device if it has others.
+        cpu_only: True if it trains on the CPU alone.
         user_table: False if a user's vector is computed from its history.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
@@ -146,7 +142,9 @@ class Backbone(Protocol):
 
     name: ClassVar[str]
     config: ClassVar[type[Any]]
-    user_table: ClassVar[bool]
+    trainer_class: ClassVar[Callable[..., Trainer]]
+    cpu_only: ClassVar[bool] = True
+    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int]
     patience: ClassVar[int]
 
@@ -164,8 +162,20 @@ class Backbone(Protocol):
         threads: int | None = None,
         device: str = "cpu",
     ) -> Trainer:
-        """Start a fit of `train` within `sizes`."""
-        ...
+        """Start a fit of `train` within `sizes`; settings that are None in `config` take the class's defaults.
+
+        With `threads` None, sparse products use one thread a core and torch uses one.
+
+        Raises:
+            UnsupportedError: a device that it does not train on, or sizes for users who have no table.
+            TableError: sizes that do not fit the rows.
+        """
+        if self.cpu_only and device != "cpu":
+            raise UnsupportedError(f"{self.name} runs on the CPU only, not on {device!r}; leave the device out")
+        if not self.user_table and sizes.users is not None:
+            raise UnsupportedError(f"{self.name} has no user table, so users take no sizes: give SizePlan(users=None)")
+        sizes.check(train)
+        return self.trainer_class(train, sizes, config, seed, threads, *(() if self.cpu_only else (device,)))
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

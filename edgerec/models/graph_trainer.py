@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded
 from edgerec.models.fitted_encoder import fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
@@ -223,30 +223,8 @@ class GraphTrainer(ABC):
 class GraphBackbone(Backbone):
     """Base class of backbones with a `GraphTrainer`; subclasses set name, config and trainer."""
 
-    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 100
     patience: ClassVar[int] = 15
-    trainer_class: ClassVar[Callable[..., GraphTrainer]]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: Any,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> GraphTrainer:
-        """Start a fit. With `threads` None, sparse products use one thread a core and torch uses one.
-
-        Raises:
-            UnsupportedError: a device other than the CPU.
-            TableError: sizes that do not fit the rows.
-        """
-        check_cpu(self.name, device)
-        sizes.check(train)
-        return self.trainer_class(train, sizes, config, seed, threads)
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
         """Return a linear encoder, fitted to the users' vectors."""

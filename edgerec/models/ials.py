@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.prefix import cut
@@ -95,7 +95,7 @@ class IALS(Backbone):
 
     name: ClassVar[str] = "ials"
     config: ClassVar[type[Any]] = IALSConfig
-    user_table: ClassVar[bool] = True
+    trainer_class = IALSTrainer
     max_epochs: ClassVar[int] = 15
     patience: ClassVar[int] = 2
 
@@ -104,26 +104,6 @@ class IALS(Backbone):
         alphas = _ALPHA_GRID if config.alpha is None else (config.alpha,)
         regs = _REG_GRID if config.reg is None else (config.reg,)
         return [replace(config, alpha=alpha, reg=reg) for alpha, reg in product(alphas, regs)]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: IALSConfig,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> IALSTrainer:
-        """Start a fit; settings that are None in `config` take the class's defaults.
-
-        Raises:
-            UnsupportedError: a device other than the CPU.
-            TableError: sizes that do not fit the rows.
-        """
-        check_cpu(self.name, device)
-        sizes.check(train)
-        return IALSTrainer(train, sizes, config, seed, threads)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None

@@ -78,15 +78,9 @@ class MFTrainer:
         threads: int | None,
         device: str,
     ) -> None:
-        """Start a fit.
-
-        Raises:
-            UnsupportedError: a device that torch does not find.
-            TableError: sizes that do not fit the rows.
-        """
+        """Start a fit. Raises UnsupportedError for a device that torch does not find."""
         if device != "cpu" and not torch.cuda.is_available():
             raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
-        sizes.check(train)
         self._config, self._threads, self._device = config, threads, torch.device(device)
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
@@ -181,23 +175,10 @@ class MF(Backbone):
 
     name: ClassVar[str] = "mf"
     config: ClassVar[type[Any]] = MFConfig
-    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 25
     patience: ClassVar[int] = 5
     trainer_class: ClassVar[type[MFTrainer]] = MFTrainer
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: Any,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> MFTrainer:
-        """Start a fit on the CPU or on "cuda". Raises as `MFTrainer` does."""
-        return self.trainer_class(train, sizes, config, seed, threads, device)
+    cpu_only: ClassVar[bool] = False
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

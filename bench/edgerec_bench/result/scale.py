@@ -1,14 +1,12 @@
-"""The result of the comparison at scale: contenders for the same work, and the targets that they meet or miss."""
+"""The result of the comparison at scale: contenders for the same work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from edgerec.budget import format_bytes
 from edgerec.json_records import checked
 from edgerec_bench.result.figures import Measured
 
@@ -123,7 +121,7 @@ class ScaleResult:
         return median(self.ratios(contender))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a result on disk has them; targets and ratios are for its readers and never parsed."""
+        """Return the fields as a result on disk has them; ratios and shares are for its readers and never parsed."""
         plain = {name: getattr(self, name) for name in ("items", "dimensions", "users")}
         facts = {"kept": self.densities, "settings": self.settings, "device": self.device}
         times = {name: getattr(self, name) for name in ("started", "finished", "command")}
@@ -138,7 +136,6 @@ class ScaleResult:
             **facts,
             "contenders": listed,
             "left_out": [list(pair) for pair in self.left_out],
-            "targets": [target.to_json() for target in targets(self)],
             **times,
         }
 
@@ -163,104 +160,3 @@ class ScaleResult:
             str(fields["finished"]),
             str(fields["command"]),
         )
-
-
-SHAPE = (1_000_000, 64)
-FIXED_BYTES = 4_000_000
-LOAD_MS = 50.0
-CANDIDATES = 1000
-SCORE_MS = {"mixed": 0.3}
-OTHER_SCORE_MS = 0.9
-GRAPH_BYTES = 15_000_000
-
-
-@dataclass(frozen=True)
-class Promise:
-    """The targets of one contender.
-
-    Attributes:
-        faster: minimum speed relative to the plain dense export with default options.
-        share: maximum share of the dense fp32 tables, in bytes without ids and norms.
-        bundles, per_item: peak memory is at most `bundles` times the bundle, plus `per_item` bytes per item, plus 4 MB.
-    """
-
-    faster: float
-    share: float
-    bundles: int
-    per_item: int
-
-    def peak(self, one: Contender, items: int) -> int:
-        """Return the maximum peak memory above a bare session, in bytes, with one graph open."""
-        return self.bundles * one.nbytes + self.per_item * items + FIXED_BYTES
-
-
-PROMISES = {
-    "EdgeRec mixed fp32": Promise(12, 0.104, 1, 10),
-    "EdgeRec mixed int8": Promise(18, 0.028, 1, 14),
-    "EdgeRec ell int8": Promise(1.8, 0.06, 3, 10),
-    "EdgeRec csc int8": Promise(5, 0.08, 2, 10),
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """One figure of a contender with its bound.
-
-    Attributes:
-        figure: name of the figure.
-        got, bound: measured value and bound, in milliseconds, bytes, ratios or shares.
-        met: True if the value is within the bound.
-        shown: value and bound as text.
-    """
-
-    contender: str
-    figure: str
-    got: float
-    bound: float
-    met: bool
-    shown: str
-
-    @property
-    def text(self) -> str:
-        """One line: contender, figure, value and bound."""
-        return f"{self.contender}: {self.figure} {self.shown}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return asdict(self)
-
-
-def targets(result: ScaleResult) -> list[Target]:
-    """Return the targets that the result has figures for; none for other numbers of items or dimensions."""
-    if (result.items, result.dimensions) != SHAPE:
-        return []
-    return [target for one in result.contenders if one.kind == "bundle" for target in _of(result, one)]
-
-
-def _of(result: ScaleResult, one: Contender) -> Iterator[Target]:
-    promise = PROMISES.get(one.name)
-    if promise:
-        times = result.faster(one)
-        shown = f"{times:.1f}, at least {promise.faster:g}"
-        yield Target(one.name, "times faster", times, promise.faster, times >= promise.faster, shown)
-        share = result.share(one)
-        shown = f"{share:.2%}, at most {promise.share:.1%}"
-        yield Target(one.name, "bytes of dense", share, promise.share, share <= promise.share, shown)
-        if one.peak is not None:
-            yield _bytes(one, "peak memory", one.peak, promise.peak(one, result.items))
-        if one.measured.load_ms is not None:
-            yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
-    score = one.score_ms(CANDIDATES)
-    if score is not None:
-        layout = one.name.split()[1]
-        yield _at_most(one, f"score of {CANDIDATES} candidates", score, SCORE_MS.get(layout, OTHER_SCORE_MS))
-    if one.a_graph is not None:
-        yield _bytes(one, "one more graph", one.a_graph, GRAPH_BYTES)
-
-
-def _at_most(one: Contender, figure: str, got: float, bound: float) -> Target:
-    return Target(one.name, figure, got, bound, got <= bound, f"{got:.2f} ms, at most {bound:g}")
-
-
-def _bytes(one: Contender, figure: str, got: float, bound: float) -> Target:
-    return Target(one.name, figure, got, bound, got <= bound, f"{format_bytes(got)}, at most {format_bytes(bound)}")

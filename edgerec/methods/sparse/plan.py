@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgerec.data import Interactions
 from edgerec.errors import SettingError, UnsupportedError
@@ -223,37 +223,20 @@ class Objective(Protocol):
         ...
 
 
-class ObjectiveClass(Protocol):
-    """The constructor of objectives."""
+def objective(backbone: str) -> Callable[..., Objective]:
+    """Return the objective class of a backbone of SPARSE_BACKBONES; its module, which imports torch, is loaded here.
 
-    __name__: ClassVar[str]
-
-    def __call__(
-        self,
-        train: Interactions,
-        d: int,
-        config: Any,
-        threads: int | None,
-        rows: int | None,
-        *,
-        seed: int = 0,
-        values: int | None = None,
-    ) -> Objective:
-        """Create an objective.
-
-        Args:
-            d: dimensions of a resulting row.
-            rows: maximum number of rows with a gradient at a step, None for all; a step should not use many more.
-            seed: seed of initial values.
-            values: maximum number of values of the result; None for that of the table.
-        """
-        ...
-
-
-def objective(backbone: str) -> ObjectiveClass:
-    """Return the objective class of a backbone of SPARSE_BACKBONES; its module, which imports torch, is loaded here."""
+    Its arguments:
+        train: the interactions.
+        d: dimensions of a resulting row.
+        config: config of the backbone.
+        threads: maximum number of threads.
+        rows: maximum number of rows with a gradient at a step, None for all; a step should not use many more.
+        seed: seed of initial values.
+        values: maximum number of values of the result; None for that of the table.
+    """
     module, name = _OBJECTIVES[backbone]
-    found: ObjectiveClass = getattr(import_module(module), name)
+    found: Callable[..., Objective] = getattr(import_module(module), name)
     return found
 
 
