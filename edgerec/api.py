@@ -23,8 +23,7 @@ from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
-from edgerec.training.checkpoint import SEARCH
-from edgerec.training.folder import state_of
+from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train", "train_request"]

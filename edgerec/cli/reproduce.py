@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgerec.cli.grid import fail_if_any_failed, run_cells
-from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
+from edgerec.cli.help import RESEARCH, Choice, Command, F, argument, option
 from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
@@ -55,6 +56,11 @@ METHODS_WITH = {"iterations": {"bet"}, "candidates": {"bet"}, "episodes": {"cies
 SEARCH = "Search options"
 EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with ials)"
 """The defaults of the methods, which depend on the backbone; a test compares the two."""
+
+
+def _search_option(name: str, default: str, help: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option with a number of a search; `default` is that of the methods."""
+    return option(name, type=click.IntRange(1), section=SEARCH, show_default=default, help=help)
 
 
 @click.command("reproduce", cls=Command)
@@ -112,40 +118,30 @@ EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with
     show_default="backbone",
     help="Model that evaluates sizes in a search: backbone, the trained one itself, or ials, which is much faster.",
 )
-@option(
+@_search_option(
     "--iterations",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(BETConfig.iterations),
-    help="Number of size assignments (a size for every row) that bet evaluates.",
+    str(BETConfig.iterations),
+    "Number of size assignments (a size for every row) that bet evaluates.",
 )
-@option(
+@_search_option(
     "--candidates",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(BETConfig.candidates),
-    help="Number of size assignments that bet samples for each one that it evaluates.",
+    str(BETConfig.candidates),
+    "Number of size assignments that bet samples for each one that it evaluates.",
 )
-@option(
+@_search_option(
     "--episodes",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(CIESSConfig.episodes),
-    help="Number of episodes of ciess, each of which changes the sizes several times.",
+    str(CIESSConfig.episodes),
+    "Number of episodes of ciess, each of which changes the sizes several times.",
 )
-@option(
+@_search_option(
     "--evaluation-epochs",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=EVALUATION_EPOCHS,
-    help="Number of epochs of the short training that evaluates a size assignment.",
+    EVALUATION_EPOCHS,
+    "Number of epochs of the short training that evaluates a size assignment.",
 )
-@option(
+@_search_option(
     "--retrain",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=f"{BETConfig.retrain} for bet, {CIESSConfig.retrain} for ciess",
-    help="Number of the best size assignments that a search trains in full at its end.",
+    f"{BETConfig.retrain} for bet, {CIESSConfig.retrain} for ciess",
+    "Number of the best size assignments that a search trains in full at its end.",
 )
 @option(
     "--set",

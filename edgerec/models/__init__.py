@@ -8,10 +8,19 @@ from __future__ import annotations
 from importlib import import_module
 
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors, users_from_history
+from edgerec.models.base import (
+    Backbone,
+    SizePlan,
+    State,
+    Trainer,
+    Vectors,
+    check_sizes,
+    cut,
+    prefix_mask,
+    users_from_history,
+)
 from edgerec.models.low_rank import scaled_matrix
-from edgerec.models.prefix import check_sizes, cut, prefix_mask
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models.settings import check_choice, check_range, check_ranges
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 _HOME = {
@@ -37,6 +46,7 @@ __all__ = [
     "backbone",
     "check_choice",
     "check_range",
+    "check_ranges",
     "check_sizes",
     "cut",
     "prefix_mask",

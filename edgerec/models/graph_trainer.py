@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, State, Vectors
-from edgerec.models.encoder import Encoded
-from edgerec.models.fitted_encoder import fit_linear
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
+from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
-from edgerec.models.prefix import prefix_mask
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
@@ -32,25 +30,7 @@ _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": (
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Settings that the trainers over the graph share; each documents their effect.
-
-    Attributes:
-        layers: number of products with the graph.
-        loss: 'softmax', or 'bpr'.
-        mask_at: where rows are truncated to their sizes: 'output' truncates the scoring rows in training, so that the
-            bundle holds the rows as trained; 'ego' truncates the rows before propagation, and the output afterwards.
-        lr: Adam's first step size.
-        horizon: epochs over which the step size falls linearly to a hundredth of `lr`, where it stays.
-        users: users in a step of the softmax, each with all its interactions; fewer where an epoch would have
-            under 8 steps, for `batch` as well.
-        negatives: items drawn for a step of the softmax, shared by its users.
-        popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction.
-        temperature: divisor of the scores in the softmax.
-        batch: interactions in a step of BPR.
-        l2: weight decay on the ego rows that a step touches, by interaction.
-        start: 'svd' starts from the graph's leading singular vectors, 'normal' from noise.
-        std: root mean square of the initial values.
-    """
+    """Settings that the trainers over the graph share; `LightGCNConfig` documents them."""
 
     backbone: ClassVar[str] = "graph"
 

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import Backbone, SizePlan, State, Vectors
-from edgerec.models.encoder import Encoded
-from edgerec.models.fitted_encoder import fit_linear
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
+from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.observed import Observed
-from edgerec.models.prefix import prefix_mask
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_range, check_ranges
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
@@ -53,12 +51,11 @@ class MFConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_range("lr", self.lr, 1e-9, 1e3)
+        check_ranges(self, 1e-9, 1e3, "lr", "std")
         check_range("decay", self.decay, 1e-3, 1)
         check_range("batch", self.batch, 1, 1e9)
         check_range("negatives", self.negatives, 1, 1e4)
         check_range("l2", self.l2, 0, 1e6)
-        check_range("std", self.std, 1e-9, 1e3)
 
 
 class MFTrainer:

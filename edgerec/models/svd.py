@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, users_from_history
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut, users_from_history
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
-from edgerec.models.prefix import cut
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_ranges
 
 _A_GRID = (0.2, 0.5)
 _B_GRID = (0.2, 0.3, 0.4, 0.5)
@@ -35,8 +34,7 @@ class SVDConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_range("a", self.a, -2, 2)
-        check_range("b", self.b, -2, 2)
+        check_ranges(self, -2, 2, "a", "b")
 
 
 class SVDTrainer:

@@ -33,8 +33,7 @@ from edgerec_bench import Result
 from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.result.file import read_results
 from edgerec_bench.result.process import INSTRUCTIONS
-from edgerec_bench.result.scale import ScaleResult
-from edgerec_bench.result.scale_table import scale_rows
+from edgerec_bench.result.scale import ScaleResult, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]

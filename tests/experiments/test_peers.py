@@ -20,8 +20,7 @@ from bench.experiments.scale.tables import TablePair, mixed_items
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
 from edgerec_bench import read_results, write_results
 from edgerec_bench.calibrate import dense_users
-from edgerec_bench.result.scale import ScaleResult
-from edgerec_bench.result.scale_table import markdown, scale_rows
+from edgerec_bench.result.scale import ScaleResult, markdown, scale_rows
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 

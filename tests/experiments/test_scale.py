@@ -22,8 +22,7 @@ from bench.experiments.scale.tasks import summary
 from edgerec.errors import BenchError
 from edgerec_bench import read_results, report
 from edgerec_bench.calibrate import dense_users, sparse_users
-from edgerec_bench.result.scale import ScaleResult
-from edgerec_bench.result.scale_table import COLUMNS, markdown, scale_rows, scale_warnings
+from edgerec_bench.result.scale import COLUMNS, ScaleResult, markdown, scale_rows, scale_warnings
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
@@ -72,7 +71,7 @@ def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult
 
 
 def test_a_missing_library_is_told_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Without(scale.Local):
+    class Without(scale.PeersDevice):
         def run(self, request: dict[str, Any]) -> dict[str, Any]:
             if request["task"] == "index":
                 raise BenchError("the measuring process failed: faiss is not installed: pip install 'edgerec[peers]'")

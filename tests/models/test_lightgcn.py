@@ -12,9 +12,9 @@ import torch
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models import SizePlan, losses
+from edgerec.models.base import prefix_mask
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
-from edgerec.models.prefix import prefix_mask
 from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
 
 TINY = Interactions.from_pairs([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, 3])

@@ -6,12 +6,13 @@ from edgerec_bench.result.figures import CONTESTED, STREAM_SECONDS, Measured, ca
 from edgerec_bench.result.file import AnyResult, read_results, schema, write_results
 from edgerec_bench.result.process import CLOCKS, INSTRUCTIONS, KIB, TIME, Clock, Process, clock_of
 from edgerec_bench.result.result import FORMAT, SCENARIOS, USUAL, BundleFacts, Result, Settings
-from edgerec_bench.result.scale import Contender, ScaleResult
-from edgerec_bench.result.scale_table import (
+from edgerec_bench.result.scale import (
     COLUMNS,
     MORE,
     NOTES,
     SPEED,
+    Contender,
+    ScaleResult,
     heading,
     markdown,
     scale_rows,

@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 
 from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
-from edgerec.methods.base import Job
+from edgerec.methods.base import Job, Method
 from edgerec.methods.search import VISITS_NAME, SearchConfig, searched_budget
-from edgerec.models import check_choice, check_range
+from edgerec.models import check_choice, check_range, check_ranges
 from edgerec.training import FitResult
 
 ORIGINS = ("visited", "projected", "proposed", "smoothed")
@@ -109,15 +109,11 @@ class CIESSConfig(SearchConfig):
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range, BudgetError for malformed budgets."""
         super().__post_init__()
-        check_range("episodes", self.episodes, 1, 1e6)
-        check_range("iterations", self.iterations, 1, 1e6)
-        check_range("cost", self.cost, 0, 1e6)
-        check_range("updates", self.updates, 0, 1e6)
+        check_ranges(self, 1, 1e6, "episodes", "iterations", "memory", "n_finalists")
+        check_ranges(self, 0, 1e6, "cost", "updates")
         check_range("gamma", self.gamma, 0, 1)
         check_range("batch", self.batch, 1, 1e9)
-        check_range("memory", self.memory, 1, 1e6)
         check_range("parallel_episodes", self.parallel_episodes, 1, self.episodes)
-        check_range("n_finalists", self.n_finalists, 1, 1e6)
         check_choice("noise", self.noise, NOISES)
         check_choice("ranked_by", self.ranked_by, RANKINGS)
         for name in self.sources():
@@ -168,14 +164,13 @@ VARIANTS: Mapping[str, CIESSConfig] = {
 """Configs by name: this project's; the paper's; and the authors' code where it differs from the paper."""
 
 
-class CIESS:
+class CIESS(Method):
     """A continuous search of each row's size by reinforcement learning."""
 
     name: ClassVar[str] = "ciess"
     config: ClassVar[type[CIESSConfig]] = CIESSConfig
     variants: ClassVar[Mapping[str, CIESSConfig]] = VARIANTS
     backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: CIESSConfig) -> FitResult:
         """Search sizes and train the best in full.

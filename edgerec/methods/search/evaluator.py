@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
@@ -113,7 +112,7 @@ class SizeEvaluator:
                 self._options.seed,
                 self._options.device,
             )
-            self._pool = pool(self._job.workers, _answer, shared).__enter__()
+            self._pool = pool(self._job.workers, _answer, shared)
         return self._pool
 
     def _initial_state(self) -> State | None:
@@ -151,9 +150,9 @@ class SizeEvaluator:
             self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.__exit__(kind, error, at)
+            self._pool.close()
             self._pool = None
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from edgerec.methods.base import Job, check_user_share
+from edgerec.methods.base import Job, Method, check_user_share
 from edgerec.methods.sparse.plan import SPARSE_BACKBONES, SparsePlan, check_config, horizon_of, train_within, two_tables
 from edgerec.training import FitResult
 
@@ -45,12 +45,11 @@ class DSTConfig:
         check_user_share(self.user_share)
 
 
-class _DST:
+class _DST(Method):
     """Base class of methods with a random initial mask that changes during training; subclasses set `grow`."""
 
     config: ClassVar[type[DSTConfig]] = DSTConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
-    budgeted: ClassVar[bool] = True
     grow: ClassVar[str]
 
     def fit(self, job: Job, config: DSTConfig) -> FitResult:

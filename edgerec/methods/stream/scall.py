@@ -24,11 +24,12 @@ from edgerec.methods.stream.policy import (
     DecisionContext,
     SegmentContext,
     SizePolicy,
+    StreamMethod,
     Trial,
     UserMetric,
     evaluate_on_previous,
 )
-from edgerec.models import SizePlan, State, check_choice, check_range
+from edgerec.models import SizePlan, State, check_choice, check_range, check_ranges
 
 if TYPE_CHECKING:
     from edgerec.methods.search.actor_critic import SAC, Batch
@@ -188,24 +189,13 @@ class SCALLConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_range("steps", self.steps, 1, 1e6)
-        check_range("least", self.least, 1, 1e6)
-        check_range("settled", self.settled, 0, 1)
-        check_range("low", self.low, 0, 1e3)
+        check_ranges(self, 1, 1e6, "steps", "least", "groups", "first_segment", "batch", "hidden")
+        check_ranges(self, 0, 1, "settled", "gamma")
+        check_ranges(self, 0, 1e3, "low", "actor_lr", "critic_lr")
         check_range("high", self.high, self.low or 0, 1e3)
-        check_range("doubt", self.doubt, 0, 1e6)
-        check_range("groups", self.groups, 1, 1e6)
+        check_ranges(self, 0, 1e6, "doubt", "random_steps", "updates", "single_until")
         check_counts(self.counts)
         check_choice("deploy", self.deploy, ("actor", "best", "sure"))
-        check_range("first_segment", self.first_segment, 1, 1e6)
-        check_range("random_steps", self.random_steps, 0, 1e6)
-        check_range("updates", self.updates, 0, 1e6)
-        check_range("batch", self.batch, 1, 1e6)
-        check_range("single_until", self.single_until, 0, 1e6)
-        check_range("gamma", self.gamma, 0, 1)
-        check_range("actor_lr", self.actor_lr, 0, 1e3)
-        check_range("critic_lr", self.critic_lr, 0, 1e3)
-        check_range("hidden", self.hidden, 1, 1e6)
         check_range("spread", self.spread, 1e-6, 7)
 
 
@@ -230,7 +220,7 @@ VARIANTS: Mapping[str, SCALLConfig] = {
 available."""
 
 
-class SCALL:
+class SCALL(StreamMethod):
     """A size search for streams by reinforcement learning."""
 
     name: ClassVar[str] = "scall"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions, Segment
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, check_choice, check_range, cut, prefix_mask
-from edgerec.models.ials_refit import IALSRefit
+from edgerec.models.ials import IALSRefit
 from edgerec.tables import PrefixTable
 from edgerec.training import Start
 
