@@ -43,41 +43,26 @@ class Range:
 Space = Mapping[str, Range | tuple[str, ...]]
 """The search space of each setting: a range, or several words."""
 
+_GRAPH: Space = {
+    "layers": Range(1, 4),
+    "loss": ("softmax", "bpr"),
+    "lr": Range(0.005, 0.2, log=True),
+    "horizon": Range(20, 200, log=True),
+    "negatives": Range(256, 8192, log=True),
+    "l2": Range(0.0005, 0.2, log=True),
+}
+_RANKED_PAIRS: Space = {
+    "lr": Range(0.003, 0.1, log=True),
+    "decay": Range(0.7, 1.0),
+    "negatives": Range(1, 32, log=True),
+    "l2": Range(0.0005, 0.1, log=True),
+}
 BACKBONE_SPACES: Mapping[str, Space] = {
     "ials": {"alpha": Range(0.3, 30.0, log=True), "reg": Range(1.0, 200.0, log=True)},
-    "lightgcn": {
-        "layers": Range(1, 4),
-        "loss": ("softmax", "bpr"),
-        "lr": Range(0.005, 0.2, log=True),
-        "horizon": Range(20, 200, log=True),
-        "negatives": Range(256, 8192, log=True),
-        "l2": Range(0.0005, 0.2, log=True),
-        "temperature": Range(0.2, 5.0, log=True),
-    },
-    "mf": {
-        "lr": Range(0.003, 0.1, log=True),
-        "decay": Range(0.7, 1.0),
-        "negatives": Range(1, 32, log=True),
-        "l2": Range(0.0005, 0.1, log=True),
-        "std": Range(0.01, 0.3, log=True),
-    },
-    "ncf": {
-        "lr": Range(0.003, 0.1, log=True),
-        "decay": Range(0.7, 1.0),
-        "negatives": Range(1, 32, log=True),
-        "l2": Range(0.0005, 0.1, log=True),
-        "products": Range(0.1, 0.9),
-        "rate": Range(0.01, 1.0, log=True),
-    },
-    "ngcf": {
-        "layers": Range(1, 4),
-        "loss": ("softmax", "bpr"),
-        "lr": Range(0.005, 0.2, log=True),
-        "horizon": Range(20, 200, log=True),
-        "negatives": Range(256, 8192, log=True),
-        "l2": Range(0.0005, 0.2, log=True),
-        "dropout": Range(0.0, 0.5),
-    },
+    "lightgcn": {**_GRAPH, "temperature": Range(0.2, 5.0, log=True)},
+    "mf": {**_RANKED_PAIRS, "std": Range(0.01, 0.3, log=True)},
+    "ncf": {**_RANKED_PAIRS, "products": Range(0.1, 0.9), "rate": Range(0.01, 1.0, log=True)},
+    "ngcf": {**_GRAPH, "dropout": Range(0.0, 0.5)},
     "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
 }
 _USER_SHARE = Range(0.05, 0.95)

@@ -23,10 +23,9 @@ from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.models import SizePlan, torch_threads
-from edgerec.models.graph_trainer import GraphTrainer
+from edgerec.models.graph_trainer import GraphTrainer, normalised_adjacency
 from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
-from edgerec.models.propagation import normalised_adjacency
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)

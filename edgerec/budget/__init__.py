@@ -13,8 +13,7 @@ from edgerec.budget.budget import (
     parse_bytes,
     sparse_positions,
 )
-from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
-from edgerec.budget.split import MOST_WIDTHS, SizeBudget
+from edgerec.budget.sizes import MOST_WIDTHS, SizeBudget, merge_sizes, project_sizes, snap_sizes, width_choices
 
 __all__ = [
     "BITS_PER_VALUE",

@@ -11,7 +11,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import Choice, Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, data_argument, data_path, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
@@ -71,12 +71,7 @@ KIND = "frontier"
     default=3,
     help="Number of trainings of each combination, each with its own seed.",
 )
-@option(
-    "--dimensions",
-    type=click.IntRange(1),
-    default=64,
-    help="Number of dimensions of a full vector, the most that a row can have.",
-)
+@dimensions_option(64)
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
 @option(
     "--workers",

@@ -10,7 +10,7 @@ import click
 
 from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import RESEARCH, Choice, Command, F, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, FiniteRange, data_path, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
 from edgerec.console import print_table, tell
@@ -91,12 +91,7 @@ def _search_option(name: str, default: str, help: str) -> Callable[[F], F]:
     help="Budget to train within; may be repeated.",
 )
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
-@option(
-    "--dimensions",
-    type=click.IntRange(1),
-    default=128,
-    help="Number of dimensions of a full vector, the most that a row can have.",
-)
+@dimensions_option(128)
 @option(
     "--epochs",
     type=click.IntRange(1),

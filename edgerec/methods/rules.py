@@ -223,7 +223,7 @@ class PopularityStreamConfig(SizeByPopularity):
     def __post_init__(self) -> None:
         """Raise SettingError, BudgetError for values out of range."""
         super().__post_init__()
-        check_counts(self.counts)
+        check_choice("counts", self.counts, COUNTS)
 
 
 class PopularityStream(Configured):
@@ -238,8 +238,3 @@ class PopularityStream(Configured):
             return plan_by_weight(context.now.budget, users, items, config.user_share)
 
         return RulePolicy(rule)
-
-
-def check_counts(value: str) -> None:
-    """Raise SettingError unless `value` is one of `COUNTS`."""
-    check_choice("counts", value, COUNTS)

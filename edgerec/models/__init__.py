@@ -16,7 +16,9 @@ from edgerec.models.base import (
     Vectors,
     check_sizes,
     cut,
+    join_states,
     prefix_mask,
+    state_of_part,
     users_from_history,
 )
 from edgerec.models.low_rank import scaled_matrix
@@ -49,9 +51,11 @@ __all__ = [
     "check_ranges",
     "check_sizes",
     "cut",
+    "join_states",
     "prefix_mask",
     "restore_adam",
     "scaled_matrix",
+    "state_of_part",
     "torch_threads",
     "users_from_history",
 ]

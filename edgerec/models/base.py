@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 """State from which a trainer resumes after a kill, as plain arrays: no pickle."""
+
+
+def join_states(parts: Mapping[str, State]) -> State:
+    """Return the states of named parts as one state."""
+    return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+
+
+def state_of_part(state: State, part: str) -> State:
+    """Return the state of a part of those that `join_states` joined; empty if it is not among them."""
+    return {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
+
+
 SCORER_PREFIX = "scorer_"
 """Prefix of a scorer's array names among others."""
 _UNTRUNCATED_PREFIX = "uncut_"  # as checkpoints store it

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.models.base import SizePlan
-from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
-from edgerec.models.graph_trainer import singular_vectors as singular_vectors
-from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer, Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +72,7 @@ class LightGCNTrainer(GraphTrainer):
         self._propagation = Propagation(normalised_adjacency(train), config.layers, threads)
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
-        return propagate(ego, self._propagation)
+        return self._propagation.differentiable(ego)
 
 
 class LightGCN(GraphBackbone):

@@ -1,4 +1,4 @@
-"""What trainers on torch share: the number of threads while they work, and the state of Adam as arrays."""
+"""Tools of trainers on torch: the number of threads while they work, and the state of Adam as arrays."""
 
 from __future__ import annotations
 

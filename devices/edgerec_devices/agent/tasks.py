@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
 from edgerec_devices.agent.clock import Limits, timed, yardstick_ms
-from edgerec_devices.agent.counters import (
-    Instructions,
-    bare,
-    faults_since,
-    instruction_counter,
-    memory_figures,
-    page_faults,
-)
+from edgerec_devices.agent.counters import Instructions, bare, faults_since, memory_figures, page_faults
 from edgerec_devices.agent.isolated import ISOLATED
 from edgerec_devices.agent.scenarios import DEFAULT, Measurements, OpenBundle, Questions
 
@@ -49,7 +43,7 @@ def measure_bundle(request: Request) -> dict[str, Any]:
         alone |= ISOLATED[name](request)
     if wanted and set(wanted) <= set(ISOLATED):
         return alone
-    with instruction_counter() as counter:
+    with closing(Instructions()) as counter:
         return {**_measure(request, [name for name in wanted if name not in ISOLATED], counter), **alone}
 
 

@@ -22,14 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.methods.base import Job, Method
-from edgerec.methods.search import (
-    SearchConfig,
-    SearchHistory,
-    SizeEvaluator,
-    retrained,
-    searched_budget,
-    size_deciles,
-)
+from edgerec.methods.search import SearchConfig, SearchHistory, SizeEvaluator, retrained, searched_budget, size_deciles
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.models import SizePlan, check_choice, check_range, check_ranges
 from edgerec.training import FitResult, Step

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.methods.ciess.environment import Environment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
-from edgerec.models import State, check_range
+from edgerec.models import State, check_range, join_states, state_of_part
 
 Sizes = NDArray[np.int64]
 
@@ -235,15 +235,12 @@ class Agent:
 
     def state(self) -> State:
         """Return the networks and the replay memory."""
-        parts = {"td3": self._td3.state(), "replay": self.replay.state()}
-        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        return join_states({"td3": self._td3.state(), "replay": self.replay.state()})
 
     def restore(self, state: State) -> None:
         """Continue from `state()` of an agent with the same arguments, to the same result to the bit."""
-        for part, restore in (("td3", self._td3.restore), ("replay", self.replay.restore)):
-            restore(
-                {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
-            )
+        self._td3.restore(state_of_part(state, "td3"))
+        self.replay.restore(state_of_part(state, "replay"))
 
 
 def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ at least one value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from edgerec.methods.base import Job, Method, check_user_share
@@ -55,8 +55,9 @@ class _DST(Method):
     def fit(self, job: Job, config: DSTConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = two_tables(job, config.user_share)
-        plan = replace(
-            SparsePlan.still(bounds, counts),
+        plan = SparsePlan(
+            bounds,
+            counts,
             grow=self.grow,
             fraction=config.fraction,
             last_fraction=_LAST_FRACTION * config.fraction,

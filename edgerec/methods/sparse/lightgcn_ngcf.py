@@ -16,11 +16,10 @@ from edgerec.methods.sparse.masks import Mask, mask_of_largest
 from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
-from edgerec.models.graph_trainer import GraphConfig, singular_vectors
+from edgerec.models.graph_trainer import GraphConfig, Propagation, normalised_adjacency, singular_vectors
 from edgerec.models.lightgcn import LightGCNConfig
 from edgerec.models.losses import Batch, at_most
 from edgerec.models.ngcf import LeaveOut, NGCFConfig, drawn_weights, named, scoring_rows, with_neighbours
-from edgerec.models.propagation import Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import scipy.sparse

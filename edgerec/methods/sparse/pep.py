@@ -68,7 +68,7 @@ class PEP(Method):
     def fit(self, job: Job, config: PEPConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = one_table(job)
-        plan = SparsePlan.still(bounds, counts)
+        plan = SparsePlan(bounds, counts)
 
         def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
             from edgerec.methods.sparse.masks import with_values

@@ -32,7 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SparsePlan:
-    """The plan of training a table with a constant number of active values.
+    """The plan of training a table with a constant number of active values; by default its random mask never changes.
 
     Attributes:
         bounds: (start, stop) of each row range with a budget of its own: all rows, or users and items.
@@ -54,35 +54,17 @@ class SparsePlan:
 
     bounds: tuple[tuple[int, int], ...]
     counts: tuple[int, ...]
-    mask_init: str
-    grow: str
-    backward: str
-    rows: int
-    uniform: float
-    fraction: float
-    last_fraction: float
-    every: int | None
-    horizon: int
-    iterations: int
+    mask_init: str = "random"
+    grow: str = "random"
+    backward: str = "dense"
+    rows: int = 0
+    uniform: float = 1.0
+    fraction: float = 0.0
+    last_fraction: float = 0.0
+    every: int | None = None
+    horizon: int = 0
+    iterations: int = 0
     start: str = "factors"
-
-    @classmethod
-    def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> SparsePlan:
-        """Return the plan of a random mask that never changes, trained with the gradients of all rows."""
-        return cls(
-            bounds,
-            counts,
-            mask_init="random",
-            grow="random",
-            backward="dense",
-            rows=bounds[-1][1],
-            uniform=1.0,
-            fraction=0.0,
-            last_fraction=0.0,
-            every=None,
-            horizon=0,
-            iterations=0,
-        )
 
     @property
     def n_rows(self) -> int:
