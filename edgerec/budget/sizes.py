@@ -162,6 +162,7 @@ class SizeBudget:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.n_users + self.n_items
 
     @property

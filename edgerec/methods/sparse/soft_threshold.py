@@ -40,6 +40,7 @@ class SoftTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return len(self._values)
 
     @property

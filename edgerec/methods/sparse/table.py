@@ -62,6 +62,7 @@ class ActiveTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.pointers.size - 1
 
     @property
