@@ -31,7 +31,7 @@ _SLOPE = 0.2
 
 @dataclass(frozen=True)
 class NGCFConfig(GraphConfig):
-    """Settings of NGCF.
+    """Settings of NGCF; others are those of `LightGCNConfig`.
 
     Attributes:
         layers: products with the graph, 3 in the papers. The ego row and the layers share a row's dimensions: on
