@@ -23,7 +23,7 @@ run edgerec export "$out/dense" --layout dense --no-users --titles --out "$out/f
 run edgerec bench "$out/dense.bundle" "$out/small.bundle" --out "$out/bench.json"
 
 printf '\nA catalogue of 1,682 films is small enough for any table to be fast. At a million items it is not:\n'
-run python -m edgerec_bench.scale --items 1000000 --rounds 3 --only 'dense fp32' --only 'mixed fp32' \
+run python -m bench.experiments.scale --items 1000000 --rounds 3 --only 'dense fp32' --only 'mixed fp32' \
     --only 'mixed int8' --out "$out/scale.json"
 
 run edgerec report "$out/bench.json" "$out/scale.json" "$out/small" --out "$out/report.html"

@@ -18,13 +18,12 @@ from edgerec.errors import RunError
 from edgerec.files import filling
 from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
-from edgerec.methods.search.history import SearchHistory
+from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
-from edgerec.training.checkpoint import SEARCH
-from edgerec.training.folder import state_of
+from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
 
 __all__ = ["TrainRequest", "evaluate", "train", "train_request"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from edgerec.errors import HIDDEN, LONGEST, escaped, shown
@@ -12,6 +13,7 @@ from edgerec.extras import require
 require("rich", "cli")
 
 from rich.console import Console, ConsoleOptions, RenderableType  # noqa: E402
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn  # noqa: E402
 from rich.segment import Segment  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -46,6 +48,11 @@ messages = Terminal(stderr=True, highlight=False, soft_wrap=True)
 """Progress and notes: standard error, so that results can be piped."""
 
 
+def tell(line: str) -> None:
+    """Print a line of progress or a note."""
+    messages.print(line, markup=False)
+
+
 class ResumableInterrupt(KeyboardInterrupt):
     """Ctrl-C during resumable work, raised after the message that says how to resume."""
 
@@ -58,6 +65,29 @@ def resumable(how: str) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         messages.print(f"interrupted; {how}", markup=False)
         raise ResumableInterrupt from interrupt
+
+
+def text_column(text: str) -> ProgressColumn:
+    """Return a column of a bar; `text` is a format of its `task`."""
+    return TextColumn(text, markup=False)
+
+
+@contextmanager
+def progress_bar(
+    first: str, total: int | None = None, *, counts: Sequence[ProgressColumn] = (MofNCompleteColumn(),), **fields: Any
+) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error while the block runs.
+
+    Yields a function that updates its description, `completed`, `total` and fields.
+
+    Args:
+        first: description before the first update.
+        counts: columns between the bar and the time.
+        fields: initial fields of the columns.
+    """
+    columns = (text_column("{task.description}"), BarColumn(), *counts, TimeElapsedColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        yield partial(bar.update, bar.add_task(first, total=total, **fields))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -398,6 +398,32 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, to_json(value))
 
 
+def append_json(path: Path, value: Any) -> None:
+    """Append a line of JSON; it is on the disk when this returns. Raises StorageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as stream:
+            stream.write(to_json(value, compact=True))
+            sync(stream)
+    except OSError as error:
+        storage_failure(path, error, "write")
+
+
+def whole_lines(content: bytes) -> bytes:
+    """Return the lines that end with a newline: a kill may have truncated the last one."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a truncated last line. Raises StorageError."""
+    content = read_bytes(path)
+    try:
+        if len(whole := whole_lines(content)) < len(content):
+            os.truncate(path, len(whole))
+    except OSError as error:
+        storage_failure(path, error, "repair")
+
+
 def to_json(value: Any, *, compact: bool = False, surrogates: str = "replace") -> bytes:
     """Return JSON with a final newline, stable to the byte for equal values; indented unless compact.
 

@@ -10,7 +10,7 @@ from typing import Any
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import SplitSpec
 from edgerec.errors import RequestError, SettingError, UnsupportedError
-from edgerec.methods import VARIANT, Method, Workers, variants_of
+from edgerec.methods import VARIANT, Method, Workers
 from edgerec.methods import method as find_method
 from edgerec.methods.search import searches
 from edgerec.models import Backbone
@@ -25,13 +25,7 @@ class TrainRequest:
     """A checked request of a training.
 
     Attributes:
-        backbone: one of `edgerec.models.BACKBONES`.
-        method: one of `edgerec.methods.METHODS`.
-        budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count;
-            None only for a method that takes none.
-        dimensions: dimensions of a full row.
-        split: the parts that train, choose settings and test.
-        precision: intended precision of the bundle; decides how many values a budget in bytes buys.
+        backbone, method, budget, dimensions, split, precision: those that `edgerec.train` takes, parsed.
         config, method_config: configs of the backbone and the method.
         options: seed, threads, device, epochs.
     """
@@ -75,7 +69,7 @@ class TrainRequest:
             SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split,
             precision,
             configured(model.config, settings, f"backbone {backbone}"),
-            configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
+            configured(technique.config, method_settings, f"method {method}", technique.variants),
             FitOptions(seed, threads, device, max_epochs, patience),
         )
 

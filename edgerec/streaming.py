@@ -17,8 +17,7 @@ from edgerec.budget import BITS_PER_VALUE, Budget, SizeBudget
 from edgerec.data import Interactions, Segment, Split, SplitSpec, Stream, StreamSpec, stream
 from edgerec.errors import BudgetError, RunError
 from edgerec.files import filling, remove
-from edgerec.methods import variants_of
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.search import SearchHistory, size_deciles
 from edgerec.methods.stream import DecisionContext, SizePolicy, StreamMethod, stream_method
 from edgerec.methods.stream.policy import SegmentContext, UserMetric, size_budget, values_of
 from edgerec.methods.stream.result import FILE_NAME, SegmentResult, StreamResult
@@ -27,8 +26,7 @@ from edgerec.models import SizePlan, State, Trainer
 from edgerec.models import backbone as find_backbone
 from edgerec.request import check_numbers, configured
 from edgerec.training import Checkpoint, Fit, FitOptions, Run, Step
-from edgerec.training.checkpoint import Snapshot
-from edgerec.training.folder import state_of
+from edgerec.training.checkpoint import Snapshot, state_of
 
 StreamProgress = Callable[[int, int, Step], None]
 """Called after each epoch and trial with the segment's number from 0, the number of segments, and the step."""
@@ -39,13 +37,9 @@ class StreamRequest:
     """A checked request of a training on a stream.
 
     Attributes:
-        method: one of `edgerec.methods.stream.STREAM_METHODS`.
+        method, budget, dimensions, precision: those that `train_stream` takes, parsed.
         method_config: config of the method.
-        budget: budget of every segment's tables: '10%' and '8B/row' fix the mean size, so that tables grow with the
-            rows; '512KiB' of a default bundle and a parameter count fix the total.
-        dimensions: dimensions of a full row.
         spec: the rule that divides the stream.
-        precision: intended precision of bundles; decides how many values a budget in bytes buys.
         training: settings of each segment's training.
     """
 
@@ -84,7 +78,7 @@ class StreamRequest:
         config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
             technique,
-            configured(technique.config, method_settings, f"method {method}", variants_of(technique)),
+            configured(technique.config, method_settings, f"method {method}", technique.variants),
             Budget.parse(budget) if isinstance(budget, str) else budget,
             dimensions,
             StreamSpec.parse(segments, seed=seed) if isinstance(segments, str) else segments,

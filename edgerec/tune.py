@@ -11,7 +11,6 @@ from typing import Any, TypedDict
 import numpy as np
 
 from edgerec.api import job_of
-from edgerec.budget import Budget
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
@@ -44,41 +43,26 @@ class Range:
 Space = Mapping[str, Range | tuple[str, ...]]
 """The search space of each setting: a range, or several words."""
 
+_GRAPH: Space = {
+    "layers": Range(1, 4),
+    "loss": ("softmax", "bpr"),
+    "lr": Range(0.005, 0.2, log=True),
+    "horizon": Range(20, 200, log=True),
+    "negatives": Range(256, 8192, log=True),
+    "l2": Range(0.0005, 0.2, log=True),
+}
+_RANKED_PAIRS: Space = {
+    "lr": Range(0.003, 0.1, log=True),
+    "decay": Range(0.7, 1.0),
+    "negatives": Range(1, 32, log=True),
+    "l2": Range(0.0005, 0.1, log=True),
+}
 BACKBONE_SPACES: Mapping[str, Space] = {
     "ials": {"alpha": Range(0.3, 30.0, log=True), "reg": Range(1.0, 200.0, log=True)},
-    "lightgcn": {
-        "layers": Range(1, 4),
-        "loss": ("softmax", "bpr"),
-        "lr": Range(0.005, 0.2, log=True),
-        "horizon": Range(20, 200, log=True),
-        "negatives": Range(256, 8192, log=True),
-        "l2": Range(0.0005, 0.2, log=True),
-        "temperature": Range(0.2, 5.0, log=True),
-    },
-    "mf": {
-        "lr": Range(0.003, 0.1, log=True),
-        "decay": Range(0.7, 1.0),
-        "negatives": Range(1, 32, log=True),
-        "l2": Range(0.0005, 0.1, log=True),
-        "std": Range(0.01, 0.3, log=True),
-    },
-    "ncf": {
-        "lr": Range(0.003, 0.1, log=True),
-        "decay": Range(0.7, 1.0),
-        "negatives": Range(1, 32, log=True),
-        "l2": Range(0.0005, 0.1, log=True),
-        "products": Range(0.1, 0.9),
-        "rate": Range(0.01, 1.0, log=True),
-    },
-    "ngcf": {
-        "layers": Range(1, 4),
-        "loss": ("softmax", "bpr"),
-        "lr": Range(0.005, 0.2, log=True),
-        "horizon": Range(20, 200, log=True),
-        "negatives": Range(256, 8192, log=True),
-        "l2": Range(0.0005, 0.2, log=True),
-        "dropout": Range(0.0, 0.5),
-    },
+    "lightgcn": {**_GRAPH, "temperature": Range(0.2, 5.0, log=True)},
+    "mf": {**_RANKED_PAIRS, "std": Range(0.01, 0.3, log=True)},
+    "ncf": {**_RANKED_PAIRS, "products": Range(0.1, 0.9), "rate": Range(0.01, 1.0, log=True)},
+    "ngcf": {**_GRAPH, "dropout": Range(0.0, 0.5)},
     "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
 }
 _USER_SHARE = Range(0.05, 0.95)
@@ -195,21 +179,9 @@ def tune(
     *,
     trials: int,
     out: Path | None = None,
-    backbone: str = "ials",
-    method: str = "popularity",
-    budget: Budget | str | None = None,
-    dimensions: int = 64,
-    split: SplitSpec | str = "random:80/20",
-    precision: str = "fp32",
-    settings: Mapping[str, Any] | None = None,
-    method_settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-    device: str = "cpu",
-    max_epochs: int | None = None,
-    patience: int | None = None,
     progress: Callable[[Study], None] | None = None,
     workers: Workers = None,
+    **training: Any,
 ) -> Study:
     """Tune settings of a backbone and a method; the test part of the split is not used.
 
@@ -221,34 +193,18 @@ def tune(
     Args:
         trials: total number of trials, including those in `out`.
         out: a JSON file for the study, written after each trial.
-        backbone, method, budget, dimensions, split, precision: as in `train`.
-        settings, method_settings: fixed settings, which are not tuned.
-        seed, threads, device, max_epochs, patience: as in `train`.
         progress: called after each trial.
         workers: as in `train`.
+        training: keywords of `TrainRequest.make`; settings that are given there are fixed, and not tuned.
 
     Raises as `train` does; MissingExtraError without Optuna, UnsupportedError if nothing is left to tune, RunError if
     `out` holds another study, InUseError if another process tunes into `out`.
     """
     optuna = require("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request = TrainRequest.make(
-        backbone,
-        method,
-        budget=budget,
-        dimensions=dimensions,
-        split=split,
-        precision=precision,
-        settings=settings,
-        method_settings=method_settings,
-        seed=seed,
-        threads=threads,
-        device=device,
-        max_epochs=max_epochs,
-        patience=patience,
-    )
+    request = TrainRequest.make(**training)
     check_workers(request, workers)
-    space = _space(request, settings or {}, method_settings or {})
+    space = _space(request, training.get("settings") or {}, training.get("method_settings") or {})
     command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}
     parts = _without_test(split_interactions(interactions, request.split))
     with nullcontext() if out is None else writing(out):

@@ -20,7 +20,7 @@ _HOME = {
     "bench": "edgerec_bench.measure",
     "bench_all": "edgerec_bench.measure",
     "bench_request": "edgerec_bench.measure",
-    "compare": "edgerec_bench.comparison.changes",
+    "compare": "edgerec_bench.comparison",
     "read_results": "edgerec_bench.result.file",
     "report": "edgerec_bench.reports.page",
     "write_results": "edgerec_bench.result.file",

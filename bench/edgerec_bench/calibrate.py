@@ -32,7 +32,6 @@ from edgerec_bench.command import bench_command
 from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
-from edgerec_bench.scale.tables import dense_users, sparse_users
 from edgerec_devices import Device, Local
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
@@ -154,6 +153,19 @@ def _sources(layout: str, effort: Effort) -> Iterator[Source]:
             d = widths[-1] if layout == "dense" else D
             users: Table = sparse_users(USERS, d) if layout == "csc" else dense_users(USERS, d)
             yield Source(_items(layout, np.resize(widths, rows), d, rng), np.arange(rows), users, np.arange(USERS))
+
+
+def dense_users(users: int, dimensions: int, seed: int = 1) -> DenseTable:
+    """Generate dense users with normal values."""
+    return DenseTable(np.random.default_rng(seed).standard_normal((users, dimensions), np.float32))
+
+
+def sparse_users(users: int, dimensions: int, active: float = 0.1, seed: int = 1) -> SparseTable:
+    """Generate users with normal values in a share of the dimensions, at least one, rounded up or down at random."""
+    rng = np.random.default_rng(seed)
+    counts = np.maximum(1, (active * dimensions + rng.random(users)).astype(np.int64))
+    mask = rng.random((users, dimensions)).argsort(axis=1) < counts[:, None]
+    return SparseTable.from_dense(rng.standard_normal((users, dimensions), np.float32), mask)
 
 
 def _items(layout: str, sizes: np.ndarray[Any, np.dtype[np.int64]], d: int, rng: np.random.Generator) -> Table:

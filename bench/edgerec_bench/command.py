@@ -10,10 +10,8 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
-from edgerec.console import messages
+from edgerec.console import progress_bar
 from edgerec.errors import EdgeRecError, reason_of
 from edgerec.outputs import Output, check_outputs, record
 from edgerec_bench.interleave import Progress
@@ -73,11 +71,5 @@ def typed(context: click.Context, *program: str, aside: Collection[str] = ASIDE)
 @contextmanager
 def show_progress(first: str) -> Iterator[Progress]:
     """Show a progress bar on standard error while the block runs, with the text `first` before the first update."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task(first, total=None)
-
-        def update(name: str, done: int, total: int) -> None:
-            bar.update(task, description=name, completed=done, total=total)
-
-        yield update
+    with progress_bar(first) as update:
+        yield lambda name, done, total: update(description=name, completed=done, total=total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +15,6 @@ from edgerec_devices import Local
 def now() -> str:
     """Return the current time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def load_average() -> float | None:
-    """Return the one-minute load average; None on Windows, which has none."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:

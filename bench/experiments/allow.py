@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.experiments.harness import Figures, experiment, time_interleaved
+from bench.experiments.scale.tables import mixed_items
 from edgerec.console import print_table
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import onnxruntime
 from edgerec.runtime.ranking import VALUES_AT_ONCE, best_of, complement
 from edgerec.tables import SparseTable
-from edgerec_bench.scale.tables import dense_users, mixed_items
+from edgerec_bench.calibrate import dense_users
 from edgerec_export import ExportRequest, Source, export_request
 from edgerec_export.onnx import Graph, Model, joined
 from edgerec_export.onnx.topk import NOTHING, add_answer, add_best, tail_slots

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from bench.experiments.scale.contenders import CONTENDERS, ContenderBuilder
 from edgerec_bench.command import bench_command
-from edgerec_bench.scale.contenders import CONTENDERS, ContenderBuilder
 from edgerec_devices import Local
 
 
@@ -21,7 +21,7 @@ from edgerec_devices import Local
 @click.option("--users", default=1000, show_default=True, help="Number of users.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the bundles.")
 def main(items: int, dimensions: int, users: int, out: Path) -> None:
-    """Export the bundles of `edgerec_bench.scale`: 10 %-dense items, and dense users (10 %-dense ones for csc)."""
+    """Export the bundles of `bench.experiments.scale`: 10 %-dense items, and dense users (10 %-dense ones for csc)."""
     out.mkdir(parents=True, exist_ok=True)
     builder = ContenderBuilder(items, dimensions, users, out, Local())
     for spec in CONTENDERS:

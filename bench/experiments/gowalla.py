@@ -24,13 +24,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.experiments.harness import Figures, experiment
+from bench.experiments.harness import Figures, experiment, load_average
 from edgerec.data import Interactions, evaluate_vectors, load_data, read
 from edgerec.errors import DataError
 from edgerec.files import cache_folder
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.training.checkpoint import Checkpoint, Snapshot
-from edgerec_bench.record import load_average
 
 DIMENSIONS = 64
 SETTINGS: dict[str, Any] = {"lr": 0.04, "l2": 0.02, "negatives": 4096, "popular": 0.5, "horizon": 500}

@@ -14,6 +14,7 @@ stored one by one: in a grid's file (`grid_rows`), or in a folder (`cached`).
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -31,7 +32,7 @@ from edgerec.files import write_json
 from edgerec.training import Run
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
 from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
-from edgerec_bench.record import load_average, over_seeds, with_spread, write_record
+from edgerec_bench.record import over_seeds, with_spread, write_record
 
 ROOT = Path(__file__).parents[2]
 """The root of the checkout, in which `python -m bench.experiments.NAME` runs."""
@@ -111,6 +112,11 @@ def _write(out: Path, kind: str, module: str, figures: Figures) -> None:
     options = {name: str(value) if isinstance(value, Path) else value for name, value in given}
     about = {"options": options, "load_average": load_average()}
     write_record(out, kind, typed(context, "python", "-m", module, *within), {**about, **figures})
+
+
+def load_average() -> float | None:
+    """Return the one-minute load average; None on Windows, which has none."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def time_interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> list[list[float]]:

@@ -22,12 +22,10 @@ from edgerec.console import print_table
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
 from edgerec.extras import require
-from edgerec.models import SizePlan
-from edgerec.models.graph_trainer import GraphTrainer
-from edgerec.models.lightgcn import LightGCN, LightGCNConfig
+from edgerec.models import SizePlan, torch_threads
+from edgerec.models.graph_trainer import GraphTrainer, normalised_adjacency
+from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
-from edgerec.models.propagation import normalised_adjacency
-from edgerec.models.torch_threads import torch_threads
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
@@ -95,7 +93,7 @@ def measure(train: Interactions, rounds: int, threads: int) -> list[dict[str, An
 
 
 def _trainer(train: Interactions, config: LightGCNConfig, threads: int) -> GraphTrainer:
-    return LightGCN().trainer(train, SizePlan(DIMENSIONS), config, seed=0, threads=threads)
+    return LightGCNTrainer(train, SizePlan(DIMENSIONS), config, 0, threads)
 
 
 def _first(batches: Iterator[Batch], n: int) -> Iterator[Batch]:

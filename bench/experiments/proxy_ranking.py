@@ -25,10 +25,10 @@ from edgerec.console import print_table
 from edgerec.data import load_data
 from edgerec.methods import Job
 from edgerec.methods.bet.search import EPOCHS
+from edgerec.methods.search import parse_workers
 from edgerec.methods.search.evaluator import SizeEvaluator, eval_of
 from edgerec.methods.search.finalists import projected
 from edgerec.methods.search.sampler import Sampler
-from edgerec.methods.search.workers import parse_workers
 from edgerec.models import SizePlan
 from edgerec_bench.reports.search import spearman
 

@@ -25,7 +25,7 @@ from bench.experiments.search_job import search_options
 from edgerec.api import TrainRequest, train_request
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, load_data
-from edgerec.methods.search.workers import parse_workers
+from edgerec.methods.search import parse_workers
 from edgerec.request import settings_of
 from edgerec.training import Step
 from edgerec_bench.record import with_spread

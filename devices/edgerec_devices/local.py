@@ -9,7 +9,7 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgerec.errors import BenchError
 from edgerec.files import storage_failure
@@ -24,14 +24,15 @@ class Local:
     Attributes:
         name: 'local'.
         timeout: maximum seconds of one request.
-        agent: name of the module that measures; by default the agent of every device.
+        program: arguments of Python that start the agent.
     """
 
     name = "local"
     memory: int | None = None
+    program: ClassVar[tuple[str, ...]] = ("-P", "-m", AGENT)
 
-    def __init__(self, *, timeout: float = 600.0, agent: str | None = None) -> None:
-        self.timeout, self.agent = timeout, agent or AGENT
+    def __init__(self, *, timeout: float = 600.0) -> None:
+        self.timeout = timeout
 
     def info(self) -> dict[str, Any]:
         """Return `machine_facts`."""
@@ -48,7 +49,7 @@ class Local:
             BenchError: the process crashed (the message ends with its last line), ran longer than `timeout`, or its
                 answer is no JSON object.
         """
-        command = [sys.executable, "-P", "-m", self.agent]
+        command = [sys.executable, *self.program]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
         try:
             done = subprocess.run(

@@ -1,18 +1,19 @@
 """Budgets in four spellings, and the exact integer sizes that keep to them."""
 
 from edgerec.budget.budget import (
+    BITS_PER_VALUE,
     BLOCK_OVERHEAD,
     MOST_POPULAR,
+    PREFIX,
     Budget,
     BudgetKind,
+    Positions,
     bundle_overhead,
     format_bytes,
     parse_bytes,
+    sparse_positions,
 )
-from edgerec.budget.positions import PREFIX, Positions, sparse_positions
-from edgerec.budget.precision import BITS_PER_VALUE
-from edgerec.budget.sizes import merge_sizes, project_sizes, snap_sizes, width_choices
-from edgerec.budget.split import MOST_WIDTHS, SizeBudget
+from edgerec.budget.sizes import MOST_WIDTHS, SizeBudget, merge_sizes, project_sizes, snap_sizes, width_choices
 
 __all__ = [
     "BITS_PER_VALUE",

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes
-from edgerec.cli.grid import progress_bar
+from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import Choice, Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, data_argument, data_path, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
-from edgerec.console import messages, print_table, resumable
+from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
 from edgerec.models import BACKBONES
@@ -32,7 +32,7 @@ from edgerec_bench.frontier import (
     to_csv,
     to_markdown,
 )
-from edgerec_bench.grid import GridResult, grid_outputs, run_grid
+from edgerec_bench.grid import GridResult, grid_outputs
 from edgerec_bench.record import write_record
 
 KIND = "frontier"
@@ -71,12 +71,7 @@ KIND = "frontier"
     default=3,
     help="Number of trainings of each combination, each with its own seed.",
 )
-@option(
-    "--dimensions",
-    type=click.IntRange(1),
-    default=64,
-    help="Number of dimensions of a full vector, the most that a row can have.",
-)
+@dimensions_option(64)
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
 @option(
     "--workers",
@@ -131,8 +126,7 @@ def command(
         chosen["encoding"] = encoding
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
-    with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, on_message=_tell)
+    grid = run_cells(plan, cells, workers=workers or _processors())
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     frontier = Frontier(
@@ -144,9 +138,8 @@ def command(
     else:
         print_table(frontier.title, COLUMNS, front_rows(frontier.points))
         _print_ship(frontier)
-        messages.print(f"wrote {out}", markup=False)
-    if grid.failures:
-        raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
+        tell(f"wrote {out}")
+    fail_if_any_failed(grid)
 
 
 def _print_ship(frontier: Frontier) -> None:
@@ -160,10 +153,6 @@ def _print_ship(frontier: Frontier) -> None:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _tell(line: str) -> None:
-    messages.print(line, markup=False)
 
 
 def _failures(grid: GridResult) -> list[str]:

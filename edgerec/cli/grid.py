@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FILE, FOLDER, data_path
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import messages, print_table, resumable
+from edgerec.console import print_table, progress_bar, resumable, tell
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
 from edgerec_bench.grid import AXES, GridPlan, GridResult, GridStatus, Row, grid_outputs, run_grid
@@ -62,28 +61,20 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     check_outputs(outputs, [plan], overwrite=None)
     combinations = GridPlan.read(plan)
     check_outputs(outputs, map(data_path, combinations.data), overwrite=None)
-    with resumable(f"the results so far are in {out}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(
-            combinations,
-            out,
-            workers=workers,
-            verify=not no_verify,
-            bundles=bundles,
-            progress=progress,
-            on_message=lambda line: messages.print(line, markup=False),
-        )
+    grid = run_cells(combinations, out, workers=workers, verify=not no_verify, bundles=bundles)
     _show(grid, as_json)
-    if grid.failures:
-        failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} combinations failed"
-        raise BenchError(f"{failed}; the same command tries them again: {grid.reasons}")
+    fail_if_any_failed(grid)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[GridStatus], None]]:
-    """Show a bar on standard error while the block runs, and yield the function that `run_grid` updates it with."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
+def run_cells(plan: GridPlan, out: Path, *, workers: int, **options: Any) -> GridResult:
+    """Run a plan as `run_grid` does, with a bar on standard error; print that the same command resumes if interrupted.
+
+    Raises BenchError if every cell failed, and as `run_grid` does.
+    """
+    with (
+        resumable(f"the results so far are in {out}; the same command resumes"),
+        progress_bar("starting") as update,
+    ):
 
         def show(status: GridStatus) -> None:
             parts = [*status.running]
@@ -91,14 +82,21 @@ def progress_bar() -> Iterator[Callable[[GridStatus], None]]:
                 parts.append(f"{status.failed} failed")
             if status.best is not None:
                 parts.append(f"best {status.best[1]:.4f} {status.best[0]}")
-            bar.update(task, description="\n".join(parts), completed=status.done, total=status.total)
+            update(description="\n".join(parts), completed=status.done, total=status.total)
 
-        yield show
+        return run_grid(plan, out, workers=workers, progress=show, on_message=tell, **options)
+
+
+def fail_if_any_failed(grid: GridResult) -> None:
+    """Raise BenchError with the reasons if a cell failed."""
+    if grid.failures:
+        failed = f"{len(grid.failures)} of {len(grid.failures) + len(grid.rows)} combinations failed"
+        raise BenchError(f"{failed}; the same command tries them again: {grid.reasons}")
 
 
 def _show(grid: GridResult, as_json: bool) -> None:
     for note in grid.notes:
-        messages.print(note, markup=False)
+        tell(note)
     if as_json:
         print_json({"rows": grid.rows, "failures": grid.failures, "notes": grid.notes})
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ precision_option = option(
     help="Precision that the bundle will have, the default of 'edgerec export'; with a budget in bytes, int8 buys "
     "four times as many values.",
 )
+
+
+def dimensions_option(default: int) -> Callable[[F], F]:
+    """Return the option --dimensions with its default."""
+    text = "Number of dimensions of a full vector, the most that a row can have."
+    return option("--dimensions", type=click.IntRange(1), default=default, help=text)
+
+
 threads_option = option(
     "--threads",
     type=click.IntRange(1),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from edgerec.cli.answers import show_answers
 from edgerec.cli.help import DATA, Command, argument, option
 from edgerec.cli.options import FOLDER, filter_options, load, raw_id
-from edgerec.cli.output import json_option
+from edgerec.cli.output import json_option, print_json
+from edgerec.console import print_table
 from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.measure import check_data
-from edgerec.runtime import Recommender
+from edgerec.runtime import Recommendation, Recommender
 
 
 @click.command(cls=Command)
@@ -120,3 +121,16 @@ def _seen(model: Recommender, interactions: Interactions, user: str) -> list[int
         )
     seen: list[int | str] = interactions.item_ids[interactions.items_of(int(rows[0]))].tolist()
     return model.known(seen)
+
+
+def show_answers(model: Recommender, answers: Sequence[Recommendation], as_json: bool) -> None:
+    """Print items (rows if the bundle has no ids) with their scores, and their titles if the bundle has any."""
+    kind = "row" if model.manifest.items.ids == "none" else "item"
+    if as_json:
+        print_json([{"item": a.item, "score": a.score, "title": model.title(a.item)} for a in answers])
+        return
+    rows = [[place, a.item, f"{a.score:.4f}", model.title(a.item)] for place, a in enumerate(answers, 1)]
+    if all(row[3] is None for row in rows):
+        print_table("", ["", kind, "score"], [row[:3] for row in rows])
+    else:
+        print_table("", ["", kind, "score", "title"], rows)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgerec.cli.grid import progress_bar
-from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
+from edgerec.cli.grid import fail_if_any_failed, run_cells
+from edgerec.cli.help import RESEARCH, Choice, Command, F, argument, option
+from edgerec.cli.options import FILE, FiniteRange, data_path, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
-from edgerec.console import messages, print_table, resumable
+from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
 from edgerec.methods import VARIANT
 from edgerec.methods.bet.search import BETConfig
@@ -22,7 +23,7 @@ from edgerec.models import BACKBONES
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.request import settings_by_method, settings_of
 from edgerec_bench.command import ASIDE, is_default, typed
-from edgerec_bench.grid import grid_outputs, run_grid
+from edgerec_bench.grid import grid_outputs
 from edgerec_bench.record import write_record
 from edgerec_bench.reproduce import (
     BUDGETS,
@@ -57,6 +58,11 @@ EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with
 """The defaults of the methods, which depend on the backbone; a test compares the two."""
 
 
+def _search_option(name: str, default: str, help: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option with a number of a search; `default` is that of the methods."""
+    return option(name, type=click.IntRange(1), section=SEARCH, show_default=default, help=help)
+
+
 @click.command("reproduce", cls=Command)
 @argument("paper", metavar="PAPER", type=Choice(tuple(PAPERS)), help="Paper: ciess or bet.")
 # Records name the options of their command in this order.
@@ -85,12 +91,7 @@ EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with
     help="Budget to train within; may be repeated.",
 )
 @option("--seeds", type=click.IntRange(1), default=3, help="Number of splits and trainings of each method and budget.")
-@option(
-    "--dimensions",
-    type=click.IntRange(1),
-    default=128,
-    help="Number of dimensions of a full vector, the most that a row can have.",
-)
+@dimensions_option(128)
 @option(
     "--epochs",
     type=click.IntRange(1),
@@ -112,40 +113,30 @@ EVALUATION_EPOCHS = "10 for bet (15 with ngcf, 1 with ials), 5 for ciess (2 with
     show_default="backbone",
     help="Model that evaluates sizes in a search: backbone, the trained one itself, or ials, which is much faster.",
 )
-@option(
+@_search_option(
     "--iterations",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(BETConfig.iterations),
-    help="Number of size assignments (a size for every row) that bet evaluates.",
+    str(BETConfig.iterations),
+    "Number of size assignments (a size for every row) that bet evaluates.",
 )
-@option(
+@_search_option(
     "--candidates",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(BETConfig.candidates),
-    help="Number of size assignments that bet samples for each one that it evaluates.",
+    str(BETConfig.candidates),
+    "Number of size assignments that bet samples for each one that it evaluates.",
 )
-@option(
+@_search_option(
     "--episodes",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=str(CIESSConfig.episodes),
-    help="Number of episodes of ciess, each of which changes the sizes several times.",
+    str(CIESSConfig.episodes),
+    "Number of episodes of ciess, each of which changes the sizes several times.",
 )
-@option(
+@_search_option(
     "--evaluation-epochs",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=EVALUATION_EPOCHS,
-    help="Number of epochs of the short training that evaluates a size assignment.",
+    EVALUATION_EPOCHS,
+    "Number of epochs of the short training that evaluates a size assignment.",
 )
-@option(
+@_search_option(
     "--retrain",
-    type=click.IntRange(1),
-    section=SEARCH,
-    show_default=f"{BETConfig.retrain} for bet, {CIESSConfig.retrain} for ciess",
-    help="Number of the best size assignments that a search trains in full at its end.",
+    f"{BETConfig.retrain} for bet, {CIESSConfig.retrain} for ciess",
+    "Number of the best size assignments that a search trains in full at its end.",
 )
 @option(
     "--set",
@@ -223,8 +214,7 @@ def command(
     searches = Output(searches_folder(out), folder=True, shared=True)
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
     check_outputs(written, [data_path(task.data)], overwrite=overwrite)
-    with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
-        grid = run_grid(task.plan(), cells, workers=workers, progress=progress, on_message=_tell)
+    grid = run_cells(task.plan(), cells, workers=workers)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")
     found = outcome(task, grid.rows)
@@ -234,11 +224,10 @@ def command(
     else:
         print_table(f"{paper.upper()}'s protocol: {task.data}, {task.backbone}", *shown(found["rows"]))
         for line in verdicts(found["rows"]):
-            messages.print(line, markup=False)
+            tell(line)
     for line in grid.notes:
-        _tell(line)
-    if grid.failures:
-        raise BenchError(f"{len(grid.failures)} combinations failed; the same command tries them again: {grid.reasons}")
+        tell(line)
+    fail_if_any_failed(grid)
 
 
 def _task(
@@ -292,7 +281,3 @@ def _searched_sources(variant: str) -> str:
     """Return the sources of a variant of CIESS without the uniform one: the table compares what searches find."""
     config = CIESS_VARIANTS.get(variant, CIESS_VARIANTS["default"])
     return ",".join(name for name in config.sources() if name != UNIFORM)
-
-
-def _tell(line: str) -> None:
-    messages.print(line, markup=False)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from edgerec.cli.answers import show_answers
 from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FOLDER, raw_id
 from edgerec.cli.output import json_option
+from edgerec.cli.recommend import show_answers
 from edgerec.runtime import Recommender
 
 

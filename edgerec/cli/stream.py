@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.help import RESEARCH, Choice, Command, option
 from edgerec.cli.options import (
@@ -24,7 +21,7 @@ from edgerec.cli.options import (
     warn_if_nothing_to_resume,
 )
 from edgerec.cli.output import json_option, print_json, say
-from edgerec.cli.train import PHASES
+from edgerec.cli.train import step_bar
 from edgerec.console import messages, print_table, resumable
 from edgerec.data import StreamSpec
 from edgerec.data.stream import HOLDOUTS
@@ -33,7 +30,7 @@ from edgerec.methods.stream.result import METRICS, SegmentResult, StreamResult
 from edgerec.methods.stream.warm_start import BACKBONES, EPOCHS, PARTIAL, REFITS
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import settings_of
-from edgerec.streaming import StreamProgress, StreamRequest, train_stream_request
+from edgerec.streaming import StreamRequest, train_stream_request
 from edgerec.training import Step
 
 PAGE = "stream.html"
@@ -138,21 +135,13 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
       edgerec export streams/films/segment-01 --out tuesday.bundle --like monday.bundle
       edgerec diff monday.bundle tuesday.bundle --out tuesday.patch
     """
+    names = ("backbone", "method", "budget", "dimensions", "precision", "seed", "threads", "first_epochs", "epochs")
+    rules = {name: options[name] for name in ("holdout", "replay", "seed")}
     request = StreamRequest.make(
-        options["backbone"],
-        options["method"],
-        budget=options["budget"],
-        dimensions=options["dimensions"],
-        segments=StreamSpec.parse(
-            options["segments"], holdout=options["holdout"], replay=options["replay"], seed=options["seed"]
-        ),
-        precision=options["precision"],
+        **{name: options[name] for name in names},
+        segments=StreamSpec.parse(options["segments"], **rules),
         settings=settings_of(options["settings"]),
         method_settings=settings_of(options["method_settings"]),
-        seed=options["seed"],
-        threads=options["threads"],
-        first_epochs=options["first_epochs"],
-        epochs=options["epochs"],
         refit=options["refit"],
     )
     check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
@@ -162,7 +151,11 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     if resume:
         warn_if_nothing_to_resume(out)
     interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
-    with resumable(f"continue with the same command and --resume ({out})"), _progress_bar() as progress:
+    with resumable(f"continue with the same command and --resume ({out})"), step_bar() as show:
+
+        def progress(number: int, of: int, step: Step) -> None:
+            show(step, f"segment {number + 1}/{of} ")
+
         result = train_stream_request(
             interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress
         )
@@ -171,35 +164,6 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         print_json({"out": str(out), **result.to_json()})
     else:
         _show(result, out)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[StreamProgress]:
-    columns = (
-        TextColumn("segment {task.fields[number]}/{task.fields[of]}"),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
-        TextColumn("{task.fields[values]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("starting", total=None, unit="epochs", values="", number=1, of="?")
-
-        def show(number: int, of: int, step: Step) -> None:
-            name, unit = PHASES[step.phase]
-            bar.update(
-                task,
-                description=name,
-                completed=step.epoch,
-                total=step.max_epochs,
-                unit=unit,
-                values="  ".join(f"{metric} {value:.4g}" for metric, value in step.values.items()),
-                number=number + 1,
-                of=of,
-            )
-
-        yield show
 
 
 COLUMNS = ("segment", "users", "items", "new", "values", "a user", "an item", "table bytes", *METRICS)

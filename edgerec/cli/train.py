@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.api import train_request
 from edgerec.budget import format_bytes
@@ -17,11 +16,10 @@ from edgerec.cli.options import FOLDER, data_argument, data_path, filter_options
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.cli.training import train_kwargs, training_options, workers_of
-from edgerec.console import messages, print_facts, resumable
+from edgerec.console import messages, print_facts, progress_bar, resumable, text_column
 from edgerec.methods.sparse.pep import OF_BUDGET
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import TrainRequest
-from edgerec.training import Progress as ProgressCallback
 from edgerec.training import Run, Step
 
 PHASES = {
@@ -79,7 +77,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     if resume:
         warn_if_nothing_to_resume(out)
     interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
-    with resumable(f"continue with the same command and --resume ({out})"), _progress_bar() as progress:
+    with resumable(f"continue with the same command and --resume ({out})"), step_bar() as progress:
         run = train_request(
             interactions,
             request,
@@ -93,29 +91,21 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 
 
 @contextmanager
-def _progress_bar() -> Iterator[ProgressCallback]:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
-        TextColumn("{task.fields[values]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("starting", total=None, unit="epochs", values="")
+def step_bar() -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error while the block runs; yields a function of a step and a prefix that updates it."""
+    counts = text_column("{task.completed}/{task.total} {task.fields[unit]}"), text_column("{task.fields[values]}")
+    with progress_bar("starting", counts=counts, unit="epochs", values="") as update:
 
-        def show(step: Step) -> None:
+        def show(step: Step, prefix: str = "") -> None:
             name, unit = PHASES[step.phase]
             _warn_of_mask(step)
             candidate = f" {step.candidate}/{step.candidates}" if step.phase == "choose" and step.candidates > 1 else ""
-            values = "  ".join(f"{name} {value:.4g}" for name, value in step.values.items())
-            bar.update(
-                task,
-                description=name + candidate,
+            update(
+                description=prefix + name + candidate,
                 completed=step.epoch,
                 total=step.max_epochs,
                 unit=unit,
-                values=values,
+                values="  ".join(f"{name} {value:.4g}" for name, value in step.values.items()),
             )
 
         yield show

@@ -12,7 +12,7 @@ from edgerec.cli.help import RESEARCH, Choice, F, option
 from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS
-from edgerec.methods.search.workers import parse_workers
+from edgerec.methods.search import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import settings_of

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.help import Command, option
 from edgerec.cli.options import FILE, data_argument, data_path, filter_options, load
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import train_kwargs, training_options, workers_of
-from edgerec.console import messages, print_table, resumable
+from edgerec.console import print_table, progress_bar, resumable
 from edgerec.outputs import Output, check_outputs, json_of
 from edgerec.tune import FORMAT, Study, Trial, part_of, tune
 
@@ -62,14 +61,12 @@ def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) ->
 
 @contextmanager
 def _progress_bar(trials: int) -> Iterator[Callable[[Study], None]]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("trying the defaults", total=trials)
+    with progress_bar("trying the defaults", trials) as update:
 
         def show(study: Study) -> None:
             scores = [trial.score for trial in study.trials if trial.score is not None]
             pruned = f", {study.pruned} pruned" if study.pruned else ""
-            bar.update(task, description=f"best {max(scores, default=0):.4f}{pruned}", completed=len(study.trials))
+            update(description=f"best {max(scores, default=0):.4f}{pruned}", completed=len(study.trials))
 
         yield show
 

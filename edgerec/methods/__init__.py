@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
-from edgerec.methods.base import VARIANT, FitWithin, Job, Method, Workers, variants_of
+from edgerec.methods.base import VARIANT, FitWithin, Job, Method, Workers
 from edgerec.methods.bet.search import BET
 from edgerec.methods.ciess.config import CIESS
 from edgerec.methods.magnitude import Magnitude
@@ -32,7 +32,7 @@ _METHODS: dict[str, Method] = {
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names of all methods."""
 
-__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "method", "variants_of"]
+__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "method"]
 
 
 def method(name: str, backbone: str) -> Method:

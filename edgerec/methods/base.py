@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from edgerec.budget import BLOCK_OVERHEAD, PREFIX, Budget, SizeBudget, sparse_positions
 from edgerec.data import Interactions, Split
 from edgerec.errors import BudgetError
-from edgerec.models import Backbone, SizePlan, Vectors
+from edgerec.models import BACKBONES, Backbone, SizePlan, Vectors
 from edgerec.training import Checkpoint, FitOptions, FitResult, Progress, Start
 
 Workers = int | str | None
@@ -131,20 +132,30 @@ class Job:
         return SizeBudget(self.train.n_users if self.user_table else 0, self.train.n_items, total, self.d)
 
 
-class Method(Protocol):
-    """Fits tables into a budget; registered in `edgerec.methods`.
+class Configured(Protocol):
+    """The common part of methods for tables and for streams.
 
     Attributes:
         name: name on the command line.
         config: frozen dataclass of its settings; every field has a default and is documented.
-        backbones: names of the supported backbones.
-        budgeted: False if it takes no budget.
+        variants: configs by name, such as the paper's.
     """
 
     name: ClassVar[str]
     config: ClassVar[type[Any]]
-    backbones: ClassVar[frozenset[str]]
-    budgeted: ClassVar[bool]
+    variants: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Method(Configured, Protocol):
+    """Fits tables into a budget; registered in `edgerec.methods`.
+
+    Attributes:
+        backbones: names of the supported backbones.
+        budgeted: False if it takes no budget.
+    """
+
+    backbones: ClassVar[frozenset[str]] = frozenset(BACKBONES)
+    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: Any) -> FitResult:
         """Train within the budget. Raises BudgetError."""
@@ -153,9 +164,3 @@ class Method(Protocol):
 
 VARIANT = "variant"
 """The setting that selects the config to which the other settings of a method apply."""
-
-
-def variants_of(method: Any) -> Mapping[str, Any]:
-    """Return the configs of a method's variants, such as the paper's, by name; empty if there are none."""
-    found: Mapping[str, Any] = getattr(method, "variants", {})
-    return found

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError
-from edgerec.methods.base import Job, check_user_share
-from edgerec.models import SizePlan, Vectors, check_range
+from edgerec.methods.base import Job, Method, check_user_share
+from edgerec.models import SizePlan, Vectors, check_ranges
 from edgerec.training import SELECTION, FitResult, Step
 
 
@@ -109,12 +109,11 @@ class MagnitudeConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError and BudgetError for values out of range."""
-        check_range("item_protected", self.item_protected, 0, 1e9)
-        check_range("user_protected", self.user_protected, 0, 1e9)
+        check_ranges(self, 0, 1e9, "item_protected", "user_protected")
         check_user_share(self.user_share)
 
 
-class Magnitude:
+class Magnitude(Method):
     """Prunes each table to a number of values that the budget gives, whatever k, the protected values of each row.
 
     Choices of ours, which the published code leaves open: the tables are pruned separately, since scores do not change
@@ -126,8 +125,6 @@ class Magnitude:
 
     name: ClassVar[str] = "magnitude"
     config: ClassVar[type[MagnitudeConfig]] = MagnitudeConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: MagnitudeConfig) -> FitResult:
         """Train dense tables and prune them.

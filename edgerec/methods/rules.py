@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgerec.budget import SizeBudget
 from edgerec.errors import BudgetError
-from edgerec.methods.base import Job, check_user_share
+from edgerec.methods.base import Configured, Job, Method, check_user_share
 from edgerec.models import SizePlan, State, check_choice, check_range
 from edgerec.training import FitResult
 
@@ -33,12 +33,11 @@ class DenseConfig:
     """No settings."""
 
 
-class Dense:
+class Dense(Method):
     """Full rows, without a budget."""
 
     name: ClassVar[str] = "dense"
     config: ClassVar[type[DenseConfig]] = DenseConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
     budgeted: ClassVar[bool] = False
 
     def fit(self, job: Job, config: DenseConfig) -> FitResult:
@@ -55,13 +54,11 @@ class UniformConfig:
     """No settings."""
 
 
-class Uniform:
+class Uniform(Method):
     """Dense tables with as many dimensions as the budget allows: the same size for every row."""
 
     name: ClassVar[str] = "uniform"
     config: ClassVar[type[UniformConfig]] = UniformConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: UniformConfig) -> FitResult:
         """Train rows of one size. Raises BudgetError if the budget leaves less than one value a row."""
@@ -85,7 +82,7 @@ class RandomConfig:
             raise BudgetError(f"widths must be at least 1, got {self.widths}")
 
 
-class Random:
+class Random(Method):
     """Random sizes, uniform in 1..2 m - 1 for a mean size of m (baseline of CIESS and BET, authors' code).
 
     A draw meets the budget only on average, so sizes are then projected onto it (ours).
@@ -93,8 +90,6 @@ class Random:
 
     name: ClassVar[str] = "random"
     config: ClassVar[type[RandomConfig]] = RandomConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: RandomConfig) -> FitResult:
         """Train within random sizes. Raises BudgetError if the budget leaves less than one value a row."""
@@ -146,13 +141,11 @@ class PopularityConfig(SizeByPopularity):
             raise BudgetError(f"widths must be at least 1, got {self.widths}")
 
 
-class Popularity:
+class Popularity(Method):
     """Row sizes in proportion to a power of the row's number of interactions; a row stores its first dimensions."""
 
     name: ClassVar[str] = "popularity"
     config: ClassVar[type[PopularityConfig]] = PopularityConfig
-    backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf", "svd"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PopularityConfig) -> FitResult:
         """Train within sizes by popularity. Raises BudgetError if the budget leaves less than one value a row."""
@@ -207,7 +200,7 @@ class RulePolicy:
         pass
 
 
-class UniformStream:
+class UniformStream(Configured):
     """One size for all rows, as large as the budget allows."""
 
     name: ClassVar[str] = "uniform"
@@ -230,10 +223,10 @@ class PopularityStreamConfig(SizeByPopularity):
     def __post_init__(self) -> None:
         """Raise SettingError, BudgetError for values out of range."""
         super().__post_init__()
-        check_counts(self.counts)
+        check_choice("counts", self.counts, COUNTS)
 
 
-class PopularityStream:
+class PopularityStream(Configured):
     """Sizes in proportion to a power of the frequency."""
 
     name: ClassVar[str] = "popularity"
@@ -245,8 +238,3 @@ class PopularityStream:
             return plan_by_weight(context.now.budget, users, items, config.user_share)
 
         return RulePolicy(rule)
-
-
-def check_counts(value: str) -> None:
-    """Raise SettingError unless `value` is one of `COUNTS`."""
-    check_choice("counts", value, COUNTS)

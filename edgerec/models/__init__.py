@@ -8,9 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors, users_from_history
-from edgerec.models.prefix import check_sizes, cut, prefix_mask
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models.base import (
+    Backbone,
+    SizePlan,
+    State,
+    Trainer,
+    Vectors,
+    check_sizes,
+    cut,
+    join_states,
+    prefix_mask,
+    state_of_part,
+    users_from_history,
+)
+from edgerec.models.low_rank import scaled_matrix
+from edgerec.models.settings import check_choice, check_range, check_ranges
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -31,12 +44,19 @@ __all__ = [
     "State",
     "Trainer",
     "Vectors",
+    "adam_state",
     "backbone",
     "check_choice",
     "check_range",
+    "check_ranges",
     "check_sizes",
     "cut",
+    "join_states",
     "prefix_mask",
+    "restore_adam",
+    "scaled_matrix",
+    "state_of_part",
+    "torch_threads",
     "users_from_history",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
-from edgerec.models.prefix import check_sizes
+from edgerec.errors import TableError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
 
 if TYPE_CHECKING:
@@ -19,9 +18,44 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 """State from which a trainer resumes after a kill, as plain arrays: no pickle."""
+
+
+def join_states(parts: Mapping[str, State]) -> State:
+    """Return the states of named parts as one state."""
+    return {f"{part}.{name}": array for part, state in parts.items() for name, array in state.items()}
+
+
+def state_of_part(state: State, part: str) -> State:
+    """Return the state of a part of those that `join_states` joined; empty if it is not among them."""
+    return {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
+
+
 SCORER_PREFIX = "scorer_"
 """Prefix of a scorer's array names among others."""
 _UNTRUNCATED_PREFIX = "uncut_"  # as checkpoints store it
+
+
+def check_sizes(sizes: NDArray[np.int64] | None, n: int, d: int, side: str) -> None:
+    """Raise TableError unless `sizes` is None or (n,) values in 1..d; `side` is for the message."""
+    if sizes is None:
+        return
+    if sizes.shape != (n,):
+        raise TableError(f"{side} sizes have shape {sizes.shape}; the table's {n} rows need ({n},)")
+    if n and (sizes.min() < 1 or sizes.max() > d):
+        raise TableError(f"{side} sizes run from {sizes.min()} to {sizes.max()}; they must lie in 1..{d}")
+
+
+def prefix_mask(sizes: NDArray[np.int64], d: int) -> NDArray[np.bool_]:
+    """Return (n, d) bool: True if dimension j of row n is one of its first sizes[n]."""
+    mask: NDArray[np.bool_] = np.arange(d) < sizes[:, None]
+    return mask
+
+
+def cut(table: NDArray[np.float32], sizes: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """Return a copy of `table` (n, d) with the values past each row's size set to zero."""
+    if sizes is None:
+        return table.copy()
+    return np.where(prefix_mask(sizes, table.shape[1]), table, np.float32(0))
 
 
 @dataclass(frozen=True)
@@ -107,12 +141,6 @@ def users_from_history(
     return np.asarray(history.matrix() @ (weights[:, None] * items), np.float32)
 
 
-def check_cpu(backbone: str, device: str) -> None:
-    """Raise UnsupportedError for a device other than the CPU, for a backbone that trains on the CPU alone."""
-    if device != "cpu":
-        raise UnsupportedError(f"{backbone} runs on the CPU only, not on {device!r}; leave the device out")
-
-
 class Trainer(Protocol):
     """One fit in progress. Bit-reproducible for a seed on CPU with one thread."""
 
@@ -139,6 +167,8 @@ class Backbone(Protocol):
     Attributes:
         name: name on the command line.
         config: frozen dataclass of its settings; every field has a default and is documented.
+        trainer_class: called with train, sizes, config, seed and threads, and with the device if it has others.
+        cpu_only: True if it trains on the CPU alone.
         user_table: False if a user's vector is computed from its history.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
@@ -146,7 +176,9 @@ class Backbone(Protocol):
 
     name: ClassVar[str]
     config: ClassVar[type[Any]]
-    user_table: ClassVar[bool]
+    trainer_class: ClassVar[Callable[..., Trainer]]
+    cpu_only: ClassVar[bool] = True
+    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int]
     patience: ClassVar[int]
 
@@ -164,8 +196,20 @@ class Backbone(Protocol):
         threads: int | None = None,
         device: str = "cpu",
     ) -> Trainer:
-        """Start a fit of `train` within `sizes`."""
-        ...
+        """Start a fit of `train` within `sizes`; settings that are None in `config` take the class's defaults.
+
+        With `threads` None, sparse products use one thread a core and torch uses one.
+
+        Raises:
+            UnsupportedError: a device that it does not train on, or sizes for users who have no table.
+            TableError: sizes that do not fit the rows.
+        """
+        if self.cpu_only and device != "cpu":
+            raise UnsupportedError(f"{self.name} runs on the CPU only, not on {device!r}; leave the device out")
+        if not self.user_table and sizes.users is not None:
+            raise UnsupportedError(f"{self.name} has no user table, so users take no sizes: give SizePlan(users=None)")
+        sizes.check(train)
+        return self.trainer_class(train, sizes, config, seed, threads, *(() if self.cpu_only else (device,)))
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

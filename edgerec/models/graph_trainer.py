@@ -1,9 +1,14 @@
-"""The shared trainer of LightGCN and NGCF: a table of ego rows, from which each step computes the scoring rows."""
+"""The shared trainer of LightGCN and NGCF: a table of ego rows, from which each step computes the scoring rows.
+
+Rows propagate over the user-item graph by sparse products on threads; their gradient is the same products.
+"""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,44 +19,28 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.adam import adam_state, restore_adam
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu
-from edgerec.models.encoder import Encoded
-from edgerec.models.fitted_encoder import fit_linear
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
+from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
-from edgerec.models.prefix import prefix_mask
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
+    import scipy.sparse
     import torch
+    from torch.autograd import Function
 else:
     torch = require("torch", "train")
+    Function = torch.autograd.Function
 
+_BLOCKS_A_THREAD = 4
+"""Blocks a thread. With one, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
 _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": ("svd", "normal")}
 
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Settings that the trainers over the graph share; each documents their effect.
-
-    Attributes:
-        layers: number of products with the graph.
-        loss: 'softmax', or 'bpr'.
-        mask_at: where rows are truncated to their sizes: 'output' truncates the scoring rows in training, so that the
-            bundle holds the rows as trained; 'ego' truncates the rows before propagation, and the output afterwards.
-        lr: Adam's first step size.
-        horizon: epochs over which the step size falls linearly to a hundredth of `lr`, where it stays.
-        users: users in a step of the softmax, each with all its interactions; fewer where an epoch would have
-            under 8 steps, for `batch` as well.
-        negatives: items drawn for a step of the softmax, shared by its users.
-        popular: share of the negatives, 0 to 1, that the root of an item's popularity draws, with a correction.
-        temperature: divisor of the scores in the softmax.
-        batch: interactions in a step of BPR.
-        l2: weight decay on the ego rows that a step touches, by interaction.
-        start: 'svd' starts from the graph's leading singular vectors, 'normal' from noise.
-        std: root mean square of the initial values.
-    """
+    """Settings that the trainers over the graph share; `LightGCNConfig` documents them."""
 
     backbone: ClassVar[str] = "graph"
 
@@ -83,6 +72,91 @@ class GraphConfig:
                 f"{self.backbone} takes a share of popular negatives from 0 to 1, got {self.popular}"
             )
 
+    def ranking(self) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
+        """Return the ranking loss of scoring rows and a batch."""
+        return bpr if self.loss == "bpr" else partial(softmax, temperature=self.temperature)
+
+    def batches(self, train: Interactions, generator: torch.Generator) -> Iterator[Batch]:
+        """Return the batches of an epoch over the interactions of `train`."""
+        if self.loss == "bpr":
+            return by_interaction(train, self.batch, generator)
+        return by_user(train, self.users, self.negatives, generator, self.popular)
+
+    def lr_at(self, epoch: int) -> float:
+        """Return the step size of an epoch, counted from 0."""
+        return self.lr * max(1 - epoch / self.horizon, 0.01)
+
+
+def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any]:
+    """Return D^-1/2 A D^-1/2 of the graph A of interactions between users and items, D its degrees.
+
+    LightGCN, section 3.1.3 (He et al. 2020, arXiv 2002.02126).
+
+    Returns:
+        (n, n) float32 with int32 indices, n = n_users + n_items, users first. A row without an interaction is zero.
+    """
+    sparse = require("scipy.sparse", "train")
+    degrees = np.maximum(np.concatenate([train.user_counts(), train.item_counts()]), 1)
+    scale = np.sqrt(1 / degrees).astype(np.float32)
+    matrix = train.matrix()
+    graph: scipy.sparse.csr_array[Any, Any] = sparse.csr_array(
+        sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
+    )
+    graph.data *= np.repeat(scale, np.diff(graph.indptr)) * scale[graph.indices]
+    # int64 indices make a product 1.7 times as slow.
+    graph.indptr, graph.indices = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
+    return graph
+
+
+class Propagation:
+    """The map E -> (E + A E + ... + A^L E) / (L + 1) for a symmetric sparse A: LightGCN's layers with equal weights.
+
+    Threads share a product by blocks of rows with about equally many non-zeros; scipy releases the GIL. One thread sums
+    a row in a fixed order, so that the bits do not depend on the number of threads.
+    """
+
+    def __init__(self, graph: scipy.sparse.csr_array[Any, Any], layers: int, threads: int | None = None) -> None:
+        """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core."""
+        self._layers = layers
+        self._threads = threads or os.cpu_count() or 1
+        parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
+        cuts = np.searchsorted(graph.indptr, np.linspace(0, graph.nnz, parts + 1)[1:-1]).tolist()
+        self._blocks = [graph[start:stop] for start, stop in zip([0, *cuts], [*cuts, graph.shape[0]], strict=True)]
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the mean over the layers of `values` (n, d) as a new array."""
+        total, layer = values.copy(), values
+        for _ in range(self._layers):
+            layer = self._product(layer)
+            total += layer
+        total /= self._layers + 1
+        return total
+
+    def differentiable(self, values: torch.Tensor) -> torch.Tensor:
+        """Propagate values (n, d) on the CPU, with a gradient.
+
+        A and its polynomial are symmetric, so that the gradient of a propagation is the propagation of the gradient.
+        """
+        result: torch.Tensor = _Propagate.apply(values, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def _product(self, values: NDArray[Any]) -> NDArray[Any]:
+        if len(self._blocks) == 1:
+            return np.asarray(self._blocks[0] @ values)
+        with ThreadPoolExecutor(self._threads) as pool:
+            return np.concatenate(list(pool.map(lambda block: block @ values, self._blocks)))
+
+
+class _Propagate(Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, propagation: Propagation) -> torch.Tensor:
+        ctx.propagation = propagation
+        return torch.from_numpy(propagation(values.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return torch.from_numpy(ctx.propagation(gradients[0].contiguous().numpy())), None
+
 
 class GraphTrainer(ABC):
     """Trains ego rows, users first; score(u, i) is the dot product of two rows of `_output`.
@@ -100,12 +174,12 @@ class GraphTrainer(ABC):
         threads: int | None,
     ) -> None:
         """Start a fit; `sizes` are those of the scoring rows, `ego_sizes` those of their ego rows."""
-        self._train, self._config, self._threads = train, config, threads
+        self._train, self._positives, self._config, self._threads = train, train, config, threads
         self._generator = torch.Generator().manual_seed(seed)
         self._mask, self._ego_mask = _mask(train, sizes), None
         if config.mask_at == "ego":
             self._ego_mask = _mask(train, ego_sizes)
-        self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
+        self._ranking = config.ranking()
         d = ego_sizes.d
         start = singular_vectors(train, d, seed) if config.start == "svd" else self._noise(d)
         start *= config.std / max(float(np.sqrt(np.square(start).mean())), 1e-12)
@@ -129,9 +203,8 @@ class GraphTrainer(ABC):
         With masks on the ego rows, "kept" is the share of the propagated tables' squared norm that remains after they
         are truncated to their sizes.
         """
-        config = self._config
         for group in self._optimizer.param_groups:
-            group["lr"] = config.lr * max(1 - self._epochs / config.horizon, 0.01)
+            group["lr"] = self._config.lr_at(self._epochs)
         total, n = torch.zeros(()), 0
         with torch_threads(self._threads):
             for batch in self.batches():
@@ -143,10 +216,7 @@ class GraphTrainer(ABC):
 
     def batches(self) -> Iterator[Batch]:
         """Return the batches of the next epoch."""
-        config = self._config
-        if config.loss == "bpr":
-            return by_interaction(self._train, config.batch, self._generator)
-        return by_user(self._train, config.users, config.negatives, self._generator, config.popular)
+        return self._config.batches(self._positives, self._generator)
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Make one step of Adam on everything trained; return the ranking loss before it."""
@@ -214,30 +284,8 @@ class GraphTrainer(ABC):
 class GraphBackbone(Backbone):
     """Base class of backbones with a `GraphTrainer`; subclasses set name, config and trainer."""
 
-    user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 100
     patience: ClassVar[int] = 15
-    trainer_class: ClassVar[Callable[..., GraphTrainer]]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: Any,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> GraphTrainer:
-        """Start a fit. With `threads` None, sparse products use one thread a core and torch uses one.
-
-        Raises:
-            UnsupportedError: a device other than the CPU.
-            TableError: sizes that do not fit the rows.
-        """
-        check_cpu(self.name, device)
-        sizes.check(train)
-        return self.trainer_class(train, sizes, config, seed, threads)
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
         """Return a linear encoder, fitted to the users' vectors."""

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.models.base import SizePlan
-from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
-from edgerec.models.graph_trainer import singular_vectors as singular_vectors
-from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer, Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +57,22 @@ class LightGCNTrainer(GraphTrainer):
     """
 
     def __init__(
-        self, train: Interactions, sizes: SizePlan, config: LightGCNConfig, seed: int, threads: int | None
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: LightGCNConfig,
+        seed: int,
+        threads: int | None,
+        *,
+        positives: Interactions | None = None,
     ) -> None:
+        """Start a fit; with `positives`, batches have these interactions alone, and the graph all of `train`."""
         super().__init__(train, sizes, sizes, config, seed, threads)
+        self._positives = train if positives is None else positives
         self._propagation = Propagation(normalised_adjacency(train), config.layers, threads)
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
-        return propagate(ego, self._propagation)
+        return self._propagation.differentiable(ego)
 
 
 class LightGCN(GraphBackbone):

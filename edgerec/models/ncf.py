@@ -152,7 +152,7 @@ class NCF(MF):
     name: ClassVar[str] = "ncf"
     config: ClassVar[type[Any]] = NCFConfig
     max_epochs: ClassVar[int] = 40
-    trainer_class: ClassVar[type[MFTrainer]] = NCFTrainer
+    trainer_class = NCFTrainer
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> None:
         """Return None: no encoder of histories is known for the network."""

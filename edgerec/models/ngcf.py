@@ -14,8 +14,7 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import SizePlan
-from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
-from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer, Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +31,7 @@ _SLOPE = 0.2
 
 @dataclass(frozen=True)
 class NGCFConfig(GraphConfig):
-    """Settings of NGCF.
+    """Settings of NGCF; others are those of `LightGCNConfig`.
 
     Attributes:
         layers: products with the graph, 3 in the papers. The ego row and the layers share a row's dimensions: on
@@ -129,7 +128,7 @@ def scoring_rows(
 
 def with_neighbours(rows: torch.Tensor, graph: Propagation) -> torch.Tensor:
     """Return (A + I) E of all rows; `graph` returns the mean over one layer, which is half of it."""
-    return 2 * propagate(rows, graph)
+    return 2 * graph.differentiable(rows)
 
 
 def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[LayerWeights]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
-from edgerec.models.prefix import prefix_mask
+from edgerec.models.base import prefix_mask
 
 Floats = NDArray[np.float32]
 

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, check_cpu, users_from_history
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut, users_from_history
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
-from edgerec.models.prefix import cut
-from edgerec.models.settings import check_range
+from edgerec.models.settings import check_ranges
 
 _A_GRID = (0.2, 0.5)
 _B_GRID = (0.2, 0.3, 0.4, 0.5)
@@ -36,8 +34,7 @@ class SVDConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_range("a", self.a, -2, 2)
-        check_range("b", self.b, -2, 2)
+        check_ranges(self, -2, 2, "a", "b")
 
 
 class SVDTrainer:
@@ -48,7 +45,8 @@ class SVDTrainer:
     are ordered by importance.
     """
 
-    def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int) -> None:
+    def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int, threads: int | None) -> None:
+        """Start a fit; `threads` is unused."""
         self._train, self._sizes, self._seed = train, sizes, seed
         self._a, self._b = _fixed(config)
         self._item_degrees = _degrees(train)
@@ -81,6 +79,7 @@ class SVD(Backbone):
 
     name: ClassVar[str] = "svd"
     config: ClassVar[type[Any]] = SVDConfig
+    trainer_class = SVDTrainer
     user_table: ClassVar[bool] = False
     max_epochs: ClassVar[int] = 1
     patience: ClassVar[int] = 1
@@ -90,28 +89,6 @@ class SVD(Backbone):
         grid_a = _A_GRID if config.a is None else (config.a,)
         grid_b = _B_GRID if config.b is None else (config.b,)
         return [replace(config, a=a, b=b) for a, b in product(grid_a, grid_b)]
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: SVDConfig,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> SVDTrainer:
-        """Start a fit; `threads` is unused, and settings that are None in `config` are a = 0.4, b = 0.4.
-
-        Raises:
-            UnsupportedError: sizes for users, who have no table here, or a device other than the CPU.
-            TableError: sizes that do not fit the items.
-        """
-        if sizes.users is not None:
-            raise UnsupportedError("svd has no user table, so users take no sizes: give SizePlan(users=None)")
-        check_cpu(self.name, device)
-        sizes.check(train)
-        return SVDTrainer(train, sizes, config, seed)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None

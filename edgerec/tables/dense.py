@@ -25,6 +25,7 @@ class DenseTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return len(self.values)
 
     @property

@@ -61,6 +61,7 @@ class PrefixTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.row_sizes.size
 
     @property

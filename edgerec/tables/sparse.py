@@ -56,6 +56,7 @@ class SparseTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.pointers.size - 1
 
     @property

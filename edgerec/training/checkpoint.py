@@ -1,4 +1,4 @@
-"""Checkpoints, from which a fit resumes after a kill, each one file that is either complete or absent."""
+"""Checkpoints, from which a fit resumes after a kill, each one file, and the state of a command's output folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError, TableError
-from edgerec.files import atomic_write, remove
+from edgerec.files import atomic_write, remove, remove_leftovers, torn_files
 from edgerec.json_records import parse_json, record
 from edgerec.models import State, Vectors
 from edgerec.tables import load_arrays
@@ -129,3 +129,34 @@ class Checkpoint:
         for path in self.folder.glob("checkpoint*.npz"):
             remove(path)
         shutil.rmtree(self.folder / SEARCH, ignore_errors=True)
+
+
+FolderState = Literal["new", "begun", "done"]
+
+
+def state_of(folder: Path, what: str, *, done: bool, begun: bool, resume: bool, overwrite: bool) -> FolderState:
+    """Return the state of a folder: 'done', 'begun' or 'new'; remove the temporary files of a killed command.
+
+    Args:
+        what: the artefact of the folder, for messages: 'run' or 'stream'.
+        done: True if it holds a finished one.
+        begun: True if it holds an unfinished one.
+        resume: continue from either.
+        overwrite: start from scratch; `resume` has priority for an unfinished one, so that a command with both can be
+            repeated.
+
+    Raises RunError if something would be overwritten without the option.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, and a {what} is a folder; choose another --out")
+    torn = set(torn_files(folder))
+    if folder.is_dir() and not done and not begun and any(path not in torn for path in folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no {what}; choose another --out")
+    if done and not (resume or overwrite):
+        raise RunError(f"{folder} holds a finished {what}; choose another --out, or --overwrite it")
+    if begun and not (resume or overwrite):
+        raise RunError(f"{folder} holds an unfinished {what}; continue with --resume, or start again with --overwrite")
+    remove_leftovers(folder)
+    if begun and resume:
+        return "begun"
+    return "done" if done and not overwrite else "new"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from edgerec.cli.app import group
 from edgerec.errors import BenchError
 from edgerec_bench import Result, Settings, bench_all, compare, write_results
-from edgerec_bench.comparison.changes import (
+from edgerec_bench.comparison import (
     AGREE,
     SAME,
     UNSTABLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgerec_bench.result.process import Sustained, Window
 from edgerec_bench.result.result import SCENARIOS
 from edgerec_devices import Local
 from edgerec_devices.agent import counters, isolated
-from edgerec_devices.agent.counters import Energy, faults_since, instruction_counter, page_faults
+from edgerec_devices.agent.counters import Energy, Instructions, faults_since, page_faults
 from tests.bench.conftest import EVERYTHING
 from tests.bench.devices import Changed
 
@@ -109,7 +110,7 @@ def test_a_bundle_that_does_not_stay_in_memory_is_told(everything: Result) -> No
 
 
 def test_instructions_are_counted_or_absent() -> None:
-    with instruction_counter() as counter:
+    with closing(Instructions()) as counter:
         few = counter.of(lambda: sum(range(10_000)))
         many = counter.of(lambda: sum(range(1_000_000)))
     if few is None:
@@ -121,7 +122,7 @@ def test_instructions_are_counted_or_absent() -> None:
 
 def test_without_a_counter_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counters, "SYSCALLS", {})
-    with instruction_counter() as counter:
+    with closing(Instructions()) as counter:
         assert counter.of(lambda: None) is None
 
 

@@ -51,5 +51,5 @@ def test_changes_are_written_too(results: list[Result], tmp_path: Path) -> None:
 
 
 def test_other_kinds_have_no_text(results: list[Result]) -> None:
-    with pytest.raises(BenchError, match="--markdown"):
+    with pytest.raises(BenchError, match="--format html"):
         report_text([], "csv")

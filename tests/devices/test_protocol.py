@@ -22,10 +22,8 @@ BUNDLE = str(BUNDLES / "dense-fp32-ials")
         {"task": "bare", "threads": 1},
         {"task": "bundle", "scenarios": ["recommend", "score", "lookup", "history"]},
         {"task": "bundle", "scenarios": ["load", "sustained", "offline"], "sustained_seconds": 0.1},
-        {"task": "graphs", "graphs": ["recommend", "score", "similar"]},
-        {"task": "profile"},
     ],
-    ids=["bare", "bundle", "apart", "graphs", "profile"],
+    ids=["bare", "bundle", "apart"],
 )
 def test_the_answers_of_this_machine_follow_the_protocol(request_: dict[str, Any]) -> None:
     assert CheckedLocal().run({**QUICK, "bundle": BUNDLE, **request_})

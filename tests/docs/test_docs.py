@@ -17,6 +17,7 @@ from bench.experiments.compact import cells as compact_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
+from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
@@ -32,8 +33,7 @@ from edgerec_bench import Result
 from edgerec_bench.reproduce import shown as reproduced
 from edgerec_bench.result.file import read_results
 from edgerec_bench.result.process import INSTRUCTIONS
-from edgerec_bench.result.scale import ScaleResult
-from edgerec_bench.result.scale_table import SHORT, scale_rows
+from edgerec_bench.result.scale import ScaleResult, scale_rows
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parents[2]

@@ -45,7 +45,12 @@ def listed() -> dict[str, str]:
 
 
 FIGURES = listed()
-RECORDED = [name for name, command in FIGURES.items() if command.startswith("python -m bench.experiments.")]
+RECORDED = [
+    name
+    for name, command in FIGURES.items()
+    if command.startswith("python -m bench.experiments.") and " bench.experiments.scale " not in command
+]
+"""Figures that the harness records; a comparison at scale writes results."""
 
 
 def commands_in(path: Path) -> list[str]:
@@ -61,7 +66,7 @@ def today(command: str) -> str:
         command = command.replace(before, now)
     found = re.match(r"python -m edgerec_bench\.(\w+)", command)
     module = found and MODULES.get(found[1], found[1])
-    if found and (EXPERIMENTS / f"{module}.py").exists():
+    if found and module and any((EXPERIMENTS / path).exists() for path in (f"{module}.py", module)):
         return command.replace(f"edgerec_bench.{found[1]}", f"bench.experiments.{module}", 1)
     return command
 
@@ -137,7 +142,7 @@ def test_what_a_reproduction_types_is_what_its_record_will_say() -> None:
         ("bench.experiments.no_users", ["--data", "no-such"], "no-such"),
         ("bench.experiments.sparse_quality", ["--data", "no-such", "--out", "never.json"], "no-such"),
         ("bench.experiments.sparse_training", ["ablation", "--data", "no-such"], "no-such"),
-        ("edgerec_bench.scale.__main__", ["--growth", "--profile", "mixed int8"], "give one of them"),
+        ("bench.experiments.scale.__main__", ["--growth", "--profile", "mixed int8"], "give one of them"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

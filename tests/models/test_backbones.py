@@ -11,7 +11,7 @@ import pytest
 from edgerec.data import Interactions
 from edgerec.errors import TableError, UnsupportedError
 from edgerec.models import BACKBONES, Backbone, SizePlan, Trainer, Vectors, backbone
-from edgerec.models.prefix import prefix_mask
+from edgerec.models.base import prefix_mask
 
 
 @pytest.fixture(params=BACKBONES)

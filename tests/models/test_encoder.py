@@ -10,8 +10,7 @@ import pytest
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
 from edgerec.models import BACKBONES, SizePlan, Vectors, backbone, users_from_history
-from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder, encoder_from
-from edgerec.models.fitted_encoder import fit_linear
+from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder, encoder_from, fit_linear
 
 
 def planted(data: Interactions, seed: int = 0) -> tuple[Vectors, LinearEncoder]:
@@ -38,8 +37,8 @@ def test_users_are_judged_by_fits_that_did_not_see_them(
     random_data: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One user's vector is spoilt: what the others' fit makes of that user's history stays as it was."""
-    monkeypatch.setattr("edgerec.models.fitted_encoder._EXPONENTS", (0.25,))
-    monkeypatch.setattr("edgerec.models.fitted_encoder._RIDGES", (1e-3,))
+    monkeypatch.setattr("edgerec.models.encoder._EXPONENTS", (0.25,))
+    monkeypatch.setattr("edgerec.models.encoder._RIDGES", (1e-3,))
     vectors, _ = planted(random_data)
     before = fit_linear(vectors, random_data).users[13]
     users = vectors.users.copy()

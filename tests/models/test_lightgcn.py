@@ -12,10 +12,10 @@ import torch
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models import SizePlan, losses
+from edgerec.models.base import prefix_mask
+from edgerec.models.graph_trainer import Propagation, normalised_adjacency
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
-from edgerec.models.prefix import prefix_mask
-from edgerec.models.propagation import Propagation, normalised_adjacency, propagate
 
 TINY = Interactions.from_pairs([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, 3])
 
@@ -60,7 +60,7 @@ def test_an_item_that_nobody_took_keeps_only_its_own_share() -> None:
 def test_the_gradient_of_a_propagation_is_that_of_finite_differences() -> None:
     graph = normalised_adjacency(TINY).astype(np.float64)
     values = torch.randn(7, 3, dtype=torch.float64, generator=generator(), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda rows: propagate(rows, Propagation(graph, 3, 2)), [values])
+    assert torch.autograd.gradcheck(Propagation(graph, 3, 2).differentiable, [values])
 
 
 @pytest.mark.parametrize("mask_at", ["output", "ego"])

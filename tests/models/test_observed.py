@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgerec.data import Interactions
 from edgerec.models import observed
-from edgerec.models.observed import Observed
+from edgerec.models.mf import Observed
 
 
 def drawn(n_users: int, n_items: int, n: int, seed: int = 0) -> Interactions:

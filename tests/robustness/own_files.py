@@ -326,9 +326,9 @@ def make(folder: Path) -> None:
         Path("scale.json").write_text(json.dumps(scale))
         shutil.copy(root / "export" / "edgerec_export" / "calibration.json", "calibration.json")
         for out, steps, more in (("begun", 2, ()), ("stopped", 6, SEARCH)):
-            with mock.patch("edgerec.cli.train._progress_bar", return_value=contextlib.nullcontext(stop_after(steps))):
+            with mock.patch("edgerec.cli.train.step_bar", return_value=contextlib.nullcontext(stop_after(steps))):
                 run(("train", DATA, *SMALL, *more, "--out", out))
-        with mock.patch("edgerec.cli.stream._progress_bar", return_value=contextlib.nullcontext(stop_after(3))):
+        with mock.patch("edgerec.cli.stream.step_bar", return_value=contextlib.nullcontext(stop_after(3))):
             run(("stream", *STREAM, "--out", "broken"))
         edgerec.load_data(DATA)
 

@@ -16,13 +16,21 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NotRequired, TypedDict
 
 from edgerec.api import train_request
 from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError, DataError, EdgeRecError, RunError, reason_of
-from edgerec.files import read_bytes, storage_failure, to_json, write_bytes, write_json
+from edgerec.files import (
+    append_json,
+    drop_torn_line,
+    read_bytes,
+    storage_failure,
+    to_json,
+    whole_lines,
+    write_bytes,
+    write_json,
+)
 from edgerec.json_records import parse_json, record
 from edgerec.measure import evaluate
 from edgerec.outputs import Output, lines_of
@@ -53,7 +61,7 @@ def read_rows(path: Path) -> list[Row]:
         BenchError: the file is damaged, or was written by a newer edgerec; the message names the line.
         StorageError: the file cannot be read.
     """
-    lines = _whole(read_bytes(path)).splitlines()
+    lines = whole_lines(read_bytes(path)).splitlines()
     return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
 
 
@@ -95,17 +103,17 @@ class GridFile:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def add(self, row: Row) -> None:
         """Append a row; it is on disk when this returns. Raises StorageError."""
-        _append(self.path, row)
+        append_json(self.path, row)
         self.rows[row["key"]] = row
 
     def note(self, attempt: dict[str, Any]) -> None:
         """Append an attempt to the timings. Raises StorageError."""
-        _append(self.timings, attempt)
+        append_json(self.timings, attempt)
 
     def sort(self) -> None:
         """Sort the rows of the file by key. Raises StorageError."""
@@ -128,16 +136,6 @@ class GridFile:
         except OSError as error:
             storage_failure(self.timings, error, "write")
         return held
-
-
-def _append(path: Path, value: dict[str, Any]) -> None:
-    try:
-        with path.open("ab") as stream:
-            stream.write(to_json(value, compact=True))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        storage_failure(path, error, "write")
 
 
 def _parsed(path: Path, number: int, line: bytes) -> Row:
@@ -178,25 +176,15 @@ class _Row(TypedDict):
     bundle_bytes: int
 
 
-def _whole(content: bytes) -> bytes:
-    """Return the complete lines, which end with a newline."""
-    return content[: content.rfind(b"\n") + 1]
-
-
 def _drop_torn_line(path: Path, begins: bytes) -> None:
-    """Drop an incomplete last line. Raises BenchError if the file is not ours."""
-    try:
-        if not path.exists():
-            return
-        content = path.read_bytes()
-        whole = _whole(content)
-        torn = content[len(whole) :]
-        if not lines_of(begins)(path) or not (torn.startswith(begins) or begins.startswith(torn)):
-            raise BenchError(f"{path} was not written by 'edgerec grid'; choose another --out")
-        if torn:
-            os.truncate(path, len(whole))
-    except OSError as error:
-        storage_failure(path, error, "repair")
+    """Drop an incomplete last line. Raises BenchError if the file is not ours, StorageError."""
+    if not path.exists():
+        return
+    content = read_bytes(path)
+    torn = content[len(whole_lines(content)) :]
+    if not lines_of(begins)(path) or not (torn.startswith(begins) or begins.startswith(torn)):
+        raise BenchError(f"{path} was not written by 'edgerec grid'; choose another --out")
+    drop_torn_line(path)
 
 
 def run_cell(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, Any]:

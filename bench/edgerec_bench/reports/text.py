@@ -29,10 +29,7 @@ def report_text(results: Sequence[AnyResult], form: str) -> str:
     """
     taken = with_unique_names([result for result in results if isinstance(result, Result)])
     if len(taken) < len(results) or not taken:
-        raise BenchError(
-            "only results of 'edgerec bench' have this form; of others show the page, or "
-            "'python -m edgerec_bench.scale --show FILE --markdown'"
-        )
+        raise BenchError("only results of 'edgerec bench' have this form; show others on the page, with --format html")
     return {"markdown": _markdown_report, "csv": _csv_report}[form](taken)
 
 

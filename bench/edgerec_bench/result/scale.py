@@ -1,16 +1,17 @@
-"""The result of the comparison at scale: contenders for the same work, and the targets that they meet or miss."""
+"""The result of the comparison at scale, contenders for the same work; its tables, notes and warnings as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from edgerec.budget import format_bytes
 from edgerec.json_records import checked
-from edgerec_bench.result.figures import Measured
+from edgerec_bench.result.figures import CONTESTED, UNSTEADY, Measured
+from edgerec_bench.result.side_by_side import milliseconds
 
 FORMAT, VERSION = "edgerec.scale", 2
 
@@ -123,7 +124,7 @@ class ScaleResult:
         return median(self.ratios(contender))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a result on disk has them; targets and ratios are for its readers and never parsed."""
+        """Return the fields as a result on disk has them; ratios and shares are for its readers and never parsed."""
         plain = {name: getattr(self, name) for name in ("items", "dimensions", "users")}
         facts = {"kept": self.densities, "settings": self.settings, "device": self.device}
         times = {name: getattr(self, name) for name in ("started", "finished", "command")}
@@ -138,7 +139,6 @@ class ScaleResult:
             **facts,
             "contenders": listed,
             "left_out": [list(pair) for pair in self.left_out],
-            "targets": [target.to_json() for target in targets(self)],
             **times,
         }
 
@@ -165,102 +165,99 @@ class ScaleResult:
         )
 
 
-SHAPE = (1_000_000, 64)
-FIXED_BYTES = 4_000_000
-LOAD_MS = 50.0
-CANDIDATES = 1000
-SCORE_MS = {"mixed": 0.3}
-OTHER_SCORE_MS = 0.9
-GRAPH_BYTES = 15_000_000
-
-
-@dataclass(frozen=True)
-class Promise:
-    """The targets of one contender.
-
-    Attributes:
-        faster: minimum speed relative to the plain dense export with default options.
-        share: maximum share of the dense fp32 tables, in bytes without ids and norms.
-        bundles, per_item: peak memory is at most `bundles` times the bundle, plus `per_item` bytes per item, plus 4 MB.
-    """
-
-    faster: float
-    share: float
-    bundles: int
-    per_item: int
-
-    def peak(self, one: Contender, items: int) -> int:
-        """Return the maximum peak memory above a bare session, in bytes, with one graph open."""
-        return self.bundles * one.nbytes + self.per_item * items + FIXED_BYTES
-
-
-PROMISES = {
-    "EdgeRec mixed fp32": Promise(12, 0.104, 1, 10),
-    "EdgeRec mixed int8": Promise(18, 0.028, 1, 14),
-    "EdgeRec ell int8": Promise(1.8, 0.06, 3, 10),
-    "EdgeRec csc int8": Promise(5, 0.08, 2, 10),
+_CELLS: dict[str, Callable[[ScaleResult, Contender], str]] = {
+    "": lambda result, one: one.name,
+    "p50 ms": lambda result, one: f"{one.measured.latency():.2f}",
+    "ms a call": lambda result, one: milliseconds(one.measured.latency()),
+    "times faster": lambda result, one: short_ratio(result.faster(one)),
+    "by round": lambda result, one: f"{short_ratio(min(result.ratios(one)))} to {short_ratio(max(result.ratios(one)))}",
+    "score 1": lambda result, one: short_ms(one.score_ms(1)),
+    "score 50": lambda result, one: short_ms(one.score_ms(50)),
+    "score 1000": lambda result, one: short_ms(one.score_ms(1000)),
+    "load ms": lambda result, one: _once(one.measured.load_ms),
+    "verify ms": lambda result, one: _once(one.measured.verify_ms),
+    "bytes": lambda result, one: format_bytes(one.nbytes),
+    "of dense": lambda result, one: f"{result.share(one):.1%}",
+    "peak memory": lambda result, one: _bytes(one.peak),
+    "a graph more": lambda result, one: _bytes(one.a_graph),
+    "same top 20": lambda result, one: f"{one.same_top:.1%}",
+    "built with": lambda result, one: ", ".join(
+        str(value) if name in ("version", "tool") else f"{name} {value}" for name, value in one.built_with.items()
+    ),
 }
+COLUMNS = tuple(name for name in _CELLS if name != "ms a call")
+"""All columns with milliseconds to two decimals."""
+SPEED = ("", "p50 ms", "times faster", "by round", "bytes", "of dense", "peak memory", "same top 20")
+MORE = ("", "score 1", "score 50", "score 1000", "load ms", "verify ms", "a graph more", "built with")
+"""The columns in two tables, for the report page and a terminal."""
+
+NOTES = (
+    "Milliseconds are medians over fresh processes. Times faster is the ratio of the first row's p50 to the "
+    "contender's in the same round, the median over the rounds; the range over the rounds follows.",
+    "Of dense: bytes, without raw ids and the norms of the 'similar' graph, as a share of both tables in fp32. "
+    "Bundles and plain models contain the users, other libraries do not.",
+    "Peak memory is VmHWM above a bare onnxruntime session with one graph open; for other libraries above a process "
+    "that imported them. A graph more: the largest growth of proportional memory (Pss) from recommend to score to "
+    "similar, each opened and called in one process.",
+    "Bundles take k and exclude (20 random items per call) as inputs; plain models and other libraries exclude "
+    "nothing, which favours them. Files are in the page cache.",
+    "Score: milliseconds per call by number of candidates. csc is measured with 10 %-dense user vectors, ell with "
+    "dense ones. Quantised and approximate contenders report the share of their answers that is among numpy's best 20.",
+)
 
 
-@dataclass(frozen=True)
-class Target:
-    """One figure of a contender with its bound.
-
-    Attributes:
-        figure: name of the figure.
-        got, bound: measured value and bound, in milliseconds, bytes, ratios or shares.
-        met: True if the value is within the bound.
-        shown: value and bound as text.
-    """
-
-    contender: str
-    figure: str
-    got: float
-    bound: float
-    met: bool
-    shown: str
-
-    @property
-    def text(self) -> str:
-        """One line: contender, figure, value and bound."""
-        return f"{self.contender}: {self.figure} {self.shown}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return asdict(self)
+def heading(result: ScaleResult) -> str:
+    """Describe the measurement in one line."""
+    settings = result.settings
+    densities = ", ".join(f"{share:.1%} of the values ({name})" for name, share in result.densities.items())
+    return (
+        f"{result.items:,} items x {result.dimensions}, {densities}, "
+        f"{settings['threads']} thread, {settings['rounds']} fresh processes each"
+    )
 
 
-def targets(result: ScaleResult) -> list[Target]:
-    """Return the targets that the result has figures for; none for other numbers of items or dimensions."""
-    if (result.items, result.dimensions) != SHAPE:
-        return []
-    return [target for one in result.contenders if one.kind == "bundle" for target in _of(result, one)]
+def scale_rows(result: ScaleResult, columns: Sequence[str] = COLUMNS) -> list[list[str]]:
+    """Return a table row for each contender; contenders that were left out have only the reason."""
+    rows = [[_CELLS[column](result, one) for column in columns] for one in result.contenders]
+    return rows + [[name, reason, *[""] * (len(columns) - 2)] for name, reason in result.left_out]
 
 
-def _of(result: ScaleResult, one: Contender) -> Iterator[Target]:
-    promise = PROMISES.get(one.name)
-    if promise:
-        times = result.faster(one)
-        shown = f"{times:.1f}, at least {promise.faster:g}"
-        yield Target(one.name, "times faster", times, promise.faster, times >= promise.faster, shown)
-        share = result.share(one)
-        shown = f"{share:.2%}, at most {promise.share:.1%}"
-        yield Target(one.name, "bytes of dense", share, promise.share, share <= promise.share, shown)
-        if one.peak is not None:
-            yield _bytes(one, "peak memory", one.peak, promise.peak(one, result.items))
-        if one.measured.load_ms is not None:
-            yield _at_most(one, "load", one.measured.load_ms, LOAD_MS)
-    score = one.score_ms(CANDIDATES)
-    if score is not None:
-        layout = one.name.split()[1]
-        yield _at_most(one, f"score of {CANDIDATES} candidates", score, SCORE_MS.get(layout, OTHER_SCORE_MS))
-    if one.a_graph is not None:
-        yield _bytes(one, "one more graph", one.a_graph, GRAPH_BYTES)
+def short_ms(value: float | None) -> str:
+    """Format milliseconds, with three decimals below one; None as nothing."""
+    return "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}"
 
 
-def _at_most(one: Contender, figure: str, got: float, bound: float) -> Target:
-    return Target(one.name, figure, got, bound, got <= bound, f"{got:.2f} ms, at most {bound:g}")
+def _once(ms: float | None) -> str:
+    return "" if ms is None else f"{ms:.1f}"
 
 
-def _bytes(one: Contender, figure: str, got: float, bound: float) -> Target:
-    return Target(one.name, figure, got, bound, got <= bound, f"{format_bytes(got)}, at most {format_bytes(bound)}")
+def short_ratio(ratio: float) -> str:
+    """Format a ratio with one decimal, or two digits if it is small."""
+    return f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2g}"
+
+
+def _bytes(count: float | None) -> str:
+    return "" if count is None else format_bytes(count)
+
+
+def scale_warnings(result: ScaleResult) -> list[str]:
+    """Return a sentence for each reason to distrust the figures, with the command to run next."""
+    again = f"measure again with --rounds {max(10, 2 * int(result.settings['rounds']))}"
+    warnings = []
+    taken = 1 - min(one.measured.latency("recommend", "cpu_share") for one in result.contenders)
+    if taken > 1 - CONTESTED:
+        warnings.append(f"other programs took up to {taken:.0%} of the processor; close them and {again}")
+    for one in result.contenders:
+        ratios = result.ratios(one)
+        reasons = [f"fresh processes differ by {one.measured.spread():.0%}"] if one.measured.spread() > UNSTEADY else []
+        if max(ratios) - min(ratios) > UNSTEADY * result.faster(one):
+            reasons.append(f"rounds range from {short_ratio(min(ratios))} to {short_ratio(max(ratios))} times faster")
+        if reasons:
+            warnings.append(f"{one.name}: {', '.join(reasons)}; {again}")
+    return warnings
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a table as Markdown."""
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

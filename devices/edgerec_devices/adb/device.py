@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -62,7 +61,7 @@ class Adb:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Do nothing: no connection stays open."""
 
     def info(self) -> dict[str, Any]:

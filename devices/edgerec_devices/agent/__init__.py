@@ -6,12 +6,7 @@ protocol.schema.json specifies every field of both, for this agent and the other
     {"task": "bundle", "bundle": FOLDER, "scenarios": ["recommend", "score", "lookup", "history"], "calls": 200,
      "seconds": 1, "k": 20, "exclude": 20, "history": 20, "candidates": [50, 1000], "threads": 1, "seed": 0,
      "ask": [USER, ...], "sustained_seconds": 120}
-    {"task": "plain", "model": FILE.onnx, "users": 1000, "prepack": true, "calls": ..., "seconds": ..., "threads": 1,
-     "seed": 0, "ask": [ROW, ...]}
     {"task": "bare", "threads": 1}
-    {"task": "graphs", "bundle": FOLDER, "graphs": ["recommend", "score", "similar"], "calls": 5, "k": 20,
-     "exclude": 20, "history": 20, "threads": 1, "seed": 0}
-    {"task": "profile", "bundle": FOLDER, "calls": 20, "k": 20, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
 
 The scenarios "load", "sustained" and "offline" each come in a request of their own. Agents in other languages answer
 "bundle" and "bare" with the same fields; a scenario's answer may be {"first_ns": ..., "times_ns": [...]}, the time of

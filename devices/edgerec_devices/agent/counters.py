@@ -8,8 +8,8 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ ENABLE, DISABLE = 0x2400, 0x2401
 class Instructions:
     """A counter of the user-space instructions of this process and of threads that it starts later.
 
-    Open it before the sessions, so that it counts their threads.
+    Open it before the sessions, so that it counts their threads, with `contextlib.closing`.
     """
 
     def __init__(self) -> None:
@@ -59,16 +59,6 @@ class Instructions:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-
-
-@contextmanager
-def instruction_counter() -> Iterator[Instructions]:
-    """Open a counter for the length of a block."""
-    counter = Instructions()
-    try:
-        yield counter
-    finally:
-        counter.close()
 
 
 def _open_counter() -> int | None:

@@ -1,28 +1,17 @@
-"""The agent's tasks: measure a bundle, a plain ONNX model, single graphs, a profile, or a bare session."""
+"""The agent's tasks: measure a bundle, or a bare session."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import closing
 from typing import Any
-
-import numpy as np
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle, onnxruntime
-from edgerec_devices.agent.clock import Limits, time_calls, timed, yardstick_ms
-from edgerec_devices.agent.counters import (
-    Instructions,
-    bare,
-    faults_since,
-    instruction_counter,
-    memory_figures,
-    page_faults,
-)
+from edgerec_devices.agent.clock import Limits, timed, yardstick_ms
+from edgerec_devices.agent.counters import Instructions, bare, faults_since, memory_figures, page_faults
 from edgerec_devices.agent.isolated import ISOLATED
-from edgerec_devices.agent.profile import profile_bundle
-from edgerec_devices.agent.scenarios import DEFAULT, Feed, Measurements, OpenBundle, Questions, graph_caller
+from edgerec_devices.agent.scenarios import DEFAULT, Measurements, OpenBundle, Questions
 
 Request = dict[str, Any]
 
@@ -54,7 +43,7 @@ def measure_bundle(request: Request) -> dict[str, Any]:
         alone |= ISOLATED[name](request)
     if wanted and set(wanted) <= set(ISOLATED):
         return alone
-    with instruction_counter() as counter:
+    with closing(Instructions()) as counter:
         return {**_measure(request, [name for name in wanted if name not in ISOLATED], counter), **alone}
 
 
@@ -91,57 +80,9 @@ def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> 
     }
 
 
-def measure_plain(request: Request) -> dict[str, Any]:
-    """Measure a self-contained ONNX file: input user int64 [1], first output items [1, k]."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = int(request["threads"])
-    options.log_severity_level = 3
-    if not request["prepack"]:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-    model, providers = request["model"], ["CPUExecutionProvider"]
-    session, load_ms = timed(lambda: ort.InferenceSession(model, options, providers=providers))
-    numbers, n_users = random.Random(request["seed"]), int(request["users"])
-    recommend = time_calls(
-        lambda: {"user": np.array([numbers.randrange(n_users)], np.int64)},
-        lambda feed: session.run(None, feed),
-        Limits(int(request["calls"]), float(request["seconds"])),
-    )
-    memory = memory_figures()
-    answers = [session.run(None, {"user": np.array([user], np.int64)})[0][0].tolist() for user in request["ask"]]
-    return {"load_ms": load_ms, "memory": memory, "scenarios": {"recommend": recommend}, "answers": answers}
-
-
-def open_graphs(request: Request) -> dict[str, Any]:
-    """Open the graphs of a bundle one after the other in this process, and call each.
-
-    Returns:
-        {"graphs": {name: memory after its calls}} in KiB, in the order of request['graphs']; graphs that the bundle
-        does not have are left out.
-    """
-    onnxruntime()
-    bundle = Bundle(request["bundle"], verify=False, threads=int(request["threads"]))
-    questions = Questions(bundle, request)
-    ask: dict[str, Callable[[], Feed]] = {
-        "recommend": questions.rows,
-        "score": partial(questions.candidates, 1000),
-        "similar": questions.item,
-    }
-    seen: dict[str, dict[str, int]] = {}
-    for name in filter(bundle.has_graph, request["graphs"]):
-        call = graph_caller(bundle, name)
-        for _ in range(int(request["calls"])):
-            call(ask[name]())
-        seen[name] = memory_figures()
-    return {"graphs": seen}
-
-
 Task = Callable[[Request], dict[str, Any]]
 """A function from a request to its answer."""
 TASKS: dict[str, Task] = {
     "bundle": measure_bundle,
-    "plain": measure_plain,
     "bare": bare,
-    "graphs": open_graphs,
-    "profile": profile_bundle,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import platform
+import re
 import shutil
 import subprocess
 import zipfile
@@ -168,54 +169,19 @@ COMPILED = (
 )
 """Imports that the first start compiles: later starts discard what they write."""
 
-INIT = f"""#!/bin/busybox sh
-b=/bin/busybox
-$b mkdir -p /proc /sys /dev
-$b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
-for m in {" ".join(Path(name).name for name in MODULES)}; do $b insmod /modules/$m.ko; done
-n=0; while [ ! -b /dev/vda ] && [ $n -lt 100 ]; do $b sleep 0.05; n=$((n+1)); done
-$b mount -t ext4 -o rw,noatime /dev/vda /disk
-$b ip link set lo up; $b ip link set eth0 up; $b ip addr add 10.0.2.15/24 dev eth0
-for d in proc sys dev; do $b mount --move /$d /disk/$d; done
-exec $b switch_root /disk /sbin/start
-"""
-START = f"""#!/bin/sh
-b=/bin/busybox
-mkdir -p /dev/pts /dev/shm
-$b mount -t devpts devpts /dev/pts; $b mount -t tmpfs tmpfs /tmp; $b mount -t tmpfs tmpfs /run; mkdir -p /run/sshd
-$b hostname arm64
-if $b grep -q {FIRST} /proc/cmdline; then
-    python=$(echo /home/{USER}/.cache/edgerec/environments/*/bin/python)
-    ORT_DISABLE_TELEMETRY=1 $python -I -c '{COMPILED}' 2> /dev/console && echo {PREPARED} > /dev/console
-    cd /; sync; $b mount -o remount,ro /; $b poweroff -f
-fi
-echo 0 > /proc/sys/kernel/randomize_va_space  # addresses decide how often cache lines collide
-/usr/sbin/sshd -f /etc/ssh/sshd_config -E /dev/console
-# It goes to the background before it listens.
-until $b grep -q ':0016 .* 0A ' /proc/net/tcp; do $b sleep 0.02; done
-echo {READY} > /dev/console
-# Like systemd-oomd: what keeps the machine reading the same pages again and again is killed for its memory.
-while sleep 2; do
-    {{ read -r _; read -r _ stalled _; }} < /proc/pressure/memory
-    stalled=${{stalled#avg10=}}
-    [ "${{stalled%.*}}" -lt {MOST_STALLED} ] && continue
-    for process in /proc/[0-9]*; do
-        read -r first < $process/oom_score_adj && [ "$first" = 1000 ] && echo "{OUT_OF_MEMORY}" > /dev/console &&
-            kill -9 "${{process#/proc/}}"
-    done
-done 2> /dev/null
-"""
-SSHD = f"""Port 22
-HostKey /etc/ssh/host
-AllowUsers {USER}
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-StrictModes no
-UseDNS no
-# The clock leaps while the machine is idle.
-LoginGraceTime 0
-"""
+
+GUEST = Path(__file__).parent / "guest"
+"""The emulated machine's own scripts and settings, with names of constants between @."""
+
+
+def guest_file(name: str) -> str:
+    """Return a file of the emulated machine with the values of its constants."""
+    values = {
+        "MODULES": " ".join(Path(name).name for name in MODULES),
+        **{"FIRST": FIRST, "USER": USER, "COMPILED": COMPILED, "PREPARED": PREPARED, "READY": READY},
+        **{"MOST_STALLED": str(MOST_STALLED), "OUT_OF_MEMORY": OUT_OF_MEMORY},
+    }
+    return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], (GUEST / name).read_text())
 
 
 class Image:
@@ -253,8 +219,8 @@ class Image:
             f"{USER}:x:{UID}:{UID}::/home/{USER}:/bin/sh\n",
             "etc/group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
             "etc/shadow": f"root:*:19000:0:99999:7:::\n{USER}:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
-            "etc/ssh/sshd_config": SSHD,
-            "usr/sbin/start": START,
+            "etc/ssh/sshd_config": guest_file("sshd_config"),
+            "usr/sbin/start": guest_file("start"),
         }.items():
             (root / name).write_text(text)
         (root / "usr/sbin/start").chmod(0o755)
@@ -301,7 +267,7 @@ class Image:
         busybox = next(path for path in scratch.rglob("busybox") if path.is_file())
         for place in (initial / "bin" / "busybox", self._root / "usr" / "bin" / "busybox"):
             shutil.copy(busybox, place)
-        (initial / "init").write_text(INIT)
+        (initial / "init").write_text(guest_file("init"))
         (initial / "init").chmod(0o755)
         names = "\n".join(sorted(path.relative_to(initial).as_posix() for path in initial.rglob("*")))
         cpio = ["cpio", "--create", "--format=newc", "--quiet", "--owner=+0:+0"]
@@ -327,4 +293,4 @@ class Image:
 
 def sources() -> Sequence[Path]:
     """Return the source files that determine an image."""
-    return [Path(__file__)]
+    return [Path(__file__), *sorted(GUEST.iterdir())]

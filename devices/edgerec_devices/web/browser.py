@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from edgerec.errors import BenchError
@@ -110,7 +109,7 @@ class Browser:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.server.close()
 
     def info(self) -> dict[str, Any]:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
-from edgerec.models import SizePlan
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models import SizePlan, torch_threads
 
 if TYPE_CHECKING:
     import torch

@@ -21,13 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.base import Job
-from edgerec.methods.search import SearchConfig
-from edgerec.methods.search.evaluator import SizeEvaluator
-from edgerec.methods.search.finalists import retrained, searched_budget
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.base import Job, Method
+from edgerec.methods.search import SearchConfig, SearchHistory, SizeEvaluator, retrained, searched_budget, size_deciles
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.models import SizePlan, check_choice, check_range
+from edgerec.models import SizePlan, check_choice, check_range, check_ranges
 from edgerec.training import FitResult, Step
 
 if TYPE_CHECKING:
@@ -78,10 +75,8 @@ class BETConfig(SearchConfig):
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
         super().__post_init__()
-        check_range("iterations", self.iterations, 1, 1e6)
-        check_range("candidates", self.candidates, 1, 1e6)
+        check_ranges(self, 1, 1e6, "iterations", "candidates", "parallel_actions")
         check_choice("selection", self.selection, ("predictor", "random"))
-        check_range("parallel_actions", self.parallel_actions, 1, 1e6)
         for name in self.strategies():
             check_choice("turns", name, STRATEGIES)
         check_range("updates", self.updates, 0, 1e6)
@@ -103,14 +98,13 @@ VARIANTS: Mapping[str, BETConfig] = {
 (docs/research/searched-sizes.md); and the authors' code where it differs from the paper."""
 
 
-class BET:
+class BET(Method):
     """A budgeted search of sizes over whole tables."""
 
     name: ClassVar[str] = "bet"
     config: ClassVar[type[BETConfig]] = BETConfig
     variants: ClassVar[Mapping[str, BETConfig]] = VARIANTS
     backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: BETConfig) -> FitResult:
         """Search sizes and train the best in full.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.methods.ciess.environment import Environment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
-from edgerec.models import State, check_range
+from edgerec.models import State, check_range, join_states, state_of_part
 
 Sizes = NDArray[np.int64]
 
@@ -106,16 +106,11 @@ class Exploring:
         walk: True if a critic chooses among the sizes of a walk.
         after_critic: add noise to the critic's choice, one number for all rows, as in the authors' code; else to the
             actor's proposal, one a row, as in the paper.
-        shared: noise that rows share (ours), which the search draws and passes to `Agent.choose` as `mean` and `tilt`:
-            a visit changes the sizes of popular rows relative to rare ones by a factor, and those of users relative to
-            items. With independent noise alone, sums over thousands of rows hardly differ between visits, so that no
-            visit is more informative than another.
     """
 
     noise: str = "gauss"
     walk: bool = True
     after_critic: bool = False
-    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,15 +235,12 @@ class Agent:
 
     def state(self) -> State:
         """Return the networks and the replay memory."""
-        parts = {"td3": self._td3.state(), "replay": self.replay.state()}
-        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        return join_states({"td3": self._td3.state(), "replay": self.replay.state()})
 
     def restore(self, state: State) -> None:
         """Continue from `state()` of an agent with the same arguments, to the same result to the bit."""
-        for part, restore in (("td3", self._td3.restore), ("replay", self.replay.restore)):
-            restore(
-                {name.removeprefix(f"{part}."): array for name, array in state.items() if name.startswith(f"{part}.")}
-            )
+        self._td3.restore(state_of_part(state, "td3"))
+        self.replay.restore(state_of_part(state, "replay"))
 
 
 def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:

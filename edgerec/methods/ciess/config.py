@@ -25,11 +25,9 @@ from typing import Any, ClassVar
 
 from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
-from edgerec.methods.base import Job
-from edgerec.methods.search import SearchConfig
-from edgerec.methods.search.finalists import searched_budget
-from edgerec.methods.search.history import VISITS_NAME
-from edgerec.models import check_choice, check_range
+from edgerec.methods.base import Job, Method
+from edgerec.methods.search import VISITS_NAME, SearchConfig, searched_budget
+from edgerec.models import check_choice, check_range, check_ranges
 from edgerec.training import FitResult
 
 ORIGINS = ("visited", "projected", "proposed", "smoothed")
@@ -65,7 +63,9 @@ class CIESSConfig(SearchConfig):
         walk: True if the critic chooses among the sizes of a random walk; False is the paper's ablation.
         noise: 'gauss', 'ou' or 'uniform'.
         noise_after_critic: add noise after the critic's choice, one number for all rows, as in the code.
-        shared_noise: add noise that rows share (see `Exploring` in edgerec/methods/ciess/agent.py).
+        shared_noise: add noise that rows share: a visit changes the sizes of popular rows relative to rare
+            ones by a factor, and those of users relative to items (ours). With independent noise alone, sums over
+            thousands of rows hardly differ between visits, so that no visit is more informative than another.
         holdout_reward: measure the observed and the rewarded quality of a row on different halves of the validation
             part. Else agents prefer sizes with which a row was lucky there, and overfit to that part, row by row.
         gamma: discount.
@@ -109,15 +109,11 @@ class CIESSConfig(SearchConfig):
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range, BudgetError for malformed budgets."""
         super().__post_init__()
-        check_range("episodes", self.episodes, 1, 1e6)
-        check_range("iterations", self.iterations, 1, 1e6)
-        check_range("cost", self.cost, 0, 1e6)
-        check_range("updates", self.updates, 0, 1e6)
+        check_ranges(self, 1, 1e6, "episodes", "iterations", "memory", "n_finalists")
+        check_ranges(self, 0, 1e6, "cost", "updates")
         check_range("gamma", self.gamma, 0, 1)
         check_range("batch", self.batch, 1, 1e9)
-        check_range("memory", self.memory, 1, 1e6)
         check_range("parallel_episodes", self.parallel_episodes, 1, self.episodes)
-        check_range("n_finalists", self.n_finalists, 1, 1e6)
         check_choice("noise", self.noise, NOISES)
         check_choice("ranked_by", self.ranked_by, RANKINGS)
         for name in self.sources():
@@ -168,14 +164,13 @@ VARIANTS: Mapping[str, CIESSConfig] = {
 """Configs by name: this project's; the paper's; and the authors' code where it differs from the paper."""
 
 
-class CIESS:
+class CIESS(Method):
     """A continuous search of each row's size by reinforcement learning."""
 
     name: ClassVar[str] = "ciess"
     config: ClassVar[type[CIESSConfig]] = CIESSConfig
     variants: ClassVar[Mapping[str, CIESSConfig]] = VARIANTS
     backbones: ClassVar[frozenset[str]] = frozenset({"ials", "lightgcn", "mf", "ncf", "ngcf"})
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: CIESSConfig) -> FitResult:
         """Search sizes and train the best in full.

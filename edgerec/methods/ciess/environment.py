@@ -20,10 +20,7 @@ class Rules:
 
     Attributes:
         cost: lambda, the cost of a full row's memory.
-        ratio: True for quality as the metric over the full model's, at most 1, as in the paper; False for the metric
-            itself.
-        zero_based_cost: True if a row of one dimension costs nothing, as in the code; False if it costs its share of
-            memory, as in the paper.
+        ratio, zero_based_cost: as in `CIESSConfig`.
     """
 
     cost: float

@@ -20,10 +20,8 @@ from edgerec.methods.ciess.agent import Agent, AgentAction, Exploring
 from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, key_of, search_path, shares_of
 from edgerec.methods.ciess.environment import Environment, Rules
 from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, Visits, candidates
-from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
-from edgerec.methods.search.finalists import retrained, searched_budget
-from edgerec.methods.search.history import SearchHistory, size_deciles
-from edgerec.models import SizePlan, State
+from edgerec.methods.search import Evaluation, SearchHistory, SizeEvaluator, retrained, searched_budget, size_deciles
+from edgerec.models import SizePlan, join_states, state_of_part
 from edgerec.training import Checkpoint, FitResult, Snapshot, Step
 
 _LOWEST_COST, _HIGHEST_COST = 0.01, 100.0
@@ -46,7 +44,7 @@ class Explorer:
         found = checkpoint.load() if checkpoint else None
         state = found.trainer if found else {}
         full = evaluator.full()
-        self.visits = Visits.from_state(_part(state, "visits")) if state else Visits(job.d, full.users)
+        self.visits = Visits.from_state(state_of_part(state, "visits")) if state else Visits(job.d, full.users)
         rules = Rules(
             1.0 if config.cost is None else config.cost, ratio=config.ratio, zero_based_cost=config.zero_based_cost
         )
@@ -55,7 +53,7 @@ class Explorer:
             Environment(job.split.train, evals, job.d, (rules, rules), log=config.log_sizes)
             for evals in full.evals[self._parts]
         )
-        exploring = Exploring(config.noise, config.walk, config.noise_after_critic, config.shared_noise)
+        exploring = Exploring(config.noise, config.walk, config.noise_after_critic)
         begin = self._shares[0] * job.d if self._strict else (job.d + 1) / 2
         self._agents = [
             Agent(
@@ -74,7 +72,7 @@ class Explorer:
         ]
         if state:
             for side, agent in zip(SIDES, self._agents, strict=True):
-                agent.restore(_part(state, side))
+                agent.restore(state_of_part(state, side))
 
     @property
     def _strict(self) -> bool:
@@ -195,8 +193,7 @@ class Explorer:
             return
         parts = {"visits": self.visits.state()}
         parts |= {side: agent.state() for side, agent in zip(SIDES, self._agents, strict=True)}
-        state = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
-        self._checkpoint.save(Snapshot({}, state))
+        self._checkpoint.save(Snapshot({}, join_states(parts)))
 
 
 def entry_of(
@@ -233,10 +230,6 @@ def entry_of(
 def _pair(sides: Sequence[Any]) -> UserItemArrays:
     users, items = sides
     return users, items
-
-
-def _part(state: State, name: str) -> State:
-    return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
 
 
 _CHECKPOINT = 1

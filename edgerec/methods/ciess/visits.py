@@ -16,7 +16,7 @@ from edgerec.files import atomic_write
 from edgerec.json_records import parse_json, record
 from edgerec.methods.base import Job
 from edgerec.methods.ciess.config import ORIGINS
-from edgerec.methods.search.finalists import projected, searched_budget
+from edgerec.methods.search import projected, searched_budget
 from edgerec.models import SizePlan, State
 from edgerec.tables import load_arrays
 

@@ -9,12 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgerec.methods.search.evaluator import Evaluation, SizeEvaluator
+from edgerec.methods.search.finalists import projected, retrained, searched_budget
+from edgerec.methods.search.history import VISITS_NAME, SearchHistory, size_deciles
+from edgerec.methods.search.workers import parse_workers
 from edgerec.models import check_choice, check_range
 
 if TYPE_CHECKING:
     from edgerec.methods.base import Method
 
 PROXIES = ("backbone", "ials")
+
+__all__ = [
+    "PROXIES",
+    "VISITS_NAME",
+    "Evaluation",
+    "SearchConfig",
+    "SearchHistory",
+    "SizeEvaluator",
+    "parse_workers",
+    "projected",
+    "retrained",
+    "searched_budget",
+    "searches",
+    "size_deciles",
+]
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
-from edgerec.models import State, check_range
-from edgerec.models.adam import adam_state, restore_adam
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models import State, adam_state, check_range, check_ranges, restore_adam, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +121,10 @@ class TD3Config:
         check_range("high", self.high, self.low, 1e9)
         check_range("gamma", self.gamma, 0, 1)
         check_range("tau", self.tau, 1e-9, 1)
-        check_range("delay", self.delay, 1, 1e6)
-        check_range("smoothing", self.smoothing, 0, 1e9)
-        check_range("clip", self.clip, 0, 1e9)
-        check_range("actor_lr", self.actor_lr, 0, 1e3)
-        check_range("critic_lr", self.critic_lr, 0, 1e3)
+        check_ranges(self, 1, 1e6, "delay", "hidden")
+        check_ranges(self, 0, 1e9, "smoothing", "clip")
+        check_ranges(self, 0, 1e3, "actor_lr", "critic_lr")
         check_range("norm", self.norm, 1e-12, 1e12)
-        check_range("hidden", self.hidden, 1, 1e6)
         check_range("twins", self.twins, 1, 2)
 
 
@@ -255,9 +250,7 @@ class SACConfig:
         check_range("gamma", self.gamma, 0, 1)
         check_range("tau", self.tau, 1e-9, 1)
         check_range("entropy", self.entropy, 0, 1e6)
-        check_range("actor_lr", self.actor_lr, 0, 1e3)
-        check_range("critic_lr", self.critic_lr, 0, 1e3)
-        check_range("decay", self.decay, 0, 1e3)
+        check_ranges(self, 0, 1e3, "actor_lr", "critic_lr", "decay")
         check_range("norm", self.norm, 1e-12, 1e12)
         check_range("hidden", self.hidden, 1, 1e6)
         check_range("spread", self.spread, 1e-6, 7)

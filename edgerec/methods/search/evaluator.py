@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
@@ -19,7 +18,7 @@ from edgerec.extras import require
 from edgerec.files import atomic_write
 from edgerec.methods.base import Job
 from edgerec.methods.search.workers import Pool, pool
-from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, cut
+from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, cut, join_states, state_of_part
 from edgerec.models import backbone as find_backbone
 from edgerec.tables import load_arrays
 from edgerec.training import SELECTION, Checkpoint, FitOptions, Progress, Snapshot, Step, validate
@@ -113,7 +112,7 @@ class SizeEvaluator:
                 self._options.seed,
                 self._options.device,
             )
-            self._pool = pool(self._job.workers, _answer, shared).__enter__()
+            self._pool = pool(self._job.workers, _answer, shared)
         return self._pool
 
     def _initial_state(self) -> State | None:
@@ -151,9 +150,9 @@ class SizeEvaluator:
             self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.__exit__(kind, error, at)
+            self._pool.close()
             self._pool = None
 
 
@@ -304,7 +303,7 @@ def train_full(
     trainer = backbone.trainer(
         split.train, SizePlan(d), config, seed=options.seed, threads=options.threads, device=options.device
     )
-    now, best = (_part(at.trainer, name) for name in ("now", "best"))
+    now, best = (state_of_part(at.trainer, name) for name in ("now", "best"))
     if now:
         trainer.restore(now)
     most, patience = options.max_epochs or backbone.max_epochs, options.patience or backbone.patience
@@ -316,7 +315,7 @@ def train_full(
         now = trainer.state()
         if at.loop["peak"] is None or score > at.loop["peak"]["score"]:
             at.loop["peak"], best, at.best = {"score": score, "epoch": at.loop["epoch"]}, now, vectors
-        at.trainer = {f"{part}.{name}": a for part, s in (("now", now), ("best", best)) for name, a in s.items()}
+        at.trainer = join_states({"now": now, "best": best})
         if checkpoint is not None:
             checkpoint.save(at)
         if progress is not None:
@@ -341,10 +340,6 @@ class _Loop(TypedDict):
 def _is_over(loop: dict[str, Any], most: int, patience: int) -> bool:
     waited = loop["epoch"] - (loop["peak"]["epoch"] if loop["peak"] else 0)
     return bool(loop["epoch"] >= most or waited >= patience)
-
-
-def _part(state: State, name: str) -> State:
-    return {key.removeprefix(f"{name}."): array for key, array in state.items() if key.startswith(f"{name}.")}
 
 
 _SCHEDULE = ("generator", "epochs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import RunError
-from edgerec.files import read_bytes, remove, storage_failure, to_json
+from edgerec.files import append_json, drop_torn_line, read_bytes, remove, whole_lines
 from edgerec.json_records import parse_json, record
 from edgerec.models import SizePlan
 from edgerec.training import SEARCH
@@ -41,7 +40,7 @@ class SearchHistory:
         self.entries: list[dict[str, Any]] = []
         if self._path is not None and self._path.exists():
             self.entries = read_history(self._path)
-            _drop_torn_line(self._path)
+            drop_torn_line(self._path)
 
     @property
     def evaluated(self) -> list[dict[str, Any]]:
@@ -51,16 +50,8 @@ class SearchHistory:
     def add(self, entry: dict[str, Any]) -> None:
         """Append an entry and flush it to the disk. Raises StorageError."""
         self.entries.append(entry)
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as stream:
-                stream.write(to_json(entry, compact=True))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            storage_failure(self._path, error, "write")
+        if self._path is not None:
+            append_json(self._path, entry)
 
     @staticmethod
     def clear(folder: Path) -> None:
@@ -72,9 +63,8 @@ class SearchHistory:
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Read a history file without an incomplete last line. Raises RunError if it is damaged, StorageError."""
-    content = read_bytes(path)
     entries = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+    for number, line in enumerate(whole_lines(read_bytes(path)).splitlines(), 1):
         try:
             entries.append(_entry(parse_json(line)))
         except ValueError as error:
@@ -112,15 +102,6 @@ def _entry(fields: Any) -> dict[str, Any]:
     if entry["fitness"] is None and entry["strategy"] != RETRAIN:
         raise ValueError("an evaluated action must have a fitness")
     return entry
-
-
-def _drop_torn_line(path: Path) -> None:
-    try:
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
-    except OSError as error:
-        storage_failure(path, error, "repair")
 
 
 def size_deciles(

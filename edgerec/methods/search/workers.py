@@ -8,13 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import socket
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from edgerec.errors import EdgeRecError, MissingExtraError, UnsupportedError, WorkerError
 from edgerec.extras import require
@@ -23,21 +23,25 @@ Function = Callable[[Any, Any], Any]
 _LOCAL, _CLUSTER = "ray", "ray://"
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """Runs tasks; a context manager, whose end stops the workers."""
 
+    @abstractmethod
     def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Yield the number and result of each task, in the order of completion.
 
         Raises the function's errors, and WorkerError if a worker is lost.
         """
-        ...
 
-    def __enter__(self) -> Self: ...
+    def close(self) -> None:
+        """Stop the workers, if there are any."""
+        return
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def parse_workers(text: str) -> int | str:
@@ -63,7 +67,7 @@ def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
     return RayTasks(None if kind == _LOCAL else kind, function, shared)
 
 
-class Serial:
+class Serial(Pool):
     """A pool that runs one task after another in this process."""
 
     def __init__(self, function: Function, shared: Any) -> None:
@@ -73,14 +77,8 @@ class Serial:
         for number, task in enumerate(tasks):
             yield number, self._function(self._shared, task)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        pass
-
-
-class Processes:
+class Processes(Pool):
     """A pool of processes on this machine, started with the first tasks.
 
     They end when this process ends, even if it is killed, since their pipe closes.
@@ -143,10 +141,8 @@ class Processes:
             "workers under: if __name__ == '__main__'"
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Stop the processes."""
         for pipe, process in self._running.items():
             process.terminate()
             pipe.close()
@@ -194,7 +190,7 @@ _PATIENCE_SECONDS = 5.0
 """Seconds in which a cluster must accept a connection."""
 
 
-class RayTasks:
+class RayTasks(Pool):
     """A pool on a Ray cluster, whose nodes hold the shared part once; workers read it without a copy."""
 
     def __init__(self, address: str | None, function: Function, shared: Any) -> None:
@@ -241,10 +237,8 @@ class RayTasks:
                 raise error
             yield numbers[ready], answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Cancel the running tasks, and leave the cluster."""
         for task in self._running:
             self._ray.cancel(task, force=True)
         self._running.clear()

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgerec.extras import require
-from edgerec.models import State
-from edgerec.models.adam import adam_state, restore_adam
+from edgerec.models import State, adam_state, restore_adam
 
 if TYPE_CHECKING:
     import torch

@@ -12,10 +12,10 @@ at least one value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from edgerec.methods.base import Job, check_user_share
+from edgerec.methods.base import Job, Method, check_user_share
 from edgerec.methods.sparse.plan import SPARSE_BACKBONES, SparsePlan, check_config, horizon_of, train_within, two_tables
 from edgerec.training import FitResult
 
@@ -45,19 +45,19 @@ class DSTConfig:
         check_user_share(self.user_share)
 
 
-class _DST:
+class _DST(Method):
     """Base class of methods with a random initial mask that changes during training; subclasses set `grow`."""
 
     config: ClassVar[type[DSTConfig]] = DSTConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
-    budgeted: ClassVar[bool] = True
     grow: ClassVar[str]
 
     def fit(self, job: Job, config: DSTConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = two_tables(job, config.user_share)
-        plan = replace(
-            SparsePlan.still(bounds, counts),
+        plan = SparsePlan(
+            bounds,
+            counts,
             grow=self.grow,
             fraction=config.fraction,
             last_fraction=_LAST_FRACTION * config.fraction,

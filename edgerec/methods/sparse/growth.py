@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.methods.sparse.table import ActiveTable, Floats, Ints
 from edgerec.models import State
-from edgerec.tables.checks import narrowest
+from edgerec.tables import narrowest
 
 _BLOCK = 1024
 """Number of rows processed at once, with at most 40 bytes of additional memory for each of their dimensions."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,10 @@ from edgerec.methods.sparse.masks import Mask, mask_of_largest
 from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
-from edgerec.models.graph_trainer import GraphConfig, singular_vectors
+from edgerec.models.graph_trainer import GraphConfig, Propagation, normalised_adjacency, singular_vectors
 from edgerec.models.lightgcn import LightGCNConfig
-from edgerec.models.losses import Batch, at_most, bpr, by_interaction, by_user, softmax
+from edgerec.models.losses import Batch, at_most
 from edgerec.models.ngcf import LeaveOut, NGCFConfig, drawn_weights, named, scoring_rows, with_neighbours
-from edgerec.models.propagation import Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -62,7 +60,7 @@ class GraphObjective(ABC):
         self._train, self._d, self._config, self._seed, self._values = train, d, config, seed, values
         self._n_rows = train.n_users + train.n_items
         self._graph = normalised_adjacency(train)
-        self._ranking = bpr if config.loss == "bpr" else partial(softmax, temperature=config.temperature)
+        self._ranking = config.ranking()
         self._weights = weights
         self._output_mask: Mask | None = None
         self.width, self.std = width, config.std
@@ -84,7 +82,7 @@ class GraphObjective(ABC):
         return values
 
     def lr(self, epoch: int) -> float:
-        return self._config.lr * max(1 - epoch / self._config.horizon, 0.01)
+        return self._config.lr_at(epoch)
 
     def refresh_mask(self, table: Source) -> None:
         if self._config.mask_at == "output":
@@ -92,10 +90,7 @@ class GraphObjective(ABC):
             self._output_mask = self._largest(self._output(table), table)
 
     def batches(self, table: Source, generator: torch.Generator) -> Iterator[Batch]:
-        config = self._config
-        if config.loss == "bpr":
-            return by_interaction(self._train, config.batch, generator)
-        return by_user(self._train, config.users, config.negatives, generator, config.popular)
+        return self._config.batches(self._train, generator)
 
     def active_rows(self, batch: Batch) -> Ints:
         return np.arange(self._n_rows)

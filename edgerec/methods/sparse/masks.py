@@ -13,8 +13,8 @@ from edgerec.data import Interactions
 from edgerec.methods.sparse.growth import most
 from edgerec.methods.sparse.plan import Objective, SparsePlan
 from edgerec.methods.sparse.table import ActiveTable, Floats, Ints, active_at
-from edgerec.models.low_rank import scaled_matrix
-from edgerec.tables.checks import narrowest
+from edgerec.models import scaled_matrix
+from edgerec.tables import narrowest
 
 if TYPE_CHECKING:
     import scipy.sparse

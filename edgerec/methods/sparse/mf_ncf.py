@@ -16,9 +16,8 @@ from edgerec.methods.sparse.dense_weights import DenseWeights
 from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import SizePlan, State, Vectors
-from edgerec.models.mf import MFConfig
+from edgerec.models.mf import MFConfig, Observed
 from edgerec.models.ncf import NCFConfig, Network, products
-from edgerec.models.observed import Observed
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.errors import SettingError
-from edgerec.methods.base import Job
+from edgerec.methods.base import Job, Method
 from edgerec.methods.sparse.plan import SPARSE_BACKBONES, Objective, SparsePlan, fit_sparse, one_table
 from edgerec.methods.sparse.table import ActiveTable
 from edgerec.models import Trainer, check_range
@@ -58,18 +58,17 @@ class PEPConfig:
         check_range("search_epochs", self.search_epochs, 1, 1e9)
 
 
-class PEP:
+class PEP(Method):
     """Finds a mask by training thresholds, and trains the values of the mask."""
 
     name: ClassVar[str] = "pep"
     config: ClassVar[type[PEPConfig]] = PEPConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PEPConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""
         bounds, counts = one_table(job)
-        plan = SparsePlan.still(bounds, counts)
+        plan = SparsePlan(bounds, counts)
 
         def make(train: Interactions, objective: Objective, seed: int, threads: int | None) -> Trainer:
             from edgerec.methods.sparse.masks import with_values

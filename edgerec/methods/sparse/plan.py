@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgerec.data import Interactions
 from edgerec.errors import SettingError, UnsupportedError
@@ -32,7 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SparsePlan:
-    """The plan of training a table with a constant number of active values.
+    """The plan of training a table with a constant number of active values; by default its random mask never changes.
 
     Attributes:
         bounds: (start, stop) of each row range with a budget of its own: all rows, or users and items.
@@ -54,35 +54,17 @@ class SparsePlan:
 
     bounds: tuple[tuple[int, int], ...]
     counts: tuple[int, ...]
-    mask_init: str
-    grow: str
-    backward: str
-    rows: int
-    uniform: float
-    fraction: float
-    last_fraction: float
-    every: int | None
-    horizon: int
-    iterations: int
+    mask_init: str = "random"
+    grow: str = "random"
+    backward: str = "dense"
+    rows: int = 0
+    uniform: float = 1.0
+    fraction: float = 0.0
+    last_fraction: float = 0.0
+    every: int | None = None
+    horizon: int = 0
+    iterations: int = 0
     start: str = "factors"
-
-    @classmethod
-    def still(cls, bounds: tuple[tuple[int, int], ...], counts: tuple[int, ...]) -> SparsePlan:
-        """Return the plan of a random mask that never changes, trained with the gradients of all rows."""
-        return cls(
-            bounds,
-            counts,
-            mask_init="random",
-            grow="random",
-            backward="dense",
-            rows=bounds[-1][1],
-            uniform=1.0,
-            fraction=0.0,
-            last_fraction=0.0,
-            every=None,
-            horizon=0,
-            iterations=0,
-        )
 
     @property
     def n_rows(self) -> int:
@@ -223,37 +205,20 @@ class Objective(Protocol):
         ...
 
 
-class ObjectiveClass(Protocol):
-    """The constructor of objectives."""
+def objective(backbone: str) -> Callable[..., Objective]:
+    """Return the objective class of a backbone of SPARSE_BACKBONES; its module, which imports torch, is loaded here.
 
-    __name__: ClassVar[str]
-
-    def __call__(
-        self,
-        train: Interactions,
-        d: int,
-        config: Any,
-        threads: int | None,
-        rows: int | None,
-        *,
-        seed: int = 0,
-        values: int | None = None,
-    ) -> Objective:
-        """Create an objective.
-
-        Args:
-            d: dimensions of a resulting row.
-            rows: maximum number of rows with a gradient at a step, None for all; a step should not use many more.
-            seed: seed of initial values.
-            values: maximum number of values of the result; None for that of the table.
-        """
-        ...
-
-
-def objective(backbone: str) -> ObjectiveClass:
-    """Return the objective class of a backbone of SPARSE_BACKBONES; its module, which imports torch, is loaded here."""
+    Its arguments:
+        train: the interactions.
+        d: dimensions of a resulting row.
+        config: config of the backbone.
+        threads: maximum number of threads.
+        rows: maximum number of rows with a gradient at a step, None for all; a step should not use many more.
+        seed: seed of initial values.
+        values: maximum number of values of the result; None for that of the table.
+    """
     module, name = _OBJECTIVES[backbone]
-    found: ObjectiveClass = getattr(import_module(module), name)
+    found: Callable[..., Objective] = getattr(import_module(module), name)
     return found
 
 

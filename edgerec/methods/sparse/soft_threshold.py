@@ -11,7 +11,7 @@ from edgerec.extras import require
 from edgerec.methods.sparse.masks import Mask, largest_mask
 from edgerec.methods.sparse.plan import Objective
 from edgerec.methods.sparse.table import Floats, Ints, whole
-from edgerec.models.torch_threads import torch_threads
+from edgerec.models import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ class SoftTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return len(self._values)
 
     @property

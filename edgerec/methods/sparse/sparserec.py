@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgerec.methods.base import Job
+from edgerec.methods.base import Job, Method
 from edgerec.methods.sparse.plan import SPARSE_BACKBONES, SparsePlan, check_config, horizon_of, one_table, train_within
 from edgerec.training import FitResult
 
@@ -65,13 +65,12 @@ def backward_of(backbone: str) -> str:
     return "dense" if backbone in _ON_A_GRAPH else "sampled"
 
 
-class SparseRec:
+class SparseRec(Method):
     """Training with constant sparsity in the forward and the backward pass."""
 
     name: ClassVar[str] = "sparserec"
     config: ClassVar[type[SparseRecConfig]] = SparseRecConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
-    budgeted: ClassVar[bool] = True
 
     def fit(self, job: Job, config: SparseRecConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""

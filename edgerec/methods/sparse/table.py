@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.models import State
-from edgerec.tables.checks import narrowest
+from edgerec.tables import narrowest
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -62,6 +62,7 @@ class ActiveTable:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.pointers.size - 1
 
     @property

@@ -15,9 +15,8 @@ from edgerec.methods.sparse.growth import Accumulator, LastBatch, at_random, wea
 from edgerec.methods.sparse.masks import begin
 from edgerec.methods.sparse.plan import Objective, SparsePlan
 from edgerec.methods.sparse.table import ActiveTable, Floats, GradientBlocks, Ints
-from edgerec.models import State, Vectors
+from edgerec.models import State, Vectors, torch_threads
 from edgerec.models.losses import draw, inclusion_chances
-from edgerec.models.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     import torch

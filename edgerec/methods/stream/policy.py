@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import BLOCK_OVERHEAD, MOST_WIDTHS, Budget, SizeBudget, bundle_overhead
 from edgerec.data import Interactions, Segment
-from edgerec.methods.search.history import SearchHistory, size_deciles
+from edgerec.methods.base import Configured
+from edgerec.methods.search import SearchHistory, size_deciles
 from edgerec.methods.stream.warm_start import Carry, sides_of
 from edgerec.models import SizePlan, State
 from edgerec.training import Progress, Step
@@ -100,16 +101,8 @@ class SizePolicy(Protocol):
         ...
 
 
-class StreamMethod(Protocol):
-    """A method for streams; registered in `edgerec.methods.stream`.
-
-    Attributes:
-        name: name on the command line.
-        config: frozen dataclass of its settings; every field has a default and is documented.
-    """
-
-    name: ClassVar[str]
-    config: ClassVar[type[Any]]
+class StreamMethod(Configured, Protocol):
+    """A method for streams; registered in `edgerec.methods.stream`."""
 
     def policy(self, config: Any, d: int, seed: int) -> SizePolicy:
         """Return a policy for a stream whose full rows have `d` dimensions."""

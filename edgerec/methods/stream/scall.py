@@ -5,7 +5,7 @@ Scalable dynamic embedding size search for streaming recommendation (Qu, Qu, Che
 by short trainings; the reward compares their metric with that of the deployed sizes. Then it sizes the rows of the new
 segment, known or new, by their frequencies in it.
 
-Differences: sizes are projected onto the budget exactly, in exploration too (edgerec/budget/split.py), from quantiles
+Differences: sizes are projected onto the budget exactly, in exploration too (edgerec/budget/sizes.py), from quantiles
 instead of samples; a trial is trained as the segment was (in the authors' code from scratch); rewards are scaled by the
 observed range.
 """
@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.rules import check_counts, plan_by_weight
+from edgerec.methods.rules import COUNTS, plan_by_weight
 from edgerec.methods.stream.policy import (
     DecisionContext,
     SegmentContext,
     SizePolicy,
-    Trial,
-    UserMetric,
+    StreamMethod,
     evaluate_on_previous,
 )
-from edgerec.models import SizePlan, State, check_choice, check_range
+from edgerec.models import SizePlan, State, check_choice, check_range, check_ranges, join_states, state_of_part
 
 if TYPE_CHECKING:
     from edgerec.methods.search.actor_critic import SAC, Batch
@@ -188,24 +187,13 @@ class SCALLConfig:
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_range("steps", self.steps, 1, 1e6)
-        check_range("least", self.least, 1, 1e6)
-        check_range("settled", self.settled, 0, 1)
-        check_range("low", self.low, 0, 1e3)
+        check_ranges(self, 1, 1e6, "steps", "least", "groups", "first_segment", "batch", "hidden")
+        check_ranges(self, 0, 1, "settled", "gamma")
+        check_ranges(self, 0, 1e3, "low", "actor_lr", "critic_lr")
         check_range("high", self.high, self.low or 0, 1e3)
-        check_range("doubt", self.doubt, 0, 1e6)
-        check_range("groups", self.groups, 1, 1e6)
-        check_counts(self.counts)
+        check_ranges(self, 0, 1e6, "doubt", "random_steps", "updates", "single_until")
+        check_choice("counts", self.counts, COUNTS)
         check_choice("deploy", self.deploy, ("actor", "best", "sure"))
-        check_range("first_segment", self.first_segment, 1, 1e6)
-        check_range("random_steps", self.random_steps, 0, 1e6)
-        check_range("updates", self.updates, 0, 1e6)
-        check_range("batch", self.batch, 1, 1e6)
-        check_range("single_until", self.single_until, 0, 1e6)
-        check_range("gamma", self.gamma, 0, 1)
-        check_range("actor_lr", self.actor_lr, 0, 1e3)
-        check_range("critic_lr", self.critic_lr, 0, 1e3)
-        check_range("hidden", self.hidden, 1, 1e6)
         check_range("spread", self.spread, 1e-6, 7)
 
 
@@ -230,7 +218,7 @@ VARIANTS: Mapping[str, SCALLConfig] = {
 available."""
 
 
-class SCALL:
+class SCALL(StreamMethod):
     """A size search for streams by reinforcement learning."""
 
     name: ClassVar[str] = "scall"
@@ -272,7 +260,8 @@ class SCALLPolicy:
 
         def evaluate(why: str, action: Floats) -> SizePlan:
             plan = self._sized(action, before)
-            found = self._trial(context, before, len(tried), why, action, plan, reference)
+            fields = None if action is NOTHING else self._read(action).to_json()
+            found = evaluate_on_previous(context, before, plan, len(tried), config.steps, why, fields, reference)
             tried.append((found, action))
             self._ratio = found.ratio
             return plan
@@ -325,19 +314,6 @@ class SCALLPolicy:
             np.ptp(np.stack(mean_actions), axis=0).max() < self._config.settled
         )
 
-    def _trial(
-        self,
-        context: DecisionContext,
-        before: SegmentContext,
-        step: int,
-        why: str,
-        action: Floats,
-        plan: SizePlan,
-        reference: UserMetric,
-    ) -> Trial:
-        fields = None if action is NOTHING else self._read(action).to_json()
-        return evaluate_on_previous(context, before, plan, step, self._config.steps, why, fields, reference)
-
     def _sized(self, action: Floats, segment_context: SegmentContext) -> SizePlan:
         return (
             segment_context.uniform_sizes()
@@ -367,22 +343,16 @@ class SCALLPolicy:
 
     def state(self) -> State:
         """Return the agent, the transitions, the last ratio and the deployed action."""
-        state: State = {"ratio": np.array(self._ratio), "action": self._action}
-        state |= {f"memory.{name}": array for name, array in self._memory.state().items()}
-        if self._sac is not None:
-            state |= {f"agent.{name}": array for name, array in self._sac.state().items()}
-        return state
+        agent = {} if self._sac is None else self._sac.state()
+        parts = join_states({"memory": self._memory.state(), "agent": agent})
+        return {"ratio": np.array(self._ratio), "action": self._action, **parts}
 
     def restore(self, state: State) -> None:
         self._ratio = float(state["ratio"])
         self._action = state["action"] if state["action"].size else NOTHING
-        parts = {
-            part: {name.removeprefix(f"{part}."): state[name] for name in state if name.startswith(f"{part}.")}
-            for part in ("memory", "agent")
-        }
-        self._memory.restore(parts["memory"])
-        if parts["agent"]:
-            self._agent().restore(parts["agent"])
+        self._memory.restore(state_of_part(state, "memory"))
+        if agent := state_of_part(state, "agent"):
+            self._agent().restore(agent)
 
 
 class Memory:

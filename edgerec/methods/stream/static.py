@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.methods.search.sampler import Action, Sampler
-from edgerec.methods.stream.policy import DecisionContext, SegmentContext, SizePolicy, evaluate_on_previous
+from edgerec.methods.stream.policy import (
+    DecisionContext,
+    SegmentContext,
+    SizePolicy,
+    StreamMethod,
+    evaluate_on_previous,
+)
 from edgerec.methods.stream.warm_start import sides_of
 from edgerec.models import SizePlan, State, check_range
 
@@ -35,7 +41,7 @@ class StaticStreamConfig:
         check_range("actions", self.actions, 1, 1e6)
 
 
-class StaticStream:
+class StaticStream(StreamMethod):
     """Sizes of the first segment, for all segments."""
 
     name: ClassVar[str] = "static"

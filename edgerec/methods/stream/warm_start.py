@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions, Segment
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, check_choice, check_range, cut, prefix_mask
-from edgerec.models.ials_refit import IALSRefit
+from edgerec.models.ials import IALSRefit
 from edgerec.tables import PrefixTable
 from edgerec.training import Start
 
@@ -171,9 +171,7 @@ class StreamTraining:
             return self.backbone.trainer
         if ials:
             return partial(self._refit, segment, carry)
-        from edgerec.methods.stream.continued_lightgcn import ContinuedLightGCN
-
-        return partial(ContinuedLightGCN, segment, carry)
+        return partial(self._continue_lightgcn, segment, carry)
 
     def trained(self, segment: Segment, plan: SizePlan, carry: Carry | None) -> Trainer:
         """Train a segment and return the trainer."""
@@ -191,6 +189,28 @@ class StreamTraining:
         else:
             users, items = state["users"], state["items"]
         return Carry.of(segment.known, plan, users, items)
+
+    def _continue_lightgcn(
+        self,
+        segment: Segment,
+        carry: Carry,
+        known: Interactions,
+        plan: SizePlan,
+        config: Any,
+        *,
+        seed: int,
+        threads: int | None = None,
+        **options: Any,
+    ) -> Trainer:
+        """Train as SCALL's code does: on positives of the segment and its replay, with a new Adam."""
+        # torch comes with the trainer; methods are listed without it.
+        from edgerec.models.lightgcn import LightGCNTrainer
+
+        config = replace(config, start="normal")
+        trainer = LightGCNTrainer(known, plan, config, seed, threads, positives=segment.positives)
+        rng = np.random.default_rng([seed, segment.number])
+        trainer.restore({**trainer.state(), "ego": np.concatenate(carry.moved(known, plan, rng))})
+        return trainer
 
     def _refit(
         self, segment: Segment, carry: Carry, known: Any, plan: SizePlan, config: Any, *, seed: int, **options: Any

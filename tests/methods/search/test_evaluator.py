@@ -17,7 +17,7 @@ from edgerec.methods import Job
 from edgerec.methods.search import evaluator as evaluating
 from edgerec.methods.search.evaluator import SizeEvaluator, eval_of, evaluation_of, halves, warm_state
 from edgerec.models import SizePlan, Vectors, backbone
-from edgerec.models.prefix import prefix_mask
+from edgerec.models.base import prefix_mask
 from edgerec.training import Step
 from tests.methods.search.conftest import MakeJob
 

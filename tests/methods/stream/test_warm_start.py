@@ -13,8 +13,7 @@ from edgerec.errors import SettingError, UnsupportedError
 from edgerec.methods.stream.policy import SegmentContext, size_budget
 from edgerec.methods.stream.warm_start import PastSegment, StreamTraining
 from edgerec.models import SizePlan, Vectors, backbone
-from edgerec.models.ials import IALSConfig, IALSTrainer
-from edgerec.models.ials_refit import IALSRefit
+from edgerec.models.ials import IALSConfig, IALSRefit, IALSTrainer
 from edgerec.models.lightgcn import LightGCNConfig
 from tests.methods.stream.conftest import D
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.experiments.scale.tables import TablePair, mixed_items, unstructured_items
 from edgerec.errors import BenchError
 from edgerec.extras import require
-from edgerec_bench.scale.tables import TablePair, dense_users, mixed_items, sparse_users, unstructured_items
+from edgerec_bench.calibrate import dense_users, sparse_users
 from edgerec_devices import Device
 from edgerec_export import ExportRequest, Source, export_request
 from edgerec_export.plain import plain_dense

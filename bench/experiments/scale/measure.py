@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.experiments.scale import peers as peers_agent
+from bench.experiments.scale.contenders import BuiltContender, ContenderBuilder, ContenderSpec, K, contenders_named
 from edgerec.errors import BenchError, MissingExtraError
 from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import KIB, Contender, Measured, ScaleResult
-from edgerec_bench.scale import peers as peer_agent
-from edgerec_bench.scale.contenders import BuiltContender, ContenderBuilder, ContenderSpec, K, contenders_named
 from edgerec_devices import Device, Local
 
 TOLERANCE = 1e-5
@@ -28,6 +28,12 @@ GRAPHS = {"task": "graphs", "graphs": ["recommend", "score", "similar"], "calls"
 PROFILED_CALLS = 20
 TIMEOUT = 3600.0
 """Seconds per process: building an approximate index of a million items takes minutes."""
+
+
+class PeersDevice(Local):
+    """This machine, with an agent that knows other libraries; without -P, since the checkout holds it."""
+
+    program = ("-m", peers_agent.__name__)
 
 
 def compare(
@@ -52,7 +58,7 @@ def compare(
         BenchError: a process failed, or an exact contender does not return numpy's best.
     """
     _check(items, dimensions, users, rounds)
-    machine, started = device or Local(timeout=TIMEOUT, agent=peer_agent.__name__), now()
+    machine, started = device or PeersDevice(timeout=TIMEOUT), now()
     specs = contenders_named(only, peers=peers)
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         builder = ContenderBuilder(items, dimensions, users, Path(scratch), machine)
@@ -81,7 +87,7 @@ def command_of(*, items: int, dimensions: int, users: int, rounds: int, only: Se
     words += ["--peers"] if peers else []
     for name in only:
         words += ["--only", name]
-    return f"python -m edgerec_bench.scale {shlex.join(map(str, words))}"
+    return f"python -m bench.experiments.scale {shlex.join(map(str, words))}"
 
 
 def _check(items: int, dimensions: int, users: int, rounds: int) -> None:
@@ -145,7 +151,7 @@ def _same_top(
 def profile(
     name: str, items: int, *, dimensions: int = 64, users: int = 1000, device: Device | None = None
 ) -> dict[str, Any]:
-    """Measure the milliseconds per call of each operator of one bundle; return the figures of `agent.profile`.
+    """Measure the milliseconds per call of each operator of one bundle; return the figures of `tasks.profile_bundle`.
 
     Raises BenchError if the name is not that of a bundle, or a process fails.
     """
@@ -153,7 +159,7 @@ def profile(
     spec = contenders_named([name])[-1]
     if spec.kind != "bundle":
         raise BenchError(f"{spec.name} is not a bundle; give the name of one, such as 'mixed int8'")
-    machine = device or Local()
+    machine = device or PeersDevice()
     with tempfile.TemporaryDirectory(prefix="edgerec-scale-") as scratch:
         entry = ContenderBuilder(items, dimensions, users, Path(scratch), machine).build(spec)
         return machine.run({**CALL_SETTINGS, **entry.request, "task": "profile", "calls": PROFILED_CALLS})

@@ -1,7 +1,7 @@
 """Other libraries, measured like bundles: an index or a model on disk, one query per call.
 
-As a program this is an agent like `edgerec_devices.agent`, for this machine only, with two more tasks, which need the
-libraries of the extra 'peers':
+As a program this is an agent like `edgerec_devices.agent`, for this machine only, with the tasks of `tasks.py`, and two
+that need the libraries of the extra 'peers':
 
     {"task": "index", "peer": NAME, "items": FILE.npy, "users": FILE.npy, "index": FOLDER, "k": 20}
     {"task": "peer", "peer": NAME, "index": FOLDER, "settings": {...}, "users": FILE.npy, "k": 20, "calls": ...,
@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.experiments.scale.peers_runtimes import ExecuTorch, LiteRt, OpenVino
+from bench.experiments.scale.tasks import measure_plain, open_graphs, profile_bundle
 from edgerec.errors import BenchError
 from edgerec.extras import require
-from edgerec_bench.scale.peers_runtimes import ExecuTorch, LiteRt, OpenVino
 from edgerec_devices.agent.__main__ import main
 from edgerec_devices.agent.clock import Limits, time_calls, timed
 from edgerec_devices.agent.counters import memory_figures
@@ -240,4 +241,13 @@ PEERS: dict[str, Callable[[], Peer]] = {
 }
 
 if __name__ == "__main__":
-    main({**TASKS, "index": build_index, "peer": measure_peer})
+    main(
+        {
+            **TASKS,
+            "plain": measure_plain,
+            "graphs": open_graphs,
+            "profile": profile_bundle,
+            "index": build_index,
+            "peer": measure_peer,
+        }
+    )

@@ -1,10 +1,10 @@
 """Compare bundles of a large synthetic catalogue with the plain dense ONNX export and with other libraries.
 
-usage: python -m edgerec_bench.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out result.json]
-       python -m edgerec_bench.scale --peers [--items 100000]          other libraries and other roundings
-       python -m edgerec_bench.scale --growth [--out growth.json]      from 10,000 to 10,000,000 items
-       python -m edgerec_bench.scale --profile 'csc int8'              time by operator
-       python -m edgerec_bench.scale --show result.json [--markdown]   an earlier result; several as a growth table
+usage: python -m bench.experiments.scale [--items 1000000] [--dimensions 64] [--users 1000] [--rounds 5] [--out FILE]
+       python -m bench.experiments.scale --peers [--items 100000]          other libraries and other roundings
+       python -m bench.experiments.scale --growth [--out FILE]             from 10,000 to 10,000,000 items
+       python -m bench.experiments.scale --profile 'csc int8'              time by operator
+       python -m bench.experiments.scale --show result.json [--markdown]   an earlier result; several as a growth table
 
 Every contender answers for the same users in fresh processes, interleaved in rounds, so that a drift of the machine
 affects all alike. Calls use one thread, batch 1 and k = 20. Bundles exclude 20 random items per call in the graph;
@@ -15,37 +15,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.experiments.scale.contenders import BASELINE
+from bench.experiments.scale.measure import command_of, compare, profile
+from bench.experiments.scale.targets import bound_of, targets, write_with_targets
 from edgerec.console import print_table, results
 from edgerec.errors import BenchError
 from edgerec_bench.command import bench_command, show_progress
 from edgerec_bench.result import (
     MORE,
     NOTES,
-    PEERS,
-    PROFILE_COLUMNS,
-    SHORT,
     SPEED,
     ScaleResult,
-    growth_columns,
-    growth_rows,
     heading,
-    profile_rows,
     read_results,
     scale_rows,
     scale_warnings,
-    targets,
-    write_results,
+    short_ms,
+    short_ratio,
 )
 from edgerec_bench.result import markdown as markdown_table
-from edgerec_bench.scale.contenders import BASELINE
-from edgerec_bench.scale.measure import command_of, compare, profile
 
 GROWTH = (10_000, 100_000, 1_000_000, 10_000_000)
+SHORT = ("", "p50 ms", "times faster", "score 1000", "bytes", "of dense", "peak memory", "same top 20")
+"""The columns of the documentation's table."""
+PEERS = ("", "ms a call", "times faster", "load ms", "bytes", "peak memory", "same top 20", "built with")
+"""The columns of the table of other libraries."""
+PROFILE = ("operator", "ms a call", "runs a call", "share")
 
 
 @bench_command
@@ -95,7 +96,7 @@ def _measured(chosen: dict[str, Any], sizes: Sequence[int], out: Path | None) ->
                 result = compare(**options, progress=progress)
         results.append(result)
         if out:
-            write_results(out, results)
+            write_with_targets(out, results)
     return results
 
 
@@ -118,7 +119,9 @@ def _print_scale(result: ScaleResult, *, markdown: bool = False) -> None:
     if markdown:
         _print_markdown(SHORT, scale_rows(result, SHORT))
         return
-    print_table(heading(result), SPEED, scale_rows(result, SPEED))
+    bounds = [bound_of(result, one) for one in result.contenders]
+    rows = [[*row, bound] for row, bound in zip_longest(scale_rows(result, SPEED), bounds, fillvalue="")]
+    print_table(heading(result), (*SPEED, "peak at most"), rows)
     console = results()
     console.print()
     print_table("", MORE, scale_rows(result, MORE))
@@ -144,10 +147,33 @@ def _print_growth(measured: Sequence[ScaleResult], *, markdown: bool = False) ->
             results().print(f"warning  {result.items:,} items: {warning}")
 
 
+def growth_columns(results: Sequence[ScaleResult]) -> list[str]:
+    """Return the column headings, one for each number of items."""
+    return ["", *(f"{result.items:,} items" for result in results)]
+
+
+def growth_rows(results: Sequence[ScaleResult]) -> list[list[str]]:
+    """Return a row for each contender: milliseconds and speed relative to that size's baseline; '-' if left out."""
+    names = dict.fromkeys(one.name for result in results for one in result.contenders)
+    return [[name, *(_growth_cell(result, name) for result in results)] for name in names]
+
+
+def _growth_cell(result: ScaleResult, name: str) -> str:
+    for one in result.contenders:
+        if one.name == name:
+            return f"{short_ms(one.measured.latency())} ({short_ratio(result.faster(one))})"
+    return "-"
+
+
 def _print_profile(name: str, profile: dict[str, Any]) -> None:
-    """Print a bundle's time by operator."""
-    title = f"{name}: {profile['p50_ms']:.2f} ms a call under the profiler"
-    print_table(title, PROFILE_COLUMNS, profile_rows(profile))
+    """Print a bundle's milliseconds and runs per call by operator, and the shares of the time of all operators."""
+    operators = profile["operators"]
+    whole = sum(spent["ms"] for spent in operators.values())
+    rows = [
+        [operator, f"{spent['ms']:.3f}", f"{spent['count']:g}", f"{spent['ms'] / whole:.1%}"]
+        for operator, spent in operators.items()
+    ]
+    print_table(f"{name}: {profile['p50_ms']:.2f} ms a call under the profiler", PROFILE, rows)
 
 
 def _print_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

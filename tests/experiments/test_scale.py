@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.experiments.scale import __main__ as program
+from bench.experiments.scale import contenders as scale_contenders
+from bench.experiments.scale import measure as scale
+from bench.experiments.scale.__main__ import growth_columns, growth_rows, main
+from bench.experiments.scale.contenders import BASELINE, CONTENDERS, MIXED, contenders_named
+from bench.experiments.scale.measure import compare
+from bench.experiments.scale.tables import WIDTHS, TablePair, mixed_items, unstructured_items
+from bench.experiments.scale.targets import PROMISES, targets, write_with_targets
+from bench.experiments.scale.tasks import summary
 from edgerec.errors import BenchError
-from edgerec_bench import read_results, report, write_results
-from edgerec_bench.result.scale import PROMISES, ScaleResult, targets
-from edgerec_bench.result.scale_table import COLUMNS, growth_columns, growth_rows, markdown, scale_rows, scale_warnings
-from edgerec_bench.scale import __main__ as program
-from edgerec_bench.scale import contenders as scale_contenders
-from edgerec_bench.scale import measure as scale
-from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.contenders import BASELINE, CONTENDERS, MIXED, contenders_named
-from edgerec_bench.scale.measure import compare
-from edgerec_bench.scale.tables import WIDTHS, TablePair, dense_users, mixed_items, sparse_users, unstructured_items
-from edgerec_devices.agent.profile import summary
+from edgerec_bench import read_results, report
+from edgerec_bench.calibrate import dense_users, sparse_users
+from edgerec_bench.result.scale import COLUMNS, ScaleResult, markdown, scale_rows, scale_warnings
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
@@ -70,7 +71,7 @@ def test_every_bundle_scores_candidates_and_opens_its_graphs(result: ScaleResult
 
 
 def test_a_missing_library_is_told_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Without(scale.Local):
+    class Without(scale.PeersDevice):
         def run(self, request: dict[str, Any]) -> dict[str, Any]:
             if request["task"] == "index":
                 raise BenchError("the measuring process failed: faiss is not installed: pip install 'edgerec[peers]'")
@@ -86,7 +87,7 @@ def test_it_comes_back_equal_and_shows_on_the_page(
     result: ScaleResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at_scale = replace(result, items=1_000_000, dimensions=64)  # where the targets are
-    write_results(tmp_path / "scale.json", [at_scale])
+    write_with_targets(tmp_path / "scale.json", [at_scale])
     assert read_results(tmp_path / "scale.json") == [at_scale]
     written = json.loads((tmp_path / "scale.json").read_text())
     assert {target["contender"] for target in written["targets"]} >= {"EdgeRec mixed fp32", "EdgeRec csc int8"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.tables import PrefixTable, SparseTable, Table
 
 DENSITY = 0.1
 WIDTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
@@ -72,19 +72,6 @@ def unstructured_items(items: int, dimensions: int, seed: int = 0) -> SparseTabl
         values.append(rng.standard_normal(columns[-1].size, np.float32))
     pointers = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     return SparseTable(np.concatenate(values), np.concatenate(columns), pointers, dimensions)
-
-
-def dense_users(users: int, dimensions: int, seed: int = 1) -> DenseTable:
-    """Generate dense users with normal values."""
-    return DenseTable(np.random.default_rng(seed).standard_normal((users, dimensions), np.float32))
-
-
-def sparse_users(users: int, dimensions: int, active: float = DENSITY, seed: int = 1) -> SparseTable:
-    """Generate users with normal values in a share of the dimensions, at least one, rounded up or down at random."""
-    rng = np.random.default_rng(seed)
-    counts = np.maximum(1, (active * dimensions + rng.random(users)).astype(np.int64))
-    mask = rng.random((users, dimensions)).argsort(axis=1) < counts[:, None]
-    return SparseTable.from_dense(rng.standard_normal((users, dimensions), np.float32), mask)
 
 
 def _parts(rows: int) -> Iterator[slice]:

@@ -9,20 +9,18 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from bench.experiments.scale import contenders as scale_contenders
+from bench.experiments.scale import measure as scale
+from bench.experiments.scale.__main__ import PEERS as PEERS_COLUMNS
+from bench.experiments.scale.__main__ import main
+from bench.experiments.scale.contenders import BASELINE, CONTENDERS, contenders_named, rounded
+from bench.experiments.scale.measure import PeersDevice, compare
+from bench.experiments.scale.peers import PEERS, Hnswlib, build_index, measure_peer
+from bench.experiments.scale.tables import TablePair, mixed_items
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
 from edgerec_bench import read_results, write_results
-from edgerec_bench.result.scale import ScaleResult
-from edgerec_bench.result.scale_table import PEERS as PEERS_COLUMNS
-from edgerec_bench.result.scale_table import markdown, scale_rows
-from edgerec_bench.scale import contenders as scale_contenders
-from edgerec_bench.scale import measure as scale
-from edgerec_bench.scale import peers
-from edgerec_bench.scale.__main__ import main
-from edgerec_bench.scale.contenders import BASELINE, CONTENDERS, contenders_named, rounded
-from edgerec_bench.scale.measure import compare
-from edgerec_bench.scale.peers import PEERS, Hnswlib, build_index, measure_peer
-from edgerec_bench.scale.tables import TablePair, dense_users, mixed_items
-from edgerec_devices import Local
+from edgerec_bench.calibrate import dense_users
+from edgerec_bench.result.scale import ScaleResult, markdown, scale_rows
 from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
@@ -58,7 +56,7 @@ def files(pair: TablePair, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_a_library_finds_the_best(name: str, pair: TablePair, files: dict[str, str], tmp_path: Path) -> None:
     """In processes of its own, as it is measured: some libraries warn, and one pins its process to a core."""
     asked: dict[str, Any] = {"peer": name, "index": str(tmp_path / "index"), **files, "k": K}
-    device = Local(agent=peers.__name__)
+    device = PeersDevice()
     try:
         made = device.run({"task": "index", **asked})
     except BenchError as error:
@@ -107,7 +105,7 @@ def test_a_plain_model_is_rounded_by_onnxruntimes_tools(
     except MissingExtraError as error:
         lacking(error)
     request = {"task": "plain", "model": str(small), "users": 40, "prepack": True, "calls": 5, "seconds": 0}
-    answer = Local().run({**request, "threads": 1, "seed": 0, "ask": [0, 39]})
+    answer = PeersDevice().run({**request, "threads": 1, "seed": 0, "ask": [0, 39]})
     scores, limit = pair.best([0, 39], K)
     assert (np.take_along_axis(scores, np.array(answer["answers"]), 1) >= limit[:, None]).mean() > least
 
@@ -129,16 +127,14 @@ def test_a_table_of_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(scale, "CALL_SETTINGS", {**scale.CALL_SETTINGS, "seconds": 0.0})
     monkeypatch.setattr(scale_contenders, "CALLS", 5)
 
-    class Without(Local):
+    class Without(PeersDevice):
         def run(self, request: dict[str, Any]) -> dict[str, Any]:
             if request["task"] == "index" and request["peer"] != "implicit topk":
                 raise BenchError("the measuring process failed: it is not installed: pip install 'edgerec[peers]'")
             return super().run(request)
 
     only = ["mixed int8", "implicit topk", "LiteRT fp32"]
-    result = compare(
-        500, dimensions=16, users=40, rounds=1, only=only, peers=True, device=Without(agent=peers.__name__)
-    )
+    result = compare(500, dimensions=16, users=40, rounds=1, only=only, peers=True, device=Without())
     assert result.left_out == (("LiteRT fp32", "it is not installed: pip install 'edgerec[peers]'"),)
     assert "--peers --only" in result.command
     assert [one.built_with for one in result.contenders][:2] == [{}, {}]
