@@ -18,7 +18,6 @@ from edgerec.runtime.manifest import FILE_NAME, FORMAT, section_name
 from edgerec.runtime.stored import head_of
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import Table
-from edgerec_export.ids import id_order, pack_ids, pack_strings
 from edgerec_export.layouts import (
     BLOCKED,
     Bounds,
@@ -29,8 +28,11 @@ from edgerec_export.layouts import (
     Scales,
     TablePlan,
     TableRequest,
+    id_order,
     layout,
     lookup_layout,
+    pack_ids,
+    pack_strings,
 )
 from edgerec_export.magnitudes import needs_care
 from edgerec_export.onnx import (

@@ -18,7 +18,7 @@ from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, as_texts, is_text
 from edgerec.training import Run
-from edgerec_export.ids import hashes
+from edgerec_export.layouts import hashes
 from edgerec_export.values import chunks
 
 ROWS_AT_ONCE = 1 << 16

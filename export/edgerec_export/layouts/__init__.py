@@ -1,4 +1,4 @@
-"""Layouts: formats in which a table is stored. A layout in `LAYOUTS` is exported, and tested by the contract suite."""
+"""Layouts: formats in which tables and ids are stored. A layout in `LAYOUTS` is exported, and tested by the contract suite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from edgerec_export.layouts.bitmask import BITMASK
 from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
 from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
+from edgerec_export.layouts.ids import hashes, id_order, pack_ids, pack_strings
 from edgerec_export.layouts.mixed import Dense, Mixed
 from edgerec_export.layouts.rotation import Rotation
 from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
@@ -62,6 +63,10 @@ __all__ = [
     "TableAllocation",
     "TablePlan",
     "TableRequest",
+    "hashes",
+    "id_order",
     "layout",
     "lookup_layout",
+    "pack_ids",
+    "pack_strings",
 ]
