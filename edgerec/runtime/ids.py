@@ -235,8 +235,8 @@ class HashedIds:
     def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
         texts = [text if isinstance(text, str) and _is_utf8(text) else None for text in raw]
         found = self._hashes.rows([None if text is None else id_hash(text) for text in texts])
-        told = [int(text, 16) if text is not None and HASH.fullmatch(text) else None for text in texts]
-        signed = [number - (1 << 64) if number is not None and number >> 63 else number for number in told]
+        given = [int(text, 16) if text is not None and HASH.fullmatch(text) else None for text in texts]
+        signed = [number - (1 << 64) if number is not None and number >> 63 else number for number in given]
         return np.where(found < 0, self._hashes.rows(signed), found)
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:

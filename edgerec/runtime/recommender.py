@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,10 @@ from edgerec.runtime.inputs import rows_of, shown, whole
 from edgerec.runtime.manifest import Manifest
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.ranking import Ranker
-from edgerec.runtime.session import Session
 from edgerec.signatures import PublicKey
+
+if TYPE_CHECKING:
+    from edgerec.runtime import Session
 
 MOST_THREADS = 1024
 """Limit of threads, since onnxruntime starts as many as requested."""
@@ -155,6 +157,8 @@ class Recommender:
         """
         if self.n_users:
             raise RequestError("this bundle has users, whose vectors were trained: give a user instead of a history")
+        from edgerec.runtime import Session  # which needs a Recommender
+
         return Session(self, path, limit)
 
     def close(self) -> None:

@@ -217,9 +217,9 @@ def _export_within(source: Source, folder: Path, request: ExportRequest, signer:
     """Export within `max_bytes`; the size of one file is an estimate until it is written."""
     room = 0
     for _ in range(MOST_ATTEMPTS):
-        asked = request if request.max_bytes is None else replace(request, max_bytes=request.max_bytes - room)
+        within = request if request.max_bytes is None else replace(request, max_bytes=request.max_bytes - room)
         try:
-            return _export(source, folder, asked, signer, request.max_bytes)
+            return _export(source, folder, within, signer, request.max_bytes)
         except _LargerThanDraftedError as larger:
             room += larger.excess
     raise ExportError(f"{folder} becomes larger than {request.max_bytes} bytes at each attempt; report this as a fault")

@@ -24,7 +24,7 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
   const blocks: Block[] = [];
   const text = ids === "str";
   let at = +!text;
-  let kept: { block?: Block; part?: number; texts: Uint8Array[] } = { texts: [] };
+  let last: { block?: Block; part?: number; texts: Uint8Array[] } = { texts: [] };
   /** Low bytes of a whole number. */
   const low = bytes[0]!;
   /** Distance of the beginnings of two buckets. */
@@ -102,16 +102,16 @@ export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: R
 
   const firstOf = (block: Block, part: number) => ((at = block.starts[part]!), next(NOTHING));
 
-  /** Return the texts of a group. That of the last call is kept: rows are often asked for in order. */
+  /** Return the texts of a group. That of the last call is retained: rows are often requested in order. */
   function group(block: Block, part: number): Uint8Array[] {
-    if (kept.block !== block || kept.part !== part) {
+    if (last.block !== block || last.part !== part) {
       const texts = [firstOf(block, part)];
       while (texts.length < block.ends[part]! - (block.ends[part - 1] ?? 0)) {
         texts.push(next(texts.at(-1)!));
       }
-      kept = { block, part, texts };
+      last = { block, part, texts };
     }
-    return kept.texts;
+    return last.texts;
   }
 
   /** The low part of a whole number; a bigint if it has 7 bytes. */

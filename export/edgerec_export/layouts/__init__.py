@@ -1,4 +1,7 @@
-"""Layouts: formats in which tables and ids are stored. A layout in `LAYOUTS` is exported, and tested by the contract suite."""
+"""Layouts: formats in which tables and ids are stored.
+
+A layout in `LAYOUTS` is exported, and tested by the contract suite.
+"""
 
 from __future__ import annotations
 
