@@ -3,7 +3,8 @@
     oracle = Oracle(folder, items, users)
     oracle.users(rows) @ oracle.items.values.T     # scores of every item
 
-Scales of integers are constants of the graphs: those nearest to the scale that fits the original table best are taken.
+In bundles of version 1, scales of integers are constants of the graphs: those nearest to the scale that fits the
+original table best are taken.
 """
 
 from __future__ import annotations
@@ -69,6 +70,69 @@ def float_constants(path: Path) -> Floats:
     return np.unique(np.abs(np.array([value for value in found if np.isfinite(value)], dtype=np.float64)))
 
 
+def bucketed_ids(content: bytes, counts: list[int]) -> list[int]:
+    """Return whole numbers in row order."""
+    low, at, found = content[0], 1, []
+    for count in counts:
+        first = int.from_bytes(content[at : at + 8], "little", signed=True)
+        buckets = int.from_bytes(content[at + 8 : at + 12], "little")
+        sizes = np.frombuffer(content, "<u2", buckets, at + 12).tolist()
+        at += 12 + 2 * buckets
+        before = len(found)
+        for bucket, size in enumerate(sizes):
+            if low == 1 and size >= 32:
+                inside = [x for x in range(256) if content[at + x // 8] >> x % 8 & 1]
+                at += 32
+            else:
+                inside = [int.from_bytes(content[at + n * low : at + (n + 1) * low], "little") for n in range(size)]
+                at += size * low
+            if len(inside) != size or inside != sorted(set(inside)):
+                raise SpecificationError(f"bucket {bucket} holds {len(inside)} ids of {size}, or not in their order")
+            numbers = (first + (bucket << 8 * low) + x for x in inside)
+            found += [(number + 2**63) % 2**64 - 2**63 for number in numbers]
+        if len(found) - before != count:
+            raise SpecificationError(f"a block of {len(found) - before} ids where {count} are promised")
+    if at != len(content):
+        raise SpecificationError("ids are followed by something")
+    return found
+
+
+def grouped_ids(content: bytes, counts: list[int]) -> list[Any]:
+    """Return texts in row order."""
+    at, found = 0, []
+
+    def leb128() -> int:
+        nonlocal at
+        number, place = 0, 0
+        while True:
+            byte = content[at]
+            at += 1
+            number |= (byte & 127) << place
+            if byte < 128:
+                return number
+            place += 7
+
+    for count in counts:
+        groups = int.from_bytes(content[at : at + 4], "little")
+        rows = list(content[at + 4 : at + 4 + groups])
+        sizes = np.frombuffer(content, "<u4", groups, at + 4 + groups).tolist()
+        at += 4 + 5 * groups
+        if sum(rows) != count:
+            raise SpecificationError(f"groups of {sum(rows)} ids where {count} are promised")
+        for inside, size in zip(rows, sizes, strict=True):
+            start, text = at, b""
+            for _ in range(inside):
+                shared, length = leb128(), leb128()
+                text = text[:shared] + content[at : at + length]
+                at += length
+                found.append(text.decode())
+            if at != start + size:
+                raise SpecificationError(f"a group of {at - start} bytes where {size} are promised")
+    if at != len(content):
+        raise SpecificationError("ids are followed by something")
+    return found
+
+
 class Oracle:
     """The answers that a bundle has to give, by its bytes: `decode` first, then ask."""
 
@@ -77,7 +141,10 @@ class Oracle:
         self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.check_files()
         self.tables = (folder / self.manifest["tables"]["file"]).read_bytes()
-        self.bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}.get(self.manifest["precision"], 0)
+        self.coded = int(self.manifest["version"].partition(".")[0]) > 1
+        self.bits = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}.get(self.manifest["precision"], 0)
+        if self.coded and not self.bits:
+            self.bits = max(self.manifest["items"]["bits"])
         self.user_side: Side | None = None
 
     def decode(self, items: Floats | None, users: Floats | None) -> bool:
@@ -128,6 +195,12 @@ class Oracle:
         if about["ids"] == "none":
             return list(range(about["rows"]))
         content = self.section(f"{side}_ids")
+        if self.coded:
+            counts = [rows for _, rows in about["blocks"]]
+            if about["ids"] == "str":
+                return grouped_ids(content.tobytes(), counts)
+            numbers = bucketed_ids(content.tobytes(), counts)
+            return numbers if about["ids"] == "int" else [f"{number % 2**64:016x}" for number in numbers]
         if about["ids"] == "int":
             return [int(value) for value in content]
         offsets = self.section(f"{side}_id_offsets").astype(np.int64)
@@ -153,11 +226,14 @@ class Oracle:
             return Side(codes, blocks, np.zeros(rows), True)
         return self.scale(name, codes, blocks, original)
 
-    def unpack(self, values: NDArray[Any], count: int) -> Floats:
+    def unpack(self, values: NDArray[Any], count: int, bits: int) -> Floats:
         """Return the `count` values of one block from its bytes."""
-        if self.bits == 4:
+        if bits == 4:
             values = np.concatenate([values & 15, values >> 4])[:count]
-        zero = {8: 128, 4: 8}.get(self.bits, 0)
+        if bits == 2:
+            values = np.concatenate([values >> 2 * part & 3 for part in range(4)])[:count]
+            return 2 * values.astype(np.float64) - 3
+        zero = {8: 128, 4: 8}.get(bits, 0)
         return values.astype(np.float64) - zero
 
     def parts(self, name: str, about: dict[str, Any], *, by_column: bool) -> Iterator[tuple[Floats, Ints | None]]:
@@ -167,11 +243,13 @@ class Oracle:
             yield self.csr(name, about) if layout == "csr" else self.csc(name, about), None
             return
         at, place, first = 0, 0, 0
-        for width, rows in about["blocks"]:
+        for number, (width, rows) in enumerate(about["blocks"]):
+            bits = about["bits"][number] if self.coded else self.bits
+            shared = max(8 // bits, 1)
             transposed = by_column and layout in ("dense", "mixed")
-            stored = (width + width % 2 if transposed and self.bits == 4 else width) * rows
-            n_bytes = -(-stored // 2) if self.bits == 4 else stored
-            flat = self.unpack(values[at : at + n_bytes], stored)
+            stored = (-(-width // shared) * shared if transposed else width) * rows
+            n_bytes = -(-stored // shared)
+            flat = self.unpack(values[at : at + n_bytes], stored, bits)
             block = flat.reshape(-1, rows)[:width].T if transposed else flat.reshape(rows, width)
             at += n_bytes
             columns = None
@@ -199,7 +277,9 @@ class Oracle:
     def csr(self, name: str, about: dict[str, Any]) -> Floats:
         pointers, columns = self.section(name + "p").astype(np.int64), self.section(name + "c").astype(np.int64)
         values = self.unpack(
-            self.section(name)[: -(-len(columns) * self.bits // 8) if self.bits == 4 else len(columns)], len(columns)
+            self.section(name)[: -(-len(columns) * self.bits // 8) if self.bits == 4 else len(columns)],
+            len(columns),
+            self.bits,
         )
         table = np.zeros((about["rows"], self.manifest["d"]))
         table[np.repeat(np.arange(about["rows"]), np.diff(pointers)), columns] = values
@@ -210,7 +290,7 @@ class Oracle:
         stored = self.section(name).reshape(len(dimensions), 128 if self.bits == 4 else 256)
         table = np.zeros((about["rows"], self.manifest["d"]))
         for block, dimension, stretch, raw in zip(rows, dimensions, stretches, stored, strict=True):
-            np.add.at(table[:, dimension], block + 65536 * stretch, self.unpack(raw, 256))
+            np.add.at(table[:, dimension], block + 65536 * stretch, self.unpack(raw, 256, self.bits))
         return table
 
     def scale(self, name: str, codes: Floats, blocks: Ints, original: Floats | None) -> Side:
@@ -218,6 +298,14 @@ class Oracle:
         rows = self.of_rows(name + "s") if self.has(name + "s") else np.ones(len(codes))
         step = np.zeros(len(codes))
         groups = np.zeros_like(blocks) if self.has(name + "s") else blocks
+        if self.has(name + "f"):
+            factors = self.section(name + "f").astype(np.float64)
+            if self.has(name + "s"):
+                power = 2.0**32 if self.section(name + "s").dtype == np.uint8 else 1.0
+                step = rows * factors[0] / power
+            else:
+                step = factors[blocks] if len(factors) > 1 else np.full(len(codes), factors[0])
+            return Side(codes * step[:, None], blocks, step, True)
         if original is None:
             return Side(codes * rows[:, None], groups, step, False)
         for group in np.unique(groups):
