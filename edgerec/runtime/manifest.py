@@ -295,7 +295,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         tables=tables,
         graphs=graphs,
         sections=sections,
-        session={str(key): str(value) for key, value in fields["session"].items()},
+        session={_utf8(key): _utf8(value) for key, value in fields["session"].items()},
         own_bytes=own_bytes,
         rollback_index=_rollback_index(fields),
         empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
@@ -329,6 +329,13 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if max(graph.file.bytes for graph in graphs.values()) > MOST_GRAPH_BYTES:
         raise ValueError(f"a graph of more than {MOST_GRAPH_BYTES} bytes")
     return manifest
+
+
+def _utf8(value: Any) -> str:
+    """Return a session option as text. Raises ValueError for unpaired surrogates, which onnxruntime cannot take."""
+    text = str(value)
+    text.encode()
+    return text
 
 
 Entries = TypeVar("Entries", bound=Sized)

@@ -129,6 +129,8 @@ class OneFile:
             raise BundleError(
                 f"{path} has version {major}.x, this runtime reads up to {MAJOR}; upgrade: pip install -U edgerec"
             )
+        if major < MAJOR:
+            raise self._damaged(f"its version is {major}")
         if not manifest <= whole <= LIMITS["head_bytes"] or stored > min(whole, self._size - _HEADER.size):
             raise self._damaged("its head is too long")
         self._head = _inflated(self._stream.read(stored), whole)

@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.experiments.attack.graphs import WAYS, hostile
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
+from edgerec.runtime.stored import write_packed
 from edgerec_export import ExportRequest, Source, diff, export, export_request, from_arrays
 
 SIGNATURE = 228
@@ -42,6 +43,7 @@ PATCH_WAYS = (
     "counts",
     "names",
 )
+FILE_WAYS = ("flip", "cut", "longer", "header", "bomb", "head", "ids")
 VALUES: tuple[Any, ...] = (
     *(-1, 0, 1, 2**31, 2**32, 2**53, 2**63, 10**30, -(2**63), 1.5, 1e300, float("nan"), None, True, "", "..", "../x"),
     *("/etc/passwd", "a\\b", "\u0000", "x" * 5000, [], {}, [0], [[]], "float32", "uint8", "int64", "nul", "\ud800"),
@@ -98,7 +100,7 @@ class Mutant:
 
 
 def make_bases(folder: Path) -> list[Base]:
-    """Export bundles of every layout, two of them signed, and their patches."""
+    """Export bundles of every layout, some of them signed, and their patches."""
     key = folder / "films.key"
     command = [sys.executable, "-m", "edgerec.cli", "keys", "new", str(key)]
     subprocess.run(command, check=True, capture_output=True)
@@ -111,6 +113,8 @@ def make_bases(folder: Path) -> list[Base]:
         ("ell", "fp16", LeastSquaresEncoder(3.0, 5.0), words, False),
         ("bitmask", "int4", None, None, False),
         ("csc", "int8", None, words, False),
+        ("mixed", "int2", LinearEncoder(np.ones(60, np.float32)), words, False),
+        ("dense", "int4", None, None, True),
     ]
     bases = []
     for layout, precision, encoder, ids, signed in forms:
@@ -158,6 +162,14 @@ def mutant(seed: int, number: int, bases: list[Base], place: Path) -> Mutant:
         content = damaged_patch(base, bases, way, fits, rng)
         (place / "patch").write_bytes(content)
         return Mutant(number, base, f"patch: {way}", fits, bundle, place / "patch", trusted, content == base.patch)
+    if rng.random() < 0.2:
+        way = str(rng.choice(FILE_WAYS))
+        write_packed(bundle, place / "bundle.edgerec")
+        whole = (place / "bundle.edgerec").read_bytes()
+        content = damaged_file(whole, way, rng)
+        (place / "bundle.edgerec").write_bytes(content)
+        same = content[:10] + content[12:] == whole[:10] + whole[12:]  # apart from the minor version
+        return Mutant(number, base, f"file: {way}", way == "ids", place / "bundle.edgerec", None, trusted, same)
     if not fits:
         way = str(rng.choice(DAMAGES))
         return Mutant(number, base, way, False, bundle, None, trusted, damage(bundle, bases, way, rng, None))
@@ -231,6 +243,51 @@ def damage(
     else:
         path.write_bytes(content)
     return name.startswith("README") or (way != "missing" and bytes(content) == before)
+
+
+HEADER = struct.Struct("<8sHHIII")
+
+
+def damaged_file(content: bytes, way: str, rng: np.random.Generator) -> bytes:
+    """Return a bundle in one file that is damaged in one of `FILE_WAYS`; hashes fit after "ids" alone."""
+    found, at = bytearray(content), int(rng.integers(len(content)))
+    magic, major, minor, stored, whole, manifest = HEADER.unpack_from(content)
+    head = zlib.decompress(content[HEADER.size : HEADER.size + stored])
+    tables = content[-(-(HEADER.size + stored) // 64) * 64 :]
+    if way == "flip":
+        for _ in range(int(rng.integers(1, 9))):
+            found[int(rng.integers(len(found)))] ^= 1 << int(rng.integers(8))
+        return bytes(found)
+    if way == "cut":
+        return content[:at]
+    if way == "longer":
+        return content + rng.bytes(int(rng.integers(1, 5000)))
+    if way == "header":
+        fields = [major, minor, stored, whole, manifest]
+        one = int(rng.integers(len(fields)))
+        limit = (1 << 16 if one < 2 else 1 << 32) - 1
+        fields[one] = int(rng.choice([0, 1, limit, fields[one] - 1, fields[one] + 1, int(rng.integers(limit))]))
+        return HEADER.pack(magic, *(min(max(field, 0), limit) for field in fields)) + content[HEADER.size :]
+    if way == "bomb":
+        head = bytes(LARGE)
+    elif way == "head":
+        place = int(rng.integers(len(head)))
+        count = int(rng.integers(0, 40))  # of another length: the card is not compared
+        head = head[:place] + rng.bytes(count) + head[place + count + 1 :]
+    else:  # the bytes of ids, with hashes that fit
+        document = json.loads(head[:manifest])
+        document.pop("signature", None)
+        offset, _, (size,) = document["sections"]["item_ids"]
+        changed = bytearray(tables)
+        for _ in range(int(rng.integers(1, 4))):
+            changed[offset + int(rng.integers(min(size, 40) if rng.random() < 0.6 else size))] = int(rng.integers(256))
+        tables = bytes(changed)
+        document["tables"]["sha256"] = hashlib.sha256(tables).hexdigest()
+        text = _text(document)
+        head, manifest = text + head[manifest:], len(text)
+    deflated = zlib.compress(head)
+    start = HEADER.pack(magic, major, minor, len(deflated), len(head), manifest) + deflated
+    return start.ljust(-(-len(start) // 64) * 64, b"\0") + tables
 
 
 def edit_json(document: Any, way: str, rng: np.random.Generator) -> bytes:

@@ -72,7 +72,8 @@ def float_constants(path: Path) -> Floats:
 
 def bucketed_ids(content: bytes, counts: list[int]) -> list[int]:
     """Return whole numbers in row order."""
-    low, at, found = content[0], 1, []
+    found: list[int] = []
+    low, at = content[0], 1
     for count in counts:
         first = int.from_bytes(content[at : at + 8], "little", signed=True)
         buckets = int.from_bytes(content[at + 8 : at + 12], "little")

@@ -189,7 +189,8 @@ def _whole(base: Base) -> str:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+    files = [folder] if folder.is_file() else [path for path in folder.iterdir() if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def findings(
@@ -213,7 +214,7 @@ def findings(
     if reply.outcome == "answer" and one.patch is None:
         if not one.fits and not one.harmless:
             yield f"a tampered file is answered from: {one.way}", reply.text[:200]
-        if one.trusted and before != whole[one.base.name]:
+        if one.trusted and before != whole[one.base.name] and not (one.harmless and one.bundle.is_file()):
             yield f"a tampered signed bundle is answered from: {one.way}", reply.text[:200]
     if one.patch is not None:
         after = contents(one.bundle)

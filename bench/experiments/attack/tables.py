@@ -26,10 +26,12 @@ from bench.experiments.attack.requests import ask
 from edgerec import Recommender
 from edgerec.errors import BudgetError, EdgeRecError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
+from edgerec.runtime.ids import id_hash
+from edgerec.runtime.stored import unpack
 from edgerec_export import export, from_arrays
 
 LAYOUTS = ("dense", "mixed", "csr", "ell", "bitmask", "csc", "auto")
-PRECISIONS = ("fp32", "fp16", "int8", "int4", "auto")
+PRECISIONS = ("fp32", "fp16", "int8", "int4", "int2", "auto")
 VALUES = (
     "normal",
     "low rank",
@@ -46,7 +48,7 @@ VALUES = (
 )
 PLAIN = ("normal", "low rank", "whole", "duplicates")
 """Values that every precision holds: their rows must come back."""
-PROMISED = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.06, "int4": 0.6}
+PROMISED = {"fp32": 1e-6, "fp16": 1e-3, "int8": 0.06, "int4": 0.6, "int2": 0.9}
 """Relative Frobenius error of the items of plain tables."""
 
 
@@ -71,6 +73,7 @@ class Case:
     command_line: bool
     findings: list[tuple[str, str]] = field(default_factory=list)
     zeros: dict[str, int] = field(default_factory=dict)
+    one_file: bool = False
 
     def find(self, kind: str, text: str) -> None:
         if len(self.findings) < 20:
@@ -80,7 +83,15 @@ class Case:
         people = "users" if self.users is not None else type(self.encoder).__name__
         shape = [int(n) for n in self.items.shape]
         options = {key: str(value) if isinstance(value, Path) else value for key, value in self.options.items()}
-        return {"number": self.number, "shape": shape, "values": self.values, "ids": self.ids, "for": people, **options}
+        return {
+            "number": self.number,
+            "shape": shape,
+            "values": self.values,
+            "ids": self.ids,
+            "for": people,
+            **options,
+            "one_file": self.one_file,
+        }
 
 
 def draw(seed: int, number: int, scratch: Path) -> Case:
@@ -109,7 +120,7 @@ def draw(seed: int, number: int, scratch: Path) -> Case:
     if rng.random() < 0.06:
         options |= {"ids": "none", "id_map": scratch / "map.csv"}
     options["verify"] = bool(rng.random() < 0.03)
-    return Case(
+    case = Case(
         number,
         items,
         users if people == "users" else None,
@@ -122,6 +133,14 @@ def draw(seed: int, number: int, scratch: Path) -> Case:
         kind,
         bool(rng.random() < 0.03 and people == "users" and kind not in ("unicode", "long", "repeated")),
     )
+    if case.command_line:
+        return case
+    options["rotate"] = bool(rng.random() < 0.5)
+    options["version"] = "1.0" if rng.random() < 0.15 else "2.0"
+    case.one_file = bool(rng.random() < 0.2)
+    if rng.random() < 0.1 and "ids" not in options:
+        options["ids"] = "hash64"
+    return case
 
 
 def table(rng: np.random.Generator, rows: int, d: int, values: str) -> NDArray[np.float32]:
@@ -243,13 +262,22 @@ def _attack(case: Case, scratch: Path) -> str:
 def by_api(case: Case, out: Path) -> str:
     arguments: dict[str, Any] = {"item_ids": case.item_ids, "user_ids": case.user_ids, "encoder": case.encoder}
     source = from_arrays(case.items, case.users, item_counts=case.counts, **arguments)
+    place = out.with_suffix(".edgerec") if case.one_file else out
+    place.unlink(missing_ok=True)
     try:
-        done = export(source, out, **case.options)
+        done = export(source, place, **case.options)
     except BudgetError as error:
-        done = export(source, out, **{**case.options, "max_bytes": smallest(error)})
+        done = export(source, place, **{**case.options, "max_bytes": smallest(error)})
         case.options["max_bytes"] = smallest(error)
     case.zeros = done.rounded_to_zero
-    size = sum(path.stat().st_size for path in out.iterdir())
+    if case.one_file:
+        size, limit = place.stat().st_size, case.options.pop("max_bytes", None)
+        if limit is not None and size > limit:
+            case.find("larger than its limit", f"{size} bytes where {limit} are allowed")
+        unpack(place, out)
+        place.unlink()
+    else:
+        size = sum(path.stat().st_size for path in out.iterdir())
     if size != done.nbytes:
         case.find("bytes said are not bytes written", f"{done.nbytes} said, {size} written")
     return "answered"
@@ -301,7 +329,8 @@ def check(case: Case, out: Path, scratch: Path) -> None:
     order = {side: row_order(case, oracle, side) for side in ("item", "user")}
     if any(rows is None for rows in order.values()):
         return
-    transformed = bool(case.options.get("fit")) or case.options["precision"] == "auto"
+    rotated = "rotation" in oracle.manifest
+    transformed = bool(case.options.get("fit")) or case.options["precision"] == "auto" or rotated
     d = oracle.manifest["d"]
     people = case.users if case.users is not None else case.items
     if not transformed and case.items[:, d:].any() and (people[:, d:].any() or "similar" in oracle.manifest["graphs"]):
@@ -330,6 +359,8 @@ def row_order(case: Case, oracle: Oracle, side: str) -> NDArray[np.int64] | None
         return np.zeros(0, np.int64)
     known = list(range(len(rows))) if raw is None else raw
     found = oracle.ids(side)
+    if case.options.get("ids") == "hash64":
+        known = [f"{id_hash(str(one)) % 2**64:016x}" for one in known]
     if case.options.get("ids") == "none":
         with Path(case.options["id_map"]).open(newline="", encoding="utf-8") as stream:
             lines = [line for line in csv.DictReader(stream) if line["side"] == side]
@@ -340,6 +371,8 @@ def row_order(case: Case, oracle: Oracle, side: str) -> NDArray[np.int64] | None
     first = 0
     for _, count in oracle.manifest[side + "s"]["blocks"]:
         keys = [one.encode() if isinstance(one, str) else one for one in found[first : first + count]]
+        if case.options.get("ids") == "hash64":  # as signed numbers
+            keys = [(int(one, 16) + 2**63) % 2**64 for one in found[first : first + count]]
         if keys != sorted(keys):
             case.find("ids do not ascend in a block", f"{found[:3]}")
         first += count

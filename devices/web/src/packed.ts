@@ -61,7 +61,7 @@ export async function partsOf(name: string, stream: Stream, tools: Tools): Promi
   need(start.length === START, damaged);
   const view = new DataView(start.buffer);
   const [major, minor] = [view.getUint16(8, true), view.getUint16(10, true)];
-  need(major <= limits.major, `has version ${major}.${minor}, this reader knows ${limits.major}.x; update edgerec`);
+  need(major === limits.major, `has version ${major}.${minor}, this reader knows ${limits.major}.x; update edgerec`);
   const [stored, length, own] = [12, 16, 20].map((at) => view.getUint32(at, true)) as [number, number, number];
   need(length <= limits.head_bytes, `has a head of more than ${limits.head_bytes} bytes; pack it again`);
   need(own <= length && stored <= length && own <= limits.manifest_bytes, damaged);

@@ -46,7 +46,7 @@ final class PackedBundle {
         }
         ByteBuffer numbers = ByteBuffer.wrap(start).order(ByteOrder.LITTLE_ENDIAN);
         int major = numbers.getShort(8) & 0xFFFF;
-        if (major > Spec.MAJOR) {
+        if (major != Spec.MAJOR) {
             throw new BundleException(name + " has version " + major + "." + (numbers.getShort(10) & 0xFFFF)
                     + ", this reader knows versions up to " + Spec.MAJOR + ".x; update edgerec");
         }
