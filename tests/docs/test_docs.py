@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.experiments.compact import cells as compact_cells
+from bench.experiments.formats import cells as formats_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
@@ -137,8 +137,8 @@ def test_the_figures_of_trained_tables_are_those_of_the_result(name: str) -> Non
 
 
 def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
-    rows = json.loads((ROOT / "bench" / "results" / "compact.json").read_text())["rows"]
-    assert rows_of("compact", QUALITY) == [compact_cells(row) for row in rows]
+    rows = json.loads((ROOT / "bench" / "results" / "formats.json").read_text())["rows"]
+    assert rows_of("formats", QUALITY) == [formats_cells(row) for row in rows]
 
 
 def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:

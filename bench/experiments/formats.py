@@ -1,6 +1,6 @@
-"""Quality of small bundles without users, whose numbers of rows take a byte each or more.
+"""Quality of small bundles without users in the forms of the bundle format: version 1.0, 2.0, and 2.0 as one file.
 
-usage: python -m bench.experiments.compact [--data ml-1m,amazon-beauty] [--runs FOLDER] [--out result.json]
+usage: python -m bench.experiments.formats [--data ml-1m,amazon-beauty] [--runs FOLDER] [--out result.json]
 
 Tables have 64 dimensions, the split is random 80/20 per user with seed 0. Each is exported without users, with
 `--precision auto --fit` to each size, which is given in bytes an item, ids, graphs and manifest included; NDCG@20 is of
@@ -25,18 +25,20 @@ from edgerec.training import Run
 from edgerec_export import export, from_run
 
 SPLIT = "random:80/20"
-COLUMNS = ("data", "backbone", "bytes at most", "more than a byte", "NDCG@20", "a byte", "NDCG@20")
+FORMS = {"1.0": ("b", "1.0"), "2.0": ("b", "2.0"), "2.0, one file": ("b.edgerec", "2.0")}
+"""Name of the bundle and version of the format, by form."""
+COLUMNS = ("data", "backbone", "bytes at most", *(name for form in FORMS for name in (form, "NDCG@20")))
 
 
 def measure(interactions: Interactions, run: Run, max_bytes: int) -> dict[str, Any]:
-    """Return the form, bytes and NDCG@20 of a run's bundles within a size, with and without numbers in a byte."""
+    """Return the form, bytes and NDCG@20 of a run's bundles within a size, in each form."""
     row: dict[str, Any] = {"max_bytes": max_bytes}
-    for name, version in (("before", "1.0"), ("compact", "2.0")):
+    for name, (place, version) in FORMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 done = export(
                     from_run(run),
-                    Path(scratch, "b"),
+                    Path(scratch, place),
                     precision="auto",
                     fit=True,
                     max_bytes=max_bytes,
@@ -57,13 +59,13 @@ def measure(interactions: Interactions, run: Run, max_bytes: int) -> dict[str, A
 def cells(row: dict[str, Any]) -> list[str]:
     """Format a row as table cells."""
     found = [row["data"], row["backbone"], f"{row['max_bytes']:,}"]
-    for name in ("before", "compact"):
+    for name in FORMS:
         one = row[name]
         found += ["does not fit", ""] if one is None else [one["form"], f"{one['ndcg@20']:.4f}"]
     return found
 
 
-@experiment("compact")
+@experiment("formats")
 @click.option("--data", default="ml-1m,amazon-beauty", show_default=True, help="Data sets, separated by commas.")
 @click.option("--backbones", default="svd,ials", show_default=True, help="Backbones, separated by commas.")
 @click.option("--sizes", default="13.3,17.7,26.6", show_default=True, help="Bytes an item, separated by commas.")
