@@ -333,6 +333,12 @@ class Oracle:
         top = self.manifest["encoder"].get("weight_top")
         return self.of_rows("w") if top is None else self.of_rows("w") * top / 2.0**32
 
+    def matrix(self) -> Floats:
+        """Return the matrix of a linear encoder."""
+        stored: Floats = self.section("m").astype(np.float64)
+        scale = self.manifest["encoder"].get("matrix_scale")
+        return stored if scale is None else (stored - 128) * scale
+
     def history(self, rows: Ints) -> Floats:
         """Return the (d,) vector of a history of distinct item rows, before it is quantised."""
         encoder, table = self.manifest["encoder"], self.items.values
@@ -341,7 +347,7 @@ class Oracle:
         if encoder["kind"] == "linear":
             summed: Floats = self.weights()[rows] @ table[rows] / len(rows) ** encoder["power"]
             if encoder["matrix"]:
-                summed = summed @ self.section("m").astype(np.float64)
+                summed = summed @ self.matrix()
             return summed + self.section("b").astype(np.float64) if encoder["bias"] else summed
         kept = table[rows]
         gram = table.T @ table + encoder["reg"] * np.eye(table.shape[1]) + encoder["alpha"] * kept.T @ kept
@@ -353,7 +359,7 @@ class Oracle:
         parts: Floats = np.abs(self.weights()[rows]) @ np.abs(self.items.values[rows])
         parts = parts / len(rows) ** encoder["power"]
         if encoder["matrix"]:
-            parts = parts @ np.abs(self.section("m").astype(np.float64))
+            parts = parts @ np.abs(self.matrix())
         return parts + np.abs(self.section("b").astype(np.float64)) if encoder["bias"] else parts
 
     def system(self, rows: Ints, vector: Floats) -> float:

@@ -19,7 +19,7 @@ from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec_export.onnx.builder import Graph, Name, Tensor
 from edgerec_export.onnx.decode import DecodedRows, add_by_decoding, row_numbers
-from edgerec_export.values import TINY, byte_top, chunks, from_bytes, to_bytes
+from edgerec_export.values import LARGEST, TINY, ZERO, byte_top, chunks, from_bytes, to_bytes, to_codes
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import Placed, Sections, TablePlan
@@ -99,12 +99,19 @@ class StoredLinearEncoder(StoredEncoder):
     in_own_graph = False
 
     def __init__(
-        self, encoder: LinearEncoder, order: NDArray[np.int64], d: int, weight_top: np.float32 | None = None
+        self,
+        encoder: LinearEncoder,
+        order: NDArray[np.int64],
+        d: int,
+        weight_top: np.float32 | None = None,
+        *,
+        in_bytes: bool = False,
     ) -> None:
         """Store the weights in the row order of the bundle, and `d` dimensions; further ones meet only zeros.
 
         Args:
             weight_top: the top of weights in a byte each (`values.to_bytes`); None for float32.
+            in_bytes: store the matrix in codes of int8, with one scale.
         """
         self._power = encoder.power
         self._weights = encoder.weights[order].astype(np.float32)
@@ -114,15 +121,25 @@ class StoredLinearEncoder(StoredEncoder):
             self._stored_weights = to_bytes(self._weights, weight_top)
             self._weights = from_bytes(self._stored_weights, weight_top)
         self._matrix = None if encoder.matrix is None else encoder.matrix[:d, :d].astype(np.float32)
+        self._stored_matrix: NDArray[Any] | None = self._matrix
+        self._matrix_scale: np.float32 | None = None
+        if in_bytes and self._matrix is not None:
+            largest = np.abs(self._matrix).max(initial=0)
+            self._matrix_scale = np.maximum(np.float32(largest / LARGEST["int8"]), TINY)
+            codes = to_codes(self._matrix, self._matrix_scale, "int8")
+            self._stored_matrix = (codes + ZERO).astype(np.uint8)
+            self._matrix = codes.astype(np.float32) * self._matrix_scale
         self._bias = None if encoder.bias is None else encoder.bias[:d].astype(np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        arrays = {"w": self._stored_weights, "m": self._matrix, "b": self._bias}
+        arrays = {"w": self._stored_weights, "m": self._stored_matrix, "b": self._bias}
         return {name: array for name, array in arrays.items() if array is not None}
 
     def describe(self) -> dict[str, Any]:
         parts = {"matrix": self._matrix is not None, "bias": self._bias is not None}
         top = {} if self._weight_top is None else {"weight_top": float(self._weight_top)}
+        if self._matrix_scale is not None:
+            top["matrix_scale"] = float(self._matrix_scale)
         return {"kind": LinearEncoder.kind, "power": self._power, **parts, **top}
 
     def add_vector(
@@ -139,7 +156,11 @@ class StoredLinearEncoder(StoredEncoder):
             length = g.op("Max", length, g.constant(1.0, "float32"))
             total = g.op("Div", total, g.op("Pow", length, g.constant(self._power, "float32")))
         if self._matrix is not None:
-            total = g.op("MatMul", total, g.table("m", tensors["m"]))
+            matrix = g.table("m", tensors["m"])
+            if self._matrix_scale is not None:
+                scale = g.constant(self._matrix_scale, "float32")
+                matrix = g.op("DequantizeLinear", g.fresh(matrix), scale, g.constant(ZERO, "uint8"))
+            total = g.op("MatMul", total, matrix)
         if self._bias is not None:
             some = g.op("ReduceMax", g.cast(present, "float32"), g.ints(1), keepdims=1)
             total = g.op("Add", total, g.op("Mul", some, g.table("b", tensors["b"])))
@@ -288,14 +309,14 @@ def stored_encoder(
     """Return the stored form of an encoder, for a bundle with rows in `order` and `d` dimensions.
 
     Args:
-        compact: store weights in a byte each, if none is negative.
+        compact: store weights in a byte each, if none is negative, and the matrix in int8.
         previous_top: the top of weights of the older bundle that the export follows; None without one.
     """
     if isinstance(encoder, LinearEncoder):
         largest, top = np.float32(encoder.weights.max(initial=0)), None
         if compact and encoder.weights.min(initial=0) >= 0 and largest > 0:
             top = byte_top(largest, previous_top)
-        return StoredLinearEncoder(encoder, order, d, top)
+        return StoredLinearEncoder(encoder, order, d, top, in_bytes=compact)
     if isinstance(encoder, LeastSquaresEncoder):
         return StoredLeastSquaresEncoder(encoder, d)
     raise TypeError(f"no graph is known for an encoder of kind {encoder.kind}")
