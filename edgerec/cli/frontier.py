@@ -11,7 +11,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import Choice, Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, data_argument, data_paths, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError, RequestError
@@ -130,7 +130,7 @@ def command(
     if encoding is not None:
         chosen["encoding"] = encoding
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
-    check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
+    check_outputs([*_outputs(out), *grid_outputs(cells)], data_paths(data), overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(plan, cells, workers=workers or _processors(), progress=progress, on_message=_tell)
     if not grid.rows:

@@ -10,7 +10,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_path
+from edgerec.cli.options import FILE, FOLDER, data_paths
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_table, resumable
 from edgerec.errors import BenchError
@@ -61,7 +61,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
         outputs.append(Output(bundles, "--bundles", folder=True, shared=True))
     check_outputs(outputs, [plan], overwrite=None)
     combinations = GridPlan.read(plan)
-    check_outputs(outputs, map(data_path, combinations.data), overwrite=None)
+    check_outputs(outputs, [path for data in combinations.data for path in data_paths(data)], overwrite=None)
     with resumable(f"the results so far are in {out}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(
             combinations,

@@ -9,7 +9,7 @@ import click
 
 from edgerec.cli.grid import progress_bar
 from edgerec.cli.help import RESEARCH, Choice, Command, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, FiniteRange, data_paths, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
 from edgerec.console import messages, print_table, resumable
@@ -222,7 +222,7 @@ def command(
     task, cells = _task(paper, out, **chosen), out.with_suffix(".jsonl")
     searches = Output(searches_folder(out), folder=True, shared=True)
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
-    check_outputs(written, [data_path(task.data)], overwrite=overwrite)
+    check_outputs(written, data_paths(task.data), overwrite=overwrite)
     with resumable(f"the results so far are in {cells}; the same command resumes"), progress_bar() as progress:
         grid = run_grid(task.plan(), cells, workers=workers, progress=progress, on_message=_tell)
     if not grid.rows:

@@ -12,7 +12,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgerec.cli.help import Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, filter_options, load
+from edgerec.cli.options import FILE, data_argument, data_inputs, data_options, load
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_table, resumable
@@ -38,7 +38,7 @@ SHOWN = 10
     help="File to write the trials to, after each one; an existing study of the same options is continued.",
 )
 @training_options
-@filter_options
+@data_options
 @json_option
 def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) -> None:
     """Search for the settings that train best, on validation data.
@@ -52,9 +52,9 @@ def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) ->
     behind the median of earlier ones is stopped. At the end the 'edgerec train' command with the best settings is
     printed. If the command is interrupted, give it again; for more trials, give it again with a larger --trials.
     """
-    check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
+    check_outputs([Output(out, ours=json_of(FORMAT))], data_inputs(data, options), overwrite=None)
     kwargs, workers = train_kwargs(options), workers_of(options)
-    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    interactions = load(data, options)
     with resumable(f"the same command resumes ({out})"), _progress_bar(trials) as progress:
         study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **kwargs)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)

@@ -169,6 +169,7 @@ def merge(a: Interactions, b: Interactions) -> Interactions:
         column(a.timestamps, b.timestamps),
         a.titles,
         a.name,
+        a.categories,
     )
 
 

@@ -87,7 +87,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     ),
     "nobody to recommend to": (call("recommend", "BUNDLES/good"), "recommending needs a user; give --user"),
     "a history beside data": (call("recommend", "BUNDLES/good", "--history", "3", "--data", DATA), "needs --user"),
-    "filters of no data": (call("recommend", "BUNDLES/good", "--user", "5", "--min-item", "2"), "filter --data"),
+    "filters of no data": (call("recommend", "BUNDLES/good", "--user", "5", "--min-item", "2"), "give --data"),
     "a user of too many digits": (call("recommend", "BUNDLES/good", "--user", "9" * 5000), "not among"),
     "an item of too many digits": (call("similar", "BUNDLES/good", "9" * 5000), "not among"),
     "a map inside the bundle": (
