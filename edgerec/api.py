@@ -64,8 +64,8 @@ def train(
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
         dimensions: dimensions of a full row.
-        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out' or 'time:80/20'. Without a
-            validation share, settings and epochs are chosen on a held-back part of the training share.
+        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20' or 'published'.
+            Without a validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values
             a budget in bytes buys.
         settings: settings of the backbone, by name.
