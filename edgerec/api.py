@@ -34,7 +34,7 @@ def train(
     interactions: Interactions,
     *,
     backbone: str = "ials",
-    method: str = "popularity",
+    method: str | None = None,
     budget: Budget | str | None = None,
     dimensions: int = 64,
     split: SplitSpec | str = "random:80/20",
@@ -60,7 +60,8 @@ def train(
     Args:
         interactions: users, items and their interactions.
         backbone: the model that scores: one of `edgerec.models.BACKBONES`.
-        method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`.
+        method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`. None for
+            'popularity', or for 'dense', a full table, without a budget.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
         dimensions: dimensions of a full row.

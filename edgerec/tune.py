@@ -196,7 +196,7 @@ def tune(
     trials: int,
     out: Path | None = None,
     backbone: str = "ials",
-    method: str = "popularity",
+    method: str | None = None,
     budget: Budget | str | None = None,
     dimensions: int = 64,
     split: SplitSpec | str = "random:80/20",

@@ -1,4 +1,4 @@
-"""edgerec train: trains a recommender within a size budget."""
+"""edgerec train: trains a recommender, within a size budget or as a full table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PHASES = {
 @data_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
-    """Train a recommender within a size budget, and write it as a run.
+    """Train a recommender, within a size budget if one is given, and write it as a run.
 
     \b
     Example:
@@ -67,6 +67,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 
     \b
     More examples:
+      edgerec train orders.csv --out runs/full
       edgerec train ml-100k --backbone lightgcn --method uniform --budget 8B/row --out runs/graph
       edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
     """

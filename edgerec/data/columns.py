@@ -10,13 +10,17 @@ from edgerec.errors import DataError
 _USERS = "user customer client account member buyer shopper visitor reviewer subscriber listener viewer reader player"
 _ITEMS = (
     "item product sku article movie film artist song track album book business venue poi restaurant recipe game app "
-    "video show anime news course job listing hotel beer content document stock"
+    "video show anime news course job listing hotel beer content document"
 )
 _TIMES = (
     "timestamp time ts unixreviewtime datetime date createdat created eventtime eventtimestamp eventdate timestampms "
     "timems unixtime reviewtime reviewdate orderdate ordertime orderedat purchasedate purchasetime purchasedat "
     "invoicedate transactiondate viewedat watchedat playedat ratedat ratingtime checkintime visittime visitedat "
-    "clickedat updatedat"
+    "clickedat updatedat tdat"
+)
+_RATINGS = (
+    "rating ratings weight score stars overall reviewrating userrating starrating bookrating movierating itemrating "
+    "productrating playcount"
 )
 _TITLES = (
     "title itemtitle itemname producttitle productname movietitle moviename artistname songtitle tracktitle trackname "
@@ -36,9 +40,9 @@ def _names(words: str, suffixes: Sequence[str] = ("",)) -> tuple[str, ...]:
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user": (*_names(_USERS, _SUFFIXES), *_names("users uid username person personid deviceid sessionid")),
-    "item": (*_names(_ITEMS, _SUFFIXES), *_names("items iid asin parentasin isbn ean gtin upc")),
+    "item": (*_names(_ITEMS, _SUFFIXES), *_names("items iid stockcode asin parentasin isbn ean gtin upc")),
     "time": _names(_TIMES),
-    "rating": _names("rating ratings weight score stars overall reviewrating userrating starrating playcount"),
+    "rating": _names(_RATINGS),
     "title": _names(_TITLES),
     "category": _names(_CATEGORIES),
 }
@@ -79,13 +83,13 @@ def choose(columns: Sequence[str], given: Mapping[str, str | None], where: str) 
 
     Raises DataError if a given column is not there, or the user or the item column cannot be recognized by its name.
     """
-    chosen = {}
+    chosen: dict[str, int] = {}
     for role, names in NAMES.items():
         name = given.get(role)
         if name is not None and name.lower() == NO_COLUMN and role not in ("user", "item"):
             continue
         place = find(columns, names) if name is None else named(columns, name)
-        if place is not None:
+        if place is not None and (role != "item" or name is not None or _is_clear(columns)):
             chosen[role] = place
         elif name is not None:
             raise DataError(f"{where} has the columns {', '.join(columns)}; none of them is {name!r} ({OPTIONS[role]})")
@@ -93,7 +97,7 @@ def choose(columns: Sequence[str], given: Mapping[str, str | None], where: str) 
     if missing:
         raise DataError(
             f"{where} has the columns {', '.join(columns)}; which of them is the {' and the '.join(missing)} cannot be "
-            f"recognized by name: give {' and '.join(f'{OPTIONS[role]} NAME' for role in missing)} (the others are "
+            f"recognized by name: give {' and '.join(f'{OPTIONS[role]} NAME' for role in missing)} (there are also "
             f"{', '.join(option for role, option in OPTIONS.items() if role not in missing)})"
         )
     if chosen["user"] == chosen["item"]:
@@ -102,3 +106,9 @@ def choose(columns: Sequence[str], given: Mapping[str, str | None], where: str) 
             f"{OPTIONS['user']} and {OPTIONS['item']}"
         )
     return chosen
+
+
+def _is_clear(columns: Sequence[str]) -> bool:
+    """Return True unless columns of several kinds of items, such as artists and tracks, may be the item."""
+    kinds = [word for word in _ITEMS.split() if find(columns, _names(word, _SUFFIXES)) is not None]
+    return len(kinds) <= 1 or kinds[0] == "item"

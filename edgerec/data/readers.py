@@ -217,7 +217,7 @@ def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[NDA
     staged.refuse(
         table,
         {"time": f"{seconds} IS NULL"},
-        lambda role, found: f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads none",
+        lambda role, found: f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads no times",
     )
     values, rows = staged.column(table, seconds), staged.column(table, '"$row"')
     files, forms = staged.files(rows), dict[str, None]()

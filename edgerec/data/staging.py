@@ -191,7 +191,7 @@ FAULTS = {
 """Conditions of SQL for values that are refused, by role."""
 REASONS = {
     **dict.fromkeys(("user", "item"), "expected a {role} id, an integer from 0 up or a text, found {found}"),
-    "rating": "expected a finite number as rating, found {found}",
+    "rating": "expected a finite number as rating, found {found}; --rating-column none reads no ratings",
 }
 
 

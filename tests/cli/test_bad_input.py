@@ -42,7 +42,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "no such data": (call("train", "no-such", "--budget", "9%", "--out", "run"), "named sets"),
     "a mistyped data set": (call("data", "show", "ml100k"), "synthetic; did you mean 'ml-100k'?"),
     "offline": (call("train", "ml-1m", "--budget", "9%", "--out", "run"), "synthetic"),
-    "no budget": (call("train", DATA, "--out", "run"), "--budget"),
+    "no budget": (call("train", DATA, "--method", "popularity", "--out", "run"), "--budget"),
     "a budget too small": (call("train", DATA, "--budget", "1KiB", "--out", "run"), "smallest budget is"),
     "no such setting": (call("train", DATA, "--budget", "9%", "--set", "x=1", "--out", "run"), "no setting x"),
     "--mask-at of another backbone": (

@@ -64,6 +64,32 @@ def test_columns_may_be_named(shop: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "item"),
+    [
+        ("user_id,movieId,title", "movieId"),
+        ("Customer ID;StockCode;Description", "StockCode"),
+        ("visitorid,event,itemid,transactionid", "itemid"),
+        ("asin,parent_asin,user_id", "asin"),
+        ("user,item,artist", "item"),
+        ("userId,artist_id,track_id", None),
+        ("customer_id,product_id,sku", None),
+        ("customer_id,thing", None),
+    ],
+)
+def test_the_item_column_is_guessed_if_it_can_be(header: str, item: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    separator = ";" if ";" in header else ","
+    path.write_text(f"{header}\n{separator.join('abcd'[: len(header.split(separator))])}\n")
+    if item is None:
+        with pytest.raises(
+            DataError, match=r"which of them is the item cannot be recognized by name: give --item-column"
+        ):
+            read(path)
+        return
+    assert load_reported(str(path), Reading())[1].used["item"] == item
+
+
+@pytest.mark.parametrize(
     ("where", "left"),
     [
         ("price > 10", [2, 3]),
