@@ -287,7 +287,8 @@ def run(
     if rejected:
         kind, message, place = rejected[0]
         # DuckDB counts places from 1, and its lines leave blank ones out.
-        raise DataError(f"{path}, line {line_at(place - 1)}: {_fault(kind, message, separator)}{others(len(rejected))}")
+        count = len({place for *_, place in rejected})  # a line has an error for each column that is missing
+        raise DataError(f"{path}, line {line_at(place - 1)}: {_fault(kind, message, separator)}{others(count)}")
     return None
 
 
