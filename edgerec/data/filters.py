@@ -24,6 +24,15 @@ def columns_of(connection: Connection, where: str, columns: Sequence[str]) -> di
     kind = next((node["class"] for node in _nodes(tree) if node.get("class") in _REFUSED), None)
     if kind is not None:
         raise DataError(f"--where {where!r} holds {_REFUSED[kind]}; give a condition on the columns of one row")
+    functions = {node["function_name"] for node in _nodes(tree) if node.get("class") == "FUNCTION"}
+    changing = connection.execute(
+        "SELECT function_name FROM duckdb_functions() WHERE list_contains(?, function_name) "
+        # Functions of times with a zone depend on the zone alone, which is UTC here; now() has no parameters.
+        "AND (stability = 'VOLATILE' OR stability <> 'CONSISTENT' AND len(parameters) = 0)",
+        [sorted(functions)],
+    ).fetchone()
+    if changing is not None:
+        raise DataError(f"--where {where!r} holds {changing[0]}(), which differs from call to call; give a constant")
     found: dict[str, str] = {}
     for node in _nodes(tree):
         if node.get("class") != "COLUMN_REF":

@@ -80,7 +80,7 @@ def _store(entry: Path, interactions: Interactions, about: dict[str, Any]) -> No
     arrays = {name: getattr(interactions, name) for name in ("user_ids", "item_ids", "indptr", "indices", *_OPTIONAL)}
     present = {name: array for name, array in arrays.items() if array is not None}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    with atomic_write(entry) as stream:
+    with atomic_write(entry, private=True) as stream:
         np.savez(stream, **storable({**present, "about": text}))
 
 
