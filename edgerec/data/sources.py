@@ -21,6 +21,8 @@ _FIRST_TIME = 100_000_000
 """Seconds from 1970 to a day in 1973: smaller than any rating's timestamp, larger than nearly all item numbers."""
 _HEADERLESS = ("user", "item", "rating", "timestamp")
 _MOST_REJECTS = 10_000
+ATTEMPTS = 3
+"""Number of readings of a file: as it is, in another encoding, and with other line ends."""
 NOT_UTF8, MIXED_ENDS = "INVALID ENCODING", "INVALID STATE"
 """Kinds of errors, in DuckDB's words, that another reading avoids."""
 
@@ -109,6 +111,8 @@ def quoted(name: str) -> str:
 def damaged(path: Path, error: BaseException) -> DataError:
     """Return the error of a file that DuckDB cannot read."""
     said = reason_of(error).splitlines()[0]
+    if said.startswith("Out of Memory"):
+        return DataError(f"{path} needs more memory than is free ({said}); close other programs, or read fewer files")
     return DataError(f"{path} is cut short or damaged ({said}); download or copy it again")
 
 
@@ -231,7 +235,7 @@ def _adjacency(connection: Connection, text: TextFile) -> Source:
 def _lines(connection: Connection, text: TextFile) -> str:
     """Return a table of the lines of a file, in their order: `line` is NULL for an empty one."""
     table = quoted(f"lines of {text.plain}")
-    for _ in range(3):
+    for _ in range(ATTEMPTS):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
         relation = _line_relation(text.plain)
         error = run(connection, f"CREATE TABLE {table} AS SELECT line FROM {relation}", text.path, text.line_at)

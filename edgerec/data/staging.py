@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data.ids import MISSING_IDS
-from edgerec.data.sources import Connection, Source, literal, others, quoted, run
+from edgerec.data.sources import ATTEMPTS, Connection, Source, literal, others, quoted, run
 from edgerec.errors import DataError
 from edgerec.extras import require
 from edgerec.tables.texts import text_array
@@ -101,8 +101,7 @@ class Staged:
         )
 
     def _read(self, source: Source, places: Sequence[int | None]) -> None:
-        error: str | None = ""
-        while error is not None:
+        for _ in range(ATTEMPTS):
             values = ("NULL" if place is None else _clean(source.values[place]) for place in places)
             self._connection.execute("BEGIN")
             statement = (
@@ -111,8 +110,10 @@ class Staged:
             )
             error = run(self._connection, statement, source.path, source.line_at, source.separator)
             self._connection.execute("COMMIT" if error is None else "ROLLBACK")
-            if error is not None:
-                source.recover(error)
+            if error is None:
+                return
+            source.recover(error)
+        raise DataError(f"{source.path} cannot be read as a table ({error}); check its quotes and line ends")
 
     def one(self, query: str) -> Any:
         """Return the single value of a query."""

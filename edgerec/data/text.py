@@ -127,6 +127,9 @@ class TextFile:
                     surrogates = len(re.findall("[\udc80-\udcff]", line))
                     good += len(re.findall(r"[^\x00-\x7f]", line)) - surrogates
                     bad, first = bad + surrogates, first or (number if surrogates else 0)
+        if not bad:  # DuckDB says so of some files with lone carriage returns too
+            self.unify_line_ends()
+            return
         said = f"{self.path} is not UTF-8: {bad:,} byte{'s' * (bad > 1)}, the first in line {first}"
         if self.encoding is not None:
             raise DataError(f"{said}, so it is not in the encoding {self.encoding}; give another --encoding")

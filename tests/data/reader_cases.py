@@ -108,6 +108,9 @@ CASES = {
     "one line without several columns": Case("1\t2\t3\t4\n1\n2\n", line=2, says=("; another line is malformed too",)),
     "line ends of Windows": Case("user,item\r\n1,2\r\n2,3\r\n", [(1, 2), (2, 3)]),
     "line ends of old Macs": Case("user,item\r1,2\r2,3\r", [(1, 2), (2, 3)]),
+    "a lone carriage return in quotes": Case(
+        'user,item\n"\r-1;0nan\r\n"é', says=("cannot be read as a table", "check its quotes and line ends")
+    ),
     "mixed line ends": Case("user,item\r\n1,2\n2,3\r\n\n3,4", [(1, 2), (2, 3), (3, 4)]),
     "a fault among mixed line ends": Case("user,item\r\n1,2\n2,-3\r\n", line=3, says=("'-3'",)),
     "no last line end": Case("user\titem\n1\t2\n2\t3", [(1, 2), (2, 3)]),
