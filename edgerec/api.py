@@ -33,7 +33,7 @@ def train(
     interactions: Interactions,
     *,
     backbone: str = "ials",
-    method: str = "popularity",
+    method: str | None = None,
     budget: Budget | str | None = None,
     dimensions: int = 64,
     split: SplitSpec | str = "random:80/20",
@@ -59,12 +59,13 @@ def train(
     Args:
         interactions: users, items and their interactions.
         backbone: the model that scores: one of `edgerec.models.BACKBONES`.
-        method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`.
+        method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`. None for
+            'popularity', or for 'dense', a full table, without a budget.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
         dimensions: dimensions of a full row.
-        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out' or 'time:80/20'. Without a
-            validation share, settings and epochs are chosen on a held-back part of the training share.
+        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20' or 'published'.
+            Without a validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values
             a budget in bytes buys.
         settings: settings of the backbone, by name.

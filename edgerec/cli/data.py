@@ -8,10 +8,11 @@ import click
 import numpy as np
 
 from edgerec.cli.help import Group, argument
-from edgerec.cli.options import filter_options, load
+from edgerec.cli.options import data_options, load_reported
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_facts, print_table
-from edgerec.data import named_sets
+from edgerec.data import Interactions, named_sets
+from edgerec.data.folders import PARTS
 
 
 @click.group(cls=Group)
@@ -56,24 +57,36 @@ def list_sets(as_json: bool) -> None:
 @argument(
     "data",
     default="ml-100k",
-    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own.",
+    help="Interactions: the name of a data set (see 'edgerec data list'), or files or a folder of your own.",
 )
-@filter_options
+@data_options
 @json_option
-def show(data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool) -> None:
-    """Show how many users, items and interactions a data set contains.
+def show(data: str, as_json: bool, **options: Any) -> None:
+    """Show what a data set contains, and how its files are read.
 
     \b
     Example:
-      edgerec data show ratings.csv --min-user 5
+      edgerec data show orders.csv --min-user 5
 
-    A file of your own is a table (CSV, TSV or Parquet, gzip too). Its header names the columns, such as user_id,
-    item_id and, optionally, rating and timestamp; a text file without a header has them in this order. A folder is a
-    data set as MovieLens, RecBole or LightGCN publish it. Every row counts as a positive, whatever its rating.
+    Files of your own are tables (CSV, TSV, JSON lines or Parquet, compressed by gzip or zstd too). Columns are known by
+    common names, such as customer_id, sku, date and rating, or named with --user-column and the like; a text file
+    without a header has them in the order user, item, rating, timestamp. Several files are given as one pattern in
+    quotes ('orders-*.parquet') or between commas. A folder is a data set as MovieLens, RecBole or LightGCN publish it.
+    Every row counts as a positive, whatever its rating: choose them with --min-rating or --where.
+
+    \b
+    More examples:
+      edgerec data show 'orders-*.csv.gz' --item-column sku --where "price > 0"
+      edgerec data show ml-100k --min-rating 4
     """
-    interactions = load(data, min_user, min_item, encoding)
+    interactions, report = load_reported(data, options)
     facts: dict[str, Any] = {
         "name": interactions.name,
+        "rows read": report.rows,
+        "rows dropped by filters": report.dropped,
+        "repeats dropped": report.repeats,
+        "columns": report.used,
+        "columns ignored": report.ignored,
         "users": interactions.n_users,
         "items": interactions.n_items,
         "interactions": len(interactions),
@@ -81,11 +94,34 @@ def show(data: str, min_user: int, min_item: int, encoding: str | None, as_json:
         "interactions of a user (median)": float(np.median(interactions.user_counts())),
         "interactions of an item (median)": float(np.median(interactions.item_counts())),
         "ratings": interactions.ratings is not None,
-        "timestamps": interactions.timestamps is not None,
+        "timestamps": report.times or interactions.timestamps is not None,
+        "time range": _time_range(interactions),
         "titles": interactions.titles is not None,
+        "categories": None if interactions.categories is None else len(set(interactions.categories.tolist()) - {""}),
+        "published split": _parts(interactions),
         "fingerprint": interactions.fingerprint(),
     }
     if as_json:
         print_json(facts)
-    else:
-        print_facts("", facts)
+        return
+    facts["columns"] = ", ".join(f"{role}: {column}" for role, column in report.used.items())
+    facts["columns ignored"] = ", ".join(report.ignored)
+    facts["time range"] = " to ".join(facts["time range"] or [])
+    facts["published split"] = ", ".join(f"{part}: {count:,}" for part, count in facts["published split"].items())
+    print_facts("", {name: value for name, value in facts.items() if value not in ("", None)})
+
+
+def _time_range(interactions: Interactions) -> list[str] | None:
+    """Return the first and the last time as ISO dates in UTC."""
+    if interactions.timestamps is None:
+        return None
+    ends = np.array([interactions.timestamps.min(), interactions.timestamps.max()])
+    return [f"{end}Z" for end in ends.astype("datetime64[s]").astype(str).tolist()]
+
+
+def _parts(interactions: Interactions) -> dict[str, int]:
+    """Return the sizes of the parts of a published split."""
+    if interactions.parts is None:
+        return {}
+    counts = np.bincount(interactions.parts, minlength=len(PARTS)).tolist()
+    return {part: count for part, count in zip(PARTS, counts, strict=True) if count}

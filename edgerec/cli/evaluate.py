@@ -9,7 +9,7 @@ import click
 
 from edgerec.api import evaluate
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FOLDER, filter_options, load
+from edgerec.cli.options import FOLDER, data_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
 from edgerec.measure import load_subject
@@ -31,14 +31,12 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
     "--data",
     default="ml-100k",
     metavar="DATA",
-    help="Interactions that they were trained on: a name, or a file or folder; give the same --min-user and --min-item "
-    "as in training.",
+    help="Interactions that they were trained on: a name, or files or a folder; give the same data options as in "
+    "training.",
 )
-@filter_options
+@data_options
 @json_option
-def command(
-    subjects: tuple[Path, ...], data: str, min_user: int, min_item: int, encoding: str | None, as_json: bool
-) -> None:
+def command(subjects: tuple[Path, ...], data: str, as_json: bool, **options: Any) -> None:
     """Measure the recommendation quality of runs and bundles on test data.
 
     \b
@@ -50,7 +48,7 @@ def command(
     NDCG@20, recall@20, coverage@20 (the share of items that are recommended to anyone) and popularity@20 (the mean
     number of training interactions of recommended items); --json prints all metrics.
     """
-    interactions = load(data, min_user, min_item, encoding)
+    interactions = load(data, options)
     results: list[dict[str, Any]] = []
     for subject in subjects:
         opened = load_subject(subject)

@@ -10,7 +10,7 @@ import click
 
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.help import DATA, Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_path, filter_options, load, overwrite_option
+from edgerec.cli.options import FILE, FOLDER, check_data_given, data_inputs, data_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
@@ -154,7 +154,7 @@ LAYOUT = "Layout options"
     "does not depend on them.",
 )
 @overwrite_option
-@filter_options
+@data_options
 @json_option
 def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Export a run, or tables of your own, as a bundle that an app loads.
@@ -178,11 +178,7 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     _check_outputs(run, out, options, overwrite=overwrite)
     trained = None if run is None else Run.load(run)
     source = _own_source(exporter, options) if trained is None else exporter.from_run(trained)
-    interactions = (
-        None
-        if options["data"] is None
-        else load(options["data"], options["min_user"], options["min_item"], options["encoding"])
-    )
+    interactions = None if options["data"] is None else load(options["data"], options)
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before an existing bundle is replaced
     done = exporter.export(source, out, **_keywords(trained, options), overwrite=overwrite)
@@ -196,11 +192,7 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     """Raise RequestError, before anything is read."""
     if (run is None) == (options["items"] is None):
         raise RequestError("expected either a RUN or --items, a table of your own; give one of them")
-    if options["data"] is None and (options["min_user"], options["min_item"], options["encoding"]) != (1, 1, None):
-        raise RequestError(
-            "--min-user, --min-item and --encoding say how --data, the data that RUN was trained on, are read; "
-            "give --data too"
-        )
+    check_data_given(options["data"], options)
     if options["ids"] == NO_IDS and options["id_map"] is None:
         raise RequestError("--ids none needs --id-map FILE, the only record of which item a row is; give it too")
     if run is not None:
@@ -226,7 +218,7 @@ def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, over
     if options["id_map"] is not None:
         outputs.append(Output(options["id_map"], "--id-map"))
     files = ("items", "users_file", "user_ids", "like", "calibration", "sign")
-    inputs = [run, _id_file(options), data_path(options["data"]), *(options[name] for name in files)]
+    inputs = [run, _id_file(options), *data_inputs(options["data"], options), *(options[name] for name in files)]
     check_outputs(outputs, inputs, overwrite=overwrite)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgerec.cli.diff import show_patch
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_path, encoding_option, load, overwrite_option
+from edgerec.cli.options import FILE, FOLDER, data_inputs, load, overwrite_option, reading_options
 from edgerec.cli.output import json_option, say
 from edgerec.errors import RequestError
 from edgerec.extras import require
@@ -37,7 +38,7 @@ from edgerec.training.run import FILE_NAME, FORMAT
 )
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the patched bundle.")
 @overwrite_option
-@encoding_option
+@reading_options
 @json_option
 def command(
     bundle: Path,
@@ -47,8 +48,8 @@ def command(
     save: Path | None,
     sign: Path | None,
     overwrite: bool,
-    encoding: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Write the patch that adds new items to a bundle without training again.
 
@@ -67,9 +68,9 @@ def command(
     outputs = [patch_output(out)]
     if save is not None:
         outputs.append(Output(save, "--save", ours=folder_of(FILE_NAME, FORMAT), folder=True))
-    check_outputs(outputs, [bundle, data_path(interactions), run_folder, sign], overwrite=overwrite)
+    check_outputs(outputs, [bundle, *data_inputs(interactions, options), run_folder, sign], overwrite=overwrite)
     with nullcontext() if save is None else filling(save):
-        folded = folding.fold_in(Run.load(run_folder), load(interactions, encoding=encoding))
+        folded = folding.fold_in(Run.load(run_folder), load(interactions, options))
         base = Recommender.load(bundle)
         lost = set(base.item_ids(range(base.n_items))) - set(folded.run.item_ids.tolist())
         if lost:

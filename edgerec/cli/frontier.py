@@ -11,7 +11,7 @@ import click
 from edgerec.budget import format_bytes
 from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import Choice, Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, dimensions_option, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, data_argument, data_paths, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
@@ -125,7 +125,7 @@ def command(
     if encoding is not None:
         chosen["encoding"] = encoding
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
-    check_outputs([*_outputs(out), *grid_outputs(cells)], [data_path(data)], overwrite=overwrite)
+    check_outputs([*_outputs(out), *grid_outputs(cells)], data_paths(data), overwrite=overwrite)
     grid = run_cells(plan, cells, workers=workers or _processors())
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")

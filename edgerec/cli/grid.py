@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_path
+from edgerec.cli.options import FILE, FOLDER, data_paths
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table, progress_bar, resumable, tell
 from edgerec.errors import BenchError
@@ -60,7 +60,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
         outputs.append(Output(bundles, "--bundles", folder=True, shared=True))
     check_outputs(outputs, [plan], overwrite=None)
     combinations = GridPlan.read(plan)
-    check_outputs(outputs, map(data_path, combinations.data), overwrite=None)
+    check_outputs(outputs, [path for data in combinations.data for path in data_paths(data)], overwrite=None)
     grid = run_cells(combinations, out, workers=workers, verify=not no_verify, bundles=bundles)
     _show(grid, as_json)
     fail_if_any_failed(grid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import click
 
 from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option, suggestion
 from edgerec.console import messages
-from edgerec.data import Interactions, load_data, named_sets
-from edgerec.errors import DataError
+from edgerec.data import Interactions, named, named_sets
+from edgerec.data.columns import OPTIONS
+from edgerec.data.named import find_files
+from edgerec.data.readers import Reading, ReadReport
+from edgerec.errors import DataError, RequestError
 
 
 class PathType(click.Path):
@@ -59,7 +62,7 @@ FILE_OR_FOLDER = PathType("file")
 data_argument = argument(
     "data",
     default="ml-100k",
-    help="Interactions: the name of a data set (see 'edgerec data list'), or a file or folder of your own "
+    help="Interactions: the name of a data set (see 'edgerec data list'), or files or a folder of your own "
     "(see 'edgerec data show --help').",
 )
 seed_option = option("--seed", type=click.IntRange(0), default=0, help="Seed of every random choice.")
@@ -98,17 +101,63 @@ encoding_option = option(
     help="Character encoding of the data's text files.",
 )
 
+_READING = (
+    *("min_user", "min_item", "user_column", "item_column", "time_column", "rating_column"),
+    *("where", "min_rating", "item_attributes", "encoding"),
+)
+"""Names of the values of `data_options`."""
 
-def data_path(data: str | None) -> Path | None:
-    """Return the file or folder that DATA names; None for named sets, which lie in the cache, and synthetic data."""
+
+def data_paths(data: str | None) -> list[Path]:
+    """Return the files or the folder that DATA names; [] for named sets, which lie in the cache, and synthetic data."""
     if data is None or data in named_sets() or data.partition(":")[0] == "synthetic":
-        return None
-    return Path(data)
+        return []
+    try:
+        return find_files(data)
+    except DataError:
+        return [Path(data)]  # reported by `load`
 
 
-def filter_options(command: F) -> F:
-    """Add --min-user and --min-item, the k-core filter, and --encoding, which `load` takes."""
+def data_inputs(data: str | None, options: Mapping[str, Any]) -> list[Path | None]:
+    """Return the files that `load` reads, which no output may replace."""
+    return [*data_paths(data), options["item_attributes"]]
+
+
+def reading_options(command: F) -> F:
+    """Add the options that say how the files of the data are read, which `load` takes."""
     command = encoding_option(command)
+    command = option(
+        "--item-attributes",
+        type=FILE,
+        section=DATA,
+        help="Table of items with a title or a category column; it replaces those of the data.",
+    )(command)
+    command = option(
+        "--min-rating", type=float, section=DATA, help="Minimum rating of an interaction; others are dropped."
+    )(command)
+    command = option(
+        "--where",
+        metavar="SQL",
+        section=DATA,
+        help="Condition on the data's columns, such as \"price > 10 AND country = 'DE'\"; interactions for which it is "
+        "not true are dropped.",
+    )(command)
+    for role, name in reversed(OPTIONS.items()):
+        known = {"user": "user_id, customer_id", "item": "item_id, sku", "time": "timestamp, date", "rating": "rating"}
+        rest = "" if role in ("user", "item") else "; none reads no such column"
+        command = option(
+            name,
+            metavar="NAME",
+            section=DATA,
+            show_default=f"a common name, such as {known[role]}",
+            help=f"Column of the {role}, or its number in a file without a header{rest}.",
+        )(command)
+    return command
+
+
+def data_options(command: F) -> F:
+    """Add `reading_options`, and --min-user and --min-item, the k-core filter, which `load` takes."""
+    command = reading_options(command)
     for side in ("item", "user"):
         command = option(
             f"--min-{side}",
@@ -118,6 +167,14 @@ def filter_options(command: F) -> F:
             "dropped, repeatedly (k-core).",
         )(command)
     return command
+
+
+def check_data_given(data: str | None, options: Mapping[str, Any]) -> None:
+    """Raise RequestError if options of `data_options` are given without --data."""
+    given = [parameter for parameter in _READING if options[parameter] not in (None, 1)]
+    if data is None and given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise RequestError(f"{names} say how the files of --data are read; give --data too")
 
 
 def settings_options(command: F) -> F:
@@ -147,18 +204,34 @@ def warn_if_nothing_to_resume(out: Path) -> None:
         messages.print(f"{out} holds nothing to resume: starting from scratch", markup=False)
 
 
-def load(data: str, min_user: int = 1, min_item: int = 1, encoding: str | None = None) -> Interactions:
-    """Load a data set by name or path; its source, licence and how it was read are printed on standard error."""
+def load(data: str, options: Mapping[str, Any]) -> Interactions:
+    """Load a data set by name or path; its source, licence and how it was read are printed on standard error.
+
+    Args:
+        options: the values of `reading_options` or `data_options`.
+    """
+    return load_reported(data, options)[0]
+
+
+def load_reported(data: str, options: Mapping[str, Any]) -> tuple[Interactions, ReadReport]:
+    """Load a data set as `load` does; return what was read too, before --min-user and --min-item."""
+    columns = {role: options[f"{role}_column"] for role in OPTIONS if options[f"{role}_column"] is not None}
+
+    def tell(line: str) -> None:
+        messages.print(line, markup=False)
+
     try:
-        interactions = load_data(data, encoding=encoding, progress=lambda line: messages.print(line, markup=False))
+        reading = Reading(options["encoding"], tell, columns, options["where"], options["min_rating"])
+        interactions, report = named.load_reported(data, reading, attributes=options["item_attributes"])
     except DataError as error:
-        place = data_path(data)
-        if place is None or place.exists():
+        places = data_paths(data)
+        if not places or places[0].exists():
             raise
         raise type(error)(f"{error}{suggestion(data, named_sets())}") from error
+    min_user, min_item = options.get("min_user", 1), options.get("min_item", 1)
     if min_user > 1 or min_item > 1:
         interactions = interactions.filter(min_user=min_user, min_item=min_item)
-    return interactions
+    return interactions, report
 
 
 def raw_id(text: str, *, numbers: bool) -> int | str:

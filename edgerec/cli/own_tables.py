@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data.columns import is_id, to_ids
+from edgerec.data.ids import is_id, to_ids
 from edgerec.errors import RequestError
 from edgerec.files import storage_failure
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from edgerec.cli.help import DATA, Command, argument, option
-from edgerec.cli.options import FOLDER, filter_options, load, raw_id
+from edgerec.cli.options import FOLDER, check_data_given, data_options, load, raw_id
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
 from edgerec.data import Interactions
@@ -37,7 +38,7 @@ from edgerec.runtime import Recommendation, Recommender
     help="Interactions that the bundle was trained on; the items of --user there are excluded, or are the history if "
     "the bundle has no users.",
 )
-@filter_options
+@data_options
 @json_option
 def command(
     bundle: Path,
@@ -47,10 +48,8 @@ def command(
     exclude: str | None,
     allow: str | None,
     data: str | None,
-    min_user: int,
-    min_item: int,
-    encoding: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Recommend items to a user from a bundle.
 
@@ -71,14 +70,11 @@ def command(
         raise RequestError("--user and --history both name the user; give one of them")
     if data is not None and user is None:
         raise RequestError("--data needs --user, whose interactions are read; give it too")
-    if data is None and (min_user, min_item, encoding) != (1, 1, None):
-        raise RequestError(
-            "--min-user and --min-item filter --data, and --encoding is that of its files; give --data too"
-        )
+    check_data_given(data, options)
     model = Recommender.load(bundle)
     excluded, past = _items(model, exclude or ""), None if history is None else _items(model, history)
     if data is not None and user is not None:
-        seen = _seen(model, load(data, min_user, min_item, encoding), user)
+        seen = _seen(model, load(data, options), user)
         if model.n_users:
             excluded = [*excluded, *seen]
         else:

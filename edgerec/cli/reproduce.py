@@ -10,7 +10,7 @@ import click
 
 from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import RESEARCH, Choice, Command, F, argument, option
-from edgerec.cli.options import FILE, FiniteRange, data_path, dimensions_option, encoding_option, overwrite_option
+from edgerec.cli.options import FILE, FiniteRange, data_paths, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.training import MAX_EPOCHS, PATIENCE
 from edgerec.console import print_table, tell
@@ -213,7 +213,7 @@ def command(
     task, cells = _task(paper, out, **chosen), out.with_suffix(".jsonl")
     searches = Output(searches_folder(out), folder=True, shared=True)
     written = [Output(out, ours=json_of(f"edgerec.{KIND}")), searches, *grid_outputs(cells)]
-    check_outputs(written, [data_path(task.data)], overwrite=overwrite)
+    check_outputs(written, data_paths(task.data), overwrite=overwrite)
     grid = run_cells(task.plan(), cells, workers=workers)
     if not grid.rows:
         raise BenchError(f"every combination failed: {grid.reasons}")

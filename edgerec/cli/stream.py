@@ -11,8 +11,8 @@ from edgerec.cli.help import RESEARCH, Choice, Command, option
 from edgerec.cli.options import (
     FOLDER,
     data_argument,
-    data_path,
-    filter_options,
+    data_inputs,
+    data_options,
     load,
     precision_option,
     seed_option,
@@ -116,7 +116,7 @@ def _epochs_of(segment: int) -> str:
     "Fewer rows make smaller patches.",
 )
 @settings_options
-@filter_options
+@data_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Train on interactions in order of time, one run per segment, within one budget.
@@ -144,13 +144,13 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
         method_settings=settings_of(options["method_settings"]),
         refit=options["refit"],
     )
-    check_outputs([Output(out, ours=always, folder=True)], [data_path(data)])
+    check_outputs([Output(out, ours=always, folder=True)], data_inputs(data, options))
     # A missing package for the page is reported before training.
     from edgerec_bench.reports.stream_page import write_page
 
     if resume:
         warn_if_nothing_to_resume(out)
-    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    interactions = load(data, options)
     with resumable(f"continue with the same command and --resume ({out})"), step_bar() as show:
 
         def progress(number: int, of: int, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""edgerec train: trains a recommender within a size budget."""
+"""edgerec train: trains a recommender, within a size budget or as a full table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from edgerec.api import train_request
 from edgerec.budget import format_bytes
 from edgerec.cli.help import Command, option
-from edgerec.cli.options import FOLDER, data_argument, data_path, filter_options, load, warn_if_nothing_to_resume
+from edgerec.cli.options import FOLDER, data_argument, data_inputs, data_options, load, warn_if_nothing_to_resume
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.cli.training import train_kwargs, training_options, workers_of
@@ -46,10 +46,10 @@ PHASES = {
 @option(
     "--overwrite", is_flag=True, help="If the folder contains a run, replace it by one that is trained from scratch."
 )
-@filter_options
+@data_options
 @json_option
 def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
-    """Train a recommender within a size budget, and write it as a run.
+    """Train a recommender, within a size budget if one is given, and write it as a run.
 
     \b
     Example:
@@ -65,6 +65,7 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
 
     \b
     More examples:
+      edgerec train orders.csv --out runs/full
       edgerec train ml-100k --backbone lightgcn --method uniform --budget 8B/row --out runs/graph
       edgerec train ratings.csv --backbone svd --budget 256KiB --precision int8 --out runs/mine
     """
@@ -73,10 +74,10 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     outputs = [Output(out, ours=always, folder=True)]
     if (search := getattr(request.method_config, "search", None)) is not None:
         outputs.append(Output(Path(search), "--method-set search", folder=True, shared=True))
-    check_outputs(outputs, [data_path(data)])
+    check_outputs(outputs, data_inputs(data, options))
     if resume:
         warn_if_nothing_to_resume(out)
-    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    interactions = load(data, options)
     with resumable(f"continue with the same command and --resume ({out})"), step_bar() as progress:
         run = train_request(
             interactions,

@@ -26,7 +26,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--budget",
         metavar="BUDGET",
         help="Size limit: a share of the full fp32 tables (10%), bytes of the whole bundle (512KiB), bytes per row "
-        "(8B/row) or a parameter count (250000); required by all methods but dense.",
+        "(8B/row) or a parameter count (250000). Without it a full table is trained, which 'edgerec export' can fit to "
+        "a size; all methods but dense require it.",
     ),
     option(
         "--backbone",
@@ -38,7 +39,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--method",
         type=Choice(METHODS),
-        default="popularity",
+        show_default="popularity, or dense without a budget",
         help="How values are divided among rows within the budget: the same number for all (uniform), more for "
         "frequent users and items (popularity), a random number (random), the largest values after training "
         "(magnitude), values that sparse training selects (set, rigl, sparserec, pep), or numbers that a search finds "
@@ -62,8 +63,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         section=RESEARCH,
         help="Split of the data in percent: random:80/20 (train/test of each user; a twentieth of train validates), "
         "random:50/25/25 (train/validation/test), random:50+25/25 (the same, and the final model also trains on "
-        "validation), leave-last-out (the last item of each user tests, the one before validates), or time:80/20 (the "
-        "latest fifth tests).",
+        "validation), leave-last-out (the last item of each user tests, the one before validates), time:80/20 (the "
+        "latest fifth tests), or published (the test file of a folder such as gowalla tests; its validation file, or a "
+        "twentieth of train, validates).",
     ),
     option(
         "--patience",

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgerec.cli.help import Command, option
-from edgerec.cli.options import FILE, data_argument, data_path, filter_options, load
+from edgerec.cli.options import FILE, data_argument, data_inputs, data_options, load
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import print_table, progress_bar, resumable
@@ -37,7 +37,7 @@ SHOWN = 10
     help="File to write the trials to, after each one; an existing study of the same options is continued.",
 )
 @training_options
-@filter_options
+@data_options
 @json_option
 def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) -> None:
     """Search for the settings that train best, on validation data.
@@ -51,9 +51,9 @@ def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) ->
     behind the median of earlier ones is stopped. At the end the 'edgerec train' command with the best settings is
     printed. If the command is interrupted, give it again; for more trials, give it again with a larger --trials.
     """
-    check_outputs([Output(out, ours=json_of(FORMAT))], [data_path(data)], overwrite=None)
+    check_outputs([Output(out, ours=json_of(FORMAT))], data_inputs(data, options), overwrite=None)
     kwargs, workers = train_kwargs(options), workers_of(options)
-    interactions = load(data, options["min_user"], options["min_item"], options["encoding"])
+    interactions = load(data, options)
     with resumable(f"the same command resumes ({out})"), _progress_bar(trials) as progress:
         study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **kwargs)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)
@@ -78,7 +78,7 @@ def _train_command(ctx: click.Context, data: str, best: Trial) -> str:
         value = ctx.params[parameter.name or ""]
         if parameter.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
             continue
-        if parameter.name in ("backbone", "method") or value not in (None, parameter.default):
+        if parameter.name == "backbone" or value not in (None, parameter.default):
             words += [parameter.opts[0], str(value)]
     for flag, part in (("--set", "settings"), ("--method-set", "method_settings")):
         words += [word for pair in ctx.params[part] for word in (flag, pair)]

@@ -1,5 +1,6 @@
 """Interactions: reading, named data sets, filters, splits, streams and ranking metrics."""
 
+from edgerec.data.attributes import read_titles
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.interactions import Interactions
 from edgerec.data.metrics import KS, evaluate_vectors, metrics_of_rankings, metrics_per_user, popularity_of
@@ -9,7 +10,6 @@ from edgerec.data.readers import read
 from edgerec.data.split import Split, SplitSpec, merge, split
 from edgerec.data.stream import Segment, Stream, StreamSpec, stream
 from edgerec.data.synthetic import synthetic
-from edgerec.data.titles import read_titles
 
 __all__ = [
     "KS",

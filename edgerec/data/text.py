@@ -1,34 +1,36 @@
-"""Text files of data sets: compression, encoding and the first line."""
+"""Text files of data sets: compression, encoding, the first line, and the numbers of lines."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import re
+import secrets
+import shutil
 import zlib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TextIO, TypeVar
 
+from edgerec.data.columns import NAMES, find, named
 from edgerec.errors import DataError
 from edgerec.files import storage_failure
 
-T = TypeVar("T")
-
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+"""First bytes of files, which tell their kind."""
 _SEPARATORS = ("::", "\t", "|", ",", ";")
 """Separators in the order of the search; a file with none of them is separated by spaces."""
+_PIECE = 1 << 20
 
-USER_NAMES = frozenset({"user", "users", "userid", "uid", "reviewerid"})
-ITEM_NAMES = frozenset(
-    {"item", "items", "itemid", "iid", "movie", "movieid", "artist", "artistid", "song", "songid", "track"}
-    | {"trackid", "book", "bookid", "product", "productid", "business", "businessid", "venueid", "asin"}
-)
-RATING_NAMES = frozenset({"rating", "ratings", "weight", "score", "stars", "overall"})
-TIME_NAMES = frozenset({"timestamp", "time", "ts", "unixreviewtime"})
-TITLE_NAMES = frozenset({"title", "name", "movietitle", "itemtitle", "itemname", "artistname", "moviename"})
-_ROLES = (USER_NAMES, ITEM_NAMES | {"id"}, RATING_NAMES, TIME_NAMES, TITLE_NAMES)
+
+def magic(path: Path) -> bytes:
+    """Return the first four bytes of a file. Raises StorageError."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4)
+    except (OSError, ValueError) as error:
+        storage_failure(path, error, "read")
 
 
 @dataclass(frozen=True)
@@ -39,122 +41,233 @@ class FirstLine:
     fields: list[str]
     is_header: bool
 
-    def find(self, names: Collection[str]) -> int | None:
-        """Return the first column with one of these names, ignoring case, underscores and RecBole's type."""
-        simple = (re.sub(r"[^a-z0-9]", "", field.partition(":")[0].lower()) for field in self.fields)
-        return next((column for column, name in enumerate(simple) if name in names), None)
 
-
-@dataclass(frozen=True)
-class Reading:
-    """Options of reading files.
+@dataclass
+class TextFile:
+    """A text file as uncompressed UTF-8.
 
     Attributes:
-        encoding: encoding of text files; None for UTF-8, or Latin-1 if a file is not UTF-8.
-        tell: called with a line of text about each assumption on an ambiguous file.
+        path: the file, for messages.
+        plain: the same text, uncompressed in UTF-8: the file itself, or a copy in `scratch`.
+        scratch: folder for copies.
+        encoding: the encoding that the user gave, or None.
+        tell: called with a line of text about each assumption.
     """
 
-    encoding: str | None = None
-    tell: Callable[[str], None] = lambda line: None
+    path: Path
+    plain: Path
+    scratch: Path
+    encoding: str | None
+    tell: Callable[[str], None] = field(repr=False)
 
-    def __post_init__(self) -> None:
-        """Raise DataError for an encoding that does not exist."""
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        scratch: Path,
+        encoding: str | None,
+        tell: Callable[[str], None],
+        decompress: Callable[[Path, Path], None],
+    ) -> TextFile:
+        """Make the text available: gzip and zstd are recognized by content, another encoding than UTF-8 is converted.
+
+        Args:
+            decompress: decompresses zstd, from the first path to the second.
+
+        Raises:
+            StorageError: the file is missing or cannot be read.
+            DataError: it is cut short or damaged, or not in the encoding.
+        """
+        kind = magic(path)
+        text = cls(path, path, scratch, encoding, tell)
+        if kind.startswith(GZIP):
+            text.plain = text._copy()
+            _decompress_gzip(path, text.plain)
+        elif kind == ZSTD:
+            check_zstd(path)
+            text.plain = text._copy()
+            decompress(path, text.plain)
+        if encoding is not None and encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "utf-8-sig"):
+            text._convert(encoding)
+        return text
+
+    def first_line(self) -> FirstLine:
+        """Parse the first line. Raises DataError if it is blank, or if this is no text."""
         try:
-            "a".encode(self.encoding or "utf-8").decode(self.encoding or "utf-8")
-        except (LookupError, ValueError, TypeError) as error:
+            with self.plain.open(encoding="utf-8-sig") as stream:
+                line = stream.readline().rstrip("\n")
+        except UnicodeDecodeError:
+            self.not_utf8()
+            return self.first_line()
+        except OSError as error:
+            storage_failure(self.path, error, "read")
+        if not line.strip():
             raise DataError(
-                f"there is no text encoding {self.encoding!r}; name one of Python's, such as utf-8, latin-1, cp1252 or "
-                "utf-16"
-            ) from error
+                f"{self.path} is empty, or its first line is: it must hold a header or the first interaction"
+            )
+        if "\0" in line:
+            raise DataError(
+                f"{self.path} is not a text file, or in another encoding than UTF-8 or Latin-1, which --encoding "
+                "gives; CSV, TSV, JSON lines, Parquet, MovieLens, RecBole and LightGCN files can be read"
+            )
+        if line.lstrip().startswith("{"):
+            return FirstLine("{", [line], is_header=False)
+        separator = next((s for s in _SEPARATORS if s in line), " ")
+        return FirstLine(separator, split_line(line, separator), is_header=False)
 
+    def not_utf8(self) -> None:
+        """Read the file as Latin-1 from now on, in which every byte is a character, and tell so.
 
-def parse(path: Path, parser: Callable[[TextIO], T], reading: Reading) -> T:
-    """Run `parser` over the text of a file, plain or gzip (recognised by its content).
-
-    A file that is not UTF-8 is read as Latin-1, in which every byte is a character, and reported. If most characters
-    beyond ASCII are UTF-8, it is refused as damaged UTF-8.
-
-    Raises:
-        StorageError: the file is missing or cannot be read.
-        DataError: its gzip is truncated or damaged, or it is not in the encoding; the message gives the line.
-    """
-    try:
-        try:
-            return _parse(path, parser, reading.encoding or "utf-8-sig")
-        except UnicodeError as error:
-            if reading.encoding is not None:
-                raise DataError(
-                    f"{path} is not in the encoding {reading.encoding} ({error}); give another --encoding"
-                ) from error
-            said = _not_utf8(path)
-            reading.tell(f"{said}; it is read as Latin-1: give --encoding if it is in another")
-            # MovieLens before 2015 is Latin-1.
-            return _parse(path, parser, "latin-1")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is cut short or damaged ({error}); download or copy it again") from error
-    except OSError as error:
-        storage_failure(path, error, "read")
-
-
-def _not_utf8(path: Path) -> str:
-    """Describe the bytes of a file that are not UTF-8. Raises DataError if most characters beyond ASCII are UTF-8."""
-
-    def count(stream: TextIO) -> tuple[int, int, int]:
+        Raises DataError if the user gave the encoding, or if most characters beyond ASCII are UTF-8: that is damage.
+        """
         bad, first, good = 0, 0, 0
-        for number, line in enumerate(stream, 1):
-            if not line.isascii():
-                surrogates = len(re.findall("[\udc80-\udcff]", line))
-                good += len(re.findall(r"[^\x00-\x7f]", line)) - surrogates
-                bad, first = bad + surrogates, first or (number if surrogates else 0)
-        return bad, first, good
+        with self.plain.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.isascii():
+                    surrogates = len(re.findall("[\udc80-\udcff]", line))
+                    good += len(re.findall(r"[^\x00-\x7f]", line)) - surrogates
+                    bad, first = bad + surrogates, first or (number if surrogates else 0)
+        if not bad:  # DuckDB says so of some files with lone carriage returns too
+            self.unify_line_ends()
+            return
+        said = f"{self.path} is not UTF-8: {bad:,} byte{'s' * (bad > 1)}, the first in line {first}"
+        if self.encoding is not None:
+            raise DataError(f"{said}, so it is not in the encoding {self.encoding}; give another --encoding")
+        if good > bad:
+            raise DataError(f"{said}, but {good:,} other characters are; fix that line, or give --encoding latin-1")
+        self.tell(f"{said}; it is read as Latin-1: give --encoding if it is in another")
+        # MovieLens before 2015 is Latin-1.
+        self._convert("latin-1")
 
-    bad, first, good = _parse(path, count, "utf-8-sig", "surrogateescape")
-    said = f"{path} is not UTF-8: {bad:,} byte{'s' * (bad > 1)}, the first in line {first}"
-    if good > bad:
-        raise DataError(f"{said}, but {good:,} other characters are; fix that line, or give --encoding latin-1")
-    return said
+    def unify_line_ends(self) -> None:
+        """End every line with a line feed: DuckDB refuses a file that mixes them with carriage returns."""
+        self._convert("utf-8-sig")
+
+    def line_at(self, place: int) -> int:
+        """Return the number of the first line with text, from a place in bytes on; 1 for the first of the file."""
+        number = 1
+        with self.plain.open("rb") as stream:
+            left = place
+            while left and (piece := stream.read(min(left, _PIECE))):
+                number, left = number + piece.count(b"\n"), left - len(piece)
+            while (line := stream.readline()) and not line.strip():
+                number += 1
+        return number
+
+    def line_of(self, record: int, separator: str, *, quotes: bool) -> int:
+        """Return the line at which a record begins; blank lines are none, and quoted values may hold line ends."""
+        with self.plain.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            if not quotes:
+                numbers = (number for number, line in enumerate(stream, 1) if line.strip("\r\n"))
+            else:
+                reader = csv.reader(stream, delimiter=separator)
+                ends = ((fields, reader.line_num) for fields in reader)
+                numbers = (before + 1 for (_, before), (fields, _) in pairwise([([], 0), *ends]) if fields)
+            return next((line for place, line in enumerate(numbers) if place == record), 0)
+
+    def _copy(self) -> Path:
+        return self.scratch / f"{secrets.token_hex(8)}.txt"
+
+    def _convert(self, encoding: str) -> None:
+        """Convert to UTF-8 with line feeds. Raises DataError for text that is not in the encoding, or no Unicode."""
+        target = self._copy()
+        try:
+            with self.plain.open(encoding=encoding) as source, target.open("w", encoding="utf-8") as stream:
+                shutil.copyfileobj(source, stream, _PIECE)
+        except UnicodeEncodeError as error:
+            raise DataError(f"{self.path}: ids must be valid Unicode text: {error}") from error
+        except UnicodeError as error:
+            raise DataError(
+                f"{self.path} is not in the encoding {encoding} ({error}); give another --encoding"
+            ) from error
+        except OSError as error:
+            storage_failure(self.path, error, "read")
+        self.plain = target
 
 
-def _parse(path: Path, parser: Callable[[TextIO], T], encoding: str, errors: str = "strict") -> T:
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == _GZIP_MAGIC
-    if zipped:
-        with gzip.open(path, "rt", encoding=encoding, errors=errors) as text:
-            return parser(text)
-    with path.open(encoding=encoding, errors=errors) as text:
-        return parser(text)
+def as_header(first: FirstLine, given: list[str]) -> bool:
+    """Return True if a first line names columns.
 
-
-def read_first_line(stream: TextIO, path: Path) -> FirstLine:
-    """Parse the first line. Raises DataError if it is blank.
-
-    It is a header if no field is a number, or if it names at least two known columns: others may have numeric names.
+    It does if no field is a number, if it names at least two known columns (others may have numeric names), or if it
+    names one that the user gave.
     """
-    line = stream.readline().rstrip("\n")
-    if not line.strip():
-        raise DataError(f"{path} is empty, or its first line is: it must hold a header or the first interaction")
-    if "\0" in line:
-        raise DataError(
-            f"{path} is not a text file, or in another encoding than UTF-8 or Latin-1, which --encoding gives; "
-            "MovieLens, RecBole, LightGCN, TSV and CSV files can be read"
-        )
-    separator = next((s for s in _SEPARATORS if s in line), " ")
-    fields = split_line(line, separator)
-    known = sum(FirstLine("", fields, True).find(names) is not None for names in _ROLES)
-    return FirstLine(separator, fields, known >= 2 or not any(_is_number(field) for field in fields))
+    more = {"item": ("id",), "title": ("name",)}
+    known = sum(find(first.fields, (*names, *more.get(role, ()))) is not None for role, names in NAMES.items())
+    return (
+        known >= 2
+        or any(not name.isdigit() and named(first.fields, name) is not None for name in given)
+        or not any(_is_number(text) for text in first.fields)
+    )
 
 
 def split_line(line: str, separator: str) -> list[str]:
     """Split a line into fields; commas and semicolons may be inside double quotes."""
-    line = line.rstrip("\n")
     if separator == " ":
         return line.split()
-    if '"' in line and separator in ",;":
-        try:
-            return next(csv.reader([line], delimiter=separator))
-        except csv.Error:
-            return [line]  # malformed: the caller refuses it by its number of columns
+    if has_quotes(separator):
+        return [text.strip() for text in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
     return line.split(separator)
+
+
+def has_quotes(separator: str) -> bool:
+    """Return True if fields between these separators may be quoted; in other files a quote is a character."""
+    return separator in (",", ";")
+
+
+def check_zstd(path: Path) -> None:
+    """Check that the frames of a zstd file are complete: DuckDB reads a file that was cut short without an error.
+
+    Only headers are read (RFC 8878, section 3.1.1). Raises DataError.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            while stream.tell() < size:
+                _skip_frame(stream.read, lambda count: stream.seek(count, 1))
+            complete = stream.tell() == size
+    except OSError as error:
+        storage_failure(path, error, "read")
+    except ValueError:
+        complete = False
+    if not complete:
+        raise DataError(f"{path} is cut short or damaged (its zstd frame is incomplete); download or copy it again")
+
+
+def _skip_frame(read: Callable[[int], bytes], skip: Callable[[int], int]) -> None:
+    """Move behind one frame. Raises ValueError if it ends early."""
+
+    def number(count: int) -> int:
+        found = read(count)
+        if len(found) < count:
+            raise ValueError("cut short")
+        return int.from_bytes(found, "little")
+
+    kind = number(4)
+    if kind >> 4 == 0x184D2A5:  # a frame to skip
+        skip(number(4))
+        return
+    if kind != int.from_bytes(ZSTD, "little"):
+        raise ValueError("no frame")
+    descriptor = number(1)
+    single = descriptor >> 5 & 1
+    skip((0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + (single, 2, 4, 8)[descriptor >> 6])
+    last = 0
+    while not last:
+        header = number(3)
+        last = header & 1
+        skip(1 if header >> 1 & 3 == 1 else header >> 3)  # a block of one repeated byte stores that byte
+    skip(4 * (descriptor >> 2 & 1))
+
+
+def _decompress_gzip(path: Path, target: Path) -> None:
+    """Decompress with Python, which compares checksums; DuckDB does not."""
+    try:
+        with gzip.open(path) as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, _PIECE)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is cut short or damaged ({error}); download or copy it again") from error
+    except OSError as error:
+        storage_failure(path, error, "read")
 
 
 def _is_number(text: str) -> bool:

@@ -42,7 +42,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "no such data": (call("train", "no-such", "--budget", "9%", "--out", "run"), "named sets"),
     "a mistyped data set": (call("data", "show", "ml100k"), "synthetic; did you mean 'ml-100k'?"),
     "offline": (call("train", "ml-1m", "--budget", "9%", "--out", "run"), "synthetic"),
-    "no budget": (call("train", DATA, "--out", "run"), "--budget"),
+    "no budget": (call("train", DATA, "--method", "popularity", "--out", "run"), "--budget"),
     "a budget too small": (call("train", DATA, "--budget", "1KiB", "--out", "run"), "smallest budget is"),
     "no such setting": (call("train", DATA, "--budget", "9%", "--set", "x=1", "--out", "run"), "no setting x"),
     "--mask-at of another backbone": (
@@ -87,7 +87,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     ),
     "nobody to recommend to": (call("recommend", "BUNDLES/good"), "recommending needs a user; give --user"),
     "a history beside data": (call("recommend", "BUNDLES/good", "--history", "3", "--data", DATA), "needs --user"),
-    "filters of no data": (call("recommend", "BUNDLES/good", "--user", "5", "--min-item", "2"), "filter --data"),
+    "filters of no data": (call("recommend", "BUNDLES/good", "--user", "5", "--min-item", "2"), "give --data"),
     "a user of too many digits": (call("recommend", "BUNDLES/good", "--user", "9" * 5000), "not among"),
     "an item of too many digits": (call("similar", "BUNDLES/good", "9" * 5000), "not among"),
     "a map inside the bundle": (

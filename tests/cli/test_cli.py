@@ -179,6 +179,47 @@ def test_data_is_listed_and_shown(command_line: CommandLine, tmp_path: Path) -> 
     assert (shown["users"], shown["items"], shown["interactions"]) == (7, 5, 35)
 
 
+SHOP = """customer_id,thing,ts,price,title
+00731-A,x,2024-01-01,9.5,Soap
+00731-A,x,2024-01-02T03:04:05,12,"Soap, new"
+00732,y,2024-01-03,0.5,Salt
+"""
+
+
+def test_a_shop_needs_no_option_but_for_what_cannot_be_guessed(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text(SHOP)
+    refused = command_line("data", "show", "shop.csv", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "has the columns customer_id, thing, ts, price, title; which of them is the item" in refused.stderr
+    assert "give --item-column NAME (there are also --user-column" in refused.stderr
+    words = ("data", "show", "shop.csv", "--item-column", "thing")
+    shown = command_line(*words, cwd=tmp_path)
+    for line in (
+        r"rows read +3",
+        r"repeats dropped +1",
+        r"columns +user: customer_id, item: thing, time: ts, title: title",
+        r"columns ignored +price",
+        r"timestamps +ISO dates",
+        r"time range +2024-01-02T03:04:05Z to 2024-01-03T00:00:00Z",
+        r"titles +True",
+    ):
+        assert re.search(line, shown.stdout), (line, shown.stdout)
+    assert "the timestamps are taken as ISO dates" in shown.stderr
+    chosen = json_of(command_line(*words, "--where", "price > 1", "--json", cwd=tmp_path))
+    assert isinstance(chosen, dict)
+    assert (chosen["rows dropped by filters"], chosen["interactions"]) == (1, 1)
+
+
+def test_without_a_budget_a_full_table_is_trained(command_line: CommandLine, tmp_path: Path) -> None:
+    facts = json_of(command_line("train", DATA, "--backbone", "svd", "--out", "run", "--json", cwd=tmp_path))
+    assert isinstance(facts, dict)
+    assert (facts["method"], facts["budget"]) == ("dense", None)
+    words = ("train", DATA, "--backbone", "svd", "--budget", "10%", "--out", "small", "--json")
+    facts = json_of(command_line(*words, cwd=tmp_path))
+    assert isinstance(facts, dict)
+    assert (facts["method"], facts["budget"]) == ("popularity", "10%")
+
+
 @pytest.mark.slow
 def test_own_tables_are_exported(command_line: CommandLine, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

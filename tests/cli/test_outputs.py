@@ -42,8 +42,16 @@ class Writes:
 
 
 WRITES = {
-    "train": Writes("train {data} --budget 50% --out {out}", {"data": "file"}, {"out": "folder"}),
-    "tune": Writes("tune {data} --budget 50% --trials 1 --out {out}", {"data": "file"}, {"out": "file"}),
+    "train": Writes(
+        "train {data} --item-attributes {item_attributes} --budget 50% --out {out}",
+        {"data": "file", "item_attributes": "file"},
+        {"out": "folder"},
+    ),
+    "tune": Writes(
+        "tune {data} --item-attributes {item_attributes} --budget 50% --trials 1 --out {out}",
+        {"data": "file", "item_attributes": "file"},
+        {"out": "file"},
+    ),
     "grid": Writes(
         "grid {plan} --out {out} --bundles {bundles}",
         {"plan": "file"},
@@ -59,7 +67,11 @@ WRITES = {
         (".html", ".md", ".csv", ".json", ".jsonl", ".timings.jsonl"),
         ".html",
     ),
-    "stream": Writes("stream {data} --budget 50% --out {out}", {"data": "file"}, {"out": "folder"}),
+    "stream": Writes(
+        "stream {data} --item-attributes {item_attributes} --budget 50% --out {out}",
+        {"data": "file", "item_attributes": "file"},
+        {"out": "folder"},
+    ),
     "reproduce": Writes(
         "reproduce bet --data {data} --out {out}",
         {"data": "file"},
@@ -75,14 +87,15 @@ WRITES = {
         {"out": "folder", "id_map": "file"},
     ),
     "export RUN": Writes(
-        "export {run} --data {data} --out {out} --id-map {id_map}",
-        {"run": "folder", "data": "file"},
+        "export {run} --data {data} --item-attributes {item_attributes} --out {out} --id-map {id_map}",
+        {"run": "folder", "data": "file", "item_attributes": "file"},
         {"out": "folder", "id_map": "file"},
     ),
     "diff": Writes("diff {old} {new} --out {out}", {"old": "folder", "new": "folder"}, {"out": "file"}),
     "fold-in": Writes(
-        "fold-in {bundle} {interactions} --run {run_folder} --out {out} --save {save} --sign {sign}",
-        {"bundle": "folder", "interactions": "file", "run_folder": "folder", "sign": "file"},
+        "fold-in {bundle} {interactions} --item-attributes {item_attributes} --run {run_folder} --out {out} "
+        "--save {save} --sign {sign}",
+        {"bundle": "folder", "interactions": "file", "item_attributes": "file", "run_folder": "folder", "sign": "file"},
         {"out": "file", "save": "folder"},
     ),
     "pack": Writes("pack {bundle} --out {out}", {"bundle": "folder"}, {"out": "file"}),
@@ -94,10 +107,10 @@ WRITES = {
 """Every command that writes, by its name and, where it takes several kinds of inputs, which."""
 
 READS_ALONE = {
-    "data show": {"data"},
-    "evaluate": {"subjects", "data"},
+    "data show": {"data", "item_attributes"},
+    "evaluate": {"subjects", "data", "item_attributes"},
     "inspect": {"subject", "trusted"},
-    "recommend": {"bundle", "data"},
+    "recommend": {"bundle", "data", "item_attributes"},
     "similar": {"bundle"},
     "compare": {"base", "new"},
 }
@@ -239,7 +252,9 @@ def test_what_others_wrote_is_not_replaced_unasked(
     writes = WRITES[command]
     places = places_of(writes, tmp_path)
     words = writes.words
-    if command in ("train", "stream"):  # which look at the folder after they have read the data
+    if command in ("train", "stream", "export RUN"):  # which look at the folder after they have read the data
+        words = words.replace("--item-attributes {item_attributes}", "")
+    if command in ("train", "stream"):
         words = words.replace("{data}", f"{DATA} --segments 2 --holdout user" if command == "stream" else DATA)
     if command == "export RUN":
         shutil.copytree(place / "ials", places["run"], dirs_exist_ok=True)

@@ -80,7 +80,8 @@ def host() -> Iterator[Host]:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in ("EDGEREC_DATA", "EDGEREC_MIRROR", "EDGEREC_OFFLINE"):
         monkeypatch.delenv(name, raising=False)

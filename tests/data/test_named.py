@@ -18,6 +18,7 @@ import pytest
 from edgerec.data import Interactions, NamedSet, load_data, named_sets, synthetic
 from edgerec.data.catalogue import RemoteFile, Wheel
 from edgerec.data.named import load_named
+from edgerec.data.readers import Reading
 from edgerec.errors import DataError, DownloadError, StorageError
 from edgerec.files import cache_folder
 
@@ -51,7 +52,7 @@ TINY = NamedSet(
 
 def load(entry: NamedSet, cache: Path, mirror: str = "", offline: bool = False) -> tuple[Interactions, list[str]]:
     lines: list[str] = []
-    return load_named(entry, cache, mirror=mirror, offline=offline, progress=lines.append), lines
+    return load_named(entry, cache, mirror=mirror, offline=offline, reading=Reading(tell=lines.append))[0], lines
 
 
 def check_tiny(got: Interactions) -> None:
@@ -89,6 +90,18 @@ def test_several_files_are_united_and_a_cut_download_goes_on(host: Host, tmp_pat
     assert len(got) == 4
     assert [asked for asked in host.asked if asked[0] == "/d/train.txt"] == [("/d/train.txt", None)]
     assert not (tmp_path / "downloads").exists()
+
+
+def test_a_published_split_is_stored_and_filters_are_applied_after_the_check(host: Host, tmp_path: Path) -> None:
+    host.files.update({"/d/train.txt": b"0 1 2\n1 0\n", "/d/test.txt": b"0 0\n"})
+    files = (RemoteFile("https://x.example/d/train.txt"), RemoteFile("https://x.example/d/test.txt"))
+    entry = NamedSet("two", 2, 3, 4, "none", "", files=files)
+    got, _ = load(entry, tmp_path, host.url)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["source.json", "test.tsv.gz", "train.tsv.gz"]
+    assert got.parts is not None
+    assert got.parts.tolist() == [2, 0, 0, 0]
+    filtered, report = load_named(entry, tmp_path, mirror="", offline=True, reading=Reading(where="item > 0"))
+    assert (len(filtered), report.dropped) == (2, 2)
 
 
 def test_a_wrong_digest_and_wrong_counts_are_refused_and_nothing_is_kept(host: Host, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerec.data import Interactions, Split, SplitSpec, merge, split, synthetic
+from edgerec.data import Interactions, Split, SplitSpec, load_data, merge, split, synthetic
+from edgerec.data.folders import write_folder
 from edgerec.errors import DataError
 
 SPECS = ["random:80/20", "random:50/25/25", "random:50+25/25", "leave-last-out", "time:80/20", "time:60/20/20"]
@@ -194,3 +197,68 @@ def test_what_is_not_disjoint_or_not_the_same_space_is_not_merged() -> None:
         merge(a, a)
     with pytest.raises(DataError, match="different users or items"):
         merge(a, Interactions.from_pairs([1, 3], [1, 2]))
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    lines = {"train": ["0 1 2 3 4 5", "1 0 1 2", "2 7"], "test": ["0 0 6", "1 3", "3 1"]}
+    for part, content in lines.items():
+        (tmp_path / f"{part}.txt").write_text("\n".join(content) + "\n")
+    return tmp_path
+
+
+def test_published_tests_exactly_the_test_file(published: Path) -> None:
+    whole = load_data(published)
+    assert whole.parts is not None
+    seen = set()
+    for seed in range(40):
+        result = split(whole, SplitSpec("published", seed=seed))
+        check(result, whole)
+        assert keys(result.test) == {(0, 0), (0, 6), (1, 3), (3, 1)}
+        assert (result.train.user_counts()[:3] >= 1).all()
+        assert keys(result.train_all) == {(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0), (1, 1), (1, 2), (2, 7)}
+        seen |= keys(result.validation)
+        assert result.fit_all
+        assert not len(result.validation) or not result.without_final().fit_all
+    assert {user for user, _ in seen} == {0, 1}  # the last training item of a user is never held back
+    again = split(whole, SplitSpec("published", seed=39))
+    assert again.validation.fingerprint() == result.validation.fingerprint()
+
+
+def test_published_shares_of_validation(tmp_path: Path) -> None:
+    train = "\n".join(f"{user} " + " ".join(map(str, range(user % 7, user % 7 + 30))) for user in range(200))
+    (tmp_path / "train.txt").write_text(train + "\n")
+    (tmp_path / "test.txt").write_text("\n".join(f"{user} 50" for user in range(200)) + "\n")
+    result = split(load_data(tmp_path), "published")
+    assert 0.04 < len(result.validation) / len(result.train_all) < 0.06
+
+
+def test_a_published_validation_file_validates(tmp_path: Path) -> None:
+    head = "user_id:token\titem_id:token\n"
+    for part, pairs in {"train": "a\tx\na\ty\n", "valid": "a\tz\n", "test": "b\tx\na\ty\n"}.items():
+        (tmp_path / f"set.{part}.inter").write_text(head + pairs)
+    result = split(load_data(tmp_path), "published")
+    assert [len(part) for part in (result.train, result.validation, result.test)] == [2, 1, 1]
+    assert keys(result.validation) == {(0, 2)}
+    assert keys(result.test) == {(1, 0)}  # the pair that train has too does not test
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_published_files_of_any_format(ending: str, tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        for part, item in (("train", 1), ("test", 2)):
+            form, path = "parquet" if ending == "parquet" else "csv", tmp_path / f"{part}.{ending}"
+            connection.execute(f"COPY (SELECT 5 AS user, {item} AS item) TO '{path}' (FORMAT {form})")
+    assert keys(split(load_data(tmp_path), "published").test) == {(0, 1)}
+
+
+def test_data_without_a_published_split_say_so(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="come without a published split; expected a folder with train and test"):
+        split(SMALL, "published")
+    filtered = load_data(published).filter(min_user=2)
+    assert keys(split(filtered, "published").test) == {(0, 0), (0, 6), (1, 3)}
+    write_folder(tmp_path / "stored", filtered, {})
+    again = load_data(tmp_path / "stored")
+    assert again.fingerprint() == filtered.fingerprint()
+    assert again.parts is not None
+    assert again.parts.tolist() == filtered.parts.tolist()  # type: ignore[union-attr]

@@ -105,7 +105,18 @@ def test_a_bare_environment_recommends(bare: Path, tmp_path: Path) -> None:
     listed = run(bare, "-m", "pip", "list", "--format", "json")
     packages = {entry["name"] for entry in json.loads(listed.stdout)}
     assert {"edgerec", "numpy", "onnxruntime"} <= packages
-    assert not packages & {"torch", "onnx", "scipy", "psutil", "click", "rich", "jinja2", "matplotlib", "cryptography"}
+    assert not packages & {
+        "torch",
+        "onnx",
+        "scipy",
+        "psutil",
+        "click",
+        "rich",
+        "jinja2",
+        "matplotlib",
+        "cryptography",
+        "duckdb",
+    }
     assert len(json.loads(done.stdout)) == 3
 
 

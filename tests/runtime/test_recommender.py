@@ -298,7 +298,7 @@ def test_the_runtime_loads_nothing_heavy(folder: Path) -> None:
     code = (
         "import sys; from edgerec import Recommender; "
         f"Recommender.load({str(folder)!r}).recommend(5, 3); "
-        "print([m for m in ('torch', 'onnx', 'scipy', 'psutil', 'click', 'rich') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnx', 'scipy', 'psutil', 'click', 'rich', 'duckdb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

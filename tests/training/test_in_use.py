@@ -26,6 +26,7 @@ from edgerec.cli.app import run as call
 from edgerec.data import Interactions, NamedSet, synthetic
 from edgerec.data.folders import write_folder
 from edgerec.data.named import load_named
+from edgerec.data.readers import Reading
 from edgerec.errors import InUseError, RunError, StorageError
 from edgerec.files import filling, writing
 from edgerec.tables import save_table
@@ -138,7 +139,7 @@ def test_a_data_set_that_another_process_fetches_is_waited_for_and_not_fetched_a
             write_folder(tmp_path / "tiny", data, {})
             other.close()
 
-    got = load_named(entry, tmp_path, mirror="", offline=False, progress=progress)
+    got, _ = load_named(entry, tmp_path, mirror="", offline=False, reading=Reading(tell=progress))
     assert got.fingerprint() == data.fingerprint()
     assert lines[1:] == ["tiny: waiting for another process to fetch it"]
 

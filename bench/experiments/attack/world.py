@@ -8,9 +8,9 @@ import re
 import stat
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 DIGITS = "1" + "0" * 400
@@ -57,14 +57,12 @@ def make_world(world: Path) -> None:
     header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999), }"
     (world / "huge.npy").write_bytes(header.ljust(127) + b"\n")
     (world / "cut.npy").write_bytes((world / "items.npy").read_bytes()[:200])
-    with suppress(ImportError):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        big = pa.array([2**64 - 1, 2**63, 5] * 100, pa.uint64())
-        pq.write_table(
-            pa.table({"user": [1, 2, 3] * 100, "item": [1, 2, 3] * 100, "timestamp": big}), world / "u64.parquet"
+    with duckdb.connect() as connection:
+        big = "unnest([18446744073709551615, 9223372036854775808, 5]::UBIGINT[]) AS timestamp"
+        rows = (
+            f"SELECT timestamp % 3 AS user, timestamp % 3 AS item, timestamp FROM (SELECT {big}, range FROM range(100))"
         )
+        connection.execute(f"COPY ({rows}) TO '{world / 'u64.parquet'}' (FORMAT parquet)")
     for folder in ("folder", "foreign.bundle", "broken.bundle"):
         (world / folder).mkdir()
         (world / folder / "mine.txt").write_text("not of EdgeRec")

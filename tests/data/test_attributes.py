@@ -1,4 +1,4 @@
-"""Titles from every file that data sets keep them in."""
+"""Titles and categories of items, from every file that data sets store them in."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def test_each_format_is_read(tmp_path: Path, name: str, encoding: str) -> None:
     assert read_titles(tmp_path / name) == EXPECTED
 
 
+def test_a_line_may_end_before_its_title(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text('item,title,year\n1,"Soap\n2",2000\n2,Salt\n3\n')
+    assert read_titles(tmp_path / "items.csv") == {1: "Soap\n2", 2: "Salt"}
+
+
 def test_gzip_and_text_ids(tmp_path: Path) -> None:
     (tmp_path / "t.gz").write_bytes(gzip.compress(b"item,name\nB01,Soap\n7,Salt\n"))
     assert read_titles(tmp_path / "t.gz") == {"B01": "Soap", "7": "Salt"}
@@ -37,11 +42,14 @@ def test_gzip_and_text_ids(tmp_path: Path) -> None:
 
 def test_faults_are_named(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
-    path.write_text("item,title\n1,Soap\n2\n")
-    with pytest.raises(DataError, match=r"items\.csv, line 3: expected an item id in column 1 and a title"):
+    path.write_text("item,title\n1,Soap\n2,a,b\n")
+    with pytest.raises(DataError, match=r"items\.csv, line 3: expected 2 columns separated by ',', found 3"):
         read_titles(path)
     path.write_text("item,title\n1,Soap\n-2,Salt\n")
-    with pytest.raises(DataError, match=r"items\.csv, line 3: expected an item id"):
+    with pytest.raises(DataError, match=r"items\.csv, line 3: expected a item id"):
+        read_titles(path)
+    path.write_text("item,genre\n1,2\n")
+    with pytest.raises(DataError, match="has no title column"):
         read_titles(path)
     path.write_text("item,price\n1,2\n")
     with pytest.raises(DataError, match="has the columns item, price; expected an item column"):

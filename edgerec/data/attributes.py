@@ -1,0 +1,86 @@
+"""Attributes of items, their titles and categories, from files next to the interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgerec.data.columns import NAMES, find
+from edgerec.data.interactions import Interactions
+from edgerec.data.readers import Reading
+from edgerec.data.sources import Source, open_source
+from edgerec.data.staging import Staged, lock, session
+from edgerec.errors import DataError
+from edgerec.tables.texts import is_text
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "item": (*NAMES["item"], "id"),
+    "title": (*NAMES["title"], "name", "description"),
+    "category": NAMES["category"],
+}
+Texts = dict[Any, str]
+"""Texts of items by raw id: int if all of them are integers, else str."""
+
+
+def read_titles(path: str | Path, reading: Reading | None = None) -> Texts:
+    """Read the title of every item, by its raw id (int if all of them are integers, else str).
+
+    Supported are tables with a header that names an item column (item, item_id, movieId, id) and a title or
+    name column, RecBole's `.item`, MovieLens' `u.item`, `movies.dat` and `movies.csv`, HetRec's
+    `artists.dat`, JSON lines and Parquet.
+
+    Raises:
+        MissingExtraError: DuckDB is not installed.
+        DataError: no such columns, a malformed line, a damaged file.
+        StorageError: the file is missing or cannot be read.
+    """
+    found = read_attributes(path, reading).get("title")
+    if found is None:
+        raise DataError(f"{path} has no title column; expected one called title or name")
+    return found
+
+
+def read_attributes(path: str | Path, reading: Reading | None = None) -> dict[str, Texts]:
+    """Read the titles and the categories of items, as far as a file has them. Raises as `read_titles` does."""
+    reading = reading or Reading()
+    with session() as (connection, scratch):
+        source = open_source(connection, Path(path), scratch, reading.encoding, reading.tell, [], attributes=True)
+        staged = Staged(connection, [source], [_choose(source)])
+        lock(connection)
+        staged.check("rows", ("item",))
+        numbers = staged.ids("rows", "item")[0].dtype.kind == "i"
+        return {role: staged.texts("rows", role, numbers=numbers) for role in staged.roles if role != "item"}
+
+
+def has_attributes(path: Path, reading: Reading) -> bool:
+    """Return True for a file of items with titles or categories, or without a header. Raises as `read_titles` does."""
+    with session() as (connection, scratch):
+        quiet = replace(reading, tell=lambda line: None)
+        source = open_source(connection, path, scratch, quiet.encoding, quiet.tell, [], attributes=True)
+    return source.headerless or any(find(source.columns, _COLUMNS[role]) is not None for role in ("title", "category"))
+
+
+def with_attributes(interactions: Interactions, attributes: Mapping[str, Texts]) -> Interactions:
+    """Add titles and categories of another file, whose ids may all be integers although the items' are texts."""
+    texts = is_text(interactions.item_ids)
+    by_role = {
+        role: {str(item) if texts else item: text for item, text in known.items()} for role, known in attributes.items()
+    }
+    if "title" in by_role:
+        interactions = interactions.with_titles(by_role["title"])
+    return interactions.with_categories(by_role["category"]) if "category" in by_role else interactions
+
+
+def _choose(source: Source) -> dict[str, int]:
+    if source.headerless:
+        return {"item": 0, "title": 1}
+    places = {role: find(source.columns, names) for role, names in _COLUMNS.items()}
+    chosen = {role: place for role, place in places.items() if place is not None}
+    if "item" not in chosen or len(chosen) == 1:
+        raise DataError(
+            f"{source.path} has the columns {', '.join(source.columns)}; expected an item column (item, item_id, "
+            "movieId, sku, id) and a title or a category column (title, name, category, genres)"
+        )
+    return chosen

@@ -1,0 +1,203 @@
+"""Staging: the rows of several files as one table of text in DuckDB, checked and fetched."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data.ids import MISSING_IDS
+from edgerec.data.sources import ATTEMPTS, Connection, Source, literal, others, quoted, run
+from edgerec.errors import DataError
+from edgerec.extras import require
+from edgerec.tables.texts import text_array
+
+WHOLE = r"0|-?[1-9][0-9]*"
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}([ T].*)?"
+"""Patterns of texts: whole numbers without leading zeros, numbers, ISO dates with or without a time."""
+_PLAIN = r"0|[1-9][0-9]*"
+_SPACES = " \t\n\r\f\v\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+_SPACES += "\u2028\u2029\u202f\u205f\u3000"
+"""Characters that str.strip() removes."""
+
+
+@contextmanager
+def session() -> Iterator[tuple[Connection, Path]]:
+    """Open a DuckDB in memory that loads no extensions, and a folder for temporary files.
+
+    Raises MissingExtraError.
+    """
+    duckdb = require("duckdb", "train")
+    with tempfile.TemporaryDirectory(prefix="edgerec-read-") as scratch:
+        settings = {
+            "temp_directory": str(Path(scratch) / "spill"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+        }
+        connection = duckdb.connect(config=settings)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection, Path(scratch)
+        finally:
+            connection.close()
+
+
+def lock(connection: Connection) -> None:
+    """Take files, the network and extensions from a connection for good; tables in memory stay."""
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
+class Staged:
+    """The rows of files, in their order.
+
+    The table `rows` has `$row`, which counts them from 0, `$line`, the line if it is known, a column `$ROLE` of each
+    role, and other columns by their names; all of these are text, '' where there is none.
+
+    Attributes:
+        sources: the files.
+        roles: roles that all files have a column for.
+        n: number of rows.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        sources: Sequence[Source],
+        chosen: Sequence[Mapping[str, int]],
+        more: Sequence[str] = (),
+    ) -> None:
+        """Read the files.
+
+        Args:
+            chosen: places of the columns of each file, by role.
+            more: names of other columns to read, from the files that have them.
+
+        Raises DataError for malformed lines, and for a file without rows.
+        """
+        self._connection, self.sources = connection, sources
+        self.roles = [role for role in chosen[0] if all(role in places for places in chosen)]
+        self._starts: list[int] = []
+        columns = ", ".join(f"{quoted(name)} VARCHAR" for name in (*(f"${role}" for role in self.roles), *more))
+        connection.execute(f'CREATE TABLE staged ("$line" BIGINT, {columns})')
+        self.n = 0
+        for source, places in zip(sources, chosen, strict=True):
+            self._starts.append(self.n)
+            values = [source.columns.index(name) if name in source.columns else None for name in more]
+            self._read(source, [*(places[role] for role in self.roles), *values])
+            found = self.one("SELECT count(*) FROM staged")
+            if found == self.n:
+                raise DataError(f"{source.path} holds no interactions, only {source.empty}")
+            self.n = found
+        # Numbers of DuckDB's own have gaps after a file was read twice.
+        connection.execute(
+            'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
+        )
+
+    def _read(self, source: Source, places: Sequence[int | None]) -> None:
+        for _ in range(ATTEMPTS):
+            values = ("NULL" if place is None else _clean(source.values[place]) for place in places)
+            self._connection.execute("BEGIN")
+            statement = (
+                f"INSERT INTO staged SELECT {source.line_number or 'NULL'}, {', '.join(values)} "
+                f"FROM {source.relation}{f' WHERE {source.where}' if source.where else ''}"
+            )
+            error = run(self._connection, statement, source.path, source.line_at, source.separator)
+            self._connection.execute("COMMIT" if error is None else "ROLLBACK")
+            if error is None:
+                return
+            source.recover(error)
+        raise DataError(f"{source.path} cannot be read as a table ({error}); check its quotes and line ends")
+
+    def one(self, query: str) -> Any:
+        """Return the single value of a query."""
+        return self._connection.execute(query).fetchone()[0]
+
+    def column(self, table: str, value: str) -> NDArray[Any]:
+        """Return the (n,) values of an expression of SQL, in the order of the rows."""
+        found = self._connection.execute(f'SELECT {value} AS value FROM {table} ORDER BY "$row"').fetchnumpy()["value"]
+        return np.asarray(found)
+
+    def files(self, rows: NDArray[Any]) -> NDArray[np.int64]:
+        """Return (n,) numbers of the files that rows are of."""
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def place(self, row: int) -> str:
+        """Return the file and the line of a row, for messages."""
+        number = int(self.files(np.array([row]))[0])
+        source = self.sources[number]
+        line = self.one(f'SELECT "$line" FROM rows WHERE "$row" = {row}')
+        return f"{source.path}, {source.unit} {line or source.line_of(row - self._starts[number])}"
+
+    def refuse(self, table: str, faults: Mapping[str, str], reason: Callable[[str, str], str]) -> None:
+        """Raise DataError for the first row of a table for which a condition holds.
+
+        Args:
+            faults: conditions of SQL by the role whose value is wrong.
+            reason: returns the fault of a role's value, as it is shown.
+        """
+        found = []
+        for role, fault in faults.items():
+            query = f'SELECT count(*), min("$row"), arg_min("${role}", "$row") FROM {table} WHERE {fault}'
+            count, row, value = self._connection.execute(query).fetchone()
+            if count:
+                found.append((row, count, role, value))
+        if found:
+            row, _, role, value = min(found)
+            count = sum(count for _, count, *_ in found)
+            raise DataError(f"{self.place(row)}: {reason(role, repr(value))}{others(count)}")
+
+    def check(self, table: str, roles: Sequence[str]) -> None:
+        """Raise DataError for the first row with a value that no id or rating can have."""
+        faults = {role: FAULTS[role].format(quoted(f"${role}")) for role in roles if role in self.roles}
+        self.refuse(table, faults, lambda role, found: REASONS[role].format(role=role, found=found))
+
+    def ids(self, table: str, role: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the sorted ids of a role, int64 if all are plain integers, and the (n,) places of the rows' ids."""
+        column = quoted(f"${role}")
+        plain = f"regexp_full_match({column}, {literal(_PLAIN)}) AND TRY_CAST({column} AS BIGINT) IS NOT NULL"
+        if self.one(f"SELECT bool_and({plain}) FROM {table}"):
+            ids, rows = np.unique(self.column(table, f"CAST({column} AS BIGINT)"), return_inverse=True)
+            return ids, rows.astype(np.int64)
+        # Texts are compared by bytes of UTF-8, which is the order of NumPy and Python.
+        self._connection.execute(
+            f"CREATE OR REPLACE TABLE ids AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS place "
+            f"FROM (SELECT DISTINCT {column} AS id FROM {table})"
+        )
+        texts = [text for (text,) in self._connection.execute("SELECT id FROM ids ORDER BY place").fetchall()]
+        return text_array(texts), self.column(f"{table} JOIN ids ON {column} = ids.id", "place")
+
+    def texts(self, table: str, role: str, *, numbers: bool) -> dict[Any, str]:
+        """Return the last text of a role of each item, by raw id; items without one are left out."""
+        item = 'CAST("$item" AS BIGINT)' if numbers else '"$item"'
+        query = f'SELECT {item}, arg_max("${role}", "$row") FROM {table} WHERE "${role}" <> \'\' GROUP BY ALL'
+        return dict(self._connection.execute(query).fetchall())
+
+
+FAULTS = {
+    **dict.fromkeys(
+        ("user", "item"),
+        f"{{0}} IN ({', '.join(map(literal, ['', *sorted(MISSING_IDS)]))}) OR contains({{0}}, chr(0)) "
+        "OR regexp_full_match({0}, '-[0-9]+')",
+    ),
+    "rating": f"NOT (regexp_full_match({{0}}, {literal(NUMBER)}) AND "
+    "coalesce(isfinite(TRY_CAST({0} AS DOUBLE)), false))",
+}
+"""Conditions of SQL for values that are refused, by role."""
+REASONS = {
+    **dict.fromkeys(("user", "item"), "expected a {role} id, an integer from 0 up or a text, found {found}"),
+    "rating": "expected a finite number as rating, found {found}; --rating-column none reads no ratings",
+}
+
+
+def _clean(value: str) -> str:
+    """Return SQL of a text without spaces around it, '' if there is none."""
+    # Trimming by a set of characters takes 20 times as long as finding that there is nothing to trim.
+    bare = f"regexp_full_match({value}, '[!-~]([ -~]*[!-~])?')"
+    return f"coalesce(CASE WHEN {bare} THEN {value} ELSE trim({value}, {literal(_SPACES)}) END, '')"
