@@ -73,7 +73,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "no run": (call("export", "absent", "--out", "b"), "no run"),
     "export measured on other data": (
         call("export", "BUNDLES/run", "--out", "BUNDLES/good", "--data", DATA + "@7"),
-        "give the same filters",
+        "give the same columns and filters",
     ),
     "a filter without data": (call("export", "BUNDLES/run", "--out", "b", "--min-user", "2"), "give --data too"),
     "bytes too few": (call("export", "BUNDLES/run", "--out", "b", "--max-bytes", "100"), "allows is"),
