@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgerec import errors, extras, files, runtime, signatures
+from edgerec import errors, extras, files, outputs, runtime, signatures
 from edgerec.errors import BenchError
 from edgerec_devices import agent, facts
 from edgerec_devices.facts import Platform, wheel_advice
@@ -125,7 +125,7 @@ def pip_failure(said: str, target: Target, where: str) -> BenchError:
     return BenchError(f"pip failed on {where}: {last}")
 
 
-AGENT_MODULES = (errors, extras, files, signatures, facts)
+AGENT_MODULES = (errors, extras, files, outputs, signatures, facts)
 AGENT_PACKAGES = (runtime, agent)
 """Packages that are sent as whole folders. They import the modules above, which are sent with the `__init__` of their
 package."""

@@ -60,7 +60,8 @@ public final class Rewritten {
                 Object wanted = Recommender.idHash((String) one.recommend(who).get(n).item);
                 demand(answers.get(n).item.equals(wanted), answers);
             }
-            for (Object none : new Object[] {hashes.get(0), 7, "\ud800", "nobody"}) {
+            demand(other.has(hashes.get(0)), hashes.get(0));
+            for (Object none : new Object[] {7, "\ud800", "nobody", "0123456789abcdef"}) {
                 demand(!other.has(none), none);
             }
         }
