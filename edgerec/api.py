@@ -266,8 +266,10 @@ def _finished(
     state = state_of(folder, "run", done=done, begun=begun, resume=resume, overwrite=overwrite)
     if state == "done":
         run = Run.load(folder)
-        if run.data_fingerprint != fingerprint or any(run.config.get(name) != value for name, value in command.items()):
+        if any(run.config.get(name) != value for name, value in command.items()):
             raise RunError(f"{folder} holds a finished run of another command; choose another --out, or --overwrite")
+        if run.data_fingerprint != fingerprint:
+            raise RunError(f"{folder} holds a finished run on other data; choose another --out, or --overwrite")
         return run
     if state == "begun":
         checkpoint.check()

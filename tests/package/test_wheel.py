@@ -64,7 +64,8 @@ def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Pa
     assert (tmp_path / specification).read_bytes() == (ROOT / specification).read_bytes()
     here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgerec" / "runtime").rglob("*.py")}
     there = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "edgerec").rglob("*.py")}
-    assert there == here | {f"edgerec/{name}.py" for name in ("__init__", "errors", "extras", "files", "outputs", "signatures")}
+    shared = ("__init__", "errors", "extras", "files", "outputs", "signatures")
+    assert there == here | {f"edgerec/{name}.py" for name in shared}
     bundle = export(random_source(500, 120), tmp_path / "b", precision="int8", verify=False).folder
     code = f"""
 import edgerec

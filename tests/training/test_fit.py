@@ -17,6 +17,7 @@ import pytest
 from edgerec.api import TrainRequest, train, train_request
 from edgerec.data import Interactions
 from edgerec.data import split as split_interactions
+from edgerec.data.synthetic import synthetic
 from edgerec.errors import BudgetError, RunError, SettingError, TableError, UnsupportedError
 from edgerec.methods import Job
 from edgerec.methods.rules import Uniform, UniformConfig
@@ -245,6 +246,8 @@ def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Pa
     assert same(first, train(interactions, out=tmp_path, resume=True, **wanted))
     with pytest.raises(RunError, match="another command"):
         train(interactions, out=tmp_path, resume=True, **{**wanted, "dimensions": 5})
+    with pytest.raises(RunError, match="on other data"):
+        train(synthetic(n_users=40, n_items=30, n=900, seed=9), out=tmp_path, resume=True, **wanted)
     second = train(interactions, out=tmp_path, overwrite=True, **{**wanted, "dimensions": 5})
     assert Run.load(tmp_path).items.d == second.items.d == 5
 
