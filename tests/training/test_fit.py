@@ -247,7 +247,7 @@ def test_nothing_is_overwritten_unasked(interactions: Interactions, tmp_path: Pa
     with pytest.raises(RunError, match="another command"):
         train(interactions, out=tmp_path, resume=True, **{**wanted, "dimensions": 5})
     with pytest.raises(RunError, match="on other data"):
-        train(synthetic(n_users=40, n_items=30, n=900, seed=9), out=tmp_path, resume=True, **wanted)
+        train(synthetic(n_users=40, n_items=30, n=500, seed=9), out=tmp_path, resume=True, **wanted)
     second = train(interactions, out=tmp_path, overwrite=True, **{**wanted, "dimensions": 5})
     assert Run.load(tmp_path).items.d == second.items.d == 5
 
