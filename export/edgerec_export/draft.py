@@ -125,7 +125,7 @@ class BundleRequest:
 
         scored = source.scorer is None  # a scorer looks rows up
         shares = (None, None) if allocation is None else (allocation.items, allocation.users)
-        item_ids, user_ids = _stored_ids(source, request)
+        item_ids, user_ids = stored_ids(source, request)
         items = table_request("i", source.items, item_ids, scored, shares[0])
         of_users = None
         if users is not None and user_ids is not None:
@@ -178,10 +178,15 @@ class Draft:
         self.encoder: StoredEncoder | None = None
         if self.users is None and source.encoder is not None:
             encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
-            previous_top = None if request.previous is None else request.previous.weight_top
+            older = request.previous
             compact = request.compact and self.items.is_integer
             self.encoder = stored_encoder(
-                encoder, self.items.order, self.items.d, compact=compact, previous_top=previous_top
+                encoder,
+                self.items.order,
+                self.items.d,
+                compact=compact,
+                previous_top=None if older is None else older.weight_top,
+                previous_root=None if older is None else older.gram_root,
             )
         self.scorer = None if source.scorer is None else StoredScorer(source.scorer)
         self._avoids_squares = self.skips_blocks() and self.items.precision == "fp32" and needs_care(source, request)
@@ -214,6 +219,11 @@ class Draft:
         """Return a table of the source, or one with the same dimensions, as it is packed."""
         return table if self.rotation is None else self.rotation.table(table)
 
+    @property
+    def is_cut(self) -> bool:
+        """True if a row of items is stored without its last dimensions."""
+        return min(block.width for block in self.items.blocks) < self.source.items.d
+
     def skips_blocks(self) -> bool:
         """Return True if `recommend` skips blocks of items by score bounds."""
         return self.scorer is None and self.lookup is None and len(self.items.block_groups()) > 1
@@ -244,7 +254,7 @@ class Draft:
         if self.scorer is not None:
             fixed |= self.scorer.arrays()
         self.id_kinds: dict[str, str] = {}
-        item_ids, user_ids = _stored_ids(self.source, self.request)
+        item_ids, user_ids = stored_ids(self.source, self.request)
         sides = (("item", item_ids, self.lookup or self.items), ("user", user_ids, self.users))
         for side, ids, one in sides:
             if one is not None and ids is not None and self.request.ids == "none":
@@ -367,8 +377,8 @@ class Draft:
     def _of_version_2(self) -> dict[str, Any]:
         if self.request.version == "1.0":
             return {}
-        index = self.request.rollback_index
-        return {"requires": [], **({} if index is None else {"rollback_index": index})}
+        optional = {"rollback_index": self.request.rollback_index, "max_bytes": self.request.stated_limit}
+        return {"requires": [], **{name: one for name, one in optional.items() if one is not None}}
 
     def _of_empty_history(self) -> dict[str, Any]:
         """Return the manifest entry of the section that answers empty histories; null without one."""
@@ -425,7 +435,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _stored_ids(source: Source, request: ExportRequest) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def stored_ids(source: Source, request: ExportRequest) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the ids of items and users by which rows are ordered and found."""
     if request.ids == "hash64":
         return source.item_hashes, source.user_hashes if request.users else None

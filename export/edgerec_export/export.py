@@ -32,6 +32,7 @@ from edgerec.runtime.stored import SUFFIX, one_file_output, write_packed
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft, too_large
+from edgerec_export.follow import obstacle
 from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.request import ExportRequest
@@ -60,6 +61,7 @@ class Export:
         rounded_to_zero: number of rows, by side ("item" and "user"), with values that are stored as zeros, since all
             are below a step of the codes or the smallest float; sides without such rows are left out.
         similar_left_out: True if the graph of similar items was left out to meet a limit.
+        obstacle: why no small patch can follow the bundle, with the cure; '' if small patches can follow it.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Export:
     peak_bytes: int | None = None
     rounded_to_zero: dict[str, int] = field(default_factory=dict)
     similar_left_out: bool = False
+    obstacle: str = ""
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -266,7 +269,8 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
     while (refusal.smallest or 0) > smallest:
         why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            _retry_finer(replace(request, max_bytes=smallest), pack_alone)
+            # The manifest states the limit, whose digits count too.
+            _retry_finer(replace(request, max_bytes=smallest, stated_limit=smallest), pack_alone)
         except BudgetError as larger:
             refusal = larger
     return BudgetError(too_large(limit, why), smallest)
@@ -303,7 +307,7 @@ def _export(
     if request.one_file:
         parts = draft.tables.parts() | {"head": total - draft.tables.nbytes}
     left_out = request.similar is None and not draft.request.similar and draft.scorer is None
-    return Export(folder, total, parts, verification, chosen, peak, lost, left_out)
+    return Export(folder, total, parts, verification, chosen, peak, lost, left_out, obstacle(draft))
 
 
 @contextlib.contextmanager
