@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgerec.budget import BITS_PER_VALUE, MOST_POPULAR, format_bytes
 from edgerec.errors import BudgetError, shown
 from edgerec.files import to_json
+from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, section_name
 from edgerec.runtime.stored import head_of
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
@@ -66,6 +67,11 @@ ONNXRUNTIME = ">=1.18"
 NUMBER_IN_HEAD, HEAD_ROOM, DRAFT_SIGNATURE = 12, 64, 160
 """Bytes that the head of one file may take more than that of its draft: for each scale, whose placeholder is deflated
 further, in three graphs; for hashes; for a signature."""
+REST = "graphs, manifest and card"
+DEFLATED = 0.6
+"""Share of the graphs, manifest and card that one file saves, at least."""
+HASH_BYTES = 8
+"""Bytes of a hashed id, at most."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 """First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
 `placeholder_scales`), since equal constants are stored once."""
@@ -479,20 +485,55 @@ def draft_within(source: Source, request: ExportRequest, allocation: Allocation 
 def _refusal(draft: Draft, request: ExportRequest) -> str:
     total = draft.nbytes()
     parts = draft.tables.parts()
-    parts["graphs, manifest and card"] = total - draft.tables.nbytes
+    parts[REST] = total - draft.tables.nbytes
     largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
     takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
-    advice = ["train with a smaller --budget"]
-    if not request.fit:
-        advice = [*(["--precision int8"] if request.precision in ("fp32", "fp16") else []), "--fit", *advice]
-    if "item_titles" in parts:
-        advice.insert(0, "leave --titles out")
     fitted = ", with one value a row," if request.fit else ""
+    cures = " or ".join(_cures(draft, parts, total - (request.max_bytes or 0)))
     return too_large(
         request.max_bytes,
         f"the smallest that layout {request.layout} in {request.precision} allows{fitted} is {total} bytes ({takes}): "
-        f"{', or '.join(advice)}",
+        f"{cures}",
     )
+
+
+def _cures(draft: Draft, parts: dict[str, int], excess: int) -> list[str]:
+    """Return the settings that save at least `excess` bytes, those that cost least quality first.
+
+    If none is enough alone, it is the shortest list of settings, those that save most first, that are together.
+    """
+    request, source = draft.request, draft.source
+    values = sum(parts[name] for name in draft.plans())
+    saved: dict[str, float] = {"leave --titles out": _of(parts, "item_title")}
+    if request.version != "1.0" and not request.one_file:
+        saved["--out NAME.edgerec"] = DEFLATED * parts[REST]
+    if "str" in draft.id_kinds.values():
+        stored = sum(HASH_BYTES * plan.n_rows for name, plan in draft.plans().items() if name != "l")
+        if request.version != "1.0":
+            saved["--ids hash64"] = _of(parts, "item_id", "user_id") - stored
+    if draft.users is not None and source.encoder is not None:
+        saved["--no-users"] = sum(parts[name] for name in parts if name in ("u", "us", "uf")) + _of(parts, "user_id")
+        if isinstance(source.encoder, LeastSquaresEncoder):
+            saved["--no-users"] -= 4 * source.items.d**2
+    if request.precision in ("fp32", "fp16"):
+        saved["--precision int8"] = values * (1 - 8 / BITS_PER_VALUE[request.precision])
+    smallest = draft.items.n_rows + (0 if draft.users is None else draft.users.n_rows)
+    if not request.fit and source.scorer is None:
+        saved["--fit"] = values * (1 - smallest / max(sum(plan.n_values for plan in draft.plans().values()), 1))
+    saved = {name: size for name, size in saved.items() if size > 0}
+    if enough := [name for name, size in saved.items() if size >= excess]:
+        return enough
+    needed: list[str] = []
+    for name in sorted(saved, key=lambda one: -saved[one]):
+        needed.append(name)
+        excess -= int(saved[name])
+        if excess <= 0:
+            return [" and ".join(needed)]
+    return [" and ".join([*needed, "train on fewer items or with a smaller --budget"])]
+
+
+def _of(parts: dict[str, int], *stems: str) -> int:
+    return sum(size for name, size in parts.items() if name.startswith(stems))
 
 
 def too_large(limit: int | None, why: str) -> str:

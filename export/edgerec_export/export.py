@@ -144,9 +144,10 @@ def export(
         version: version of the bundle format: '2.0', or '1.0' for readers from before it, in more bytes.
         rollback_index: number below which devices do not go back, once they have this bundle; None for 0, or for that
             of the older bundle.
-        like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
+        like: folder of an older bundle. Its layout, precisions, scales, rotation and row widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
-            old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
+            old scale are clipped. Rows of integers that changed little keep their codes (`edgerec_export.follow`).
+            Its limit holds if `max_bytes` is None. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
             `users`, `titles`, `ids`, `similar`, `lookup` and `rollback_index` follow the older bundle if they have
             their defaults, and so does `version`, always.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for

@@ -32,7 +32,7 @@ MOST_POPULAR_1 = 1000
 ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
-NEAR_ROOT = 0.01
+NEAR_ROOT = 0.02
 """Largest relative difference (Frobenius) from an older bundle's section 'g', for which it is stored again: vectors
 change as much, far less than by rounding, and a patch is smaller by four bytes for each entry."""
 MOST_STEPS = 64
