@@ -83,10 +83,11 @@ def rotated(source: Source) -> Source:
 
 
 def turned(source: Source, axes: NDArray[np.float64]) -> Source:
-    """Return tables with the same scores in the basis `axes`, which are orthonormal (d, d)."""
-    encoder = None if source.encoder is None else source.encoder.turned(axes)
-    users = None if source.users is None else _multiplied(source.users, axes)
-    return replace(source, items=_multiplied(source.items, axes), users=users, encoder=encoder)
+    """Return tables with the same scores in the basis `axes` (d, d), which are orthonormal without a user table."""
+    items = _multiplied(source.items, axes)
+    if source.users is None:
+        return replace(source, items=items, encoder=None if source.encoder is None else source.encoder.turned(axes))
+    return replace(source, items=items, users=_multiplied(source.users, np.linalg.inv(axes).T))
 
 
 def _factor(table: Table) -> NDArray[np.float64]:

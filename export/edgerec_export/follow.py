@@ -37,8 +37,10 @@ again on a week more of ML-1M, patches of 64 KiB (SVD) take 18 % of the bundle w
 COMPARED_ROWS = 1 << 13
 """Approximate number of rows of each side from which the basis is found."""
 ROWS_AT_ONCE = 1 << 15
-ALREADY_NEAR = 0.02
-"""Share of squared differences from the older rows below which rows count as in their basis: that of rounding."""
+ALREADY_NEAR = 1e-3
+"""Median share of squared differences from the older rows below which rows are in their basis: that of int8."""
+FAR = 4.0
+"""Ratio to the median of squared differences above which a row has changed, and says nothing of the basis."""
 NEARER = 0.9
 """Ratio of squared differences for which another basis counts as nearer."""
 TURNS = 30
@@ -103,33 +105,59 @@ class _Compared:
         return cls(rows, older, known) if sum(map(len, rows.values())) >= ROWS_A_DIMENSION * d else None
 
     def difference(self, source: Source) -> float:
-        """Return the squared difference of stored values as a share of their squares, the mean of both sides."""
+        """Return the median over rows of the squared difference of stored values, as a share of their squares."""
         shares = []
         for name, older in self.older.items():
-            values = np.where(self.known[name], self._values(source, name), 0)
-            shares.append(float(np.square(values - older).sum() / max(np.square(older).sum(), 1e-300)))
-        return sum(shares) / len(shares)
+            missing = np.where(self.known[name], self._values(source, name) - older, 0)
+            shares.append(np.square(missing).sum(1) / np.maximum(np.square(older).sum(1), 1e-300))
+        return float(np.median(np.concatenate(shares)))
 
     def mapped(self, source: Source) -> Source:
-        """Return the source in the orthonormal basis in which its rows are nearest the older ones."""
-        sides = [
-            (self._values(source, name), older, self.known[name], 1 / max(np.square(older).sum(), 1e-300))
-            for name, older in self.older.items()
-        ]
+        """Return the source in the basis in which its rows are nearest the older ones.
+
+        Without users the map is orthogonal, since an encoder follows it only then. With users it may be any M, of which
+        the users take the inverse transpose: each step solves A E + E B = C for the M (I + E) that fits both sides.
+        """
+        values = {name: self._values(source, name) for name in self.older}
         axes = np.eye(source.items.d)
         for _ in range(TURNS):
-            product = sum(
-                weight * values.T @ np.where(known, older, values @ axes) for values, older, known, weight in sides
-            )
+            moves = {name: self._moves(name, one @ axes) for name, one in values.items()}
+            product = sum((now.T @ (now + move) for now, move in moves.values()), np.zeros_like(axes))
             left, _, right = np.linalg.svd(product)
-            axes = left @ right
+            axes = axes @ left @ right
+        for _ in range(TURNS if len(values) == 2 else 0):
+            items, item_moves = self._moves("i", values["i"] @ axes)
+            users, user_moves = self._moves("u", values["u"] @ np.linalg.inv(axes).T)
+            wanted = items.T @ item_moves - (users.T @ user_moves).T
+            axes = axes @ (np.eye(len(axes)) + _sylvester(items.T @ items, users.T @ users, wanted))
         return turned(source, axes)
+
+    def _moves(self, name: str, now: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rows and their differences to the older ones, without rows that have changed; both sides alike in sum.
+
+        Values that were not stored are taken as they are, until the next step.
+        """
+        moves = np.where(self.known[name], self.older[name] - now, 0)
+        far = np.square(moves).sum(1)
+        same = far <= FAR * np.median(far)
+        norm = np.sqrt(max(np.square(self.older[name]).sum(), 1e-300))
+        return now[same] / norm, moves[same] / norm
 
     def _values(self, source: Source, name: str) -> NDArray[np.float64]:
         table = source.items if name == "i" else source.users
         if table is None:
             raise ValueError("no users to compare")
         return table.rows(self.rows[name]).astype(np.float64)
+
+
+def _sylvester(
+    a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the E of A E + E B = C, for symmetric A and B without negative eigenvalues."""
+    (of_a, left), (of_b, right) = np.linalg.eigh(a), np.linalg.eigh(b)
+    sums = of_a[:, None] + of_b
+    found: NDArray[np.float64] = left @ ((left.T @ c @ right) / np.maximum(sums, 1e-9 * sums.max())) @ right.T
+    return found
 
 
 def ids_by_section(source: Source, request: ExportRequest) -> dict[str, Any]:

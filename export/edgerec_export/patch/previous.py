@@ -172,7 +172,7 @@ class PreviousBundle:
 
     Attributes:
         layout: that of the items.
-        precisions: those of the items, in the order of their blocks.
+        precisions: those of all rows, the largest first.
         scaled: the setting `scales` of the export: the unit that has one scale, 'table', 'block' or 'row', for
             integers; 'auto' for floats.
         users_scaled: 'row' if users have row scales and items have not; None otherwise.
@@ -209,7 +209,7 @@ class PreviousBundle:
 
     @property
     def precision(self) -> str:
-        """That of the first block of items."""
+        """The largest precision."""
         return self.precisions[0]
 
     @classmethod
@@ -226,13 +226,13 @@ class PreviousBundle:
         forms = forms_of(bundle, manifest)
         tables = [name for name, *_ in tables_of(manifest, set(bundle.manifest.sections))]
         blocks = {name: forms[name].form.blocks if name in forms else () for name in tables}
-        if len(precisions) > 1:
-            if bundle.manifest.items.ids == "none":
-                raise UnsupportedError(
-                    f"{folder} has rows in {manifest['precision']} and no ids to find them by; export one with ids to "
-                    "follow"
-                )
-            precisions = tuple(dict.fromkeys(PRECISION_OF_BITS[block.bits] for block in blocks["i"]))
+        if str(manifest["layout"]) in BLOCKED and is_integer(precisions[0]):
+            bits = sorted({block.bits for some in blocks.values() for block in some}, reverse=True)
+            precisions = tuple(PRECISION_OF_BITS[one] for one in bits)
+        if len(precisions) > 1 and bundle.manifest.items.ids == "none":
+            raise UnsupportedError(
+                f"{folder} has rows in {'+'.join(precisions)} and no ids to find them by; export one with ids to follow"
+            )
         graphs = _Graphs(bundle)
         scales = {}
         if is_integer(precisions[0]):
