@@ -223,7 +223,7 @@ def _read_id_map(path: Path, rows: dict[str, int]) -> dict[str, dict[str, int]]:
     except OSError as error:
         storage_failure(path, error, "read")
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise RequestError(f"{path} is no id map, with the columns side, row and id; give that of the export") from error
+        raise RequestError(f"{path} is no id map, with columns side, row and id; give that of the export") from error
     for side, count in rows.items():
         if sorted(found[side].values()) != list(range(count)):
             raise RequestError(f"{path} does not name the {count} {side} rows of the bundle; give that of its export")

@@ -3,8 +3,8 @@
 usage: python -m bench.experiments.weekly [--data ml-1m] [--share 0.95] [--days 7] [--runs FOLDER] [--out result.json]
 
 Week one has the first 95 % of the interactions by time, week two those of the next seven days too. Both are trained
-from the start on all interactions but the last two of each user (`leave-last-out`), and exported with `--precision auto`
-within a limit: week two once by itself, and once `--like` week one. A third bundle shows rows that change by
+from the start on all interactions but the last two of each user (`leave-last-out`), and exported with `--precision
+auto` within a limit: week two once by itself, and once `--like` week one. A third bundle shows rows that change by
 construction: week two has other rows, those of another item, for a tenth of the items, and week one's for all others.
 NDCG@20 is of week two's test part.
 """
@@ -35,8 +35,14 @@ from edgerec_export import ExportRequest, Source, diff, export, export_request, 
 
 DAY = 86_400
 COLUMNS = ("backbone", "users", "limit", "precision", "week two", "rows changed", "patch", "of the whole", "NDCG@20")
-CASES = (("svd", False, 65_536), ("svd", False, 131_072), ("ials", False, 65_536), ("ials", False, 131_072),
-         ("ials", True, 307_200), ("svd", False, 307_200))
+CASES = (
+    ("svd", False, 65_536),
+    ("svd", False, 131_072),
+    ("ials", False, 65_536),
+    ("ials", False, 131_072),
+    ("ials", True, 307_200),
+    ("svd", False, 307_200),
+)
 """Backbone, whether users are in the bundle, and the limit in bytes."""
 CHANGED = 0.1
 """Share of the items that have other rows by construction."""
@@ -110,14 +116,12 @@ def measure(
 
 
 def older_refused(runs: tuple[Run, Run], scratch: Path) -> dict[str, bool]:
-    """Return if a device with a signed bundle of a larger rollback index refuses the older bundle, and a patch to it."""
+    """Return what a device with a signed bundle refuses: an older bundle, and a patch to it."""
     key = scratch / "key"
     public = new_key(key)
     request = ExportRequest(precision="int8", users=False, sign=key, rollback_index=1)
     old = export_request(from_run(runs[0]), scratch / "signed-old", request).folder
-    new = export(
-        from_run(runs[1]), scratch / "signed-new", like=old, users=False, sign=key, rollback_index=2
-    ).folder
+    new = export(from_run(runs[1]), scratch / "signed-new", like=old, users=False, sign=key, rollback_index=2).folder
     diff(old, new, scratch / "there")
     diff(new, old, scratch / "back")
     device = Path(shutil.copytree(old, scratch / "device"))
@@ -167,7 +171,13 @@ def main(data: str, share: float, days: float, limits: tuple[int, ...], runs: Pa
             if backbone not in trained:
                 pair = [
                     trained_run(
-                        week, runs, f"{backbone}-{n}", backbone=backbone, dimensions=64, split="leave-last-out", threads=1
+                        week,
+                        runs,
+                        f"{backbone}-{n}",
+                        backbone=backbone,
+                        dimensions=64,
+                        split="leave-last-out",
+                        threads=1,
                     )
                     for n, week in enumerate(parts, 1)
                 ]

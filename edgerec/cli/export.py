@@ -74,9 +74,9 @@ LAYOUT = "Layout options"
 @option(
     "--like",
     type=FOLDER,
-    help="Older bundle whose limit, layout, precisions, scales, rotation and row sizes are used again, and the rows that "
-    "changed little, so that the patch of 'edgerec diff' from it is small; leave out --precision. --max-bytes replaces "
-    "its limit.",
+    help="Older bundle whose limit, layout, precisions, scales, rotation and row sizes are used again, and the rows "
+    "that changed little, so that the patch of 'edgerec diff' from it is small; leave out --precision. --max-bytes "
+    "replaces its limit.",
 )
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
 @option(

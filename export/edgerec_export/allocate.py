@@ -87,7 +87,7 @@ def turned(source: Source, axes: NDArray[np.float64]) -> Source:
     items = _multiplied(source.items, axes)
     if source.users is None:
         return replace(source, items=items, encoder=None if source.encoder is None else source.encoder.turned(axes))
-    return replace(source, items=items, users=_multiplied(source.users, np.linalg.inv(axes).T))
+    return replace(source, items=items, users=_multiplied(source.users, np.asarray(np.linalg.inv(axes).T, np.float64)))
 
 
 def _factor(table: Table) -> NDArray[np.float64]:

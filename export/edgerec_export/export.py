@@ -147,7 +147,8 @@ def export(
         like: folder of an older bundle. Its layout, precisions, scales, rotation and row widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
             old scale are clipped. Rows of integers that changed little keep their codes (`edgerec_export.follow`).
-            Its limit holds if `max_bytes` is None. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
+            Its limit holds if `max_bytes` is None.
+            `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
             `users`, `titles`, `ids`, `similar`, `lookup` and `rollback_index` follow the older bundle if they have
             their defaults, and so does `version`, always.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for

@@ -1,11 +1,11 @@
-"""Exports that follow an older bundle: its basis, the widths and precisions of its rows, and rows that stay as they are.
+"""Exports that follow an older bundle: its basis, the widths and precisions of its rows, and rows that hardly change.
 
 A patch is small if most rows keep their bytes. Training again changes every row a little, and a fit changes the basis
 of both tables, so three things are taken from the older rows, and nothing is stored for it:
 
 - the basis: an orthogonal map brings the new rows nearest the older decoded ones (Schoenemann, Psychometrika 31, 1966);
 - widths and precisions: of rows that both bundles have. A new row gets those of the row next to it in popularity;
-- codes: a row keeps them if they are about as near to its new values as new codes would be (`KEPT`).
+- codes: a row keeps them if they are about as near to its new values as new codes would be (`NEAR_ENOUGH`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgerec_export.draft import Draft
     from edgerec_export.pack import PackedTable
 
-KEPT = 1.5
+NEAR_ENOUGH = 1.5
 """Largest ratio of the squared error of a row's older codes to that of new ones, for which the row keeps them. Trained
 again on a week more of ML-1M, patches of 64 KiB (SVD) take 18 % of the bundle with 1, 2.8 % with 1.5, 2.5 % with 2."""
 COMPARED_ROWS = 1 << 13
@@ -150,9 +150,7 @@ class _Compared:
         return table.rows(self.rows[name]).astype(np.float64)
 
 
-def _sylvester(
-    a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _sylvester(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the E of A E + E B = C, for symmetric A and B without negative eigenvalues."""
     (of_a, left), (of_b, right) = np.linalg.eigh(a), np.linalg.eigh(b)
     sums = of_a[:, None] + of_b
@@ -167,12 +165,12 @@ def ids_by_section(source: Source, request: ExportRequest) -> dict[str, Any]:
         found["u"] = source.user_ids
     if request.ids != "hash64":
         return {name: ids.tolist() if ids.dtype.kind not in "iu" else ids for name, ids in found.items()}
-    hashes = {"i": source.item_hashes, "u": source.user_hashes}
+    hashes = {"i": source.item_hashes} | ({} if source.user_hashes is None else {"u": source.user_hashes})
     return {name: [f"{one % (1 << 64):016x}" for one in hashes[name].tolist()] for name in found}
 
 
 def is_fitted(source: Source, previous: PreviousBundle) -> bool:
-    """Return True if the older bundle was fitted to its limit: rows of several precisions, or dense rows that are cut."""
+    """Return True if the older bundle was fitted to its limit: several precisions, or dense rows that are cut."""
     cut = source.items.kind == "dense" and min(previous.widths["i"], default=0) < source.items.d
     return bool(previous.rows) and (len(previous.precisions) > 1 or cut)
 
@@ -247,20 +245,20 @@ def keep_rows(
     stored = [stored_block(block, by_column=by_column) for block in plan.blocks]
     sources = matched(older.ids, ids)[plan.order]
     there = np.maximum(sources, 0)
-    kept = (sources >= 0) & (older.widths[there] == np.repeat([block.width for block in stored], rows))
-    kept &= older.bits[there] == np.repeat([block.bits for block in stored], rows)
+    retained = (sources >= 0) & (older.widths[there] == np.repeat([block.width for block in stored], rows))
+    retained &= older.bits[there] == np.repeat([block.bits for block in stored], rows)
     if older.stored_scales is None:
-        kept &= older.scales[there] == packed.row_scales(np.arange(plan.n_rows))
+        retained &= older.scales[there] == packed.row_scales(np.arange(plan.n_rows))
     else:  # the stored scale is copied with the codes, and has the same meaning over the same top only
-        kept &= older.top == packed.scales.top
+        retained &= older.top == packed.scales.top
     root = None if gram is None else np.linalg.cholesky(gram + np.eye(table.d) * (DAMPING * np.trace(gram) + TINY))
     for part in chunks(plan.n_rows, ROWS_AT_ONCE):
-        places = part.start + np.flatnonzero(kept[part])
+        places = part.start + np.flatnonzero(retained[part])
         if places.size:
             values = table.rows(plan.order[places])
             before = _error(values, older.values(sources[places], plan.d), root)
-            kept[places] = before <= KEPT * _error(values, packed.rows(places), root)
-    older.copy_to(packed.arrays, stored, np.where(kept, sources, -1))
+            retained[places] = before <= NEAR_ENOUGH * _error(values, packed.rows(places), root)
+    older.copy_to(packed.arrays, stored, np.where(retained, sources, -1))
 
 
 def _error(values: NDArray[np.float32], decoded: NDArray[np.float32], root: NDArray[np.float64] | None) -> NDArray[Any]:

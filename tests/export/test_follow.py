@@ -1,4 +1,4 @@
-"""Bundles that follow an older one: they keep its limit, basis, widths, precisions and near rows, and patches are small."""
+"""Bundles that follow an older one keep its limit, basis, widths, precisions and near rows, and patches are small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 from edgerec.errors import BudgetError, BundleError, UnsupportedError
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
-from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
 from edgerec_export import ExportRequest, Source, choose, diff, export, export_request
 from edgerec_export.follow import in_older_basis

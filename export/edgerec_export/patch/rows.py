@@ -95,9 +95,7 @@ class PreviousRows:
         decoded: NDArray[np.float32] = found[:, :d] * self.scales[rows, None]
         return decoded
 
-    def copy_to(
-        self, out: Mapping[str, NDArray[Any]], blocks: Sequence[Block], sources: NDArray[np.int64]
-    ) -> None:
+    def copy_to(self, out: Mapping[str, NDArray[Any]], blocks: Sequence[Block], sources: NDArray[np.int64]) -> None:
         """Write the stored codes and scales of older rows over those of a packed table.
 
         Args:
