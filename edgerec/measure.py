@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from edgerec.data import (
 )
 from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
+from edgerec.files import storage_failure
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec.runtime.ranking import padded
@@ -46,7 +48,12 @@ def measure_vectors(
 
 
 def evaluate(
-    subject: Run | Recommender, interactions: Interactions, *, part: Part = "test", threads: int | None = None
+    subject: Run | Recommender,
+    interactions: Interactions,
+    *,
+    part: Part = "test",
+    threads: int | None = None,
+    id_map: str | Path | None = None,
 ) -> dict[str, float]:
     """Return recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the subject's split.
 
@@ -54,7 +61,11 @@ def evaluate(
 
     A run or a bundle of a stream's segment is measured as the segment is: users of the test part rank its items.
 
+    Args:
+        id_map: the file of raw ids that the export wrote for a bundle without ids.
+
     Raises:
+        RequestError: the bundle has no ids, and `id_map` is missing or of another bundle.
         DataError: `interactions` are not the training data, or `part` is 'validation' and the subject was trained on
             it, or belongs to a stream, whose segments have no validation part.
         BundleError: the bundle does not record how its data were split (a bundle of own tables).
@@ -64,7 +75,7 @@ def evaluate(
         raise BundleError("the bundle does not record its training data, so there is no split to measure it on")
     check_data(about, interactions)
     if is_segment(about):
-        return _evaluate_segment(subject, interactions, about["split"], part, threads)
+        return _evaluate_segment(subject, interactions, about["split"], part, threads, id_map)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
     if part == "validation" and parts.fit_all:
         raise DataError(
@@ -81,7 +92,7 @@ def evaluate(
         return evaluate_vectors(users, items, seen, positives, ks=KS, threads=threads, scores=scores)
     rows = np.flatnonzero(positives.user_counts())
     masked = parts.train if part == "validation" else parts.train_all
-    rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS))
+    rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS), id_map=id_map)
     return metrics_of_rankings(rankings, positives, rows=rows, popularity=popularity_of(seen), ks=KS)
 
 
@@ -116,7 +127,12 @@ def is_segment(about: Mapping[str, Any]) -> bool:
 
 
 def _evaluate_segment(
-    subject: Run | Recommender, interactions: Interactions, spec: dict[str, Any], part: Part, threads: int | None
+    subject: Run | Recommender,
+    interactions: Interactions,
+    spec: dict[str, Any],
+    part: Part,
+    threads: int | None,
+    id_map: str | Path | None,
 ) -> dict[str, float]:
     if part == "validation":
         raise DataError("a segment of a stream has no validation part; measure its test part")
@@ -127,7 +143,7 @@ def _evaluate_segment(
         return segment.measure(_user_vectors(subject, known, items), items, threads=threads)
     user_rows, item_rows = segment.measured()
     seen, test = (among(which, user_rows, item_rows) for which in (known, segment.test))
-    rankings = bundle_rankings(subject, known, known, user_rows, max(KS), only=item_rows)
+    rankings = bundle_rankings(subject, known, known, user_rows, max(KS), only=item_rows, id_map=id_map)
     places = np.full(known.n_items + 1, -1, np.int64)
     places[item_rows] = np.arange(item_rows.size)
     return metrics_of_rankings(places[rankings], test, popularity=popularity_of([seen]), ks=KS)
@@ -154,6 +170,7 @@ def bundle_rankings(
     k: int,
     *,
     only: NDArray[np.int64] | None = None,
+    id_map: str | Path | None = None,
 ) -> NDArray[np.int64]:
     """Return the recommendations of a bundle: (len(rows), k) item rows of `seen`, padded with -1.
 
@@ -162,14 +179,22 @@ def bundle_rankings(
         seen: interactions to exclude, over the same users and items.
         rows: user rows of `seen`.
         only: item rows of `seen` that are ranked, ascending; None for all.
+        id_map: file of the raw ids of a bundle without ids.
 
-    Raises RequestError if the bundle does not know a user or an item, or has no ids.
+    Raises RequestError if the bundle does not know a user or an item, or has no ids and there is no `id_map`.
     """
+    item_ids, user_ids = seen.item_ids.tolist(), seen.user_ids.tolist()
     if model.manifest.items.ids == "none":
-        raise RequestError(
-            "this bundle ships no ids, so its items cannot be found in data; measure the same export with its ids"
-        )
-    to_bundle = model.item_rows(seen.item_ids.tolist())
+        if id_map is None:
+            raise RequestError(
+                "this bundle has no ids, so its items cannot be found in data; give the --id-map that its export wrote"
+            )
+        known = _read_id_map(Path(id_map), {"item": model.n_items, "user": model.n_users})
+        if unknown := [one for one in item_ids if str(one) not in known["item"]]:
+            raise RequestError(f"{id_map} names no item {unknown[0]!r}; give the data that the bundle was trained on")
+        item_ids = [known["item"][str(one)] for one in item_ids]
+        user_ids = [known["user"].get(str(one), -1) for one in user_ids]
+    to_bundle = model.item_rows(item_ids)
     from_bundle = np.full(model.n_items + 1, -1, np.int64)
     from_bundle[to_bundle] = np.arange(seen.n_items)
     batch = int(np.clip(BATCH_SCORES // model.n_items, 1, 256))
@@ -180,12 +205,29 @@ def bundle_rankings(
         users = rows[start : start + batch]
         exclude = padded([to_bundle[np.union1d(seen.items_of(user), others)] for user in users])
         if model.n_users:
-            inputs = {"user": model.user_rows(seen.user_ids[users].tolist())}
+            inputs = {"user": model.user_rows([user_ids[user] for user in users])}
         else:
             inputs = {"history": padded([to_bundle[history.items_of(user)] for user in users])}
         items, _ = model.recommend_rows(inputs, exclude, shown)
         answers[start : start + batch, :shown] = from_bundle[items]
     return answers
+
+
+def _read_id_map(path: Path, rows: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the row of each raw id, by side. Raises RequestError unless the file has as many rows as the bundle."""
+    found: dict[str, dict[str, int]] = {"item": {}, "user": {}}
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            for line in csv.DictReader(stream):
+                found[line["side"]][line["id"]] = int(line["row"])
+    except OSError as error:
+        storage_failure(path, error, "read")
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise RequestError(f"{path} is no id map, with columns side, row and id; give that of the export") from error
+    for side, count in rows.items():
+        if sorted(found[side].values()) != list(range(count)):
+            raise RequestError(f"{path} does not name the {count} {side} rows of the bundle; give that of its export")
+    return found
 
 
 def load_subject(path: Path) -> Run | Recommender:

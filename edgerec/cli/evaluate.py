@@ -9,9 +9,10 @@ import click
 
 from edgerec.api import evaluate
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FOLDER, data_options, load
+from edgerec.cli.options import FILE, FOLDER, data_options, load
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
+from edgerec.errors import RequestError
 from edgerec.measure import load_subject
 from edgerec.training import Run
 
@@ -34,9 +35,14 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
     help="Interactions that they were trained on: a name, or files or a folder; give the same data options as in "
     "training.",
 )
+@option(
+    "--id-map",
+    type=FILE,
+    help="File that 'edgerec export --ids none --id-map' wrote, with the id of every row of a bundle without ids.",
+)
 @data_options
 @json_option
-def command(subjects: tuple[Path, ...], data: str, as_json: bool, **options: Any) -> None:
+def command(subjects: tuple[Path, ...], data: str, id_map: Path | None, as_json: bool, **options: Any) -> None:
     """Measure the recommendation quality of runs and bundles on test data.
 
     \b
@@ -50,10 +56,16 @@ def command(subjects: tuple[Path, ...], data: str, as_json: bool, **options: Any
     """
     interactions = load(data, options)
     results: list[dict[str, Any]] = []
-    for subject in subjects:
-        opened = load_subject(subject)
-        size = opened.nbytes if isinstance(opened, Run) else opened.manifest.nbytes
-        results.append({"subject": str(subject), "bytes": size, **evaluate(opened, interactions)})
+    opened = [load_subject(subject) for subject in subjects]
+    without = [not isinstance(one, Run) and one.manifest.items.ids == "none" for one in opened]
+    if id_map is not None and sum(without) != 1:
+        raise RequestError(
+            f"--id-map is of one bundle without ids, and {sum(without)} of the subjects are; measure each by itself"
+        )
+    for subject, one, needs_map in zip(subjects, opened, without, strict=True):
+        size = one.nbytes if isinstance(one, Run) else one.manifest.nbytes
+        metrics = evaluate(one, interactions, id_map=id_map if needs_map else None)
+        results.append({"subject": str(subject), "bytes": size, **metrics})
     if as_json:
         print_json(results)
         return

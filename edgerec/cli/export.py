@@ -74,8 +74,9 @@ LAYOUT = "Layout options"
 @option(
     "--like",
     type=FOLDER,
-    help="Older bundle whose layout, precision, scales and row sizes are used again, so that the patch of 'edgerec "
-    "diff' from it is small; leave out --precision.",
+    help="Older bundle whose limit, layout, precisions, scales, rotation and row sizes are used again, and the rows "
+    "that changed little, so that the patch of 'edgerec diff' from it is small; leave out --precision. --max-bytes "
+    "replaces its limit.",
 )
 @option("--sign", type=FILE, help="Private key of 'edgerec keys new' that signs the bundle.")
 @option(
@@ -306,6 +307,7 @@ def _show(
                 "peak_bytes": done.peak_bytes,
                 "rounded_to_zero": done.rounded_to_zero,
                 "similar_left_out": done.similar_left_out,
+                "small_patches": {"can_follow": not done.obstacle, "obstacle": done.obstacle or None},
                 "cost": cost,
                 "truncation": truncated,
                 "users from histories": users,
@@ -320,6 +322,10 @@ def _show(
     _show_choice(done.chosen)
     if done.similar_left_out:
         say("similar items: left out to meet the limit; --similar keeps their graph and two bytes an item")
+    if done.obstacle:
+        say(f"small patches cannot follow: {done.obstacle}")
+    else:
+        say(f"small patches can follow: export the next version with --like {done.folder}")
     if truncated is not None:
         say(f"truncated after training: {truncation_text(truncated)}")
     if users is not None:

@@ -73,14 +73,21 @@ def rotated(source: Source) -> Source:
     of_items = _factor(source.items)
     if source.users is None:
         axes = np.linalg.eigh(of_items.T @ of_items)[1][:, ::-1]
-        encoder = None if source.encoder is None else source.encoder.turned(axes)
-        return replace(source, items=_multiplied(source.items, axes), encoder=encoder)
+        return turned(source, axes)
     of_users = _factor(source.users)
     left, s, right = np.linalg.svd(of_users @ of_items.T)
     root = np.sqrt(s)
     users = _multiplied(source.users, np.linalg.solve(of_users, left) * root)
     items = _multiplied(source.items, np.linalg.solve(of_items, right.T) * root)
     return replace(source, items=items, users=users)
+
+
+def turned(source: Source, axes: NDArray[np.float64]) -> Source:
+    """Return tables with the same scores in the basis `axes` (d, d), which are orthonormal without a user table."""
+    items = _multiplied(source.items, axes)
+    if source.users is None:
+        return replace(source, items=items, encoder=None if source.encoder is None else source.encoder.turned(axes))
+    return replace(source, items=items, users=_multiplied(source.users, np.asarray(np.linalg.inv(axes).T, np.float64)))
 
 
 def _factor(table: Table) -> NDArray[np.float64]:

@@ -18,10 +18,12 @@ from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError, RangeError, UnsupportedError
 from edgerec_export.allocate import Allocation, Allocator, cut, pruned, rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
-from edgerec_export.draft import Draft, draft_within
+from edgerec_export.draft import Draft, draft_within, too_large
+from edgerec_export.follow import allocation_like, in_older_basis, is_fitted
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.magnitudes import in_range
 from edgerec_export.pack import distortion
+from edgerec_export.patch import PreviousBundle
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 
@@ -33,6 +35,8 @@ DENSEST_USERS = 0.25
 """Largest share of nonzero user dimensions for which csc is compared; above it ell is faster."""
 WELL_USED = 0.95
 """Smallest share of its budget that a fitted bundle should use, unless it stores the whole table."""
+MOST_NARROWED = 0.1
+"""Largest share of items that a bundle which follows another narrows to meet its limit."""
 TURNS = 12
 """Maximum number of steps of a search for the largest bundle that fits."""
 LEAST_STEP = 0.004
@@ -92,8 +96,10 @@ def choose(source: Source, request: ExportRequest) -> Chosen:
             )
         # Without users in the bundle, items are rotated and pruned by themselves, and the encoder follows them.
         source = replace(source, users=None, user_ids=None)
-    source = in_range(source, request)
+    source = in_range(in_older_basis(source, request), request)
     calibration = default_calibration() if request.calibration is None else Calibration.read(Path(request.calibration))
+    if request.previous is not None:
+        return _followed(source, request, request.previous, calibration)
     if request.precision != "auto":
         try:
             return _best(source, request, calibration)
@@ -150,6 +156,42 @@ def layouts(source: Source, request: ExportRequest) -> list[str]:
     sparse_users = users is not None and users.n_values <= DENSEST_USERS * users.n_rows * users.d
     sparse_users = sparse_users and request.scales != "row"  # csc has no row scales
     return ["ell", *(["csc"] if sparse_users else []), "bitmask", "dense"]
+
+
+def _followed(source: Source, request: ExportRequest, previous: PreviousBundle, calibration: Calibration) -> Chosen:
+    """Return the bundle that follows an older one, within its limit.
+
+    If a fitted bundle becomes too large, as few items as possible, the least popular first, get the narrowest block.
+
+    Raises BudgetError if that is not enough.
+    """
+
+    def like(narrowed: int) -> Chosen:
+        draft = draft_within(source, request, allocation_like(source, request, narrowed))
+        cost = estimate(draft, calibration)
+        tried = Tried(request.layout, "+".join(sorted(draft.precisions())), cost)
+        return Chosen(draft, (tried,), "", min(1.0, draft.items.n_values / source.items.n_values))
+
+    try:
+        if not is_fitted(source, previous):
+            return _best(source, request, calibration)
+        with contextlib.suppress(BudgetError):
+            return like(0)
+        fewest, found = int(MOST_NARROWED * source.items.n_rows), like(int(MOST_NARROWED * source.items.n_rows))
+    except BudgetError as refusal:
+        size = refusal.smallest
+        why = f"with the widths and precisions of {request.like} it takes {size} bytes: --max-bytes {size}, or export"
+        raise BudgetError(
+            too_large(request.max_bytes, f"{why} without --like to fit it again, and ship it whole"), size
+        ) from None
+    low = 0
+    while fewest - low > max(1, fewest // 64):
+        middle = (low + fewest) // 2
+        try:
+            found, fewest = like(middle), middle
+        except BudgetError:
+            low = middle
+    return found
 
 
 def _fitted(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgerec.budget import BITS_PER_VALUE, MOST_POPULAR, format_bytes
 from edgerec.errors import BudgetError, shown
 from edgerec.files import to_json
+from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, section_name
 from edgerec.runtime.stored import head_of
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
@@ -66,6 +67,11 @@ ONNXRUNTIME = ">=1.18"
 NUMBER_IN_HEAD, HEAD_ROOM, DRAFT_SIGNATURE = 12, 64, 160
 """Bytes that the head of one file may take more than that of its draft: for each scale, whose placeholder is deflated
 further, in three graphs; for hashes; for a signature."""
+REST = "graphs, manifest and card"
+DEFLATED = 0.6
+"""Share of the graphs, manifest and card that one file saves, at least."""
+HASH_BYTES = 8
+"""Bytes of a hashed id, at most."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 """First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
 `placeholder_scales`), since equal constants are stored once."""
@@ -125,7 +131,7 @@ class BundleRequest:
 
         scored = source.scorer is None  # a scorer looks rows up
         shares = (None, None) if allocation is None else (allocation.items, allocation.users)
-        item_ids, user_ids = _stored_ids(source, request)
+        item_ids, user_ids = stored_ids(source, request)
         items = table_request("i", source.items, item_ids, scored, shares[0])
         of_users = None
         if users is not None and user_ids is not None:
@@ -178,10 +184,15 @@ class Draft:
         self.encoder: StoredEncoder | None = None
         if self.users is None and source.encoder is not None:
             encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
-            previous_top = None if request.previous is None else request.previous.weight_top
+            older = request.previous
             compact = request.compact and self.items.is_integer
             self.encoder = stored_encoder(
-                encoder, self.items.order, self.items.d, compact=compact, previous_top=previous_top
+                encoder,
+                self.items.order,
+                self.items.d,
+                compact=compact,
+                previous_top=None if older is None else older.weight_top,
+                previous_root=None if older is None else older.gram_root,
             )
         self.scorer = None if source.scorer is None else StoredScorer(source.scorer)
         self._avoids_squares = self.skips_blocks() and self.items.precision == "fp32" and needs_care(source, request)
@@ -214,6 +225,11 @@ class Draft:
         """Return a table of the source, or one with the same dimensions, as it is packed."""
         return table if self.rotation is None else self.rotation.table(table)
 
+    @property
+    def is_cut(self) -> bool:
+        """True if a row of items is stored without its last dimensions."""
+        return min(block.width for block in self.items.blocks) < self.source.items.d
+
     def skips_blocks(self) -> bool:
         """Return True if `recommend` skips blocks of items by score bounds."""
         return self.scorer is None and self.lookup is None and len(self.items.block_groups()) > 1
@@ -244,7 +260,7 @@ class Draft:
         if self.scorer is not None:
             fixed |= self.scorer.arrays()
         self.id_kinds: dict[str, str] = {}
-        item_ids, user_ids = _stored_ids(self.source, self.request)
+        item_ids, user_ids = stored_ids(self.source, self.request)
         sides = (("item", item_ids, self.lookup or self.items), ("user", user_ids, self.users))
         for side, ids, one in sides:
             if one is not None and ids is not None and self.request.ids == "none":
@@ -367,8 +383,8 @@ class Draft:
     def _of_version_2(self) -> dict[str, Any]:
         if self.request.version == "1.0":
             return {}
-        index = self.request.rollback_index
-        return {"requires": [], **({} if index is None else {"rollback_index": index})}
+        optional = {"rollback_index": self.request.rollback_index, "max_bytes": self.request.stated_limit}
+        return {"requires": [], **{name: one for name, one in optional.items() if one is not None}}
 
     def _of_empty_history(self) -> dict[str, Any]:
         """Return the manifest entry of the section that answers empty histories; null without one."""
@@ -425,7 +441,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _stored_ids(source: Source, request: ExportRequest) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def stored_ids(source: Source, request: ExportRequest) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the ids of items and users by which rows are ordered and found."""
     if request.ids == "hash64":
         return source.item_hashes, source.user_hashes if request.users else None
@@ -469,20 +485,55 @@ def draft_within(source: Source, request: ExportRequest, allocation: Allocation 
 def _refusal(draft: Draft, request: ExportRequest) -> str:
     total = draft.nbytes()
     parts = draft.tables.parts()
-    parts["graphs, manifest and card"] = total - draft.tables.nbytes
+    parts[REST] = total - draft.tables.nbytes
     largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
     takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
-    advice = ["train with a smaller --budget"]
-    if not request.fit:
-        advice = [*(["--precision int8"] if request.precision in ("fp32", "fp16") else []), "--fit", *advice]
-    if "item_titles" in parts:
-        advice.insert(0, "leave --titles out")
     fitted = ", with one value a row," if request.fit else ""
+    cures = " or ".join(_cures(draft, parts, total - (request.max_bytes or 0)))
     return too_large(
         request.max_bytes,
         f"the smallest that layout {request.layout} in {request.precision} allows{fitted} is {total} bytes ({takes}): "
-        f"{', or '.join(advice)}",
+        f"{cures}",
     )
+
+
+def _cures(draft: Draft, parts: dict[str, int], excess: int) -> list[str]:
+    """Return the settings that save at least `excess` bytes, those that cost least quality first.
+
+    If none is enough alone, it is the shortest list of settings, those that save most first, that are together.
+    """
+    request, source = draft.request, draft.source
+    values = sum(parts[name] for name in draft.plans())
+    saved: dict[str, float] = {"leave --titles out": _of(parts, "item_title")}
+    if request.version != "1.0" and not request.one_file:
+        saved["--out NAME.edgerec"] = DEFLATED * parts[REST]
+    if "str" in draft.id_kinds.values():
+        stored = sum(HASH_BYTES * plan.n_rows for name, plan in draft.plans().items() if name != "l")
+        if request.version != "1.0":
+            saved["--ids hash64"] = _of(parts, "item_id", "user_id") - stored
+    if draft.users is not None and source.encoder is not None:
+        saved["--no-users"] = sum(parts[name] for name in parts if name in ("u", "us", "uf")) + _of(parts, "user_id")
+        if isinstance(source.encoder, LeastSquaresEncoder):
+            saved["--no-users"] -= 4 * source.items.d**2
+    if request.precision in ("fp32", "fp16"):
+        saved["--precision int8"] = values * (1 - 8 / BITS_PER_VALUE[request.precision])
+    smallest = draft.items.n_rows + (0 if draft.users is None else draft.users.n_rows)
+    if not request.fit and source.scorer is None:
+        saved["--fit"] = values * (1 - smallest / max(sum(plan.n_values for plan in draft.plans().values()), 1))
+    saved = {name: size for name, size in saved.items() if size > 0}
+    if enough := [name for name, size in saved.items() if size >= excess]:
+        return enough
+    needed: list[str] = []
+    for name in sorted(saved, key=lambda one: -saved[one]):
+        needed.append(name)
+        excess -= int(saved[name])
+        if excess <= 0:
+            return [" and ".join(needed)]
+    return [" and ".join([*needed, "train on fewer items or with a smaller --budget"])]
+
+
+def _of(parts: dict[str, int], *stems: str) -> int:
+    return sum(size for name, size in parts.items() if name.startswith(stems))
 
 
 def too_large(limit: int | None, why: str) -> str:

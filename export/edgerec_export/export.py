@@ -32,6 +32,7 @@ from edgerec.runtime.stored import SUFFIX, one_file_output, write_packed
 from edgerec.signatures import Signer, read_signer
 from edgerec_export.choose import Chosen, choose
 from edgerec_export.draft import Draft, too_large
+from edgerec_export.follow import obstacle
 from edgerec_export.pack import Packed, pack
 from edgerec_export.reference import Reference
 from edgerec_export.request import ExportRequest
@@ -60,6 +61,7 @@ class Export:
         rounded_to_zero: number of rows, by side ("item" and "user"), with values that are stored as zeros, since all
             are below a step of the codes or the smallest float; sides without such rows are left out.
         similar_left_out: True if the graph of similar items was left out to meet a limit.
+        obstacle: why no small patch can follow the bundle, with the cure; '' if small patches can follow it.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Export:
     peak_bytes: int | None = None
     rounded_to_zero: dict[str, int] = field(default_factory=dict)
     similar_left_out: bool = False
+    obstacle: str = ""
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -141,9 +144,11 @@ def export(
         version: version of the bundle format: '2.0', or '1.0' for readers from before it, in more bytes.
         rollback_index: number below which devices do not go back, once they have this bundle; None for 0, or for that
             of the older bundle.
-        like: folder of an older bundle. Its layout, precision, scales, rotation and block widths are used again, so
+        like: folder of an older bundle. Its layout, precisions, scales, rotation and row widths are used again, so
             that unchanged rows keep their bytes and a patch between the two bundles stays small; values that exceed an
-            old scale are clipped. `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
+            old scale are clipped. Rows of integers that changed little keep their codes (`edgerec_export.follow`).
+            Its limit holds if `max_bytes` is None.
+            `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
             `users`, `titles`, `ids`, `similar`, `lookup` and `rollback_index` follow the older bundle if they have
             their defaults, and so does `version`, always.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for
@@ -266,7 +271,8 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
     while (refusal.smallest or 0) > smallest:
         why, smallest = str(refusal).partition("; ")[2], refusal.smallest or 0
         try:
-            _retry_finer(replace(request, max_bytes=smallest), pack_alone)
+            # The manifest states the limit, whose digits count too.
+            _retry_finer(replace(request, max_bytes=smallest, stated_limit=smallest), pack_alone)
         except BudgetError as larger:
             refusal = larger
     return BudgetError(too_large(limit, why), smallest)
@@ -303,7 +309,7 @@ def _export(
     if request.one_file:
         parts = draft.tables.parts() | {"head": total - draft.tables.nbytes}
     left_out = request.similar is None and not draft.request.similar and draft.scorer is None
-    return Export(folder, total, parts, verification, chosen, peak, lost, left_out)
+    return Export(folder, total, parts, verification, chosen, peak, lost, left_out, obstacle(draft))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
 from edgerec_export.allocate import item_importance, user_importance
+from edgerec_export.follow import ids_by_section, keep_rows
 from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference
@@ -259,6 +260,9 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
         if plan.precision == "fp16":
             check_halves(side, ids, table)
         tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), previous_scales.get(name))))
+        if previous is not None and name in previous.rows:
+            older, own_ids = previous.rows[name], ids_by_section(source, draft.request)[name]
+            keep_rows(tables[name], older, table, own_ids, grams.get(name), by_column=name == "i")
         if plan.is_integer:
             finest = previous is not None or plan.scaled == "row"  # no scale that would lose less can be chosen
             check_codes(side, ids, table, tables[name], few=source.trained and finest)

@@ -24,6 +24,7 @@ class ExportRequest:
     Attributes:
         previous: the bundle that `like` names, as `resolved` reads it; not a keyword.
         one_file: True if the bundle is one file, as the suffix of `out` says; not a keyword.
+        stated_limit: `max_bytes` for the manifest: that of the caller, or of the older bundle; not a keyword.
     """
 
     layout: str = "auto"
@@ -48,6 +49,7 @@ class ExportRequest:
     verify: bool = True
     previous: PreviousBundle | None = None
     one_file: bool = False
+    stated_limit: int | None = None
 
     @property
     def compact(self) -> bool:
@@ -102,13 +104,16 @@ class ExportRequest:
 
         Raises:
             BundleError: the older bundle is missing or damaged.
-            UnsupportedError: the older bundle stores rows in both int4 and int8.
+            UnsupportedError: the older bundle has rows of several precisions, and no ids.
         """
         if self.like is None or self.previous is not None:
-            return self
+            return replace(self, stated_limit=self.max_bytes)
         previous = PreviousBundle.read(self.like)
+        limit = previous.max_bytes if self.max_bytes is None else self.max_bytes
         return replace(
             self,
+            max_bytes=limit,
+            stated_limit=limit,
             previous=previous,
             layout=previous.layout,
             precision=previous.precision,

@@ -209,11 +209,12 @@ def test_a_user_far_below_the_step_has_a_scale_of_its_own(
     check(one, done.folder, precision)
     assert done.chosen.draft.users is not None
     assert done.chosen.draft.users.scaled == "row"
-    assert done.chosen.draft.items.scaled != "row"
+    by_row = precision == "int4" and layout != "csc"  # which is the default
+    assert (done.chosen.draft.items.scaled == "row") == by_row
     again = export(one, tmp_path / "like", like=done.folder)
     assert again.chosen.draft.users is not None
     assert again.chosen.draft.users.scaled == "row"
-    assert again.chosen.draft.items.scaled != "row"
+    assert (again.chosen.draft.items.scaled == "row") == by_row
 
 
 def test_a_user_that_no_code_holds_is_refused_where_scales_are_given(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ MOST_POPULAR_1 = 1000
 ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
+NEAR_ROOT = 0.02
+"""Largest relative difference (Frobenius) from an older bundle's section 'g', for which it is stored again: vectors
+change as much, far less than by rounding, and a patch is smaller by four bytes for each entry."""
 MOST_STEPS = 64
 """Maximum number of conjugate gradient steps."""
 ROUNDINGS = 4
@@ -191,8 +194,10 @@ class StoredLeastSquaresEncoder(StoredEncoder):
 
     in_own_graph = True
 
-    def __init__(self, encoder: LeastSquaresEncoder, d: int) -> None:
-        self._alpha, self._reg, self._d = encoder.alpha, encoder.reg, d
+    def __init__(
+        self, encoder: LeastSquaresEncoder, d: int, previous_root: NDArray[np.floating[Any]] | None = None
+    ) -> None:
+        self._alpha, self._reg, self._d, self._previous = encoder.alpha, encoder.reg, d, previous_root
         self._steps = steps_for(encoder.alpha)
         self._gram: NDArray[np.float64] | None = None
 
@@ -205,7 +210,14 @@ class StoredLeastSquaresEncoder(StoredEncoder):
     def fill(self, items: PackedTable, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._gram = _gram(items) + self._reg * np.eye(self._d)
         values, vectors = np.linalg.eigh(self._gram)
-        arrays["g"][...] = (vectors * np.sqrt(self._alpha / np.maximum(values, self._reg))) @ vectors.T
+        root = (vectors * np.sqrt(self._alpha / np.maximum(values, self._reg))) @ vectors.T
+        older = self._previous
+        if older is not None and older.shape == root.shape:
+            change = np.linalg.norm(root - older)
+            if change <= NEAR_ROOT * np.linalg.norm(root):
+                root = older.astype(np.float64)
+                self._gram = self._alpha * np.linalg.inv(root @ root)
+        arrays["g"][...] = root
 
     def describe(self) -> dict[str, Any]:
         return {"kind": LeastSquaresEncoder.kind, "alpha": self._alpha, "reg": self._reg, "steps": self._steps}
@@ -304,13 +316,20 @@ def popular_items(counts: NDArray[Any], order: NDArray[np.int64], most: int = MO
 
 
 def stored_encoder(
-    encoder: Encoder, order: NDArray[np.int64], d: int, *, compact: bool, previous_top: np.float32 | None
+    encoder: Encoder,
+    order: NDArray[np.int64],
+    d: int,
+    *,
+    compact: bool,
+    previous_top: np.float32 | None,
+    previous_root: NDArray[np.floating[Any]] | None = None,
 ) -> StoredEncoder:
     """Return the stored form of an encoder, for a bundle with rows in `order` and `d` dimensions.
 
     Args:
         compact: store weights in a byte each, if none is negative, and the matrix in int8.
         previous_top: the top of weights of the older bundle that the export follows; None without one.
+        previous_root: (d, d) section 'g' of that bundle, which is stored again if it is near; None without one.
     """
     if isinstance(encoder, LinearEncoder):
         largest, top = np.float32(encoder.weights.max(initial=0)), None
@@ -318,7 +337,7 @@ def stored_encoder(
             top = byte_top(largest, previous_top)
         return StoredLinearEncoder(encoder, order, d, top, in_bytes=compact)
     if isinstance(encoder, LeastSquaresEncoder):
-        return StoredLeastSquaresEncoder(encoder, d)
+        return StoredLeastSquaresEncoder(encoder, d, previous_root)
     raise TypeError(f"no graph is known for an encoder of kind {encoder.kind}")
 
 

@@ -37,6 +37,7 @@ from edgerec.runtime.patch.rows import SectionRows, packed, unpacked
 from edgerec.runtime.stored import unpack
 from edgerec_export.patch.matches import byte_copies
 from edgerec_export.patch.previous import SectionForm, forms_of
+from edgerec_export.patch.rows import ids_of, matched
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ class _Writer:
         return np.array_equal(again.view(np.uint8), section.view(np.uint8))
 
     def _side(self, name: str, old: RowsEntry, new: RowsEntry, sections: list[str]) -> RowSources:
-        sources = _sources(self._ids(self.before, name, old), self._ids(self.after, name, new), new.rows)
+        sources = matched(ids_of(self.before.bundle, name, old), ids_of(self.after.bundle, name, new))
         touched, moved = sources < 0, np.zeros(new.rows, bool)
         for section in sections:
             before, after = self.before.rows(section), self.after.rows(section)
@@ -254,11 +255,6 @@ class _Writer:
             changed=int((touched & from_old & ~moved).sum()),
         )
         return RowSources(sources, touched)
-
-    @staticmethod
-    def _ids(version: _Version, side: str, entry: RowsEntry) -> list[Any] | NDArray[Any]:
-        ids = version.bundle.ids(side, entry).raw(np.arange(entry.rows))
-        return ids if entry.ids in ("str", "hash64") else np.array(ids, np.int64)
 
     def _section(self, name: str, has_rows: bool, sides: dict[str, RowSources]) -> dict[str, Any]:
         source = name if name in self.before.bundle.manifest.sections else None
@@ -280,17 +276,6 @@ def _differences(before: SectionRows, after: SectionRows, side: RowSources) -> N
         units = after.units[after.places(part)] - before.like(after, part, side.sources[part])
         found.append(units[touched])
     return np.concatenate(found)
-
-
-def _sources(old: Any, new: Any, rows: int) -> NDArray[np.int64]:
-    """Return the (rows,) old row of each new id; -1 for new ids."""
-    if isinstance(old, list) or isinstance(new, list):
-        places = {one: row for row, one in enumerate(old)}
-        return np.array([places.get(one, -1) for one in new], np.int64)
-    order = np.argsort(old)
-    at = np.minimum(np.searchsorted(old, new, sorter=order), len(old) - 1)
-    found = order[at]
-    return np.where(old[found] == new, found, -1).astype(np.int64)
 
 
 def copies_of(sources: NDArray[np.int64]) -> Copies:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
+from edgerec_export.patch.rows import PreviousRows, ids_of
 from edgerec_export.values import NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
@@ -170,7 +171,8 @@ class PreviousBundle:
     """The settings of an older bundle that the next export follows.
 
     Attributes:
-        layout, precision: those of the items.
+        layout: that of the items.
+        precisions: those of all rows, the largest first.
         scaled: the setting `scales` of the export: the unit that has one scale, 'table', 'block' or 'row', for
             integers; 'auto' for floats.
         users_scaled: 'row' if users have row scales and items have not; None otherwise.
@@ -183,10 +185,13 @@ class PreviousBundle:
         ids: the setting `ids` of the export.
         version: version of the format.
         rollback_index: its rollback index; None if it names none.
+        max_bytes: the limit that it was exported within; None if it names none.
+        gram_root: (d, d) section 'g' of a least-squares encoder; None without one.
+        rows: the rows of dense and mixed tables of integers, by the section of their values.
     """
 
     layout: str
-    precision: str
+    precisions: tuple[str, ...]
     scaled: str
     widths: dict[str, tuple[int, ...]]
     scales: dict[str, PreviousScales]
@@ -198,6 +203,14 @@ class PreviousBundle:
     version: str = "2.0"
     rollback_index: int | None = None
     weight_top: np.float32 | None = None
+    max_bytes: int | None = None
+    gram_root: NDArray[np.floating[Any]] | None = None
+    rows: dict[str, PreviousRows] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> str:
+        """The largest precision."""
+        return self.precisions[0]
 
     @classmethod
     def read(cls, folder: str | Path) -> PreviousBundle:
@@ -205,21 +218,24 @@ class PreviousBundle:
 
         Raises:
             BundleError: the bundle is missing or damaged.
-            UnsupportedError: rows have both int4 and int8, which each export fits to its limit.
+            UnsupportedError: rows have several precisions, and no ids by which they are found again.
         """
         bundle = Bundle(folder)
         manifest = json.loads(bundle.document)
-        precision = str(manifest["precision"])
-        if "+" in precision:
-            raise UnsupportedError(
-                f"{folder} is in {precision}, which each export fits to its limit; export one in int8 or int4 to follow"
-            )
+        precisions = tuple(str(manifest["precision"]).split("+"))
         forms = forms_of(bundle, manifest)
         tables = [name for name, *_ in tables_of(manifest, set(bundle.manifest.sections))]
         blocks = {name: forms[name].form.blocks if name in forms else () for name in tables}
+        if str(manifest["layout"]) in BLOCKED and is_integer(precisions[0]):
+            bits = sorted({block.bits for some in blocks.values() for block in some}, reverse=True)
+            precisions = tuple(PRECISION_OF_BITS[one] for one in bits)
+        if len(precisions) > 1 and bundle.manifest.items.ids == "none":
+            raise UnsupportedError(
+                f"{folder} has rows in {'+'.join(precisions)} and no ids to find them by; export one with ids to follow"
+            )
         graphs = _Graphs(bundle)
         scales = {}
-        if is_integer(precision):
+        if is_integer(precisions[0]):
             scales = {name: graphs.scales_of(name, blocks[name]) for name in tables}
         sections = bundle.manifest.sections
         there = {
@@ -230,7 +246,7 @@ class PreviousBundle:
         }
         return cls(
             str(manifest["layout"]),
-            precision,
+            precisions,
             _scaled(scales),
             {name: tuple(sorted({block.width for block in some if block.width})) for name, some in blocks.items()},
             scales,
@@ -242,6 +258,9 @@ class PreviousBundle:
             "1.0" if bundle.manifest.version[0] == 1 else "2.0",
             bundle.manifest.rollback_index or None,
             _weight_top(bundle, manifest),
+            _max_bytes(bundle, manifest),
+            np.array(bundle.section("g")) if "g" in sections else None,
+            _rows(bundle, manifest, forms, scales),
         )
 
 
@@ -259,6 +278,28 @@ def _weight_top(bundle: Bundle, manifest: dict[str, Any]) -> np.float32 | None:
     if found is not None and not (type(found) in (int, float) and 0 < found <= LARGEST_FLOAT):
         raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'weight_top'; export it again")
     return None if found is None else np.float32(found)
+
+
+def _max_bytes(bundle: Bundle, manifest: dict[str, Any]) -> int | None:
+    """Return the limit of the export. Raises BundleError if the manifest's entry is invalid."""
+    found = manifest.get("max_bytes")
+    if found is not None and not (type(found) is int and found > 0):
+        raise BundleError(f"{bundle.folder / FILE_NAME} is damaged at 'max_bytes'; export it again")
+    return found
+
+
+def _rows(
+    bundle: Bundle, manifest: dict[str, Any], forms: dict[str, SectionForm], scales: dict[str, PreviousScales]
+) -> dict[str, PreviousRows]:
+    """Return the rows of dense and mixed tables of integers that are found by their ids."""
+    items, users = bundle.manifest.items, bundle.manifest.users
+    if manifest["layout"] not in BLOCKED or "scorer" in manifest or items.ids == "none":
+        return {}
+    entries = {"i": ("item", items)} | ({} if users is None else {"u": ("user", users)})
+    return {
+        name: PreviousRows.read(bundle, name, ids_of(bundle, *entries[name]), forms[name].form, scales[name])
+        for name in scales
+    }
 
 
 def _by_row(scales: dict[str, PreviousScales], name: str) -> str | None:
