@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from edgerec_export.layouts.variants import (
     group,
 )
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots
-from edgerec_export.values import BYTES, LARGEST, PER_BYTE, ZERO, ZERO4, Block, Coder, fetch, store
+from edgerec_export.values import BYTES, LARGEST, PER_BYTE, ZERO, ZERO4, Block, Coder, block_of, fetch, store
 
 FACTORS = {"int8": 1, "int4": 16, "int2": 32}
 """Largest factors of sums of products of codes, as `BlockPlan` computes them."""
@@ -51,6 +51,16 @@ class BlockPlan(TablePlan):
 
     def block_groups(self) -> list[BlockGroup]:
         return block_groups_of(self.blocks)
+
+    def sampled(self, count: int) -> TablePlan:
+        step, first, start = -(-self.n_rows // count), 0, 0
+        blocks, places = list[Block](), list[NDArray[np.int64]]()
+        for block in self.blocks:
+            places.append(np.arange(block.first, block.first + block.rows, step))
+            rows = len(places[-1])
+            blocks.append(block_of(block.width, rows, first, start, block.precision, by_column=self.by_column))
+            first, start = first + rows, start + blocks[-1].stored
+        return replace(self, blocks=tuple(blocks), order=self.order[np.concatenate(places)])
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
