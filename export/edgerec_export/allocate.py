@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
-from edgerec_export.values import BYTES, GRAM_ROWS, LARGEST, PER_BYTE, chunks, gram
+from edgerec_export.values import BYTES, GRAM_ROWS, LARGEST, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40
@@ -185,13 +184,10 @@ def _moment(table: Table, weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class _RateCurves:
-    """The curves of distortion against bytes of every `step`th row of a table, as figures of the whole table.
+    """The curves of distortion against bytes of every `step`th row of a table, as figures of the whole table."""
 
-    In a table that is scored the values that share a byte are of one row, so that its last byte may not be full.
-    """
-
-    def __init__(self, table: Table, importance: Importance, *, scored: bool, step: int = 1) -> None:
-        self._table, self._importance, self._scored = table, importance, scored
+    def __init__(self, table: Table, importance: Importance, step: int = 1) -> None:
+        self._table, self._importance = table, importance
         self._rows = np.arange(0, table.n_rows, step)
         self._most = _most(table)[self._rows]
         self._times = table.n_rows / self._rows.size
@@ -207,7 +203,7 @@ class _RateCurves:
             width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
         """
         n, dimensions = self._rows.size, np.arange(self._table.d)
-        taken = np.array([self._nbytes(precision) for precision in precisions])
+        taken = np.array([BYTES[precision] * (dimensions + 1.0) for precision in precisions])
         sizes, which, distortion, nbytes = np.empty(n, np.int64), np.zeros(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
             most = self._most[part, None]
@@ -229,11 +225,6 @@ class _RateCurves:
             distortion += float(lost.sum(dtype=np.float64))
             nbytes += float(each.sum())
         return TableAllocation(sizes, tuple(precisions), which, distortion * self._times, nbytes * self._times)
-
-    def _nbytes(self, precision: str) -> NDArray[np.float64]:
-        """Return the (d,) bytes of each size."""
-        found: NDArray[np.float64] = BYTES[precision] * np.arange(1.0, self._table.d + 1)
-        return np.asarray(np.ceil(found)) if self._scored and precision in PER_BYTE else found
 
     def _losses(self, part: slice, precision: str) -> NDArray[np.float32]:
         """Return the (n, d) distortion of each size of these rows; the first `CACHED_BYTES` of them are cached."""
@@ -261,14 +252,12 @@ class Allocator:
     def __init__(self, source: Source, *, users: bool) -> None:
         """Prepare the allocations; `users` is True if the user table is in the bundle."""
         self._source, self._users = near_one(source), users
-        items = self._source.items
-        sides = [partial(_RateCurves, items, item_importance(self._source), scored=True)]
-        rows = [items.n_rows]
+        tables = [(self._source.items, item_importance(self._source))]
         if users and self._source.users is not None:
-            sides.append(partial(_RateCurves, self._source.users, user_importance(self._source), scored=False))
-            rows.append(self._source.users.n_rows)
-        self._sides = [side() for side in sides]
-        self._samples = [side(step=-(-n // SAMPLE)) for side, n in zip(sides, rows, strict=True)]
+            tables.append((self._source.users, user_importance(self._source)))
+        rows = [table.n_rows for table, _ in tables]
+        self._sides = [_RateCurves(*one) for one in tables]
+        self._samples = [_RateCurves(*one, -(-one[0].n_rows // SAMPLE)) for one in tables]
         self._few = max(rows) <= SAMPLE
         self._bytes: dict[tuple[bool, tuple[str, ...], int | None], dict[float, float]] = {}
 

@@ -42,6 +42,8 @@ WIDTHS_TRIED = 5
 PROMISING = 3.0
 """Codings are fitted and measured if their expected distortion is at most this factor of the least, and at least two.
 On ML-1M (SVD, 32 KiB to 96 KiB) and made-up tables that of the best was at most 2.4 times the least."""
+FEW_ROWS = 1 << 14
+"""Number of rows below which the graphs of several blocks take a share of the bytes that counts."""
 FULLY_USED = 0.97
 """As `WELL_USED`, for a dense bundle of two precisions, which can vary the number of rows in the larger one."""
 
@@ -363,7 +365,11 @@ class _BlockFitter(Fitter):
     ) -> _BlockFitter:
         """Return the fitter with its expected figures. Raises BudgetError if one value a row is too much."""
         found = cls(source, calibration, request, math.inf, allocator, precisions)
-        capacity = limit - _other_bytes(found._drafted(allocator.smallest(precisions), limit))
+        # The graph of similar items is left out where it does not fit.
+        least = replace(found, request=replace(request, similar=bool(request.similar)))
+        capacity = limit - _other_bytes(least._drafted(allocator.smallest(precisions), limit))
+        if request.layout == "mixed" and source.items.n_rows <= FEW_ROWS:
+            capacity += limit - least._nbytes(allocator.within(capacity, precisions), limit)
         widths = found._widths(capacity)
         estimates = {width: allocator.estimate(capacity, precisions, width) for width in widths}
         width = min(estimates, key=lambda one: estimates[one])
@@ -387,6 +393,13 @@ class _BlockFitter(Fitter):
         """Return the draft of an allocation. Raises BudgetError if it takes more than `limit` bytes."""
         draft = draft_within(self.source, replace(self.request, max_bytes=limit), allocation)
         return draft, estimate(draft, self.calibration), allocation
+
+    def _nbytes(self, allocation: Allocation, limit: int) -> int:
+        """Return the bytes of an allocation's bundle, also if they exceed the limit."""
+        try:
+            return self._drafted(allocation, limit)[1].nbytes
+        except BudgetError as refusal:
+            return refusal.smallest or limit
 
     def _widths(self, capacity: float) -> list[int | None]:
         """Return the widths to compare of all rows; [None] if each row has its own."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bench.experiments.compact import cells as compact_cells
+from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
@@ -139,6 +140,11 @@ def test_the_figures_of_trained_tables_are_those_of_the_result(name: str) -> Non
 def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "compact.json").read_text())["rows"]
     assert rows_of("compact", QUALITY) == [compact_cells(row) for row in rows]
+
+
+def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "fitted.json").read_text())["rows"]
+    assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
 
 
 def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:

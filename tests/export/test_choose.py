@@ -123,7 +123,10 @@ def test_codings_that_are_left_out_are_no_better(limit: int, monkeypatch: pytest
     monkeypatch.setattr(choosing, "PROMISING", 1e9)
     best = choose(low_rank_source(), request)
     assert len(chosen.tried) < len(best.tried)
-    assert chosen.tried[0] == best.tried[0]
+    error, least = chosen.tried[0].score_error, best.tried[0].score_error
+    assert error is not None
+    assert least is not None
+    assert error <= 1.02 * least
 
 
 def test_an_export_says_what_it_does(tmp_path: Path) -> None:
