@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from edgerec.cli.options import FILE, FOLDER, check_data_given, data_inputs, dat
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
-from edgerec.console import print_table
+from edgerec.console import print_table, progress_bar
 from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.extras import require
@@ -182,11 +185,19 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     interactions = None if options["data"] is None else load(options["data"], options)
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before an existing bundle is replaced
-    done = exporter.export(source, out, **_keywords(trained, options), overwrite=overwrite)
+    with progress_bar("starting") if not as_json else nullcontext() as update:
+        done = exporter.export(
+            source, out, **_keywords(trained, options), overwrite=overwrite, progress=update and partial(_step, update)
+        )
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     built = trained is not None and (options["no_users"] or trained.users is None)
     users = encoder_quality(trained) if trained is not None and built else None
     _show(done, None if trained is None else truncation(trained), cost, users, as_json)
+
+
+def _step(update: Callable[..., None], step: Any) -> None:
+    """Show a step of the export in a bar."""
+    update(description=step.doing, completed=step.done, total=step.total)
 
 
 def _check_combination(run: Path | None, options: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from edgerec.extras import require
 
 require("onnx", "export")
 
+from edgerec_export.choose import ExportStep  # noqa: E402
 from edgerec_export.export import Export, export, export_request  # noqa: E402
 from edgerec_export.patch import Patch, diff  # noqa: E402
 from edgerec_export.request import ExportRequest  # noqa: E402
@@ -12,6 +13,7 @@ from edgerec_export.source import Source, from_arrays, from_embedding, from_impl
 __all__ = [
     "Export",
     "ExportRequest",
+    "ExportStep",
     "Patch",
     "Source",
     "diff",

@@ -26,6 +26,12 @@ HALVINGS = 40
 """Maximum number of bisection steps for lambda."""
 LOWEST, HIGHEST = 1e-30, 1e30
 """Range of lambda."""
+EXACT = 0.998
+"""Smallest share of a budget that is spent."""
+SAMPLE = 1 << 12
+"""Approximate number of rows of a large table on which lambda is searched first, and codings are compared."""
+NEAR = 1.03
+"""First step from the lambda of a sample to that of the table."""
 CACHED_BYTES = 1 << 28
 """Size of a table's distortions that are cached from one lambda to the next."""
 GAUSSIAN_INT2 = 0.1188
@@ -122,7 +128,7 @@ class Importance:
     shares: NDArray[np.float64]
     gram: NDArray[np.float64]
 
-    def by_value(self, rows: slice) -> NDArray[np.float32]:
+    def by_value(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the (n, d) weight of the squared error of each value, if errors of dimensions are uncorrelated."""
         weights: NDArray[np.float32] = (self.shares[rows, None] * np.diag(self.gram)).astype(np.float32)
         return weights
@@ -185,28 +191,33 @@ def _moment(table: Table, weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class _RateCurves:
-    """The curves of distortion against bytes of one table."""
+    """The curves of distortion against bytes of every `step`th row of a table, as figures of the whole table."""
 
-    def __init__(self, table: Table, importance: Importance, precisions: Sequence[str]) -> None:
-        self._table, self._importance, self._precisions = table, importance, tuple(precisions)
-        self._most = _most(table)
-        self._cached: dict[int, list[NDArray[np.float32]]] = {}
+    def __init__(self, table: Table, importance: Importance, step: int = 1) -> None:
+        self._table, self._importance = table, importance
+        self._rows = np.arange(0, table.n_rows, step)
+        self._most = _most(table)[self._rows]
+        self._times = table.n_rows / self._rows.size
+        self._cached: dict[tuple[int, str], NDArray[np.float32]] = {}
         self.widest = int(self._most.max())
 
-    def share(self, price: float, width: int | None) -> TableAllocation:
+    def share(self, price: float, precisions: Sequence[str], width: int | None) -> TableAllocation:
         """Return the allocation of each row that minimises distortion + price * bytes.
 
         Args:
             price: the Lagrange multiplier lambda, the distortion that a byte is worth.
+            precisions: of which each row gets one.
             width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
         """
-        n, dimensions = self._table.n_rows, np.arange(self._table.d)
-        sizes, which, distortion, nbytes = np.empty(n, np.int64), np.empty(n, np.int8), 0.0, 0.0
+        n, dimensions = self._rows.size, np.arange(self._table.d)
+        taken = np.array([BYTES[precision] * (dimensions + 1.0) for precision in precisions])
+        sizes, which, distortion, nbytes = np.empty(n, np.int64), np.zeros(n, np.int8), 0.0, 0.0
         for part in chunks(n, ROWS_AT_ONCE):
             most = self._most[part, None]
-            best = np.full(len(most), np.inf)
-            for number, (precision, lost) in enumerate(zip(self._precisions, self._losses(part), strict=True)):
-                cost = lost + price * BYTES[precision] * (dimensions + 1)
+            best, lost = np.full(len(most), np.inf, np.float32), np.empty(len(most), np.float32)
+            for number, precision in enumerate(precisions):
+                losses = self._losses(part, precision)
+                cost = losses + (price * taken[number]).astype(np.float32)
                 if width is not None:
                     cost[dimensions < np.minimum(most, width) - 1] = np.inf
                     cost[:, width:] = np.inf
@@ -214,76 +225,111 @@ class _RateCurves:
                 here = np.take_along_axis(cost, size[:, None], 1)[:, 0]
                 better = here < best
                 best = np.where(better, here, best)
-                sizes[part] = np.where(better, size + 1, sizes[part])
+                lost = np.where(better, np.take_along_axis(losses, size[:, None], 1)[:, 0], lost)
+                sizes[part] = np.where(better, size + 1, sizes[part]) if number else size + 1
                 which[part] = np.where(better, number, which[part])
-            each = np.array([BYTES[precision] for precision in self._precisions])[which[part]] * sizes[part]
-            distortion += float(best.sum() - price * each.sum())
+            each = taken[which[part], sizes[part] - 1]
+            distortion += float(lost.sum(dtype=np.float64))
             nbytes += float(each.sum())
-        return TableAllocation(sizes, self._precisions, which, distortion, nbytes)
+        return TableAllocation(sizes, tuple(precisions), which, distortion * self._times, nbytes * self._times)
 
-    def _losses(self, part: slice) -> list[NDArray[np.float32]]:
-        """Return the (n, d) distortion of each size of these rows, by precision; those of small tables are cached."""
-        if part.start in self._cached:
-            return self._cached[part.start]
-        values, weight = self._table.rows(np.arange(part.start, part.stop)), self._importance.by_value(part)
+    def _losses(self, part: slice, precision: str) -> NDArray[np.float32]:
+        """Return the (n, d) distortion of each size of these rows; the first `CACHED_BYTES` of them are cached."""
+        if (part.start, precision) in self._cached:
+            return self._cached[part.start, precision]
+        rows = self._rows[part]
+        values, weight = self._table.rows(rows), self._importance.by_value(rows)
         energy = np.square(values) * weight
-        tail = np.maximum(energy.sum(1, keepdims=True) - np.cumsum(energy, axis=1), 0)
-        largest, spent = np.abs(values).max(1, keepdims=True), np.cumsum(weight, axis=1)
-        losses = []
-        for precision in self._precisions:
-            if precision == "int2":  # a wide range is clipped to the best for values as after a rotation
-                lost = tail + GAUSSIAN_INT2 * np.cumsum(energy, axis=1)
-            else:
-                step = largest / LARGEST[precision] if precision in LARGEST else largest * 0
-                lost = tail + np.square(step) / 12 * spent
-            lost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
-            losses.append(lost)
-        if len(self._precisions) * 4 * self._table.n_rows * self._table.d <= CACHED_BYTES:
-            self._cached[part.start] = losses
-        return losses
+        stored = np.cumsum(energy, axis=1)
+        lost: NDArray[np.float32] = np.maximum(energy.sum(1, keepdims=True) - stored, 0)
+        if precision == "int2":  # a wide range is clipped to the best for values as after a rotation
+            lost += GAUSSIAN_INT2 * stored
+        elif precision in LARGEST:
+            step = np.abs(values).max(1, keepdims=True) / LARGEST[precision]
+            lost += np.square(step) / 12 * np.cumsum(weight, axis=1)
+        lost[np.arange(self._table.d) >= self._most[part, None]] = np.inf
+        if sum(one.nbytes for one in self._cached.values()) + lost.nbytes <= CACHED_BYTES:
+            self._cached[part.start, precision] = lost
+        return lost
 
 
 class Allocator:
-    """Allocations of byte budgets to the rows of a source, each of which gets one of the precisions."""
+    """Allocations of byte budgets to the rows of a source, each of which gets one of some precisions."""
 
-    def __init__(self, source: Source, precisions: Sequence[str], *, users: bool) -> None:
+    def __init__(self, source: Source, *, users: bool) -> None:
         """Prepare the allocations; `users` is True if the user table is in the bundle."""
-        source = near_one(source)
-        self._sides = [_RateCurves(source.items, item_importance(source), precisions)]
-        if users and source.users is not None:
-            self._sides.append(_RateCurves(source.users, user_importance(source), precisions))
-        self._bytes: dict[int | None, dict[float, float]] = {}
+        self._source, self._users = near_one(source), users
+        tables = [(self._source.items, item_importance(self._source))]
+        if users and self._source.users is not None:
+            tables.append((self._source.users, user_importance(self._source)))
+        rows = [table.n_rows for table, _ in tables]
+        self._sides = [_RateCurves(*one) for one in tables]
+        self._samples = [_RateCurves(*one, -(-one[0].n_rows // SAMPLE)) for one in tables]
+        self._few = max(rows) <= SAMPLE
+        self._bytes: dict[tuple[bool, tuple[str, ...], int | None], dict[float, float]] = {}
 
-    def within(self, nbytes: float, width: int | None = None) -> Allocation:
+    def smallest(self, precisions: Sequence[str]) -> Allocation:
+        """Return the allocation of one value a row; its distortion is nan."""
+        return cut(self._source, min(precisions, key=BYTES.__getitem__), 1, users=self._users)
+
+    def within(self, nbytes: float, precisions: Sequence[str], width: int | None = None) -> Allocation:
         """Return the allocation of `nbytes` of values with the least distortion; the smallest if even that is larger.
 
         Args:
+            precisions: of which each row gets one.
             width: common number of dimensions; shorter rows are stored whole. None to choose it for each row.
         """
-        bytes_at = self._bytes.setdefault(width, {})
+        near = None if self._few else self._search(self._samples, nbytes, precisions, width)[0]
+        return self._search(self._sides, nbytes, precisions, width, near)[1]
+
+    def estimate(self, nbytes: float, precisions: Sequence[str], width: int | None = None) -> float:
+        """Return the approximate distortion of `within`, from a sample of rows."""
+        return self._search(self._samples, nbytes, precisions, width)[1].distortion
+
+    def _search(
+        self,
+        sides: Sequence[_RateCurves],
+        nbytes: float,
+        precisions: Sequence[str],
+        width: int | None,
+        near: float | None = None,
+    ) -> tuple[float, Allocation]:
+        """Return the price and allocation of a budget; `near` is a price that is expected to be close."""
+        bytes_at = self._bytes.setdefault((sides is self._sides, tuple(precisions), width), {})
 
         def at(price: float) -> Allocation:
-            shares = [side.share(price, width) for side in self._sides]
+            shares = [side.share(price, precisions, width) for side in sides]
             found = Allocation(shares[0], shares[1] if len(shares) > 1 else None)
             bytes_at[price] = found.nbytes
             return found
 
         if bytes_at.get(0.0, 0.0) <= nbytes and (whole := at(0.0)).nbytes <= nbytes:
-            return replace(whole, whole=width is None or all(side.widest <= width for side in self._sides))
+            return 0.0, replace(whole, whole=width is None or all(side.widest <= width for side in sides))
         # Prices that other budgets needed narrow the search.
         low = max((price for price, taken in bytes_at.items() if price and taken > nbytes), default=LOWEST)
         high = min((price for price, taken in bytes_at.items() if taken <= nbytes), default=max(1.0, low))
-        while (found := at(high)).nbytes > nbytes and high < HIGHEST:
-            low, high = high, high * 1e4
+        if near and low < near < high:
+            step = NEAR
+            while (here := at(near)).nbytes > nbytes and near < HIGHEST:
+                low, near, step = near, near * step, step * step
+            high, found = near, here
+            while low < high / step and found.nbytes <= EXACT * nbytes:
+                if (here := at(high / step)).nbytes > nbytes:
+                    low = high / step
+                else:
+                    high, found, step = high / step, here, step * step
+        else:
+            while (found := at(high)).nbytes > nbytes and high < HIGHEST:
+                low, high = high, high * 1e4
         for _ in range(HALVINGS):
-            if found.nbytes > 0.998 * nbytes or high / low < 1.001:
+            if found.nbytes > EXACT * nbytes or high / low < 1.001:
                 break
             middle = float(np.sqrt(low * high))
             if (here := at(middle)).nbytes > nbytes:
                 low = middle
             else:
                 high, found = middle, here
-        return found
+        return high, found
 
 
 def cut(source: Source, precision: str, width: int, *, users: bool) -> Allocation:

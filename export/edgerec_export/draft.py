@@ -72,6 +72,8 @@ DEFLATED = 0.6
 """Share of the graphs, manifest and card that one file saves, at least."""
 HASH_BYTES = 8
 """Bytes of a hashed id, at most."""
+MOST_PACKED_IDS = 8
+"""Orders of rows whose packed ids are retained for the next draft."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 """First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
 `placeholder_scales`), since equal constants are stored once."""
@@ -266,15 +268,24 @@ class Draft:
             if one is not None and ids is not None and self.request.ids == "none":
                 self.id_kinds[side] = "none"
             elif one is not None and ids is not None:
-                self.id_kinds[side], arrays = pack_ids(
-                    side, ids[one.order], [block.rows for block in one.blocks], self.request
-                )
+                self.id_kinds[side], arrays = self._packed_ids(side, ids, one)
                 fixed |= arrays
         if self.request.titles and self.source.titles is not None:
             fixed |= pack_strings("item_titles", "item_title_offsets", self.source.titles[self.items.order])
         for name, array in fixed.items():
             self._offsets[name] = self._tables.add(name, array.dtype, array.shape)
         return fixed
+
+    def _packed_ids(self, side: str, ids: NDArray[Any], plan: TablePlan) -> tuple[str, dict[str, NDArray[Any]]]:
+        """Return the result of `pack_ids`; many drafts of a source have rows in the same order."""
+        blocks = tuple(block.rows for block in plan.blocks)
+        key = side, self.request.ids, self.request.version, blocks, hashlib.sha1(plan.order.tobytes()).digest()
+        known = self.source.packed_ids
+        if key not in known:
+            for old in list(known)[: len(known) + 1 - MOST_PACKED_IDS]:
+                del known[old]
+            known[key] = pack_ids(side, ids[plan.order], blocks, self.request)
+        return known[key]
 
     def raw_ids(self) -> dict[str, NDArray[Any]]:
         """Return the raw id of every row, by side: 'item', and 'user' if there are users."""
@@ -460,26 +471,41 @@ def _entry(file: str, size: int, digest: str) -> dict[str, Any]:
 def draft_within(source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Draft:
     """Return the fastest draft of a layout within `request.max_bytes`. Raises BudgetError if there is none."""
     if request.similar is None:
+        # A limit that is too small without the graph of similar items is so with it.
+        without = (
+            None if request.max_bytes is None else draft_within(source, replace(request, similar=False), allocation)
+        )
         try:
             return draft_within(source, replace(request, similar=True), allocation)
         except BudgetError:
-            return draft_within(source, replace(request, similar=False), allocation)
+            if without is None:
+                raise
+            return without
     bundle_request = BundleRequest.of(source, request, allocation)
     user_variants = bundle_request.user_variants()
     limit = request.max_bytes
     drafts = []
     for variant in bundle_request.items_layout.variants(bundle_request.items):
         draft = Draft(source, request, bundle_request, variant, user_variants[0])
-        if limit is None or draft.nbytes() <= limit:
+        if limit is None or (draft.tables.nbytes <= limit and draft.nbytes() <= limit):
             return draft
         drafts.append(draft)
-    smallest = min(drafts, key=Draft.nbytes)
+    smallest = _smallest(drafts)
     # The sizes of items and users add up, so the smallest variants of each make the smallest bundle.
     others = [Draft(source, request, bundle_request, smallest.variant, variant) for variant in user_variants]
-    smallest = min(others, key=Draft.nbytes)
+    smallest = _smallest(others)
     if limit is not None and smallest.nbytes() <= limit:
         return smallest
     raise BudgetError(_refusal(smallest, request), smallest.nbytes())
+
+
+def _smallest(drafts: list[Draft]) -> Draft:
+    """Return the draft of the fewest bytes, without the graphs of those whose tables alone take more."""
+    first, *others = sorted(drafts, key=lambda draft: draft.tables.nbytes)
+    for draft in others:
+        if draft.tables.nbytes < first.nbytes() and draft.nbytes() < first.nbytes():
+            first = draft
+    return first
 
 
 def _refusal(draft: Draft, request: ExportRequest) -> str:

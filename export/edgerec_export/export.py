@@ -30,7 +30,7 @@ from edgerec.outputs import Output, always, check_outputs, json_of
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, MAJOR, OURS, read_manifest
 from edgerec.runtime.stored import SUFFIX, one_file_output, write_packed
 from edgerec.signatures import Signer, read_signer
-from edgerec_export.choose import Chosen, choose
+from edgerec_export.choose import Chosen, ExportStep, OnStep, choose
 from edgerec_export.draft import Draft, too_large
 from edgerec_export.follow import obstacle
 from edgerec_export.pack import Packed, pack
@@ -110,6 +110,7 @@ def export(
     sign: str | Path | None = None,
     verify: bool = True,
     overwrite: bool = False,
+    progress: OnStep | None = None,
 ) -> Export:
     """Write tables as a bundle: ONNX graphs over one tables file, replacing a bundle in the same folder.
 
@@ -157,6 +158,7 @@ def export(
             'sign'.
         verify: compare the answers of the bundle with numpy in a fresh process.
         overwrite: replace an existing id map, and a manifest in `out` that is not a bundle's.
+        progress: called before each step with an `ExportStep`, for a progress bar.
 
     Raises:
         BudgetError: the bundle exceeds `max_bytes` (the message names the smallest possible size) or `max_rss`; nothing
@@ -192,10 +194,17 @@ def export(
         sign=sign,
         verify=verify,
     )
-    return export_request(source, out, request, overwrite=overwrite)
+    return export_request(source, out, request, overwrite=overwrite, progress=progress)
 
 
-def export_request(source: Source, out: str | Path, request: ExportRequest, *, overwrite: bool = False) -> Export:
+def export_request(
+    source: Source,
+    out: str | Path,
+    request: ExportRequest,
+    *,
+    overwrite: bool = False,
+    progress: OnStep | None = None,
+) -> Export:
     """Write the bundle of a checked request; the other arguments and the errors are those of `export`."""
     folder = Path(out)
     id_map, sign, calibration = (
@@ -213,18 +222,24 @@ def export_request(source: Source, out: str | Path, request: ExportRequest, *, o
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
     try:
-        return _retry_finer(request, lambda one: _export_within(source, folder, one, signer))
+        return _retry_finer(request, lambda one: _export_within(source, folder, one, signer, progress or _ignore))
     except BudgetError as refusal:
         raise _with_sufficient_size(source, folder, request, refusal) from None
 
 
-def _export_within(source: Source, folder: Path, request: ExportRequest, signer: Signer | None) -> Export:
+def _ignore(step: ExportStep) -> None:
+    """Take a step of an export without progress."""
+
+
+def _export_within(
+    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, progress: OnStep
+) -> Export:
     """Export within `max_bytes`; the size of one file is an estimate until it is written."""
     room = 0
     for _ in range(MOST_ATTEMPTS):
         within = request if request.max_bytes is None else replace(request, max_bytes=request.max_bytes - room)
         try:
-            return _export(source, folder, within, signer, request.max_bytes)
+            return _export(source, folder, within, signer, request.max_bytes, progress)
         except _LargerThanDraftedError as larger:
             room += larger.excess
     raise ExportError(f"{folder} becomes larger than {request.max_bytes} bytes at each attempt; report this as a fault")
@@ -263,7 +278,7 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
     smallest = limit
 
     def pack_alone(one: ExportRequest) -> None:
-        draft = _choose(source, one).draft
+        draft = _choose(source, one, _ignore).draft
         if draft.precisions() != {"fp32"}:
             with _scratch(folder) as scratch:
                 pack(draft, draft.tables.create(scratch / "tables.part"))
@@ -279,10 +294,11 @@ def _with_sufficient_size(source: Source, folder: Path, request: ExportRequest, 
 
 
 def _export(
-    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, max_bytes: int | None
+    source: Source, folder: Path, request: ExportRequest, signer: Signer | None, max_bytes: int | None, progress: OnStep
 ) -> Export:
-    chosen = _choose(source, request)
+    chosen = _choose(source, request, progress)
     draft = chosen.draft
+    progress(ExportStep("writing"))
     with _scratch(folder) as scratch:
         names, packed = _write(scratch, draft, signer)
         sizes = {name: (scratch / name).stat().st_size for name in names}
@@ -295,6 +311,7 @@ def _export(
             raise BudgetError(f"{total} bytes were written where {max_bytes} were promised")
         verification = None
         if request.verify:
+            progress(ExportStep("verifying"))
             verification = verify_bundle(scratch, packed.reference(), 0 if draft.users is None else draft.users.n_rows)
         peak = None if request.max_rss is None else _check_memory(scratch, packed.reference(), draft, request.max_rss)
         if request.id_map is not None:
@@ -339,15 +356,15 @@ def _check_memory(folder: Path, reference: Reference, draft: Draft, max_rss: int
     return peak
 
 
-def _choose(source: Source, request: ExportRequest) -> Chosen:
+def _choose(source: Source, request: ExportRequest, progress: OnStep) -> Chosen:
     """Return the chosen bundle; without `max_bytes`, within the budget in bytes of the training if possible.
 
     Titles are not part of that budget.
     """
     if request.max_bytes is None and source.budget_bytes is not None and not request.titles:
         with contextlib.suppress(BudgetError):  # settings may take more bytes than the training assumed
-            return choose(source, replace(request, max_bytes=source.budget_bytes))
-    return choose(source, request)
+            return choose(source, replace(request, max_bytes=source.budget_bytes), progress)
+    return choose(source, request, progress)
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:

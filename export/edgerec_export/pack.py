@@ -209,36 +209,10 @@ class Packed:
         return {side: number for side, number in counts.items() if number}
 
 
-def packed_in_memory(draft: Draft) -> Packed:
-    """Pack the tables of a draft in memory."""
-    arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in draft.tables.describe().items()}
-    return pack(draft, arrays)
-
-
-def distortion(draft: Draft, source: Source) -> float:
-    """Return the mean squared error of the scores of a draft against `source`, which has the same dimensions.
-
-    It is computed on an even sample of the rows of large tables, without the product of both sides' errors.
-    """
-    packed, total = packed_in_memory(draft), 0.0
-    for name, table, of_side in (("i", source.items, item_importance), ("u", source.users, user_importance)):
-        if name in packed.tables and table is not None:
-            rotated = draft.rotated(table)
-            importance = of_side(source)
-            if draft.rotation is not None:
-                importance = importance.turned(draft.rotation.matrix)
-            stored = packed.tables[name]
-            places = np.arange(0, table.n_rows, -(-table.n_rows // DISTORTION_ROWS))
-            decoded = stored.rows(places).astype(np.float64)
-            order = stored.plan.order[places]
-            error = rotated.rows(order).astype(np.float64)
-            error[:, : decoded.shape[1]] -= decoded
-            total += importance.score_error(order, error) * table.n_rows / len(places)
-    return total
-
-
-def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
-    """Pack all tables of a draft into the arrays of its tables file.
+def _pack_tables(
+    draft: Draft, plans: Mapping[str, TablePlan], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, PackedTable]:
+    """Pack the tables of a draft, or some of their rows, by these plans.
 
     Raises RangeError if a precision rounds a row to zero, or cannot represent it.
     """
@@ -246,11 +220,11 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
     items, users = draft.rotated(source.items), None if source.users is None else draft.rotated(source.users)
     # The scores of a scorer are not inner products, so that no Gram matrix applies.
     other = {"i": users, "l": users, "u": items} if source.scorer is None else {}
-    grams = {name: None if table is None else gram(table) for name, table in other.items()}
+    grams = {name: None if table is None else gram(table) for name, table in other.items() if name in plans}
     previous = draft.request.previous
     previous_scales = {} if previous is None else dict(previous.scales)
     tables: dict[str, PackedTable] = {}
-    for name, plan in draft.plans().items():
+    for name, plan in plans.items():
         table = users if name == "u" and users is not None else items
         own = {suffix: arrays[name + suffix] for suffix in plan.sections()}
         if name == "l":  # `recommend` and `score` read different copies; equal codes give equal scores
@@ -266,6 +240,52 @@ def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
         if plan.is_integer:
             finest = previous is not None or plan.scaled == "row"  # no scale that would lose less can be chosen
             check_codes(side, ids, table, tables[name], few=source.trained and finest)
+    return tables
+
+
+def packed_in_memory(draft: Draft) -> Packed:
+    """Pack the tables of a draft in memory."""
+    arrays = {name: np.zeros(shape, dtype) for name, (_, dtype, shape) in draft.tables.describe().items()}
+    return pack(draft, arrays)
+
+
+def distortion(draft: Draft, source: Source) -> float:
+    """Return the mean squared error of the scores of a draft against `source`, which has the same dimensions.
+
+    It is computed on an even sample of the rows of large tables, without the product of both sides' errors.
+
+    Raises RangeError if a precision rounds a row to zero, or cannot represent it.
+    """
+    total = 0.0
+    plans = {name: plan.sampled(DISTORTION_ROWS) for name, plan in draft.plans().items()}
+    arrays = {
+        name + suffix: np.zeros(shape, dtype)
+        for name, plan in plans.items()
+        for suffix, (dtype, shape) in plan.sections().items()
+    }
+    packed = _pack_tables(draft, plans, arrays)
+    for name, table, of_side in (("i", source.items, item_importance), ("u", source.users, user_importance)):
+        if name in packed and table is not None:
+            importance = of_side(source)
+            if draft.rotation is not None:
+                importance = importance.turned(draft.rotation.matrix)
+            stored, order = packed[name], plans[name].order
+            places = np.arange(0, order.size, -(-order.size // DISTORTION_ROWS))
+            order = order[places]
+            decoded = stored.rows(places).astype(np.float64)
+            error = draft.rotated(table).rows(order).astype(np.float64)
+            error[:, : decoded.shape[1]] -= decoded
+            total += importance.score_error(order, error) * table.n_rows / len(places)
+    return total
+
+
+def pack(draft: Draft, arrays: dict[str, NDArray[Any]]) -> Packed:
+    """Pack all tables of a draft into the arrays of its tables file.
+
+    Raises RangeError if a precision rounds a row to zero, or cannot represent it.
+    """
+    source, previous = draft.source, draft.request.previous
+    tables = _pack_tables(draft, draft.plans(), arrays)
     for name, array in draft.fixed.items():
         arrays[name][...] = array
     packed = Packed(tables, None, ONE, draft.encoder, source.scorer)

@@ -84,6 +84,11 @@ class Source:
         """(n_users,) hash of each text id; None without users. Raises ExportError, UnsupportedError."""
         return None if self.user_ids is None else hashes("user", self.user_ids)
 
+    @cached_property
+    def packed_ids(self) -> dict[Any, tuple[str, dict[str, NDArray[Any]]]]:
+        """Packed ids of the last drafts, which they keep here."""
+        return {}
+
     @staticmethod
     def _check_ids(side: str, ids: NDArray[Any] | None, table: Table) -> None:
         if ids is None or ids.shape != (table.n_rows,):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
@@ -139,6 +140,11 @@ def test_the_figures_of_trained_tables_are_those_of_the_result(name: str) -> Non
 def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "formats.json").read_text())["rows"]
     assert rows_of("formats", QUALITY) == [formats_cells(row) for row in rows]
+
+
+def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "fitted.json").read_text())["rows"]
+    assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
 
 
 def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
-from edgerec_export import Source
+from edgerec_export import Source, allocate
 from edgerec_export.allocate import ANSWERED, Allocator, item_importance, user_importance
 
 N_ITEMS, N_USERS, D = 40, 30, 6
@@ -76,11 +76,27 @@ def test_a_rotation_of_both_changes_nothing() -> None:
 @pytest.mark.parametrize("width", [None, 4])
 def test_a_budget_is_used_whatever_was_asked_before(width: int | None) -> None:
     budgets = [250.0, 160.0, 280.0, 200.0, 170.0, 250.0]
-    shared = Allocator(source(), ("int8", "int4"), users=True)
+    precisions = ("int8", "int4")
+    shared = Allocator(source(), users=True)
     for nbytes in budgets:
-        found = shared.within(nbytes, width)
-        alone = Allocator(source(), ("int8", "int4"), users=True).within(nbytes, width)
+        found = shared.within(nbytes, precisions, width)
+        alone = Allocator(source(), users=True).within(nbytes, precisions, width)
         assert 0.9 * nbytes <= found.nbytes <= nbytes
         assert found.distortion == pytest.approx(alone.distortion, rel=0.05)
-    assert shared.within(1e9, None).whole
-    assert shared.within(0).nbytes == (N_ITEMS + N_USERS) / 2
+    assert shared.within(1e9, precisions).whole
+    assert shared.within(0, precisions).nbytes == (N_ITEMS + N_USERS) / 2
+    assert shared.smallest(precisions).items.sizes.max() == 1
+
+
+@pytest.mark.parametrize("width", [None, 5])
+def test_a_large_table_is_searched_from_a_sample(width: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    precisions = ("int8", "int4")
+    for nbytes in (210.0, 240.0, 280.0):
+        whole = Allocator(source(), users=True).within(nbytes, precisions, width)
+        monkeypatch.setattr(allocate, "SAMPLE", 12)
+        sampled = Allocator(source(), users=True)
+        found = sampled.within(nbytes, precisions, width)
+        monkeypatch.undo()
+        assert 0.9 * nbytes <= found.nbytes <= nbytes
+        assert found.distortion == pytest.approx(whole.distortion, rel=0.05)
+        assert sampled.estimate(nbytes, precisions, width) == pytest.approx(whole.distortion, rel=0.5)

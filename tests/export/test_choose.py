@@ -15,7 +15,7 @@ from edgerec.errors import BudgetError, ExportError, UnsupportedError
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
-from edgerec_export import ExportRequest, Source, export, from_arrays
+from edgerec_export import ExportRequest, ExportStep, Source, export, from_arrays
 from edgerec_export import choose as choosing
 from edgerec_export.choose import WELL_USED, choose
 from edgerec_export.draft import Draft
@@ -112,7 +112,33 @@ def test_the_best_precision_changes_scores_least() -> None:
         for precision in ("fp32", "fp16", "int8", "int4")
     ]
     assert error_of(best.draft) <= min(errors) * 1.001
-    assert len(best.tried) > 4
+    assert len(best.tried) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [16_000, 30_000, 80_000])
+def test_codings_that_are_left_out_are_no_better(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ExportRequest(precision="auto", max_bytes=limit)
+    chosen = choose(low_rank_source(), request)
+    monkeypatch.setattr(choosing, "PROMISING", 1e9)
+    best = choose(low_rank_source(), request)
+    assert len(chosen.tried) < len(best.tried)
+    error, least = chosen.tried[0].score_error, best.tried[0].score_error
+    assert error is not None
+    assert least is not None
+    assert error <= 1.02 * least
+
+
+def test_an_export_says_what_it_does(tmp_path: Path) -> None:
+    steps: list[ExportStep] = []
+    source = low_rank_source(300, 40, d=8)
+    export(source, tmp_path / "b", precision="auto", max_bytes=12_000, verify=False, progress=steps.append)
+    doing = [step.doing for step in steps]
+    assert doing[0] == "estimating mixed fp32"
+    assert doing[-1] == "writing"
+    fitting = [step for step in steps if step.doing.startswith("fitting ")]
+    assert [step.done for step in fitting] == list(range(len(fitting)))
+    assert all(step.total is not None and step.done < step.total for step in fitting)
 
 
 @pytest.mark.slow

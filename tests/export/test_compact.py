@@ -17,7 +17,7 @@ from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable
-from edgerec_export import Source, diff, export
+from edgerec_export import Source, diff, export, from_arrays
 from edgerec_export.values import byte_top, from_bytes, to_bytes
 
 N_ITEMS, D = 300, 12
@@ -64,6 +64,19 @@ def test_integer_bundles_have_a_byte_a_row(precision: str, tmp_path: Path) -> No
         for one in (done, large)
     ]
     assert np.abs(answers[0] - answers[1]).max() < {"int8": 0.03, "int4": 0.2}[precision] * np.abs(answers[1]).max()
+
+
+@pytest.mark.parametrize("precision", ["int4", "int2"])
+@pytest.mark.parametrize("widths", [(3,), (5,), (1, 6, 11)], ids=str)
+def test_codes_that_share_bytes_are_multiplied_exactly(widths: tuple[int, ...], precision: str, tmp_path: Path) -> None:
+    """The last bytes of a row have one code, or some; verification compares with numpy."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((120, widths[-1]))
+    items[np.arange(widths[-1]) >= np.resize(widths, 120)[:, None]] = 0
+    tables = from_arrays(items, rng.standard_normal((15, widths[-1])))
+    done = export(tables, tmp_path / "b", layout="mixed", precision=precision, rotate=False)
+    assert done.verification is not None
+    assert tuple(block.width for block in done.chosen.draft.items.blocks) == widths
 
 
 def test_floats_and_negative_weights_keep_their_type(tmp_path: Path) -> None:

@@ -225,6 +225,17 @@ class Flat:
             return scores
         return g.op("Mul", scores, g.constant(self.scales[number], "float32"))
 
+    def scaled_rows(self, g: Graph, sums: Name, rows: slice, factor: int) -> Name:
+        """Multiply [..., rows] float32 sums of some rows, which are `factor` times those of codes, by row scales."""
+        if self.row_scales is None:
+            raise ValueError("the table has no row scales")
+        dtype = self.row_scales.dtype
+        at = self.row_scales.offset + np.dtype(dtype).itemsize * rows.start
+        part = Tensor(at, dtype, (rows.stop - rows.start,))
+        name = self.name + "s" if part == self.row_scales else f"{self.name}s{rows.start}"
+        scales = row_numbers(g, g.fresh(g.table(name, part)), dtype, np.float32(self.top_scale / np.float32(factor)))
+        return g.op("Mul", sums, scales)
+
     def part(self, g: Graph, number: int, shape: tuple[int, ...], first: int = 0) -> Name:
         """Add the entries of a block from index `first` on, as a tensor."""
         block = self.blocks[number]
