@@ -67,7 +67,7 @@ NUMBER_IN_HEAD, HEAD_ROOM, DRAFT_SIGNATURE = 12, 64, 160
 """Bytes that the head of one file may take more than that of its draft: for each scale, whose placeholder is deflated
 further, in three graphs; for hashes; for a signature."""
 MOST_PACKED_IDS = 8
-"""Orders of rows whose packed ids are kept for the next draft."""
+"""Orders of rows whose packed ids are stored for the next draft."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 """First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
 `placeholder_scales`), since equal constants are stored once."""
