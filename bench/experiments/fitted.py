@@ -1,4 +1,4 @@
-"""Time of fitted bundles, over that of the plain dense one of the same made-up table.
+"""Time of fitted bundles, over that of the plain dense one of the same synthetic table.
 
 usage: python -m bench.experiments.fitted [--items 3706,41000,200000] [--bytes 4,8,16] [--out result.json]
 
@@ -30,7 +30,7 @@ OTHER_BYTES, OTHER_BYTES_A_ROW = 14_000, 3
 COLUMNS = ("items", "stored", "bytes a row", "bytes", "ms", "of dense fp32")
 
 
-def made_up(items: int, dimensions: int, seed: int) -> Source:
+def synthetic(items: int, dimensions: int, seed: int) -> Source:
     """Return a table of items whose dimensions fall in importance by 4 % each."""
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((items, dimensions)) * 0.96 ** np.arange(dimensions) * rng.gamma(2, 1, (items, 1))
@@ -41,11 +41,11 @@ def made_up(items: int, dimensions: int, seed: int) -> Source:
 
 def measure(items: int, dimensions: int, sizes: list[float], rounds: int, seed: int) -> list[Figures]:
     """Return a row for each bundle of a table."""
-    source = made_up(items, dimensions, seed)
+    source = synthetic(items, dimensions, seed)
     with tempfile.TemporaryDirectory(prefix="edgerec-fitted-") as scratch:
         exported: list[tuple[float | None, str, int, Path]] = []
-        kinds: list[str | float] = [*PLAIN, *sizes]
-        for number, one in enumerate(kinds):
+        forms: list[str | float] = [*PLAIN, *sizes]
+        for number, one in enumerate(forms):
             out = Path(scratch, str(number))
             if isinstance(one, str):
                 done = export(source, out, layout="dense", precision=one, users=False, similar=False, verify=False)
@@ -86,7 +86,7 @@ def cells(row: Figures) -> list[str]:
 @click.option("--rounds", default=300, show_default=True, help="Requests of each bundle that are timed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the tables and requests.")
 def main(items: str, sizes: str, dimensions: int, rounds: int, seed: int) -> Figures:
-    """Fit made-up tables to sizes, and compare the times of the bundles' answers."""
+    """Fit synthetic tables to sizes, and compare the times of the bundles' answers."""
     each = [float(size) for size in sizes.split(",")]
     rows = [row for count in items.split(",") for row in measure(int(count), dimensions, each, rounds, seed)]
     print_table(f"{dimensions} dimensions, one thread", COLUMNS, [cells(row) for row in rows])

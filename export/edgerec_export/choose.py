@@ -334,7 +334,7 @@ class Fitter(ABC):
     """A way to make tables smaller: a layout with some precisions.
 
     Attributes:
-        source: the tables, before they are made smaller.
+        source: the tables, before they are reduced.
         request: the settings.
         expected: approximate mean squared error of the scores of the bundle that fits.
     """

@@ -86,7 +86,7 @@ class Source:
 
     @cached_property
     def packed_ids(self) -> dict[Any, tuple[str, dict[str, NDArray[Any]]]]:
-        """Packed ids of the last drafts, which they keep here."""
+        """Packed ids of the last drafts, by side, ids and row order."""
         return {}
 
     @staticmethod

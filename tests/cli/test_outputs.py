@@ -108,7 +108,7 @@ WRITES = {
 
 READS_ALONE = {
     "data show": {"data", "item_attributes"},
-    "evaluate": {"subjects", "data", "item_attributes"},
+    "evaluate": {"subjects", "data", "id_map", "item_attributes"},
     "inspect": {"subject", "trusted"},
     "recommend": {"bundle", "data", "item_attributes"},
     "similar": {"bundle"},
