@@ -50,7 +50,7 @@ def test_an_entry_point_has_the_settings_of_its_request(
 ) -> None:
     own = keywords(function)
     assert {name: default for name, default in own.items() if name not in others} == {
-        name: default for name, default in request_settings.items() if name not in ("previous", "one_file")
+        name: default for name, default in request_settings.items() if name not in ("previous", "one_file", "stated_limit")
     }
 
 
