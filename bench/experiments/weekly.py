@@ -35,14 +35,7 @@ from edgerec_export import ExportRequest, Source, diff, export, export_request, 
 
 DAY = 86_400
 COLUMNS = ("backbone", "users", "limit", "precision", "week two", "rows changed", "patch", "of the whole", "NDCG@20")
-CASES = (
-    ("svd", False, 65_536),
-    ("svd", False, 131_072),
-    ("ials", False, 65_536),
-    ("ials", False, 131_072),
-    ("ials", True, 307_200),
-    ("svd", False, 307_200),
-)
+CASES = (("svd", False, 65_536), ("svd", False, 307_200), ("ials", False, 65_536), ("ials", True, 307_200))
 """Backbone, whether users are in the bundle, and the limit in bytes."""
 CHANGED = 0.1
 """Share of the items that have other rows by construction."""
@@ -123,7 +116,7 @@ def older_refused(runs: tuple[Run, Run], scratch: Path) -> dict[str, bool]:
     old = export_request(from_run(runs[0]), scratch / "signed-old", request).folder
     new = export(from_run(runs[1]), scratch / "signed-new", like=old, users=False, sign=key, rollback_index=2).folder
     diff(old, new, scratch / "there")
-    diff(new, old, scratch / "back")
+    diff(new, old, scratch / "back", verify=False)  # which would be refused
     device = Path(shutil.copytree(old, scratch / "device"))
     found = {"patch_applied": apply_patch(device, scratch / "there", trusted=[public]), "patch": False, "bundle": False}
     try:

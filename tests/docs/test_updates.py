@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.experiments import patch_stream
+from bench.experiments import patch_stream, weekly
 from bench.experiments.patches import cells
 from edgerec.cli.app import run
 from edgerec.data import synthetic
@@ -62,6 +62,14 @@ def test_the_figures_of_the_stream_are_those_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "patch-stream-ml-1m.json").read_text())
     assert rows_of("patch-stream", PAGE) == [patch_stream.cells(row) for row in result["rows"]]
     assert all(row["patch_bytes"] < 0.2 * row["full_bytes"] for row in result["rows"])
+
+
+def test_the_figures_of_the_weeks_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "weekly-ml-1m.json").read_text())
+    assert rows_of("weekly", PAGE) == [weekly.cells(row) for row in result["rows"]]
+    assert all(row["within_limit"] for row in result["rows"])
+    assert all(row["of_the_whole"] < 0.2 for row in result["rows"] if row["week_two"] == "a tenth is other")
+    assert result["older_refused"] == {"patch_applied": True, "patch": True, "bundle": True}
 
 
 def test_the_soak_is_that_of_the_result() -> None:

@@ -90,7 +90,7 @@ def test_what_auto_chose_is_followed(layout: str, users: bool, turn: bool, tmp_p
     """The limit, widths and precisions stay, and rows whose values stayed keep their bytes in whatever basis."""
     limit = 18_000 if users else 14_000
     old = export_request(week(users=users), tmp_path / "old", replace(AUTO, layout=layout, max_bytes=limit))
-    larger = limit + 200 * (layout == "dense")  # rows of one width leave no room for new ones
+    larger = limit + 200  # rows of one width leave no room for new ones
     new = export(next_week(week(users=users), turn=turn), tmp_path / "new", like=old.folder, max_bytes=larger)
     before, after = manifest_of(old.folder), manifest_of(new.folder)
     assert (before["max_bytes"], after["max_bytes"]) == (limit, larger)
@@ -101,7 +101,7 @@ def test_what_auto_chose_is_followed(layout: str, users: bool, turn: bool, tmp_p
     patch = diff(old.folder, new.folder, tmp_path / "patch")
     changes = patch.changes["item"]
     assert (changes.inserted, changes.deleted) == (5, 0)
-    assert changes.changed + changes.moved < 0.16 * N
+    assert changes.changed + changes.moved < 0.27 * N  # so few rows leave the basis inexact
     assert patch.nbytes < 0.3 * patch.full_bytes
 
 
@@ -185,7 +185,7 @@ def test_a_limit_that_is_none(limit: object, tmp_path: Path) -> None:
 
 
 def test_rows_without_ids_cannot_be_followed_by_row(tmp_path: Path) -> None:
-    options = replace(AUTO, ids="none", id_map=tmp_path / "ids.csv", max_bytes=12_800)
+    options = replace(AUTO, ids="none", id_map=tmp_path / "ids.csv", max_bytes=13_700)
     old = export_request(week(), tmp_path / "old", options)
     assert old.obstacle.startswith("rows without ids")
     assert manifest_of(old.folder)["precision"] == "int4+int8"

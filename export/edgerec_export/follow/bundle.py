@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from edgerec.tables import Table
 from edgerec_export.allocate import Allocation, rotated, turned
 from edgerec_export.layouts import BLOCKED, Rotation, TableAllocation
-from edgerec_export.patch import PreviousBundle
-from edgerec_export.patch.previous import PRECISION_OF_BITS
-from edgerec_export.patch.rows import PreviousRows, matched, stored_block
+from edgerec_export.patch import PRECISION_OF_BITS, PreviousBundle, PreviousRows, matched, stored_block
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 from edgerec_export.values import BYTES, DAMPING, TINY, chunks
