@@ -101,7 +101,7 @@ def test_what_auto_chose_is_followed(layout: str, users: bool, turn: bool, tmp_p
     patch = diff(old.folder, new.folder, tmp_path / "patch")
     changes = patch.changes["item"]
     assert (changes.inserted, changes.deleted) == (5, 0)
-    assert changes.changed + changes.moved < 0.27 * N  # so few rows leave the basis inexact
+    assert changes.changed + changes.moved < 0.3 * N  # so few rows leave the basis inexact
     assert patch.nbytes < 0.3 * patch.full_bytes
 
 
