@@ -36,9 +36,11 @@ COMPARED_ROWS = 1 << 13
 """Approximate number of rows of each side from which the basis is found."""
 ROWS_AT_ONCE = 1 << 15
 ALREADY_NEAR = 1e-3
-"""Median share of squared differences from the older rows below which rows are in their basis: that of int8."""
+"""Share of squared differences from the older rows below which rows are in their basis: that of int8."""
 FAR = 4.0
-"""Ratio to the median of squared differences above which a row has changed, and says nothing of the basis."""
+"""Ratio to the median share of squared differences above which a row has changed, and says nothing of the basis."""
+UNLIKE = 0.25
+"""Share of squared differences that is more than rounding, in int2 too: rows below it have not changed."""
 NEARER = 0.9
 """Ratio of squared differences for which another basis counts as nearer."""
 TURNS = 30
@@ -103,12 +105,13 @@ class _Compared:
         return cls(rows, older, known) if sum(map(len, rows.values())) >= ROWS_A_DIMENSION * d else None
 
     def difference(self, source: Source) -> float:
-        """Return the median over rows of the squared difference of stored values, as a share of their squares."""
+        """Return the mean over rows of the share of squared differences in stored values, each at most `UNLIKE`."""
         shares = []
         for name, older in self.older.items():
             missing = np.where(self.known[name], self._values(source, name) - older, 0)
-            shares.append(np.square(missing).sum(1) / np.maximum(np.square(older).sum(1), 1e-300))
-        return float(np.median(np.concatenate(shares)))
+            each = np.square(missing).sum(1) / np.maximum(np.square(older).sum(1), 1e-300)
+            shares.append(float(np.mean(np.minimum(each, UNLIKE))))
+        return sum(shares) / len(shares)
 
     def mapped(self, source: Source) -> Source:
         """Return the source in the basis in which its rows are nearest the older ones.
@@ -136,8 +139,8 @@ class _Compared:
         Values that were not stored are taken as they are, until the next step.
         """
         moves = np.where(self.known[name], self.older[name] - now, 0)
-        far = np.square(moves).sum(1)
-        same = far <= FAR * np.median(far)
+        far = np.square(moves).sum(1) / np.maximum(np.square(self.older[name]).sum(1), 1e-300)
+        same = far <= max(FAR * float(np.median(far)), UNLIKE)
         norm = np.sqrt(max(np.square(self.older[name]).sum(), 1e-300))
         return now[same] / norm, moves[same] / norm
 
