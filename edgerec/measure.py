@@ -231,8 +231,8 @@ def _read_id_map(path: Path, rows: dict[str, int]) -> dict[str, dict[str, int]]:
 
 
 def load_subject(path: Path) -> Run | Recommender:
-    """Load the run or the bundle in a folder. Raises RequestError if there is neither."""
-    if (path / "manifest.json").exists():
+    """Load the run or the bundle in a folder, or a bundle in one file. Raises RequestError if there is neither."""
+    if path.is_file() or (path / "manifest.json").exists():
         return Recommender.load(path)
     if (path / "run.json").exists():
         return Run.load(path)

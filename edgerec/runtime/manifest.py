@@ -229,7 +229,11 @@ def manifest_bytes(folder: Path, name: str = FILE_NAME) -> bytes:
     try:
         with open_plain(path) as stream:
             content = stream.read(MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
+        raise BundleError(
+            f"{folder} is a file, and this takes a bundle's folder; write that of a bundle in one file: edgerec unpack"
+        ) from None
+    except FileNotFoundError:
         raise BundleError(
             f"{folder} is no bundle: there is no {name} in it; make one with 'edgerec export RUN --out {folder}'"
         ) from None

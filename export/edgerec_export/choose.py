@@ -45,7 +45,7 @@ LEAST_STEP = 0.004
 WIDTHS_TRIED = 5
 """Number of widths that are compared for a dense bundle of two precisions."""
 PROMISING = 3.0
-"""Codings are fitted and measured if their expected distortion is at most this factor of the least, and at least two."""
+"""Codings are fitted if their expected distortion is at most this factor of the least, and at least two are."""
 FEW_ROWS = 1 << 14
 """Number of rows below which the graphs of several blocks take a share of the bytes that counts."""
 FULLY_USED = 0.97

@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.errors import BundleError, EdgeRecError, OutputError, PatchError, SignatureError
+from edgerec.measure import load_subject
 from edgerec.runtime import Recommender, metadata
+from edgerec.runtime.manifest import read_manifest
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.stored import MAGIC, pack, unpack
 from edgerec.signatures import new_key as make_keys
+from edgerec_bench import bench
+from edgerec_devices.web.demo_site import demo_site
 from edgerec_export import diff, export
 from tests.conftest import history_source
 
@@ -85,6 +89,13 @@ def test_the_exporter_writes_one_file_within_its_limit(folder: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["b.edgerec"]
     export(history_source(300), tmp_path / "next", like=done.folder, verify=False)
     assert diff(done.folder, tmp_path / "next", tmp_path / "patch").changes["item"].inserted == 0
+
+
+def test_what_needs_a_folder_says_so(packed: Path, tmp_path: Path) -> None:
+    for take in (read_manifest, lambda place: demo_site([place]), lambda place: bench(place, calls=10)):
+        with pytest.raises(BundleError, match="edgerec unpack"):
+            take(packed)
+    assert isinstance(load_subject(packed), Recommender)
 
 
 def test_a_patch_is_for_a_folder(packed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edgerec.errors import RequestError
 from edgerec.files import remove
 from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.bundle import Bundle
-from edgerec.runtime.manifest import FILE_NAME
+from edgerec.runtime.manifest import FILE_NAME, read_manifest
 from edgerec_devices.web import files
 from edgerec_devices.web.static_site import Files, write_site
 
@@ -43,6 +43,8 @@ def demo_site(folders: Sequence[Path]) -> Files:
         RequestError: a bundle knows its own users only, and not which items are alike; or the items differ.
         BenchError: onnxruntime-web was not fetched.
     """
+    for folder in folders:
+        read_manifest(folder)  # refuses a bundle in one file: the page copies the files of folders
     bundles = sorted(map(Bundle, folders), key=_nbytes)
     for bundle in bundles:
         _check(bundle, bundles[0])
