@@ -102,13 +102,13 @@ class Bundle:
             StorageError: the file system refuses.
         """
         self.folder = Path(folder)
-        self._files: StoredFiles = stored_files(self.folder)
         self._threads = threads
         self._sessions: dict[str, Any] = {}
         if trusted is not None and not isinstance(trusted, PublicKey):
             trusted = tuple(trusted)
         self.trusted, self._min_rollback_index = trusted, min_rollback_index
         keys = None if trusted is None else read_public_keys(trusted)
+        self._files: StoredFiles = stored_files(self.folder)
         self.manifest: Manifest = self._parsed(keys)
         try:
             self._open_files(verify, signed=keys is not None)

@@ -52,7 +52,7 @@ def test_small_layouts_are_smaller_and_ids_are_counted_apart(result: ScaleResult
     by_name = {one.name: one for one in result.contenders}
     mixed = by_name["EdgeRec mixed fp32"]
     assert by_name["EdgeRec mixed int8"].nbytes < mixed.nbytes < by_name["plain dense ONNX"].nbytes
-    assert mixed.excluded_nbytes == 6000 * 2 + 50 + 6000 * 2  # uint16 and uint8 ids, float16 norms
+    assert 6000 * 2 < mixed.excluded_nbytes < 6000 * 2.5  # float16 norms, and ids of less than half a byte
     assert result.share(mixed) == (mixed.nbytes - mixed.excluded_nbytes) / (4 * 16 * 6050)
 
 

@@ -44,7 +44,8 @@ def test_a_byte_keeps_the_magnitude_of_a_number(numbers: list[float], exponent: 
     assert stored.min() > 0
     assert (np.diff(stored[np.argsort(values)].astype(int)) >= 0).all()
     error = np.abs(from_bytes(stored, top) - values) / values
-    assert (error[stored > 4] <= 2.2 / stored[stored > 4] + 1e-6).all()
+    farthest = (stored / (stored - 0.5)) ** 4 - 1  # a root may be half a step below its byte
+    assert (error[stored > 4] <= farthest[stored > 4] * 1.001 + 1e-6).all()
 
 
 def test_only_zero_becomes_zero_and_large_numbers_are_clipped() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.data import Interactions
-from edgerec.models import observed
+from edgerec.models import mf
 from edgerec.models.mf import Observed
 
 
@@ -32,7 +32,7 @@ def exactly(train: Interactions, lookup: Observed) -> bool:
 def test_answers_are_exact(bits: int, n_users: int, n_items: int, n: int, seed: int) -> None:
     train = drawn(n_users, n_items, n, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observed, "_BITS", bits)
+        patch.setattr(mf, "_BITS", bits)
         assert exactly(train, Observed(train))
 
 

@@ -126,7 +126,7 @@ def make_bases(folder: Path) -> list[Base]:
         shared: dict[str, Any] = {"titles": True, "verify": False} | ({"sign": key} if signed else {})
         options = ExportRequest(layout=layout, precision=precision, lookup=layout == "csc", similar=True, **shared)
         export_request(_source(items, users, encoder, ids), base.old, options)
-        items[3:9] += 0.05 * rng.standard_normal((6, 8)).astype(np.float32) * (items[3:9] != 0)
+        items[3:9] += 0.5 * rng.standard_normal((6, 8)).astype(np.float32) * (items[3:9] != 0)
         export(_source(items, users, encoder, ids), base.new, like=base.old, **shared)
         diff(base.old, base.new, place / "patch", verify=False)
         bases.append(base)
