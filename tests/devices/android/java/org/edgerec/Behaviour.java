@@ -1,5 +1,8 @@
 package org.edgerec;
 
+import static org.edgerec.Demands.demand;
+import static org.edgerec.Demands.refuses;
+
 import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.io.FileInputStream;
@@ -48,26 +51,6 @@ public final class Behaviour {
         behaviour.numbersThatAreNotFiniteAreRefused();
         System.out.println("all is as apps rely on");
         System.exit(0);
-    }
-
-    private static void demand(boolean holds, Object said) {
-        if (!holds) {
-            throw new AssertionError(said);
-        }
-    }
-
-    private interface Act {
-        void run() throws Exception;
-    }
-
-    private static void refuses(Class<? extends EdgeRecException> kind, String message, Act act) throws Exception {
-        try {
-            act.run();
-        } catch (EdgeRecException error) {
-            demand(kind == error.getClass() && error.getMessage().contains(message), error);
-            return;
-        }
-        throw new AssertionError("no error where this is expected: " + message);
     }
 
     /** Pages of the tables file are the file's own; Java's heap stays small. */

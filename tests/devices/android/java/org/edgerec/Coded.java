@@ -1,5 +1,7 @@
 package org.edgerec;
 
+import static org.edgerec.Demands.demand;
+
 import java.io.ByteArrayOutputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -34,12 +36,6 @@ public final class Coded {
         coded.damagedSectionsThrowNothingElse();
         System.out.println("all ids are right");
         System.exit(0);
-    }
-
-    private static void demand(boolean holds, Object said) {
-        if (!holds) {
-            throw new AssertionError(said);
-        }
     }
 
     // The encoder.

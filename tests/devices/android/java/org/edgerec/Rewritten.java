@@ -1,5 +1,7 @@
 package org.edgerec;
 
+import static org.edgerec.Demands.demand;
+
 import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -22,12 +24,6 @@ public final class Rewritten {
         vectorsAnswerAsBefore(new File(arguments[0]), new File(arguments[1]), names);
         System.out.println(names.size() + " vectors answer as before");
         System.exit(0);
-    }
-
-    private static void demand(boolean holds, Object said) {
-        if (!holds) {
-            throw new AssertionError(said);
-        }
     }
 
     private static void vectorsAnswerAsBefore(File vectors, File scratch, List<String> names) throws Exception {
