@@ -7,7 +7,6 @@ and outputs, and may use a part of the machine's memory only.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ from edgerec.errors import BundleError, SignatureError
 from edgerec.runtime.graph_check import graph_fault
 from edgerec.runtime.ids import BucketedIds, GroupedTexts, HashedIds, IdIndex, IntIds, RowIds, StrIds, StringArray
 from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsEntry, Section, parse_manifest
-from edgerec.runtime.stored import FolderFiles, StoredFiles, altered, checked_tables, stored_files
+from edgerec.runtime.stored import FolderFiles, StoredFiles, checked_content, checked_tables, stored_files
 from edgerec.signatures import PublicKey, read_public_keys
 
 SESSION_OPTIONS = frozenset(SPEC["session_options"])
@@ -154,10 +153,7 @@ class Bundle:
 
     def content(self, entry: FileEntry) -> bytes:
         """Return the content of a graph or a card. Raises BundleError if its sha256 differs, StorageError."""
-        content = self._files.content(entry, self.manifest)
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise altered(self._files, entry)
-        return content
+        return checked_content(self._files, entry, self.manifest)
 
     def _graph(self, name: str) -> bytes:
         """Return the content of a graph's file. Raises BundleError if it is not a graph of a bundle."""

@@ -226,7 +226,7 @@ class BucketedIds:
         else:
             low = self._low_at(start + (inside - before) * self._low)
         distance = (bucket << 8 * self._low) + low
-        return (block.first + distance + (1 << 63)) % (1 << 64) - (1 << 63)
+        return _signed((block.first + distance) % (1 << 64))
 
     def _bucket(self, block: _Buckets, bucket: int) -> tuple[int, int, int]:
         """Return the number of ids before a bucket, its own number, and its offset in the section."""
@@ -288,9 +288,11 @@ class HashedIds:
     def rows(self, raw: Sequence[RawId]) -> NDArray[np.int64]:
         texts = [text if isinstance(text, str) and _is_utf8(text) else None for text in raw]
         found = self._hashes.rows([None if text is None else id_hash(text) for text in texts])
-        given = [int(text, 16) if text is not None and HASH.fullmatch(text) else None for text in texts]
-        signed = [number - (1 << 64) if number is not None and number >> 63 else number for number in given]
-        return np.where(found < 0, self._hashes.rows(signed), found)
+        for at in np.flatnonzero(found < 0).tolist():
+            text = texts[at]
+            if text is not None and HASH.fullmatch(text):
+                found[at] = self._hashes.rows([_signed(int(text, 16))])[0]
+        return found
 
     def raw(self, rows: NDArray[np.int64]) -> list[RawId]:
         return [f"{number % (1 << 64):016x}" for number in self._hashes.numbers(rows).tolist()]
@@ -304,6 +306,11 @@ def id_hash(text: str) -> int:
     number = 0xCBF29CE484222325
     for byte in text.encode(errors="surrogatepass"):
         number = (number ^ byte) * 0x100000001B3 % (1 << 64)
+    return _signed(number)
+
+
+def _signed(number: int) -> int:
+    """Return a number of 64 bits without a sign as the one with a sign that has the same bits."""
     return number - (1 << 64) if number >> 63 else number
 
 

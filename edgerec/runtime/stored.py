@@ -21,8 +21,8 @@ from edgerec.outputs import Output, check_outputs, text_of
 from edgerec.runtime.manifest import FILE_NAME, LIMITS, FileEntry, Manifest, manifest_bytes, parse_manifest, unreadable
 
 MAGIC = b"edgerecB"
-MAJOR, MINOR = 2, 0
-"""Version of the form of one file."""
+MAJOR, MINOR = LIMITS["major"], 0
+"""Version of the form of one file, which is that of the manifest."""
 SUFFIX = ".edgerec"
 """Suffix of a bundle in one file, for commands that write one; readers look at the content."""
 _HEADER = struct.Struct("<8sHHIII")
@@ -287,12 +287,15 @@ def _write(path: Path, content: bytes | memoryview) -> None:
 def _checked(files: StoredFiles) -> tuple[Manifest, list[bytes]]:
     """Return the manifest, and the files of the head. Raises BundleError for one whose sha256 differs."""
     manifest = parse_manifest(files.document, files.place)
-    contents = []
-    for entry in in_head(manifest):
-        contents.append(files.content(entry, manifest))
-        if hashlib.sha256(contents[-1]).hexdigest() != entry.sha256:
-            raise altered(files, entry)
-    return manifest, contents
+    return manifest, [checked_content(files, entry, manifest) for entry in in_head(manifest)]
+
+
+def checked_content(files: StoredFiles, entry: FileEntry, manifest: Manifest) -> bytes:
+    """Return the content of a graph or a card. Raises BundleError if its sha256 differs, StorageError."""
+    content = files.content(entry, manifest)
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise _altered(files, entry)
+    return content
 
 
 def checked_tables(files: StoredFiles, manifest: Manifest) -> tuple[mmap.mmap, int]:
@@ -304,7 +307,7 @@ def checked_tables(files: StoredFiles, manifest: Manifest) -> tuple[mmap.mmap, i
     entry = manifest.tables
     mapped = files.mapped(entry, manifest)  # first, which compares its size
     if files.tables_sha256(entry) != entry.sha256:
-        raise altered(files, entry)
+        raise _altered(files, entry)
     return mapped
 
 
@@ -315,7 +318,7 @@ def _sha256(path: Path, stream: BufferedReader) -> str:
         unreadable(path, error)
 
 
-def altered(files: StoredFiles, entry: FileEntry) -> BundleError:
+def _altered(files: StoredFiles, entry: FileEntry) -> BundleError:
     """Return the error for a file whose sha256 differs."""
     return BundleError(
         f"{files.name_of(entry)} is not the file that {FILE_NAME} describes (sha256 differs); copy the bundle again"

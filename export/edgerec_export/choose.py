@@ -282,7 +282,7 @@ def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, .
         yield ("int4",), "row"
     if layout in BLOCKED:
         yield ("int8", "int4"), "row"
-        if request.version != "1.0":
+        if request.is_version_2:
             yield ("int4", "int2"), "row"
 
 

@@ -112,7 +112,7 @@ class BundleRequest:
             name: str, table: Table, ids: NDArray[Any], scored: bool, share: TableAllocation | None
         ) -> TableRequest:
             scales = request.user_scales or request.scales if name == "u" else request.scales
-            if scales == "auto" and request.compact and request.precision in PER_BYTE:
+            if scales == "auto" and request.is_version_2 and request.precision in PER_BYTE:
                 # NDCG@20 of dense int4 on ML-1M: iALS with users .3826 with one scale a block, .4045 with one a row,
                 # without users .3911 and .4045, for a byte a row.
                 scales = "row"
@@ -128,7 +128,7 @@ class BundleRequest:
                 scored,
                 share=share,
                 widths=widths.get(name, ()),
-                scale_type="uint8" if request.compact else "float16",
+                scale_type="uint8" if request.is_version_2 else "float16",
             )
 
         scored = source.scorer is None  # a scorer looks rows up
@@ -187,7 +187,7 @@ class Draft:
         if self.users is None and source.encoder is not None:
             encoder = source.encoder if self.rotation is None else source.encoder.turned(self.rotation.matrix)
             older = request.previous
-            compact = request.compact and self.items.is_integer
+            compact = request.is_version_2 and self.items.is_integer
             self.encoder = stored_encoder(
                 encoder,
                 self.items.order,
@@ -246,18 +246,18 @@ class Draft:
         for name, plan in self.plans().items():
             for suffix, (dtype, shape) in plan.sections().items():
                 self._offsets[name + suffix] = self._tables.add(name + suffix, dtype, shape)
-            if plan.is_integer and self.request.version != "1.0":
+            if plan.is_integer and self.request.is_version_2:
                 self._offsets[name + "f"] = self._tables.add(name + "f", "float32", (plan.n_scales() or 1,))
         if self.request.similar:
             self._offsets["n"] = self._tables.add("n", "float16", (self.items.n_rows,))
-            if self.request.version != "1.0":
+            if self.request.is_version_2:
                 self._offsets["nf"] = self._tables.add("nf", "float32", (1,))
         if self.encoder is not None:
             fixed |= self.encoder.arrays()
             for name, (dtype, shape) in self.encoder.later_sections().items():
                 self._offsets[name] = self._tables.add(name, dtype, shape)
             if self.source.item_counts is not None:
-                most = MOST_POPULAR if self.request.version != "1.0" else MOST_POPULAR_1
+                most = MOST_POPULAR if self.request.is_version_2 else MOST_POPULAR_1
                 fixed[POPULAR] = popular_items(self.source.item_counts, self.items.order, most)
         if self.scorer is not None:
             fixed |= self.scorer.arrays()
@@ -392,7 +392,7 @@ class Draft:
         }
 
     def _of_version_2(self) -> dict[str, Any]:
-        if self.request.version == "1.0":
+        if not self.request.is_version_2:
             return {}
         optional = {"rollback_index": self.request.rollback_index, "max_bytes": self.request.stated_limit}
         return {"requires": [], **{name: one for name, one in optional.items() if one is not None}}
@@ -404,7 +404,7 @@ class Draft:
     def _side(self, side: str, plan: TablePlan) -> dict[str, Any]:
         blocks = [[block.width, block.rows] for block in plan.blocks]
         found = {"rows": plan.n_rows, "layout": plan.layout, "blocks": blocks, "ids": self.id_kinds[side]}
-        if self.request.version != "1.0":
+        if self.request.is_version_2:
             found["bits"] = [BITS_PER_VALUE[block.precision] for block in plan.blocks]
         return found
 
@@ -531,11 +531,11 @@ def _cures(draft: Draft, parts: dict[str, int], excess: int) -> list[str]:
     request, source = draft.request, draft.source
     values = sum(parts[name] for name in draft.plans())
     saved: dict[str, float] = {"leave --titles out": _of(parts, "item_title")}
-    if request.version != "1.0" and not request.one_file:
+    if request.is_version_2 and not request.one_file:
         saved["--out NAME.edgerec"] = DEFLATED * parts[REST]
     if "str" in draft.id_kinds.values():
         stored = sum(HASH_BYTES * plan.n_rows for name, plan in draft.plans().items() if name != "l")
-        if request.version != "1.0":
+        if request.is_version_2:
             saved["--ids hash64"] = _of(parts, "item_id", "user_id") - stored
     if draft.users is not None and source.encoder is not None:
         saved["--no-users"] = sum(parts[name] for name in parts if name in ("u", "us", "uf")) + _of(parts, "user_id")

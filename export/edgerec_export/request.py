@@ -52,8 +52,8 @@ class ExportRequest:
     stated_limit: int | None = None
 
     @property
-    def compact(self) -> bool:
-        """True if row scales, weights of histories and inverse norms of integer tables have a byte each."""
+    def is_version_2(self) -> bool:
+        """True for coded ids, scales outside of the graphs, and numbers of rows of integer tables in a byte each."""
         return self.version != "1.0"
 
     def __post_init__(self) -> None:
@@ -70,9 +70,9 @@ class ExportRequest:
             raise UnsupportedError(f"there are no ids {self.ids!r}; there are: {', '.join(IDS)}")
         if self.version not in VERSIONS:
             raise UnsupportedError(f"there is no version {self.version!r} of bundles; there are: {', '.join(VERSIONS)}")
-        if self.version == "1.0" and self.one_file:
+        if self.one_file and not self.is_version_2:
             raise UnsupportedError("bundles of version 1.0 are folders; write version 2.0 as one file")
-        if self.version == "1.0" and (self.ids == "hash64" or self.rollback_index is not None):
+        if not self.is_version_2 and (self.ids == "hash64" or self.rollback_index is not None):
             raise UnsupportedError("bundles of version 1.0 have no hashed ids and no rollback index; write version 2.0")
         if self.rollback_index is not None and not 0 <= self.rollback_index <= LARGEST_INDEX:
             raise UnsupportedError(f"a rollback index is a number from 0 to {LARGEST_INDEX}, got {self.rollback_index}")
@@ -83,7 +83,7 @@ class ExportRequest:
             raise UnsupportedError(
                 f"scales are of int8 and int4; {self.precision} does not take --scales {self.scales}"
             )
-        if self.precision == "int2" and (self.layout not in ("auto", *BLOCKED) or self.version == "1.0"):
+        if self.precision == "int2" and (self.layout not in ("auto", *BLOCKED) or not self.is_version_2):
             raise UnsupportedError(
                 "int2 is stored in the layouts dense and mixed of version 2.0; choose another precision"
             )

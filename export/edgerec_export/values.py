@@ -146,6 +146,16 @@ def from_bytes(stored: NDArray[np.uint8], top: np.float32) -> NDArray[np.float32
     return numbers
 
 
+def read_row_scales(stored: NDArray[Any], top: np.float32) -> NDArray[np.float32]:
+    """Return (n,) float32 row scales from shares of `top` in float16, or from the bytes of `to_bytes`."""
+    return from_bytes(stored, top) if stored.dtype == np.uint8 else stored.astype(np.float32) * top
+
+
+def unit_of(precision: str) -> tuple[int, int]:
+    """Return the bits of a stored value, and those that read as zero; 0 for int2, which has none."""
+    return BITS_PER_VALUE[precision], ZERO4 if precision == "int4" else NO_VALUE[precision]
+
+
 def store(flat: NDArray[Any], values: NDArray[Any], at: int, block: Block) -> None:
     """Write consecutive values of a block into its entries of the flat vector.
 

@@ -41,6 +41,8 @@ def supported(method_name: str, backbone_name: str) -> bool:
     return True
 
 
+TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3, "int2": 0.7}
+"""Share of NDCG@20 that a precision may change."""
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
 BUNDLES = [
     pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
@@ -139,7 +141,7 @@ class TestPair:
         parts = split(data(), SplitSpec.from_dict(run.config["split"]))
         items = run.items.dense()
         expected = measure_vectors(parts, run.encoder.users(parts.train_all, items), items)
-        tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3, "int2": 0.7}[precision]
+        tolerance = TOLERANCE[precision]
         assert evaluate(model, data())["ndcg@20"] == pytest.approx(expected["ndcg@20"], rel=tolerance)
         check_pairs(model, precision)
         assert run.item_counts is not None
@@ -167,7 +169,7 @@ def test_bundles_answer_as_the_tables_do(
     model = Recommender.load(done.folder)
     assert done.nbytes == model.manifest.nbytes == sum(f.stat().st_size for f in done.folder.iterdir())
     measured = evaluate(model, data())
-    tolerance = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3, "int2": 0.7}[precision]
+    tolerance = TOLERANCE[precision]
     assert measured["ndcg@20"] == pytest.approx(run.metrics["test"]["ndcg@20"], rel=tolerance)
     check_pairs(model, precision)
 

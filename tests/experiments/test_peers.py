@@ -16,12 +16,12 @@ from bench.experiments.scale.__main__ import main
 from bench.experiments.scale.contenders import BASELINE, CONTENDERS, contenders_named, rounded
 from bench.experiments.scale.measure import PeersDevice, compare
 from bench.experiments.scale.peers import PEERS, Hnswlib, build_index, measure_peer
+from bench.experiments.scale.plain import plain_dense
 from bench.experiments.scale.tables import TablePair, mixed_items
 from edgerec.errors import BenchError, EdgeRecError, MissingExtraError
 from edgerec_bench import read_results, write_results
 from edgerec_bench.calibrate import dense_users
 from edgerec_bench.result.scale import ScaleResult, markdown, scale_rows
-from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
 ROOT = Path(__file__).parents[2]

@@ -16,6 +16,7 @@ from bench.experiments.scale import measure as scale
 from bench.experiments.scale.__main__ import growth_columns, growth_rows, main
 from bench.experiments.scale.contenders import BASELINE, CONTENDERS, MIXED, contenders_named
 from bench.experiments.scale.measure import compare
+from bench.experiments.scale.plain import plain_dense
 from bench.experiments.scale.tables import WIDTHS, TablePair, mixed_items, unstructured_items
 from bench.experiments.scale.targets import PROMISES, targets, write_with_targets
 from bench.experiments.scale.tasks import summary
@@ -23,7 +24,6 @@ from edgerec.errors import BenchError
 from edgerec_bench import read_results, report
 from edgerec_bench.calibrate import dense_users, sparse_users
 from edgerec_bench.result.scale import COLUMNS, ScaleResult, markdown, scale_rows, scale_warnings
-from edgerec_export.plain import plain_dense
 from tests.bench.conftest import status_of
 
 pytestmark = pytest.mark.slow
@@ -221,7 +221,7 @@ def test_the_best_are_numpys() -> None:
 def test_two_gigabytes_go_beside_the_plain_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    monkeypatch.setattr("edgerec_export.plain.LARGEST_FILE", 100)
+    monkeypatch.setattr("bench.experiments.scale.plain.LARGEST_FILE", 100)
     pair = TablePair(mixed_items(500, 8), dense_users(3, 8))
     nbytes = plain_dense(pair.items.dense(), pair.users.dense(), tmp_path / "plain.onnx")
     assert nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())

@@ -147,7 +147,9 @@ def test_a_header_that_lies_is_refused(packed: Path, tmp_path: Path, field: str,
 
 
 def test_a_newer_minor_version_is_read(packed: Path, tmp_path: Path) -> None:
-    Recommender.load(rebuilt(packed, tmp_path / "b.edgerec", minor=7))
+    model = Recommender.load(rebuilt(packed, tmp_path / "b.edgerec", minor=7))
+    history = ["film-3é", "film-200é"]
+    assert model.recommend(history=history) == Recommender.load(packed).recommend(history=history)
 
 
 @pytest.mark.parametrize("more", [b"", b"x"])

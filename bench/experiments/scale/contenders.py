@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.experiments.scale.plain import plain_dense
 from bench.experiments.scale.tables import TablePair, mixed_items, unstructured_items
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec_bench.calibrate import dense_users, sparse_users
 from edgerec_devices import Device
 from edgerec_export import ExportRequest, Source, export_request
-from edgerec_export.plain import plain_dense
 
 K = 20
 MIXED, ANY, FEW = "mixed", "any positions", "any positions, few active in users"

@@ -27,8 +27,8 @@ from edgerec_export.values import (
     Coder,
     byte_top,
     chunks,
-    from_bytes,
     is_integer,
+    read_row_scales,
     to_bytes,
 )
 
@@ -228,7 +228,7 @@ class TablePlan(ABC):
         if not self.is_integer:
             return np.ones(len(places), np.float32)
         if scales.blocks is None:
-            return self._read_scales(arrays["s"][places], scales.top)
+            return read_row_scales(arrays["s"][places], scales.top)
         return scales.blocks[self.block_of(places) if len(scales.blocks) > 1 else np.zeros(len(places), np.int64)]
 
     def value_starts(self) -> list[int]:
@@ -248,7 +248,7 @@ class TablePlan(ABC):
                 if "s" in out:
                     steps = self._stored_scales(coder.row_scales(values, block.precision), top)
                     out["s"][block.first + part.start : block.first + part.stop] = steps
-                    values = coder.codes(values, self._read_scales(steps, top), block.precision)
+                    values = coder.codes(values, read_row_scales(steps, top), block.precision)
                 elif self.is_integer:
                     values = coder.codes(values, scales[number % len(scales)], block.precision)
                 put(block, part.start, values, rows)
@@ -293,12 +293,6 @@ class TablePlan(ABC):
             return to_bytes(scales, top)
         stored: NDArray[np.float16] = np.maximum(scales / top, SMALLEST_HALF).astype(np.float16)
         return stored
-
-    def _read_scales(self, stored: NDArray[Any], top: np.float32) -> NDArray[np.float32]:
-        if self.scale_type == "uint8":
-            return from_bytes(stored, top)
-        scales: NDArray[np.float32] = stored.astype(np.float32) * top
-        return scales
 
     def block_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the (len(places),) block number of each row."""

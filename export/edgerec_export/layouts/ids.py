@@ -45,13 +45,13 @@ def pack_ids(
     if request.ids == "hash64":
         return "hash64", {name: bucketed(ids, blocks)}
     if is_text(ids):
-        if request.version == "1.0":
+        if not request.is_version_2:
             return "str", pack_strings(name, f"{side}_id_offsets", ids)
         return "str", {name: grouped(ids, blocks)}
     low, high = int(ids.min()), int(ids.max())
     if low < -(1 << 63) or high >= 1 << 63:
         raise ExportError(f"{side} ids from {low} to {high} do not fit 64 bits")
-    if request.version != "1.0":
+    if request.is_version_2:
         return "int", {name: bucketed(ids.astype(np.int64), blocks)}
     kinds = ("uint8", "uint16", "uint32", "int64")
     narrowest = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)

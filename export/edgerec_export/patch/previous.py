@@ -25,7 +25,7 @@ from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.patch.rows import PreviousRows, ids_of
-from edgerec_export.values import NO_VALUE, STORED, ZERO4, PreviousScales, block_of, is_integer
+from edgerec_export.values import STORED, PreviousScales, block_of, is_integer, unit_of
 
 ONE_A_ROW = {"n": "item", "w": "item", "is": "item", "ls": "item", "us": "user", "item_ids": "item", "user_ids": "user"}
 """Sections with one number for each row, and the side of the rows."""
@@ -85,7 +85,6 @@ def _of_table(
     bundle: Bundle, name: str, fields: dict[str, Any], layout: str, *, by_column: bool
 ) -> list[tuple[str, Form]]:
     sections = bundle.manifest.sections
-    values = sections[name]
     if layout == "csc":
         return []
     shapes = [(int(width), int(rows)) for width, rows in fields["blocks"]]
@@ -93,7 +92,7 @@ def _of_table(
     if layout == "csr":
         count = int(sections[name + "c"].shape[0])
         precision = (named or _precisions(bundle, name, shapes, count, by_column=False))[0]
-        bits, zero = _unit(precision, values.dtype)
+        bits, zero = unit_of(precision)
         column = 8 * np.dtype(sections[name + "c"].dtype).itemsize
         return [
             ("p", Form((), pointers=True)),
@@ -103,7 +102,7 @@ def _of_table(
     precisions = named or _precisions(bundle, name, shapes, None, by_column=by_column)
     blocks = []
     for (width, rows), precision in zip(shapes, precisions, strict=True):
-        bits, zero = _unit(precision, values.dtype)
+        bits, zero = unit_of(precision)
         blocks.append(Block(rows, width, bits, by_column, zero))
     forms = [("", Form(tuple(blocks)))]
     if layout == "ell":
@@ -113,15 +112,6 @@ def _of_table(
         rows, width = sections[name + "m"].shape
         forms.append(("m", Form((Block(rows, width, 8, False, 0),))))
     return forms
-
-
-def _unit(precision: str, dtype: str) -> tuple[int, int]:
-    """Return the bits of a value, and the stored zero."""
-    if precision == "int2":
-        return 2, 0
-    if precision == "int4":
-        return 4, ZERO4
-    return 8 * np.dtype(dtype).itemsize, int(NO_VALUE[precision])
 
 
 def _named_precisions(bundle: Bundle, bits: Any, blocks: int) -> list[str]:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import RowsEntry
 from edgerec.runtime.patch.rows import Block, Form, SectionRows, packed, unpacked
-from edgerec_export.values import LARGEST, ONE, ZERO, ZERO4, PreviousScales, from_bytes
+from edgerec_export.values import LARGEST, ONE, ZERO, ZERO4, PreviousScales, read_row_scales, unit_of
 from edgerec_export.values import Block as PlannedBlock
 
 Ids = list[Any] | NDArray[Any]
@@ -21,8 +20,8 @@ Ids = list[Any] | NDArray[Any]
 
 def stored_block(block: PlannedBlock, *, by_column: bool) -> Block:
     """Return the form of a block of integers."""
-    zero = {"int8": ZERO, "int4": ZERO4, "int2": 0}[block.precision]
-    return Block(block.rows, block.width, BITS_PER_VALUE[block.precision], by_column, zero)
+    bits, zero = unit_of(block.precision)
+    return Block(block.rows, block.width, bits, by_column, zero)
 
 
 def ids_of(bundle: Bundle, side: str, entry: RowsEntry) -> Ids:
@@ -71,7 +70,7 @@ class PreviousRows:
         stored, top = None, ONE if scales.top is None else scales.top
         if scales.scales is None:
             stored = np.array(bundle.section(name + "s"))
-            each = from_bytes(stored, top) if stored.dtype == np.uint8 else stored.astype(np.float32) * top
+            each = read_row_scales(stored, top)
         else:
             each = np.repeat(np.broadcast_to(scales.scales, len(rows)), rows)
         bits = np.repeat([block.bits for block in form.blocks], rows)
