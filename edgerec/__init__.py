@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgerec.api import evaluate, train
     from edgerec.budget import Budget
     from edgerec.data import Interactions, load_data
+    from edgerec.fitting import fit
     from edgerec.runtime import Recommender, metadata
     from edgerec.streaming import train_stream
     from edgerec.training import Run
@@ -26,6 +27,7 @@ _HOME = {
     "Recommender": "edgerec.runtime",
     "Run": "edgerec.training",
     "evaluate": "edgerec.api",
+    "fit": "edgerec.fitting",
     "load_data": "edgerec.data",
     "metadata": "edgerec.runtime",
     "train": "edgerec.api",
@@ -39,6 +41,7 @@ __all__ = [
     "Recommender",
     "Run",
     "evaluate",
+    "fit",
     "load_data",
     "metadata",
     "train",

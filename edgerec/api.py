@@ -64,7 +64,8 @@ def train(
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
         dimensions: dimensions of a full row.
-        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20' or 'published'.
+        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20', 'published', or
+            'all', which trains on everything, so that no test metrics are measured.
             Without a validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values
             a budget in bytes buys.
@@ -171,11 +172,13 @@ def _fit(
     result = request.method.fit(job, request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads = request.options.threads
-    metrics = {"test": measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)}
-    if vectors.untruncated is not None:
+    metrics, tests = {}, len(parts.test) > 0
+    if tests:
+        metrics["test"] = measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)
+    if vectors.untruncated is not None and tests:
         metrics["uncut"] = measure_vectors(parts, vectors.untruncated.users, vectors.untruncated.items, threads)
     encoded = model.encode(vectors, trained, result.config, threads=threads)
-    if model.user_table and encoded is not None:
+    if model.user_table and encoded is not None and tests:
         metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)
     if result.validation:
         metrics["validation"] = result.validation

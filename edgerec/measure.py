@@ -77,6 +77,11 @@ def evaluate(
     if is_segment(about):
         return _evaluate_segment(subject, interactions, about["split"], part, threads, id_map)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
+    if part == "test" and not len(parts.test):
+        raise DataError(
+            "it was trained on all interactions (--split all), so that none can test it; measure a run or a bundle of "
+            "the same settings with --split random:80/20"
+        )
     if part == "validation" and parts.fit_all:
         raise DataError(
             f"it was trained on the validation part of its split {parts.spec} too; measure the test part, or train "

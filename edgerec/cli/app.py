@@ -14,7 +14,8 @@ from edgerec.cli.help import Group, no_such_option
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
 GROUPS = {
-    "Start (train a recommender)": {
+    "Start (find the best bundle of your data)": {
+        "fit": "Find the best bundle within a size, and write it.",
         "doctor": "Check what this machine has, what is missing, and how to install it.",
         "data": "List the data sets that can be used by name, and show what a data set contains.",
         "train": "Train a recommender, within a size budget if one is given, and write it as a run.",
@@ -78,9 +79,8 @@ def group() -> None:
 
     \b
     Example:
-      edgerec train ml-100k --budget 10% --out runs/films
-      edgerec export runs/films --out films.bundle --precision int8
-      edgerec recommend films.bundle --user 42 -k 10
+      edgerec fit ml-100k --max-bytes 64KiB --no-users --out films.bundle
+      edgerec recommend films.bundle --history 50,181 -k 10
 
     A run is the folder that training writes: tables of user and item vectors, settings and metrics. A bundle is the
     folder that an app loads: ONNX graphs over one file of tables; to load it, an app needs only numpy and

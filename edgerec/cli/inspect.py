@@ -100,7 +100,7 @@ def _run(run: Run) -> dict[str, Any]:
         "users": None if run.users is None else _table(run.users),
         "table bytes": run.nbytes,
         "truncation after training": truncation(run),
-        "metrics": run.metrics["test"],
+        "metrics": run.metrics.get("test"),
         "users from histories": encoder_quality(run),
     }
 

@@ -20,7 +20,7 @@ def truncation(run: Run) -> dict[str, Any] | None:
     return {
         "norm_share": norm_share,
         "before": run.metrics.get("uncut", {}).get(SELECTION),
-        "after": run.metrics["test"][SELECTION],
+        "after": run.metrics.get("test", {}).get(SELECTION),
     }
 
 
@@ -36,9 +36,9 @@ def encoder_quality(run: Run) -> dict[str, Any] | None:
 
     The table's score is None if the run has no user table.
     """
-    if run.encoder is None:
+    test = run.metrics.get("test")
+    if run.encoder is None or test is None:
         return None
-    test = run.metrics["test"]
     by_table = None if run.users is None else test[SELECTION]
     return {
         "encoder": run.encoder.kind,

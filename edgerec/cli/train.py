@@ -22,6 +22,7 @@ from edgerec.outputs import Output, always, check_outputs
 from edgerec.request import TrainRequest
 from edgerec.training import Run, Step
 
+SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 PHASES = {
     "choose": ("choosing", "epochs"),
     "final": ("training", "epochs"),
@@ -124,7 +125,7 @@ def _warn_of_mask(step: Step) -> None:
 
 
 def _show(run: Run, out: Path, as_json: bool) -> None:
-    test = run.metrics["test"]
+    test = run.metrics.get("test", {})
     facts: dict[str, Any] = {
         "run": str(out),
         "backbone": run.config["backbone"],
@@ -134,7 +135,7 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
         "settings": run.config["chosen_settings"],
         "method settings": run.method_settings,
         "table bytes": run.nbytes,
-        **{name: round(test[name], 6) for name in ("ndcg@20", "recall@20", "coverage@20", "popularity@20")},
+        **{name: round(test[name], 6) for name in SHOWN if name in test},
     }
     if (weights := run.metrics.get("training", {}).get("weights")) is not None:
         facts["weights besides the tables"] = int(weights)

@@ -64,8 +64,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Split of the data in percent: random:80/20 (train/test of each user; a twentieth of train validates), "
         "random:50/25/25 (train/validation/test), random:50+25/25 (the same, and the final model also trains on "
         "validation), leave-last-out (the last item of each user tests, the one before validates), time:80/20 (the "
-        "latest fifth tests), or published (the test file of a folder such as gowalla tests; its validation file, or a "
-        "twentieth of train, validates).",
+        "latest fifth tests), published (the test file of a folder such as gowalla tests; its validation file, or a "
+        "twentieth of train, validates), or all (everything trains, and quality is not measured).",
     ),
     option(
         "--patience",

@@ -16,17 +16,17 @@ from edgerec.errors import DataError
 _HELD_BACK = 0.05
 """Share of train that chooses epochs and settings if a split has no validation share."""
 
-_KINDS = ("random", "leave-last-out", "time", "published")
+_KINDS = ("random", "leave-last-out", "time", "published", "all")
 _TEST = 2
 _EXPECTED = (
     "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like, "
-    "with shares above 0 that sum to 100, or published"
+    "with shares above 0 that sum to 100, published or all"
 )
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """A split, as text random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or published.
+    """A split, as text random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20, published or all.
 
     Two shares are train/test: 5 % of train is then held back as validation, to choose epochs and settings,
     and the final model is trained again on all of train. Three are train/validation/test; with a plus between the
@@ -35,11 +35,13 @@ class SplitSpec:
     'published' has the test part of the data's own files. Their validation part, or 5 % of train if they have none,
     chooses epochs and settings, and the final model is trained again on all but the test part.
 
+    'all' tests nothing: 5 % of the interactions choose epochs and settings, and the final model is trained on all.
+
     Attributes:
         kind: 'random' (within each user), 'leave-last-out' (of each user), 'time' (one point in time for all users),
             'published' (as the data come).
-        fractions: shares of train, test or of train, validation, test; they sum to 1. () for leave-last-out and
-            published.
+        fractions: shares of train, test or of train, validation, test; they sum to 1. () for the other kinds but
+            time.
         seed: seed of the random choices, from 0 up.
         again: with three shares, True to train the final model again on train and validation.
 
@@ -53,7 +55,7 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         shares = self.fractions
-        if self.kind in ("leave-last-out", "published"):
+        if self.kind in ("leave-last-out", "published", "all"):
             valid = not shares
         else:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
@@ -77,14 +79,15 @@ class SplitSpec:
     @property
     def fit_all(self) -> bool:
         """True if the final model is trained again on train and validation together."""
-        return len(self.fractions) == 2 or self.again or self.kind == "published"
+        return len(self.fractions) == 2 or self.again or self.kind in ("published", "all")
 
     def without_final(self, counts: Sequence[int]) -> SplitSpec:
         """Return the split of parts of these sizes whose final model is not trained again."""
         if not self.fit_all:
             return self
-        shares = tuple(count / sum(counts) for count in counts)
-        return SplitSpec("random" if self.kind == "published" else self.kind, shares, self.seed)
+        parts = [max(count, 1) for count in counts]  # 'all' has no test part
+        shares = tuple(part / sum(parts) for part in parts)
+        return SplitSpec("random" if self.kind in ("published", "all") else self.kind, shares, self.seed)
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
@@ -146,14 +149,14 @@ def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
     'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more.
 
     Raises DataError if the split needs timestamps or published parts that the data do not have, or leaves train or test
-    empty.
+    empty; 'all' has no test part.
     """
     spec = SplitSpec.parse(spec) if isinstance(spec, str) else spec
     parts = _ASSIGN[spec.kind](interactions, spec)
     train, validation, test = (interactions.select(parts == part) for part in range(3))
     result = Split(train, validation, test, spec)
     for name, part in (("train", result.train), ("test", result.test)):
-        if not len(part):
+        if not len(part) and not (name == "test" and spec.kind == "all"):
             raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
     return result
 
@@ -249,6 +252,13 @@ def _published(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
     return np.where(is_test, _TEST, places < held[rows]).astype(np.int8)
 
 
+def _everything(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
+    rng = np.random.default_rng(spec.seed)
+    counts = interactions.user_counts()
+    held = np.minimum(np.floor(counts * _HELD_BACK + rng.random(len(counts))), np.maximum(counts - 1, 0))
+    return _by_place(interactions, _places(interactions, rng.random(len(interactions))), np.zeros_like(held), held)
+
+
 def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
     """Return (n,) ranks, from 0, of interactions among those of their user, sorted by the last key first."""
     rows = interactions.user_rows()
@@ -273,4 +283,5 @@ _ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _PartNumbers]] = {
     "leave-last-out": _leave_last_out,
     "time": _by_time,
     "published": _published,
+    "all": _everything,
 }

@@ -5,7 +5,7 @@ from edgerec.extras import require
 require("onnx", "export")
 
 from edgerec_export.choose import ExportStep  # noqa: E402
-from edgerec_export.export import Export, export, export_request  # noqa: E402
+from edgerec_export.export import Export, check_place, export, export_request  # noqa: E402
 from edgerec_export.patch import Patch, diff  # noqa: E402
 from edgerec_export.request import ExportRequest  # noqa: E402
 from edgerec_export.source import Source, from_arrays, from_embedding, from_implicit, from_run  # noqa: E402
@@ -16,6 +16,7 @@ __all__ = [
     "ExportStep",
     "Patch",
     "Source",
+    "check_place",
     "diff",
     "export",
     "export_request",

@@ -212,7 +212,7 @@ def export_request(
     )
     request = replace(request, one_file=folder.suffix == SUFFIX and not folder.is_dir())
     if not request.one_file:
-        _check_place(folder, overwrite=overwrite)
+        check_place(folder, overwrite=overwrite)
     if id_map is not None and folder.resolve() in (id_map.resolve(), *id_map.resolve().parents):
         raise ExportError(f"the id map {id_map} would lie in the bundle; choose another --id-map")
     outputs = [one_file_output(folder) if request.one_file else Output(folder, ours=always, folder=True)]
@@ -367,7 +367,7 @@ def _choose(source: Source, request: ExportRequest, progress: OnStep) -> Chosen:
     return choose(source, request, progress)
 
 
-def _check_place(folder: Path, *, overwrite: bool) -> None:
+def check_place(folder: Path, *, overwrite: bool) -> None:
     """Raise ExportError if the folder has anything but a bundle, whole or damaged (`overwrite`: any manifest)."""
     try:
         if folder.exists() and not folder.is_dir():

@@ -47,6 +47,11 @@ WRITES = {
         {"data": "file", "item_attributes": "file"},
         {"out": "folder"},
     ),
+    "fit": Writes(
+        "fit {data} --item-attributes {item_attributes} --trials 1 --out {out}",
+        {"data": "file", "item_attributes": "file"},
+        {"out": "folder"},
+    ),
     "tune": Writes(
         "tune {data} --item-attributes {item_attributes} --budget 50% --trials 1 --out {out}",
         {"data": "file", "item_attributes": "file"},
@@ -212,11 +217,12 @@ def command_makes_no_file(writes: Writes) -> bool:
     return "suite" not in writes.words
 
 
+READ_DATA = ("fit", "train", "tune", "frontier", "stream", "reproduce")
 INSIDE = [
     pytest.param(writes, output, one, id=f"{command} --{output} in {one}")
     for command, writes in WRITES.items()
     for output in writes.outputs
-    for one in (*writes.inputs, *(["data"] if command in ("train", "tune", "frontier", "stream", "reproduce") else []))
+    for one in (*writes.inputs, *(["data"] if command in READ_DATA else []))
     if writes.inputs[one] == "folder" or one == "data"
 ]
 

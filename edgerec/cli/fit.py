@@ -1,0 +1,241 @@
+"""edgerec fit: finds the best bundle within a size, and writes it with a page of what was tried."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgerec.budget import format_bytes, parse_bytes
+from edgerec.cli.help import Choice, Command, option
+from edgerec.cli.options import (
+    FOLDER,
+    FiniteRange,
+    data_argument,
+    data_inputs,
+    data_options,
+    load,
+    overwrite_option,
+    seed_option,
+)
+from edgerec.cli.output import json_option, print_json, print_text, say
+from edgerec.cli.train import PHASES
+from edgerec.console import print_facts, progress_bar, resumable, tell, text_column
+from edgerec.extras import require
+from edgerec.outputs import Output, check_outputs, page
+from edgerec_bench.command import typed
+
+METRIC = "ndcg@20"
+
+
+@click.command(cls=Command)
+@data_argument
+@option(
+    "--max-bytes",
+    metavar="SIZE",
+    show_default="the size beyond which quality rises by less than 1 %",
+    help="Maximum size of the whole bundle, all files counted, such as 300KiB.",
+)
+@option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="Folder to write the bundle to, or one file, if the name ends in .edgerec; a bundle there is replaced.",
+)
+@option(
+    "--minutes",
+    type=FiniteRange(0, min_open=True),
+    default=10.0,
+    help="Time for everything; the first training is always finished.",
+)
+@option(
+    "--trials",
+    type=click.IntRange(1),
+    show_default="as many as fit in --minutes",
+    help="Number of trainings to try, instead of a time; the result is then reproducible.",
+)
+@option(
+    "--users/--no-users",
+    default=None,
+    show_default="the better of both",
+    help="Include a table of users, or leave it out; the bundle then computes a user's vector from the user's history.",
+)
+@option("--max-rss", metavar="SIZE", help="Maximum peak memory of a request above an empty onnxruntime session.")
+@option(
+    "--max-ms",
+    type=FiniteRange(0, min_open=True),
+    help="Maximum median latency of a request in milliseconds, measured on this machine.",
+)
+@option("--ids", type=Choice(["raw", "hash64"]), default="raw", help="Form of the ids, as in 'edgerec export'.")
+@option("--titles", is_flag=True, help="Include item titles, if the data have them.")
+@option("--metric", default=METRIC, metavar="NAME", help="Metric that decides: ndcg or recall, at 5, 10 or 20.")
+@option(
+    "--split",
+    default="random:80/20",
+    metavar="SPLIT",
+    help="Split whose test part measures the result, as in 'edgerec train'; what decides is a part of the rest.",
+)
+@option(
+    "--final",
+    is_flag=True,
+    help="Train the chosen bundle on all interactions, the test part included; its quality is then not measured.",
+)
+@seed_option
+@option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    help="Maximum number of threads; results are reproducible to the bit with one.",
+)
+@overwrite_option
+@data_options
+@json_option
+@click.pass_context
+def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Find the best bundle within a size, and write it.
+
+    \b
+    Example:
+      edgerec fit ratings.csv --max-bytes 300KiB --out app.bundle
+
+    Backbones, dimensions, methods and precisions are tried, with and without a user table: each is trained, exported
+    within the size, and measured by the answers of its bundle on validation data. The best is trained again on
+    validation data too, exported, and measured on test data once. Next to the bundle, app.report.html shows every
+    bundle that was tried, with the commands that build it. After Ctrl-C the best so far is written; after a kill, or to
+    search longer, give the same command again: finished trainings are not repeated.
+
+    \b
+    More examples:
+      edgerec fit orders.csv --out app.edgerec --no-users
+      edgerec fit gowalla --split published --max-bytes 1MiB --minutes 40 --out places.bundle
+    """
+    fitting = require("edgerec.fitting", "all")
+    report = report_of(out)
+    outputs = [*fitting.outputs(out), Output(report, ours=page)]
+    check_outputs(outputs, data_inputs(data, options), overwrite=overwrite)
+    fitting.check_out(out, overwrite=overwrite)
+    sizes = {name: parse_bytes(size) if (size := options[name]) else None for name in ("max_bytes", "max_rss")}
+    names = ("minutes", "trials", "users", "ids", "titles", "metric", "split", "final", "seed", "threads", "max_ms")
+    interactions = load(data, options)
+    with resumable(f"the same command continues ({fitting.trials_folder(out)})"), _bar(options["metric"]) as progress:
+        fitted = fitting.fit(
+            interactions,
+            out,
+            **sizes,
+            **{name: options[name] for name in names},
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if fitted.interrupted:
+        tell("interrupted; the best so far was written, and the same command continues the search")
+    commands = Commands(context, data, options)
+    require("edgerec_bench.reports.fit_page", "bench").write_page(
+        report, fitted, commands.of, typed(context, "edgerec", "fit")
+    )
+    _show(fitted, report, commands, as_json)
+
+
+def report_of(out: Path) -> Path:
+    """Return the page of a bundle: app.report.html for app.bundle."""
+    return out.with_name(f"{out.stem}.report.html")
+
+
+class Commands:
+    """The commands that build the bundles of a fit one by one."""
+
+    def __init__(self, context: click.Context, data: str, options: dict[str, Any]) -> None:
+        reading = {parameter.name or "" for parameter in context.command.params if parameter.name in _reading(options)}
+        aside = {parameter.name or "" for parameter in context.command.params} - reading
+        self._data = [data, *shlex.split(typed(context, aside=aside))]
+        self._split, self._seed, self._options = options["split"], options["seed"], options
+
+    def of(self, recipe: Any, variant: Any, limit: int) -> list[str]:
+        """Return the two commands of a bundle, 'edgerec train' and 'edgerec export'."""
+        train = ["edgerec", "train", *self._data, *recipe.train_options(limit), "--split", self._split]
+        train += ["--seed", str(self._seed), "--threads", str(self._options["threads"]), "--out", "runs/best"]
+        export = ["edgerec", "export", "runs/best", *variant.export_options(limit)]
+        export += ["--ids", self._options["ids"]] if self._options["ids"] != "raw" else []
+        export += ["--titles"] if self._options["titles"] else []
+        return [shlex.join(train), shlex.join([*export, "--out", "best.bundle"])]
+
+
+def _reading(options: dict[str, Any]) -> list[str]:
+    names = ("user_column", "item_column", "time_column", "rating_column", "where", "min_rating", "item_attributes")
+    return [name for name in (*names, "encoding", "min_user", "min_item") if options[name] is not None]
+
+
+@contextmanager
+def _bar(metric: str) -> Iterator[Callable[[Any], None]]:
+    """Show a bar with what runs, the best so far and the time left, and print a line for each finished training."""
+    counts = (text_column("{task.fields[best]}"), text_column("{task.fields[left]}"))
+    with progress_bar("starting", counts=counts, best="", left="") as update:
+
+        def show(state: Any) -> None:
+            if state.finished is not None:
+                tell(_line(state.trials, state.finished, metric))
+            doing, step = state.doing, state.step
+            if step is not None:
+                doing += f": {PHASES[step.phase][0]} {step.epoch}/{step.max_epochs}"
+            best = (
+                "" if state.score is None else f"best {state.score:.4f} in {format_bytes(state.nbytes)}: {state.best}"
+            )
+            left = "" if state.seconds_left is None else f"{state.seconds_left / 60:.1f} min left"
+            update(
+                description=f"{state.trials + 1}. {doing}",
+                best=best,
+                left=left,
+                completed=None if step is None else step.epoch,
+                total=None if step is None else step.max_epochs,
+            )
+
+        yield show
+
+
+def _line(number: int, trial: Any, metric: str) -> str:
+    """Return a finished training as a line."""
+    head = f"{number:3}. {trial.recipe.name:34} {trial.seconds:6.1f} s  "
+    if trial.failure:
+        return f"{head}failed: {trial.failure}"
+    best = max(trial.bundles, key=lambda one: float(one.metrics[metric]))
+    return f"{head}{metric} {best.metrics[metric]:.4f} in {format_bytes(best.nbytes)} ({best.variant.name})"
+
+
+def _show(fitted: Any, report: Path, commands: Commands, as_json: bool) -> None:
+    study, built = fitted.study, commands.of(fitted.recipe, fitted.variant, fitted.limit)
+    facts: dict[str, Any] = {
+        "bundle": str(fitted.out),
+        "bytes": fitted.nbytes,
+        "training": fitted.recipe.name,
+        "export": fitted.variant.name,
+        f"validation {study.metric}": round(fitted.validation, 6),
+    }
+    if fitted.test is not None:
+        names = dict.fromkeys((study.metric, METRIC, "recall@20", "coverage@20"))
+        facts |= {f"test {name}": round(fitted.test[name], 6) for name in names}
+    facts |= {"trainings tried": len(study.trials), "report": str(report)}
+    if as_json:
+        trials = [
+            {
+                "training": trial.recipe.name,
+                "seconds": trial.seconds,
+                "failure": trial.failure or None,
+                "bundles": [{"export": one.variant.name, **vars(one)} | {"variant": None} for one in trial.bundles],
+            }
+            for trial in study.trials
+        ]
+        for trial in trials:
+            for one in trial["bundles"]:
+                del one["variant"]
+        print_json({**facts, "interrupted": fitted.interrupted, "commands": built, "trials": trials})
+        return
+    facts["bytes"] = f"{fitted.nbytes:,} ({format_bytes(fitted.nbytes)})"
+    if fitted.test is None:
+        facts["test"] = "not measured: the bundle was trained on all interactions"
+    print_facts("", facts)
+    say("the same bundle by parts:")
+    for line in built:
+        print_text(f"  {line}\n")

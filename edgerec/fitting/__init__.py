@@ -1,0 +1,22 @@
+"""`edgerec.fit`: the best bundle within a size, found by training, exporting and measuring."""
+
+from edgerec.fitting.fit import METRICS, Fitted, check_out, fit, outputs, trials_folder
+from edgerec.fitting.recipes import Recipe, Variant
+from edgerec.fitting.search import FitProgress
+from edgerec.fitting.study import Exported, FitTrial, Study, frontier
+
+__all__ = [
+    "METRICS",
+    "Exported",
+    "FitProgress",
+    "FitTrial",
+    "Fitted",
+    "Recipe",
+    "Study",
+    "Variant",
+    "check_out",
+    "fit",
+    "frontier",
+    "outputs",
+    "trials_folder",
+]

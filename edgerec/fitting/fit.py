@@ -1,0 +1,287 @@
+"""The best bundle within a size, by one call: search on validation data, then train the best on all training data."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgerec.budget import format_bytes, parse_bytes
+from edgerec.data import Interactions, SplitSpec
+from edgerec.data import split as split_interactions
+from edgerec.errors import BudgetError, RequestError
+from edgerec.files import filling
+from edgerec.fitting.recipes import Recipe, Variant
+from edgerec.fitting.search import Limits, OnProgress, Search
+from edgerec.fitting.smallest import Smallest, smallest_bundle
+from edgerec.fitting.study import FILE_NAME, Choice, Study
+from edgerec.measure import KS, evaluate
+from edgerec.outputs import Output, always, check_outputs
+from edgerec.runtime import Recommender
+from edgerec.runtime.stored import SUFFIX, one_file_output
+from edgerec_export import check_place, export, from_run
+
+METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in KS)
+MOST_SIZES = 8
+"""Number of sizes of a fit without a size, each twice the one before, from the first power of two that suffices."""
+EVERYTHING = SplitSpec("all")
+"""The split of a training on all interactions."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The best bundle, and the search that found it.
+
+    Attributes:
+        out: the bundle.
+        nbytes: bytes of all its files.
+        recipe, variant: the training and the export that were chosen.
+        limit: the size that the bundle is fitted to.
+        validation: score of the chosen bundle in the search.
+        test: test metrics of the bundle's own answers; None if it was trained on the test part too.
+        interrupted: True if Ctrl-C ended the search.
+        study: every trial.
+    """
+
+    out: Path
+    nbytes: int
+    recipe: Recipe
+    variant: Variant
+    limit: int
+    validation: float
+    test: dict[str, float] | None
+    interrupted: bool
+    study: Study
+
+
+def fit(
+    interactions: Interactions,
+    out: str | Path,
+    *,
+    max_bytes: int | str | None = None,
+    max_rss: int | str | None = None,
+    max_ms: float | None = None,
+    minutes: float = 10.0,
+    trials: int | None = None,
+    users: bool | None = None,
+    ids: str = "raw",
+    titles: bool = False,
+    metric: str = "ndcg@20",
+    split: SplitSpec | str = "random:80/20",
+    final: bool = False,
+    seed: int = 0,
+    threads: int | None = 1,
+    overwrite: bool = False,
+    progress: OnProgress | None = None,
+) -> Fitted:
+    """Find the best bundle within a size, and write it.
+
+    Recipes (backbone, dimensions, method) are trained on a part of the training data, exported in several ways, and
+    compared by the answers of the bundles on the rest, the validation data. The best is trained again on all training
+    data, fitted to the size, written to `out`, and measured on the test part once. After an interruption the same call
+    continues; its trials are in the folder `out` with the suffix '.fit'. Ctrl-C ends the search, and the best so far is
+    written.
+
+    Example:
+        >>> best = edgerec.fit(edgerec.load_data("ml-100k"), "app.bundle", max_bytes="64KiB", minutes=2)
+        >>> print(best.recipe.name, best.nbytes, best.test["ndcg@20"])
+
+    Args:
+        interactions: users, items and their interactions.
+        out: folder of the bundle, or one file, if the name ends in .edgerec.
+        max_bytes: size limit of the whole bundle, such as 65536 or '64KiB'; None to choose a size as well: the
+            smallest whose score is within 1 % of the best.
+        max_rss: maximum peak memory of a request in bytes, as `edgerec_export.export` measures it.
+        max_ms: maximum median latency of a request in milliseconds, measured on this machine.
+        minutes: time for everything; the first recipe is always finished.
+        trials: number of recipes to try, instead of a time; with one thread the result is then reproducible.
+        users: True for bundles with a user table, False for bundles without; None to take the better.
+        ids: 'raw' or 'hash64', as `edgerec_export.export` takes them.
+        titles: include item titles.
+        metric: metric of `METRICS` that decides.
+        split: the split whose test part measures the result; the rest is split again by the same rule for validation
+            (by random:80/20 for a published split).
+        final: train the chosen recipe on all interactions, the test part included; the result is not measured.
+        seed, threads: as in `edgerec.train`.
+        overwrite: start again if the folder of trials belongs to a fit with other options.
+        progress: called at each step.
+
+    Raises:
+        BudgetError: no bundle of these data is within `max_bytes`; raised before any training, with a size that is
+            sufficient.
+        DataError: the split leaves nothing.
+        RequestError: an unknown metric, or limits that exclude every bundle.
+        RunError: the folder of trials belongs to a fit with other options.
+        OutputError, ExportError: `out` is something other than a bundle.
+        InUseError: another process fits into `out`.
+        StorageError: the file system refuses.
+    """
+    place = Path(out)
+    limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles)
+    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
+    _check(metric, ids, minutes, trials)
+    check_out(place, overwrite=overwrite)
+    folder = trials_folder(place)
+    command = {
+        "data": interactions.name,
+        "data_fingerprint": interactions.fingerprint(),
+        **vars(limits),
+        "split": spec.to_dict(),
+    }
+    parts = split_interactions(interactions, spec)
+    smallest = _smallest(interactions, place, spec, limits)
+    if limits.max_bytes is not None and limits.max_bytes < smallest.least:
+        raise _too_small(interactions, place, limits, smallest.sufficient)
+    with filling(folder):
+        if overwrite:
+            _clear(folder)
+        study = Study.opened(folder, command, metric)
+        study.save(folder)  # from now on the folder is known to be a fit's
+        search = Search(
+            parts.train_all,
+            folder,
+            SplitSpec("random", (0.8, 0.2), spec.seed) if spec.kind == "published" else spec,
+            limits,
+            study,
+            threads=threads,
+            minutes=minutes if trials is None else None,
+            one_file=place.suffix == SUFFIX,
+            progress=progress,
+        )
+        interrupted = search.run(_sizes(limits.max_bytes, smallest), trials=trials)
+        while (best := search.best()) is not None:
+            if search.study.final is not None and search.study.final["everything"] == final and place.exists():
+                break
+            if not interrupted:
+                search.other_sizes()
+            try:
+                _finish(search, best, interactions, EVERYTHING if final else spec, place, overwrite=overwrite)
+            except BudgetError as refusal:  # the final tables may take more bytes than those of the search
+                search.study.reject(best.trial, str(refusal))
+        if best is None:
+            if limits.max_bytes is not None and limits.max_bytes < smallest.sufficient:
+                raise _too_small(interactions, place, limits, smallest.sufficient)
+            reasons = "; ".join(search.study.failures) or "each request takes longer than --max-ms"
+            raise RequestError(f"no recipe gave a bundle within the limits ({reasons}); give larger ones")
+        return _fitted(search.study, best, place, interrupted)
+
+
+def outputs(out: Path) -> list[Output]:
+    """Return what a fit writes: the bundle, and the folder of its trials."""
+    bundle = one_file_output(out) if out.suffix == SUFFIX else Output(out, ours=always, folder=True)
+    return [bundle, Output(trials_folder(out), ours=_is_study, folder=True)]
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Check that a fit replaces nothing but a bundle. Raises OutputError, ExportError."""
+    check_outputs(outputs(out), overwrite=overwrite)
+    if out.suffix != SUFFIX or out.is_dir():
+        check_place(out, overwrite=overwrite)
+
+
+def trials_folder(out: Path) -> Path:
+    """Return the folder of the trials: app.fit for app.bundle."""
+    return out.with_name(f"{out.name if out.suffix == '.fit' else out.stem}.fit")
+
+
+def _is_study(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / FILE_NAME).exists() or not any(folder.iterdir()))
+
+
+def _bytes(size: int | str | None) -> int | None:
+    return parse_bytes(size) if isinstance(size, str) else size
+
+
+def _check(metric: str, ids: str, minutes: float, trials: int | None) -> None:
+    if metric not in METRICS:
+        raise RequestError(f"there is no metric {metric!r} to choose by; there are: {', '.join(METRICS)}")
+    if ids not in ("raw", "hash64"):
+        raise RequestError(f"a fit measures bundles by their ids, raw or hash64, got {ids!r}")
+    if not minutes > 0 or (trials is not None and trials < 1):
+        raise RequestError("minutes must be above 0, and trials at least 1")
+
+
+def _smallest(interactions: Interactions, out: Path, spec: SplitSpec, limits: Limits) -> Smallest:
+    found = [
+        smallest_bundle(interactions, out, spec, users=users, ids=limits.ids, titles=limits.titles)
+        for users in limits.sides
+    ]
+    return Smallest(min(one.least for one in found), min(one.sufficient for one in found))
+
+
+def _sizes(limit: int | None, smallest: Smallest) -> list[int]:
+    """Return the sizes to export at."""
+    if limit is not None:
+        return [limit]
+    first = 1 << (smallest.sufficient - 1).bit_length()
+    return [first << number for number in range(MOST_SIZES)]
+
+
+def _too_small(interactions: Interactions, out: Path, limits: Limits, size: int) -> BudgetError:
+    """Return the refusal of a size, with one that suffices."""
+    cures = [f"--max-bytes {size}"]
+    cures += [] if out.suffix == SUFFIX else ["--out NAME.edgerec, which takes less"]
+    cures += ["--no-users"] if limits.users else []
+    cures += ["no --titles"] if limits.titles else []
+    return BudgetError(
+        f"a bundle of {interactions.n_items:,} items does not fit {limits.max_bytes} bytes, and certainly fits {size} "
+        f"({format_bytes(size)}); give {', or '.join(cures)}",
+        size,
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Remove the trials of an earlier fit."""
+    for name in ("best", "trial", "final", "bundle"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (FILE_NAME, f"bundle{SUFFIX}"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _finish(
+    search: Search, best: Choice, interactions: Interactions, spec: SplitSpec, out: Path, *, overwrite: bool
+) -> None:
+    """Train the best recipe on all training data, export it, and measure it on the test part."""
+    study, limits = search.study, search.limits
+    recipe, variant = study.trials[best.trial].recipe, best.bundle.variant
+    search.show(f"training {recipe.name} on all training data")
+    run = search.train(recipe, interactions, spec, search.folder / "final")
+    search.show("exporting")
+    done = export(
+        from_run(run),
+        out,
+        precision=variant.precision,
+        max_bytes=best.limit,
+        fit=True,
+        max_rss=limits.max_rss,
+        users=variant.users,
+        ids=limits.ids,
+        titles=limits.titles,
+        overwrite=overwrite,
+    )
+    test = None
+    if spec.kind != EVERYTHING.kind:
+        search.show("measuring on test data")
+        with Recommender.load(out) as model:
+            test = evaluate(model, interactions)
+    study.final = {
+        "trial": best.trial,
+        "limit": best.limit,
+        "nbytes": done.nbytes,
+        "validation": study.score(best.bundle),
+        "test": test,
+        "everything": test is None,
+    }
+    study.save(search.folder)
+    for name in ("final", "trial", "bundle"):
+        shutil.rmtree(search.folder / name, ignore_errors=True)
+    (search.folder / f"bundle{SUFFIX}").unlink(missing_ok=True)
+
+
+def _fitted(study: Study, best: Choice, out: Path, interrupted: bool) -> Fitted:
+    final: dict[str, Any] = study.final or {}
+    recipe, variant = study.trials[best.trial].recipe, best.bundle.variant
+    return Fitted(
+        out, final["nbytes"], recipe, variant, best.limit, final["validation"], final["test"], interrupted, study
+    )

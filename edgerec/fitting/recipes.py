@@ -1,0 +1,186 @@
+"""Recipes of trainings that `fit` tries, in an order that depends on the data, the size and the results so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgerec.errors import UnsupportedError
+from edgerec.methods import method as find_method
+
+CLOSED = ("svd", "ials")
+"""Backbones with a solution in closed form, which take seconds and are tried first."""
+WITHOUT_USERS = ("svd",)
+"""Backbones that have no user table."""
+GRADIENT = {"mf": 6, "lightgcn": 16}
+"""Backbones that are trained by gradient, with the epochs of their first, short training."""
+PROMISING = 0.9
+"""A short training is followed by a whole one if its score is at least this share of the best."""
+LEAST_DIMENSIONS, MOST_DIMENSIONS = 8, 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training that `fit` tries; its tables are exported in several ways.
+
+    Attributes:
+        backbone, method, dimensions, precision: those of `edgerec.train`.
+        within: True if tables are trained within the size of the bundle; False for full tables, which are fitted at
+            export.
+        max_epochs: maximum of a short training; None for a whole one.
+    """
+
+    backbone: str
+    dimensions: int
+    method: str = "dense"
+    within: bool = False
+    precision: str = "fp32"
+    max_epochs: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name for people: 'svd 64' or 'ials 64 popularity int8'."""
+        words = [self.backbone, str(self.dimensions)]
+        words += [self.method, self.precision] if self.within else []
+        return " ".join([*words, f"{self.max_epochs} epochs"] if self.max_epochs else words)
+
+    def train_kwargs(self, max_bytes: int | None) -> dict[str, Any]:
+        """Return keyword arguments of `edgerec.train`, for bundles of `max_bytes`."""
+        return {
+            "backbone": self.backbone,
+            "method": self.method,
+            "budget": f"{max_bytes}B" if self.within else None,
+            "dimensions": self.dimensions,
+            "precision": self.precision,
+            "max_epochs": self.max_epochs,
+        }
+
+    def train_options(self, max_bytes: int | None) -> list[str]:
+        """Return the options of 'edgerec train' that repeat the training."""
+        words = ["--backbone", self.backbone, "--method", self.method, "--dimensions", str(self.dimensions)]
+        if self.within:
+            words += ["--budget", f"{max_bytes}B", "--precision", self.precision]
+        if self.max_epochs:
+            words += ["--epochs", str(self.max_epochs)]
+        return words
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to export a training.
+
+    Attributes:
+        users: True to include the user table; False to compute users from histories.
+        precision: 'auto' for mixed precisions and row sizes that are fitted to the size.
+    """
+
+    users: bool
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """The name for people: 'auto, no users'."""
+        return f"{self.precision}, {'users' if self.users else 'no users'}"
+
+    def export_options(self, max_bytes: int) -> list[str]:
+        """Return the options of 'edgerec export' that repeat the export."""
+        words = ["--precision", self.precision, "--fit", "--max-bytes", str(max_bytes)]
+        return words if self.users else [*words, "--no-users"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A recipe with the best score of its bundles, None if it failed."""
+
+    recipe: Recipe
+    score: float | None
+
+
+def usual_dimensions(n_items: int, max_bytes: int | None) -> int:
+    """Return the power of two from 16 to 256 that is nearest to rows of 4 bits that fill the size, or 64 without one.
+
+    Fitted rows have 2 to 8 bits a value, and the less frequent ones are shorter, so that it is no more than a start.
+    """
+    if max_bytes is None:
+        return 64
+    values = max(2.0 * max_bytes / max(n_items, 1), 1.0)
+    return int(2 ** min(max(round(math.log2(values)), 4), 8))
+
+
+def next_recipe(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None) -> Recipe | None:
+    """Return the recipe to try next, or None if nothing is left; equal results lead to equal recipes.
+
+    Args:
+        users: True for bundles with a user table, False for bundles without, None for either.
+    """
+    known = {one.recipe for one in tried}
+    return next((one for one in _recipes(tried, n_items, max_bytes, users) if one not in known), None)
+
+
+def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None) -> Iterator[Recipe]:
+    """Yield recipes in order of preference, those that were tried among them."""
+    first = usual_dimensions(n_items, max_bytes)
+    closed = [backbone for backbone in CLOSED if not users or backbone not in WITHOUT_USERS]
+    yield from (Recipe(backbone, first) for backbone in closed)
+    for backbone in closed:
+        yield from _other_dimensions(tried, Recipe(backbone, first))
+    dimensions = _best_dimensions(tried, first)
+    for backbone, epochs in GRADIENT.items():
+        short = Recipe(backbone, min(dimensions, 64), max_epochs=epochs)
+        yield short
+        if _is_promising(tried, short):
+            whole = replace(short, max_epochs=None)
+            yield whole
+            yield from _other_dimensions(tried, whole)
+    if max_bytes is not None:
+        yield from _within(tried, users)
+
+
+def _other_dimensions(tried: Sequence[Tried], first: Recipe) -> Iterator[Recipe]:
+    """Yield twice and half the dimensions, as long as the score rises."""
+    for factor in (2.0, 0.5):
+        scores = {one.recipe: one.score for one in tried}
+        at = first
+        while True:
+            following = replace(at, dimensions=int(at.dimensions * factor))
+            if not LEAST_DIMENSIONS <= following.dimensions <= MOST_DIMENSIONS:
+                break
+            yield following
+            if (scores.get(following) or 0.0) <= (scores.get(at) or 0.0):
+                break
+            at = following
+
+
+def _within(tried: Sequence[Tried], users: bool | None) -> Iterator[Recipe]:
+    """Yield trainings within the size: rules, then the sparse and searched tables of the papers."""
+    ranked = sorted((one for one in tried if one.score is not None), key=lambda one: -(one.score or 0.0))
+    backbones = list(dict.fromkeys(one.recipe.backbone for one in ranked if not one.recipe.max_epochs))
+    for method in ("popularity", "uniform", "magnitude"):
+        for backbone in backbones[:2]:
+            if users is not False or backbone in WITHOUT_USERS:
+                yield Recipe(backbone, 64, method, within=True, precision="int8")
+    for method in ("sparserec", "bet", "ciess"):
+        for backbone in backbones:
+            if users is not False and _supports(method, backbone):
+                yield Recipe(backbone, 64, method, within=True, precision="int8")
+                break
+
+
+def _supports(method: str, backbone: str) -> bool:
+    try:
+        find_method(method, backbone)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _best_dimensions(tried: Sequence[Tried], usual: int) -> int:
+    scored = [one for one in tried if one.score is not None and one.recipe.backbone in CLOSED]
+    return max(scored, key=lambda one: one.score or 0.0).recipe.dimensions if scored else usual
+
+
+def _is_promising(tried: Sequence[Tried], short: Recipe) -> bool:
+    scores = {one.recipe: one.score or 0.0 for one in tried}
+    return short in scores and scores[short] >= PROMISING * max(scores.values())

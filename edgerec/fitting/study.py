@@ -1,0 +1,195 @@
+"""The record of `fit`: every training that was tried, and the bundles that were exported from it, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from edgerec.errors import RunError
+from edgerec.files import read_if_there, write_json
+from edgerec.fitting.recipes import Recipe, Tried, Variant
+from edgerec.json_records import parse_json, record
+
+FORMAT, VERSION = "edgerec.fit", 1
+FILE_NAME = "fit.json"
+SAME = 0.01
+"""Without a size, the bundle to ship is the smallest whose score is at most this share below the best."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle of a trial, measured on validation data.
+
+    Attributes:
+        max_bytes: size that it was fitted to; None for a plain precision that was not limited.
+        nbytes: bytes of all files.
+        metrics: validation metrics of its answers, by name.
+        ms: median latency of a request in milliseconds, on the machine that searches.
+    """
+
+    variant: Variant
+    max_bytes: int | None
+    nbytes: int
+    metrics: dict[str, float]
+    ms: float
+
+
+@dataclass(frozen=True)
+class FitTrial:
+    """A training that was tried.
+
+    Attributes:
+        bundles: its bundles; empty if it failed.
+        seconds: time of the training, the exports and the measurements.
+        failure: the reason of a failure; '' for success.
+    """
+
+    recipe: Recipe
+    bundles: list[Exported]
+    seconds: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A bundle of a trial, as a choice.
+
+    Attributes:
+        trial: the number of the trial, from 0.
+        limit: the size that its final bundle is fitted to.
+    """
+
+    trial: int
+    bundle: Exported
+    limit: int
+
+
+class _Final(TypedDict):
+    trial: int
+    limit: int
+    nbytes: int
+    validation: float
+    test: dict[str, float] | None
+    everything: bool
+
+
+@dataclass
+class Study:
+    """All trials of one `fit`, in order.
+
+    Attributes:
+        command: everything that decides the trials, as JSON.
+        metric: the metric that decides, such as 'ndcg@20'.
+        trials: in the order in which they ended.
+        sizes: bundles of the chosen training at other sizes, for the page.
+        final: the exported bundle: its trial, limit, bytes and metrics; None before the end.
+    """
+
+    command: dict[str, Any]
+    metric: str
+    trials: list[FitTrial] = field(default_factory=list)
+    sizes: list[Exported] = field(default_factory=list)
+    final: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time that the trials took."""
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def failures(self) -> list[str]:
+        """The name and the reason of each trial that failed."""
+        return [f"{trial.recipe.name}: {trial.failure}" for trial in self.trials if trial.failure]
+
+    def score(self, bundle: Exported) -> float:
+        """Return the metric of a bundle that decides."""
+        return bundle.metrics[self.metric]
+
+    def tried(self, *, max_bytes: int | None, max_ms: float | None) -> list[Tried]:
+        """Return each recipe with the best score of its bundles within the limits."""
+        found = []
+        for trial in self.trials:
+            scores = [self.score(one) for one in trial.bundles if _is_within(one, max_bytes, max_ms)]
+            found.append(Tried(trial.recipe, max(scores, default=None)))
+        return found
+
+    def best(self, *, max_bytes: int | None, max_ms: float | None) -> Choice | None:
+        """Return the best bundle within the limits, the first of equals; None if there is none.
+
+        Without a size it is the knee: the smallest bundle whose score is within `SAME` of the best of any size.
+        """
+        found = list(self._within(max_bytes, max_ms))
+        if not found:
+            return None
+        if max_bytes is not None:
+            trial, bundle = max(found, key=lambda pair: self.score(pair[1]))
+            return Choice(trial, bundle, max_bytes)
+        least = (1 - SAME) * max(self.score(bundle) for _, bundle in found)
+        near = [pair for pair in found if self.score(pair[1]) >= least]
+        trial, bundle = min(near, key=lambda pair: (pair[1].nbytes, -self.score(pair[1])))
+        return Choice(trial, bundle, bundle.max_bytes or bundle.nbytes)
+
+    def _within(self, max_bytes: int | None, max_ms: float | None) -> Iterator[tuple[int, Exported]]:
+        for number, trial in enumerate(self.trials):
+            for bundle in trial.bundles:
+                if _is_within(bundle, max_bytes, max_ms) and not trial.recipe.max_epochs:
+                    yield number, bundle
+
+    def reject(self, trial: int, failure: str) -> None:
+        """Record that the bundles of a trial cannot be chosen."""
+        self.trials[trial] = replace(self.trials[trial], bundles=[], failure=failure)
+        self.sizes = []
+
+    def save(self, folder: Path) -> None:
+        """Write the study into its folder. Raises StorageError."""
+        fields = {"format": FORMAT, "version": VERSION, "command": self.command, "metric": self.metric}
+        trials = [asdict(trial) for trial in self.trials]
+        sizes = [asdict(one) for one in self.sizes]
+        write_json(folder / FILE_NAME, {**fields, "trials": trials, "sizes": sizes, "final": self.final})
+
+    @classmethod
+    def opened(cls, folder: Path, command: dict[str, Any], metric: str) -> Study:
+        """Return the study in a folder, or a new one. Raises RunError if it is another's or damaged; StorageError."""
+        path = folder / FILE_NAME
+        if (content := read_if_there(path)) is None:
+            return cls(command, metric)
+        try:
+            file = record(_File, parse_json(content))
+            if file["format"] != FORMAT or file["version"] > VERSION:
+                raise RunError(f"{path} is not the record of a fit, or of a newer EdgeRec; choose another --out")
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); delete {folder} to start again") from error
+        if file["command"] != command or file["metric"] != metric:
+            changed = sorted(name for name in command if file["command"].get(name) != command[name])
+            raise RunError(
+                f"{folder} belongs to a fit with other options ({', '.join(changed) or 'metric'}); give the same "
+                "options to continue it, choose another --out, or --overwrite"
+            )
+        final = file["final"]
+        return cls(command, metric, file["trials"], file["sizes"], None if final is None else dict(final))
+
+
+class _File(TypedDict):
+    format: str
+    version: int
+    command: dict[str, Any]
+    metric: str
+    trials: list[FitTrial]
+    sizes: list[Exported]
+    final: _Final | None
+
+
+def _is_within(bundle: Exported, max_bytes: int | None, max_ms: float | None) -> bool:
+    small = max_bytes is None or bundle.nbytes <= max_bytes
+    return small and (max_ms is None or bundle.ms <= max_ms)
+
+
+def frontier(bundles: Sequence[Exported], metric: str) -> list[Exported]:
+    """Return the bundles that no other equals or beats in bytes and quality, smallest first."""
+    best: list[Exported] = []
+    for one in sorted(bundles, key=lambda one: (one.nbytes, -one.metrics[metric])):
+        if not best or one.metrics[metric] > best[-1].metrics[metric]:
+            best.append(one)
+    return best

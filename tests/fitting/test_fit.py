@@ -1,0 +1,316 @@
+"""`edgerec fit`: the order of trials, that validation alone decides, and that nothing finished is repeated."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import edgerec
+from edgerec.api import train
+from edgerec.cli.app import group
+from edgerec.data import Interactions, split, synthetic
+from edgerec.errors import BudgetError, DataError, OutputError, RequestError, RunError
+from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Recipe, Study, Variant, fit, frontier
+from edgerec.fitting.recipes import Tried, next_recipe, usual_dimensions
+from edgerec.measure import evaluate
+from edgerec.runtime import Recommender
+from edgerec_export import export, from_run
+from tests.conftest import CommandLine, interrupted
+
+DATA = "synthetic:120x80x2400"
+SIZE = 12_000
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    return edgerec.load_data(DATA)
+
+
+@pytest.fixture(scope="module")
+def done(data: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Three recipes: both closed forms, and one of other dimensions."""
+    return fit(data, tmp_path_factory.mktemp("fit") / "app.bundle", max_bytes=SIZE, trials=3)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_bundle_is_within_the_size_and_its_answers_are_measured(done: Fitted, data: Interactions) -> None:
+    assert done.nbytes == sum(map(len, files(done.out).values())) <= SIZE
+    assert done.test == evaluate(Recommender.load(done.out), data)
+    best = max(study_bundles(done.study), key=lambda one: one.metrics["ndcg@20"])
+    assert done.validation == best.metrics["ndcg@20"]
+    assert not done.interrupted
+
+
+def study_bundles(study: Study) -> list[Exported]:
+    return [one for trial in study.trials for one in trial.bundles if not trial.recipe.max_epochs]
+
+
+def test_the_commands_of_the_choice_build_the_same_bundle(done: Fitted, data: Interactions, tmp_path: Path) -> None:
+    run = train(data, **done.recipe.train_kwargs(done.limit), split="random:80/20", threads=1)
+    how: dict[str, Any] = {"precision": done.variant.precision, "users": done.variant.users}
+    export(from_run(run), tmp_path / "b", max_bytes=done.limit, fit=True, **how)
+    assert files(tmp_path / "b") == files(done.out)
+
+
+def test_validation_is_a_part_of_the_training_data_alone(done: Fitted, data: Interactions, tmp_path: Path) -> None:
+    """With other test interactions of the same users, the trials are the same."""
+    parts = split(data, "random:80/20")
+    inner = split(parts.train_all, "random:80/20")
+    run = train(parts.train_all, **done.recipe.train_kwargs(SIZE), split="random:80/20", threads=1)
+    how: dict[str, Any] = {"precision": done.variant.precision, "users": done.variant.users}
+    export(from_run(run), tmp_path / "b", max_bytes=SIZE, fit=True, **how)
+    assert evaluate(Recommender.load(tmp_path / "b"), parts.train_all)["ndcg@20"] == pytest.approx(done.validation)
+    assert len(inner.test) < len(parts.train_all) / 4
+
+
+@pytest.fixture(scope="module")
+def short(data: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """One recipe."""
+    return fit(data, tmp_path_factory.mktemp("short") / "app.bundle", max_bytes=SIZE, trials=1)
+
+
+@pytest.mark.parametrize("step", [2, 6, 12])
+def test_a_killed_fit_continues_to_the_same_bundle(
+    step: int, short: Fitted, data: Interactions, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def kill(state: FitProgress) -> None:
+        seen.append(state.doing)
+        if len(seen) == step:
+            raise KilledError
+
+    out = tmp_path / "app.bundle"
+    with pytest.raises(KilledError):
+        fit(data, out, max_bytes=SIZE, trials=1, progress=kill)
+    again = fit(data, out, max_bytes=SIZE, trials=1)
+    assert files(out) == files(short.out)
+    assert again.test == short.test
+    assert len(again.study.trials) == 1
+    assert not any((tmp_path / "app.fit" / name).exists() for name in ("trial", "final", "bundle"))
+
+
+def test_a_finished_fit_is_returned_and_more_trials_continue_it(
+    done: Fitted, data: Interactions, tmp_path: Path
+) -> None:
+    out = tmp_path / "app.bundle"
+    for path in (done.out, done.out.with_name("app.fit")):
+        shutil.copytree(path, tmp_path / path.name)
+    finished: list[FitTrial] = []
+
+    def collect(state: FitProgress) -> None:
+        finished.extend(filter(None, [state.finished]))
+
+    again = fit(data, out, max_bytes=SIZE, trials=3, progress=collect)
+    assert (again.test, finished) == (done.test, [])
+    longer = fit(data, out, max_bytes=SIZE, trials=4, progress=collect)
+    assert len(finished) == 1
+    assert longer.study.trials[:3] == done.study.trials
+    assert longer.validation >= done.validation
+
+
+def test_ctrl_c_writes_the_best_so_far(data: Interactions, tmp_path: Path) -> None:
+    def stop(state: FitProgress) -> None:
+        if state.trials == 1 and state.finished is None and state.step is not None and state.doing.startswith("ials"):
+            raise KeyboardInterrupt
+
+    fitted = fit(data, tmp_path / "app.bundle", max_bytes=SIZE, trials=9, progress=stop)
+    assert fitted.interrupted
+    assert [trial.recipe.backbone for trial in fitted.study.trials] == ["svd"]
+    assert fitted.nbytes <= SIZE
+    assert Recommender.load(fitted.out).n_items == 80
+
+
+def test_ctrl_c_before_the_first_bundle_ends_without_one(data: Interactions, tmp_path: Path) -> None:
+    def stop(state: FitProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path / "app.bundle", max_bytes=SIZE, trials=9, progress=stop)
+    assert not (tmp_path / "app.bundle").exists()
+
+
+@pytest.mark.parametrize(("users", "name"), [(None, "app.bundle"), (True, "app.edgerec"), (False, "app.bundle")])
+def test_a_size_that_is_too_small_is_refused_before_training_with_one_that_suffices(
+    users: bool | None, name: str, data: Interactions, tmp_path: Path
+) -> None:
+    def never(state: FitProgress) -> None:
+        raise AssertionError(state.doing)
+
+    with pytest.raises(BudgetError, match=r"does not fit 1024 bytes, and certainly fits \d+") as refusal:
+        fit(data, tmp_path / name, max_bytes="1KiB", users=users, progress=never)
+    assert list(tmp_path.iterdir()) == []
+    assert refusal.value.smallest is not None
+    fitted = fit(data, tmp_path / name, max_bytes=refusal.value.smallest, users=users, trials=2)
+    assert fitted.nbytes <= refusal.value.smallest
+    if users is not None:
+        assert bool(Recommender.load(fitted.out).n_users) == users
+
+
+def test_without_a_size_the_knee_is_chosen(data: Interactions, tmp_path: Path) -> None:
+    fitted = fit(data, tmp_path / "app.bundle", trials=2)
+    best = max(one.metrics["ndcg@20"] for one in study_bundles(fitted.study))
+    good = [one for one in study_bundles(fitted.study) if one.metrics["ndcg@20"] >= 0.99 * best]
+    assert fitted.validation >= 0.99 * best
+    assert fitted.limit in {one.max_bytes or one.nbytes for one in good if one.nbytes == min(o.nbytes for o in good)}
+    assert fitted.nbytes <= fitted.limit
+    assert len({one.max_bytes for one in study_bundles(fitted.study)}) > 3
+
+
+def test_final_trains_on_everything_and_is_not_measured(data: Interactions, tmp_path: Path) -> None:
+    fitted = fit(data, tmp_path / "app.bundle", max_bytes=SIZE, trials=1, final=True)
+    assert fitted.test is None
+    assert Recommender.load(fitted.out).manifest.about["split"]["kind"] == "all"
+    with pytest.raises(DataError, match="none can test it"):
+        evaluate(Recommender.load(fitted.out), data)
+
+
+def test_a_run_on_everything_has_no_test_metrics(data: Interactions) -> None:
+    run = train(data, backbone="ials", dimensions=8, split="all", threads=1)
+    assert set(run.metrics) == {"validation"}
+    assert run.item_counts is not None
+    assert run.item_counts.sum() == len(data)
+
+
+def test_published_data_are_validated_by_a_random_part(tmp_path: Path) -> None:
+    whole = synthetic(n_users=60, n_items=50, n=1200, seed=3)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    parts = split(whole, "random:80/20")
+    for name, part in (("train", parts.train_all), ("test", parts.test)):
+        lines = [" ".join(map(str, [user, *part.items_of(user)])) for user in range(part.n_users)]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    fitted = fit(edgerec.load_data(str(folder)), tmp_path / "app.bundle", max_bytes=SIZE, trials=1, split="published")
+    assert fitted.test is not None
+
+
+def test_other_options_are_refused_and_overwrite_starts_again(done: Fitted, data: Interactions, tmp_path: Path) -> None:
+    out = tmp_path / "app.bundle"
+    shutil.copytree(done.out.with_name("app.fit"), tmp_path / "app.fit")
+    with pytest.raises(RunError, match=r"other options \(users\).*--overwrite"):
+        fit(data, out, max_bytes=SIZE, trials=1, users=False)
+    assert len(fit(data, out, max_bytes=SIZE, trials=1, users=False, overwrite=True).study.trials) == 1
+    (tmp_path / "app.fit" / "fit.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        fit(data, out, max_bytes=SIZE, trials=1, users=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "auc"}, "no metric 'auc'"),
+        ({"ids": "none"}, "raw or hash64"),
+        ({"minutes": 0.0}, "above 0"),
+        ({"max_ms": 1e-6, "trials": 1}, "longer than --max-ms"),
+    ],
+)
+def test_unusable_options_are_refused(
+    options: dict[str, Any], message: str, data: Interactions, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        fit(data, tmp_path / "app.bundle", max_bytes=SIZE, **options)
+
+
+def test_a_strangers_folder_is_not_used(data: Interactions, tmp_path: Path) -> None:
+    (tmp_path / "app.fit").mkdir()
+    (tmp_path / "app.fit" / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match=r"app\.fit"):
+        fit(data, tmp_path / "app.bundle", max_bytes=SIZE, trials=1)
+    assert (tmp_path / "app.fit" / "letter.txt").read_text() == "dear"
+
+
+def tried(*scores: tuple[Recipe, float | None]) -> list[Tried]:
+    return [Tried(recipe, score) for recipe, score in scores]
+
+
+def test_closed_forms_come_first_and_dimensions_follow_the_score() -> None:
+    first = Recipe("svd", 32)
+    assert usual_dimensions(4000, 65536) == 32
+    assert next_recipe([], 4000, 65536, None) == first
+    assert next_recipe([], 4000, 65536, True) == Recipe("ials", 32)  # svd has no users
+    found = tried((first, 0.2), (Recipe("ials", 32), 0.1))
+    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 64)
+    found += tried((Recipe("svd", 64), 0.3))
+    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 128)
+    found += tried((Recipe("svd", 128), 0.25))
+    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 16)
+
+
+def test_a_short_training_that_disappoints_is_not_followed_by_a_whole_one() -> None:
+    found: list[Tried] = []
+    while (recipe := next_recipe(found, 4000, 65536, None)) is not None:
+        found += tried((recipe, {"svd": 0.3, "ials": 0.3, "mf": 0.28, "lightgcn": 0.1}[recipe.backbone]))
+    names = [one.recipe.name for one in found]
+    assert "mf 32" in names
+    assert "lightgcn 32" not in names
+    assert any("bet" in name for name in names)
+    assert len(names) == len(set(names))
+
+
+def test_without_users_only_tables_of_items_are_trained_within_the_size() -> None:
+    found: list[Tried] = []
+    while (recipe := next_recipe(found, 4000, 65536, False)) is not None:
+        found += tried((recipe, 0.3))
+    assert {one.recipe.backbone for one in found if one.recipe.within} == {"svd"}
+
+
+def test_the_front_is_of_bytes_and_quality() -> None:
+    def bundle(nbytes: int, score: float) -> Exported:
+        return Exported(Variant(False, "auto"), None, nbytes, {"ndcg@20": score}, 1.0)
+
+    small, beaten, large = bundle(10, 0.2), bundle(20, 0.1), bundle(30, 0.4)
+    assert frontier([large, beaten, small], "ndcg@20") == [small, large]
+
+
+def test_the_command_writes_a_page_with_commands(command_line: CommandLine, tmp_path: Path) -> None:
+    words = ["fit", DATA, "--max-bytes", "12KB", "--trials", "2", "--min-user", "2"]
+    done = command_line(*words, "--out", tmp_path / "app.bundle", "--json")
+    found = json.loads(done.stdout)
+    assert found["bytes"] <= 12_000
+    assert len(found["trials"]) == 2
+    assert found["trials"][0]["bundles"][0]["nbytes"] <= 12_000
+    page = (tmp_path / "app.report.html").read_text()
+    assert "reaches ndcg@20" in page
+    assert "<svg" in page
+    for line in found["commands"]:
+        words = shlex.split(line)
+        assert "--min-user" in words or words[1] == "export"
+        command = group.get_command(None, words[1])  # type: ignore[arg-type]
+        assert command is not None
+        command.make_context(words[1], words[2:])
+    text = command_line(*words_of_fit(tmp_path))
+    assert "the same bundle by parts" in text.stdout
+
+
+def words_of_fit(folder: Path) -> list[str]:
+    """The same command again, which has nothing left to do."""
+    return ["fit", DATA, "--max-bytes", "12KB", "--trials", "2", "--min-user", "2", "--out", str(folder / "app.bundle")]
+
+
+def test_ctrl_c_at_the_command_line_writes_the_bundle(tmp_path: Path) -> None:
+    out = tmp_path / "app.bundle"
+    record = tmp_path / "app.fit" / "fit.json"
+
+    def has_a_bundle() -> bool:
+        return record.exists() and "nbytes" in record.read_text()
+
+    stopped = interrupted(["fit", DATA, "--max-bytes", "12KB", "--minutes", "5", "--out", out], has_a_bundle)
+    assert "the best so far was written" in stopped.stderr, stopped.stderr
+    assert (out / "manifest.json").exists()
+
+
+def test_help_names_the_command_first() -> None:
+    assert "fit" in CliRunner().invoke(group, ["--help"]).output.partition("train")[0]
