@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from edgerec.budget import format_bytes, parse_bytes
+from edgerec.cli.diff import show_patch
 from edgerec.cli.help import Choice, Command, option
 from edgerec.cli.options import (
+    FILE,
     FOLDER,
     FiniteRange,
     data_argument,
@@ -23,13 +25,17 @@ from edgerec.cli.options import (
     seed_option,
 )
 from edgerec.cli.output import json_option, print_json, print_text, say
-from edgerec.cli.train import PHASES
+from edgerec.cli.train import PHASES, step_bar
 from edgerec.console import print_facts, progress_bar, resumable, tell, text_column
+from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.outputs import Output, check_outputs, page
-from edgerec_bench.command import typed
+from edgerec_bench.command import is_default, typed
 
 METRIC = "ndcg@20"
+NEXT = "Next week (newer data, instead of a search)"
+AGAIN = ("data", "out", "final", "like", "patch", "threads", "overwrite", "as_json")
+"""Parameters that --like takes, in addition to those that say how the data are read."""
 
 
 @click.command(cls=Command)
@@ -84,6 +90,14 @@ METRIC = "ndcg@20"
     is_flag=True,
     help="Train the chosen bundle on all interactions, the test part included; its quality is then not measured.",
 )
+@option(
+    "--like",
+    type=FOLDER,
+    section=NEXT,
+    help="Older bundle whose training and size are repeated on DATA, without a search; it records both. Rows that "
+    "changed little stay the same, so that the patch is small.",
+)
+@option("--patch", type=FILE, section=NEXT, help="File to write the patch from the bundle of --like to.")
 @seed_option
 @option(
     "--threads",
@@ -112,7 +126,13 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
     More examples:
       edgerec fit orders.csv --out app.edgerec --no-users
       edgerec fit gowalla --split published --max-bytes 1MiB --minutes 40 --out places.bundle
+      edgerec fit week2.csv --like app.bundle --patch week2.patch --out week2.bundle
     """
+    if options["like"] is not None:
+        _fit_again(context, data, out, overwrite, as_json, options)
+        return
+    if options["patch"] is not None:
+        raise RequestError("--patch leads from an older bundle to the new one; give the older one by --like")
     fitting = require("edgerec.fitting", "all")
     report = report_of(out)
     outputs = [*fitting.outputs(out), Output(report, ours=page)]
@@ -137,6 +157,36 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         report, fitted, commands.of, typed(context, "edgerec", "fit")
     )
     _show(fitted, report, commands, as_json)
+
+
+def _fit_again(
+    context: click.Context, data: str, out: Path, overwrite: bool, as_json: bool, options: dict[str, Any]
+) -> None:
+    """Repeat the training of the bundle of --like, and print the result."""
+    reading = _reading(dict.fromkeys(options, True))
+    others = [name for name in options if name not in (*AGAIN, *reading) and not is_default(context, name)]
+    if others:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise RequestError(f"--like repeats the training and the size of its bundle; leave {names} out")
+    fitting = require("edgerec.fitting", "all")
+    check_outputs([*fitting.outputs(out)], data_inputs(data, options), overwrite=overwrite)
+    interactions = load(data, options)
+    how = {name: options[name] for name in ("like", "patch", "final", "threads")}
+    with resumable(f"the same command continues ({fitting.trials_folder(out)})"), step_bar() as progress:
+        fitted = fitting.fit_again(interactions, out, **how, overwrite=overwrite, progress=progress)
+    patch = fitted.patch
+    facts: dict[str, Any] = {"bundle": str(out), "bytes": fitted.nbytes}
+    if fitted.test is not None:
+        facts |= {f"test {name}": round(fitted.test[name], 6) for name in (METRIC, "recall@20", "coverage@20")}
+    if patch is not None:
+        facts |= {"patch": str(patch.path), "patch bytes": patch.nbytes}
+    if as_json:
+        print_json(facts)
+        return
+    facts["bytes"] = f"{fitted.nbytes:,} ({format_bytes(fitted.nbytes)})"
+    print_facts("", {name: value for name, value in facts.items() if not name.startswith("patch")})
+    if patch is not None:
+        show_patch(patch, as_json=False)
 
 
 def report_of(out: Path) -> Path:

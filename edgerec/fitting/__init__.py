@@ -1,5 +1,6 @@
 """`edgerec.fit`: the best bundle within a size, found by training, exporting and measuring."""
 
+from edgerec.fitting.again import Refitted, fit_again
 from edgerec.fitting.fit import METRICS, Fitted, check_out, fit, outputs, trials_folder
 from edgerec.fitting.recipes import Recipe, Variant
 from edgerec.fitting.search import FitProgress
@@ -12,10 +13,12 @@ __all__ = [
     "FitTrial",
     "Fitted",
     "Recipe",
+    "Refitted",
     "Study",
     "Variant",
     "check_out",
     "fit",
+    "fit_again",
     "frontier",
     "outputs",
     "trials_folder",

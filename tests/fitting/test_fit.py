@@ -15,12 +15,13 @@ import edgerec
 from edgerec.api import train
 from edgerec.cli.app import group
 from edgerec.data import Interactions, split, synthetic
-from edgerec.errors import BudgetError, DataError, OutputError, RequestError, RunError
-from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Recipe, Study, Variant, fit, frontier
+from edgerec.errors import BudgetError, BundleError, DataError, OutputError, RequestError, RunError
+from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Recipe, Study, Variant, fit, fit_again, frontier
 from edgerec.fitting.recipes import Tried, next_recipe, usual_dimensions
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
-from edgerec_export import export, from_run
+from edgerec.runtime.patch import apply_patch
+from edgerec_export import Source, export, from_run
 from tests.conftest import CommandLine, interrupted
 
 DATA = "synthetic:120x80x2400"
@@ -314,3 +315,33 @@ def test_ctrl_c_at_the_command_line_writes_the_bundle(tmp_path: Path) -> None:
 
 def test_help_names_the_command_first() -> None:
     assert "fit" in CliRunner().invoke(group, ["--help"]).output.partition("train")[0]
+
+
+def test_next_week_repeats_the_choice_within_the_limit_and_makes_the_patch(short: Fitted, tmp_path: Path) -> None:
+    newer = synthetic(n_users=120, n_items=80, n=2500, seed=0)
+    found = fit_again(newer, tmp_path / "week2.bundle", short.out, patch=tmp_path / "week2.patch")
+    assert found.nbytes <= SIZE
+    about = Recommender.load(found.out).manifest.about
+    assert (about["backbone"], about["dimensions"]) == (short.recipe.backbone, short.recipe.dimensions)
+    assert found.test == evaluate(Recommender.load(found.out), newer)
+    assert not (tmp_path / "week2.fit").exists()
+    device = tmp_path / "device.bundle"
+    shutil.copytree(short.out, device)
+    apply_patch(device, tmp_path / "week2.patch")
+    assert files(device) == files(found.out)
+
+
+def test_next_week_needs_a_bundle_that_records_its_training(source: Source, data: Interactions, tmp_path: Path) -> None:
+    export(source, tmp_path / "own.bundle")
+    with pytest.raises(BundleError, match="does not record a training"):
+        fit_again(data, tmp_path / "new.bundle", tmp_path / "own.bundle")
+    with pytest.raises(OutputError, match="is an input"):
+        fit_again(data, tmp_path / "own.bundle", tmp_path / "own.bundle")
+
+
+def test_options_of_a_search_are_refused_with_like(short: Fitted, tmp_path: Path) -> None:
+    words = ["fit", DATA, "--like", str(short.out), "--out", str(tmp_path / "b"), "--trials", "2", "--no-users"]
+    done = CliRunner().invoke(group, words)
+    assert "leave --trials, --users out" in str(done.exception)
+    done = CliRunner().invoke(group, ["fit", DATA, "--patch", str(tmp_path / "p"), "--out", str(tmp_path / "b")])
+    assert "give the older one by --like" in str(done.exception)
