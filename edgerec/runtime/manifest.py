@@ -157,7 +157,9 @@ class Manifest:
     @property
     def popular(self) -> str | None:
         """The section with the rows of the most popular items, best first; None without one."""
-        return self.empty_history or (POPULAR if POPULAR in self.sections else None)
+        if self.users is None:
+            return self.empty_history
+        return POPULAR if POPULAR in self.sections else None
 
     @property
     def files(self) -> tuple[FileEntry, ...]:

@@ -21,9 +21,9 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
-MOST_BYTES = 20_000
+MOST_BYTES = 20_500
 """Of our own code, minified, that a page loads at first."""
-MOST_BYTES_IN_ALL = 34_000
+MOST_BYTES_IN_ALL = 35_100
 """With what it loads on first use."""
 Files = dict[str, Path | bytes]
 
