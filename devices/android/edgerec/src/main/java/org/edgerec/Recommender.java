@@ -187,7 +187,7 @@ public final class Recommender implements AutoCloseable {
         return encode(history, OnUnknown.ERROR);
     }
 
-    /** Compute the vector of a history, with unknown items treated as asked. Throws as encode(history) does. */
+    /** Compute the vector of a history, with unknown items refused or left out. Throws as encode(history) does. */
     public float[] encode(Collection<?> history, OnUnknown onUnknown) {
         return whileOpen(() -> vector(past(Request.ofHistory(history).onUnknown(onUnknown))));
     }
