@@ -21,7 +21,7 @@ const common = {
   legalComments: "none",
 };
 /** Internal property names, which the build shortens. */
-const internal = /^(manifest|sections|tensors|tables|popular|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
+const internal = /^(manifest|sections|tensors|tables|popularItems|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
 
 /** Replaces the host of pages by Node's. */
 const nodeHost = {

@@ -15,7 +15,7 @@ from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.help import DATA, Command, argument, option
 from edgerec.cli.options import FILE, FOLDER, check_data_given, data_inputs, data_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
-from edgerec.cli.own_tables import read_array, read_ids
+from edgerec.cli.own_tables import read_array, read_ids, read_item_titles
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.console import print_table, progress_bar
 from edgerec.data import Interactions
@@ -67,7 +67,9 @@ LAYOUT = "Layout options"
     help="Maximum peak memory of a request above an empty onnxruntime session, such as 20MiB; an export that cannot "
     "meet it fails.",
 )
-@option("--titles", is_flag=True, help="Include item titles, if the data have them.")
+@option(
+    "--titles", is_flag=True, help="Include item titles: those of RUN's data, or with --items of --item-attributes."
+)
 @option(
     "--no-users",
     is_flag=True,
@@ -96,7 +98,8 @@ LAYOUT = "Layout options"
     "--items",
     type=FILE,
     section=OWN,
-    help="Item vectors: an .npy file of shape (number of items, dimensions); needs --users.",
+    help="Item vectors: an .npy file of shape (number of items, dimensions). Without --users a user's vector is the "
+    "mean of the item vectors of the user's history, or one that the app passes.",
 )
 @option(
     "--users",
@@ -114,6 +117,12 @@ LAYOUT = "Layout options"
     "64-bit hashes of text ids: requests take the ids, answers have hashes.",
 )
 @option("--user-ids", type=FILE, section=OWN, show_default="row numbers", help="File of user ids, one per line.")
+@option(
+    "--item-counts",
+    type=FILE,
+    section=OWN,
+    help="Interactions of each item, which say what is popular: an .npy file of shape (number of items,).",
+)
 @option(
     "--layout",
     default="auto",
@@ -176,6 +185,7 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
       edgerec export runs/films --out small.bundle --precision auto --max-bytes 60KiB --data ml-100k
       edgerec export runs/tuesday --out tuesday.bundle --like monday.bundle
       edgerec export --items items.npy --users users.npy --ids ids.txt --out mine.bundle
+      edgerec export --items vectors.npy --ids ids.txt --titles --item-attributes items.csv --out vectors.bundle
     """
     exporter = require("edgerec_export", "export")
     _check_combination(run, options)
@@ -204,22 +214,26 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     """Raise RequestError, before anything is read."""
     if (run is None) == (options["items"] is None):
         raise RequestError("expected either a RUN or --items, a table of your own; give one of them")
-    check_data_given(options["data"], options)
+    of_titles = ("item_attributes", "encoding") if run is None else ()
+    check_data_given(options["data"], {**options, **dict.fromkeys(of_titles)})
     if options["ids"] == NO_IDS and options["id_map"] is None:
         raise RequestError("--ids none needs --id-map FILE, the only record of which item a row is; give it too")
     if run is not None:
         own = {"--users": options["users_file"], "--ids": _id_file(options), "--user-ids": options["user_ids"]}
+        own["--item-counts"] = options["item_counts"]
         if mixed := [name for name, value in own.items() if value is not None]:
             raise RequestError(
                 f"{', '.join(mixed)} can be given with --items only, since a RUN has its own; leave them out"
             )
         return
-    if options["users_file"] is None:
-        raise RequestError("--items needs --users: nothing can be scored without a user table; give it too")
+    if options["users_file"] is None and options["user_ids"] is not None:
+        raise RequestError("--user-ids needs --users, whose rows they name; give it too")
     if options["data"] is not None:
         raise RequestError("--data can be given with a RUN only, whose training data they are; leave it out")
-    if options["titles"]:
-        raise RequestError("--titles can be given with a RUN only, whose data have titles; leave it out")
+    if options["titles"] != (options["item_attributes"] is not None):
+        raise RequestError(
+            "with --items, --titles includes the titles of --item-attributes FILE; give both, or leave both out"
+        )
 
 
 def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, overwrite: bool) -> None:
@@ -229,7 +243,7 @@ def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, over
     outputs = [one_file_output(out) if one_file else Output(out, ours=always, folder=True)]
     if options["id_map"] is not None:
         outputs.append(Output(options["id_map"], "--id-map"))
-    files = ("items", "users_file", "user_ids", "like", "calibration", "sign")
+    files = ("items", "users_file", "user_ids", "item_counts", "like", "calibration", "sign")
     inputs = [run, _id_file(options), *data_inputs(options["data"], options), *(options[name] for name in files)]
     check_outputs(outputs, inputs, overwrite=overwrite)
 
@@ -239,13 +253,18 @@ def _id_file(options: dict[str, Any]) -> Path | None:
 
 
 def _own_source(exporter: Any, options: dict[str, Any]) -> Any:
-    """Return the source of the user's own tables. Raises RequestError, StorageError, TableError, ExportError."""
-    return exporter.from_arrays(
-        read_array(options["items"]),
-        read_array(options["users_file"]),
-        item_ids=read_ids(_id_file(options)),
-        user_ids=read_ids(options["user_ids"]),
-    )
+    """Return the source of the user's own tables.
+
+    Raises RequestError, StorageError, TableError, ExportError, and DataError for titles.
+    """
+    items, item_ids, titles = read_array(options["items"]), read_ids(_id_file(options)), None
+    others = ("users_file", "item_counts")
+    users, counts = (None if options[name] is None else read_array(options[name]) for name in others)
+    if options["titles"]:
+        ids = range(len(items)) if item_ids is None else item_ids.tolist()
+        titles = read_item_titles(options["item_attributes"], ids, options["encoding"])
+    user_ids = read_ids(options["user_ids"])
+    return exporter.from_arrays(items, users, item_ids=item_ids, user_ids=user_ids, item_counts=counts, titles=titles)
 
 
 def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.data import read_titles
 from edgerec.data.ids import is_id, to_ids
+from edgerec.data.readers import Reading
 from edgerec.errors import RequestError
 from edgerec.files import storage_failure
 
@@ -41,3 +44,15 @@ def read_ids(path: Path | None) -> NDArray[Any] | None:
     if bad is not None:
         raise RequestError(f"{path}, line {bad}: expected an id, found {lines[bad - 1]!r}; write one id per line")
     return to_ids(lines)
+
+
+def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None) -> list[str]:
+    """Return the title of each item in a table of items, '' without one.
+
+    Raises DataError for a malformed table, RequestError if it has no title of these items, and StorageError.
+    """
+    known = {str(item): title for item, title in read_titles(path, Reading(encoding)).items()}
+    titles = [known.get(str(item), "") for item in ids]
+    if not any(titles):
+        raise RequestError(f"{path} has titles of none of the items; give a table with the ids of --ids")
+    return titles

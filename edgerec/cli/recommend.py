@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
 
-from edgerec.cli.help import DATA, Command, argument, option
+from edgerec.cli.help import DATA, Choice, Command, F, argument, option
 from edgerec.cli.options import FOLDER, check_data_given, data_options, load, raw_id
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
@@ -17,6 +17,22 @@ from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.measure import check_data
 from edgerec.runtime import Recommendation, Recommender
+from edgerec.runtime.ids import OnUnknown
+
+
+def list_options(command: F) -> F:
+    """Add the options that limit the items of an answer, which `limits_of` reads."""
+    command = option(
+        "--on-unknown",
+        type=Choice(get_args(OnUnknown)),
+        default="error",
+        help="What to do about ids of a list that the bundle does not know: refuse them, or skip them as if they were "
+        "not given.",
+    )(command)
+    command = option(
+        "--allow", metavar="IDS", help="Ids of the items to choose from, separated by commas; all by default."
+    )(command)
+    return option("--exclude", metavar="IDS", help="Ids of items to leave out, separated by commas.")(command)
 
 
 @click.command(cls=Command)
@@ -28,9 +44,9 @@ from edgerec.runtime import Recommendation, Recommender
     help="Ids of the items of the user's history, separated by commas, for a bundle without users; they are not "
     "recommended, and '' is a new user, who gets popular items.",
 )
+@option("--popular", is_flag=True, help="Recommend the most popular items, to nobody in particular.")
 @option("-k", default=10, help="Number of items to recommend.")
-@option("--exclude", metavar="IDS", help="Ids of items not to recommend, separated by commas.")
-@option("--allow", metavar="IDS", help="Ids of the items to choose from, separated by commas; all by default.")
+@list_options
 @option(
     "--data",
     metavar="DATA",
@@ -44,9 +60,11 @@ def command(
     bundle: Path,
     user: str | None,
     history: str | None,
+    popular: bool,
     k: int,
     exclude: str | None,
     allow: str | None,
+    on_unknown: OnUnknown,
     data: str | None,
     as_json: bool,
     **options: Any,
@@ -65,30 +83,41 @@ def command(
       edgerec recommend films.bundle --user 42 --data ml-100k
       edgerec export runs/films --no-users --out app.bundle
       edgerec recommend app.bundle --history 50,181,1
+      edgerec recommend app.bundle --popular --exclude 50
     """
+    if popular and (user, history, data) != (None, None, None):
+        raise RequestError("--popular is for nobody in particular; leave out --user, --history and --data")
     if user is not None and history is not None:
         raise RequestError("--user and --history both name the user; give one of them")
     if data is not None and user is None:
         raise RequestError("--data needs --user, whose interactions are read; give it too")
     check_data_given(data, options)
     model = Recommender.load(bundle)
-    excluded, past = _items(model, exclude or ""), None if history is None else _items(model, history)
+    limits = limits_of(model, {"exclude": exclude, "allow": allow, "on_unknown": on_unknown})
+    if popular:
+        show_answers(model, model.popular(k, **limits), as_json)
+        return
+    past = None if history is None else _items(model, history)
     if data is not None and user is not None:
         seen = _seen(model, load(data, options), user)
         if model.n_users:
-            excluded = [*excluded, *seen]
+            limits["exclude"] += seen
         else:
             past = seen
     if user is not None and not model.n_users and past is None:
         raise RequestError("this bundle has no users; give --history, or --data to take the user's history from")
     if user is None and history is None:
         way = "--user" if model.n_users else "--history with the ids of items"
-        raise RequestError(f"recommending needs a user; give {way}")
+        raise RequestError(f"recommending needs a user; give {way}, or --popular")
     users = model.manifest.users
     subject = None if user is None or users is None else raw_id(user, numbers=users.ids != "str")
-    allowed = None if allow is None else _items(model, allow)
-    answers = model.recommend(subject, k, history=past, exclude=excluded, allow=allowed)
-    show_answers(model, answers, as_json)
+    show_answers(model, model.recommend(subject, k, history=past, **limits), as_json)
+
+
+def limits_of(model: Recommender, lists: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a recommender's calls for the values of `list_options`."""
+    allow = None if lists["allow"] is None else _items(model, lists["allow"])
+    return {"exclude": _items(model, lists["exclude"] or ""), "allow": allow, "on_unknown": lists["on_unknown"]}
 
 
 def _items(model: Recommender, text: str) -> list[int | str]:

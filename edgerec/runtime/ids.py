@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from edgerec.runtime.inputs import shown
 from edgerec.runtime.manifest import RowsEntry
 
 RawId = int | str
+OnUnknown = Literal["error", "skip"]
+"""Ways to treat ids of a list that the bundle does not know: refuse them, or leave them out."""
 
 
 class IdIndex(Protocol):
@@ -446,19 +448,24 @@ def listed(raw: Iterable[RawId]) -> Sequence[RawId]:
     return list(raw)
 
 
-def rows_of_ids(index: IdIndex, raw: Iterable[RawId], side: str, count: int) -> NDArray[np.int64]:
+def rows_of_ids(
+    index: IdIndex, raw: Iterable[RawId], side: str, count: int, on_unknown: OnUnknown = "error"
+) -> NDArray[np.int64]:
     """Return the (number of ids,) bundle rows of raw ids. Raises RequestError for an unknown one.
 
     Args:
         side: 'item' or 'user', for messages.
         count: rows of that side, for messages.
+        on_unknown: 'skip' returns the rows of the known ids alone.
     """
+    if on_unknown not in get_args(OnUnknown):
+        raise RequestError(f"on_unknown is 'error' or 'skip', got {on_unknown!r}")
     ids = listed(raw)
     rows = index.rows(ids)
     unknown = np.flatnonzero(rows < 0)
-    if unknown.size:
+    if unknown.size and on_unknown == "error":
         raise RequestError(f"{side} {shown(ids[int(unknown[0])])} is not among the bundle's {count} {side}s")
-    return rows
+    return rows[rows >= 0] if unknown.size else rows
 
 
 def _whole_numbers(raw: Sequence[RawId | None], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

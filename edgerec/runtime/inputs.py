@@ -66,6 +66,18 @@ def vectors_of(values: ArrayLike, d: int) -> NDArray[np.float32]:
     return vectors
 
 
+def one_vector(vector: ArrayLike, d: int) -> NDArray[np.float32]:
+    """Return the numbers of one vector (d,) as float32, finite or not. Raises RequestError for others."""
+    try:
+        found = np.asarray(vector)
+    except ValueError:  # lists of different lengths
+        found = np.empty(0, object)
+    if found.shape != (d,) or found.dtype.kind not in "iuf":
+        raise RequestError(f"vector is {found.dtype} of shape {found.shape}, expected numbers of shape ({d},)")
+    with np.errstate(over="ignore"):  # to inf, which is refused
+        return found.astype(np.float32)
+
+
 def once(history: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return histories (B, H) with -1 for items that came before in theirs: solvers are built for distinct ones."""
     order = np.argsort(history, axis=1, kind="stable")

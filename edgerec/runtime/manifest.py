@@ -70,6 +70,9 @@ _ABOUT: dict[str, type | tuple[type, ...]] = {
 }
 """Types of the optional entries of `about` that readers use."""
 
+POPULAR = "popular_items"
+"""The section with the rows of the most popular items."""
+
 IdKind = Literal["int", "str", "none", "hash64"]
 
 
@@ -150,6 +153,13 @@ class Manifest:
     signed_by: str | None = None
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def popular(self) -> str | None:
+        """The section with the rows of the most popular items, best first; None without one."""
+        if self.users is None:
+            return self.empty_history
+        return POPULAR if POPULAR in self.sections else None
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -319,8 +329,8 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if "item_titles" in sections:
         _demand(sections, "item_titles")
         _demand(sections, "item_title_offsets", manifest.items.rows + 1)
-    if manifest.empty_history is not None:
-        _demand(sections, manifest.empty_history)
+    if manifest.popular is not None:
+        _demand(sections, manifest.popular)
     for name, kind in _ABOUT.items():
         if name in manifest.about and not isinstance(manifest.about[name], kind):
             raise ValueError(f"{name!r} in 'about' is {manifest.about[name]!r}")

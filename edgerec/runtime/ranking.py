@@ -1,6 +1,7 @@
 """Ranking and scoring by bundle row: checked requests, graph calls, and checked answers of one version of a bundle.
 
-It also implements what graphs cannot: allow-lists, and answers to an empty history.
+It also implements what graphs cannot: allow-lists, lists for similar items, popular items, and answers to an empty
+history.
 
 **Allow-lists.** The items of a short list are scored by the `score` graph and sorted; for a long list, all other items
 are excluded from the `recommend` graph. The limit follows from the costs at a million items: looking up and
@@ -75,9 +76,13 @@ class Ranker:
         items, scores = self._best(self._subjects(request), excluded, allowed, number)
         if history is not None:
             for one in np.flatnonzero((history < 0).all(1)):
+                if self.manifest.empty_history is None:
+                    raise RequestError(
+                        "the history is empty, and the bundle does not say which items are popular: give an item"
+                    )
                 gone = excluded[[one]]
                 gone = gone if allowed is None else complement(allowed[[one]], gone, self.n_items)
-                items[one], scores[one] = self._popular(gone[0], int(number))
+                items[one], scores[one] = self._popular(self.manifest.empty_history, gone[0], int(number))
         return items, scores
 
     def _best(
@@ -163,14 +168,42 @@ class Ranker:
             raise self._unsound("score")
         return self._finite("score", scores, given=subject.given)
 
-    def similar(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def similar(
+        self, items: ArrayLike, k: int, *, exclude: ArrayLike | None = None, allow: ArrayLike | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
             raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
         number, rows = self._number(k), rows_of(items, "items", "item", self.n_items, ("B",), padded=False)
+        gone = rows[:, None]
+        if exclude is not None:
+            gone = np.hstack([gone, self._items_of(exclude, "exclude", (len(rows), "E"))])
+        if allow is not None:
+            gone = complement(self._items_of(allow, "allow", (len(rows), "A")), gone, self.n_items)
         if not rows.size:
             return np.empty((0, int(number)), np.int64), np.empty((0, int(number)), np.float32)
-        found, scores = self._ranked("similar", {"item": rows, "k": number}, rows[:, None])
-        return found, self._finite("similar", scores, found >= 0)
+        # The graph takes no lists: it ranks as many more items as lists leave out.
+        with_more = np.array(min(int(number) + gone.shape[1] - 1, self.n_items))
+        found, scores = self._ranked("similar", {"item": rows, "k": with_more}, rows[:, None])
+        scores = self._finite("similar", scores, found >= 0)
+        if gone.shape[1] == 1:
+            return found, scores
+        left = np.stack([(own >= 0) & ~np.isin(own, out) for own, out in zip(found, gone, strict=True)])
+        best = np.argsort(~left, axis=1, kind="stable")[:, : int(number)]
+        left, found, scores = (np.take_along_axis(one, best, 1) for one in (left, found, scores))
+        return np.where(left, found, -1), np.where(left, scores, np.float32(-np.inf))
+
+    def popular(
+        self, k: int, exclude: NDArray[np.int64], allow: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the (k,) most popular of the allowed rows (1, A) without the excluded ones (1, E)."""
+        number = self._number(k)
+        if self.manifest.popular is None:
+            raise RequestError(
+                "this bundle does not say which items are popular: export it again, your own tables with the "
+                "interactions of each item (--item-counts)"
+            )
+        gone = exclude if allow is None else complement(allow, exclude, self.n_items)
+        return self._popular(self.manifest.popular, gone[0], int(number))
 
     def encode(self, inputs: Feed) -> NDArray[np.float32]:
         """Return the (B, d) vectors of histories."""
@@ -222,13 +255,10 @@ class Ranker:
             raise self._unsound("encode")
         return self._finite("encode", vectors)
 
-    def _popular(self, excluded: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the k most popular items, then others by row, all with score 0."""
-        section = self.manifest.empty_history
-        if section is None:
-            raise RequestError(
-                "the history is empty, and the bundle does not say which items are popular: give an item"
-            )
+    def _popular(
+        self, section: str, excluded: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the k first items of a section of popular ones, then others by row, all with score 0."""
         popular = self.bundle.section(section).astype(np.int64)
         if popular.size and not 0 <= popular.min() <= popular.max() < self.n_items:
             raise BundleError(

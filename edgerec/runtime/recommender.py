@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import RequestError
 from edgerec.runtime.bundle import Bundle, Metadata
-from edgerec.runtime.ids import RawId, listed, rows_of_ids
-from edgerec.runtime.inputs import rows_of, shown, whole
+from edgerec.runtime.ids import OnUnknown, RawId, listed, rows_of_ids
+from edgerec.runtime.inputs import one_vector, rows_of, shown, whole
 from edgerec.runtime.manifest import Manifest
 from edgerec.runtime.patch import apply_patch, undo_patch
 from edgerec.runtime.ranking import Ranker
@@ -178,8 +178,10 @@ class Recommender:
         k: int = 10,
         *,
         history: Iterable[RawId] | None = None,
+        vector: ArrayLike | None = None,
         exclude: Iterable[RawId] = (),
         allow: Iterable[RawId] | None = None,
+        on_unknown: OnUnknown = "error",
     ) -> list[Recommendation]:
         """Return the k best items, best first; fewer if fewer are left.
 
@@ -187,55 +189,103 @@ class Recommender:
             user: raw user id, for a bundle with users.
             history: raw item ids, for a bundle without users, each counted once; they are also excluded. For an empty
                 history all scores are 0, and the most popular items come first.
+            vector: (d,) finite numbers, the user's own vector, for a bundle with an 'encode' graph, as one of item
+                vectors without users has; nothing is excluded for it.
             exclude: raw ids of items to leave out.
             allow: raw ids of the items to choose from; None for all. For a list that is used often, call
                 `recommend_rows` with the rows of `item_rows(allow)`, which saves the look-up.
+            on_unknown: 'skip' leaves out ids of `history`, `exclude` and `allow` that the bundle does not know, as if
+                they were not given: a history of such ids alone is an empty one, and an allow-list of them allows
+                nothing.
 
         Raises:
-            RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user and history, or an empty
-                history in a bundle without popular items.
+            RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user, history and vector, or
+                an empty history in a bundle without popular items.
             BundleError: an invalid answer of the bundle: rows outside of it, or scores that are not finite.
         """
         ranker = self._current
-        inputs = _subject(ranker, user, history)
-        allowed = None if allow is None else _item_rows(ranker, allow)[None]
-        items, scores = ranker.recommend(inputs, _item_rows(ranker, exclude)[None], k, allow=allowed)
+        inputs = _subject(ranker, user, history, vector, on_unknown)
+        allowed, excluded = _limits(ranker, allow, exclude, on_unknown)
+        items, scores = ranker.recommend(inputs, excluded, k, allow=allowed)
         return _recommendations(ranker, items[0], scores[0])
 
+    def popular(
+        self,
+        k: int = 10,
+        *,
+        exclude: Iterable[RawId] = (),
+        allow: Iterable[RawId] | None = None,
+        on_unknown: OnUnknown = "error",
+    ) -> list[Recommendation]:
+        """Return the k items with the most interactions in training, best first, all with score 0.
+
+        A bundle stores the 256 most popular ones; others follow in the order of rows.
+
+        Args:
+            exclude, allow, on_unknown: as of `recommend`.
+
+        Raises:
+            RequestError: an unknown item, k outside 1..n_items, or a bundle that does not say which items are popular:
+                of tables without counts of interactions, or with users and from before this was stored.
+            BundleError: the bundle names items that it does not have.
+        """
+        ranker = self._current
+        allowed, excluded = _limits(ranker, allow, exclude, on_unknown)
+        return _recommendations(ranker, *ranker.popular(k, excluded, allowed))
+
     def score(
-        self, user: RawId | None = None, items: Iterable[RawId] = (), *, history: Iterable[RawId] | None = None
+        self,
+        user: RawId | None = None,
+        items: Iterable[RawId] = (),
+        *,
+        history: Iterable[RawId] | None = None,
+        vector: ArrayLike | None = None,
+        on_unknown: OnUnknown = "error",
     ) -> NDArray[np.float32]:
         """Return (len(items),) float32 scores of the items; zeros for an empty history.
+
+        `on_unknown` is that of the history: an unknown item to score is always an error.
 
         Raises RequestError as `recommend` does.
         """
         ranker = self._current
-        inputs = _subject(ranker, user, history)
+        inputs = _subject(ranker, user, history, vector, on_unknown)
         scores: NDArray[np.float32] = ranker.score(inputs, _item_rows(ranker, items)[None])[0]
         return scores
 
-    def similar(self, item: RawId, k: int = 10) -> list[Recommendation]:
+    def similar(
+        self,
+        item: RawId,
+        k: int = 10,
+        *,
+        exclude: Iterable[RawId] = (),
+        allow: Iterable[RawId] | None = None,
+        on_unknown: OnUnknown = "error",
+    ) -> list[Recommendation]:
         """Return the k most similar items to an item, without the item, by the cosine of their vectors.
+
+        Args:
+            exclude, allow, on_unknown: as of `recommend`. The more items they leave out, the longer an answer takes.
 
         Raises:
             RequestError: an unknown item, k outside 1..n_items, or a bundle without a 'similar' graph.
         """
         ranker = self._current
-        items, scores = ranker.similar(_item_rows(ranker, [item]), k)
+        allowed, excluded = _limits(ranker, allow, exclude, on_unknown)
+        items, scores = ranker.similar(_item_rows(ranker, [item]), k, exclude=excluded, allow=allowed)
         return _recommendations(ranker, items[0], scores[0])
 
-    def encode(self, history: Iterable[RawId]) -> NDArray[np.float32]:
+    def encode(self, history: Iterable[RawId], *, on_unknown: OnUnknown = "error") -> NDArray[np.float32]:
         """Return the (d,) float32 user vector of a history of raw item ids; zeros for an empty one.
 
-        It can be stored and passed to `recommend_rows({"vector": vector[None]}, exclude, k)`, which does not exclude
-        the items of the history.
+        It can be stored and passed to `recommend(vector=...)`, which does not exclude the items of the history.
 
         Raises:
             RequestError: an unknown item, or a bundle without an 'encode' graph (with users, or with graphs that take
                 histories).
         """
         ranker = self._current
-        vector: NDArray[np.float32] = ranker.encode(_subject(ranker, None, history))[0]
+        vector: NDArray[np.float32] = ranker.encode(_subject(ranker, None, history, None, on_unknown))[0]
         return vector
 
     def recommend_rows(
@@ -267,9 +317,14 @@ class Recommender:
         """
         return self._current.score(inputs, candidates)
 
-    def similar_rows(self, items: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the k most similar rows to each of (B,) item rows, in the form of `recommend_rows`."""
-        return self._current.similar(items, k)
+    def similar_rows(
+        self, items: ArrayLike, k: int, *, exclude: ArrayLike | None = None, allow: ArrayLike | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the k most similar rows to each of (B,) item rows, in the form of `recommend_rows`.
+
+        `exclude` (B, E) and `allow` (B, A) are rows padded with -1; None excludes nothing and allows all.
+        """
+        return self._current.similar(items, k, exclude=exclude, allow=allow)
 
     def user_rows(self, users: Iterable[RawId]) -> NDArray[np.int64]:
         """Return the (number of users,) bundle rows. Raises RequestError for an unknown user."""
@@ -304,21 +359,39 @@ def _user_rows(ranker: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:
     return rows_of_ids(ranker.users, users, "user", ranker.n_users)
 
 
-def _item_rows(ranker: Ranker, items: Iterable[RawId]) -> NDArray[np.int64]:
-    return rows_of_ids(ranker.items, items, "item", ranker.n_items)
+def _item_rows(ranker: Ranker, items: Iterable[RawId], on_unknown: OnUnknown = "error") -> NDArray[np.int64]:
+    return rows_of_ids(ranker.items, items, "item", ranker.n_items, on_unknown)
 
 
-def _subject(ranker: Ranker, user: RawId | None, history: Iterable[RawId] | None) -> dict[str, NDArray[np.int64]]:
-    """Return the input of one user in bundle rows: a user or a history."""
+def _limits(
+    ranker: Ranker, allow: Iterable[RawId] | None, exclude: Iterable[RawId], on_unknown: OnUnknown
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Return the rows (1, A) of an allow-list, None for all, and those (1, E) of excluded items."""
+    allowed = None if allow is None else _item_rows(ranker, allow, on_unknown)[None]
+    return allowed, _item_rows(ranker, exclude, on_unknown)[None]
+
+
+def _subject(
+    ranker: Ranker,
+    user: RawId | None,
+    history: Iterable[RawId] | None,
+    vector: ArrayLike | None,
+    on_unknown: OnUnknown,
+) -> dict[str, NDArray[Any]]:
+    """Return the graph input of one user: a row, a history in bundle rows, or a vector."""
     if not isinstance(user, (int, str, np.integer, type(None))):
         raise RequestError(f"a user is one id, a whole number or text, got {user!r}")
+    if vector is not None:
+        if user is not None or history is not None:
+            raise RequestError("give one of a user, a history of item ids and a vector")
+        return {"vector": one_vector(vector, ranker.manifest.d)[None]}
     if user is not None and history is None:
         return {"user": _user_rows(ranker, [user])}
     if history is None or user is not None:
         raise RequestError("give either a user or a history of item ids")
     if ranker.users is not None:
         raise RequestError("this bundle has users: give a user instead of a history")
-    rows = _item_rows(ranker, history)
+    rows = _item_rows(ranker, history, on_unknown)
     return {"history": rows[None] if rows.size else np.full((1, 1), -1)}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RequestError, StorageError
 from edgerec.files import locked, open_plain, remove, storage_failure, to_json, write_bytes
-from edgerec.runtime.ids import RawId
+from edgerec.runtime.ids import OnUnknown, RawId
 from edgerec.runtime.inputs import shown, whole
 
 if TYPE_CHECKING:
@@ -69,11 +69,17 @@ class Session:
         self._change(lambda items: () if item is None else tuple(one for one in items if one != item))
 
     def recommend(
-        self, k: int = 10, *, exclude: Iterable[RawId] = (), allow: Iterable[RawId] | None = None
+        self,
+        k: int = 10,
+        *,
+        exclude: Iterable[RawId] = (),
+        allow: Iterable[RawId] | None = None,
+        on_unknown: OnUnknown = "error",
     ) -> list[Recommendation]:
         """Recommend as `Recommender.recommend`, with the items so far as the history."""
         model = self._model.snapshot()  # a patch may change the known items
-        return model.recommend(history=model.known(self._items), k=k, exclude=exclude, allow=allow)
+        history = model.known(self._items)
+        return model.recommend(history=history, k=k, exclude=exclude, allow=allow, on_unknown=on_unknown)
 
     def score(self, items: Iterable[RawId]) -> NDArray[np.float32]:
         """Return (len(items),) float32 scores as `Recommender.score`, with the items so far as the history."""

@@ -72,8 +72,10 @@ def rotated(source: Source) -> Source:
     With U = Q_u R_u, V = Q_v R_v and R_u R_v' = P S W', the tables U R_u^-1 P S^1/2 and V R_v^-1 W S^1/2 have the same
     scores, and their first s dimensions are the best approximation of rank s (Eckart and Young 1936). Without a user
     table the items are rotated to their principal axes. Prefix and sparse tables are returned unchanged, since they
-    would lose their zeros.
+    would lose their zeros, and so are tables of which apps pass vectors.
     """
+    if source.takes_vectors and source.users is None:
+        return source
     if source.items.kind != "dense" or (source.users is not None and source.users.kind != "dense"):
         return source
     of_items = _factor(source.items)

@@ -145,6 +145,8 @@ class BundleRequest:
             d = int(items.sizes.max())
             if of_users is not None and (not request.similar or allocation is not None):
                 d = min(d, int(of_users.sizes.max()))
+        if of_users is None and source.takes_vectors:
+            d = source.items.d
         items = replace(items, d=d)
         lookup = None
         if not items_layout.scores_rows and request.lookup:
@@ -193,6 +195,7 @@ class Draft:
                 self.items.order,
                 self.items.d,
                 compact=compact,
+                takes_vectors=source.takes_vectors,
                 previous_top=None if older is None else older.weight_top,
                 previous_root=None if older is None else older.gram_root,
             )
@@ -212,9 +215,10 @@ class Draft:
         return {name: plan for name, plan in plans.items() if plan is not None}
 
     def _rotation(self) -> Rotation | None:
-        """Return the rotation of both tables; None for floats, sparse layouts and tables with a scorer."""
+        """Return the rotation of both tables; None for floats, sparse layouts, a scorer, and apps' own vectors."""
         plans = self.plans().values()
-        if not self.request.rotate or self.source.scorer is not None:
+        takes_vectors = self.users is None and self.source.takes_vectors
+        if not self.request.rotate or self.source.scorer is not None or takes_vectors:
             return None
         if not all(plan.is_integer and plan.layout in BLOCKED for plan in plans):
             return None
@@ -256,9 +260,9 @@ class Draft:
             fixed |= self.encoder.arrays()
             for name, (dtype, shape) in self.encoder.later_sections().items():
                 self._offsets[name] = self._tables.add(name, dtype, shape)
-            if self.source.item_counts is not None:
-                most = MOST_POPULAR if self.request.is_version_2 else MOST_POPULAR_1
-                fixed[POPULAR] = popular_items(self.source.item_counts, self.items.order, most)
+        if self.source.item_counts is not None and (self.request.is_version_2 or self.encoder is not None):
+            most = MOST_POPULAR if self.request.is_version_2 else MOST_POPULAR_1
+            fixed[POPULAR] = popular_items(self.source.item_counts, self.items.order, most)
         if self.scorer is not None:
             fixed |= self.scorer.arrays()
         self.id_kinds: dict[str, str] = {}

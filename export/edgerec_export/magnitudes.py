@@ -185,7 +185,7 @@ def needs_care(source: Source, request: ExportRequest) -> bool:
     """Return True if squares of user values may leave the range of float32, so that score bounds must avoid squares."""
     if source.users is None or not request.users:
         encoder = source.encoder
-        if not isinstance(encoder, LinearEncoder):
+        if source.takes_vectors or not isinstance(encoder, LinearEncoder):
             return True  # apps may pass any vector
         weights = np.abs(encoder.weights[encoder.weights != 0])
         return bool((weights < WITHOUT_USERS[0]).any())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -42,6 +43,8 @@ class Source:
         about: facts for the manifest and the model card, as JSON.
         scorer: scorer of NCF models; None for inner products.
         trained: True if the tables are those of a run, False for your own arrays.
+        takes_vectors: True if apps of a bundle without users may pass vectors of their own too: the encoder has a graph
+            of its own, and rows are stored in the basis of `items`, with all its dimensions.
     """
 
     items: Table
@@ -55,6 +58,7 @@ class Source:
     about: dict[str, Any] = field(default_factory=dict)
     scorer: NeuMFScorer | None = None
     trained: bool = False
+    takes_vectors: bool = False
 
     def __post_init__(self) -> None:
         """Raises ExportError if shapes, ids or dtypes do not fit together."""
@@ -145,12 +149,13 @@ def from_run(run: Run) -> Source:
 
 def from_arrays(
     items: ArrayLike,
-    users: ArrayLike | None,
+    users: ArrayLike | None = None,
     *,
     item_ids: Any = None,
     user_ids: Any = None,
     encoder: Encoder | None = None,
     item_counts: ArrayLike | None = None,
+    titles: Sequence[str] | NDArray[Any] | None = None,
     scorer: NeuMFScorer | None = None,
     about: dict[str, Any] | None = None,
 ) -> Source:
@@ -158,21 +163,28 @@ def from_arrays(
 
     Zeros at the end of a row are not stored in mixed layouts: the tables become prefix tables if there are any.
 
+    With `items` alone, a user is the mean of the rows of a history, the sum of its distinct rows divided by their
+    number, or any vector that the app passes: rows keep their basis and their dimensions.
+
     Args:
         items: (n_items, d) finite numbers.
-        users: (n_users, d) finite numbers; None for a bundle without users, which needs an encoder.
+        users: (n_users, d) finite numbers; None for a bundle without users.
         item_ids, user_ids: one unique integer or text for each row; None for row numbers.
         encoder: computes a user's vector from a history: `LinearEncoder(weights)`, or for factors of implicit ALS
-            `LeastSquaresEncoder(alpha, reg)`.
-        item_counts: (n_items,) interactions, which rank items for an empty history.
+            `LeastSquaresEncoder(alpha, reg)`; None without users for the mean of the rows.
+        item_counts: (n_items,) interactions, which rank popular items.
+        titles: (n_items,) titles, '' for items without one.
         scorer: scorer of NCF models; None for inner products.
         about: facts for the manifest and the model card, as JSON.
 
     Raises:
         TableError: a table is not a finite matrix.
-        ExportError: ids or dimensions do not fit the tables.
+        ExportError: ids, titles or dimensions do not fit the tables.
     """
     item_table, user_table = _table(items), None if users is None else _table(users)
+    of_mean = users is None and encoder is None
+    if of_mean:
+        encoder = LinearEncoder(np.ones(item_table.n_rows, np.float32), power=1)
     return Source(
         item_table,
         _ids(item_ids, item_table),
@@ -180,8 +192,10 @@ def from_arrays(
         None if user_table is None else _ids(user_ids, user_table),
         encoder,
         None if item_counts is None else np.asarray(item_counts),
+        None if titles is None else _titles(titles, item_table),
         about={"backbone": "own table", "method": "own table", **(about or {})},
         scorer=scorer,
+        takes_vectors=of_mean,
     )
 
 
@@ -218,6 +232,14 @@ def _ids(ids: Any, table: Table) -> NDArray[Any]:
         return np.arange(table.n_rows)
     texts = as_texts(ids)
     return np.asarray(ids) if texts is None else texts
+
+
+def _titles(titles: Any, table: Table) -> Texts:
+    texts = as_texts(titles)
+    found = np.asarray(titles) if texts is None else texts
+    if not is_text(found) or not _all_text(found) or found.shape != (table.n_rows,):
+        raise ExportError(f"{table.n_rows} item rows need as many titles, got {found.dtype} of shape {found.shape}")
+    return found
 
 
 def _table(values: ArrayLike) -> Table:

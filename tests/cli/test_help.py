@@ -141,7 +141,7 @@ def test_research_options_stand_under_their_own_heading() -> None:
         assert {"--out", "--budget", "--json", "--help"} <= set(found["Options"])
     assert {"--split", "--mask-at", "--workers", "--patience"} <= set(sections("edgerec train")[RESEARCH])
     assert sections("edgerec export")["Tables of your own (instead of RUN)"] == [
-        *("--items", "--users", "--ids", "--user-ids")
+        *("--items", "--users", "--ids", "--user-ids", "--item-counts")
     ]
 
 

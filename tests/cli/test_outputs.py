@@ -86,9 +86,10 @@ WRITES = {
     ),
     "export": Writes(
         "export --items {items} --users {users_file} --ids {ids} --user-ids {user_ids} --like {like} "
+        "--item-counts {item_counts} --item-attributes {item_attributes} --titles "
         "--calibration {calibration} --sign {sign} --out {out} --id-map {id_map}",
         {"items": "file", "users_file": "file", "ids": "file", "user_ids": "file", "like": "folder"}
-        | {"calibration": "file", "sign": "file"},
+        | {"item_counts": "file", "item_attributes": "file", "calibration": "file", "sign": "file"},
         {"out": "folder", "id_map": "file"},
     ),
     "export RUN": Writes(

@@ -390,7 +390,8 @@ def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pyt
     rng = np.random.default_rng(0)
     np.save("items.npy", rng.standard_normal((200, 8)))
     np.save("counts.npy", np.arange(200))
-    in_app, own = blocks((ROOT / "docs" / "guide" / "no-users.md").read_text(), "python")
+    in_app, vectors, own = blocks((ROOT / "docs" / "guide" / "no-users.md").read_text(), "python")
+    exec(vectors, {})
     exec(own, {})
     assert Recommender.load("sum.bundle").n_users == 0
     exec(in_app.replace("films.bundle", "sum.bundle"), {})

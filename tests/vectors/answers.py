@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.budget import MOST_POPULAR
 from edgerec.runtime.ids import id_hash
 from edgerec_export import Export, Source
 from edgerec_export.onnx import TOLERANCE
@@ -48,13 +49,15 @@ class Answers:
             yield from self._recommendations(subject, thorough=number == 0)
             yield self._score(subject)
         yield from self._similar()
-        if self._case.subject == "ials":
+        if self._solved:
             yield from self._encode()
         if self._case.options.titles and self._titles is not None:
             for row in (0, 1, 2):
                 yield {"call": "title", "item": self._items[row], "title": str(self._titles[self._order[row]]) or None}
         if not self._case.has_users:
             yield from self._popular()
+        if self._case.lists:
+            yield from self._lists()
         yield from self._refused()
 
     def _loads(self) -> Iterator[Request]:
@@ -83,7 +86,7 @@ class Answers:
             asked = history[None]
             vector = self._reference.encoded(asked)[0]
             tolerance = self._rounding(vector.astype(np.float32)[None] if self._solved else asked)
-            if self._solved:
+            if self._case.subject == "ials":
                 tolerance += self._solving(vector)
             yield {"history": [self._items[row] for row in history]}, asked, tolerance
         again = [*history, history[2], *history[:2], history[2]]
@@ -236,6 +239,72 @@ class Answers:
             gone = few[1]
             ranking = [[[self._told[row], 0.0]] for row in few[few != gone][:10]]
             yield {**request, **more, "exclude": [self._items[gone]], "tolerance": 0.0, "ranking": ranking}
+
+    def _lists(self) -> Iterator[Request]:
+        """Popular items, similar items of a list, and unknown ids, which are refused or skipped."""
+        n, rows = self._case.n_items, self._rng.permutation(self._case.n_items)
+        few, half = rows[:5], rows[: n // 2]
+        ids = [self._items[row] for row in rows]
+        unknown = ["nobody", 2] if self._case.ids == "str" else [10**9, "7"]
+        limits: list[tuple[Request, NDArray[Any], NDArray[Any]]] = [
+            ({}, rows[:0], rows),
+            ({"exclude": [*ids[:5], ids[0]]}, few, rows),
+            ({"exclude": ids[:5], "allow": ids[: n // 2]}, few, half),
+            ({"allow": [*ids[:5], ids[1]]}, rows[:0], few),
+            ({"allow": []}, rows[:0], rows[:0]),
+            ({"exclude": [unknown[0], *ids[:5]], "on_unknown": "skip"}, few, rows),
+            ({"allow": [*ids[:5], *unknown], "on_unknown": "skip"}, rows[:0], few),
+            ({"allow": unknown, "on_unknown": "skip"}, rows[:0], rows[:0]),
+        ]
+        subject = next(self._subjects())
+        for given, exclude, allow in limits:
+            for k in (4, n) if not given else (n if allow.size < n // 2 else 4,):
+                yield {**self._ranked(*subject, k, exclude=exclude, allow=allow), "exclude": [], "allow": None, **given}
+                yield {"call": "popular", "k": k, **given, **self._most_popular(k, exclude, allow)}
+                cosines = self._reference.cosines(rows[-1:], np.arange(n))[0]
+                left = np.isin(np.arange(n), allow) & ~np.isin(np.arange(n), [*exclude, rows[-1]])
+                ranking = {"tolerance": 1e-4, "ranking": self._ranking(cosines, left, k, 1e-4)}
+                yield {"call": "similar", "item": ids[-1], "k": k, **given, **ranking}
+        for one in unknown:
+            for refused in ({"exclude": [ids[0], one]}, {"allow": [one]}, {"allow": [one], "on_unknown": "error"}):
+                yield {"call": "similar", "item": ids[-1], "k": 3, **refused, "error": "request"}
+                yield {"call": "popular", "k": 3, **refused, "error": "request"}
+            for call in ({"call": "similar", "item": one}, {"call": "recommend", "user": one}):
+                yield {**call, "k": 3, "on_unknown": "skip", "error": "request"}
+            yield {"call": "score", **subject[0], "items": [ids[0], one], "on_unknown": "skip", "error": "request"}
+        for k in (0, n + 1):
+            yield {"call": "popular", "k": k, "error": "request"}
+        for call in ({"call": "popular"}, {"call": "similar", "item": ids[0]}, {"call": "recommend", **subject[0]}):
+            yield {**call, "k": 3, "on_unknown": "ignore", "error": "request"}
+        if not self._case.has_users:
+            yield from self._unknown_history(subject, unknown, rows)
+
+    def _unknown_history(
+        self, subject: tuple[Request, NDArray[Any], float], unknown: list[Any], rows: NDArray[np.int64]
+    ) -> Iterator[Request]:
+        """Histories with ids that are skipped, and of such ids alone, which are empty ones."""
+        skipped: Request = {"history": [unknown[0], *subject[0]["history"], unknown[1]], "on_unknown": "skip"}
+        yield {**self._ranked(*subject, 5), **skipped}
+        yield {**self._score(subject), **skipped}
+        if self._solved:
+            vector = [_short(one) for one in self._reference.encoded(subject[1])[0]]
+            yield {"call": "encode", **skipped, "tolerance": 1e-4, "vector": vector}
+            for at in ({"exclude": []}, {"exclude": unknown, "on_unknown": "skip"}):
+                asked = {"call": "recommend", "vector": [1.0] * self._reference.d, "history": [], "k": 3}
+                yield {**asked, **at, "error": "request"}
+        skipped["history"] = unknown
+        yield {"call": "recommend", **skipped, "k": 5, **self._most_popular(5, rows[:0], rows)}
+        items = [self._items[row] for row in rows[:3]]
+        yield {"call": "score", **skipped, "items": items, "tolerance": 0.0, "scores": [0.0] * 3}
+
+    def _most_popular(self, k: int, exclude: NDArray[Any], allow: NDArray[Any]) -> Request:
+        """What is right of the most popular rows; the error of a bundle that does not know them."""
+        if self._counts is None:
+            return {"error": "request"}
+        named = np.argsort(self._order)[np.argsort(-self._counts, kind="stable")][:MOST_POPULAR]
+        best = np.concatenate([named, np.setdiff1d(np.arange(self._case.n_items), named)])
+        left = best[np.isin(best, allow) & ~np.isin(best, exclude)][:k]
+        return {"tolerance": 0.0, "ranking": [[[self._told[row], 0.0]] for row in left]}
 
     def _refused(self) -> Iterator[Request]:
         unknown: list[Any] = ["nobody", 2, ""] if self._case.ids == "str" else [10**9, -7, "7"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables import PrefixTable, SparseTable, Table
-from edgerec_export import ExportRequest, Source
+from edgerec_export import ExportRequest, Source, from_arrays
 from edgerec_export.layouts import LAYOUTS
 from edgerec_export.layouts.variants import GROUP_ROWS
 from edgerec_export.onnx.decode import ROWS_A_STEP
@@ -35,7 +35,7 @@ class Case:
 
     Attributes:
         subject: whom it is asked for: 'users', 'ncf' (users too, and a network makes the scores), or the encoder that
-            makes them of histories: 'linear' or 'ials'.
+            makes them of histories: 'linear', 'ials', or 'mean', of item vectors alone, which takes apps' vectors too.
         ids: 'int', 'str', or 'near': whole numbers near each other.
         counts: it knows the popular items.
         signed: by the trusted key.
@@ -43,6 +43,7 @@ class Case:
         rows_a_step: rows that a loop decodes at once; in a real bundle 4,096.
         version: of the bundle format.
         wrong: it is asked with what is no id and no vector, which every runtime refuses.
+        lists: it is asked for popular items, for similar ones of a list, and with unknown ids that are skipped.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Case:
     rows_a_step: int = ROWS_A_STEP
     wrong: bool = False
     version: str = "1.0"
+    lists: bool = False
 
     @property
     def has_users(self) -> bool:
@@ -102,6 +104,12 @@ def cases() -> Iterator[Case]:
     many = ExportRequest("mixed", "int8", similar=False)
     yield Case("v2-near", many, "linear", "near", n_items=700, version="2.0")
     yield Case("v2-many-texts", many, "linear", "str", n_items=500, version="2.0")
+    listed = ExportRequest("mixed", "int8", similar=True)
+    yield Case("v2-lists-users", listed, n_items=300, version="2.0", lists=True)
+    plain = replace(listed, precision="fp32")
+    yield Case("v2-lists-linear", plain, "linear", "str", counts=False, version="2.0", lists=True)
+    titled = replace(listed, layout="dense", titles=True)
+    yield Case("v2-mean", titled, "mean", "str", version="2.0", lists=True)
 
 
 def source_of(case: Case, rng: np.random.Generator) -> Source:
@@ -110,10 +118,13 @@ def source_of(case: Case, rng: np.random.Generator) -> Source:
     item_ids, user_ids = (_ids(case.ids, n, rng) for n in (case.n_items, N_USERS))
     titles = np.array([f"Title {n} é" if n % 3 else "" for n in range(case.n_items)])
     shared: dict[str, Any] = {"titles": titles, "about": {"data": "test vectors", "backbone": "random"}}
+    counts = rng.integers(0, 20, case.n_items) if case.counts and (case.lists or not case.has_users) else None
     if case.has_users:
         scorer = _scorer(rng) if case.subject == "ncf" else None
-        return Source(items, item_ids, users, user_ids, scorer=scorer, **shared)
-    counts = rng.integers(0, 20, case.n_items) if case.counts else None
+        return Source(items, item_ids, users, user_ids, item_counts=counts, scorer=scorer, **shared)
+    if case.subject == "mean":
+        texts = {"item_ids": item_ids, "titles": titles, "about": shared["about"]}
+        return from_arrays(items.rows(np.arange(case.n_items)), item_counts=counts, **texts)
     return Source(items, item_ids, encoder=_encoder(case, rng), item_counts=counts, **shared)
 
 

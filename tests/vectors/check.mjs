@@ -7,12 +7,16 @@
  */
 
 const ANSWERS = {
-  recommend: (model, { call, tolerance, ranking, error, ...request }) => model.recommend(request),
-  score: (model, { user, history, items }) => model.score({ user, history, items }),
-  similar: (model, { item, k }) => model.similar(item, k),
-  encode: (model, { history }) => model.encode(history),
+  recommend: (model, { user, history, vector, ...request }) => model.recommend({ user, history, vector, ...limits(request) }),
+  popular: (model, request) => model.popular(limits(request)),
+  score: (model, { user, history, vector, items, on_unknown: onUnknown }) =>
+    model.score({ user, history, vector, items, onUnknown }),
+  similar: (model, { item, ...request }) => model.similar(item, limits(request)),
+  encode: (model, { history, on_unknown: onUnknown }) => model.encode(history, { onUnknown }),
   title: (model, { item }) => model.title(item),
 };
+
+const limits = ({ k, exclude, allow, on_unknown: onUnknown }) => ({ k, exclude, allow, onUnknown });
 
 /**
  * What is wrong with the answers to the requests of one vector: a line for each.
@@ -26,9 +30,6 @@ export async function failures(edgerec, name, place) {
   const model = await edgerec.load(place.source(bundle), options);
   const found = [];
   for (const request of requests) {
-    if ("vector" in request && request.call !== "encode") {
-      continue; // a door that this runtime has not
-    }
     const said = await failure(request, model, edgerec, { ...place, bundle });
     if (said) {
       found.push(`${name}: ${JSON.stringify(request).slice(0, 200)}: ${said}`);

@@ -16,10 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgerec.errors import BundleError, EdgeRecError, RequestError, SignatureError
-from edgerec.runtime import Recommender
+from edgerec.runtime import Recommendation, Recommender
 
 FOLDER = Path(__file__).parent
 ERRORS: dict[str, type[EdgeRecError]] = {
@@ -27,6 +25,7 @@ ERRORS: dict[str, type[EdgeRecError]] = {
     "bundle": BundleError,
     "signature": SignatureError,
 }
+LISTS = ("exclude", "allow", "on_unknown")
 Request = dict[str, Any]
 
 
@@ -79,40 +78,37 @@ def load(request: Request, bundle: Path, folder: Path) -> None:
 
 def recommend(model: Recommender, request: Request) -> list[tuple[Any, float]]:
     """The ranking."""
-    exclude, allow, k = request.get("exclude", []), request.get("allow"), request["k"]
-    if "vector" not in request:
-        answers = model.recommend(request.get("user"), k, history=request.get("history"), exclude=exclude, allow=allow)
-        return [(one.item, one.score) for one in answers]
-    allowed = None if allow is None else model.item_rows(allow)[None]
-    items, scores = model.recommend_rows(_vector(request), model.item_rows(exclude)[None], k, allow=allowed)
-    left = items[0] >= 0
-    return list(zip(model.item_ids(items[0][left]), scores[0][left].tolist(), strict=True))
+    return _pairs(model.recommend(**_given(request, "user", "history", "vector", "k", *LISTS)))
 
 
 def score(model: Recommender, request: Request) -> list[float]:
     """The scores."""
-    if "vector" in request:
-        scores = model.score_rows(_vector(request), model.item_rows(request["items"])[None])[0]
-    else:
-        scores = model.score(request.get("user"), request["items"], history=request.get("history"))
-    values: list[float] = scores.tolist()
+    values: list[float] = model.score(**_given(request, "user", "history", "vector", "items", "on_unknown")).tolist()
     return values
-
-
-def _vector(request: Request) -> dict[str, Any]:
-    with np.errstate(over="ignore"):  # to inf, which is refused
-        return {"vector": np.array([request["vector"]], np.float32)}
 
 
 def similar(model: Recommender, request: Request) -> list[tuple[Any, float]]:
     """The ranking."""
-    return [(one.item, one.score) for one in model.similar(request["item"], request["k"])]
+    return _pairs(model.similar(**_given(request, "item", "k", *LISTS)))
+
+
+def popular(model: Recommender, request: Request) -> list[tuple[Any, float]]:
+    """The ranking."""
+    return _pairs(model.popular(**_given(request, "k", *LISTS)))
 
 
 def encode(model: Recommender, request: Request) -> list[float]:
     """The vector."""
-    vector: list[float] = model.encode(request["history"]).tolist()
+    vector: list[float] = model.encode(**_given(request, "history", "on_unknown")).tolist()
     return vector
+
+
+def _given(request: Request, *names: str) -> dict[str, Any]:
+    return {name: request[name] for name in names if name in request}
+
+
+def _pairs(answers: list[Recommendation]) -> list[tuple[Any, float]]:
+    return [(one.item, one.score) for one in answers]
 
 
 def title(model: Recommender, request: Request) -> str | None:
@@ -156,12 +152,14 @@ ASK: dict[str, Callable[[Recommender, Request], Any]] = {
     "recommend": recommend,
     "score": score,
     "similar": similar,
+    "popular": popular,
     "encode": encode,
     "title": title,
 }
 COMPARE: dict[str, Callable[[Any, Request], str | None]] = {
     "recommend": ranking_failure,
     "similar": ranking_failure,
+    "popular": ranking_failure,
     "score": values_failure,
     "encode": values_failure,
     "title": title_failure,

@@ -13,7 +13,7 @@ export type { LoadOptions, Runtime } from "./bundle.ts";
 export { idHash } from "./coded.ts";
 export type { Id } from "./ids.ts";
 export type { Metadata } from "./manifest.ts";
-export type { Limits, Recommendation, Recommender, Subject } from "./recommender.ts";
+export type { Limits, Recommendation, Recommender, Subject, Unknown } from "./recommender.ts";
 export type { PublicKey } from "./signature.ts";
 
 /**

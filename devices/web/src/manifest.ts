@@ -57,8 +57,8 @@ export interface Manifest {
   sections: Map<string, Section>;
   /** onnxruntime's session options that the layout needs. */
   session: Record<string, string>;
-  /** Name of the section with the rows that answer an empty history, if there is one. */
-  popular?: string | null | undefined;
+  /** Name of the section with the rows of the most popular items, if there is one. */
+  popularItems: string | null;
   others: FileEntry[];
   /** All files except the manifest. */
   ownFiles: FileEntry[];
@@ -132,13 +132,15 @@ export function readManifest(content: Bytes): Manifest {
     sections,
     // Other options of onnxruntime could name files.
     session: Object.fromEntries(session_options.map((name) => [name, `${wanted[name] ?? 0}`])),
-    popular: fields["encoder"] === null ? null : emptyHistory(object(fields["encoder"], "encoder")),
+    popularItems: fields["encoder"] !== null ? emptyHistory(object(fields["encoder"], "encoder")) : sections.has(POPULAR) ? POPULAR : null,
     others,
     ownFiles,
   };
   checkSections(manifest, major);
   return manifest;
 }
+
+const POPULAR = "popular_items";
 
 function emptyHistory(encoder: Fields): string | null {
   const name = encoder["empty_history"];
@@ -147,7 +149,7 @@ function emptyHistory(encoder: Fields): string | null {
 }
 
 /** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
-function checkSections({ sections, items, users, popular }: Manifest, major: number): void {
+function checkSections({ sections, items, users, popularItems }: Manifest, major: number): void {
   const vector = (name: string, length?: number) => {
     const [, dtype, shape] = demand(sections.get(name), name);
     demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
@@ -170,8 +172,8 @@ function checkSections({ sections, items, users, popular }: Manifest, major: num
   if (sections.has("item_titles")) {
     column("item_title", "str", items.rows, false);
   }
-  if (popular != null) {
-    vector(popular);
+  if (popularItems != null) {
+    vector(popularItems);
   }
 }
 

@@ -1,9 +1,9 @@
 /**
- * Rankings without a graph: the best items of an allow-list, and the answer to an empty history. Loaded on first use, and
- * therefore without imports of the rest of the library.
+ * Rankings without a graph: the best items of an allow-list, and popular items; and vectors of the app. Loaded on first
+ * use, and therefore without imports of the rest of the library.
  */
 
-import type { Bundle } from "./bundle.ts";
+import type { Bundle, Feed } from "./bundle.ts";
 import type { EdgeRecError } from "./errors.ts";
 
 /** Rows and their scores, best first. */
@@ -15,14 +15,34 @@ export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ra
   return ranking.sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, k);
 }
 
+/** Graphs square values, which neither overflow nor vanish between 2^-32 and 2^32 (edgerec/runtime/inputs.py). */
+const LARGEST = 2 ** 32;
+
+/** Return the graphs' inputs for an app's vector. */
+export function vectorFeed(bundle: Bundle, vector: ArrayLike<number>, RequestError: typeof EdgeRecError): Feed {
+  const { d } = bundle.manifest.metadata;
+  const given: unknown[] = Array.from(vector);
+  if (!bundle.manifest.graphs.has("encode")) {
+    throw new RequestError("this bundle takes no vector: give a history of items");
+  }
+  const sizes = given.map((value) => (typeof value === "number" ? Math.abs(value) : NaN));
+  const largest = Math.max(...sizes);
+  if (given.length !== d || !(largest === 0 || (largest >= 1 / LARGEST && largest <= LARGEST))) {
+    throw new RequestError(`a vector is ${d} numbers, of which the largest is between 2^-32 and 2^32, got ${given.length}, up to ${largest}`);
+  }
+  return { vector: [Float32Array.from(given as number[]), [1, d]] };
+}
+
 /** Return the k most popular items, then others by row, all with score 0, which is the score without a history. */
 export function popularOf(bundle: Bundle, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
-  const { popular, items, sections } = bundle.manifest;
-  if (popular == null) {
-    throw new RequestError("the history is empty, and the bundle names no popular items");
+  const { popularItems, items, sections } = bundle.manifest;
+  if (popularItems == null) {
+    throw new RequestError(
+      "this bundle names no popular items, which answer an empty history too; export it again, your own tables with --item-counts",
+    );
   }
-  const count = sections.get(popular)![2][0]!;
-  const value = bundle.section(popular);
+  const count = sections.get(popularItems)![2][0]!;
+  const value = bundle.section(popularItems);
   const rows = new Set<number>();
   for (let n = 0; n < count + items.rows && rows.size < k; n++) {
     const row = n < count ? Number(value(n)) : n - count;

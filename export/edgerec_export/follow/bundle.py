@@ -52,7 +52,7 @@ ROWS_A_DIMENSION = 4
 def in_older_basis(source: Source, request: ExportRequest) -> Source:
     """Return tables with the same scores, in the basis in which they are nearest the rows of the older bundle."""
     previous = request.previous
-    if previous is None or not previous.rows or not _is_dense(source):
+    if previous is None or not previous.rows or not _is_dense(source) or source.takes_vectors:
         return source
     compared = _Compared.of(source, request, previous)
     if compared is None or compared.difference(source) <= ALREADY_NEAR:

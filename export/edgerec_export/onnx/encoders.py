@@ -39,6 +39,8 @@ MOST_STEPS = 64
 """Maximum number of conjugate gradient steps."""
 ROUNDINGS = 4
 """Number of float32 roundings of a solved vector: the matrix and the product, in two products with it."""
+SUM_ROUNDING = 1e-5
+"""Relative error that float32 may add to a sum of a history's rows, of the magnitudes that are summed."""
 MOST_ROUNDED = 0.05
 """Largest relative rounding error (L2) of a solved vector; a larger one would coarsen a quantised vector."""
 
@@ -94,12 +96,10 @@ class StoredEncoder(ABC):
 
 
 class StoredLinearEncoder(StoredEncoder):
-    """The encoder u = (sum over the history of w[i] * V[i]) / length^power @ M + b, inside `recommend` and `score`.
+    """The encoder u = (sum over the history of w[i] * V[i]) / length^power @ M + b; 0 for an empty history.
 
-    u is 0 for an empty history.
+    It is inside `recommend` and `score`, or in a graph of its own if these take vectors.
     """
-
-    in_own_graph = False
 
     def __init__(
         self,
@@ -109,13 +109,16 @@ class StoredLinearEncoder(StoredEncoder):
         weight_top: np.float32 | None = None,
         *,
         in_bytes: bool = False,
+        in_own_graph: bool = False,
     ) -> None:
         """Store the weights in the row order of the bundle, and `d` dimensions; further ones meet only zeros.
 
         Args:
             weight_top: the top of weights in a byte each (`values.to_bytes`); None for float32.
             in_bytes: store the matrix in codes of int8, with one scale.
+            in_own_graph: as the attribute.
         """
+        self.in_own_graph = in_own_graph
         self._power = encoder.power
         self._weights = encoder.weights[order].astype(np.float32)
         self._stored_weights: NDArray[Any] = self._weights
@@ -180,6 +183,20 @@ class StoredLinearEncoder(StoredEncoder):
             total = total + present.any(1, keepdims=True) * self._bias.astype(np.float64)
         solved: NDArray[np.float64] = total
         return solved
+
+    def rounding(
+        self, history: NDArray[np.int64], found: NDArray[np.float32], items: PackedTable
+    ) -> NDArray[np.float64]:
+        """Return the (B,) error (L2) of float32 sums: terms that cancel each other leave theirs."""
+        present = history >= 0
+        weight = np.where(present, np.abs(self._weights[np.maximum(history, 0)]).astype(np.float64), 0)
+        total = np.einsum("bh,bhd->bd", weight, np.abs(items.rows(np.maximum(history, 0))))
+        total /= np.maximum(present.sum(1, keepdims=True), 1) ** self._power
+        if self._matrix is not None:
+            total = total @ np.abs(self._matrix)
+        if self._bias is not None:
+            total = total + np.abs(self._bias)
+        return np.asarray(SUM_ROUNDING * np.linalg.norm(total, axis=1))
 
 
 class StoredLeastSquaresEncoder(StoredEncoder):
@@ -321,6 +338,7 @@ def stored_encoder(
     d: int,
     *,
     compact: bool,
+    takes_vectors: bool,
     previous_top: np.float32 | None,
     previous_root: NDArray[np.floating[Any]] | None = None,
 ) -> StoredEncoder:
@@ -328,6 +346,7 @@ def stored_encoder(
 
     Args:
         compact: store weights in a byte each, if none is negative, and the matrix in int8.
+        takes_vectors: give the encoder a graph of its own in any case.
         previous_top: the top of weights of the older bundle that the export follows; None without one.
         previous_root: (d, d) section 'g' of that bundle, which is stored again if it is near; None without one.
     """
@@ -335,7 +354,7 @@ def stored_encoder(
         largest, top = np.float32(encoder.weights.max(initial=0)), None
         if compact and encoder.weights.min(initial=0) >= 0 and largest > 0:
             top = byte_top(largest, previous_top)
-        return StoredLinearEncoder(encoder, order, d, top, in_bytes=compact)
+        return StoredLinearEncoder(encoder, order, d, top, in_bytes=compact, in_own_graph=takes_vectors)
     if isinstance(encoder, LeastSquaresEncoder):
         return StoredLeastSquaresEncoder(encoder, d, previous_root)
     raise TypeError(f"no graph is known for an encoder of kind {encoder.kind}")

@@ -63,8 +63,8 @@ public final class Vectors {
 
     private String failure(Map<?, ?> request, Recommender model, File place) throws IOException {
         String call = (String) request.get("call");
-        if (request.containsKey("vector") && !call.equals("encode")) {
-            return null; // a door that this runtime has not
+        if (cannotBeAsked(request)) {
+            return null;
         }
         Object error = request.get("error");
         Object answer;
@@ -100,12 +100,14 @@ public final class Vectors {
         switch (call) {
             case "recommend":
                 return model.recommend(asked(request).k(k));
+            case "popular":
+                return model.popular(limited(Request.ofNobody(), request).k(k));
             case "score":
                 return model.score(asked(request), (List<?>) request.get("items"));
             case "similar":
-                return model.similar(request.get("item"), k);
+                return model.similar(limited(Request.ofItem(request.get("item")), request).k(k));
             case "encode":
-                return model.encode((List<?>) request.get("history"));
+                return model.encode((List<?>) request.get("history"), onUnknown(request));
             case "title":
                 return model.title(request.get("item"));
             default:
@@ -114,16 +116,45 @@ public final class Vectors {
         }
     }
 
+    /** What types refuse: a vector that holds no numbers, and another name than those of OnUnknown. */
+    private static boolean cannotBeAsked(Map<?, ?> request) {
+        boolean numbers = true;
+        if (request.get("vector") instanceof List) {
+            for (Object value : (List<?>) request.get("vector")) {
+                numbers &= value instanceof Number;
+            }
+        }
+        return !numbers || "ignore".equals(request.get("on_unknown"));
+    }
+
     /** The vectors ask both or neither of user and history on purpose, which requests here cannot say: nobody asks. */
     private static Request asked(Map<?, ?> request) {
-        Object user = request.get("user");
-        List<?> history = (List<?>) request.get("history");
-        Request made = history == null || user != null ? Request.ofUser(history == null ? user : null)
-                : Request.ofHistory(history);
+        boolean one = 1 == (request.containsKey("user") ? 1 : 0) + (request.containsKey("history") ? 1 : 0)
+                + (request.containsKey("vector") ? 1 : 0);
+        Request made = !one ? Request.ofNobody()
+                : request.containsKey("vector") ? Request.ofVector(floats((List<?>) request.get("vector")))
+                : request.containsKey("user") ? Request.ofUser(request.get("user"))
+                : Request.ofHistory((List<?>) request.get("history"));
+        return limited(made, request);
+    }
+
+    private static float[] floats(List<?> numbers) {
+        float[] values = new float[numbers.size()];
+        for (int n = 0; n < values.length; n++) {
+            values[n] = ((Number) numbers.get(n)).floatValue();
+        }
+        return values;
+    }
+
+    private static Request limited(Request made, Map<?, ?> request) {
         if (request.containsKey("exclude")) {
             made.exclude((List<?>) request.get("exclude"));
         }
-        return made.allow((List<?>) request.get("allow"));
+        return made.allow((List<?>) request.get("allow")).onUnknown(onUnknown(request));
+    }
+
+    private static OnUnknown onUnknown(Map<?, ?> request) {
+        return "skip".equals(request.get("on_unknown")) ? OnUnknown.SKIP : OnUnknown.ERROR;
     }
 
     /** Open a bundle, or a copy of it in which a byte was changed. */

@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.function.IntFunction;
@@ -47,15 +48,25 @@ final class Ids {
 
     /** Return the rows of ids. Throws RequestException for an unknown one. */
     long[] rows(Collection<?> ids) {
+        return rows(ids, OnUnknown.ERROR);
+    }
+
+    /** Return the rows of ids; unknown ones are left out, or a RequestException. */
+    long[] rows(Collection<?> ids, OnUnknown onUnknown) {
+        if (onUnknown == null) {
+            throw new RequestException("expected OnUnknown.ERROR or OnUnknown.SKIP, got null");
+        }
         if (ids == null) {
             throw new RequestException("expected a collection of " + what + " ids, got null; give an empty one");
         }
         long[] rows = new long[ids.size()];
         int n = 0;
         for (Object id : ids) {
-            rows[n++] = row(id);
+            if (onUnknown == OnUnknown.ERROR || find(id) >= 0) {
+                rows[n++] = row(id);
+            }
         }
-        return rows;
+        return Arrays.copyOf(rows, n);
     }
 
     /** Return the row of an id. Throws RequestException if it is unknown. */

@@ -87,6 +87,8 @@ final class Manifest {
     final String precision;
     final int d;
     final RowsEntry items;
+    private static final String POPULAR = "popular_items";
+
     /** Null if user vectors are computed from histories. */
     final RowsEntry users;
     final Entry tables;
@@ -94,7 +96,7 @@ final class Manifest {
     final Map<String, Section> sections;
     /** onnxruntime's session options that the layout needs. */
     final Map<String, Object> session;
-    /** Name of the section with the rows that answer an empty history; null if there is none. */
+    /** Name of the section with the rows of the most popular items; null if there is none. */
     final String popular;
     final List<Entry> others = new ArrayList<>();
     final Map<String, Object> about;
@@ -322,9 +324,9 @@ final class Manifest {
         return new RowsEntry(rows, blocks, ids);
     }
 
-    private static String popular(Object encoder) {
+    private String popular(Object encoder) {
         if (encoder == null) {
-            return null;
+            return sections.containsKey(POPULAR) ? POPULAR : null;
         }
         Object name = object(encoder, "encoder").get("empty_history");
         boolean known = object(encoder, "encoder").containsKey("empty_history");

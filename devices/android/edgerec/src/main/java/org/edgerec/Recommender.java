@@ -25,6 +25,8 @@ import java.util.function.Supplier;
  */
 public final class Recommender implements AutoCloseable {
     private static final long[] PADDING = {-1};
+    /** Graphs square values, which neither overflow nor vanish between 2^-32 and 2^32. */
+    private static final float LARGEST = 1L << 32;
 
     private final Bundle bundle;
     private final Manifest manifest;
@@ -89,16 +91,15 @@ public final class Recommender implements AutoCloseable {
      * Return the k best items, best first; fewer if fewer are left. For an empty history every score is 0 and the most
      * popular items come first.
      *
-     * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user and history, or an
-     *     empty history if the bundle does not list popular items.
+     * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user, history and vector,
+     *     or an empty history if the bundle does not list popular items.
      * @throws BundleException an invalid answer of the bundle: unknown rows, or numbers that are not finite.
      */
     public List<Recommendation> recommend(Request request) {
         return whileOpen(() -> {
-            demandRequest(request);
-            checkK(request.k);
-            BitSet gone = set(items.rows(request.exclude));
-            BitSet allowed = request.allow == null ? null : set(items.rows(request.allow));
+            checkLimits(request);
+            BitSet gone = gone(request);
+            BitSet allowed = allowed(request);
             long[] past = past(request);
             Bundle.Feed feed = feed(request, past);
             if (past != null) {
@@ -115,9 +116,28 @@ public final class Recommender implements AutoCloseable {
                 allowed.andNot(gone);
                 return best(rows(allowed), feed, request.k);
             }
-            allowed.flip(0, manifest.items.rows);
-            allowed.or(gone);
-            return ranked(feed, allowed, request.k);
+            return ranked(feed, complement(allowed, gone), request.k);
+        });
+    }
+
+    /** Return the k most popular items, as popular(Request.ofNobody().k(k)) does. */
+    public List<Recommendation> popular(int k) {
+        return popular(Request.ofNobody().k(k));
+    }
+
+    /**
+     * Return the k items with the most interactions in training, best first, all with score 0. A bundle lists 256;
+     * others follow by row.
+     *
+     * @throws RequestException an unknown item, k outside 1..items, a request for somebody, or a bundle that lists none.
+     */
+    public List<Recommendation> popular(Request request) {
+        return whileOpen(() -> {
+            checkLimits(request);
+            if (request.user != null || request.history != null || request.vector != null || request.item != null) {
+                throw new RequestException("popular items are nobody's in particular; give Request.ofNobody");
+            }
+            return popular(gone(request), allowed(request), request.k);
         });
     }
 
@@ -136,10 +156,25 @@ public final class Recommender implements AutoCloseable {
      * @throws RequestException an unknown item, k outside 1..items, or a bundle without a 'similar' graph.
      */
     public List<Recommendation> similar(Object item, int k) {
+        return similar(Request.ofItem(item).k(k));
+    }
+
+    /**
+     * Return the items most similar to that of Request.ofItem. The more items the request's lists leave out, the longer
+     * it takes. Throws as similar(item, k) does.
+     */
+    public List<Recommendation> similar(Request request) {
         return whileOpen(() -> {
-            checkK(k);
-            Bundle.Feed feed = new Bundle.Feed().put("item", new long[] {items.row(item)}, 1);
-            return ranked("similar", feed, k, manifest.items.rows - 1);
+            checkLimits(request);
+            int row = items.row(request.item);
+            BitSet gone = gone(request);
+            gone.set(row);
+            BitSet allowed = allowed(request);
+            BitSet out = allowed == null ? gone : complement(allowed, gone);
+            Bundle.Feed feed = new Bundle.Feed().put("item", new long[] {row}, 1);
+            // The graph takes no lists: it ranks as many more items as lists leave out.
+            int more = Math.min(request.k + out.cardinality() - 1, manifest.items.rows);
+            return ranked("similar", feed, more, manifest.items.rows - 1, out, request.k);
         });
     }
 
@@ -149,10 +184,12 @@ public final class Recommender implements AutoCloseable {
      * @throws RequestException an unknown item, or a bundle without an 'encode' graph.
      */
     public float[] encode(Collection<?> history) {
-        return whileOpen(() -> {
-            Request request = Request.ofHistory(history);
-            return vector(past(request));
-        });
+        return encode(history, OnUnknown.ERROR);
+    }
+
+    /** Compute the vector of a history, with unknown items refused or left out. Throws as encode(history) does. */
+    public float[] encode(Collection<?> history, OnUnknown onUnknown) {
+        return whileOpen(() -> vector(past(Request.ofHistory(history).onUnknown(onUnknown))));
     }
 
     /** Return an item's title; null if the bundle has none. Throws RequestException for an unknown item. */
@@ -216,10 +253,29 @@ public final class Recommender implements AutoCloseable {
         }
     }
 
-    private void checkK(int k) {
-        if (k < 1 || k > manifest.items.rows) {
-            throw new RequestException("k must be a whole number in 1.." + manifest.items.rows + ", got " + k);
+    private void checkLimits(Request request) {
+        demandRequest(request);
+        if (request.k < 1 || request.k > manifest.items.rows) {
+            throw new RequestException("k must be a whole number in 1.." + manifest.items.rows + ", got " + request.k);
         }
+    }
+
+    /** Return the rows of the excluded items. */
+    private BitSet gone(Request request) {
+        return set(items.rows(request.exclude, request.onUnknown));
+    }
+
+    /** Return the rows of the allowed items; null for all. */
+    private BitSet allowed(Request request) {
+        return request.allow == null ? null : set(items.rows(request.allow, request.onUnknown));
+    }
+
+    /** Return all rows except the allowed ones, and the excluded ones. */
+    private BitSet complement(BitSet allowed, BitSet gone) {
+        BitSet out = (BitSet) allowed.clone();
+        out.flip(0, manifest.items.rows);
+        out.or(gone);
+        return out;
     }
 
     private static void demandRequest(Request request) {
@@ -235,17 +291,21 @@ public final class Recommender implements AutoCloseable {
         }
     }
 
-    /** Return the rows of a history, each once; null for a user. */
+    /** Return the rows of a history, each once; null for a user or a vector. */
     private long[] past(Request who) {
-        if ((who.user == null) == (who.history == null)) {
-            throw new RequestException("give either a user or a history of item ids");
+        if (who.user == null && who.history == null && who.vector == null) {
+            throw new RequestException("give either a user or a history of item ids, or a vector");
         }
         demandUsers(who.user != null);
-        return who.user == null ? Bundle.distinct(items.rows(who.history)) : null;
+        return who.history == null ? null : Bundle.distinct(items.rows(who.history, who.onUnknown));
     }
 
     /** Return the graphs' inputs for a subject. */
     private Bundle.Feed feed(Request who, long[] past) {
+        if (who.vector != null) {
+            checkVector(who.vector);
+            return new Bundle.Feed().put("vector", who.vector, 1, manifest.d);
+        }
         if (past == null) {
             return new Bundle.Feed().put("user", new long[] {users.row(who.user)}, 1);
         }
@@ -253,6 +313,21 @@ public final class Recommender implements AutoCloseable {
             return new Bundle.Feed().put("vector", vector(past), 1, manifest.d);
         }
         return new Bundle.Feed().row("history", padded(past));
+    }
+
+    private void checkVector(float[] vector) {
+        if (!manifest.graphs.containsKey("encode")) {
+            throw new RequestException("this bundle takes no vector: give a history of items");
+        }
+        float largest = 0;
+        for (float value : vector) {
+            largest = Math.max(largest, Math.abs(value)); // NaN if one is
+        }
+        boolean ordinary = largest == 0 || (largest >= 1 / LARGEST && largest <= LARGEST);
+        if (vector.length != manifest.d || !ordinary) {
+            throw new RequestException("a vector is " + manifest.d + " numbers, of which the largest is between 2^-32"
+                    + " and 2^32, got " + vector.length + ", up to " + largest);
+        }
     }
 
     private float[] vector(long[] past) {
@@ -267,15 +342,17 @@ public final class Recommender implements AutoCloseable {
     /** Return the best k items without the excluded ones. */
     private List<Recommendation> ranked(Bundle.Feed feed, BitSet excluded, int k) {
         int left = manifest.items.rows - excluded.cardinality();
-        return ranked("recommend", feed.row("exclude", padded(rows(excluded))), k, left);
+        return ranked("recommend", feed.row("exclude", padded(rows(excluded))), k, left, new BitSet(), k);
     }
 
     /**
-     * Run a graph that returns the best k items.
+     * Run a graph that returns the best k items, and return the first ones that may be in the answer.
      *
      * @param left maximum number of items that the graph can return.
+     * @param out rows that may not be in the answer.
+     * @param most number of items of the answer.
      */
-    private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k, int left) {
+    private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k, int left, BitSet out, int most) {
         Map<String, Object> answer = bundle.run(graph, feed.put("k", new long[] {k}));
         Object found = answer.get("items");
         float[] scores = floats(answer, "scores");
@@ -283,6 +360,7 @@ public final class Recommender implements AutoCloseable {
             throw broken();
         }
         List<Recommendation> best = new ArrayList<>();
+        int count = 0;
         for (int n = 0; n < scores.length; n++) {
             long row = ((long[]) found)[n];
             if (row >= manifest.items.rows || row < -1) {
@@ -290,10 +368,13 @@ public final class Recommender implements AutoCloseable {
             }
             if (row >= 0) {
                 demandFinite(scores[n]);
-                best.add(new Recommendation(items.id((int) row), scores[n]));
+                count++;
+                if (best.size() < most && !out.get((int) row)) {
+                    best.add(new Recommendation(items.id((int) row), scores[n]));
+                }
             }
         }
-        if (best.size() != Math.min(k, left)) { // otherwise an item with score -inf would count as excluded
+        if (count != Math.min(k, left)) { // otherwise an item with score -inf would count as excluded
             throw broken();
         }
         return best;
@@ -351,7 +432,8 @@ public final class Recommender implements AutoCloseable {
     /** Return the most popular items, then others by row, all with score 0, which is the score without a history. */
     private List<Recommendation> popular(BitSet gone, BitSet allowed, int k) {
         if (manifest.popular == null) {
-            throw new RequestException("the history is empty, and the bundle names no popular items");
+            throw new RequestException("this bundle names no popular items, which answer an empty history too; "
+                    + "export it again, your own tables with --item-counts");
         }
         Tables.Numbers ranking = bundle.tables.numbers(manifest.popular);
         long count = manifest.sections.get(manifest.popular).shape[0];
