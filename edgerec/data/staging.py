@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,21 +29,34 @@ _SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """Characters that str.strip() removes."""
 
 
+_THREAD_BYTES = 256 << 20
+"""Memory that a thread of DuckDB needs at least."""
+
+
 @contextmanager
-def session() -> Iterator[tuple[Connection, Path]]:
-    """Open a DuckDB in memory that loads no extensions, and a folder for temporary files.
+def session(folder: Path | None = None, memory: int | None = None) -> Iterator[tuple[Connection, Path]]:
+    """Open a DuckDB that loads no extensions, and a folder for temporary files, which is removed.
+
+    Args:
+        folder: folder for these files; by default the system's. With it, tables are in a file there, and in memory
+            without it.
+        memory: most bytes that DuckDB uses; by default its own limit, most of the machine's.
 
     Raises MissingExtraError.
     """
     duckdb = require("duckdb", "train")
-    with tempfile.TemporaryDirectory(prefix="edgerec-read-") as scratch:
-        settings = {
+    with tempfile.TemporaryDirectory(prefix="edgerec-read-", dir=folder) as scratch:
+        settings: dict[str, Any] = {
             "temp_directory": str(Path(scratch) / "spill"),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
         }
-        connection = duckdb.connect(config=settings)
+        if memory is not None:
+            threads = max(1, min(os.cpu_count() or 1, memory // _THREAD_BYTES))
+            settings |= {"memory_limit": f"{memory >> 10}KiB", "threads": threads}
+        tables = ":memory:" if folder is None else str(Path(scratch) / "tables.duckdb")
+        connection = duckdb.connect(tables, config=settings)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection, Path(scratch)
@@ -49,8 +64,10 @@ def session() -> Iterator[tuple[Connection, Path]]:
             connection.close()
 
 
-def lock(connection: Connection) -> None:
-    """Take files, the network and extensions from a connection for good; tables in memory stay."""
+def lock(connection: Connection, folder: Path | None = None) -> None:
+    """Take files, except those of `folder`, the network and extensions from a connection for good; tables stay."""
+    if folder is not None:
+        connection.execute(f"SET allowed_directories = [{literal(folder)}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
@@ -119,18 +136,24 @@ class Staged:
         """Return the single value of a query."""
         return self._connection.execute(query).fetchone()[0]
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        found: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+        return found
+
     def column(self, table: str, value: str) -> NDArray[Any]:
         """Return the (n,) values of an expression of SQL, in the order of the rows."""
         found = self._connection.execute(f'SELECT {value} AS value FROM {table} ORDER BY "$row"').fetchnumpy()["value"]
         return np.asarray(found)
 
-    def files(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """Return (n,) numbers of the files that rows are of."""
-        return np.searchsorted(self._starts, rows, side="right") - 1
+    def by_file(self, values: Iterable[int]) -> str:
+        """Return SQL of a number of each file, for the rows of the file."""
+        starts = reversed(list(zip(self._starts, values, strict=True)))
+        return "CASE " + " ".join(f'WHEN "$row" >= {start} THEN {value}' for start, value in starts) + " END"
 
     def place(self, row: int) -> str:
         """Return the file and the line of a row, for messages."""
-        number = int(self.files(np.array([row]))[0])
+        number = bisect_right(self._starts, row) - 1
         source = self.sources[number]
         line = self.one(f'SELECT "$line" FROM rows WHERE "$row" = {row}')
         return f"{source.path}, {source.unit} {line or source.line_of(row - self._starts[number])}"
@@ -161,8 +184,7 @@ class Staged:
     def ids(self, table: str, role: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return the sorted ids of a role, int64 if all are plain integers, and the (n,) places of the rows' ids."""
         column = quoted(f"${role}")
-        plain = f"regexp_full_match({column}, {literal(_PLAIN)}) AND TRY_CAST({column} AS BIGINT) IS NOT NULL"
-        if self.one(f"SELECT bool_and({plain}) FROM {table}"):
+        if self.one(f"SELECT bool_and({is_plain(column)}) FROM {table}"):
             ids, rows = np.unique(self.column(table, f"CAST({column} AS BIGINT)"), return_inverse=True)
             return ids, rows.astype(np.int64)
         # Texts are compared by bytes of UTF-8, which is the order of NumPy and Python.
@@ -194,6 +216,11 @@ REASONS = {
     **dict.fromkeys(("user", "item"), "expected a {role} id, an integer from 0 up or a text, found {found}"),
     "rating": "expected a finite number as rating, found {found}; --rating-column none reads no ratings",
 }
+
+
+def is_plain(value: str) -> str:
+    """Return SQL that is true for a text that is a plain integer, as ids of which all are such are read."""
+    return f"(regexp_full_match({value}, {literal(_PLAIN)}) AND TRY_CAST({value} AS BIGINT) IS NOT NULL)"
 
 
 def _clean(value: str) -> str:
