@@ -173,12 +173,14 @@ class Interactions:
     def users_between(self, first: int, end: int) -> Interactions:
         """Return the interactions of user rows first to end - 1 as a view, with rows counted from `first`."""
         start, stop = self.indptr[[first, end]].tolist()
-        columns = {name: getattr(self, name) for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: None if (column := getattr(self, name)) is None else column[start:stop] for name in COLUMNS
+        }
         return Interactions(
             self.user_ids[first:end],
             self.item_ids,
             self.indptr[first : end + 1] - start,
-            **{name: None if column is None else column[start:stop] for name, column in columns.items()},
+            **columns,
             titles=self.titles,
             name=self.name,
             categories=self.categories,
@@ -187,15 +189,16 @@ class Interactions:
     def of_shards(self, shards: Sequence[Interactions]) -> Interactions:
         """Return interactions over the same users and items that consist of `shards`, of consecutive user rows."""
         counts = np.concatenate([shard.user_counts() for shard in shards])
-        columns = {name: [getattr(shard, name) for shard in shards] for name in COLUMNS}
+        listed = {name: [getattr(shard, name) for shard in shards] for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: None if any(column is None for column in parts) else np.concatenate(parts)
+            for name, parts in listed.items()
+        }
         return Interactions(
             self.user_ids,
             self.item_ids,
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            **{
-                name: None if any(column is None for column in listed) else np.concatenate(listed)
-                for name, listed in columns.items()
-            },
+            **columns,
             titles=self.titles,
             name=self.name,
             categories=self.categories,

@@ -29,6 +29,7 @@ _DATE_SECONDS = (
     f'CASE WHEN regexp_full_match("$time", {literal(DATE)}) '
     "THEN CAST(floor(epoch(TRY_CAST(replace(\"$time\", '/', '-') AS TIMESTAMPTZ))) AS BIGINT) END"
 )
+_WHOLE_SECONDS = 'TRY_CAST("$time" AS BIGINT)'
 _NUMBER_SECONDS = (
     'CASE WHEN regexp_full_match("$time", \'[+-]?[0-9]+\') THEN TRY_CAST("$time" AS BIGINT) '
     f'WHEN regexp_full_match("$time", {literal(NUMBER)}) '
@@ -257,15 +258,19 @@ def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[str
 
     Raises DataError for a value that is no time, and if the values of a file have several units.
     """
-    match = 'count(*) FILTER (regexp_full_match("$time", {}))'
-    dates = staged.one(f"SELECT {match.format(literal(DATE))} > {match.format(literal(NUMBER))} FROM {table}")
-    seconds = _DATE_SECONDS if dates else _NUMBER_SECONDS
-    expected = "an ISO date, as most others are," if dates else "seconds since 1970, or an ISO date,"
-    staged.refuse(
-        table,
-        {"time": f"{seconds} IS NULL"},
-        lambda role, found: f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads no times",
-    )
+    dates, seconds = False, _WHOLE_SECONDS
+    if not staged.one(f'SELECT bool_and({_WHOLE_SECONDS}::VARCHAR IS NOT DISTINCT FROM "$time") FROM {table}'):
+        match = 'count(*) FILTER (regexp_full_match("$time", {}))'
+        dates = staged.one(f"SELECT {match.format(literal(DATE))} > {match.format(literal(NUMBER))} FROM {table}")
+        seconds = _DATE_SECONDS if dates else _NUMBER_SECONDS
+        expected = "an ISO date, as most others are," if dates else "seconds since 1970, or an ISO date,"
+        staged.refuse(
+            table,
+            {"time": f"{seconds} IS NULL"},
+            lambda role, found: (
+                f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads no times"
+            ),
+        )
     forms = [_DATES] * len(staged.sources) if dates else _units(staged, table, seconds)
     for source, form in zip(staged.sources, forms, strict=True):
         if form == _DATES:
@@ -284,11 +289,11 @@ def _units(staged: Staged, table: str, value: str) -> list[str]:
     # As doubles, because the smallest integer has no absolute value.
     later = " + ".join(f"(size >= {_FIRST_TIME * per_second})::INT" for per_second in _UNITS.values())
     found = staged.rows(
-        f'''SELECT file, later, min("$row") AS first, arg_min(value, "$row") FROM (
+        f"""SELECT file, later, min("$row") AS first, arg_min(value, "$row") FROM (
             SELECT *, {later} AS later FROM (
                 SELECT "$row", {value} AS value, abs(({value})::DOUBLE) AS size,
                     {staged.by_file(range(len(staged.sources)))} AS file FROM {table}))
-        WHERE later > 0 GROUP BY file, later ORDER BY file, first'''
+        WHERE later > 0 GROUP BY file, later ORDER BY file, first"""
     )
     forms, firsts = ["seconds"] * len(staged.sources), dict[int, int]()
     for file, later_units, row, number in found:

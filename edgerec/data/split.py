@@ -157,12 +157,18 @@ def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
         for shard, numbers in assigned(interactions, spec):
             for number, chosen in enumerate(shards):
                 chosen.append(shard.select(numbers == number))
-        parts = tuple(interactions.of_shards(chosen) for chosen in shards)
+        train, validation, test = (interactions.of_shards(chosen) for chosen in shards)
+        parts = train, validation, test
     result = Split(*parts, spec)
-    for name, part in (("train", result.train), ("test", result.test)):
-        if not len(part):
-            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
+    check_parts(spec, len(result.train), len(result.test))
     return result
+
+
+def check_parts(spec: SplitSpec, n_train: int, n_test: int) -> None:
+    """Raise DataError if the train or the test part of a split is empty."""
+    for name, count in (("train", n_train), ("test", n_test)):
+        if not count:
+            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
 
 
 def assigned(interactions: Interactions, spec: SplitSpec) -> Iterator[tuple[Interactions, _PartNumbers]]:
@@ -224,7 +230,8 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _Assign:
         places = _places(shard, draw.random(len(shard)))
         tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
         if len(spec.fractions) == 2:
-            # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than ten.
+            # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than
+            # ten.
             held = np.floor((counts - tests) * _HELD_BACK + draw_user.random(len(counts)))
         else:
             held = np.floor(counts * spec.fractions[1] + 0.5)
@@ -297,9 +304,7 @@ def _published(interactions: Interactions, spec: SplitSpec) -> _Assign:
         rows = shard.user_rows()
         counts = np.bincount(rows[~is_test], minlength=shard.n_users)
         places = _places(shard, draw.random(len(shard)), is_test)
-        held = np.minimum(
-            np.floor(counts * _HELD_BACK + draw_user.random(len(counts))), np.maximum(counts - 1, 0)
-        )
+        held = np.minimum(np.floor(counts * _HELD_BACK + draw_user.random(len(counts))), np.maximum(counts - 1, 0))
         return np.where(is_test, _TEST, places < held[rows]).astype(np.int8)
 
     return assign

@@ -112,10 +112,12 @@ class Staged:
             if found == self.n:
                 raise DataError(f"{source.path} holds no interactions, only {source.empty}")
             self.n = found
-        # Numbers of DuckDB's own have gaps after a file was read twice.
-        connection.execute(
-            'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
-        )
+        if self.one("SELECT count(*) = max(rowid) + 1 FROM staged"):
+            connection.execute('CREATE VIEW rows AS SELECT rowid AS "$row", * FROM staged')
+        else:  # DuckDB's numbers have gaps after a file was read twice
+            connection.execute(
+                'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
+            )
 
     def _read(self, source: Source, places: Sequence[int | None]) -> None:
         for _ in range(ATTEMPTS):
@@ -195,6 +197,12 @@ class Staged:
         texts = [text for (text,) in self._connection.execute("SELECT id FROM ids ORDER BY place").fetchall()]
         return text_array(texts), self.column(f"{table} JOIN ids ON {column} = ids.id", "place")
 
+    @staticmethod
+    def text_query(table: str, roles: Sequence[str]) -> str:
+        """Return the query of the last texts of roles of each item, NULL where there is none."""
+        texts = (f'arg_max("${role}", "$row") FILTER ("${role}" <> \'\') AS {role}' for role in roles)
+        return f'SELECT "$item" AS item, {", ".join(texts)} FROM {table} GROUP BY item'
+
     def texts(self, table: str, role: str, *, numbers: bool) -> dict[Any, str]:
         """Return the last text of a role of each item, by raw id; items without one are left out."""
         item = 'CAST("$item" AS BIGINT)' if numbers else '"$item"'
@@ -206,7 +214,7 @@ FAULTS = {
     **dict.fromkeys(
         ("user", "item"),
         f"{{0}} IN ({', '.join(map(literal, ['', *sorted(MISSING_IDS)]))}) OR contains({{0}}, chr(0)) "
-        "OR regexp_full_match({0}, '-[0-9]+')",
+        "OR CASE WHEN starts_with({0}, '-') THEN regexp_full_match({0}, '-[0-9]+') ELSE false END",
     ),
     "rating": f"NOT (regexp_full_match({{0}}, {literal(NUMBER)}) AND "
     "coalesce(isfinite(TRY_CAST({0} AS DOUBLE)), false))",
