@@ -443,7 +443,7 @@ class _Build:
 
 @contextmanager
 def _named_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of DuckDB into those of EdgeRec, and the end of a query by Ctrl-C into KeyboardInterrupt."""
+    """Turn errors of DuckDB into those of EdgeRec."""
     try:
         yield
     except require("duckdb", "train").Error as error:
@@ -453,10 +453,6 @@ def _named_errors(folder: Path) -> Iterator[None]:
         if said.startswith("Out of Memory"):
             raise DataError(f"the build needs more memory ({said}); give the same command a larger --memory") from error
         raise StorageError(f"the build in {folder} failed ({said}); give the same command again") from error
-    except RuntimeError as error:
-        if "interrupt" in reason_of(error).lower():
-            raise KeyboardInterrupt from error
-        raise
 
 
 def _relation(path: Path) -> str:
