@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,13 +97,14 @@ def run_measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
     """
     psutil = require("psutil", "dev")
     log = folder.with_name(f"{folder.name}.log")
-    started, peak, disk, looked = time.perf_counter(), 0, 0, 0.0
+    started, peak, disk, looked, cpu = time.perf_counter(), 0, 0, 0.0, 0.0
     with log.open("w+b") as stream:
         process = psutil.Popen([sys.executable, *words], stdout=stream, stderr=subprocess.STDOUT)
         while process.poll() is None:
             try:
                 tree = [process, *process.children(recursive=True)]
                 peak = max(peak, sum(one.memory_info().rss for one in tree))
+                cpu = sum(process.cpu_times()[:4])  # of the process and its ended children
             except psutil.Error:
                 pass  # it ended in between
             if time.perf_counter() - looked > 0.5:
@@ -114,7 +116,7 @@ def run_measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
         raise BenchError(f"'{' '.join(words)[:200]}' failed: {reason}")
     final = bytes_of(folder)
     found = {"peak_bytes": peak, "disk_peak_bytes": max(disk, final), "disk_bytes": final}
-    return {"seconds": round(seconds, 2), **found}
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), **found}
 
 
 def bytes_of(folder: Path) -> int:
@@ -136,21 +138,20 @@ def growth(rows: Sequence[dict[str, Any]], figure: str) -> float | None:
     return round(float(np.polyfit(n, values, 1)[0]), 3)
 
 
-def training_rows(data: Path, place: Path, dimensions: int, sample: int) -> list[dict[str, Any]]:
-    """Train svd and iALS from a built folder and export each; return a row for each command."""
+def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:
+    """Train a backbone from a built folder and export its run; return a row for each command."""
+    more = {"svd": ["--set", "a=0.4", "--set", "b=0.4"], "ials": ["--epochs", "2"]}[backbone]
+    run, bundle = place / backbone, place / f"{backbone}.bundle"
+    train = ["train", str(data), "--backbone", backbone, "--dimensions", str(dimensions), *more]
+    commands = {
+        run: [*train, "--sample-users", str(sample), "--threads", "2", "--out", str(run)],
+        bundle: ["export", str(run), "--no-users", "--precision", "int8", "--out", str(bundle)],
+    }
     rows = []
-    for backbone, more in (("svd", ["--set", "a=0.4", "--set", "b=0.4"]), ("ials", ["--epochs", "2"])):
-        run, bundle = place / backbone, place / f"{backbone}.bundle"
-        train = ["train", str(data), "--backbone", backbone, "--dimensions", str(dimensions), *more]
-        commands = {
-            run: [*train, "--sample-users", str(sample), "--threads", "2", "--out", str(run)],
-            bundle: ["export", str(run), "--no-users", "--precision", "int8", "--out", str(bundle)],
-        }
-        for out, words in commands.items():
-            messages.print(" ".join(words[:4]), markup=False)
-            shown = ["edgerec", *(Path(word).name if word.startswith(str(place)) else word for word in words)]
-            rows.append({"command": " ".join(shown), **run_measured(["-m", "edgerec.cli", *words], out)})
-        rows[-2]["metrics"] = json.loads((run / "run.json").read_bytes())["metrics"]["test"]
+    for out, words in commands.items():
+        shown = " ".join(["edgerec", *(Path(word).name if word.startswith(str(place)) else word for word in words)])
+        rows.append({"command": shown, **_timed(shown, ["-m", "edgerec.cli", *words], out)})
+    rows[0]["metrics"] = json.loads((run / "run.json").read_bytes())["metrics"]["test"]
     return rows
 
 
@@ -186,34 +187,35 @@ def main(
     trainings: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="edgerec-build-", dir=scratch) as folder:
         for n in sizes:
-            source = Path(folder, f"events-{n}.parquet")
+            place = Path(folder, str(n))
+            place.mkdir()
+            source, built = place / "events.parquet", place / "built"
             write_events(source, n)
-            places = {name: Path(folder, f"{name}-{n}") for name in ("built", *SCRIPTS)}
             about = {"rows": n, "source_bytes": source.stat().st_size}
             words = ["-m", "edgerec.cli", "data", "build", str(source), "--memory", memory, "--split", "random:80/20"]
-            builds.append(
-                {**about, **_timed(f"build of {n:,}", [*words, "--out", str(places["built"])], places["built"])}
-            )
-            counts = json.loads((places["built"] / "dataset.json").read_bytes())["counts"]
-            builds[-1] |= counts
+            builds.append({**about, **_timed(f"build of {n:,}", [*words, "--out", str(built)], built)})
+            builds[-1] |= json.loads((built / "dataset.json").read_bytes())["counts"]
             for name, script in SCRIPTS.items() if n <= scripts_up_to else ():
                 if importlib.util.find_spec(name) is not None:
-                    places[name].mkdir()
-                    row = _timed(f"{name} of {n:,}", ["-c", script, str(source), str(places[name])], places[name])
-                    scripts.append({"script": name, **about, **row, "same": _same(places["built"], places[name])})
+                    out = place / name
+                    out.mkdir()
+                    row = _timed(f"{name} of {n:,}", ["-c", script, str(source), str(out)], out)
+                    scripts.append({"script": name, **about, **row, "same": _same(built, out)})
+                    shutil.rmtree(out)
             if n == train_at:
-                trainings = training_rows(places["built"], Path(folder), dimensions, sample_users)
-            for path in (source, *places.values()):
-                _remove(path)
-    exponents = {name: growth(builds, name) for name in ("seconds", "peak_bytes", "disk_peak_bytes")}
+                for backbone in ("svd", "ials"):
+                    trainings += train_and_export(built, place, backbone, dimensions, sample_users)
+            shutil.rmtree(place)
+    exponents = {name: growth(builds, name) for name in ("seconds", "cpu_seconds", "peak_bytes", "disk_peak_bytes")}
     _show(builds, scripts, trainings, exponents)
     faults = [f"{row['script']} of {row['rows']}: other arrays than the build's" for row in scripts if not row["same"]]
     return {"builds": builds, "scripts": scripts, "trainings": trainings, "exponents": exponents, "faults": faults}
 
 
 def _timed(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
-    messages.print(name, markup=False)
-    return run_measured(words, folder)
+    found = run_measured(words, folder)
+    messages.print(f"{name}: {found}", markup=False)
+    return found
 
 
 def _same(built: Path, script: Path) -> bool:
@@ -221,15 +223,6 @@ def _same(built: Path, script: Path) -> bool:
     names = ("indptr", "indices", "timestamps")
     pairs = ((built / "interactions" / f"{name}.npy", script / f"{name}.npy") for name in names)
     return all(np.array_equal(*(np.load(path, mmap_mode="r") for path in pair)) for pair in pairs)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _show(
@@ -245,11 +238,12 @@ def _show(
         [
             name(row),
             row["seconds"],
+            row["cpu_seconds"],
             *(format_bytes(row[one]) for one in ("peak_bytes", "disk_peak_bytes", "disk_bytes")),
         ]
         for row in (*builds, *scripts, *trainings)
     ]
-    print_table("", ["", "seconds", "peak memory", "peak disk", "disk"], listed)
+    print_table("", ["", "seconds", "cpu seconds", "peak memory", "peak disk", "disk"], listed)
     print_table("growth", ["figure", "exponent"], list(exponents.items()))
 
 
