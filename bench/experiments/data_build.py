@@ -171,7 +171,6 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> lis
 @click.option("--train-at", default=20_000_000, show_default=True, help="Size to train at; 0 for none.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--sample-users", default=2_000, show_default=True, help="Users on whom the training is measured.")
-@click.option("--scratch", type=click.Path(path_type=Path), help="Folder for the data; by default a temporary one.")
 def main(
     sizes: list[int],
     memory: str,
@@ -179,13 +178,12 @@ def main(
     train_at: int,
     dimensions: int,
     sample_users: int,
-    scratch: Path | None,
 ) -> Figures:
     """Measure builds of several sizes, the same work by scripts, and training from a built folder."""
     builds: list[dict[str, Any]] = []
     scripts: list[dict[str, Any]] = []
     trainings: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="edgerec-build-", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix="edgerec-build-") as folder:
         for n in sizes:
             place = Path(folder, str(n))
             place.mkdir()
