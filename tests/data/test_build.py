@@ -13,8 +13,10 @@ import pytest
 
 from edgerec.data import Interactions, SplitSpec, load_data, split
 from edgerec.data.build import BuildOptions, build_data
+from edgerec.data.ids import rows_of
 from edgerec.data.readers import Reading
 from edgerec.errors import DataError, OutputError
+from edgerec.measure import measure_vectors
 from tests.conftest import CommandLine
 
 LINES = [
@@ -248,10 +250,21 @@ def test_malformed_sources_are_refused_by_line_and_leave_nothing(tmp_path: Path)
         options(memory=1 << 20)
 
 
+def test_vectors_measure_as_they_do_on_the_files(log: Path, plain: Interactions) -> None:
+    ordinary = load_data(log)
+    rng = np.random.default_rng(1)
+    users, items = (rng.standard_normal((n, 4), np.float32) for n in ordinary.shape)
+    own = (users[rows_of(plain.user_ids, ordinary.user_ids)], items[rows_of(plain.item_ids, ordinary.item_ids)])
+    expected = measure_vectors(split(ordinary, "time:80/20"), users, items)
+    assert measure_vectors(split(plain, "time:80/20"), *own) == pytest.approx(expected)
+
+
 def test_commands_take_the_folder(tmp_path: Path, command_line: CommandLine) -> None:
     rng = np.random.default_rng(0)
     pairs = sorted({(u, i) for u, i in zip(rng.integers(0, 60, 1500), rng.integers(0, 40, 1500), strict=True)})
-    (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *(f"u{u},i{i},{u * i}" for u, i in pairs)]))
+    (tmp_path / "log.csv").write_text(
+        "\n".join(["user,item,time", *(f"u{u},i{i},{(7919 * u + 7 * i) % 9973}" for u, i in pairs)])
+    )
     how = ("--split", "leave-last-out")
     made = command_line("data", "build", "log.csv", "--out", "built", *how, "--json", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -267,5 +280,10 @@ def test_commands_take_the_folder(tmp_path: Path, command_line: CommandLine) -> 
     assert found["sampled_users"] == 20
     low, high = found["interval"]["ndcg@20"]
     assert low <= found["ndcg@20"] <= high
+    streamed = command_line(
+        "stream", "built", "--segments", "4", "--backbone", "ials", "--budget", "50%", "--dimensions", "4",
+        "--holdout", "user", "--out", "stream", cwd=tmp_path,
+    )  # fmt: skip
+    assert streamed.returncode == 0, streamed.stderr
     exported = command_line("export", "run", "--out", "b", "--data", "built", "--precision", "int8", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
