@@ -45,6 +45,7 @@ def train(
     device: str = "cpu",
     max_epochs: int | None = None,
     patience: int | None = None,
+    sample_users: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -77,6 +78,8 @@ def train(
         device: 'cpu' or 'cuda', for backbones on torch.
         max_epochs: maximum number of training epochs; None for the backbone's own.
         patience: epochs without a better validation NDCG@20 before training stops; None for the backbone's own.
+        sample_users: number of users, chosen by the seed, on which validation and test parts are measured; None for
+            all. Metrics on a sample have margins, half the widths of 95 % confidence intervals: 'ndcg@20_margin'.
         out: folder for the run; a checkpoint is written there after each epoch.
         resume: continue from the checkpoint in `out`; a finished run is returned as it is.
         overwrite: replace a run that `out` holds.
@@ -107,6 +110,7 @@ def train(
         device=device,
         max_epochs=max_epochs,
         patience=patience,
+        sample_users=sample_users,
     )
     return train_request(
         interactions, request, out=out, resume=resume, overwrite=overwrite, progress=progress, workers=workers
@@ -171,15 +175,17 @@ def _fit(
     job = job_of(request, parts, fit, progress, checkpoint, workers)
     result = request.method.fit(job, request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
-    threads = request.options.threads
+    threads, sample = request.options.threads, request.options.sample
     metrics, tests = {}, len(parts.test) > 0
     if tests:
-        metrics["test"] = measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer)
+        metrics["test"] = measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer, sample)
     if vectors.untruncated is not None and tests:
-        metrics["uncut"] = measure_vectors(parts, vectors.untruncated.users, vectors.untruncated.items, threads)
+        metrics["uncut"] = measure_vectors(
+            parts, vectors.untruncated.users, vectors.untruncated.items, threads, sample=sample
+        )
     encoded = model.encode(vectors, trained, result.config, threads=threads)
     if model.user_table and encoded is not None and tests:
-        metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads)
+        metrics["encoder"] = measure_vectors(parts, encoded.users, vectors.items, threads, sample=sample)
     if result.validation:
         metrics["validation"] = result.validation
     training = _training_metrics(result)
@@ -227,7 +233,7 @@ def job_of(
     users = request.backbone.user_table
 
     def validated(vectors: Vectors) -> dict[str, float]:
-        return validate(parts, vectors.with_history(parts.train), request.options.threads)
+        return validate(parts, vectors.with_history(parts.train), request.options)
 
     return Job(
         backbone=request.backbone,

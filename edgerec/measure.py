@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from edgerec.data import (
     Interactions,
+    Sample,
     Split,
     SplitSpec,
     StreamSpec,
     evaluate_vectors,
     metrics_of_rankings,
+    metrics_of_users,
     popularity_of,
     split,
     stream,
+    tested_rows,
 )
 from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
@@ -41,10 +44,11 @@ def measure_vectors(
     items: NDArray[np.float32],
     threads: int | None = None,
     scorer: NeuMFScorer | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, float]:
     """Return the test metrics of vectors (n_users, d) and (n_items, d); the other parts are masked."""
     seen, scores = [parts.train, parts.validation], None if scorer is None else scorer.scores
-    return evaluate_vectors(users, items, seen, parts.test, ks=KS, threads=threads, scores=scores)
+    return evaluate_vectors(users, items, seen, parts.test, ks=KS, threads=threads, scores=scores, sample=sample)
 
 
 def evaluate(
@@ -54,6 +58,7 @@ def evaluate(
     part: Part = "test",
     threads: int | None = None,
     id_map: str | Path | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, float]:
     """Return recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the subject's split.
 
@@ -63,6 +68,8 @@ def evaluate(
 
     Args:
         id_map: the file of raw ids that the export wrote for a bundle without ids.
+        sample: a sample of the users with a test item; recall and NDCG get half the widths of their 95 % confidence
+            intervals, such as ndcg@20_margin. Not for the segments of a stream.
 
     Raises:
         RequestError: the bundle has no ids, and `id_map` is missing or of another bundle.
@@ -75,6 +82,8 @@ def evaluate(
         raise BundleError("the bundle does not record its training data, so there is no split to measure it on")
     check_data(about, interactions)
     if is_segment(about):
+        if sample is not None:
+            raise RequestError("a segment of a stream is measured on all of its users; leave the sample out")
         return _evaluate_segment(subject, interactions, about["split"], part, threads, id_map)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
     if part == "test" and not len(parts.test):
@@ -94,11 +103,14 @@ def evaluate(
         items = subject.items.dense()
         users = _user_vectors(subject, _history(parts), items)
         scores = None if subject.scorer is None else subject.scorer.scores
-        return evaluate_vectors(users, items, seen, positives, ks=KS, threads=threads, scores=scores)
-    rows = np.flatnonzero(positives.user_counts())
+        return evaluate_vectors(users, items, seen, positives, ks=KS, threads=threads, scores=scores, sample=sample)
+    rows = tested_rows(positives, sample)
     masked = parts.train if part == "validation" else parts.train_all
-    rankings = bundle_rankings(subject, _history(parts), masked, rows, max(KS), id_map=id_map)
-    return metrics_of_rankings(rankings, positives, rows=rows, popularity=popularity_of(seen), ks=KS)
+
+    def rank(some: slice) -> NDArray[np.int64]:
+        return bundle_rankings(subject, _history(parts), masked, rows[some], max(KS), id_map=id_map)
+
+    return metrics_of_users(rank, positives, rows, popularity=popularity_of(seen), ks=KS, margins=sample is not None)
 
 
 def check_data(about: Mapping[str, Any], interactions: Interactions) -> None:

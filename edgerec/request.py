@@ -57,6 +57,7 @@ class TrainRequest:
         device: str = "cpu",
         max_epochs: int | None = None,
         patience: int | None = None,
+        sample_users: int | None = None,
     ) -> TrainRequest:
         """Parse and check names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         check_numbers(precision, dimensions, seed)
@@ -71,11 +72,12 @@ class TrainRequest:
             precision,
             configured(model.config, settings, f"backbone {backbone}"),
             configured(technique.config, method_settings, f"method {method}", technique.variants),
-            FitOptions(seed, threads, device, max_epochs, patience),
+            FitOptions(seed, threads, device, max_epochs, patience, sample_users),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that decides the result, as JSON."""
+        sample = self.options.sample_users
         return {
             "backbone": self.backbone.name,
             "method": self.method.name,
@@ -88,6 +90,7 @@ class TrainRequest:
             "patience": self.options.patience,
             "settings": asdict(self.config),
             "method_settings": asdict(self.method_config),
+            **({} if sample is None else {"sample_users": sample}),
         }
 
 

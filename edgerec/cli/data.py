@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from edgerec.cli.help import Group, argument
-from edgerec.cli.options import data_options, load_reported
+from edgerec.budget import parse_bytes
+from edgerec.cli.help import Group, argument, option
+from edgerec.cli.options import FOLDER, data_inputs, data_options, load_reported, reading_of, seed_option
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import print_facts, print_table
-from edgerec.data import Interactions, named_sets
+from edgerec.console import messages, print_facts, print_table, progress_bar, resumable
+from edgerec.data import Interactions, SplitSpec, named_sets
+from edgerec.data.build import BuildOptions, build_data
 from edgerec.data.folders import PARTS
+from edgerec.outputs import Output, always, check_outputs
+
+STAGES = {
+    "read": "reading the files",
+    "pairs": "numbering ids and dropping repeats",
+    "core": "dropping rare users and items",
+    "rank": "ordering ids by popularity",
+    "sort": "sorting by user and time",
+    "interactions": "writing the arrays",
+    "split": "writing the parts of the split",
+}
+"""The stages of a build in words."""
 
 
 @click.group(cls=Group)
@@ -109,6 +124,71 @@ def show(data: str, as_json: bool, **options: Any) -> None:
     facts["time range"] = " to ".join(facts["time range"] or [])
     facts["published split"] = ", ".join(f"{part}: {count:,}" for part, count in facts["published split"].items())
     print_facts("", {name: value for name, value in facts.items() if value not in ("", None)})
+
+
+@command.command()
+@argument(
+    "sources",
+    metavar="SOURCE...",
+    nargs=-1,
+    required=True,
+    help="Files, patterns of files in quotes, or one folder of a published data set.",
+)
+@option("--out", type=FOLDER, required=True, help="New folder for the built data; a build that stopped is continued.")
+@option("--memory", default="1GiB", metavar="SIZE", help="Memory that the build may use.")
+@option(
+    "--split",
+    metavar="SPLIT",
+    show_default="none",
+    help="Split whose parts are stored, so that training with the same --split and --seed maps them from disk "
+    "(see 'edgerec train --help').",
+)
+@seed_option
+@data_options
+@json_option
+def build(sources: tuple[str, ...], out: Path, memory: str, as_json: bool, **options: Any) -> None:
+    """Build data of any size, on disk and within --memory, into a folder that every command takes as DATA.
+
+    \b
+    Example:
+      edgerec data build 'events/*.parquet' --out shop.data --min-user 5 --split random:80/20
+
+    Files are read as 'edgerec data show' reads them. Users and items are numbered by popularity, repeated pairs are
+    dropped but for the latest, and the interactions of a user are in the order of time. The folder holds arrays that
+    are mapped into memory, so that commands start at once. After Ctrl-C or a kill, the same command continues after the
+    last complete stage. A folder that holds anything else is never overwritten.
+    """
+    split = None if options["split"] is None else SplitSpec.parse(options["split"], seed=options["seed"])
+    inputs = [path for source in sources for path in data_inputs(source, options)]
+    check_outputs([Output(out, ours=always, folder=True)], inputs, overwrite=None)
+    settings = BuildOptions(
+        reading_of(options),
+        options["min_user"],
+        options["min_item"],
+        options["item_attributes"],
+        split,
+        parse_bytes(memory),
+    )
+    with resumable(f"give the same command again to continue ({out})"), progress_bar("starting") as update:
+
+        def show_stage(name: str, number: int, count: int) -> None:
+            update(description=STAGES[name], completed=number - 1, total=count)
+            messages.print(f"{number}/{count} {STAGES[name]}", markup=False)
+
+        built = build_data(sources, out, settings, show_stage)
+    facts = {
+        "folder": str(out),
+        "users": built.n_users,
+        "items": built.n_items,
+        "interactions": len(built),
+        "split": options["split"],
+        "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "fingerprint": built.fingerprint(),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts("", {name: value for name, value in facts.items() if value is not None})
 
 
 def _time_range(interactions: Interactions) -> list[str] | None:

@@ -9,9 +9,10 @@ import click
 
 from edgerec.api import evaluate
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_options, load
+from edgerec.cli.options import FILE, FOLDER, data_options, load, seed_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
+from edgerec.data import MARGIN, Sample
 from edgerec.errors import RequestError
 from edgerec.measure import load_subject
 from edgerec.training import Run
@@ -40,9 +41,25 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
     type=FILE,
     help="File that 'edgerec export --ids none --id-map' wrote, with the id of every row of a bundle without ids.",
 )
+@option(
+    "--sample-users",
+    type=click.IntRange(2),
+    metavar="N",
+    show_default="all",
+    help="Measure a sample of N test users, with 95 % confidence intervals of recall and NDCG.",
+)
+@seed_option
 @data_options
 @json_option
-def command(subjects: tuple[Path, ...], data: str, id_map: Path | None, as_json: bool, **options: Any) -> None:
+def command(
+    subjects: tuple[Path, ...],
+    data: str,
+    id_map: Path | None,
+    sample_users: int | None,
+    seed: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Measure the recommendation quality of runs and bundles on test data.
 
     \b
@@ -53,8 +70,13 @@ def command(subjects: tuple[Path, ...], data: str, id_map: Path | None, as_json:
     user had in training. A bundle is measured by its own answers, so that quantization counts. The table shows
     NDCG@20, recall@20, coverage@20 (the share of items that are recommended to anyone) and popularity@20 (the mean
     number of training interactions of recommended items); --json prints all metrics.
+
+    With --sample-users, recall and NDCG are means over a uniform sample of the test users, with half the width of a
+    95 % confidence interval: 1.96 standard errors of the mean over users. coverage@20 is that of the sample, and so
+    smaller than that of all users.
     """
     interactions = load(data, options)
+    sample = None if sample_users is None else Sample(sample_users, seed)
     results: list[dict[str, Any]] = []
     opened = [load_subject(subject) for subject in subjects]
     without = [not isinstance(one, Run) and one.manifest.items.ids == "none" for one in opened]
@@ -64,10 +86,27 @@ def command(subjects: tuple[Path, ...], data: str, id_map: Path | None, as_json:
         )
     for subject, one, needs_map in zip(subjects, opened, without, strict=True):
         size = one.nbytes if isinstance(one, Run) else one.manifest.nbytes
-        metrics = evaluate(one, interactions, id_map=id_map if needs_map else None)
-        results.append({"subject": str(subject), "bytes": size, **metrics})
+        metrics = evaluate(one, interactions, id_map=id_map if needs_map else None, sample=sample)
+        results.append({"subject": str(subject), "bytes": size, **with_intervals(metrics, sample_users)})
     if as_json:
         print_json(results)
         return
-    rows = [[r["subject"], f"{r['bytes']:,}", *(r[name] for name in SHOWN)] for r in results]
+    rows = [[r["subject"], f"{r['bytes']:,}", *(_shown(r, name) for name in SHOWN)] for r in results]
     print_table("", ["", "bytes", *SHOWN], rows)
+
+
+def with_intervals(metrics: dict[str, float], sampled: int | None) -> dict[str, Any]:
+    """Return metrics with the limits of their confidence intervals instead of margins, and the size of the sample."""
+    if sampled is None:
+        return dict(metrics)
+    margins = {name.removesuffix(MARGIN): value for name, value in metrics.items() if name.endswith(MARGIN)}
+    found: dict[str, Any] = {name: value for name, value in metrics.items() if not name.endswith(MARGIN)}
+    intervals = {name: [found[name] - margin, found[name] + margin] for name, margin in margins.items()}
+    return {**found, "sampled_users": sampled, "interval": intervals}
+
+
+def _shown(result: dict[str, Any], name: str) -> str | float:
+    """Return a metric as a cell, with half the width of its interval if it has one."""
+    interval = result.get("interval", {}).get(name)
+    value: float = result[name]
+    return value if interval is None else f"{value:.4f} ± {interval[1] - value:.4f}"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option, suggestion
-from edgerec.console import messages
+from edgerec.console import messages, tell
 from edgerec.data import Interactions, named, named_sets
 from edgerec.data.columns import OPTIONS
 from edgerec.data.named import find_files
@@ -213,15 +213,16 @@ def load(data: str, options: Mapping[str, Any]) -> Interactions:
     return load_reported(data, options)[0]
 
 
+def reading_of(options: Mapping[str, Any]) -> Reading:
+    """Return how files are read, by the values of `reading_options`. Raises DataError."""
+    columns = {role: options[f"{role}_column"] for role in OPTIONS if options[f"{role}_column"] is not None}
+    return Reading(options["encoding"], tell, columns, options["where"], options["min_rating"])
+
+
 def load_reported(data: str, options: Mapping[str, Any]) -> tuple[Interactions, ReadReport]:
     """Load a data set as `load` does; return what was read too, before --min-user and --min-item."""
-    columns = {role: options[f"{role}_column"] for role in OPTIONS if options[f"{role}_column"] is not None}
-
-    def tell(line: str) -> None:
-        messages.print(line, markup=False)
-
     try:
-        reading = Reading(options["encoding"], tell, columns, options["where"], options["min_rating"])
+        reading = reading_of(options)
         interactions, report = named.load_reported(data, reading, attributes=options["item_attributes"])
     except DataError as error:
         places = data_paths(data)

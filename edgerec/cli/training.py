@@ -75,6 +75,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Number of epochs without a better validation NDCG@20 after which training stops.",
     ),
     option(
+        "--sample-users",
+        type=click.IntRange(2),
+        metavar="N",
+        show_default="all",
+        help="Measure validation and test parts on a sample of N users, for large data.",
+    ),
+    option(
         "--mask-at",
         type=Choice(["output", "ego"]),
         section=RESEARCH,
@@ -108,7 +115,7 @@ def train_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
         **{name: options[name] for name in names},
         "settings": _backbone_settings(options["backbone"], options["settings"], options["mask_at"]),
         "method_settings": settings_of(options["method_settings"]),
-        **{name: options[name] for name in ("seed", "threads", "device", "patience")},
+        **{name: options[name] for name in ("seed", "threads", "device", "patience", "sample_users")},
         "max_epochs": options["epochs"],
     }
 

@@ -3,7 +3,17 @@
 from edgerec.data.attributes import read_titles
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.interactions import Interactions
-from edgerec.data.metrics import KS, evaluate_vectors, metrics_of_rankings, metrics_per_user, popularity_of
+from edgerec.data.metrics import (
+    KS,
+    MARGIN,
+    Sample,
+    evaluate_vectors,
+    metrics_of_rankings,
+    metrics_of_users,
+    metrics_per_user,
+    popularity_of,
+    tested_rows,
+)
 from edgerec.data.named import load_data
 from edgerec.data.ranking import ScorePairs, top_k, top_k_of_vectors
 from edgerec.data.readers import read
@@ -13,8 +23,10 @@ from edgerec.data.synthetic import synthetic
 
 __all__ = [
     "KS",
+    "MARGIN",
     "Interactions",
     "NamedSet",
+    "Sample",
     "ScorePairs",
     "Segment",
     "Split",
@@ -25,6 +37,7 @@ __all__ = [
     "load_data",
     "merge",
     "metrics_of_rankings",
+    "metrics_of_users",
     "metrics_per_user",
     "named_sets",
     "popularity_of",
@@ -33,6 +46,7 @@ __all__ = [
     "split",
     "stream",
     "synthetic",
+    "tested_rows",
     "top_k",
     "top_k_of_vectors",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from edgerec.data.columns import NAMES, find
 from edgerec.data.interactions import Interactions
 from edgerec.data.readers import Reading
-from edgerec.data.sources import Source, open_source
+from edgerec.data.sources import Source, literal, open_source
 from edgerec.data.staging import Staged, lock, session
 from edgerec.errors import DataError
 from edgerec.tables.texts import is_text
@@ -52,6 +52,24 @@ def read_attributes(path: str | Path, reading: Reading | None = None) -> dict[st
         staged.check("rows", ("item",))
         numbers = staged.ids("rows", "item")[0].dtype.kind == "i"
         return {role: staged.texts("rows", role, numbers=numbers) for role in staged.roles if role != "item"}
+
+
+def copy_attributes(path: Path, reading: Reading, target: Path, folder: Path, memory: int) -> None:
+    """Copy the texts of items to a Parquet file with the columns item, title and category, as far as a file has them.
+
+    Args:
+        target: a file inside `folder`.
+        folder, memory: as in `session`.
+
+    Raises as `read_titles` does.
+    """
+    with session(folder, memory) as (connection, scratch):
+        source = open_source(connection, path, scratch, reading.encoding, reading.tell, [], attributes=True)
+        staged = Staged(connection, [source], [_choose(source)])
+        lock(connection, folder)
+        staged.check("rows", ("item",))
+        query = staged.text_query("rows", [role for role in staged.roles if role != "item"])
+        connection.execute(f"COPY ({query}) TO {literal(target)} (FORMAT parquet)")
 
 
 def has_attributes(path: Path, reading: Reading) -> bool:

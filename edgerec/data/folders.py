@@ -61,6 +61,11 @@ def find_interactions(folder: Path) -> dict[Path, int | None]:
     return {}
 
 
+def find_items(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be tables of its items."""
+    return [path for pattern in _ITEMS for path in sorted(folder.glob(pattern))]
+
+
 def read_folder(folder: Path, reading: Reading | None = None, *, name: str = "") -> Interactions:
     """Read a folder; train and test parts are merged, and titles and categories are added if there are any.
 
@@ -82,8 +87,7 @@ def read_folder_reported(folder: Path, reading: Reading, *, name: str = "") -> t
         )
     parts = [part for part in files.values() if part is not None]
     interactions, report = read_cached(list(files), reading, name=name, parts=parts or None)
-    found = (path for pattern in _ITEMS for path in sorted(folder.glob(pattern)))
-    items = next((path for path in found if has_attributes(path, reading)), None)
+    items = next((path for path in find_items(folder) if has_attributes(path, reading)), None)
     if items is not None:
         interactions = with_attributes(interactions, read_attributes(items, reading))
     return interactions, report

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.tables.texts import text_array
+from edgerec.tables.texts import is_text, text_array
 
 MISSING_IDS = frozenset({"nan", "NaN", "NAN", "<NA>", "NaT", "null", "NULL", "None"})
 """Texts that programs write for a missing value, which are no ids."""
@@ -37,3 +37,13 @@ def is_id(field: str) -> bool:
 
 def _is_plain(field: str) -> bool:
     return re.fullmatch(r"0|[1-9][0-9]{0,19}", field) is not None
+
+
+def rows_of(ids: NDArray[Any], known: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the (len(ids),) rows of ids among the known ones, which are in any order; -1 for unknown ids."""
+    if is_text(known):
+        places = {one: row for row, one in enumerate(known.tolist())}
+        return np.array([places.get(one, -1) for one in ids.tolist()], np.int64)
+    order = np.argsort(known, kind="stable")
+    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), known.size - 1)]
+    return np.where(known[at] == ids, at, -1)

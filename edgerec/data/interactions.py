@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,25 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 Ids = NDArray[Any]
-"""Raw ids, sorted and unique: int64, or text as in `edgerec.tables.texts`."""
+"""Raw ids, unique: int64, or text as in `edgerec.tables.texts`."""
+SHARD = 1 << 22
+"""Maximum number of interactions in a shard of users, unless a single user has more."""
+COLUMNS = ("indices", "ratings", "timestamps", "parts")
+"""Attributes of interactions with a value for each of them; all but the first are optional."""
 
 
 @dataclass(frozen=True)
 class Interactions:
     """A user x item matrix in CSR order; rows and columns are the ranks of the sorted raw ids.
 
-    Build one with `from_pairs`; the constructor trusts its arguments.
+    Build one with `from_pairs`; the constructor trusts its arguments. Data built by `edgerec data build` have ids by
+    popularity, and the items of a user by time; their arrays are mapped from files.
 
     Attributes:
-        user_ids: (n_users,) raw ids, sorted, unique; int64 or str.
-        item_ids: (n_items,) raw ids, sorted, unique; int64 or str.
+        user_ids: (n_users,) raw ids, unique; int64 or str.
+        item_ids: (n_items,) raw ids, unique; int64 or str.
         indptr: (n_users + 1,) int64; user row u owns entries indptr[u]:indptr[u + 1].
-        indices: (n,) int32 item rows, ascending inside each user.
+        indices: (n,) int32 item rows, ascending inside each user, or by time and then ascending.
         ratings: (n,) float32, or None if the data has none.
         timestamps: (n,) int64 seconds, or None if the data has none.
         titles: (n_items,) str, '' for unknown ones, or None.
@@ -141,7 +147,7 @@ class Interactions:
         return len(self.indices)
 
     def items_of(self, user_row: int) -> NDArray[np.int32]:
-        """Return the item rows of one user, ascending."""
+        """Return the item rows of one user, in the order of `indices`."""
         return self.indices[self.indptr[user_row] : self.indptr[user_row + 1]]
 
     def user_rows(self) -> NDArray[np.int32]:
@@ -154,7 +160,53 @@ class Interactions:
 
     def item_counts(self) -> NDArray[np.int64]:
         """Return (n_items,) numbers of interactions."""
-        return np.bincount(self.indices, minlength=self.n_items).astype(np.int64)
+        counts = np.zeros(self.n_items, np.int64)
+        for start in range(0, len(self), SHARD):  # bincount makes int64 of its whole argument
+            counts += np.bincount(self.indices[start : start + SHARD], minlength=self.n_items)
+        return counts
+
+    def shards(self) -> Iterator[Interactions]:
+        """Yield the interactions by ranges of users, of at most `SHARD` interactions or one user, as views."""
+        for first, end in user_ranges(self.indptr):
+            yield self.users_between(first, end)
+
+    def users_between(self, first: int, end: int) -> Interactions:
+        """Return the interactions of user rows first to end - 1 as a view, with rows counted from `first`."""
+        start, stop = self.indptr[[first, end]].tolist()
+        columns: dict[str, Any] = {
+            name: None if (column := getattr(self, name)) is None else column[start:stop] for name in COLUMNS
+        }
+        return Interactions(
+            self.user_ids[first:end],
+            self.item_ids,
+            self.indptr[first : end + 1] - start,
+            **columns,
+            titles=self.titles,
+            name=self.name,
+            categories=self.categories,
+        )
+
+    def of_shards(self, shards: Sequence[Interactions]) -> Interactions:
+        """Return interactions over the same users and items that consist of `shards`, of consecutive user rows."""
+        counts = np.concatenate([shard.user_counts() for shard in shards])
+        listed = {name: [getattr(shard, name) for shard in shards] for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: None if any(column is None for column in parts) else np.concatenate(parts)
+            for name, parts in listed.items()
+        }
+        return Interactions(
+            self.user_ids,
+            self.item_ids,
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            **columns,
+            titles=self.titles,
+            name=self.name,
+            categories=self.categories,
+        )
+
+    def stored_parts(self, spec: Mapping[str, Any]) -> tuple[Interactions, Interactions, Interactions] | None:
+        """Return the train, validation and test parts of a split that is stored with the data; None if it is not."""
+        return None
 
     def matrix(self) -> scipy.sparse.csr_array[Any, Any]:
         """Return a (n_users, n_items) float32 CSR matrix of ones; needs the 'train' extra."""
@@ -245,8 +297,18 @@ class Interactions:
                     encoded = value.encode()
                     digest.update(f"{len(encoded)}:".encode() + encoded)
             else:
-                digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+                ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+                digest.update(ordered.view(np.uint8).data)  # without a copy: the file of a large array stays mapped
         return digest.hexdigest()
+
+
+def user_ranges(indptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield consecutive ranges (first, end) of user rows with at most `SHARD` interactions, or a single user."""
+    first, n = 0, len(indptr) - 1
+    while first < n:
+        end = max(first + 1, int(np.searchsorted(indptr, indptr[first] + SHARD, side="right")) - 1)
+        yield first, min(end, n)
+        first = end
 
 
 def _rank(values: Any, what: str) -> tuple[Ids, NDArray[np.int64]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,37 @@ from edgerec.data.ranking import ScorePairs, top_k_of_vectors
 from edgerec.errors import DataError
 
 KS = (5, 10, 20)
+MARGIN = "_margin"
+"""End of the names of half the widths of confidence intervals."""
+_NORMAL_95 = 1.959964
+_USERS_AT_ONCE = 1 << 16
+Rank = Callable[[slice], NDArray[np.integer]]
+"""Returns (n, K) item rows for a slice of users, best first, padded with -1."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Users that stand for all users with a test item, to measure large data in less time.
+
+    Attributes:
+        users: number of users; all of them if there are fewer.
+        seed: seed of their choice.
+    """
+
+    users: int
+    seed: int = 0
+
+    def rows(self, rows: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Return a uniform sample of user rows, ascending."""
+        if self.users >= len(rows):
+            return rows
+        return np.sort(np.random.default_rng(self.seed).choice(rows, self.users, replace=False))
+
+
+def tested_rows(test: Interactions, sample: Sample | None) -> NDArray[np.integer]:
+    """Return the rows of the users with a test item, or a sample of them."""
+    rows = np.flatnonzero(test.user_counts())
+    return rows if sample is None else sample.rows(rows)
 
 
 def evaluate_vectors(
@@ -22,8 +55,9 @@ def evaluate_vectors(
     ks: Sequence[int] = KS,
     threads: int | None = None,
     scores: ScorePairs | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, float]:
-    """Measure vectors: each user with a test item ranks all unseen items.
+    """Measure vectors: each user with a test item ranks all unseen items. Users are ranked in shards.
 
     Args:
         users: (n_users, d) float32.
@@ -33,6 +67,7 @@ def evaluate_vectors(
         ks: cutoffs.
         threads: maximum number of threads; by default one a core. The result does not depend on it.
         scores: scores of pairs of vectors; by default the dot product.
+        sample: a sample of the users with a test item; by default all of them.
 
     Returns recall@k, ndcg@k, coverage@k and popularity@k for each k, as `metrics_of_rankings` defines them.
 
@@ -48,9 +83,66 @@ def evaluate_vectors(
     users, items = np.asarray(users, np.float32), np.asarray(items, np.float32)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise DataError("the vectors hold values that are not finite: the training diverged; lower the learning rate")
-    rows = np.flatnonzero(test.user_counts())
-    rankings = top_k_of_vectors(users, items, rows, max(ks), seen=seen, threads=threads, scores=scores)
-    return metrics_of_rankings(rankings, test, rows=rows, popularity=popularity_of(seen), ks=ks)
+
+    rows = tested_rows(test, sample)
+
+    def rank(part: slice) -> NDArray[np.int32]:
+        return top_k_of_vectors(users, items, rows[part], max(ks), seen=seen, threads=threads, scores=scores)
+
+    return metrics_of_users(rank, test, rows, popularity=popularity_of(seen), ks=ks, margins=sample is not None)
+
+
+def metrics_of_users(
+    rank: Rank,
+    test: Interactions,
+    rows: NDArray[np.integer],
+    *,
+    popularity: NDArray[np.integer] | None = None,
+    ks: Sequence[int] = KS,
+    margins: bool = False,
+) -> dict[str, float]:
+    """Measure the rankings of users in shards, so that memory does not grow with their number.
+
+    Args:
+        rank: returns the rankings of a slice of `rows`.
+        rows: (n,) user rows; those without a test item do not count for recall and NDCG.
+        margins: return `ndcg@20_margin` and the like too, for `rows` that are a sample of the users with a test item:
+            half the widths of 95 % confidence intervals, 1.96 standard errors of a mean over users (a normal
+            approximation, with the correction for a sample without replacement). coverage@k is that of the sample.
+
+    The other arguments, the metrics and the errors are those of `metrics_of_rankings`.
+    """
+    per_user: dict[str, list[NDArray[np.float64]]] = {}
+    shown = {k: np.zeros(test.n_items, np.int64) for k in ks}
+    has_test = test.user_counts() > 0
+    for start in range(0, len(rows), _USERS_AT_ONCE):
+        some = rows[start : start + _USERS_AT_ONCE]
+        rankings = rank(slice(start, start + _USERS_AT_ONCE))
+        for name, values in metrics_per_user(rankings, test, rows=some, ks=ks).items():
+            per_user.setdefault(name, []).append(values[has_test[some]])
+        for k in ks:
+            first = rankings[:, :k]
+            shown[k] += np.bincount(first[first >= 0], minlength=test.n_items)
+    joined = {name: np.concatenate(values) for name, values in per_user.items()}
+    if not joined or not len(next(iter(joined.values()))):
+        raise DataError("no ranked user has a test item: there is nothing to measure")
+    result = {}
+    for k in ks:
+        for name in (f"recall@{k}", f"ndcg@{k}"):
+            result[name] = float(joined[name].mean())
+            if margins:
+                result[f"{name}{MARGIN}"] = _margin(joined[name], int(np.count_nonzero(has_test)))
+        result[f"coverage@{k}"] = np.count_nonzero(shown[k]) / test.n_items
+        if popularity is not None:
+            result[f"popularity@{k}"] = float(shown[k] @ popularity / shown[k].sum()) if shown[k].any() else 0.0
+    return result
+
+
+def _margin(values: NDArray[np.float64], population: int) -> float:
+    """Return 1.96 standard errors of the mean of values that were drawn without replacement."""
+    n = len(values)
+    left = (population - n) / max(population - 1, 1)
+    return float(_NORMAL_95 * values.std(ddof=1) * math.sqrt(left / n)) if n > 1 else math.inf
 
 
 def metrics_of_rankings(
@@ -76,19 +168,8 @@ def metrics_of_rankings(
     Raises DataError: rankings are malformed or no user has a test item.
     """
     rows = np.arange(test.n_users) if rows is None else np.asarray(rows)
-    scored = test.user_counts()[rows] > 0
-    if not scored.any():
-        raise DataError("no ranked user has a test item: there is nothing to measure")
-    result = {}
-    per_user = metrics_per_user(rankings, test, rows=rows, ks=ks)
-    for k in ks:
-        shown = rankings[:, :k][rankings[:, :k] >= 0]
-        result[f"recall@{k}"] = float(per_user[f"recall@{k}"][scored].mean())
-        result[f"ndcg@{k}"] = float(per_user[f"ndcg@{k}"][scored].mean())
-        result[f"coverage@{k}"] = len(np.unique(shown)) / test.n_items
-        if popularity is not None:
-            result[f"popularity@{k}"] = float(popularity[shown].mean()) if len(shown) else 0.0
-    return result
+    _check(rankings, test, rows, ks)
+    return metrics_of_users(lambda part: rankings[part], test, rows, popularity=popularity, ks=ks)
 
 
 def metrics_per_user(
@@ -129,8 +210,11 @@ def popularity_of(parts: Sequence[Interactions]) -> NDArray[np.int64]:
 def _hits(rankings: NDArray[np.integer], test: Interactions, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return (n, K) bool: True if a ranked item is one of its user's positives."""
     # One number a pair: the lookup needs no array of users x items.
-    positives = test.user_rows().astype(np.int64) * test.n_items + test.indices
-    pairs = rows[:, None].astype(np.int64) * test.n_items + rankings
+    counts = test.user_counts()[rows]
+    starts = test.indptr[rows] - (np.cumsum(counts) - counts)
+    items = test.indices[np.arange(counts.sum()) + np.repeat(starts, counts)]
+    positives = np.repeat(np.arange(len(rows)), counts) * test.n_items + items
+    pairs = np.arange(len(rows))[:, None] * test.n_items + rankings
     return np.isin(pairs, positives) & (rankings >= 0)
 
 

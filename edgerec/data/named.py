@@ -10,11 +10,12 @@ import re
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from edgerec.data.attributes import read_attributes, with_attributes
+from edgerec.data.built import is_built, open_built
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.download import Progress, download
 from edgerec.data.folders import find_interactions, read_folder, read_folder_reported, write_folder
@@ -94,11 +95,12 @@ def load_reported(
         )
     else:
         files = find_files(text)
-        name = files[0] if len(files) == 1 else files[0].parent.resolve()
-        if files[0].is_dir():
-            interactions, report = read_folder_reported(files[0], reading, name=_printable(files[0].resolve().name))
+        if is_built(files[0]):
+            interactions, report = _built(files[0], reading)
+        elif files[0].is_dir():
+            interactions, report = read_folder_reported(files[0], reading, name=name_of(files))
         else:
-            interactions, report = read_cached(files, reading, name=_printable(name.name.partition(".")[0]))
+            interactions, report = read_cached(files, reading, name=name_of(files))
     if attributes is not None:
         interactions = with_attributes(interactions, read_attributes(attributes, replace(reading, columns={})))
     return interactions, report
@@ -124,6 +126,23 @@ def find_files(text: str) -> list[Path]:
     if folder := next((file for file in files if file.is_dir()), None):
         raise DataError(f"{text!r} names the folder {folder} among others; give one folder alone, or files")
     return files
+
+
+def _built(folder: Path, reading: Reading) -> tuple[Interactions, ReadReport]:
+    if reading.filters or reading.columns or reading.encoding:
+        raise DataError(
+            f"{folder} was built by 'edgerec data build', which read the columns and filtered the rows; leave these "
+            "options out, or build another folder with them"
+        )
+    return open_built(folder)
+
+
+def name_of(files: Sequence[Path]) -> str:
+    """Return the name of the data set of some files, or of a folder."""
+    if files[0].is_dir():
+        return _printable(files[0].resolve().name)
+    only = files[0] if len(files) == 1 else files[0].parent.resolve()
+    return _printable(only.name.partition(".")[0])
 
 
 def _printable(name: str) -> str:

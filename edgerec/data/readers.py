@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgerec.data.columns import OPTIONS, choose
 from edgerec.data.filters import columns_of, select, typed
@@ -29,11 +29,14 @@ _DATE_SECONDS = (
     f'CASE WHEN regexp_full_match("$time", {literal(DATE)}) '
     "THEN CAST(floor(epoch(TRY_CAST(replace(\"$time\", '/', '-') AS TIMESTAMPTZ))) AS BIGINT) END"
 )
+_WHOLE_SECONDS = 'TRY_CAST("$time" AS BIGINT)'
 _NUMBER_SECONDS = (
     'CASE WHEN regexp_full_match("$time", \'[+-]?[0-9]+\') THEN TRY_CAST("$time" AS BIGINT) '
     f'WHEN regexp_full_match("$time", {literal(NUMBER)}) '
     'THEN TRY_CAST(floor(TRY_CAST("$time" AS DOUBLE)) AS BIGINT) END'
 )
+RATING = 'CAST("$rating" AS DOUBLE)'
+"""SQL of the rating."""
 
 
 @dataclass(frozen=True)
@@ -132,25 +135,67 @@ def read(
     return read_parts([Path(path)], reading, name=name)[0]
 
 
-def read_parts(
-    paths: Sequence[Path], reading: Reading, *, name: str = "", parts: Sequence[int] | None = None
-) -> tuple[Interactions, ReadReport]:
-    """Read interactions from several files, which may be of several formats. Raises as `read` does.
+@dataclass(frozen=True)
+class StagedRows:
+    """The rows of files that the filters leave, checked, in a table of DuckDB.
+
+    Attributes:
+        connection: of DuckDB.
+        staged: all rows, with their files.
+        table: name of the table of these rows, with the columns of `Staged`.
+        seconds: SQL of the timestamp in seconds, or None.
+        parts: SQL of the part of the published split, or None.
+        report: what was read; repeats are not known yet.
+    """
+
+    connection: Connection
+    staged: Staged
+    table: str
+    seconds: str | None
+    parts: str | None
+    report: ReadReport
+
+
+@contextmanager
+def staged_rows(
+    paths: Sequence[Path],
+    reading: Reading,
+    *,
+    parts: Sequence[int] | None = None,
+    folder: Path | None = None,
+    memory: int | None = None,
+) -> Iterator[StagedRows]:
+    """Read the rows of several files, which may be of several formats. Raises as `read` does.
 
     Args:
         parts: the part of the published split that each file is: 0 train, 1 validation, 2 test; None without one.
+        folder, memory: as in `session`; afterwards DuckDB can write files of `folder` alone.
     """
-    with session() as (connection, scratch):
+    with session(folder, memory) as (connection, scratch):
         given = list(reading.columns.values())
         sources = [open_source(connection, path, scratch, reading.encoding, reading.tell, given) for path in paths]
         chosen = [_choose(source, reading.columns) for source in sources]
         names = list(dict.fromkeys(column for source in sources for column in source.columns))
         filtered = {} if reading.where is None else columns_of(connection, reading.where, names)
         staged = Staged(connection, sources, chosen, list(dict.fromkeys(filtered.values())))
-        lock(connection)
+        lock(connection, folder)
         table = _filtered(connection, staged, reading, filtered)
         staged.check(table, ("user", "item", "rating"))
-        times, form = (None, "") if "time" not in staged.roles else _times(staged, table, reading.tell)
+        seconds, form = (None, "") if "time" not in staged.roles else _times(staged, table, reading.tell)
+        used = {role: sources[0].columns[chosen[0][role]] for role in staged.roles}
+        spent = {*used.values(), *filtered.values()}
+        dropped = staged.n - staged.one(f"SELECT count(*) FROM {table}")
+        ignored = [column for column in names if column not in spent]
+        report = ReadReport(staged.n, dropped, 0, form, used, ignored)
+        yield StagedRows(connection, staged, table, seconds, None if parts is None else staged.by_file(parts), report)
+
+
+def read_parts(
+    paths: Sequence[Path], reading: Reading, *, name: str = "", parts: Sequence[int] | None = None
+) -> tuple[Interactions, ReadReport]:
+    """Read interactions from several files; the arguments and errors are those of `staged_rows`."""
+    with staged_rows(paths, reading, parts=parts) as rows:
+        staged, table = rows.staged, rows.table
         user_ids, user_rows = staged.ids(table, "user")
         item_ids, item_rows = staged.ids(table, "item")
         result = Interactions.from_rows(
@@ -158,9 +203,9 @@ def read_parts(
             user_rows,
             item_ids,
             item_rows,
-            ratings=staged.column(table, 'CAST("$rating" AS DOUBLE)') if "rating" in staged.roles else None,
-            timestamps=times,
-            parts=None if parts is None else np.array(parts, np.int8)[staged.files(staged.column(table, '"$row"'))],
+            ratings=staged.column(table, RATING) if "rating" in staged.roles else None,
+            timestamps=None if rows.seconds is None else staged.column(table, rows.seconds),
+            parts=None if rows.parts is None else staged.column(table, rows.parts).astype(np.int8),
             name=name,
         )
         numbers = item_ids.dtype.kind == "i"
@@ -168,10 +213,7 @@ def read_parts(
             result = result.with_titles(staged.texts(table, "title", numbers=numbers))
         if "category" in staged.roles:
             result = result.with_categories(staged.texts(table, "category", numbers=numbers))
-    used = {role: sources[0].columns[chosen[0][role]] for role in staged.roles}
-    spent, count = {*used.values(), *filtered.values()}, len(user_rows)
-    ignored = [column for column in names if column not in spent]
-    return result, ReadReport(staged.n, staged.n - count, count - len(result), form, used, ignored)
+    return result, replace(rows.report, repeats=len(user_rows) - len(result))
 
 
 def _choose(source: Source, given: Mapping[str, str]) -> dict[str, int]:
@@ -208,51 +250,58 @@ def _filtered(connection: Connection, staged: Staged, reading: Reading, columns:
     return table
 
 
-def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[NDArray[np.int64], str]:
-    """Return (n,) timestamps in seconds, and how they were written. Raises DataError for a value that is no time."""
-    match = 'count(*) FILTER (regexp_full_match("$time", {}))'
-    dates = staged.one(f"SELECT {match.format(literal(DATE))} > {match.format(literal(NUMBER))} FROM {table}")
-    seconds = _DATE_SECONDS if dates else _NUMBER_SECONDS
-    expected = "an ISO date, as most others are," if dates else "seconds since 1970, or an ISO date,"
-    staged.refuse(
-        table,
-        {"time": f"{seconds} IS NULL"},
-        lambda role, found: f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads no times",
-    )
-    values, rows = staged.column(table, seconds), staged.column(table, '"$row"')
-    files, forms = staged.files(rows), dict[str, None]()
-    for number, source in enumerate(staged.sources):
-        own = np.flatnonzero(files == number)
-        form = _DATES
-        if not dates:
-            values[own], form = _to_seconds(values[own], rows[own], staged)
-        forms[form] = None
+def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[str, str]:
+    """Return SQL of the timestamps in seconds, rounded down, and how they were written.
+
+    The unit of numbers follows from their range, for each file; they are assumed to be later than 1973, and smaller
+    ones are ignored.
+
+    Raises DataError for a value that is no time, and if the values of a file have several units.
+    """
+    dates, seconds = False, _WHOLE_SECONDS
+    if not staged.one(f'SELECT bool_and({_WHOLE_SECONDS}::VARCHAR IS NOT DISTINCT FROM "$time") FROM {table}'):
+        match = 'count(*) FILTER (regexp_full_match("$time", {}))'
+        dates = staged.one(f"SELECT {match.format(literal(DATE))} > {match.format(literal(NUMBER))} FROM {table}")
+        seconds = _DATE_SECONDS if dates else _NUMBER_SECONDS
+        expected = "an ISO date, as most others are," if dates else "seconds since 1970, or an ISO date,"
+        staged.refuse(
+            table,
+            {"time": f"{seconds} IS NULL"},
+            lambda role, found: (
+                f"expected {expected} as timestamp, found {found}; {OPTIONS['time']} none reads no times"
+            ),
+        )
+    forms = [_DATES] * len(staged.sources) if dates else _units(staged, table, seconds)
+    for source, form in zip(staged.sources, forms, strict=True):
         if form == _DATES:
             tell(f"{source.path}: the timestamps are taken as {form}, in UTC if they name no zone")
         elif form != "seconds":
             tell(f"{source.path}: the timestamps are taken as {form} since 1970, and stored in seconds")
-    return values, ", ".join(forms)
+    if not dates and set(forms) != {"seconds"}:
+        unit = staged.by_file([_UNITS[form] for form in forms])
+        seconds = f"({seconds}) // ({unit}) - (({seconds}) % ({unit}) < 0)::BIGINT"  # // rounds towards zero
+    return seconds, ", ".join(dict.fromkeys(forms))
 
 
-def _to_seconds(values: NDArray[np.int64], rows: NDArray[np.int64], staged: Staged) -> tuple[NDArray[np.int64], str]:
-    """Return timestamps since 1970 in seconds, rounded down, and the unit that they had.
-
-    The unit follows from the range of the values, which are assumed to be later than 1973; smaller values are ignored.
-
-    Raises DataError if values have several units.
-    """
-    sizes = np.abs(values.astype(np.float64))
-    unit = np.zeros(values.size, np.int8)
-    for number, per_second in enumerate(_UNITS.values()):
-        unit[sizes >= _FIRST_TIME * float(per_second)] = number
-    telling = np.flatnonzero(sizes >= _FIRST_TIME)
-    if not telling.size:
-        return values, "seconds"
-    units, first = tuple(_UNITS), unit[telling[0]]
-    if (differing := telling[unit[telling] != first]).size:
-        row = int(differing[0])
-        raise DataError(
-            f"{staged.place(int(rows[row]))}: expected one unit for all timestamps, found {units[unit[row]]} "
-            f"({values[row]}) after {units[first]} ({values[telling[0]]})"
-        )
-    return values // _UNITS[units[first]], units[first]
+def _units(staged: Staged, table: str, value: str) -> list[str]:
+    """Return the unit of the numbers of each file. Raises DataError if the numbers of a file have several."""
+    units = list(_UNITS)
+    # As doubles, because the smallest integer has no absolute value.
+    later = " + ".join(f"(size >= {_FIRST_TIME * per_second})::INT" for per_second in _UNITS.values())
+    found = staged.rows(
+        f"""SELECT file, later, min("$row") AS first, arg_min(value, "$row") FROM (
+            SELECT *, {later} AS later FROM (
+                SELECT "$row", {value} AS value, abs(({value})::DOUBLE) AS size,
+                    {staged.by_file(range(len(staged.sources)))} AS file FROM {table}))
+        WHERE later > 0 GROUP BY file, later ORDER BY file, first"""
+    )
+    forms, firsts = ["seconds"] * len(staged.sources), dict[int, int]()
+    for file, later_units, row, number in found:
+        unit = units[later_units - 1]
+        if file in firsts:
+            raise DataError(
+                f"{staged.place(row)}: expected one unit for all timestamps, found {unit} ({number}) after "
+                f"{forms[file]} ({firsts[file]})"
+            )
+        forms[file], firsts[file] = unit, number
+    return forms

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.data.text import PARQUET, FirstLine, TextFile, as_header, has_quotes, magic
-from edgerec.errors import DataError, reason_of
+from edgerec.errors import DataError, StorageError, reason_of
 from edgerec.extras import require
 
 Connection = Any
@@ -109,10 +109,15 @@ def quoted(name: str) -> str:
 
 
 def damaged(path: Path, error: BaseException) -> DataError:
-    """Return the error of a file that DuckDB cannot read."""
+    """Return the error of a file that DuckDB cannot read. Raises StorageError if the disk is full."""
     said = reason_of(error).splitlines()[0]
     if said.startswith("Out of Memory"):
-        return DataError(f"{path} needs more memory than is free ({said}); close other programs, or read fewer files")
+        return DataError(
+            f"{path} needs more memory than is free ({said}); close other programs, read fewer files, or give 'edgerec "
+            "data build' a larger --memory"
+        )
+    if "No space left" in said or "max_temp_directory_size" in said:
+        raise StorageError(f"cannot read {path}: {said}; free space on the disk of temporary files") from error
     return DataError(f"{path} is cut short or damaged ({said}); download or copy it again")
 
 

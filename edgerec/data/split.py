@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data.interactions import Interactions
+from edgerec.data.interactions import Interactions, user_ranges
 from edgerec.errors import DataError
 
 _HELD_BACK = 0.05
@@ -137,7 +138,7 @@ class Split:
         counts = [len(self.train), len(self.validation), len(self.test)]
         return replace(self, spec=self.spec.without_final(counts))
 
-    @property
+    @cached_property
     def train_all(self) -> Interactions:
         """The union of train and validation."""
         return merge(self.train, self.validation)
@@ -146,28 +147,54 @@ class Split:
 def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
     """Split interactions, with the same result for the same spec on every platform.
 
-    'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more.
+    'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more. The parts that a
+    folder of `edgerec data build` stores for the spec are used as they are.
 
     Raises DataError if the split needs timestamps or published parts that the data do not have, or leaves train or test
     empty; 'all' has no test part.
     """
     spec = SplitSpec.parse(spec) if isinstance(spec, str) else spec
-    parts = _ASSIGN[spec.kind](interactions, spec)
-    train, validation, test = (interactions.select(parts == part) for part in range(3))
-    result = Split(train, validation, test, spec)
-    for name, part in (("train", result.train), ("test", result.test)):
-        if not len(part) and not (name == "test" and spec.kind == "all"):
-            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
+    parts = interactions.stored_parts(spec.to_dict())
+    if parts is None:
+        shards: tuple[list[Interactions], ...] = ([], [], [])
+        for shard, numbers in assigned(interactions, spec):
+            for number, chosen in enumerate(shards):
+                chosen.append(shard.select(numbers == number))
+        train, validation, test = (interactions.of_shards(chosen) for chosen in shards)
+        parts = train, validation, test
+    result = Split(*parts, spec)
+    check_parts(spec, len(result.train), len(result.test))
     return result
 
 
+def check_parts(spec: SplitSpec, n_train: int, n_test: int) -> None:
+    """Raise DataError if the train or the test part of a split is empty."""
+    for name, count in (("train", n_train), ("test", n_test)):
+        if not count and not (name == "test" and spec.kind == "all"):
+            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
+
+
+def assigned(interactions: Interactions, spec: SplitSpec) -> Iterator[tuple[Interactions, _PartNumbers]]:
+    """Yield shards of users, with the part of each of their interactions. Raises DataError as `split` does."""
+    assign = _ASSIGN[spec.kind](interactions, spec)
+    return ((shard, assign(shard)) for shard in interactions.shards())
+
+
 def merge(a: Interactions, b: Interactions) -> Interactions:
-    """Return the union of two disjoint parts over the same users and items.
+    """Return the union of two disjoint parts over the same users and items; items of a user are ascending.
 
     It has ratings and timestamps if both parts have them. Raises DataError if ids differ or a pair is in both.
     """
-    if not (np.array_equal(a.user_ids, b.user_ids) and np.array_equal(a.item_ids, b.item_ids)):
+    if not all(
+        one is other or np.array_equal(one, other)
+        for one, other in ((a.user_ids, b.user_ids), (a.item_ids, b.item_ids))
+    ):
         raise DataError("interactions of different users or items cannot be merged: split one data set, not two")
+    ranges = user_ranges(a.indptr + b.indptr)
+    return a.of_shards([_merged(a.users_between(*users), b.users_between(*users)) for users in ranges])
+
+
+def _merged(a: Interactions, b: Interactions) -> Interactions:
     pairs = np.concatenate([_pair_keys(a), _pair_keys(b)])
     order = np.argsort(pairs, kind="stable")
     if (np.diff(pairs[order]) == 0).any():
@@ -183,9 +210,6 @@ def merge(a: Interactions, b: Interactions) -> Interactions:
         np.concatenate([a.indices, b.indices])[order],
         column(a.ratings, b.ratings),
         column(a.timestamps, b.timestamps),
-        a.titles,
-        a.name,
-        a.categories,
     )
 
 
@@ -197,34 +221,66 @@ _PartNumbers = NDArray[np.int8]
 """(n,) the part of each interaction: 0 train, 1 validation, 2 test."""
 
 
-def _random(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
-    rng = np.random.default_rng(spec.seed)
-    counts = interactions.user_counts()
-    places = _places(interactions, rng.random(len(interactions)))
-    tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
-    if len(spec.fractions) == 2:
-        # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than ten.
-        held = np.floor((counts - tests) * _HELD_BACK + rng.random(len(counts)))
-    else:
-        held = np.floor(counts * spec.fractions[1] + 0.5)
-    return _by_place(interactions, places, tests, np.minimum(held, np.maximum(counts - tests - 1, 0)))
+_Assign = Callable[[Interactions], _PartNumbers]
+"""Returns the parts of a shard; called with all shards in order, so that random numbers are drawn as for the whole."""
 
 
-def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
-    counts = interactions.user_counts()
-    # At equal times the higher item row counts as the later: interactions do not have the order of their file.
-    places = _places(interactions, -interactions.indices, -_times(interactions, spec))
-    return _by_place(interactions, places, (counts >= 2).astype(int), (counts >= 3).astype(int))
+def _random(interactions: Interactions, spec: SplitSpec) -> _Assign:
+    draw, draw_user = _generators(interactions, spec)
+
+    def assign(shard: Interactions) -> _PartNumbers:
+        counts = shard.user_counts()
+        places = _places(shard, draw.random(len(shard)))
+        tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
+        if len(spec.fractions) == 2:
+            # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than
+            # ten.
+            held = np.floor((counts - tests) * _HELD_BACK + draw_user.random(len(counts)))
+        else:
+            held = np.floor(counts * spec.fractions[1] + 0.5)
+        return _by_place(shard, places, tests, np.minimum(held, np.maximum(counts - tests - 1, 0)))
+
+    return assign
 
 
-def _by_time(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
+def _generators(interactions: Interactions, spec: SplitSpec) -> tuple[np.random.Generator, np.random.Generator]:
+    """Return generators of a number for each interaction, and of the numbers for each user that follow them."""
+    draw, later = (np.random.PCG64(spec.seed) for _ in range(2))
+    later.advance(len(interactions))
+    return np.random.Generator(draw), np.random.Generator(later)
+
+
+def _leave_last_out(interactions: Interactions, spec: SplitSpec) -> _Assign:
+    _times(interactions, spec)
+
+    def assign(shard: Interactions) -> _PartNumbers:
+        counts = shard.user_counts()
+        # At equal times the higher item row counts as the later: interactions do not have the order of their file.
+        places = _places(shard, -shard.indices, -_times(shard, spec))
+        return _by_place(shard, places, (counts >= 2).astype(int), (counts >= 3).astype(int))
+
+    return assign
+
+
+def _by_time(interactions: Interactions, spec: SplitSpec) -> _Assign:
     times = _times(interactions, spec)
     first = spec.fractions[0]
     ends = (first * (1 - _HELD_BACK), first) if len(spec.fractions) == 2 else (first, first + spec.fractions[1])
-    ordered = np.sort(times)
-    cuts = ordered[[min(round(end * len(ordered)), len(ordered) - 1) for end in ends]]
+    cuts = [_smallest(times, min(round(end * len(times)), len(times) - 1)) for end in ends]
     # Interactions at the second of a boundary belong to the later part, so that no part sees that of the next.
-    return np.searchsorted(cuts, times, side="right").astype(np.int8)
+    return lambda shard: np.searchsorted(cuts, _times(shard, spec), side="right").astype(np.int8)
+
+
+def _smallest(values: NDArray[np.int64], place: int) -> int:
+    """Return the value at a place, from 0, of the sorted values, by bisection: they may be larger than memory."""
+    low, high = int(values.min()), int(values.max())
+    while low < high:
+        middle = (low + high) // 2
+        if np.count_nonzero(values <= middle) > place:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
@@ -233,30 +289,39 @@ def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
     return interactions.timestamps
 
 
-def _published(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
-    parts = interactions.parts
-    if parts is None:
+def _published(interactions: Interactions, spec: SplitSpec) -> _Assign:
+    if interactions.parts is None:
         raise DataError(
             f"{interactions.name or 'these data'} come without a published split; expected a folder with train and "
             "test files, such as train.txt and test.txt (a cached set of an older version is fetched again after it is "
             "deleted); or use random:80/20"
         )
-    if (parts == 1).any():
-        return parts
-    rng = np.random.default_rng(spec.seed)
-    is_test = parts == _TEST
-    rows = interactions.user_rows()
-    counts = np.bincount(rows[~is_test], minlength=interactions.n_users)
-    places = _places(interactions, rng.random(len(interactions)), is_test)
-    held = np.minimum(np.floor(counts * _HELD_BACK + rng.random(len(counts))), np.maximum(counts - 1, 0))
-    return np.where(is_test, _TEST, places < held[rows]).astype(np.int8)
+    complete = bool((interactions.parts == 1).any())
+    draw, draw_user = _generators(interactions, spec)
+
+    def assign(shard: Interactions) -> _PartNumbers:
+        parts = shard.parts
+        if parts is None or complete:
+            return np.zeros(0, np.int8) if parts is None else parts
+        is_test = parts == _TEST
+        rows = shard.user_rows()
+        counts = np.bincount(rows[~is_test], minlength=shard.n_users)
+        places = _places(shard, draw.random(len(shard)), is_test)
+        held = np.minimum(np.floor(counts * _HELD_BACK + draw_user.random(len(counts))), np.maximum(counts - 1, 0))
+        return np.where(is_test, _TEST, places < held[rows]).astype(np.int8)
+
+    return assign
 
 
-def _everything(interactions: Interactions, spec: SplitSpec) -> _PartNumbers:
-    rng = np.random.default_rng(spec.seed)
-    counts = interactions.user_counts()
-    held = np.minimum(np.floor(counts * _HELD_BACK + rng.random(len(counts))), np.maximum(counts - 1, 0))
-    return _by_place(interactions, _places(interactions, rng.random(len(interactions))), np.zeros_like(held), held)
+def _everything(interactions: Interactions, spec: SplitSpec) -> _Assign:
+    draw, draw_user = _generators(interactions, spec)
+
+    def assign(shard: Interactions) -> _PartNumbers:
+        counts = shard.user_counts()
+        held = np.minimum(np.floor(counts * _HELD_BACK + draw_user.random(len(counts))), np.maximum(counts - 1, 0))
+        return _by_place(shard, _places(shard, draw.random(len(shard))), np.zeros(len(counts)), held)
+
+    return assign
 
 
 def _places(interactions: Interactions, *keys: NDArray[Any]) -> NDArray[np.int64]:
@@ -278,7 +343,7 @@ def _by_place(
     return np.where(is_test, _TEST, is_held).astype(np.int8)
 
 
-_ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _PartNumbers]] = {
+_ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _Assign]] = {
     "random": _random,
     "leave-last-out": _leave_last_out,
     "time": _by_time,

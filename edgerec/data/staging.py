@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,30 +30,63 @@ _SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """Characters that str.strip() removes."""
 
 
+_THREAD_BYTES = 256 << 20
+"""Memory that a thread of DuckDB needs at least."""
+
+
 @contextmanager
-def session() -> Iterator[tuple[Connection, Path]]:
-    """Open a DuckDB in memory that loads no extensions, and a folder for temporary files.
+def session(folder: Path | None = None, memory: int | None = None) -> Iterator[tuple[Connection, Path]]:
+    """Open a DuckDB that loads no extensions, and a folder for temporary files, which is removed.
+
+    Args:
+        folder: folder for these files; by default the system's. With it, tables are in a file there, and in memory
+            without it.
+        memory: most bytes that DuckDB uses; by default its own limit, most of the machine's.
 
     Raises MissingExtraError.
     """
     duckdb = require("duckdb", "train")
-    with tempfile.TemporaryDirectory(prefix="edgerec-read-") as scratch:
-        settings = {
+    with tempfile.TemporaryDirectory(prefix="edgerec-read-", dir=folder) as scratch:
+        settings: dict[str, Any] = {
             "temp_directory": str(Path(scratch) / "spill"),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
         }
-        connection = duckdb.connect(config=settings)
+        if memory is not None:
+            threads = max(1, min(os.cpu_count() or 1, memory // _THREAD_BYTES))
+            settings |= {"memory_limit": f"{memory >> 10}KiB", "threads": threads}
+        tables = ":memory:" if folder is None else str(Path(scratch) / "tables.duckdb")
+        connection = duckdb.connect(tables, config=settings)
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            yield connection, Path(scratch)
+            with ThreadPoolExecutor(1) as worker:
+                yield _Interruptible(connection, worker), Path(scratch)
         finally:
             connection.close()
 
 
-def lock(connection: Connection) -> None:
-    """Take files, the network and extensions from a connection for good; tables in memory stay."""
+class _Interruptible:
+    """A connection whose statements end at once on Ctrl-C, which DuckDB itself notices after minutes."""
+
+    def __init__(self, connection: Connection, worker: ThreadPoolExecutor) -> None:
+        self._connection, self._worker = connection, worker
+
+    def execute(self, *statement: Any) -> Any:
+        """Run a statement as DuckDB's connections do."""
+        running = self._worker.submit(self._connection.execute, *statement)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            self._connection.interrupt()
+            wait([running])
+            raise
+
+
+def lock(connection: Connection, folder: Path | None = None) -> None:
+    """Take files, except those of `folder`, the network and extensions from a connection for good; tables stay."""
+    if folder is not None:
+        connection.execute(f"SET allowed_directories = [{literal(folder)}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
 
@@ -95,10 +131,12 @@ class Staged:
             if found == self.n:
                 raise DataError(f"{source.path} holds no interactions, only {source.empty}")
             self.n = found
-        # Numbers of DuckDB's own have gaps after a file was read twice.
-        connection.execute(
-            'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
-        )
+        if self.one("SELECT count(*) = max(rowid) + 1 FROM staged"):
+            connection.execute('CREATE VIEW rows AS SELECT rowid AS "$row", * FROM staged')
+        else:  # DuckDB's numbers have gaps after a file was read twice
+            connection.execute(
+                'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
+            )
 
     def _read(self, source: Source, places: Sequence[int | None]) -> None:
         for _ in range(ATTEMPTS):
@@ -119,18 +157,24 @@ class Staged:
         """Return the single value of a query."""
         return self._connection.execute(query).fetchone()[0]
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        found: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+        return found
+
     def column(self, table: str, value: str) -> NDArray[Any]:
         """Return the (n,) values of an expression of SQL, in the order of the rows."""
         found = self._connection.execute(f'SELECT {value} AS value FROM {table} ORDER BY "$row"').fetchnumpy()["value"]
         return np.asarray(found)
 
-    def files(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """Return (n,) numbers of the files that rows are of."""
-        return np.searchsorted(self._starts, rows, side="right") - 1
+    def by_file(self, values: Iterable[int]) -> str:
+        """Return SQL of a number of each file, for the rows of the file."""
+        starts = reversed(list(zip(self._starts, values, strict=True)))
+        return "CASE " + " ".join(f'WHEN "$row" >= {start} THEN {value}' for start, value in starts) + " END"
 
     def place(self, row: int) -> str:
         """Return the file and the line of a row, for messages."""
-        number = int(self.files(np.array([row]))[0])
+        number = bisect_right(self._starts, row) - 1
         source = self.sources[number]
         line = self.one(f'SELECT "$line" FROM rows WHERE "$row" = {row}')
         return f"{source.path}, {source.unit} {line or source.line_of(row - self._starts[number])}"
@@ -161,8 +205,7 @@ class Staged:
     def ids(self, table: str, role: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return the sorted ids of a role, int64 if all are plain integers, and the (n,) places of the rows' ids."""
         column = quoted(f"${role}")
-        plain = f"regexp_full_match({column}, {literal(_PLAIN)}) AND TRY_CAST({column} AS BIGINT) IS NOT NULL"
-        if self.one(f"SELECT bool_and({plain}) FROM {table}"):
+        if self.one(f"SELECT bool_and({is_plain(column)}) FROM {table}"):
             ids, rows = np.unique(self.column(table, f"CAST({column} AS BIGINT)"), return_inverse=True)
             return ids, rows.astype(np.int64)
         # Texts are compared by bytes of UTF-8, which is the order of NumPy and Python.
@@ -172,6 +215,12 @@ class Staged:
         )
         texts = [text for (text,) in self._connection.execute("SELECT id FROM ids ORDER BY place").fetchall()]
         return text_array(texts), self.column(f"{table} JOIN ids ON {column} = ids.id", "place")
+
+    @staticmethod
+    def text_query(table: str, roles: Sequence[str]) -> str:
+        """Return the query of the last texts of roles of each item, NULL where there is none."""
+        texts = (f'arg_max("${role}", "$row") FILTER ("${role}" <> \'\') AS {role}' for role in roles)
+        return f'SELECT "$item" AS item, {", ".join(texts)} FROM {table} GROUP BY item'
 
     def texts(self, table: str, role: str, *, numbers: bool) -> dict[Any, str]:
         """Return the last text of a role of each item, by raw id; items without one are left out."""
@@ -184,7 +233,7 @@ FAULTS = {
     **dict.fromkeys(
         ("user", "item"),
         f"{{0}} IN ({', '.join(map(literal, ['', *sorted(MISSING_IDS)]))}) OR contains({{0}}, chr(0)) "
-        "OR regexp_full_match({0}, '-[0-9]+')",
+        "OR CASE WHEN starts_with({0}, '-') THEN regexp_full_match({0}, '-[0-9]+') ELSE false END",
     ),
     "rating": f"NOT (regexp_full_match({{0}}, {literal(NUMBER)}) AND "
     "coalesce(isfinite(TRY_CAST({0} AS DOUBLE)), false))",
@@ -194,6 +243,11 @@ REASONS = {
     **dict.fromkeys(("user", "item"), "expected a {role} id, an integer from 0 up or a text, found {found}"),
     "rating": "expected a finite number as rating, found {found}; --rating-column none reads no ratings",
 }
+
+
+def is_plain(value: str) -> str:
+    """Return SQL that is true for a text that is a plain integer, as ids of which all are such are read."""
+    return f"(regexp_full_match({value}, {literal(_PLAIN)}) AND TRY_CAST({value} AS BIGINT) IS NOT NULL)"
 
 
 def _clean(value: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.data.interactions import user_ranges
 from edgerec.extras import require
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_a
     users = np.maximum(train.user_counts(), 1) ** -a
     items = np.maximum(train.item_counts(), 1) ** -b
     matrix = train.matrix()
-    matrix.data *= (np.repeat(users, train.user_counts()) * items[train.indices]).astype(np.float32)
+    for first, end in user_ranges(train.indptr):  # products are float64
+        part = slice(*train.indptr[[first, end]].tolist())
+        counts = np.diff(train.indptr[first : end + 1])
+        matrix.data[part] *= (np.repeat(users[first:end], counts) * items[train.indices[part]]).astype(np.float32)
     return matrix
 
 

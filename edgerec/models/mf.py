@@ -77,7 +77,8 @@ class Observed:
         cells = train.n_users * train.n_items
         self._n_items, self._bits = train.n_items, min(cells, _BITS * len(train), _MOST_BITS)
         self._alone = self._bits == cells
-        keys = torch.from_numpy(train.user_rows().astype(np.int64) * train.n_items + train.indices)  # ascending
+        pairs = train.user_rows().astype(np.int64) * train.n_items + train.indices
+        keys = torch.from_numpy(np.sort(pairs, kind="stable"))  # in linear time if they are ascending, as most are
         places = self._places(keys).numpy()
         flags = np.zeros(-(-self._bits // 8), np.uint8)
         np.bitwise_or.at(flags, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))

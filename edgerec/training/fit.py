@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
-from edgerec.data import Split, evaluate_vectors
+from edgerec.data import Sample, Split, evaluate_vectors
 from edgerec.errors import DataError, RunError
 from edgerec.models import Backbone, SizePlan, Trainer, Vectors
 from edgerec.training.checkpoint import Checkpoint, Snapshot
@@ -51,6 +51,7 @@ class FitOptions:
             the bit.
         device: 'cpu' or 'cuda', for backbones on torch.
         max_epochs, patience: None for the backbone's own.
+        sample_users: number of users on which validation and test parts are measured; None for all.
     """
 
     seed: int = 0
@@ -58,6 +59,12 @@ class FitOptions:
     device: str = "cpu"
     max_epochs: int | None = None
     patience: int | None = None
+    sample_users: int | None = None
+
+    @property
+    def sample(self) -> Sample | None:
+        """The sample of users on which parts are measured; None for all of them."""
+        return None if self.sample_users is None else Sample(self.sample_users, self.seed)
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,17 @@ class FitResult:
     sparse: bool = False
 
 
-def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, float]:
+def validate(split: Split, vectors: Vectors, options: FitOptions) -> dict[str, float]:
     """Return the metrics on the validation part; train is masked."""
-    scores = None if vectors.scorer is None else vectors.scorer.scores
     return evaluate_vectors(
-        vectors.users, vectors.items, split.train, split.validation, ks=KS, threads=threads, scores=scores
+        vectors.users,
+        vectors.items,
+        split.train,
+        split.validation,
+        ks=KS,
+        threads=options.threads,
+        scores=None if vectors.scorer is None else vectors.scorer.scores,
+        sample=options.sample,
     )
 
 
@@ -201,7 +214,7 @@ class Fit:
             while not self._is_over(loop):
                 values = trainer.epoch()
                 vectors = trainer.vectors()
-                metrics = validate(self._split, vectors, self._options.threads)
+                metrics = validate(self._split, vectors, self._options)
                 loop["epoch"] += 1
                 self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
                 if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:

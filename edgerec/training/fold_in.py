@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
+from edgerec.data.ids import rows_of
 from edgerec.errors import RequestError, UnsupportedError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.models.row_solver import RowSolver
@@ -51,10 +52,10 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
     for known, new, what in ((run.item_ids, first.item_ids, "item"), (run.user_ids, first.user_ids, "user")):
         if is_text(known) != is_text(new):
             raise RequestError(f"the run's {what} ids and those of {first.name or 'the interactions'} differ in kind")
-    new_items = np.flatnonzero(_rows_of(first.item_ids, run.item_ids) < 0)
+    new_items = np.flatnonzero(rows_of(first.item_ids, run.item_ids) < 0)
     pairs_users, pairs_items = first.user_rows(), first.indices
     is_new = np.isin(pairs_items, new_items)
-    rows = _rows_of(first.user_ids, run.user_ids)[pairs_users[is_new]]
+    rows = rows_of(first.user_ids, run.user_ids)[pairs_users[is_new]]
     items, known_users = pairs_items[is_new][rows >= 0], rows[rows >= 0]
     found, place = np.unique(items, return_inverse=True)
     if not found.size:
@@ -77,16 +78,6 @@ def fold_in(run: Run, first: Interactions, *, threads: int | None = None) -> Fol
         item_counts=None if run.item_counts is None else np.concatenate([run.item_counts, counts.astype(np.uint32)]),
     )
     return FoldedIn(extended, found.size, int(known_users.size), int(is_new.sum() - known_users.size))
-
-
-def _rows_of(ids: NDArray[Any], known: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the (len(ids),) rows of ids among the known ones; -1 for unknown ids."""
-    if is_text(known):
-        places = {one: row for row, one in enumerate(known.tolist())}
-        return np.array([places.get(one, -1) for one in ids.tolist()], np.int64)
-    order = np.argsort(known, kind="stable")
-    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), known.size - 1)]
-    return np.where(known[at] == ids, at, -1)
 
 
 def _joined(known: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgerec.data import (
     Interactions,
+    Sample,
     evaluate_vectors,
     metrics_of_rankings,
     metrics_per_user,
@@ -46,6 +47,35 @@ def test_popularity_is_the_mean_count_of_what_is_shown() -> None:
         np.array([[0, 1], [3, -1]]), GRID, rows=np.array([0, 2]), popularity=np.array([8, 4, 2, 3]), ks=(2,)
     )
     assert got["popularity@2"] == (8 + 4 + 3) / 3
+
+
+def test_shards_of_users_measure_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = split(synthetic(90, 60, 2000), "random:80/20")
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((n, 4), np.float32) for n in (90, 60))
+    whole = evaluate_vectors(users, items, parts.train, parts.test)
+    monkeypatch.setattr("edgerec.data.metrics._USERS_AT_ONCE", 7)
+    assert evaluate_vectors(users, items, parts.train, parts.test) == whole
+
+
+def test_a_sample_of_users_has_margins_that_shrink_to_nothing() -> None:
+    """Item 0 ranks first for all: a hit of the users 0 to 24, and of nobody else."""
+    test = Interactions.from_pairs(range(100), [int(user >= 25) for user in range(100)])
+    seen = test.select(np.zeros(100, np.bool_))
+    users, items = np.ones((100, 1), np.float32), np.array([[2], [1]], np.float32)
+
+    def measure(size: int) -> dict[str, float]:
+        return evaluate_vectors(users, items, seen, test, ks=(1,), sample=Sample(size, seed=2))
+
+    everyone = measure(1000)
+    assert (everyone["recall@1"], everyone["recall@1_margin"]) == (0.25, 0)
+    found = measure(50)
+    share = found["recall@1"]
+    assert (50 * share).is_integer()
+    deviation = math.sqrt(share * (1 - share) * 50 / 49)
+    assert found["ndcg@1_margin"] == pytest.approx(1.959964 * deviation * math.sqrt(50 / 99) / math.sqrt(50))
+    assert abs(share - 0.25) < found["recall@1_margin"]
+    assert "recall@1_margin" not in evaluate_vectors(users, items, seen, test, ks=(1,))
 
 
 def test_users_without_a_test_item_are_not_averaged() -> None:

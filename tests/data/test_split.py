@@ -54,6 +54,14 @@ def test_small_data_split_whole_or_say_why(pairs: list[tuple[int, int]], text: s
         assert (result.train.user_counts()[whole.user_counts() >= 1] >= 1).all()
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_shards_of_users_split_as_one_does(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = split(SMALL, spec)
+    monkeypatch.setattr("edgerec.data.interactions.SHARD", 70)
+    for name in ("train", "validation", "test", "train_all"):
+        assert getattr(split(SMALL, spec), name).fingerprint() == getattr(whole, name).fingerprint()
+
+
 @pytest.mark.parametrize("spec", SPECS[:2])
 def test_a_seed_decides(spec: str) -> None:
     first, again, other = (split(SMALL, SplitSpec.parse(spec, seed=seed)) for seed in (1, 1, 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,13 @@ def test_answers_are_exact(bits: int, n_users: int, n_items: int, n: int, seed: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mf, "_BITS", bits)
         assert exactly(train, Observed(train))
+
+
+def test_items_of_a_user_may_be_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mf, "_BITS", 1)
+    train = drawn(20, 50, 300)
+    by_time = np.lexsort((-train.indices, train.user_rows()))
+    assert exactly(train, Observed(replace(train, indices=train.indices[by_time])))
 
 
 def test_memory_follows_the_interactions_and_not_the_cells() -> None:

@@ -310,7 +310,7 @@ def train_full(
     while not _is_over(at.loop, most, patience):
         values = trainer.epoch()
         vectors = trainer.vectors()
-        score = validate(split, vectors.with_history(split.train), options.threads)[SELECTION]
+        score = validate(split, vectors.with_history(split.train), options)[SELECTION]
         at.loop["epoch"] += 1
         now = trainer.state()
         if at.loop["peak"] is None or score > at.loop["peak"]["score"]:

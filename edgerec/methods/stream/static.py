@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.data.ids import rows_of
 from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.methods.stream.policy import (
     DecisionContext,
@@ -71,7 +72,7 @@ class Chosen:
         left = budget.total - (sum(known.shape) - sizes.size)
         parts = np.split(cut_off(sizes, left, exactly=budget.exact), [self.sizes[0].size])
         for side, all_ids, own, part in zip(sides, (known.user_ids, known.item_ids), self.ids, parts, strict=True):
-            side[np.searchsorted(all_ids, own)] = part
+            side[rows_of(own, all_ids)] = part
         return SizePlan(budget.d, *sides)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions, Segment
+from edgerec.data.ids import rows_of
 from edgerec.errors import SettingError, UnsupportedError
 from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, check_choice, check_range, cut, prefix_mask
 from edgerec.models.ials import IALSRefit
@@ -35,7 +36,7 @@ class CarriedTable:
     """The table of users or of items from which the next segment continues.
 
     Attributes:
-        ids: (n,) raw ids, sorted.
+        ids: (n,) raw ids.
         table: the table, within the budget.
     """
 
@@ -48,8 +49,8 @@ class CarriedTable:
         return cls(ids, PrefixTable.from_dense(rows, sizes))
 
     def places(self, ids: NDArray[Any]) -> Ints:
-        """Return the (n,) positions of this table's ids in `ids`, which are sorted and include them."""
-        return np.searchsorted(ids, self.ids)
+        """Return the (n,) positions of this table's ids in `ids`, which include them."""
+        return rows_of(self.ids, ids)
 
     def moved(self, ids: NDArray[Any], sizes: Ints, d: int, rng: np.random.Generator) -> Floats:
         """Return (len(ids), d) rows of `sizes` (len(ids),): the first min(old, new) values of each, then noise.

@@ -1,0 +1,249 @@
+"""Data that are larger than memory: time, memory and disk of `edgerec data build`, and of training from its folder.
+
+usage: python -m bench.experiments.data_build [--sizes 1000000,5000000,20000000] [--memory 1GiB] [--out result.json]
+
+Made-up interactions with text ids follow power laws: a user's number of interactions, and an item's, is a power of its
+rank. A generator writes them as Parquet within 500 MB. Every command has a process of its own, whose tree is measured:
+the sum of resident bytes, read 50 times a second, and the bytes of the folder that it writes, twice a second. The
+same work is done by a pandas and by a Polars script if these are installed. At the largest size svd and iALS train from
+the folder, and their runs are exported. Exponents are slopes of least squares between logarithms.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bench.experiments.harness import Figures, experiment
+from edgerec.budget import format_bytes
+from edgerec.console import messages, print_table
+from edgerec.errors import BenchError
+from edgerec.extras import require
+
+INTERACTIONS_OF_USER, INTERACTIONS_OF_ITEM = 40, 100
+"""Mean numbers of interactions: 20 million are of 500,000 users and 200,000 items."""
+USER_SKEW, ITEM_SKEW = 1.5, 3.0
+"""Powers of a uniform number that give the rank of a user and of an item."""
+PANDAS = """
+import sys, numpy as np, pandas as pd
+rows = pd.read_parquet(sys.argv[1])
+rows = rows.sort_values("ts", kind="stable").drop_duplicates(["customer_id", "sku"], keep="last")
+for name in ("customer_id", "sku"):
+    counts = rows[name].value_counts().rename_axis("id").reset_index(name="n")
+    counts = counts.sort_values(["n", "id"], ascending=[False, True]).reset_index(drop=True)
+    counts.to_parquet(f"{sys.argv[2]}/{name}.parquet")
+    rows[name] = rows[name].map(pd.Series(counts.index, counts["id"])).astype(np.int32)
+rows = rows.sort_values(["customer_id", "ts", "sku"])
+pointers = np.concatenate([[0], np.cumsum(np.bincount(rows["customer_id"]))])
+for name, array in (("indptr", pointers), ("indices", rows["sku"]), ("timestamps", rows["ts"])):
+    np.save(f"{sys.argv[2]}/{name}.npy", array)
+"""
+POLARS = """
+import sys, numpy as np, polars as pl
+rows = pl.scan_parquet(sys.argv[1]).sort("ts").unique(["customer_id", "sku"], keep="last")
+rows = rows.collect(engine="streaming").lazy()
+for name in ("customer_id", "sku"):
+    counts = rows.group_by(name).len().sort(["len", name], descending=[True, False]).with_row_index("row")
+    counts = counts.collect(engine="streaming")
+    counts.write_parquet(f"{sys.argv[2]}/{name}.parquet")
+    rows = rows.join(counts.lazy().select(name, pl.col("row").alias(f"{name}_row")), on=name).drop(name)
+rows = rows.sort(["customer_id_row", "ts", "sku_row"]).collect(engine="streaming")
+pointers = np.concatenate([[0], np.cumsum(np.bincount(rows["customer_id_row"].to_numpy()))])
+for name, array in (("indptr", pointers), ("indices", rows["sku_row"]), ("timestamps", rows["ts"])):
+    np.save(f"{sys.argv[2]}/{name}.npy", np.asarray(array))
+"""
+SCRIPTS = {"pandas": PANDAS, "polars": POLARS}
+
+
+def write_events(path: Path, n: int) -> None:
+    """Write `n` interactions as a Parquet file with the columns customer_id, sku and ts, out of core."""
+    settings = {"memory_limit": "500MB", "preserve_insertion_order": False, "temp_directory": f"{path}.spill"}
+    connection = require("duckdb", "train").connect(config=settings)
+    columns = (
+        ("customer_id", "u", 0, n // INTERACTIONS_OF_USER, USER_SKEW),
+        ("sku", "i", 1, n // INTERACTIONS_OF_ITEM, ITEM_SKEW),
+    )
+    listed = ", ".join(
+        # An odd factor maps ranks to ids one to one, so that the order of ids says nothing of popularity.
+        f"'{kind}-' || printf('%08x', (floor({count} * pow({_uniform(salt)}, {skew}))::BIGINT * 2654435761) "
+        f"% 4294967296) AS {name}"
+        for name, kind, salt, count, skew in columns
+    )
+    time = "1600000000 + (hash(i * 4 + 2) % 100000000)::BIGINT AS ts"
+    connection.execute(f"COPY (SELECT {listed}, {time} FROM range({n}) AS numbers(i)) TO '{path}' (FORMAT parquet)")
+    connection.close()
+
+
+def _uniform(salt: int) -> str:
+    """Return SQL of a number in 0..1 that depends on `i` alone."""
+    return f"((hash(i * 4 + {salt}) >> 11)::DOUBLE / 9007199254740992.0)"
+
+
+def run_measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run a program that writes into `folder`; return its elapsed seconds, the peak of its tree, and the disk's.
+
+    Raises BenchError if it fails.
+    """
+    psutil = require("psutil", "dev")
+    log = folder.with_name(f"{folder.name}.log")
+    started, peak, disk, looked, cpu = time.perf_counter(), 0, 0, 0.0, 0.0
+    with log.open("w+b") as stream:
+        process = psutil.Popen([sys.executable, *words], stdout=stream, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            try:
+                tree = [process, *process.children(recursive=True)]
+                peak = max(peak, sum(one.memory_info().rss for one in tree))
+                cpu = sum(process.cpu_times()[:4])  # of the process and its ended children
+            except psutil.Error:
+                pass  # it ended in between
+            if time.perf_counter() - looked > 0.5:
+                disk, looked = max(disk, bytes_of(folder)), time.perf_counter()
+            time.sleep(0.02)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        *_, reason = log.read_text().splitlines() or [f"status {process.returncode}"]
+        raise BenchError(f"'{' '.join(words)[:200]}' failed: {reason}")
+    final = bytes_of(folder)
+    found = {"peak_bytes": peak, "disk_peak_bytes": max(disk, final), "disk_bytes": final}
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), **found}
+
+
+def bytes_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder, of which some may vanish meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_blocks * 512 if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def growth(rows: Sequence[dict[str, Any]], figure: str) -> float | None:
+    """Return the exponent of a figure over the number of interactions; None of a single size."""
+    if len(rows) < 2:
+        return None
+    n, values = (np.log([row[name] for row in rows]) for name in ("rows", figure))
+    return round(float(np.polyfit(n, values, 1)[0]), 3)
+
+
+def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:
+    """Train a backbone from a built folder and export its run; return a row for each command."""
+    more = {"svd": ["--set", "a=0.4", "--set", "b=0.4"], "ials": ["--epochs", "2"]}[backbone]
+    run, bundle = place / backbone, place / f"{backbone}.bundle"
+    train = ["train", str(data), "--backbone", backbone, "--dimensions", str(dimensions), *more]
+    commands = {
+        run: [*train, "--sample-users", str(sample), "--threads", "2", "--out", str(run)],
+        bundle: ["export", str(run), "--no-users", "--precision", "int8", "--out", str(bundle)],
+    }
+    rows = []
+    for out, words in commands.items():
+        shown = " ".join(["edgerec", *(Path(word).name if word.startswith(str(place)) else word for word in words)])
+        rows.append({"command": shown, **_timed(shown, ["-m", "edgerec.cli", *words], out)})
+    rows[0]["metrics"] = json.loads((run / "run.json").read_bytes())["metrics"]["test"]
+    return rows
+
+
+def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+    try:
+        return sorted(int(one) for one in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of whole numbers, such as 1000000,5000000") from None
+
+
+@experiment("data-build")
+@click.option(
+    "--sizes", default="1000000,5000000,20000000", show_default=True, callback=_sizes, help="Interactions, by commas."
+)
+@click.option("--memory", default="1GiB", show_default=True, help="Memory of the builds.")
+@click.option("--scripts-up-to", default=20_000_000, show_default=True, help="Largest size of the scripts.")
+@click.option("--train-at", default=20_000_000, show_default=True, help="Size to train at; 0 for none.")
+@click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
+@click.option("--sample-users", default=2_000, show_default=True, help="Users on whom the training is measured.")
+def main(
+    sizes: list[int],
+    memory: str,
+    scripts_up_to: int,
+    train_at: int,
+    dimensions: int,
+    sample_users: int,
+) -> Figures:
+    """Measure builds of several sizes, the same work by scripts, and training from a built folder."""
+    builds: list[dict[str, Any]] = []
+    scripts: list[dict[str, Any]] = []
+    trainings: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="edgerec-build-") as folder:
+        for n in sizes:
+            place = Path(folder, str(n))
+            place.mkdir()
+            source, built = place / "events.parquet", place / "built"
+            write_events(source, n)
+            about = {"rows": n, "source_bytes": source.stat().st_size}
+            words = ["-m", "edgerec.cli", "data", "build", str(source), "--memory", memory, "--split", "random:80/20"]
+            builds.append({**about, **_timed(f"build of {n:,}", [*words, "--out", str(built)], built)})
+            builds[-1] |= json.loads((built / "dataset.json").read_bytes())["counts"]
+            for name, script in SCRIPTS.items() if n <= scripts_up_to else ():
+                if importlib.util.find_spec(name) is not None:
+                    out = place / name
+                    out.mkdir()
+                    row = _timed(f"{name} of {n:,}", ["-c", script, str(source), str(out)], out)
+                    scripts.append({"script": name, **about, **row, "same": _same(built, out)})
+                    shutil.rmtree(out)
+            if n == train_at:
+                for backbone in ("svd", "ials"):
+                    trainings += train_and_export(built, place, backbone, dimensions, sample_users)
+            shutil.rmtree(place)
+    exponents = {name: growth(builds, name) for name in ("seconds", "cpu_seconds", "peak_bytes", "disk_peak_bytes")}
+    _show(builds, scripts, trainings, exponents)
+    faults = [f"{row['script']} of {row['rows']}: other arrays than the build's" for row in scripts if not row["same"]]
+    return {"builds": builds, "scripts": scripts, "trainings": trainings, "exponents": exponents, "faults": faults}
+
+
+def _timed(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
+    found = run_measured(words, folder)
+    messages.print(f"{name}: {found}", markup=False)
+    return found
+
+
+def _same(built: Path, script: Path) -> bool:
+    """Return True if a script wrote the arrays of the build."""
+    names = ("indptr", "indices", "timestamps")
+    pairs = ((built / "interactions" / f"{name}.npy", script / f"{name}.npy") for name in names)
+    return all(np.array_equal(*(np.load(path, mmap_mode="r") for path in pair)) for pair in pairs)
+
+
+def _show(
+    builds: Sequence[dict[str, Any]],
+    scripts: Sequence[dict[str, Any]],
+    trainings: Sequence[dict[str, Any]],
+    exponents: dict[str, float | None],
+) -> None:
+    def name(row: dict[str, Any]) -> str:
+        return str(row.get("command") or f"{row.get('script', 'build')} {row['rows']:,}")
+
+    listed = [
+        [
+            name(row),
+            row["seconds"],
+            row["cpu_seconds"],
+            *(format_bytes(row[one]) for one in ("peak_bytes", "disk_peak_bytes", "disk_bytes")),
+        ]
+        for row in (*builds, *scripts, *trainings)
+    ]
+    print_table("", ["", "seconds", "cpu seconds", "peak memory", "peak disk", "disk"], listed)
+    print_table("growth", ["figure", "exponent"], list(exponents.items()))
+
+
+if __name__ == "__main__":
+    main()
