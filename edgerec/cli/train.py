@@ -23,6 +23,7 @@ from edgerec.request import TrainRequest
 from edgerec.training import Run, Step
 
 PHASES = {
+    "settings": ("trying settings", "trials"),
     "choose": ("choosing", "epochs"),
     "final": ("training", "epochs"),
     "prune": ("pruning", "trials"),
