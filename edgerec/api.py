@@ -22,7 +22,7 @@ from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
+from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, shared_start, validate
 from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
 
@@ -154,6 +154,7 @@ def _fit(
     model, config = request.backbone, request.config
 
     numbers = count()
+    shared = shared_start(model, parts, config, request.options.seed)
 
     def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
         nonlocal config
@@ -166,6 +167,7 @@ def _fit(
             request.options,
             checkpoint=own,
             progress=progress,
+            shared=shared,
             **how,
         ).run()
         config = result.config  # settings are chosen once, by the first fit of a method

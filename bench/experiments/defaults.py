@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _svd_grid(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
             shared[len(data)] = model.shared_start(data, dimensions, model.config(), 0)
         trainer = model.trainer(data, SizePlan(dimensions), config, seed=0, threads=threads)
         assert isinstance(trainer, SharingTrainer)
-        trainer.begin(shared[len(data)])
+        trainer.begin(partial(shared.__getitem__, len(data)))
         trainer.epoch()
         return trainer.vectors()
 

@@ -166,8 +166,8 @@ class Trainer(Protocol):
 class SharingTrainer(Protocol):
     """A trainer that can start from what trainers of other settings computed."""
 
-    def begin(self, start: Any) -> None:
-        """Start from `Backbone.shared_start` instead of computing the same; before the first epoch."""
+    def begin(self, start: Callable[[], Any]) -> None:
+        """Start from `start()`, the `Backbone.shared_start`, if it is needed; before the first epoch."""
         ...
 
 

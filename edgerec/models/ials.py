@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -41,7 +42,7 @@ class IALSConfig:
         """Raise SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
-        check_choice("start", self.start, tuple(_FIRST))
+        check_choice("start", self.start, ("svd", "normal"))
 
 
 class IALSTrainer:
@@ -55,24 +56,25 @@ class IALSTrainer:
     def __init__(
         self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
     ) -> None:
-        self._train, self._sizes, self._seed, self._threads = train, sizes, seed, threads
-        self._first = _FIRST[config.start]
+        self._train, self._sizes, self._threads = train, sizes, threads
+        self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed)
         self._alpha, self._reg = _fixed(config)
         columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
         self._state: State = {}
 
-    def begin(self, start: State) -> None:
-        self._state = self._cut(start)
-
-    def _cut(self, start: State) -> State:
-        return {"users": cut(start["users"], self._sizes.users), "items": cut(start["items"], self._sizes.items)}
+    def begin(self, start: Callable[[], State]) -> None:
+        self._start = start
 
     def _tables(self) -> State:
         """Return the tables; the first ones are computed here, so that a trainer that is restored computes none."""
         if not self._state:
-            self._state = self._cut(self._first(self._train, self._sizes.d, np.random.default_rng(self._seed)))
+            start = self._start()
+            self._state = {
+                "users": cut(start["users"], self._sizes.users),
+                "items": cut(start["items"], self._sizes.items),
+            }
         return self._state
 
     def epoch(self) -> dict[str, float]:
@@ -111,7 +113,7 @@ class IALS(Backbone):
     finalists: ClassVar[int] = 2
 
     def shared_start(self, train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
-        return _FIRST[config.start](train, d, np.random.default_rng(seed))
+        return _first_tables(train, d, config, seed)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
@@ -131,8 +133,8 @@ def _noise(train: Interactions, d: int, rng: np.random.Generator) -> State:
     return {"users": users * scale, "items": items * scale}
 
 
-_FIRST = {"svd": _singular_vectors, "normal": _noise}
-"""First tables by start."""
+def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
+    return (_singular_vectors if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
 
 
 def _fixed(config: IALSConfig) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -99,8 +99,8 @@ class SVDTrainer:
         self._decompositions = _decompositions(train, sizes.d, config, seed)
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
-    def begin(self, start: _Decompositions) -> None:
-        self._decompositions = start
+    def begin(self, start: Callable[[], _Decompositions]) -> None:
+        self._decompositions = start()
 
     def epoch(self) -> dict[str, float]:
         """Make the whole fit. `energy`: the share of the scaled matrix's squared norm in d dimensions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -43,6 +44,8 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+SharedStart = Callable[[int], Any]
+"""Returns `Backbone.shared_start` of some dimensions, computed on the first call."""
 Start = Callable[..., Trainer]
 """Starts a fit, with the arguments of `Backbone.trainer`."""
 
@@ -102,6 +105,11 @@ def validate(split: Split, vectors: Vectors, threads: int | None) -> dict[str, f
     )
 
 
+def shared_start(backbone: Backbone, split: Split, config: Any, seed: int) -> SharedStart:
+    """Return the shared start of a backbone's fits of a split, with the settings that were requested."""
+    return cache(lambda d: backbone.shared_start(split.train, d, config, seed))
+
+
 class _Peak(TypedDict):
     score: float
     epoch: int
@@ -151,6 +159,7 @@ class Fit:
         start: Start | None = None,
         least: int = 0,
         chosen: FitResult | None = None,
+        shared: SharedStart | None = None,
     ) -> None:
         """Prepare a fit, or resume the one of the checkpoint.
 
@@ -161,12 +170,13 @@ class Fit:
             start: starts a trainer that replaces the backbone's.
             least: number of first epochs in which training does not stop early.
             chosen: a fit within the same sizes without a final training; its settings and epochs are used.
+            shared: the shared start that several fits of one split have in common; None to compute one of its own.
         """
         self._split, self._sizes, self._options = split, sizes, options
         self._backbone, self._config, self._own_start = backbone, config, start
         self._keeps_best = keep_chosen or not split.fit_all
         self._axes = backbone.open_axes(config) if len(split.validation) else {}
-        self._shared: Any = None
+        self._shared = shared or shared_start(backbone, split, config, options.seed)
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
@@ -292,28 +302,23 @@ class Fit:
 
     def _start(self, candidate: int, *, final: bool) -> Trainer:
         """Return a trainer, restored from the snapshot if that is within its fit."""
-        begun = self._at.loop["epoch"] > 0
-        trainer = self._new_trainer(self._candidates[candidate], final=final, shared=not begun)
-        if begun:
+        trainer = self._new_trainer(self._candidates[candidate], final=final)
+        if self._at.loop["epoch"] > 0:
             trainer.restore(self._at.trainer)
         return trainer
 
-    def _new_trainer(self, config: Any, *, final: bool, shared: bool = True) -> Trainer:
-        """Return a trainer; unless it will be restored, it begins with what all trainers of this fit share."""
-        seed = self._options.seed
+    def _new_trainer(self, config: Any, *, final: bool) -> Trainer:
+        """Return a trainer that begins with what all trainers of this fit share."""
         trainer = (self._own_start or self._backbone.trainer)(
             self._split.train_all if final else self._split.train,
             self._sizes,
             config,
-            seed=seed,
+            seed=self._options.seed,
             threads=self._options.threads,
             device=self._options.device,
         )
-        if shared and self._own_start is None and len(self._split.validation):
-            if self._shared is None:
-                self._shared = self._backbone.shared_start(self._split.train, self._sizes.d, self._config, seed)
-            if isinstance(trainer, SharingTrainer):
-                trainer.begin(self._shared)
+        if len(self._split.validation) and isinstance(trainer, SharingTrainer):
+            trainer.begin(partial(self._shared, self._sizes.d))
         return trainer
 
     def _record(self, phase: str, values: dict[str, float], max_epochs: int, number: int | None = None) -> None:

@@ -61,7 +61,7 @@ def test_a_decomposition_that_begins_with_another_is_the_same(random_data: Inter
     config = SVDConfig(a=0.2, b=0.3, c=0.1, power=0.5)
     cold, warm = (SVD().trainer(random_data, SizePlan(5), config, seed=0) for _ in range(2))
     assert isinstance(warm, SharingTrainer)
-    warm.begin(SVD().shared_start(part, 5, SVDConfig(), 0))
+    warm.begin(lambda: SVD().shared_start(part, 5, SVDConfig(), 0))
     assert warm.epoch()["energy"] == pytest.approx(cold.epoch()["energy"], rel=1e-3)
     one, two = (trainer.vectors() for trainer in (cold, warm))
     np.testing.assert_allclose(one.users @ one.items.T, two.users @ two.items.T, atol=0.05)

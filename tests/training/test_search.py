@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from edgerec.api import train
+from edgerec.api import TrainRequest, train, train_request
 from edgerec.data import Interactions, evaluate_vectors
 from edgerec.data import split as split_interactions
-from edgerec.models import Backbone, SizePlan, State, Vectors
+from edgerec.models import Backbone, SizePlan, State, Vectors, ials
 from edgerec.models import backbone as find_backbone
 from edgerec.models.ials import IALSConfig
 from edgerec.training import Fit, FitOptions, Step
 from edgerec.training import fit as home
 from edgerec.training.search import Point, next_point
+from tests.training.test_fit import same, train_in_pieces
 
 AXES = {"x": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "y": (0.0, 0.5, 1.0)}
 
@@ -165,3 +167,23 @@ def test_settings_are_chosen_once_for_all_exponents(interactions: Interactions) 
     last = len(phases) - 1 - phases[::-1].index("settings")
     assert set(phases[: last + 1]) == {"settings"}
     assert phases[-1] == "final"
+
+
+@pytest.mark.parametrize("backbone", ["ials", "svd"])
+def test_the_choice_of_an_exponent_resumes_to_the_same_bits(
+    backbone: str, interactions: Interactions, tmp_path: Path
+) -> None:
+    """Although its trainings share what they start from, and all but the first have their settings from it."""
+    request = TrainRequest.make(backbone, "popularity", budget="50%", dimensions=4, threads=1, max_epochs=2)
+    whole = train_request(interactions, request)
+    assert same(whole, train_in_pieces(interactions, request, tmp_path))
+
+
+def test_the_svd_is_computed_once_for_all_trainings(
+    interactions: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    real = ials.truncated_svd
+    monkeypatch.setattr(ials, "truncated_svd", lambda *given: calls.append(1) or real(*given))
+    train(interactions, backbone="ials", budget="30%", dimensions=8, threads=1, max_epochs=3)
+    assert len(calls) == 1
