@@ -22,7 +22,7 @@ from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
-from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
+from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, shared_start, validate
 from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
 
@@ -32,7 +32,7 @@ __all__ = ["TrainRequest", "evaluate", "train", "train_request"]
 def train(
     interactions: Interactions,
     *,
-    backbone: str = "ials",
+    backbone: str | None = None,
     method: str | None = None,
     budget: Budget | str | None = None,
     dimensions: int = 64,
@@ -59,7 +59,8 @@ def train(
 
     Args:
         interactions: users, items and their interactions.
-        backbone: the model that scores: one of `edgerec.models.BACKBONES`.
+        backbone: the model that scores: one of `edgerec.models.BACKBONES`. None for 'ials', or for 'mf' if the method
+            does not work with that.
         method: the rule or search that keeps the tables within the budget: one of `edgerec.methods.METHODS`. None for
             'popularity', or for 'dense', a full table, without a budget.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
@@ -155,22 +156,27 @@ def _fit(
     workers: Workers,
 ) -> Run:
     parts = split_interactions(interactions, request.split)
-    model = request.backbone
+    model, config = request.backbone, request.config
 
     numbers = count()
+    shared = shared_start(model, parts, config, request.options.seed)
 
     def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
+        nonlocal config
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
-        return Fit(
+        result = Fit(
             model,
             parts if final else parts.without_final(),
             sizes,
-            request.config,
+            config,
             request.options,
             checkpoint=own,
             progress=progress,
+            shared=shared,
             **how,
         ).run()
+        config = result.config  # settings are chosen once, by the first fit of a method
+        return result
 
     job = job_of(request, parts, fit, progress, checkpoint, workers)
     result = request.method.fit(job, request.method_config)

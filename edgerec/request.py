@@ -10,7 +10,7 @@ from typing import Any
 from edgerec.budget import BITS_PER_VALUE, Budget
 from edgerec.data import SplitSpec
 from edgerec.errors import RequestError, SettingError, UnsupportedError
-from edgerec.methods import VARIANT, Method, Workers
+from edgerec.methods import VARIANT, Method, Workers, default_backbone
 from edgerec.methods import method as find_method
 from edgerec.methods.search import searches
 from edgerec.models import Backbone
@@ -43,7 +43,7 @@ class TrainRequest:
     @classmethod
     def make(
         cls,
-        backbone: str = "ials",
+        backbone: str | None = None,
         method: str | None = None,
         *,
         budget: Budget | str | None = None,
@@ -62,6 +62,7 @@ class TrainRequest:
         """Parse and check names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
         check_numbers(precision, dimensions, seed)
         method = method or ("dense" if budget is None else "popularity")
+        backbone = backbone or default_backbone(method)
         model, technique = find_backbone(backbone), find_method(method, backbone)
         return cls(
             model,

@@ -58,12 +58,12 @@ _RANKED_PAIRS: Space = {
     "l2": Range(0.0005, 0.1, log=True),
 }
 BACKBONE_SPACES: Mapping[str, Space] = {
-    "ials": {"alpha": Range(0.3, 30.0, log=True), "reg": Range(1.0, 200.0, log=True)},
+    "ials": {"alpha": Range(0.3, 100.0, log=True), "reg": Range(0.1, 200.0, log=True)},
     "lightgcn": {**_GRAPH, "temperature": Range(0.2, 5.0, log=True)},
     "mf": {**_RANKED_PAIRS, "std": Range(0.01, 0.3, log=True)},
     "ncf": {**_RANKED_PAIRS, "products": Range(0.1, 0.9), "rate": Range(0.01, 1.0, log=True)},
     "ngcf": {**_GRAPH, "dropout": Range(0.0, 0.5)},
-    "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8)},
+    "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8), "c": Range(-0.4, 0.4), "power": Range(0.0, 1.0)},
 }
 _USER_SHARE = Range(0.05, 0.95)
 _FRACTION = Range(0.01, 0.6, log=True)
@@ -249,7 +249,7 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
     curves: list[list[float]] = []
 
     def watch(step: Step) -> None:
-        if step.candidates > 1:
+        if step.phase == "settings" or step.candidates > 1:
             return  # the first of several settings predicts little of the best
         curves[-1].append(step.values[SELECTION])
         proposal.report(step.values[SELECTION], _place(len(curves) - 1, step.epoch))
@@ -257,8 +257,9 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
             raise optuna.TrialPruned
 
     def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
+        nonlocal config
         curves.append([])
-        return Fit(
+        result = Fit(
             request.backbone,
             parts,
             sizes,
@@ -267,10 +268,13 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
             progress=watch,
             **how,
         ).run()
+        config = result.config
+        return result
 
     score, epochs, pruned = None, 0, False
     try:
         result = request.method.fit(job_of(request, parts, fit, workers=workers), method_config)
+        method_config = result.method_config or method_config
         config, score, epochs = result.config, result.validation[SELECTION], result.epochs
     except DataError:
         # Training diverged: the trial has no score, and the study continues.

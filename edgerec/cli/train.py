@@ -24,6 +24,7 @@ from edgerec.training import Run, Step
 
 SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 PHASES = {
+    "settings": ("trying settings", "trials"),
     "choose": ("choosing", "epochs"),
     "final": ("training", "epochs"),
     "prune": ("pruning", "trials"),

@@ -11,7 +11,7 @@ import click
 from edgerec.cli.help import RESEARCH, Choice, F, option
 from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
-from edgerec.methods import METHODS
+from edgerec.methods import METHODS, default_backbone
 from edgerec.methods.search import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
@@ -32,7 +32,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--backbone",
         type=Choice(BACKBONES),
-        default="ials",
+        show_default="ials, or mf for a method that does not work with it",
         help="Model to train: implicit ALS (ials), matrix factorization with BPR (mf), NeuMF (ncf), a graph network "
         "(lightgcn, ngcf) or a truncated SVD (svd).",
     ),
@@ -110,10 +110,12 @@ def training_options(command: F) -> F:
 
 def train_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of `TrainRequest.make`. Raises RequestError, SettingError."""
-    names = ("backbone", "method", "budget", "dimensions", "split", "precision")
+    names = ("method", "budget", "dimensions", "split", "precision")
+    backbone = options["backbone"] or default_backbone(options["method"])
     return {
+        "backbone": backbone,
         **{name: options[name] for name in names},
-        "settings": _backbone_settings(options["backbone"], options["settings"], options["mask_at"]),
+        "settings": _backbone_settings(backbone, options["settings"], options["mask_at"]),
         "method_settings": settings_of(options["method_settings"]),
         **{name: options[name] for name in ("seed", "threads", "device", "patience", "sample_users")},
         "max_epochs": options["epochs"],

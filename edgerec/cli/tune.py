@@ -78,7 +78,7 @@ def _train_command(ctx: click.Context, data: str, best: Trial) -> str:
         value = ctx.params[parameter.name or ""]
         if parameter.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
             continue
-        if parameter.name == "backbone" or value not in (None, parameter.default):
+        if value not in (None, parameter.default):
             words += [parameter.opts[0], str(value)]
     for flag, part in (("--set", "settings"), ("--method-set", "method_settings")):
         words += [word for pair in ctx.params[part] for word in (flag, pair)]

@@ -302,10 +302,11 @@ def _latency(model: Recommender, parts: Split, rows: NDArray[np.int64]) -> float
     for number in range(WARM + TIMED):
         row = int(rows[number % rows.size])
         history = ids[seen.items_of(row)].tolist()
-        subject = {"user": users[row].item() if users.dtype.kind in "iu" else str(users[row])}
-        if not model.n_users:
-            subject = {"history": history}
+        user = users[row].item() if users.dtype.kind in "iu" else str(users[row])
         started = time.perf_counter()
-        model.recommend(**subject, k=min(20, model.n_items), exclude=history)
+        if model.n_users:
+            model.recommend(user, min(20, model.n_items), exclude=history)
+        else:
+            model.recommend(history=history, k=min(20, model.n_items))
         taken.append(time.perf_counter() - started)
     return round(1000 * median(taken[WARM:]), 4)

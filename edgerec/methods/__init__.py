@@ -32,7 +32,15 @@ _METHODS: dict[str, Method] = {
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names of all methods."""
 
-__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "method"]
+_DEFAULT_BACKBONES = ("ials", "mf")
+
+__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "default_backbone", "method"]
+
+
+def default_backbone(name: str) -> str:
+    """Return the backbone that a method trains if none is given: ials, or mf where ials is not supported."""
+    found = _METHODS.get(name)
+    return next(backbone for backbone in _DEFAULT_BACKBONES if found is None or backbone in found.backbones)
 
 
 def method(name: str, backbone: str) -> Method:

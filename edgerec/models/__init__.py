@@ -10,6 +10,7 @@ from importlib import import_module
 from edgerec.errors import UnsupportedError
 from edgerec.models.base import (
     Backbone,
+    SharingTrainer,
     SizePlan,
     State,
     Trainer,
@@ -40,6 +41,7 @@ BACKBONES: tuple[str, ...] = tuple(sorted(_HOME))
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "SharingTrainer",
     "SizePlan",
     "State",
     "Trainer",

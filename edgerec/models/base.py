@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +162,15 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class SharingTrainer(Protocol):
+    """A trainer that can start from what trainers of other settings computed."""
+
+    def begin(self, start: Callable[[], Any]) -> None:
+        """Start from `start()`, the `Backbone.shared_start`, if it is needed; before the first epoch."""
+        ...
+
+
 class Backbone(Protocol):
     """A model that scores users and items; registered by name in `edgerec.models`.
 
@@ -172,6 +182,10 @@ class Backbone(Protocol):
         user_table: False if a user's vector is computed from its history.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
+        axes: values to try, in order, of each setting that may be None, which is then chosen on validation.
+        typical: a value of each of these settings, from which the search starts and which a trainer takes for None.
+        trial_epochs: epochs of a trial of settings.
+        finalists: number of the best trials that are trained in full, of which the best is chosen.
     """
 
     name: ClassVar[str]
@@ -181,10 +195,26 @@ class Backbone(Protocol):
     user_table: ClassVar[bool] = True
     max_epochs: ClassVar[int]
     patience: ClassVar[int]
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    trial_epochs: ClassVar[int] = 1
+    finalists: ClassVar[int] = 1
 
-    def candidates(self, config: Any) -> Sequence[Any]:
-        """Return the settings to choose among on validation; by default [config], which leaves nothing open."""
-        return [config]
+    def open_axes(self, config: Any) -> dict[str, Sequence[float]]:
+        """Return the axes of the settings that `config` leaves open."""
+        return {name: values for name, values in self.axes.items() if getattr(config, name) is None}
+
+    def closed(self, config: Any) -> Any:
+        """Return the same settings with the typical value of each that is open."""
+        return replace(config, **{name: self.typical[name] for name in self.open_axes(config)})
+
+    def shared_start(self, train: Interactions, d: int, config: Any, seed: int) -> Any:
+        """Return what trainers of all settings start from, so that it is computed once; None for nothing.
+
+        Trainers of `train`, or of `train` with more interactions, take it by `begin`. It depends on these arguments
+        alone, so that a fit that was stopped resumes to the same result.
+        """
+        return None
 
     def trainer(
         self,
@@ -209,7 +239,9 @@ class Backbone(Protocol):
         if not self.user_table and sizes.users is not None:
             raise UnsupportedError(f"{self.name} has no user table, so users take no sizes: give SizePlan(users=None)")
         sizes.check(train)
-        return self.trainer_class(train, sizes, config, seed, threads, *(() if self.cpu_only else (device,)))
+        return self.trainer_class(
+            train, sizes, self.closed(config), seed, threads, *(() if self.cpu_only else (device,))
+        )
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,15 +18,10 @@ from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncat
 from edgerec.models.row_solver import RowSolver
 from edgerec.models.settings import check_choice, check_range
 
-_ALPHA, _REG = 3.0, 20.0
-_STARTS = ("svd", "normal")
 _NOISE = 0.1
 """Root mean square of a row's norm if it starts from noise."""
-_ALPHA_GRID = (1.0, 3.0, 10.0)
-_REG_GRID = (5.0, 10.0, 20.0, 40.0)
-
-_Tables = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Tables of users and of items."""
+_ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
+_REGS = (0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -38,15 +34,15 @@ class IALSConfig:
         start: 'svd' starts from the truncated SVD of the scaled matrix, 'normal' from noise.
     """
 
-    alpha: float | None = _ALPHA
-    reg: float | None = _REG
+    alpha: float | None = None
+    reg: float | None = None
     start: str = "svd"
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
-        check_choice("start", self.start, _STARTS)
+        check_choice("start", self.start, ("svd", "normal"))
 
 
 class IALSTrainer:
@@ -60,30 +56,44 @@ class IALSTrainer:
     def __init__(
         self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
     ) -> None:
-        self._n, self._threads = len(train), threads
-        self._alpha, self._reg = fixed(config)
+        self._train, self._sizes, self._threads = train, sizes, threads
+        self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed)
+        self._alpha, self._reg = _fixed(config)
         columns = train.matrix().T.tocsr()
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
         self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
-        first = _singular_vectors if config.start == "svd" else _noise
-        users, items = first(train, sizes.d, np.random.default_rng(seed))
-        self._users, self._items = cut(users, sizes.users), cut(items, sizes.items)
+        self._state: State = {}
+
+    def begin(self, start: Callable[[], State]) -> None:
+        self._start = start
+
+    def _tables(self) -> State:
+        """Return the tables; the first ones are computed here, so that a trainer that is restored computes none."""
+        if not self._state:
+            start = self._start()
+            self._state = {
+                "users": cut(start["users"], self._sizes.users),
+                "items": cut(start["items"], self._sizes.items),
+            }
+        return self._state
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
-        self._items, _ = self._item_solver.solve(self._users, self._alpha, self._reg, self._threads)
-        self._users, fit = self._user_solver.solve(self._items, self._alpha, self._reg, self._threads)
-        ridge = self._reg * float(np.square(self._items, dtype=np.float64).sum())
-        return {"loss": 1 + self._alpha + (ridge - fit) / self._n}
+        items, _ = self._item_solver.solve(self._tables()["users"], self._alpha, self._reg, self._threads)
+        users, fit = self._user_solver.solve(items, self._alpha, self._reg, self._threads)
+        self._state = {"users": users, "items": items}
+        ridge = self._reg * float(np.square(items, dtype=np.float64).sum())
+        return {"loss": 1 + self._alpha + (ridge - fit) / len(self._train)}
 
     def vectors(self) -> Vectors:
-        return Vectors(self._users.copy(), self._items.copy())
+        tables = self.state()
+        return Vectors(tables["users"], tables["items"])
 
     def state(self) -> State:
-        return {"users": self._users.copy(), "items": self._items.copy()}
+        return {name: table.copy() for name, table in self._tables().items()}
 
     def restore(self, state: State) -> None:
-        self._users, self._items = state["users"].copy(), state["items"].copy()
+        self._state = {name: state[name].copy() for name in ("users", "items")}
 
 
 class IALS(Backbone):
@@ -97,34 +107,40 @@ class IALS(Backbone):
     trainer_class = IALSTrainer
     max_epochs: ClassVar[int] = 15
     patience: ClassVar[int] = 2
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"alpha": _ALPHAS, "reg": _REGS})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"alpha": 3.0, "reg": 20.0})
+    trial_epochs: ClassVar[int] = 2
+    finalists: ClassVar[int] = 2
 
-    def candidates(self, config: IALSConfig) -> Sequence[IALSConfig]:
-        """Return every pair of the small grid for the settings that are None in `config`."""
-        alphas = _ALPHA_GRID if config.alpha is None else (config.alpha,)
-        regs = _REG_GRID if config.reg is None else (config.reg,)
-        return [replace(config, alpha=alpha, reg=reg) for alpha, reg in product(alphas, regs)]
+    def shared_start(self, train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
+        return _first_tables(train, d, config, seed)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
     ) -> Encoded:
         """Return the final solve of training as an encoder, in all dimensions, whatever the users' sizes."""
-        return Encoded.exactly(LeastSquaresEncoder(*fixed(config)), train, vectors.items, threads)
+        return Encoded.exactly(LeastSquaresEncoder(*_fixed(config)), train, vectors.items, threads)
 
 
-def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> _Tables:
+def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> State:
     u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng)
-    return u * np.sqrt(s), v * np.sqrt(s)
+    return {"users": u * np.sqrt(s), "items": v * np.sqrt(s)}
 
 
-def _noise(train: Interactions, d: int, rng: np.random.Generator) -> _Tables:
+def _noise(train: Interactions, d: int, rng: np.random.Generator) -> State:
     users, items = (rng.standard_normal((n, d), dtype=np.float32) for n in train.shape)
     scale = np.float32(_NOISE / np.sqrt(d))
-    return users * scale, items * scale
+    return {"users": users * scale, "items": items * scale}
 
 
-def fixed(config: IALSConfig) -> tuple[float, float]:
-    """Return alpha and reg, by default those of the class."""
-    return (_ALPHA if config.alpha is None else config.alpha), (_REG if config.reg is None else config.reg)
+def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
+    return (_singular_vectors if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
+
+
+def _fixed(config: IALSConfig) -> tuple[float, float]:
+    """Return alpha and reg, the typical ones if they are open."""
+    closed = IALS().closed(config)
+    return closed.alpha, closed.reg
 
 
 Chosen = NDArray[np.int64]
@@ -155,7 +171,7 @@ class IALSRefit:
         """
         sizes.check(train)
         self._threads, self._chosen = threads, chosen
-        self._alpha, self._reg = fixed(config)
+        self._alpha, self._reg = _fixed(config)
         columns = train.matrix().T.tocsr()
         self._solvers = (
             _solver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users, chosen[0]),

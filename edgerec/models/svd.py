@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,8 +16,18 @@ from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.settings import check_ranges
 
-_A_GRID = (0.2, 0.5)
-_B_GRID = (0.2, 0.3, 0.4, 0.5)
+_AXES: Mapping[str, Sequence[float]] = MappingProxyType(
+    {
+        "power": (0.0, 0.25, 0.5, 0.75, 1.0),
+        "c": (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2),
+        "b": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+        "a": (0.0, 0.2, 0.4, 0.6),
+    }
+)
+"""The axes that need no decomposition of their own come first."""
+
+_Factors = tuple[NDArray[np.float32], NDArray[np.float32], float]
+"""Singular values (d,), right vectors (n_items, d), and the share of the squared norm in them."""
 
 
 @dataclass(frozen=True)
@@ -27,41 +37,82 @@ class SVDConfig:
     Attributes:
         a: users have the weight degree^-a in the factorised matrix; None to choose it on validation.
         b: items have the weight degree^-b; a larger one favours rare items; None to choose it on validation.
+        c: scores of items have the additional factor degree^c; a smaller one favours rare items; None to choose it on
+            validation.
+        power: dimensions have the weight s^power, s the singular values relative to the largest; 0 weighs all alike;
+            None to choose it on validation.
     """
 
     a: float | None = None
     b: float | None = None
+    c: float | None = None
+    power: float | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
-        check_ranges(self, -2, 2, "a", "b")
+        check_ranges(self, -2, 2, "a", "b", "c", "power")
+
+
+class _Decompositions:
+    """Decompositions of the scaled matrix by exponents; those after the first begin with its vectors.
+
+    The result for exponents depends on the first ones alone, and not on the order of the calls.
+    """
+
+    def __init__(self, train: Interactions, d: int, a: float, b: float, seed: int) -> None:
+        self._train, self._d, self._first, self._seed = train, d, (a, b), seed
+        self._found: dict[tuple[float, float], _Factors] = {}
+
+    def of(self, train: Interactions, a: float, b: float) -> _Factors:
+        """Return the factors of `train`, which may have more interactions than that of the first decomposition."""
+        if train is not self._train:
+            return self._from_first(train, a, b)
+        if (a, b) not in self._found:
+            others = [key for key in self._found if key != self._first]
+            if len(others) > 1:
+                del self._found[others[0]]
+            first = (a, b) == self._first
+            self._found[a, b] = self._decomposed(train, a, b, None) if first else self._from_first(train, a, b)
+        return self._found[a, b]
+
+    def _from_first(self, train: Interactions, a: float, b: float) -> _Factors:
+        _, v, _ = self.of(self._train, *self._first)
+        return self._decomposed(train, a, b, v * (_degrees(train) ** np.float32(self._first[1] - b))[:, None])
+
+    def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
+        scaled = scaled_matrix(train, a, b)
+        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start)
+        return s, v, float(np.square(s).sum() / np.square(scaled.data).sum())
 
 
 class SVDTrainer:
     """Decomposes R, with rows scaled by user degree^-a and columns by item degree^-b, into d right singular vectors V.
 
-    The item table is P = V * degree^b. A user is the sum over its history of degree_i^-2b * P[i], so that
-    score = R V V' degree^b up to a factor of the user. Rows are truncated after the decomposition: its dimensions
-    are ordered by importance.
+    The item table is P = V * S^(power/2) * degree^(b + c), S the singular values relative to the largest. A user is the
+    sum over its history of degree_i^-(2b + c) * P[i], so that score = R V S^power V' degree^(b + c) up to a factor of
+    the user. Rows are truncated after the decomposition: its dimensions are ordered by importance.
     """
 
     def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int, threads: int | None) -> None:
         """Start a fit; `threads` is unused."""
-        self._train, self._sizes, self._seed = train, sizes, seed
-        self._a, self._b = _fixed(config)
-        self._item_degrees = _degrees(train)
+        self._train, self._sizes, self._config = train, sizes, config
+        self._decompositions = _decompositions(train, sizes.d, config, seed)
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
+
+    def begin(self, start: Callable[[], _Decompositions]) -> None:
+        self._decompositions = start()
 
     def epoch(self) -> dict[str, float]:
         """Make the whole fit. `energy`: the share of the scaled matrix's squared norm in d dimensions."""
-        scaled = scaled_matrix(self._train, self._a, self._b)
-        _, s, v = truncated_svd(scaled, self._sizes.d, np.random.default_rng(self._seed))
-        self._items = v * (self._item_degrees**self._b)[:, None]
-        return {"energy": float(np.square(s).sum() / np.square(scaled.data).sum())}
+        _, b, c, power = _fixed(self._config)
+        s, v, energy = self._decompositions.of(self._train, *_fixed(self._config)[:2])
+        relative = (s / s[0]) ** np.float32(power / 2) if s[0] else s
+        self._items = v * relative * (_degrees(self._train) ** np.float32(b + c))[:, None]
+        return {"energy": energy}
 
     def vectors(self) -> Vectors:
         items = cut(self._items, self._sizes.items)
-        weights = _weights(self._item_degrees, self._b)
+        weights = _weights(self._train, self._config)
         return Vectors(users_from_history(self._train, items, weights), items, weights)
 
     def state(self) -> State:
@@ -84,30 +135,35 @@ class SVD(Backbone):
     max_epochs: ClassVar[int] = 1
     patience: ClassVar[int] = 1
 
-    def candidates(self, config: SVDConfig) -> Sequence[SVDConfig]:
-        """Return every pair of the small grid for the settings that are None in `config`."""
-        grid_a = _A_GRID if config.a is None else (config.a,)
-        grid_b = _B_GRID if config.b is None else (config.b,)
-        return [replace(config, a=a, b=b) for a, b in product(grid_a, grid_b)]
+    axes: ClassVar[Mapping[str, Sequence[float]]] = _AXES
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"power": 0.25, "c": 0.0, "b": DEFAULT_B, "a": DEFAULT_A})
+
+    def shared_start(self, train: Interactions, d: int, config: SVDConfig, seed: int) -> _Decompositions:
+        return _decompositions(train, d, config, seed)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
     ) -> Encoded:
         """Return the weighted sum over a history, with the weights of `config`, as an encoder."""
-        _, b = _fixed(config)
-        weights = _weights(_degrees(train), b)
-        return Encoded.exactly(LinearEncoder(weights), train, vectors.items)
+        return Encoded.exactly(LinearEncoder(_weights(train, config)), train, vectors.items)
 
 
 def _degrees(train: Interactions) -> NDArray[np.float32]:
     return np.maximum(train.item_counts(), 1).astype(np.float32)
 
 
-def _weights(degrees: NDArray[np.float32], b: float) -> NDArray[np.float32]:
+def _weights(train: Interactions, config: SVDConfig) -> NDArray[np.float32]:
     """Return (n_items,) weights of the items in a history."""
-    weights: NDArray[np.float32] = degrees ** np.float32(-2 * b)
+    _, b, c, _ = _fixed(config)
+    weights: NDArray[np.float32] = _degrees(train) ** np.float32(-2 * b - c)
     return weights
 
 
-def _fixed(config: SVDConfig) -> tuple[float, float]:
-    return (DEFAULT_A if config.a is None else config.a), (DEFAULT_B if config.b is None else config.b)
+def _decompositions(train: Interactions, d: int, config: SVDConfig, seed: int) -> _Decompositions:
+    return _Decompositions(train, d, *_fixed(config)[:2], seed)
+
+
+def _fixed(config: SVDConfig) -> tuple[float, float, float, float]:
+    """Return a, b, c and power, the typical ones if they are open."""
+    closed = SVD().closed(config)
+    return closed.a, closed.b, closed.c, closed.power

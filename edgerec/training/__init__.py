@@ -1,7 +1,7 @@
 """Training of a backbone within sizes, checkpoints, and runs."""
 
 from edgerec.training.checkpoint import SEARCH, Checkpoint, Snapshot
-from edgerec.training.fit import SELECTION, Fit, FitOptions, FitResult, Progress, Start, Step, validate
+from edgerec.training.fit import SELECTION, Fit, FitOptions, FitResult, Progress, Start, Step, shared_start, validate
 from edgerec.training.run import Run
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Snapshot",
     "Start",
     "Step",
+    "shared_start",
     "validate",
 ]

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal, NotRequired, TypedDict
 
-from edgerec.data import Sample, Split, evaluate_vectors
+import numpy as np
+
+from edgerec.data import Interactions, Sample, Split, evaluate_vectors
 from edgerec.errors import DataError, RunError
-from edgerec.models import Backbone, SizePlan, Trainer, Vectors
+from edgerec.models import Backbone, SharingTrainer, SizePlan, Trainer, Vectors
 from edgerec.training.checkpoint import Checkpoint, Snapshot
+from edgerec.training.search import next_point
 
 SELECTION = "ndcg@20"
 KS = (5, 10, 20)
+_USERS_OF_TRIALS = 10_000
+"""Maximum number of users whose validation items a trial of settings is measured on."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch, or one trial of a method's search, for a progress bar.
+    """One epoch, or one trial of settings or of a method's search, for a progress bar.
 
     Attributes:
-        phase: 'choose' (settings and epochs on validation), 'final' (training on all of train), 'prune' (the choice of
-            protected values), 'full' (the full-size model of a search), 'search' (evaluated actions) or 'mask' (PEP's
-            search of a mask).
+        phase: 'settings' (trials of settings on validation), 'choose' (epochs on validation), 'final' (training on all
+            of train), 'prune' (the choice of protected values), 'full' (the full-size model of a search), 'search'
+            (evaluated actions) or 'mask' (PEP's search of a mask).
         candidate, candidates: number of the settings, from 1, and their count.
-        epoch, max_epochs: number of the epoch, from 1, and the maximum; of trials in a search.
-        values: losses and validation metrics by name.
+        epoch, max_epochs: number of the epoch, from 1, and the maximum; of trials in a search. The number of trials of
+            settings is not known beforehand: their maximum is their number so far.
+        values: losses, validation metrics and tried settings by name.
     """
 
     phase: str
@@ -37,6 +44,8 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+SharedStart = Callable[[int], Any]
+"""Returns `Backbone.shared_start` of some dimensions, computed on the first call."""
 Start = Callable[..., Trainer]
 """Starts a fit, with the arguments of `Backbone.trainer`."""
 
@@ -109,6 +118,11 @@ def validate(split: Split, vectors: Vectors, options: FitOptions) -> dict[str, f
     )
 
 
+def shared_start(backbone: Backbone, split: Split, config: Any, seed: int) -> SharedStart:
+    """Return the shared start of a backbone's fits of a split, with the settings that were requested."""
+    return cache(lambda d: backbone.shared_start(split.train, d, config, seed))
+
+
 class _Peak(TypedDict):
     score: float
     epoch: int
@@ -120,10 +134,16 @@ class _Leader(TypedDict):
     metrics: dict[str, float]
 
 
+class _Trial(TypedDict):
+    settings: dict[str, float]
+    score: float
+
+
 class _Loop(TypedDict):
     """The state of the training loop, as its checkpoint stores it."""
 
-    phase: Literal["choose", "final"]
+    phase: Literal["settings", "choose", "final"]
+    trials: NotRequired[list[_Trial]]
     candidate: int
     epoch: int
     leader: _Leader | None
@@ -152,6 +172,7 @@ class Fit:
         start: Start | None = None,
         least: int = 0,
         chosen: FitResult | None = None,
+        shared: SharedStart | None = None,
     ) -> None:
         """Prepare a fit, or resume the one of the checkpoint.
 
@@ -162,11 +183,13 @@ class Fit:
             start: starts a trainer that replaces the backbone's.
             least: number of first epochs in which training does not stop early.
             chosen: a fit within the same sizes without a final training; its settings and epochs are used.
+            shared: the shared start that several fits of one split have in common; None to compute one of its own.
         """
         self._split, self._sizes, self._options = split, sizes, options
-        self._start_trainer = start or backbone.trainer
+        self._backbone, self._config, self._own_start = backbone, config, start
         self._keeps_best = keep_chosen or not split.fit_all
-        self._candidates = list(backbone.candidates(config))
+        self._axes = backbone.open_axes(config) if len(split.validation) else {}
+        self._shared = shared or shared_start(backbone, split, config, options.seed)
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)
@@ -174,6 +197,7 @@ class Fit:
         if checkpoint and found and not self._is_valid(found.loop):
             raise RunError(f"{checkpoint.path} is damaged (not a state of this fit); train again with --overwrite")
         self._at = found or self._begun(chosen)
+        self._candidates = [chosen.config] if chosen else self._finalists()
 
     def run(self) -> FitResult:
         """Choose on validation, then train on all of train if the split has a final training.
@@ -184,13 +208,21 @@ class Fit:
             leader = {"candidate": 0, "epoch": self._max_epochs, "metrics": {}}
             self._at.loop |= {"phase": "final", "leader": leader}
             return self._train_final()
+        if self._at.loop["phase"] == "settings":
+            self._try_settings()
         if self._at.loop["phase"] == "choose":
             self._choose()
         return self._train_final() if self._split.fit_all else self._result(self._best())
 
     def _is_valid(self, loop: dict[str, Any]) -> bool:
         """Return True if the state is one of this fit."""
-        leader, last = loop["leader"], len(self._candidates) - 1
+        if any(
+            set(trial["settings"]) != set(self._axes)
+            or any(value not in self._axes[name] for name, value in trial["settings"].items())
+            for trial in loop.get("trials", [])
+        ) or (self._axes and loop["phase"] != "settings" and not loop.get("trials")):
+            return False
+        leader, last = loop["leader"], len(self._finalists(loop)) - 1
         if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final" and len(self._split.validation)):
             return False
         if leader is not None and not (
@@ -201,11 +233,42 @@ class Fit:
 
     def _begun(self, chosen: FitResult | None) -> Snapshot:
         if chosen is None:
-            return Snapshot({"phase": "choose", "candidate": 0, "epoch": 0, "leader": None, "history": []})
-        candidate = self._candidates.index(chosen.config)
-        leader = {"candidate": candidate, "epoch": chosen.epochs, "metrics": chosen.validation}
-        loop = {"phase": "final", "candidate": candidate, "epoch": 0, "leader": leader}
+            phase = "settings" if self._axes else "choose"
+            return Snapshot({"phase": phase, "candidate": 0, "epoch": 0, "leader": None, "history": []})
+        leader = {"candidate": 0, "epoch": chosen.epochs, "metrics": chosen.validation}
+        loop = {"phase": "final", "candidate": 0, "epoch": 0, "leader": leader}
         return Snapshot({**loop, "history": list(chosen.history)}, best=chosen.vectors if self._keeps_best else None)
+
+    def _finalists(self, loop: dict[str, Any] | None = None) -> list[Any]:
+        """Return the settings to train in full: those of the best trials, the best first."""
+        trials = (self._at.loop if loop is None else loop).get("trials", [])
+        if not trials:
+            return [self._backbone.closed(self._config)]
+        best = sorted(trials, key=lambda trial: -float(trial["score"]))[: self._backbone.finalists]
+        return [replace(self._config, **trial["settings"]) for trial in best]
+
+    def _try_settings(self) -> None:
+        """Try settings by short trainings until no neighbour of the best ones is left."""
+        names, part = list(self._axes), self._split.validation
+        trials = self._at.loop.setdefault("trials", [])
+        start = tuple(getattr(self._backbone.closed(self._config), name) for name in names)
+        sample = _sample(part, self._options.seed)
+        while True:
+            scores = {tuple(trial["settings"][name] for name in names): trial["score"] for trial in trials}
+            point = next_point(self._axes, start, scores)
+            if point is None:
+                break
+            settings = dict(zip(names, point, strict=True))
+            trainer = self._new_trainer(replace(self._config, **settings), final=False)
+            for _ in range(min(self._backbone.trial_epochs, self._max_epochs)):
+                trainer.epoch()
+            split = replace(self._split, validation=sample)
+            score = validate(split, trainer.vectors(), self._options.threads)[SELECTION]
+            trials.append({"settings": settings, "score": score})
+            self._record("settings", {**settings, SELECTION: score}, len(trials), len(trials))
+            self._save()
+        self._candidates = self._finalists()
+        self._next(phase="choose", candidate=0)
 
     def _choose(self) -> None:
         for candidate in range(self._at.loop["candidate"], len(self._candidates)):
@@ -252,22 +315,29 @@ class Fit:
 
     def _start(self, candidate: int, *, final: bool) -> Trainer:
         """Return a trainer, restored from the snapshot if that is within its fit."""
-        data = self._split.train_all if final else self._split.train
-        trainer = self._start_trainer(
-            data,
-            self._sizes,
-            self._candidates[candidate],
-            seed=self._options.seed,
-            threads=self._options.threads,
-            device=self._options.device,
-        )
+        trainer = self._new_trainer(self._candidates[candidate], final=final)
         if self._at.loop["epoch"] > 0:
             trainer.restore(self._at.trainer)
         return trainer
 
-    def _record(self, phase: str, values: dict[str, float], max_epochs: int) -> None:
+    def _new_trainer(self, config: Any, *, final: bool) -> Trainer:
+        """Return a trainer that begins with what all trainers of this fit share."""
+        trainer = (self._own_start or self._backbone.trainer)(
+            self._split.train_all if final else self._split.train,
+            self._sizes,
+            config,
+            seed=self._options.seed,
+            threads=self._options.threads,
+            device=self._options.device,
+        )
+        if len(self._split.validation) and isinstance(trainer, SharingTrainer):
+            trainer.begin(partial(self._shared, self._sizes.d))
+        return trainer
+
+    def _record(self, phase: str, values: dict[str, float], max_epochs: int, number: int | None = None) -> None:
         loop = self._at.loop
-        step = Step(phase, loop["candidate"] + 1, len(self._candidates), loop["epoch"], max_epochs, values)
+        epoch, count = number or loop["epoch"], len(self._candidates)
+        step = Step(phase, loop["candidate"] + 1, count, epoch, max_epochs, values)
         loop["history"].append({"phase": phase, "candidate": step.candidate, "epoch": step.epoch, **values})
         self._progress(step)
 
@@ -293,3 +363,12 @@ class Fit:
         return FitResult(
             vectors, self._sizes, chosen, leader["epoch"], leader["metrics"], loop["history"], self._at.best
         )
+
+
+def _sample(part: Interactions, seed: int) -> Interactions:
+    """Return the interactions of at most `_USERS_OF_TRIALS` users, drawn at random."""
+    users = np.flatnonzero(part.user_counts())
+    if users.size <= _USERS_OF_TRIALS:
+        return part
+    drawn = np.random.default_rng(seed).choice(users, _USERS_OF_TRIALS, replace=False)
+    return part.select(np.isin(part.user_rows(), drawn))

@@ -100,7 +100,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "a wrong sha256": (call("recommend", "BUNDLES/altered", "--user", "5"), "sha256 differs"),
     "a full disk": (call("export", "BUNDLES/run", "--out", "BUNDLES/disk/b"), "No space left"),
     "training to a full disk": (
-        call("train", DATA, "--budget", "50%", "--out", "BUNDLES/disk/run"),
+        call("train", DATA, "--backbone", "mf", "--budget", "50%", "--out", "BUNDLES/disk/run"),
         "No space left",
     ),
     "a folder that cannot be written": (call("export", "BUNDLES/run", "--out", "/proc/b"), "cannot write"),

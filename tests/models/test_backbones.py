@@ -123,13 +123,16 @@ def test_vectors_are_copies(model: Backbone, random_data: Interactions) -> None:
     assert not (trainer.vectors().items == 7).any()
 
 
-def test_candidates_leave_nothing_open(model: Backbone) -> None:
+def test_every_open_setting_has_values_to_try_and_a_typical_one(model: Backbone) -> None:
     everything_open = model.config(**{f.name: None for f in fields(model.config) if "None" in str(f.type)})
     for config in (model.config(), everything_open):
-        candidates = model.candidates(config)
-        assert candidates
-        assert all(getattr(c, f.name) is not None for c in candidates for f in fields(c))
-        assert len(set(candidates)) == len(candidates)
+        axes, closed = model.open_axes(config), model.closed(config)
+        assert all(getattr(closed, f.name) is not None for f in fields(closed))
+        assert all(getattr(closed, name) in values for name, values in axes.items())
+        assert not model.open_axes(closed)
+        for name, values in axes.items():
+            for value in values:
+                replace(closed, **{name: value})
 
 
 def test_sizes_that_do_not_fit_are_refused(model: Backbone, random_data: Interactions) -> None:

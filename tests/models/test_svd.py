@@ -7,7 +7,7 @@ import pytest
 
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models import SizePlan
+from edgerec.models import SharingTrainer, SizePlan
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.svd import SVD, SVDConfig
 
@@ -41,25 +41,49 @@ def test_past_the_rank_factors_are_zero(random_data: Interactions) -> None:
     assert not v[:, 50:].any()
 
 
-def test_scores_equal_the_projection_of_the_formula(random_data: Interactions) -> None:
+@pytest.mark.parametrize(("c", "power"), [(0.0, 0.0), (-0.2, 0.5)])
+def test_scores_equal_the_projection_of_the_formula(random_data: Interactions, c: float, power: float) -> None:
     a, b, d = 0.3, 0.6, 50  # all dimensions: the random projection leaves no error
-    trainer = SVD().trainer(random_data, SizePlan(d), SVDConfig(a=a, b=b), seed=0)
+    trainer = SVD().trainer(random_data, SizePlan(d), SVDConfig(a=a, b=b, c=c, power=power), seed=0)
     assert trainer.epoch()["energy"] == pytest.approx(1, abs=1e-4)
     vectors = trainer.vectors()
     R = random_data.matrix().toarray().astype(np.float64)
-    _, _, vt = np.linalg.svd(scaled_matrix(random_data, a, b).toarray().astype(np.float64))
-    degrees = R.sum(axis=0)
-    expected = (R * degrees**-b) @ vt[:d].T @ vt[:d] * degrees**b
+    _, s, vt = np.linalg.svd(scaled_matrix(random_data, a, b).toarray().astype(np.float64))
+    degrees, weights = R.sum(axis=0), (s[:d] / s[0]) ** power
+    expected = (R * degrees**-b) @ vt[:d].T @ (weights[:, None] * vt[:d]) * degrees ** (b + c)
     np.testing.assert_allclose(vectors.users @ vectors.items.T, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_decomposition_that_begins_with_another_is_the_same(random_data: Interactions, grown: bool) -> None:
+    """Also where the final training knows more interactions than the one that it begins with."""
+    part = random_data.select(np.arange(len(random_data)) % 10 > 0) if grown else random_data
+    config = SVDConfig(a=0.2, b=0.3, c=0.1, power=0.5)
+    cold, warm = (SVD().trainer(random_data, SizePlan(5), config, seed=0) for _ in range(2))
+    assert isinstance(warm, SharingTrainer)
+    warm.begin(lambda: SVD().shared_start(part, 5, SVDConfig(), 0))
+    assert warm.epoch()["energy"] == pytest.approx(cold.epoch()["energy"], rel=1e-3)
+    one, two = (trainer.vectors() for trainer in (cold, warm))
+    np.testing.assert_allclose(one.users @ one.items.T, two.users @ two.items.T, atol=0.05)
+
+
+def test_decompositions_do_not_depend_on_the_order(random_data: Interactions) -> None:
+    """So that a search that was stopped resumes to the same bits."""
+    orders = [[(0.4, 0.4), (0.2, 0.3), (0.0, 0.5), (0.4, 0.5), (0.2, 0.3)], [(0.2, 0.3)]]
+    shared = [SVD().shared_start(random_data, 5, SVDConfig(), 0) for _ in orders]
+    one, two = (
+        [start.of(random_data, *pair)[1] for pair in order][-1] for start, order in zip(shared, orders, strict=True)
+    )
+    assert one.tobytes() == two.tobytes()
+
+
 def test_users_are_the_weighted_sum_of_the_cut_rows(random_data: Interactions, uneven: SizePlan) -> None:
-    trainer = SVD().trainer(random_data, SizePlan(12, None, uneven.items), SVDConfig(b=0.4), seed=0)
+    trainer = SVD().trainer(random_data, SizePlan(12, None, uneven.items), SVDConfig(b=0.4, c=0.1), seed=0)
     trainer.epoch()
     vectors = trainer.vectors()
     assert vectors.history_weights is not None
     degrees = random_data.item_counts()
-    np.testing.assert_allclose(vectors.history_weights, degrees**-0.8, rtol=1e-5)
+    np.testing.assert_allclose(vectors.history_weights, degrees**-0.9, rtol=1e-5)
     history = random_data.items_of(4)
     expected = vectors.history_weights[history] @ vectors.items[history]
     np.testing.assert_allclose(vectors.users[4], expected, rtol=1e-4, atol=1e-6)

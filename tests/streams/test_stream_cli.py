@@ -93,7 +93,7 @@ def test_what_is_wrong_is_one_line_with_status_2(place: Path, command_line: Comm
     for wrong, told in (
         (("visits.csv", *ASKED, "--segments", "weekly"), "days:30"),
         (("visits.csv", *ASKED, "--budget", "1%"), "the smallest budget is"),
-        (("visits.csv", *ASKED, "--set", "alpha=none"), "give each of them a value"),
+        (("visits.csv", *ASKED, "--set", "alpha=0"), "alpha must be in"),
     ):
         refused = command_line("stream", *wrong, "--out", "refused", cwd=place)
         assert refused.returncode == 2

@@ -43,7 +43,7 @@ class SizeEvaluator:
         """Initialise an evaluator of the job's sizes.
 
         Args:
-            proxy: the trained model: the job's 'backbone', or 'ials' with its default settings.
+            proxy: the trained model: the job's 'backbone', or 'ials' with typical settings.
             epochs: epochs of each training.
 
         Raises DataError if the split holds nothing back.
@@ -54,7 +54,7 @@ class SizeEvaluator:
         self._backbone, self._config, self._options = job.backbone, job.config, job.options
         if proxy == "ials" != job.backbone.name:
             self._backbone = find_backbone("ials")
-            self._config = self._backbone.config()
+            self._config = self._backbone.closed(self._backbone.config())
             self._options = replace(job.options, device="cpu", max_epochs=None, patience=None)
         self._folder = job.checkpoint.of_search().folder if job.checkpoint else None
         self._found: FullModel | None = None
@@ -146,7 +146,7 @@ class SizeEvaluator:
                 whose.save(Snapshot({}))
         # Before all other fits, whatever is evaluated already: fits are numbered, and a resumed run must count them in
         # the same order.
-        if len(self._backbone.candidates(self._config)) > 1:
+        if self._backbone.open_axes(self._config):
             self._config = self._job.fit(SizePlan(self._job.d), final=False).config
         return self
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions, Segment
 from edgerec.data.ids import rows_of
-from edgerec.errors import SettingError, UnsupportedError
+from edgerec.errors import UnsupportedError
 from edgerec.models import Backbone, SizePlan, State, Trainer, Vectors, check_choice, check_range, cut, prefix_mask
 from edgerec.models.ials import IALSRefit
 from edgerec.tables import PrefixTable
@@ -150,10 +150,8 @@ class StreamTraining:
             raise UnsupportedError(
                 f"{self.backbone.name} cannot continue from a segment's tables; streams take {', '.join(BACKBONES)}"
             )
-        if len(self.backbone.candidates(self.config)) > 1:
-            raise SettingError(
-                f"a stream has no part to choose {self.backbone.name}'s settings on; give each of them a value"
-            )
+        # A stream has no part to choose settings on.
+        object.__setattr__(self, "config", self.backbone.closed(self.config))
         check_range("epochs", self.first, 1, 1e6)
         check_range("epochs", self.following, 1, 1e6)
         check_choice("refit", self.refit, REFITS)

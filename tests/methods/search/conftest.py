@@ -27,6 +27,8 @@ def make_job(interactions: Interactions) -> MakeJob:
     def make(backbone: str = "ials", *, folder: Path | None = None, workers: int | None = None, **wanted: Any) -> Job:
         options = FitOptions(seed=1, threads=1, max_epochs=4)
         asked: dict[str, Any] = {"budget": "25%", "dimensions": 16, "split": "random:50/25/25", **vars(options)}
+        if backbone == "ials" and not wanted.get("settings"):
+            wanted["settings"] = {"alpha": 3.0, "reg": 20.0}  # or a training in full would choose them
         request = TrainRequest.make(backbone, "bet", **{**asked, **wanted})
         checkpoint = None if folder is None else Checkpoint(folder, request.to_dict())
         return job_of(request, split(interactions, request.split), no_fit, None, checkpoint, workers)

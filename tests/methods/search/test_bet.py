@@ -169,7 +169,7 @@ def test_the_best_of_those_trained_in_full_ships(split: str, interactions: Inter
 
 def test_progress_tells_the_best_so_far(interactions: Interactions) -> None:
     steps: list[Step] = []
-    train(interactions, **WANTED, progress=steps.append)
+    train(interactions, **WANTED, settings={"alpha": 3.0, "reg": 20.0}, progress=steps.append)
     search = [step for step in steps if step.phase == "search"]
     assert [(step.epoch, step.max_epochs) for step in search] == [(number, 7) for number in range(1, 8)]
     fitness = [step.values["fitness"] for step in search]

@@ -42,6 +42,7 @@ def request(budget: str = "20%", backbone: str = "ials", split: str = SPLIT, **s
         budget=budget,
         dimensions=16,
         split=split,
+        settings={"alpha": 3.0, "reg": 20.0} if backbone == "ials" else None,
         method_settings={**QUICK, **settings},
         **vars(OPTIONS),
     )

@@ -120,10 +120,12 @@ def test_partial_refits_take_two_passes() -> None:
     assert StreamTraining(backbone("ials"), CONFIG, refit="touched", first=3, following=5).epochs(1) == 5
 
 
+def test_settings_that_only_validation_can_choose_are_typical() -> None:
+    assert StreamTraining(backbone("ials"), IALSConfig(reg=5.0)).config == IALSConfig(alpha=3.0, reg=5.0)
+
+
 def test_what_cannot_follow_a_stream_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="ials, lightgcn"):
         StreamTraining(backbone("svd"), None)
-    with pytest.raises(SettingError, match="give each of them a value"):
-        StreamTraining(backbone("ials"), IALSConfig(alpha=None))
     with pytest.raises(SettingError):
         StreamTraining(backbone("ials"), CONFIG, refit="some")
