@@ -31,7 +31,7 @@ from edgerec.extras import require
 from edgerec.files import cache_folder
 from edgerec.measure import measure_vectors
 from edgerec.models import SharingTrainer, SizePlan, Vectors, backbone
-from edgerec.training import validate
+from edgerec.training import FitOptions, validate
 
 SPLITS = {
     "ml-100k": "random:80/20",
@@ -79,7 +79,7 @@ def _best(
 ) -> Figures:
     """Choose the best point on validation, and train it again on train and validation."""
     started, points = time.perf_counter(), [dict(zip(names, values, strict=True)) for values in grid]
-    scores = [validate(parts, fit(parts.train, point), threads)[METRIC] for point in points]
+    scores = [validate(parts, fit(parts.train, point), FitOptions(threads=threads))[METRIC] for point in points]
     best = points[int(np.argmax(scores))]
     vectors = fit(parts.train_all, best)
     seconds = time.perf_counter() - started

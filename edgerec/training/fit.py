@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal, NotRequired, TypedDict
 
-import numpy as np
-
-from edgerec.data import Interactions, Sample, Split, evaluate_vectors
+from edgerec.data import Sample, Split, evaluate_vectors
 from edgerec.errors import DataError, RunError
 from edgerec.models import Backbone, SharingTrainer, SizePlan, Trainer, Vectors
 from edgerec.training.checkpoint import Checkpoint, Snapshot
@@ -249,10 +247,11 @@ class Fit:
 
     def _try_settings(self) -> None:
         """Try settings by short trainings until no neighbour of the best ones is left."""
-        names, part = list(self._axes), self._split.validation
+        names = list(self._axes)
         trials = self._at.loop.setdefault("trials", [])
         start = tuple(getattr(self._backbone.closed(self._config), name) for name in names)
-        sample = _sample(part, self._options.seed)
+        most = min(self._options.sample_users or _USERS_OF_TRIALS, _USERS_OF_TRIALS)
+        options = replace(self._options, sample_users=most)
         while True:
             scores = {tuple(trial["settings"][name] for name in names): trial["score"] for trial in trials}
             point = next_point(self._axes, start, scores)
@@ -262,8 +261,7 @@ class Fit:
             trainer = self._new_trainer(replace(self._config, **settings), final=False)
             for _ in range(min(self._backbone.trial_epochs, self._max_epochs)):
                 trainer.epoch()
-            split = replace(self._split, validation=sample)
-            score = validate(split, trainer.vectors(), self._options.threads)[SELECTION]
+            score = validate(self._split, trainer.vectors(), options)[SELECTION]
             trials.append({"settings": settings, "score": score})
             self._record("settings", {**settings, SELECTION: score}, len(trials), len(trials))
             self._save()
@@ -363,12 +361,3 @@ class Fit:
         return FitResult(
             vectors, self._sizes, chosen, leader["epoch"], leader["metrics"], loop["history"], self._at.best
         )
-
-
-def _sample(part: Interactions, seed: int) -> Interactions:
-    """Return the interactions of at most `_USERS_OF_TRIALS` users, drawn at random."""
-    users = np.flatnonzero(part.user_counts())
-    if users.size <= _USERS_OF_TRIALS:
-        return part
-    drawn = np.random.default_rng(seed).choice(users, _USERS_OF_TRIALS, replace=False)
-    return part.select(np.isin(part.user_rows(), drawn))
