@@ -21,7 +21,7 @@ from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
-from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.tables import CodedTable, DenseTable, PrefixTable, RowCodes, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, validate
 from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
@@ -186,7 +186,7 @@ def _fit(
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
     return Run(
-        items=stored_table(vectors.items, sizes.items, sparse=result.sparse),
+        items=stored_table(vectors.items, sizes.items, sparse=result.sparse, codes=vectors.codes),
         users=stored_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
         encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
@@ -233,6 +233,7 @@ def job_of(
         user_table=users,
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
+        values_in_a_byte=request.backbone.values_in_a_byte(request.config),
         overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None, request.precision)
         + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
         seed=request.options.seed,
@@ -278,8 +279,16 @@ def _finished(
     return None
 
 
-def stored_table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool = False) -> Table:
-    """Return rows (n, d) as the smallest table that holds them: sparse, prefix or dense."""
+def stored_table(
+    values: NDArray[np.float32],
+    sizes: NDArray[np.int64] | None,
+    *,
+    sparse: bool = False,
+    codes: RowCodes | None = None,
+) -> Table:
+    """Return rows (n, d) as the smallest table that holds them: sparse, coded, prefix or dense."""
     if sparse:
         return SparseTable.from_dense(values)
+    if codes is not None:
+        return CodedTable.of_rows(values, np.full(len(values), values.shape[1]) if sizes is None else sizes, codes)
     return DenseTable(values) if sizes is None else PrefixTable.from_dense(values, sizes)

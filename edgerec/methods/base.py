@@ -61,6 +61,7 @@ class Job:
         user_table: True if user rows are stored, and so are part of the budget.
         budget: the budget, or None.
         bytes_per_value, overhead: bytes of a stored value, and of everything else in the bundle, for budgets in bytes.
+        values_in_a_byte: number of values that the sizes of rows are multiples of, since they share a byte.
         seed: seed of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
         validate: returns the validation metrics of vectors that were trained without the validation part; users without
@@ -89,6 +90,7 @@ class Job:
     options: FitOptions
     checkpoint: Checkpoint | None = None
     workers: Workers = None
+    values_in_a_byte: int = 1
 
     @property
     def n_rows(self) -> int:

@@ -7,7 +7,7 @@ mixed-dimension embeddings (Ginart et al. 2021, arXiv 1909.11810), with sizes pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgerec.budget import SizeBudget
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Configured, Job, Method, check_user_share
-from edgerec.models import SizePlan, State, check_choice, check_range
+from edgerec.models import Backbone, SizePlan, State, check_choice, check_range
 from edgerec.training import FitResult
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ class SizeByPopularity:
     """Settings of sizes by popularity, of a table and of a stream.
 
     Attributes:
-        exponent: exponent of the frequency; 0 is one size for all. Small exponents are better: with iALS on
-            MovieLens-1M 0.25 beat 1.
+        exponent: exponent of the frequency; 0 is one size for all; None for 1 with the backbone lae, and for 0.25
+            with the others: with iALS on MovieLens-1M 0.25 beat 1.
         user_share: share of the budget for users, in (0, 1); None for their share of the rows.
     """
 
-    exponent: float = 0.25
+    exponent: float | None = None
     user_share: float | None = None
 
     def __post_init__(self) -> None:
@@ -119,7 +119,8 @@ class SizeByPopularity:
 
     def weights(self, counts: Counts) -> Weights:
         """Return the (n,) positive weights of rows with `counts` (n,) interactions."""
-        weights: Weights = np.power(counts + 1.0, self.exponent).astype(np.float64)
+        exponent = Backbone.size_exponent if self.exponent is None else self.exponent
+        weights: Weights = np.power(counts + 1.0, exponent).astype(np.float64)
         return weights
 
 
@@ -149,6 +150,8 @@ class Popularity(Method):
 
     def fit(self, job: Job, config: PopularityConfig) -> FitResult:
         """Train within sizes by popularity. Raises BudgetError if the budget leaves less than one value a row."""
+        if config.exponent is None:
+            config = replace(config, exponent=job.backbone.size_exponent)
         users, items = (config.weights(counts) for counts in (job.train.user_counts(), job.train.item_counts()))
         return job.fit(_plan_of_few_widths(job, users, items, user_share=config.user_share, widths=config.widths))
 
@@ -170,10 +173,17 @@ def _plan_of_few_widths(
 ) -> SizePlan:
     """Return sizes within the job's budget, with at most `widths` distinct ones a table; None for the default.
 
+    They are multiples of the number of values that share a byte, if the budget allows.
+
     Raises BudgetError if the budget leaves less than one value a row.
     """
     users, items = (widths or _default_widths(weights.size) for weights in (user_weights, item_weights))
-    return plan_by_weight(job.size_budget(user_widths=users, item_widths=items), user_weights, item_weights, user_share)
+    budget, unit = job.size_budget(user_widths=users, item_widths=items), job.values_in_a_byte
+    if budget.d < unit or budget.total < unit * budget.n_rows:
+        unit = 1
+    in_bytes = replace(budget, total=min(budget.total // unit, budget.n_rows * (budget.d // unit)), d=budget.d // unit)
+    plan = plan_by_weight(in_bytes, user_weights, item_weights, user_share)
+    return SizePlan(budget.d, *(None if sizes is None else sizes * unit for sizes in (plan.users, plan.items)))
 
 
 def _default_widths(n_rows: int) -> int:
