@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE, Budget, bundle_overhead
+from edgerec.budget import (
+    BITS_PER_VALUE,
+    BLOCK_OVERHEAD,
+    Budget,
+    bundle_overhead,
+    coded_overhead,
+)
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError
@@ -221,7 +227,12 @@ def job_of(
     workers: Workers = None,
 ) -> Job:
     """Return the job of the request's method on a split; `fit` trains within sizes."""
-    users = request.backbone.user_table
+    users, bits = request.backbone.user_table, request.backbone.code_bits(request.config)
+    if bits is None:
+        user_ids = parts.train.user_ids if users else None
+        overhead, block_overhead = bundle_overhead(parts.train.item_ids, user_ids, request.precision), BLOCK_OVERHEAD
+    else:
+        overhead, block_overhead = coded_overhead(parts.train.item_ids, request.dimensions, bits)
 
     def validated(vectors: Vectors) -> dict[str, float]:
         return validate(parts, vectors.with_history(parts.train), request.options.threads)
@@ -233,9 +244,9 @@ def job_of(
         user_table=users,
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
-        values_in_a_byte=request.backbone.values_in_a_byte(request.config),
-        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None, request.precision)
-        + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
+        code_bits=bits,
+        overhead=overhead + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
+        block_overhead=block_overhead,
         seed=request.options.seed,
         fit=fit,
         validate=validated,

@@ -216,9 +216,9 @@ class Backbone(Protocol):
         """Return the settings for tables that are exported in this precision."""
         return config
 
-    def values_in_a_byte(self, config: Any) -> int:
-        """Return the number of stored values that share a byte, of which the sizes of rows are multiples."""
-        return 1
+    def code_bits(self, config: Any) -> int | None:
+        """Return the bits of the codes that items are trained in, as bundles store them; None for floats."""
+        return None
 
     def candidates(self, config: Any) -> Sequence[Any]:
         """Return the settings to choose among on validation; by default [config], which leaves nothing open."""

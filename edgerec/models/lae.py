@@ -88,7 +88,7 @@ class LAETrainer:
         self._generator = torch.Generator().manual_seed(seed)
         self._matrix = train.matrix()
         own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
-        self._quantizer = None if config.bits in (None, 32) else Quantizer(own, sizes.d, int(config.bits or 32))
+        self._quantizer = None if config.bits in (None, 32) else Quantizer(own, sizes.d, config.bits)
         self._mask = torch.from_numpy(prefix_mask(own, sizes.d).astype(np.float32))
         self._observed = Observed(train)
         counts = np.log(np.maximum(train.item_counts(), 1))
@@ -141,10 +141,10 @@ class LAETrainer:
         places = np.repeat(np.arange(len(users)), np.diff(own.indptr))
         given = (torch.rand(own.nnz, generator=self._generator) < self._config.history).numpy()
         lengths = np.bincount(places[given], minlength=len(users))
-        asked = ~given & (lengths > 0)[places]
-        if not asked.any():
+        predicted = ~given & (lengths > 0)[places]
+        if not predicted.any():
             return 0.0, 0
-        at, items = (torch.from_numpy(part[asked].astype(np.int64)) for part in (places, own.indices))
+        at, items = (torch.from_numpy(part[predicted].astype(np.int64)) for part in (places, own.indices))
         own.data *= given
         rows, weights = self._stored()
         vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, own)  # type: ignore[no-untyped-call]
@@ -240,9 +240,9 @@ class LAE(Backbone):
         bits = BITS_PER_VALUE[precision]
         return replace(config, bits=bits if bits < 16 else 32)
 
-    def values_in_a_byte(self, config: LAEConfig) -> int:
-        """Return the number of codes in a byte."""
-        return max(8 // (config.bits or 32), 1)
+    def code_bits(self, config: LAEConfig) -> int | None:
+        """Return the bits of the settings; None for floats."""
+        return None if config.bits in (None, 32) else config.bits
 
     def candidates(self, config: LAEConfig) -> Sequence[LAEConfig]:
         """Return the settings, with bits."""
