@@ -215,8 +215,8 @@ def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None, preci
     return fixed + weight * item_ids.size + (2 if item_ids.size <= 1 << 16 else 4) * min(item_ids.size, MOST_POPULAR)
 
 
-CODED_FIXED_OVERHEAD = 12 << 10
-CODED_BLOCK_OVERHEAD = {8: 700, 4: 1100, 2: 2000}
+CODED_FIXED_OVERHEAD = {8: 10_500, 4: 11_500, 2: 12_500}
+CODED_BLOCK_OVERHEAD = {8: 550, 4: 850, 2: 1350}
 """As `FIXED_OVERHEAD` and `BLOCK_OVERHEAD`, of a bundle of codes with a scale a row, by their bits."""
 
 
@@ -230,7 +230,7 @@ def coded_overhead(item_ids: NDArray[Any], d: int, bits: int) -> tuple[int, int]
     if item_ids.dtype.kind in "iu" and (span := int(item_ids.max()) - int(item_ids.min())) < 2 * ids:
         ids, ids_of_block = 0, 16 + span // 7
     popular = (2 if n <= 1 << 16 else 4) * min(n, MOST_POPULAR)
-    return CODED_FIXED_OVERHEAD + 2 * n + popular + 4 * d + ids, CODED_BLOCK_OVERHEAD[bits] + ids_of_block
+    return CODED_FIXED_OVERHEAD[bits] + 2 * n + popular + 4 * d + ids, CODED_BLOCK_OVERHEAD[bits] + ids_of_block
 
 
 def _id_bytes(ids: NDArray[Any]) -> int:

@@ -178,7 +178,8 @@ def _plan_of_few_widths(
     Raises BudgetError if the budget leaves less than one value a row.
     """
     users, items = (widths or _default_widths(weights.size) for weights in (user_weights, item_weights))
-    budget, unit = job.size_budget(user_widths=users, item_widths=items), 8 // (job.code_bits or 8)
+    unit = 8 // (job.code_bits or 8)
+    budget = job.size_budget(user_widths=users, item_widths=min(items, max(job.d // unit, 1)))
     if budget.d < unit or budget.total < unit * budget.n_rows:
         unit = 1
     in_bytes = replace(budget, total=min(budget.total // unit, budget.n_rows * (budget.d // unit)), d=budget.d // unit)
