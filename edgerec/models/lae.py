@@ -33,6 +33,7 @@ else:
     embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
 
 BITS = ("2", "4", "8", "32")
+_SPECTRA = (0.0, 0.25)
 _SAMPLE = 512
 """Users whose scores set the scale of the first history weights."""
 
@@ -46,20 +47,24 @@ class LAEConfig:
             the run's precision.
         lr: Adam's first step size for the item rows, which start with a root mean square of 1.
         horizon: epochs after which the step size has fallen to nothing, along a cosine.
-        history: share of a history that makes the user's vector in training; the rest is predicted.
+        history: share of a history that makes the user's vector in training; the rest is predicted. None for 0.7, or
+            0.5 with a spectrum above 0.
         users: users in a step.
         negatives: items drawn for a predicted item; the one with the highest score is the negative.
         a, b: exponents of the degrees of users and items in the SVD from which training starts.
+        spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None to
+            choose 0 or 0.25, which is better for few users, on validation.
     """
 
     bits: int | None = None
     lr: float = 0.05
-    horizon: int = 30
-    history: float = 0.7
+    horizon: int = 16
+    history: float | None = None
     users: int = 256
     negatives: int = 8
     a: float = 0.4
     b: float = 0.35
+    spectrum: float | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
@@ -68,7 +73,12 @@ class LAEConfig:
         check_range("lr", self.lr, 1e-9, 1e3)
         check_range("history", self.history, 0.01, 0.99)
         check_ranges(self, 1, 1e9, "horizon", "users", "negatives")
-        check_ranges(self, -2, 2, "a", "b")
+        check_ranges(self, -2, 2, "a", "b", "spectrum")
+
+
+def _history(spectrum: float) -> float:
+    """Return the documented default of `LAEConfig.history`."""
+    return 0.5 if spectrum else 0.7
 
 
 class LAETrainer:
@@ -84,6 +94,8 @@ class LAETrainer:
 
     def __init__(self, train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None) -> None:
         """Start a fit from the SVD."""
+        self._spectrum = config.spectrum or 0.0
+        self._history = _history(self._spectrum) if config.history is None else config.history
         self._train, self._config, self._threads = train, config, threads
         self._generator = torch.Generator().manual_seed(seed)
         self._matrix = train.matrix()
@@ -108,9 +120,10 @@ class LAETrainer:
     def _start(self, own: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
         counts = np.maximum(self._train.item_counts(), 1).astype(np.float32)
-        _, _, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._config.b), d, rng)
+        _, s, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._config.b), d, rng)
         mask = self._mask.numpy()
-        rows = v * (counts**self._config.b)[:, None] * mask
+        shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
+        rows = v * shares * (counts**self._config.b)[:, None] * mask
         for start, stop in zip(widths := [0, *np.unique(own).tolist()], widths[1:], strict=False):
             rows[:, start:stop] @= np.linalg.qr(rng.standard_normal((stop - start, stop - start)))[0]
         rows *= mask
@@ -139,7 +152,7 @@ class LAETrainer:
         """Make one step on users (n,); return the mean loss and the number of predicted items."""
         own = self._matrix[users.numpy()]
         places = np.repeat(np.arange(len(users)), np.diff(own.indptr))
-        given = (torch.rand(own.nnz, generator=self._generator) < self._config.history).numpy()
+        given = (torch.rand(own.nnz, generator=self._generator) < self._history).numpy()
         lengths = np.bincount(places[given], minlength=len(users))
         predicted = ~given & (lengths > 0)[places]
         if not predicted.any():
@@ -230,8 +243,8 @@ class LAE(Backbone):
     trainer_class: ClassVar[type[LAETrainer]] = LAETrainer
     user_table: ClassVar[bool] = False
     size_exponent: ClassVar[float] = 1.0
-    max_epochs: ClassVar[int] = 30
-    patience: ClassVar[int] = 10
+    max_epochs: ClassVar[int] = 16
+    patience: ClassVar[int] = 6
 
     def for_precision(self, config: LAEConfig, precision: str) -> LAEConfig:
         """Return the settings with the bits of the precision, or 32 for floats, unless they have others."""
@@ -245,8 +258,13 @@ class LAE(Backbone):
         return None if config.bits in (None, 32) else config.bits
 
     def candidates(self, config: LAEConfig) -> Sequence[LAEConfig]:
-        """Return the settings, with bits."""
-        return [self.for_precision(config, "fp32")]
+        """Return the settings with bits, and each spectrum that they leave open."""
+        config = self.for_precision(config, "fp32")
+        spectra = _SPECTRA if config.spectrum is None else (config.spectrum,)
+        return [
+            replace(config, spectrum=one, history=_history(one) if config.history is None else config.history)
+            for one in spectra
+        ]
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: LAEConfig, *, threads: int | None = None
