@@ -83,7 +83,7 @@ def _history(spectrum: float) -> float:
 
 class LAETrainer:
     """Trains u = (sum over a history of h_i w_i) / length^power + c, score = u . w_j, on -ln sigmoid(score(u, j) -
-    score(u, k)): j is in the part of the history that u is not made of, k the hardest of a few items drawn.
+    score(u, k)): j is in the part of the history that u is not computed from, k the hardest of a few items drawn.
 
     Each forward pass rounds rows and history weights exactly as bundles store them; gradients pass as if it did not
     (straight-through estimator: Bengio et al. 2013, arXiv 1308.3432). The rows start as those of a degree-normalised
