@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE, Budget, bundle_overhead
+from edgerec.budget import (
+    BITS_PER_VALUE,
+    BLOCK_OVERHEAD,
+    Budget,
+    bundle_overhead,
+    coded_overhead,
+)
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import RunError
@@ -21,7 +27,7 @@ from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
 from edgerec.request import TrainRequest, check_workers
-from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
+from edgerec.tables import CodedTable, DenseTable, PrefixTable, RowCodes, SparseTable, Table
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, shared_start, validate
 from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
@@ -201,7 +207,7 @@ def _fit(
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
     return Run(
-        items=stored_table(vectors.items, sizes.items, sparse=result.sparse),
+        items=stored_table(vectors.items, sizes.items, sparse=result.sparse, codes=vectors.codes),
         users=stored_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
         encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
@@ -236,7 +242,12 @@ def job_of(
     workers: Workers = None,
 ) -> Job:
     """Return the job of the request's method on a split; `fit` trains within sizes."""
-    users = request.backbone.user_table
+    users, bits = request.backbone.user_table, request.backbone.code_bits(request.config)
+    if bits is None:
+        user_ids = parts.train.user_ids if users else None
+        overhead, block_overhead = bundle_overhead(parts.train.item_ids, user_ids, request.precision), BLOCK_OVERHEAD
+    else:
+        overhead, block_overhead = coded_overhead(parts.train.item_ids, request.dimensions, bits)
 
     def validated(vectors: Vectors) -> dict[str, float]:
         return validate(parts, vectors.with_history(parts.train), request.options)
@@ -248,8 +259,9 @@ def job_of(
         user_table=users,
         budget=request.budget,
         bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
-        overhead=bundle_overhead(parts.train.item_ids, parts.train.user_ids if users else None, request.precision)
-        + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
+        code_bits=bits,
+        overhead=overhead + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
+        block_overhead=block_overhead,
         seed=request.options.seed,
         fit=fit,
         validate=validated,
@@ -293,8 +305,16 @@ def _finished(
     return None
 
 
-def stored_table(values: NDArray[np.float32], sizes: NDArray[np.int64] | None, *, sparse: bool = False) -> Table:
-    """Return rows (n, d) as the smallest table that holds them: sparse, prefix or dense."""
+def stored_table(
+    values: NDArray[np.float32],
+    sizes: NDArray[np.int64] | None,
+    *,
+    sparse: bool = False,
+    codes: RowCodes | None = None,
+) -> Table:
+    """Return rows (n, d) as the smallest table that holds them: sparse, coded, prefix or dense."""
     if sparse:
         return SparseTable.from_dense(values)
+    if codes is not None:
+        return CodedTable.of_rows(values, np.full(len(values), values.shape[1]) if sizes is None else sizes, codes)
     return DenseTable(values) if sizes is None else PrefixTable.from_dense(values, sizes)

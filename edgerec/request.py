@@ -71,7 +71,7 @@ class TrainRequest:
             dimensions,
             SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split,
             precision,
-            configured(model.config, settings, f"backbone {backbone}"),
+            model.for_precision(configured(model.config, settings, f"backbone {backbone}"), precision),
             configured(technique.config, method_settings, f"method {method}", technique.variants),
             FitOptions(seed, threads, device, max_epochs, patience, sample_users),
         )

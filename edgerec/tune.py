@@ -59,6 +59,13 @@ _RANKED_PAIRS: Space = {
 }
 BACKBONE_SPACES: Mapping[str, Space] = {
     "ials": {"alpha": Range(0.3, 100.0, log=True), "reg": Range(0.1, 200.0, log=True)},
+    "lae": {
+        "lr": Range(0.005, 0.2, log=True),
+        "history": Range(0.3, 0.9),
+        "negatives": Range(2, 32, log=True),
+        "b": Range(0.2, 0.5),
+        "spectrum": Range(0.0, 0.5),
+    },
     "lightgcn": {**_GRAPH, "temperature": Range(0.2, 5.0, log=True)},
     "mf": {**_RANKED_PAIRS, "std": Range(0.01, 0.3, log=True)},
     "ncf": {**_RANKED_PAIRS, "products": Range(0.1, 0.9), "rate": Range(0.01, 1.0, log=True)},

@@ -215,6 +215,24 @@ def bundle_overhead(item_ids: NDArray[Any], user_ids: NDArray[Any] | None, preci
     return fixed + weight * item_ids.size + (2 if item_ids.size <= 1 << 16 else 4) * min(item_ids.size, MOST_POPULAR)
 
 
+CODED_FIXED_OVERHEAD = {8: 10_500, 4: 11_500, 2: 12_500}
+CODED_BLOCK_OVERHEAD = {8: 550, 4: 850, 2: 1350}
+"""As `FIXED_OVERHEAD` and `BLOCK_OVERHEAD`, of a bundle of codes with a scale a row, by their bits."""
+
+
+def coded_overhead(item_ids: NDArray[Any], d: int, bits: int) -> tuple[int, int]:
+    """Return upper bounds of the bytes of a default bundle of codes outside its values: a fixed part, and of a block.
+
+    A row has a scale and a history weight of a byte each, and the encoder a bias of `d` float32. Ids ascend inside a
+    block, where whole numbers take at most a bit of their range each, and a count for each 256.
+    """
+    n, ids, ids_of_block = item_ids.size, _id_bytes(item_ids), 0
+    if item_ids.dtype.kind in "iu" and (span := int(item_ids.max()) - int(item_ids.min())) < 2 * ids:
+        ids, ids_of_block = 0, 16 + span // 7
+    popular = (2 if n <= 1 << 16 else 4) * min(n, MOST_POPULAR)
+    return CODED_FIXED_OVERHEAD[bits] + 2 * n + popular + 4 * d + ids, CODED_BLOCK_OVERHEAD[bits] + ids_of_block
+
+
 def _id_bytes(ids: NDArray[Any]) -> int:
     if ids.dtype.kind in "UO":
         return sum(len(text.encode()) for text in ids.tolist()) + 4 * (ids.size + 1)

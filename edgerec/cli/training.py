@@ -17,8 +17,8 @@ from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import settings_of
 
-MAX_EPOCHS = "15 for ials, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd"
-PATIENCE = "2 for ials, 5 for mf and ncf, 15 for lightgcn and ngcf, 1 for svd"
+MAX_EPOCHS = "15 for ials, 16 for lae, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd"
+PATIENCE = "2 for ials, 5 for mf and ncf, 6 for lae, 15 for lightgcn and ngcf, 1 for svd"
 """The defaults of the backbones, whose classes are loaded when one is trained; a test compares the two."""
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -34,7 +34,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=Choice(BACKBONES),
         show_default="ials, or mf for a method that does not work with it",
         help="Model to train: implicit ALS (ials), matrix factorization with BPR (mf), NeuMF (ncf), a graph network "
-        "(lightgcn, ngcf) or a truncated SVD (svd).",
+        "(lightgcn, ngcf), a truncated SVD (svd), or a linear autoencoder that is trained in the codes of the bundle "
+        "(lae).",
     ),
     option(
         "--method",

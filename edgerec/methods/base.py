@@ -61,6 +61,8 @@ class Job:
         user_table: True if user rows are stored, and so are part of the budget.
         budget: the budget, or None.
         bytes_per_value, overhead: bytes of a stored value, and of everything else in the bundle, for budgets in bytes.
+        code_bits: bits of the codes that the backbone trains; None for floats.
+        block_overhead: bytes of each distinct size of a table, for budgets in bytes.
         seed: seed of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
         validate: returns the validation metrics of vectors that were trained without the validation part; users without
@@ -89,6 +91,8 @@ class Job:
     options: FitOptions
     checkpoint: Checkpoint | None = None
     workers: Workers = None
+    code_bits: int | None = None
+    block_overhead: int = BLOCK_OVERHEAD
 
     @property
     def n_rows(self) -> int:
@@ -112,7 +116,7 @@ class Job:
             self.n_rows,
             self.d,
             bytes_per_value=self.bytes_per_value,
-            overhead=self.overhead + blocks * BLOCK_OVERHEAD,
+            overhead=self.overhead + blocks * self.block_overhead,
             positions=sparse_positions(rows, self.d) if sparse else (PREFIX,),
         )
 

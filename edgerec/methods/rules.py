@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgerec.budget import SizeBudget
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Configured, Job, Method, check_user_share
-from edgerec.models import SizePlan, State, check_choice, check_range
+from edgerec.models import Backbone, SizePlan, State, check_choice, check_range
 from edgerec.training import SELECTION, FitResult
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 Counts = NDArray[np.int64]
 Weights = NDArray[np.float64]
-_EXPONENT = 0.25
-"""Exponent without a choice: with iALS on MovieLens-1M it beat 1."""
-_EXPONENTS = (_EXPONENT, 1.0, 2.0)
+_EXPONENTS = (Backbone.size_exponent, 1.0, 2.0)
 _TRIED_WITH = ("ials", "svd")
 """Backbones whose trainings take seconds, so that one an exponent is affordable."""
 COUNTS = ("segment", "all")
@@ -110,7 +108,7 @@ class SizeByPopularity:
 
     Attributes:
         exponent: exponent of the frequency; 0 is one size for all. None for 0.25 or, in tables of ials and svd, for
-            the best of 0.25, 1 and 2 on validation.
+            the best of 0.25, 1 and 2 on validation; for 1 in tables of lae.
         user_share: share of the budget for users, in (0, 1); None for their share of the rows.
     """
 
@@ -124,7 +122,7 @@ class SizeByPopularity:
 
     def weights(self, counts: Counts) -> Weights:
         """Return the (n,) positive weights of rows with `counts` (n,) interactions."""
-        exponent = _EXPONENT if self.exponent is None else self.exponent
+        exponent = Backbone.size_exponent if self.exponent is None else self.exponent
         weights: Weights = np.power(counts + 1.0, exponent).astype(np.float64)
         return weights
 
@@ -157,7 +155,7 @@ class Popularity(Method):
         """Train within sizes by popularity. Raises BudgetError if the budget leaves less than one value a row."""
         open_ = config.exponent is None
         if not (open_ and job.backbone.name in _TRIED_WITH and len(job.split.validation)):
-            closed = replace(config, exponent=_EXPONENT) if open_ else config
+            closed = replace(config, exponent=job.backbone.size_exponent) if open_ else config
             return replace(job.fit(_plan_by_popularity(job, closed)), method_config=closed)
         results = {}
         for exponent in _EXPONENTS:
@@ -192,10 +190,18 @@ def _plan_of_few_widths(
 ) -> SizePlan:
     """Return sizes within the job's budget, with at most `widths` distinct ones a table; None for the default.
 
+    They are multiples of the number of values that share a byte, if the budget allows.
+
     Raises BudgetError if the budget leaves less than one value a row.
     """
     users, items = (widths or _default_widths(weights.size) for weights in (user_weights, item_weights))
-    return plan_by_weight(job.size_budget(user_widths=users, item_widths=items), user_weights, item_weights, user_share)
+    unit = 8 // (job.code_bits or 8)
+    budget = job.size_budget(user_widths=users, item_widths=min(items, max(job.d // unit, 1)))
+    if budget.d < unit or budget.total < unit * budget.n_rows:
+        unit = 1
+    in_bytes = replace(budget, total=min(budget.total // unit, budget.n_rows * (budget.d // unit)), d=budget.d // unit)
+    plan = plan_by_weight(in_bytes, user_weights, item_weights, user_share)
+    return SizePlan(budget.d, *(None if sizes is None else sizes * unit for sizes in (plan.users, plan.items)))
 
 
 def _default_widths(n_rows: int) -> int:

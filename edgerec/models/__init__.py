@@ -28,6 +28,7 @@ from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
+    "lae": ("edgerec.models.lae", "LAE"),
     "lightgcn": ("edgerec.models.lightgcn", "LightGCN"),
     "mf": ("edgerec.models.mf", "MF"),
     "ncf": ("edgerec.models.ncf", "NCF"),

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import TableError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.tables import RowCodes
+from edgerec.tables.codes import in_int8
 
 if TYPE_CHECKING:
-    from edgerec.models.encoder import Encoded
+    from edgerec.models.encoder import Encoded, LinearEncoder
 
 State = dict[str, NDArray[Any]]
 """State from which a trainer resumes after a kill, as plain arrays: no pickle."""
@@ -34,6 +36,8 @@ def state_of_part(state: State, part: str) -> State:
 SCORER_PREFIX = "scorer_"
 """Prefix of a scorer's array names among others."""
 _UNTRUNCATED_PREFIX = "uncut_"  # as checkpoints store it
+_ENCODER_PREFIX = "encoder_"
+_CODES_PREFIX = "codes_"
 
 
 def check_sizes(sizes: NDArray[np.int64] | None, n: int, d: int, side: str) -> None:
@@ -88,50 +92,74 @@ class Vectors:
     Attributes:
         users: (n_users, d) float32.
         items: (n_items, d) float32.
-        history_weights: (n_items,) float32 where a user has no row of its own but is
-            sum over its history of history_weights[i] * items[i]; None where users have a table.
+        encoder: computes users from histories, in models without a user table; None where users have a table.
+        codes: bits and scales of items that are integer codes, whose users are rounded to int8 as in bundles; None
+            for floats.
         scorer: scorer of NCF's rows; None for inner products.
         untruncated: full rows as trained, if rows were truncated to their sizes after training; else None.
     """
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
-    history_weights: NDArray[np.float32] | None = None
+    encoder: LinearEncoder | None = None
+    codes: RowCodes | None = None
     scorer: NeuMFScorer | None = None
     untruncated: Vectors | None = None
 
     def with_history(self, history: Interactions) -> Vectors:
         """Return the same vectors, with users without a table recomputed from `history` and the current items."""
-        if self.history_weights is None:
+        if self.encoder is None:
             return self
-        return replace(self, users=users_from_history(history, self.items, self.history_weights))
+        users = self.encoder.users(history, self.items)
+        return replace(self, users=users if self.codes is None else in_int8(users))
 
     def arrays(self) -> State:
         """Return all arrays by name, as `from_arrays` takes them."""
-        named = {"users": self.users, "items": self.items, "history_weights": self.history_weights}
-        arrays: State = {name: array for name, array in named.items() if array is not None}
+        arrays: State = {"users": self.users, "items": self.items}
+        if self.encoder is not None:
+            numbers = {name: np.array(number) for name, number in self.encoder.settings().items()}
+            arrays |= _prefixed(_ENCODER_PREFIX, numbers | self.encoder.arrays())
+        if self.codes is not None:
+            arrays |= _prefixed(_CODES_PREFIX, self.codes.arrays())
         if self.scorer is not None:
-            arrays |= {SCORER_PREFIX + name: array for name, array in self.scorer.arrays().items()}
+            arrays |= _prefixed(SCORER_PREFIX, self.scorer.arrays())
         if self.untruncated is not None:
-            arrays |= {_UNTRUNCATED_PREFIX + name: array for name, array in self.untruncated.arrays().items()}
+            arrays |= _prefixed(_UNTRUNCATED_PREFIX, self.untruncated.arrays())
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: State) -> Vectors:
         """Return the vectors of named arrays. Raises KeyError, TypeError, ValueError if they form none."""
-        prefixes = (SCORER_PREFIX, _UNTRUNCATED_PREFIX)
-        own = {name: array for name, array in arrays.items() if not name.startswith(prefixes)}
-        untruncated = {
-            name.removeprefix(_UNTRUNCATED_PREFIX): array
-            for name, array in arrays.items()
-            if name.startswith(_UNTRUNCATED_PREFIX)
-        }
-        return cls(**own, scorer=scorer_of(arrays), untruncated=cls.from_arrays(untruncated) if untruncated else None)
+        untruncated, codes = _part(arrays, _UNTRUNCATED_PREFIX), _part(arrays, _CODES_PREFIX)
+        return cls(
+            arrays["users"],
+            arrays["items"],
+            _encoder_of(_part(arrays, _ENCODER_PREFIX)),
+            RowCodes.from_arrays(codes) if codes else None,
+            scorer_of(arrays),
+            cls.from_arrays(untruncated) if untruncated else None,
+        )
+
+
+def _prefixed(prefix: str, arrays: State) -> State:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _part(arrays: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _encoder_of(arrays: State) -> LinearEncoder | None:
+    from edgerec.models.encoder import LinearEncoder
+
+    if not arrays:
+        return None
+    return LinearEncoder(arrays["weights"], float(arrays["power"]), arrays.get("matrix"), arrays.get("bias"))
 
 
 def scorer_of(arrays: State) -> NeuMFScorer | None:
     """Return the scorer among named arrays, or None. Raises KeyError, ValueError if it is incomplete."""
-    own = {name.removeprefix(SCORER_PREFIX): arrays[name] for name in arrays if name.startswith(SCORER_PREFIX)}
+    own = _part(arrays, SCORER_PREFIX)
     return NeuMFScorer.from_arrays(own) if own else None
 
 
@@ -180,6 +208,7 @@ class Backbone(Protocol):
         trainer_class: called with train, sizes, config, seed and threads, and with the device if it has others.
         cpu_only: True if it trains on the CPU alone.
         user_table: False if a user's vector is computed from its history.
+        size_exponent: exponent of frequencies in sizes by popularity, unless a setting gives it.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
         axes: values to try, in order, of each setting that may be None, which is then chosen on validation.
@@ -193,12 +222,21 @@ class Backbone(Protocol):
     trainer_class: ClassVar[Callable[..., Trainer]]
     cpu_only: ClassVar[bool] = True
     user_table: ClassVar[bool] = True
+    size_exponent: ClassVar[float] = 0.25
     max_epochs: ClassVar[int]
     patience: ClassVar[int]
     axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({})
     typical: ClassVar[Mapping[str, float]] = MappingProxyType({})
     trial_epochs: ClassVar[int] = 1
     finalists: ClassVar[int] = 1
+
+    def for_precision(self, config: Any, precision: str) -> Any:
+        """Return the settings for tables that are exported in this precision."""
+        return config
+
+    def code_bits(self, config: Any) -> int | None:
+        """Return the bits of the codes that items are trained in, as bundles store them; None for floats."""
+        return None
 
     def open_axes(self, config: Any) -> dict[str, Sequence[float]]:
         """Return the axes of the settings that `config` leaves open."""

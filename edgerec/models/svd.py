@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut, users_from_history
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.settings import check_ranges
@@ -112,8 +112,8 @@ class SVDTrainer:
 
     def vectors(self) -> Vectors:
         items = cut(self._items, self._sizes.items)
-        weights = _weights(self._train, self._config)
-        return Vectors(users_from_history(self._train, items, weights), items, weights)
+        encoder = LinearEncoder(_weights(self._train, self._config))
+        return Vectors(encoder.users(self._train, items), items, encoder)
 
     def state(self) -> State:
         return {"items": self._items.copy()}

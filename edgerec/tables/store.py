@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from edgerec.errors import TableError
 from edgerec.files import atomic_write, storage_failure
+from edgerec.tables.coded import CodedTable
 from edgerec.tables.dense import DenseTable
 from edgerec.tables.prefix import PrefixTable
 from edgerec.tables.sparse import SparseTable
 from edgerec.tables.texts import restored
 
 Table = DenseTable | PrefixTable | SparseTable
+"""Any table; a `CodedTable` is a prefix table."""
 
 _KINDS: dict[str, type[DenseTable] | type[PrefixTable] | type[SparseTable]] = {
-    kind.kind: kind for kind in (DenseTable, PrefixTable, SparseTable)
+    kind.kind: kind for kind in (DenseTable, PrefixTable, CodedTable, SparseTable)
 }
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable, SparseTable, Table
+from edgerec.tables.codes import LARGEST
 from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
-from edgerec_export.values import BYTES, GRAM_ROWS, LARGEST, chunks, gram
+from edgerec_export.values import BYTES, GRAM_ROWS, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 HALVINGS = 40

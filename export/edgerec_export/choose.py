@@ -11,16 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from edgerec.budget import format_bytes
 from edgerec.errors import BudgetError, RangeError, UnsupportedError
+from edgerec.tables import CodedTable
 from edgerec_export.allocate import Allocation, Allocator, cut, pruned, rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft, draft_within, too_large
 from edgerec_export.follow import allocation_like, in_older_basis, is_fitted
-from edgerec_export.layouts import BLOCKED
+from edgerec_export.layouts import BLOCKED, TableAllocation
 from edgerec_export.magnitudes import in_range
 from edgerec_export.pack import distortion
 from edgerec_export.patch import PreviousBundle
@@ -124,11 +126,36 @@ def choose(source: Source, request: ExportRequest, progress: OnStep = lambda _: 
         return _followed(source, request, request.previous, calibration)
     if request.precision != "auto":
         try:
+            if _is_trained_for(source, request):
+                return _as_trained(source, request, calibration)
             return _best(source, request, calibration)
         except BudgetError:
             if not request.fit:
                 raise
     return _fitted(source, request, calibration, progress)
+
+
+def _is_trained_for(source: Source, request: ExportRequest) -> bool:
+    """Return True if the items are codes of the requested precision, which a bundle can store as they are."""
+    return (
+        isinstance(source.items, CodedTable)
+        and source.users is None
+        and request.precision in source.items.row_codes.precisions()[0]
+        and request.layout in ("auto", "mixed")
+        and request.scales in ("auto", "row")
+        and request.is_version_2
+    )
+
+
+def _as_trained(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:
+    """Return the bundle of the codes of the items, in the basis in which they were trained."""
+    items = cast(CodedTable, source.items)
+    precisions, which = items.row_codes.precisions()
+    nbytes = sum(BYTES[precision] * items.sizes()[which == number].sum() for number, precision in enumerate(precisions))
+    share = TableAllocation(items.sizes(), precisions, which, 0.0, float(nbytes), exact=True)
+    request = replace(request, layout="mixed", precision=precisions[0], scales="row", rotate=False)
+    draft = draft_within(source, request, Allocation(share, None, whole=True))
+    return Chosen(draft, (Tried("mixed", "+".join(precisions), estimate(draft, calibration)),), "")
 
 
 def _best(source: Source, request: ExportRequest, calibration: Calibration) -> Chosen:

@@ -18,7 +18,7 @@ from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.manifest import FILE_NAME, FORMAT, section_name
 from edgerec.runtime.stored import head_of
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
-from edgerec.tables import Table
+from edgerec.tables import CodedTable, RowCodes, Table
 from edgerec_export.layouts import (
     BLOCKED,
     Bounds,
@@ -174,6 +174,10 @@ class Draft:
     ) -> None:
         """Draft the bundle of these variants."""
         self.source, self.request, self.variant = source, request, variant
+        self.trained_codes: RowCodes | None = None
+        share = bundle_request.items.share
+        if isinstance(source.items, CodedTable) and share is not None and share.exact:
+            self.trained_codes = source.items.row_codes
         self.lookup: TablePlan | None = None
         if bundle_request.lookup is not None:
             # Both copies have the row order of the copy with blocks.
@@ -589,6 +593,7 @@ def model_card(draft: Draft) -> bytes:
         *_metrics(about, "test", ""),
         *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),
     ]
+    measured = "before quantisation" if draft.trained_codes is None else "rounded as in this bundle"
     rows = "\n".join(
         f"| {name} | {shown(str(value)).replace('|', chr(92) + '|')} |" for name, value in facts if value is not None
     )
@@ -598,7 +603,7 @@ def model_card(draft: Draft) -> bytes:
 |---|---|
 {rows}
 
-Metrics are those of the trained tables, before quantisation.
+Metrics are those of the trained tables, {measured}.
 
     pip install edgerec
     python -c "from edgerec import Recommender; print(Recommender.load('.').recommend({subject}, k=10))"

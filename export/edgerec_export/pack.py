@@ -233,7 +233,8 @@ def _pack_tables(
         ids = np.arange(table.n_rows) if ids is None else ids
         if plan.precision == "fp16":
             check_halves(side, ids, table)
-        tables[name] = PackedTable(plan, own, plan.pack(table, own, Coder(grams.get(name), previous_scales.get(name))))
+        coder = Coder(grams.get(name), previous_scales.get(name), draft.trained_codes if name == "i" else None)
+        tables[name] = PackedTable(plan, own, plan.pack(table, own, coder))
         if previous is not None and name in previous.rows:
             older, own_ids = previous.rows[name], ids_by_section(source, draft.request)[name]
             keep_rows(tables[name], older, table, own_ids, grams.get(name), by_column=name == "i")

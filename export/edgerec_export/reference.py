@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.tables.codes import LARGEST, TINY
 from edgerec_export.cost import decoded_bytes
 from edgerec_export.onnx import StoredEncoder, StoredScorer
-from edgerec_export.values import LARGEST, TINY, chunks, spread
+from edgerec_export.values import chunks, spread
 
 if TYPE_CHECKING:
     from edgerec_export.pack import PackedTable

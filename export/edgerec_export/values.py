@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import BITS_PER_VALUE
-from edgerec.tables import Table
+from edgerec.tables import RowCodes, Table
+from edgerec.tables.codes import LARGEST, TINY, from_bytes, rounded, to_codes
 
 if TYPE_CHECKING:
     from edgerec.runtime.patch.rows import Block as StoredBlock
@@ -35,7 +36,6 @@ ZERO = 128
 """The stored code of zero in int8 and in decoded int4; `ZERO4` is that of packed int4."""
 ZERO4 = 8
 ONE = np.float32(1)
-LARGEST = {"int8": 127, "int4": 7, "int2": 3}
 PER_BYTE = {"int4": 2, "int2": 4}
 """Values that share a byte."""
 BYTES = {name: bits / 8 for name, bits in BITS_PER_VALUE.items()}
@@ -46,14 +46,8 @@ NO_VALUE = {"fp32": 0, "fp16": 0, "int8": ZERO, "int4": ZERO4 | (ZERO4 << 4), "i
 """The stored entry that reads as zero; of int2, which has none, an entry that is not read."""
 RUNS = 32
 """Number of ranges of a sample of rows; see `spread`."""
-TINY = np.finfo(np.float32).tiny
-"""Smallest scale: the smallest normal float32."""
 FARTHEST = np.float32(1 << 12)
 """Largest ratio of a row scale to the top scale of an older bundle: float16 ends at 65,504."""
-BYTE_POWER = np.float32(256.0**4)
-"""A power of two, so that it can be divided by exactly: see `to_bytes`."""
-FARTHEST_BYTE = np.float32(1.25)
-"""Largest ratio of a number in a byte to the top of an older bundle; the largest are then clipped."""
 SAMPLE = 16_384
 """Number of rows to which the scale of a block is fitted."""
 CUTS = {"int8": np.linspace(0.7, 1.0, 7), "int4": np.linspace(0.3, 1.0, 15), "int2": np.linspace(0.2, 1.0, 17)}
@@ -105,45 +99,6 @@ def block_of(width: int, rows: int, first: int, start: int, precision: str, *, b
     shared = PER_BYTE.get(precision, 1)
     stored = -(-width // shared) * rows if by_column else -(-width * rows // shared)
     return Block(width, rows, first, start, width * rows, stored, precision)
-
-
-def to_codes(values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
-    """Return signed codes, rounded to nearest and clipped to the largest code."""
-    most = LARGEST[precision]
-    codes: NDArray[np.int32] = np.clip(_rounded(values / scale, precision), -most, most).astype(np.int32)
-    return codes
-
-
-def _rounded(steps: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
-    """Return the nearest codes, not clipped: odd numbers for int2."""
-    nearest: NDArray[np.float32] = np.rint(steps)
-    if precision == "int2":
-        nearest = np.asarray(2 * np.floor(steps / 2) + 1, np.float32)
-    return nearest
-
-
-def to_bytes(numbers: NDArray[np.floating[Any]], top: np.float32) -> NDArray[np.uint8]:
-    """Return (n,) numbers of at least 0 in a byte each, top * (byte / 256)^4, which `from_bytes` reads.
-
-    The relative error is at most 2 / byte: 0.8 % near the top, 2.5 % at a hundredth of it, 8 % at a ten-thousandth.
-    Only 0 becomes 0, and larger numbers than byte 255 become 255: see `byte_top`.
-    """
-    roots = np.rint(256 * np.sqrt(np.sqrt(numbers / np.float64(top))))
-    return np.where(numbers > 0, np.clip(roots, 1, 255), 0).astype(np.uint8)
-
-
-def byte_top(largest: Any, previous: np.float32 | None = None) -> np.float32:
-    """Return the `top` for which `largest` is byte 255, or that of the older bundle unless `largest` is far above."""
-    if previous is not None and largest <= previous * FARTHEST_BYTE:
-        return previous
-    return np.float32(largest * (256 / 255) ** 4)
-
-
-def from_bytes(stored: NDArray[np.uint8], top: np.float32) -> NDArray[np.float32]:
-    """Return the float32 numbers of `to_bytes`, by the operations of the graphs."""
-    square = np.square(stored.astype(np.float32))
-    numbers: NDArray[np.float32] = np.square(square) * (top / BYTE_POWER)
-    return numbers
 
 
 def read_row_scales(stored: NDArray[Any], top: np.float32) -> NDArray[np.float32]:
@@ -264,14 +219,20 @@ class Coder:
     GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian).
     """
 
-    def __init__(self, gram: NDArray[np.float64] | None, previous: PreviousScales | None = None) -> None:
+    def __init__(
+        self,
+        gram: NDArray[np.float64] | None,
+        previous: PreviousScales | None = None,
+        trained: RowCodes | None = None,
+    ) -> None:
         """Create the quantiser of one table.
 
         Args:
             gram: (d, d) mean of u u' over users; None to weight all directions equally.
             previous: scales of an older bundle to use again; None to fit scales.
+            trained: scales of rows that are codes already, which are stored as they are; None to fit scales.
         """
-        self._gram, self.previous = None if gram is None else _near_one(gram), previous
+        self._gram, self.previous, self.trained = None if gram is None else _near_one(gram), previous, trained
 
     def plain(self) -> Coder:
         """Return the quantiser without the Gram matrix, for rows whose values are not their leading dimensions."""
@@ -376,7 +337,7 @@ def _best_row_scales(values: NDArray[np.float32], root: NDArray[np.float32], pre
     best, lowest = np.full(len(values), TINY, np.float32), np.full(len(values), np.inf, np.float32)
     for cut in CUTS[precision]:
         scale = np.maximum(largest * np.float32(cut) / most, TINY)[:, None]
-        difference = _rounded(values / scale, precision)
+        difference = rounded(values / scale, precision)
         np.clip(difference, -most, most, out=difference)
         difference *= scale
         difference -= values

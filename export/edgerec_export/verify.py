@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from edgerec.errors import VerificationError
 from edgerec.runtime.manifest import read_manifest
+from edgerec.tables.codes import TINY
 from edgerec_export.onnx import TOLERANCE
 from edgerec_export.reference import Reference
-from edgerec_export.values import TINY, spread
+from edgerec_export.values import spread
 
 Feed = dict[str, NDArray[Any]]
 """Inputs of one call of a graph, by name."""

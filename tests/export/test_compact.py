@@ -17,8 +17,8 @@ from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable
+from edgerec.tables.codes import byte_top, from_bytes, to_bytes
 from edgerec_export import Source, diff, export, from_arrays
-from edgerec_export.values import byte_top, from_bytes, to_bytes
 
 N_ITEMS, D = 300, 12
 

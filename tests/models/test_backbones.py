@@ -47,7 +47,7 @@ def test_shapes_and_dtypes(model: Backbone, random_data: Interactions) -> None:
     assert vectors.users.shape == (random_data.n_users, 6)
     assert vectors.items.shape == (random_data.n_items, 6)
     assert vectors.users.dtype == vectors.items.dtype == np.float32
-    assert (vectors.history_weights is None) == model.user_table
+    assert (vectors.encoder is None) == model.user_table
 
 
 def test_more_dimensions_than_users_or_items(model: Backbone, random_data: Interactions) -> None:
@@ -73,11 +73,12 @@ def test_masked_values_stay_zero_in_the_state(model: Backbone, random_data: Inte
         pytest.skip("they keep full rows and cut what they make of them")
     trainer = start(model, random_data, uneven)
     trainer.epoch()
-    assert uneven.users is not None
-    outside = ~prefix_mask(uneven.users, 12)
-    per_user = [array for array in trainer.state().values() if array.shape == outside.shape]
-    assert per_user
-    assert not any(array[outside].any() for array in per_user)
+    sizes = uneven.users if model.user_table else uneven.items
+    assert sizes is not None
+    outside = ~prefix_mask(sizes, 12)
+    per_row = [array for array in trainer.state().values() if array.shape == outside.shape]
+    assert per_row
+    assert not any(array[outside].any() for array in per_row)
 
 
 def test_the_same_seed_gives_the_same_bits(model: Backbone, random_data: Interactions) -> None:

@@ -111,9 +111,9 @@ def test_the_sum_is_what_svd_ships(random_data: Interactions) -> None:
     trainer = model.trainer(random_data, SizePlan(6), model.config(), seed=0)
     trainer.epoch()
     vectors = trainer.vectors()
-    assert vectors.history_weights is not None
+    assert vectors.encoder is not None
     encoder = model.encode(vectors, random_data, model.config()).encoder
-    expected = users_from_history(random_data, vectors.items, vectors.history_weights)
+    expected = users_from_history(random_data, vectors.items, vectors.encoder.weights)
     assert np.array_equal(encoder.users(random_data, vectors.items), expected)
 
 

@@ -12,12 +12,12 @@ from edgerec.models import BACKBONES, backbone
 
 
 def test_names_agree() -> None:
-    assert BACKBONES == ("ials", "lightgcn", "mf", "ncf", "ngcf", "svd")
+    assert BACKBONES == ("ials", "lae", "lightgcn", "mf", "ncf", "ngcf", "svd")
     assert tuple(backbone(name).name for name in BACKBONES) == BACKBONES
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(UnsupportedError, match="'dssm'; choose one of ials, lightgcn, mf, ncf, ngcf, svd"):
+    with pytest.raises(UnsupportedError, match="'dssm'; choose one of ials, lae, lightgcn, mf, ncf, ngcf, svd"):
         backbone("dssm")
 
 

@@ -81,11 +81,11 @@ def test_users_are_the_weighted_sum_of_the_cut_rows(random_data: Interactions, u
     trainer = SVD().trainer(random_data, SizePlan(12, None, uneven.items), SVDConfig(b=0.4, c=0.1), seed=0)
     trainer.epoch()
     vectors = trainer.vectors()
-    assert vectors.history_weights is not None
+    assert vectors.encoder is not None
     degrees = random_data.item_counts()
-    np.testing.assert_allclose(vectors.history_weights, degrees**-0.9, rtol=1e-5)
+    np.testing.assert_allclose(vectors.encoder.weights, degrees**-0.9, rtol=1e-5)
     history = random_data.items_of(4)
-    expected = vectors.history_weights[history] @ vectors.items[history]
+    expected = vectors.encoder.weights[history] @ vectors.items[history]
     np.testing.assert_allclose(vectors.users[4], expected, rtol=1e-4, atol=1e-6)
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from edgerec.budget import MOST_POPULAR
 from edgerec.runtime.ids import id_hash
+from edgerec.tables.codes import LARGEST
 from edgerec_export import Export, Source
 from edgerec_export.onnx import TOLERANCE
 from edgerec_export.pack import Packed, packed_in_memory
-from edgerec_export.values import LARGEST, is_integer
+from edgerec_export.values import is_integer
 from tests.vectors.cases import ALIKE, N_ITEMS, N_USERS, ZERO, Case
 
 TRUSTED, OTHER = "keys/trusted.pub", "keys/other.pub"

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec.tables.codes import TINY
 from edgerec_export.allocate import Allocation, rotated, turned
 from edgerec_export.layouts import BLOCKED, Rotation, TableAllocation
 from edgerec_export.patch import PRECISION_OF_BITS, PreviousBundle, PreviousRows, matched, stored_block
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-from edgerec_export.values import BYTES, DAMPING, TINY, chunks
+from edgerec_export.values import BYTES, DAMPING, chunks
 
 if TYPE_CHECKING:
     from edgerec_export.draft import Draft

@@ -13,23 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec.tables.codes import LARGEST, TINY, byte_top, to_bytes
 from edgerec.tables.paging import forget_pages
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
     FARTHEST,
-    LARGEST,
     NO_VALUE,
     ONE,
     SAMPLE,
     STORED,
-    TINY,
     Block,
     Coder,
-    byte_top,
     chunks,
     is_integer,
     read_row_scales,
-    to_bytes,
 )
 
 Sections = dict[str, tuple[str, tuple[int, ...]]]
@@ -238,7 +235,9 @@ class TablePlan(ABC):
     def pack_rows(self, out: Arrays, coder: Coder, rows_of: RowsOf, put: Put) -> Scales:
         """Quantise and store the rows of every block, `ROWS_AT_ONCE` at a time."""
         out[""][-1] = NO_VALUE[self.precision]
-        top = self._top_scale(rows_of, coder) if "s" in out else np.float32(1)
+        top = np.float32(1)
+        if "s" in out:
+            top = self._top_scale(rows_of, coder) if coder.trained is None else coder.trained.top
         scales = self._scales(coder, rows_of)
         for number, block in enumerate(self.blocks):
             places = self.order[block.first : block.first + block.rows]
@@ -246,7 +245,10 @@ class TablePlan(ABC):
                 rows = rows_of(places[part], block)
                 values: NDArray[Any] = rows.values
                 if "s" in out:
-                    steps = self._stored_scales(coder.row_scales(values, block.precision), top)
+                    if coder.trained is None:
+                        steps = self._stored_scales(coder.row_scales(values, block.precision), top)
+                    else:
+                        steps = coder.trained.steps[places[part]]
                     out["s"][block.first + part.start : block.first + part.stop] = steps
                     values = coder.codes(values, read_row_scales(steps, top), block.precision)
                 elif self.is_integer:

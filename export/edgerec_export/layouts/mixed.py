@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec.tables.codes import LARGEST
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, TablePlan
 from edgerec_export.layouts.variants import (
     LayoutVariant,
@@ -31,7 +32,7 @@ from edgerec_export.layouts.variants import (
     group,
 )
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots
-from edgerec_export.values import BYTES, LARGEST, PER_BYTE, ZERO, ZERO4, Block, Coder, block_of, fetch, store
+from edgerec_export.values import BYTES, PER_BYTE, ZERO, ZERO4, Block, Coder, block_of, fetch, store
 
 FACTORS = {"int8": 1, "int4": 16, "int2": 32}
 """Largest factors of sums of products of codes, as `BlockPlan` computes them."""

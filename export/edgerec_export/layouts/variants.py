@@ -48,6 +48,7 @@ class TableAllocation:
         which: (n_rows,) the index of each row's precision in `precisions`.
         distortion: mean squared error of a score that this table causes.
         nbytes: bytes of the values.
+        exact: True if rows are stored with exactly these dimensions, and not with more in a wider block.
     """
 
     sizes: NDArray[np.int64]
@@ -55,6 +56,7 @@ class TableAllocation:
     which: NDArray[np.int8]
     distortion: float
     nbytes: float
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,8 @@ def block_variants(sizes: NDArray[np.int64], request: TableRequest, price: Scori
         return [
             LayoutVariant(tuple((*(width for width in request.widths if width < most), most) for _ in request.classes))
         ]
+    if request.share is not None and request.share.exact:
+        return [LayoutVariant(tuple(tuple(np.unique(sizes[rows]).tolist()) for _, rows in request.classes))]
     per_class = []
     for precision, rows in request.classes:
         per_value, per_block = price.ns_per_value, price.ns_per_block

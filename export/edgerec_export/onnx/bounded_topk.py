@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.tables.codes import TINY
 from edgerec_export.onnx.builder import Graph, Name
 from edgerec_export.onnx.decode import DecodedRows
 from edgerec_export.onnx.topk import NOTHING, Best, add_best, with_tail
-from edgerec_export.values import TINY
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import BlockGroup

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.tables.codes import BYTE_POWER, LARGEST
 from edgerec_export.onnx.builder import Graph, Name, Tensor
-from edgerec_export.values import BYTE_POWER, LARGEST, ONE, PER_BYTE, STORED, ZERO, ZERO4, Block, is_integer
+from edgerec_export.values import ONE, PER_BYTE, STORED, ZERO, ZERO4, Block, is_integer
 
 
 @dataclass(frozen=True)

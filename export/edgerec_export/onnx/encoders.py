@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from edgerec.budget import MOST_POPULAR
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.tables.codes import LARGEST, TINY, byte_top, from_bytes, to_bytes, to_codes
 from edgerec_export.onnx.builder import Graph, Name, Tensor
 from edgerec_export.onnx.decode import DecodedRows, add_by_decoding, row_numbers
-from edgerec_export.values import LARGEST, TINY, ZERO, byte_top, chunks, from_bytes, to_bytes, to_codes
+from edgerec_export.values import ZERO, chunks
 
 if TYPE_CHECKING:
     from edgerec_export.layouts import Placed, Sections, TablePlan

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import RowsEntry
 from edgerec.runtime.patch.rows import Block, Form, SectionRows, packed, unpacked
-from edgerec_export.values import LARGEST, ONE, ZERO, ZERO4, PreviousScales, read_row_scales, unit_of
+from edgerec.tables.codes import LARGEST
+from edgerec_export.values import ONE, ZERO, ZERO4, PreviousScales, read_row_scales, unit_of
 from edgerec_export.values import Block as PlannedBlock
 
 Ids = list[Any] | NDArray[Any]

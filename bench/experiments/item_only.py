@@ -1,0 +1,157 @@
+"""Quality of models without a user table by bytes: the tied linear encoder, trained as it is stored, and fitted tables.
+
+usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] [--limits 32KiB] [--out result.json]
+
+'lae' is trained within each size: bytes an item of values and scale, or a limit of the whole bundle with ids, in one
+file. It has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with 64 dimensions and
+exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures are of a bundle's own
+answers on the test part of a random 80/20 split per user, to histories of the training part; a seed is that of the
+split too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.experiments.harness import Figures, cached, experiment, next_to_out
+from edgerec.api import train
+from edgerec.budget import parse_bytes
+from edgerec.console import messages, print_table
+from edgerec.data import Interactions, load_data
+from edgerec.measure import evaluate
+from edgerec.runtime import Recommender
+from edgerec.training import Run
+from edgerec_bench.record import over_seeds
+from edgerec_export import Export, export, from_run
+
+SPLIT = "random:80/20"
+METRICS = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
+FEW_BYTES = 12
+"""Bytes an item from which values have four bits."""
+ONE_FILE_BYTES, BYTES_A_ROW = 14_500, 2.6
+"""First guess of the bytes of one file besides values: in all, and of each row its id, weight and scale."""
+COLUMNS = ("data", "size", "backbone", "bytes", "an item", "NDCG@20", "recall@20", "coverage@20", "popularity@20")
+
+
+def lae_run(interactions: Interactions, values: float, seed: int, max_epochs: int | None = None) -> Run:
+    """Train the tied encoder with this number of bytes of values an item."""
+    few = values + 1 < FEW_BYTES
+    return train(
+        interactions,
+        backbone="lae",
+        budget=f"{values:.3f}B/row",
+        precision="int2" if few else "int4",
+        dimensions=64,
+        split=SPLIT,
+        seed=seed,
+        threads=1,
+        max_epochs=max_epochs,
+    )
+
+
+def rival_run(interactions: Interactions, backbone: str, seed: int) -> Run:
+    """Train a rival in full, with its settings chosen on validation."""
+    settings = {"alpha": None, "reg": None} if backbone == "ials" else None
+    return train(
+        interactions,
+        backbone=backbone,
+        method="dense",
+        dimensions=64,
+        split=SPLIT,
+        settings=settings,
+        seed=seed,
+        threads=1,
+    )
+
+
+def exported(run: Run, folder: Path, **how: Any) -> Export:
+    """Export a run without users in one file."""
+    how = {"precision": run.config["precision"], **how}
+    return export(from_run(run), folder / "b.edgerec", users=False, similar=False, verify=False, **how)
+
+
+def values_within(interactions: Interactions, limit: int) -> float:
+    """Return the bytes of values an item for a bundle of at most `limit` bytes, by bundles of one epoch."""
+    n = interactions.n_items
+    values = (limit - ONE_FILE_BYTES) / n - BYTES_A_ROW
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as scratch:
+            taken = exported(lae_run(interactions, values, 0, 1), Path(scratch)).nbytes
+        if 0.99 * limit < taken < 0.998 * limit:
+            break
+        values += (0.996 * limit - taken) / n
+    return values
+
+
+def measured(run: Run, interactions: Interactions, **how: Any) -> dict[str, float]:
+    """Return bytes and metrics of a run's bundle."""
+    with tempfile.TemporaryDirectory() as scratch:
+        done = exported(run, Path(scratch), **how)
+        found = evaluate(Recommender.load(done.folder), interactions, threads=1)
+    return {"bytes": done.nbytes, **{name: found[name] for name in METRICS}}
+
+
+def lae_row(interactions: Interactions, size: str, seed: int) -> dict[str, float]:
+    """Train and measure the tied encoder within a size of the whole bundle (64KiB), or an item (8)."""
+    whole = not size.replace(".", "").isdigit()
+    values = values_within(interactions, parse_bytes(size)) if whole else float(size) - 1
+    start = time.process_time()
+    run = lae_run(interactions, values, seed)
+    seconds = time.process_time() - start
+    row = measured(run, interactions, **({"max_bytes": parse_bytes(size)} if whole else {}))
+    return {**row, "values_a_row": values, "training_cpu_seconds": seconds, "epochs": run.config["epochs"]}
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Format a row as table cells."""
+    size = row["size"] if "B" in row["size"] else f"{row['size']} B an item"
+    figures = [f"{row[name]['mean']:.4f}" for name in METRICS[:2]]
+    shown = [*figures, f"{row['coverage@20']['mean']:.3f}", f"{row['popularity@20']['mean']:.0f}"]
+    nbytes = row["bytes"]["mean"]
+    return [row["data"], size, row["backbone"], f"{nbytes:,.0f}", f"{nbytes / row['items']:.1f}", *shown]
+
+
+@experiment("item_only", needs_out=True)
+@click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
+@click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
+@click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
+@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
+@click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
+def main(data: str, sizes: str, limits: str, rivals: str, seeds: int) -> Figures:
+    """Train within each size, and compare the quality of the bundles' answers with fitted ones of as many bytes."""
+    rows: list[dict[str, Any]] = []
+    fingerprints = {}
+    folder = next_to_out(".rows")
+    for name in data.split(","):
+        interactions = load_data(name)
+        fingerprints[name] = interactions.fingerprint()
+        found: dict[tuple[str, str], list[dict[str, float]]] = {}
+        named = [*filter(None, sizes.split(",")), *filter(None, limits.split(","))]
+        for seed in range(seeds):
+            for size in named:
+                request = {"data": fingerprints[name], "size": size, "seed": seed}
+                measure = partial(lae_row, interactions, size, seed)
+                row = cached(folder / f"{name}-{size}-{seed}.json", request, measure)
+                found.setdefault((size, "lae"), []).append(row)
+                messages.print(f"{name} {size} seed {seed}: {row['ndcg@20']:.4f} {row['bytes']:,}", markup=False)
+            for backbone in filter(None, rivals.split(",")):
+                run = rival_run(interactions, backbone, seed)
+                for size in named:
+                    limit = int(found[size, "lae"][-1]["bytes"])
+                    row = measured(run, interactions, precision="auto", fit=True, max_bytes=limit)
+                    found.setdefault((size, backbone), []).append(row)
+        for (size, backbone), by_seed in found.items():
+            figures = {figure: over_seeds([one[figure] for one in by_seed]) for figure in by_seed[0]}
+            rows.append({"data": name, "size": size, "backbone": backbone, "items": interactions.n_items, **figures})
+    print_table("bundles without users, one file, their own answers", COLUMNS, [cells(row) for row in rows])
+    return {"split": SPLIT, "data_fingerprints": fingerprints, "rows": rows}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""A tied linear item encoder, on torch: the item table is all there is, and is trained as bundles store it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.budget import BITS_PER_VALUE
+from edgerec.data import Interactions
+from edgerec.extras import require
+from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
+from edgerec.models.encoder import Encoded, LinearEncoder
+from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.mf import Observed
+from edgerec.models.quantizer import Quantizer
+from edgerec.models.settings import check_choice, check_range, check_ranges
+from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.tables.codes import in_bytes
+
+if TYPE_CHECKING:
+    import scipy.sparse
+    import torch
+    from torch.autograd import Function
+    from torch.nn.functional import embedding, softplus
+else:
+    torch = require("torch", "train")
+    Function = torch.autograd.Function
+    embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
+
+BITS = ("2", "4", "8", "32")
+_SAMPLE = 512
+"""Users whose scores set the scale of the first history weights."""
+
+
+@dataclass(frozen=True)
+class LAEConfig:
+    """Settings of the tied linear encoder.
+
+    Attributes:
+        bits: bits of a stored value that rows are rounded to in training: 2, 4, 8, or 32 for floats; None for those of
+            the run's precision.
+        lr: Adam's first step size for the item rows, which start with a root mean square of 1.
+        horizon: epochs after which the step size has fallen to nothing, along a cosine.
+        history: share of a history that makes the user's vector in training; the rest is predicted. None for 0.7, or
+            0.5 with a spectrum above 0.
+        users: users in a step.
+        negatives: items drawn for a predicted item; the one with the highest score is the negative.
+        a, b: exponents of the degrees of users and items in the SVD from which training starts.
+        spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None to
+            choose 0 or 0.25, which is better for few users, on validation.
+    """
+
+    bits: int | None = None
+    lr: float = 0.05
+    horizon: int = 16
+    history: float | None = None
+    users: int = 256
+    negatives: int = 8
+    a: float = 0.4
+    b: float = 0.35
+    spectrum: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise SettingError for values out of range."""
+        if self.bits is not None:
+            check_choice("bits", str(self.bits), BITS)
+        check_range("lr", self.lr, 1e-9, 1e3)
+        check_range("history", self.history, 0.01, 0.99)
+        check_ranges(self, 1, 1e9, "horizon", "users", "negatives")
+        check_ranges(self, -2, 2, "a", "b", "spectrum")
+
+
+def _history(spectrum: float) -> float:
+    """Return the documented default of `LAEConfig.history`."""
+    return 0.5 if spectrum else 0.7
+
+
+class LAETrainer:
+    """Trains u = (sum over a history of h_i w_i) / length^power + c, score = u . w_j, on -ln sigmoid(score(u, j) -
+    score(u, k)): j is in the part of the history that u is not computed from, k the hardest of a few items drawn.
+
+    Each forward pass rounds rows and history weights exactly as bundles store them; gradients pass as if it did not
+    (straight-through estimator: Bengio et al. 2013, arXiv 1308.3432). The rows start as those of a degree-normalised
+    SVD, turned by a random rotation from each width to the next, so that their values are near normal and wider rows
+    extend narrower ones; their basis is that of the bundle. ln h is a polynomial of degree 2 of the logarithm of an
+    item's interactions.
+    """
+
+    def __init__(self, train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None) -> None:
+        """Start a fit from the SVD."""
+        self._spectrum = config.spectrum or 0.0
+        self._history = _history(self._spectrum) if config.history is None else config.history
+        self._train, self._config, self._threads = train, config, threads
+        self._generator = torch.Generator().manual_seed(seed)
+        self._matrix = train.matrix()
+        own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
+        self._quantizer = None if config.bits in (None, 32) else Quantizer(own, sizes.d, config.bits)
+        self._mask = torch.from_numpy(prefix_mask(own, sizes.d).astype(np.float32))
+        self._observed = Observed(train)
+        counts = np.log(np.maximum(train.item_counts(), 1))
+        spread = max(float(counts.std()), 1e-6)
+        powers = ((counts - counts.mean()) / spread)[:, None] ** np.arange(3)
+        self._popularity = torch.from_numpy(powers.astype(np.float32))
+        rows, scale = self._start(own, sizes.d, np.random.default_rng(seed))
+        self._rows = torch.from_numpy(rows).requires_grad_()
+        first = [scale - 2 * config.b * counts.mean(), -2 * config.b * spread, 0]
+        self._weights = torch.tensor(first, dtype=torch.float32).requires_grad_()
+        self._power = torch.tensor(0.5).requires_grad_()
+        self._bias = torch.zeros(sizes.d).requires_grad_()
+        others = {"params": [tensor for _, tensor in self._trained()[1:]], "lr": 0.0}
+        self._optimizer = torch.optim.Adam([{"params": [self._rows], "lr": 0.0}, others], betas=(0.9, 0.99))
+        self._epochs = 0
+
+    def _start(self, own: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+        """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
+        counts = np.maximum(self._train.item_counts(), 1).astype(np.float32)
+        _, s, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._config.b), d, rng)
+        mask = self._mask.numpy()
+        shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
+        rows = v * shares * (counts**self._config.b)[:, None] * mask
+        for start, stop in zip(widths := [0, *np.unique(own).tolist()], widths[1:], strict=False):
+            rows[:, start:stop] @= np.linalg.qr(rng.standard_normal((stop - start, stop - start)))[0]
+        rows *= mask
+        rows /= max(math.sqrt(float(np.square(rows).sum() / mask.sum())), 1e-12)
+        some = self._matrix[:_SAMPLE] @ ((counts ** (-2 * self._config.b))[:, None] * rows)
+        lengths = np.maximum(self._train.user_counts()[:_SAMPLE], 1)
+        deviation = float(((some / np.sqrt(lengths)[:, None]) @ rows.T).std())
+        return rows.astype(np.float32), -math.log(max(deviation, 1e-12))
+
+    def epoch(self) -> dict[str, float]:
+        """Train on every user once, in a drawn order. `loss`: the mean ranking loss."""
+        config = self._config
+        falling = 0.5 * (1 + math.cos(math.pi * min(self._epochs / config.horizon, 1)))
+        for group, share in zip(self._optimizer.param_groups, (1, 0.2), strict=True):
+            group["lr"] = config.lr * share * max(falling, 0.001)
+        total, pairs = 0.0, 0
+        with torch_threads(self._threads):
+            order = torch.randperm(self._train.n_users, generator=self._generator)
+            for start in range(0, len(order), config.users):
+                loss, count = self._step(order[start : start + config.users])
+                total, pairs = total + loss * count, pairs + count
+        self._epochs += 1
+        return {"loss": total / max(pairs, 1)}
+
+    def _step(self, users: torch.Tensor) -> tuple[float, int]:
+        """Make one step on users (n,); return the mean loss and the number of predicted items."""
+        own = self._matrix[users.numpy()]
+        places = np.repeat(np.arange(len(users)), np.diff(own.indptr))
+        given = (torch.rand(own.nnz, generator=self._generator) < self._history).numpy()
+        lengths = np.bincount(places[given], minlength=len(users))
+        predicted = ~given & (lengths > 0)[places]
+        if not predicted.any():
+            return 0.0, 0
+        at, items = (torch.from_numpy(part[predicted].astype(np.int64)) for part in (places, own.indices))
+        own.data *= given
+        rows, weights = self._stored()
+        vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, own)  # type: ignore[no-untyped-call]
+        counts = torch.from_numpy(np.maximum(lengths, 1).astype(np.float32))
+        of_pairs = embedding(at, vectors / counts[:, None] ** self._power + self._bias)
+        hardest = self._hardest(of_pairs.detach(), rows.detach(), users[at])
+        loss = softplus((of_pairs * (embedding(hardest, rows) - embedding(items, rows))).sum(1)).mean()
+        trained = [tensor for _, tensor in self._trained()]
+        for tensor, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+            tensor.grad = gradient * self._mask if tensor is self._rows else gradient
+        self._optimizer.step()
+        return float(loss.detach()), len(items)
+
+    def _stored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows (n_items, d) and history weights (n_items,) as bundles store them."""
+        weights = (self._popularity @ self._weights).exp()
+        if self._quantizer is None:
+            return self._rows, weights
+        return self._quantizer.rounded(self._rows), self._quantizer.weights(weights)
+
+    def _hardest(self, vectors: torch.Tensor, rows: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
+        """Return (n,) of the items drawn the unobserved one with the highest score for vectors (n, d) of users (n,)."""
+        shape = (self._config.negatives, len(users))
+        drawn = torch.randint(len(rows), shape, generator=self._generator)
+        scores = torch.stack([(vectors * rows[some]).sum(1) for some in drawn])
+        scores.masked_fill_(self._observed(users, drawn), -torch.inf)
+        return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
+
+    def vectors(self) -> Vectors:
+        rows, codes = self._rows.detach().numpy().copy(), None
+        weights = (self._popularity @ self._weights.detach()).exp().numpy()
+        if self._quantizer is not None:
+            rows, codes = self._quantizer.codes(rows)
+            weights = in_bytes(weights)
+        encoder = LinearEncoder(weights, float(self._power.detach()), bias=self._bias.detach().numpy().copy())
+        none = np.zeros((0, rows.shape[1]), np.float32)
+        return Vectors(none, rows, encoder, codes).with_history(self._train)
+
+    def state(self) -> State:
+        """Return what is trained, Adam's moments and step counts, the generator and the epoch count."""
+        state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
+        return state | adam_state(self._optimizer, self._trained())
+
+    def restore(self, state: State) -> None:
+        self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        self._epochs = int(state["epochs"])
+        restore_adam(self._optimizer, self._trained(), state)
+
+    def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
+        """Return the trained tensors by name, the rows first."""
+        return (
+            ("rows", self._rows),
+            ("weights", self._weights),
+            ("power", self._power),
+            ("bias", self._bias),
+        )
+
+
+class _Sum(Function):
+    """A sparse matrix (n, m) times rows (m, d), by scipy."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, matrix: scipy.sparse.csr_array[Any, Any]) -> torch.Tensor:
+        ctx.matrix = matrix
+        return torch.from_numpy(np.asarray(matrix @ rows.numpy()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return torch.from_numpy(np.asarray(ctx.matrix.T @ gradients[0].numpy())), None
+
+
+class LAE(Backbone):
+    """A linear autoencoder with tied weights of low rank, for bundles without users: W is encoder and decoder at once.
+
+    ELSA (Vancura et al. 2022) ties the item-item weights of EASE (Steck 2019, arXiv 1905.03375) to A A' - I, on full
+    rows of floats. Here as there a user is the sum of the rows of a history; ours weights items by popularity, ranks by
+    pairs, and trains rows of few bytes: their sizes follow popularity, and their values are rounded in training as in
+    the bundle, so that the bundle answers as the trained model does.
+    """
+
+    name: ClassVar[str] = "lae"
+    config: ClassVar[type[Any]] = LAEConfig
+    trainer_class: ClassVar[type[LAETrainer]] = LAETrainer
+    user_table: ClassVar[bool] = False
+    size_exponent: ClassVar[float] = 1.0
+    max_epochs: ClassVar[int] = 16
+    patience: ClassVar[int] = 6
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"spectrum": (0.0, 0.25)})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"spectrum": 0.0})
+    finalists: ClassVar[int] = 2
+
+    def for_precision(self, config: LAEConfig, precision: str) -> LAEConfig:
+        """Return the settings with the bits of the precision, or 32 for floats, unless they have others."""
+        if config.bits is not None:
+            return config
+        bits = BITS_PER_VALUE[precision]
+        return replace(config, bits=bits if bits < 16 else 32)
+
+    def code_bits(self, config: LAEConfig) -> int | None:
+        """Return the bits of the settings; None for floats."""
+        return None if config.bits in (None, 32) else config.bits
+
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: LAEConfig, *, threads: int | None = None
+    ) -> Encoded | None:
+        """Return the trained encoder."""
+        return None if vectors.encoder is None else Encoded.exactly(vectors.encoder, train, vectors.items, threads)
