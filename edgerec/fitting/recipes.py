@@ -12,7 +12,11 @@ from edgerec.methods import method as find_method
 
 CLOSED = ("svd", "ials")
 """Backbones with a solution in closed form, which take seconds and are tried first."""
-WITHOUT_USERS = ("svd",)
+CODED = "lae"
+"""The backbone whose rows are trained in the codes of the bundle, within its size."""
+FEW_BYTES = 16
+"""Bytes of the bundle an item below which its rows have two bits a value rather than four."""
+WITHOUT_USERS = ("svd", CODED)
 """Backbones that have no user table."""
 GRADIENT = {"mf": 6, "lightgcn": 16}
 """Backbones that are trained by gradient, with the epochs of their first, short training."""
@@ -124,6 +128,8 @@ def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users:
     first = usual_dimensions(n_items, max_bytes)
     closed = [backbone for backbone in CLOSED if not users or backbone not in WITHOUT_USERS]
     yield from (Recipe(backbone, first) for backbone in closed)
+    if max_bytes is not None and users is not True:
+        yield from _coded(tried, n_items, max_bytes)
     for backbone in closed:
         yield from _other_dimensions(tried, Recipe(backbone, first))
     dimensions = _best_dimensions(tried, first)
@@ -136,6 +142,17 @@ def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users:
             yield from _other_dimensions(tried, whole)
     if max_bytes is not None:
         yield from _within(tried, users)
+
+
+def _coded(tried: Sequence[Tried], n_items: int, max_bytes: int) -> Iterator[Recipe]:
+    """Yield trainings in codes: with the usual bits, and if they are the best so far with others and other sizes."""
+    precisions = ("int2", "int4") if max_bytes < FEW_BYTES * n_items else ("int4", "int2")
+    usual = Recipe(CODED, 64, "popularity", within=True, precision=precisions[0])
+    yield usual
+    best = max(tried, key=lambda one: one.score or 0.0, default=None)
+    if best is not None and best.recipe.backbone == CODED:
+        yield replace(usual, precision=precisions[1])
+        yield from _other_dimensions(tried, usual)
 
 
 def _other_dimensions(tried: Sequence[Tried], first: Recipe) -> Iterator[Recipe]:
@@ -156,7 +173,8 @@ def _other_dimensions(tried: Sequence[Tried], first: Recipe) -> Iterator[Recipe]
 def _within(tried: Sequence[Tried], users: bool | None) -> Iterator[Recipe]:
     """Yield trainings within the size: rules, then the sparse and searched tables of the papers."""
     ranked = sorted((one for one in tried if one.score is not None), key=lambda one: -(one.score or 0.0))
-    backbones = list(dict.fromkeys(one.recipe.backbone for one in ranked if not one.recipe.max_epochs))
+    whole = [one.recipe.backbone for one in ranked if not one.recipe.max_epochs]
+    backbones = [backbone for backbone in dict.fromkeys(whole) if backbone != CODED]
     for method in ("popularity", "uniform", "magnitude"):
         for backbone in backbones[:2]:
             if users is not False or backbone in WITHOUT_USERS:

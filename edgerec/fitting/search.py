@@ -16,7 +16,7 @@ from edgerec.api import train
 from edgerec.data import Interactions, Split, SplitSpec, metrics_of_rankings, popularity_of
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, EdgeRecError, RunError
-from edgerec.fitting.recipes import Recipe, Variant, next_recipe
+from edgerec.fitting.recipes import CODED, Recipe, Variant, next_recipe
 from edgerec.fitting.study import Choice, Exported, FitTrial, Study
 from edgerec.measure import KS, bundle_rankings
 from edgerec.runtime import Recommender
@@ -246,7 +246,7 @@ class Search:
         for users in sides:
             rows = run.items.n_rows + (run.users.n_rows if users and run.users is not None else 0)
             plain = {recipe.precision: 1.0} if recipe.within else PLAIN
-            for precision in ("auto", *plain):
+            for precision in plain if recipe.backbone == CODED else ("auto", *plain):
                 fitted = precision == "auto" and not recipe.within
                 values = plain.get(precision, 0.0) * rows * run.items.d
                 if limit is not None and values > limit and not recipe.within:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,9 @@ def test_closed_forms_come_first_and_dimensions_follow_the_score() -> None:
     assert next_recipe([], 4000, 65536, None) == first
     assert next_recipe([], 4000, 65536, True) == Recipe("ials", 32)  # svd has no users
     found = tried((first, 0.2), (Recipe("ials", 32), 0.1))
+    coded = Recipe("lae", 64, "popularity", within=True, precision="int4")
+    assert next_recipe(found, 4000, 65536, None) == coded
+    found += tried((coded, 0.15))
     assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 64)
     found += tried((Recipe("svd", 64), 0.3))
     assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 128)
@@ -253,7 +257,7 @@ def test_closed_forms_come_first_and_dimensions_follow_the_score() -> None:
 def test_a_short_training_that_disappoints_is_not_followed_by_a_whole_one() -> None:
     found: list[Tried] = []
     while (recipe := next_recipe(found, 4000, 65536, None)) is not None:
-        found += tried((recipe, {"svd": 0.3, "ials": 0.3, "mf": 0.28, "lightgcn": 0.1}[recipe.backbone]))
+        found += tried((recipe, {"svd": 0.3, "ials": 0.3, "mf": 0.28, "lightgcn": 0.1, "lae": 0.2}[recipe.backbone]))
     names = [one.recipe.name for one in found]
     assert "mf 32" in names
     assert "lightgcn 32" not in names
@@ -265,7 +269,16 @@ def test_without_users_only_tables_of_items_are_trained_within_the_size() -> Non
     found: list[Tried] = []
     while (recipe := next_recipe(found, 4000, 65536, False)) is not None:
         found += tried((recipe, 0.3))
-    assert {one.recipe.backbone for one in found if one.recipe.within} == {"svd"}
+    assert {one.recipe.backbone for one in found if one.recipe.within} == {"svd", "lae"}
+
+
+def test_codes_that_are_the_best_are_tried_with_other_bits_and_dimensions() -> None:
+    found = tried((Recipe("svd", 32), 0.2), (Recipe("ials", 32), 0.1))
+    few = next_recipe(found, 4000, 40_000, False)
+    assert few is not None
+    assert few.precision == "int2"
+    found += tried((few, 0.3))
+    assert next_recipe(found, 4000, 40_000, False) == replace(few, precision="int4")
 
 
 def test_the_front_is_of_bytes_and_quality() -> None:
