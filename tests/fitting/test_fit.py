@@ -273,7 +273,7 @@ def test_without_users_only_tables_of_items_are_trained_within_the_size() -> Non
 
 
 def test_codes_that_are_the_best_are_tried_with_other_bits_and_dimensions() -> None:
-    found = tried((Recipe("svd", 32), 0.2), (Recipe("ials", 32), 0.1))
+    found = tried((Recipe("svd", 16), 0.2), (Recipe("ials", 16), 0.1))
     few = next_recipe(found, 4000, 40_000, False)
     assert few is not None
     assert few.precision == "int2"
