@@ -259,6 +259,7 @@ def test_vectors_measure_as_they_do_on_the_files(log: Path, plain: Interactions)
     assert measure_vectors(split(plain, "time:80/20"), *own) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_commands_take_the_folder(tmp_path: Path, command_line: CommandLine) -> None:
     rng = np.random.default_rng(0)
     pairs = sorted({(u, i) for u, i in zip(rng.integers(0, 60, 1500), rng.integers(0, 40, 1500), strict=True)})
