@@ -63,6 +63,8 @@ pointers = np.concatenate([[0], np.cumsum(np.bincount(rows["customer_id_row"].to
 for name, array in (("indptr", pointers), ("indices", rows["sku_row"]), ("timestamps", rows["ts"])):
     np.save(f"{sys.argv[2]}/{name}.npy", np.asarray(array))
 """
+FIGURES = ("seconds", "cpu_seconds", "peak_bytes", "disk_bytes", "disk_peak_bytes")
+"""Figures of a build whose growth is fitted."""
 SCRIPTS = {"pandas": PANDAS, "polars": POLARS}
 
 
@@ -155,16 +157,17 @@ def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sa
     return rows
 
 
-def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+def sizes_of(text: str) -> list[int]:
+    """Read sizes between commas, ascending. Raises BenchError."""
     try:
         return sorted(int(one) for one in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no list of whole numbers, such as 1000000,5000000") from None
+        raise BenchError(f"{text!r} is no list of whole numbers, such as 1000000,5000000") from None
 
 
 @experiment("data-build")
 @click.option(
-    "--sizes", default="1000000,5000000,20000000", show_default=True, callback=_sizes, help="Interactions, by commas."
+    "--sizes", default="1000000,5000000,20000000", show_default=True, help="Numbers of interactions, between commas."
 )
 @click.option("--memory", default="1GiB", show_default=True, help="Memory of the builds.")
 @click.option("--scripts-up-to", default=20_000_000, show_default=True, help="Largest size of the scripts.")
@@ -172,7 +175,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> lis
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--sample-users", default=2_000, show_default=True, help="Users on whom the training is measured.")
 def main(
-    sizes: list[int],
+    sizes: str,
     memory: str,
     scripts_up_to: int,
     train_at: int,
@@ -184,7 +187,7 @@ def main(
     scripts: list[dict[str, Any]] = []
     trainings: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="edgerec-build-") as folder:
-        for n in sizes:
+        for n in sizes_of(sizes):
             place = Path(folder, str(n))
             place.mkdir()
             source, built = place / "events.parquet", place / "built"
@@ -204,10 +207,18 @@ def main(
                 for backbone in ("svd", "ials"):
                     trainings += train_and_export(built, place, backbone, dimensions, sample_users)
             shutil.rmtree(place)
-    exponents = {name: growth(builds, name) for name in ("seconds", "cpu_seconds", "peak_bytes", "disk_peak_bytes")}
+    exponents = {name: growth(builds, name) for name in FIGURES}
     _show(builds, scripts, trainings, exponents)
     faults = [f"{row['script']} of {row['rows']}: other arrays than the build's" for row in scripts if not row["same"]]
     return {"builds": builds, "scripts": scripts, "trainings": trainings, "exponents": exponents, "faults": faults}
+
+
+def label(row: dict[str, Any]) -> str:
+    """Return a row's name in a table: 'svd: train', or 'build of 1,000,000'."""
+    if "command" in row:
+        words = row["command"].split()
+        return f"{words[words.index('--backbone') + 1]}: train" if words[1] == "train" else f"{words[2]}: export"
+    return f"{row.get('script', 'build')} of {row['rows']:,}"
 
 
 def _timed(name: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -229,12 +240,9 @@ def _show(
     trainings: Sequence[dict[str, Any]],
     exponents: dict[str, float | None],
 ) -> None:
-    def name(row: dict[str, Any]) -> str:
-        return str(row.get("command") or f"{row.get('script', 'build')} {row['rows']:,}")
-
     listed = [
         [
-            name(row),
+            label(row),
             row["seconds"],
             row["cpu_seconds"],
             *(format_bytes(row[one]) for one in ("peak_bytes", "disk_peak_bytes", "disk_bytes")),

@@ -14,8 +14,9 @@ from edgerec.cli.options import FOLDER, data_inputs, data_options, load_reported
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import messages, print_facts, print_table, progress_bar, resumable
 from edgerec.data import Interactions, SplitSpec, named_sets
-from edgerec.data.build import BuildOptions, build_data
+from edgerec.data.build import build_data
 from edgerec.data.folders import PARTS
+from edgerec.data.stages import BuildOptions
 from edgerec.outputs import Output, always, check_outputs
 
 STAGES = {

@@ -11,86 +11,26 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgerec.data.attributes import copy_attributes, has_attributes
-from edgerec.data.built import (
-    FILE_NAME,
-    FORMAT,
-    PLAN,
-    SPLIT_PARTS,
-    VERSION,
-    WORK,
-    ArrayWriter,
-    BuiltInteractions,
-    open_arrays,
-    open_built,
-    read_about,
-    read_ids,
-)
+from edgerec.data.attributes import has_attributes
+from edgerec.data.built import FILE_NAME, FORMAT, PLAN, VERSION, WORK, open_built, read_about, read_ids
+from edgerec.data.catalogue import named_sets
 from edgerec.data.folders import find_interactions, find_items
 from edgerec.data.interactions import COLUMNS, Interactions, user_ranges
 from edgerec.data.named import find_files, name_of
-from edgerec.data.readers import RATING, Reading, ReadReport, staged_rows
-from edgerec.data.sources import Connection, literal
-from edgerec.data.split import SplitSpec, assigned, check_parts
-from edgerec.data.staging import Staged, is_plain, session
+from edgerec.data.readers import Reading, ReadReport
+from edgerec.data.stages import BuildOptions, Stages, open_unnamed
 from edgerec.errors import DataError, OutputError, StorageError, reason_of
 from edgerec.extras import require
 from edgerec.files import filling, read_if_there, storage_failure, sync_folder, write_json
 from edgerec.json_records import parse_json
 
 _PLAN_FORMAT = "edgerec.build"
-SMALLEST_MEMORY = 256 << 20
-_OWN_MEMORY = 192 << 20
-"""Bytes of the limit that are left to Python, NumPy and a shard."""
-_DUCKDB_SHARE = 0.75
-"""Share of the rest that DuckDB may manage: its allocator and its readers need more than it counts."""
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, its number from 1, and the number of stages."""
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """Options of a build.
-
-    Attributes:
-        reading: how the sources are read, and which rows are dropped.
-        min_user, min_item: minimum numbers of interactions of a user and of an item (k-core).
-        attributes: file of items with titles or categories, which replace those of the sources.
-        split: split whose parts are stored, or None.
-        memory: most bytes of memory.
-
-    Raises DataError for less memory than the smallest possible.
-    """
-
-    reading: Reading
-    min_user: int = 1
-    min_item: int = 1
-    attributes: Path | None = None
-    split: SplitSpec | None = None
-    memory: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        if self.memory < SMALLEST_MEMORY:
-            raise DataError(f"a build needs at least {SMALLEST_MEMORY >> 20} MiB of memory, got {self.memory:,} bytes")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything that decides the result, as JSON."""
-        return {
-            "encoding": self.reading.encoding,
-            "columns": dict(self.reading.columns),
-            "where": self.reading.where,
-            "min_rating": self.reading.min_rating,
-            "min_user": self.min_user,
-            "min_item": self.min_item,
-            "item_attributes": None if self.attributes is None else str(self.attributes),
-            "split": None if self.split is None else self.split.to_dict(),
-        }
 
 
 def build_data(
@@ -112,6 +52,8 @@ def build_data(
         DataError: malformed data, nothing is left by the filters, or DuckDB needs more memory.
         StorageError: a file cannot be read, the disk is full.
     """
+    if named := next((one for one in sources if one in named_sets() or one.partition(":")[0] == "synthetic"), None):
+        raise DataError(f"{named} needs no build: commands take it by its name; give files or a folder ('./{named}')")
     found = [file for source in sources for file in find_files(source)]
     files, items = _files(found)
     plan = {"format": _PLAN_FORMAT, "version": VERSION, "files": _identities(files), "options": options.to_dict()}
@@ -119,7 +61,7 @@ def build_data(
     with filling(folder):
         if not (folder / FILE_NAME).exists():
             try:
-                build = _Build(name_of(found), files, items, folder, plan, options)
+                build = _Build(name_of(found), folder, plan, Stages(files, items, folder / WORK, options))
                 build.run(progress or (lambda name, number, count: None))
             except OSError as error:
                 storage_failure(folder, error, "write")
@@ -185,31 +127,8 @@ def _read_plan(folder: Path) -> dict[str, Any] | None:
 class _Build:
     """The stages of a build, in the folder `build` of its result."""
 
-    def __init__(
-        self,
-        name: str,
-        files: dict[Path, int | None],
-        items: Path | None,
-        folder: Path,
-        plan: dict[str, Any],
-        options: BuildOptions,
-    ) -> None:
-        self._name, self._files = name, files
-        self._items, self._options = options.attributes or items, options
-        self._folder, self._work, self._plan = folder, folder / WORK, plan
-        self._memory = int((options.memory - _OWN_MEMORY) * _DUCKDB_SHARE)
-        cored = options.min_user > 1 or options.min_item > 1
-        self._pairs = self._work / ("core" if cored else "pairs") / "pairs.parquet"
-        stages: list[tuple[str, Callable[[Path], None], list[Path]]] = [
-            ("read", self._read, []),
-            ("pairs", self._pair, [self._work / "read" / "rows.parquet"]),
-            *([("core", self._core, [self._work / "pairs" / "pairs.parquet"])] if cored else []),
-            ("rank", self._rank, []),
-            ("sort", self._sort, [self._pairs]),
-            ("interactions", self._shards, [self._work / "sort" / "sorted.parquet"]),
-            *([] if options.split is None else [("split", self._split, [])]),
-        ]
-        self._stages = stages
+    def __init__(self, name: str, folder: Path, plan: dict[str, Any], stages: Stages) -> None:
+        self._name, self._folder, self._work, self._plan, self._stages = name, folder, folder / WORK, plan, stages.all
 
     def run(self, progress: Progress) -> None:
         """Run the stages that are not complete, then install their results. Raises as `build_data` does."""
@@ -236,183 +155,6 @@ class _Build:
                 path.unlink(missing_ok=True)
         self._install()
 
-    @contextmanager
-    def _session(self) -> Iterator[Connection]:
-        with session(self._work, self._memory) as (connection, _):
-            yield connection
-
-    def _read(self, out: Path) -> None:
-        """Write the rows that the filters leave as rows.parquet, and the texts of items as texts.parquet."""
-        parts = [part for part in self._files.values() if part is not None]
-        reading, memory = self._options.reading, self._memory
-        with staged_rows(list(self._files), reading, parts=parts or None, folder=self._work, memory=memory) as rows:
-            values = {
-                "user": '"$user"',
-                "item": '"$item"',
-                "time": rows.seconds,
-                "rating": f"CAST({RATING} AS FLOAT)" if "rating" in rows.staged.roles else None,
-                "part": None if rows.parts is None else f"CAST({rows.parts} AS TINYINT)",
-                "number": '"$row"',
-            }
-            listed = ", ".join(f"{value} AS {name}" for name, value in values.items() if value is not None)
-            _copy(rows.connection, f"SELECT {listed} FROM {rows.table}", out / "rows.parquet")
-            texts = [role for role in ("title", "category") if role in rows.staged.roles]
-            _copy_texts(rows.connection, rows.table, texts, out / "texts.parquet")
-            report = rows.report
-        if self._items is not None:
-            copy_attributes(
-                self._items, replace(reading, columns={}), out / "attributes.parquet", self._work, self._memory
-            )
-        write_json(out / "report.json", asdict(report))
-
-    def _pair(self, out: Path) -> None:
-        """Write each pair of a user and an item once, with numbers instead of ids, and the ids of the numbers."""
-        rows = _relation(self._work / "read" / "rows.parquet")
-        with self._session() as connection:
-            connection.execute("SET preserve_insertion_order = false")
-            names = [name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()]
-            for side in ("user", "item"):
-                connection.execute(
-                    f"CREATE TABLE {side}s AS SELECT id, CAST(row_number() OVER () - 1 AS INTEGER) AS code "
-                    f"FROM (SELECT DISTINCT {side} AS id FROM {rows})"
-                )
-                plain = connection.execute(f"SELECT bool_and({is_plain('id')}) FROM {side}s").fetchone()[0]
-                value = "CAST(id AS BIGINT) AS id" if plain else "id"
-                _copy(connection, f"SELECT {value}, code FROM {side}s", out / f"{side}s.parquet")
-            # The latest row of a pair: the time, and the place in the files at equal times, in one number.
-            key = "number" if "time" not in names else "time::HUGEINT * 1099511627776 + number"
-            latest = "".join(f", arg_max({name}, key) AS {name}" for name in ("time", "rating") if name in names)
-            part = ", min(part) AS part" if "part" in names else ""
-            columns = ", ".join(name for name in ("time", "rating", "part") if name in names)
-            connection.execute(
-                f"CREATE TABLE coded AS SELECT users.code AS user, items.code AS item, {key} AS key"
-                f"{', ' + columns if columns else ''} FROM {rows} AS rows "
-                "JOIN users ON rows.user = users.id JOIN items ON rows.item = items.id"
-            )
-            _copy(connection, f"SELECT user, item{latest}{part} FROM coded GROUP BY user, item", out / "pairs.parquet")
-            count = connection.execute(f"SELECT count(*) FROM {_relation(out / 'pairs.parquet')}").fetchone()[0]
-        report = json.loads((self._work / "read" / "report.json").read_bytes())
-        write_json(out / "report.json", {**report, "repeats": report["rows"] - report["dropped"] - count})
-
-    def _core(self, out: Path) -> None:
-        """Drop users and items below the minimum counts until none remains."""
-        least = {"user": self._options.min_user, "item": self._options.min_item}
-        with self._session() as connection:
-            connection.execute("SET preserve_insertion_order = false")
-            alive = _relation(self._work / "pairs" / "pairs.parquet")
-            count = connection.execute(f"SELECT count(*) FROM {alive}").fetchone()[0]
-            for number in range(1, count + 2):
-                frequent = " ".join(
-                    f"SEMI JOIN (SELECT {side} FROM {alive} GROUP BY {side} HAVING count(*) >= {minimum}) "
-                    f"USING ({side})"
-                    for side, minimum in least.items()
-                )
-                connection.execute(f"CREATE TABLE alive{number} AS SELECT * FROM {alive} {frequent}")
-                if number > 1:
-                    connection.execute(f"DROP TABLE {alive}")
-                alive = f"alive{number}"
-                before, count = count, connection.execute(f"SELECT count(*) FROM {alive}").fetchone()[0]
-                if count in (0, before):
-                    break
-            if not count:
-                raise DataError(
-                    f"0 interactions after filtering with min_user={least['user']}, min_item={least['item']}; "
-                    "lower the minimum counts"
-                )
-            _copy(connection, f"SELECT * FROM {alive}", out / "pairs.parquet")
-
-    def _rank(self, out: Path) -> None:
-        """Write the ids by popularity, with titles and categories, and the rows of the numbers of `_pair`."""
-        with self._session() as connection:
-            for side in ("user", "item"):
-                connection.execute(
-                    f"CREATE TABLE {side}s AS SELECT CAST(row_number() OVER (ORDER BY count DESC, id) - 1 AS INTEGER) "
-                    f"AS row, id, count, code FROM (SELECT {side} AS code, count(*) AS count "
-                    f"FROM {_relation(self._pairs)} GROUP BY {side}) "
-                    f"JOIN {_relation(self._work / 'pairs' / f'{side}s.parquet')} USING (code)"
-                )
-                _copy(connection, f"SELECT code, row FROM {side}s ORDER BY code", out / f"{side}_rows.parquet")
-            _copy(connection, "SELECT row, id, count FROM users ORDER BY row", out / "users.parquet")
-            texts, joins = self._texts(connection)
-            _copy(connection, f"SELECT row, id, count{texts} FROM items {joins} ORDER BY row", out / "items.parquet")
-
-    def _texts(self, connection: Connection) -> tuple[str, str]:
-        """Return SQL of the texts of `items`, those of the file of items first, and of the joins they need."""
-        texts, joins = dict[str, str](), []
-        for name in ("texts", "attributes"):
-            path = self._work / "read" / f"{name}.parquet"
-            if not path.exists():
-                continue
-            roles = [role for role, *_ in connection.execute(f"DESCRIBE SELECT * FROM {_relation(path)}").fetchall()]
-            texts |= {role: f"coalesce({name}.{role}, '')" for role in roles if role != "item"}
-            joins.append(f"LEFT JOIN {_relation(path)} AS {name} ON CAST(items.id AS VARCHAR) = {name}.item")
-        return "".join(f", {value} AS {role}" for role, value in texts.items()), " ".join(joins)
-
-    def _sort(self, out: Path) -> None:
-        """Write the pairs in rows, by user, time and item."""
-        with self._session() as connection:
-            names = [
-                name
-                for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {_relation(self._pairs)}").fetchall()
-                if name not in ("user", "item")
-            ]
-            listed = "".join(f", {name}" for name in names)
-            time = "time, " if "time" in names else ""
-            rows = {side: _relation(self._work / "rank" / f"{side}_rows.parquet") for side in ("user", "item")}
-            _copy(
-                connection,
-                f"SELECT users.row AS user, items.row AS item{listed} FROM {_relation(self._pairs)} AS pairs "
-                f"JOIN {rows['user']} AS users ON pairs.user = users.code "
-                f"JOIN {rows['item']} AS items ON pairs.item = items.code ORDER BY users.row, {time}items.row",
-                out / "sorted.parquet",
-            )
-
-    def _shards(self, out: Path) -> None:
-        """Write the arrays, shard by shard."""
-        relation = _relation(self._work / "sort" / "sorted.parquet")
-        with self._session() as connection:
-            counts = connection.execute(
-                f"SELECT count FROM {_relation(self._work / 'rank' / 'users.parquet')} ORDER BY row"
-            ).fetchnumpy()["count"]
-            names = {"item": "indices", "time": "timestamps", "rating": "ratings", "part": "parts"}
-            found = [name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
-            columns = {name: column for name, column in names.items() if name in found}
-            writer = ArrayWriter(out, list(columns.values()))
-            for first, end in user_ranges(np.concatenate([[0], np.cumsum(counts)])):
-                shard = connection.execute(
-                    f"SELECT {', '.join(columns)} FROM {relation} WHERE user BETWEEN {first} AND {end - 1}"
-                ).fetchnumpy()
-                writer.append(counts[first:end], {column: shard[name] for name, column in columns.items()})
-            writer.close()
-
-    def _split(self, out: Path) -> None:
-        """Write the parts of the split, shard by shard."""
-        spec = self._options.split
-        if spec is None:
-            return
-        whole = self._opened(self._work / "interactions")
-        columns = [name for name in COLUMNS if name != "parts" and getattr(whole, name) is not None]
-        writers = [ArrayWriter(out / name, columns) for name in SPLIT_PARTS]
-        lengths = [0, 0, 0]
-        for shard, numbers in assigned(whole, spec):
-            for number, writer in enumerate(writers):
-                part = shard.select(numbers == number)
-                lengths[number] += len(part)
-                writer.append(part.user_counts(), {name: getattr(part, name) for name in columns})
-        for writer in writers:
-            writer.close()
-        check_parts(spec, lengths[0], lengths[2])
-
-    def _opened(self, folder: Path) -> Interactions:
-        """Return the interactions of a folder, with rows as ids."""
-        columns = [name for name in COLUMNS if (folder / f"{name}.npy").exists()]
-        arrays = open_arrays(folder, columns)
-        n_items = len(read_ids(self._place("items.parquet"))[0])
-        return BuiltInteractions(np.arange(len(arrays["indptr"]) - 1), np.arange(n_items), **arrays, name=self._name)
-
-    def _place(self, name: str) -> Path:
-        return self._folder / name if (self._folder / name).exists() else self._work / "rank" / name
-
     def _install(self) -> None:
         """Move the results into the folder, `dataset.json` last."""
         report = json.loads((self._work / "pairs" / "report.json").read_bytes())
@@ -421,9 +163,9 @@ class _Build:
             if path.exists():
                 path.rename(self._folder / path.name)
         sync_folder(self._folder)
-        arrays = self._opened(self._folder / "interactions")
+        arrays = open_unnamed(self._folder / "interactions", self._folder / "items.parquet")
         ids = [read_ids(self._folder / f"{side}.parquet")[0] for side in ("users", "items")]
-        whole = replace(arrays, user_ids=ids[0], item_ids=ids[1])
+        whole = replace(arrays, user_ids=ids[0], item_ids=ids[1], name=self._name)
         write_json(
             self._folder / FILE_NAME,
             {
@@ -453,16 +195,3 @@ def _named_errors(folder: Path) -> Iterator[None]:
         if said.startswith("Out of Memory"):
             raise DataError(f"the build needs more memory ({said}); give the same command a larger --memory") from error
         raise StorageError(f"the build in {folder} failed ({said}); give the same command again") from error
-
-
-def _relation(path: Path) -> str:
-    return f"read_parquet({literal(path)})"
-
-
-def _copy(connection: Connection, query: str, path: Path) -> None:
-    connection.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet)")
-
-
-def _copy_texts(connection: Connection, table: str, roles: Sequence[str], path: Path) -> None:
-    if roles:
-        _copy(connection, Staged.text_query(table, roles), path)

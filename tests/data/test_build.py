@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from edgerec.data import Interactions, SplitSpec, load_data, split
-from edgerec.data.build import BuildOptions, build_data
+from edgerec.data.build import build_data
 from edgerec.data.ids import rows_of
 from edgerec.data.readers import Reading
+from edgerec.data.stages import BuildOptions
 from edgerec.errors import DataError, OutputError
 from edgerec.measure import measure_vectors
 from tests.conftest import CommandLine
@@ -246,6 +247,8 @@ def test_malformed_sources_are_refused_by_line_and_leave_nothing(tmp_path: Path)
     with pytest.raises(DataError, match=r"bad\.csv, line 3"):
         build_data([str(tmp_path / "bad.csv")], tmp_path / "d", options())
     assert sorted(contents(tmp_path / "d")) == ["build/plan.json"]
+    with pytest.raises(DataError, match="ml-100k needs no build"):
+        build_data(["ml-100k"], tmp_path / "d", options())
     with pytest.raises(DataError, match="at least 256 MiB"):
         options(memory=1 << 20)
 
@@ -259,6 +262,7 @@ def test_vectors_measure_as_they_do_on_the_files(log: Path, plain: Interactions)
     assert measure_vectors(split(plain, "time:80/20"), *own) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_commands_take_the_folder(tmp_path: Path, command_line: CommandLine) -> None:
     rng = np.random.default_rng(0)
     pairs = sorted({(u, i) for u, i in zip(rng.integers(0, 60, 1500), rng.integers(0, 40, 1500), strict=True)})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.experiments import data_build
 from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
 from bench.experiments.no_users import cells as no_users_cells
@@ -410,3 +411,24 @@ def test_the_api_pages_names_are_those_of_the_packages() -> None:
         assert hasattr(packages.get(owner, Recommender), name), f"{owner}.{name}"
     public = {name for name, member in vars(Recommender).items() if not name.startswith("_") and name != "manifest"}
     assert public <= {name for owner, name in named if owner == "Recommender"}
+
+
+def test_the_figures_of_builds_are_those_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "data-build.json").read_text())
+    assert rows_of("data-build", SPEED) == [
+        [
+            data_build.label(row),
+            f"{row['seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+            format_bytes(row["peak_bytes"]),
+            format_bytes(row["disk_peak_bytes"]),
+        ]
+        for name in ("builds", "scripts", "trainings")
+        for row in result[name]
+    ]
+    assert all(row["peak_bytes"] <= 1 << 30 for row in result["builds"])
+    assert all(row["peak_bytes"] <= 3 << 30 for row in result["trainings"])
+    exponents = result["exponents"]
+    assert max(exponents[name] for name in ("seconds", "cpu_seconds", "peak_bytes", "disk_bytes")) <= 1.1
+    page = SPEED.partition("<!-- data-build -->")[2]
+    assert all(f"{exponents[name]:.2f}" in page for name in data_build.FIGURES if name != "seconds")
