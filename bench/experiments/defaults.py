@@ -1,6 +1,6 @@
 """Default settings compared with the best of a wide grid, on six data sets.
 
-usage: python -m bench.experiments.defaults [--data gowalla] [--contenders ials,implicit] --out result.json
+usage: python -m bench.experiments.defaults [--train gowalla:ials,gowalla:implicit] --out result.json
        (needs the 'peers' extra: implicit)
 
 A cell is a data set and a contender. `ials` and `svd` are trained with their defaults, which choose settings on the
@@ -144,25 +144,30 @@ def compared(cells: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
 @click.option("--contenders", "names", default=",".join(NAMES), show_default=True, help="Contenders, by commas.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--threads", default=2, show_default=True, help="Threads of training.")
-@click.option("--stored", is_flag=True, help="Train nothing: write the table of the cells that are stored.")
-def main(data: str, names: str, dimensions: int, threads: int, stored: bool) -> Figures:
+@click.option(
+    "--train",
+    "work",
+    help="Cells to measure now, as DATA:CONTENDER, separated by commas, or none; other cells are read if they are "
+    "stored, and else listed as missing. By default every cell is measured.",
+)
+def main(data: str, names: str, dimensions: int, threads: int, work: str | None) -> Figures:
     """Compare default settings with the best of wide grids."""
     cells: dict[str, dict[str, Figures]] = {}
     missing = []
     for one, name in product(data.split(","), names.split(",")):
-        path = next_to_out(".cells") / f"{one}-{name.replace(' ', '-')}.json"
-        if stored and not path.exists():
-            missing.append(f"{one}: {name}")
+        cell, path = f"{one}:{name}", next_to_out(".cells") / f"{one}-{name.replace(' ', '-')}.json"
+        if work is not None and cell not in work.split(",") and not path.exists():
+            missing.append(cell)
             continue
-        messages.print(f"{one}: {name}", markup=False)
+        messages.print(cell, markup=False)
         request: Figures = {
             "data": one,
             "split": SPLITS[one],
             "contender": name,
             "dimensions": dimensions,
             "threads": threads,
+            "grid": [list(point) for point in GRIDS.get(name, ())],
         }
-        request["grid"] = [list(point) for point in GRIDS.get(name, ())]
 
         def measure(one: str = one, name: str = name) -> Figures:
             parts = split(_interactions(one), SPLITS[one])

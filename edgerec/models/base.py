@@ -211,7 +211,8 @@ class Backbone(Protocol):
         size_exponent: exponent of frequencies in sizes by popularity, unless a setting gives it.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
-        axes: values to try, in order, of each setting that may be None, which is then chosen on validation.
+        axes: values to try, in order, of each setting that may be None, which is then chosen on validation. The best
+            values of the first two rise together.
         typical: a value of each of these settings, from which the search starts and which a trainer takes for None.
         trial_epochs: epochs of a trial of settings.
         finalists: number of the best trials that are trained in full, of which the best is chosen.

@@ -19,12 +19,12 @@ from edgerec.models.settings import check_ranges
 _AXES: Mapping[str, Sequence[float]] = MappingProxyType(
     {
         "power": (0.0, 0.25, 0.5, 0.75, 1.0),
-        "c": (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2),
+        "c": (0.15, 0.0, -0.15, -0.3, -0.45),
         "b": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
         "a": (0.0, 0.2, 0.4, 0.6),
     }
 )
-"""The axes that need no decomposition of their own come first."""
+"""The axes that need no decomposition come first. Power favours popular items, and a smaller c makes up for it."""
 
 _Factors = tuple[NDArray[np.float32], NDArray[np.float32], float]
 """Singular values (d,), right vectors (n_items, d), and the share of the squared norm in them."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 
 Axes = Mapping[str, Sequence[float]]
-"""Values to try of each open setting, in order."""
+"""Values to try of each open setting, in order. The best values of the first two rise together."""
 Point = tuple[float, ...]
 """A value of each axis."""
 
@@ -48,8 +47,8 @@ def _places(axes: Axes, point: Point) -> list[int]:
 
 
 def _moves(n_axes: int) -> Iterator[tuple[int, ...]]:
-    """Yield steps along one axis and, of two axes, along both: iALS's alpha and reg rise together."""
-    for axis, step in product(range(n_axes), (1, -1)):
-        yield tuple(step if other == axis else 0 for other in range(n_axes))
-    if n_axes == 2:
-        yield from ((1, 1), (-1, -1))
+    """Yield steps along the first two axes, along both at once, and along each of the others."""
+    axes = [(axis,) for axis in range(n_axes)]
+    for moved in (*axes[:2], *([(0, 1)] if n_axes > 1 else []), *axes[2:]):
+        for step in (1, -1):
+            yield tuple(step if axis in moved else 0 for axis in range(n_axes))
