@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def lae_row(interactions: Interactions, size: str, seed: int) -> dict[str, float
     return {**row, "values_a_row": values, "training_cpu_seconds": seconds, "epochs": run.config["epochs"]}
 
 
+def rival_row(run: Callable[[], Run], interactions: Interactions, limit: int) -> dict[str, float]:
+    """Fit a rival to as many bytes and measure it."""
+    return measured(run(), interactions, precision="auto", fit=True, max_bytes=limit)
+
+
 def cells(row: dict[str, Any]) -> list[str]:
     """Format a row as table cells."""
     size = row["size"] if "B" in row["size"] else f"{row['size']} B an item"
@@ -141,10 +147,12 @@ def main(data: str, sizes: str, limits: str, rivals: str, seeds: int) -> Figures
                 found.setdefault((size, "lae"), []).append(row)
                 messages.print(f"{name} {size} seed {seed}: {row['ndcg@20']:.4f} {row['bytes']:,}", markup=False)
             for backbone in filter(None, rivals.split(",")):
-                run = rival_run(interactions, backbone, seed)
+                run = lru_cache(1)(partial(rival_run, interactions, backbone, seed))
                 for size in named:
                     limit = int(found[size, "lae"][-1]["bytes"])
-                    row = measured(run, interactions, precision="auto", fit=True, max_bytes=limit)
+                    request = {"data": fingerprints[name], "max_bytes": limit, "seed": seed, "backbone": backbone}
+                    measure = partial(rival_row, run, interactions, limit)
+                    row = cached(folder / f"{name}-{size}-{seed}-{backbone}.json", request, measure)
                     found.setdefault((size, backbone), []).append(row)
         for (size, backbone), by_seed in found.items():
             figures = {figure: over_seeds([one[figure] for one in by_seed]) for figure in by_seed[0]}

@@ -51,9 +51,10 @@ class LAEConfig:
             0.5 with a spectrum above 0.
         users: users in a step.
         negatives: items drawn for a predicted item; the one with the highest score is the negative.
-        a, b: exponents of the degrees of users and items in the SVD from which training starts.
-        spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None to
-            choose 0 or 0.25, which is better for few users, on validation.
+        a, b: exponents of the degrees of users and items in the SVD from which training starts; b is None for 0.35 or
+            0.2, which is better where most items are rare.
+        spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None for 0
+            or 0.25, which is better for few users. What is None of b and spectrum is chosen on validation.
     """
 
     bits: int | None = None
@@ -63,7 +64,7 @@ class LAEConfig:
     users: int = 256
     negatives: int = 8
     a: float = 0.4
-    b: float = 0.35
+    b: float | None = None
     spectrum: float | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ class LAEConfig:
         check_ranges(self, -2, 2, "a", "b", "spectrum")
 
 
-def _history(spectrum: float) -> float:
+def _history(spectrum: float | None) -> float:
     """Return the documented default of `LAEConfig.history`."""
     return 0.5 if spectrum else 0.7
 
@@ -94,6 +95,7 @@ class LAETrainer:
 
     def __init__(self, train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None) -> None:
         """Start a fit from the SVD."""
+        self._b = LAE.typical["b"] if config.b is None else config.b
         self._spectrum = config.spectrum or 0.0
         self._history = _history(self._spectrum) if config.history is None else config.history
         self._train, self._config, self._threads = train, config, threads
@@ -109,7 +111,7 @@ class LAETrainer:
         self._popularity = torch.from_numpy(powers.astype(np.float32))
         rows, scale = self._start(own, sizes.d, np.random.default_rng(seed))
         self._rows = torch.from_numpy(rows).requires_grad_()
-        first = [scale - 2 * config.b * counts.mean(), -2 * config.b * spread, 0]
+        first = [scale - 2 * self._b * counts.mean(), -2 * self._b * spread, 0]
         self._weights = torch.tensor(first, dtype=torch.float32).requires_grad_()
         self._power = torch.tensor(0.5).requires_grad_()
         self._bias = torch.zeros(sizes.d).requires_grad_()
@@ -120,15 +122,15 @@ class LAETrainer:
     def _start(self, own: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
         counts = np.maximum(self._train.item_counts(), 1).astype(np.float32)
-        _, s, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._config.b), d, rng)
+        _, s, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._b), d, rng)
         mask = self._mask.numpy()
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
-        rows = v * shares * (counts**self._config.b)[:, None] * mask
+        rows = v * shares * (counts**self._b)[:, None] * mask
         for start, stop in zip(widths := [0, *np.unique(own).tolist()], widths[1:], strict=False):
             rows[:, start:stop] @= np.linalg.qr(rng.standard_normal((stop - start, stop - start)))[0]
         rows *= mask
         rows /= max(math.sqrt(float(np.square(rows).sum() / mask.sum())), 1e-12)
-        some = self._matrix[:_SAMPLE] @ ((counts ** (-2 * self._config.b))[:, None] * rows)
+        some = self._matrix[:_SAMPLE] @ ((counts ** (-2 * self._b))[:, None] * rows)
         lengths = np.maximum(self._train.user_counts()[:_SAMPLE], 1)
         deviation = float(((some / np.sqrt(lengths)[:, None]) @ rows.T).std())
         return rows.astype(np.float32), -math.log(max(deviation, 1e-12))
@@ -245,9 +247,9 @@ class LAE(Backbone):
     size_exponent: ClassVar[float] = 1.0
     max_epochs: ClassVar[int] = 16
     patience: ClassVar[int] = 6
-    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"spectrum": (0.0, 0.25)})
-    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"spectrum": 0.0})
-    finalists: ClassVar[int] = 2
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"b": (0.2, 0.35), "spectrum": (0.0, 0.25)})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"b": 0.35, "spectrum": 0.0})
+    finalists: ClassVar[int] = 3
 
     def for_precision(self, config: LAEConfig, precision: str) -> LAEConfig:
         """Return the settings with the bits of the precision, or 32 for floats, unless they have others."""

@@ -15,14 +15,15 @@ from edgerec.json_records import parse_json, record
 from edgerec.models.base import SCORER_PREFIX, scorer_of
 from edgerec.models.encoder import Encoder, LinearEncoder, encoder_from
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.tables import Table, load_arrays, load_table, save_table
+from edgerec.tables import CodedTable, Table, load_arrays, load_table, save_table
 from edgerec.tables.texts import Texts, storable
 from edgerec.training.checkpoint import FILE_NAME as CHECKPOINT
 from edgerec.training.checkpoint import SEARCH
 
-FORMAT, VERSION = "edgerec.run", 3
+FORMAT, VERSION = "edgerec.run", 4
 """Version 2 has runs with a scorer, which readers of version 1 would take for inner products; version 3 has runs whose
-texts are stored as bytes and offsets. A run has the lowest version that can represent it."""
+texts are stored as bytes and offsets; version 4 has tables of codes. A run has the lowest version that can represent
+it."""
 FILE_NAME = "run.json"
 OPTIONAL_ARRAYS = ("titles", "user_counts", "item_counts")
 """Optional attributes that are stored with the ids."""
@@ -164,6 +165,8 @@ class Run:
         )
 
     def _version(self, ids: dict[str, NDArray[Any]]) -> int:
+        if isinstance(self.items, CodedTable):
+            return 4
         if any(array.dtype.kind == "O" for array in ids.values()):
             return 3
         return 1 if self.scorer is None else 2
