@@ -15,6 +15,7 @@ import pytest
 
 from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
+from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
@@ -140,6 +141,11 @@ def test_the_figures_of_trained_tables_are_those_of_the_result(name: str) -> Non
 def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "formats.json").read_text())["rows"]
     assert rows_of("formats", QUALITY) == [formats_cells(row) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["item-only", "item-only-sets"])
+def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> None:
+    assert rows_of(name, QUALITY) == [item_only_cells(row) for row in trained(name)]
 
 
 def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
