@@ -171,6 +171,9 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
     assert (
         "{:.4f} in 64 KiB, {:.4f} in 128 KiB; with a user table {:.4f} and {:.4f}".format(*histories, *table) in advice
     )
+    items_only = {(row["size"], row["backbone"]): row["ndcg@20"]["mean"] for row in trained("item-only")}
+    lae, svd = ([items_only[size, name] for size in ("32KiB", "64KiB")] for name in ("lae", "svd"))
+    assert "`lae` {:.4f} in 32 KiB, {:.4f} in 64 KiB; fitted `svd` {:.4f} and {:.4f}".format(*lae, *svd) in advice
     assert min(histories) > max(table)
     with_users = {row["stored"]: row for row in trained("trained-ml-1m") if row["users"]}
     full, int8 = with_users["dense fp32"], with_users["dense int8"]
