@@ -16,6 +16,7 @@ import pytest
 from bench.experiments import data_build
 from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
+from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
@@ -143,6 +144,11 @@ def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
     assert rows_of("formats", QUALITY) == [formats_cells(row) for row in rows]
 
 
+@pytest.mark.parametrize("name", ["item-only", "item-only-sets"])
+def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> None:
+    assert rows_of(name, QUALITY) == [item_only_cells(row) for row in trained(name)]
+
+
 def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "fitted.json").read_text())["rows"]
     assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
@@ -166,6 +172,9 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
     assert (
         "{:.4f} in 64 KiB, {:.4f} in 128 KiB; with a user table {:.4f} and {:.4f}".format(*histories, *table) in advice
     )
+    items_only = {(row["size"], row["backbone"]): row["ndcg@20"]["mean"] for row in trained("item-only")}
+    lae, svd = ([items_only[size, name] for size in ("32KiB", "64KiB")] for name in ("lae", "svd"))
+    assert "`lae` {:.4f} in 32 KiB, {:.4f} in 64 KiB; fitted `svd` {:.4f} and {:.4f}".format(*lae, *svd) in advice
     assert min(histories) > max(table)
     with_users = {row["stored"]: row for row in trained("trained-ml-1m") if row["users"]}
     full, int8 = with_users["dense fp32"], with_users["dense int8"]
