@@ -105,6 +105,12 @@ AGAIN = ("data", "out", "final", "like", "patch", "threads", "overwrite", "as_js
     default=1,
     help="Maximum number of threads; results are reproducible to the bit with one.",
 )
+@option(
+    "--sample-users",
+    type=click.IntRange(2),
+    show_default="all",
+    help="Measure trainings and the result on a sample of N users, for large data.",
+)
 @overwrite_option
 @data_options
 @json_option
@@ -139,7 +145,20 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
     check_outputs(outputs, data_inputs(data, options), overwrite=overwrite)
     fitting.check_out(out, overwrite=overwrite)
     sizes = {name: parse_bytes(size) if (size := options[name]) else None for name in ("max_bytes", "max_rss")}
-    names = ("minutes", "trials", "users", "ids", "titles", "metric", "split", "final", "seed", "threads", "max_ms")
+    names = (
+        "minutes",
+        "trials",
+        "users",
+        "ids",
+        "titles",
+        "metric",
+        "split",
+        "final",
+        "seed",
+        "threads",
+        "max_ms",
+        "sample_users",
+    )
     interactions = load(data, options)
     with resumable(f"the same command continues ({fitting.trials_folder(out)})"), _bar(options["metric"]) as progress:
         fitted = fitting.fit(
@@ -206,6 +225,8 @@ class Commands:
     def of(self, recipe: Any, variant: Any, limit: int) -> list[str]:
         """Return the two commands of a bundle, 'edgerec train' and 'edgerec export'."""
         train = ["edgerec", "train", *self._data, *recipe.train_options(limit), "--split", self._split]
+        sample = self._options["sample_users"]
+        train += [] if sample is None else ["--sample-users", str(sample)]
         train += ["--seed", str(self._seed), "--threads", str(self._options["threads"]), "--out", "runs/best"]
         export = ["edgerec", "export", "runs/best", *variant.export_options(limit)]
         export += ["--ids", self._options["ids"]] if self._options["ids"] != "raw" else []

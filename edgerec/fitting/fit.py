@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.budget import format_bytes, parse_bytes
-from edgerec.data import Interactions, SplitSpec
+from edgerec.data import Interactions, Sample, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RequestError
 from edgerec.files import filling
@@ -72,6 +72,7 @@ def fit(
     final: bool = False,
     seed: int = 0,
     threads: int | None = 1,
+    sample_users: int | None = None,
     overwrite: bool = False,
     progress: OnProgress | None = None,
 ) -> Fitted:
@@ -104,6 +105,7 @@ def fit(
             (by random:80/20 for a published split).
         final: train the chosen recipe on all interactions, the test part included; the result is not measured.
         seed, threads: as in `edgerec.train`.
+        sample_users: number of users on which trainings and the result are measured, for large data; None for all.
         overwrite: start again if the folder of trials belongs to a fit with other options.
         progress: called at each step.
 
@@ -128,6 +130,7 @@ def fit(
         "data_fingerprint": interactions.fingerprint(),
         **vars(limits),
         "split": spec.to_dict(),
+        "sample_users": sample_users,
     }
     parts = split_interactions(interactions, spec)
     smallest = _smallest(interactions, place, spec, limits)
@@ -145,6 +148,7 @@ def fit(
             limits,
             study,
             threads=threads,
+            sample_users=sample_users,
             minutes=minutes if trials is None else None,
             one_file=place.suffix == SUFFIX,
             progress=progress,
@@ -156,7 +160,8 @@ def fit(
             if not interrupted:
                 search.other_sizes()
             try:
-                _finish(search, best, interactions, EVERYTHING if final else spec, place, overwrite=overwrite)
+                sample = None if sample_users is None else Sample(sample_users, seed)
+                _finish(search, best, interactions, EVERYTHING if final else spec, place, sample, overwrite=overwrite)
             except BudgetError as refusal:  # the final tables may take more bytes than those of the search
                 search.study.reject(best.trial, str(refusal))
         if best is None:
@@ -240,7 +245,14 @@ def _clear(folder: Path) -> None:
 
 
 def _finish(
-    search: Search, best: Choice, interactions: Interactions, spec: SplitSpec, out: Path, *, overwrite: bool
+    search: Search,
+    best: Choice,
+    interactions: Interactions,
+    spec: SplitSpec,
+    out: Path,
+    sample: Sample | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Train the best recipe on all training data, export it, and measure it on the test part."""
     study, limits = search.study, search.limits
@@ -264,7 +276,7 @@ def _finish(
     if spec.kind != EVERYTHING.kind:
         search.show("measuring on test data")
         with Recommender.load(out) as model:
-            test = evaluate(model, interactions)
+            test = evaluate(model, interactions, sample=sample)
     study.final = {
         "trial": best.trial,
         "limit": best.limit,

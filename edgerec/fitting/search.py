@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.api import train
-from edgerec.data import Interactions, Split, SplitSpec, metrics_of_rankings, popularity_of
+from edgerec.data import Interactions, Sample, Split, SplitSpec, metrics_of_rankings, popularity_of, tested_rows
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, EdgeRecError, RunError
 from edgerec.fitting.recipes import CODED, Recipe, Variant, next_recipe
@@ -105,6 +105,7 @@ class Search:
         study: Study,
         *,
         threads: int | None,
+        sample_users: int | None,
         minutes: float | None,
         one_file: bool,
         progress: OnProgress | None,
@@ -115,13 +116,15 @@ class Search:
             training: the interactions without the test part; they are split again by `spec`.
             folder: folder of the study and of what is being trained.
             study: earlier trials, whose time counts.
+            sample_users: number of users that trainings are measured on; None for all.
             minutes: None for no limit.
             one_file: True to measure bundles in one file.
         """
         self._data, self._spec, self.folder, self.limits, self.study = training, spec, folder, limits, study
-        self._threads, self._progress = threads, progress or (lambda state: None)
+        self._threads, self._sample_users = threads, sample_users
+        self._progress = progress or (lambda state: None)
         self._parts: Split = split_interactions(training, spec)
-        self._rows = _some(self._parts.test, spec.seed)
+        self._rows = tested_rows(self._parts.test, Sample(min(sample_users or MOST_USERS, MOST_USERS), spec.seed))
         self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
@@ -200,6 +203,7 @@ class Search:
             "split": spec,
             "seed": spec.seed,
             "threads": self._threads,
+            "sample_users": self._sample_users,
             "out": place,
             "progress": step,
         }
@@ -278,15 +282,7 @@ class Search:
             return Exported(variant, size, done.nbytes, metrics, _latency(model, self._parts, self._rows))
 
 
-def _some(test: Interactions, seed: int) -> NDArray[np.int64]:
-    """Return at most `MOST_USERS` rows of users with a positive, ascending."""
-    rows = np.flatnonzero(test.user_counts())
-    if rows.size <= MOST_USERS:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_USERS, replace=False))
-
-
-def _metrics(model: Recommender, parts: Split, rows: NDArray[np.int64]) -> dict[str, float]:
+def _metrics(model: Recommender, parts: Split, rows: NDArray[np.integer]) -> dict[str, float]:
     """Return the metrics of a bundle's answers for these users, on the part that `parts` tests."""
     seen = parts.train_all if parts.fit_all else parts.train
     rankings = bundle_rankings(model, seen, parts.train_all, rows, max(KS))
@@ -295,7 +291,7 @@ def _metrics(model: Recommender, parts: Split, rows: NDArray[np.int64]) -> dict[
     )
 
 
-def _latency(model: Recommender, parts: Split, rows: NDArray[np.int64]) -> float:
+def _latency(model: Recommender, parts: Split, rows: NDArray[np.integer]) -> float:
     """Return the median time in milliseconds of a request for 20 items, the user's history included."""
     seen, taken = parts.train_all, []
     ids, users = seen.item_ids, seen.user_ids
