@@ -75,8 +75,8 @@ def train(
         split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20', 'published', or
             'all', which trains on everything, so that no test metrics are measured.
             Without a validation share, settings and epochs are chosen on a held-back part of the training share.
-        precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8' or 'int4'. It decides how many values
-            a budget in bytes buys.
+        precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8', 'int4' or 'int2'. It decides how many
+            values a budget in bytes buys, and the codes that lae trains in.
         settings: settings of the backbone, by name.
         method_settings: settings of the method, by name; 'variant' selects a whole set of them.
         seed: seed of every random choice.

@@ -30,6 +30,8 @@ from edgerec.files import storage_failure
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.runtime import Recommender
 from edgerec.runtime.ranking import padded
+from edgerec.tables import CodedTable
+from edgerec.tables.codes import in_int8
 from edgerec.training import Run
 
 Part = Literal["validation", "test"]
@@ -176,7 +178,8 @@ def _user_vectors(run: Run, history: Interactions, items: NDArray[np.float32]) -
         return run.users.dense()
     if run.encoder is None:
         raise DataError("the run has neither users nor an encoder of users; train it again")
-    return run.encoder.users(history, items)
+    users = run.encoder.users(history, items)
+    return in_int8(users) if isinstance(run.items, CodedTable) else users
 
 
 def bundle_rankings(

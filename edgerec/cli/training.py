@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from edgerec.budget import BITS_PER_VALUE
 from edgerec.cli.help import RESEARCH, Choice, F, option
-from edgerec.cli.options import precision_option, seed_option, settings_options, threads_option
+from edgerec.cli.options import seed_option, settings_options, threads_option
 from edgerec.errors import RequestError, SettingError
 from edgerec.methods import METHODS, default_backbone
 from edgerec.methods.search import parse_workers
@@ -46,7 +47,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "(magnitude), values that sparse training selects (set, rigl, sparserec, pep), or numbers that a search finds "
         "by training many times (bet, ciess); dense gives all dimensions to every row and takes no budget.",
     ),
-    precision_option,
+    option(
+        "--precision",
+        type=Choice(list(BITS_PER_VALUE)),
+        default="fp32",
+        help="Precision that the bundle will have, the default of 'edgerec export'; with a budget in bytes, int8 buys "
+        "four times as many values. lae trains in the codes of int8, int4 and int2.",
+    ),
     option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have."),
     seed_option,
     threads_option,

@@ -11,6 +11,7 @@ import pytest
 from edgerec.api import train
 from edgerec.data import Interactions, synthetic
 from edgerec.errors import SettingError
+from edgerec.measure import evaluate
 from edgerec.models import SizePlan, Vectors, backbone
 from edgerec.models.lae import LAEConfig
 from edgerec.models.quantizer import Quantizer
@@ -87,6 +88,13 @@ def test_a_run_of_codes_is_stored_as_codes(run: Run, tmp_path: Path) -> None:
     assert run.nbytes < run.items.values.nbytes
 
 
+def test_a_run_is_measured_as_its_bundle(run: Run, data: Interactions, tmp_path: Path) -> None:
+    of_run = evaluate(run, data, threads=1)
+    assert of_run == pytest.approx(run.metrics["test"], abs=1e-6)
+    done = export(from_run(run), tmp_path / "b", precision=run.config["precision"], verify=False)
+    assert evaluate(Recommender.load(done.folder), data)["ndcg@20"] == pytest.approx(of_run["ndcg@20"], rel=1e-3)
+
+
 def test_another_precision_is_rounded_as_any_table(data: Interactions, tmp_path: Path) -> None:
     done = export(from_run(trained(data, "int2")), tmp_path / "b", precision="fp32", verify=False)
     assert done.chosen.draft.trained_codes is None
@@ -131,8 +139,6 @@ def test_training_in_two_bits_is_better_than_rounding_after_it(data: Interaction
     coded = train(data, backbone="lae", dimensions=8, precision="int2", max_epochs=12, threads=1)
     plain = train(data, backbone="lae", dimensions=8, precision="fp32", max_epochs=12, threads=1)
     export(from_run(plain), tmp_path / "b", precision="int2", layout="dense", verify=False)
-    from edgerec.measure import evaluate
-
     rounded = evaluate(Recommender.load(tmp_path / "b"), data)["ndcg@20"]
     assert coded.metrics["test"]["ndcg@20"] > rounded
 
