@@ -14,7 +14,7 @@ from edgerec.cli.help import Group, no_such_option
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
 
 GROUPS = {
-    "Start (find the best bundle of your data)": {
+    "Start (find the best bundle, from your data)": {
         "fit": "Find the best bundle within a size, and write it.",
         "doctor": "Check what this machine has, what is missing, and how to install it.",
         "data": "List the data sets that can be used by name, and show what a data set contains.",

@@ -12,12 +12,11 @@ import click
 
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.diff import show_patch
-from edgerec.cli.help import Choice, Command, option
+from edgerec.cli.help import Choice, Command, argument, option
 from edgerec.cli.options import (
     FILE,
     FOLDER,
     FiniteRange,
-    data_argument,
     data_inputs,
     data_options,
     load,
@@ -33,13 +32,18 @@ from edgerec.outputs import Output, check_outputs, page
 from edgerec_bench.command import is_default, typed
 
 METRIC = "ndcg@20"
+FEW = 3
+"""Number of trainings below which the user is told that the search was short."""
 NEXT = "Next week (newer data, instead of a search)"
-AGAIN = ("data", "out", "final", "like", "patch", "threads", "overwrite", "as_json")
+AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overwrite", "as_json")
 """Parameters that --like takes, in addition to those that say how the data are read."""
 
 
 @click.command(cls=Command)
-@data_argument
+@argument(
+    "data",
+    help="Interactions: files or a folder of your own, or the name of a data set (see 'edgerec data list').",
+)
 @option(
     "--max-bytes",
     metavar="SIZE",
@@ -170,10 +174,14 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
             progress=progress,
         )
     if fitted.interrupted:
-        tell("interrupted; the best so far was written, and the same command continues the search")
+        tell("the best so far was written; the same command continues the search")
+    if len(fitted.study.trials) < FEW and options["trials"] is None:
+        tell(f"only {len(fitted.study.trials)} trainings ended in the time; for a better choice give more --minutes")
+    if interactions.titles is not None and not options["titles"]:
+        tell("the bundle has no titles; --titles adds those of the data")
     commands = Commands(context, data, options)
     require("edgerec_bench.reports.fit_page", "bench").write_page(
-        report, fitted, commands.of, typed(context, "edgerec", "fit")
+        report, fitted, commands.of, typed(context, "edgerec", "fit", aside=("overwrite", "as_json"))
     )
     _show(fitted, report, commands, as_json)
 
@@ -186,11 +194,12 @@ def _fit_again(
     others = [name for name in options if name not in (*AGAIN, *reading) and not is_default(context, name)]
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise RequestError(f"--like repeats the training and the size of its bundle; leave {names} out")
+        raise RequestError(f"--like repeats the training of its bundle; leave {names} out")
     fitting = require("edgerec.fitting", "all")
     check_outputs([*fitting.outputs(out)], data_inputs(data, options), overwrite=overwrite)
     interactions = load(data, options)
     how = {name: options[name] for name in ("like", "patch", "final", "threads")}
+    how |= {"max_bytes": parse_bytes(size) if (size := options["max_bytes"]) else None, "on_stage": tell}
     with resumable(f"the same command continues ({fitting.trials_folder(out)})"), step_bar() as progress:
         fitted = fitting.fit_again(interactions, out, **how, overwrite=overwrite, progress=progress)
     patch = fitted.patch
@@ -246,6 +255,8 @@ def _bar(metric: str) -> Iterator[Callable[[Any], None]]:
     with progress_bar("starting", counts=counts, best="", left="") as update:
 
         def show(state: Any) -> None:
+            if state.note:
+                tell(state.note)
             if state.finished is not None:
                 tell(_line(state.trials, state.finished, metric))
             doing, step = state.doing, state.step
@@ -304,6 +315,8 @@ def _show(fitted: Any, report: Path, commands: Commands, as_json: bool) -> None:
         print_json({**facts, "interrupted": fitted.interrupted, "commands": built, "trials": trials})
         return
     facts["bytes"] = f"{fitted.nbytes:,} ({format_bytes(fitted.nbytes)})"
+    validation = f"validation {study.metric}"
+    facts[validation] = f"{facts[validation]:.4f} (trained on less data)"
     if fitted.test is None:
         facts["test"] = "not measured: the bundle was trained on all interactions"
     print_facts("", facts)

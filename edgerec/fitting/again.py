@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,12 @@ def fit_again(
     like: str | Path,
     *,
     patch: str | Path | None = None,
+    max_bytes: int | None = None,
     final: bool = False,
     threads: int | None = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Refitted:
     """Train on newer data as an older bundle was trained, and export within its limit.
 
@@ -57,9 +60,12 @@ def fit_again(
         out: folder of the new bundle.
         like: the older bundle, which records how it was trained.
         patch: file to write the patch from `like` to `out` to; None for no patch.
+        max_bytes: size limit; None for that of the older bundle. New items take room: an older bundle that fills its
+            limit may leave too little, and the error then names the size that suffices.
         final: train on all interactions, so that the result is not measured.
         threads, overwrite: as in `edgerec.fit`.
         progress: called after each epoch.
+        on_stage: called with the name of each stage after the training, which may take as long.
 
     Raises:
         BundleError: the older bundle is damaged, or does not record a training.
@@ -77,13 +83,18 @@ def fit_again(
     folder = trials_folder(place)
     with filling(folder):
         run = train_request(interactions, request, out=folder / "final", resume=True, progress=progress)
-        done = export(from_run(run), place, like=like, overwrite=overwrite)
+        on_stage("exporting the trained tables in the rows and precisions of the older bundle")
+        done = export(from_run(run), place, like=like, max_bytes=max_bytes, overwrite=overwrite)
         shutil.rmtree(folder / "final", ignore_errors=True)
     test = None
     if not final:
+        on_stage("measuring on test data")
         with Recommender.load(place) as model:
             test = evaluate(model, interactions)
-    found = None if patch is None else diff(like, place, patch, overwrite=overwrite)
+    found = None
+    if patch is not None:
+        on_stage("writing the patch")
+        found = diff(like, place, patch, overwrite=overwrite)
     return Refitted(place, done.nbytes, test, found)
 
 

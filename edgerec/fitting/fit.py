@@ -25,6 +25,8 @@ from edgerec_export import check_place, export, from_run
 METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in KS)
 MOST_SIZES = 8
 """Number of sizes of a fit without a size, each twice the one before, from the first power of two that suffices."""
+_OURS = (FILE_NAME, "best", "trial", "final", "bundle", f"bundle{SUFFIX}")
+"""Names in the folder of a fit."""
 EVERYTHING = SplitSpec("all")
 """The split of a training on all interactions."""
 
@@ -132,6 +134,8 @@ def fit(
         "split": spec.to_dict(),
         "sample_users": sample_users,
     }
+    if not overwrite:
+        Study.opened(folder, command, metric)  # other options are refused before long work
     parts = split_interactions(interactions, spec)
     smallest = _smallest(interactions, place, spec, limits)
     if limits.max_bytes is not None and limits.max_bytes < smallest.least:
@@ -157,7 +161,7 @@ def fit(
         while (best := search.best()) is not None:
             if search.study.final is not None and search.study.final["everything"] == final and place.exists():
                 break
-            if not interrupted:
+            if not interrupted and search.has_time():
                 search.other_sizes()
             try:
                 sample = None if sample_users is None else Sample(sample_users, seed)
@@ -191,7 +195,7 @@ def trials_folder(out: Path) -> Path:
 
 
 def _is_study(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / FILE_NAME).exists() or not any(folder.iterdir()))
+    return folder.is_dir() and all(path.name in _OURS or path.name.startswith(".") for path in folder.iterdir())
 
 
 def _bytes(size: int | str | None) -> int | None:
@@ -238,10 +242,11 @@ def _too_small(interactions: Interactions, out: Path, limits: Limits, size: int)
 
 def _clear(folder: Path) -> None:
     """Remove the trials of an earlier fit."""
-    for name in ("best", "trial", "final", "bundle"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (FILE_NAME, f"bundle{SUFFIX}"):
-        (folder / name).unlink(missing_ok=True)
+    for name in _OURS:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _finish(

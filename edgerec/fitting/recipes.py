@@ -85,8 +85,8 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The name for people: 'auto, no users'."""
-        return f"{self.precision}, {'users' if self.users else 'no users'}"
+        """The name for people: 'auto, user table' or 'auto, histories'."""
+        return f"{self.precision}, {'user table' if self.users else 'histories'}"
 
     def export_options(self, max_bytes: int) -> list[str]:
         """Return the options of 'edgerec export' that repeat the export."""

@@ -49,6 +49,7 @@ class FitProgress:
         seconds_left: None with a number of trials.
         step: step of the training that runs; None between trainings.
         finished: the trial that has just ended; else None.
+        note: news to print once; else ''.
     """
 
     doing: str
@@ -59,6 +60,7 @@ class FitProgress:
     seconds_left: float | None
     step: Step | None = None
     finished: FitTrial | None = None
+    note: str = ""
 
 
 OnProgress = Callable[[FitProgress], None]
@@ -140,7 +142,9 @@ class Search:
 
         Raises KeyboardInterrupt before the first bundle.
         """
-        while (trials is None or len(self.study.trials) < trials) and self._has_time():
+        if self.study.trials:
+            self.show("continuing", note=f"continuing after {len(self.study.trials)} finished trainings")
+        while (trials is None or len(self.study.trials) < trials) and self.has_time():
             recipe = next_recipe(
                 self.study.tried(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms),
                 self._data.n_items,
@@ -156,6 +160,8 @@ class Search:
             except KeyboardInterrupt:
                 if self.best() is None:
                     raise
+                text = "stopping: the best so far is trained on all data; Ctrl-C again quits without a bundle"
+                self.show("stopping", note=text)
                 return True
         return False
 
@@ -177,14 +183,14 @@ class Search:
         self.study.sizes = found
         self.study.save(self.folder)
 
-    def show(self, doing: str, step: Step | None = None, finished: FitTrial | None = None) -> None:
+    def show(self, doing: str, step: Step | None = None, finished: FitTrial | None = None, *, note: str = "") -> None:
         """Report what runs."""
         best = self.best()
         name = "" if best is None else f"{self.study.trials[best.trial].recipe.name} {best.bundle.variant.name}"
         left = None if self._end is None else max(self._end - time.monotonic(), 0.0)
         score = None if best is None else self.study.score(best.bundle)
         nbytes = None if best is None else best.bundle.nbytes
-        self._progress(FitProgress(doing, len(self.study.trials), name, score, nbytes, left, step, finished))
+        self._progress(FitProgress(doing, len(self.study.trials), name, score, nbytes, left, step, finished, note))
 
     def train(self, recipe: Recipe, data: Interactions, spec: SplitSpec, place: Path, *, timed: bool = False) -> Run:
         """Train a recipe into a folder, or continue what an interrupted call began there.
@@ -194,7 +200,7 @@ class Search:
         """
 
         def step(one: Step) -> None:
-            if timed and not self._has_time():
+            if timed and not self.has_time():
                 raise OutOfTimeError
             self.show(recipe.name, one)
 
@@ -213,7 +219,7 @@ class Search:
             shutil.rmtree(place, ignore_errors=True)  # begun by a call that was killed, for another recipe
             return train(data, **how)
 
-    def _has_time(self) -> bool:
+    def has_time(self) -> bool:
         """Return True if what remains suffices to train the best again; always before the first bundle."""
         best = self.best()
         if self._end is None or best is None:

@@ -53,7 +53,7 @@ def write_page(out: Path, fitted: Fitted, commands: Commands, command: str) -> N
         out,
         "fit.html.jinja",
         title=headline(fitted),
-        subject=f"{fitted.out.name}: the best of {len(bundles)} bundles of {len(study.trials)} trainings",
+        subject=f"{fitted.out.name}: the best of {_count(bundles, 'bundle')} of {_count(study.trials, 'training')}",
         second=rival_sentence(fitted),
         build=commands(fitted.recipe, fitted.variant, fitted.limit),
         notes=study.failures,
@@ -67,6 +67,10 @@ def write_page(out: Path, fitted: Fitted, commands: Commands, command: str) -> N
         device={"measured": [now()], **{name.replace("_", " "): [value] for name, value in facts.items()}},
         command=command,
     )
+
+
+def _count(things: Sequence[object], what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def headline(fitted: Fitted) -> str:
@@ -85,7 +89,9 @@ def rival_sentence(fitted: Fitted) -> str:
         one for one in _bundles(study) if one.backbone != fitted.recipe.backbone and one.one.nbytes <= fitted.limit
     ]
     if not others:
-        return "No other backbone gave a bundle of this size."
+        return (
+            f"No bundle of another backbone was measured within {format_bytes(fitted.limit)}; search longer to compare."
+        )
     rival = max(others, key=lambda one: study.score(one.one))
     share = study.score(rival.one) / fitted.validation - 1 if fitted.validation else 0.0
     return (
