@@ -33,7 +33,7 @@ from edgerec_bench.command import is_default, typed
 
 METRIC = "ndcg@20"
 FEW = 3
-"""Number of trainings below which the user is told that the search was short."""
+"""Number of trainings below which a search was short."""
 NEXT = "Next week (newer data, instead of a search)"
 AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overwrite", "as_json")
 """Parameters that --like takes, in addition to those that say how the data are read."""
