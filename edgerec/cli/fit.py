@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,11 @@ def _fit_again(
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise RequestError(f"--like repeats the training of its bundle; leave {names} out")
     fitting = require("edgerec.fitting", "all")
-    check_outputs([*fitting.outputs(out)], data_inputs(data, options), overwrite=overwrite)
+    outputs = fitting.outputs(out)
+    if options["patch"] is not None:
+        outputs.append(replace(require("edgerec_export", "export").patch_output(options["patch"]), option="--patch"))
+    check_outputs(outputs, [*data_inputs(data, options), options["like"]], overwrite=overwrite)
+    fitting.check_out(out, overwrite=overwrite)
     interactions = load(data, options)
     how = {name: options[name] for name in ("like", "patch", "final", "threads")}
     how |= {"max_bytes": parse_bytes(size) if (size := options["max_bytes"]) else None, "on_stage": tell}

@@ -258,6 +258,11 @@ class LAE(Backbone):
         bits = BITS_PER_VALUE[precision]
         return replace(config, bits=bits if bits < 16 else 32)
 
+    def closed(self, config: LAEConfig) -> LAEConfig:
+        """Return the same settings with the typical value of each that is open; without bits, floats."""
+        one: LAEConfig = self.for_precision(super().closed(config), "fp32")
+        return one if one.history is not None else replace(one, history=_history(one.spectrum))
+
     def code_bits(self, config: LAEConfig) -> int | None:
         """Return the bits of the settings; None for floats."""
         return None if config.bits in (None, 32) else config.bits

@@ -52,6 +52,11 @@ WRITES = {
         {"data": "file", "item_attributes": "file"},
         {"out": "folder"},
     ),
+    "fit NEXT": Writes(
+        "fit {data} --item-attributes {item_attributes} --like {like} --out {out} --patch {patch}",
+        {"data": "file", "item_attributes": "file", "like": "folder"},
+        {"out": "folder", "patch": "file"},
+    ),
     "tune": Writes(
         "tune {data} --item-attributes {item_attributes} --budget 50% --trials 1 --out {out}",
         {"data": "file", "item_attributes": "file"},
@@ -123,6 +128,7 @@ READS_ALONE = {
 OTHERWISE = {
     "apply": {"bundle", "patch", "trusted"},  # changes BUNDLE itself, which is what it is for
     "unpack": {"file", "out"},  # into a folder that is new or empty: test_stored.py
+    "data build": {"out", "item_attributes"},  # into a folder of its own: test_build.py
     "keys new": {"key"},  # replaces nothing: test_signatures.py
 }
 """Commands that write by a rule of their own, which the tests named hold."""
@@ -142,14 +148,18 @@ def commands(command: click.Command = group, path: str = "") -> Iterator[tuple[s
         yield from commands(found, f"{path} {name}".strip())
 
 
+def _may_be_place(one: click.Parameter) -> bool:
+    return one.name in PLACES and not isinstance(one.type, click.Choice)
+
+
 def test_every_command_that_takes_a_path_is_tested_here() -> None:
     """A new option for a file, or a new command with one, has to be added to one of the tables."""
     known: dict[str, set[str]] = {name: set(found) for name, found in (READS_ALONE | OTHERWISE).items()}
     for name, writes in WRITES.items():
-        command = name.removesuffix(" RUN").removesuffix(" FILE")
+        command = name.removesuffix(" RUN").removesuffix(" FILE").removesuffix(" NEXT")
         known.setdefault(command, set()).update(writes.inputs, writes.outputs)
     found = {
-        name: {str(one.name) for one in command.params if isinstance(one.type, click.Path) or one.name in PLACES}
+        name: {str(one.name) for one in command.params if isinstance(one.type, click.Path) or _may_be_place(one)}
         for name, command in commands()
     }
     assert {name: places for name, places in found.items() if places} == known

@@ -121,12 +121,14 @@ class Question(NamedTuple):
 
 
 def questions(name: str) -> Iterator[Question]:
-    """What a graph alone can answer: no errors, no allow-lists, no empty histories, which are the reader's part."""
+    """What a graph alone can answer: no errors, no lists of similar items, no empty histories: the reader's part."""
     model = Recommender.load(BUNDLES / name)
     content = json.loads((FOLDER / "requests" / f"{name}.json").read_text(encoding="utf-8"))
     for request in content["requests"]:
         asked = request["call"] in ("recommend", "score", "similar", "encode")
-        if asked and "error" not in request and "allow" not in request and request.get("history") != []:
+        lists = {"allow", "error", "on_unknown"} & request.keys() or ("exclude" in request and "item" in request)
+        no_vector = "vector" not in request or request["call"] == "encode" or not model.n_users
+        if asked and not lists and no_vector and request.get("history") != []:
             yield Question(
                 {"bundle": str(BUNDLES / name), "graph": request["call"], "feed": _feed(model, request)}, request, model
             )

@@ -35,7 +35,7 @@ from edgerec.errors import BenchError, EdgeRecError
 DATA = "synthetic:80x50x1200"
 SMALL = ("--budget", "50%", "--dimensions", "8", "--epochs", "2", "--threads", "1")
 SEARCH = (
-    *("--method", "bet", "--method-set", "proxy=ials"),
+    *("--method", "bet", "--method-set", "proxy=ials", "--set", "alpha=1", "--set", "reg=5"),
     *(word for pair in ("iterations=3", "candidates=5", "retrain=1") for word in ("--method-set", pair)),
 )
 STREAM = (

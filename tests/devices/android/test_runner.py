@@ -58,10 +58,15 @@ class Rows:
         bundle = Bundle(folder)
         self._items, users = bundle.ids("item", bundle.manifest.items), bundle.manifest.users
         self._users = None if users is None else bundle.ids("user", users)
+        self._encoder = (json.loads((folder / "manifest.json").read_text()).get("encoder") or {}).get("kind")
 
     def asked(self, request: Request) -> Request | None:
         """None for what only a reader of raw ids can be asked, or answers itself."""
-        if request["call"] in ("load", "title") or {"allow", "error"} & request.keys() or request.get("history") == []:
+        if request["call"] in ("load", "title", "popular") or request.get("history") == []:
+            return None
+        if {"allow", "error", "on_unknown"} & request.keys() or (request["call"] == "similar" and "exclude" in request):
+            return None
+        if "vector" in request and request["call"] != "encode" and self._encoder != "ials":
             return None
         question: Request = {name: request[name] for name in ("k", "vector") if name in request}
         if request["call"] == "encode":
