@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgerec.api import TrainRequest, train, train_request
-from edgerec.data import Interactions, evaluate_vectors, tested_rows
+from edgerec.data import Interactions, evaluate_vectors, metrics
 from edgerec.data import split as split_interactions
 from edgerec.models import Backbone, SizePlan, State, Vectors, ials
 from edgerec.models import backbone as find_backbone
@@ -129,7 +129,7 @@ def test_a_sample_of_users_is_enough_for_trials(interactions: Interactions, monk
     real = home.evaluate_vectors
 
     def counted(users: Any, items: Any, known: Any, part: Interactions, **more: Any) -> dict[str, float]:
-        seen.append(len(tested_rows(part, more["sample"])))
+        seen.append(len(metrics.tested_rows(part, more["sample"])))
         return real(users, items, known, part, **more)
 
     monkeypatch.setattr(home, "evaluate_vectors", counted)
