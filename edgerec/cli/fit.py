@@ -17,6 +17,7 @@ from edgerec.cli.help import Choice, Command, argument, option
 from edgerec.cli.options import (
     FILE,
     FOLDER,
+    READING,
     FiniteRange,
     data_inputs,
     data_options,
@@ -29,7 +30,7 @@ from edgerec.cli.train import PHASES, step_bar
 from edgerec.console import print_facts, progress_bar, resumable, tell, text_column
 from edgerec.errors import RequestError
 from edgerec.extras import require
-from edgerec.outputs import Output, check_outputs, page
+from edgerec.outputs import Output, page
 from edgerec_bench.command import is_default, typed
 
 METRIC = "ndcg@20"
@@ -146,9 +147,7 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         raise RequestError("--patch leads from an older bundle to the new one; give the older one by --like")
     fitting = require("edgerec.fitting", "all")
     report = report_of(out)
-    outputs = [*fitting.outputs(out), Output(report, ours=page)]
-    check_outputs(outputs, data_inputs(data, options), overwrite=overwrite)
-    fitting.check_out(out, overwrite=overwrite)
+    fitting.check_out(out, [Output(report, ours=page)], data_inputs(data, options), overwrite=overwrite)
     sizes = {name: parse_bytes(size) if (size := options[name]) else None for name in ("max_bytes", "max_rss")}
     names = (
         "minutes",
@@ -191,17 +190,15 @@ def _fit_again(
     context: click.Context, data: str, out: Path, overwrite: bool, as_json: bool, options: dict[str, Any]
 ) -> None:
     """Repeat the training of the bundle of --like, and print the result."""
-    reading = _reading(dict.fromkeys(options, True))
-    others = [name for name in options if name not in (*AGAIN, *reading) and not is_default(context, name)]
+    others = [name for name in options if name not in (*AGAIN, *READING) and not is_default(context, name)]
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise RequestError(f"--like repeats the training of its bundle; leave {names} out")
     fitting = require("edgerec.fitting", "all")
-    outputs = fitting.outputs(out)
+    patches = []
     if options["patch"] is not None:
-        outputs.append(replace(require("edgerec_export", "export").patch_output(options["patch"]), option="--patch"))
-    check_outputs(outputs, [*data_inputs(data, options), options["like"]], overwrite=overwrite)
-    fitting.check_out(out, overwrite=overwrite)
+        patches.append(replace(require("edgerec_export", "export").patch_output(options["patch"]), option="--patch"))
+    fitting.check_out(out, patches, [*data_inputs(data, options), options["like"]], overwrite=overwrite)
     interactions = load(data, options)
     how = {name: options[name] for name in ("like", "patch", "final", "threads")}
     how |= {"max_bytes": parse_bytes(size) if (size := options["max_bytes"]) else None, "on_stage": tell}
@@ -231,8 +228,7 @@ class Commands:
     """The commands that build the bundles of a fit one by one."""
 
     def __init__(self, context: click.Context, data: str, options: dict[str, Any]) -> None:
-        reading = {parameter.name or "" for parameter in context.command.params if parameter.name in _reading(options)}
-        aside = {parameter.name or "" for parameter in context.command.params} - reading
+        aside = {parameter.name or "" for parameter in context.command.params} - set(READING)
         self._data = [data, *shlex.split(typed(context, aside=aside))]
         self._split, self._seed, self._options = options["split"], options["seed"], options
 
@@ -246,11 +242,6 @@ class Commands:
         export += ["--ids", self._options["ids"]] if self._options["ids"] != "raw" else []
         export += ["--titles"] if self._options["titles"] else []
         return [shlex.join(train), shlex.join([*export, "--out", "best.bundle"])]
-
-
-def _reading(options: dict[str, Any]) -> list[str]:
-    names = ("user_column", "item_column", "time_column", "rating_column", "where", "min_rating", "item_attributes")
-    return [name for name in (*names, "encoding", "min_user", "min_item") if options[name] is not None]
 
 
 @contextmanager
@@ -310,13 +301,14 @@ def _show(fitted: Any, report: Path, commands: Commands, as_json: bool) -> None:
                 "training": trial.recipe.name,
                 "seconds": trial.seconds,
                 "failure": trial.failure or None,
-                "bundles": [{"export": one.variant.name, **vars(one)} | {"variant": None} for one in trial.bundles],
+                "bundles": [
+                    {"export": one.variant.name}
+                    | {name: value for name, value in vars(one).items() if name != "variant"}
+                    for one in trial.bundles
+                ],
             }
             for trial in study.trials
         ]
-        for trial in trials:
-            for one in trial["bundles"]:
-                del one["variant"]
         print_json({**facts, "interrupted": fitted.interrupted, "commands": built, "trials": trials})
         return
     facts["bytes"] = f"{fitted.nbytes:,} ({format_bytes(fitted.nbytes)})"

@@ -101,7 +101,7 @@ encoding_option = option(
     help="Character encoding of the data's text files.",
 )
 
-_READING = (
+READING = (
     *("min_user", "min_item", "user_column", "item_column", "time_column", "rating_column"),
     *("where", "min_rating", "item_attributes", "encoding"),
 )
@@ -171,7 +171,7 @@ def data_options(command: F) -> F:
 
 def check_data_given(data: str | None, options: Mapping[str, Any]) -> None:
     """Raise RequestError if options of `data_options` are given without --data."""
-    given = [parameter for parameter in _READING if options[parameter] not in (None, 1)]
+    given = [parameter for parameter in READING if options[parameter] not in (None, 1)]
     if data is None and given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise RequestError(f"{names} say how the files of --data are read; give --data too")

@@ -1,7 +1,7 @@
 """`edgerec.fit`: the best bundle within a size, found by training, exporting and measuring."""
 
 from edgerec.fitting.again import Refitted, fit_again
-from edgerec.fitting.fit import METRICS, Fitted, check_out, fit, outputs, trials_folder
+from edgerec.fitting.fit import METRICS, Fitted, check_out, fit, trials_folder
 from edgerec.fitting.recipes import Recipe, Variant
 from edgerec.fitting.search import FitProgress
 from edgerec.fitting.study import Exported, FitTrial, Study, frontier
@@ -20,6 +20,5 @@ __all__ = [
     "fit",
     "fit_again",
     "frontier",
-    "outputs",
     "trials_folder",
 ]

@@ -12,9 +12,8 @@ from edgerec.api import train_request
 from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BundleError, EdgeRecError
 from edgerec.files import filling
-from edgerec.fitting.fit import EVERYTHING, check_out, outputs, trials_folder
+from edgerec.fitting.fit import EVERYTHING, check_out, trials_folder
 from edgerec.measure import evaluate
-from edgerec.outputs import check_outputs
 from edgerec.request import TrainRequest
 from edgerec.runtime import Recommender
 from edgerec.training import Progress
@@ -74,9 +73,7 @@ def fit_again(
         InUseError, StorageError: as in `edgerec.fit`.
     """
     place = Path(out)
-    check_out(place, overwrite=overwrite)
-    written = outputs(place) if patch is None else [*outputs(place), patch_output(patch)]
-    check_outputs(written, [like], overwrite=overwrite)
+    check_out(place, [] if patch is None else [patch_output(patch)], [like], overwrite=overwrite)
     with Recommender.load(like) as model:
         about = model.manifest.about
     request = request_of(about, final=final, threads=threads)

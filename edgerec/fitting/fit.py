@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def fit(
         raise _too_small(interactions, place, limits, smallest.sufficient)
     with filling(folder):
         if overwrite:
-            _clear(folder)
+            _remove(folder, _OURS)
         study = Study.opened(folder, command, metric)
         study.save(folder)  # from now on the folder is known to be a fit's
         search = Search(
@@ -182,9 +183,14 @@ def outputs(out: Path) -> list[Output]:
     return [bundle, Output(trials_folder(out), ours=_is_study, folder=True)]
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Check that a fit replaces nothing but a bundle. Raises OutputError, ExportError."""
-    check_outputs(outputs(out), overwrite=overwrite)
+def check_out(
+    out: Path, more: Iterable[Output] = (), inputs: Iterable[str | Path | None] = (), *, overwrite: bool
+) -> None:
+    """Check that a fit, and `more` that is written with it, replace nothing but a bundle, and no input.
+
+    Raises OutputError, ExportError.
+    """
+    check_outputs([*outputs(out), *more], inputs, overwrite=overwrite)
     if out.suffix != SUFFIX or out.is_dir():
         check_place(out, overwrite=overwrite)
 
@@ -240,11 +246,11 @@ def _too_small(interactions: Interactions, out: Path, limits: Limits, size: int)
     )
 
 
-def _clear(folder: Path) -> None:
-    """Remove the trials of an earlier fit."""
-    for name in _OURS:
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files and folders of these names, if there are any."""
+    for name in names:
         if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
         else:
             (folder / name).unlink(missing_ok=True)
 
@@ -291,9 +297,7 @@ def _finish(
         "everything": test is None,
     }
     study.save(search.folder)
-    for name in ("final", "trial", "bundle"):
-        shutil.rmtree(search.folder / name, ignore_errors=True)
-    (search.folder / f"bundle{SUFFIX}").unlink(missing_ok=True)
+    _remove(search.folder, ("final", "trial", "bundle", f"bundle{SUFFIX}"))
 
 
 def _fitted(study: Study, best: Choice, out: Path, interrupted: bool) -> Fitted:

@@ -121,7 +121,7 @@ class Question(NamedTuple):
 
 
 def questions(name: str) -> Iterator[Question]:
-    """What a graph alone can answer: no errors, no lists of similar items, no empty histories: the reader's part."""
+    """Yield what a graph can answer: no errors, no lists of similar items, no empty histories: the reader's part."""
     model = Recommender.load(BUNDLES / name)
     content = json.loads((FOLDER / "requests" / f"{name}.json").read_text(encoding="utf-8"))
     for request in content["requests"]:

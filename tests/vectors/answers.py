@@ -299,7 +299,7 @@ class Answers:
         yield {"call": "score", **skipped, "items": items, "tolerance": 0.0, "scores": [0.0] * 3}
 
     def _most_popular(self, k: int, exclude: NDArray[Any], allow: NDArray[Any]) -> Request:
-        """What is right of the most popular rows; the error of a bundle that does not know them."""
+        """Return the most popular rows as an answer; the error of a bundle that does not know them."""
         if self._counts is None:
             return {"error": "request"}
         named = np.argsort(self._order)[np.argsort(-self._counts, kind="stable")][:MOST_POPULAR]
