@@ -166,7 +166,7 @@ def fit(
                 search.other_sizes()
             try:
                 sample = None if sample_users is None else Sample(sample_users, seed)
-                _finish(search, best, interactions, EVERYTHING if final else spec, place, sample, overwrite=overwrite)
+                finish(search, best, interactions, EVERYTHING if final else spec, place, sample, overwrite=overwrite)
             except BudgetError as refusal:  # the final tables may take more bytes than those of the search
                 search.study.reject(best.trial, str(refusal))
         if best is None:
@@ -255,7 +255,7 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _finish(
+def finish(
     search: Search,
     best: Choice,
     interactions: Interactions,

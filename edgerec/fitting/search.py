@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +16,7 @@ from edgerec.api import train
 from edgerec.data import Interactions, Sample, Split, SplitSpec, metrics_of_rankings, popularity_of, tested_rows
 from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, EdgeRecError, RunError
-from edgerec.fitting.recipes import CODED, Recipe, Variant, next_recipe
+from edgerec.fitting.recipes import Recipe, Variant, next_recipe
 from edgerec.fitting.study import Choice, Exported, FitTrial, Study
 from edgerec.measure import KS, bundle_rankings
 from edgerec.runtime import Recommender
@@ -145,12 +145,7 @@ class Search:
         if self.study.trials:
             self.show("continuing", note=f"continuing after {len(self.study.trials)} finished trainings")
         while (trials is None or len(self.study.trials) < trials) and self.has_time():
-            recipe = next_recipe(
-                self.study.tried(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms),
-                self._data.n_items,
-                self.limits.max_bytes,
-                self.limits.users,
-            )
+            recipe = self.next_recipe()
             if recipe is None:
                 break
             try:
@@ -164,6 +159,23 @@ class Search:
                 self.show("stopping", note=text)
                 return True
         return False
+
+    def next_recipe(self) -> Recipe | None:
+        """Return the recipe to try next; None if nothing is left."""
+        limits = self.limits
+        tried = self.study.tried(max_bytes=limits.max_bytes, max_ms=limits.max_ms)
+        return next_recipe(tried, self._data.n_items, limits.max_bytes, limits.users)
+
+    def precisions(self, recipe: Recipe, values: int) -> Sequence[str]:
+        """Return the precisions to export a training in.
+
+        Args:
+            values: number of values of its tables, if they are whole.
+        """
+        if recipe.within:
+            return [recipe.precision]
+        limit = self.limits.max_bytes
+        return ["auto", *(name for name, size in PLAIN.items() if limit is None or size * values <= limit)]
 
     def other_sizes(self) -> None:
         """Export the best training at other sizes, for the page."""
@@ -255,13 +267,8 @@ class Search:
         sides = [users for users in self.limits.sides if (run.users is not None if users else run.encoder is not None)]
         for users in sides:
             rows = run.items.n_rows + (run.users.n_rows if users and run.users is not None else 0)
-            plain = {recipe.precision: 1.0} if recipe.within else PLAIN
-            for precision in plain if recipe.backbone == CODED else ("auto", *plain):
-                fitted = precision == "auto" and not recipe.within
-                values = plain.get(precision, 0.0) * rows * run.items.d
-                if limit is not None and values > limit and not recipe.within:
-                    continue
-                for size in sizes if fitted else [limit]:
+            for precision in self.precisions(recipe, rows * run.items.d):
+                for size in sizes if precision == "auto" else [limit]:
                     self.show(f"{recipe.name}, {Variant(users, precision).name}")
                     try:
                         yield self._measured(source, Variant(users, precision), size)
