@@ -21,7 +21,7 @@ from edgerec.methods import Workers
 from edgerec.models import SizePlan
 from edgerec.request import TrainRequest, check_workers
 from edgerec.training import Fit, FitResult, Step
-from edgerec.training.fit import SELECTION
+from edgerec.training.fit import SELECTION, validate
 
 FORMAT, VERSION = "edgerec.study", 2
 
@@ -188,6 +188,7 @@ def tune(
     out: Path | None = None,
     progress: Callable[[Study], None] | None = None,
     workers: Workers = None,
+    users: bool = True,
     **training: Any,
 ) -> Study:
     """Tune settings of a backbone and a method; the test part of the split is not used.
@@ -202,6 +203,7 @@ def tune(
         out: a JSON file for the study, written after each trial.
         progress: called after each trial.
         workers: as in `train`.
+        users: False to score users that are computed from their histories, as in a bundle without a user table.
         training: keywords of `TrainRequest.make`; settings that are given there are fixed, and not tuned.
 
     Raises as `train` does; MissingExtraError without Optuna, UnsupportedError if nothing is left to tune, RunError if
@@ -213,11 +215,12 @@ def tune(
     check_workers(request, workers)
     space = _space(request, training.get("settings") or {}, training.get("method_settings") or {})
     command = {"data": interactions.name, "data_fingerprint": interactions.fingerprint(), **request.to_dict()}
+    command |= {} if users else {"users": False}
     parts = _without_test(split_interactions(interactions, request.split))
     with nullcontext() if out is None else writing(out):
         study = Study.opened(out, {**command, "tuned": sorted(space)}, space)
         while len(study.trials) < trials:
-            study.trials.append(_tried(parts, request, space, study.trials, workers))
+            study.trials.append(_tried(parts, request, space, study.trials, workers, users=users))
             if out is not None:
                 study.save(out)
             if progress is not None:
@@ -246,7 +249,9 @@ def _without_test(parts: Split) -> Split:
     return Split(parts.train, parts.validation, nothing, parts.spec.without_final(counts))
 
 
-def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial], workers: Workers) -> Trial:
+def _tried(
+    parts: Split, request: TrainRequest, space: Space, before: Sequence[Trial], workers: Workers, *, users: bool
+) -> Trial:
     """Run the next trial. Raises BudgetError."""
     optuna = require("optuna", "tune")
     proposal = _proposal(space, before, request.options.seed)
@@ -282,7 +287,8 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
     try:
         result = request.method.fit(job_of(request, parts, fit, workers=workers), method_config)
         method_config = result.method_config or method_config
-        config, score, epochs = result.config, result.validation[SELECTION], result.epochs
+        config, epochs = result.config, result.epochs
+        score = result.validation[SELECTION] if users else _score_of_histories(request, parts, result)
     except DataError:
         # Training diverged: the trial has no score, and the study continues.
         pass
@@ -291,6 +297,17 @@ def _tried(parts: Split, request: TrainRequest, space: Space, before: Sequence[T
     chosen = {f"settings.{name}": value for name, value in asdict(config).items()}
     chosen |= {f"method_settings.{name}": value for name, value in asdict(method_config).items()}
     return Trial({name: chosen[name] for name in space}, score, epochs, pruned, curves)
+
+
+def _score_of_histories(request: TrainRequest, parts: Split, result: FitResult) -> float:
+    """Return the score of users computed from their histories. Raises UnsupportedError without an encoder."""
+    encoded = request.backbone.encode(result.vectors, parts.train, result.config, threads=request.options.threads)
+    if encoded is None:
+        raise UnsupportedError(
+            f"{request.backbone.name} has no encoder of histories, so that its users are always a table; leave "
+            "--no-users out, or choose another --backbone"
+        )
+    return validate(parts, replace(result.vectors, users=encoded.users, encoder=None), request.options)[SELECTION]
 
 
 def _proposal(space: Space, before: Sequence[Trial], seed: int) -> Any:

@@ -15,14 +15,13 @@ from io import StringIO
 from statistics import mean, median
 from typing import Any
 
-from edgerec.budget import format_bytes
+from edgerec.budget import format_bytes, knee
+from edgerec.budget import front as front_of
 from edgerec_bench.grid import AUTO, GridPlan, Row
 from edgerec_bench.grid.plan import Cell, Shared
 from edgerec_bench.result import markdown
 
 METRIC = "ndcg@20"
-SAME = 0.01
-"""The bundle to ship is the smallest of the front whose quality is at most this share below the best."""
 PLAIN = ("dense", "uniform")
 """Methods whose tables have the same number of values in every row."""
 
@@ -98,7 +97,8 @@ class Frontier:
     """Points of one data set and backbone, and how to get them again.
 
     Attributes:
-        settings: of the plan: backbone, method, budget, precision, seeds, dimensions; encoding if it was given.
+        settings: of the plan: backbone, method, budget, precision, seeds, dimensions; encoding and users if they were
+            given.
         points: smallest first.
         notes: cells that were left out of the plan or failed, and why.
         command: the command that measured the points.
@@ -144,12 +144,14 @@ def frontier_plan(
     precision: Iterable[str] = PRECISIONS,
     seeds: int = 3,
     dimensions: int = 64,
+    users: bool = True,
     encoding: str | None = None,
 ) -> GridPlan:
     """Return the grid of every combination, of the seeds 0, 1, ... Raises BenchError, BudgetError."""
     axes = {"method": list(method), "budget": list(budget), "precision": list(precision), "seed": list(range(seeds))}
     skip = [{"method": [name for name in method if name != "dense"], "precision": AUTO}]
-    shared: dict[str, Any] = {"dimensions": dimensions} | ({} if encoding is None else {"encoding": encoding})
+    shared: dict[str, Any] = {"dimensions": dimensions, "users": users}
+    shared |= {} if encoding is None else {"encoding": encoding}
     return GridPlan.parse({"data": data, "backbone": backbone, **axes, **shared, "skip": skip})
 
 
@@ -180,18 +182,13 @@ def _limit(row: Row) -> int | None:
 
 
 def front(among: Iterable[Point]) -> list[Point]:
-    """Return the points that no other equals in bytes and quality or beats, smallest first; of equals the first."""
-    best: list[Point] = []
-    for point in sorted(among, key=lambda point: (point.nbytes, -point.score)):
-        if not best or point.score > best[-1].score:
-            best.append(point)
-    return best
+    """Return the points that no other equals in bytes and quality or beats, smallest first."""
+    return front_of(among, nbytes=lambda point: point.nbytes, score=lambda point: point.score)
 
 
 def to_ship(points: Iterable[Point]) -> Point | None:
-    """Return the knee of the front: its smallest point within `SAME` of the best quality; None without a point."""
-    best = front(points)
-    return next((point for point in best if point.score >= (1 - SAME) * best[-1].score), None)
+    """Return the knee of the front; None without a point."""
+    return knee(front(points), score=lambda point: point.score)
 
 
 def commands(point: Point, data: str, settings: Mapping[str, Any]) -> list[str]:
@@ -211,10 +208,28 @@ def commands(point: Point, data: str, settings: Mapping[str, Any]) -> list[str]:
     export = ["edgerec", "export", "runs/best", "--precision", point.precision]
     if fitted:
         export += ["--fit", "--max-bytes", str(point.max_bytes)]
+    if not settings.get("users", True):
+        export += ["--no-users"]
     return [
         shlex.join([*train, "--seed", "0", "--threads", "1", "--out", "runs/best"]),
         shlex.join([*export, "--out", "best.bundle"]),
     ]
+
+
+def rival_sentences(points: Sequence[Point]) -> list[str]:
+    """Return a sentence for each method that was no baseline and has no point on the front."""
+    best, found = front(points), []
+    for kind in dict.fromkeys(point.kind for point in points if not point.plain):
+        own = [point for point in points if point.kind == kind]
+        if any(point in best for point in own):
+            continue
+        point = max(own, key=lambda point: point.score)
+        rival = max((other for other in best if other.nbytes <= point.nbytes), key=lambda other: other.score)
+        found.append(
+            f"{kind} is beaten at each of its sizes: its best has {point.score:.4f} in {format_bytes(point.nbytes)}, "
+            f"where {rival.name} has {rival.score:.4f} in {format_bytes(rival.nbytes)}"
+        )
+    return found
 
 
 COLUMNS = ("", "bytes", "NDCG@20", "seeds", "best plain", "layout")

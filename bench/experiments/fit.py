@@ -1,4 +1,4 @@
-"""Quality of `edgerec fit` beside the best single path: one training with defaults, exported one way, within the size.
+"""Quality of `edgerec fit` and of the best single path: one training with defaults, exported one way, within the size.
 
 usage: python -m bench.experiments.fit [--data ml-100k] [--sizes 64KiB,256KiB,1MiB] [--seeds 3] [--out result.json]
 

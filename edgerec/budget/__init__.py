@@ -14,6 +14,7 @@ from edgerec.budget.budget import (
     parse_bytes,
     sparse_positions,
 )
+from edgerec.budget.front import front, knee
 from edgerec.budget.sizes import MOST_WIDTHS, SizeBudget, merge_sizes, project_sizes, snap_sizes, width_choices
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "bundle_overhead",
     "coded_overhead",
     "format_bytes",
+    "front",
+    "knee",
     "merge_sizes",
     "parse_bytes",
     "project_sizes",

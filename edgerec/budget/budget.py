@@ -169,7 +169,9 @@ def parse_bytes(text: str) -> int:
     KiB, MiB and GiB, or K, M and G, are powers of 1024; KB, MB and GB are powers of 1000.
     """
     match = re.fullmatch(r"(\d*\.?\d+)\s*([kmg]i?b|[kmgb])?", text.strip(), re.IGNORECASE | re.ASCII)
-    if match is None or not 0 < float(match[1]) < _LARGEST_NUMBER:
+    if match is not None and not float(match[1]):
+        raise BudgetError(f"a size must be above 0 bytes, got {text!r}; give a larger one, such as 64KiB")
+    if match is None or not float(match[1]) < _LARGEST_NUMBER:
         raise BudgetError(
             f"cannot read the size {text!r}: give bytes, or a number with KiB, MiB or GiB (powers of 1024), or KB, MB "
             "or GB (of 1000)"

@@ -11,7 +11,8 @@ from edgerec.api import evaluate
 from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FILE, FOLDER, data_options, load, seed_option
 from edgerec.cli.output import json_option, print_json
-from edgerec.console import print_table
+from edgerec.cli.quality import better_without_users
+from edgerec.console import print_table, tell
 from edgerec.data import MARGIN, Sample
 from edgerec.errors import RequestError
 from edgerec.measure import load_subject
@@ -87,6 +88,9 @@ def command(
     for subject, one, needs_map in zip(subjects, opened, without, strict=True):
         size = one.nbytes if isinstance(one, Run) else one.manifest.nbytes
         metrics = evaluate(one, interactions, id_map=id_map if needs_map else None, sample=sample)
+        about = one.metrics if isinstance(one, Run) else one.manifest.about.get("metrics", {})
+        if (isinstance(one, Run) or one.n_users) and (sentence := better_without_users(about, what=str(subject))):
+            tell(sentence)
         results.append({"subject": str(subject), "bytes": size, **with_intervals(metrics, sample_users)})
     if as_json:
         print_json(results)

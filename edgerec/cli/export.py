@@ -16,8 +16,8 @@ from edgerec.cli.help import DATA, Command, argument, option
 from edgerec.cli.options import FILE, FOLDER, check_data_given, data_inputs, data_options, load, overwrite_option
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids, read_item_titles
-from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
-from edgerec.console import print_table, progress_bar
+from edgerec.cli.quality import better_without_users, encoder_quality, encoder_text, truncation, truncation_text
+from edgerec.console import print_table, progress_bar, tell
 from edgerec.data import Interactions
 from edgerec.errors import RequestError
 from edgerec.extras import require
@@ -202,6 +202,8 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     cost = None if trained is None or interactions is None else cost_of(trained, out, interactions)
     built = trained is not None and (options["no_users"] or trained.users is None)
     users = encoder_quality(trained) if trained is not None and built else None
+    if trained is not None and not built and (sentence := better_without_users(trained.metrics, what=str(run))):
+        tell(sentence)
     _show(done, None if trained is None else truncation(trained), cost, users, as_json)
 
 

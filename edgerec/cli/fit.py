@@ -181,7 +181,7 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         tell("the bundle has no titles; --titles adds those of the data")
     commands = Commands(context, data, options)
     require("edgerec_bench.reports.fit_page", "bench").write_page(
-        report, fitted, commands.of, typed(context, "edgerec", "fit", aside=("overwrite", "as_json"))
+        report, fitted, interactions, commands.of, typed(context, "edgerec", "fit", aside=("overwrite", "as_json"))
     )
     _show(fitted, report, commands, as_json)
 

@@ -29,6 +29,7 @@ from edgerec_bench.frontier import (
     front_rows,
     frontier_plan,
     points,
+    rival_sentences,
     to_csv,
     to_markdown,
 )
@@ -72,6 +73,11 @@ KIND = "frontier"
     help="Number of trainings of each combination, each with its own seed.",
 )
 @dimensions_option(64)
+@option(
+    "--no-users",
+    is_flag=True,
+    help="Leave the user table out of the bundles, as in 'edgerec export'; budgets are still those of the training.",
+)
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
 @option(
     "--workers",
@@ -94,6 +100,7 @@ def command(
     /,
     data: str,
     encoding: str | None,
+    no_users: bool,
     workers: int | None,
     out: Path,
     overwrite: bool,
@@ -114,6 +121,7 @@ def command(
     \b
     More examples:
       edgerec frontier ratings.csv --backbone mf --method popularity --method uniform --budget 64KiB --budget 128KiB
+      edgerec frontier ml-100k --no-users --method dense --precision int4 --precision auto
       edgerec frontier --quick
     """
     if out.suffix not in (".html", ".htm"):
@@ -124,6 +132,8 @@ def command(
         data, chosen = trial.pop("data", data), {**chosen, **trial}
     if encoding is not None:
         chosen["encoding"] = encoding
+    if no_users:
+        chosen["users"] = False
     plan, cells = frontier_plan(data, **chosen), out.with_suffix(".jsonl")
     check_outputs([*_outputs(out), *grid_outputs(cells)], data_paths(data), overwrite=overwrite)
     grid = run_cells(plan, cells, workers=workers or _processors())
@@ -138,6 +148,8 @@ def command(
     else:
         print_table(frontier.title, COLUMNS, front_rows(frontier.points))
         _print_ship(frontier)
+        for sentence in rival_sentences(frontier.points):
+            say(sentence)
         tell(f"wrote {out}")
     fail_if_any_failed(grid)
 

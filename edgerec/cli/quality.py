@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgerec.training import Run
@@ -45,6 +46,22 @@ def encoder_quality(run: Run) -> dict[str, Any] | None:
         SELECTION: run.metrics.get("encoder", test)[SELECTION],
         f"{SELECTION} by the table": by_table,
     }
+
+
+def better_without_users(metrics: Mapping[str, Mapping[str, float]], *, what: str) -> str | None:
+    """Return the sentence about a training whose users are no worse from histories than by the table; else None.
+
+    Args:
+        metrics: those of a run, or of a bundle's record of its training.
+        what: the subject of the sentence.
+    """
+    by_table, by_history = (metrics.get(part, {}).get(SELECTION) for part in ("test", "encoder"))
+    if by_table is None or by_history is None or by_history < by_table:
+        return None
+    return (
+        f"{what} serves no worse without its user table: in training, test {SELECTION} of users from their histories "
+        f"was {by_history:.4f}, by the table {by_table:.4f}; export it with --no-users, which is smaller"
+    )
 
 
 def encoder_text(quality: dict[str, Any]) -> str:

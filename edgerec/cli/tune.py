@@ -36,10 +36,15 @@ SHOWN = 10
     default="study.json",
     help="File to write the trials to, after each one; an existing study of the same options is continued.",
 )
+@option(
+    "--no-users",
+    is_flag=True,
+    help="Score users that are computed from their histories, as in a bundle without a user table.",
+)
 @training_options
 @data_options
 @json_option
-def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) -> None:
+def command(data: str, trials: int, out: Path, no_users: bool, as_json: bool, **options: Any) -> None:
     """Search for the settings that train best, on validation data.
 
     \b
@@ -55,7 +60,8 @@ def command(data: str, trials: int, out: Path, as_json: bool, **options: Any) ->
     kwargs, workers = train_kwargs(options), workers_of(options)
     interactions = load(data, options)
     with resumable(f"the same command resumes ({out})"), _progress_bar(trials) as progress:
-        study = tune(interactions, trials=trials, out=out, progress=progress, workers=workers, **kwargs)
+        how = {"workers": workers, "users": not no_users, **kwargs}
+        study = tune(interactions, trials=trials, out=out, progress=progress, **how)
     _show(study, _train_command(click.get_current_context(), data, study.best), as_json)
 
 
@@ -76,7 +82,7 @@ def _train_command(ctx: click.Context, data: str, best: Trial) -> str:
     words = ["edgerec", "train", data]
     for parameter in ctx.command.params:
         value = ctx.params[parameter.name or ""]
-        if parameter.name in ("data", "trials", "out", "as_json", "settings", "method_settings"):
+        if parameter.name in ("data", "trials", "out", "no_users", "as_json", "settings", "method_settings"):
             continue
         if value not in (None, parameter.default):
             words += [parameter.opts[0], str(value)]

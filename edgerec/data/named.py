@@ -122,7 +122,7 @@ def find_files(text: str) -> list[Path]:
     except (OSError, ValueError) as error:
         storage_failure(path, error, "read")
     if not files:
-        raise DataError(f"{text!r} is neither a file or folder nor a named set; named sets: {', '.join(named_sets())}")
+        raise DataError(f"there is no file, folder or named set {text!r}; named sets: {', '.join(named_sets())}")
     if folder := next((file for file in files if file.is_dir()), None):
         raise DataError(f"{text!r} names the folder {folder} among others; give one folder alone, or files")
     return files

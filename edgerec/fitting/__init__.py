@@ -4,7 +4,7 @@ from edgerec.fitting.again import Refitted, fit_again
 from edgerec.fitting.fit import METRICS, Fitted, check_out, fit, trials_folder
 from edgerec.fitting.recipes import Recipe, Variant
 from edgerec.fitting.search import FitProgress
-from edgerec.fitting.study import Exported, FitTrial, Study, frontier
+from edgerec.fitting.study import Exported, FitTrial, Study
 
 __all__ = [
     "METRICS",
@@ -19,6 +19,5 @@ __all__ = [
     "check_out",
     "fit",
     "fit_again",
-    "frontier",
     "trials_folder",
 ]

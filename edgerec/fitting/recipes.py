@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,12 @@ FEW_BYTES = 16
 """Bytes of the bundle an item below which its rows have two bits a value rather than four."""
 WITHOUT_USERS = ("svd", CODED)
 """Backbones that have no user table."""
+USERS_ALWAYS = ("ncf",)
+"""Backbones that have no encoder of histories."""
 GRADIENT = {"mf": 6, "lightgcn": 16}
 """Backbones that are trained by gradient, with the epochs of their first, short training."""
+LATE = {"ngcf": 16, "ncf": 6}
+"""The same, tried last: on most data they are slower and no better."""
 PROMISING = 0.9
 """A short training is followed by a whole one if its score is at least this share of the best."""
 LEAST_DIMENSIONS, MOST_DIMENSIONS = 8, 512
@@ -132,16 +136,23 @@ def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users:
         yield from _coded(tried, n_items, max_bytes)
     for backbone in closed:
         yield from _other_dimensions(tried, Recipe(backbone, first))
-    dimensions = _best_dimensions(tried, first)
-    for backbone, epochs in GRADIENT.items():
-        short = Recipe(backbone, min(dimensions, 64), max_epochs=epochs)
+    dimensions = min(_best_dimensions(tried, first), 64)
+    yield from _by_gradient(tried, GRADIENT, dimensions)
+    if max_bytes is not None:
+        yield from _within(tried, users)
+    late = {name: epochs for name, epochs in LATE.items() if users is not False or name not in USERS_ALWAYS}
+    yield from _by_gradient(tried, late, dimensions)
+
+
+def _by_gradient(tried: Sequence[Tried], backbones: Mapping[str, int], dimensions: int) -> Iterator[Recipe]:
+    """Yield a short training of each backbone, and if it is promising a whole one and other dimensions."""
+    for backbone, epochs in backbones.items():
+        short = Recipe(backbone, dimensions, max_epochs=epochs)
         yield short
         if _is_promising(tried, short):
             whole = replace(short, max_epochs=None)
             yield whole
             yield from _other_dimensions(tried, whole)
-    if max_bytes is not None:
-        yield from _within(tried, users)
 
 
 def _coded(tried: Sequence[Tried], n_items: int, max_bytes: int) -> Iterator[Recipe]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from edgerec.budget import front, knee
 from edgerec.errors import RunError
 from edgerec.files import read_if_there, write_json
 from edgerec.fitting.recipes import Recipe, Tried, Variant
@@ -14,8 +15,6 @@ from edgerec.json_records import parse_json, record
 
 FORMAT, VERSION = "edgerec.fit", 1
 FILE_NAME = "fit.json"
-SAME = 0.01
-"""Without a size, the bundle to ship is the smallest whose score is at most this share below the best."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Study:
     def best(self, *, max_bytes: int | None, max_ms: float | None) -> Choice | None:
         """Return the best bundle within the limits, the first of equals; None if there is none.
 
-        Without a size it is the knee: the smallest bundle whose score is within `SAME` of the best of any size.
+        Without a size it is the knee of the front.
         """
         found = list(self._within(max_bytes, max_ms))
         if not found:
@@ -126,9 +125,8 @@ class Study:
         if max_bytes is not None:
             trial, bundle = max(found, key=lambda pair: self.score(pair[1]))
             return Choice(trial, bundle, max_bytes)
-        least = (1 - SAME) * max(self.score(bundle) for _, bundle in found)
-        near = [pair for pair in found if self.score(pair[1]) >= least]
-        trial, bundle = min(near, key=lambda pair: (pair[1].nbytes, -self.score(pair[1])))
+        best = front(found, nbytes=lambda pair: pair[1].nbytes, score=lambda pair: self.score(pair[1]))
+        trial, bundle = knee(best, score=lambda pair: self.score(pair[1])) or best[-1]
         return Choice(trial, bundle, bundle.max_bytes or bundle.nbytes)
 
     def _within(self, max_bytes: int | None, max_ms: float | None) -> Iterator[tuple[int, Exported]]:
@@ -184,12 +182,3 @@ class _File(TypedDict):
 def _is_within(bundle: Exported, max_bytes: int | None, max_ms: float | None) -> bool:
     small = max_bytes is None or bundle.nbytes <= max_bytes
     return small and (max_ms is None or bundle.ms <= max_ms)
-
-
-def frontier(bundles: Sequence[Exported], metric: str) -> list[Exported]:
-    """Return the bundles that no other equals or beats in bytes and quality, smallest first."""
-    best: list[Exported] = []
-    for one in sorted(bundles, key=lambda one: (one.nbytes, -one.metrics[metric])):
-        if not best or one.metrics[metric] > best[-1].metrics[metric]:
-            best.append(one)
-    return best

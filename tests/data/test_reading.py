@@ -190,7 +190,7 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text("user,item\n1,2\n")
         assert find_files(str(tmp_path / name)) == [tmp_path / name]
         assert len(load_data(tmp_path / name)) == 1
-    with pytest.raises(DataError, match=r"x\*' is neither a file or folder nor a named set"):
+    with pytest.raises(DataError, match=r"there is no file, folder or named set '.*x\*'"):
         load_data(str(tmp_path / "x*"))
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match=r"names the folder .*folder among others"):

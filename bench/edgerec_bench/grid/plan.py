@@ -49,6 +49,7 @@ class Shared:
         min_user, min_item: the k-core filter of the data.
         encoding: character encoding of the data's text files, as `load_data` takes it; None for UTF-8 or Latin-1.
         layout: layout of the bundles; with 'auto' each row records the chosen one.
+        users: False for bundles without a user table, which compute users from their histories.
         threads: threads of each cell. With one thread a row is identical bit for bit, even if its cell was interrupted.
     """
 
@@ -60,10 +61,17 @@ class Shared:
     min_item: int = 1
     encoding: str | None = None
     layout: str = "auto"
+    users: bool = True
     threads: int = 1
 
 
-_SHARED = {field.name: str if field.type.startswith("str") else int for field in fields(Shared)}
+_KINDS: dict[str, tuple[type, str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number from 1 up"),
+    "bool": (bool, "true or false"),
+}
+_SHARED = {field.name: _KINDS[field.type.partition(" ")[0]] for field in fields(Shared)}
+"""The type of each shared setting, and its name for people."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,11 @@ class Cell:
         return f"{self.name}@{hashlib.sha256(to_json(self.to_json())).hexdigest()[:8]}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything that decides the outcome, as rows store it; without an encoding that was not given."""
+        """Return everything that decides the outcome, as rows store it; without later settings that were not given."""
         cell = asdict(self)
-        if self.shared.encoding is None:
-            del cell["shared"]["encoding"]
+        for name, usual in (("encoding", None), ("users", True)):
+            if cell["shared"][name] is usual:
+                del cell["shared"][name]
         return cell
 
     @property
@@ -137,12 +146,12 @@ class Cell:
 
     def options(self, dense_bytes: int, *, verify: bool) -> ExportRequest:
         """Return the export options. `dense_bytes` is the size of the full fp32 tables, to which a share refers."""
-        layout, precision = self.shared.layout, self.precision
-        if precision != AUTO:
-            return ExportRequest(layout=layout, precision=precision, verify=verify)
+        how: dict[str, Any] = {"layout": self.shared.layout, "users": self.shared.users, "verify": verify}
+        if self.precision != AUTO:
+            return ExportRequest(precision=self.precision, **how)
         budget = Budget.parse(self.budget or "")
         limit = int(budget.amount * dense_bytes if budget.kind == "share" else budget.amount)
-        return ExportRequest(layout=layout, precision=AUTO, max_bytes=limit, fit=True, verify=verify)
+        return ExportRequest(precision=AUTO, max_bytes=limit, fit=True, **how)
 
 
 @dataclass(frozen=True)
@@ -256,9 +265,8 @@ def _axis(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def _shared(name: str, value: Any) -> Any:
-    kind = _SHARED[name]
-    if type(value) is not kind or (isinstance(value, int) and value < 1):
-        expected = "text" if kind is str else "a whole number from 1 up"
+    kind, expected = _SHARED[name]
+    if type(value) is not kind or (type(value) is int and value < 1):
         raise BenchError(f"the plan's {name} takes {expected}, got {value!r}")
     return value
 

@@ -1,4 +1,4 @@
-"""The page of `edgerec fit`: the bundle in two sentences, the chart of everything tried, and a table with commands."""
+"""The page of `edgerec fit`: the bundle in two sentences, its bytes and some answers, all that was tried, commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgerec.budget import format_bytes
-from edgerec.fitting import Exported, Fitted, Study, frontier
+import numpy as np
+
+from edgerec.budget import format_bytes, front
+from edgerec.data import Interactions
+from edgerec.fitting import Exported, Fitted, Study
+from edgerec.runtime import Recommender
+from edgerec.runtime.manifest import FILE_NAME, Manifest, section_name
 from edgerec_bench.record import now
 from edgerec_bench.reports.charts import (
     INK,
@@ -28,8 +33,11 @@ from edgerec_devices.facts import MOMENTARY
 Commands = Callable[[Any, Any, int], list[str]]
 """Returns the commands of a recipe, a variant and a size."""
 OTHER = "chosen training, other sizes"
+LIMIT = "size limit"
 SHOWN = 25
 """Number of bundles in the table, best first."""
+EXAMPLES, HISTORY, ANSWERS = 5, 5, 5
+"""Numbers of users whose recommendations are shown, of the items of each history, and of the recommended items."""
 
 
 class _Bundle(NamedTuple):
@@ -39,15 +47,18 @@ class _Bundle(NamedTuple):
     trial: int
 
 
-def write_page(out: Path, fitted: Fitted, commands: Commands, command: str) -> None:
+def write_page(out: Path, fitted: Fitted, interactions: Interactions, commands: Commands, command: str) -> None:
     """Write the page `out`. Raises StorageError.
 
     Args:
+        interactions: the data, for examples of recommendations.
         commands: gives the commands of a bundle.
         command: command line of the fit.
     """
     study, bundles = fitted.study, _bundles(fitted.study)
     best = sorted(bundles, key=lambda one: -study.score(one.one))
+    with Recommender.load(fitted.out) as model:
+        manifest, shown = model.manifest, examples(model, interactions)
     facts = {name: str(value) for name, value in Local().info().items() if name not in MOMENTARY}
     write_template(
         out,
@@ -56,6 +67,10 @@ def write_page(out: Path, fitted: Fitted, commands: Commands, command: str) -> N
         subject=f"{fitted.out.name}: the best of {_count(bundles, 'bundle')} of {_count(study.trials, 'training')}",
         second=rival_sentence(fitted),
         build=commands(fitted.recipe, fitted.variant, fitted.limit),
+        parts=[[Cell(name), bytes_cell(size, f"{size / fitted.nbytes:.0%}")] for name, size in parts(manifest)],
+        part_columns=[Column("part"), Column("bytes")],
+        limit=format_bytes(fitted.limit),
+        examples=shown,
         notes=study.failures,
         charts={shape: chart(fitted, shape) for shape in SHAPES} if bundles else {},
         columns=[Column(name) for name in ("", "bytes", f"validation {study.metric}", "coverage@20", "ms", "seconds")],
@@ -71,6 +86,48 @@ def write_page(out: Path, fitted: Fitted, commands: Commands, command: str) -> N
 
 def _count(things: Sequence[object], what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
+def parts(manifest: Manifest) -> list[tuple[str, int]]:
+    """Return the parts of a bundle with their bytes, largest first: sections of the tables, graphs and other files."""
+    sections = {section_name(name): section.nbytes for name, section in manifest.sections.items()}
+    kinds = {".onnx": "graphs", ".json": FILE_NAME, ".md": "card", ".sig": "signature"}
+    others: dict[str, int] = {FILE_NAME: manifest.own_bytes}
+    for entry in manifest.files:
+        kind = kinds.get(Path(entry.name).suffix, "alignment of the tables")
+        others[kind] = others.get(kind, 0) + entry.bytes
+    if "alignment of the tables" in others:
+        others["alignment of the tables"] -= sum(sections.values())
+    found = {**sections, **others}
+    if rest := manifest.nbytes - sum(found.values()):
+        found["alignment"] = rest
+    return sorted(found.items(), key=lambda part: -part[1])
+
+
+def examples(model: Recommender, interactions: Interactions) -> list[tuple[list[str], list[str]]]:
+    """Return the latest items of some users, drawn once, and what the bundle recommends to them, by title if there are.
+
+    The order of a history is by time, if the data have times.
+    """
+    names = interactions.item_ids if interactions.titles is None else interactions.titles
+    by_id = dict(zip(interactions.item_ids.tolist(), names.tolist(), strict=True))
+    rows = np.flatnonzero(interactions.user_counts() >= HISTORY)
+    found = []
+    for row in np.sort(np.random.default_rng(0).permutation(rows)[:EXAMPLES]):
+        span = slice(interactions.indptr[row], interactions.indptr[row + 1])
+        items = interactions.indices[span]
+        if interactions.timestamps is not None:
+            items = items[np.argsort(interactions.timestamps[span], kind="stable")]
+        history = interactions.item_ids[items].tolist()
+        user = interactions.user_ids[row].item() if model.n_users else None
+        answer = (
+            model.recommend(user, ANSWERS, exclude=history)
+            if user is not None
+            else model.recommend(history=history, k=ANSWERS)
+        )
+        latest = [str(by_id[item] or item) for item in history[::-1][:HISTORY]]
+        found.append((latest, [str(by_id[one.item] or one.item) for one in answer]))
+    return found
 
 
 def headline(fitted: Fitted) -> str:
@@ -129,9 +186,10 @@ def chart(fitted: Fitted, shape: str = "wide") -> str:
     width, height = SHAPES[shape]
     everything: Sequence[Exported] = [one.one for one in bundles] + study.sizes
     backbones = sorted({one.backbone for one in bundles})
-    names = [*backbones, "front", "chosen", *([OTHER] if study.sizes else [])]
+    limited = study.command["max_bytes"] is not None
+    names = [*backbones, "front", "chosen", *([OTHER] if study.sizes else []), *([LIMIT] if limited else [])]
     with drawing(height + legend_height(names), width) as (figure, axes):
-        best = frontier(everything, study.metric)
+        best = front(everything, nbytes=lambda one: one.nbytes, score=study.score)
         axes.step(
             [one.nbytes for one in best], [study.score(one) for one in best], where="post", color=INK, label="front"
         )
@@ -152,6 +210,8 @@ def chart(fitted: Fitted, shape: str = "wide") -> str:
         axes.scatter(
             at, fitted.validation, s=190, facecolors="none", edgecolors=INK, linewidths=1.4, label="chosen", zorder=5
         )
+        if limited:
+            axes.axvline(fitted.limit, color=INK, linestyle=":", alpha=0.7, label=LIMIT)
         axes.set_xlabel("bytes of the bundle, all its files")
         axes.set_ylabel(f"validation {study.metric} of its answers")
         axes.set_xscale("log", base=2)

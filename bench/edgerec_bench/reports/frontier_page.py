@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgerec.budget import format_bytes
-from edgerec_bench.frontier import BEATEN, COLUMNS, Frontier, Point, dominated_rows, front, front_rows, to_ship
+from edgerec_bench.frontier import (
+    BEATEN,
+    COLUMNS,
+    Frontier,
+    Point,
+    dominated_rows,
+    front,
+    front_rows,
+    rival_sentences,
+    to_ship,
+)
 from edgerec_bench.record import now
 from edgerec_bench.reports.charts import (
     INK,
@@ -45,6 +55,7 @@ def write_page(out: Path, frontier: Frontier) -> None:
         protocol=f"Test NDCG@20 of the bundles' answers, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}.",
         ship=[] if ship is None else ship[1],
         notes=frontier.notes,
+        rivals=rival_sentences(points),
         charts={name: frontier_svg(points, name) for name in SHAPES},
         tables=[
             ("The front", [*map(Column, COLUMNS)], _rows(front_rows(points), front(points))),
