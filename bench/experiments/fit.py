@@ -28,7 +28,7 @@ from edgerec.console import messages, print_table
 from edgerec.data import Interactions, SplitSpec, load_data, metrics_per_user, tested_rows
 from edgerec.data import split as split_interactions
 from edgerec.fitting import fit
-from edgerec.fitting.fit import finish
+from edgerec.fitting.fit import finish, validation_split
 from edgerec.fitting.recipes import CODED, GRADIENT, Recipe
 from edgerec.fitting.search import Limits, Search
 from edgerec.fitting.study import Study
@@ -142,12 +142,11 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
     folder.mkdir(exist_ok=True)
     command = {"data_fingerprint": interactions.fingerprint(), "max_bytes": size, "split": spec.to_dict()}
     study = Study.opened(folder, command, METRIC)
-    inner = SplitSpec("random", (0.8, 0.2), spec.seed) if spec.kind == "published" else spec
     limits = Limits(size, None, None, None, "raw", titles=False)
     search = Paths(
         split_interactions(interactions, spec).train_all,
         folder,
-        inner,
+        validation_split(spec),
         limits,
         study,
         threads=threads,

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import fmean
 
 from edgerec.api import train
-from edgerec.data import Interactions, Sample, Split, SplitSpec, metrics_of_rankings, popularity_of, tested_rows
-from edgerec.data import split as split_interactions
+from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BudgetError, EdgeRecError, RunError
 from edgerec.fitting.recipes import Recipe, Variant, next_recipe
-from edgerec.fitting.study import Choice, Exported, FitTrial, Study
-from edgerec.measure import KS, bundle_rankings
+from edgerec.fitting.study import Choice, Exported, FitTrial, Repeat, Study
+from edgerec.fitting.validation import MOST_USERS, ValidationTest
 from edgerec.runtime import Recommender
 from edgerec.runtime.stored import SUFFIX
 from edgerec.training import Run, Step
@@ -26,10 +22,11 @@ from edgerec_export import Source, export, from_run
 
 PLAIN = {"fp16": 2.0, "int8": 1.0, "int4": 0.5}
 """Precisions of whole tables that are tried along with fitted ones, with the bytes of a value."""
-MOST_USERS = 4000
-"""Users, drawn once, whose validation metrics are the score of a bundle."""
-TIMED, WARM = 30, 5
-"""Requests whose median time is the latency of a bundle, after some to warm up."""
+MOST_REPEATS = 3
+"""Splits in addition to the first on which the best trials are repeated, if that has few users: as many more as make
+`MOST_USERS` of them."""
+NEAR = 0.97
+"""Bundles below this share of the best are not repeated."""
 OTHER_SIZES = (0.25, 0.5, 2.0, 4.0)
 """Other sizes at which the chosen training is exported for the page, as shares of the size."""
 RESERVE = 2.0
@@ -122,12 +119,14 @@ class Search:
             minutes: None for no limit.
             one_file: True to measure bundles in one file.
         """
+        self._sample_users = sample_users
         self._data, self._spec, self.folder, self.limits, self.study = training, spec, folder, limits, study
-        self._threads, self._sample_users = threads, sample_users
+        self._threads = threads
         self._progress = progress or (lambda state: None)
-        self._parts: Split = split_interactions(training, spec)
-        self._rows = tested_rows(self._parts.test, Sample(min(sample_users or MOST_USERS, MOST_USERS), spec.seed))
+        self._test = ValidationTest.of(self._data, spec, self._sample_users)
         self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
+        fewest = -(-MOST_USERS // max(len(self._test.rows), 1)) - 1
+        self.repeats = min(fewest, MOST_REPEATS) if spec.kind == "random" else 0  # other splits know no seed
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
     def best(self) -> Choice | None:
@@ -135,7 +134,9 @@ class Search:
         return self.study.best(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms)
 
     def run(self, sizes: list[int], *, trials: int | None) -> bool:
-        """Try recipes until the time, the trials or the recipes are used up; return True if Ctrl-C ended it.
+        """Try recipes until the time, the trials or the recipes are used up, and repeat the best on other splits.
+
+        Returns True if Ctrl-C ended it.
 
         Args:
             sizes: sizes that full tables are fitted to.
@@ -144,21 +145,40 @@ class Search:
         """
         if self.study.trials:
             self.show("continuing", note=f"continuing after {len(self.study.trials)} finished trainings")
-        while (trials is None or len(self.study.trials) < trials) and self.has_time():
-            recipe = self.next_recipe()
-            if recipe is None:
-                break
-            try:
+        try:
+            while (trials is None or len(self.study.trials) < trials) and self.has_time(for_trial=True):
+                if (recipe := self.next_recipe()) is None:
+                    break
                 self._try(recipe, sizes)
-            except OutOfTimeError:
-                break
-            except KeyboardInterrupt:
-                if self.best() is None:
-                    raise
-                text = "stopping: the best so far is trained on all data; Ctrl-C again quits without a bundle"
-                self.show("stopping", note=text)
-                return True
+        except OutOfTimeError:
+            pass
+        except KeyboardInterrupt:
+            return self._stopped()
+        try:
+            for number, split in self._missing_repeats():
+                self._repeat(number, split, sizes)
+        except OutOfTimeError:
+            pass
+        except KeyboardInterrupt:
+            return self._stopped()
         return False
+
+    def _stopped(self) -> bool:
+        """Say what follows Ctrl-C, and return True. Raises KeyboardInterrupt before the first bundle."""
+        if self.best() is None:
+            raise KeyboardInterrupt
+        text = "stopping: the best so far is trained on all data; Ctrl-C again quits without a bundle"
+        self.show("stopping", note=text)
+        return True
+
+    def _missing_repeats(self) -> Iterator[tuple[int, int]]:
+        """Yield the trials to repeat, by number, and the number of the split, as long as there is time."""
+        finalists = self._finalists()
+        known = {(one.trial, one.split) for one in self.study.repeats}
+        for split in range(1, self.repeats + 1) if len(finalists) > 1 else ():
+            for number in finalists:
+                if (number, split) not in known and self.has_time():
+                    yield number, split
 
     def next_recipe(self) -> Recipe | None:
         """Return the recipe to try next; None if nothing is left."""
@@ -179,15 +199,17 @@ class Search:
 
     def other_sizes(self) -> None:
         """Export the best training at other sizes, for the page."""
-        best, limit, path = self.best(), self.limits.max_bytes, self.folder / "best"
-        if best is None or limit is None or not path.is_dir():
+        best, limit = self.best(), self.limits.max_bytes
+        if best is None or limit is None:
             return
-        source, found = from_run(Run.load(path)), list[Exported]()
+        recipe = self.study.trials[best.trial].recipe
+        source = from_run(self.train(recipe, self._data, self._spec, self.folder / "best"))
+        found = list[Exported]()
         variant = Variant(best.bundle.variant.users, "auto")
         for share in OTHER_SIZES:
             self.show(f"{share:g} of the size")
             try:
-                one = self._measured(source, variant, int(share * limit))
+                one = self._measured(source, variant, int(share * limit), self._test)
             except BudgetError:
                 continue
             if not found or one.nbytes > found[-1].nbytes:
@@ -200,19 +222,21 @@ class Search:
         best = self.best()
         name = "" if best is None else f"{self.study.trials[best.trial].recipe.name} {best.bundle.variant.name}"
         left = None if self._end is None else max(self._end - time.monotonic(), 0.0)
-        score = None if best is None else self.study.score(best.bundle)
+        score = None if best is None else best.score
         nbytes = None if best is None else best.bundle.nbytes
         self._progress(FitProgress(doing, len(self.study.trials), name, score, nbytes, left, step, finished, note))
 
-    def train(self, recipe: Recipe, data: Interactions, spec: SplitSpec, place: Path, *, timed: bool = False) -> Run:
+    def train(
+        self, recipe: Recipe, data: Interactions, spec: SplitSpec, place: Path, go_on: Callable[[], bool] | None = None
+    ) -> Run:
         """Train a recipe into a folder, or continue what an interrupted call began there.
 
         Args:
-            timed: stop when the time is used up, by an OutOfTimeError.
+            go_on: asked at each step; False stops the training by an OutOfTimeError.
         """
 
         def step(one: Step) -> None:
-            if timed and not self.has_time():
+            if go_on is not None and not go_on():
                 raise OutOfTimeError
             self.show(recipe.name, one)
 
@@ -231,12 +255,19 @@ class Search:
             shutil.rmtree(place, ignore_errors=True)  # begun by a call that was killed, for another recipe
             return train(data, **how)
 
-    def has_time(self) -> bool:
-        """Return True if what remains suffices to train the best again; always before the first bundle."""
+    def has_time(self, *, for_trial: bool = False) -> bool:
+        """Return True if what remains suffices to train the best again; always before the first bundle.
+
+        Args:
+            for_trial: True if it must also suffice to repeat the best trials.
+        """
         best = self.best()
         if self._end is None or best is None:
             return True
-        return self._end - time.monotonic() > RESERVE * self.study.trials[best.trial].seconds
+        seconds = [self.study.trials[number].seconds for number in self._finalists()]
+        missing = self.repeats * len(seconds) - len(self.study.repeats) if len(seconds) > 1 else 0
+        repeating = max(missing, 0) * fmean(seconds) if for_trial else 0.0
+        return self._end - time.monotonic() > RESERVE * self.study.trials[best.trial].seconds + repeating
 
     def _try(self, recipe: Recipe, sizes: list[int]) -> None:
         """Train a recipe, export and measure its bundles, and record the trial."""
@@ -245,8 +276,8 @@ class Search:
         failure = ""
         self.show(recipe.name)
         try:
-            run = self.train(recipe, self._data, self._spec, place, timed=True)
-            bundles = list(self._bundles(run, recipe, sizes))
+            run = self.train(recipe, self._data, self._spec, place, go_on=lambda: self.has_time(for_trial=True))
+            bundles = list(self._bundles(run, recipe, sizes, self._test))
             failure = "" if bundles else "no bundle of its tables is within the limits"
         except (EdgeRecError, MemoryError) as error:
             failure = str(error) or "out of memory"
@@ -261,7 +292,46 @@ class Search:
         shutil.rmtree(place, ignore_errors=True)
         self.show(recipe.name, finished=trial)
 
-    def _bundles(self, run: Run, recipe: Recipe, sizes: list[int]) -> Iterator[Exported]:
+    def _repeat(self, number: int, split: int, sizes: list[int]) -> None:
+        """Repeat a trial on another split, and record it. Raises OutOfTimeError."""
+        recipe, started, place = self.study.trials[number].recipe, time.monotonic(), self.folder / "trial"
+        name, before = f"{recipe.name}, split {split + 1}", self.best()
+        self.show(name)
+        spec = replace(self._spec, seed=self._spec.seed + split)
+        bundles = list[Exported]()
+        try:
+            run = self.train(recipe, self._data, spec, place, go_on=self.has_time)
+            test = ValidationTest.of(self._data, spec, self._sample_users)
+            bundles = list(self._bundles(run, recipe, sizes, test, only=self._near(number)))
+        except (EdgeRecError, MemoryError):
+            pass  # it has no bundle on this split, and is not chosen
+        self.study.repeats.append(Repeat(number, split, bundles, round(time.monotonic() - started, 3)))
+        self.study.final = None
+        if (best := self.best()) is None or before is None or best.trial != before.trial:
+            self.study.sizes = []
+            shutil.rmtree(self.folder / "best", ignore_errors=True)
+        self.study.save(self.folder)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def _finalists(self) -> list[int]:
+        return self.study.finalists(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms)
+
+    def _near(self, number: int) -> set[tuple[Variant, int | None]]:
+        """Return the exports of a trial whose bundles are not far from the best of all."""
+        study = self.study
+        best = max(study.score(one) for trial in self._finalists() for one in study.trials[trial].bundles)
+        bundles = study.trials[number].bundles
+        return {(one.variant, one.max_bytes) for one in bundles if study.score(one) >= NEAR * best}
+
+    def _bundles(
+        self,
+        run: Run,
+        recipe: Recipe,
+        sizes: list[int],
+        test: ValidationTest,
+        *,
+        only: Container[tuple[Variant, int | None]] | None = None,
+    ) -> Iterator[Exported]:
         """Yield the measured bundles of a run: with and without users, fitted, and in plain precisions."""
         source, limit = from_run(run), self.limits.max_bytes
         sides = [users for users in self.limits.sides if (run.users is not None if users else run.encoder is not None)]
@@ -269,13 +339,15 @@ class Search:
             rows = run.items.n_rows + (run.users.n_rows if users and run.users is not None else 0)
             for precision in self.precisions(recipe, rows * run.items.d):
                 for size in sizes if precision == "auto" else [limit]:
+                    if only is not None and (Variant(users, precision), size) not in only:
+                        continue
                     self.show(f"{recipe.name}, {Variant(users, precision).name}")
                     try:
-                        yield self._measured(source, Variant(users, precision), size)
+                        yield self._measured(source, Variant(users, precision), size, test)
                     except BudgetError:
                         continue
 
-    def _measured(self, source: Source, variant: Variant, size: int | None) -> Exported:
+    def _measured(self, source: Source, variant: Variant, size: int | None, test: ValidationTest) -> Exported:
         """Export a bundle and measure its answers."""
         limits = self.limits
         done = export(
@@ -291,31 +363,4 @@ class Search:
             verify=False,
         )
         with Recommender.load(self._bundle) as model:
-            metrics = _metrics(model, self._parts, self._rows)
-            return Exported(variant, size, done.nbytes, metrics, _latency(model, self._parts, self._rows))
-
-
-def _metrics(model: Recommender, parts: Split, rows: NDArray[np.integer]) -> dict[str, float]:
-    """Return the metrics of a bundle's answers for these users, on the part that `parts` tests."""
-    seen = parts.train_all if parts.fit_all else parts.train
-    rankings = bundle_rankings(model, seen, parts.train_all, rows, max(KS))
-    return metrics_of_rankings(
-        rankings, parts.test, rows=rows, popularity=popularity_of([parts.train, parts.validation]), ks=KS
-    )
-
-
-def _latency(model: Recommender, parts: Split, rows: NDArray[np.integer]) -> float:
-    """Return the median time in milliseconds of a request for 20 items, the user's history included."""
-    seen, taken = parts.train_all, []
-    ids, users = seen.item_ids, seen.user_ids
-    for number in range(WARM + TIMED):
-        row = int(rows[number % rows.size])
-        history = ids[seen.items_of(row)].tolist()
-        user = users[row].item() if users.dtype.kind in "iu" else str(users[row])
-        started = time.perf_counter()
-        if model.n_users:
-            model.recommend(user, min(20, model.n_items), exclude=history)
-        else:
-            model.recommend(history=history, k=min(20, model.n_items))
-        taken.append(time.perf_counter() - started)
-    return round(1000 * median(taken[WARM:]), 4)
+            return Exported(variant, size, done.nbytes, test.metrics(model), test.latency(model))

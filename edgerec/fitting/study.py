@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypedDict
 
 from edgerec.budget import front, knee
@@ -13,8 +14,10 @@ from edgerec.files import read_if_there, write_json
 from edgerec.fitting.recipes import Recipe, Tried, Variant
 from edgerec.json_records import parse_json, record
 
-FORMAT, VERSION = "edgerec.fit", 1
+FORMAT, VERSION = "edgerec.fit", 2
 FILE_NAME = "fit.json"
+FINALISTS = 4
+"""Number of trials that are repeated on other splits, where one split has few users."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,36 @@ class FitTrial:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """A trial repeated on another split.
+
+    Attributes:
+        trial: the number of the trial, from 0.
+        split: the number of the split, from 1.
+        bundles: its bundles there; empty if it failed.
+        seconds: as of a trial.
+    """
+
+    trial: int
+    split: int
+    bundles: list[Exported]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Choice:
     """A bundle of a trial, as a choice.
 
     Attributes:
         trial: the number of the trial, from 0.
         limit: the size that its final bundle is fitted to.
+        score: the mean of its metric over the splits that it was measured on.
     """
 
     trial: int
     bundle: Exported
     limit: int
+    score: float
 
 
 class _Final(TypedDict):
@@ -82,6 +104,7 @@ class Study:
         command: everything that decides the trials, as JSON.
         metric: the metric that decides, such as 'ndcg@20'.
         trials: in the order in which they ended.
+        repeats: trials on other splits, in the order in which they ended.
         sizes: bundles of the chosen training at other sizes, for the page.
         final: the exported bundle: its trial, limit, bytes and metrics; None before the end.
     """
@@ -89,13 +112,14 @@ class Study:
     command: dict[str, Any]
     metric: str
     trials: list[FitTrial] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
     sizes: list[Exported] = field(default_factory=list)
     final: dict[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
         """Time that the trials took."""
-        return sum(trial.seconds for trial in self.trials)
+        return sum(trial.seconds for trial in self.trials) + sum(repeat.seconds for repeat in self.repeats)
 
     @property
     def failures(self) -> list[str]:
@@ -105,6 +129,11 @@ class Study:
     def score(self, bundle: Exported) -> float:
         """Return the metric of a bundle that decides."""
         return bundle.metrics[self.metric]
+
+    def mean(self, trial: int, bundle: Exported) -> float:
+        """Return the mean score of a trial's bundle over the splits that it was measured on."""
+        others = (_same(bundle, one.bundles) for one in self.repeats if one.trial == trial)
+        return fmean([self.score(bundle), *(self.score(one) for one in others if one is not None)])
 
     def tried(self, *, max_bytes: int | None, max_ms: float | None) -> list[Tried]:
         """Return each recipe with the best score of its bundles within the limits."""
@@ -119,15 +148,40 @@ class Study:
 
         Without a size it is the knee of the front.
         """
-        found = list(self._within(max_bytes, max_ms))
-        if not found:
+        choices = self._repeated(max_bytes, max_ms) or self._choices(max_bytes, max_ms)
+        if not choices:
             return None
         if max_bytes is not None:
-            trial, bundle = max(found, key=lambda pair: self.score(pair[1]))
-            return Choice(trial, bundle, max_bytes)
-        best = front(found, nbytes=lambda pair: pair[1].nbytes, score=lambda pair: self.score(pair[1]))
-        trial, bundle = knee(best, score=lambda pair: self.score(pair[1])) or best[-1]
-        return Choice(trial, bundle, bundle.max_bytes or bundle.nbytes)
+            return max(choices, key=lambda one: one.score)
+        best = front(choices, nbytes=lambda one: one.bundle.nbytes, score=lambda one: one.score)
+        return knee(best, score=lambda one: one.score)
+
+    def finalists(self, *, max_bytes: int | None, max_ms: float | None) -> list[int]:
+        """Return the numbers of the trials with the best bundles on the first split, best first."""
+        scores: dict[int, float] = {}
+        for number, bundle in self._within(max_bytes, max_ms):
+            scores[number] = max(scores.get(number, 0.0), self.score(bundle))
+        return sorted(scores, key=lambda number: -scores[number])[:FINALISTS]
+
+    def _choices(self, max_bytes: int | None, max_ms: float | None) -> list[Choice]:
+        """Return the bundles within the limits, by their scores on the first split."""
+        return [
+            Choice(number, bundle, max_bytes or bundle.max_bytes or bundle.nbytes, self.score(bundle))
+            for number, bundle in self._within(max_bytes, max_ms)
+        ]
+
+    def _repeated(self, max_bytes: int | None, max_ms: float | None) -> list[Choice]:
+        """Return those that were measured on as many other splits as the second of the finalists, by their means."""
+        finalists = self.finalists(max_bytes=max_bytes, max_ms=max_ms)
+        repeats = {number: [one for one in self.repeats if one.trial == number] for number in finalists}
+        rounds = sorted(map(len, repeats.values()), reverse=True)[1] if len(repeats) > 1 else 0
+        found = []
+        for choice in self._choices(max_bytes, max_ms) if rounds else ():
+            same = [_same(choice.bundle, one.bundles) for one in repeats.get(choice.trial, [])[:rounds]]
+            scores = [self.score(one) for one in same if one is not None]
+            if len(scores) == rounds:  # it fitted on each of them
+                found.append(replace(choice, score=fmean([choice.score, *scores])))
+        return found
 
     def _within(self, max_bytes: int | None, max_ms: float | None) -> Iterator[tuple[int, Exported]]:
         for number, trial in enumerate(self.trials):
@@ -138,14 +192,14 @@ class Study:
     def reject(self, trial: int, failure: str) -> None:
         """Record that the bundles of a trial cannot be chosen."""
         self.trials[trial] = replace(self.trials[trial], bundles=[], failure=failure)
+        self.repeats = [one for one in self.repeats if one.trial != trial]
         self.sizes = []
 
     def save(self, folder: Path) -> None:
         """Write the study into its folder. Raises StorageError."""
         fields = {"format": FORMAT, "version": VERSION, "command": self.command, "metric": self.metric}
-        trials = [asdict(trial) for trial in self.trials]
-        sizes = [asdict(one) for one in self.sizes]
-        write_json(folder / FILE_NAME, {**fields, "trials": trials, "sizes": sizes, "final": self.final})
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("trials", "repeats", "sizes")}
+        write_json(folder / FILE_NAME, {**fields, **lists, "final": self.final})
 
     @classmethod
     def opened(cls, folder: Path, command: dict[str, Any], metric: str) -> Study:
@@ -155,8 +209,8 @@ class Study:
             return cls(command, metric)
         try:
             file = record(_File, parse_json(content))
-            if file["format"] != FORMAT or file["version"] > VERSION:
-                raise RunError(f"{path} is not the record of a fit, or of a newer EdgeRec; choose another --out")
+            if file["format"] != FORMAT or file["version"] != VERSION:
+                raise RunError(f"{path} is not the record of a fit, or of another EdgeRec; choose another --out")
         except ValueError as error:
             raise RunError(f"{path} is damaged ({error}); delete {folder} to start again") from error
         if file["command"] != command or file["metric"] != metric:
@@ -166,7 +220,9 @@ class Study:
                 "options to continue it, choose another --out, or --overwrite"
             )
         final = file["final"]
-        return cls(command, metric, file["trials"], file["sizes"], None if final is None else dict(final))
+        return cls(
+            command, metric, file["trials"], file["repeats"], file["sizes"], None if final is None else dict(final)
+        )
 
 
 class _File(TypedDict):
@@ -175,8 +231,14 @@ class _File(TypedDict):
     command: dict[str, Any]
     metric: str
     trials: list[FitTrial]
+    repeats: list[Repeat]
     sizes: list[Exported]
     final: _Final | None
+
+
+def _same(bundle: Exported, among: list[Exported]) -> Exported | None:
+    """Return the bundle that was exported in the same way."""
+    return next((one for one in among if (one.variant, one.max_bytes) == (bundle.variant, bundle.max_bytes)), None)
 
 
 def _is_within(bundle: Exported, max_bytes: int | None, max_ms: float | None) -> bool:

@@ -45,6 +45,7 @@ class _Bundle(NamedTuple):
     backbone: str
     one: Exported
     trial: int
+    score: float
 
 
 def write_page(out: Path, fitted: Fitted, interactions: Interactions, commands: Commands, command: str) -> None:
@@ -56,7 +57,7 @@ def write_page(out: Path, fitted: Fitted, interactions: Interactions, commands: 
         command: command line of the fit.
     """
     study, bundles = fitted.study, _bundles(fitted.study)
-    best = sorted(bundles, key=lambda one: -study.score(one.one))
+    best = sorted(bundles, key=lambda one: -one.score)
     with Recommender.load(fitted.out) as model:
         manifest, shown = model.manifest, examples(model, interactions)
     facts = {name: str(value) for name, value in Local().info().items() if name not in MOMENTARY}
@@ -69,6 +70,7 @@ def write_page(out: Path, fitted: Fitted, interactions: Interactions, commands: 
         build=commands(fitted.recipe, fitted.variant, fitted.limit),
         parts=[[Cell(name), bytes_cell(size, f"{size / fitted.nbytes:.0%}")] for name, size in parts(manifest)],
         part_columns=[Column("part"), Column("bytes")],
+        splits=1 + max((one.split for one in study.repeats), default=0),
         limit=format_bytes(fitted.limit),
         examples=shown,
         notes=study.failures,
@@ -149,17 +151,17 @@ def rival_sentence(fitted: Fitted) -> str:
         return (
             f"No bundle of another backbone was measured within {format_bytes(fitted.limit)}; search longer to compare."
         )
-    rival = max(others, key=lambda one: study.score(one.one))
-    share = study.score(rival.one) / fitted.validation - 1 if fitted.validation else 0.0
+    rival = max(others, key=lambda one: one.score)
+    share = rival.score / fitted.validation - 1 if fitted.validation else 0.0
     return (
         f"On validation data it has {study.metric} {fitted.validation:.4f}; the best of another backbone is "
-        f"{rival.name} with {study.score(rival.one):.4f} ({share:+.1%}) in {format_bytes(rival.one.nbytes)}."
+        f"{rival.name} with {rival.score:.4f} ({share:+.1%}) in {format_bytes(rival.one.nbytes)}."
     )
 
 
 def _bundles(study: Study) -> list[_Bundle]:
     return [
-        _Bundle(f"{trial.recipe.name}, {one.variant.name}", trial.recipe.backbone, one, number)
+        _Bundle(f"{trial.recipe.name}, {one.variant.name}", trial.recipe.backbone, one, number, study.mean(number, one))
         for number, trial in enumerate(study.trials)
         for one in trial.bundles
     ]
@@ -171,7 +173,7 @@ def _limit(one: Exported) -> int:
 
 def _row(study: Study, bundle: _Bundle) -> list[Cell]:
     one = bundle.one
-    figures = f"{study.score(one):.4f}", f"{one.metrics['coverage@20']:.3f}", f"{one.ms:.2f}"
+    figures = f"{bundle.score:.4f}", f"{one.metrics['coverage@20']:.3f}", f"{one.ms:.2f}"
     seconds = f"{study.trials[bundle.trial].seconds:.0f}"
     return [Cell(bundle.name), bytes_cell(one.nbytes), *map(Cell, (*figures, seconds))]
 
@@ -184,29 +186,27 @@ def chart(fitted: Fitted, shape: str = "wide") -> str:
     """
     study, bundles = fitted.study, _bundles(fitted.study)
     width, height = SHAPES[shape]
-    everything: Sequence[Exported] = [one.one for one in bundles] + study.sizes
+    points = [(one.one.nbytes, one.score) for one in bundles]
+    sizes = sorted((one.nbytes, study.score(one)) for one in study.sizes)
     backbones = sorted({one.backbone for one in bundles})
     limited = study.command["max_bytes"] is not None
     names = [*backbones, "front", "chosen", *([OTHER] if study.sizes else []), *([LIMIT] if limited else [])]
     with drawing(height + legend_height(names), width) as (figure, axes):
-        best = front(everything, nbytes=lambda one: one.nbytes, score=study.score)
-        axes.step(
-            [one.nbytes for one in best], [study.score(one) for one in best], where="post", color=INK, label="front"
-        )
+        best = front([*points, *sizes], nbytes=lambda point: point[0], score=lambda point: point[1])
+        axes.step([nbytes for nbytes, _ in best], [score for _, score in best], where="post", color=INK, label="front")
         for number, backbone in enumerate(backbones):
-            own = [one.one for one in bundles if one.backbone == backbone]
+            own = [point for point, one in zip(points, bundles, strict=True) if one.backbone == backbone]
             axes.scatter(
-                [one.nbytes for one in own], [study.score(one) for one in own],
+                [nbytes for nbytes, _ in own], [score for _, score in own],
                 s=30, marker=marker_of(number), color=colour_of(number), label=backbone, zorder=3,
             )  # fmt: skip
-        if study.sizes:
-            sizes = sorted(study.sizes, key=lambda one: one.nbytes)
+        if sizes:
             axes.plot(
-                [one.nbytes for one in sizes], [study.score(one) for one in sizes],
+                [nbytes for nbytes, _ in sizes], [score for _, score in sizes],
                 color=INK, linestyle="--", marker=".", alpha=0.6, label=OTHER,
             )  # fmt: skip
-        chosen = study.trials[(study.final or {})["trial"]].bundles
-        at = max(chosen, key=study.score).nbytes
+        chosen = (study.final or {})["trial"]
+        at = max((one for one in bundles if one.trial == chosen), key=lambda one: one.score).one.nbytes
         axes.scatter(
             at, fitted.validation, s=190, facecolors="none", edgecolors=INK, linewidths=1.4, label="chosen", zorder=5
         )
@@ -215,7 +215,7 @@ def chart(fitted: Fitted, shape: str = "wide") -> str:
         axes.set_xlabel("bytes of the bundle, all its files")
         axes.set_ylabel(f"validation {study.metric} of its answers")
         axes.set_xscale("log", base=2)
-        axes.set_xlim(*whole_powers([one.nbytes for one in everything]))
+        axes.set_xlim(*whole_powers([nbytes for nbytes, _ in [*points, *sizes]]))
         axes.xaxis.set_major_formatter(bytes_tick)
         axes.grid(alpha=0.18, color=INK)
         add_legend(figure)
