@@ -232,7 +232,7 @@ class Search:
         """Train a recipe into a folder, or continue what an interrupted call began there.
 
         Args:
-            go_on: asked at each step; False stops the training by an OutOfTimeError.
+            go_on: called at each step; False stops the training by an OutOfTimeError.
         """
 
         def step(one: Step) -> None:

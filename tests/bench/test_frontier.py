@@ -24,6 +24,7 @@ from edgerec_bench.frontier import (
     front_rows,
     frontier_plan,
     points,
+    rival_sentences,
     to_csv,
     to_markdown,
     to_ship,
@@ -216,3 +217,21 @@ def test_the_pages_table_is_that_of_the_result() -> None:
     listed = [Point.from_json(fields) for fields in record["points"]]
     assert to_markdown(listed) in (ROOT / "docs" / "guide" / "frontier.md").read_text()
     assert [fields["front"] for fields in record["points"]].count(True) == len(front(listed))
+
+
+def test_a_method_that_is_beaten_at_each_size_is_named() -> None:
+    plain, best, beaten = point(10, 0.2, method="uniform"), point(20, 0.4, method="magnitude"), point(30, 0.3)
+    (sentence,) = rival_sentences([beaten, best, plain])
+    assert sentence.startswith("popularity is beaten at each of its sizes: its best has 0.3000 in 30 B")
+    assert "magnitude 10% int8 has 0.4000 in 20 B" in sentence
+    assert rival_sentences([plain, best]) == []
+
+
+def test_without_users_each_cell_and_command_says_so() -> None:
+    settings = {"backbone": "ials", "seeds": 1, "dimensions": 8, "users": False}
+    (cell,), _ = frontier_plan(DATA, **{**settings, "method": ["dense"], "precision": ["int8"]}).cells()
+    assert not cell.options(1000, verify=False).users
+    assert cell.to_json()["shared"]["users"] is False
+    assert commands(point(10, 0.1), DATA, settings)[1].endswith("--no-users --out best.bundle")
+    usual, _ = frontier_plan(DATA, method=["dense"], precision=["int8"], seeds=1).cells()
+    assert "users" not in usual[0].to_json()["shared"]  # keys of older rows stay

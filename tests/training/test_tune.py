@@ -270,3 +270,16 @@ def test_the_command_that_is_printed_trains_what_was_found(
     assert json.loads(trained.stdout)["metrics"]["validation"]["ndcg@20"] == told["best"]["score"]
     config = Run.load(tmp_path / "runs" / "tuned").config
     assert config["settings"].get("mask_at") == ("ego" if "--mask-at" in more else None)
+
+
+def test_users_from_histories_are_scored_as_train_reports_them(interactions: Interactions) -> None:
+    """MF's encoder is another model than its user table; SVD has nothing but an encoder."""
+    wanted = {**WANTED, "backbone": "mf", "split": "random:50/25/25", "max_epochs": 2}
+    by_table, by_history = (tune(interactions, trials=1, users=users, **wanted) for users in (True, False))
+    assert by_table.best.score != by_history.best.score
+    wanted["backbone"] = "svd"
+    scores = {tune(interactions, trials=1, users=users, **wanted).best.score for users in (True, False)}
+    assert len(scores) == 1
+    wanted |= {"backbone": "ncf"}
+    with pytest.raises(UnsupportedError, match="has no encoder"):
+        tune(interactions, trials=1, users=False, **wanted)
