@@ -153,6 +153,7 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
         sample_users=None,
         minutes=None,
         one_file=False,
+        latency=None,
         progress=lambda state: messages.print(f"  {state.finished.recipe.name}") if state.finished else None,
     )
     search.run([size], trials=None)

@@ -31,11 +31,14 @@ from edgerec.console import print_facts, progress_bar, resumable, tell, text_col
 from edgerec.errors import RequestError
 from edgerec.extras import require
 from edgerec.outputs import Output, page
+from edgerec.runtime.bundle import Bundle
 from edgerec_bench.command import is_default, typed
 
 METRIC = "ndcg@20"
 FEW = 3
 """Number of trainings below which a search was short."""
+QUICK: dict[str, Any] = {"processes": 1, "calls": 50, "seconds": 0.2, "scenarios": ("recommend",)}
+"""The measurement of a bundle on a device."""
 NEXT = "Next week (newer data, instead of a search)"
 AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overwrite", "as_json")
 """Parameters that --like takes, in addition to those that say how the data are read."""
@@ -80,7 +83,13 @@ AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overw
 @option(
     "--max-ms",
     type=FiniteRange(0, min_open=True),
-    help="Maximum median latency of a request in milliseconds, measured on this machine.",
+    help="Maximum median latency of a request in milliseconds, measured on --device.",
+)
+@option(
+    "--device",
+    metavar="ADDRESS",
+    default="local",
+    help="Device to measure the latency of each bundle on, as in 'edgerec bench'.",
 )
 @option("--ids", type=Choice(["raw", "hash64"]), default="raw", help="Form of the ids, as in 'edgerec export'.")
 @option("--titles", is_flag=True, help="Include item titles, if the data have them.")
@@ -164,12 +173,17 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         "sample_users",
     )
     interactions = load(data, options)
-    with resumable(f"the same command continues ({fitting.trials_folder(out)})"), _bar(options["metric"]) as progress:
+    with (
+        resumable(f"the same command continues ({fitting.trials_folder(out)})"),
+        _latency_on(options["device"]) as latency,
+        _bar(options["metric"]) as progress,
+    ):
         fitted = fitting.fit(
             interactions,
             out,
             **sizes,
             **{name: options[name] for name in names},
+            latency=latency,
             overwrite=overwrite,
             progress=progress,
         )
@@ -217,6 +231,22 @@ def _fit_again(
     print_facts("", {name: value for name, value in facts.items() if not name.startswith("patch")})
     if patch is not None:
         show_patch(patch, as_json=False)
+
+
+@contextmanager
+def _latency_on(address: str) -> Iterator[Callable[[Path], float] | None]:
+    """Give a function that measures a bundle on a device; None for this machine. Raises BenchError."""
+    if address == "local":
+        yield None
+        return
+    bench = require("edgerec_bench", "bench")
+    with require("edgerec_devices", "bench").open_device(address, tell=tell) as device:
+
+        def latency(bundle: Path) -> float:
+            k = min(20, Bundle(bundle, verify=False).manifest.items.rows)
+            return float(bench.bench(bundle, **QUICK, k=k, device=device).measured.latency())
+
+        yield latency
 
 
 def report_of(out: Path) -> Path:

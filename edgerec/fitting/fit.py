@@ -14,7 +14,7 @@ from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RequestError
 from edgerec.files import filling
 from edgerec.fitting.recipes import Recipe, Variant
-from edgerec.fitting.search import Limits, OnProgress, Search
+from edgerec.fitting.search import Latency, Limits, OnProgress, Search
 from edgerec.fitting.smallest import Smallest, smallest_bundle
 from edgerec.fitting.study import FILE_NAME, Choice, Study
 from edgerec.measure import KS, evaluate
@@ -65,6 +65,7 @@ def fit(
     max_bytes: int | str | None = None,
     max_rss: int | str | None = None,
     max_ms: float | None = None,
+    latency: Latency | None = None,
     minutes: float = 10.0,
     trials: int | None = None,
     users: bool | None = None,
@@ -98,7 +99,8 @@ def fit(
         max_bytes: size limit of the whole bundle, such as 65536 or '64KiB'; None to choose a size as well: the
             smallest whose score is within 1 % of the best.
         max_rss: maximum peak memory of a request in bytes, as `edgerec_export.export` measures it.
-        max_ms: maximum median latency of a request in milliseconds, measured on this machine.
+        max_ms: maximum median latency of a request in milliseconds.
+        latency: measures it: called with the path of a bundle, returns milliseconds; None to measure on this machine.
         minutes: time for everything; the first recipe is always finished.
         trials: number of recipes to try, instead of a time; with one thread the result is then reproducible.
         users: True for bundles with a user table, False for bundles without; None to take the better.
@@ -122,6 +124,7 @@ def fit(
         OutputError, ExportError: `out` is something other than a bundle.
         InUseError: another process fits into `out`.
         StorageError: the file system refuses.
+        BenchError: what `latency` raises if its device is lost; the same call continues.
     """
     place = Path(out)
     limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles)
@@ -158,6 +161,7 @@ def fit(
             sample_users=sample_users,
             minutes=minutes if trials is None else None,
             one_file=place.suffix == SUFFIX,
+            latency=latency,
             progress=progress,
         )
         interrupted = search.run(_sizes(limits.max_bytes, smallest), trials=trials)

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from edgerec.api import train
 from edgerec.data import Interactions, SplitSpec
-from edgerec.errors import BudgetError, EdgeRecError, RunError
+from edgerec.errors import BenchError, BudgetError, EdgeRecError, RunError
 from edgerec.fitting.recipes import Recipe, Variant, next_recipe
 from edgerec.fitting.study import Choice, Exported, FitTrial, Repeat, Study
 from edgerec.fitting.validation import MOST_USERS, ValidationTest
@@ -61,6 +61,8 @@ class FitProgress:
 
 
 OnProgress = Callable[[FitProgress], None]
+Latency = Callable[[Path], float]
+"""Returns the median time of a request to a bundle in milliseconds. Raises BenchError."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Search:
         sample_users: int | None,
         minutes: float | None,
         one_file: bool,
+        latency: Latency | None,
         progress: OnProgress | None,
     ) -> None:
         """Prepare a search.
@@ -118,10 +121,11 @@ class Search:
             sample_users: number of users that trainings are measured on; None for all.
             minutes: None for no limit.
             one_file: True to measure bundles in one file.
+            latency: None to measure it on this machine.
         """
         self._sample_users = sample_users
         self._data, self._spec, self.folder, self.limits, self.study = training, spec, folder, limits, study
-        self._threads = threads
+        self._threads, self._latency = threads, latency
         self._progress = progress or (lambda state: None)
         self._test = ValidationTest.of(self._data, spec, self._sample_users)
         self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
@@ -279,6 +283,8 @@ class Search:
             run = self.train(recipe, self._data, self._spec, place, go_on=lambda: self.has_time(for_trial=True))
             bundles = list(self._bundles(run, recipe, sizes, self._test))
             failure = "" if bundles else "no bundle of its tables is within the limits"
+        except BenchError:
+            raise  # the device is lost, and no recipe can be blamed
         except (EdgeRecError, MemoryError) as error:
             failure = str(error) or "out of memory"
         trial = FitTrial(recipe, bundles, round(time.monotonic() - started, 3), failure)
@@ -303,6 +309,8 @@ class Search:
             run = self.train(recipe, self._data, spec, place, go_on=self.has_time)
             test = ValidationTest.of(self._data, spec, self._sample_users)
             bundles = list(self._bundles(run, recipe, sizes, test, only=self._near(number)))
+        except BenchError:
+            raise
         except (EdgeRecError, MemoryError):
             pass  # it has no bundle on this split, and is not chosen
         self.study.repeats.append(Repeat(number, split, bundles, round(time.monotonic() - started, 3)))
@@ -363,4 +371,5 @@ class Search:
             verify=False,
         )
         with Recommender.load(self._bundle) as model:
-            return Exported(variant, size, done.nbytes, test.metrics(model), test.latency(model))
+            ms = test.latency(model) if self._latency is None else self._latency(self._bundle)
+            return Exported(variant, size, done.nbytes, test.metrics(model), ms)

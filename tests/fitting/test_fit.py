@@ -17,7 +17,7 @@ import edgerec
 from edgerec.api import train
 from edgerec.cli.app import group
 from edgerec.data import Interactions, split, synthetic
-from edgerec.errors import BudgetError, BundleError, DataError, OutputError, RequestError, RunError
+from edgerec.errors import BenchError, BudgetError, BundleError, DataError, OutputError, RequestError, RunError
 from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Recipe, Study, Variant, fit, fit_again
 from edgerec.fitting.recipes import Tried, next_recipe, usual_dimensions
 from edgerec.fitting.study import Repeat
@@ -406,3 +406,23 @@ def test_new_items_may_take_a_larger_size_and_a_refused_call_continues(short: Fi
     assert (tmp_path / "week2.fit" / "final" / "run.json").exists()
     assert refusal.value.smallest is not None
     assert fit_again(newer, out, short.out, max_bytes=refusal.value.smallest).nbytes <= refusal.value.smallest
+
+
+def test_a_device_decides_what_is_fast_enough(data: Interactions, tmp_path: Path) -> None:
+    """The slower bundle here is any with users; when the device is lost, the same call continues."""
+    calls: list[int] = []
+
+    def latency(path: Path) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise BenchError("the device is lost; connect it again")
+        return 9.0 if Recommender.load(path).n_users else 1.0
+
+    how: dict[str, Any] = {"max_bytes": SIZE, "max_ms": 5.0, "trials": 2, "latency": latency, "split": "time:80/20"}
+    with pytest.raises(BenchError, match="is lost"):
+        fit(data, tmp_path / "app.bundle", **how)
+    fitted = fit(data, tmp_path / "app.bundle", **how)
+    assert not fitted.variant.users
+    assert {one.ms for _, one in study_bundles(fitted.study)} == {1.0, 9.0}
+    with pytest.raises(RequestError, match="no recipe gave a bundle within the limits"):
+        fit(data, tmp_path / "other.bundle", **{**how, "max_ms": 0.5})
