@@ -217,6 +217,8 @@ class Backbone(Protocol):
             values of the first two rise together.
         typical: a value of each of these settings, from which the search starts and which a trainer takes for None.
         trial_epochs: epochs of a trial of settings.
+        starts_trained: True if the vectors before the first epoch are those of another model, which training may not
+            improve: then they may be chosen, as epoch 0.
         finalists: number of the best trials that are trained in full, of which the best is chosen.
     """
 
@@ -231,6 +233,7 @@ class Backbone(Protocol):
     axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({})
     typical: ClassVar[Mapping[str, float]] = MappingProxyType({})
     trial_epochs: ClassVar[int] = 1
+    starts_trained: ClassVar[bool] = False
     finalists: ClassVar[int] = 1
 
     def for_precision(self, config: Any, precision: str, *, whole_bundle: bool = False) -> Any:

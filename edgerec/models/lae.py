@@ -279,6 +279,7 @@ class LAE(Backbone):
     trainer_class = staticmethod(_trainer)
     user_table: ClassVar[bool] = False
     size_exponent: ClassVar[float] = 1.0
+    starts_trained: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 16
     patience: ClassVar[int] = 6
     typical: ClassVar[Mapping[str, float]] = MappingProxyType({"b": 0.35, "spectrum": 0.0, "alpha": 3.0, "reg": 30.0})

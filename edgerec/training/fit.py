@@ -289,21 +289,27 @@ class Fit:
         for candidate in range(self._at.loop["candidate"], len(self._candidates)):
             trainer = self._start(candidate, final=False)
             loop = self._at.loop
+            if self._backbone.starts_trained and loop["epoch"] == 0:
+                self._measure(trainer, {})
             while not self._is_over(loop):
                 values = trainer.epoch()
-                vectors = trainer.vectors()
-                metrics = validate(self._split, vectors, self._options)
                 loop["epoch"] += 1
-                self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
-                if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
-                    loop["peak"] = {"score": metrics[SELECTION], "epoch": loop["epoch"]}
-                    self._lead(metrics, vectors)
+                self._measure(trainer, values)
                 self._at.trainer = trainer.state()
                 self._save()
             self._next(phase="choose", candidate=candidate + 1)
         if self._at.loop["leader"] is None:
             raise _diverged()
         self._next(phase="final", candidate=self._at.loop["leader"]["candidate"])
+
+    def _measure(self, trainer: Trainer, values: dict[str, float]) -> None:
+        """Measure the current epoch on validation, and record it."""
+        vectors, loop = trainer.vectors(), self._at.loop
+        metrics = validate(self._split, vectors, self._options)
+        self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
+        if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
+            loop["peak"] = {"score": metrics[SELECTION], "epoch": loop["epoch"]}
+            self._lead(metrics, vectors)
 
     def _is_over(self, loop: dict[str, Any]) -> bool:
         """Return True if the current settings reached the maximum of epochs, or their patience without progress."""
