@@ -64,14 +64,16 @@ class TrainRequest:
         method = method or ("dense" if budget is None else "popularity")
         backbone = backbone or default_backbone(method)
         model, technique = find_backbone(backbone), find_method(method, backbone)
+        limit = Budget.parse(budget) if isinstance(budget, str) else budget
+        config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
             model,
             technique,
-            Budget.parse(budget) if isinstance(budget, str) else budget,
+            limit,
             dimensions,
             SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split,
             precision,
-            model.for_precision(configured(model.config, settings, f"backbone {backbone}"), precision),
+            model.for_precision(config, precision, whole_bundle=limit is not None and limit.kind == "bytes"),
             configured(technique.config, method_settings, f"method {method}", technique.variants),
             FitOptions(seed, threads, device, max_epochs, patience, sample_users),
         )

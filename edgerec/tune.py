@@ -261,7 +261,7 @@ def _tried(
     curves: list[list[float]] = []
 
     def watch(step: Step) -> None:
-        if step.phase == "settings" or step.candidates > 1:
+        if step.phase == "settings" or step.candidates > 1 or step.epoch == 0:
             return  # the first of several settings predicts little of the best
         curves[-1].append(step.values[SELECTION])
         proposal.report(step.values[SELECTION], _place(len(curves) - 1, step.epoch))

@@ -12,23 +12,20 @@ cells that were not measured are listed as missing.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from bench.experiments.harness import Figures, cached, experiment, load_average, next_to_out
+from bench.experiments.harness import Figures, cached, experiment, load_average, named_or_stored, next_to_out
 from edgerec.api import train
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, Split, load_data, named_sets, split
+from edgerec.data import Interactions, Split, split
 from edgerec.extras import require
-from edgerec.files import cache_folder
 from edgerec.measure import measure_vectors
 from edgerec.models import SharingTrainer, SizePlan, Vectors, backbone
 from edgerec.training import FitOptions, validate
@@ -119,11 +116,7 @@ def _svd_grid(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
     return _best(("a", "b", "c", "power"), GRIDS["svd grid"], fit, parts, threads)
 
 
-@cache
-def _interactions(data: str) -> Interactions:
-    """Return a named set, or the folder of that name among the data sets."""
-    folder = Path(os.environ.get("EDGEREC_DATA") or cache_folder("data")) / data
-    return load_data(data if data in named_sets() else folder)
+_interactions = cache(named_or_stored)
 
 
 def compared(cells: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:

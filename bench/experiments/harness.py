@@ -26,9 +26,9 @@ import click
 
 from edgerec.api import train
 from edgerec.console import messages
-from edgerec.data import Interactions
+from edgerec.data import Interactions, load_data, named_sets
 from edgerec.errors import BenchError
-from edgerec.files import write_json
+from edgerec.files import cache_folder, write_json
 from edgerec.training import Run
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
 from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
@@ -213,6 +213,12 @@ def trained_run(
         out=None if runs is None else runs / name,
         resume=True,
     )
+
+
+def named_or_stored(data: str) -> Interactions:
+    """Return a named set, or the folder of that name among the data sets."""
+    folder = Path(os.environ.get("EDGEREC_DATA") or cache_folder("data")) / data
+    return load_data(folder if data not in named_sets() and folder.is_dir() else data)
 
 
 def cached(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:

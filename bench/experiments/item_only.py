@@ -1,37 +1,39 @@
 """Quality of models without a user table by bytes: the tied linear encoder, trained as it is stored, and fitted tables.
 
-usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] [--limits 32KiB] [--out result.json]
+usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] [--limits 32KiB] [--split published]
+                                             [--dimensions 64] [--set encoder=least_squares] [--out result.json]
 
 'lae' is trained within each size: bytes an item of values and scale, or a limit of the whole bundle with ids, in one
-file. It has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with 64 dimensions and
-exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures are of a bundle's own
-answers on the test part of a random 80/20 split per user, to histories of the training part; a seed is that of the
-split too.
+file. It has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with as many dimensions
+and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures are of a bundle's
+own answers on the test part of a split, by default a random 80/20 split per user, to histories of the training part; a
+seed is that of the split too.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, cached, experiment, next_to_out
+from bench.experiments.harness import Figures, cached, experiment, named_or_stored, next_to_out
 from edgerec.api import train
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, load_data
+from edgerec.data import Interactions
 from edgerec.measure import evaluate
+from edgerec.request import settings_of
 from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds
 from edgerec_export import Export, export, from_run
 
-SPLIT = "random:80/20"
 METRICS = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 FEW_BYTES = 12
 """Bytes an item from which values have four bits."""
@@ -40,35 +42,49 @@ ONE_FILE_BYTES, BYTES_A_ROW = 14_500, 2.6
 COLUMNS = ("data", "size", "backbone", "bytes", "an item", "NDCG@20", "recall@20", "coverage@20", "popularity@20")
 
 
-def lae_run(interactions: Interactions, values: float, seed: int, max_epochs: int | None = None) -> Run:
-    """Train the tied encoder with this number of bytes of values an item."""
-    few = values + 1 < FEW_BYTES
-    return train(
-        interactions,
-        backbone="lae",
-        budget=f"{values:.3f}B/row",
-        precision="int2" if few else "int4",
-        dimensions=64,
-        split=SPLIT,
-        seed=seed,
-        threads=1,
-        max_epochs=max_epochs,
-    )
+@dataclass(frozen=True)
+class Training:
+    """Arguments of every training.
 
+    Attributes:
+        split: the split, as text.
+        dimensions: dimensions of a full row.
+        settings: settings of lae, by name.
+        max_epochs: maximum number of epochs of lae; None for its own.
+    """
 
-def rival_run(interactions: Interactions, backbone: str, seed: int) -> Run:
-    """Train a rival in full, with its settings chosen on validation."""
-    settings = {"alpha": None, "reg": None} if backbone == "ials" else None
-    return train(
-        interactions,
-        backbone=backbone,
-        method="dense",
-        dimensions=64,
-        split=SPLIT,
-        settings=settings,
-        seed=seed,
-        threads=1,
-    )
+    split: str = "random:80/20"
+    dimensions: int = 64
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_epochs: int | None = None
+
+    def lae(self, interactions: Interactions, values: float, seed: int, max_epochs: int | None = None) -> Run:
+        """Train lae with this number of bytes of values an item."""
+        few = values + 1 < FEW_BYTES
+        return train(
+            interactions,
+            backbone="lae",
+            budget=f"{values:.3f}B/row",
+            precision="int2" if few else "int4",
+            dimensions=self.dimensions,
+            split=self.split,
+            settings=self.settings,
+            seed=seed,
+            threads=1,
+            max_epochs=max_epochs or self.max_epochs,
+        )
+
+    def rival(self, interactions: Interactions, backbone: str, seed: int) -> Run:
+        """Train a rival in full, with its settings chosen on validation."""
+        return train(
+            interactions,
+            backbone=backbone,
+            method="dense",
+            dimensions=self.dimensions,
+            split=self.split,
+            seed=seed,
+            threads=1,
+        )
 
 
 def exported(run: Run, folder: Path, **how: Any) -> Export:
@@ -77,13 +93,13 @@ def exported(run: Run, folder: Path, **how: Any) -> Export:
     return export(from_run(run), folder / "b.edgerec", users=False, similar=False, verify=False, **how)
 
 
-def values_within(interactions: Interactions, limit: int) -> float:
+def values_within(training: Training, interactions: Interactions, limit: int) -> float:
     """Return the bytes of values an item for a bundle of at most `limit` bytes, by bundles of one epoch."""
     n = interactions.n_items
     values = (limit - ONE_FILE_BYTES) / n - BYTES_A_ROW
     for _ in range(3):
         with tempfile.TemporaryDirectory() as scratch:
-            taken = exported(lae_run(interactions, values, 0, 1), Path(scratch)).nbytes
+            taken = exported(training.lae(interactions, values, 0, 1), Path(scratch)).nbytes
         if 0.99 * limit < taken < 0.998 * limit:
             break
         values += (0.996 * limit - taken) / n
@@ -98,15 +114,17 @@ def measured(run: Run, interactions: Interactions, **how: Any) -> dict[str, floa
     return {"bytes": done.nbytes, **{name: found[name] for name in METRICS}}
 
 
-def lae_row(interactions: Interactions, size: str, seed: int) -> dict[str, float]:
-    """Train and measure the tied encoder within a size of the whole bundle (64KiB), or an item (8)."""
+def lae_row(training: Training, interactions: Interactions, size: str, seed: int) -> Figures:
+    """Train and measure lae within a size of the whole bundle (64KiB), or an item (8)."""
     whole = not size.replace(".", "").isdigit()
-    values = values_within(interactions, parse_bytes(size)) if whole else float(size) - 1
+    values = values_within(training, interactions, parse_bytes(size)) if whole else float(size) - 1
     start = time.process_time()
-    run = lae_run(interactions, values, seed)
+    run = training.lae(interactions, values, seed)
     seconds = time.process_time() - start
     row = measured(run, interactions, **({"max_bytes": parse_bytes(size)} if whole else {}))
-    return {**row, "values_a_row": values, "training_cpu_seconds": seconds, "epochs": run.config["epochs"]}
+    chosen = run.config["chosen_settings"]
+    how = {"values_a_row": values, "training_cpu_seconds": seconds, "epochs": run.config["epochs"]}
+    return {**row, **how, "validation": run.metrics["validation"]["ndcg@20"], "settings": chosen}
 
 
 def rival_row(run: Callable[[], Run], interactions: Interactions, limit: int) -> dict[str, float]:
@@ -129,36 +147,61 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
 @click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
-def main(data: str, sizes: str, limits: str, rivals: str, seeds: int) -> Figures:
+@click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
+@click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row.")
+@click.option("--max-epochs", type=int, help="Maximum number of epochs of lae.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated.")
+def main(
+    data: str,
+    sizes: str,
+    limits: str,
+    rivals: str,
+    seeds: int,
+    split: str,
+    dimensions: int,
+    max_epochs: int | None,
+    settings: tuple[str, ...],
+) -> Figures:
     """Train within each size, and compare the quality of the bundles' answers with fitted ones of as many bytes."""
     rows: list[dict[str, Any]] = []
     fingerprints = {}
-    folder = next_to_out(".rows")
+    folder, training = next_to_out(".rows"), Training(split, dimensions, settings_of(settings), max_epochs)
+    shared = {"split": split, "dimensions": dimensions}
+    own = {"settings": training.settings, "max_epochs": max_epochs}
     for name in data.split(","):
-        interactions = load_data(name)
+        interactions = named_or_stored(name)
         fingerprints[name] = interactions.fingerprint()
-        found: dict[tuple[str, str], list[dict[str, float]]] = {}
+        found: dict[tuple[str, str], list[Figures]] = {}
         named = [*filter(None, sizes.split(",")), *filter(None, limits.split(","))]
         for seed in range(seeds):
             for size in named:
-                request = {"data": fingerprints[name], "size": size, "seed": seed}
-                measure = partial(lae_row, interactions, size, seed)
+                request = {**shared, **own, "data": fingerprints[name], "size": size, "seed": seed}
+                measure = partial(lae_row, training, interactions, size, seed)
                 row = cached(folder / f"{name}-{size}-{seed}.json", request, measure)
                 found.setdefault((size, "lae"), []).append(row)
                 messages.print(f"{name} {size} seed {seed}: {row['ndcg@20']:.4f} {row['bytes']:,}", markup=False)
             for backbone in filter(None, rivals.split(",")):
-                run = lru_cache(1)(partial(rival_run, interactions, backbone, seed))
+                run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
                 for size in named:
                     limit = int(found[size, "lae"][-1]["bytes"])
-                    request = {"data": fingerprints[name], "max_bytes": limit, "seed": seed, "backbone": backbone}
+                    request = {
+                        **shared,
+                        "data": fingerprints[name],
+                        "max_bytes": limit,
+                        "seed": seed,
+                        "backbone": backbone,
+                    }
                     measure = partial(rival_row, run, interactions, limit)
                     row = cached(folder / f"{name}-{size}-{seed}-{backbone}.json", request, measure)
                     found.setdefault((size, backbone), []).append(row)
         for (size, backbone), by_seed in found.items():
-            figures = {figure: over_seeds([one[figure] for one in by_seed]) for figure in by_seed[0]}
-            rows.append({"data": name, "size": size, "backbone": backbone, "items": interactions.n_items, **figures})
+            chosen = [one["settings"] for one in by_seed if "settings" in one]
+            names = [figure for figure in by_seed[0] if figure != "settings"]
+            figures = {figure: over_seeds([one[figure] for one in by_seed]) for figure in names}
+            row = {"data": name, "size": size, "backbone": backbone, "items": interactions.n_items, **figures}
+            rows.append({**row, "chosen_settings": chosen} if chosen else row)
     print_table("bundles without users, one file, their own answers", COLUMNS, [cells(row) for row in rows])
-    return {"split": SPLIT, "data_fingerprints": fingerprints, "rows": rows}
+    return {"split": split, "data_fingerprints": fingerprints, "rows": rows}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from edgerec.tables import RowCodes
 from edgerec.tables.codes import in_int8
 
 if TYPE_CHECKING:
-    from edgerec.models.encoder import Encoded, LinearEncoder
+    from edgerec.models.encoder import Encoded, Encoder
 
 State = dict[str, NDArray[Any]]
 """State from which a trainer resumes after a kill, as plain arrays: no pickle."""
@@ -101,7 +101,7 @@ class Vectors:
 
     users: NDArray[np.float32]
     items: NDArray[np.float32]
-    encoder: LinearEncoder | None = None
+    encoder: Encoder | None = None
     codes: RowCodes | None = None
     scorer: NeuMFScorer | None = None
     untruncated: Vectors | None = None
@@ -149,12 +149,14 @@ def _part(arrays: State, prefix: str) -> State:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _encoder_of(arrays: State) -> LinearEncoder | None:
-    from edgerec.models.encoder import LinearEncoder
+def _encoder_of(arrays: State) -> Encoder | None:
+    from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 
     if not arrays:
         return None
-    return LinearEncoder(arrays["weights"], float(arrays["power"]), arrays.get("matrix"), arrays.get("bias"))
+    if "weights" in arrays:
+        return LinearEncoder(arrays["weights"], float(arrays["power"]), arrays.get("matrix"), arrays.get("bias"))
+    return LeastSquaresEncoder(float(arrays["alpha"]), float(arrays["reg"]))
 
 
 def scorer_of(arrays: State) -> NeuMFScorer | None:
@@ -215,6 +217,8 @@ class Backbone(Protocol):
             values of the first two rise together.
         typical: a value of each of these settings, from which the search starts and which a trainer takes for None.
         trial_epochs: epochs of a trial of settings.
+        starts_trained: True if the vectors before the first epoch are those of another model, which training may not
+            improve: then they may be chosen, as epoch 0.
         finalists: number of the best trials that are trained in full, of which the best is chosen.
     """
 
@@ -229,10 +233,11 @@ class Backbone(Protocol):
     axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({})
     typical: ClassVar[Mapping[str, float]] = MappingProxyType({})
     trial_epochs: ClassVar[int] = 1
+    starts_trained: ClassVar[bool] = False
     finalists: ClassVar[int] = 1
 
-    def for_precision(self, config: Any, precision: str) -> Any:
-        """Return the settings for tables that are exported in this precision."""
+    def for_precision(self, config: Any, precision: str, *, whole_bundle: bool = False) -> Any:
+        """Return the settings for tables that are exported in this precision, in a bundle of limited bytes or not."""
         return config
 
     def code_bits(self, config: Any) -> int | None:
@@ -242,6 +247,10 @@ class Backbone(Protocol):
     def open_axes(self, config: Any) -> dict[str, Sequence[float]]:
         """Return the axes of the settings that `config` leaves open."""
         return {name: values for name, values in self.axes.items() if getattr(config, name) is None}
+
+    def variants(self, config: Any) -> list[tuple[Any, int]]:
+        """Return settings to choose from, each with axes of its own, and how many of its trials are trained in full."""
+        return [(config, self.finalists)]
 
     def closed(self, config: Any) -> Any:
         """Return the same settings with the typical value of each that is open."""

@@ -1,4 +1,4 @@
-"""A tied linear item encoder, on torch: the item table is all there is, and is trained as bundles store it."""
+"""Items trained as bundles without users store them, for a tied linear encoder, on torch, or for implicit ALS."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from edgerec.budget import BITS_PER_VALUE
 from edgerec.data import Interactions
 from edgerec.extras import require
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
+from edgerec.models.coded_ials import CodedIALSTrainer, first_tables
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.mf import Observed
-from edgerec.models.quantizer import Quantizer
+from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_choice, check_range, check_ranges
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 from edgerec.tables.codes import in_bytes
@@ -34,15 +35,26 @@ else:
     embedding, softplus = torch.nn.functional.embedding, torch.nn.functional.softplus
 
 BITS = ("2", "4", "8", "32")
+ENCODERS = ("sum", "least_squares")
+_AXES: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType(
+    {
+        "sum": {"b": (0.2, 0.35), "spectrum": (0.0, 0.25)},
+        "least_squares": {"alpha": (1.0, 3.0, 10.0, 30.0), "reg": (5.0, 10.0, 20.0, 30.0, 60.0, 100.0)},
+    }
+)
+_FINALISTS = {"sum": 3, "least_squares": 2}
 _SAMPLE = 512
 """Users whose scores set the scale of the first history weights."""
 
 
 @dataclass(frozen=True)
 class LAEConfig:
-    """Settings of the tied linear encoder.
+    """Settings of items that are trained as they are stored.
 
     Attributes:
+        encoder: 'sum', a user is a weighted sum of a history's items, trained by pairs of items; 'least_squares', a
+            user is the solve of implicit ALS, and items are trained by it. None to choose it on validation; 'sum' for a
+            bundle of limited bytes, since the solve has d x d floats in it.
         bits: bits of a stored value that rows are rounded to in training: 2, 4, 8, or 32 for floats; None for those of
             the run's precision.
         lr: Adam's first step size for the item rows, which start with a root mean square of 1.
@@ -55,8 +67,12 @@ class LAEConfig:
             0.2, which is better where most items are rare.
         spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None for 0
             or 0.25, which is better for few users. What is None of b and spectrum is chosen on validation.
+        alpha, reg: of 'least_squares', as those of `IALSConfig`; None to choose them on validation.
+
+    lr, horizon, history, users, negatives, a, b and spectrum are those of 'sum'.
     """
 
+    encoder: str | None = None
     bits: int | None = None
     lr: float = 0.05
     horizon: int = 16
@@ -66,15 +82,21 @@ class LAEConfig:
     a: float = 0.4
     b: float | None = None
     spectrum: float | None = None
+    alpha: float | None = None
+    reg: float | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
+        if self.encoder is not None:
+            check_choice("encoder", self.encoder, ENCODERS)
         if self.bits is not None:
             check_choice("bits", str(self.bits), BITS)
         check_range("lr", self.lr, 1e-9, 1e3)
         check_range("history", self.history, 0.01, 0.99)
         check_ranges(self, 1, 1e9, "horizon", "users", "negatives")
         check_ranges(self, -2, 2, "a", "b", "spectrum")
+        check_range("alpha", self.alpha, 1e-6, 1e6)
+        check_range("reg", self.reg, 1e-6, 1e9)
 
 
 def _history(spectrum: float | None) -> float:
@@ -126,9 +148,7 @@ class LAETrainer:
         mask = self._mask.numpy()
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
         rows = v * shares * (counts**self._b)[:, None] * mask
-        for start, stop in zip(widths := [0, *np.unique(own).tolist()], widths[1:], strict=False):
-            rows[:, start:stop] @= np.linalg.qr(rng.standard_normal((stop - start, stop - start)))[0]
-        rows *= mask
+        rows = rotated(rows, own, rng)
         rows /= max(math.sqrt(float(np.square(rows).sum() / mask.sum())), 1e-12)
         some = self._matrix[:_SAMPLE] @ ((counts ** (-2 * self._b))[:, None] * rows)
         lengths = np.maximum(self._train.user_counts()[:_SAMPLE], 1)
@@ -231,6 +251,17 @@ class _Sum(Function):
         return torch.from_numpy(np.asarray(ctx.matrix.T @ gradients[0].numpy())), None
 
 
+def _trainer(
+    train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None
+) -> LAETrainer | CodedIALSTrainer:
+    """Return the trainer of the encoder of closed settings."""
+    if config.encoder == "sum":
+        return LAETrainer(train, sizes, config, seed, threads)
+    assert config.alpha is not None
+    assert config.reg is not None
+    return CodedIALSTrainer(train, sizes, LAE().code_bits(config), config.alpha, config.reg, seed, threads)
+
+
 class LAE(Backbone):
     """A linear autoencoder with tied weights of low rank, for bundles without users: W is encoder and decoder at once.
 
@@ -238,34 +269,56 @@ class LAE(Backbone):
     rows of floats. Here as there a user is the sum of the rows of a history; ours weights items by popularity, ranks by
     pairs, and trains rows of few bytes: their sizes follow popularity, and their values are rounded in training as in
     the bundle, so that the bundle answers as the trained model does.
+
+    Where most items are rare, implicit ALS is better, and is another way to compute a user (`CodedIALSTrainer`);
+    validation chooses.
     """
 
     name: ClassVar[str] = "lae"
     config: ClassVar[type[Any]] = LAEConfig
-    trainer_class: ClassVar[type[LAETrainer]] = LAETrainer
+    trainer_class = staticmethod(_trainer)
     user_table: ClassVar[bool] = False
     size_exponent: ClassVar[float] = 1.0
+    starts_trained: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 16
     patience: ClassVar[int] = 6
-    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"b": (0.2, 0.35), "spectrum": (0.0, 0.25)})
-    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"b": 0.35, "spectrum": 0.0})
-    finalists: ClassVar[int] = 3
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"b": 0.35, "spectrum": 0.0, "alpha": 3.0, "reg": 30.0})
 
-    def for_precision(self, config: LAEConfig, precision: str) -> LAEConfig:
-        """Return the settings with the bits of the precision, or 32 for floats, unless they have others."""
-        if config.bits is not None:
-            return config
+    def variants(self, config: LAEConfig) -> list[tuple[LAEConfig, int]]:
+        """Return the settings of each encoder that is open."""
+        kinds = ENCODERS if config.encoder is None else (config.encoder,)
+        return [(replace(config, encoder=kind), _FINALISTS[kind]) for kind in kinds]
+
+    def open_axes(self, config: LAEConfig) -> dict[str, Sequence[float]]:
+        axes = _AXES[config.encoder or "sum"]
+        return {name: values for name, values in axes.items() if getattr(config, name) is None}
+
+    def shared_start(self, train: Interactions, d: int, config: LAEConfig, seed: int) -> State:
+        """Return the first tables of 'least_squares'."""
+        return first_tables(train, d, seed)
+
+    def for_precision(self, config: LAEConfig, precision: str, *, whole_bundle: bool = False) -> LAEConfig:
+        """Return the settings with the bits of the precision, or 32 for floats, unless they have others.
+
+        In a bundle of limited bytes an open encoder is 'sum'.
+        """
+        encoder = "sum" if config.encoder is None and whole_bundle else config.encoder
         bits = BITS_PER_VALUE[precision]
-        return replace(config, bits=bits if bits < 16 else 32)
+        return replace(config, encoder=encoder, bits=config.bits or (bits if bits < 16 else 32))
 
     def closed(self, config: LAEConfig) -> LAEConfig:
         """Return the same settings with the typical value of each that is open; without bits, floats."""
-        one: LAEConfig = self.for_precision(super().closed(config), "fp32")
+        open_: dict[str, Any] = {name: value for name, value in self.typical.items() if getattr(config, name) is None}
+        one = self.for_precision(replace(config, encoder=config.encoder or "sum", **open_), "fp32")
         return one if one.history is not None else replace(one, history=_history(one.spectrum))
 
     def code_bits(self, config: LAEConfig) -> int | None:
         """Return the bits of the settings; None for floats."""
         return None if config.bits in (None, 32) else config.bits
+
+    def extra_parameters(self, d: int, config: LAEConfig) -> int:
+        """Return the values of the matrix of 'least_squares'."""
+        return d * d if config.encoder == "least_squares" else 0
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: LAEConfig, *, threads: int | None = None

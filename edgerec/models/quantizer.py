@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,18 @@ levels (Max, IRE Transactions on Information Theory 6, 1960), which values are a
 8 bits."""
 
 Floats = NDArray[np.float32]
+
+
+def rotated(rows: NDArray[Any], sizes: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+    """Return rows (n, d) turned by a random rotation from each of their `sizes` (n,) to the next.
+
+    It changes no inner product of rows that are zero past their sizes, which they stay, and makes values near normal,
+    as the scales expect them; wider rows extend narrower ones.
+    """
+    rows = np.array(rows)
+    for start, stop in zip(widths := [0, *np.unique(sizes).tolist()], widths[1:], strict=False):
+        rows[:, start:stop] @= np.linalg.qr(rng.standard_normal((stop - start, stop - start)))[0]
+    return rows.astype(np.float32)
 
 
 class Quantizer:

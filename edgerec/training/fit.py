@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal, NotRequired, TypedDict
@@ -135,6 +135,7 @@ class _Leader(TypedDict):
 class _Trial(TypedDict):
     settings: dict[str, float]
     score: float
+    variant: NotRequired[int]
 
 
 class _Loop(TypedDict):
@@ -186,7 +187,8 @@ class Fit:
         self._split, self._sizes, self._options = split, sizes, options
         self._backbone, self._config, self._own_start = backbone, config, start
         self._keeps_best = keep_chosen or not split.fit_all
-        self._axes = backbone.open_axes(config) if len(split.validation) else {}
+        self._variants = backbone.variants(config)
+        self._axes = [backbone.open_axes(variant) if len(split.validation) else {} for variant, _ in self._variants]
         self._shared = shared or shared_start(backbone, split, config, options.seed)
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience, self._least = options.patience or backbone.patience, least
@@ -214,11 +216,10 @@ class Fit:
 
     def _is_valid(self, loop: dict[str, Any]) -> bool:
         """Return True if the state is one of this fit."""
-        if any(
-            set(trial["settings"]) != set(self._axes)
-            or any(value not in self._axes[name] for name, value in trial["settings"].items())
-            for trial in loop.get("trials", [])
-        ) or (self._axes and loop["phase"] != "settings" and not loop.get("trials")):
+        trials = loop.get("trials", [])
+        if not all(self._is_tried(trial) for trial in trials):
+            return False
+        if any(self._axes) and loop["phase"] != "settings" and not trials:
             return False
         leader, last = loop["leader"], len(self._finalists(loop)) - 1
         if loop["epoch"] < 0 or (leader is None and loop["phase"] == "final" and len(self._split.validation)):
@@ -229,64 +230,86 @@ class Fit:
             return False
         return bool(0 <= loop["candidate"] <= last + (loop["phase"] == "choose"))
 
+    def _is_tried(self, trial: _Trial) -> bool:
+        """Return True if the trial has a value of each axis of its variant."""
+        number = trial.get("variant", 0)
+        axes = self._axes[number] if 0 <= number < len(self._axes) else None
+        return axes is not None and (
+            set(trial["settings"]) == set(axes)
+            and all(value in axes[name] for name, value in trial["settings"].items())
+        )
+
     def _begun(self, chosen: FitResult | None) -> Snapshot:
         if chosen is None:
-            phase = "settings" if self._axes else "choose"
+            phase = "settings" if any(self._axes) else "choose"
             return Snapshot({"phase": phase, "candidate": 0, "epoch": 0, "leader": None, "history": []})
         leader = {"candidate": 0, "epoch": chosen.epochs, "metrics": chosen.validation}
         loop = {"phase": "final", "candidate": 0, "epoch": 0, "leader": leader}
         return Snapshot({**loop, "history": list(chosen.history)}, best=chosen.vectors if self._keeps_best else None)
 
     def _finalists(self, loop: dict[str, Any] | None = None) -> list[Any]:
-        """Return the settings to train in full: those of the best trials, the best first."""
+        """Return the settings to train in full: those of the best trials of each variant, the best first."""
         trials = (self._at.loop if loop is None else loop).get("trials", [])
-        if not trials:
-            return [self._backbone.closed(self._config)]
-        best = sorted(trials, key=lambda trial: -float(trial["score"]))[: self._backbone.finalists]
-        return [replace(self._config, **trial["settings"]) for trial in best]
+        found = []
+        for number, (config, count) in enumerate(self._variants):
+            own = [trial for trial in trials if trial.get("variant", 0) == number]
+            best = sorted(own, key=lambda trial: -float(trial["score"]))[:count]
+            found += [replace(config, **trial["settings"]) for trial in best] or [self._backbone.closed(config)]
+        return found
 
     def _try_settings(self) -> None:
-        """Try settings by short trainings until no neighbour of the best ones is left."""
-        names = list(self._axes)
-        trials = self._at.loop.setdefault("trials", [])
-        start = tuple(getattr(self._backbone.closed(self._config), name) for name in names)
+        """Try settings of each variant by short trainings until no neighbour of the best ones is left."""
+        for number, axes in enumerate(self._axes):
+            if axes:
+                self._try_variant(number, axes)
+        self._candidates = self._finalists()
+        self._next(phase="choose", candidate=0)
+
+    def _try_variant(self, variant: int, axes: Mapping[str, Sequence[float]]) -> None:
+        trials, config = self._at.loop.setdefault("trials", []), self._variants[variant][0]
+        start = tuple(getattr(self._backbone.closed(config), name) for name in axes)
         most = min(self._options.sample_users or _USERS_OF_TRIALS, _USERS_OF_TRIALS)
         options = replace(self._options, sample_users=most)
         while True:
-            scores = {tuple(trial["settings"][name] for name in names): trial["score"] for trial in trials}
-            point = next_point(self._axes, start, scores)
+            own = [trial for trial in trials if trial.get("variant", 0) == variant]
+            scores = {tuple(trial["settings"][name] for name in axes): trial["score"] for trial in own}
+            point = next_point(axes, start, scores)
             if point is None:
                 break
-            settings = dict(zip(names, point, strict=True))
-            trainer = self._new_trainer(replace(self._config, **settings), final=False)
+            settings = dict(zip(axes, point, strict=True))
+            trainer = self._new_trainer(replace(config, **settings), final=False)
             for _ in range(min(self._backbone.trial_epochs, self._max_epochs)):
                 trainer.epoch()
             score = validate(self._split, trainer.vectors(), options)[SELECTION]
-            trials.append({"settings": settings, "score": score})
+            trials.append({"settings": settings, "score": score, "variant": variant})
             self._record("settings", {**settings, SELECTION: score}, len(trials), len(trials))
             self._save()
-        self._candidates = self._finalists()
-        self._next(phase="choose", candidate=0)
 
     def _choose(self) -> None:
         for candidate in range(self._at.loop["candidate"], len(self._candidates)):
             trainer = self._start(candidate, final=False)
             loop = self._at.loop
+            if self._backbone.starts_trained and loop["epoch"] == 0:
+                self._measure(trainer, {})
             while not self._is_over(loop):
                 values = trainer.epoch()
-                vectors = trainer.vectors()
-                metrics = validate(self._split, vectors, self._options)
                 loop["epoch"] += 1
-                self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
-                if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
-                    loop["peak"] = {"score": metrics[SELECTION], "epoch": loop["epoch"]}
-                    self._lead(metrics, vectors)
+                self._measure(trainer, values)
                 self._at.trainer = trainer.state()
                 self._save()
             self._next(phase="choose", candidate=candidate + 1)
         if self._at.loop["leader"] is None:
             raise _diverged()
         self._next(phase="final", candidate=self._at.loop["leader"]["candidate"])
+
+    def _measure(self, trainer: Trainer, values: dict[str, float]) -> None:
+        """Measure the current epoch on validation, and record it."""
+        vectors, loop = trainer.vectors(), self._at.loop
+        metrics = validate(self._split, vectors, self._options)
+        self._record("choose", {**values, SELECTION: metrics[SELECTION]}, self._max_epochs)
+        if metrics[SELECTION] > loop.get("peak", {"score": -1.0})["score"]:
+            loop["peak"] = {"score": metrics[SELECTION], "epoch": loop["epoch"]}
+            self._lead(metrics, vectors)
 
     def _is_over(self, loop: dict[str, Any]) -> bool:
         """Return True if the current settings reached the maximum of epochs, or their patience without progress."""

@@ -17,7 +17,6 @@ DATA = "synthetic:80x60x1500"
 def test_cells_are_measured_once_and_the_others_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(defaults.SPLITS, DATA, "random:80/20")
     monkeypatch.setitem(defaults.GRIDS, "svd grid", defaults.SVD_GRID[:3])
-    monkeypatch.setattr(defaults, "_interactions", lambda data: defaults.load_data(data))
     out = tmp_path / "found.json"
     words = ["--data", DATA, "--dimensions", "8", "--threads", "1", "--out", str(out)]
     assert status_of(main, [*words, "--contenders", "svd,svd grid"]) == 0

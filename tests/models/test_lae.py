@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,8 +137,9 @@ def test_a_checkpoint_keeps_the_codes(data: Interactions) -> None:
 
 def test_training_in_two_bits_is_better_than_rounding_after_it(data: Interactions, tmp_path: Path) -> None:
     """The reason for the backbone."""
-    coded = train(data, backbone="lae", dimensions=8, precision="int2", max_epochs=12, threads=1)
-    plain = train(data, backbone="lae", dimensions=8, precision="fp32", max_epochs=12, threads=1)
+    how: Any = {"backbone": "lae", "dimensions": 8, "settings": {"encoder": "sum"}, "max_epochs": 12, "threads": 1}
+    coded = train(data, precision="int2", **how)
+    plain = train(data, precision="fp32", **how)
     export(from_run(plain), tmp_path / "b", precision="int2", layout="dense", verify=False)
     rounded = evaluate(Recommender.load(tmp_path / "b"), data)["ndcg@20"]
     assert coded.metrics["test"]["ndcg@20"] > rounded

@@ -124,6 +124,31 @@ def test_open_settings_are_chosen_and_given_ones_are_kept(
     assert bool(tried) == (len(given) < 2)
 
 
+class FallingTrainer(PeakTrainer):
+    """Becomes worse with every epoch."""
+
+    def vectors(self) -> Vectors:
+        self._share = 0.9 - 0.2 * self._epochs
+        return super().vectors()
+
+
+class Falling(Peak):
+    name: ClassVar[str] = "falling"
+    trainer_class = FallingTrainer
+    axes = MappingProxyType({})
+    starts_trained: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize("split", ["random:50/25/25", "random:80/20"])
+def test_training_that_makes_a_start_worse_is_not_chosen(first_items: Interactions, split: str) -> None:
+    parts = split_interactions(first_items, split)
+    result = Fit(Falling(), parts, SizePlan(60), PeakConfig(x=5.0, y=1.0), FitOptions()).run()
+    assert result.epochs == 0
+    scores = [entry["ndcg@20"] for entry in result.history if entry["phase"] == "choose"]
+    assert len(scores) == 2
+    assert result.validation["ndcg@20"] == scores[0] > scores[1]
+
+
 def test_a_sample_of_users_is_enough_for_trials(interactions: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     real = home.evaluate_vectors

@@ -1,0 +1,106 @@
+"""Implicit ALS with an item table of codes: users are solved from the items as bundles store them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.data import Interactions
+from edgerec.models.base import SizePlan, State, Vectors, cut
+from edgerec.models.encoder import LeastSquaresEncoder
+from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
+from edgerec.models.quantizer import Quantizer, rotated
+from edgerec.models.row_solver import RowSolver
+from edgerec.tables.codes import in_int8
+
+_FIRST_PASSES = 2
+"""Passes with unrounded items before the first epoch: from the SVD they are nearly all that plain iALS takes."""
+
+Floats = NDArray[np.float32]
+
+
+def first_tables(train: Interactions, d: int, seed: int) -> State:
+    """Return the users from which the first solve of items starts: of the SVD of iALS."""
+    u, s, _ = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, np.random.default_rng(seed))
+    return {"users": u * np.sqrt(s)}
+
+
+class CodedIALSTrainer:
+    """Alternates exact solves of the users from rounded items, and of the items within their sizes.
+
+    On a device a user is solved from the stored items, and so it is here: the next solve of the items makes up for
+    their rounding. Rows are rotated as those of `LAETrainer`.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        bits: int | None,
+        alpha: float,
+        reg: float,
+        seed: int,
+        threads: int | None,
+    ) -> None:
+        """Start a fit; items have codes of `bits` bits, or None for floats."""
+        self._train, self._seed, self._threads = train, seed, threads
+        self._encoder = LeastSquaresEncoder(alpha, reg)
+        self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
+        self._quantizer = None if bits is None else Quantizer(self._own, sizes.d, bits)
+        columns = train.matrix().T.tocsr()
+        self._columns = (columns.indptr, columns.indices)
+        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d)
+        self._item_solver = RowSolver(*self._columns, train.n_users, sizes.d, sizes.items)
+        self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed)
+        self._items: Floats | None = None
+        self._users: Floats | None = None
+
+    def begin(self, start: Callable[[], State]) -> None:
+        self._start = start
+
+    def _latent(self) -> Floats:
+        """Return the items before rounding; the first ones are computed here."""
+        if self._items is None:
+            users = self._start()["users"]
+            solver = RowSolver(*self._columns, self._train.n_users, users.shape[1])
+            for number in range(_FIRST_PASSES):
+                items, _ = solver.solve(users, self._encoder.alpha, self._encoder.reg, self._threads)
+                if number + 1 < _FIRST_PASSES:
+                    users, _ = self._solve_users(items)
+            self._items = rotated(cut(items, self._own), self._own, np.random.default_rng(self._seed))
+        return self._items
+
+    def _solve_users(self, items: Floats) -> tuple[Floats, float]:
+        return self._user_solver.solve(items, self._encoder.alpha, self._encoder.reg, self._threads)
+
+    def _stored(self) -> Floats:
+        """Return the items as bundles store them."""
+        return self._latent() if self._quantizer is None else self._quantizer.codes(self._latent())[0]
+
+    def epoch(self) -> dict[str, float]:
+        """Solve the items, round them, solve the users. `loss`: the objective summed over all cells, by interaction."""
+        alpha, reg = self._encoder.alpha, self._encoder.reg
+        users = self._solve_users(self._stored())[0] if self._users is None else self._users
+        self._items, _ = self._item_solver.solve(users, alpha, reg, self._threads)
+        items = self._stored()
+        self._users, fit = self._solve_users(items)
+        ridge = reg * float(np.square(items, dtype=np.float64).sum())
+        return {"loss": 1 + alpha + (ridge - fit) / len(self._train)}
+
+    def vectors(self) -> Vectors:
+        items, codes = self._latent().copy(), None
+        if self._quantizer is not None:
+            items, codes = self._quantizer.codes(items)
+        if self._users is None:
+            self._users, _ = self._solve_users(items)
+        users = self._users.copy() if codes is None else in_int8(self._users)
+        return Vectors(users, items, self._encoder, codes)
+
+    def state(self) -> State:
+        return {"items": self._latent().copy()}
+
+    def restore(self, state: State) -> None:
+        self._items, self._users = state["items"].copy(), None
