@@ -42,7 +42,7 @@ typedef enum er_status {
     ER_REQUEST = 32,  /* one of user, history and vector, of the kind that this bundle takes, is missing */
     ER_ROW,           /* a row that is not in the bundle */
     ER_K,             /* k is not in 1..items */
-    ER_VECTOR,        /* a value is not finite, or the largest is beyond 2^32 or below 2^-32 */
+    ER_VECTOR,        /* a value is not finite */
     ER_SCORES,        /* the vector's scores are beyond float32 */
     ER_EMPTY,         /* the history is empty, and the bundle does not say which items are popular */
     ER_NO_POPULAR,    /* the bundle does not say which items are popular */
@@ -58,8 +58,8 @@ typedef enum er_status {
     ER_MANIFEST,      /* a value of the manifest is missing or of another kind */
     ER_SECTION,       /* a section is missing, leaves the tables, or has another type or shape than promised */
     ER_SIZE,          /* a file has another size than the manifest says */
-    ER_FILE,          /* a file that this call needs was not given: a graph of version 1.0, or any of a signed bundle */
-    ER_SCALES,        /* the graphs of version 1.0 do not hold the scales where they are looked for */
+    ER_FILE,          /* a file of a signed bundle was not given */
+    ER_SCALES,        /* integers of version 1.0, whose scales only its graphs hold */
     ER_TABLES,        /* values of the tables are damaged */
     ER_IDS,           /* the ids are damaged */
     ER_UNSUPPORTED,   /* more than 65,536 dimensions, 2^31 - 1 rows, or a scorer of more than 16 layers */
@@ -90,7 +90,7 @@ typedef struct er_file {
 typedef struct er_source {
     er_bytes manifest;    /* of a folder; empty for a bundle in one file */
     er_bytes tables;      /* of a folder; or the one file. At a multiple of 8; stays until the model is closed */
-    const er_file *files; /* of a folder: graphs, which integers of version 1.0 need, and all where keys are given */
+    const er_file *files; /* of a folder, where keys are given: all others, of which the sha256 is compared */
     size_t n_files;
     int verify;                       /* compare the sha256 of the tables, which reads them once */
     const unsigned char (*trusted)[32]; /* ed25519 public keys, one of which signed the bundle; or NULL */
@@ -102,7 +102,7 @@ typedef struct er_model er_model;
 
 /* Open a bundle. `arena` (at a multiple of 8) holds the model, and while it opens the head of one file; `*need` is set
    to the bytes it takes, or, with ER_MEMORY, to those that get at least one step further: it is called again with an
-   arena of as many, from nothing in three calls at most. A hostile bundle is refused before it takes more than its own
+   arena of as many, from nothing in four calls at most. A hostile bundle is refused before it takes more than its own
    manifest's size and a 64th of its tables' (limits: docs/reference/bundle.md). */
 er_status er_open(const er_source *source, void *arena, size_t arena_size, size_t *need, const er_model **model);
 

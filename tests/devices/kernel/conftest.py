@@ -1,0 +1,58 @@
+"""The kernel, compiled for the tests: the vectors' checker under the address and undefined behaviour sanitizers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.devices.conftest import lacking
+from tests.vectors import make
+from tests.vectors.cases import cases
+
+HERE = Path(__file__).parent
+KERNEL = HERE.parents[2] / "devices" / "kernel"
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror")
+SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+INTEGERS = ("int8", "int4")
+
+
+def sources() -> list[str]:
+    """Return the paths of the kernel's source files."""
+    return sorted(map(str, (KERNEL / "src").glob("*.c")))
+
+
+def compiled(out: Path, program: str, options: Sequence[str]) -> Path:
+    """Compile a program of this folder with the kernel by gcc."""
+    if shutil.which("gcc") is None:
+        lacking("gcc", "apt-get install gcc libc6-dev")
+    command = ["gcc", *STRICT, *options, *sources(), str(HERE / program), "-lm", "-o", str(out)]
+    subprocess.run(command, check=True, timeout=300)
+    return out
+
+
+@pytest.fixture(scope="session")
+def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checker of the vectors under the sanitizers."""
+    return compiled(tmp_path_factory.mktemp("kernel") / "check", "check.c", SANITIZED)
+
+
+@pytest.fixture(scope="session")
+def second_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The vectors of integers of version 1.0, exported as version 2.0, whose scales stand in sections."""
+    folder = tmp_path_factory.mktemp("vectors")
+    (folder / "keys").mkdir()
+    some = [replace(case, version="2.0") for case in cases() if is_refused(case.version, case.options.precision)]
+    with mock.patch.object(make, "cases", lambda: iter(some)):
+        make.make(folder)
+    return folder
+
+
+def is_refused(version: str, precision: str) -> bool:
+    """Return True for bundles whose scales only their graphs hold."""
+    return version == "1.0" and precision in INTEGERS
