@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* sha256 of files and ed25519 signatures, in or out: -DER_SHA256=0, -DER_SIGNATURES=0. Without them er_open answers
-   ER_NO_SHA256 or ER_NO_SIGNATURES where it is asked to check them. */
+   ER_NO_SHA256 or ER_NO_SIGNATURES where they are requested. */
 #ifndef ER_SHA256
 #define ER_SHA256 1
 #endif

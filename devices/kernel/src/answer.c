@@ -1,4 +1,4 @@
-/* Requests: what is given is checked, lists become a bit an item, and the best k are kept in the caller's arrays. */
+/* Requests: what is given is checked, lists become a bit an item, and the best k are stored in the caller's arrays. */
 #include "kernel.h"
 
 /* The parts of `work`; with a NULL memory, the bytes that they take. */

@@ -32,22 +32,22 @@ static uint32_t take(stream *from, uint32_t count) {
 }
 
 /* Canonical Huffman codes of these lengths; false if there are too many, or too few, but for one code of one bit. */
-static bool build(codes *made, const uint8_t *lengths, uint32_t count) {
+static bool build(codes *into, const uint8_t *lengths, uint32_t count) {
     uint16_t starts[MOST_BITS + 1];
     int32_t left = 1;
-    memset(made->counts, 0, sizeof made->counts);
-    for (uint32_t symbol = 0; symbol < count; symbol++) made->counts[lengths[symbol]]++;
-    uint32_t used = count - made->counts[0];
-    made->counts[0] = 0;
+    memset(into->counts, 0, sizeof into->counts);
+    for (uint32_t symbol = 0; symbol < count; symbol++) into->counts[lengths[symbol]]++;
+    uint32_t used = count - into->counts[0];
+    into->counts[0] = 0;
     starts[0] = starts[1] = 0;
     for (int length = 1; length <= MOST_BITS; length++) {
-        left = 2 * left - made->counts[length];
+        left = 2 * left - into->counts[length];
         if (left < 0) return false;
-        if (length < MOST_BITS) starts[length + 1] = (uint16_t)(starts[length] + made->counts[length]);
+        if (length < MOST_BITS) starts[length + 1] = (uint16_t)(starts[length] + into->counts[length]);
     }
     for (uint32_t symbol = 0; symbol < count; symbol++)
-        if (lengths[symbol]) made->symbols[starts[lengths[symbol]]++] = (uint16_t)symbol;
-    return left == 0 || used == 0 || (used == 1 && made->counts[1] == 1);
+        if (lengths[symbol]) into->symbols[starts[lengths[symbol]]++] = (uint16_t)symbol;
+    return left == 0 || used == 0 || (used == 1 && into->counts[1] == 1);
 }
 
 static uint32_t decoded(stream *from, const codes *of) {

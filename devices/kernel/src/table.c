@@ -141,7 +141,7 @@ er_status er_open_table(const er_tables *tables, const char *name, er_json side,
     ER_TRY(blocks_of(side, bits_named(precision), table, arena));
     if (table->rows > 4 * tables->size) return ER_MANIFEST; /* a row takes at least a quarter of a byte */
     if (table->blocks == NULL) return ER_MEMORY;
-    if (is_csc) { /* csc beside a second copy, whose blocks the manifest describes */
+    if (is_csc) { /* csc with a second copy, whose blocks the manifest describes */
         table->n_blocks = 1;
         table->blocks[0] = (er_block){.width = d, .rows = table->rows, .bits = bits_named(precision)};
     }

@@ -48,7 +48,7 @@ def second_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vectors")
     (folder / "keys").mkdir()
     some = [replace(case, version="2.0") for case in cases() if is_refused(case.version, case.options.precision)]
-    with mock.patch.object(make, "cases", lambda: iter(some)):
+    with mock.patch.object(make, "cases", return_value=some):
         make.make(folder)
     return folder
 
