@@ -186,6 +186,11 @@ class Bundle:
             raise BundleError(f"{self.folder / FILE_NAME} names no section {name!r}")
         return self._view(self.manifest.sections[name])
 
+    @property
+    def tables(self) -> NDArray[np.uint8]:
+        """The mapped bytes of the tables file, read-only."""
+        return self._view(Section(0, "uint8", (self.manifest.tables.bytes,)))
+
     def _view(self, section: Section) -> NDArray[Any]:
         at = self._tables_at + section.offset
         values = np.frombuffer(self._tables, section.dtype, math.prod(section.shape), at)
@@ -268,7 +273,7 @@ class Bundle:
             # The initializers above are used. onnxruntime 1.24 and later also checks that the file exists, and believes
             # it of one in memory; earlier ones do not check.
             tables = self.manifest.tables
-            whole = self._view(Section(0, "uint8", (tables.bytes,)))
+            whole = self.tables
             options.add_external_initializers_from_files_in_memory([tables.name], [whole], [tables.bytes])
             shared.append(("", whole))
         try:

@@ -59,7 +59,10 @@ class Ranker:
         self.n_items, self.n_users = self.manifest.items.rows, 0 if users is None else users.rows
         self.items = bundle.ids("item", self.manifest.items)
         self.users = None if users is None else bundle.ids("user", users)
-        bundle.session("recommend")
+        self._open()
+
+    def _open(self) -> None:
+        self.bundle.session("recommend")
 
     def recommend(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None

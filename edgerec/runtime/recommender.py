@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,8 @@ from edgerec.signatures import PublicKey
 if TYPE_CHECKING:
     from edgerec.runtime import Session
 
+Backend = Literal["onnxruntime", "kernel"]
+"""Ways to answer: the bundle's graphs in onnxruntime, or its tables in the kernel."""
 MOST_THREADS = 1024
 """Limit of threads, since onnxruntime starts as many as requested."""
 
@@ -45,8 +47,9 @@ class Recommender:
         >>> model.recommend(user=42, k=10, exclude=[50, 181])
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._ranker: Ranker | None = Ranker(bundle)
+    def __init__(self, bundle: Bundle, backend: Backend = "onnxruntime") -> None:
+        self._backend: Backend = backend
+        self._ranker: Ranker | None = _ranker(bundle, backend)
         self._changing = threading.Lock()
 
     @property
@@ -66,6 +69,7 @@ class Recommender:
         threads: int = 1,
         trusted: PublicKey | Iterable[PublicKey] | None = None,
         min_rollback_index: int = 0,
+        backend: Backend = "onnxruntime",
     ) -> Recommender:
         """Open the bundle at `path`: a folder, or one file.
 
@@ -75,9 +79,12 @@ class Recommender:
             trusted: public keys (.pub files, or bytes), one of which must have signed the bundle. The sha256 of every
                 file is compared then. Needs the extra 'sign'.
             min_rollback_index: smallest rollback index that is accepted; see `edgerec export --rollback-index`.
+            backend: 'onnxruntime' runs the bundle's graphs; 'kernel' reads its tables in C, without onnxruntime and in
+                one thread. Needs the package 'edgerec-kernel'; bundles of integers are of version 2.0.
 
         Raises:
-            RequestError: threads outside 0..1024.
+            RequestError: threads outside 0..1024, or an unknown backend.
+            MissingExtraError: the backend is not installed.
             SignatureError: a BundleError: unsigned, signed with another key, changed afterwards, or with a smaller
                 rollback index.
             SigningKeyError: one of `trusted` is not an ed25519 public key.
@@ -86,7 +93,10 @@ class Recommender:
         """
         if not whole(threads, 0, MOST_THREADS):
             raise RequestError(f"threads must be a whole number in 0..{MOST_THREADS}, got {shown(threads)}")
-        return cls(Bundle(path, verify=verify, threads=threads, trusted=trusted, min_rollback_index=min_rollback_index))
+        if backend not in get_args(Backend):
+            raise RequestError(f"backend is 'onnxruntime' or 'kernel', got {backend!r}")
+        bundle = Bundle(path, verify=verify, threads=threads, trusted=trusted, min_rollback_index=min_rollback_index)
+        return cls(bundle, backend)
 
     @property
     def manifest(self) -> Manifest:
@@ -124,7 +134,7 @@ class Recommender:
         with self._changing:
             bundle = self._current.bundle
             apply_patch(bundle.folder, patch, trusted=bundle.trusted)
-            self._ranker = Ranker(bundle.again())
+            self._ranker = _ranker(bundle.again(), self._backend)
 
     def undo(self) -> None:
         """Restore the bundle on disk to the version before the last patch, and answer from it.
@@ -136,12 +146,12 @@ class Recommender:
         with self._changing:
             bundle = self._current.bundle
             undo_patch(bundle.folder, trusted=bundle.trusted)
-            self._ranker = Ranker(bundle.again())
+            self._ranker = _ranker(bundle.again(), self._backend)
 
     def snapshot(self) -> Recommender:
         """Return a recommender that stays with the current version, for calls that share row numbers."""
         pinned = Recommender.__new__(Recommender)
-        pinned._ranker, pinned._changing = self._current, threading.Lock()
+        pinned._ranker, pinned._changing, pinned._backend = self._current, threading.Lock(), self._backend
         return pinned
 
     def session(self, path: str | Path | None = None, *, limit: int = 1000) -> Session:
@@ -351,6 +361,14 @@ class Recommender:
         if "item_titles" not in ranker.manifest.sections:
             return None
         return ranker.bundle.strings("item_titles", "item_title_offsets").text(row) or None
+
+
+def _ranker(bundle: Bundle, backend: Backend) -> Ranker:
+    if backend == "onnxruntime":
+        return Ranker(bundle)
+    from edgerec.runtime.kernel import KernelRanker
+
+    return KernelRanker(bundle)
 
 
 def _user_rows(ranker: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:

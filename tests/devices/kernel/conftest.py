@@ -1,0 +1,96 @@
+"""The kernel, compiled for the tests: the vectors' checker under the address and undefined behaviour sanitizers."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.devices.conftest import lacking
+from tests.vectors import make
+from tests.vectors.cases import cases
+
+HERE = Path(__file__).parent
+KERNEL = HERE.parents[2] / "devices" / "kernel"
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror")
+SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+INTEGERS = ("int8", "int4")
+
+
+def sources() -> list[str]:
+    """Return the paths of the kernel's source files."""
+    return sorted(map(str, (KERNEL / "src").glob("*.c")))
+
+
+def compiled(out: Path, program: str, options: Sequence[str]) -> Path:
+    """Compile a program of this folder with the kernel by gcc."""
+    if shutil.which("gcc") is None:
+        lacking("gcc", "apt-get install gcc libc6-dev")
+    command = ["gcc", *STRICT, *options, *sources(), str(HERE / program), "-lm", "-o", str(out)]
+    subprocess.run(command, check=True, timeout=300)
+    return out
+
+
+VARIANTS = {
+    "plain": SANITIZED,
+    # Blocks of the vectors' small catalogues are skipped, tiles end inside of blocks, and loops are vectorised.
+    "skipping": (*SANITIZED, "-O3", "-DER_LARGE=1", "-DER_TILE=16"),
+    "small": (*SANITIZED, "-Os"),
+}
+
+
+@pytest.fixture(scope="session")
+def checkers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The checker of the vectors under the sanitizers, as it is built for machines of each kind."""
+    folder = tmp_path_factory.mktemp("kernel")
+    return [compiled(folder / name, "check.c", options) for name, options in VARIANTS.items()]
+
+
+@pytest.fixture(scope="session")
+def checker(checkers: list[Path]) -> Path:
+    """The first of them."""
+    return checkers[0]
+
+
+@pytest.fixture(scope="session")
+def second_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The vectors of integers of version 1.0, exported as version 2.0, whose scales stand in sections."""
+    folder = tmp_path_factory.mktemp("vectors")
+    (folder / "keys").mkdir()
+    some = [replace(case, version="2.0") for case in cases() if is_refused(case.version, case.options.precision)]
+    with mock.patch.object(make, "cases", return_value=some):
+        make.make(folder)
+    return folder
+
+
+def is_refused(version: str, precision: str) -> bool:
+    """Return True for bundles whose scales only their graphs hold."""
+    return version == "1.0" and precision in INTEGERS
+
+
+@pytest.fixture(scope="session")
+def package_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the Python package, compiled."""
+    if importlib.util.find_spec("ziglang") is None:
+        lacking("ziglang", "pip install ziglang")
+    folder, source = tmp_path_factory.mktemp("package"), KERNEL / "python"
+    shutil.copytree(source / "edgerec_kernel", folder / "edgerec_kernel")
+    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+    library = folder / "edgerec_kernel" / f"libedgerec_kernel{suffix}"
+    subprocess.run([sys.executable, source / "build_library.py", library], check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture
+def python_package(package_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Python package, importable."""
+    monkeypatch.syspath_prepend(str(package_folder))
+    yield
+    sys.modules.pop("edgerec_kernel", None)
