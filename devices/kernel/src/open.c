@@ -11,11 +11,13 @@ typedef struct {
     uint64_t head; /* one file: bytes of the whole head */
 } bundle;
 
+#if ER_ONE_FILE
 static uint64_t number(const uint8_t *at, int size) {
     uint64_t found = 0;
     while (size--) found = found << 8 | at[size];
     return found;
 }
+#endif
 
 /* A file of the manifest: a plain name, its bytes and 64 digits of a hash. */
 static bool parse_file(er_json entry, char name[256], uint64_t *size, char sha256[65]) {
@@ -32,7 +34,7 @@ static bool parse_file(er_json entry, char name[256], uint64_t *size, char sha25
 
 /* File `index`: the tables, the graphs, the others; at is NULL after the last. */
 static er_json file_entry(er_json manifest, size_t index) {
-    er_json none = {NULL, NULL}, at, key, value;
+    er_json none = {NULL}, at, key, value;
     if (index-- == 0) return er_json_get(manifest, "tables");
     for (at = er_json_first(er_json_get(manifest, "graphs"), '{'); er_json_next(&at, &key, &value);)
         if (index-- == 0) return value;
@@ -321,6 +323,7 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     return too_small ? ER_MEMORY : ER_OK;
 }
 
+#if ER_ONE_FILE
 /* The head of one file: where the manifest is, and where the tables are. */
 static er_status open_one(const er_source *source, uint8_t *arena, size_t arena_size, size_t *taken, bundle *from) {
     const uint8_t *file = source->tables.data;
@@ -350,6 +353,7 @@ static er_status open_one(const er_source *source, uint8_t *arena, size_t arena_
     from->rest = from->document + own, from->rest_size = (size_t)(whole - own);
     return ER_OK;
 }
+#endif
 
 #if ER_SHA256
 static er_status check_sha256(const char *digits, const void *data, size_t size) {
@@ -427,12 +431,15 @@ er_status er_open(const er_source *source, void *memory, size_t size, size_t *ne
     if (source->trusted && !ER_SIGNATURES) return ER_NO_SIGNATURES;
     if (source->verify && !ER_SHA256) return ER_NO_SHA256;
     from.tables = (er_tables){.data = source->tables.data, .size = source->tables.size};
+#if ER_ONE_FILE
     if (from.document == NULL) {
         er_status status = open_one(source, memory, usable, &taken, &from);
         taken = (taken + 7) & ~(size_t)7;
         if (status == ER_MEMORY) *need = taken + sizeof(er_model) + 1024;
         ER_TRY(status);
     }
+#endif
+    if (from.document == NULL) return ER_HEAD;
 #if ER_SIGNATURES
     if (source->trusted) ER_TRY(check_signature(from.document, from.document_size, source));
 #endif

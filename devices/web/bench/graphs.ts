@@ -2,8 +2,9 @@
 
 import type { Tensor } from "onnxruntime-common";
 
-import { checkFile, openBundle, type Bundle, type Feed as Inputs, type Outputs, type Runtime } from "../src/bundle.ts";
+import { checkFile } from "../src/bundle.ts";
 import type { Manifest } from "../src/manifest.ts";
+import { openBundle, type Feed as Inputs, type OnnxBundle, type Runtime, type Tensors } from "../src/onnxruntime.ts";
 import type { Source } from "../src/source.ts";
 
 /** Inputs of a graph in bundle rows: one list per row of the batch, padded with -1; only `k` is a single number. */
@@ -18,9 +19,9 @@ export interface Feed {
 }
 
 export class Graphs {
-  readonly #bundle: Bundle;
+  readonly #bundle: OnnxBundle;
 
-  private constructor(bundle: Bundle) {
+  private constructor(bundle: OnnxBundle) {
     this.#bundle = bundle;
   }
 
@@ -50,7 +51,7 @@ export class Graphs {
   }
 
   /** Call a graph, after the 'encode' graph if the bundle has one. */
-  async run(name: string, feed: Feed): Promise<Outputs> {
+  async run(name: string, feed: Feed): Promise<Tensors> {
     return this.#bundle.run(name, inputs(name === "encode" ? feed : await this.#encoded(feed)));
   }
 

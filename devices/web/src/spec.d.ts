@@ -32,3 +32,9 @@ declare module "*/bundle-spec.json" {
     number
   >;
 }
+
+/** `manifest.ts`, built into a file of its own. */
+declare module "*/edgerec-manifest.mjs" {
+  export const jsonObject: typeof import("./json.ts").jsonObject;
+  export const readManifest: typeof import("./manifest.ts").readManifest;
+}
