@@ -169,13 +169,39 @@ static void push_tile(best *heap, const er_work *work, uint32_t first, uint32_t 
     }
 }
 
+static void push_rows(const er_model *model, er_work *work, best *heap, const uint16_t *norms, uint32_t first, uint32_t rows) {
+    er_scan(model, work, first, rows);
+    for (uint32_t row = 0; norms && row < rows; row++) work->tile[row].score *= er_half(norms[first + row]);
+    push_tile(heap, work, first, rows);
+}
+
+#if ER_BOUNDS
+/* The last blocks have the highest bounds: they are read first. */
+static void push_blocks(const er_model *model, er_work *work, best *heap, const uint16_t *norms) {
+    const er_table *table = &model->items;
+    const float *bounds = model->bounds + (norms ? table->n_blocks : 0);
+    er_query_lengths(model, &work->query, work->row);
+    for (uint32_t one = table->n_blocks; one-- > 0;) {
+        const er_block *block = &table->blocks[one];
+        float bound = bounds[one] * work->row[block->width - 1] * 1.0001f; /* above the rounding of sums */
+        if (heap->n == heap->k && bound < heap->scores[0]) continue;
+        for (uint32_t start = 0; start < block->rows; start += ER_TILE)
+            push_rows(model, work, heap, norms, block->first + start, block->rows - start < ER_TILE ? block->rows - start : ER_TILE);
+    }
+}
+#endif
+
 static void push_all(const er_model *model, er_work *work, best *heap, const uint16_t *norms) {
     uint32_t items = model->facts.items, tile = er_tile(model);
+#if ER_BOUNDS
+    if (model->bounds) {
+        push_blocks(model, work, heap, norms);
+        return;
+    }
+#endif
     for (uint32_t first = 0; first < items; first += tile) {
         uint32_t rows = items - first < tile ? items - first : tile;
-        er_scan(model, work, first, rows);
-        for (uint32_t row = 0; norms && row < rows; row++) work->tile[row].score *= er_half(norms[first + row]);
-        push_tile(heap, work, first, rows);
+        push_rows(model, work, heap, norms, first, rows);
         if (items - first <= tile) break;
     }
 }

@@ -16,7 +16,24 @@ int memcmp(const void *one, const void *other, size_t size);
 
 /* Rows that are scored together: their scores are in `work`. */
 #ifndef ER_TILE
-#define ER_TILE 512
+#ifdef __OPTIMIZE_SIZE__
+#define ER_TILE 128
+#else
+#define ER_TILE 1024
+#endif
+#endif
+
+/* Blocks of a large catalogue that are not read; a small machine has none. */
+#ifndef ER_BOUNDS
+#ifdef __OPTIMIZE_SIZE__
+#define ER_BOUNDS 0
+#else
+#define ER_BOUNDS 1
+#endif
+#endif
+
+#ifndef ER_LARGE
+#define ER_LARGE 65536 /* rows from which a catalogue is large */
 #endif
 
 enum { ER_STRETCH = 1 << 16, ER_RUN = 256, ER_LAYERS = 16, ER_DIMENSIONS = 1 << 16 };
@@ -156,6 +173,7 @@ struct er_model {
     bool popular_wide;
     const uint16_t *norms; /* NULL: none */
     float norm_factor;
+    const float *bounds; /* a number a block for products, and one for cosines; NULL: none */
     er_encoder encoder;
     const void *weights, *matrix;
     const float *bias, *root;
@@ -228,6 +246,12 @@ void er_begin_scorer(const er_model *model, er_work *work);
 void er_scan(const er_model *model, er_work *work, uint32_t first, uint32_t rows);
 float er_scaled(float value, int exponent);
 float er_score_row(const er_model *model, er_work *work, const er_table *table, uint32_t row);
+
+#if ER_BOUNDS
+/* bounds.c */
+void er_find_bounds(const er_model *model, float *bounds);
+void er_query_lengths(const er_model *model, const er_query *query, float *lengths);
+#endif
 
 #if ER_SHA256
 /* hash.c */

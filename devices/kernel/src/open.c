@@ -319,6 +319,15 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
             ER_TRY(norm_factor(model, scratch));
         }
     }
+#if ER_BOUNDS
+    bool bounded = model->items.layout == ER_ELL || (model->items.layout == ER_BLOCKED && by_column);
+    if (bounded && !has_scorer && model->items.n_blocks > 1 && model->items.rows >= ER_LARGE) {
+        float *bounds = er_take(arena, 2 * (uint64_t)model->items.n_blocks * sizeof *bounds);
+        if (bounds == NULL || too_small) return ER_MEMORY;
+        er_find_bounds(model, bounds);
+        model->bounds = bounds;
+    }
+#endif
     *opened = model;
     return too_small ? ER_MEMORY : ER_OK;
 }

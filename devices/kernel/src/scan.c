@@ -112,9 +112,11 @@ static void scan_columns(const er_table *table, const er_block *block, const er_
     if (!table->integer) {
         for (uint32_t row = 0; row < n; row++) out[row].score = 0;
         if (block->bits == 32)
-            er_columns_f32((const float *)table->values + block->start + first, block->rows, width, query->values, n, out);
+            er_columns_f32((const float *)table->values + block->start + first, block->rows, width, query->values, n,
+                           &out->score);
         else
-            er_columns_f16((const uint16_t *)table->values + block->start + first, block->rows, width, query->values, n, out);
+            er_columns_f16((const uint16_t *)table->values + block->start + first, block->rows, width, query->values, n,
+                           &out->score);
         return;
     }
     int32_t zero = 0;
@@ -123,12 +125,13 @@ static void scan_columns(const er_table *table, const er_block *block, const er_
     for (uint32_t row = 0; row < n; row++) out[row].sum = zero;
     const uint8_t *codes = (const uint8_t *)table->values + block->start + first;
     if (block->bits == 8) {
-        er_columns_u8(codes, block->rows, width, query->codes, n, out);
+        er_columns_u8(codes, block->rows, width, query->codes, n, &out->sum);
         return;
     }
     for (uint32_t part = 0; part < shared && part * columns < width; part++) {
         uint32_t own = width - part * columns < columns ? width - part * columns : columns;
-        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits, out);
+        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits,
+                        &out->sum);
     }
 }
 
@@ -136,30 +139,42 @@ static uint32_t column(const er_table *table, size_t at) {
     return table->wide_columns ? ((const uint16_t *)table->columns)[at] : ((const uint8_t *)table->columns)[at];
 }
 
-/* Values at `index` of the block, their columns at `place`. */
-static er_cell sparse(const er_table *table, const er_block *block, const er_query *query, size_t index, size_t place,
-                      uint32_t count) {
-    er_cell found;
-    if (!table->integer) {
-        float sum = 0;
-        if (block->bits == 32)
-            for (uint32_t one = 0; one < count; one++)
-                sum += ((const float *)table->values)[block->start + index + one] * query->values[column(table, place + one)];
-        else
-            for (uint32_t one = 0; one < count; one++)
-                sum += er_value(table, block, index + one) * query->values[column(table, place + one)];
-        found.score = sum;
-        return found;
+/* Rows of `count` values, or of as many as pointers say, at `index` of the block and their columns at `place`. */
+#define ER_ROWS(TYPE, COLUMN, SUM, QUERY, VALUE)                                                            \
+    {                                                                                                       \
+        const TYPE *values = (const TYPE *)table->values + block->start + index;                            \
+        const COLUMN *columns = (const COLUMN *)table->columns + place;                                     \
+        for (uint32_t row = 0; row < n; row++) {                                                            \
+            uint32_t own = pointers ? (uint32_t)(pointers[row + 1] - pointers[row]) : count;                \
+            SUM sum = 0;                                                                                    \
+            for (uint32_t one = 0; one < own; one++) sum += VALUE(values[one]) * QUERY[columns[one]];       \
+            *(SUM *)(void *)&out[row] = sum;                                                                \
+            values += own, columns += own;                                                                  \
+        }                                                                                                   \
+        return;                                                                                             \
     }
-    int32_t sum = 0;
-    if (block->bits == 8)
-        for (uint32_t one = 0; one < count; one++)
-            sum += (((const uint8_t *)table->values)[block->start + index + one] - 128) * query->codes[column(table, place + one)];
-    else
-        for (uint32_t one = 0; one < count; one++)
-            sum += (int32_t)er_value(table, block, index + one) * query->codes[column(table, place + one)];
-    found.sum = sum;
-    return found;
+#define ER_SIGNED(code) ((int32_t)(code)-128)
+
+static void sparse(const er_table *table, const er_block *block, const er_query *query, size_t index, size_t place,
+                   uint32_t count, const int32_t *pointers, uint32_t n, er_cell *out) {
+#ifndef __OPTIMIZE_SIZE__
+    if (!table->wide_columns && block->bits == 32) ER_ROWS(float, uint8_t, float, query->values, ER_ITSELF)
+    if (!table->wide_columns && block->bits == 16) ER_ROWS(uint16_t, uint8_t, float, query->values, er_half_inline)
+    if (!table->wide_columns && block->bits == 8) ER_ROWS(uint8_t, uint8_t, int32_t, query->codes, ER_SIGNED)
+#endif
+    for (uint32_t row = 0; row < n; row++) {
+        uint32_t own = pointers ? (uint32_t)(pointers[row + 1] - pointers[row]) : count;
+        int32_t sum = 0;
+        float score = 0;
+        for (uint32_t one = 0; one < own; one++, index++, place++) {
+            float value = er_value(table, block, index);
+            uint32_t at = column(table, place);
+            if (table->integer) sum += (int32_t)value * query->codes[at];
+            else score += value * query->values[at];
+        }
+        if (table->integer) out[row].sum = sum;
+        else out[row].score = score;
+    }
 }
 
 static er_cell masked(const er_table *table, const er_block *block, const er_query *query, uint32_t row) {
@@ -237,23 +252,16 @@ void er_scan(const er_model *model, er_work *work, uint32_t first, uint32_t rows
     for (const er_block *block = er_block_of(table, first); rows; block++) {
         uint32_t inside = first - block->first, n = block->rows - inside;
         if (n > rows) n = rows;
+        size_t index = (size_t)inside * block->width;
         if (table->layout == ER_BLOCKED) {
             scan_columns(table, block, query, inside, n, out);
+        } else if (table->layout == ER_CSR) {
+            const int32_t *pointers = table->pointers + first;
+            sparse(table, block, query, (size_t)pointers[0], (size_t)pointers[0], 0, pointers, n, out);
+        } else if (table->layout == ER_ELL) {
+            sparse(table, block, query, index, block->columns + index, block->width, NULL, n, out);
         } else {
-            for (uint32_t row = 0; row < n; row++) {
-                if (table->layout == ER_BITMASK) {
-                    out[row] = masked(table, block, query, first + row);
-                } else {
-                    size_t index = (size_t)(inside + row) * block->width;
-                    if (table->layout == ER_CSR) {
-                        int32_t start = table->pointers[first + row];
-                        out[row] = sparse(table, block, query, (size_t)start, (size_t)start,
-                                          (uint32_t)(table->pointers[first + row + 1] - start));
-                    } else {
-                        out[row] = sparse(table, block, query, index, block->columns + index, block->width);
-                    }
-                }
-            }
+            for (uint32_t row = 0; row < n; row++) out[row] = masked(table, block, query, first + row);
         }
         if (table->integer) scale_sums(table, block, query, first, n, out);
         out += n, first += n, rows -= n;

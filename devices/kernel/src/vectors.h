@@ -1,30 +1,96 @@
-/* Products of columns that lie together with a vector, added to a tile of sums. */
+/* Products of columns that lie together with a vector, added to a tile of sums: four columns at a time, so that sums are
+   loaded and stored a quarter as often. The loops are plain, without aliases: compilers vectorise them at -O3 for AVX2,
+   NEON and simd128, integers as products of 16 bits. */
 #ifndef ER_VECTORS_H
 #define ER_VECTORS_H
 
 #include "kernel.h"
 
-static void er_columns_f32(const float *values, size_t stride, uint32_t width, const float *query, uint32_t n, er_cell *out) {
-    for (uint32_t at = 0; at < width; at++, values += stride)
-        for (uint32_t row = 0; row < n; row++) out[row].score += query[at] * values[row];
+#ifndef __OPTIMIZE_SIZE__
+
+#define ER_COLUMNS(NAME, TYPE, QUERY, SUM, PART, VALUE)                                                                \
+    static void NAME(const TYPE *restrict values, size_t stride, uint32_t width, const QUERY *restrict query,          \
+                     uint32_t n, SUM *restrict out) {                                                                  \
+        uint32_t at = 0;                                                                                               \
+        for (; at + 4 <= width; at += 4, values += 4 * stride) {                                                       \
+            const TYPE *one = values, *two = one + stride, *three = two + stride, *four = three + stride;              \
+            PART a = query[at], b = query[at + 1], c = query[at + 2], d = query[at + 3];                               \
+            for (uint32_t row = 0; row < n; row++)                                                                     \
+                out[row] += (a * VALUE(one[row]) + b * VALUE(two[row])) + (c * VALUE(three[row]) + d * VALUE(four[row])); \
+        }                                                                                                              \
+        for (; at < width; at++, values += stride) {                                                                   \
+            PART a = query[at];                                                                                        \
+            for (uint32_t row = 0; row < n; row++) out[row] += a * VALUE(values[row]);                                 \
+        }                                                                                                              \
+    }
+
+#define ER_ITSELF(value) (value)
+#define ER_LOW(byte) (int32_t)((byte) & 15)
+#define ER_HIGH(byte) (int32_t)((byte) >> 4)
+#define ER_TWO_0(byte) (int32_t)((byte) << 1 & 6)
+#define ER_TWO_1(byte) (int32_t)((byte) >> 1 & 6)
+#define ER_TWO_2(byte) (int32_t)((byte) >> 3 & 6)
+#define ER_TWO_3(byte) (int32_t)((byte) >> 5 & 6)
+
+/* A float16 without infinities: tables with any are refused by what they score. */
+static inline float er_half_inline(uint16_t half) {
+    union {
+        uint32_t bits;
+        float value;
+    } found = {.bits = (half & 0x7fffu) << 13}, sign = {.bits = 0};
+    found.value *= 5.192296858534828e33f; /* 2^112 */
+    sign.value = found.value;
+    sign.bits |= (uint32_t)(half & 0x8000) << 16 | ((half & 0x7c00) == 0x7c00 ? 0x7f800000u : 0);
+    return sign.value;
 }
 
-static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width, const float *query, uint32_t n, er_cell *out) {
-    for (uint32_t at = 0; at < width; at++, values += stride)
-        for (uint32_t row = 0; row < n; row++) out[row].score += query[at] * er_half(values[row]);
+ER_COLUMNS(er_columns_f32, float, float, float, float, ER_ITSELF)
+ER_COLUMNS(er_columns_f16, uint16_t, float, float, float, er_half_inline)
+ER_COLUMNS(er_columns_u8, uint8_t, int8_t, int32_t, int32_t, ER_ITSELF)
+ER_COLUMNS(er_columns_low, uint8_t, int8_t, int32_t, int32_t, ER_LOW)
+ER_COLUMNS(er_columns_high, uint8_t, int8_t, int32_t, int32_t, ER_HIGH)
+ER_COLUMNS(er_columns_two_0, uint8_t, int8_t, int32_t, int32_t, ER_TWO_0)
+ER_COLUMNS(er_columns_two_1, uint8_t, int8_t, int32_t, int32_t, ER_TWO_1)
+ER_COLUMNS(er_columns_two_2, uint8_t, int8_t, int32_t, int32_t, ER_TWO_2)
+ER_COLUMNS(er_columns_two_3, uint8_t, int8_t, int32_t, int32_t, ER_TWO_3)
+
+static void er_columns_part(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n,
+                            uint32_t shift, uint32_t bits, int32_t *out) {
+    switch (bits << 4 | shift) {
+    case 4 << 4 | 0: er_columns_low(codes, stride, width, query, n, out); return;
+    case 4 << 4 | 4: er_columns_high(codes, stride, width, query, n, out); return;
+    case 2 << 4 | 0: er_columns_two_0(codes, stride, width, query, n, out); return;
+    case 2 << 4 | 2: er_columns_two_1(codes, stride, width, query, n, out); return;
+    case 2 << 4 | 4: er_columns_two_2(codes, stride, width, query, n, out); return;
+    default: er_columns_two_3(codes, stride, width, query, n, out);
+    }
 }
 
-static void er_columns_u8(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n, er_cell *out) {
+#else /* the same in few bytes */
+
+static void er_columns_f32(const float *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
+    for (uint32_t at = 0; at < width; at++, values += stride)
+        for (uint32_t row = 0; row < n; row++) out[row] += query[at] * values[row];
+}
+
+static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
+    for (uint32_t at = 0; at < width; at++, values += stride)
+        for (uint32_t row = 0; row < n; row++) out[row] += query[at] * er_half(values[row]);
+}
+
+static void er_columns_u8(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n, int32_t *out) {
     for (uint32_t at = 0; at < width; at++, codes += stride)
-        for (uint32_t row = 0; row < n; row++) out[row].sum += query[at] * codes[row];
+        for (uint32_t row = 0; row < n; row++) out[row] += query[at] * codes[row];
 }
 
 /* The bits of each byte from `shift` on; of two bits, twice their number. */
 static void er_columns_part(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n,
-                            uint32_t shift, uint32_t bits, er_cell *out) {
+                            uint32_t shift, uint32_t bits, int32_t *out) {
     int32_t mask = (1 << bits) - 1, twice = bits == 2 ? 2 : 1;
     for (uint32_t at = 0; at < width; at++, codes += stride)
-        for (uint32_t row = 0; row < n; row++) out[row].sum += query[at] * twice * (codes[row] >> shift & mask);
+        for (uint32_t row = 0; row < n; row++) out[row] += query[at] * twice * (codes[row] >> shift & mask);
 }
+
+#endif
 
 #endif

@@ -13,7 +13,14 @@ import pytest
 from tests.devices.conftest import lacking
 from tests.devices.kernel.conftest import KERNEL, STRICT, sources
 
-TARGET = ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-ffreestanding", "-Os", "-fno-inline-functions")
+TARGET = (
+    "-target",
+    "thumb-freestanding-eabihf",
+    "-mcpu=cortex_m4+vfp4d16sp",
+    "-ffreestanding",
+    "-Os",
+    "-fno-inline-functions",
+)
 NO_TABLES = ("-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
 LIMITS = {(): 40 << 10, ("-DER_SIGNATURES=0",): 32 << 10, ("-DER_SHA256=0",): 31 << 10}
 """Bytes of code and constants, by what is left out."""

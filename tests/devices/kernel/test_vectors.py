@@ -25,20 +25,20 @@ def said(checker: Path, folder: Path, bundle: Path, name: str) -> tuple[int, str
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_answers(checker: Path, name: str, tmp_path: Path) -> None:
+def test_answers(checkers: list[Path], name: str, tmp_path: Path) -> None:
     bundle = FOLDER / "bundles" / name
     pack(bundle, tmp_path / "packed")
-    for form in (bundle, tmp_path / "packed"):
+    for checker, form in [(checkers[0], tmp_path / "packed"), *((one, bundle) for one in checkers)]:
         status, output = said(checker, FOLDER, form, name)
         assert status == 0, output
         assert output.endswith(" 0 failures\n")
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_integers_of_version_2(checker: Path, second_version: Path, name: str, tmp_path: Path) -> None:
+def test_integers_of_version_2(checkers: list[Path], second_version: Path, name: str, tmp_path: Path) -> None:
     bundle = second_version / "bundles" / name
     pack(bundle, tmp_path / "packed")
-    for form in (bundle, tmp_path / "packed"):
+    for checker, form in [(checkers[0], tmp_path / "packed"), *((one, bundle) for one in checkers)]:
         status, output = said(checker, second_version, form, name)
         assert status == 0, output
 
