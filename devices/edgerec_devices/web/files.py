@@ -24,6 +24,7 @@ from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
+KERNEL = DIST / "edgerec-kernel.wasm"
 RUNTIME = (
     *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
