@@ -111,8 +111,9 @@ typedef struct er_model er_model;
 
 /* Open a bundle. `arena` (at a multiple of 8) holds the model, and while it opens the head of one file; `*need` is set
    to the bytes it takes, or, with ER_MEMORY, to those that get at least one step further: it is called again with an
-   arena of as many, from nothing in four calls at most. A hostile bundle is refused before it takes more than its own
-   manifest's size and a 64th of its tables' (limits: docs/reference/bundle.md). */
+   arena of as many, from nothing in four calls at most. It takes at most 20 bytes for each of the manifest, a
+   16th of the tables' and 4 for each dimension, whatever a hostile bundle says: no number of it is believed before its
+   sections are compared with it. */
 er_status er_open(const er_source *source, void *arena, size_t arena_size, size_t *need, const er_model **model);
 
 /* Name (at most 255 bytes and a zero) and size of file `number` of a manifest: 0 the tables, then graphs, then others;

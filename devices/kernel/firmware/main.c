@@ -83,7 +83,8 @@ static void answer(void) {
     print_number((int64_t)ticks() * CLOCK, " instructions to open\n");
     print_number((int64_t)need, " bytes of arena\n");
     print_number((int64_t)er_work_size(model), " bytes of work\n");
-    for (uint32_t one = 0; one < n; one++) check((history[one] = er_row_of_int(model, ER_ITEM, ids[one])) < 0 ? ER_ROW : ER_OK);
+    for (uint32_t one = 0; one < n; one++)
+        check((history[one] = er_row_of_int(model, ER_ITEM, ids[one])) < 0 ? ER_ROW : ER_OK);
     er_request request = {.history = history, .n_history = n, .user = -1};
     restart();
     check(er_recommend(model, &request, K, items, scores, &found, work, sizeof work));

@@ -78,7 +78,7 @@ static er_status subject(const er_model *model, const er_request *request, er_wo
     if ((facts->users > 0) != (request->user >= 0) || (request->vector && !facts->takes_vectors)) return ER_REQUEST;
     if (request->user >= 0) {
         if ((uint32_t)request->user >= facts->users) return ER_ROW;
-        er_query_of_row(model, work, &model->users, (uint32_t)request->user);
+        if (!er_query_of_row(model, work, &model->users, (uint32_t)request->user)) return ER_TABLES;
     } else {
         if (request->vector) {
             for (uint32_t at = 0; at < facts->d; at++)
@@ -91,7 +91,7 @@ static er_status subject(const er_model *model, const er_request *request, er_wo
             *is_empty = count == 0;
             ER_TRY(er_encoded(model, work, count, work->query.values));
         }
-        er_query_of_values(model, work);
+        if (!er_query_of_values(model, work)) return ER_TABLES;
     }
     er_begin_scorer(model, work);
     return ER_OK;
@@ -138,7 +138,8 @@ static void push(best *heap, float score, int32_t item) {
 }
 
 /* Best first, with finished scores; a number that is not finite, or an item too few, is an error. */
-static er_status finish(const er_work *work, best *heap, uint32_t wanted, float factor, uint32_t *found, er_status wrong) {
+static er_status finish(const er_work *work, best *heap, uint32_t wanted, float factor, uint32_t *found,
+                        er_status wrong) {
     *found = heap->n;
     for (uint32_t end = heap->n; end > 1; end--) {
         float score = heap->scores[0];
@@ -169,7 +170,8 @@ static void push_tile(best *heap, const er_work *work, uint32_t first, uint32_t 
     }
 }
 
-static void push_rows(const er_model *model, er_work *work, best *heap, const uint16_t *norms, uint32_t first, uint32_t rows) {
+static void push_rows(const er_model *model, er_work *work, best *heap, const uint16_t *norms, uint32_t first,
+                      uint32_t rows) {
     er_scan(model, work, first, rows);
     for (uint32_t row = 0; norms && row < rows; row++) work->tile[row].score *= er_half(norms[first + row]);
     push_tile(heap, work, first, rows);
@@ -186,7 +188,8 @@ static void push_blocks(const er_model *model, er_work *work, best *heap, const 
         float bound = bounds[one] * work->row[block->width - 1] * 1.0001f; /* above the rounding of sums */
         if (heap->n == heap->k && bound < heap->scores[0]) continue;
         for (uint32_t start = 0; start < block->rows; start += ER_TILE)
-            push_rows(model, work, heap, norms, block->first + start, block->rows - start < ER_TILE ? block->rows - start : ER_TILE);
+            push_rows(model, work, heap, norms, block->first + start,
+                      block->rows - start < ER_TILE ? block->rows - start : ER_TILE);
     }
 }
 #endif
@@ -206,10 +209,12 @@ static void push_all(const er_model *model, er_work *work, best *heap, const uin
     }
 }
 
-static er_status rank_popular(const er_model *model, er_work *work, uint32_t k, int32_t *items, float *scores, uint32_t *found) {
+static er_status rank_popular(const er_model *model, er_work *work, uint32_t k, int32_t *items, float *scores,
+                              uint32_t *found) {
     *found = 0;
     for (uint32_t one = 0; one < model->n_popular && *found < k; one++) {
-        int32_t row = model->popular_wide ? (int32_t)((const uint32_t *)model->popular)[one] : ((const uint16_t *)model->popular)[one];
+        int32_t row = model->popular_wide ? (int32_t)((const uint32_t *)model->popular)[one]
+                                          : ((const uint16_t *)model->popular)[one];
         if (is_out(work->out, row)) continue;
         items[(*found)++] = row;
         mark(work->out, &row, 1);
@@ -229,11 +234,13 @@ er_status er_recommend(const er_model *model, const er_request *request, uint32_
     ER_TRY(subject(model, request, &work, &is_empty));
     ER_TRY(limit(model, request, &work));
     if (is_empty) return model->popular ? rank_popular(model, &work, k, items, scores, found) : ER_EMPTY;
-    if (request->history) mark(work.out, request->history, request->n_history); /* an allow-list may have cleared them */
+    if (request->history)
+        mark(work.out, request->history, request->n_history); /* an allow-list may have cleared them */
     best heap = {.items = items, .scores = scores, .k = k};
     uint32_t wanted = left(model, &work);
     if (wanted > k) wanted = k;
-    if (request->allow && model->lookup.layout != ER_CSC && (uint64_t)request->n_allow * model->facts.d <= model->facts.items) {
+    if (request->allow && model->lookup.layout != ER_CSC &&
+        (uint64_t)request->n_allow * model->facts.d <= model->facts.items) {
         for (size_t one = 0; one < request->n_allow; one++) {
             if (is_out(work.out, request->allow[one])) continue;
             mark(work.out, &request->allow[one], 1); /* a repetition counts once */
@@ -255,7 +262,7 @@ er_status er_similar(const er_model *model, int32_t item, const er_request *requ
     ER_TRY(limit(model, request, &work));
     mark(work.out, &item, 1);
     work.query.scored = false;
-    er_query_of_row(model, &work, &model->lookup, (uint32_t)item);
+    if (!er_query_of_row(model, &work, &model->lookup, (uint32_t)item)) return ER_TABLES;
     best heap = {.items = items, .scores = scores, .k = k};
     uint32_t wanted = left(model, &work);
     push_all(model, &work, &heap, model->norms);

@@ -19,16 +19,29 @@ static float root_above(float square) {
     return guess.value * 1.000001f;
 }
 
+#define ER_SQUARES(TYPE, VALUE)                                                                                        \
+    for (uint32_t at = 0; at < block->width; at++) {                                                                   \
+        const TYPE *column = (const TYPE *)table->values + block->start + (size_t)at * block->rows + first;            \
+        for (uint32_t row = 0; row < n; row++) squares[row] += (float)(VALUE) * (float)(VALUE);                        \
+    }
+
 /* Squares of rows first .. first + n - 1 of a block, as decoded values without scales. */
 static void squares_of(const er_table *table, const er_block *block, uint32_t first, uint32_t n, float *squares) {
     for (uint32_t row = 0; row < n; row++) squares[row] = 0;
-    for (uint32_t at = 0; at < block->width; at++)
+    if (table->by_column && block->bits == 32) {
+        ER_SQUARES(float, column[row])
+    } else if (table->by_column && block->bits == 8) {
+        ER_SQUARES(uint8_t, column[row] - 128)
+    } else {
         for (uint32_t row = 0; row < n; row++) {
-            size_t inside = first + row;
-            size_t index = table->by_column ? (size_t)at * block->rows + inside : inside * block->width + at;
-            float value = er_value(table, block, index);
-            squares[row] += value * value;
+            size_t step = table->by_column ? block->rows : 1;
+            size_t index = table->by_column ? first + row : (size_t)(first + row) * block->width;
+            for (uint32_t at = 0; at < block->width; at++, index += step) {
+                float value = er_value(table, block, index);
+                squares[row] += value * value;
+            }
         }
+    }
 }
 
 /* `bounds` of the table: of products, and then of cosines without the factor of inverse norms. */

@@ -17,8 +17,9 @@ static const limbs BASE_Y = {0x6658, 0x6666, 0x6666, 0x6666, 0x6666, 0x6666, 0x6
 static const limbs ROOT = {0xa0b0, 0x4a0e, 0x1b27, 0xc4ee, 0xe478, 0xad2f, 0x1806, 0x2f43,
                            0xd7a7, 0x3dfb, 0x0099, 0x2b4d, 0xdf0b, 0x4fc1, 0x2480, 0x2b83}; /* of -1 */
 /* The order of the base point, little-endian. */
-static const uint8_t ORDER[32] = {0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-                                  0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0x10};
+static const uint8_t ORDER[32] = {0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7,
+                                  0xa2, 0xde, 0xf9, 0xde, 0x14, 0,    0,    0,    0,    0,    0,
+                                  0,    0,    0,    0,    0,    0,    0,    0,    0,    0x10};
 
 static void copy(limbs to, const limbs from) { memcpy(to, from, sizeof(limbs)); }
 
@@ -211,9 +212,10 @@ static void absorb(sha512 *hash) {
     }
     memcpy(s, hash->state, sizeof s);
     for (int at = 0; at < 80; at++) {
-        uint64_t one = s[7] + (turned(s[4], 14) ^ turned(s[4], 18) ^ turned(s[4], 41)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) +
-                       hash->rounds[at] + words[at & 15];
-        uint64_t two = (turned(s[0], 28) ^ turned(s[0], 34) ^ turned(s[0], 39)) + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+        uint64_t one = s[7] + (turned(s[4], 14) ^ turned(s[4], 18) ^ turned(s[4], 41)) +
+                       ((s[4] & s[5]) ^ (~s[4] & s[6])) + hash->rounds[at] + words[at & 15];
+        uint64_t two =
+            (turned(s[0], 28) ^ turned(s[0], 34) ^ turned(s[0], 39)) + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
         uint64_t early = words[(at + 1) & 15], late = words[(at + 14) & 15];
         words[at & 15] += words[(at + 9) & 15] + (turned(early, 1) ^ turned(early, 8) ^ early >> 7) +
                           (turned(late, 19) ^ turned(late, 61) ^ late >> 6);

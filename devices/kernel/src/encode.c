@@ -55,8 +55,10 @@ static void linear(const er_model *model, const uint8_t *history, uint32_t n, fl
         for (uint32_t in = 0; in < d; in++)
             for (uint32_t at = 0; at < d; at++) {
                 size_t place = (size_t)in * d + at;
-                vector[at] += sums[in] * (model->matrix_in_bytes ? (float)(((const uint8_t *)model->matrix)[place] - 128) * model->matrix_scale
-                                                                 : ((const float *)model->matrix)[place]);
+                vector[at] +=
+                    sums[in] * (model->matrix_in_bytes
+                                    ? (float)(((const uint8_t *)model->matrix)[place] - 128) * model->matrix_scale
+                                    : ((const float *)model->matrix)[place]);
             }
     }
     if (model->bias)
@@ -105,7 +107,8 @@ static void least_squares(const er_model *model, const uint8_t *history, float *
 }
 
 size_t er_spare(const er_model *model) {
-    size_t of_encoder = model->encoder == ER_NO_ENCODER ? 0 : (model->encoder == ER_IALS ? 5 : 1) * (size_t)model->facts.d;
+    size_t of_encoder =
+        model->encoder == ER_NO_ENCODER ? 0 : (model->encoder == ER_IALS ? 5 : 1) * (size_t)model->facts.d;
     size_t of_scorer = 3 * (size_t)model->widest;
     return of_encoder > of_scorer ? of_encoder : of_scorer;
 }

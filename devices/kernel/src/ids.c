@@ -48,7 +48,8 @@ static er_status walk(er_ids *ids, uint32_t *n_marks) {
             }
             sizes(ids, &block, number, &more, &size);
             if (size > left - bytes || bytes + size > UINT32_MAX || (is_text && more == 0)) return ER_IDS;
-            if (!is_text && ids->low == 1 && more >= 32 && bits_of(section + block.data + bytes, 256) != more) return ER_IDS;
+            if (!is_text && ids->low == 1 && more >= 32 && bits_of(section + block.data + bytes, 256) != more)
+                return ER_IDS;
             rows += more, bytes += size;
             if (rows > ids->rows_of[one].rows) return ER_IDS;
         }
@@ -71,7 +72,8 @@ static er_status check_offsets(const er_section *offsets, uint64_t count, uint64
     return before == end ? ER_OK : ER_IDS;
 }
 
-static er_status find_texts(const er_tables *tables, const char *stem, uint64_t rows, er_section *texts, er_section *offsets) {
+static er_status find_texts(const er_tables *tables, const char *stem, uint64_t rows, er_section *texts,
+                            er_section *offsets) {
     ER_TRY(er_find_vector(tables, stem, "s", ER_U8, UINT64_MAX, texts));
     ER_TRY(er_find_vector(tables, stem, "_offsets", ER_U32 | ER_I64, rows + 1, offsets));
     return check_offsets(offsets, rows, texts->shape[0]);
@@ -107,7 +109,9 @@ typedef struct {
     uint32_t number, before, bytes, rows, size;
 } place;
 
-static uint32_t marks_of(const er_ids *ids, const er_id_block *block) { return (block->count + ids->each - 1) / ids->each; }
+static uint32_t marks_of(const er_ids *ids, const er_id_block *block) {
+    return (block->count + ids->each - 1) / ids->each;
+}
 
 static place at_mark(const er_ids *ids, const er_id_block *block, uint32_t mark) {
     er_mark sum = ids->marks[block->mark + mark];
@@ -164,8 +168,7 @@ static int64_t number_of(const er_ids *ids, uint32_t one, uint32_t inside) {
     uint64_t low = 0;
     if (ids->low == 1 && at.rows >= 32)
         while (low < 255 && (!(data[low >> 3] >> (low & 7) & 1) || rank--)) low++;
-    else
-        low = little(data + (size_t)rank * ids->low, ids->low);
+    else low = little(data + (size_t)rank * ids->low, ids->low);
     return (int64_t)((uint64_t)block->first + ((uint64_t)at.number << 8 * ids->low) + low);
 }
 
@@ -192,7 +195,8 @@ static int compare(const uint8_t *one, size_t length, const uint8_t *other, size
 }
 
 /* Row among first .. end - 1 of version 1, by a binary search. */
-static int32_t find_plain(const er_ids *ids, uint32_t first, uint32_t end, int64_t id, const uint8_t *text, size_t size) {
+static int32_t find_plain(const er_ids *ids, uint32_t first, uint32_t end, int64_t id, const uint8_t *text,
+                          size_t size) {
     uint32_t low = first, high = end;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -349,7 +353,8 @@ er_status er_text_of_row(const er_model *model, er_side side, int32_t row, char 
         entry in = group(ids, block, &at);
         for (uint32_t left = (uint32_t)row - at.before + 1; left; left--) {
             if (!next_entry(&in)) return ER_IDS;
-            for (size_t byte = 0; byte < in.own && in.shared + byte < size; byte++) text[in.shared + byte] = (char)in.at[byte];
+            for (size_t byte = 0; byte < in.own && in.shared + byte < size; byte++)
+                text[in.shared + byte] = (char)in.at[byte];
         }
         *length = in.length; /* bytes past `size` belong to longer texts before it */
         if (*length > size) return ER_MEMORY;

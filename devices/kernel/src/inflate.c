@@ -128,7 +128,8 @@ static void dynamic(stream *from, codes *literals, codes *distances) {
 bool er_inflate(const uint8_t *data, size_t size, uint8_t *out, size_t wanted, bool whole) {
     stream from = {.at = data + 2, .end = data + size, .out = out, .wanted = wanted, .whole = whole};
     codes literals, distances;
-    if (size < 6 || (data[0] & 15) != 8 || data[0] >> 4 > 7 || data[1] & 32 || (data[0] * 256u + data[1]) % 31) return false;
+    if (size < 6 || (data[0] & 15) != 8 || data[0] >> 4 > 7 || data[1] & 32 || (data[0] * 256u + data[1]) % 31)
+        return false;
     bool last = false;
     while (!last && !from.failed && !from.full) {
         last = take(&from, 1);

@@ -256,7 +256,8 @@ bool er_json_number(er_json value, float *found) {
         at++;
         bool down = *at == '-';
         if (*at == '-' || *at == '+') at++;
-        for (; at < end && *at >= '0' && *at <= '9'; at++) written = written < 10000 ? 10 * written + (*at - '0') : written;
+        for (; at < end && *at >= '0' && *at <= '9'; at++)
+            written = written < 10000 ? 10 * written + (*at - '0') : written;
         power += down ? -written : written;
     }
     double number = (double)mantissa, factor = 10;

@@ -54,10 +54,10 @@ enum {
     ER_MAX_HEAD_BYTES = 8388608
 };
 
-#define ER_TRY(call)                                \
-    do {                                            \
-        er_status er_tried = (call);                \
-        if (er_tried != ER_OK) return er_tried;     \
+#define ER_TRY(call)                                                                                                   \
+    do {                                                                                                               \
+        er_status er_tried = (call);                                                                                   \
+        if (er_tried != ER_OK) return er_tried;                                                                        \
     } while (0)
 
 /* json.c: values of a JSON text, which er_json_object checks as a whole before; nothing is built in memory. */
@@ -86,7 +86,16 @@ bool er_utf8(const char *text, size_t size);
 bool er_inflate(const uint8_t *stream, size_t size, uint8_t *out, size_t wanted, bool whole);
 
 /* sections.c */
-typedef enum er_type { ER_U8 = 1, ER_U16 = 2, ER_U32 = 4, ER_I32 = 8, ER_I64 = 16, ER_F16 = 32, ER_F32 = 64, ER_OTHER = 128 } er_type;
+typedef enum er_type {
+    ER_U8 = 1,
+    ER_U16 = 2,
+    ER_U32 = 4,
+    ER_I32 = 8,
+    ER_I64 = 16,
+    ER_F16 = 32,
+    ER_F32 = 64,
+    ER_OTHER = 128
+} er_type;
 
 typedef struct er_section {
     const void *data;
@@ -114,10 +123,10 @@ typedef enum er_layout { ER_BLOCKED, ER_ELL, ER_CSR, ER_CSC, ER_BITMASK } er_lay
 
 typedef struct er_block {
     uint32_t width, rows, first;
-    uint32_t bits;   /* of a value: 32, 16, 8, 4 or 2 */
-    size_t start;    /* its first entry in the values */
-    size_t stored;   /* its entries */
-    size_t columns;  /* ell: its first column */
+    uint32_t bits;  /* of a value: 32, 16, 8, 4 or 2 */
+    size_t start;   /* its first entry in the values */
+    size_t stored;  /* its entries */
+    size_t columns; /* ell: its first column */
 } er_block;
 
 typedef struct er_table {
@@ -129,8 +138,8 @@ typedef struct er_table {
     const int32_t *pointers;
     const uint8_t *mask;
     const uint16_t *run_rows, *run_stretch;
-    const void *row_scales;    /* NULL: factors alone */
-    const float *factors;      /* integers: one, one a block, or the top of row scales */
+    const void *row_scales; /* NULL: factors alone */
+    const float *factors;   /* integers: one, one a block, or the top of row scales */
     uint32_t n_factors;
 } er_table;
 
@@ -148,7 +157,7 @@ enum { ER_MARK_INT = 64, ER_MARK_TEXT = 16 };
 
 typedef struct er_ids {
     er_id_form form;
-    bool coded; /* version 2 */
+    bool coded;                         /* version 2 */
     uint32_t low, rows, n_blocks, each; /* each: buckets or groups a mark */
     const er_block *rows_of;
     er_id_block *blocks;
@@ -194,6 +203,15 @@ typedef struct er_arena {
 
 void *er_take(er_arena *arena, uint64_t size);
 
+/* manifest.c: er_file_entry is the tables, then graphs, then others; at is NULL after the last */
+bool er_parse_file(er_json entry, char name[256], uint64_t *size, char sha256[65]);
+er_json er_file_entry(er_json manifest, size_t index);
+int er_compare_names(const char *one, const char *other);
+er_status er_check_files(er_json manifest, uint64_t *head);
+er_status er_check_sections(er_json list, const er_tables *tables, size_t most);
+er_status er_check_about(er_json manifest);
+er_status er_parse_version(er_json manifest, uint32_t *major, uint32_t *minor);
+
 /* table.c: `is_csc` is of items that have a second copy, whose layout and blocks the manifest describes */
 er_status er_open_table(const er_tables *tables, const char *name, er_json side, const char *precision, bool is_csc,
                         uint32_t d, bool by_column, uint32_t major, er_table *table, er_arena *arena);
@@ -238,9 +256,9 @@ size_t er_spare(const er_model *model);
 
 /* scan.c */
 uint32_t er_tile(const er_model *model);
-/* Query from a row of a table, or from work->query.values. */
-void er_query_of_row(const er_model *model, er_work *work, const er_table *table, uint32_t row);
-void er_query_of_values(const er_model *model, er_work *work);
+/* Query from a row of a table, or from work->query.values; false if they are not finite. */
+bool er_query_of_row(const er_model *model, er_work *work, const er_table *table, uint32_t row);
+bool er_query_of_values(const er_model *model, er_work *work);
 void er_begin_scorer(const er_model *model, er_work *work);
 /* Scores of rows of the items into work->tile; `first` is a multiple of er_tile. */
 void er_scan(const er_model *model, er_work *work, uint32_t first, uint32_t rows);

@@ -28,7 +28,8 @@ const char *er_message(er_status status) {
     case ER_SECTION: return "a section is missing or damaged; get the bundle again";
     case ER_SIZE: return "a file has another size than the manifest says; get the bundle again";
     case ER_FILE: return "a file of the bundle is missing; copy the bundle again";
-    case ER_SCALES: return "integers of version 1.0 have their scales in graphs; export the bundle again, as version 2.0";
+    case ER_SCALES:
+        return "integers of version 1.0 have their scales in graphs; export the bundle again, as version 2.0";
     case ER_TABLES: return "the tables are damaged; get the bundle again";
     case ER_IDS: return "the ids or titles are damaged; get the bundle again";
     case ER_UNSUPPORTED: return "the bundle has more dimensions or layers than this reader takes; use onnxruntime";
@@ -45,5 +46,8 @@ const char *er_message(er_status status) {
 }
 
 er_status er_kind(er_status status) {
-    return status < ER_REQUEST ? (status ? ER_MEMORY : ER_OK) : status < ER_BUNDLE ? ER_REQUEST : status < ER_UNSIGNED ? ER_BUNDLE : ER_SIGNATURE;
+    return status < ER_REQUEST    ? (status ? ER_MEMORY : ER_OK)
+           : status < ER_BUNDLE   ? ER_REQUEST
+           : status < ER_UNSIGNED ? ER_BUNDLE
+                                  : ER_SIGNATURE;
 }

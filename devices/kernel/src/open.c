@@ -19,102 +19,6 @@ static uint64_t number(const uint8_t *at, int size) {
 }
 #endif
 
-/* A file of the manifest: a plain name, its bytes and 64 digits of a hash. */
-static bool parse_file(er_json entry, char name[256], uint64_t *size, char sha256[65]) {
-    size_t length = er_json_text(er_json_get(entry, "file"), name, 256);
-    if (length == SIZE_MAX || length == 0 || name[0] == '.') return false;
-    for (size_t at = 0; at < length; at++) {
-        char letter = name[at];
-        bool plain = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9');
-        if (!plain && letter != '_' && letter != '-' && letter != '.') return false;
-    }
-    if (er_json_text(er_json_get(entry, "sha256"), sha256, 65) == SIZE_MAX) return false;
-    return er_json_whole(er_json_get(entry, "bytes"), (uint64_t)1 << 53, size) && *size > 0;
-}
-
-/* File `index`: the tables, the graphs, the others; at is NULL after the last. */
-static er_json file_entry(er_json manifest, size_t index) {
-    er_json none = {NULL}, at, key, value;
-    if (index-- == 0) return er_json_get(manifest, "tables");
-    for (at = er_json_first(er_json_get(manifest, "graphs"), '{'); er_json_next(&at, &key, &value);)
-        if (index-- == 0) return value;
-    for (at = er_json_first(er_json_get(manifest, "other_files"), '['); er_json_next(&at, NULL, &value);)
-        if (index-- == 0) return value;
-    return none;
-}
-
-er_status er_manifest_file(er_bytes document, size_t index, char name[256], uint64_t *size) {
-    er_json manifest;
-    char sha256[65];
-    ER_TRY(er_json_object(document.data, document.size, &manifest));
-    er_json entry = file_entry(manifest, index);
-    if (entry.at == NULL) return index ? ER_FILE : ER_MANIFEST;
-    return parse_file(entry, name, size, sha256) ? ER_OK : ER_MANIFEST;
-}
-
-static int compare(const char *one, const char *other) {
-    while (*one && *one == *other) one++, other++;
-    return (int)(uint8_t)*one - (int)(uint8_t)*other;
-}
-
-/* Names are all different, sizes are those of a graph; *head is the sum of all sizes but the tables'. */
-static er_status check_files(er_json manifest, uint64_t *head) {
-    char name[256], other[256], sha256[65];
-    uint64_t size, ignored;
-    size_t n_graphs = er_json_count(er_json_get(manifest, "graphs"), '{');
-    size_t n_others = er_json_count(er_json_get(manifest, "other_files"), '[');
-    if (n_graphs > ER_MAX_GRAPHS || n_others > ER_MAX_FILES || 1 + n_graphs + n_others > ER_MAX_FILES) return ER_MANIFEST;
-    if (er_json_get(er_json_get(manifest, "graphs"), "recommend").at == NULL) return ER_MANIFEST;
-    *head = 0;
-    for (size_t one = 0; one < 1 + n_graphs + n_others; one++) {
-        if (!parse_file(file_entry(manifest, one), name, &size, sha256)) return ER_MANIFEST;
-        if (compare(name, "manifest.json") == 0 || (one && one <= n_graphs && size > ER_MAX_GRAPH_BYTES)) return ER_MANIFEST;
-        if (one) *head += size;
-        for (size_t before = 0; before < one; before++)
-            if (!parse_file(file_entry(manifest, before), other, &ignored, sha256) || compare(name, other) == 0) return ER_MANIFEST;
-    }
-    return ER_OK;
-}
-
-static er_status check_sections(er_json list, const er_tables *tables, size_t most) {
-    er_json at = er_json_first(list, '{'), key, place;
-    er_section section;
-    if (list.at == NULL || *list.at != '{' || er_json_count(list, '{') > most) return ER_MANIFEST;
-    while (er_json_next(&at, &key, &place)) ER_TRY(er_parse_section(tables, place, &section));
-    return ER_OK;
-}
-
-static er_status check_about(er_json manifest) {
-    static const char *const texts[] = {"data", "backbone", "method", "budget", "data_fingerprint"};
-    er_json about = er_json_get(manifest, "about"), session = er_json_get(manifest, "session"), found;
-    if (about.at == NULL || *about.at != '{' || session.at == NULL || *session.at != '{') return ER_MANIFEST;
-    for (int one = 0; one < 5; one++)
-        if ((found = er_json_get(about, texts[one])).at && *found.at != '"' && *found.at != 'n') return ER_MANIFEST;
-    for (int one = 0; one < 2; one++)
-        if ((found = er_json_get(about, one ? "metrics" : "split")).at && *found.at != '{') return ER_MANIFEST;
-    return ER_OK;
-}
-
-static er_status parse_version(er_json manifest, uint32_t *major, uint32_t *minor) {
-    char text[20];
-    if (!er_json_is(er_json_get(manifest, "format"), "edgerec.bundle")) return ER_BUNDLE;
-    size_t length = er_json_text(er_json_get(manifest, "version"), text, sizeof text), at = 0;
-    uint32_t *parts[] = {major, minor};
-    if (length == SIZE_MAX) return ER_MANIFEST;
-    for (int part = 0; part < 2; part++) {
-        size_t start = at;
-        for (*parts[part] = 0; at - start < 9 && text[at] >= '0' && text[at] <= '9'; at++)
-            *parts[part] = 10 * *parts[part] + (uint32_t)(text[at] - '0');
-        if (at == start || text[at] != (part ? 0 : '.')) return ER_MANIFEST;
-        at++;
-    }
-    if (*major > ER_MAX_MAJOR) return ER_VERSION;
-    if (*major == 0) return ER_MANIFEST;
-    er_json requires = er_json_get(manifest, "requires");
-    if (requires.at && *requires.at != '[') return ER_MANIFEST;
-    return er_json_count(requires, '[') ? ER_FEATURE : ER_OK;
-}
-
 static er_status parse_ids(er_json side, uint32_t major, er_id_form *form) {
     static const char *const names[] = {"none", "int", "str", "hash64"};
     er_json named = er_json_get(side, "ids");
@@ -143,14 +47,17 @@ static er_status open_encoder(const bundle *from, er_json encoder, er_model *mod
     }
     if (!er_json_is(er_json_get(encoder, "kind"), "linear")) return ER_MANIFEST;
     model->encoder = ER_LINEAR;
-    if (!er_json_number(er_json_get(encoder, "power"), &model->power) || !(model->power >= -4 && model->power <= 4)) return ER_MANIFEST;
+    if (!er_json_number(er_json_get(encoder, "power"), &model->power) || !(model->power >= -4 && model->power <= 4))
+        return ER_MANIFEST;
     ER_TRY(er_find_vector(tables, "w", "", ER_U8 | ER_F32, model->facts.items, &found));
     model->weights = found.data, model->weights_in_bytes = found.type == ER_U8;
-    if (model->weights_in_bytes && !er_json_number(er_json_get(encoder, "weight_top"), &model->weight_top)) return ER_MANIFEST;
+    if (model->weights_in_bytes && !er_json_number(er_json_get(encoder, "weight_top"), &model->weight_top))
+        return ER_MANIFEST;
     if (er_json_true(er_json_get(encoder, "matrix"))) {
         ER_TRY(er_find(tables, "m", "", ER_U8 | ER_F32, 2, square, &found));
         model->matrix = found.data, model->matrix_in_bytes = found.type == ER_U8;
-        if (model->matrix_in_bytes && !er_json_number(er_json_get(encoder, "matrix_scale"), &model->matrix_scale)) return ER_MANIFEST;
+        if (model->matrix_in_bytes && !er_json_number(er_json_get(encoder, "matrix_scale"), &model->matrix_scale))
+            return ER_MANIFEST;
     }
     if (er_json_true(er_json_get(encoder, "bias"))) {
         ER_TRY(er_find_vector(tables, "b", "", ER_F32, model->facts.d, &found));
@@ -190,7 +97,8 @@ static er_status open_scorer(const bundle *from, er_json scorer, er_model *model
         if (layer->out > model->widest) model->widest = layer->out;
     }
     uint32_t half = model->layers[0].in / 2;
-    return before == 1 && model->layers[0].in == 2 * half && model->products + half <= model->facts.d ? ER_OK : ER_SECTION;
+    return before == 1 && model->layers[0].in == 2 * half && model->products + half <= model->facts.d ? ER_OK
+                                                                                                      : ER_SECTION;
 }
 
 /* The factor of inverse norms, which version 1.0 keeps in a graph: the longest of them is that of the shortest row. */
@@ -225,9 +133,11 @@ static er_status open_popular(const bundle *from, er_json encoder, er_model *mod
     }
     ER_TRY(er_find_vector(&from->tables, name, "", ER_U16 | ER_U32, UINT64_MAX, &found));
     if (found.shape[0] > INT32_MAX) return ER_SECTION;
-    model->popular = found.data, model->n_popular = (uint32_t)found.shape[0], model->popular_wide = found.type == ER_U32;
+    model->popular = found.data, model->n_popular = (uint32_t)found.shape[0],
+    model->popular_wide = found.type == ER_U32;
     for (uint32_t one = 0; one < model->n_popular; one++)
-        if ((model->popular_wide ? ((const uint32_t *)found.data)[one] : ((const uint16_t *)found.data)[one]) >= model->facts.items)
+        if ((model->popular_wide ? ((const uint32_t *)found.data)[one] : ((const uint16_t *)found.data)[one]) >=
+            model->facts.items)
             return ER_TABLES;
     return ER_OK;
 }
@@ -241,13 +151,13 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     uint64_t d, rollback = 0, head;
     char precision[32];
     er_facts facts = {0};
-    ER_TRY(parse_version(manifest, &facts.major, &facts.minor));
-    ER_TRY(check_files(manifest, &head));
+    ER_TRY(er_parse_version(manifest, &facts.major, &facts.minor));
+    ER_TRY(er_check_files(manifest, &head));
     if (from->head && from->document_size + head != from->head) return ER_HEAD;
-    ER_TRY(check_sections(er_json_get(manifest, "sections"), tables, ER_MAX_SECTIONS));
+    ER_TRY(er_check_sections(er_json_get(manifest, "sections"), tables, ER_MAX_SECTIONS));
     for (at = er_json_first(er_json_get(manifest, "graphs"), '{'); er_json_next(&at, &key, &graph);)
-        ER_TRY(check_sections(er_json_get(graph, "tensors"), tables, ER_MAX_TENSORS));
-    ER_TRY(check_about(manifest));
+        ER_TRY(er_check_sections(er_json_get(graph, "tensors"), tables, ER_MAX_TENSORS));
+    ER_TRY(er_check_about(manifest));
     er_json index = er_json_get(manifest, "rollback_index");
     if (index.at && !er_json_whole(index, ((uint64_t)1 << 53) - 1, &rollback)) return ER_MANIFEST;
     if (rollback < source->min_rollback_index) return ER_ROLLBACK;
@@ -256,9 +166,12 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     if (d > ER_DIMENSIONS) return ER_UNSUPPORTED;
     facts.d = (uint32_t)d;
     if (er_json_text(er_json_get(manifest, "precision"), precision, sizeof precision) == SIZE_MAX) return ER_MANIFEST;
+    er_json layout = er_json_get(manifest, "layout");
+    if (layout.at == NULL || *layout.at != '"') return ER_MANIFEST;
     bool has_users = users.at && *users.at == '{';
     if (!has_users && !er_json_null(users)) return ER_MANIFEST;
-    if (has_users != er_json_null(encoder) || (!has_users && (encoder.at == NULL || *encoder.at != '{'))) return ER_MANIFEST;
+    if (has_users != er_json_null(encoder) || (!has_users && (encoder.at == NULL || *encoder.at != '{')))
+        return ER_MANIFEST;
     facts.takes_vectors = er_json_get(er_json_get(manifest, "graphs"), "encode").at != NULL;
     if (has_users && facts.takes_vectors) return ER_MANIFEST;
     if (!has_users && !facts.takes_vectors && er_json_is(er_json_get(encoder, "kind"), "ials")) return ER_MANIFEST;
@@ -270,13 +183,15 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     memset(model, 0, sizeof *model);
     model->facts = facts;
     bool has_scorer = scorer.at && !er_json_null(scorer), by_column = !has_scorer, second = er_has(tables, "l");
-    if (second && !er_json_is(er_json_get(manifest, "layout"), "csc")) return ER_MANIFEST;
-    er_status status = er_open_table(tables, "i", items, precision, second, facts.d, by_column, facts.major, &model->items, arena);
+    if (second && !er_json_is(layout, "csc")) return ER_MANIFEST;
+    er_status status =
+        er_open_table(tables, "i", items, precision, second, facts.d, by_column, facts.major, &model->items, arena);
     if (status != ER_OK && status != ER_MEMORY) return status;
     too_small |= status == ER_MEMORY;
     model->lookup = model->items;
     if (second) {
-        status = er_open_table(tables, "l", items, precision, false, facts.d, false, facts.major, &model->lookup, arena);
+        status =
+            er_open_table(tables, "l", items, precision, false, facts.d, false, facts.major, &model->lookup, arena);
         if (status != ER_OK && status != ER_MEMORY) return status;
         too_small |= status == ER_MEMORY;
     }
@@ -340,9 +255,11 @@ static er_status open_one(const er_source *source, uint8_t *arena, size_t arena_
     *taken = 0;
     if (size < 8 || memcmp(file, "edgerecB", 8) != 0) return ER_BUNDLE;
     if (size < 24) return ER_HEAD;
-    uint64_t major = number(file + 8, 2), stored = number(file + 12, 4), whole = number(file + 16, 4), own = number(file + 20, 4);
+    uint64_t major = number(file + 8, 2), stored = number(file + 12, 4), whole = number(file + 16, 4),
+             own = number(file + 20, 4);
     if (major > ER_MAX_MAJOR) return ER_VERSION;
-    if (major < ER_MAX_MAJOR || own > whole || whole > ER_MAX_HEAD_BYTES || stored > whole || stored > size - 24) return ER_HEAD;
+    if (major < ER_MAX_MAJOR || own > whole || whole > ER_MAX_HEAD_BYTES || stored > whole || stored > size - 24)
+        return ER_HEAD;
     uint64_t tables_at = (24 + stored + 63) / 64 * 64;
     if (tables_at > size) return ER_HEAD;
     for (uint64_t at = 24 + stored; at < tables_at; at++)
@@ -409,19 +326,19 @@ static er_status check_all(const bundle *from, const er_source *source) {
     char name[256], other[256], sha256[65], ignored[65];
     uint64_t size, before;
     for (size_t one = 1;; one++) {
-        er_json entry = file_entry(from->manifest, one);
+        er_json entry = er_file_entry(from->manifest, one);
         er_bytes content = {NULL, 0};
         if (entry.at == NULL) return ER_OK;
-        if (!parse_file(entry, name, &size, sha256)) return ER_MANIFEST;
+        if (!er_parse_file(entry, name, &size, sha256)) return ER_MANIFEST;
         if (from->rest) { /* in the order of their names */
             uint64_t at = 0;
-            for (size_t number = 1; (entry = file_entry(from->manifest, number)).at; number++)
-                if (parse_file(entry, other, &before, ignored) && compare(other, name) < 0) at += before;
+            for (size_t number = 1; (entry = er_file_entry(from->manifest, number)).at; number++)
+                if (er_parse_file(entry, other, &before, ignored) && er_compare_names(other, name) < 0) at += before;
             if (at + size > from->rest_size) return ER_HEAD;
             content = (er_bytes){from->rest + at, (size_t)size};
         }
         for (size_t number = 0; number < source->n_files && from->rest == NULL; number++)
-            if (compare(source->files[number].name, name) == 0) content = source->files[number].bytes;
+            if (er_compare_names(source->files[number].name, name) == 0) content = source->files[number].bytes;
         if (content.data == NULL) return ER_FILE;
         if (content.size != size) return ER_SIZE;
         ER_TRY(check_sha256(sha256, content.data, content.size));
@@ -453,9 +370,9 @@ er_status er_open(const er_source *source, void *memory, size_t size, size_t *ne
     if (source->trusted) ER_TRY(check_signature(from.document, from.document_size, source));
 #endif
     ER_TRY(er_json_object((const char *)from.document, from.document_size, &from.manifest));
-    if (!parse_file(er_json_get(from.manifest, "tables"), name, &tables_size, sha256)) {
+    if (!er_parse_file(er_json_get(from.manifest, "tables"), name, &tables_size, sha256)) {
         uint32_t major, minor;
-        ER_TRY(parse_version(from.manifest, &major, &minor));
+        ER_TRY(er_parse_version(from.manifest, &major, &minor));
         return ER_MANIFEST;
     }
     from.tables.sections = er_json_get(from.manifest, "sections");

@@ -12,25 +12,29 @@ static float nearest(float value) {
     return shifted - shift;
 }
 
-void er_query_of_values(const er_model *model, er_work *work) {
+bool er_query_of_values(const er_model *model, er_work *work) {
     er_query *query = &work->query;
     uint32_t d = model->facts.d;
     float largest = 0;
+    bool is_finite = true;
     for (uint32_t at = 0; at < d; at++) {
         float size = query->values[at] < 0 ? -query->values[at] : query->values[at];
         largest = size > largest ? size : largest;
+        is_finite = is_finite && size <= 3.40282347e38f;
     }
     query->exponent = 0, query->scale = 1;
+    if (!is_finite) return false; /* of a damaged table: its scores are refused */
     /* As Python's runtime does: vectors far from 1 are multiplied by a power of two, and their scores divided. */
     if (largest > 0 && (largest >= 4294967296.0f || largest < 1.16415322e-10f)) {
         while (largest >= 1) largest *= 0.5f, query->exponent++;
         while (largest < 0.5f) largest *= 2, query->exponent--;
         for (uint32_t at = 0; at < d; at++) query->values[at] = er_scaled(query->values[at], -query->exponent);
     }
-    if (!model->items.integer) return;
+    if (!model->items.integer) return true;
     query->scale = largest / 127;
     if (query->scale < 1.17549435e-38f) query->scale = 1.17549435e-38f;
     for (uint32_t at = 0; at < d; at++) query->codes[at] = (int8_t)nearest(query->values[at] / query->scale);
+    return true;
 }
 
 float er_scaled(float value, int exponent) {
@@ -39,7 +43,7 @@ float er_scaled(float value, int exponent) {
     return value;
 }
 
-void er_query_of_row(const er_model *model, er_work *work, const er_table *table, uint32_t row) {
+bool er_query_of_row(const er_model *model, er_work *work, const er_table *table, uint32_t row) {
     er_query *query = &work->query;
     uint32_t d = model->facts.d;
     float scale = er_row_scale(table, row);
@@ -50,7 +54,7 @@ void er_query_of_row(const er_model *model, er_work *work, const er_table *table
     }
     if (table->integer)
         for (uint32_t at = 0; at < d; at++) query->values[at] *= scale;
-    if (!(table->integer && model->items.integer)) er_query_of_values(model, work);
+    return (table->integer && model->items.integer) || er_query_of_values(model, work);
 }
 
 /* The scorer's first layer on the user's half, which all items share: work->spare. */
@@ -60,7 +64,8 @@ void er_begin_scorer(const er_model *model, er_work *work) {
     memcpy(work->spare, first->bias, first->out * sizeof(float));
     for (uint32_t in = 0; in < first->in / 2; in++)
         for (uint32_t out = 0; out < first->out; out++)
-            work->spare[out] += work->query.values[model->products + in] * first->weights[(size_t)in * first->out + out];
+            work->spare[out] +=
+                work->query.values[model->products + in] * first->weights[(size_t)in * first->out + out];
 }
 
 static float scorer(const er_model *model, const er_work *work, const float *item) {
@@ -106,9 +111,10 @@ float er_score_row(const er_model *model, er_work *work, const er_table *table, 
 }
 
 /* Rows first .. first + n - 1 of a block whose columns lie together. */
-static void scan_columns(const er_table *table, const er_block *block, const er_query *query, uint32_t first, uint32_t n,
-                         er_cell *out) {
-    uint32_t width = block->width, shared = block->bits < 8 ? 8 / block->bits : 1, columns = (width + shared - 1) / shared;
+static void scan_columns(const er_table *table, const er_block *block, const er_query *query, uint32_t first,
+                         uint32_t n, er_cell *out) {
+    uint32_t width = block->width, shared = block->bits < 8 ? 8 / block->bits : 1,
+             columns = (width + shared - 1) / shared;
     if (!table->integer) {
         for (uint32_t row = 0; row < n; row++) out[row].score = 0;
         if (block->bits == 32)
@@ -140,20 +146,20 @@ static uint32_t column(const er_table *table, size_t at) {
 }
 
 /* Rows of `count` values, or of as many as pointers say, at `index` of the block and their columns at `place`. */
-#define ER_ROWS(TYPE, COLUMN, SUM, QUERY, VALUE)                                                            \
-    {                                                                                                       \
-        const TYPE *values = (const TYPE *)table->values + block->start + index;                            \
-        const COLUMN *columns = (const COLUMN *)table->columns + place;                                     \
-        for (uint32_t row = 0; row < n; row++) {                                                            \
-            uint32_t own = pointers ? (uint32_t)(pointers[row + 1] - pointers[row]) : count;                \
-            SUM sum = 0;                                                                                    \
-            for (uint32_t one = 0; one < own; one++) sum += VALUE(values[one]) * QUERY[columns[one]];       \
-            *(SUM *)(void *)&out[row] = sum;                                                                \
-            values += own, columns += own;                                                                  \
-        }                                                                                                   \
-        return;                                                                                             \
+#define ER_ROWS(TYPE, COLUMN, SUM, QUERY, VALUE)                                                                       \
+    {                                                                                                                  \
+        const TYPE *values = (const TYPE *)table->values + block->start + index;                                       \
+        const COLUMN *columns = (const COLUMN *)table->columns + place;                                                \
+        for (uint32_t row = 0; row < n; row++) {                                                                       \
+            uint32_t own = pointers ? (uint32_t)(pointers[row + 1] - pointers[row]) : count;                           \
+            SUM sum = 0;                                                                                               \
+            for (uint32_t one = 0; one < own; one++) sum += VALUE(values[one]) * QUERY[columns[one]];                  \
+            *(SUM *)(void *)&out[row] = sum;                                                                           \
+            values += own, columns += own;                                                                             \
+        }                                                                                                              \
+        return;                                                                                                        \
     }
-#define ER_SIGNED(code) ((int32_t)(code)-128)
+#define ER_SIGNED(code) ((int32_t)(code) - 128)
 
 static void sparse(const er_table *table, const er_block *block, const er_query *query, size_t index, size_t place,
                    uint32_t count, const int32_t *pointers, uint32_t n, er_cell *out) {

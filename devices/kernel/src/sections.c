@@ -6,9 +6,9 @@ static const struct {
     uint32_t size;
     er_type type;
 } TYPES[] = {
-    {"uint8", 1, ER_U8},     {"uint16", 2, ER_U16},  {"uint32", 4, ER_U32},   {"int32", 4, ER_I32},
-    {"int64", 8, ER_I64},    {"float16", 2, ER_F16}, {"float32", 4, ER_F32},  {"float64", 8, ER_OTHER},
-    {"int8", 1, ER_OTHER},   {"int16", 2, ER_OTHER}, {"uint64", 8, ER_OTHER},
+    {"uint8", 1, ER_U8},   {"uint16", 2, ER_U16},  {"uint32", 4, ER_U32},   {"int32", 4, ER_I32},
+    {"int64", 8, ER_I64},  {"float16", 2, ER_F16}, {"float32", 4, ER_F32},  {"float64", 8, ER_OTHER},
+    {"int8", 1, ER_OTHER}, {"int16", 2, ER_OTHER}, {"uint64", 8, ER_OTHER},
 };
 
 er_status er_parse_section(const er_tables *tables, er_json place, er_section *found) {

@@ -37,10 +37,13 @@ static er_status blocks_of(er_json side, uint32_t bits, er_table *table, er_aren
                 return ER_MANIFEST;
         if (er_json_next(&inner, NULL, &number)) return ER_MANIFEST;
         uint64_t own = bits;
-        if (widths.at && (!er_json_next(&of_bits, NULL, &number) || !er_json_whole(number, 32, &own))) return ER_MANIFEST;
+        if (widths.at && (!er_json_next(&of_bits, NULL, &number) || !er_json_whole(number, 32, &own)))
+            return ER_MANIFEST;
         if (table->blocks)
-            table->blocks[one] = (er_block){.width = (uint32_t)found[0], .rows = (uint32_t)found[1],
-                                            .first = (uint32_t)first, .bits = (uint32_t)own};
+            table->blocks[one] = (er_block){.width = (uint32_t)found[0],
+                                            .rows = (uint32_t)found[1],
+                                            .first = (uint32_t)first,
+                                            .bits = (uint32_t)own};
         first += found[1];
         if (first > rows) return ER_MANIFEST;
     }
@@ -71,9 +74,11 @@ static er_status place_blocks(er_table *table, er_type type, uint32_t major, uin
 static er_status check_columns(const er_table *table, uint64_t count) {
     uint32_t most = 0;
     if (table->wide_columns)
-        for (uint64_t at = 0; at < count; at++) most = ((const uint16_t *)table->columns)[at] > most ? ((const uint16_t *)table->columns)[at] : most;
+        for (uint64_t at = 0; at < count; at++)
+            most = ((const uint16_t *)table->columns)[at] > most ? ((const uint16_t *)table->columns)[at] : most;
     else
-        for (uint64_t at = 0; at < count; at++) most = ((const uint8_t *)table->columns)[at] > most ? ((const uint8_t *)table->columns)[at] : most;
+        for (uint64_t at = 0; at < count; at++)
+            most = ((const uint8_t *)table->columns)[at] > most ? ((const uint8_t *)table->columns)[at] : most;
     return count == 0 || most < table->d ? ER_OK : ER_TABLES;
 }
 
@@ -158,7 +163,8 @@ er_status er_open_table(const er_tables *tables, const char *name, er_json side,
     ER_TRY(place_blocks(table, values.type, major, n_values, &entries));
     if (values.shape[0] != entries + 1) return ER_SECTION;
     const er_block *end = &table->blocks[table->n_blocks - 1];
-    if (table->layout == ER_ELL && (uint64_t)end->columns + (uint64_t)end->width * end->rows != n_values) return ER_SECTION;
+    if (table->layout == ER_ELL && (uint64_t)end->columns + (uint64_t)end->width * end->rows != n_values)
+        return ER_SECTION;
     if (table->layout == ER_CSR) return open_pointers(tables, name, n_values, table);
     if (table->layout == ER_BITMASK) {
         uint64_t shape[] = {table->rows, (d + 7) / 8};

@@ -1,6 +1,6 @@
-/* Products of columns that lie together with a vector, added to a tile of sums: four columns at a time, so that sums are
-   loaded and stored a quarter as often. The loops are plain, without aliases: compilers vectorise them at -O3 for AVX2,
-   NEON and simd128, integers as products of 16 bits. */
+/* Products of columns that lie together with a vector, added to a tile of sums: four columns at a time, so that sums
+   are loaded and stored a quarter as often. The loops are plain, without aliases: compilers vectorise them at -O3 for
+   AVX2, NEON and simd128, integers as products of 16 bits. */
 #ifndef ER_VECTORS_H
 #define ER_VECTORS_H
 
@@ -16,7 +16,8 @@
             const TYPE *one = values, *two = one + stride, *three = two + stride, *four = three + stride;              \
             PART a = query[at], b = query[at + 1], c = query[at + 2], d = query[at + 3];                               \
             for (uint32_t row = 0; row < n; row++)                                                                     \
-                out[row] += (a * VALUE(one[row]) + b * VALUE(two[row])) + (c * VALUE(three[row]) + d * VALUE(four[row])); \
+                out[row] +=                                                                                            \
+                    (a * VALUE(one[row]) + b * VALUE(two[row])) + (c * VALUE(three[row]) + d * VALUE(four[row]));      \
         }                                                                                                              \
         for (; at < width; at++, values += stride) {                                                                   \
             PART a = query[at];                                                                                        \
@@ -138,17 +139,20 @@ static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width
 
 #else /* the same in few bytes */
 
-static void er_columns_f32(const float *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
+static void er_columns_f32(const float *values, size_t stride, uint32_t width, const float *query, uint32_t n,
+                           float *out) {
     for (uint32_t at = 0; at < width; at++, values += stride)
         for (uint32_t row = 0; row < n; row++) out[row] += query[at] * values[row];
 }
 
-static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
+static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width, const float *query, uint32_t n,
+                           float *out) {
     for (uint32_t at = 0; at < width; at++, values += stride)
         for (uint32_t row = 0; row < n; row++) out[row] += query[at] * er_half(values[row]);
 }
 
-static void er_columns_u8(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n, int32_t *out) {
+static void er_columns_u8(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n,
+                          int32_t *out) {
     for (uint32_t at = 0; at < width; at++, codes += stride)
         for (uint32_t row = 0; row < n; row++) out[row] += query[at] * codes[row];
 }

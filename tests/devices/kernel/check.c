@@ -69,9 +69,12 @@ static void forget(loaded *files) {
 static er_status open_loaded(const loaded *files, const unsigned char (*trusted)[32], size_t n_trusted, void **arena,
                              const er_model **opened) {
     er_source source = {.manifest = files->is_folder ? files->contents[0] : (er_bytes){NULL, 0},
-                        .tables = files->contents[files->is_folder], .files = files->files + 2,
-                        .n_files = files->count > 2 ? files->count - 2 : 0, .verify = ER_SHA256,
-                        .trusted = trusted, .n_trusted = n_trusted};
+                        .tables = files->contents[files->is_folder],
+                        .files = files->files + 2,
+                        .n_files = files->count > 2 ? files->count - 2 : 0,
+                        .verify = ER_SHA256,
+                        .trusted = trusted,
+                        .n_trusted = n_trusted};
     size_t need = 0, given = 0;
     er_status status;
     *arena = NULL;
@@ -160,7 +163,8 @@ static bool same_id(int32_t row, er_json id) {
 
 static double number_of(er_json value) { return strtod(value.at, NULL); }
 
-static const char *ranking_failure(er_json request, uint32_t k, const int32_t *items, const float *scores, uint32_t found) {
+static const char *ranking_failure(er_json request, uint32_t k, const int32_t *items, const float *scores,
+                                   uint32_t found) {
     double tolerance = number_of(er_json_get(request, "tolerance"));
     er_json groups = er_json_get(request, "ranking"), at = er_json_first(groups, '['), group, entry;
     uint32_t done = 0, wanted = 0;
@@ -188,7 +192,8 @@ static const char *values_failure(er_json request, const char *key, const float 
     double tolerance = number_of(er_json_get(request, "tolerance"));
     er_json at = er_json_first(er_json_get(request, key), '['), value;
     for (size_t one = 0; one < n; one++)
-        if (!er_json_next(&at, NULL, &value) || !(fabs(values[one] - number_of(value)) <= tolerance)) return "another number";
+        if (!er_json_next(&at, NULL, &value) || !(fabs(values[one] - number_of(value)) <= tolerance))
+            return "another number";
     return er_json_next(&at, NULL, &value) ? "too few numbers" : NULL;
 }
 
@@ -215,7 +220,8 @@ static void read_key(const char *folder, er_json name, unsigned char key[32]) {
 static er_status ask_load(const char *folder, const char *bundle, er_json request) {
     unsigned char keys[4][32];
     size_t n_keys = 0;
-    er_json trusted = er_json_get(request, "trusted"), at = er_json_first(trusted, '['), name, flip = er_json_get(request, "flip");
+    er_json trusted = er_json_get(request, "trusted"), at = er_json_first(trusted, '['), name,
+            flip = er_json_get(request, "flip");
     loaded files;
     void *arena;
     const er_model *opened;
@@ -232,7 +238,8 @@ static er_status ask_load(const char *folder, const char *bundle, er_json reques
         whole(er_json_get(flip, "byte"), &byte);
         for (size_t one = 0; one < files.count; one++)
             if (strncmp(files.names[one], prefix, strlen(prefix)) == 0)
-                ((unsigned char *)(uintptr_t)files.contents[one].data)[byte < 0 ? (int64_t)files.contents[one].size + byte : byte] ^= 1;
+                ((unsigned char *)(uintptr_t)files.contents[one]
+                     .data)[byte < 0 ? (int64_t)files.contents[one].size + byte : byte] ^= 1;
     }
     er_status status = open_loaded(&files, trusted.at ? keys : NULL, n_keys, &arena, &opened);
     if (status == ER_OK) er_close(opened);
@@ -246,7 +253,8 @@ static const char *ask(const char *folder, const char *bundle, er_json request, 
     static float scores[MOST], vector[MOST];
     er_request asked = {.user = -1};
     er_facts facts = er_facts_of(model);
-    er_json call = er_json_get(request, "call"), user = er_json_get(request, "user"), given = er_json_get(request, "vector"), list;
+    er_json call = er_json_get(request, "call"), user = er_json_get(request, "user"),
+            given = er_json_get(request, "vector"), list;
     er_json unknown = er_json_get(request, "on_unknown");
     bool is_encode = er_json_is(call, "encode"), skip = er_json_is(unknown, "skip");
     uint64_t k = 0;
@@ -302,12 +310,17 @@ static const char *ask(const char *folder, const char *bundle, er_json request, 
         size_t n;
         if (!rows_of(er_json_get(request, "items"), false, rows[3], &n)) return NULL;
         *status = er_score(model, &asked, rows[3], n, scores, work, work_size);
-        return *status == ER_OK && !er_json_get(request, "error").at ? values_failure(request, "scores", scores, n) : NULL;
+        return *status == ER_OK && !er_json_get(request, "error").at ? values_failure(request, "scores", scores, n)
+                                                                     : NULL;
     } else {
         *status = er_encode(model, &asked, scores, work, work_size);
-        return *status == ER_OK && !er_json_get(request, "error").at ? values_failure(request, "vector", scores, facts.d) : NULL;
+        return *status == ER_OK && !er_json_get(request, "error").at
+                   ? values_failure(request, "vector", scores, facts.d)
+                   : NULL;
     }
-    return *status == ER_OK && !er_json_get(request, "error").at ? ranking_failure(request, (uint32_t)k, items, scores, found) : NULL;
+    return *status == ER_OK && !er_json_get(request, "error").at
+               ? ranking_failure(request, (uint32_t)k, items, scores, found)
+               : NULL;
 }
 
 int main(int count, char **arguments) {
@@ -334,11 +347,15 @@ int main(int count, char **arguments) {
         const char *failure = ask(arguments[1], arguments[2], request, &status);
         er_json error = er_json_get(request, "error");
         if (!files.is_folder && er_json_get(request, "flip").at) continue;
-        er_status kind = er_kind(status), expected = !error.at ? ER_OK : er_json_is(error, "request") ? ER_REQUEST
-                                                    : er_json_is(error, "bundle") ? ER_BUNDLE : ER_SIGNATURE;
+        er_status kind = er_kind(status), expected = !error.at                      ? ER_OK
+                                                     : er_json_is(error, "request") ? ER_REQUEST
+                                                     : er_json_is(error, "bundle")  ? ER_BUNDLE
+                                                                                    : ER_SIGNATURE;
         if (failure == NULL && kind != expected) failure = er_message(status);
         const char *line = request.at, *end = memchr(line, '\n', (size_t)((const char *)text.data + text.size - line));
-        if (failure) printf("%s: %.*s: %s\n", arguments[2], (int)(end && end - line < 300 ? end - line : 300), line, failure), wrong++;
+        if (failure)
+            printf("%s: %.*s: %s\n", arguments[2], (int)(end && end - line < 300 ? end - line : 300), line, failure),
+                wrong++;
     }
     er_close(model);
     free(arena), free(work);

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -71,3 +73,24 @@ def second_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def is_refused(version: str, precision: str) -> bool:
     """Return True for bundles whose scales only their graphs hold."""
     return version == "1.0" and precision in INTEGERS
+
+
+@pytest.fixture(scope="session")
+def package_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the Python package, compiled."""
+    if importlib.util.find_spec("ziglang") is None:
+        lacking("ziglang", "pip install ziglang")
+    folder, source = tmp_path_factory.mktemp("package"), KERNEL / "python"
+    shutil.copytree(source / "edgerec_kernel", folder / "edgerec_kernel")
+    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+    library = folder / "edgerec_kernel" / f"libedgerec_kernel{suffix}"
+    subprocess.run([sys.executable, source / "build_library.py", library], check=True, timeout=300)
+    return folder
+
+
+@pytest.fixture
+def python_package(package_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Python package, importable."""
+    monkeypatch.syspath_prepend(str(package_folder))
+    yield
+    sys.modules.pop("edgerec_kernel", None)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +16,16 @@ from edgerec_export import ExportRequest, export_request, from_run
 from edgerec_export.layouts import FORMS
 from tests.conftest import history_source, random_source
 from tests.contract.test_contract import data, trained
-from tests.devices.conftest import lacking
-from tests.devices.kernel.conftest import INTEGERS, KERNEL, is_refused
+from tests.devices.kernel.conftest import INTEGERS, is_refused
 from tests.vectors import check
 from tests.vectors.cases import cases
 
 PAIRS = (("dense", "ials"), ("magnitude", "mf"), ("bet", "mf"))
-PYTHON = KERNEL / "python"
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, compiled."""
-    if importlib.util.find_spec("ziglang") is None:
-        lacking("ziglang", "pip install ziglang")
-    folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(PYTHON / "edgerec_kernel", folder / "edgerec_kernel")
-    suffix = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-    library = folder / "edgerec_kernel" / f"libedgerec_kernel{suffix}"
-    subprocess.run([sys.executable, PYTHON / "build_library.py", library], check=True, timeout=300)
-    return folder
 
 
 @pytest.fixture(autouse=True)
-def installed(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(package))
-    yield
-    sys.modules.pop("edgerec_kernel", None)
+def installed(python_package: Path) -> None:
+    """Every test imports the package."""
 
 
 class ByKernel:
