@@ -17,7 +17,7 @@ const common = {
   minify: true,
   format: "esm",
   target: "es2022",
-  external: ["node:*", "onnxruntime-*", "./edgerec-manifest.mjs"],
+  external: ["node:*", "onnxruntime-*", "./edgerec-reading.mjs"],
   legalComments: "none",
 };
 /** Internal property names, which the build shortens. */
@@ -30,8 +30,8 @@ const replacing = (name, by) => ({
 });
 /** Replaces the host of pages by Node's. */
 const nodeHost = replacing("host", "host-node");
-/** The kernel checks manifests: their check here is loaded for `metadata` and patches alone. */
-const byKernel = [replacing("parse", "parse-lazy"), replacing("json", "json-plain")];
+/** The kernel checks manifests: in pages their check here is loaded for `metadata` and patches alone. */
+const byKernel = [replacing("common", "common-lazy"), replacing("json", "json-plain")];
 
 /**
  * Builds the library for browsers and for Node, with onnxruntime and with the kernel, whose WebAssembly is built by
@@ -43,9 +43,9 @@ async function library(outdir) {
   for (const [entryPoints, plugins] of [
     [{ edgerec: "src/index.ts" }, []],
     [{ "edgerec-node": "src/node.ts" }, [nodeHost]],
-    [{ "edgerec-manifest": "src/manifest.ts" }, []],
+    [{ "edgerec-reading": "src/common.ts" }, []],
     [{ "edgerec-kernel": "src/kernel-index.ts" }, byKernel],
-    [{ "edgerec-kernel-node": "src/kernel-node.ts" }, [...byKernel, nodeHost]],
+    [{ "edgerec-kernel-node": "src/kernel-node.ts" }, [nodeHost]],
   ]) {
     const options = { ...common, entryPoints, plugins, outdir, splitting: true, chunkNames: "edgerec-[name]" };
     ({ mangleCache } = await build({ ...options, mangleProps: internal, mangleCache }));

@@ -2,8 +2,8 @@
 
 import { limits } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError, EdgeRecError, MissingError, PatchError, SignatureError } from "./errors.ts";
-import { MANIFEST, MOST_BYTES, type FileEntry, type Graph, type Manifest } from "./manifest.ts";
-import { checks } from "./parse.ts";
+import { jsonObject } from "./json.ts";
+import { MANIFEST, MOST_BYTES, readManifest, type FileEntry, type Graph, type Manifest } from "./manifest.ts";
 import { canHash, sha256 } from "./sha256.ts";
 import type { PublicKey } from "./signature.ts";
 import { type Bytes, type Progress, type Source } from "./source.ts";
@@ -56,7 +56,6 @@ export async function applyTo(source: Source, patch: Bytes, trusted?: PublicKey[
     throw new PatchError(UNPACK);
   }
   const parsed = (content: Bytes) => parse(content, trusted);
-  const { jsonObject } = await checks();
   return (await import("./patch.ts")).apply(source, patch, { parse: parsed, checkFile, jsonObject, limits, sha256, EdgeRecError, PatchError });
 }
 
@@ -65,7 +64,7 @@ export async function parse(content: Bytes, trusted?: PublicKey[]): Promise<Mani
   if (trusted) {
     await (await import("./signature.ts")).checkSignature(content, trusted, { sha256, SignatureError, MissingError });
   }
-  return (await checks()).readManifest(content);
+  return readManifest(content);
 }
 
 /** Check a file against the manifest. @throws BundleError if its size or sha256 differs. */

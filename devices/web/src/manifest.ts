@@ -5,7 +5,6 @@ import { BundleError } from "./errors.ts";
 import { jsonObject } from "./json.ts";
 import type { Bytes } from "./utf8.ts";
 
-export { jsonObject };
 
 /** A file of the bundle. */
 export interface FileEntry {

@@ -33,8 +33,8 @@ declare module "*/bundle-spec.json" {
   >;
 }
 
-/** `manifest.ts`, built into a file of its own. */
-declare module "*/edgerec-manifest.mjs" {
-  export const jsonObject: typeof import("./json.ts").jsonObject;
-  export const readManifest: typeof import("./manifest.ts").readManifest;
+/** `common.ts`, built into a file of its own. */
+declare module "*/edgerec-reading.mjs" {
+  export const metadata: typeof import("./common.ts").metadata;
+  export const apply: typeof import("./common.ts").apply;
 }

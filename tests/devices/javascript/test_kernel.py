@@ -33,7 +33,7 @@ WASM = DIST / "edgerec-kernel.wasm"
 LIBRARY = DIST / "edgerec-kernel-node.mjs"
 MODULES = ("edgerec-kernel.mjs", "edgerec-packed.mjs", "edgerec-session.mjs", "edgerec-signature.mjs")
 """What a page loads, at once and on first use; patches apart."""
-MOST_BYTES, MOST_COMPRESSED = 43_100, 21_700
+MOST_BYTES, MOST_COMPRESSED = 41_800, 21_200
 """Of the module and its WebAssembly, and of both compressed by gzip; KB are thousands."""
 REFUSED = [case.name for case in cases() if is_refused(case.version, case.options.precision)]
 TAKEN = [case.name for case in cases() if case.name not in REFUSED]
@@ -154,7 +154,7 @@ def edge(ready: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         path.name: path
         for path in (
             *(DIST / name for name in MODULES),
-            DIST / "edgerec-manifest.mjs",
+            DIST / "edgerec-reading.mjs",
             DIST / "edgerec-patch.mjs",
             WASM,
         )
@@ -225,3 +225,21 @@ def test_what_is_missing_is_named(ready: None, tmp_path: Path) -> None:
     assert str(told[1]).startswith("BundleError: ")
     assert told[2] == "RequestError: this bundle has no 'similar' graph: it was exported without"
     assert str(told[3]).startswith("RequestError: ")
+
+
+def test_metadata_and_patches_are_loaded_on_use(browser: Chrome, tmp_path: Path) -> None:
+    files: dict[str, Path | bytes] = {path.name: path for path in DIST.glob("edgerec*")}
+    files |= {f"bundle/{path.name}": path for path in (BUNDLES / "v2-mean").iterdir()}
+    files["index.html"] = (HERE / "page.html").read_bytes()
+    with StaticServer(files) as server:
+        page = browser.open(server.address)
+        found = page.js(
+            "(async () => { const e = await import('/edgerec-kernel.mjs'); const m = await e.load('/bundle');"
+            "const before = performance.getEntriesByType('resource').filter((r) => r.name.includes('reading')).length;"
+            "const same = JSON.stringify(await e.metadata('/bundle')) === JSON.stringify(m.metadata);"
+            "const kinds = (x) => [x instanceof e.BundleError, x instanceof e.PatchError, x.name]; const said = [];"
+            "said.push(await e.metadata('/none').catch(kinds));"
+            "said.push(await e.apply('/bundle', new Uint8Array(9)).catch(kinds));"
+            "return [before, same, said]; })()"
+        )
+        assert found == [0, True, [[True, False, "BundleError"], [False, True, "PatchError"]]]
