@@ -227,6 +227,12 @@ def test_what_is_missing_is_named(ready: None, tmp_path: Path) -> None:
     assert str(told[3]).startswith("RequestError: ")
 
 
+def test_damaged_bundles_are_refused_by_named_errors(ready: None) -> None:
+    said = json.loads(node(HERE / "mutate.mjs", LIBRARY, "-", FOLDER, "1", "400"))
+    assert not said["wrong"]
+    assert said["refused"] > 100
+
+
 def test_metadata_and_patches_are_loaded_on_use(browser: Chrome, tmp_path: Path) -> None:
     files: dict[str, Path | bytes] = {path.name: path for path in DIST.glob("edgerec*")}
     files |= {f"bundle/{path.name}": path for path in (BUNDLES / "v2-mean").iterdir()}
