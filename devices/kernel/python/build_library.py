@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ try:
 except ImportError:  # run as a program
     BuildHookInterface = object
 
-HERE = Path(__file__).resolve().parent
-KERNEL = HERE.parent
+KERNEL = Path(__file__).resolve().parents[1]
 SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
 NAME = f"libedgerec_kernel{SUFFIX}"
 OPTIONS = ("-std=c99", "-O3", "-DER_SIGNATURES=0", "-fPIC", "-shared", "-g0", "-s")
@@ -37,11 +37,16 @@ def build(out: Path) -> None:
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
     """The hook that puts the library into the wheel, and names the wheel after the platform."""
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the compiled library."""
+        self._scratch.cleanup()
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile the library into a file of its own."""
-        out = HERE / "edgerec_kernel" / NAME
+        """Compile the library outside of the checkout."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgerec-kernel-")
+        out = Path(self._scratch.name, NAME)
         build(out)
-        build_data["artifacts"].append(f"edgerec_kernel/{NAME}")
+        build_data["force_include"][str(out)] = f"edgerec_kernel/{NAME}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 

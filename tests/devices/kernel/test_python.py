@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.experiments.kernel_latency import BACKENDS, measure, source
 from edgerec.errors import BundleError, MissingExtraError, RequestError
 from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, export_request, from_run
@@ -127,3 +128,12 @@ def test_errors_name_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     sys.modules.pop("edgerec_kernel", None)
     with pytest.raises(MissingExtraError, match="pip install edgerec-kernel"):
         Recommender.load(check.FOLDER / "bundles" / "v2-numbers", backend="kernel")
+
+
+def test_its_latency_is_measured(tmp_path: Path) -> None:
+    for layout in ("dense", "mixed", "ell"):
+        options = ExportRequest(layout, "int8", similar=False, verify=False)
+        bundle = export_request(source(layout, 500, 16, 0), tmp_path / layout, options).folder
+        figures = measure(bundle, calls=3)
+        assert set(figures) == {f"{one}{kind}_ms" for one in BACKENDS for kind in ("", "_least")}
+        assert min(figures.values()) > 0
